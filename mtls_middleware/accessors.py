@@ -1,0 +1,46 @@
+"""What an application reads: the certificate and the token of any framework's request, or of environ and scope.
+
+Must never know: headers. The keys are set by the layers on every request.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mtls_middleware.certificate import ClientCertificate
+from mtls_middleware.request import CERTIFICATE_KEY, TOKEN_KEY
+from mtls_middleware.resource_server.token import AccessToken
+
+# Where frameworks keep what the gateway gave them: Starlette, Quart, Litestar, Django (ASGI); Werkzeug, Flask,
+# Django (WSGI); Falcon (ASGI has `scope`, WSGI `env`).
+_ATTRIBUTES = ("scope", "environ", "env")
+
+
+def client_certificate(request: Any) -> ClientCertificate | None:
+    """The client certificate of this request, or `None`.
+
+    `request`: of Flask/Werkzeug, Django, Starlette/FastAPI, Quart, Litestar or Falcon, a websocket, or a bare
+    environ/scope. Raises `TypeError` for anything else.
+
+    Attached is not verified: see `ClientCertificate.verification`. Example: `client_certificate(request).subject`
+    """
+    found = _carrier(request).get(CERTIFICATE_KEY)
+    return found if isinstance(found, ClientCertificate) else None
+
+
+def access_token(request: Any) -> AccessToken | None:
+    """The access token that was accepted for this request, or `None`. Arguments as for `client_certificate`.
+
+    Example: `"invoices:read" in access_token(request).scopes`
+    """
+    found = _carrier(request).get(TOKEN_KEY)
+    return found if isinstance(found, AccessToken) else None
+
+
+def _carrier(request: Any) -> Mapping[str, Any]:
+    for name in _ATTRIBUTES:
+        carrier = getattr(request, name, None)
+        if isinstance(carrier, Mapping):
+            return carrier
+    if isinstance(request, Mapping):
+        return request
+    raise TypeError(f"{type(request).__name__} is no request: give a framework's request, an environ or a scope")

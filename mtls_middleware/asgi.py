@@ -1,0 +1,220 @@
+"""The ASGI gateway (ASGI 3): translate, drive, answer, attach.
+
+Must never decide: every rule is in the core, and the WSGI gateway drives the same one.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterable, MutableMapping
+from typing import Any
+
+from mtls_middleware.certificate import ClientCertificate
+from mtls_middleware.effects import AwaitingDriver
+from mtls_middleware.errors import ConfigurationError
+from mtls_middleware.policy import Rule
+from mtls_middleware.refusal import Answer
+from mtls_middleware.request import ATTACHED_KEY, CERTIFICATE_KEY, TOKEN_KEY, Attached, Peer, RequestView, TLSFacts
+from mtls_middleware.resource_flow import AccessTokens, CertificateLayer, Layer, Source, TokenLayer, TrustStore, refuse
+from mtls_middleware.resource_server.binding import Binding
+from mtls_middleware.sources.vendors import KNOWN_HEADERS
+
+# Looser than asgiref's typed dictionaries, as Starlette's are, so that every framework's application fits.
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class _Gateway:
+    """Drives one layer in front of one application."""
+
+    def __init__(self, app: ASGIApp, layer: Layer) -> None:
+        if not callable(app):
+            raise ConfigurationError(f"app={app!r} is no ASGI application")
+        self._app = app
+        self._layer = layer
+        self._driver = AwaitingDriver()
+        self._drop = frozenset(name.encode("ascii") for name in KNOWN_HEADERS | layer.drop_headers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] not in ("http", "websocket"):
+            raise RuntimeError(f"ASGI scope type {scope['type']!r} is unknown here, and so refused (case 146)")
+        view = None
+        try:
+            view = _view(scope)
+            attached = await self._driver.run(self._layer.decide(view))
+        except Exception as error:  # noqa: BLE001 (fail closed: whatever went wrong, the application is not reached)
+            await _write(refuse(self._layer, error, view), scope, receive, send)
+            return
+        inner = dict(scope)
+        # Applications fold names as CGI does (A02), so every spelling that folds to a known name goes.
+        inner["headers"] = [
+            pair for pair in scope["headers"] if bytes(pair[0]).lower().replace(b"_", b"-") not in self._drop
+        ]
+        inner[ATTACHED_KEY] = attached
+        inner[CERTIFICATE_KEY] = attached.certificate
+        inner[TOKEN_KEY] = attached.token
+        await self._app(inner, receive, _varying(send, self._layer.vary))
+
+
+class ClientCertificateMiddleware(_Gateway):
+    """Attach the client certificate to each request, and refuse those that must have one and have not.
+
+    Arguments:
+        app: the ASGI application.
+        source: where certificates come from, one object of `mtls_middleware.sources`.
+        trust_store: validates chains in this process; a certificate that does not validate is refused.
+        allow: a rule of `mtls_middleware.policy`; a certificate that it does not allow is refused.
+        required: `True`: no acceptable certificate, no application. Default: `True` where `allow` is given.
+        exempt: exact decoded paths that are never refused.
+
+    Raises `ConfigurationError` at construction. Answers: 400 and 403 as JSON; a websocket is refused before accept.
+
+    Example: `app.add_middleware(ClientCertificateMiddleware, source=Envoy(trusted_proxies=["10.0.0.0/8"]))`
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        source: Source,
+        *,
+        trust_store: TrustStore | None = None,
+        allow: Rule | Callable[[ClientCertificate], bool] | None = None,
+        required: bool | None = None,
+        exempt: Collection[str] = (),
+    ) -> None:
+        layer = CertificateLayer(source, trust_store=trust_store, allow=allow, required=required, exempt=exempt)
+        super().__init__(app, layer)
+
+
+class CertificateBoundTokenMiddleware(_Gateway):
+    """Demand a certificate-bound access token (RFC 8705 3), inside of a `ClientCertificateMiddleware`.
+
+    Arguments:
+        app: the ASGI application.
+        tokens: validates token texts, for example `JWTAccessTokens(...)`.
+        scopes: scopes that every request needs.
+        binding: `"required"`: an unbound token is refused. `"when_present"`: it passes as plain Bearer, `bound=False`.
+        exempt: exact decoded paths that are never refused.
+        realm, resource_metadata: parameters of the challenge (RFC 6750 3, RFC 9728 5.1).
+
+    Raises `ConfigurationError` at construction. Answers: RFC 6750 3.
+
+    Example: `CertificateBoundTokenMiddleware(app, tokens, scopes=["invoices:read"])`
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        tokens: AccessTokens,
+        *,
+        scopes: Collection[str] = (),
+        binding: Binding = "required",
+        exempt: Collection[str] = (),
+        realm: str | None = None,
+        resource_metadata: str | None = None,
+    ) -> None:
+        layer = TokenLayer(
+            tokens, scopes=scopes, binding=binding, exempt=exempt, realm=realm, resource_metadata=resource_metadata
+        )
+        super().__init__(app, layer)
+
+
+def protect(
+    app: ASGIApp,
+    *,
+    source: Source,
+    trust_store: TrustStore | None = None,
+    allow: Rule | Callable[[ClientCertificate], bool] | None = None,
+    tokens: AccessTokens | None = None,
+    scopes: Collection[str] = (),
+    exempt: Collection[str] = (),
+) -> ASGIApp:
+    """Both layers around `app`, in the right order; without `tokens` a certificate is required.
+
+    Raises `ConfigurationError`.
+
+    Example: `app = protect(app, source=ServerTLS(), allow=SpiffeTrustDomain("acme.internal"))`
+    """
+    if tokens is None:
+        if scopes:
+            raise ConfigurationError(f"scopes={scopes!r} without tokens=: scopes are read from access tokens")
+        inner, required = app, True
+    else:
+        inner, required = CertificateBoundTokenMiddleware(app, tokens, scopes=scopes, exempt=exempt), None
+    return ClientCertificateMiddleware(
+        inner, source, trust_store=trust_store, allow=allow, required=required, exempt=exempt
+    )
+
+
+def _view(scope: Scope) -> RequestView:
+    pairs: list[tuple[bytes, bytes]] = scope["headers"]
+
+    def headers(name: str) -> list[str]:
+        wanted = name.encode("ascii")  # with dashes: x_ssl_client_cert is another field here (case 007)
+        return [bytes(value).decode("latin-1") for key, value in pairs if bytes(key).lower() == wanted]
+
+    attached = scope.get(ATTACHED_KEY)
+    extensions = scope.get("extensions") or {}
+    root_path, path = scope.get("root_path", ""), scope["path"]
+    return RequestView(
+        method=scope.get("method", "GET"),  # a websocket's handshake is a GET
+        path=path[len(root_path) :] if root_path and path.startswith(root_path + "/") else path,
+        query=bytes(scope.get("query_string", b"")).decode("latin-1"),
+        headers=headers,
+        peer=_peer(scope, headers),
+        tls=TLSFacts(extension=extensions.get("tls")),
+        attached=attached if isinstance(attached, Attached) else None,
+        now=time.time(),
+    )
+
+
+def _peer(scope: Scope, headers: Callable[[str], list[str]]) -> Peer:
+    client, server = scope.get("client"), scope.get("server")
+    address, port = (client[0], client[1]) if client else (None, None)
+    if not address:
+        match server:
+            case (str(path), None) if path:  # ASGI: the server's own socket path, and no client (case 017)
+                return Peer(unix=True)
+        return Peer()
+    rewritten = (
+        "the peer's address seems to come from X-Forwarded-For, which no trust can rest on: run uvicorn with "
+        "--no-proxy-headers (FORWARDED_ALLOW_IPS=''), and the like for other servers, or use a shared_secret= alone"
+    )
+    # A middleware outside of us that rewrites `client` has the port 0, or one from the header, and leaves the header.
+    forwarded = [each.strip() for line in headers("x-forwarded-for") for each in line.split(",")]
+    same = (address, f"[{address}]")
+    if not port or any(each in same or each.startswith((f"{address}:", f"[{address}]:")) for each in forwarded):
+        return Peer(address=address, doubt=rewritten)
+    return Peer(address=address)
+
+
+async def _write(answer: Answer, scope: Scope, receive: Receive, send: Send) -> None:
+    kind = "http.response"
+    if scope["type"] == "websocket":
+        await receive()  # websocket.connect; the handshake is answered, never accepted (case 144)
+        if "websocket.http.response" not in (scope.get("extensions") or {}):
+            await send({"type": "websocket.close", "code": 1008, "reason": ""})
+            return
+        kind = "websocket.http.response"
+    headers = [(name.lower().encode("ascii"), value.encode("ascii")) for name, value in answer.headers]
+    await send({"type": f"{kind}.start", "status": answer.status, "headers": headers})
+    await send({"type": f"{kind}.body", "body": b"" if scope.get("method") == "HEAD" else answer.body})
+
+
+def _varying(send: Send, name: str | None) -> Send:
+    """Mark the application's responses as selected by the certificate's field (RFC 9440 2.4)."""
+    if name is None:
+        return send
+    vary = (b"vary", name.encode("ascii"))
+
+    async def varying(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers: Iterable[tuple[bytes, bytes]] = message.get("headers") or ()
+            message = {**message, "headers": [*headers, vary]}
+        await send(message)
+
+    return varying

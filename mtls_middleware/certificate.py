@@ -1,0 +1,160 @@
+"""`ClientCertificate`: one client certificate, loaded and hashed at once, the rest on demand.
+
+Must never know: where it came from. Who vouches for it is its `verification`, and nobody upgrades that in place.
+"""
+
+import base64
+import enum
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any, Self, TypeVar
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from mtls_middleware.errors import MalformedCertificate
+from mtls_middleware.names import alternative, distinguished, spiffe
+
+T = TypeVar("T")
+
+
+class Verification(enum.Enum):
+    """Who checked the certificate's chain. Attached is not verified: `PRESENTED` proves possession of a key."""
+
+    PRESENTED = "presented"
+    BY_PROXY = "by proxy"
+    BY_SERVER = "by server"
+    BY_TRUST_STORE = "by trust store"
+
+
+def _readable(read: Callable[[Any], T]) -> cached_property[T]:
+    """A property read once, whose every failure is `MalformedCertificate`: X.509 is parsed lazily, so late."""
+
+    def checked(self: "ClientCertificate") -> T:
+        try:
+            return read(self)
+        except (ValueError, TypeError, x509.InvalidVersion, x509.DuplicateExtension) as error:
+            raise MalformedCertificate(f"{read.__name__} of the certificate cannot be read") from error
+
+    checked.__doc__ = read.__doc__
+    return cached_property(checked)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ClientCertificate:
+    """A TLS client certificate as presented, immutable. Equality and hash are those of its DER (RFC 5280 4.1).
+
+    Attributes:
+        x509: the `cryptography` object, for what this class has no name for.
+        der: the bytes as received, never re-encoded.
+        chain: what was presented with it, DER, in order, without the leaf. Not validated.
+        verification: who vouches for the chain.
+        thumbprint: base64url of SHA-256 over `der`, unpadded: the `x5t#S256` value (RFC 8705 3.1).
+
+    Properties that read names raise `MalformedCertificate` where the certificate holds what cannot be a name.
+
+    Example: `ClientCertificate.from_pem(text).thumbprint`
+    """
+
+    x509: x509.Certificate
+    der: bytes
+    chain: tuple[bytes, ...] = ()
+    verification: Verification = Verification.PRESENTED
+    thumbprint: str = field(default="")
+
+    @classmethod
+    def from_der(
+        cls, der: bytes, *, chain: tuple[bytes, ...] = (), verification: Verification = Verification.PRESENTED
+    ) -> Self:
+        """Load one certificate. Raises `MalformedCertificate` unless `der` is exactly one certificate, no byte more."""
+        try:
+            loaded = x509.load_der_x509_certificate(der)
+        except (ValueError, TypeError, x509.InvalidVersion) as error:
+            raise MalformedCertificate("not one DER certificate") from error
+        digest = base64.urlsafe_b64encode(hashlib.sha256(der).digest()).rstrip(b"=")
+        return cls(loaded, der, chain, verification, digest.decode("ascii"))
+
+    @classmethod
+    def from_pem(cls, pem: str | bytes, *, verification: Verification = Verification.PRESENTED) -> Self:
+        """Load PEM text: the leaf first, further certificates become `chain`. Text around the blocks is allowed.
+
+        For files and tests; what arrives in a request is read by the stricter rules of `mtls_middleware.sources`.
+        Raises `MalformedCertificate`.
+        """
+        text = pem.encode("utf-8", "replace") if isinstance(pem, str) else pem
+        try:
+            leaf, *chain = (each.public_bytes(Encoding.DER) for each in x509.load_pem_x509_certificates(text))
+        except (ValueError, TypeError, x509.InvalidVersion) as error:
+            raise MalformedCertificate("no PEM certificate") from error
+        return cls.from_der(leaf, chain=tuple(chain), verification=verification)
+
+    @property
+    def verified(self) -> bool:
+        """Whether somebody vouches for the chain: `verification` is stronger than `PRESENTED`."""
+        return self.verification is not Verification.PRESENTED
+
+    @_readable
+    def pem(self) -> str:
+        return self.x509.public_bytes(Encoding.PEM).decode("ascii")
+
+    @_readable
+    def subject(self) -> str:
+        return distinguished.to_string(self.x509.subject)
+
+    @_readable
+    def issuer(self) -> str:
+        return distinguished.to_string(self.x509.issuer)
+
+    @_readable
+    def serial_number(self) -> int:
+        return self.x509.serial_number
+
+    @_readable
+    def not_valid_before(self) -> datetime:
+        return self.x509.not_valid_before_utc
+
+    @_readable
+    def not_valid_after(self) -> datetime:
+        return self.x509.not_valid_after_utc
+
+    @_readable
+    def alternative_names(self) -> alternative.AlternativeNames:
+        return alternative.read(self.x509)
+
+    @property
+    def dns_names(self) -> tuple[str, ...]:
+        return self.alternative_names.dns
+
+    @property
+    def uris(self) -> tuple[str, ...]:
+        return self.alternative_names.uris
+
+    @property
+    def ip_addresses(self) -> tuple[IPv4Address | IPv6Address, ...]:
+        return self.alternative_names.ip_addresses
+
+    @property
+    def email_addresses(self) -> tuple[str, ...]:
+        return self.alternative_names.emails
+
+    @_readable
+    def spiffe_id(self) -> str | None:
+        """The SPIFFE ID where exactly one URI is there and is one (X509-SVID 2), else `None`."""
+        return spiffe.spiffe_id(self.alternative_names)
+
+    def __eq__(self, other: object) -> bool:
+        return self.der == other.der if isinstance(other, ClientCertificate) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.der)
+
+    def __repr__(self) -> str:
+        try:
+            subject = self.subject
+        except MalformedCertificate:
+            subject = "(unreadable)"
+        return f"<ClientCertificate {subject!a} {self.thumbprint} {self.verification.name}>"

@@ -1,0 +1,43 @@
+"""The bearer token of a request: RFC 6750 section 2, `Authorization` header alone.
+
+Must never know: what a token means. Form and query are not read, but a second token there is noticed.
+"""
+
+import re
+from collections.abc import Sequence
+from urllib.parse import unquote_plus
+
+from mtls_middleware.errors import Refused
+
+# RFC 6750 2.1: "Bearer" 1*SP b64token; the scheme's name has no case (RFC 9110 11.1).
+_BEARER = re.compile(r"bearer +([A-Za-z0-9\-._~+/]+=*)", re.IGNORECASE)
+_SCHEME = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+)(?: +\S.*)?")
+# A WSGI server has joined two field lines by a comma: "Basic ..., Bearer ..." (RFC 9449 7.2, case 121).
+_SECOND = re.compile(r",\s*(?:bearer|dpop|basic)\s", re.IGNORECASE)
+
+# Far above real tokens (2 to 4 kB), far below what would cost something to look at (A61).
+MAX_TOKEN = 16_384
+
+
+def bearer_token(authorization: Sequence[str], query: str) -> str:
+    """The token's text. Raises `Refused`: `missing_token`, `invalid_request`, or `invalid_token` for one too long."""
+    if not authorization:
+        raise Refused("missing_token", "no Authorization header")
+    if len(authorization) > 1:
+        raise Refused("invalid_request", "more than one Authorization header")
+    value = authorization[0]
+    bearer = _BEARER.fullmatch(value)
+    if bearer is None:
+        scheme = _SCHEME.fullmatch(value) if value.isascii() and value.isprintable() else None
+        if scheme is None or scheme[1].lower() == "bearer" or _SECOND.search(value):
+            raise Refused("invalid_request", "malformed Authorization header")
+        raise Refused("missing_token", "another Authorization scheme")
+    if query and _names_token(query):
+        raise Refused("invalid_request", "a token in the header and one in the query")
+    if len(bearer[1]) > MAX_TOKEN:
+        raise Refused("invalid_token", f"a token of more than {MAX_TOKEN} characters")
+    return bearer[1]
+
+
+def _names_token(query: str) -> bool:
+    return any(unquote_plus(pair.partition("=")[0]) == "access_token" for pair in re.split("[&;]", query))

@@ -1,0 +1,47 @@
+"""`AccessToken`: what a validated access token says, whatever form it had.
+
+Must never know: the token's text, so that no repr, log or traceback can show it (RFC 9700 4.9.3).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class AccessToken:
+    """An access token that was accepted for this request.
+
+    Attributes:
+        claims: all claims (RFC 9068 2.2) or introspection members, read-only all the way down: lists are tuples.
+        subject, client_id: `sub` and `client_id`, `None` where the token has none.
+        scopes: the single values of `scope`.
+        expires_at: `exp` as an aware datetime, UTC.
+        bound: whether the token is bound to the certificate of this request (RFC 8705 3).
+        confirmation: the `x5t#S256` value that it is bound to, or `None`.
+    """
+
+    claims: Mapping[str, Any]
+    subject: str | None
+    client_id: str | None
+    scopes: frozenset[str]
+    expires_at: datetime
+    bound: bool = False
+    confirmation: str | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"<AccessToken subject={self.subject!a} client_id={self.client_id!a} "
+            f"scopes={' '.join(sorted(self.scopes))!a} bound={self.bound}>"
+        )
+
+
+def read_only(value: Any) -> Any:
+    """JSON data as mappings and tuples that nobody can change."""
+    if isinstance(value, dict):
+        return MappingProxyType({name: read_only(each) for name, each in value.items()})
+    if isinstance(value, list):
+        return tuple(read_only(each) for each in value)
+    return value

@@ -1,0 +1,89 @@
+"""How certificates are written into text: PEM (plain, folded, percent-encoded), base64 DER, DER joined to DER.
+
+Must never know: header names, proxies, trust. Each reader accepts one canonical form or raises `MalformedCertificate`.
+"""
+
+import base64
+import binascii
+import re
+from urllib.parse import unquote_to_bytes
+
+from mtls_middleware.errors import MalformedCertificate
+
+# Twice the largest value measured (Envoy's Cert and Chain of a 12 KiB certificate: 38 kB), rounded up (case 062).
+MAX_FIELD = 98_304
+# Real chains hold one to four certificates; RFC 9440 2.3 leaves the limit to us (case 048).
+MAX_CHAIN = 16
+
+# Newlines arrive as they are, as CR LF, as blanks (Apache), as LF TAB (nginx's deprecated $ssl_client_cert), or as what
+# a server made of such a fold. Nothing else may stand inside, between or around the blocks (cases 033, 034, 038).
+_PEM_BLOCK = re.compile(
+    r"-----BEGIN CERTIFICATE-----[ \t\r\n]++([A-Za-z0-9+/=][A-Za-z0-9+/= \t\r\n]*+)-----END CERTIFICATE-----[ \t\r\n]*+"
+)
+_BLANKS = str.maketrans("", "", " \t\r\n")
+_BASE64 = re.compile(r"[A-Za-z0-9+/]++={0,2}+")
+
+
+def base64_der(text: str) -> bytes:
+    """Strict standard base64 (RFC 4648 4): alphabet, padding and pad bits are checked (case 040)."""
+    if not _BASE64.fullmatch(text):
+        raise MalformedCertificate("not base64")
+    try:
+        data = base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise MalformedCertificate("not base64") from error
+    if base64.b64encode(data).decode("ascii") != text:
+        raise MalformedCertificate("base64 with non-zero pad bits")
+    return data
+
+
+def pem_ders(text: str) -> tuple[bytes, ...]:
+    """The certificates of PEM text, plain or percent-encoded (RFC 3986 2.1; `+` stays `+`, case 035). At least one."""
+    if not text.isascii():
+        raise MalformedCertificate("PEM with characters outside ASCII")
+    # Decoded once: a second layer, or a broken escape, leaves a "%" behind that the block does not admit (A24).
+    plain = unquote_to_bytes(text).decode("latin-1") if "%" in text else text
+    ders: list[bytes] = []
+    position = 0
+    while position < len(plain) or not ders:
+        block = _PEM_BLOCK.match(plain, position)
+        if block is None:
+            raise MalformedCertificate("not PEM certificates and nothing else")
+        if len(ders) == MAX_CHAIN:
+            raise MalformedCertificate(f"more than {MAX_CHAIN} certificates")
+        ders.append(base64_der(block[1].translate(_BLANKS)))
+        position = block.end()
+    return tuple(ders)
+
+
+def pem_der(text: str) -> bytes:
+    """The one certificate of PEM text; two are refused, never "the first" (case 032)."""
+    ders = pem_ders(text)
+    if len(ders) != 1:
+        raise MalformedCertificate("more than one certificate where one is expected")
+    return ders[0]
+
+
+def joined_ders(text: str) -> tuple[bytes, ...]:
+    """Base64 over DER values laid end to end (HAProxy's `ssl_c_chain_der`), cut by their TLV lengths alone (A25)."""
+    data = base64_der(text)
+    ders: list[bytes] = []
+    while data:
+        size = _tlv_size(data)
+        if size > len(data) or len(ders) == MAX_CHAIN:
+            raise MalformedCertificate("joined DER that is cut short or too long")
+        ders.append(data[:size])
+        data = data[size:]
+    return tuple(ders)
+
+
+def _tlv_size(data: bytes) -> int:
+    """Length in octets of the DER SEQUENCE at the start of `data` (X.690 8.1.3), header included."""
+    if len(data) < 2 or data[0] != 0x30:
+        raise MalformedCertificate("joined DER that is not a row of SEQUENCEs")
+    if data[1] < 0x80:
+        return 2 + data[1]
+    octets = data[1] & 0x7F
+    if not 1 <= octets <= 4 or len(data) < 2 + octets:
+        raise MalformedCertificate("joined DER with an impossible length")
+    return 2 + octets + int.from_bytes(data[2 : 2 + octets], "big")

@@ -1,0 +1,43 @@
+"""The `Client-Cert` and `Client-Cert-Chain` fields of RFC 9440, over a structured fields library (RFC 9651).
+
+Must never know: who sent them. A field that RFC 9651 4.2 would have us ignore is refused instead: ignoring could turn a
+bad certificate into an anonymous request (A27).
+"""
+
+from typing import cast
+
+from mtls_middleware.errors import MalformedCertificate
+from mtls_middleware.sources.encoding import MAX_CHAIN
+
+_Item = tuple[object, object]  # a bare item and its parameters
+
+
+def client_cert(text: str) -> bytes:
+    """The DER of a `Client-Cert` value: an Item that is a Byte Sequence, parameters ignored (RFC 9440 2.2)."""
+    import http_sf
+
+    try:
+        item = cast("_Item", http_sf.parse(text.encode("latin-1", "replace"), tltype="item"))
+    except ValueError as error:
+        raise MalformedCertificate("not a structured field Item") from error
+    return _byte_sequence(item)
+
+
+def client_cert_chain(text: str) -> tuple[bytes, ...]:
+    """The DERs of a `Client-Cert-Chain` value: a List of Byte Sequences, leaf not among them (RFC 9440 2.3)."""
+    if text.count(",") >= MAX_CHAIN:  # before any parsing (case 048)
+        raise MalformedCertificate(f"more than {MAX_CHAIN} certificates in the chain")
+    import http_sf
+
+    try:
+        members = cast("list[_Item]", http_sf.parse(text.encode("latin-1", "replace"), tltype="list"))
+    except ValueError as error:
+        raise MalformedCertificate("not a structured field List") from error
+    return tuple(_byte_sequence(member) for member in members)
+
+
+def _byte_sequence(item: _Item) -> bytes:
+    value, _ = item
+    if not isinstance(value, bytes) or not value:  # a Token, String, Integer, Inner List or "::" (case 043)
+        raise MalformedCertificate("not a Byte Sequence")
+    return value

@@ -1,0 +1,145 @@
+"""Who is believed when a request says whose certificate it carries: `Trust` over peers, a shared secret, a certificate.
+
+Must never know: what the certificate header says. The peer comes first, then what it sent.
+"""
+
+import hmac
+from collections.abc import Callable, Collection, Iterable
+from functools import lru_cache
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    collapse_addresses,
+    ip_address,
+    ip_network,
+)
+
+from mtls_middleware.certificate import ClientCertificate
+from mtls_middleware.errors import ConfigurationError, MalformedCertificate
+from mtls_middleware.policy import Rule, as_rule
+from mtls_middleware.request import RequestView
+from mtls_middleware.sources import server
+
+_MAPPED = IPv6Network("::ffff:0:0/96")
+_EXAMPLE = 'for example trusted_proxies=["10.0.0.0/8", "192.0.2.7", "unix"]'
+# Below this a secret can be guessed by trying.
+_SHORTEST_SECRET = 16
+
+ProxyCertificateRule = Rule | Callable[[ClientCertificate], bool]
+
+
+class Trust:
+    """Every kind of trust given must hold, and at least one must be given."""
+
+    def __init__(
+        self,
+        trusted_proxies: Collection[str],
+        shared_secret: tuple[str, str] | None,
+        proxy_certificate: ProxyCertificateRule | None,
+    ) -> None:
+        if isinstance(trusted_proxies, (str, bytes)):
+            raise ConfigurationError(f"trusted_proxies is a text, expected a list: {_EXAMPLE}")
+        self._peers = bool(trusted_proxies)
+        self._unix = "unix" in trusted_proxies
+        self._networks = _by_prefix(_network(each) for each in trusted_proxies if each != "unix")
+        self._secret = None if shared_secret is None else _secret(shared_secret)
+        self._rule = None if proxy_certificate is None else as_rule(proxy_certificate)
+        if not self._peers and self._secret is None and self._rule is None:
+            raise ConfigurationError(f"a header source needs somebody to trust, {_EXAMPLE}, or shared_secret=")
+        # An address is parsed once; 4096 peers are more than any set of proxies.
+        self._is_trusted_address = lru_cache(maxsize=4096)(self._look_up)
+
+    @property
+    def secret_header(self) -> str | None:
+        """The field that carries the shared secret, lower case: it is removed like a certificate header."""
+        return None if self._secret is None else self._secret[0]
+
+    def doubt(self, view: RequestView) -> str | None:
+        """`None` where this request's peer is believed, else why not, in words for the operator's log."""
+        if self._peers and (reason := self._doubt_peer(view)):
+            return reason
+        if self._secret is not None:
+            header, value = self._secret
+            given = view.headers(header)
+            # Exactly one: where two arrive, one of them may be the client's own.
+            if len(given) != 1 or not hmac.compare_digest(given[0].encode("latin-1", "replace"), value):
+                return "the shared secret header is missing, wrong or there twice"
+        if self._rule is not None:
+            try:
+                presented = server.read(view.tls)
+            except MalformedCertificate:
+                presented = None
+            if presented is None or not self._rule.holds(presented):
+                return "the proxy's own certificate is missing or not the one expected"
+        return None
+
+    def _doubt_peer(self, view: RequestView) -> str | None:
+        peer = view.peer
+        if peer.unix:
+            return None if self._unix else 'the peer is a unix socket and "unix" is not among trusted_proxies'
+        if peer.doubt is not None:
+            return peer.doubt
+        if peer.address is None or not self._is_trusted_address(peer.address):
+            return "the peer is not among trusted_proxies"
+        return None
+
+    def _look_up(self, text: str) -> bool:
+        try:
+            address: IPv4Address | IPv6Address = ip_address(text)
+        except ValueError:  # '', 'localhost', '<local>', 'testclient': not an address, so nobody we know (case 017)
+            return False
+        if isinstance(address, IPv6Address):
+            if address.scope_id is not None:  # a zone names an interface of this machine, no network of ours (A07)
+                return False
+            address = address.ipv4_mapped or address  # an IPv4 client on a [::] listener (case 014)
+        number, width = int(address), address.max_prefixlen
+        return any(
+            number >> (width - prefix) in networks
+            for (family, prefix), networks in self._networks.items()
+            if family == address.version
+        )
+
+
+def _network(text: object) -> IPv4Network | IPv6Network:
+    if not isinstance(text, str):
+        raise ConfigurationError(f"{text!r} in trusted_proxies is not a text, {_EXAMPLE}")
+    if "%" in text:
+        raise ConfigurationError(f"{text!r} in trusted_proxies has a zone; name the network, {_EXAMPLE}")
+    try:
+        network = ip_network(text, strict=True)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{text!r} in trusted_proxies is no network, no address and not 'unix' ({error}); {_EXAMPLE}"
+        ) from error
+    if isinstance(network, IPv6Network) and network.subnet_of(_MAPPED):
+        return IPv4Network((int(network.network_address) & 0xFFFF_FFFF, network.prefixlen - 96))
+    return network
+
+
+def _by_prefix(networks: Iterable[IPv4Network | IPv6Network]) -> dict[tuple[int, int], frozenset[int]]:
+    """Networks as sets per prefix length, so that a look-up costs the same for one and for a thousand."""
+    found = list(networks)
+    v4 = collapse_addresses(each for each in found if isinstance(each, IPv4Network))
+    v6 = collapse_addresses(each for each in found if isinstance(each, IPv6Network))
+    if IPv4Network("0.0.0.0/0") in v4 or IPv6Network("::/0") in v6:
+        raise ConfigurationError("trusted_proxies covers all addresses of a family: anybody could speak for anybody")
+    table: dict[tuple[int, int], set[int]] = {}
+    for each in found:
+        shifted = int(each.network_address) >> (each.max_prefixlen - each.prefixlen)
+        table.setdefault((each.version, each.prefixlen), set()).add(shifted)
+    return {key: frozenset(numbers) for key, numbers in table.items()}
+
+
+def _secret(shared_secret: tuple[str, str]) -> tuple[str, bytes]:
+    match shared_secret:
+        case (str(header), str(value)) if header and header.replace("-", "").isalnum() and header.isascii():
+            pass
+        case _:
+            raise ConfigurationError(
+                'shared_secret is a pair of header and value: ("X-Proxy-Secret", os.environ["..."])'
+            )
+    if len(value) < _SHORTEST_SECRET or not value.isascii() or not value.isprintable() or value != value.strip():
+        raise ConfigurationError(f"the shared secret needs {_SHORTEST_SECRET} or more printable ASCII characters")
+    return header.lower(), value.encode("ascii")

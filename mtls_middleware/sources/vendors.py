@@ -1,0 +1,167 @@
+"""What each proxy and cloud sends, as a table: names of the fields, how the certificate is written, words of verdict.
+
+Must never know: requests. Facts measured on real programs, or from the vendor's documentation where it is a cloud.
+"""
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from mtls_middleware.errors import MalformedCertificate
+from mtls_middleware.sources import encoding, rfc9440
+
+
+class Verdict(enum.Enum):
+    """What a verification word says."""
+
+    NONE = "there is no certificate"
+    SUCCESS = "the certificate verified"
+    FAILED = "the certificate did not verify"
+
+
+Leaf = Callable[[str], bytes]
+LeafAndChain = Callable[[str], tuple[bytes, ...]]
+Chain = Callable[[str], tuple[bytes, ...]]
+
+
+def _verdict_openssl(word: str) -> Verdict | None:
+    """nginx, Apache and all who copy them: exact words, and `FAILED:reason` (a comma is two words joined, case 028)."""
+    if word in ("SUCCESS", "NONE"):
+        return Verdict[word]
+    if word in ("FAILED", "GENEROUS") or (word.startswith("FAILED:") and "," not in word):
+        return Verdict.FAILED
+    return None
+
+
+def _verdict_haproxy(word: str) -> Verdict | None:
+    """`ssl_c_verify` is a number of OpenSSL's, 0 for success; hardened configurations send words instead."""
+    if word.isascii() and word.isdecimal() and len(word) <= 5:
+        return Verdict.SUCCESS if word == "0" else Verdict.FAILED
+    return _verdict_openssl(word)
+
+
+def _verdict_boolean(word: str) -> Verdict | None:
+    """Google Cloud and Cloudflare say true or false; both say false when there is no certificate."""
+    return {"true": Verdict.SUCCESS, "false": Verdict.FAILED}.get(word)
+
+
+def _one(leaf: Leaf) -> LeafAndChain:
+    return lambda text: (leaf(text),)
+
+
+def _traefik(text: str) -> tuple[bytes, ...]:
+    """Base64 DER, the chain behind the leaf, joined by commas (case 057)."""
+    parts = text.split(",", encoding.MAX_CHAIN)
+    if len(parts) > encoding.MAX_CHAIN:
+        raise MalformedCertificate(f"more than {encoding.MAX_CHAIN} certificates")
+    return tuple(encoding.base64_der(part) for part in parts)
+
+
+def _caddy(text: str) -> tuple[bytes, ...]:
+    """Base64 DER, or the same between the colons of RFC 9440 where the placeholder stands between them."""
+    return (encoding.base64_der(text[1:-1] if text.startswith(":") and text.endswith(":") else text),)
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """One row: how one vendor says it.
+
+    Attributes:
+        certificate_header, chain_header, verify_header: the names by default; `None` where the vendor has none.
+        leaf: value -> DER of the leaf, and of the chain behind it where the same field carries it.
+        chain: value of the chain field -> DERs; `None` where the vendor has no such field.
+        verdict: verification word -> its meaning, `None` for a word the vendor does not have.
+        nothing: values of the certificate field that mean "no certificate".
+        false_without_certificate: the word that says "failed" also stands where there is no certificate.
+        success_without_certificate: so does the word of success (HAProxy's 0).
+        may_verify: whether that vendor, rightly configured, can let only verified certificates through.
+    """
+
+    name: str
+    certificate_header: str
+    leaf: LeafAndChain
+    verify_header: str | None = None
+    chain_header: str | None = None
+    chain: Chain | None = None
+    verdict: Callable[[str], Verdict | None] = _verdict_openssl
+    nothing: frozenset[str] = field(default=frozenset({""}))
+    false_without_certificate: bool = False
+    success_without_certificate: frozenset[str] = frozenset()
+    may_verify: bool = True
+
+
+_X_CERT, _X_VERIFY = "X-SSL-Client-Cert", "X-SSL-Client-Verify"
+_NULL = frozenset({"", "(null)"})  # Apache's text for a variable that is not set (K7)
+
+RFC9440 = Dialect(
+    "RFC 9440", "Client-Cert", _one(rfc9440.client_cert),
+    chain_header="Client-Cert-Chain", chain=rfc9440.client_cert_chain, nothing=frozenset(),
+)  # fmt: skip
+NGINX = Dialect("nginx", _X_CERT, _one(encoding.pem_der), _X_VERIFY)
+APACHE = Dialect("Apache httpd", _X_CERT, _one(encoding.pem_der), _X_VERIFY, nothing=_NULL)
+HAPROXY = Dialect(
+    "HAProxy", _X_CERT, _one(encoding.base64_der), _X_VERIFY,
+    chain=encoding.joined_ders, verdict=_verdict_haproxy, success_without_certificate=frozenset({"0"}),
+)  # fmt: skip
+ENVOY_FORMATTER = Dialect("Envoy %DOWNSTREAM_PEER_CERT%", _X_CERT, _one(encoding.pem_der))
+TRAEFIK = Dialect("Traefik", "X-Forwarded-Tls-Client-Cert", _traefik)
+CADDY = Dialect("Caddy", _X_CERT, _caddy, nothing=frozenset({"", "::"}))
+AWS_VERIFY = Dialect("AWS ALB, verify mode", "X-Amzn-Mtls-Clientcert-Leaf", _one(encoding.pem_der))
+AWS_PASSTHROUGH = Dialect(
+    "AWS ALB, passthrough mode", "X-Amzn-Mtls-Clientcert", encoding.pem_ders, may_verify=False
+)  # fmt: skip
+GOOGLE = Dialect(
+    "Google Cloud load balancer", "X-Client-Cert-Leaf", _one(rfc9440.client_cert), "X-Client-Cert-Chain-Verified",
+    chain_header="X-Client-Cert-Chain", chain=rfc9440.client_cert_chain,
+    verdict=_verdict_boolean, false_without_certificate=True,
+)  # fmt: skip
+AZURE = Dialect("Azure App Service", "X-ARR-ClientCert", _one(encoding.base64_der), may_verify=False)
+CLOUDFLARE = Dialect(
+    "Cloudflare", "Cf-Client-Cert-Der-Base64", _one(encoding.base64_der), "Cf-Cert-Verified",
+    verdict=_verdict_boolean, false_without_certificate=True,
+)  # fmt: skip
+
+# Every name under which somebody's proxy speaks of client certificates. All of them, in every spelling that folds to
+# them, are removed from every request: the application reads the attached certificate, never a header.
+KNOWN_HEADERS = frozenset(
+    """
+    client-cert client-cert-chain
+
+    x-ssl-client-cert x-ssl-client-verify x-ssl-client-chain x-ssl-client-cert-chain x-ssl-client-s-dn
+    x-ssl-client-s-dn-legacy x-ssl-client-s-dn-oneline x-ssl-client-s-dn-cn x-ssl-client-i-dn x-ssl-client-i-dn-legacy
+    x-ssl-client-dn x-ssl-client-cn x-ssl-client-subject x-ssl-client-subject-dn x-ssl-client-issuer
+    x-ssl-client-issuer-dn x-ssl-client-serial x-ssl-client-m-serial x-ssl-client-fingerprint x-ssl-client-fp
+    x-ssl-client-sha1 x-ssl-client-sha256 x-ssl-client-thumbprint x-ssl-client-v-start x-ssl-client-v-end
+    x-ssl-client-notbefore x-ssl-client-notafter x-ssl-client-not-before x-ssl-client-not-after x-ssl-client-b64cert
+    x-ssl-client-der x-ssl-client-raw-cert x-ssl-client-escaped-cert x-ssl-client-chain-raw x-ssl-client-uri
+    x-ssl-client-dns x-ssl-client-email x-ssl-client-san x-ssl-client-san-dns0 x-ssl-client-san-uri0
+    x-ssl-client-san-email0 x-ssl-client-has-cert x-ssl-client-used x-ssl-cert x-ssl-subject x-ssl-issuer x-ssl-verify
+    x-ssl-issuer-dn x-ssl-user-dn x-ssl
+
+    ssl-client-cert ssl-client-verify ssl-client-subject-dn ssl-client-issuer-dn ssl-client-s-dn ssl-client-i-dn
+    ssl-client-serial ssl-client-m-serial ssl-client-fingerprint ssl-client-escaped-cert ssl-client-cert-chain
+    ssl-client-cert-chain-0 ssl-client-cert-chain-1 ssl-client-cert-chain-2 ssl-client-cert-chain-3
+
+    x-forwarded-client-cert x-forwarded-client-cert-chain x-forwarded-tls-client-cert x-forwarded-tls-client-cert-info
+    x-forwarded-ssl-client-cert x-forwarded-ssl-client-verify x-forwarded-client-dn
+
+    x-amzn-mtls-clientcert x-amzn-mtls-clientcert-leaf x-amzn-mtls-clientcert-serial-number
+    x-amzn-mtls-clientcert-issuer x-amzn-mtls-clientcert-subject x-amzn-mtls-clientcert-validity
+
+    x-client-cert x-client-cert-present x-client-cert-chain-verified x-client-cert-error x-client-cert-hash
+    x-client-cert-leaf x-client-cert-chain x-client-cert-serial-number x-client-cert-spiffe x-client-cert-spiffe-id
+    x-client-cert-uri-sans x-client-cert-dnsname-sans x-client-cert-valid-not-before x-client-cert-valid-not-after
+    x-client-cert-issuer-dn x-client-cert-subject-dn x-client-cert-map x-client-certificate x-client-verify
+    x-client-dn x-client-cn
+
+    x-arr-clientcert x-arr-clientcertificatethumbprint
+
+    cf-client-cert-der-base64 cf-client-cert-sha256 cf-cert-revoked cf-cert-verified cf-cert-presented
+    cf-cert-issuer-dn cf-cert-subject-dn cf-cert-issuer-dn-rfc2253 cf-cert-subject-dn-rfc2253
+    cf-cert-issuer-dn-legacy cf-cert-subject-dn-legacy cf-cert-serial cf-cert-issuer-serial cf-cert-fingerprint-sha1
+    cf-cert-fingerprint-sha256 cf-cert-not-before cf-cert-not-after cf-cert-issuer-ski cf-cert-ski
+
+    x-tls-client-cert x-tls-client-verify x-tls-client-subject x-tls-client-dn x-mtls-client-cert x-mtls-verified
+    tls-client-cert tls-client-verify x-clientcert x-client-certificate-chain x-goog-client-cert
+    """.split()  # noqa: SIM905 (a table reads best as words)
+)

@@ -1,0 +1,199 @@
+"""The WSGI gateway (PEP 3333): translate, drive, answer, attach.
+
+Must never decide: every rule is in the core, and the ASGI gateway drives the same one.
+"""
+
+import time
+from collections.abc import Callable, Collection, Iterable
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from mtls_middleware.certificate import ClientCertificate
+from mtls_middleware.effects import BlockingDriver
+from mtls_middleware.errors import ConfigurationError
+from mtls_middleware.policy import Rule
+from mtls_middleware.refusal import Answer
+from mtls_middleware.request import ATTACHED_KEY, CERTIFICATE_KEY, TOKEN_KEY, Attached, Peer, RequestView, TLSFacts
+from mtls_middleware.resource_flow import AccessTokens, CertificateLayer, Layer, Source, TokenLayer, TrustStore, refuse
+from mtls_middleware.resource_server.binding import Binding
+from mtls_middleware.sources.server import is_unix
+from mtls_middleware.sources.vendors import KNOWN_HEADERS
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+# Where the underscore twin or the later duplicate of a header silently takes the place of the real one (measured), so
+# that a forgery cannot be told from what the proxy wrote (case 005). By the beginning of SERVER_SOFTWARE, lower case.
+_SPOOFABLE = ("cheroot", "granian")
+
+
+def _environ_keys(names: Iterable[str]) -> frozenset[str]:
+    """CGI folds dashes and underscores into one name, so one key removes every twin; uWSGI keeps a trailing blank."""
+    folded = {"HTTP_" + name.upper().replace("-", "_") for name in names}
+    return frozenset(folded | {key + " " for key in folded})
+
+
+class _Gateway:
+    """Drives one layer in front of one application."""
+
+    def __init__(self, app: "WSGIApplication", layer: Layer) -> None:
+        if not callable(app):
+            raise ConfigurationError(f"app={app!r} is no WSGI application")
+        self._app = app
+        self._layer = layer
+        self._driver = BlockingDriver()
+        self._drop = _environ_keys(KNOWN_HEADERS | layer.drop_headers)
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        view = None
+        try:
+            view = _view(environ)
+            attached = self._driver.run(self._layer.decide(view))
+        except Exception as error:  # noqa: BLE001 (fail closed: whatever went wrong, the application is not reached)
+            return _write(refuse(self._layer, error, view), environ, start_response)
+        for key in environ.keys() & self._drop:
+            del environ[key]
+        environ[ATTACHED_KEY] = attached
+        environ[CERTIFICATE_KEY] = attached.certificate
+        environ[TOKEN_KEY] = attached.token
+        return self._app(environ, _varying(start_response, self._layer.vary))
+
+
+class ClientCertificateMiddleware(_Gateway):
+    """Attach the client certificate to each request, and refuse those that must have one and have not.
+
+    Arguments:
+        app: the WSGI application.
+        source: where certificates come from, one object of `mtls_middleware.sources`.
+        trust_store: validates chains in this process; a certificate that does not validate is refused.
+        allow: a rule of `mtls_middleware.policy`; a certificate that it does not allow is refused.
+        required: `True`: no acceptable certificate, no application. Default: `True` where `allow` is given.
+        exempt: exact decoded paths that are never refused.
+
+    Raises `ConfigurationError` at construction. Answers: 400 and 403 as JSON.
+
+    Example: `app.wsgi_app = ClientCertificateMiddleware(app.wsgi_app, Nginx(trusted_proxies=["10.0.0.0/8"]))`
+    """
+
+    def __init__(
+        self,
+        app: "WSGIApplication",
+        source: Source,
+        *,
+        trust_store: TrustStore | None = None,
+        allow: Rule | Callable[[ClientCertificate], bool] | None = None,
+        required: bool | None = None,
+        exempt: Collection[str] = (),
+    ) -> None:
+        layer = CertificateLayer(source, trust_store=trust_store, allow=allow, required=required, exempt=exempt)
+        super().__init__(app, layer)
+
+
+class CertificateBoundTokenMiddleware(_Gateway):
+    """Demand a certificate-bound access token (RFC 8705 3), inside of a `ClientCertificateMiddleware`.
+
+    Arguments:
+        app: the WSGI application.
+        tokens: validates token texts, for example `JWTAccessTokens(...)`.
+        scopes: scopes that every request needs.
+        binding: `"required"`: an unbound token is refused. `"when_present"`: it passes as plain Bearer, `bound=False`.
+        exempt: exact decoded paths that are never refused.
+        realm, resource_metadata: parameters of the challenge (RFC 6750 3, RFC 9728 5.1).
+
+    Raises `ConfigurationError` at construction. Answers: RFC 6750 3.
+
+    Example: `CertificateBoundTokenMiddleware(app, tokens, scopes=["invoices:read"])`
+    """
+
+    def __init__(
+        self,
+        app: "WSGIApplication",
+        tokens: AccessTokens,
+        *,
+        scopes: Collection[str] = (),
+        binding: Binding = "required",
+        exempt: Collection[str] = (),
+        realm: str | None = None,
+        resource_metadata: str | None = None,
+    ) -> None:
+        layer = TokenLayer(
+            tokens, scopes=scopes, binding=binding, exempt=exempt, realm=realm, resource_metadata=resource_metadata
+        )
+        super().__init__(app, layer)
+
+
+def protect(
+    app: "WSGIApplication",
+    *,
+    source: Source,
+    trust_store: TrustStore | None = None,
+    allow: Rule | Callable[[ClientCertificate], bool] | None = None,
+    tokens: AccessTokens | None = None,
+    scopes: Collection[str] = (),
+    exempt: Collection[str] = (),
+) -> "WSGIApplication":
+    """Both layers around `app`, in the right order; without `tokens` a certificate is required.
+
+    Raises `ConfigurationError`.
+
+    Example: `app.wsgi_app = protect(app.wsgi_app, source=ServerTLS(), allow=SpiffeTrustDomain("acme.internal"))`
+    """
+    if tokens is None:
+        if scopes:
+            raise ConfigurationError(f"scopes={scopes!r} without tokens=: scopes are read from access tokens")
+        inner, required = app, True
+    else:
+        inner, required = CertificateBoundTokenMiddleware(app, tokens, scopes=scopes, exempt=exempt), None
+    return ClientCertificateMiddleware(
+        inner, source, trust_store=trust_store, allow=allow, required=required, exempt=exempt
+    )
+
+
+def _view(environ: "WSGIEnvironment") -> RequestView:
+    def headers(name: str) -> tuple[str, ...]:
+        value = environ.get("HTTP_" + name.upper().replace("-", "_"))
+        return () if value is None else (value,)
+
+    attached = environ.get(ATTACHED_KEY)
+    software = str(environ.get("SERVER_SOFTWARE", ""))
+    return RequestView(
+        method=environ.get("REQUEST_METHOD", ""),
+        path=environ.get("PATH_INFO", ""),
+        query=environ.get("QUERY_STRING", ""),
+        headers=headers,
+        peer=_peer(environ),
+        tls=TLSFacts(environ=environ),
+        attached=attached if isinstance(attached, Attached) else None,
+        now=time.time(),
+        spoofable=(
+            f"{software} lets a client's X_SSL_Client_Cert overwrite the proxy's X-SSL-Client-Cert unseen: use another "
+            "server, or give the source a shared_secret= that the proxy adds"
+            if software.lower().startswith(_SPOOFABLE)
+            else None
+        ),
+    )
+
+
+def _peer(environ: "WSGIEnvironment") -> Peer:
+    if is_unix(environ):
+        return Peer(unix=True)
+    original = environ.get("werkzeug.proxy_fix.orig")
+    if original is not None:  # ProxyFix overwrote REMOTE_ADDR from a header, and kept the transport's
+        return Peer(address=original.get("REMOTE_ADDR"))
+    return Peer(address=environ.get("REMOTE_ADDR"))
+
+
+def _write(answer: Answer, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+    start_response(f"{answer.status} {HTTPStatus(answer.status).phrase}", list(answer.headers))
+    return [] if environ.get("REQUEST_METHOD") == "HEAD" else [answer.body]
+
+
+def _varying(start_response: "StartResponse", name: str | None) -> "StartResponse":
+    """Mark the application's responses as selected by the certificate's field (RFC 9440 2.4)."""
+    if name is None:
+        return start_response
+
+    def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
+        return start_response(status, [*headers, ("Vary", name)], *rest)
+
+    return start

@@ -1,0 +1,50 @@
+"""What the whole suite shares: reference data that may be absent, and the report of standards rows and cases shown."""
+
+import os
+from collections import defaultdict
+
+import pytest
+
+from tests import shared
+
+pytest_plugins = ["mtls_middleware.testing.plugin"]
+
+# marker name -> id -> node ids of the tests that show it
+Shown = dict[str, dict[str, set[str]]]
+SHOWN = pytest.StashKey[Shown]()
+
+
+def pytest_report_header() -> str | None:
+    if shared.ROOT.is_dir():
+        return None
+    return f"reference data: none at {shared.ROOT}, the tests that read it are deselected (set MTLS_SHARED)"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    shown: Shown = {"standard": defaultdict(set), "case": defaultdict(set)}
+    for item in items:
+        for name, ids in shown.items():
+            for marker in item.iter_markers(name):
+                for each in marker.args:
+                    ids[each].add(item.nodeid)
+    config.stash[SHOWN] = shown
+    if shared.ROOT.is_dir():
+        return
+    if os.environ.get("CI"):
+        raise pytest.UsageError(f"CI needs the reference data, and there is none at {shared.ROOT} (MTLS_SHARED)")
+    without = [item for item in items if item.get_closest_marker("shared")]
+    config.hook.pytest_deselected(items=without)
+    items[:] = [item for item in items if not item.get_closest_marker("shared")]
+
+
+@pytest.fixture(scope="session")
+def shown(pytestconfig: pytest.Config) -> Shown:
+    """Which rows and cases the collected tests show."""
+    return pytestconfig.stash[SHOWN]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for name, ids in config.stash.get(SHOWN, {}).items():
+        if ids:
+            listed = " ".join(sorted(ids, key=lambda each: (each.rstrip("0123456789"), len(each), each)))
+            terminalreporter.write_line(f"{name} ids shown by tests ({len(ids)}): {listed}")
