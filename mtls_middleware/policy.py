@@ -306,7 +306,7 @@ def as_rule(rule: Rule | Callable[[ClientCertificate], bool]) -> Rule:
 
 def _dn(rule: str, text: str) -> distinguished.DistinguishedName:
     try:
-        return distinguished.parse(text)
+        return distinguished.expected(text)
     except (ValueError, TypeError) as error:
         raise ConfigurationError(f"{rule}({text!r}): {error}") from error
 

@@ -166,7 +166,7 @@ class TokenLayer:
         if outer is None or not outer.certificate_layer:
             raise ConfigurationError(
                 "CertificateBoundTokenMiddleware found no ClientCertificateMiddleware outside of it: wrap the other "
-                "way round, ClientCertificateMiddleware(CertificateBoundTokenMiddleware(app, ...), ...), or use protect()"
+                "way round, ClientCertificateMiddleware(CertificateBoundTokenMiddleware(app, ...), ...), or protect()"
             )
         try:
             token = yield from self._accepted(view, outer.certificate)

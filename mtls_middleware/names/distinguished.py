@@ -1,0 +1,298 @@
+"""Distinguished names: RFC 4514 text, X.509 names, and whether two of them are one (RFC 5280 7.1, RFC 4517 4.2.15).
+
+Must never know: certificates, or what a match permits. Names are compared as parsed, never as text (row L5), and never
+by `cryptography`'s own `==` or text parser, which read case and `#hex` otherwise (row L13).
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from cryptography import x509
+
+from mtls_middleware.errors import MalformedCertificate
+from mtls_middleware.names.preparation import prepared
+
+# Short names that a reader must know (RFC 4514 3), then others that IANA registers (RFC 4519, RFC 4520).
+_SHORT_NAMES: Mapping[str, str] = {
+    "CN": "2.5.4.3",
+    "L": "2.5.4.7",
+    "ST": "2.5.4.8",
+    "O": "2.5.4.10",
+    "OU": "2.5.4.11",
+    "C": "2.5.4.6",
+    "STREET": "2.5.4.9",
+    "DC": "0.9.2342.19200300.100.1.25",
+    "UID": "0.9.2342.19200300.100.1.1",
+    "sn": "2.5.4.4",
+    "serialNumber": "2.5.4.5",
+    "title": "2.5.4.12",
+    "description": "2.5.4.13",
+    "businessCategory": "2.5.4.15",
+    "postalCode": "2.5.4.17",
+    "name": "2.5.4.41",
+    "givenName": "2.5.4.42",
+    "initials": "2.5.4.43",
+    "generationQualifier": "2.5.4.44",
+    "dnQualifier": "2.5.4.46",
+    "emailAddress": "1.2.840.113549.1.9.1",
+}
+# Read, and never written: they are not registered, but people have them from OpenSSL and Java.
+_OTHER_NAMES: Mapping[str, str] = {
+    "E": "1.2.840.113549.1.9.1",
+    "email": "1.2.840.113549.1.9.1",
+    "GN": "2.5.4.42",
+    "S": "2.5.4.8",
+    "T": "2.5.4.12",
+    "surname": "2.5.4.4",
+    "pseudonym": "2.5.4.65",
+    "organizationIdentifier": "2.5.4.97",
+    "commonName": "2.5.4.3",
+    "localityName": "2.5.4.7",
+    "stateOrProvinceName": "2.5.4.8",
+    "organizationName": "2.5.4.10",
+    "organizationalUnitName": "2.5.4.11",
+    "countryName": "2.5.4.6",
+    "streetAddress": "2.5.4.9",
+    "domainComponent": "0.9.2342.19200300.100.1.25",
+    "userId": "0.9.2342.19200300.100.1.1",
+}
+_OID_OF = {name.lower(): oid for table in (_OTHER_NAMES, _SHORT_NAMES) for name, oid in table.items()}
+_NAME_OF = {oid: name for name, oid in _SHORT_NAMES.items()}
+_DOMAIN_COMPONENT = _SHORT_NAMES["DC"]
+
+# X.680 string types by universal tag. TeletexString is read as Latin-1, as everybody does (row L12).
+_ENCODINGS: Mapping[int, str] = {
+    12: "utf-8",
+    18: "ascii",
+    19: "ascii",
+    20: "latin-1",
+    22: "ascii",
+    26: "ascii",
+    28: "utf-32-be",
+    30: "utf-16-be",
+}
+_UTF8_STRING, _SEQUENCE, _SET, _OID = 12, 0x30, 0x31, 6
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """One type and value: the type as a dotted OID, the value by its ASN.1 tag and content."""
+
+    oid: str
+    tag: int
+    content: bytes
+
+    @cached_property
+    def text(self) -> str | None:
+        """The value as text, `None` where its type is not a string. Raises `ValueError` for broken octets."""
+        encoding = _ENCODINGS.get(self.tag)
+        return None if encoding is None else self.content.decode(encoding)
+
+    @cached_property
+    def comparable(self) -> str | tuple[int, bytes] | None:
+        """What equal values have in common; `None` where the comparison is Undefined."""
+        if self.text is None:
+            return (self.tag, self.content)
+        return prepared(self.text, domain=self.oid == _DOMAIN_COMPONENT)
+
+    def __str__(self) -> str:
+        name = _NAME_OF.get(self.oid)
+        if name is None or self.text is None:  # RFC 4514 2.4
+            return f"{self.oid}=#{_tlv(self.tag, self.content).hex()}"
+        return f"{name}={_escaped(self.text)}"
+
+
+@dataclass(frozen=True)
+class DistinguishedName:
+    """Relative distinguished names in the order of the text, the most specific first (the reverse of DER, row L1)."""
+
+    rdns: tuple[tuple[Attribute, ...], ...]
+
+    @cached_property
+    def comparable(self) -> tuple[Mapping[str, str | tuple[int, bytes]], ...] | None:
+        """One mapping of type to value for each RDN; `None` where nothing can equal this name."""
+        rows = []
+        for rdn in self.rdns:
+            row = {each.oid: each.comparable for each in rdn}
+            if len(row) < len(rdn):  # a type twice in one RDN is not allowed by X.501 (row L7)
+                return None
+            defined = {oid: value for oid, value in row.items() if value is not None}
+            if len(defined) < len(row):
+                return None
+            rows.append(defined)
+        return tuple(rows) or None  # the empty name is nobody's (row L14)
+
+
+def parse(text: str) -> DistinguishedName:
+    """Read RFC 4514 text by its grammar alone: no blank after a comma, no `;`, no quotes (row L6).
+
+    Raises `ValueError` with the position. Example: `parse("CN=billing,O=Acme\\\\, Inc")`
+    """
+    return DistinguishedName(tuple(_rdns(text)))
+
+
+def expected(text: str) -> DistinguishedName:
+    """`parse` for a name that somebody is to be recognised by: it must be able to match, and match one subject.
+
+    Raises `ValueError` for the empty name, control characters, and characters that never compare equal (row L10).
+    """
+    name = parse(text)
+    if not name.rdns:
+        raise ValueError("the empty name, which every certificate without a subject bears")
+    if _has_controls(name):
+        raise ValueError("a control character, which no certificate is accepted with")
+    if name.comparable is None:
+        raise ValueError("a character that RFC 4518 lets nothing be equal to (such as one newer than Unicode 3.2)")
+    return name
+
+
+def from_x509(name: x509.Name) -> DistinguishedName:
+    """The name of a certificate. Raises `MalformedCertificate` where it holds NUL or another control character.
+
+    RFC 4518 maps those to nothing, so that "Foo\\0bar" would equal "Foobar" (row L9, RFC 8705 7.5).
+    """
+    try:
+        parsed = _from_der(name.public_bytes())
+        unfit = _has_controls(parsed)
+    except ValueError as error:
+        raise MalformedCertificate("a name with broken octets") from error
+    if unfit:
+        raise MalformedCertificate("a name with a control character")
+    return parsed
+
+
+def matches(one: DistinguishedName, other: DistinguishedName) -> bool:
+    """distinguishedNameMatch (RFC 4517 4.2.15) with caseIgnoreMatch on text; Undefined is no match (row L7)."""
+    return one.comparable is not None and one.comparable == other.comparable
+
+
+def to_string(name: x509.Name) -> str:
+    """The RFC 4514 text of a certificate's name; `parse` reads it back to an equal name. Raises `ValueError`."""
+    return ",".join("+".join(map(str, rdn)) for rdn in _from_der(name.public_bytes()).rdns)
+
+
+# RFC 4514 section 3, regular expressions in its words; a number has no leading zero (RFC 4512 1.4).
+_TYPE = re.compile(r"([A-Za-z][A-Za-z0-9-]*|(?:0|[1-9][0-9]*)(?:\.(?:0|[1-9][0-9]*))+)=")
+_HEXSTRING = re.compile(r"#((?:[0-9A-Fa-f]{2})+)(?=[,+]|\Z)")
+_PAIR = r'\\(?:[\\"+,;<> #=]|[0-9A-Fa-f]{2})'
+_STRING = re.compile(
+    rf'(?:(?:[^\0 #"+,;<>\\]|{_PAIR})(?:(?:[^\0"+,;<>\\]|{_PAIR})*(?:[^\0 "+,;<>\\]|{_PAIR}))?)?(?=[,+]|\Z)'
+)
+_UNPAIR = re.compile(rb"\\([0-9A-Fa-f]{2})|\\(.)", re.DOTALL)
+
+
+def _rdns(text: str) -> Iterator[tuple[Attribute, ...]]:
+    position = 0
+    rdn: list[Attribute] = []
+    while text:
+        attribute, position = _attribute(text, position)
+        if any(attribute.oid == each.oid for each in rdn):
+            raise ValueError(f"{attribute.oid} twice in one RDN, before position {position}")
+        rdn.append(attribute)
+        if text[position : position + 1] != "+":
+            yield tuple(rdn)
+            rdn = []
+            if position == len(text):
+                return
+        position += 1
+
+
+def _attribute(text: str, position: int) -> tuple[Attribute, int]:
+    match = _TYPE.match(text, position)
+    if match is None:
+        raise ValueError(f"no attribute type at position {position}; RFC 4514 text, for example 'CN=billing,O=Acme'")
+    oid = match[1] if match[1][0].isdigit() else _OID_OF.get(match[1].lower())
+    if oid is None:
+        raise ValueError(f"unknown attribute type {match[1]!r}: write its dotted OID")
+    position = match.end()
+    hexstring = _HEXSTRING.match(text, position)
+    if hexstring is not None:
+        tag, content, rest = _read_tlv(bytes.fromhex(hexstring[1]))
+        if rest:
+            raise ValueError(f"more than one BER value at position {position}")
+        attribute = Attribute(oid, tag, content)
+        _ = attribute.text  # broken octets come out here
+        return attribute, hexstring.end()
+    string = _STRING.match(text, position)
+    if string is None:
+        raise ValueError(f"no RFC 4514 value at position {position}: a blank or special character needs a backslash")
+    octets = _UNPAIR.sub(lambda pair: bytes.fromhex(pair[1].decode()) if pair[1] else pair[2], string[0].encode())
+    octets.decode("utf-8")
+    return Attribute(oid, _UTF8_STRING, octets), string.end()
+
+
+def _escaped(text: str) -> str:
+    """RFC 4514 2.4; control characters as hex pairs too, so that a name never breaks a line of a log."""
+    out = [f"\\{char}" if char in '"+,;<>\\' else char for char in text]
+    if out and out[0] in (" ", "#"):
+        out[0] = "\\" + out[0]
+    if len(out) > 1 and out[-1] == " ":
+        out[-1] = "\\ "
+    return "".join(char if len(char) > 1 or not _control(char) else _hex_pairs(char) for char in out)
+
+
+def _hex_pairs(char: str) -> str:
+    return "".join(f"\\{octet:02x}" for octet in char.encode())
+
+
+def _control(char: str) -> bool:
+    return char < " " or "\x7f" <= char < "\xa0"
+
+
+def _has_controls(name: DistinguishedName) -> bool:
+    return any(_control(char) for rdn in name.rdns for each in rdn for char in each.text or "")
+
+
+def _from_der(der: bytes) -> DistinguishedName:
+    """X.501 Name: SEQUENCE OF SET OF SEQUENCE { type, value }."""
+    rdns = [
+        tuple(
+            Attribute(_dotted(oid[1]), value[0], value[1])
+            for each in _values(rdn[1])
+            for oid, value in [tuple(_values(each[1]))]
+        )
+        for rdn in _values(next(_values(der))[1])
+    ]
+    return DistinguishedName(tuple(reversed(rdns)))
+
+
+def _values(der: bytes) -> Iterator[tuple[int, bytes]]:
+    while der:
+        tag, content, der = _read_tlv(der)
+        yield tag, content
+
+
+def _read_tlv(der: bytes) -> tuple[int, bytes, bytes]:
+    """Tag, content and what follows, of the value at the start (X.690 8.1, definite lengths, single-octet tags)."""
+    if len(der) < 2 or der[0] & 0x1F == 0x1F:
+        raise ValueError("no BER value")
+    start, size = 2, der[1]
+    if size >= 0x80:
+        start += size & 0x7F
+        size = int.from_bytes(der[2:start], "big")
+        if not 2 < start <= 6 or start > len(der):
+            raise ValueError("no BER value of definite length")
+    if start + size > len(der):
+        raise ValueError("a BER value that is cut short")
+    return der[0], der[start : start + size], der[start + size :]
+
+
+def _tlv(tag: int, content: bytes) -> bytes:
+    size = len(content)
+    octets = size.to_bytes((size.bit_length() + 7) // 8, "big")
+    return bytes([tag]) + (bytes([size]) if size < 0x80 else bytes([0x80 | len(octets)]) + octets) + content
+
+
+def _dotted(content: bytes) -> str:
+    """The arcs of an OBJECT IDENTIFIER (X.690 8.19)."""
+    numbers = []
+    number = 0
+    for octet in content:
+        number = number << 7 | octet & 0x7F
+        if octet < 0x80:
+            numbers.append(number)
+            number = 0
+    first = min(numbers[0] // 40, 2) if numbers else 0
+    return ".".join(map(str, [first, *(numbers[:1] and [numbers[0] - 40 * first]), *numbers[1:]]))

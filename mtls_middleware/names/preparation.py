@@ -1,0 +1,58 @@
+"""String preparation for comparing directory strings: RFC 4518 section 2, as RFC 5280 7.1 asks for.
+
+Must never know: attribute types, names. The tables are those of Unicode 3.2, which RFC 3454 and so RFC 4518 fix.
+"""
+
+import re
+import stringprep
+from encodings import idna
+from unicodedata import ucd_3_2_0 as unicode
+
+# RFC 4518 2.2. To nothing: soft hyphens, joiners, variation selectors, controls, zero width space; to a space: every
+# separator and the controls that are blank.
+_NOTHING = re.compile(
+    "[\u00ad\u1806\u034f\u180b-\u180d\ufe00-\ufe0f\ufffc\u0000-\u0008\u000e-\u001f\u007f-\u0084\u0086-\u009f\u06dd\u070f"
+    "\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2063\u206a-\u206f\ufeff\ufff9-\ufffb\U0001d173-\U0001d17a\U000e0001"
+    "\U000e0020-\U000e007f]"
+)
+_SPACE = re.compile("[\u0009-\u000d\u0085\u0020\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]")
+_SPACES = re.compile(" +")
+_LETTER_SPACE = "\0"  # stands for a space that carries a mark; NUL itself is mapped to nothing before
+
+
+def prepared(text: str, *, domain: bool = False) -> str | None:
+    """What equal directory strings have in common; `None` where RFC 4518 prohibits a character (row L10).
+
+    `domain`: a domainComponent, whose U-label equals its A-label (RFC 5280 7.3, row L11).
+    """
+    if domain and not text.isascii():
+        try:
+            text = idna.ToASCII(text).decode("ascii")
+        except UnicodeError:
+            return None
+    if text.isascii() and text.isprintable():  # the same result for nearly every name there is, sooner
+        return _SPACES.sub(" ", text.lower()).strip(" ")
+    mapped = "".join(map(stringprep.map_table_b2, _SPACE.sub(" ", _NOTHING.sub("", text))))
+    normal = unicode.normalize("NFKC", mapped)
+    if any(map(_prohibited, normal)):
+        return None
+    return _SPACES.sub(_one_space, normal).strip(" ")
+
+
+def _prohibited(char: str) -> bool:
+    """RFC 4518 2.4: unassigned, private, non-characters, surrogates, changing display, U+FFFD."""
+    return (
+        stringprep.in_table_a1(char)
+        or stringprep.in_table_c3(char)
+        or stringprep.in_table_c4(char)
+        or stringprep.in_table_c5(char)
+        or stringprep.in_table_c8(char)
+        or char == "\ufffd"
+    )
+
+
+def _one_space(run: re.Match[str]) -> str:
+    """RFC 4518 2.6.1: a space that a combining mark follows is a letter, not a space."""
+    if unicode.combining(run.string[run.end() : run.end() + 1] or " "):
+        return (" " if len(run[0]) > 1 else "") + _LETTER_SPACE
+    return " "
