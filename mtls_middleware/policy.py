@@ -186,6 +186,8 @@ class IPAddress(Identity):
             parsed = ip_address(self.address)
         except ValueError as error:
             raise ConfigurationError(f"IPAddress({self.address!r}): one address, for example '192.0.2.7'") from error
+        if "%" in str(parsed):
+            raise ConfigurationError(f"IPAddress({self.address!r}): a zone is local to one host, no certificate has it")
         object.__setattr__(self, "address", parsed)
 
     def matches(self, certificate: ClientCertificate) -> bool:

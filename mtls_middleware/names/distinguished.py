@@ -99,9 +99,13 @@ class Attribute:
 
     def __str__(self) -> str:
         name = _NAME_OF.get(self.oid)
-        if name is None or self.text is None:  # RFC 4514 2.4
+        try:
+            text = self.text
+        except ValueError:
+            text = None  # broken octets can be shown, and never match
+        if name is None or text is None:  # RFC 4514 2.4
             return f"{self.oid}=#{_tlv(self.tag, self.content).hex()}"
-        return f"{name}={_escaped(self.text)}"
+        return f"{name}={_escaped(text)}"
 
 
 @dataclass(frozen=True)

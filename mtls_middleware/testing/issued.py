@@ -1,0 +1,150 @@
+"""`IssuedCertificate`: a test certificate with its key, and the forms in which it comes into a request.
+
+Must never know: who issued it, or whether anybody should believe it. Its repr never shows the key.
+"""
+
+import base64
+import hashlib
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509 import Certificate
+
+from mtls_middleware.certificate import ClientCertificate, Verification
+
+PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
+
+# The numbers on the wire (RFC 8446 4.2.1 and B.4), as the ASGI TLS extension wants them.
+_TLS_1_3, _TLS_AES_128_GCM_SHA256 = 0x0304, 0x1301
+
+
+@dataclass(frozen=True, repr=False)
+class IssuedCertificate:
+    """A certificate made for tests, and its private key.
+
+    Attributes:
+        x509: the leaf, a `cryptography` object.
+        key: its private key.
+        chain: the intermediates above it, nearest first, without the leaf and without the root.
+
+    Each `as_...` method gives what one kind of server or proxy says of a connection with this certificate.
+
+    Example: `CertificateAuthority().issue("CN=billing,O=Acme").thumbprint`
+    """
+
+    x509: Certificate
+    key: PrivateKey = field(repr=False)
+    chain: tuple[Certificate, ...] = ()
+
+    @property
+    def der(self) -> bytes:
+        """The leaf as DER."""
+        return self.x509.public_bytes(Encoding.DER)
+
+    @property
+    def pem(self) -> str:
+        """The leaf as PEM text."""
+        return _pem(self.x509)
+
+    @property
+    def chain_pem(self) -> str:
+        """Leaf and intermediates as PEM text: what a TLS client or server loads."""
+        return "".join(_pem(each) for each in (self.x509, *self.chain))
+
+    @property
+    def key_pem(self) -> str:
+        """The private key as PKCS #8 PEM text, not encrypted."""
+        return self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode("ascii")
+
+    @property
+    def thumbprint(self) -> str:
+        """The `x5t#S256` value (RFC 8705 3.1): base64url of SHA-256 over `der`, unpadded."""
+        return base64.urlsafe_b64encode(hashlib.sha256(self.der).digest()).rstrip(b"=").decode("ascii")
+
+    def client_certificate(self, verification: Verification = Verification.BY_SERVER) -> ClientCertificate:
+        """The object that an application behind the middleware sees, `chain` included.
+
+        Example: `assert rule(client.client_certificate())`
+        """
+        chain = tuple(each.public_bytes(Encoding.DER) for each in self.chain)
+        return ClientCertificate.from_der(self.der, chain=chain, verification=verification)
+
+    def write(self, directory: str | PathLike[str], *, name: str = "client") -> tuple[Path, Path]:
+        """Write `<name>.pem` (leaf and intermediates) and `<name>-key.pem` (mode 0600); gives the two paths.
+
+        The directory must exist. Raises `OSError`.
+
+        Example: `httpx.Client(cert=client.write(tmp_path))`
+        """
+        certificate, key = Path(directory, f"{name}.pem"), Path(directory, f"{name}-key.pem")
+        certificate.write_text(self.chain_pem, encoding="ascii")
+        key.touch(mode=0o600)
+        key.chmod(0o600)  # one that was there before keeps its mode otherwise
+        key.write_text(self.key_pem, encoding="ascii")
+        return certificate, key
+
+    def as_environ(self, *, verify: str = "SUCCESS") -> dict[str, str]:
+        """mod_ssl's WSGI variables, which `ServerTLS` reads as `BY_SERVER`; as `PRESENTED` with another word.
+
+        Arguments:
+            verify: `SSL_CLIENT_VERIFY`: `"SUCCESS"`, `"GENEROUS"` or `"FAILED:reason"`.
+
+        Example: `flask_app.test_client().get("/", environ_overrides=client.as_environ())`
+        """
+        chain = {f"SSL_CLIENT_CERT_CHAIN_{number}": _pem(each) for number, each in enumerate(self.chain)}
+        return {"SSL_CLIENT_CERT": self.pem, "SSL_CLIENT_VERIFY": verify, **chain}
+
+    def as_tls_extension(self, *, error: str | None = None) -> dict[str, Any]:
+        """The ASGI TLS extension (0.2), every key of it, which `ServerTLS` reads as `BY_SERVER`.
+
+        Arguments:
+            error: `client_cert_error`: any text makes the certificate `PRESENTED`.
+
+        Example: `scope["extensions"] = {"tls": client.as_tls_extension()}`
+        """
+        return {
+            "server_cert": None,
+            "client_cert_chain": [_pem(each) for each in (self.x509, *self.chain)],
+            "client_cert_name": self.x509.subject.rfc4514_string(),
+            "client_cert_error": error,
+            "tls_version": _TLS_1_3,
+            "cipher_suite": _TLS_AES_128_GCM_SHA256,
+        }
+
+    def as_client_cert(self) -> dict[str, str]:
+        """The fields of RFC 9440, which `ClientCertHeader` reads: `Client-Cert`, and with a chain `Client-Cert-Chain`.
+
+        Example: `client.get("/", headers=billing.as_client_cert())`
+        """
+        fields = {"Client-Cert": _byte_sequence(self.x509)}
+        if self.chain:
+            fields["Client-Cert-Chain"] = ", ".join(_byte_sequence(each) for each in self.chain)
+        return fields
+
+    def as_nginx(self, *, verify: str = "SUCCESS") -> dict[str, str]:
+        """nginx's `$ssl_client_escaped_cert` and `$ssl_client_verify` in the fields that `Nginx` reads.
+
+        Arguments:
+            verify: `X-SSL-Client-Verify`: `"SUCCESS"` (`BY_PROXY`) or `"FAILED:reason"` (`PRESENTED`).
+
+        Example: `client.get("/", headers=billing.as_nginx())`
+        """
+        # nginx escapes all but the unreserved characters of RFC 3986, with capital hexadecimal digits: as quote() does.
+        return {"X-SSL-Client-Cert": quote(self.pem, safe=""), "X-SSL-Client-Verify": verify}
+
+    def __repr__(self) -> str:
+        return f"<IssuedCertificate {self.x509.subject.rfc4514_string()!a} {self.thumbprint}>"
+
+
+def _pem(certificate: Certificate) -> str:
+    return certificate.public_bytes(Encoding.PEM).decode("ascii")
+
+
+def _byte_sequence(certificate: Certificate) -> str:
+    """A Byte Sequence of RFC 9651 3.3.5."""
+    return f":{base64.b64encode(certificate.public_bytes(Encoding.DER)).decode('ascii')}:"

@@ -1,0 +1,184 @@
+"""What goes into a test certificate: names, dates, key, extensions, and the signature under them.
+
+Must never know: CAs. Who signs arrives as an argument, `None` for a certificate that signs itself.
+"""
+
+import ipaddress
+from collections.abc import Collection, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Literal, TypedDict
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from mtls_middleware.errors import ConfigurationError
+from mtls_middleware.testing.issued import IssuedCertificate, PrivateKey
+
+KeyKind = Literal["ec", "rsa", "ed25519"]
+Purpose = Literal["client", "server"]
+Extension = tuple[x509.ExtensionType, bool]
+
+_PURPOSES = {"client": ExtendedKeyUsageOID.CLIENT_AUTH, "server": ExtendedKeyUsageOID.SERVER_AUTH}
+# Valid for a day already, so that no clock is behind it.
+_DAY = timedelta(days=1)
+# Longer than any test run: a certificate that has expired is one that a test made so.
+_LIFETIME = timedelta(days=30)
+
+
+class CertificateOptions(TypedDict, total=False):
+    """Keywords of `CertificateAuthority.issue` and `self_signed`.
+
+    dns, uris, ip_addresses, emails: the subject alternative names, as texts.
+    not_before, not_after: aware datetimes; by default from a day ago to 30 days from now.
+    key: `"ec"` (P-256, the default), `"rsa"` (2048 bits), `"ed25519"`, or a private key to certify.
+    extended_key_usage: of `"client"` and `"server"`; `()` leaves the extension out. Default: `("client",)`.
+    ca: whether the certificate may sign others (basicConstraints, keyUsage). Default: `False`.
+    extensions: pairs `(x509.ExtensionType, critical)`; each takes the place of the usual one of its kind.
+    """
+
+    dns: Collection[str]
+    uris: Collection[str]
+    ip_addresses: Collection[str]
+    emails: Collection[str]
+    not_before: datetime | None
+    not_after: datetime | None
+    key: KeyKind | PrivateKey | None
+    extended_key_usage: Sequence[Purpose]
+    ca: bool
+    extensions: Collection[Extension]
+
+
+def make(
+    subject: str | x509.Name,
+    signer: IssuedCertificate | None,
+    *,
+    dns: Collection[str] = (),
+    uris: Collection[str] = (),
+    ip_addresses: Collection[str] = (),
+    emails: Collection[str] = (),
+    not_before: datetime | None = None,
+    not_after: datetime | None = None,
+    lifetime: timedelta = _LIFETIME,
+    key: KeyKind | PrivateKey | None = None,
+    extended_key_usage: Sequence[Purpose] = ("client",),
+    ca: bool = False,
+    extensions: Collection[Extension] = (),
+) -> IssuedCertificate:
+    """One certificate, without chain, signed by `signer` or by its own key. Arguments: see `CertificateOptions`.
+
+    Raises `ValueError`, of which `ConfigurationError` is one, where something given cannot go into a certificate.
+    """
+    for option, given in (("dns", dns), ("uris", uris), ("ip_addresses", ip_addresses), ("emails", emails)):
+        refuse_text(option, given)
+    refuse_text("extended_key_usage", extended_key_usage)
+    name = _name(subject)
+    own_key = _private_key(key)
+    signing_key, issuer = (own_key, name) if signer is None else (signer.key, signer.x509.subject)
+    begins, ends = _validity(not_before, not_after, lifetime)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(issuer)
+        .public_key(own_key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(begins)
+        .not_valid_after(ends)
+    )
+    usual = [
+        (x509.BasicConstraints(ca=ca, path_length=None), True),
+        (_key_usage(ca=ca), True),
+        (x509.SubjectKeyIdentifier.from_public_key(own_key.public_key()), False),
+        (x509.AuthorityKeyIdentifier.from_issuer_public_key(signing_key.public_key()), False),
+        *_purposes(extended_key_usage),
+        # Critical where it is the only name there is (RFC 5280 4.2.1.6).
+        *((names, not name.rdns) for names in _alternative_names(dns, uris, ip_addresses, emails)),
+    ]
+    given_kinds = {extension.oid for extension, _ in extensions}
+    for extension, critical in [*(each for each in usual if each[0].oid not in given_kinds), *extensions]:
+        builder = builder.add_extension(extension, critical)
+    digest = None if isinstance(signing_key, ed25519.Ed25519PrivateKey) else SHA256()
+    return IssuedCertificate(builder.sign(signing_key, digest), own_key)
+
+
+def refuse_text(option: str, given: object) -> None:
+    """Raise `ConfigurationError` for a text where a collection of texts is meant: its letters would be taken."""
+    if isinstance(given, (str, bytes)):
+        raise ConfigurationError(f"{option}={given!r} is a text, expected a collection such as [{given!r}]")
+
+
+def aware(option: str, time: datetime) -> datetime:
+    """`time` itself. Raises `ConfigurationError` where it has no time zone."""
+    if time.tzinfo is None:
+        raise ConfigurationError(f"{option}={time!r} has no time zone, expected for example datetime.now(UTC)")
+    return time
+
+
+def _name(subject: str | x509.Name) -> x509.Name:
+    if isinstance(subject, x509.Name):
+        return subject
+    try:
+        return x509.Name.from_rfc4514_string(subject)
+    except ValueError as error:
+        raise ConfigurationError(f"{subject!r} is no RFC 4514 name, for example 'CN=client,O=Tests'") from error
+
+
+def _private_key(key: KeyKind | PrivateKey | None) -> PrivateKey:
+    match key:
+        case None | "ec":
+            return ec.generate_private_key(ec.SECP256R1())
+        case "rsa":
+            return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        case "ed25519":
+            return ed25519.Ed25519PrivateKey.generate()
+        case ec.EllipticCurvePrivateKey() | rsa.RSAPrivateKey() | ed25519.Ed25519PrivateKey():
+            return key
+    raise ConfigurationError(f"key={type(key).__name__}: 'ec', 'rsa', 'ed25519', or a private key of these")
+
+
+def _validity(
+    not_before: datetime | None, not_after: datetime | None, lifetime: timedelta
+) -> tuple[datetime, datetime]:
+    """Both ends; one that is not given stands on the right side of the one that is, be it past or future."""
+    now = datetime.now(UTC)
+    if not_before is None:
+        not_before = min(now, aware("not_after", not_after or now)) - _DAY
+    if not_after is None:
+        not_after = max(now, aware("not_before", not_before)) + lifetime
+    return aware("not_before", not_before), aware("not_after", not_after)
+
+
+def _key_usage(*, ca: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not ca,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=ca,
+        crl_sign=ca,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _purposes(purposes: Sequence[Purpose]) -> Iterator[Extension]:
+    unknown = [each for each in purposes if each not in _PURPOSES]
+    if unknown:
+        raise ConfigurationError(f"extended_key_usage={unknown!r}: of 'client' and 'server'")
+    if purposes:
+        yield x509.ExtendedKeyUsage([_PURPOSES[each] for each in purposes]), False
+
+
+def _alternative_names(
+    dns: Collection[str], uris: Collection[str], ip_addresses: Collection[str], emails: Collection[str]
+) -> Iterator[x509.SubjectAlternativeName]:
+    names: list[x509.GeneralName] = [
+        *map(x509.DNSName, dns),
+        *map(x509.UniformResourceIdentifier, uris),
+        *(x509.IPAddress(ipaddress.ip_address(each)) for each in ip_addresses),
+        *map(x509.RFC822Name, emails),
+    ]
+    if names:
+        yield x509.SubjectAlternativeName(names)
