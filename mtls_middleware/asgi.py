@@ -162,7 +162,7 @@ def _view(scope: Scope) -> RequestView:
     root_path, path = scope.get("root_path", ""), scope["path"]
     return RequestView(
         method=scope.get("method", "GET"),  # a websocket's handshake is a GET
-        path=path[len(root_path) :] if root_path and path.startswith(root_path + "/") else path,
+        path=path[len(root_path) :] if root_path and f"{path}/".startswith(f"{root_path}/") else path,
         query=bytes(scope.get("query_string", b"")).decode("latin-1"),
         headers=headers,
         peer=_peer(scope, headers),
@@ -184,10 +184,10 @@ def _peer(scope: Scope, headers: Callable[[str], list[str]]) -> Peer:
         "the peer's address seems to come from X-Forwarded-For, which no trust can rest on: run uvicorn with "
         "--no-proxy-headers (FORWARDED_ALLOW_IPS=''), and the like for other servers, or use a shared_secret= alone"
     )
-    # A middleware outside of us that rewrites `client` has the port 0, or one from the header, and leaves the header.
+    # Whoever rewrites `client` leaves the header, and gives port 0 (uvicorn, hypercorn, granian) or the header's port
+    # (uvicorn from 0.54). A bare address that is the peer's own proves nothing: a client on the proxy's host has it.
     forwarded = [each.strip() for line in headers("x-forwarded-for") for each in line.split(",")]
-    same = (address, f"[{address}]")
-    if not port or any(each in same or each.startswith((f"{address}:", f"[{address}]:")) for each in forwarded):
+    if not port or any(each.startswith((f"{address}:", f"[{address}]:")) for each in forwarded):
         return Peer(address=address, doubt=rewritten)
     return Peer(address=address)
 

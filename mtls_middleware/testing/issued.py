@@ -79,7 +79,7 @@ class IssuedCertificate:
 
         The directory must exist. Raises `OSError`.
 
-        Example: `httpx.Client(cert=client.write(tmp_path))`
+        Example: `context.load_cert_chain(*client.write(tmp_path))`
         """
         certificate, key = Path(directory, f"{name}.pem"), Path(directory, f"{name}-key.pem")
         certificate.write_text(self.chain_pem, encoding="ascii")
