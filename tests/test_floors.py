@@ -1,0 +1,73 @@
+"""The house stands: a file imports only from floors below its own, none from its own floor."""
+
+import ast
+from pathlib import Path
+
+import mtls_middleware
+
+ROOT = Path(mtls_middleware.__file__).parent
+
+# Ground floor first. A folder's name alone is its `__init__`.
+FLOORS = [
+    ["errors", "effects", "cache", "names", "names.preparation", "resource_server.token", "servers"],
+    ["names.alternative", "names.distinguished", "sources.encoding", "jwks", "refusal", "resource_server.bearer"],
+    ["names.spiffe", "sources.rfc9440", "resource_server.signed"],
+    ["certificate", "sources.vendors", "resource_server"],
+    ["request", "policy", "resource_server.binding", "sources.xfcc", "testing.issued"],
+    ["accessors", "resource_flow", "sources.server", "testing.template"],
+    ["", "wsgi", "asgi", "sources.trust", "testing.authority", "testing.tokens"],
+    ["sources.header", "servers.uvicorn_tls", "testing"],
+    ["sources", "testing.plugin"],
+]
+FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for path in ROOT.rglob("*.py"):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imports(path: Path) -> set[str]:
+    """What of the package a file imports, anywhere in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "mtls_middleware":
+            below = (node.module or "").partition(".")[2]
+            for each in node.names:
+                whole = f"{below}.{each.name}".strip(".")
+                names.add(whole if whole in FLOOR else below)
+        elif isinstance(node, ast.Import):
+            names |= {each.name.partition(".")[2] for each in node.names if each.name.startswith("mtls_middleware")}
+    return names
+
+
+def test_every_file_has_a_floor():
+    assert modules().keys() == FLOOR.keys()
+
+
+def test_a_file_imports_only_from_floors_below():
+    wrong = [
+        f"{name} imports {each}"
+        for name, path in modules().items()
+        for each in imports(path)
+        if FLOOR[each] >= FLOOR[name]
+    ]
+    assert not wrong
+
+
+def test_no_file_is_two_rooms():
+    long = {name: size for name, path in modules().items() if (size := len(path.read_text("utf-8").splitlines())) > 350}
+    assert not long
+
+
+def test_names_are_exported_by_literal_lists():
+    for name, path in modules().items():
+        if path.name == "__init__.py":
+            tree = ast.parse(path.read_text("utf-8"))
+            kinds = {type(node) for node in tree.body[1:]}
+            assert kinds <= {ast.ImportFrom, ast.Assign}, f"{name} has logic"
+            exported = [node for node in tree.body if isinstance(node, ast.Assign)]
+            assert all(len(ast.literal_eval(node.value)) <= 16 for node in exported)

@@ -1,0 +1,65 @@
+"""What importing the package brings along: no optional extra, no framework, nothing that tests need."""
+
+import subprocess
+import sys
+
+import pytest
+
+MODULES = ["", ".wsgi", ".asgi", ".sources", ".policy", ".resource_server"]
+UNWANTED = {
+    "httpx2",
+    "http_sf",
+    "uvicorn",
+    "flask",
+    "starlette",
+    "django",
+    "pytest",
+    "rich",
+    "hypothesis",
+    "websockets",
+}
+
+
+def loaded(code: str) -> set[str]:
+    """The top-level modules that a clean interpreter has after `code`."""
+    script = f"{code}\nimport sys; print(' '.join(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return {name.partition(".")[0] for name in result.stdout.split()}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_importing_brings_no_optional_package(module):
+    assert not loaded(f"import mtls_middleware{module}") & UNWANTED
+
+
+def test_a_source_without_extra_needs_none():
+    assert not loaded("from mtls_middleware.sources import Nginx; Nginx(trusted_proxies=['unix'])") & UNWANTED
+
+
+@pytest.mark.parametrize(
+    ("missing", "code", "line"),
+    [
+        ("http_sf", "sources import ClientCertHeader as C; C(trusted_proxies=['unix'])", "mtls-middleware[rfc9440]"),
+        (
+            "http_sf",
+            "sources import GoogleCloudLoadBalancer as C; C(trusted_proxies=['unix'])",
+            "mtls-middleware[rfc9440]",
+        ),
+        (
+            "httpx2",
+            "resource_server import JWTAccessTokens as C; C(issuer='i', audience='a', jwks_uri='https://x/')",
+            "mtls-middleware[http]",
+        ),
+    ],
+)
+def test_what_needs_an_extra_says_at_construction_what_to_install(missing, code, line):
+    hide = (
+        "import importlib.util as u; find = u.find_spec\n"
+        f"def hidden(name, *a): return None if name == {missing!r} else find(name, *a)\n"
+        "u.find_spec = hidden\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", f"{hide}from mtls_middleware.{code}"], capture_output=True, text=True, check=False
+    )
+    assert f"ConfigurationError: {code.split(' as ')[0].split()[-1]}" in result.stderr or "jwks_uri" in result.stderr
+    assert f"pip install '{line}'" in result.stderr
