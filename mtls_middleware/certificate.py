@@ -21,6 +21,9 @@ from mtls_middleware.names import alternative, distinguished, spiffe
 
 T = TypeVar("T")
 
+# How `cryptography` says that it cannot read a certificate, or a name in it (x400Address, ediPartyName).
+_UNREADABLE = (ValueError, TypeError, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
+
 
 class Verification(enum.Enum):
     """Who checked the certificate's chain. Attached is not verified: `PRESENTED` proves possession of a key."""
@@ -37,7 +40,7 @@ def _readable(read: Callable[[Any], T]) -> cached_property[T]:
     def checked(self: "ClientCertificate") -> T:
         try:
             return read(self)
-        except (ValueError, TypeError, x509.InvalidVersion, x509.DuplicateExtension) as error:
+        except _UNREADABLE as error:
             raise MalformedCertificate(f"{read.__name__} of the certificate cannot be read") from error
 
     checked.__doc__ = read.__doc__

@@ -22,6 +22,8 @@ class Rule:
 
     # Whether a merely presented certificate can satisfy the rule at all; decides at construction whether a source fits.
     may_accept_presented = False
+    # Whether one can fail it, by what is known all the same: the answer that `~` turns into the former.
+    may_reject_presented = False
 
     def judge(self, certificate: ClientCertificate) -> Judgement:
         """Yes, no or cannot be known."""
@@ -49,6 +51,10 @@ class Rule:
     def __invert__(self) -> "Rule":
         return Not(self)
 
+    def __bool__(self) -> bool:
+        """`one and other` would silently be `other` alone: raises `ConfigurationError`."""
+        raise ConfigurationError(f"{self!r} is no truth value: join rules by &, | and ~, not by and, or, not")
+
 
 @dataclass(frozen=True)
 class All(Rule):
@@ -61,10 +67,16 @@ class All(Rule):
     def may_accept_presented(self) -> bool:  # type: ignore[override]  # a class constant elsewhere, read-only here
         return self.left.may_accept_presented and self.right.may_accept_presented
 
+    @property
+    def may_reject_presented(self) -> bool:  # type: ignore[override]  # as above
+        return self.left.may_reject_presented or self.right.may_reject_presented
+
     def judge(self, certificate: ClientCertificate) -> Judgement:
         left = self.left.judge(certificate)
         right = None if left is False else self.right.judge(certificate)
-        return False if False in (left, right) else None if None in (left, right) else True
+        if left is False or right is False:
+            return False
+        return True if left is True and right is True else None
 
 
 @dataclass(frozen=True)
@@ -78,10 +90,16 @@ class AnyOf(Rule):
     def may_accept_presented(self) -> bool:  # type: ignore[override]  # a class constant elsewhere, read-only here
         return self.left.may_accept_presented or self.right.may_accept_presented
 
+    @property
+    def may_reject_presented(self) -> bool:  # type: ignore[override]  # as above
+        return self.left.may_reject_presented and self.right.may_reject_presented
+
     def judge(self, certificate: ClientCertificate) -> Judgement:
         left = self.left.judge(certificate)
         right = None if left is True else self.right.judge(certificate)
-        return True if True in (left, right) else None if None in (left, right) else False
+        if left is True or right is True:
+            return True
+        return False if left is False and right is False else None
 
 
 @dataclass(frozen=True)
@@ -92,11 +110,15 @@ class Not(Rule):
 
     @property
     def may_accept_presented(self) -> bool:  # type: ignore[override]  # a class constant elsewhere, read-only here
+        return self.rule.may_reject_presented
+
+    @property
+    def may_reject_presented(self) -> bool:  # type: ignore[override]  # as above
         return self.rule.may_accept_presented
 
     def judge(self, certificate: ClientCertificate) -> Judgement:
         inner = self.rule.judge(certificate)
-        return None if inner is None else not inner
+        return not inner if isinstance(inner, bool) else None
 
 
 class Identity(Rule):
@@ -234,9 +256,11 @@ class SpiffeTrustDomain(Identity):
 
     def __post_init__(self) -> None:
         try:
-            spiffe.check(f"spiffe://{self.name}")
+            parsed = spiffe.check(f"spiffe://{self.name}")
         except ValueError as error:
             raise ConfigurationError(f"SpiffeTrustDomain({self.name!r}): {error}") from error
+        if parsed.path:
+            raise ConfigurationError(f"SpiffeTrustDomain({self.name!r}): a name without path, such as 'acme.internal'")
 
     def matches(self, certificate: ClientCertificate) -> bool:
         found = certificate.spiffe_id
@@ -252,6 +276,7 @@ class Thumbprint(Rule):
 
     thumbprint: str
     may_accept_presented = True
+    may_reject_presented = True
 
     def __post_init__(self) -> None:
         text = self.thumbprint
@@ -281,6 +306,7 @@ class Presented(Rule):
     """
 
     may_accept_presented = True
+    may_reject_presented = True
 
     def __init__(self, rule: Identity | Callable[[ClientCertificate], bool]) -> None:
         inner = as_rule(rule)

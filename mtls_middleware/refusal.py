@@ -65,7 +65,9 @@ class Challenge:
             if not isinstance(scope, str) or not _SCOPE.fullmatch(scope):
                 raise ConfigurationError(f"{scope!r} is no scope: printable ASCII without blank, quote and backslash")
         metadata = self.resource_metadata
-        if metadata is not None and not (_SCOPE.fullmatch(metadata) and metadata.startswith("https://")):
+        if metadata is None:
+            return
+        if not (isinstance(metadata, str) and _SCOPE.fullmatch(metadata) and metadata.startswith("https://")):
             raise ConfigurationError(f"resource_metadata={metadata!r}: an https address (RFC 9728 5.1)")
 
     def header(self, row: _Row) -> str:

@@ -35,6 +35,9 @@ class Source(Protocol):
     def find(self, view: RequestView) -> ClientCertificate | None: ...
 
 
+_SOURCE = ("can_verify", "drop_headers", "vary", "find")
+
+
 class TrustStore(Protocol):
     """Chain validation in this process: gives the certificate back as `BY_TRUST_STORE`, or raises `Refused`."""
 
@@ -73,7 +76,7 @@ class CertificateLayer:
         required: bool | None,
         exempt: Collection[str],
     ) -> None:
-        if not callable(getattr(source, "find", None)) or isinstance(source, type):
+        if not all(hasattr(source, name) for name in _SOURCE) or isinstance(source, type):  # a text has a find() too
             raise ConfigurationError(
                 f"source={source!r} is no source, for example Nginx(trusted_proxies=['10.0.0.0/8']) or ServerTLS()"
             )
@@ -105,12 +108,12 @@ class CertificateLayer:
     def decide(self, view: RequestView) -> Flow[Attached]:
         outer = view.attached or Attached()
         try:
-            found = yield from self._accepted(view, outer.certificate)
+            certificate = yield from self._accepted(view, outer.certificate)
         except Refused:
             if view.path not in self._exempt:
                 raise
-            found = None  # would have been refused
-        return replace(outer, certificate=found or outer.certificate, certificate_layer=True)
+            certificate = None  # what would have been refused, be it what an outer layer attached
+        return replace(outer, certificate=certificate, certificate_layer=True)
 
     def _accepted(self, view: RequestView, outer: ClientCertificate | None) -> Flow[ClientCertificate | None]:
         certificate = self._source.find(view)
@@ -168,13 +171,14 @@ class TokenLayer:
                 "CertificateBoundTokenMiddleware found no ClientCertificateMiddleware outside of it: wrap the other "
                 "way round, ClientCertificateMiddleware(CertificateBoundTokenMiddleware(app, ...), ...), or protect()"
             )
+        token: AccessToken | None
         try:
             token = yield from self._accepted(view, outer.certificate)
-        except Refused:
+        except Refused as refusal:
             if view.path not in self._exempt:
                 raise
-            token = None
-        return replace(outer, token=token or outer.token)
+            token = outer.token if refusal.code == "missing_token" else None
+        return replace(outer, token=token)
 
     def _accepted(self, view: RequestView, certificate: ClientCertificate | None) -> Flow[AccessToken]:
         text = bearer.bearer_token(view.headers("authorization"), view.query)
@@ -187,7 +191,9 @@ class TokenLayer:
 
 def collection(name: str, given: Collection[T], example: str) -> frozenset[T]:
     """A collection of texts as a set; a single text, which would be a collection of letters, is refused."""
-    if isinstance(given, (str, bytes)) or not all(isinstance(each, str) for each in given):
+    # An iterator could be read once only: by the check itself, and then nothing would be demanded.
+    wrong_kind = isinstance(given, (str, bytes)) or not isinstance(given, Collection)
+    if wrong_kind or not all(isinstance(each, str) for each in given):
         raise ConfigurationError(f"{name}={given!r}: a list of texts, for example [{example}]")
     return frozenset(given)
 

@@ -22,9 +22,10 @@ from mtls_middleware.sources.vendors import KNOWN_HEADERS
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-# Where the underscore twin or the later duplicate of a header silently takes the place of the real one (measured), so
-# that a forgery cannot be told from what the proxy wrote (case 005). By the beginning of SERVER_SOFTWARE, lower case.
-_SPOOFABLE = ("cheroot", "granian")
+# Where a header with underscores silently takes the place of the real one, or stands in for it where the proxy wrote
+# none (wsgiref), as measured: a forgery cannot be told from the proxy's word (case 005). By the beginning of
+# SERVER_SOFTWARE, lower case.
+_SPOOFABLE = ("cheroot", "granian", "wsgiserver")
 
 
 def _environ_keys(names: Iterable[str]) -> frozenset[str]:
@@ -158,7 +159,7 @@ def _view(environ: "WSGIEnvironment") -> RequestView:
     software = str(environ.get("SERVER_SOFTWARE", ""))
     return RequestView(
         method=environ.get("REQUEST_METHOD", ""),
-        path=environ.get("PATH_INFO", ""),
+        path=_path(environ),
         query=environ.get("QUERY_STRING", ""),
         headers=headers,
         peer=_peer(environ),
@@ -166,12 +167,21 @@ def _view(environ: "WSGIEnvironment") -> RequestView:
         attached=attached if isinstance(attached, Attached) else None,
         now=time.time(),
         spoofable=(
-            f"{software} lets a client's X_SSL_Client_Cert overwrite the proxy's X-SSL-Client-Cert unseen: use another "
+            f"{software} lets a client's X_SSL_Client_Cert pass for the proxy's X-SSL-Client-Cert unseen: use another "
             "server, or give the source a shared_secret= that the proxy adds"
             if software.lower().startswith(_SPOOFABLE)
             else None
         ),
     )
+
+
+def _path(environ: "WSGIEnvironment") -> str:
+    """The decoded path: PEP 3333 lays its octets out as latin-1, applications and ASGI read them as UTF-8."""
+    path: str = environ.get("PATH_INFO", "")
+    try:
+        return path.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return path
 
 
 def _peer(environ: "WSGIEnvironment") -> Peer:
@@ -193,7 +203,7 @@ def _varying(start_response: "StartResponse", name: str | None) -> "StartRespons
     if name is None:
         return start_response
 
-    def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
-        return start_response(status, [*headers, ("Vary", name)], *rest)
+    def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
+        return start_response(status, [*headers, ("Vary", name)], *exc_info)
 
     return start

@@ -256,7 +256,7 @@ def lines_for_curl(world: World, issuer: str, apis: tuple[str, ...]) -> None:
     directory = world.directory
     console.print()
     console.rule("[bold]Try it yourself[/]  the servers run until you press Ctrl-C", align="left")
-    curl = f"curl -s --cacert {directory}/ca.pem"
+    curl = f"curl -s -w '\\n' --cacert {directory}/ca.pem"
     billing, statistics = (
         f"--cert {directory}/{name}.pem --key {directory}/{name}-key.pem" for name in ("billing", "statistics")
     )

@@ -80,12 +80,13 @@ class JWTAccessTokens:
         for name, value in (("issuer", issuer), ("audience", audience)):
             if not isinstance(value, str) or not value:
                 raise ConfigurationError(f"{name}={value!r}: a text, for example 'https://api.example'")
-        for name, given in (("algorithms", algorithms), ("typ", typ), ("required_claims", required_claims)):
-            if isinstance(given, (str, bytes)):
-                raise ConfigurationError(f"{name}={given!r} is a text, expected a collection such as ({given!r},)")
+        texts = (("algorithms", algorithms, "ES256"), ("typ", typ, "at+jwt"), ("required_claims", required_claims, "acr"))
+        for name, given, example in texts:
+            if isinstance(given, (str, bytes)) or not all(isinstance(each, str) for each in given):
+                raise ConfigurationError(f"{name}={given!r}: expected a collection of texts, such as ({example!r},)")
         if not algorithms or not set(algorithms) <= ALGORITHMS:
             raise ConfigurationError(f"algorithms={tuple(algorithms)!r}: some of {', '.join(sorted(ALGORITHMS))}")
-        if not 0 <= leeway <= _MOST_LEEWAY:
+        if not isinstance(leeway, (int, float)) or not 0 <= leeway <= _MOST_LEEWAY:
             raise ConfigurationError(f"leeway={leeway!r}: seconds, from 0 to {_MOST_LEEWAY}")
         if not typ:
             raise ConfigurationError("typ is empty: no token could be accepted; the default is ('at+jwt',)")
@@ -168,7 +169,7 @@ class JWTAccessTokens:
             expires_at = datetime.fromtimestamp(expires, UTC)
         except (ValueError, OverflowError, OSError):
             _refuse("exp is no date")
-        scopes = frozenset(claims.get("scope", "").split())
+        scopes = frozenset(claims.get("scope", "").split(" ")) - {""}  # RFC 6749 3.3: no other blank parts two scopes
         token = AccessToken(read_only(claims), claims.get("sub"), claims.get("client_id"), scopes, expires_at)
         return _Verified(token, keys, begins, expires)
 

@@ -1,0 +1,51 @@
+"""Real servers in processes of their own, on loopback, with the TLS files of a throwaway CA."""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from mtls_middleware.testing import CertificateAuthority
+
+ROOT = Path(__file__).resolve().parents[2]
+APPLICATIONS = "tests.live.applications"
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def tls_files(authority: CertificateAuthority, directory: Path) -> Path:
+    """`server.pem`, `server-key.pem` and `ca.pem` in `directory`."""
+    (directory / "ca.pem").write_text(authority.pem)
+    authority.server().write(directory, name="server")
+    return directory
+
+
+@contextlib.contextmanager
+def running(command: list[str], port: int, **environment: str) -> Iterator[None]:
+    """`python command...`, from when it accepts connections until the end of the block."""
+    with tempfile.TemporaryFile() as log:
+        server = subprocess.Popen(
+            [sys.executable, *command], cwd=ROOT, env={**os.environ, **environment}, stdout=log, stderr=log
+        )
+        try:
+            until = time.monotonic() + 60
+            while server.poll() is None and time.monotonic() < until:
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                    break
+                time.sleep(0.05)
+            else:
+                log.seek(0)
+                raise AssertionError(f"{command} did not start:\n{log.read().decode(errors='replace')}")
+            yield
+        finally:
+            server.terminate()
+            server.wait()

@@ -1,0 +1,57 @@
+"""Header sources over real WSGI servers: the underscore twin and the duplicate never become an identity (case 005)."""
+
+import http.client
+
+import pytest
+
+from mtls_middleware.testing import CertificateAuthority
+from tests.live.servers import APPLICATIONS, free_port, running
+
+pytestmark = [pytest.mark.live, pytest.mark.case("005")]
+
+GOOD, EVIL = CertificateAuthority().issue("CN=good"), CertificateAuthority().issue("CN=evil")
+TWIN = {"X_SSL_Client_Cert": EVIL.as_nginx()["X-SSL-Client-Cert"]}
+DUPLICATE = {"x-ssl-client-cert": EVIL.as_nginx()["X-SSL-Client-Cert"]}
+
+
+def command(server: str, application: str, port: int) -> list[str]:
+    if server == "gunicorn":
+        return ["-m", "gunicorn", f"{APPLICATIONS}:{application}", "--bind", f"127.0.0.1:{port}", "--no-control-socket"]
+    return ["-m", APPLICATIONS, f"{server}_plain", str(port), application]
+
+
+def ask(port: int, *headers: dict[str, str]) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.putrequest("GET", "/")
+        for name, value in (pair for each in headers for pair in each.items()):
+            connection.putheader(name, value)
+        connection.endheaders()
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("server", ["gunicorn", "waitress"])
+def test_the_proxys_certificate_is_read_and_a_second_one_never_replaces_it(server):
+    port = free_port()
+    with running(command(server, "behind_nginx", port), port):
+        assert GOOD.thumbprint.encode() in ask(port, GOOD.as_nginx())[1]
+        for forged in (TWIN, DUPLICATE):
+            status, body = ask(port, GOOD.as_nginx(), forged)
+            assert status in (200, 400)
+            assert EVIL.thumbprint.encode() not in body
+
+
+@pytest.mark.parametrize("server", ["cheroot", "wsgiref"])
+def test_a_server_that_hides_the_twin_is_refused_unless_the_proxy_has_a_secret(server):
+    port = free_port()
+    with running(command(server, "behind_nginx", port), port):
+        assert ask(port, GOOD.as_nginx())[0] == 500
+        assert ask(port, TWIN)[0] == 500
+    port = free_port()
+    with running(command(server, "behind_nginx_with_secret", port), port):
+        secret = {"X-Proxy-Secret": "s" * 16}
+        assert GOOD.thumbprint.encode() in ask(port, GOOD.as_nginx(), secret)[1]
+        assert ask(port, TWIN) == (200, b'{"certificate": null, "seen": []}')
