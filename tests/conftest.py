@@ -37,12 +37,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if not item.get_closest_marker("shared")]
 
 
-@pytest.fixture(scope="session")
-def shown(pytestconfig: pytest.Config) -> Shown:
-    """Which rows and cases the collected tests show."""
-    return pytestconfig.stash[SHOWN]
-
-
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     for name, ids in config.stash.get(SHOWN, {}).items():
         if ids:

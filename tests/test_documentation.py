@@ -1,0 +1,122 @@
+"""What the README and the docs say is so: the code runs, the tables are complete, the commands are there."""
+
+import ast
+import re
+from pathlib import Path
+
+import flask
+import httpx2
+import pytest
+import werkzeug.test
+from starlette.applications import Starlette
+
+from mtls_middleware import client_certificate, policy, sources
+from mtls_middleware.refusal import ANSWERS
+from mtls_middleware.testing import CertificateAuthority
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+PROXIES = (ROOT / "docs" / "proxies.md").read_text("utf-8")
+STANDARDS = (ROOT / "docs" / "standards.md").read_text("utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def block(text: str) -> str:
+    (found,) = [each for each in BLOCKS if text in each]
+    return found
+
+
+def test_the_five_lines_for_flask_protect_a_flask_application():
+    app = flask.Flask("readme")
+    app.add_url_rule("/", "show", lambda: client_certificate(flask.request).subject)
+    exec(block("app.wsgi_app = protect(app.wsgi_app, source=Nginx"), {"app": app})
+    client = werkzeug.test.Client(app.wsgi_app)
+    billing = CertificateAuthority().issue("CN=billing", dns=["billing.internal"])
+    proxy = {"REMOTE_ADDR": "10.0.0.1"}
+    assert client.get("/", headers=billing.as_nginx(), environ_overrides=proxy).text == "CN=billing"
+    assert client.get("/", environ_overrides=proxy).status_code == 403
+    assert client.get("/", headers=billing.as_nginx()).status_code == 403
+
+
+def test_the_five_lines_for_starlette_protect_a_starlette_application():
+    import asyncio
+
+    names = {"app": Starlette()}
+    exec(block("app = protect(app, source=Envoy"), names)
+
+    async def ask() -> httpx2.Response:
+        transport = httpx2.ASGITransport(names["app"])
+        async with httpx2.AsyncClient(transport=transport, base_url="http://api") as client:
+            return await client.get("/")
+
+    response = asyncio.run(ask())
+    assert response.status_code == 401
+    assert response.headers["WWW-Authenticate"] == 'Bearer realm="protected", scope="invoices:read"'
+
+
+def test_the_rule_of_the_readme_is_a_rule():
+    names: dict[str, object] = {}
+    exec(block("allow = Subject"), names)
+    assert isinstance(names["allow"], policy.Rule)
+
+
+def test_every_block_is_python_and_none_is_untried():
+    for each in BLOCKS:
+        ast.parse(each)
+    assert len(BLOCKS) == 5
+
+
+@pytest.mark.parametrize("command", ["sh samples/tour.sh", "sh tests/run.sh"])
+def test_the_two_commands_stand_alone_in_a_block_and_name_a_script(command):
+    assert f"```\n{command}\n```" in README
+    assert (ROOT / command.split()[1]).is_file()
+
+
+def test_every_source_is_in_the_table_and_in_the_docs():
+    for name in set(sources.__all__) - {"HeaderSource", "ServerTLS"}:
+        assert re.search(rf"^\|.*`{name}\(", README, re.MULTILINE), name
+        assert f"`{name}(" in PROXIES, name
+
+
+def test_every_rule_is_named():
+    for name in ("Subject", "Issuer", "DNSName", "URI", "IPAddress", "Email", "SpiffeID", "SpiffeTrustDomain"):
+        assert f"`{name}`" in README
+        assert hasattr(policy, name)
+
+
+def test_every_answer_is_in_the_table():
+    for code, row in ANSWERS.items():
+        if row.error not in (None, "server_error", "temporarily_unavailable"):
+            assert re.search(rf"^\|.*{row.status} `{code}`", README, re.MULTILINE), code
+
+
+def test_every_construction_in_the_docs_works():
+    lines = re.findall(r"`((?:" + "|".join(sources.__all__) + r")\([^`]*\))`", PROXIES)
+    assert len(lines) >= 13
+    for line in lines:
+        complete = (
+            line.replace("[...]", "['10.0.0.0/8']")
+            .replace("(...)", "('X-Secret', 's' * 16)")
+            .replace("[vpc]", "['10.0.0.0/16']")
+        )
+        if "=" in complete and '"..."' not in complete:
+            eval(complete, vars(sources).copy())
+
+
+def test_every_file_that_the_page_of_standards_names_is_there():
+    for name in re.findall(r"`([\w/]+\.py)`", STANDARDS):
+        assert (ROOT / "mtls_middleware" / name).is_file(), name
+
+
+def test_every_link_leads_somewhere():
+    for name, text in (("README.md", README), ("docs", PROXIES + STANDARDS)):
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):
+            assert (ROOT / target).exists(), f"{name}: {target}"
+
+
+def test_no_path_of_a_machine_is_in_the_project():
+    for path in ROOT.rglob("*"):
+        if path.suffix in (".py", ".md", ".toml", ".sh") and not {".venv", ".git", "build", "dist"} & set(path.parts):
+            text = path.read_text("utf-8")
+            assert "/wor" + "k/" not in text, path
+            assert "/roo" + "t/" not in text, path
