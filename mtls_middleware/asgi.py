@@ -44,16 +44,16 @@ class _Gateway:
             raise RuntimeError(f"ASGI scope type {scope['type']!r} is unknown here, and so refused (case 146)")
         view = None
         try:
-            view = _view(scope)
+            # ASGI: iterables of iterables, so each of them is read this once.
+            pairs = [(bytes(name), bytes(value)) for name, value in scope["headers"]]
+            view = _view(scope, pairs)
             attached = await self._driver.run(self._layer.decide(view))
         except Exception as error:  # noqa: BLE001 (fail closed: whatever went wrong, the application is not reached)
             await _write(refuse(self._layer, error, view), scope, receive, send)
             return
         inner = dict(scope)
         # Applications fold names as CGI does (A02), so every spelling that folds to a known name goes.
-        inner["headers"] = [
-            pair for pair in scope["headers"] if bytes(pair[0]).lower().replace(b"_", b"-") not in self._drop
-        ]
+        inner["headers"] = [pair for pair in pairs if pair[0].lower().replace(b"_", b"-") not in self._drop]
         inner[ATTACHED_KEY] = attached
         inner[CERTIFICATE_KEY] = attached.certificate
         inner[TOKEN_KEY] = attached.token
@@ -150,12 +150,10 @@ def protect(
     )
 
 
-def _view(scope: Scope) -> RequestView:
-    pairs: list[tuple[bytes, bytes]] = scope["headers"]
-
+def _view(scope: Scope, pairs: list[tuple[bytes, bytes]]) -> RequestView:
     def headers(name: str) -> list[str]:
         wanted = name.encode("ascii")  # with dashes: x_ssl_client_cert is another field here (case 007)
-        return [bytes(value).decode("latin-1") for key, value in pairs if bytes(key).lower() == wanted]
+        return [value.decode("latin-1") for key, value in pairs if key.lower() == wanted]
 
     attached = scope.get(ATTACHED_KEY)
     extensions = scope.get("extensions") or {}
@@ -195,8 +193,8 @@ def _peer(scope: Scope, headers: Callable[[str], list[str]]) -> Peer:
 async def _write(answer: Answer, scope: Scope, receive: Receive, send: Send) -> None:
     kind = "http.response"
     if scope["type"] == "websocket":
-        await receive()  # websocket.connect; the handshake is answered, never accepted (case 144)
         if "websocket.http.response" not in (scope.get("extensions") or {}):
+            await receive()  # websocket.connect, to which a close is an answer; a response answers the handshake itself
             await send({"type": "websocket.close", "code": 1008, "reason": ""})
             return
         kind = "websocket.http.response"

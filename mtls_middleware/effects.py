@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Generator
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -20,14 +20,30 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+def _pending() -> "Future[Response]":
+    outcome: Future[Response] = Future()
+    outcome.set_running_or_notify_cancel()  # so that nobody who stops waiting can cancel it for the others
+    return outcome
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Fetch:
-    """GET this address: whole answer within `timeout` seconds and `limit` bytes, no redirect followed."""
+    """GET this address: whole answer within `timeout` seconds and `limit` bytes, no redirect followed.
+
+    One object is one exchange: flows that yield the same one, in any thread or event loop, early or late, share its
+    outcome, and nobody who goes away takes it from the others.
+    """
 
     url: str
     tls: ssl.SSLContext
     timeout: float
     limit: int
+    outcome: "Future[Response]" = field(default_factory=_pending, init=False, repr=False)
+    _unclaimed: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+
+    def claim(self) -> bool:
+        """Whether the caller is the first, who has to begin the exchange."""
+        return self._unclaimed.acquire(blocking=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +70,7 @@ def ask(need: Fetch) -> Flow[Response]:
 
 
 class BlockingDriver:
-    """Runs flows for WSGI. Threads that want the same address at the same time share one exchange."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._under_way: dict[str, Future[Response]] = {}
+    """Runs flows for WSGI."""
 
     def run(self, flow: Flow[T]) -> T:
         with contextlib.closing(flow):
@@ -66,7 +78,7 @@ class BlockingDriver:
                 need = next(flow)
                 while True:
                     try:
-                        response = self._answer(need)
+                        response = _answer(need)
                     except FetchFailed as failure:
                         need = flow.throw(failure)
                     else:
@@ -75,29 +87,12 @@ class BlockingDriver:
                 result: T = stop.value
                 return result
 
-    def _answer(self, need: Fetch) -> Response:
-        with self._lock:
-            shared = self._under_way.get(need.url)
-            if shared is None:
-                mine = self._under_way[need.url] = Future()
-        if shared is not None:
-            return shared.result()
-        try:
-            mine.set_result(_exchange(need))
-        except BaseException as failure:
-            mine.set_exception(failure)
-            raise
-        finally:
-            with self._lock:
-                del self._under_way[need.url]
-        return mine.result()
-
 
 class AwaitingDriver:
-    """Runs flows for ASGI. Tasks of one event loop that want the same address at the same time share one exchange."""
+    """Runs flows for ASGI."""
 
     def __init__(self) -> None:
-        self._under_way: dict[tuple[asyncio.AbstractEventLoop, str], asyncio.Task[Response]] = {}
+        self._under_way: set[asyncio.Task[None]] = set()  # an event loop alone would let go of them
 
     async def run(self, flow: Flow[T]) -> T:
         with contextlib.closing(flow):
@@ -115,21 +110,52 @@ class AwaitingDriver:
                 return result
 
     async def _answer(self, need: Fetch) -> Response:
-        key = (asyncio.get_running_loop(), need.url)
-        task = self._under_way.get(key)
-        if task is None:
-            task = self._under_way[key] = asyncio.create_task(_exchange_async(need))
-            task.add_done_callback(lambda done: self._forget(key, done))
-        # Shielded: the first asker may be cancelled by its client, the others still wait for the answer.
-        return await asyncio.shield(task)
-
-    def _forget(self, key: tuple[asyncio.AbstractEventLoop, str], task: asyncio.Task[Response]) -> None:
-        del self._under_way[key]
-        if not task.cancelled():
-            task.exception()  # marks it as seen where every asker has gone away
+        if need.claim():
+            task = asyncio.create_task(_exchange_async(need))  # a task of its own: its asker may be cancelled
+            self._under_way.add(task)
+            task.add_done_callback(self._under_way.discard)
+        try:
+            async with asyncio.timeout(need.timeout):
+                return await asyncio.wrap_future(need.outcome)
+        except (FetchFailed, TimeoutError) as failure:
+            raise _own(failure, need) from None
 
 
-def _exchange(need: Fetch) -> Response:
+def _answer(need: Fetch) -> Response:
+    if need.claim():
+        # A thread of its own: a look-up of the name, or header fields that drip, would outlast every timeout in it.
+        threading.Thread(target=_exchange, args=(need,), name="mtls-middleware fetch", daemon=True).start()
+    try:
+        return need.outcome.result(need.timeout)
+    except (FetchFailed, TimeoutError) as failure:
+        raise _own(failure, need) from None
+
+
+def _own(failure: Exception, need: Fetch) -> FetchFailed:
+    """The failure for one asker: an exception that many threads raised at once would gather all their tracebacks."""
+    if isinstance(failure, FetchFailed):
+        return FetchFailed(*failure.args)
+    return FetchFailed(f"not complete within {need.timeout} s")
+
+
+def _exchange(need: Fetch) -> None:
+    try:
+        need.outcome.set_result(_get(need))
+    except BaseException as failure:  # noqa: BLE001 (whoever waits is told)
+        need.outcome.set_exception(failure)
+
+
+async def _exchange_async(need: Fetch) -> None:
+    try:
+        need.outcome.set_result(await _get_async(need))
+    except asyncio.CancelledError:  # the event loop ends
+        need.outcome.set_exception(FetchFailed("given up, the event loop ends"))
+        raise
+    except Exception as failure:  # noqa: BLE001 (whoever waits is told)
+        need.outcome.set_exception(failure)
+
+
+def _get(need: Fetch) -> Response:
     import httpx2
 
     deadline = time.monotonic() + need.timeout
@@ -143,10 +169,10 @@ def _exchange(need: Fetch) -> Response:
                 body.add(chunk, late=time.monotonic() > deadline)
             return body.response(response)
     except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
-        raise FetchFailed(f"{need.url}: {type(error).__name__}") from error
+        raise FetchFailed(type(error).__name__) from error
 
 
-async def _exchange_async(need: Fetch) -> Response:
+async def _get_async(need: Fetch) -> Response:
     import httpx2
 
     body = _Body(need)
@@ -160,7 +186,7 @@ async def _exchange_async(need: Fetch) -> Response:
                 body.add(chunk, late=False)
             return body.response(response)
     except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:  # OSError holds TimeoutError
-        raise FetchFailed(f"{need.url}: {type(error).__name__}") from error
+        raise FetchFailed(type(error).__name__) from error
 
 
 # "identity": a compressed answer could unfold past the limit between two looks at it.
@@ -177,9 +203,9 @@ class _Body:
     def add(self, chunk: bytes, *, late: bool) -> None:
         self._bytes += chunk
         if len(self._bytes) > self._need.limit:
-            raise FetchFailed(f"{self._need.url}: more than {self._need.limit} bytes")
+            raise FetchFailed(f"more than {self._need.limit} bytes")
         if late:
-            raise FetchFailed(f"{self._need.url}: not complete within {self._need.timeout} s")
+            raise FetchFailed(f"not complete within {self._need.timeout} s")
 
     def response(self, response: "httpx2.Response") -> Response:
         return Response(response.status_code, bytes(self._bytes))

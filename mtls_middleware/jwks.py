@@ -6,7 +6,9 @@ Must never know: tokens' claims. Keys come from configuration alone; nothing in 
 import ipaddress
 import json
 import logging
+import math
 import ssl
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +17,7 @@ from urllib.parse import urlsplit
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from mtls_middleware.effects import Fetch, FetchFailed, Flow, ask
+from mtls_middleware.effects import Fetch, FetchFailed, Flow, Response, ask
 from mtls_middleware.errors import ConfigurationError, Unavailable, require_extra
 
 logger = logging.getLogger("mtls_middleware.jwks")
@@ -86,7 +88,8 @@ def _key(member: object) -> VerificationKey:
         raise _Unusable("not an RSA, EC or OKP key")
     if "d" in member:
         raise _Unusable("a private key: publish its public part only")
-    if member.get("use", "sig") != "sig" or "verify" not in (member.get("key_ops") or ["verify"]):
+    operations = member.get("key_ops", ["verify"])
+    if member.get("use", "sig") != "sig" or not isinstance(operations, list) or "verify" not in operations:
         raise _Unusable("not for signatures")
     key_id, declared = member.get("kid"), member.get("alg")
     if key_id is not None and not isinstance(key_id, str):
@@ -151,7 +154,8 @@ _TIMEOUT, _LIMIT = 5.0, 262_144
 class FetchedKeys:
     """Keys behind a `jwks_uri`: fetched on demand, remembered, refreshed when old or when a key id is unknown.
 
-    The last good set is kept through an outage. At most one attempt per cool-down, whatever tokens arrive.
+    The last good set is kept through an outage. At most one attempt per cool-down, whatever tokens arrive; those who
+    cannot do without its outcome wait for it together. Times are compared by distance: a clock that is set back renews.
     """
 
     def __init__(self, uri: str, *, allow_http: bool, tls: ssl.SSLContext | None) -> None:
@@ -159,46 +163,74 @@ class FetchedKeys:
         check_address("jwks_uri", uri, allow_http=allow_http)
         self._uri = uri
         self._tls = tls or ssl.create_default_context()
+        self._lock = threading.Lock()  # around what follows; never held while anybody waits
         self._keys: KeySet | None = None
         self._fetched_at = float("-inf")
+        self._attempt: Fetch | None = None  # whose outcome nobody has taken in yet
         self._attempted_at = float("-inf")
-        self._failed = False
 
     def current(self, now: float) -> Flow[KeySet]:
         """The keys, fetched where there are none or they are old. Raises `Unavailable`."""
-        if self._keys is not None and now - self._fetched_at < _LIFETIME:
-            return self._keys
-        if (self._keys is None and not self._failed) or now - self._attempted_at >= COOL_DOWN:
-            yield from self._fetch(now)
-        if self._keys is None or now - self._fetched_at >= _LIFETIME + _MAX_STALE:
-            wait = max(1, round(COOL_DOWN - (now - self._attempted_at)))
+        if self._keys is None or abs(now - self._fetched_at) >= _LIFETIME:
+            # While one asker renews old keys the others go on with them; without keys they all wait.
+            yield from self._renew(now, join=self._held(now) is None)
+        keys = self._held(now)
+        if keys is None:
+            wait = max(1, math.ceil(COOL_DOWN - abs(now - self._attempted_at)))
             raise Unavailable(f"no keys from {self._uri}", retry_after=wait)
-        return self._keys
+        return keys
 
     def refreshed(self, now: float, key_id: str | None) -> Flow[KeySet]:
         """The keys after one more look, where the cool-down allows it: an unknown `key_id` may be a rotation."""
         keys = yield from self.current(now)
-        if key_id is not None and now - self._attempted_at >= COOL_DOWN:
-            yield from self._fetch(now)
+        if key_id is not None:
+            yield from self._renew(now, join=True)
         return self._keys or keys
 
-    def _fetch(self, now: float) -> Flow[None]:
-        self._attempted_at = now  # before asking: whoever comes meanwhile does not ask again
-        try:
-            response = yield from ask(Fetch(self._uri, self._tls, _TIMEOUT, _LIMIT))
-            if response.status != 200:
-                raise FetchFailed(f"{self._uri}: status {response.status}")
-            keys = parse_text(response.body)
-            if not keys.keys:
-                raise FetchFailed(f"{self._uri}: no usable key")
-        except (FetchFailed, ValueError) as failure:
-            self._failed = True
-            logger.error("no fresh keys: %s", failure if isinstance(failure, FetchFailed) else "not a JWK Set")
+    def _held(self, now: float) -> KeySet | None:
+        return self._keys if abs(now - self._fetched_at) < _LIFETIME + _MAX_STALE else None
+
+    def _renew(self, now: float, *, join: bool) -> Flow[None]:
+        """One attempt where the cool-down allows it; else, to `join`, the one that is under way."""
+        with self._lock:
+            due = abs(now - self._attempted_at) >= COOL_DOWN
+            if due:
+                self._attempt, self._attempted_at = Fetch(self._uri, self._tls, _TIMEOUT, _LIMIT), now
+            attempt = self._attempt if due or join else None
+        if attempt is None:
             return
-        self._failed = False
-        self._fetched_at = now
+        found: Response | FetchFailed
+        try:
+            found = yield from ask(attempt)
+        except FetchFailed as failure:
+            found = failure
+        with self._lock:
+            if self._attempt is attempt:  # else another asker has taken it in
+                self._attempt = None
+                self._take_in(found)
+
+    def _take_in(self, found: Response | FetchFailed) -> None:
+        try:
+            keys = _usable(found)
+        except (FetchFailed, ValueError) as failure:
+            reason = failure if isinstance(failure, FetchFailed) else "not a JWK Set"
+            logger.error("no fresh keys from %s: %s", self._uri, reason)
+            return
+        self._fetched_at = self._attempted_at
         if self._keys is None or keys.keys != self._keys.keys:  # the same set stays the same object: see signed.py
             self._keys = keys
+
+
+def _usable(found: Response | FetchFailed) -> KeySet:
+    """The keys of an answer. Raises `FetchFailed`, or `ValueError` where it is no JWK Set."""
+    if isinstance(found, FetchFailed):
+        raise found
+    if found.status != 200:
+        raise FetchFailed(f"status {found.status}")
+    keys = parse_text(found.body)
+    if not keys.keys:
+        raise FetchFailed("no usable key")
+    return keys
 
 
 def check_address(what: str, uri: str, *, allow_http: bool) -> None:

@@ -172,6 +172,16 @@ def matches(one: DistinguishedName, other: DistinguishedName) -> bool:
     return one.comparable is not None and one.comparable == other.comparable
 
 
+def is_within(name: DistinguishedName, subtree: DistinguishedName) -> bool | None:
+    """Whether `name` begins, from the root, with all of `subtree` (RFC 5280 4.2.1.10); `None` where it is Undefined."""
+    if not subtree.rdns:
+        return True
+    whole, part = name.comparable, subtree.comparable
+    if whole is None or part is None:
+        return None
+    return whole[-len(part) :] == part
+
+
 def to_string(name: x509.Name) -> str:
     """The RFC 4514 text of a certificate's name; `parse` reads it back to an equal name. Raises `ValueError`."""
     return ",".join("+".join(map(str, rdn)) for rdn in _from_der(name.public_bytes()).rdns)

@@ -27,6 +27,8 @@ _JWS = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
 
 # RFC 9068 2.2: what every JWT access token holds.
 _REQUIRED = ("iss", "exp", "aud", "sub", "client_id", "iat", "jti")
+# What ID and logout tokens hold: where typ does not tell them from access tokens, this does (RFC 8725 3.12, A56).
+_OF_OTHER_TOKENS = frozenset({"nonce", "at_hash", "c_hash", "s_hash", "events"})
 # Clocks of servers in one deployment differ by a few seconds; FAPI 2.0 asks to accept 10 and to refuse 60 (row O10).
 _LEEWAY, _MOST_LEEWAY = 10, 60
 # Verified tokens remembered: about 2 kB each, so 8 MB at most.
@@ -80,7 +82,11 @@ class JWTAccessTokens:
         for name, value in (("issuer", issuer), ("audience", audience)):
             if not isinstance(value, str) or not value:
                 raise ConfigurationError(f"{name}={value!r}: a text, for example 'https://api.example'")
-        texts = (("algorithms", algorithms, "ES256"), ("typ", typ, "at+jwt"), ("required_claims", required_claims, "acr"))
+        texts = (
+            ("algorithms", algorithms, "ES256"),
+            ("typ", typ, "at+jwt"),
+            ("required_claims", required_claims, "acr"),
+        )
         for name, given, example in texts:
             if isinstance(given, (str, bytes)) or not all(isinstance(each, str) for each in given):
                 raise ConfigurationError(f"{name}={given!r}: expected a collection of texts, such as ({example!r},)")
@@ -94,7 +100,7 @@ class JWTAccessTokens:
             raise ConfigurationError("give jwks_uri= or jwks=, one of them")
         self._issuer, self._audience, self._leeway = issuer, audience, float(leeway)
         self._algorithms = frozenset(algorithms)
-        self._typ = frozenset(each.lower().removeprefix("application/") for each in typ)
+        self._typ = frozenset(map(_media_type, typ))
         self._required = frozenset(required_claims) | {"iss", "exp", "aud"}
         self._keys: StaticKeys | FetchedKeys = (
             StaticKeys(jwks)
@@ -133,17 +139,21 @@ class JWTAccessTokens:
             payload = _jws.decode_complete(text, key.key, algorithms=[algorithm])["payload"]
         except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
             raise Refused("invalid_token", f"the signature does not verify ({type(error).__name__})") from None
-        return self._claims(_json_object(payload), keys)
+        claims = _json_object(payload)
+        if _media_type(header["typ"]) != "at+jwt" and not _OF_OTHER_TOKENS.isdisjoint(claims):
+            _refuse("the claims of another kind of token")
+        return self._claims(claims, keys)
 
     def _header(self, text: str) -> dict[str, Any]:
         match = _JWS.fullmatch(text)
         if match is None:
             _refuse("not three parts of base64url")
         header = _json_object(_base64url(match[1]))
+        _base64url(match[3])  # not covered by itself: with pad bits set, one token would have sixteen spellings (A59)
         if "crit" in header or "b64" in header:  # A55: we understand no extension, so none may be critical
             _refuse("a crit or b64 header")
         typ, algorithm = header.get("typ"), header.get("alg")
-        if not isinstance(typ, str) or typ.lower().removeprefix("application/") not in self._typ:
+        if not isinstance(typ, str) or _media_type(typ) not in self._typ:
             _refuse("its typ is not that of an access token")
         if not isinstance(algorithm, str) or algorithm not in self._algorithms:
             _refuse("its alg is not among algorithms")
@@ -178,6 +188,11 @@ def _refuse(reason: str) -> NoReturn:
     raise Refused("invalid_token", reason)
 
 
+def _media_type(typ: str) -> str:
+    """RFC 7515 4.1.9: without case, and "application/" may be left out."""
+    return typ.lower().removeprefix("application/")
+
+
 def _time(claims: Mapping[str, Any], name: str) -> float:
     """A NumericDate (RFC 7519 2): a finite JSON number, no text, no boolean (case 117)."""
     value = claims[name]
@@ -194,9 +209,12 @@ def _time(claims: Mapping[str, Any], name: str) -> float:
 
 def _base64url(text: str) -> bytes:
     try:
-        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
     except ValueError:
         _refuse("broken base64url")
+    if base64.urlsafe_b64encode(data).rstrip(b"=") != text.encode("ascii"):
+        _refuse("base64url with pad bits set")
+    return data
 
 
 def _json_object(data: bytes) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import hashlib
 import logging
 from collections.abc import Collection, Sequence
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, TypeVar
 
 from mtls_middleware.certificate import ClientCertificate, Verification
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate, require_extra
@@ -19,10 +19,14 @@ from mtls_middleware.sources.vendors import Dialect, Verdict
 
 logger = logging.getLogger("mtls_middleware.sources")
 
+T = TypeVar("T")
+
 # 512 remembered values, none of more than 16 KiB: at most some 20 MB, and commonly 2.
 _REMEMBERED, _REMEMBERED_SIZE = 512, 16_384
 
 _NEEDS_STRUCTURED_FIELDS = (rfc9440.client_cert_chain,)
+
+_XFCC = "x-forwarded-client-cert"
 
 
 class HeaderSource:
@@ -58,12 +62,14 @@ class HeaderSource:
         if dialect.chain in _NEEDS_STRUCTURED_FIELDS:
             require_extra("http_sf", "rfc9440", type(self).__name__)
         self._trust = Trust(trusted_proxies, shared_secret, proxy_certificate)
-        self._certificate_header = _field_name(certificate_header or dialect.certificate_header)
-        self._chain_header = _optional_field_name(chain_header or dialect.chain_header)
+        self._certificate_header = _field_name(_given(certificate_header, dialect.certificate_header))
+        self._chain_header = _optional_field_name(_given(chain_header, dialect.chain_header))
         if self._chain_header is not None and dialect.chain is None:
             raise ConfigurationError(f"chain_header={chain_header!r}: {dialect.name} has no field for the chain")
         wanted = dialect.verify_header if verify_header is None and not verified_by_proxy else verify_header
-        self._verify_header = _optional_field_name(wanted or None)
+        self._verify_header = _optional_field_name(None if wanted is False else wanted)
+        if not isinstance(verified_by_proxy, bool):  # the text "false" is true
+            raise ConfigurationError(f"verified_by_proxy={verified_by_proxy!r}: True or False")
         if verified_by_proxy and (self._verify_header or not dialect.may_verify):
             raise ConfigurationError(
                 f"verified_by_proxy=True: {dialect.name} "
@@ -156,6 +162,10 @@ def _only(values: Sequence[str], what: str) -> str | None:
     if len(values) > 1:  # first, last and joined all differ from hop to hop (A03, cases 009, 010, 028)
         raise MalformedCertificate(f"{what}: {len(values)} field lines")
     return values[0] if values else None
+
+
+def _given(name: str | None, default: T) -> str | T:
+    return default if name is None else name  # an empty text, say of an unset variable, is no wish for the default
 
 
 def _field_name(name: str) -> str:
@@ -327,18 +337,18 @@ class Envoy(HeaderSource):
         verify_header: str | None = None,
         verified_by_proxy: bool = False,
     ) -> None:
-        self._formatter = certificate_header is not None and certificate_header.lower() != "x-forwarded-client-cert"
-        if hops is not None and (isinstance(hops, bool) or not isinstance(hops, int) or hops < 0 or self._formatter):
-            raise ConfigurationError(f"hops={hops!r}: a number of XFCC elements, 0 for the last one")
-        self._hops = hops
         super().__init__(
             trusted_proxies=trusted_proxies,
             shared_secret=shared_secret,
             proxy_certificate=proxy_certificate,
-            certificate_header=certificate_header or "x-forwarded-client-cert",
+            certificate_header=_given(certificate_header, _XFCC),
             verify_header=verify_header,
             verified_by_proxy=verified_by_proxy,
         )
+        self._formatter = self._certificate_header != _XFCC
+        if hops is not None and (isinstance(hops, bool) or not isinstance(hops, int) or hops < 0 or self._formatter):
+            raise ConfigurationError(f"hops={hops!r}: a number of XFCC elements, 0 for the last one")
+        self._hops = hops
 
     def _read(self, value: str, chain_value: str, verification: Verification) -> ClientCertificate | None:
         if self._formatter:

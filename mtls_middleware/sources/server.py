@@ -7,6 +7,7 @@ import re
 import socket as sockets
 from collections.abc import Mapping
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 from mtls_middleware.certificate import ClientCertificate, Verification
@@ -58,7 +59,13 @@ def read(facts: TLSFacts) -> ClientCertificate | None:
 
 def _from_extension(tls: Mapping[str, Any]) -> ClientCertificate | None:
     """ASGI TLS extension: every key may be absent; `client_cert` (DER) as newer servers give it (rows J1 to J5)."""
-    chain = [_pem_text(each) for each in tls.get("client_cert_chain") or ()]  # any iterable, read once
+    if not isinstance(tls, Mapping):
+        raise MalformedCertificate("the TLS extension is not a mapping")
+    try:
+        given = list(islice(tls.get("client_cert_chain") or (), MAX_CHAIN + 1))  # any iterable, read once
+    except TypeError as error:
+        raise MalformedCertificate("client_cert_chain of the TLS extension is not iterable") from error
+    chain = [_pem_text(each) for each in given]
     if len(chain) > MAX_CHAIN:
         raise MalformedCertificate(f"more than {MAX_CHAIN} certificates in the TLS extension")
     leaf = tls.get("client_cert")

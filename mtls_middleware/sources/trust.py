@@ -39,8 +39,8 @@ class Trust:
         shared_secret: tuple[str, str] | None,
         proxy_certificate: ProxyCertificateRule | None,
     ) -> None:
-        if isinstance(trusted_proxies, (str, bytes)):
-            raise ConfigurationError(f"trusted_proxies is a text, expected a list: {_EXAMPLE}")
+        if isinstance(trusted_proxies, (str, bytes)) or not isinstance(trusted_proxies, Collection):
+            raise ConfigurationError(f"trusted_proxies={trusted_proxies!r} is no list of texts: {_EXAMPLE}")
         self._peers = bool(trusted_proxies)
         self._unix = "unix" in trusted_proxies
         self._networks = _by_prefix(_network(each) for each in trusted_proxies if each != "unix")

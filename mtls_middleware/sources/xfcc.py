@@ -8,6 +8,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import MalformedCertificate
@@ -25,12 +26,18 @@ _REPEATED = frozenset({"by", "uri", "dns"})
 _FORGED = re.compile(r"(?:\A|[,;])\s*(?:by|hash|cert|chain)\s*=", re.IGNORECASE)
 _DELIMITERS = re.compile('[,;="]')
 
+# Meshes have two or three hops.
+_MAX_ELEMENTS = 32
+# A certificate may hold thousands of names; each of those with a delimiter is looked for at each URI and DNS.
+_MAX_AMBIGUOUS = 64
+
 
 @dataclass(slots=True)
 class _Element:
     values: dict[str, str] = field(default_factory=dict)
     leaf: bytes | None = None
     chain: tuple[bytes, ...] = ()
+    _ambiguous: tuple[str, ...] | None = None
 
     def put(self, key: str, value: str, *, quoted: bool) -> None:
         """Take one pair in; `key` is in lower case."""
@@ -53,8 +60,6 @@ class _Element:
             self._claim(pem_der(value), ())
         if key == "chain":
             leaf, *chain = pem_ders(value)  # Envoy's Chain begins with the leaf
-            if leaf in chain:
-                raise MalformedCertificate("the leaf twice in XFCC's Chain")
             self._claim(leaf, tuple(chain))
 
     def _claim(self, leaf: bytes, chain: tuple[bytes, ...]) -> None:
@@ -70,12 +75,15 @@ class _Element:
         if claimed is not None and self.leaf is not None and hashlib.sha256(self.leaf).hexdigest() != claimed.lower():
             raise MalformedCertificate("Hash in XFCC belongs to another certificate")
 
-    def written_names(self) -> Iterator[str]:
-        """What Envoy copied from the leaf without quotes."""
-        if self.leaf is not None:
+    def ambiguous_names(self) -> tuple[str, ...]:
+        """The leaf's names that Envoy copied without quotes and that hold a delimiter, longest first; read once."""
+        if self._ambiguous is None and self.leaf is not None:
             leaf = ClientCertificate.from_der(self.leaf)
-            yield from leaf.uris
-            yield from leaf.dns_names
+            names = {name for name in (*leaf.uris, *leaf.dns_names) if _DELIMITERS.search(name)}
+            if len(names) > _MAX_AMBIGUOUS:
+                raise MalformedCertificate(f"more than {_MAX_AMBIGUOUS} names with , ; = or a quote beside XFCC")
+            self._ambiguous = tuple(sorted(names, key=len, reverse=True))
+        return self._ambiguous or ()
 
 
 def client_certificate(text: str, hops: int | None) -> tuple[bytes, tuple[bytes, ...]] | None:
@@ -83,14 +91,16 @@ def client_certificate(text: str, hops: int | None) -> tuple[bytes, tuple[bytes,
 
     `hops`: the element so many before the last one; `None` demands that there is exactly one element.
     """
-    elements = list(_elements(text, known_names=hops is None))
+    elements = list(islice(_elements(text, known_names=hops is None), _MAX_ELEMENTS + 1))
+    if len(elements) > _MAX_ELEMENTS:
+        raise MalformedCertificate(f"more than {_MAX_ELEMENTS} XFCC elements")
     if hops is None and len(elements) != 1:
         raise MalformedCertificate(f"{len(elements)} XFCC elements, and no hops= is configured")
     if hops is not None:
         if len(elements) <= hops:
             raise MalformedCertificate(f"{len(elements)} XFCC elements, hops={hops} needs {hops + 1}")
         # Counting is only safe where no certificate among them can have written elements of its own.
-        if any(_DELIMITERS.search(name) for element in elements for name in element.written_names()):
+        if any(element.ambiguous_names() for element in elements):
             raise MalformedCertificate("a name with , ; = or a quote makes the XFCC elements ambiguous")
     chosen = elements[-1 - (hops or 0)]
     return None if chosen.leaf is None else (chosen.leaf, chosen.chain)
@@ -133,13 +143,8 @@ def _name_at(text: str, position: int, element: _Element) -> str | None:
     Without this a SAN such as `urn:example:a,b` (capture d) would look like two elements. A name in which anything
     looks like a genuine pair is left to be cut, and so refused: it could hide the element that the proxy really wrote.
     """
-    for name in sorted(element.written_names(), key=len, reverse=True):
+    for name in element.ambiguous_names():
         end = position + len(name)
-        if (
-            _DELIMITERS.search(name)
-            and not _FORGED.search(name)
-            and text.startswith(name, position)
-            and text[end : end + 1] in ("", ",", ";")
-        ):
+        if text.startswith(name, position) and text[end : end + 1] in ("", ",", ";") and not _FORGED.search(name):
             return name
     return None

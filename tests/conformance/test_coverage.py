@@ -1,0 +1,64 @@
+"""Which rows of the standards and adversarial cases are shown by tests: those of the layers that exist, all of them."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests import shared
+
+# Rows and cases that belong to parts of the library that have yet to be built, or to nobody's code.
+LATER_ROWS = {
+    "A5": "other carriers than cnf: by explicit hook only, and there is none",
+    "A7": "introspection",
+    "A10": "a rule for clients",
+    "A12": "see I",
+    "A17": "RFC 9068 requires sub and iss anyway: H7",
+    "A20": "the list of dependencies",
+    "G12": "the query method is not there",
+    "H8": "a setting, shown by H11",
+    "H9": "encrypted tokens are not supported",
+    "I6": "we never write the field",
+    "I7": "applies to the proxy",
+    "I8": "applies to the proxy",
+    "I14": "a rule for clients",
+    "I16": "a rule for the proxy",
+    "I17": "applies to the TLS layer",
+    "I22": "documentation",
+    "K4": "never read",
+    "K5": "never read",
+    "K6": "never read",
+}
+LATER_CASES = {"064"} | {f"{number:03}" for number in (*range(66, 103), *range(127, 144))}
+
+
+def shown(marker: str) -> set[str]:
+    """The ids in the suite's markers, read from the files: whichever tests this run selects."""
+    sources = (path.read_text("utf-8") for path in Path(__file__).resolve().parents[1].rglob("test_*.py"))
+    markers = (ids for text in sources for ids in re.findall(rf"mark\.{marker}\(([^)]*)\)", text))
+    return {each for ids in markers for each in re.findall(r'"([^"]+)"', ids)}
+
+
+def ids(name: str, pattern: str) -> set[str]:
+    path = shared.ROOT / "reference" / name
+    return set(re.findall(pattern, path.read_text("utf-8"), re.MULTILINE)) if path.is_file() else set()
+
+
+@pytest.mark.shared
+def test_every_row_of_the_resource_server_and_of_the_sources_is_shown():
+    wanted = ids("standards.md", r"^\| ([AGHIJK]\d+) \|")
+    assert wanted
+    assert wanted - LATER_ROWS.keys() - shown("standard") == set()
+
+
+@pytest.mark.shared
+def test_every_adversarial_case_of_these_layers_is_shown():
+    wanted = ids("adversarial-cases.md", r"^\| (\d{3}) \|")
+    assert wanted
+    assert wanted - LATER_CASES - shown("case") == set()
+
+
+@pytest.mark.shared
+def test_no_test_names_an_id_that_does_not_exist():
+    rows = ids("standards.md", r"^\| ([A-Z]\d+) \|")
+    assert shown("standard") <= rows
