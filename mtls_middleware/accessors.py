@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from mtls_middleware.certificate import ClientCertificate
-from mtls_middleware.request import CERTIFICATE_KEY, TOKEN_KEY
+from mtls_middleware.request import CERTIFICATE_KEY, CLIENT_KEY, TOKEN_KEY
 from mtls_middleware.resource_server.token import AccessToken
+from mtls_middleware.token_endpoint.clients import RegisteredClient
 
 # Where frameworks keep what the gateway gave them: Starlette, Quart, Litestar, Django (ASGI); Werkzeug, Flask,
 # Django (WSGI); Falcon (ASGI has `scope`, WSGI `env`).
@@ -34,6 +35,17 @@ def access_token(request: Any) -> AccessToken | None:
     """
     found = _carrier(request).get(TOKEN_KEY)
     return found if isinstance(found, AccessToken) else None
+
+
+def oauth_client(request: Any) -> RegisteredClient | None:
+    """The OAuth client that authenticated by its certificate, or `None`. Arguments as for `client_certificate`.
+
+    `None` is also what an endpoint sees whose path the layer does not know: demand a client there.
+
+    Example: `oauth_client(request).client_id`
+    """
+    found = _carrier(request).get(CLIENT_KEY)
+    return found if isinstance(found, RegisteredClient) else None
 
 
 def _carrier(request: Any) -> Mapping[str, Any]:

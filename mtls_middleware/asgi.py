@@ -5,17 +5,30 @@ Must never decide: every rule is in the core, and the WSGI gateway drives the sa
 
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, MutableMapping
+from dataclasses import replace
 from typing import Any
 
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.effects import AwaitingDriver
-from mtls_middleware.errors import ConfigurationError
+from mtls_middleware.errors import ConfigurationError, Refused
 from mtls_middleware.policy import Rule
 from mtls_middleware.refusal import Answer
-from mtls_middleware.request import ATTACHED_KEY, CERTIFICATE_KEY, TOKEN_KEY, Attached, Peer, RequestView, TLSFacts
+from mtls_middleware.request import (
+    ATTACHED_KEY,
+    CERTIFICATE_KEY,
+    CLIENT_KEY,
+    MAX_BODY,
+    TOKEN_KEY,
+    Attached,
+    Peer,
+    RequestView,
+    TLSFacts,
+)
 from mtls_middleware.resource_flow import AccessTokens, CertificateLayer, Layer, Source, TokenLayer, TrustStore, refuse
 from mtls_middleware.resource_server.binding import Binding
 from mtls_middleware.sources.vendors import KNOWN_HEADERS
+from mtls_middleware.token_endpoint.authentication import ClientAuthenticator
+from mtls_middleware.token_flow import ClientLayer
 
 # Looser than asgiref's typed dictionaries, as Starlette's are, so that every framework's application fits.
 Scope = MutableMapping[str, Any]
@@ -47,6 +60,9 @@ class _Gateway:
             # ASGI: iterables of iterables, so each of them is read this once.
             pairs = [(bytes(name), bytes(value)) for name, value in scope["headers"]]
             view = _view(scope, pairs)
+            if scope["type"] == "http" and view.method == "POST" and view.path in self._layer.body_paths:
+                body = await _body(receive)
+                view, receive = replace(view, body=body), _replaying(body, receive)
             attached = await self._driver.run(self._layer.decide(view))
         except Exception as error:  # noqa: BLE001 (fail closed: whatever went wrong, the application is not reached)
             await _write(refuse(self._layer, error, view), scope, receive, send)
@@ -57,6 +73,7 @@ class _Gateway:
         inner[ATTACHED_KEY] = attached
         inner[CERTIFICATE_KEY] = attached.certificate
         inner[TOKEN_KEY] = attached.token
+        inner[CLIENT_KEY] = attached.client
         await self._app(inner, receive, _varying(send, self._layer.vary))
 
 
@@ -123,6 +140,27 @@ class CertificateBoundTokenMiddleware(_Gateway):
         super().__init__(app, layer)
 
 
+class ClientAuthenticationMiddleware(_Gateway):
+    """Authenticate OAuth clients by certificate (RFC 8705 2), inside of a `ClientCertificateMiddleware`.
+
+    Arguments:
+        app: the ASGI application.
+        authenticator: who the clients are, a `ClientAuthenticator`.
+        paths: exact decoded paths where clients authenticate: token, introspection, revocation, pushed requests.
+
+    A POST there from a client that registered a certificate reaches the application with `oauth_client(request)`, or
+    not at all. Clients of other methods pass, with `None`: the application authenticates them. It reads the body as
+    ever. Raises `ConfigurationError` at construction. Answers: RFC 6749 5.2; 405 for other methods than POST.
+
+    Example: `ClientAuthenticationMiddleware(app, ClientAuthenticator(clients), paths=["/token", "/introspect"])`
+    """
+
+    def __init__(
+        self, app: ASGIApp, authenticator: ClientAuthenticator, *, paths: Collection[str] = ("/token",)
+    ) -> None:
+        super().__init__(app, ClientLayer(authenticator, paths=paths))
+
+
 def protect(
     app: ASGIApp,
     *,
@@ -168,6 +206,31 @@ def _view(scope: Scope, pairs: list[tuple[bytes, bytes]]) -> RequestView:
         attached=attached if isinstance(attached, Attached) else None,
         now=time.time(),
     )
+
+
+async def _body(receive: Receive) -> bytes:
+    """The whole body. Raises `Refused`."""
+    body = b""
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise Refused("invalid_request", "the client went away before the end of the body")
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+        if len(body) > MAX_BODY:
+            raise Refused("payload_too_large", f"a body of more than {MAX_BODY} octets")
+    return body
+
+
+def _replaying(body: bytes, receive: Receive) -> Receive:
+    """`receive` for the application, from the beginning of the body that we have read."""
+    first = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replaying() -> Message:
+        return first.pop() if first else await receive()
+
+    return replaying
 
 
 def _peer(scope: Scope, headers: Callable[[str], list[str]]) -> Peer:

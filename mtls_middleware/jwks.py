@@ -3,22 +3,19 @@
 Must never know: tokens' claims. Keys come from configuration alone; nothing in a token names an address (rule 5).
 """
 
-import ipaddress
 import json
 import logging
-import math
 import ssl
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from mtls_middleware.effects import Fetch, FetchFailed, Flow, Response, ask
-from mtls_middleware.errors import ConfigurationError, Unavailable, require_extra
+from mtls_middleware.effects import Flow
+from mtls_middleware.errors import ConfigurationError, require_extra
+from mtls_middleware.fetched import Fetched, check_address
 
 logger = logging.getLogger("mtls_middleware.jwks")
 
@@ -50,6 +47,12 @@ class KeySet:
         self._by_id: dict[str | None, list[VerificationKey]] = {}
         for key in keys:
             self._by_id.setdefault(key.key_id, []).append(key)
+
+    def __eq__(self, other: object) -> bool:
+        return self.keys == other.keys if isinstance(other, KeySet) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(tuple(key.key_id for key in self.keys))
 
     def choose(self, key_id: str | None, algorithm: str) -> VerificationKey | None:
         """The key for a token's header, `None` where no key or more than one would do: never a guess (case 113)."""
@@ -142,113 +145,23 @@ class StaticKeys:
         return self._keys
 
 
-# A rotation is seen after ten minutes at the latest without any token asking for it.
-_LIFETIME = 600.0
-# Keys outlive an outage of their server by an hour, then 503: nobody could revoke a key meanwhile.
-_MAX_STALE = 3600.0
-# Between two attempts: what a flood of unknown key ids, or a dead server, may cost (A63, case 127).
-COOL_DOWN = 30.0
-_TIMEOUT, _LIMIT = 5.0, 262_144
-
-
 class FetchedKeys:
-    """Keys behind a `jwks_uri`: fetched on demand, remembered, refreshed when old or when a key id is unknown.
-
-    The last good set is kept through an outage. At most one attempt per cool-down, whatever tokens arrive; those who
-    cannot do without its outcome wait for it together. Times are compared by distance: a clock that is set back renews.
-    """
+    """Keys behind a `jwks_uri`, refreshed where a key id is unknown: that may be a rotation."""
 
     def __init__(self, uri: str, *, allow_http: bool, tls: ssl.SSLContext | None) -> None:
         require_extra("httpx2", "http", "jwks_uri")
         check_address("jwks_uri", uri, allow_http=allow_http)
-        self._uri = uri
-        self._tls = tls or ssl.create_default_context()
-        self._lock = threading.Lock()  # around what follows; never held while anybody waits
-        self._keys: KeySet | None = None
-        self._fetched_at = float("-inf")
-        self._attempt: Fetch | None = None  # whose outcome nobody has taken in yet
-        self._attempted_at = float("-inf")
+        self._keys = Fetched(uri, _usable, tls=tls)
 
     def current(self, now: float) -> Flow[KeySet]:
-        """The keys, fetched where there are none or they are old. Raises `Unavailable`."""
-        if self._keys is None or abs(now - self._fetched_at) >= _LIFETIME:
-            # While one asker renews old keys the others go on with them; without keys they all wait.
-            yield from self._renew(now, join=self._held(now) is None)
-        keys = self._held(now)
-        if keys is None:
-            wait = max(1, math.ceil(COOL_DOWN - abs(now - self._attempted_at)))
-            raise Unavailable(f"no keys from {self._uri}", retry_after=wait)
-        return keys
+        return self._keys.current(now)
 
     def refreshed(self, now: float, key_id: str | None) -> Flow[KeySet]:
-        """The keys after one more look, where the cool-down allows it: an unknown `key_id` may be a rotation."""
-        keys = yield from self.current(now)
-        if key_id is not None:
-            yield from self._renew(now, join=True)
-        return self._keys or keys
-
-    def _held(self, now: float) -> KeySet | None:
-        return self._keys if abs(now - self._fetched_at) < _LIFETIME + _MAX_STALE else None
-
-    def _renew(self, now: float, *, join: bool) -> Flow[None]:
-        """One attempt where the cool-down allows it; else, to `join`, the one that is under way."""
-        with self._lock:
-            due = abs(now - self._attempted_at) >= COOL_DOWN
-            if due:
-                self._attempt, self._attempted_at = Fetch(self._uri, self._tls, _TIMEOUT, _LIMIT), now
-            attempt = self._attempt if due or join else None
-        if attempt is None:
-            return
-        found: Response | FetchFailed
-        try:
-            found = yield from ask(attempt)
-        except FetchFailed as failure:
-            found = failure
-        with self._lock:
-            if self._attempt is attempt:  # else another asker has taken it in
-                self._attempt = None
-                self._take_in(found)
-
-    def _take_in(self, found: Response | FetchFailed) -> None:
-        try:
-            keys = _usable(found)
-        except (FetchFailed, ValueError) as failure:
-            reason = failure if isinstance(failure, FetchFailed) else "not a JWK Set"
-            logger.error("no fresh keys from %s: %s", self._uri, reason)
-            return
-        self._fetched_at = self._attempted_at
-        if self._keys is None or keys.keys != self._keys.keys:  # the same set stays the same object: see signed.py
-            self._keys = keys
+        return self._keys.current(now) if key_id is None else self._keys.refreshed(now)
 
 
-def _usable(found: Response | FetchFailed) -> KeySet:
-    """The keys of an answer. Raises `FetchFailed`, or `ValueError` where it is no JWK Set."""
-    if isinstance(found, FetchFailed):
-        raise found
-    if found.status != 200:
-        raise FetchFailed(f"status {found.status}")
-    keys = parse_text(found.body)
+def _usable(text: bytes) -> KeySet:
+    keys = parse_text(text)
     if not keys.keys:
-        raise FetchFailed("no usable key")
+        raise ValueError("no usable key")
     return keys
-
-
-def check_address(what: str, uri: str, *, allow_http: bool) -> None:
-    """An address that we fetch from: https; http only where allowed, and then to a loopback address only."""
-    try:
-        parts = urlsplit(uri)
-        host, _ = parts.hostname, parts.port
-    except (ValueError, AttributeError, TypeError) as error:
-        raise ConfigurationError(f"{what}={uri!r} is no address, for example 'https://as.example/jwks'") from error
-    if not host or parts.username is not None or parts.fragment:
-        raise ConfigurationError(f"{what}={uri!r} is no plain address, for example 'https://as.example/jwks'")
-    if parts.scheme == "https" or (parts.scheme == "http" and allow_http and _is_loopback(host)):
-        return
-    raise ConfigurationError(f"{what}={uri!r} must be https (allow_http=True admits http to loopback, for tests)")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -31,6 +31,10 @@ ANSWERS: Mapping[str, _Row] = MappingProxyType(
         "invalid_request": _Row(400, "invalid_request", "The request is malformed.", challenge=True),
         "invalid_token": _Row(401, "invalid_token", "The access token is not accepted.", challenge=True),
         "insufficient_scope": _Row(403, "insufficient_scope", "The access token has too little scope.", challenge=True),
+        "invalid_client": _Row(401, "invalid_client", "Client authentication failed."),
+        "invalid_grant": _Row(400, "invalid_grant", "The grant is not accepted."),
+        "method_not_allowed": _Row(405, "invalid_request", "Use POST."),
+        "payload_too_large": _Row(413, "invalid_request", "The request is too large."),
         "temporarily_unavailable": _Row(503, "temporarily_unavailable", "Try again later."),
         "server_error": _Row(500, "server_error", "The request could not be decided."),
     }
@@ -94,6 +98,8 @@ def answer(error: Exception, challenge: Challenge) -> Answer:
     ]
     if row.challenge:
         headers.append(("WWW-Authenticate", challenge.header(row)))
+    if row.status == 405:
+        headers.append(("Allow", "POST"))
     if isinstance(error, Unavailable):
         headers.append(("Retry-After", str(error.retry_after)))
     return Answer(row.status, tuple(headers), body)

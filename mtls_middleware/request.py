@@ -12,6 +12,7 @@ from mtls_middleware.certificate import ClientCertificate
 # The keys in environ and scope. Always set, by the layer that owns them: no value from outside survives.
 CERTIFICATE_KEY = "mtls_middleware.certificate"
 TOKEN_KEY = "mtls_middleware.token"  # noqa: S105 (a key's name, no secret)
+CLIENT_KEY = "mtls_middleware.client"
 ATTACHED_KEY = "mtls_middleware.attached"
 
 
@@ -23,7 +24,8 @@ class Attached:
     """
 
     certificate: ClientCertificate | None = None
-    token: Any = None  # an AccessToken; its class lives floors above
+    token: Any = None  # an AccessToken, and
+    client: Any = None  # a RegisteredClient: their classes live floors above
     certificate_layer: bool = False
 
 
@@ -48,6 +50,11 @@ class TLSFacts:
     environ: Mapping[str, Any] | None = None
 
 
+# Octets of a body that a layer may ask for. Requests of OAuth clients have some hundred; one with a JWT in it some
+# thousand.
+MAX_BODY = 65_536
+
+
 @dataclass(frozen=True, slots=True)
 class RequestView:
     """One request as data.
@@ -57,6 +64,7 @@ class RequestView:
         tls: the server's own facts about the TLS connection: the ASGI extension, or the WSGI environ.
         attached: what outer layers of this package left, `None` where there is none.
         now: seconds since the epoch.
+        body: the request's body where a layer asked for it, else empty.
         spoofable: why this server cannot show a header forged with underscores, `None` where it can.
     """
 
@@ -69,3 +77,4 @@ class RequestView:
     attached: Attached | None
     now: float
     spoofable: str | None = None
+    body: bytes = b""

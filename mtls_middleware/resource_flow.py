@@ -59,6 +59,10 @@ class Layer(Protocol):
     def vary(self) -> str | None: ...
     @property
     def challenge(self) -> Challenge: ...
+    @property
+    def body_paths(self) -> frozenset[str]:
+        """The paths where a POST is decided with its body in view, `MAX_BODY` octets at most."""
+
     def decide(self, view: RequestView) -> Flow[Attached]: ...
 
 
@@ -66,6 +70,7 @@ class CertificateLayer:
     """Finds, validates and judges the client certificate."""
 
     challenge = Challenge()
+    body_paths: frozenset[str] = frozenset()
 
     def __init__(
         self,
@@ -136,6 +141,7 @@ class TokenLayer:
     """Validates the access token, its binding to the attached certificate, and its scope."""
 
     drop_headers: frozenset[str] = frozenset()
+    body_paths: frozenset[str] = frozenset()
     vary: str | None = None
 
     def __init__(

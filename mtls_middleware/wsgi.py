@@ -5,19 +5,33 @@ Must never decide: every rule is in the core, and the ASGI gateway drives the sa
 
 import time
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 from http import HTTPStatus
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.effects import BlockingDriver
-from mtls_middleware.errors import ConfigurationError
+from mtls_middleware.errors import ConfigurationError, Refused
 from mtls_middleware.policy import Rule
 from mtls_middleware.refusal import Answer
-from mtls_middleware.request import ATTACHED_KEY, CERTIFICATE_KEY, TOKEN_KEY, Attached, Peer, RequestView, TLSFacts
+from mtls_middleware.request import (
+    ATTACHED_KEY,
+    CERTIFICATE_KEY,
+    CLIENT_KEY,
+    MAX_BODY,
+    TOKEN_KEY,
+    Attached,
+    Peer,
+    RequestView,
+    TLSFacts,
+)
 from mtls_middleware.resource_flow import AccessTokens, CertificateLayer, Layer, Source, TokenLayer, TrustStore, refuse
 from mtls_middleware.resource_server.binding import Binding
 from mtls_middleware.sources.server import is_unix
 from mtls_middleware.sources.vendors import KNOWN_HEADERS
+from mtls_middleware.token_endpoint.authentication import ClientAuthenticator
+from mtls_middleware.token_flow import ClientLayer
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -49,6 +63,8 @@ class _Gateway:
         view = None
         try:
             view = _view(environ)
+            if view.method == "POST" and view.path in self._layer.body_paths:
+                view = replace(view, body=_body(environ))
             attached = self._driver.run(self._layer.decide(view))
         except Exception as error:  # noqa: BLE001 (fail closed: whatever went wrong, the application is not reached)
             return _write(refuse(self._layer, error, view), environ, start_response)
@@ -57,6 +73,7 @@ class _Gateway:
         environ[ATTACHED_KEY] = attached
         environ[CERTIFICATE_KEY] = attached.certificate
         environ[TOKEN_KEY] = attached.token
+        environ[CLIENT_KEY] = attached.client
         return self._app(environ, _varying(start_response, self._layer.vary))
 
 
@@ -123,6 +140,27 @@ class CertificateBoundTokenMiddleware(_Gateway):
         super().__init__(app, layer)
 
 
+class ClientAuthenticationMiddleware(_Gateway):
+    """Authenticate OAuth clients by certificate (RFC 8705 2), inside of a `ClientCertificateMiddleware`.
+
+    Arguments:
+        app: the WSGI application.
+        authenticator: who the clients are, a `ClientAuthenticator`.
+        paths: exact decoded paths where clients authenticate: token, introspection, revocation, pushed requests.
+
+    A POST there from a client that registered a certificate reaches the application with `oauth_client(request)`, or
+    not at all. Clients of other methods pass, with `None`: the application authenticates them. It reads the body as
+    ever. Raises `ConfigurationError` at construction. Answers: RFC 6749 5.2; 405 for other methods than POST.
+
+    Example: `ClientAuthenticationMiddleware(app, ClientAuthenticator(clients), paths=["/token", "/introspect"])`
+    """
+
+    def __init__(
+        self, app: "WSGIApplication", authenticator: ClientAuthenticator, *, paths: Collection[str] = ("/token",)
+    ) -> None:
+        super().__init__(app, ClientLayer(authenticator, paths=paths))
+
+
 def protect(
     app: "WSGIApplication",
     *,
@@ -152,7 +190,8 @@ def protect(
 
 def _view(environ: "WSGIEnvironment") -> RequestView:
     def headers(name: str) -> tuple[str, ...]:
-        value = environ.get("HTTP_" + name.upper().replace("-", "_"))
+        key = name.upper().replace("-", "_")
+        value = environ.get(key if key == "CONTENT_TYPE" else "HTTP_" + key)  # RFC 3875 4.1.3
         return () if value is None else (value,)
 
     attached = environ.get(ATTACHED_KEY)
@@ -168,11 +207,33 @@ def _view(environ: "WSGIEnvironment") -> RequestView:
         now=time.time(),
         spoofable=(
             f"{software} lets a client's X_SSL_Client_Cert pass for the proxy's X-SSL-Client-Cert unseen: use another "
-            "server, or give the source a shared_secret= that the proxy adds"
+            "server; or have the proxy delete all names with underscores, and give the source a shared_secret= for that"
             if software.lower().startswith(_SPOOFABLE)
             else None
         ),
     )
+
+
+def _body(environ: "WSGIEnvironment") -> bytes:
+    """The whole body, left readable for the application. Raises `Refused`."""
+    given = environ.get("CONTENT_LENGTH") or ""
+    if given:
+        if not (given.isascii() and given.isdigit()):
+            raise Refused("invalid_request", "CONTENT_LENGTH is no number")
+        length = int(given[:20])
+    else:  # chunked, where the server says that the body has an end; otherwise there is none (PEP 3333)
+        length = MAX_BODY + 1 if environ.get("wsgi.input_terminated") else 0
+    if given and length > MAX_BODY:
+        raise Refused("payload_too_large", f"a body of {length} octets, {MAX_BODY} are read")
+    body = b""
+    while len(body) < length and (more := environ["wsgi.input"].read(length - len(body))):
+        body += more
+    if len(body) > MAX_BODY:
+        raise Refused("payload_too_large", f"a body of more than {MAX_BODY} octets")
+    if given and len(body) < length:
+        raise Refused("invalid_request", "a body that ends early")
+    environ["wsgi.input"] = BytesIO(body)
+    return body
 
 
 def _path(environ: "WSGIEnvironment") -> str:

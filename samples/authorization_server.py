@@ -1,94 +1,253 @@
-"""A small authorization server: the client credentials grant, for clients that are known by their certificate.
+"""A small authorization server: each token that it issues to a client with a certificate is bound to that certificate.
 
-The tokens it issues are bound to the certificate that asked for them (RFC 8705 section 3). To be read, not to be used:
-its clients stand in this file, and its key lives as long as the process.
+Client credentials, authorization code with PKCE (RFC 7636), refresh tokens, introspection, revocation, metadata.
+Clients authenticate by certificate (RFC 8705 section 2), or by a secret, or are public. To be read, and to try clients
+against: everybody is logged in as alice, and what it knows lives as long as the process. Settings, by environment:
+
+    ISSUER   its address                     CLIENTS  a JSON file with the metadata of each client (RFC 7591)
+    CA       roots for `tls_client_auth`     ALIASES  where clients with a certificate go, if not to ISSUER
 """
 
+import base64
+import hashlib
+import json
 import os
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
-from flask import Flask, Response, jsonify, request
+from flask import Flask, Response, jsonify, redirect, request
 
-from mtls_middleware import client_certificate
-from mtls_middleware.policy import Rule, Subject
+from mtls_middleware import Refused, client_certificate, oauth_client
 from mtls_middleware.sources import ServerTLS
-from mtls_middleware.wsgi import ClientCertificateMiddleware
+from mtls_middleware.token_endpoint import (
+    ClientAuthenticator,
+    RegisteredClient,
+    authorization_server_metadata,
+    confirm_refresh_token,
+    confirmation,
+)
+from mtls_middleware.validation import TrustStore
+from mtls_middleware.wsgi import ClientAuthenticationMiddleware, ClientCertificateMiddleware
 
-
-@dataclass(frozen=True)
-class Client:
-    scope: str
-    certificate: Rule | None = None  # who may be this client; `None`: it has a secret, and gets plain Bearer tokens
-    lifetime: int = 300  # of its tokens, in seconds
-
-
-CLIENTS = {
-    "billing": Client("invoices:read", Subject("CN=billing,O=Acme")),
-    "billing-once": Client("invoices:read", Subject("CN=billing,O=Acme"), lifetime=1),
-    "statistics": Client("statistics:read", Subject("CN=statistics,O=Acme")),
-    "legacy": Client("invoices:read"),
-}
-LEGACY_SECRET = os.environ.get("LEGACY_SECRET") or secrets.token_urlsafe()
-ISSUER = os.environ.get("ISSUER", "https://127.0.0.1:8443")
+ISSUER = os.environ.get("ISSUER", "https://localhost:8443")
+ALIASES = os.environ.get("ALIASES", ISSUER)
+AUDIENCE = "https://api.example"
+METADATA = {each["client_id"]: each for each in json.loads(Path(os.environ["CLIENTS"]).read_text())}
+CLIENTS = {client_id: RegisteredClient.from_metadata(each) for client_id, each in METADATA.items()}
 KEY_ID, KEY = secrets.token_hex(8), ec.generate_private_key(ec.SECP256R1())
+JWKS = {
+    "keys": [
+        {
+            **jwt.get_algorithm_by_name("ES256").to_jwk(KEY.public_key(), as_dict=True),
+            "kid": KEY_ID,
+            "alg": "ES256",
+            "use": "sig",
+        }
+    ]
+}
 
+
+@dataclass
+class Grant:
+    """What somebody allowed a client, and what must come back with it: the code's challenge, or the certificate."""
+
+    client_id: str
+    subject: str
+    scope: str
+    challenge: str = ""
+    redirect_uri: str = ""
+    cnf: dict[str, str] | None = None
+    expires: float = field(default_factory=lambda: time.time() + 3600)
+
+
+codes: dict[str, Grant] = {}
+refresh_tokens: dict[str, Grant] = {}
+revoked: set[str] = set()
 app = Flask(__name__)
 
 
+class OAuthError(Exception):
+    """An error of RFC 6749 5.2, by its code."""
+
+
+@app.errorhandler(OAuthError)
+def oauth_error(error: OAuthError) -> tuple[Response, int]:
+    status = 401 if str(error) == "invalid_client" else 400
+    return no_store(jsonify(error=str(error))), status
+
+
+def no_store(response: Response) -> Response:
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
 @app.get("/.well-known/oauth-authorization-server")
-def metadata() -> dict[str, object]:
-    return {
-        "issuer": ISSUER,
-        "token_endpoint": f"{ISSUER}/token",
-        "jwks_uri": f"{ISSUER}/jwks.json",
-        "grant_types_supported": ["client_credentials"],
-        "token_endpoint_auth_methods_supported": ["tls_client_auth", "client_secret_basic"],
-        "tls_client_certificate_bound_access_tokens": True,
-    }
+def metadata() -> dict[str, Any]:
+    paths = {"token": "token", "introspection": "introspect", "revocation": "revoke"}
+    methods = ["tls_client_auth", "self_signed_tls_client_auth", "client_secret_basic", "none"]
+    return authorization_server_metadata(
+        issuer=ISSUER,
+        token_endpoint=f"{ISSUER}/token",
+        token_endpoint_auth_methods_supported=methods,
+        mtls_endpoint_aliases={f"{name}_endpoint": f"{ALIASES}/{path}" for name, path in paths.items()},
+        authorization_endpoint=f"{ISSUER}/authorize",
+        introspection_endpoint=f"{ISSUER}/introspect",
+        introspection_endpoint_auth_methods_supported=methods[:3],
+        revocation_endpoint=f"{ISSUER}/revoke",
+        revocation_endpoint_auth_methods_supported=methods,
+        jwks_uri=f"{ISSUER}/jwks.json",
+        response_types_supported=["code"],
+        grant_types_supported=["authorization_code", "client_credentials", "refresh_token"],
+        code_challenge_methods_supported=["S256"],
+        authorization_response_iss_parameter_supported=True,
+    )
 
 
 @app.get("/jwks.json")
-def keys() -> dict[str, object]:
-    public = jwt.get_algorithm_by_name("ES256").to_jwk(KEY.public_key(), as_dict=True)
-    return {"keys": [{**public, "kid": KEY_ID, "alg": "ES256", "use": "sig"}]}
+def jwks() -> dict[str, Any]:
+    return JWKS
+
+
+@app.get("/authorize")
+def authorize() -> Any:
+    client_id, redirect_uri = request.args.get("client_id", ""), request.args.get("redirect_uri", "")
+    if redirect_uri not in METADATA.get(client_id, {}).get("redirect_uris", ()):
+        raise OAuthError("invalid_request")  # never redirect to an address that is not registered
+    challenge = request.args.get("code_challenge", "")
+    if request.args.get("response_type") != "code" or request.args.get("code_challenge_method") != "S256":
+        raise OAuthError("invalid_request")
+    code = secrets.token_urlsafe()
+    codes[code] = Grant(client_id, "alice", METADATA[client_id]["scope"], challenge, redirect_uri)
+    answer = {"code": code, "state": request.args.get("state", ""), "iss": ISSUER}
+    return redirect(f"{redirect_uri}?{urlencode(answer)}", 303)
 
 
 @app.post("/token")
-def token() -> Response | tuple[Response, int]:
-    if request.form.get("grant_type") != "client_credentials":
-        return jsonify(error="unsupported_grant_type"), 400
-    certificate = client_certificate(request)
+def token() -> Response:
+    client = authenticated_client()
+    grants = {
+        "client_credentials": client_credentials,
+        "authorization_code": authorization_code,
+        "refresh_token": refresh,
+    }
+    grant = grants.get(request.form.get("grant_type", ""))
+    if grant is None:
+        raise OAuthError("unsupported_grant_type")
+    return no_store(jsonify(grant(client)))
+
+
+def authenticated_client(*, public: bool = True) -> RegisteredClient:
+    """The client, authenticated by its certificate by the middleware, or by its secret here; or a public one."""
+    client = oauth_client(request)
+    if client is not None:
+        return client
     basic = request.authorization
-    client_id = basic.username if basic else request.form.get("client_id")
-    client = CLIENTS.get(client_id or "")
-    if client is None:
-        return jsonify(error="invalid_client"), 401
-    if client.certificate is None:
-        known = basic is not None and secrets.compare_digest(basic.password or "", LEGACY_SECRET)
-    else:
-        known = certificate is not None and client.certificate.holds(certificate)
-    if not known:
-        return jsonify(error="invalid_client"), 401
-    now = int(time.time())
+    client_id = (basic.username if basic else request.form.get("client_id")) or ""
+    client = CLIENTS.get(client_id)
+    method = client.token_endpoint_auth_method if client else None
+    secret = METADATA.get(client_id, {}).get("client_secret", "")
+    if client and method == "client_secret_basic" and basic and secrets.compare_digest(basic.password or "", secret):
+        return client
+    if client and method == "none" and public and basic is None:
+        return client
+    raise OAuthError("invalid_client")
+
+
+def client_credentials(client: RegisteredClient) -> dict[str, Any]:
+    if client.token_endpoint_auth_method == "none":
+        raise OAuthError("unauthorized_client")
+    return issue(Grant(client.client_id, client.client_id, METADATA[client.client_id]["scope"]))
+
+
+def authorization_code(client: RegisteredClient) -> dict[str, Any]:
+    grant = codes.pop(request.form.get("code", ""), None)
+    verifier = hashlib.sha256(request.form.get("code_verifier", "").encode()).digest()
+    if (
+        grant is None
+        or grant.client_id != client.client_id
+        or grant.redirect_uri != request.form.get("redirect_uri")
+        or not secrets.compare_digest(base64.urlsafe_b64encode(verifier).rstrip(b"=").decode(), grant.challenge)
+    ):
+        raise OAuthError("invalid_grant")
+    certificate = client_certificate(request)
+    grant.cnf = confirmation(certificate) if certificate else None
+    return issue(grant, refreshable=True)
+
+
+def refresh(client: RegisteredClient) -> dict[str, Any]:
+    grant = refresh_tokens.get(request.form.get("refresh_token", ""))
+    if grant is None or grant.client_id != client.client_id:
+        raise OAuthError("invalid_grant")
+    if client.token_endpoint_auth_method == "none" and grant.cnf is not None:
+        try:
+            confirm_refresh_token(grant.cnf, client_certificate(request))
+        except Refused as refused:
+            raise OAuthError(refused.code) from refused
+    return issue(grant)
+
+
+def issue(grant: Grant, *, refreshable: bool = False) -> dict[str, Any]:
+    """An access token, bound to the certificate of this very request where it has one (RFC 8705 3 and 6.3)."""
+    now, lifetime = int(time.time()), METADATA[grant.client_id].get("lifetime", 300)
     claims = {
         "iss": ISSUER,
-        "aud": "https://api.example",
-        "sub": client_id,
-        "client_id": client_id,
-        "scope": client.scope,
+        "aud": AUDIENCE,
+        "sub": grant.subject,
+        "client_id": grant.client_id,
+        "scope": grant.scope,
         "iat": now,
-        "exp": now + client.lifetime,
+        "exp": now + lifetime,
         "jti": secrets.token_urlsafe(16),
     }
-    if client.certificate is not None and certificate is not None:
-        claims["cnf"] = {"x5t#S256": certificate.thumbprint}
+    certificate = client_certificate(request)
+    if certificate is not None and METADATA[grant.client_id].get("tls_client_certificate_bound_access_tokens", True):
+        claims["cnf"] = confirmation(certificate)
     signed = jwt.encode(claims, KEY, algorithm="ES256", headers={"typ": "at+jwt", "kid": KEY_ID})
-    return jsonify(access_token=signed, token_type="Bearer", expires_in=client.lifetime)
+    answer = {"access_token": signed, "token_type": "Bearer", "expires_in": lifetime, "scope": grant.scope}
+    if refreshable:
+        answer["refresh_token"] = secrets.token_urlsafe()
+        refresh_tokens[answer["refresh_token"]] = grant
+    return answer
 
 
-# Clients without a certificate come too: for the keys, the metadata, and with a secret.
-app.wsgi_app = ClientCertificateMiddleware(app.wsgi_app, ServerTLS())
+@app.post("/introspect")
+def introspect() -> Response:
+    authenticated_client(public=False)
+    return no_store(jsonify(active_claims(request.form.get("token", "")) or {"active": False}))
+
+
+@app.post("/revoke")
+def revoke() -> Response:
+    client = authenticated_client()
+    text = request.form.get("token", "")
+    claims = active_claims(text)
+    if claims and claims["client_id"] == client.client_id:
+        revoked.add(claims["jti"])
+    grant = refresh_tokens.get(text)
+    if grant and grant.client_id == client.client_id:
+        del refresh_tokens[text]
+    return Response(status=200)  # also for a token that it does not know (RFC 7009 2.2)
+
+
+def active_claims(text: str) -> dict[str, Any] | None:
+    """The introspection answer (RFC 7662 2.2) for an access token that is good now, with its `cnf` (RFC 8705 3.2)."""
+    try:
+        claims = jwt.decode(text, KEY.public_key(), algorithms=["ES256"], audience=AUDIENCE, issuer=ISSUER)
+    except jwt.PyJWTError:
+        return None
+    return None if claims["jti"] in revoked else {"active": True, "token_type": "Bearer", **claims}
+
+
+# Outside in: the certificate is attached, then clients that registered one authenticate by it on these three paths.
+# A self-signed certificate proves its key and no name: who may be a `tls_client_auth` client is the trust store's say.
+authenticator = ClientAuthenticator(CLIENTS, trust_store=TrustStore([os.environ["CA"]]))
+app.wsgi_app = ClientCertificateMiddleware(
+    ClientAuthenticationMiddleware(app.wsgi_app, authenticator, paths=["/token", "/introspect", "/revoke"]),
+    ServerTLS(),
+)

@@ -21,6 +21,11 @@ def pytest_report_header() -> str | None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not shared.ROOT.is_dir():
+        if os.environ.get("CI"):
+            raise pytest.UsageError(f"CI needs the reference data, and there is none at {shared.ROOT} (MTLS_SHARED)")
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("shared")])
+        items[:] = [item for item in items if not item.get_closest_marker("shared")]
     shown: Shown = {"standard": defaultdict(set), "case": defaultdict(set)}
     for item in items:
         for name, ids in shown.items():
@@ -28,13 +33,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 for each in marker.args:
                     ids[each].add(item.nodeid)
     config.stash[SHOWN] = shown
-    if shared.ROOT.is_dir():
-        return
-    if os.environ.get("CI"):
-        raise pytest.UsageError(f"CI needs the reference data, and there is none at {shared.ROOT} (MTLS_SHARED)")
-    without = [item for item in items if item.get_closest_marker("shared")]
-    config.hook.pytest_deselected(items=without)
-    items[:] = [item for item in items if not item.get_closest_marker("shared")]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -63,7 +63,7 @@ def test_the_rule_of_the_readme_is_a_rule():
 def test_every_block_is_python_and_none_is_untried():
     for each in BLOCKS:
         ast.parse(each)
-    assert len(BLOCKS) == 5
+    assert len(BLOCKS) == 6
 
 
 @pytest.mark.parametrize("command", ["sh samples/tour.sh", "sh tests/run.sh"])

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from mtls_middleware.effects import AwaitingDriver, BlockingDriver, Fetch, FetchFailed, Flow, Response, ask
+from mtls_middleware.effects import AwaitingDriver, BlockingDriver, Flow, ask
+from mtls_middleware.exchange import Fetch, FetchFailed, Response
 from tests.key_server import KeyServer, answer, die, raw, until
 
 TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -9,15 +9,17 @@ ROOT = Path(mtls_middleware.__file__).parent
 
 # Ground floor first. A folder's name alone is its `__init__`.
 FLOORS = [
-    ["errors", "effects", "cache", "names", "names.preparation", "resource_server.token", "servers"],
-    ["names.alternative", "names.distinguished", "sources.encoding", "jwks", "refusal", "resource_server.bearer"],
-    ["names.spiffe", "sources.rfc9440", "resource_server.signed"],
-    ["certificate", "sources.vendors", "resource_server"],
-    ["request", "policy", "resource_server.binding", "sources.xfcc", "testing.issued"],
-    ["accessors", "resource_flow", "sources.server", "testing.template"],
-    ["", "wsgi", "asgi", "sources.trust", "testing.authority", "testing.tokens"],
-    ["sources.header", "servers.uvicorn_tls", "testing"],
-    ["sources", "testing.plugin"],
+    ["errors", "cache", "exchange", "names", "names.preparation", "resource_server.token", "servers"],
+    ["effects", "names.alternative", "names.distinguished", "sources.encoding", "refusal", "resource_server.bearer"],
+    ["fetched", "names.spiffe", "sources.rfc9440"],
+    ["jwks", "certificate", "sources.vendors"],
+    ["request", "policy", "validation", "resource_server.binding", "resource_server.signed", "sources.xfcc"],
+    ["resource_flow", "resource_server", "sources.server", "testing.issued", "token_endpoint.registered"],
+    ["sources.trust", "testing.template", "token_endpoint.clients", "token_endpoint.metadata"],
+    ["accessors", "sources.header", "testing.authority", "testing.tokens", "token_endpoint.authentication"],
+    ["", "sources.products", "testing", "token_endpoint.issuance", "token_flow"],
+    ["asgi", "sources", "testing.plugin", "token_endpoint", "wsgi"],
+    ["servers.uvicorn_tls"],
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 

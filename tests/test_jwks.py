@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from mtls_middleware import ConfigurationError, Refused, jwks
 from mtls_middleware.effects import AwaitingDriver, BlockingDriver, Flow
 from mtls_middleware.errors import Unavailable
-from mtls_middleware.jwks import COOL_DOWN, FetchedKeys, KeySet, check_address
+from mtls_middleware.fetched import COOL_DOWN, check_address
+from mtls_middleware.jwks import FetchedKeys, KeySet
 from mtls_middleware.resource_server import JWTAccessTokens
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate, TokenIssuer
 from tests.key_server import Behaviour, KeyServer, answer, die, raw, until
@@ -141,7 +142,7 @@ JSON = st.recursive(
 VALUES = JSON | st.sampled_from(["RSA", "EC", "OKP", "oct", "P-256", "Ed25519", "X25519", "AQAB", "sig", GOOD["x"]])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from(["kty", "crv", "x", "y", "n", "e", "d", "k", "kid", "alg", "use", "key_ops"]), VALUES
@@ -450,7 +451,7 @@ DRIPS = {
 def test_the_whole_answer_has_to_be_there_in_time(
     behaviour: Behaviour, server: KeyServer, run: Callable[[Flow[Any]], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jwks, "_TIMEOUT", 0.3)
+    monkeypatch.setattr("mtls_middleware.fetched._TIMEOUT", 0.3)
     server.behaviour = behaviour
     begun = time.monotonic()
     with pytest.raises(Unavailable):

@@ -13,6 +13,7 @@ from mtls_middleware.request import Attached
 from mtls_middleware.sources import AWSLoadBalancer, Nginx, ServerTLS, Traefik
 from mtls_middleware.testing import IssuedCertificate, TokenIssuer
 from tests.gateways import MODULES, STRANGER, Request, Wrap, both_gateways, send
+from tests.ids import shown
 
 TRUSTED = ["10.0.0.0/8"]
 CLIENT, SOMEBODY = Subject("CN=client,O=Tests"), Subject("CN=somebody")
@@ -375,7 +376,7 @@ SILENT = [
 
 
 @pytest.mark.parametrize("module", MODULES.values())
-@pytest.mark.parametrize("source", SILENT, ids=repr)
+@pytest.mark.parametrize("source", SILENT, ids=shown)
 @pytest.mark.parametrize("name", WITHOUT_WORD)
 @pytest.mark.case("029")
 def test_source_that_never_verifies_cannot_be_asked_for_it(module: Any, source: Any, name: str) -> None:

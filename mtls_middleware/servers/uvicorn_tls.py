@@ -30,7 +30,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from mtls_middleware.asgi import ASGIApp, Receive, Scope, Send
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate
-from mtls_middleware.sources.server import _presented_chain
+from mtls_middleware.sources.server import presented_chain
 
 # The two bytes that TLS itself writes (RFC 5246 A.1, RFC 8446 4.2.1), by the names of Python's `ssl`.
 _VERSIONS = {"TLSv1": 0x0301, "TLSv1.1": 0x0302, "TLSv1.2": 0x0303, "TLSv1.3": 0x0304}
@@ -147,7 +147,7 @@ def _telling(app: ASGIApp, read: Callable[[], dict[str, object]]) -> ASGIApp:
 def _extension(ssl_object: Any, config: Any) -> dict[str, object]:
     """The six keys of the extension (J2 to J6), each an immutable value."""
     leaf = ssl_object.getpeercert(True)
-    chain = _presented_chain(ssl_object) if leaf else ()
+    chain = presented_chain(ssl_object) if leaf else ()
     if leaf and chain[:1] != (leaf,):
         chain = (leaf,)  # a resumed session still has its leaf, and no chain any more
     # `ssl` ends each handshake whose certificate does not verify, unless it was told not to verify.

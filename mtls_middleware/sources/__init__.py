@@ -1,6 +1,7 @@
 """Where client certificates come from: the server itself, or one trusted proxy's header fields."""
 
-from mtls_middleware.sources.header import (
+from mtls_middleware.sources.header import HeaderSource
+from mtls_middleware.sources.products import (
     Apache,
     AWSLoadBalancer,
     AzureAppService,
@@ -10,7 +11,6 @@ from mtls_middleware.sources.header import (
     Envoy,
     GoogleCloudLoadBalancer,
     HAProxy,
-    HeaderSource,
     Nginx,
     Traefik,
 )

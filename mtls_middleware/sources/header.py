@@ -3,7 +3,6 @@
 Must never know: other proxies' fields, or what to fall back to. What is configured is read, all else is dropped.
 """
 
-import hashlib
 import logging
 from collections.abc import Collection, Sequence
 from functools import lru_cache
@@ -12,7 +11,7 @@ from typing import Literal, TypeVar
 from mtls_middleware.certificate import ClientCertificate, Verification
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate, require_extra
 from mtls_middleware.request import RequestView
-from mtls_middleware.sources import rfc9440, vendors, xfcc
+from mtls_middleware.sources import rfc9440
 from mtls_middleware.sources.encoding import MAX_FIELD
 from mtls_middleware.sources.trust import ProxyCertificateRule, Trust
 from mtls_middleware.sources.vendors import Dialect, Verdict
@@ -25,8 +24,6 @@ T = TypeVar("T")
 _REMEMBERED, _REMEMBERED_SIZE = 512, 16_384
 
 _NEEDS_STRUCTURED_FIELDS = (rfc9440.client_cert_chain,)
-
-_XFCC = "x-forwarded-client-cert"
 
 
 class HeaderSource:
@@ -62,8 +59,8 @@ class HeaderSource:
         if dialect.chain in _NEEDS_STRUCTURED_FIELDS:
             require_extra("http_sf", "rfc9440", type(self).__name__)
         self._trust = Trust(trusted_proxies, shared_secret, proxy_certificate)
-        self._certificate_header = _field_name(_given(certificate_header, dialect.certificate_header))
-        self._chain_header = _optional_field_name(_given(chain_header, dialect.chain_header))
+        self._certificate_header = _field_name(given(certificate_header, dialect.certificate_header))
+        self._chain_header = _optional_field_name(given(chain_header, dialect.chain_header))
         if self._chain_header is not None and dialect.chain is None:
             raise ConfigurationError(f"chain_header={chain_header!r}: {dialect.name} has no field for the chain")
         wanted = dialect.verify_header if verify_header is None and not verified_by_proxy else verify_header
@@ -109,7 +106,7 @@ class HeaderSource:
             if given:
                 logger.info("the client certificate header is ignored: %s", doubt)
             return None
-        return self._judge(_only(given, self._certificate_header), _only(word, "verification word"), chain)
+        return self._judge(only(given, self._certificate_header), only(word, "verification word"), chain)
 
     def _judge(self, value: str | None, word: str | None, chain: Sequence[str]) -> ClientCertificate | None:
         """Certificate and verification word must tell the same story (cases 024 to 029)."""
@@ -158,13 +155,13 @@ class HeaderSource:
         return f"{type(self).__name__}(certificate_header={self._certificate_header!r})"
 
 
-def _only(values: Sequence[str], what: str) -> str | None:
+def only(values: Sequence[str], what: str) -> str | None:
     if len(values) > 1:  # first, last and joined all differ from hop to hop (A03, cases 009, 010, 028)
         raise MalformedCertificate(f"{what}: {len(values)} field lines")
     return values[0] if values else None
 
 
-def _given(name: str | None, default: T) -> str | T:
+def given(name: str | None, default: T) -> str | T:
     return default if name is None else name  # an empty text, say of an unset variable, is no wish for the default
 
 
@@ -178,180 +175,3 @@ def _field_name(name: str) -> str:
 
 def _optional_field_name(name: str | None) -> str | None:
     return None if name is None else _field_name(name)
-
-
-class ClientCertHeader(HeaderSource):
-    """RFC 9440 `Client-Cert` and `Client-Cert-Chain`, from any proxy that writes them. Needs the extra `rfc9440`.
-
-    Example: `ClientCertHeader(trusted_proxies=["10.0.0.0/8"], verified_by_proxy=True)`
-    """
-
-    dialect = vendors.RFC9440
-
-
-class Nginx(HeaderSource):
-    """nginx: `X-SSL-Client-Cert: $ssl_client_escaped_cert` and `X-SSL-Client-Verify: $ssl_client_verify`.
-
-    ingress-nginx renames them: `certificate_header="ssl-client-cert", verify_header="ssl-client-verify"`.
-
-    Example: `Nginx(trusted_proxies=["10.0.0.0/8"])`
-    """
-
-    dialect = vendors.NGINX
-
-
-class Apache(HeaderSource):
-    """Apache httpd: `X-SSL-Client-Cert` from `%{SSL_CLIENT_CERT}s` or `%{escape:...}`, `X-SSL-Client-Verify`.
-
-    Example: `Apache(trusted_proxies=["127.0.0.1"])`
-    """
-
-    dialect = vendors.APACHE
-
-
-class HAProxy(HeaderSource):
-    """HAProxy: `X-SSL-Client-Cert: %[ssl_c_der,base64]` and `X-SSL-Client-Verify`, number (`ssl_c_verify`) or word.
-
-    `chain_header="X-SSL-Client-Chain"` reads `%[ssl_c_chain_der,base64]`.
-
-    Example: `HAProxy(trusted_proxies=["unix"])`
-    """
-
-    dialect = vendors.HAPROXY
-
-
-class Traefik(HeaderSource):
-    """Traefik's `passTLSClientCert` with `pem: true`: leaf and chain in `X-Forwarded-Tls-Client-Cert`. No word.
-
-    Example: `Traefik(trusted_proxies=["10.0.0.0/8"], verified_by_proxy=True)` with `VerifyClientCertIfGiven`.
-    """
-
-    dialect = vendors.TRAEFIK
-
-
-class Caddy(HeaderSource):
-    """Caddy: `header_up X-SSL-Client-Cert {tls_client_certificate_der_base64}`, also between colons. No word, no chain.
-
-    Example: `Caddy(trusted_proxies=["127.0.0.1"], verified_by_proxy=True)` with `mode verify_if_given`.
-    """
-
-    dialect = vendors.CADDY
-
-
-class GoogleCloudLoadBalancer(HeaderSource):
-    """Google Cloud: custom headers with `{client_cert_leaf}`, `{client_cert_chain}`, `{client_cert_chain_verified}`.
-
-    By default named `X-Client-Cert-Leaf`, `X-Client-Cert-Chain`, `X-Client-Cert-Chain-Verified`. Needs the extra
-    `rfc9440`, whose encoding Google uses.
-
-    Example: `GoogleCloudLoadBalancer(trusted_proxies=["35.191.0.0/16", "130.211.0.0/22"])`
-    """
-
-    dialect = vendors.GOOGLE
-
-
-class AzureAppService(HeaderSource):
-    """Azure App Service: base64 DER in `X-ARR-ClientCert`. Azure never verifies it: always `PRESENTED`.
-
-    Example: `AzureAppService(trusted_proxies=["169.254.0.0/16"])` with a `trust_store`.
-    """
-
-    dialect = vendors.AZURE
-
-
-class Cloudflare(HeaderSource):
-    """Cloudflare: `Cf-Client-Cert-Der-Base64`, `Cf-Client-Cert-Sha256` and the managed transform's `Cf-Cert-Verified`.
-
-    A certificate that `Cf-Cert-Revoked` calls revoked is `PRESENTED`, never verified.
-
-    Example: `Cloudflare(trusted_proxies=["173.245.48.0/20"], shared_secret=("X-Origin-Secret", secret))`
-    """
-
-    dialect = vendors.CLOUDFLARE
-
-    def find(self, view: RequestView) -> ClientCertificate | None:
-        certificate = super().find(view)
-        if certificate is None:
-            return None
-        digest = _only(view.headers("cf-client-cert-sha256"), "Cf-Client-Cert-Sha256")
-        if digest is not None and digest.lower() != hashlib.sha256(certificate.der).hexdigest():
-            raise MalformedCertificate("Cf-Client-Cert-Sha256 belongs to another certificate")
-        revoked = _only(view.headers("cf-cert-revoked"), "Cf-Cert-Revoked")
-        if revoked in (None, "false") or not certificate.verified:
-            return certificate
-        return ClientCertificate.from_der(certificate.der, chain=certificate.chain)
-
-
-class AWSLoadBalancer(HeaderSource):
-    """AWS Application Load Balancer with mutual TLS, in the one mode that is configured there.
-
-    `mode="verify"`: `X-Amzn-Mtls-Clientcert-Leaf`, `BY_PROXY`. `mode="passthrough"`: leaf and chain in
-    `X-Amzn-Mtls-Clientcert`, which the load balancer does not check: `PRESENTED`. Each mode reads its own header alone.
-
-    Example: `AWSLoadBalancer(mode="verify", trusted_proxies=["10.0.0.0/16"])`
-    """
-
-    def __init__(
-        self,
-        *,
-        mode: Literal["verify", "passthrough"],
-        trusted_proxies: Collection[str] = (),
-        shared_secret: tuple[str, str] | None = None,
-        proxy_certificate: ProxyCertificateRule | None = None,
-        certificate_header: str | None = None,
-    ) -> None:
-        if mode not in ("verify", "passthrough"):
-            raise ConfigurationError(f"mode={mode!r}: the load balancer's mode is 'verify' or 'passthrough'")
-        self.dialect = vendors.AWS_VERIFY if mode == "verify" else vendors.AWS_PASSTHROUGH
-        super().__init__(
-            trusted_proxies=trusted_proxies,
-            shared_secret=shared_secret,
-            proxy_certificate=proxy_certificate,
-            certificate_header=certificate_header,
-            verified_by_proxy=mode == "verify",
-        )
-
-
-class Envoy(HeaderSource):
-    """Envoy, Istio, Contour: `x-forwarded-client-cert` with `set_current_client_cert_details: {cert: true}`.
-
-    The element must carry `Cert` or `Chain`: identities come from there alone. By default the field holds exactly
-    one element (`SANITIZE_SET`); `hops=n` takes the one that stands n before the last (`APPEND_FORWARD` behind a
-    gateway). Envoy has no verification word of its own; `verify_header` names the one that a Lua filter adds.
-    `certificate_header="..."` reads a field of your own set to `%DOWNSTREAM_PEER_CERT%` instead (the name of XFCC
-    itself cannot be changed in Envoy).
-
-    Example: `Envoy(trusted_proxies=["10.0.0.0/8"], verified_by_proxy=True)` with a `trusted_ca`.
-    """
-
-    dialect = vendors.ENVOY_FORMATTER
-
-    def __init__(
-        self,
-        *,
-        hops: int | None = None,
-        trusted_proxies: Collection[str] = (),
-        shared_secret: tuple[str, str] | None = None,
-        proxy_certificate: ProxyCertificateRule | None = None,
-        certificate_header: str | None = None,
-        verify_header: str | None = None,
-        verified_by_proxy: bool = False,
-    ) -> None:
-        super().__init__(
-            trusted_proxies=trusted_proxies,
-            shared_secret=shared_secret,
-            proxy_certificate=proxy_certificate,
-            certificate_header=_given(certificate_header, _XFCC),
-            verify_header=verify_header,
-            verified_by_proxy=verified_by_proxy,
-        )
-        self._formatter = self._certificate_header != _XFCC
-        if hops is not None and (isinstance(hops, bool) or not isinstance(hops, int) or hops < 0 or self._formatter):
-            raise ConfigurationError(f"hops={hops!r}: a number of XFCC elements, 0 for the last one")
-        self._hops = hops
-
-    def _read(self, value: str, chain_value: str, verification: Verification) -> ClientCertificate | None:
-        if self._formatter:
-            return super()._read(value, chain_value, verification)
-        found = xfcc.client_certificate(value, self._hops)
-        return None if found is None else self._certificate(*found, chain_value, verification)

@@ -100,12 +100,12 @@ def _from_socket(environ: Mapping[str, Any]) -> ClientCertificate | None:
         except (ValueError, OSError):  # handshake not done, or the connection is gone: there is no certificate to show
             continue
         if leaf:
-            chain = tuple(der for der in _presented_chain(socket) if der != leaf)[:MAX_CHAIN]
+            chain = tuple(der for der in presented_chain(socket) if der != leaf)[:MAX_CHAIN]
             return _load(leaf, chain, Verification.BY_SERVER)
     return None
 
 
-def _presented_chain(socket: Any) -> tuple[bytes, ...]:
+def presented_chain(socket: Any) -> tuple[bytes, ...]:
     """As sent, leaf first: public since Python 3.13, on the private `_sslobj` before, else empty."""
     public = getattr(socket, "get_unverified_chain", None)
     try:

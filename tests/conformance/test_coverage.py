@@ -11,6 +11,7 @@ from tests import shared
 LATER_ROWS = {
     "A5": "other carriers than cnf: by explicit hook only, and there is none",
     "A7": "introspection",
+    "A9": "when to ask for a certificate is the TLS layer's affair",
     "A10": "a rule for clients",
     "A12": "see I",
     "A17": "RFC 9068 requires sub and iss anyway: H7",

@@ -18,8 +18,8 @@ TOUR = Path(__file__).resolve().parents[2] / "samples" / "tour.py"
 def test_the_tour_shows_every_answer_and_exits_0():
     result = subprocess.run([sys.executable, str(TOUR)], capture_output=True, text=True, timeout=120, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "18 of 18 answers are as they must be." in result.stdout
-    assert result.stdout.count("✔") == 18
+    assert "24 of 24 answers are as they must be." in result.stdout
+    assert result.stdout.count("✔") == 24
 
 
 def test_the_lines_for_curl_do_what_they_say():

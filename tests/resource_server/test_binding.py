@@ -111,6 +111,19 @@ def test_a_bound_token_without_a_certificate_is_refused(
     assert_invalid_token(app.request(bearer({"x5t#S256": mtls_client.thumbprint})))
 
 
+@pytest.mark.standard("A9")
+def test_whether_a_certificate_is_needed_is_the_resources_setting_and_none_is_asked_for_later(
+    stack: type[Stack], mtls_client: IssuedCertificate
+) -> None:
+    text = bearer({"x5t#S256": mtls_client.thumbprint})
+    for mode, status in (("required", 401), ("when_present", 200)):
+        app = stack(forge.access_tokens(), binding=mode)
+        assert app.request(bearer()).status == status
+        outcome = app.request(text)  # one final answer: nothing that would begin a handshake again
+        assert_invalid_token(outcome)
+        assert not outcome.headers.keys() & {"connection", "upgrade"}
+
+
 @pytest.mark.standard("A1")
 def test_a_certificate_named_in_an_ordinary_header_is_never_used(
     stack: type[Stack], mtls_client: IssuedCertificate

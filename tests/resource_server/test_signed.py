@@ -14,9 +14,10 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from mtls_middleware import ConfigurationError, Refused
-from mtls_middleware.effects import Fetch
+from mtls_middleware.exchange import Fetch
 from mtls_middleware.resource_server import JWTAccessTokens, signed
 from mtls_middleware.testing import IssuedCertificate, TokenIssuer
+from tests.ids import shown
 from tests.key_server import KeyServer
 from tests.resource_server import forge
 from tests.resource_server.stack import Stack
@@ -211,6 +212,32 @@ def test_a_signature_over_other_bytes_or_of_another_shape_is_refused() -> None:
     assert not refused(f"{header}.{payload}.{signature}")
 
 
+@pytest.mark.standard("G3", "G15")
+def test_every_failed_check_is_the_same_invalid_token_to_the_client(
+    stack: type[Stack], mtls_client: IssuedCertificate
+) -> None:
+    cnf = {"x5t#S256": mtls_client.thumbprint}
+    failing = {
+        "form": "abc",
+        "signature": forge.token()[:-4] + "AAAA",
+        "typ": with_header(typ="JWT"),
+        "alg": with_header(alg="none"),
+        "kid": with_header(kid="unknown"),
+        "crit": with_header(crit=["exp"]),
+        "iss": with_claims(iss="https://attacker.test", cnf=cnf),
+        "aud": with_claims(aud="https://other.test", cnf=cnf),
+        "exp": with_claims(exp=1, cnf=cnf),
+        "nbf": with_claims(nbf=int(time.time()) + 200, cnf=cnf),
+        "missing": with_claims(jti=..., cnf=cnf),
+        "scope": with_claims(scope=["a"], cnf=cnf),
+        "unbound": with_claims(),
+    }
+    app = stack(forge.access_tokens())
+    outcomes = [app.request(f"Bearer {text}", certificate=mtls_client) for text in failing.values()]
+    assert {(each.status, each.error, each.reached) for each in outcomes} == {(401, "invalid_token", False)}
+    assert len({(each.body, each.headers["www-authenticate"]) for each in outcomes}) == 1  # which one is for the log
+
+
 # --- the form ---
 
 
@@ -335,7 +362,7 @@ def test_any_other_type_is_not_an_access_token(typ: Any) -> None:
 
 @pytest.mark.standard("A17", "H4", "H7", "H15")
 @pytest.mark.parametrize("name", ["iss", "exp", "aud", "sub", "client_id", "iat", "jti"])
-@pytest.mark.parametrize("value", [..., None, [], {}, True], ids=repr)
+@pytest.mark.parametrize("value", [..., None, [], {}, True], ids=shown)
 def test_every_claim_of_rfc_9068_must_be_there_and_of_its_type(name: str, value: Any) -> None:
     assert refused(with_claims(**{name: value}))
 
@@ -359,7 +386,7 @@ def test_every_claim_of_rfc_9068_must_be_there_and_of_its_type(name: str, value:
         None,
         {"https://issuer.test": 1},
     ],
-    ids=repr,
+    ids=shown,
 )
 def test_the_issuer_is_compared_character_by_character(issuer: Any) -> None:
     assert refused(with_claims(iss=issuer))
@@ -386,7 +413,7 @@ def test_the_issuer_is_compared_character_by_character(issuer: Any) -> None:
         "https://api.test https://other.test",
         "HTTPS://API.TEST",
     ],
-    ids=repr,
+    ids=shown,
 )
 def test_a_token_for_another_resource_is_refused(audience: Any) -> None:
     assert refused(with_claims(aud=audience))
@@ -394,7 +421,7 @@ def test_a_token_for_another_resource_is_refused(audience: Any) -> None:
 
 @pytest.mark.standard("H4")
 @pytest.mark.parametrize(
-    "audience", [forge.AUDIENCE, [forge.AUDIENCE], ["https://other.test", forge.AUDIENCE]], ids=repr
+    "audience", [forge.AUDIENCE, [forge.AUDIENCE], ["https://other.test", forge.AUDIENCE]], ids=shown
 )
 def test_the_audience_is_a_text_or_a_list_that_holds_this_resource(audience: Any) -> None:
     assert not refused(with_claims(aud=audience))
@@ -463,7 +490,7 @@ def test_a_remembered_token_is_refused_outside_of_its_time() -> None:
 @pytest.mark.parametrize(
     "claims",
     [{"scope": ["a", "b"]}, {"scope": None}, {"scope": 1}, {"sub": 1}, {"client_id": ["x"]}, {"jti": 1}],
-    ids=repr,
+    ids=shown,
 )
 def test_texts_among_the_claims_are_texts(claims: dict[str, Any]) -> None:
     assert refused(with_claims(**claims))

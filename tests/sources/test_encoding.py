@@ -10,6 +10,7 @@ from mtls_middleware.errors import MalformedCertificate
 from mtls_middleware.sources import Apache, HAProxy, Nginx, Traefik
 from mtls_middleware.sources.encoding import MAX_CHAIN, MAX_FIELD, base64_der, joined_ders, pem_der, pem_ders
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate
+from tests.ids import shown
 from tests.sources.requests import TRUST, view
 
 BEGIN, END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
@@ -115,7 +116,7 @@ def test_escapes_are_decoded_once_and_strictly(spoil: object, mtls_client: Issue
 
 @pytest.mark.case("038")
 @pytest.mark.parametrize("fold", ["\n\t", "\t", "\r\n\t", " ", "\r\n ", "\r\n"])
-@pytest.mark.parametrize("source", [Nginx(**TRUST), Apache(**TRUST)], ids=repr)
+@pytest.mark.parametrize("source", [Nginx(**TRUST), Apache(**TRUST)], ids=shown)
 def test_what_servers_make_of_folded_pem_is_the_same_certificate(
     source: Nginx, fold: str, mtls_client: IssuedCertificate
 ) -> None:
@@ -127,7 +128,7 @@ def test_what_servers_make_of_folded_pem_is_the_same_certificate(
 
 @pytest.mark.case("039")
 @pytest.mark.parametrize("more", [b"\0", b"\0\0\0", b"0\0"], ids=["one byte", "three bytes", "a SEQUENCE"])
-@pytest.mark.parametrize("source", [HAProxy(**TRUST), Traefik(**TRUST)], ids=repr)
+@pytest.mark.parametrize("source", [HAProxy(**TRUST), Traefik(**TRUST)], ids=shown)
 def test_der_with_more_behind_it_is_refused(
     source: HAProxy, more: bytes, mtls_client: IssuedCertificate, mtls_other_client: IssuedCertificate
 ) -> None:

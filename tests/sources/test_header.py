@@ -24,6 +24,7 @@ from mtls_middleware.sources import (
     Traefik,
 )
 from mtls_middleware.testing import IssuedCertificate
+from tests.ids import shown
 from tests.sources.requests import TRUST, Outcome, view
 
 Make = type[HeaderSource]
@@ -49,7 +50,7 @@ def layers(source: Any, **options: Any) -> None:
 @pytest.mark.parametrize(
     "name",
     ["", " ", "X SSL", "X_SSL_Client_Cert", "X-SSL:", "X-S\u00ebl", "X-SSL\n", "-", "HTTP/1.1", 5, b"X-SSL", True, []],
-    ids=repr,
+    ids=shown,
 )
 def test_what_is_no_header_name_is_refused(option: str, name: Any) -> None:
     """An empty text too, say of an unset variable: it would silently mean the default, or no word at all."""
@@ -103,7 +104,7 @@ def test_a_vendor_without_a_word_verifies_only_where_it_is_said(make: Make) -> N
         assert make(verify_header="X-Word", **TRUST).can_verify
 
 
-@pytest.mark.parametrize("given", ["false", "", 1, 0, None], ids=repr)
+@pytest.mark.parametrize("given", ["false", "", 1, 0, None], ids=shown)
 def test_verified_by_proxy_is_true_or_false(given: Any) -> None:
     with pytest.raises(ConfigurationError, match="verified_by_proxy="):
         Caddy(verified_by_proxy=given, **TRUST)
@@ -122,7 +123,7 @@ def test_a_word_that_the_proxy_does_not_send_can_be_left_out(mtls_client: Issued
 @pytest.mark.parametrize(
     "source",
     [*(make(**TRUST) for make in WORDLESS), AzureAppService(**TRUST), AWSLoadBalancer(mode="passthrough", **TRUST)],
-    ids=repr,
+    ids=shown,
 )
 def test_a_layer_that_could_never_let_anybody_in_is_refused(source: HeaderSource) -> None:
     """Merely presented certificates, and a demand for more without a trust store."""
@@ -150,13 +151,13 @@ def test_a_source_of_verified_certificates_may_be_required() -> None:
         layers(source, required=True, allow=Subject("CN=a"))
 
 
-@pytest.mark.parametrize("source", [Nginx, ServerTLS, None, "nginx", object()], ids=repr)
+@pytest.mark.parametrize("source", [Nginx, ServerTLS, None, "nginx", object()], ids=shown)
 def test_what_is_no_source_is_refused(source: Any) -> None:
     with pytest.raises(ConfigurationError, match="is no source, for example"):
         layers(source)
 
 
-@pytest.mark.parametrize("mode", ["Verify", "off", "", None, True], ids=repr)
+@pytest.mark.parametrize("mode", ["Verify", "off", "", None, True], ids=shown)
 def test_aws_states_its_mode(mode: Any) -> None:
     with pytest.raises(ConfigurationError, match="'verify' or 'passthrough'"):
         AWSLoadBalancer(mode=mode, **TRUST)

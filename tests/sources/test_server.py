@@ -13,6 +13,7 @@ from mtls_middleware.request import CERTIFICATE_KEY
 from mtls_middleware.sources import Nginx, ServerTLS
 from mtls_middleware.sources.encoding import MAX_CHAIN, MAX_FIELD
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate
+from tests.ids import shown
 from tests.sources.requests import TRUST, Outcome, through_asgi, through_wsgi, view
 
 BY_SERVER, PRESENTED = Verification.BY_SERVER, Verification.PRESENTED
@@ -44,7 +45,7 @@ def environ(**given: Any) -> ClientCertificate | None:
         {"extensions": {"tls": {"client_cert": None}}},
         {"extensions": {"http.response.pathsend": {}}},
     ],
-    ids=repr,
+    ids=shown,
 )
 def test_a_connection_without_client_certificate_has_none(scope: dict[str, Any]) -> None:
     assert through_asgi(ServerTLS(), scope=scope).certificate is None
@@ -130,7 +131,7 @@ def test_a_websocket_has_the_same_facts(mtls_client: IssuedCertificate) -> None:
         "tls",
         5,
     ],
-    ids=lambda given: repr(given)[:50],
+    ids=lambda given: shown(given)[:50],
 )
 def test_a_malformed_extension_is_refused(given: Any) -> None:
     refused = through_asgi(ServerTLS(), scope={"extensions": {"tls": given}})
@@ -295,7 +296,7 @@ def test_uwsgis_variables_must_agree(mtls_client: IssuedCertificate, mtls_other_
         environ(HTTPS_CC=mtls_other_client.pem, HTTPS_CLIENT_CERTIFICATE=raw)
 
 
-@pytest.mark.parametrize("raw", ["\u20ac", "garbage", b"bytes", 5], ids=repr)
+@pytest.mark.parametrize("raw", ["\u20ac", "garbage", b"bytes", 5], ids=shown)
 def test_uwsgis_der_is_latin_1_text(raw: Any) -> None:
     with pytest.raises(MalformedCertificate):
         environ(HTTPS_CLIENT_CERTIFICATE=raw)
@@ -363,7 +364,7 @@ def test_a_socket_without_certificate_is_none(socket: Any) -> None:
     assert environ(**{"gunicorn.socket": socket}) is None
 
 
-@pytest.mark.parametrize("chain", [OSError(), ValueError(), None, 5, []], ids=repr)
+@pytest.mark.parametrize("chain", [OSError(), ValueError(), None, 5, []], ids=shown)
 def test_the_leaf_stands_without_its_chain(chain: Any, mtls_client: IssuedCertificate) -> None:
     found = environ(**{"gunicorn.socket": PublicChain(mtls_client.der, chain)})
     assert found is not None

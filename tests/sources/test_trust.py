@@ -12,6 +12,7 @@ from mtls_middleware.policy import Subject, Thumbprint
 from mtls_middleware.request import Peer
 from mtls_middleware.sources import HeaderSource, Nginx
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate
+from tests.ids import shown
 from tests.sources.requests import PROXY, STRANGER, TRUST, Headers, Outcome, through_asgi, through_wsgi, view
 
 Through = Callable[..., Outcome]
@@ -80,7 +81,7 @@ def test_only_peers_of_the_given_networks_are_believed(address: str | None, trus
 
 
 @pytest.mark.case("017")
-@pytest.mark.parametrize("client", [None, [], ["", 0], ("", "0"), ("localhost", 80), ("<local>", 1)], ids=repr)
+@pytest.mark.parametrize("client", [None, [], ["", 0], ("", "0"), ("localhost", 80), ("<local>", 1)], ids=shown)
 def test_an_absent_or_empty_asgi_client_is_nobody(client: Any, told: Headers) -> None:
     source = Nginx(trusted_proxies=["10.0.0.0/8", "unix"])
     for server in (None, ("127.0.0.1", 80), ("", None), (None, None), ("/run/app.sock", 80)):
@@ -88,7 +89,7 @@ def test_an_absent_or_empty_asgi_client_is_nobody(client: Any, told: Headers) ->
         assert (outcome.status, outcome.error) == (403, "client_certificate_required")
 
 
-@pytest.mark.parametrize("client", [["10.0.0.1", 4711], ("10.0.0.1", "4711"), ("10.0.0.1", 4711)], ids=repr)
+@pytest.mark.parametrize("client", [["10.0.0.1", 4711], ("10.0.0.1", "4711"), ("10.0.0.1", 4711)], ids=shown)
 def test_every_servers_shape_of_asgi_client_is_read(client: Any, told: Headers) -> None:
     assert through_asgi(Nginx(**TRUST), told, scope={"client": client}).certificate is not None
 
@@ -338,7 +339,7 @@ def test_a_proxys_certificate_that_nobody_verified_or_can_read_is_no_trust(
         [],
         (),
     ],
-    ids=repr,
+    ids=shown,
 )
 def test_trust_that_means_nobody_or_everybody_is_refused_at_construction(proxies: Any) -> None:
     with pytest.raises(ConfigurationError, match="trust"):
@@ -380,7 +381,7 @@ def test_trust_in_some_is_accepted(proxies: Any) -> None:
         ("sixteen letters.",),
         {"X-Secret": "sixteen letters."},
     ],
-    ids=repr,
+    ids=shown,
 )
 def test_secrets_that_can_be_guessed_or_never_arrive_are_refused(secret: Any) -> None:
     with pytest.raises(ConfigurationError, match="secret"):
@@ -393,7 +394,7 @@ def test_a_refused_secret_is_not_repeated() -> None:
     assert "hunter2" not in str(refused.value)
 
 
-@pytest.mark.parametrize("rule", ["CN=proxy", 5, True, Subject, object()], ids=repr)
+@pytest.mark.parametrize("rule", ["CN=proxy", 5, True, Subject, object()], ids=shown)
 def test_what_is_no_rule_over_the_proxys_certificate_is_refused(rule: Any) -> None:
     with pytest.raises(ConfigurationError, match="is no rule"):
         Nginx(proxy_certificate=rule)

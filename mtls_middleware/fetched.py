@@ -1,0 +1,141 @@
+"""`Fetched`: a document behind an address, fetched on demand, remembered, and renewed as a flow.
+
+Must never know: what is in the document. Addresses come from configuration or registration, never from a token or a
+certificate (rule 5).
+"""
+
+import ipaddress
+import logging
+import math
+import ssl
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+from urllib.parse import urlsplit
+
+from mtls_middleware.effects import Flow, ask
+from mtls_middleware.errors import ConfigurationError, Unavailable, require_extra
+from mtls_middleware.exchange import Fetch, FetchFailed, Response
+
+logger = logging.getLogger("mtls_middleware.fetched")
+
+T = TypeVar("T")
+
+# A rotation is seen after ten minutes at the latest without anybody asking for it.
+_LIFETIME = 600.0
+# Documents outlive an outage of their server by an hour, then 503: nobody could revoke a key meanwhile.
+_MAX_STALE = 3600.0
+# Between two attempts: what a flood of unknown key ids, or a dead server, may cost (A63, case 127).
+COOL_DOWN = 30.0
+_TIMEOUT, _LIMIT = 5.0, 262_144
+
+
+class Fetched(Generic[T]):
+    """What `parse` makes of the document at `uri`; equal documents stay one object.
+
+    The last good one is kept through an outage. At most one attempt per cool-down, whatever comes; those who cannot do
+    without its outcome wait for it together. Times are compared by distance: a clock that is set back renews.
+
+    Arguments:
+        parse: octets to value. Raises `ValueError` for a document that is of no use.
+        tls: how the server is verified, where the system's CAs do not do.
+        allow_private: connect to private and loopback addresses too; for addresses that an operator configured.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        parse: Callable[[bytes], T],
+        *,
+        tls: ssl.SSLContext | None = None,
+        allow_private: bool = True,
+    ) -> None:
+        require_extra("httpx2", "http", "jwks_uri")
+        self._uri = uri
+        self._parse = parse
+        self._tls = tls or ssl.create_default_context()
+        self._allow_private = allow_private
+        self._lock = threading.Lock()  # around what follows; never held while anybody waits
+        self._value: T | None = None
+        self._fetched_at = float("-inf")
+        self._attempt: Fetch | None = None  # whose outcome nobody has taken in yet
+        self._attempted_at = float("-inf")
+
+    def current(self, now: float) -> Flow[T]:
+        """The value, fetched where there is none or it is old. Raises `Unavailable`."""
+        if self._value is None or abs(now - self._fetched_at) >= _LIFETIME:
+            # While one asker renews an old value the others go on with it; without any they all wait.
+            yield from self._renew(now, join=self._held(now) is None)
+        value = self._held(now)
+        if value is None:
+            wait = max(1, math.ceil(COOL_DOWN - abs(now - self._attempted_at)))
+            raise Unavailable(f"nothing from {self._uri}", retry_after=wait)
+        return value
+
+    def refreshed(self, now: float) -> Flow[T]:
+        """The value after one more look, where the cool-down allows it: what was not found may be new."""
+        value = yield from self.current(now)
+        yield from self._renew(now, join=True)
+        return value if self._value is None else self._value
+
+    def _held(self, now: float) -> T | None:
+        return self._value if abs(now - self._fetched_at) < _LIFETIME + _MAX_STALE else None
+
+    def _renew(self, now: float, *, join: bool) -> Flow[None]:
+        """One attempt where the cool-down allows it; else, to `join`, the one that is under way."""
+        with self._lock:
+            due = abs(now - self._attempted_at) >= COOL_DOWN
+            if due:
+                self._attempt = Fetch(self._uri, self._tls, _TIMEOUT, _LIMIT, self._allow_private)
+                self._attempted_at = now
+            attempt = self._attempt if due or join else None
+        if attempt is None:
+            return
+        found: Response | FetchFailed
+        try:
+            found = yield from ask(attempt)
+        except FetchFailed as failure:
+            found = failure
+        with self._lock:
+            if self._attempt is attempt:  # else another asker has taken it in
+                self._attempt = None
+                self._take_in(found)
+
+    def _take_in(self, found: Response | FetchFailed) -> None:
+        try:
+            if isinstance(found, FetchFailed):
+                raise found
+            if found.status != 200:
+                raise FetchFailed(f"status {found.status}")
+            value = self._parse(found.body)
+        except (FetchFailed, ValueError) as failure:
+            reason = failure if isinstance(failure, FetchFailed) else "not the document that is expected there"
+            logger.error("nothing fresh from %s: %s", self._uri, reason)
+            return
+        self._fetched_at = self._attempted_at
+        if value != self._value:  # the same document stays the same object: see resource_server/signed.py
+            self._value = value
+
+
+def check_address(what: str, uri: str, *, allow_http: bool) -> None:
+    """An address that we fetch from: https; http only where allowed, and then to a loopback address only.
+
+    Raises `ConfigurationError`.
+    """
+    try:
+        parts = urlsplit(uri)
+        host, _ = parts.hostname, parts.port
+    except (ValueError, AttributeError, TypeError) as error:
+        raise ConfigurationError(f"{what}={uri!r} is no address, for example 'https://as.example/jwks'") from error
+    if not host or parts.username is not None or parts.fragment:
+        raise ConfigurationError(f"{what}={uri!r} is no plain address, for example 'https://as.example/jwks'")
+    if parts.scheme == "https" or (parts.scheme == "http" and allow_http and _is_loopback(host)):
+        return
+    raise ConfigurationError(f"{what}={uri!r} must be https (allow_http=True admits http to loopback, for tests)")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

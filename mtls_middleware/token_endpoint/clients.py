@@ -1,0 +1,143 @@
+"""`RegisteredClient`: one OAuth client and the RFC 8705 metadata that it registered.
+
+Must never know: requests. What cannot identify exactly one client is refused here, at registration.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from mtls_middleware.errors import ConfigurationError
+from mtls_middleware.fetched import check_address
+from mtls_middleware.policy import URI, DNSName, Email, IPAddress, Rule, Subject
+from mtls_middleware.token_endpoint.registered import RegisteredCertificates
+
+PKI, SELF_SIGNED = "tls_client_auth", "self_signed_tls_client_auth"
+
+# RFC 8705 2.1.2: exactly one of these, and the rule that each one is.
+_SUBJECTS: Mapping[str, type[Rule]] = {
+    "tls_client_auth_subject_dn": Subject,
+    "tls_client_auth_san_dns": DNSName,
+    "tls_client_auth_san_uri": URI,
+    "tls_client_auth_san_ip": IPAddress,
+    "tls_client_auth_san_email": Email,
+}
+_BOUND = "tls_client_certificate_bound_access_tokens"
+# Names of the drafts (rows P1, P3), read by a switch and never written.
+_DRAFT_BOUND, _DRAFT_SELF_SIGNED = "mutual_tls_sender_constrained_access_tokens", "pub_key_tls_client_auth"
+# Restrictions of the drafts that nobody enforces any more (row P4): whoever has them must not lose them unseen.
+_DRAFT_RESTRICTIONS = ("tls_client_auth_root_dn", "tls_client_auth_issuer_dn")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegisteredClient:
+    """An OAuth client as registered (RFC 7591 2), with the members of RFC 8705 by their own names.
+
+    Attributes:
+        client_id: as the client sends it, compared character by character.
+        token_endpoint_auth_method: `"tls_client_auth"`, `"self_signed_tls_client_auth"`, or a method that is the
+            application's to check, such as `"client_secret_basic"` or `"none"`.
+        tls_client_auth_subject_dn, tls_client_auth_san_dns, tls_client_auth_san_uri, tls_client_auth_san_ip,
+        tls_client_auth_san_email: whom the certificate must name; exactly one for `tls_client_auth`.
+        jwks, jwks_uri: the certificates of a self-signed client, in `x5c`; one of the two.
+        tls_client_certificate_bound_access_tokens: whether the client asks for bound tokens (RFC 8705 3.4).
+        trust_store: validates this client's certificates, in place of the authenticator's.
+
+    Raises `ConfigurationError`.
+
+    Example: `RegisteredClient(client_id="billing", token_endpoint_auth_method="tls_client_auth",
+    tls_client_auth_san_dns="billing.internal")`
+    """
+
+    client_id: str
+    token_endpoint_auth_method: str
+    tls_client_auth_subject_dn: str | None = None
+    tls_client_auth_san_dns: str | None = None
+    tls_client_auth_san_uri: str | None = None
+    tls_client_auth_san_ip: str | None = None
+    tls_client_auth_san_email: str | None = None
+    jwks: Mapping[str, Any] | None = field(default=None, repr=False)
+    jwks_uri: str | None = None
+    tls_client_certificate_bound_access_tokens: bool = False
+    trust_store: Any = field(default=None, repr=False)
+    identity: Rule | None = field(init=False, repr=False, compare=False)
+    certificates: RegisteredCertificates | None = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        for name in ("client_id", "token_endpoint_auth_method"):
+            value = getattr(self, name)
+            if not (isinstance(value, str) and value and value.isascii() and value.isprintable()):
+                raise ConfigurationError(f"{name}={value!r}: printable ASCII (RFC 6749 A.1)")
+        if not isinstance(self.tls_client_certificate_bound_access_tokens, bool):  # row P2: "true" is a text
+            raise ConfigurationError(f"{_BOUND}={self.tls_client_certificate_bound_access_tokens!r}: True or False")
+        if self.jwks is not None and self.jwks_uri is not None:
+            raise ConfigurationError("jwks and jwks_uri: one of the two (RFC 7591 2)")
+        object.__setattr__(self, "identity", self._identity())
+        object.__setattr__(self, "certificates", self._certificates())
+
+    def _identity(self) -> Rule | None:
+        given = {name: getattr(self, name) for name in _SUBJECTS if getattr(self, name) is not None}
+        if self.token_endpoint_auth_method != PKI:
+            if given:
+                raise ConfigurationError(f"{', '.join(given)}: for the method {PKI!r} alone")
+            return None
+        if len(given) != 1:
+            raise ConfigurationError(f"{PKI} takes exactly one of {', '.join(_SUBJECTS)}; given: {len(given)}")
+        ((name, value),) = given.items()
+        try:
+            if not isinstance(value, str):
+                raise ConfigurationError(f"{value!r} is no text")
+            return _SUBJECTS[name](value)  # type: ignore[call-arg]  # each of the five takes one text
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{name}: {error}") from error
+
+    def _certificates(self) -> RegisteredCertificates | None:
+        if self.token_endpoint_auth_method != SELF_SIGNED:
+            return None
+        if self.jwks_uri is not None:
+            check_address("jwks_uri", self.jwks_uri, allow_http=True)  # the authenticator says whether http will do
+            return None
+        try:
+            found = RegisteredCertificates.parse(self.jwks)
+        except ValueError as error:
+            raise ConfigurationError(f"jwks: {error}; {SELF_SIGNED} takes jwks or jwks_uri") from error
+        if not found.certificates:
+            raise ConfigurationError(f"jwks: no entry with a usable x5c, which {SELF_SIGNED} compares (see the log)")
+        return found
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, Any], *, drafts: bool = False, trust_store: Any = None) -> Self:
+        """The client that registration metadata describe (RFC 7591 2); members that it does not know are ignored.
+
+        Arguments:
+            metadata: a JSON object with `client_id`; without `token_endpoint_auth_method` it is `client_secret_basic`.
+            drafts: read the names of the drafts too. A draft's restriction to one CA is refused, switch or not.
+
+        Raises `ConfigurationError`. Example: `RegisteredClient.from_metadata(json.loads(text))`
+        """
+        if not isinstance(metadata, Mapping):
+            raise ConfigurationError(f"{type(metadata).__name__} is no metadata: a mapping, for example of JSON")
+        given = dict(metadata)
+        for name in _DRAFT_RESTRICTIONS:
+            if name in given:
+                raise ConfigurationError(
+                    f"{name} was a restriction in the drafts; give the client a trust_store instead"
+                )
+        if drafts:
+            _modernise(given)
+        given.setdefault("token_endpoint_auth_method", "client_secret_basic")
+        members = {name: given[name] for name in _MEMBERS if given.get(name) is not None}
+        if "client_id" not in members:
+            raise ConfigurationError("metadata without client_id")
+        return cls(**members, trust_store=trust_store)
+
+
+_MEMBERS = ("client_id", "token_endpoint_auth_method", *_SUBJECTS, "jwks", "jwks_uri", _BOUND)
+
+
+def _modernise(given: dict[str, Any]) -> None:
+    """Write a draft's names as the RFC's. Both there and different is nobody's intention."""
+    if given.get("token_endpoint_auth_method") == _DRAFT_SELF_SIGNED:
+        given["token_endpoint_auth_method"] = SELF_SIGNED
+    if _DRAFT_BOUND in given and given.setdefault(_BOUND, given[_DRAFT_BOUND]) != given[_DRAFT_BOUND]:
+        raise ConfigurationError(f"{_DRAFT_BOUND} and {_BOUND} differ")

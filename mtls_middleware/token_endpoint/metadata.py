@@ -1,0 +1,135 @@
+"""What an authorization server and a protected resource publish about mutual TLS: RFC 8414, RFC 8705 5, RFC 9728.
+
+Must never know: where it is served. Names of the drafts are never written.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from mtls_middleware.errors import ConfigurationError
+
+BOUND = "tls_client_certificate_bound_access_tokens"
+METHODS = ("tls_client_auth", "self_signed_tls_client_auth")
+
+
+def authorization_server_metadata(
+    *,
+    issuer: str,
+    token_endpoint: str,
+    token_endpoint_auth_methods_supported: Collection[str] = METHODS,
+    mtls_endpoint_aliases: Mapping[str, str] | None = None,
+    tls_client_certificate_bound_access_tokens: bool = True,
+    **others: Any,
+) -> dict[str, Any]:
+    """The document of RFC 8414 2 with the members of RFC 8705 3.3 and 5, ready for JSON.
+
+    Arguments:
+        issuer: https, without query and fragment.
+        token_endpoint_auth_methods_supported: every method, those of RFC 8705 among them.
+        mtls_endpoint_aliases: endpoint name -> address, for servers that ask for certificates on another host or port.
+            `issuer`, `authorization_endpoint` and `jwks_uri` have no place there (RFC 8705 5).
+        others: further members, by their own names; empty lists and `None` are left out (RFC 8414 3.2).
+
+    Raises `ConfigurationError`.
+
+    Example: `authorization_server_metadata(issuer="https://as.example", token_endpoint="https://as.example/token")`
+    """
+    _https("issuer", issuer, fragment=False)
+    if urlsplit(issuer).query:
+        raise ConfigurationError(f"issuer={issuer!r}: without query (RFC 8414 2)")
+    methods = _texts("token_endpoint_auth_methods_supported", token_endpoint_auth_methods_supported)
+    document = {
+        "issuer": issuer,
+        "token_endpoint": token_endpoint,
+        "token_endpoint_auth_methods_supported": methods,
+        BOUND: _boolean(tls_client_certificate_bound_access_tokens),
+        "mtls_endpoint_aliases": _aliases(mtls_endpoint_aliases or {}),
+        **others,
+    }
+    return _published(document)
+
+
+def protected_resource_metadata(
+    *,
+    resource: str,
+    authorization_servers: Collection[str] = (),
+    scopes_supported: Collection[str] = (),
+    tls_client_certificate_bound_access_tokens: bool = True,
+    **others: Any,
+) -> dict[str, Any]:
+    """The document of RFC 9728 2 for a resource behind our token layer, ready for JSON.
+
+    `bearer_methods_supported` is `["header"]`, the one method that the layer reads. Raises `ConfigurationError`.
+
+    Example: `protected_resource_metadata(resource="https://api.example", authorization_servers=["https://as.example"])`
+    """
+    _https("resource", resource, fragment=False)
+    if "none" in (others.get("resource_signing_alg_values_supported") or ()):
+        raise ConfigurationError("resource_signing_alg_values_supported: never 'none' (RFC 9728 2)")
+    document = {
+        "resource": resource,
+        "authorization_servers": _texts("authorization_servers", authorization_servers),
+        "scopes_supported": _texts("scopes_supported", scopes_supported),
+        "bearer_methods_supported": ["header"],
+        BOUND: _boolean(tls_client_certificate_bound_access_tokens),
+        **others,
+    }
+    return _published(document)
+
+
+def well_known(identifier: str, name: str = "oauth-authorization-server") -> str:
+    """Where the document of an issuer or a resource is found: the path is put between host and path (RFC 8414 3).
+
+    Example: `well_known("https://as.example/tenant")` is
+    `"https://as.example/.well-known/oauth-authorization-server/tenant"`; for resources,
+    `name="oauth-protected-resource"`.
+    """
+    parts = urlsplit(identifier)
+    return urlunsplit((parts.scheme, parts.netloc, f"/.well-known/{name}{parts.path.rstrip('/')}", parts.query, ""))
+
+
+def mtls_endpoint(metadata: Mapping[str, Any], name: str) -> str | None:
+    """The address of an endpoint for a client that uses its certificate: the alias where there is one (RFC 8705 5).
+
+    Example: `mtls_endpoint(metadata, "token_endpoint")`
+    """
+    aliases = metadata.get("mtls_endpoint_aliases")
+    alias = aliases.get(name) if isinstance(aliases, Mapping) and name not in _NEVER_ALIASES else None
+    found = metadata.get(name) if alias is None else alias
+    return found if isinstance(found, str) else None
+
+
+_NEVER_ALIASES = frozenset({"issuer", "authorization_endpoint", "jwks_uri"})
+
+
+def _aliases(aliases: Mapping[str, str]) -> dict[str, str]:
+    for name, address in aliases.items():
+        if name in _NEVER_ALIASES or not name.endswith("_endpoint"):
+            raise ConfigurationError(f"mtls_endpoint_aliases: {name} is no endpoint that clients call (RFC 8705 5)")
+        _https(name, address, fragment=False)
+    return dict(aliases)
+
+
+def _https(name: str, address: object, *, fragment: bool) -> None:
+    parts = urlsplit(address) if isinstance(address, str) else None
+    if parts is None or parts.scheme != "https" or not parts.netloc or (parts.fragment and not fragment):
+        raise ConfigurationError(
+            f"{name}={address!r}: an https address without fragment, for example 'https://as.example'"
+        )
+
+
+def _texts(name: str, given: Collection[str]) -> list[str]:
+    if isinstance(given, (str, bytes)) or not all(isinstance(each, str) for each in given):
+        raise ConfigurationError(f"{name}={given!r}: a list of texts")
+    return list(given)
+
+
+def _boolean(given: object) -> bool:
+    if not isinstance(given, bool):  # never the text "true" (rows C1, P2)
+        raise ConfigurationError(f"{BOUND}={given!r}: True or False")
+    return given
+
+
+def _published(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in document.items() if value is not None and value not in ([], {}, ())}

@@ -1,0 +1,70 @@
+"""The order of decision at a token endpoint: body, who it says it is from, the certificate against that client alone.
+
+Must never know: the gateway. The layer turns a `RequestView` with its body into what is attached, or raises.
+"""
+
+from collections.abc import Collection
+from dataclasses import replace
+from urllib.parse import parse_qsl
+
+from mtls_middleware.effects import Flow
+from mtls_middleware.errors import ConfigurationError, Refused
+from mtls_middleware.refusal import Challenge
+from mtls_middleware.request import Attached, RequestView
+from mtls_middleware.resource_flow import collection
+from mtls_middleware.token_endpoint.authentication import ClientAuthenticator, ClientRequest
+
+_MAX_FIELDS = 200
+
+
+class ClientLayer:
+    """Authenticates OAuth clients by certificate on the paths where they authenticate."""
+
+    challenge = Challenge()
+    drop_headers: frozenset[str] = frozenset()
+    vary: str | None = None
+
+    def __init__(self, authenticator: ClientAuthenticator, *, paths: Collection[str]) -> None:
+        if not callable(getattr(authenticator, "decide", None)) or isinstance(authenticator, type):
+            raise ConfigurationError(f"authenticator={authenticator!r}: for example ClientAuthenticator(clients)")
+        self._authenticator = authenticator
+        self.body_paths = collection("paths", paths, '"/token"')
+        if not self.body_paths:
+            raise ConfigurationError("paths is empty: no client would ever be authenticated")
+
+    def decide(self, view: RequestView) -> Flow[Attached]:
+        outer = view.attached
+        if outer is None or not outer.certificate_layer:
+            raise ConfigurationError(
+                "ClientAuthenticationMiddleware found no ClientCertificateMiddleware outside of it: wrap the other way "
+                "round, ClientCertificateMiddleware(ClientAuthenticationMiddleware(app, ...), ...)"
+            )
+        if view.path not in self.body_paths:
+            return replace(outer, client=None)
+        if view.method != "POST":
+            raise Refused("method_not_allowed", f"{view.method} where clients authenticate")
+        request = ClientRequest(
+            form=_form(view),
+            certificate=outer.certificate,
+            query=_pairs(view.query.encode("latin-1", "replace")),
+            authorization=view.headers("authorization"),
+        )
+        client = yield from self._authenticator.decide(request, view.now)
+        return replace(outer, client=client)
+
+
+def _form(view: RequestView) -> list[tuple[str, str]]:
+    types = view.headers("content-type")
+    media_type, _, parameters = (types[0] if len(types) == 1 else "").partition(";")
+    charset = parameters.strip().lower().replace('"', "")
+    if media_type.strip().lower() != "application/x-www-form-urlencoded" or charset not in ("", "charset=utf-8"):
+        raise Refused("invalid_request", "the body is not a form in UTF-8 (RFC 6749 B)")
+    return _pairs(view.body)
+
+
+def _pairs(encoded: bytes) -> list[tuple[str, str]]:
+    """Names and values (RFC 6749 appendix B), none of them dropped, so that repeated ones are seen."""
+    try:
+        return parse_qsl(encoded.decode("utf-8"), keep_blank_values=True, errors="strict", max_num_fields=_MAX_FIELDS)
+    except ValueError:
+        raise Refused("invalid_request", "a form that cannot be read") from None
