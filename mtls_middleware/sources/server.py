@@ -157,16 +157,31 @@ def _from_uwsgi(environ: Mapping[str, Any]) -> ClientCertificate | None:
 _ENVIRON_READERS = (_from_socket, _from_mod_ssl, _from_uwsgi)
 
 
-# Keyed by the whole input, so it can be shared. 512 certificates of common size are about 4 MB.
-@lru_cache(maxsize=512)
+# Keyed by the whole input, so they can be shared. 512 values, none of more than 16 KiB: at most some 20 MB.
+_REMEMBERED_SIZE = 16_384
+
+
 def _load(leaf: bytes, chain: tuple[bytes, ...], verification: Verification) -> ClientCertificate:
+    small = len(leaf) + sum(map(len, chain)) <= _REMEMBERED_SIZE
+    return (_remembered if small else _certificate)(leaf, chain, verification)
+
+
+def _load_pem(pems: tuple[str, ...], verification: Verification) -> ClientCertificate:
+    small = sum(map(len, pems)) <= _REMEMBERED_SIZE
+    return (_remembered_pem if small else _certificate_of_pem)(pems, verification)
+
+
+def _certificate(leaf: bytes, chain: tuple[bytes, ...], verification: Verification) -> ClientCertificate:
     return ClientCertificate.from_der(leaf, chain=chain, verification=verification)
 
 
-@lru_cache(maxsize=512)
-def _load_pem(pems: tuple[str, ...], verification: Verification) -> ClientCertificate:
+def _certificate_of_pem(pems: tuple[str, ...], verification: Verification) -> ClientCertificate:
     leaf, *chain = (pem_der(pem) for pem in pems)
-    return _load(leaf, tuple(chain), verification)
+    return _certificate(leaf, tuple(chain), verification)
+
+
+_remembered = lru_cache(maxsize=512)(_certificate)
+_remembered_pem = lru_cache(maxsize=512)(_certificate_of_pem)
 
 
 def is_unix(environ: Mapping[str, Any]) -> bool:
