@@ -210,7 +210,11 @@ def running(command: list[str], url: str, environment: dict[str, str]) -> Iterat
             yield
         finally:
             server.terminate()
-            server.wait()
+            try:
+                server.wait(timeout=5)
+            except subprocess.TimeoutExpired:  # gunicorn gives open connections half a minute
+                server.kill()
+                server.wait()
 
 
 def free_ports(count: int) -> list[int]:
@@ -339,7 +343,7 @@ def ask_websocket(world: World, url: str, step: Step) -> Answer:
     try:
         tls = world.context(step.certificate)
         with connect(address, ssl=tls, additional_headers=headers(world, step), proxy=None) as websocket:
-            return Answer(101, body=str(websocket.recv()))
+            return Answer(101, body=str(websocket.recv(timeout=10)))
     except InvalidStatus as refused:
         response = refused.response
         return Answer(response.status_code, response.headers.get("WWW-Authenticate", ""), response.body.decode())

@@ -48,4 +48,8 @@ def running(command: list[str], port: int, **environment: str) -> Iterator[None]
             yield
         finally:
             server.terminate()
-            server.wait()
+            try:
+                server.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()
