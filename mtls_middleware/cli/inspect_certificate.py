@@ -1,0 +1,150 @@
+"""`mtls-middleware inspect CERT`: what a certificate says, and what each rule would call it.
+
+Must never know: which forms of writing there are beyond the readers of `sources`; it tries each, and exactly one fits.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+
+from mtls_middleware.certificate import ClientCertificate
+from mtls_middleware.errors import ConfigurationError, MalformedCertificate
+from mtls_middleware.sources import encoding, vendors, xfcc
+
+_Ders = tuple[bytes, ...]
+
+
+def _xfcc(text: str) -> _Ders:
+    found = xfcc.client_certificate(text, None)
+    if found is None:
+        raise MalformedCertificate("no Cert and no Chain")
+    return (found[0], *found[1])
+
+
+# How a certificate is written in a header, most telling form first: (what we call it, its reader).
+_FORMS: tuple[tuple[str, Callable[[str], _Ders]], ...] = (
+    ("RFC 9440 Client-Cert", vendors.RFC9440.leaf),
+    ("Envoy x-forwarded-client-cert", _xfcc),
+    ("PEM, as nginx, Apache and AWS write it", encoding.pem_ders),
+    ("base64 DER, as HAProxy, Caddy, Azure and Cloudflare write it", vendors.HAPROXY.leaf),
+    ("Traefik X-Forwarded-Tls-Client-Cert", vendors.TRAEFIK.leaf),
+)
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Say which options the command takes."""
+    parser.add_argument(
+        "certificate", metavar="CERT", help="a PEM or DER file; - reads one, or a header's value, from standard input"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print what the certificate says. Raises `ConfigurationError` where there is none to read."""
+    try:
+        data = sys.stdin.buffer.read() if options.certificate == "-" else Path(options.certificate).read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"{options.certificate}: {error.strerror}") from error
+    form, certificate = read(data)
+    described = {"form": form, **describe(certificate)}
+    if options.json:
+        sys.stdout.write(json.dumps(described, indent=2) + "\n")
+    else:
+        sys.stdout.writelines(_lines(described))
+    return 0
+
+
+def read(data: bytes) -> tuple[str, ClientCertificate]:
+    """The certificate in `data`, and how it is written there. Raises `ConfigurationError`.
+
+    Example: `read(Path("client.pem").read_bytes())`
+    """
+    try:
+        return "DER", ClientCertificate.from_der(data)
+    except MalformedCertificate:
+        pass
+    text = data.decode("latin-1").strip()
+    for form, reader in _FORMS:
+        try:
+            leaf, *chain = reader(text)
+            return form, ClientCertificate.from_der(leaf, chain=tuple(chain))
+        except MalformedCertificate:
+            continue
+    try:
+        return "PEM file", ClientCertificate.from_pem(data)
+    except MalformedCertificate:
+        raise ConfigurationError("no certificate: neither DER nor PEM, nor a header's value that we can read") from None
+
+
+def describe(certificate: ClientCertificate) -> dict[str, Any]:
+    """All of it as JSON data; what cannot be read is said in place of the value."""
+    names = ("subject", "issuer", "dns_names", "uris", "ip_addresses", "email_addresses", "spiffe_id")
+    return {
+        "thumbprint": certificate.thumbprint,
+        **{name: _readable(certificate, name) for name in names},
+        "serial_number": _readable(certificate, "serial_number", lambda number: f"{number:x}"),
+        "not_valid_before": _readable(certificate, "not_valid_before", lambda moment: moment.isoformat()),
+        "not_valid_after": _readable(certificate, "not_valid_after", lambda moment: moment.isoformat()),
+        "key": _key(certificate),
+        "chain": [ClientCertificate.from_der(der).thumbprint for der in certificate.chain],
+        "rules": list(_rules(certificate)),
+    }
+
+
+def _readable(certificate: ClientCertificate, name: str, write: Callable[[Any], Any] | None = None) -> Any:
+    try:
+        value = getattr(certificate, name)
+    except MalformedCertificate as error:
+        return f"unreadable: {error.evidence[0]}"
+    if isinstance(value, tuple):
+        return [str(each) for each in value]
+    return value if write is None else write(value)
+
+
+def _key(certificate: ClientCertificate) -> str:
+    try:
+        key = certificate.x509.public_key()
+    except ValueError:
+        return "of an unknown kind"
+    match key:
+        case rsa.RSAPublicKey():
+            return f"RSA {key.key_size}"
+        case ec.EllipticCurvePublicKey():
+            return f"EC {key.curve.name}"
+        case ed25519.Ed25519PublicKey() | ed448.Ed448PublicKey():
+            return type(key).__name__.removesuffix("PublicKey")
+    return type(key).__name__
+
+
+def _rules(certificate: ClientCertificate) -> Iterator[str]:
+    """The rules of `mtls_middleware.policy` that name this certificate, as Python to copy."""
+    yield f"Thumbprint({certificate.thumbprint!r})"
+    for rule, name in (
+        ("Subject", "subject"),
+        ("Issuer", "issuer"),
+        ("DNSName", "dns_names"),
+        ("URI", "uris"),
+        ("IPAddress", "ip_addresses"),
+        ("Email", "email_addresses"),
+        ("SpiffeID", "spiffe_id"),
+    ):
+        value = _readable(certificate, name)
+        if isinstance(value, str) and not value.startswith("unreadable: "):
+            value = [value] if value else []
+        for each in value if isinstance(value, list) else ():
+            yield f"{rule}({each!r})"
+
+
+def _lines(described: dict[str, Any]) -> Iterator[str]:
+    for name, value in described.items():
+        values = value if isinstance(value, list) else [value]
+        for position, each in enumerate(values or ["none"]):
+            label = name.replace("_", " ") if position == 0 else ""
+            shown = "none" if each is None else str(each)
+            # Escaped: a certificate's text must not steer the terminal that shows it.
+            yield f"{label:18}{shown.encode('unicode_escape').decode('ascii') if not shown.isprintable() else shown}\n"

@@ -1,0 +1,114 @@
+"""`mtls-middleware inspect`: each form in which a certificate is written, and what is said of it."""
+
+import base64
+import io
+import json
+import re
+import sys
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+
+from mtls_middleware import policy
+from mtls_middleware.cli.main import main
+from mtls_middleware.testing import CertificateAuthority, IssuedCertificate
+from tests import shared
+
+AUTHORITY = CertificateAuthority()
+CLIENT = AUTHORITY.intermediate().issue(
+    "CN=billing,O=Acme",
+    dns=["billing.internal"],
+    uris=["spiffe://acme.internal/billing"],
+    ip_addresses=["192.0.2.7"],
+    emails=["ops@acme.example"],
+)
+
+
+def b64(der: bytes) -> str:
+    return base64.b64encode(der).decode()
+
+
+def forms(client: IssuedCertificate) -> dict[str, bytes]:
+    nginx = client.as_nginx()["X-SSL-Client-Cert"]
+    return {
+        "DER": client.der,
+        "PEM file": b"subject=billing\n" + client.pem.encode(),
+        "PEM": client.chain_pem.encode(),
+        "PEM, as nginx": nginx.encode(),
+        "PEM, as Apache": client.pem.replace("\n", " ").encode(),
+        "RFC 9440": client.as_client_cert()["Client-Cert"].encode(),
+        "base64 DER": b64(client.der).encode(),
+        "Traefik": f"{b64(client.der)},{b64(AUTHORITY.certificate.public_bytes(Encoding.DER))}".encode(),
+        "Envoy": f'Cert="{nginx}";Subject="CN=billing";URI=spiffe://acme.internal/billing'.encode(),
+    }
+
+
+@pytest.fixture
+def inspect(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    def inspect(data: bytes, *options: str) -> str:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+        assert main(["inspect", "-", *options]) == 0
+        return capsys.readouterr().out
+
+    return inspect
+
+
+@pytest.mark.parametrize("form", forms(CLIENT))
+def test_every_form_is_read_to_the_same_certificate(form, inspect):
+    told = json.loads(inspect(forms(CLIENT)[form], "--json"))
+    assert told["thumbprint"] == CLIENT.thumbprint
+    assert told["form"].startswith(form.split(",")[0].split()[0])
+
+
+def test_it_says_what_the_certificate_says(inspect):
+    told = json.loads(inspect(CLIENT.chain_pem.encode(), "--json"))
+    assert told["subject"] == "CN=billing,O=Acme"
+    assert told["dns_names"] == ["billing.internal"]
+    assert told["ip_addresses"] == ["192.0.2.7"]
+    assert told["email_addresses"] == ["ops@acme.example"]
+    assert told["spiffe_id"] == "spiffe://acme.internal/billing"
+    assert told["key"] == "EC secp256r1"
+    assert len(told["chain"]) == 1
+
+
+def test_every_rule_that_it_names_holds(inspect):
+    certificate = CLIENT.client_certificate()
+    rules = json.loads(inspect(CLIENT.pem.encode(), "--json"))["rules"]
+    assert len(rules) == 8
+    for rule in rules:
+        assert eval(rule, vars(policy).copy()).holds(certificate), rule
+
+
+def test_a_file_is_read_and_a_missing_one_is_said(tmp_path, capsys):
+    (tmp_path / "client.pem").write_text(CLIENT.pem)
+    assert main(["inspect", str(tmp_path / "client.pem")]) == 0
+    assert f"thumbprint        {CLIENT.thumbprint}\n" in capsys.readouterr().out
+    assert main(["inspect", str(tmp_path / "other.pem")]) == 2
+    assert "other.pem: No such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("data", [b"", b"\x30\x03abc", b"hello", b":AAAA:", b"\xff" * 40])
+def test_what_is_no_certificate_is_said_to_be_none(data, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+    assert main(["inspect", "-"]) == 2
+    assert "no certificate" in capsys.readouterr().err
+
+
+@pytest.mark.case("155")
+def test_a_name_cannot_steer_the_terminal(inspect):
+    hostile = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "x\x1b[2J\r\nthumbprint  forged")])
+    out = inspect(AUTHORITY.issue(hostile).pem.encode())
+    assert "\x1b" not in out
+    assert "\r" not in out
+    assert "\nthumbprint  forged" not in out
+
+
+@pytest.mark.shared
+def test_the_captured_certificates_are_read(inspect):
+    text = (shared.ROOT / "captures/certificates.json").read_text("utf-8")
+    pems = {json.loads(f'"{each}"') for each in re.findall(r'"(-----BEGIN CERTIFICATE[^"]*)"', text)}
+    assert len(pems) >= 8
+    for pem in pems:
+        assert json.loads(inspect(pem.encode(), "--json"))["thumbprint"]
