@@ -47,7 +47,7 @@ class _Gateway:
         self._app = app
         self._layer = layer
         self._driver = AwaitingDriver()
-        self._drop = frozenset(name.encode("ascii") for name in KNOWN_HEADERS | layer.drop_headers)
+        self._drop = frozenset(name.upper() for name in KNOWN_HEADERS | layer.drop_headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -68,8 +68,7 @@ class _Gateway:
             await _write(refuse(self._layer, error, view), scope, receive, send)
             return
         inner = dict(scope)
-        # Applications fold names as CGI does (A02), so every spelling that folds to a known name goes.
-        inner["headers"] = [pair for pair in pairs if pair[0].lower().replace(b"_", b"-") not in self._drop]
+        inner["headers"] = [pair for pair in pairs if _folded(pair[0]) not in self._drop]
         inner[ATTACHED_KEY] = attached
         inner[CERTIFICATE_KEY] = attached.certificate
         inner[TOKEN_KEY] = attached.token
@@ -188,6 +187,11 @@ def protect(
     )
 
 
+def _folded(name: bytes) -> str:
+    """A field's name as applications fold it, Django and WSGI adapters among them (A02): the octet DF becomes SS."""
+    return name.decode("latin-1").upper().replace("_", "-")
+
+
 def _view(scope: Scope, pairs: list[tuple[bytes, bytes]]) -> RequestView:
     def headers(name: str) -> list[str]:
         wanted = name.encode("ascii")  # with dashes: x_ssl_client_cert is another field here (case 007)
@@ -210,7 +214,7 @@ def _view(scope: Scope, pairs: list[tuple[bytes, bytes]]) -> RequestView:
 
 async def _body(receive: Receive) -> bytes:
     """The whole body. Raises `Refused`."""
-    body = b""
+    body = bytearray()
     more = True
     while more:
         message = await receive()
@@ -220,7 +224,7 @@ async def _body(receive: Receive) -> bytes:
         more = message.get("more_body", False)
         if len(body) > MAX_BODY:
             raise Refused("payload_too_large", f"a body of more than {MAX_BODY} octets")
-    return body
+    return bytes(body)
 
 
 def _replaying(body: bytes, receive: Receive) -> Receive:

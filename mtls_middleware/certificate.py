@@ -21,8 +21,16 @@ from mtls_middleware.names import alternative, distinguished, spiffe
 
 T = TypeVar("T")
 
-# How `cryptography` says that it cannot read a certificate, or a name in it (x400Address, ediPartyName).
-_UNREADABLE = (ValueError, TypeError, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
+# How `cryptography` says that it cannot read a certificate, or a name in it (x400Address, ediPartyName). It warns of
+# some that break RFC 5280, such as a negative serial number; where warnings are errors, those cannot be read either.
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    Warning,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 
 
 class Verification(enum.Enum):
@@ -76,7 +84,7 @@ class ClientCertificate:
         """Load one certificate. Raises `MalformedCertificate` unless `der` is exactly one certificate, no byte more."""
         try:
             loaded = x509.load_der_x509_certificate(der)
-        except (ValueError, TypeError, x509.InvalidVersion) as error:
+        except _UNREADABLE as error:
             raise MalformedCertificate("not one DER certificate") from error
         digest = base64.urlsafe_b64encode(hashlib.sha256(der).digest()).rstrip(b"=")
         return cls(loaded, der, chain, verification, digest.decode("ascii"))
@@ -91,7 +99,7 @@ class ClientCertificate:
         text = pem.encode("utf-8", "replace") if isinstance(pem, str) else pem
         try:
             leaf, *chain = (each.public_bytes(Encoding.DER) for each in x509.load_pem_x509_certificates(text))
-        except (ValueError, TypeError, x509.InvalidVersion) as error:
+        except _UNREADABLE as error:
             raise MalformedCertificate("no PEM certificate") from error
         return cls.from_der(leaf, chain=tuple(chain), verification=verification)
 
@@ -111,6 +119,16 @@ class ClientCertificate:
     @_readable
     def issuer(self) -> str:
         return distinguished.to_string(self.x509.issuer)
+
+    @_readable
+    def subject_name(self) -> distinguished.DistinguishedName:
+        """The subject as rules compare it."""
+        return distinguished.from_x509(self.x509.subject)
+
+    @_readable
+    def issuer_name(self) -> distinguished.DistinguishedName:
+        """The issuer as rules compare it."""
+        return distinguished.from_x509(self.x509.issuer)
 
     @_readable
     def serial_number(self) -> int:

@@ -111,7 +111,7 @@ def _fetched(need: Fetch) -> Response:
 def _own(failure: Exception, need: Fetch) -> FetchFailed:
     """The failure for one asker: an exception that many threads raised at once would gather all their tracebacks."""
     if isinstance(failure, FetchFailed):
-        return FetchFailed(*failure.args)
+        return FetchFailed(*failure.args, again=failure.again)
     return FetchFailed(f"not complete within {need.timeout} s")
 
 

@@ -40,6 +40,8 @@ class Fetched(Generic[T]):
         parse: octets to value. Raises `ValueError` for a document that is of no use.
         tls: how the server is verified, where the system's CAs do not do.
         allow_private: connect to private and loopback addresses too; for addresses that an operator configured.
+        limit, timeout: octets and seconds that one attempt may take.
+        what: the argument that needs the extra `http`, for the message where it is missing.
     """
 
     def __init__(
@@ -49,12 +51,16 @@ class Fetched(Generic[T]):
         *,
         tls: ssl.SSLContext | None = None,
         allow_private: bool = True,
+        limit: int = _LIMIT,
+        timeout: float = _TIMEOUT,
+        what: str = "jwks_uri",
     ) -> None:
-        require_extra("httpx2", "http", "jwks_uri")
+        require_extra("httpx2", "http", what)
         self._uri = uri
         self._parse = parse
         self._tls = tls or ssl.create_default_context()
         self._allow_private = allow_private
+        self._limit, self._timeout = limit, timeout
         self._lock = threading.Lock()  # around what follows; never held while anybody waits
         self._value: T | None = None
         self._fetched_at = float("-inf")
@@ -86,7 +92,7 @@ class Fetched(Generic[T]):
         with self._lock:
             due = abs(now - self._attempted_at) >= COOL_DOWN
             if due:
-                self._attempt = Fetch(self._uri, self._tls, _TIMEOUT, _LIMIT, self._allow_private)
+                self._attempt = Fetch(self._uri, self._tls, self._timeout, self._limit, self._allow_private)
                 self._attempted_at = now
             attempt = self._attempt if due or join else None
         if attempt is None:
@@ -125,6 +131,8 @@ def check_address(what: str, uri: str, *, allow_http: bool) -> None:
     try:
         parts = urlsplit(uri)
         host, _ = parts.hostname, parts.port
+        if not (uri.isascii() and uri.isprintable()) or " " in uri:  # RFC 3986 2; such a one could forge lines of logs
+            raise ValueError
     except (ValueError, AttributeError, TypeError) as error:
         raise ConfigurationError(f"{what}={uri!r} is no address, for example 'https://as.example/jwks'") from error
     if not host or parts.username is not None or parts.fragment:

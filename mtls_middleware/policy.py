@@ -152,7 +152,7 @@ class Subject(Identity):
         object.__setattr__(self, "_parsed", _dn("Subject", self.name))
 
     def matches(self, certificate: ClientCertificate) -> bool:
-        return distinguished.matches(self._parsed, distinguished.from_x509(certificate.x509.subject))
+        return distinguished.matches(self._parsed, certificate.subject_name)
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ class Issuer(Identity):
         object.__setattr__(self, "_parsed", _dn("Issuer", self.name))
 
     def matches(self, certificate: ClientCertificate) -> bool:
-        return distinguished.matches(self._parsed, distinguished.from_x509(certificate.x509.issuer))
+        return distinguished.matches(self._parsed, certificate.issuer_name)
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ class DNSName(Identity):
     name: str
 
     def __post_init__(self) -> None:
-        if not _is_text(self.name) or "*" in self.name or self.name.endswith("."):
+        if not _is_text(self.name) or {"*", " "} & set(self.name) or self.name.endswith("."):
             raise ConfigurationError(f"DNSName({self.name!r}): a whole name, for example DNSName('billing.internal')")
 
     def matches(self, certificate: ClientCertificate) -> bool:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Literal
 
 from mtls_middleware.errors import ConfigurationError, Refused, Unavailable
 
@@ -31,7 +32,7 @@ ANSWERS: Mapping[str, _Row] = MappingProxyType(
         "invalid_request": _Row(400, "invalid_request", "The request is malformed.", challenge=True),
         "invalid_token": _Row(401, "invalid_token", "The access token is not accepted.", challenge=True),
         "insufficient_scope": _Row(403, "insufficient_scope", "The access token has too little scope.", challenge=True),
-        "invalid_client": _Row(401, "invalid_client", "Client authentication failed."),
+        "invalid_client": _Row(401, "invalid_client", "Client authentication failed.", challenge=True),
         "invalid_grant": _Row(400, "invalid_grant", "The grant is not accepted."),
         "method_not_allowed": _Row(405, "invalid_request", "Use POST."),
         "payload_too_large": _Row(413, "invalid_request", "The request is too large."),
@@ -56,8 +57,12 @@ _SCOPE = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+")  # RFC 6749 3.3: one scope-tok
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """The lasting part of `WWW-Authenticate: Bearer`. It always has a realm: a bare scheme is no challenge (row G1)."""
+    """The lasting part of `WWW-Authenticate`. It always has a realm: a bare scheme is no challenge (row G1).
 
+    `scheme`: `"Basic"` where OAuth clients authenticate: with 401 and no other status (RFC 6749 5.2, RFC 9110 15.5.2).
+    """
+
+    scheme: Literal["Bearer", "Basic"] = "Bearer"
     realm: str = "protected"
     scopes: tuple[str, ...] = ()
     resource_metadata: str | None = None
@@ -74,7 +79,9 @@ class Challenge:
         if not (isinstance(metadata, str) and _SCOPE.fullmatch(metadata) and metadata.startswith("https://")):
             raise ConfigurationError(f"resource_metadata={metadata!r}: an https address (RFC 9728 5.1)")
 
-    def header(self, row: _Row) -> str:
+    def header(self, row: _Row) -> str | None:
+        if self.scheme == "Basic":
+            return f'Basic realm="{self.realm}"' if row.status == 401 else None
         parameters = {"realm": self.realm}
         if row.error is not None:
             parameters |= {"error": row.error, "error_description": row.description}
@@ -96,8 +103,8 @@ def answer(error: Exception, challenge: Challenge) -> Answer:
         ("Content-Length", str(len(body))),
         ("Cache-Control", "no-store"),  # RFC 9440 2.4: an answer that depends on the certificate
     ]
-    if row.challenge:
-        headers.append(("WWW-Authenticate", challenge.header(row)))
+    if row.challenge and (header := challenge.header(row)) is not None:
+        headers.append(("WWW-Authenticate", header))
     if row.status == 405:
         headers.append(("Allow", "POST"))
     if isinstance(error, Unavailable):

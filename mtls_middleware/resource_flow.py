@@ -89,8 +89,8 @@ class CertificateLayer:
             raise ConfigurationError(f"trust_store={trust_store!r} is no trust store")
         if required not in (True, False, None):
             raise ConfigurationError(f"required={required!r}: True, False or None")
-        self._source = source
-        self._trust_store = trust_store
+        self.source = source
+        self.trust_store = trust_store
         self._allow = None if allow is None else as_rule(allow)
         self._required = (self._allow is not None) if required is None else required
         self._exempt = collection("exempt", exempt, '"/health"')
@@ -100,15 +100,15 @@ class CertificateLayer:
 
     def _check_strength(self) -> None:
         """Refuse a layer that could never let anybody in, before its first request does (case 029)."""
-        if self._source.can_verify or self._trust_store is not None:
+        if self.source.can_verify or self.trust_store is not None:
             return
         advice = "give verify_header=, verified_by_proxy=True (where the proxy refuses all others), or a trust_store"
         if self._allow is not None and not self._allow.may_accept_presented:
             raise ConfigurationError(
-                f"allow={self._allow!r} asks for a verified certificate; {self._source!r}: {advice}"
+                f"allow={self._allow!r} asks for a verified certificate; {self.source!r}: {advice}"
             )
         if self._allow is None and self._required:
-            raise ConfigurationError(f"required=True asks for a verified certificate; {self._source!r}: {advice}")
+            raise ConfigurationError(f"required=True asks for a verified certificate; {self.source!r}: {advice}")
 
     def decide(self, view: RequestView) -> Flow[Attached]:
         outer = view.attached or Attached()
@@ -121,15 +121,15 @@ class CertificateLayer:
         return replace(outer, certificate=certificate, certificate_layer=True)
 
     def _accepted(self, view: RequestView, outer: ClientCertificate | None) -> Flow[ClientCertificate | None]:
-        certificate = self._source.find(view)
+        certificate = self.source.find(view)
         if certificate is None or (certificate == outer and not certificate.verified):
             certificate = outer
         if certificate is None:
             if self._required:
                 raise Refused("client_certificate_required", "no client certificate")
             return None
-        if self._trust_store is not None:
-            certificate = yield from self._trust_store.validate(certificate, view.now)
+        if self.trust_store is not None:
+            certificate = yield from self.trust_store.validate(certificate, view.now)
         if self._allow is not None and not self._allow.holds(certificate):
             raise Refused("client_certificate_refused", f"{certificate.thumbprint} is not allowed by {self._allow!r}")
         if self._required and self._allow is None and not certificate.verified:

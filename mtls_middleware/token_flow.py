@@ -20,7 +20,7 @@ _MAX_FIELDS = 200
 class ClientLayer:
     """Authenticates OAuth clients by certificate on the paths where they authenticate."""
 
-    challenge = Challenge()
+    challenge = Challenge(scheme="Basic", realm="clients")
     drop_headers: frozenset[str] = frozenset()
     vary: str | None = None
 
@@ -40,7 +40,7 @@ class ClientLayer:
                 "round, ClientCertificateMiddleware(ClientAuthenticationMiddleware(app, ...), ...)"
             )
         if view.path not in self.body_paths:
-            return replace(outer, client=None)
+            return outer  # which has what another layer of this kind found for its own paths
         if view.method != "POST":
             raise Refused("method_not_allowed", f"{view.method} where clients authenticate")
         request = ClientRequest(
@@ -50,7 +50,7 @@ class ClientLayer:
             authorization=view.headers("authorization"),
         )
         client = yield from self._authenticator.decide(request, view.now)
-        return replace(outer, client=client)
+        return outer if client is None else replace(outer, client=client)
 
 
 def _form(view: RequestView) -> list[tuple[str, str]]:

@@ -225,29 +225,36 @@ def _body(environ: "WSGIEnvironment") -> bytes:
         length = MAX_BODY + 1 if environ.get("wsgi.input_terminated") else 0
     if given and length > MAX_BODY:
         raise Refused("payload_too_large", f"a body of {length} octets, {MAX_BODY} are read")
-    body = b""
-    while len(body) < length and (more := environ["wsgi.input"].read(length - len(body))):
-        body += more
+    body = bytearray()
+    try:
+        while len(body) < length and (more := environ["wsgi.input"].read(length - len(body))):
+            body += more
+    except OSError as error:  # so say uWSGI, mod_wsgi and gunicorn that the client went away, or broke its chunks
+        raise Refused("invalid_request", f"a body that breaks off ({type(error).__name__})") from None
     if len(body) > MAX_BODY:
         raise Refused("payload_too_large", f"a body of more than {MAX_BODY} octets")
     if given and len(body) < length:
         raise Refused("invalid_request", "a body that ends early")
     environ["wsgi.input"] = BytesIO(body)
-    return body
+    environ["CONTENT_LENGTH"] = str(len(body))  # Django reads no body without it
+    return bytes(body)
 
 
 def _path(environ: "WSGIEnvironment") -> str:
-    """The decoded path: PEP 3333 lays its octets out as latin-1, applications and ASGI read them as UTF-8."""
+    """The decoded path: PEP 3333 lays its octets out as latin-1, applications and ASGI read them as UTF-8.
+
+    Octets that are no UTF-8 become U+FFFD, as they do there: left as latin-1, "/caf%E9" would be the path "/café" here
+    and another one to the application.
+    """
     path: str = environ.get("PATH_INFO", "")
-    try:
-        return path.encode("latin-1").decode("utf-8")
-    except UnicodeError:
-        return path
+    return path.encode("latin-1", "replace").decode("utf-8", "replace")
 
 
 def _peer(environ: "WSGIEnvironment") -> Peer:
     if is_unix(environ):
         return Peer(unix=True)
+    if "PROXY_PROTOCOL" in environ:  # gunicorn's word; whoever may speak that protocol to it names any address
+        return Peer(doubt="the peer's address comes from the PROXY protocol: use a shared_secret= alone")
     original = environ.get("werkzeug.proxy_fix.orig")
     if original is not None:  # ProxyFix overwrote REMOTE_ADDR from a header, and kept the transport's
         return Peer(address=original.get("REMOTE_ADDR"))

@@ -17,7 +17,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import unquote_plus, urlencode
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -79,7 +79,10 @@ class OAuthError(Exception):
 @app.errorhandler(OAuthError)
 def oauth_error(error: OAuthError) -> tuple[Response, int]:
     status = 401 if str(error) == "invalid_client" else 400
-    return no_store(jsonify(error=str(error))), status
+    response = no_store(jsonify(error=str(error)))
+    if status == 401:
+        response.headers["WWW-Authenticate"] = 'Basic realm="clients"'  # RFC 6749 5.2, RFC 9110 15.5.2
+    return response, status
 
 
 def no_store(response: Response) -> Response:
@@ -148,15 +151,22 @@ def authenticated_client(*, public: bool = True) -> RegisteredClient:
     if client is not None:
         return client
     basic = request.authorization
-    client_id = (basic.username if basic else request.form.get("client_id")) or ""
+    # RFC 6749 2.3.1: name and secret are encoded as in a form before they go into HTTP Basic.
+    client_id = unquote_plus(basic.username or "") if basic else request.form.get("client_id", "")
+    given = unquote_plus(basic.password or "") if basic else ""
     client = CLIENTS.get(client_id)
     method = client.token_endpoint_auth_method if client else None
-    secret = METADATA.get(client_id, {}).get("client_secret", "")
-    if client and method == "client_secret_basic" and basic and secrets.compare_digest(basic.password or "", secret):
+    secret = METADATA.get(client_id, {}).get("client_secret")
+    if client and method == "client_secret_basic" and secret and same(given, secret):
         return client
     if client and method == "none" and public and basic is None:
         return client
     raise OAuthError("invalid_client")
+
+
+def same(given: str, expected: str) -> bool:
+    """Whether two texts are equal, in a time that does not tell where they differ."""
+    return secrets.compare_digest(given.encode(), expected.encode())
 
 
 def client_credentials(client: RegisteredClient) -> dict[str, Any]:
@@ -172,7 +182,7 @@ def authorization_code(client: RegisteredClient) -> dict[str, Any]:
         grant is None
         or grant.client_id != client.client_id
         or grant.redirect_uri != request.form.get("redirect_uri")
-        or not secrets.compare_digest(base64.urlsafe_b64encode(verifier).rstrip(b"=").decode(), grant.challenge)
+        or not same(base64.urlsafe_b64encode(verifier).rstrip(b"=").decode(), grant.challenge)
     ):
         raise OAuthError("invalid_grant")
     certificate = client_certificate(request)

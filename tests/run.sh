@@ -4,6 +4,9 @@ set -eu
 cd "$(dirname "$0")/.."
 sh .ci/environment dev
 command -v curl >/dev/null || { apt-get update -q && apt-get install -qy --no-install-recommends curl; }
+peers=tests/live/peers # OAuth clients and a server by others, at the versions of package-lock.json
+[ "$peers/node_modules/.package-lock.json" -nt "$peers/package-lock.json" ] ||
+    PATH="$PWD/.venv/bin:$PATH" npm ci --prefix "$peers" --ignore-scripts --no-audit --no-fund
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy

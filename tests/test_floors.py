@@ -33,7 +33,15 @@ FLOORS = [
         "validation.files",
         "validation.revocation_list",
     ],
-    ["cli.exchanges", "fetched", "names.spiffe", "validation.constraints", "servers.interface", "sources.rfc9440"],
+    [
+        "cli.exchanges",
+        "fetched",
+        "names.spiffe",
+        "resource_server.answers",
+        "validation.constraints",
+        "servers.interface",
+        "sources.rfc9440",
+    ],
     ["cli.probe", "jwks", "certificate", "validation.revocation", "sources.vendors"],
     [
         "cli.proxies",
@@ -48,6 +56,7 @@ FLOORS = [
     [
         "cli.proxy_config",
         "resource_flow",
+        "resource_server.opaque",
         "resource_server.signed",
         "sources.server",
         "testing.issued",
@@ -55,6 +64,7 @@ FLOORS = [
         "validation.store",
     ],
     [
+        "resource_server.issuers",
         "servers.cheroot_tls",
         "sources.trust",
         "testing.template",

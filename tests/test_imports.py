@@ -5,8 +5,11 @@ import sys
 
 import pytest
 
-MODULES = ["", ".wsgi", ".asgi", ".sources", ".policy", ".resource_server"]
+MODULES = ["", ".wsgi", ".asgi", ".sources", ".policy", ".resource_server", ".token_endpoint", ".integrations.registry"]
 UNWANTED = {
+    "authlib",
+    "oauth2_provider",
+    "oauthlib",
     "httpx2",
     "http_sf",
     "uvicorn",

@@ -252,15 +252,23 @@ def _hex_pairs(char: str) -> str:
 
 
 def _control(char: str) -> bool:
-    return char < " " or "\x7f" <= char < "\xa0"
+    """C0, C1, and what turns the direction of writing: RFC 4518 drops them, so two names would look or be alike."""
+    return char < " " or "\x7f" <= char < "\xa0" or char in "\u200e\u200f\u202a\u202b\u202c\u202d\u202e"
 
 
 def _has_controls(name: DistinguishedName) -> bool:
     return any(_control(char) for rdn in name.rdns for each in rdn for char in each.text or "")
 
 
+# Real names have some hundred octets. To prepare one (RFC 4518) takes the square of its length where it is one row of
+# combining marks: two seconds for 90 kB.
+_LONGEST = 8_192
+
+
 def _from_der(der: bytes) -> DistinguishedName:
     """X.501 Name: SEQUENCE OF SET OF SEQUENCE { type, value }."""
+    if len(der) > _LONGEST:
+        raise ValueError(f"a name of {len(der)} octets, {_LONGEST} are read")
     rdns = [
         tuple(
             Attribute(_dotted(oid[1]), value[0], value[1])

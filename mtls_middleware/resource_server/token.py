@@ -18,7 +18,7 @@ class AccessToken:
         claims: all claims (RFC 9068 2.2) or introspection members, read-only all the way down: lists are tuples.
         subject, client_id: `sub` and `client_id`, `None` where the token has none.
         scopes: the single values of `scope`.
-        expires_at: `exp` as an aware datetime, UTC.
+        expires_at: `exp` as an aware datetime, UTC; `None` where an introspection answer has none (RFC 7662 2.2).
         bound: whether the token is bound to the certificate of this request (RFC 8705 3).
         confirmation: the `x5t#S256` value that it is bound to, or `None`.
     """
@@ -27,7 +27,7 @@ class AccessToken:
     subject: str | None
     client_id: str | None
     scopes: frozenset[str]
-    expires_at: datetime
+    expires_at: datetime | None
     bound: bool = False
     confirmation: str | None = None
 

@@ -20,7 +20,8 @@ logger = logging.getLogger("mtls_middleware.sources")
 
 T = TypeVar("T")
 
-# 512 remembered values, none of more than 16 KiB: at most some 20 MB, and commonly 2.
+# 512 remembered values, none of more than 16 KiB: commonly 2 MB, at most some 20; and 180 where an application reads
+# the names of 512 certificates that were made to hold as many as they can.
 _REMEMBERED, _REMEMBERED_SIZE = 512, 16_384
 
 _NEEDS_STRUCTURED_FIELDS = (rfc9440.client_cert_chain,)
@@ -87,6 +88,11 @@ class HeaderSource:
         return frozenset(name for name in own if name is not None)
 
     @property
+    def has_secret(self) -> bool:
+        """Whether the proxy must add a shared secret."""
+        return self._trust.secret_header is not None
+
+    @property
     def vary(self) -> str:
         """The field that selects the response (RFC 9440 2.4)."""
         return self._certificate_header
@@ -96,7 +102,7 @@ class HeaderSource:
 
         Raises `MalformedCertificate` where a trusted peer's fields are not one plain statement.
         """
-        if view.spoofable is not None and self._trust.secret_header is None:
+        if view.spoofable is not None and not self.has_secret:
             raise ConfigurationError(view.spoofable)
         given = view.headers(self._certificate_header)
         word = view.headers(self._verify_header) if self._verify_header is not None else ()

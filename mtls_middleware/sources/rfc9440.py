@@ -9,11 +9,15 @@ from typing import cast
 from mtls_middleware.errors import MalformedCertificate
 from mtls_middleware.sources.encoding import MAX_CHAIN
 
+# RFC 9651 3.1.2 wants 256 for each Item.
+_MAX_PARAMETERS = 256 * MAX_CHAIN
+
 _Item = tuple[object, object]  # a bare item and its parameters
 
 
 def client_cert(text: str) -> bytes:
     """The DER of a `Client-Cert` value: an Item that is a Byte Sequence, parameters ignored (RFC 9440 2.2)."""
+    _check_shape(text)
     import http_sf
 
     try:
@@ -27,6 +31,7 @@ def client_cert_chain(text: str) -> tuple[bytes, ...]:
     """The DERs of a `Client-Cert-Chain` value: a List of Byte Sequences, leaf not among them (RFC 9440 2.3)."""
     if text.count(",") >= MAX_CHAIN:  # before any parsing (case 048)
         raise MalformedCertificate(f"more than {MAX_CHAIN} certificates in the chain")
+    _check_shape(text)
     import http_sf
 
     try:
@@ -34,6 +39,14 @@ def client_cert_chain(text: str) -> tuple[bytes, ...]:
     except ValueError as error:
         raise MalformedCertificate("not a structured field List") from error
     return tuple(_byte_sequence(member) for member in members)
+
+
+def _check_shape(text: str) -> None:
+    """What the parser would take long to read in vain: it spends microseconds on each parameter, and each token."""
+    if not text.lstrip(" ").startswith(":"):
+        raise MalformedCertificate("not a Byte Sequence")
+    if text.count(";") > _MAX_PARAMETERS:
+        raise MalformedCertificate(f"more than {_MAX_PARAMETERS} parameters")
 
 
 def _byte_sequence(item: _Item) -> bytes:

@@ -157,7 +157,7 @@ def _from_uwsgi(environ: Mapping[str, Any]) -> ClientCertificate | None:
 _ENVIRON_READERS = (_from_socket, _from_mod_ssl, _from_uwsgi)
 
 
-# Keyed by the whole input, so they can be shared. 512 values, none of more than 16 KiB: at most some 20 MB.
+# Keyed by the whole input, so they can be shared. As many, and as large, as a header source remembers.
 _REMEMBERED_SIZE = 16_384
 
 

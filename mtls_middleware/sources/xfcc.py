@@ -28,6 +28,8 @@ _DELIMITERS = re.compile('[,;="]')
 
 # Meshes have two or three hops.
 _MAX_ELEMENTS = 32
+# One for each name in a certificate, and few others; a certificate of 16 kB holds some thousand names.
+_MAX_PAIRS = 8_192
 # A certificate may hold thousands of names; each of those with a delimiter is looked for at each URI and DNS.
 _MAX_AMBIGUOUS = 64
 
@@ -109,7 +111,7 @@ def client_certificate(text: str, hops: int | None) -> tuple[bytes, tuple[bytes,
 def _elements(text: str, *, known_names: bool) -> Iterator[_Element]:
     element = _Element()
     position = 0
-    while True:
+    for _ in range(_MAX_PAIRS):
         key = _KEY.match(text, position)
         if key is None:
             raise MalformedCertificate("XFCC is not a row of Key=value pairs")
@@ -135,6 +137,7 @@ def _elements(text: str, *, known_names: bool) -> Iterator[_Element]:
             yield element
             element = _Element()
         position += 1
+    raise MalformedCertificate(f"more than {_MAX_PAIRS} pairs in XFCC")
 
 
 def _name_at(text: str, position: int, element: _Element) -> str | None:

@@ -7,7 +7,7 @@ request names (row B3), by the method which that client registered, never by one
 import base64
 import logging
 import ssl
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 from urllib.parse import unquote_plus
@@ -39,12 +39,25 @@ class ClientRequest:
         query: the same of the address; `client_id` has no place there.
         authorization: values of the `Authorization` header.
         certificate: the client certificate, `None` where there is none.
+
+    Raises `ConfigurationError` for a text where several are meant.
+
+    Example: `ClientRequest(request.form.items(multi=True), client_certificate(request), authorization=fields)`
     """
 
-    form: Sequence[tuple[str, str]]
+    form: Iterable[tuple[str, str]]
     certificate: ClientCertificate | None
-    query: Sequence[tuple[str, str]] = ()
-    authorization: Sequence[str] = ()
+    query: Iterable[tuple[str, str]] = ()
+    authorization: Iterable[str] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("form", "query", "authorization"):
+            given = getattr(self, name)
+            if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Iterable):
+                raise ConfigurationError(
+                    f"{name}: a list, for example form.items(multi=True); not one value, no mapping"
+                )
+            object.__setattr__(self, name, tuple(given))  # an iterator would be empty at the second look
 
 
 class ClientAuthenticator:
@@ -94,7 +107,7 @@ class ClientAuthenticator:
 
         `now`: seconds since the epoch. Blocks. Raises `Refused`: `invalid_client` or `invalid_request`; `Unavailable`.
 
-        Example: `authenticator.authenticate(ClientRequest(form.items(), certificate), time.time())`
+        Example: `authenticator.authenticate(ClientRequest(form.items(multi=True), certificate), time.time())`
         """
         return self._blocking.run(self.decide(request, now))
 
@@ -164,6 +177,7 @@ class ClientAuthenticator:
             except ConfigurationError as error:
                 logger.error("%s", error)
                 _refuse("its jwks_uri is not one that we fetch from")
+            self._tls = self._tls or ssl.create_default_context()  # one for all clients: it holds each CA of the system
             fetched = Fetched(uri, RegisteredCertificates.parse_text, tls=self._tls, allow_private=self._allow_private)
             self._fetched.put(uri, fetched)
         return fetched
@@ -177,10 +191,11 @@ def _client_id(request: ClientRequest) -> tuple[str | None, bool]:
     named = [value for name, value in request.form if name == "client_id"]
     if len(named) > 1 or any(name == "client_id" for name, _ in request.query):
         raise Refused("invalid_request", "client_id more than once, or outside of the body")
-    if len(request.authorization) > 1:
+    authorization = tuple(request.authorization)
+    if len(authorization) > 1:
         raise Refused("invalid_request", "more than one Authorization header")
-    others = bool(request.authorization) or any(name in _OTHER_METHODS for name, _ in request.form)
-    basic = _basic_user(request.authorization[0]) if request.authorization else None
+    others = bool(authorization) or any(name in _OTHER_METHODS for name, _ in request.form)
+    basic = _basic_user(authorization[0]) if authorization else None
     if named and basic is not None and basic != named[0]:
         raise Refused("invalid_request", "client_id and the user of Authorization differ")
     client_id = named[0] if named else basic
@@ -191,11 +206,12 @@ def _client_id(request: ClientRequest) -> tuple[str | None, bool]:
 
 def _basic_user(authorization: str) -> str | None:
     """The client_id of HTTP Basic (RFC 6749 2.3.1), so that no client comes past the method which it registered."""
-    scheme, _, credentials = authorization.partition(" ")
+    scheme, _, credentials = authorization.strip().partition(" ")
     if scheme.lower() != "basic":
         return None
-    try:
-        return unquote_plus(base64.b64decode(credentials.strip()).decode("utf-8").partition(":")[0], errors="strict")
+    try:  # strictly: two field lines that a server joined by a comma are not one
+        plain = base64.b64decode(credentials.strip(), validate=True).decode("utf-8")
+        return unquote_plus(plain.partition(":")[0], errors="strict")
     except ValueError:
         raise Refused("invalid_request", "Authorization: Basic that cannot be read") from None
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from mtls_middleware.errors import ConfigurationError
+from mtls_middleware.errors import ConfigurationError, require_extra
 from mtls_middleware.fetched import check_address
 from mtls_middleware.policy import URI, DNSName, Email, IPAddress, Rule, Subject
 from mtls_middleware.token_endpoint.registered import RegisteredCertificates
@@ -56,10 +56,10 @@ class RegisteredClient:
     tls_client_auth_san_uri: str | None = None
     tls_client_auth_san_ip: str | None = None
     tls_client_auth_san_email: str | None = None
-    jwks: Mapping[str, Any] | None = field(default=None, repr=False)
+    jwks: Mapping[str, Any] | None = field(default=None, repr=False, hash=False)
     jwks_uri: str | None = None
     tls_client_certificate_bound_access_tokens: bool = False
-    trust_store: Any = field(default=None, repr=False)
+    trust_store: Any = field(default=None, repr=False, hash=False)
     identity: Rule | None = field(init=False, repr=False, compare=False)
     certificates: RegisteredCertificates | None = field(init=False, repr=False, compare=False)
 
@@ -95,6 +95,7 @@ class RegisteredClient:
         if self.token_endpoint_auth_method != SELF_SIGNED:
             return None
         if self.jwks_uri is not None:
+            require_extra("httpx2", "http", "jwks_uri")
             check_address("jwks_uri", self.jwks_uri, allow_http=True)  # the authenticator says whether http will do
             return None
         try:
@@ -125,8 +126,8 @@ class RegisteredClient:
                 )
         if drafts:
             _modernise(given)
-        given.setdefault("token_endpoint_auth_method", "client_secret_basic")
         members = {name: given[name] for name in _MEMBERS if given.get(name) is not None}
+        members.setdefault("token_endpoint_auth_method", "client_secret_basic")
         if "client_id" not in members:
             raise ConfigurationError("metadata without client_id")
         return cls(**members, trust_store=trust_store)

@@ -3,7 +3,7 @@
 Must never know: where it is served. Names of the drafts are never written.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -29,13 +29,14 @@ def authorization_server_metadata(
         token_endpoint_auth_methods_supported: every method, those of RFC 8705 among them.
         mtls_endpoint_aliases: endpoint name -> address, for servers that ask for certificates on another host or port.
             `issuer`, `authorization_endpoint` and `jwks_uri` have no place there (RFC 8705 5).
-        others: further members, by their own names; empty lists and `None` are left out (RFC 8414 3.2).
+        others: further members, by their own names; empty lists and `None` are left out (RFC 8414 3.2). Endpoints and
+            `jwks_uri` are https.
 
     Raises `ConfigurationError`.
 
     Example: `authorization_server_metadata(issuer="https://as.example", token_endpoint="https://as.example/token")`
     """
-    _https("issuer", issuer, fragment=False)
+    _https("issuer", issuer)
     if urlsplit(issuer).query:
         raise ConfigurationError(f"issuer={issuer!r}: without query (RFC 8414 2)")
     methods = _texts("token_endpoint_auth_methods_supported", token_endpoint_auth_methods_supported)
@@ -45,9 +46,11 @@ def authorization_server_metadata(
         "token_endpoint_auth_methods_supported": methods,
         BOUND: _boolean(tls_client_certificate_bound_access_tokens),
         "mtls_endpoint_aliases": _aliases(mtls_endpoint_aliases or {}),
-        **others,
     }
-    return _published(document)
+    for name, address in {"token_endpoint": token_endpoint, **others}.items():
+        if name.endswith("_endpoint") or name == "jwks_uri":
+            _https(name, address)
+    return _published(document, others)
 
 
 def protected_resource_metadata(
@@ -60,11 +63,17 @@ def protected_resource_metadata(
 ) -> dict[str, Any]:
     """The document of RFC 9728 2 for a resource behind our token layer, ready for JSON.
 
+    Arguments:
+        resource: the identifier, https, without fragment.
+        others: further members, by their own names; empty lists and `None` are left out (RFC 9728 3.2).
+
     `bearer_methods_supported` is `["header"]`, the one method that the layer reads. Raises `ConfigurationError`.
 
     Example: `protected_resource_metadata(resource="https://api.example", authorization_servers=["https://as.example"])`
     """
-    _https("resource", resource, fragment=False)
+    _https("resource", resource)
+    if others.get("jwks_uri") is not None:
+        _https("jwks_uri", others["jwks_uri"])
     if "none" in (others.get("resource_signing_alg_values_supported") or ()):
         raise ConfigurationError("resource_signing_alg_values_supported: never 'none' (RFC 9728 2)")
     document = {
@@ -73,9 +82,8 @@ def protected_resource_metadata(
         "scopes_supported": _texts("scopes_supported", scopes_supported),
         "bearer_methods_supported": ["header"],
         BOUND: _boolean(tls_client_certificate_bound_access_tokens),
-        **others,
     }
-    return _published(document)
+    return _published(document, others)
 
 
 def well_known(identifier: str, name: str = "oauth-authorization-server") -> str:
@@ -83,8 +91,9 @@ def well_known(identifier: str, name: str = "oauth-authorization-server") -> str
 
     Example: `well_known("https://as.example/tenant")` is
     `"https://as.example/.well-known/oauth-authorization-server/tenant"`; for resources,
-    `name="oauth-protected-resource"`.
+    `name="oauth-protected-resource"`. Raises `ConfigurationError` for what is no https address.
     """
+    _https("identifier", identifier)
     parts = urlsplit(identifier)
     return urlunsplit((parts.scheme, parts.netloc, f"/.well-known/{name}{parts.path.rstrip('/')}", parts.query, ""))
 
@@ -104,25 +113,31 @@ _NEVER_ALIASES = frozenset({"issuer", "authorization_endpoint", "jwks_uri"})
 
 
 def _aliases(aliases: Mapping[str, str]) -> dict[str, str]:
+    if not isinstance(aliases, Mapping):
+        raise ConfigurationError(f"mtls_endpoint_aliases={aliases!r}: a mapping, such as {{'token_endpoint': address}}")
     for name, address in aliases.items():
-        if name in _NEVER_ALIASES or not name.endswith("_endpoint"):
+        if name in _NEVER_ALIASES or not str(name).endswith("_endpoint"):
             raise ConfigurationError(f"mtls_endpoint_aliases: {name} is no endpoint that clients call (RFC 8705 5)")
-        _https(name, address, fragment=False)
+        _https(name, address)
     return dict(aliases)
 
 
-def _https(name: str, address: object, *, fragment: bool) -> None:
-    parts = urlsplit(address) if isinstance(address, str) else None
-    if parts is None or parts.scheme != "https" or not parts.netloc or (parts.fragment and not fragment):
+def _https(name: str, address: object) -> None:
+    try:
+        parts = urlsplit(address) if isinstance(address, str) else None
+    except ValueError:
+        parts = None
+    if parts is None or parts.scheme != "https" or not parts.netloc or parts.fragment:
         raise ConfigurationError(
             f"{name}={address!r}: an https address without fragment, for example 'https://as.example'"
         )
 
 
-def _texts(name: str, given: Collection[str]) -> list[str]:
-    if isinstance(given, (str, bytes)) or not all(isinstance(each, str) for each in given):
+def _texts(name: str, given: Iterable[str]) -> list[str]:
+    texts = None if isinstance(given, (str, bytes)) or not isinstance(given, Iterable) else list(given)
+    if texts is None or not all(isinstance(each, str) for each in texts):
         raise ConfigurationError(f"{name}={given!r}: a list of texts")
-    return list(given)
+    return texts
 
 
 def _boolean(given: object) -> bool:
@@ -131,5 +146,15 @@ def _boolean(given: object) -> bool:
     return given
 
 
-def _published(document: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in document.items() if value is not None and value not in ([], {}, ())}
+def _published(document: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
+    for name in others:
+        if name in document:
+            raise ConfigurationError(f"{name} is not yours to set: it says what our layer reads")
+        if name in _DRAFTS:
+            raise ConfigurationError(f"{name} is a draft's name, which nobody reads any more: {BOUND}")
+    whole = {**document, **others}
+    return {name: value for name, value in whole.items() if value is not None and value not in ([], {}, ())}
+
+
+# Rows P1, C13: members that never made it into an RFC.
+_DRAFTS = frozenset({"mutual_tls_sender_constrained_access_tokens"})

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import jwt
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from mtls_middleware.certificate import ClientCertificate
@@ -33,7 +34,10 @@ class RegisteredCertificates:
     def hold(self, certificate: ClientCertificate, match: Match) -> bool:
         """Whether the presented certificate is a registered one, or has the key of one."""
         if match == "public_key":
-            return _key_digest(certificate) in self.public_keys
+            try:
+                return _key_digest(certificate) in self.public_keys
+            except MalformedCertificate:
+                return False
         return hashlib.sha256(certificate.der).digest() in self.certificates
 
     @classmethod
@@ -77,7 +81,7 @@ def _certificate(member: object) -> ClientCertificate:
     certificate = ClientCertificate.from_der(base64_der(x5c[0]))
     shape = {name: member[name] for name in ("kty", "crv", "n", "e", "x", "y") if name in member}
     described = jwt.PyJWK(shape, algorithm=_ANY_ALGORITHM.get(str(member.get("kty")))).key
-    if _spki(described) != _spki(certificate.x509.public_key()):
+    if _spki(described) != _public_key(certificate):
         raise _Unusable("its members describe another key than x5c (RFC 7517 4.7)")
     return certificate
 
@@ -87,7 +91,15 @@ _ANY_ALGORITHM = {"RSA": "RS256"}
 
 
 def _key_digest(certificate: ClientCertificate) -> bytes:
-    return hashlib.sha256(_spki(certificate.x509.public_key())).digest()
+    return hashlib.sha256(_public_key(certificate)).digest()
+
+
+def _public_key(certificate: ClientCertificate) -> bytes:
+    """SubjectPublicKeyInfo. Raises `MalformedCertificate` for a key of a kind that nobody here knows."""
+    try:
+        return _spki(certificate.x509.public_key())
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise MalformedCertificate("the public key of the certificate cannot be read") from error
 
 
 def _spki(key: object) -> bytes:

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from mtls_middleware import ConfigurationError, Refused
 from mtls_middleware.exchange import Fetch
-from mtls_middleware.resource_server import JWTAccessTokens, signed
+from mtls_middleware.resource_server import JWTAccessTokens, signature
 from mtls_middleware.testing import IssuedCertificate, TokenIssuer
 from tests.ids import shown
 from tests.key_server import KeyServer
@@ -592,7 +592,7 @@ def test_two_issuers_with_one_key_id_keep_their_keys_apart() -> None:
 def signature_holds(monkeypatch: pytest.MonkeyPatch, text: str, *keys: dict[str, Any]) -> bool:
     """Whether our reader accepts header, key and signature, told from its evidence: the payload cannot be claims."""
     public = [{name: value for name, value in key.items() if name not in _PRIVATE} for key in keys]
-    monkeypatch.setattr(signed, "_json_object", _with_type)
+    monkeypatch.setattr(signature, "_json_object", _with_type)
     try:
         tokens = forge.access_tokens(jwks={"keys": public})
     except ConfigurationError:
@@ -607,7 +607,7 @@ def _with_type(data: bytes) -> dict[str, Any]:
     return {"typ": "at+jwt", **_json_object(data)}
 
 
-_json_object = signed._json_object
+_json_object = signature._json_object
 _PRIVATE = {"d", "p", "q", "dp", "dq", "qi", "oth"}
 
 # What we leave to the issuer: the fingerprint of Infineon's weak RSA generator (ROCA, CVE-2017-15361).

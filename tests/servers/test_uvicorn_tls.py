@@ -34,7 +34,7 @@ from mtls_middleware.sources import ServerTLS
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate, self_signed
 
 MODULE = "mtls_middleware.servers.uvicorn_tls"
-HTTP, WS, LOOPS = ("H11", "HTTPTools"), ("WebSockets", "WSProto"), ("asyncio", "uvloop")
+HTTP, WS, LOOPS = ("H11", "HTTPTools", "Zttp"), ("WebSockets", "WSProto"), ("asyncio", "uvloop")
 KEYS = {"server_cert", "client_cert_chain", "client_cert_name", "client_cert_error", "tls_version", "cipher_suite"}
 
 CA = CertificateAuthority()
@@ -236,7 +236,7 @@ def test_the_connection_is_read_once_and_no_request_spoils_it_for_the_next(
 
 @pytest.mark.live
 @pytest.mark.parametrize("loop", LOOPS)
-@pytest.mark.parametrize(("http", "ws"), list(zip(HTTP, WS, strict=True)))
+@pytest.mark.parametrize(("http", "ws"), [("H11", "WebSockets"), ("HTTPTools", "WSProto"), ("Zttp", "WebSockets")])
 def test_what_cannot_be_read_is_answered_500_and_the_application_not_reached(
     files: Any, http: str, ws: str, loop: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -365,7 +365,7 @@ def test_uvicorns_own_class_still_needs_the_one_without_trailers(files: Any) -> 
 
 @pytest.mark.live
 @pytest.mark.parametrize("loop", LOOPS)
-@pytest.mark.parametrize(("http", "ws"), list(zip(HTTP, WS, strict=True)))
+@pytest.mark.parametrize(("http", "ws"), [("H11", "WebSockets"), ("HTTPTools", "WSProto"), ("Zttp", "WebSockets")])
 def test_end_to_end_the_layer_attaches_what_the_server_verified(files: Any, http: str, ws: str, loop: str) -> None:
     app = Application()
     wrapped = ClientCertificateMiddleware(app, ServerTLS(), required=True)
@@ -471,101 +471,18 @@ def test_server_cert_is_none_where_the_server_name_chose_another_context(
     assert app.tls["client_cert_chain"] == PRESENTED
 
 
-def test_only_the_first_certificate_of_the_file_is_told_and_never_the_key(tmp_path: Path) -> None:
-    both = tmp_path / "both.pem"
-    both.write_text(SERVER.key_pem + SERVER.pem + CA.pem)
-    assert uvicorn_tls._first_certificate(both) == SERVER.pem
-    assert uvicorn_tls._first_certificate(tmp_path / "absent.pem") is None
-    (tmp_path / "key.pem").write_text(SERVER.key_pem)
-    assert uvicorn_tls._first_certificate(tmp_path / "key.pem") is None
-
-
-# --- the odd ones, which no handshake of ours produces ---
-
-
-class Negotiated:
-    """What the module asks of an `ssl.SSLObject`."""
-
-    def __init__(self, leaf: bytes | None, *, mode: ssl.VerifyMode = ssl.CERT_REQUIRED, cipher: str = "none") -> None:
-        self.leaf, self._cipher = leaf, cipher
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.verify_mode = mode
-
-    def getpeercert(self, binary_form: bool) -> bytes | None:
-        assert binary_form
-        return self.leaf
-
-    def version(self) -> str:
-        return "TLSv1.4"
-
-    def cipher(self) -> tuple[str, str, int]:
-        return (self._cipher, "TLSv1.4", 0)
-
-
-CONFIG = uvicorn.Config(Application(), ssl_context_factory=lambda config, default: default(), log_config=None)
-
-
-def test_what_cannot_be_had_is_none() -> None:
-    tls = uvicorn_tls._extension(Negotiated(CLIENT.der), CONFIG)
-    assert tls["client_cert_chain"] == (CLIENT.pem,)
-    assert [tls[key] for key in ("server_cert", "tls_version", "cipher_suite")] == [None, None, None]
-
-
-def test_a_certificate_that_cannot_be_parsed_has_no_name_and_is_still_shown() -> None:
-    """OpenSSL accepts some that `cryptography` does not; that it is there is not hidden, so `ServerTLS` refuses it."""
-    tls = uvicorn_tls._extension(Negotiated(b"not DER"), CONFIG)
-    assert tls["client_cert_name"] is None
-    assert tls["client_cert_chain"] == (ssl.DER_cert_to_PEM_cert(b"not DER"),)
-
-
-def test_a_context_that_verifies_nothing_never_says_verified() -> None:
-    tls = uvicorn_tls._extension(Negotiated(CLIENT.der, mode=ssl.CERT_NONE), CONFIG)
-    assert tls["client_cert_error"]
-    assert uvicorn_tls._extension(Negotiated(None, mode=ssl.CERT_NONE), CONFIG)["client_cert_error"] is None
-
-
-@pytest.mark.parametrize("theirs", [{}, {"client_cert_chain": ()}, {"client_cert": b"theirs"}])
-def test_an_extension_that_is_there_already_stays(theirs: dict[str, Any]) -> None:
-    seen: list[Any] = []
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        seen.append(scope)
-
-    scope = {"type": "http", "extensions": {"tls": theirs}}
-    asyncio.run(awaited(uvicorn_tls._telling(app, lambda: {"client_cert_chain": ("ours",)})(scope, None, None)))  # type: ignore[arg-type]
-    assert seen == [scope]
-    assert seen[0]["extensions"]["tls"] is theirs
-
-
-@pytest.mark.parametrize("extensions", [{}, {"extensions": None}, {"extensions": {"http.response.push": {}}}])
-def test_the_servers_own_scope_gets_it_and_other_extensions_stay(extensions: dict[str, Any]) -> None:
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        scope["client"] = ("192.0.2.7", 0)
-
-    scope: dict[str, Any] = {"type": "http", **extensions}
-    tls: dict[str, object] = {"client_cert_chain": ("ours",)}
-    asyncio.run(awaited(uvicorn_tls._telling(app, lambda: tls)(scope, None, None)))  # type: ignore[arg-type]
-    assert scope["extensions"] == {**(extensions.get("extensions") or {}), "tls": tls}
-    assert scope["extensions"]["tls"] is not tls
-    assert scope["client"] == ("192.0.2.7", 0)  # uvicorn's access log reads this very scope
-
-
-async def awaited(awaitable: Any) -> Any:
-    return await awaitable
-
-
 # --- naming a class ---
 
 
 @pytest.fixture
 def unnamed(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """As if no class had been named yet."""
-    for name in (*HTTP, *WS):
+    for name in (*HTTP, "HTTP2", *WS):
         monkeypatch.delitem(vars(uvicorn_tls), name, raising=False)
     return monkeypatch
 
 
-@pytest.mark.parametrize("name", [*HTTP, *WS])
+@pytest.mark.parametrize("name", [*HTTP, "HTTP2", *WS])
 def test_a_class_is_made_once_and_found_again_by_its_name(name: str) -> None:
     made = getattr(uvicorn_tls, name)
     assert getattr(uvicorn_tls, name) is made
@@ -578,7 +495,8 @@ def test_other_names_are_none_of_ours() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "library"), [("HTTPTools", "httptools"), ("WebSockets", "websockets"), ("WSProto", "wsproto")]
+    ("name", "library"),
+    [("HTTPTools", "httptools"), ("Zttp", "zttp"), ("WebSockets", "websockets"), ("WSProto", "wsproto")],
 )
 def test_a_missing_library_is_told_with_the_line_to_type(name: str, library: str, unnamed: pytest.MonkeyPatch) -> None:
     unnamed.setitem(sys.modules, library, None)
@@ -614,6 +532,12 @@ class OtherArguments(H11Protocol):
         raise NotImplementedError
 
 
+class NoContextFactory(H11Protocol):
+    def __init__(self, config: Any, **options: Any) -> None:
+        super().__init__(config, **options)
+        del config.ssl_context_factory
+
+
 class NoLoadedApplication(H11Protocol):
     def __init__(self, config: Any, **options: Any) -> None:
         super().__init__(config, **options)
@@ -628,6 +552,7 @@ class NoLoadedApplication(H11Protocol):
         (NoApplication, "'app'"),
         (OtherArguments, "unexpected keyword argument"),
         (NoLoadedApplication, "'loaded_app'"),
+        (NoContextFactory, "no ssl_context_factory"),
     ],
 )
 def test_a_moved_interface_is_told_before_uvicorn_listens(
@@ -668,7 +593,7 @@ def test_a_name_imports_its_own_library_and_no_other() -> None:
     program = f"""
 import sys
 import {MODULE} as module
-optional = ("uvicorn", "httptools", "websockets", "wsproto")
+optional = ("uvicorn", "httptools", "zttp", "websockets", "wsproto")
 print([each for each in optional if each in sys.modules])
 module.H11
 print([each for each in optional if each in sys.modules])

@@ -1,0 +1,133 @@
+"""What a token says, in JSON: read strictly, its members of the right type, made into an `AccessToken`.
+
+Must never know: where the members come from, a signed token (RFC 9068) or the answer of an introspection (RFC 7662).
+"""
+
+import json
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, NoReturn
+
+from mtls_middleware.errors import ConfigurationError, Refused
+from mtls_middleware.resource_server.token import AccessToken, read_only
+
+
+@dataclass(frozen=True, slots=True)
+class Dated:
+    """A token, and when it is good: seconds since the epoch, without leeway. `expires` is infinite without `exp`."""
+
+    token: AccessToken
+    not_before: float
+    expires: float
+
+    def at(self, now: float, leeway: float) -> AccessToken:
+        """The token, where it is good at `now`. Raises `Refused("invalid_token")`."""
+        if now >= self.expires + leeway:
+            refuse("the token has expired")
+        if now < self.not_before - leeway:
+            refuse("the token is not valid yet: nbf or iat lies ahead")
+        return self.token
+
+
+def dated(claims: Mapping[str, Any]) -> Dated:
+    """The token that has these claims. Raises `Refused("invalid_token")` where one is not of its type.
+
+    `iss` and `aud` are the caller's to judge.
+    """
+    for name in ("sub", "client_id", "jti", "scope"):
+        if not isinstance(claims.get(name, ""), str):
+            refuse(f"{name} is not a text")
+    begins = max((numeric_date(claims, name) for name in ("nbf", "iat") if name in claims), default=0.0)
+    expires, expires_at = math.inf, None
+    if "exp" in claims:
+        expires = numeric_date(claims, "exp")
+        try:
+            expires_at = datetime.fromtimestamp(expires, UTC)
+        except (ValueError, OverflowError, OSError):
+            refuse("exp is no date")
+    scopes = frozenset(claims.get("scope", "").split(" ")) - {""}  # RFC 6749 3.3: no other blank parts two scopes
+    try:
+        whole = read_only(claims)
+    except RecursionError:
+        refuse("claims nested too deeply")
+    return Dated(AccessToken(whole, claims.get("sub"), claims.get("client_id"), scopes, expires_at), begins, expires)
+
+
+def of_another_kind(claims: Mapping[str, Any]) -> bool:
+    """Whether the server itself says that this is no access token, in the words of Ory Hydra and Amazon Cognito
+    (`token_use`) or Keycloak (`typ`): they introspect refresh tokens too, or sign ID tokens with the same keys (A56).
+    """
+    kind = claims.get("typ")
+    other = isinstance(kind, str) and kind.lower() in ("refresh", "offline", "id", "logout")
+    return other or claims.get("token_use", "access") not in ("access", "access_token")
+
+
+def names_audience(claims: Mapping[str, Any], audience: str) -> bool:
+    """Whether `aud`, a text or a list, contains this very one (RFC 7519 4.1.3)."""
+    given = claims.get("aud")
+    return audience in (given if isinstance(given, list) else [given])
+
+
+def numeric_date(claims: Mapping[str, Any], name: str) -> float:
+    """A NumericDate (RFC 7519 2): a finite JSON number, no text, no boolean (case 117)."""
+    value = claims[name]
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        refuse(f"{name} is not a number")
+    try:
+        number = float(value)
+    except OverflowError:
+        refuse(f"{name} is out of range")
+    if not math.isfinite(number):
+        refuse(f"{name} is not finite")
+    return number
+
+
+def media_type(typ: str) -> str:
+    """RFC 7515 4.1.9: without case, and "application/" may be left out."""
+    return typ.lower().removeprefix("application/")
+
+
+def json_object(data: bytes) -> dict[str, Any]:
+    """A JSON object in UTF-8 without two members of one name, where parsers would differ (A59, row H17).
+
+    Raises `ValueError`.
+    """
+    try:
+        value = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        raise ValueError("not a JSON object in UTF-8, or a name twice in it") from None
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a name twice")
+    return members
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def refuse(reason: str) -> NoReturn:
+    """`reason` is for the operator, in words of ours: nothing of the token."""
+    raise Refused("invalid_token", reason)
+
+
+def check_text(name: str, value: object, example: str) -> None:
+    """Raises `ConfigurationError` where a setting is not a text, or empty."""
+    if not isinstance(value, str) or not value:
+        raise ConfigurationError(f"{name}={value!r}: a text, for example {example!r}")
+
+
+def check_texts(name: str, given: Collection[str], example: str) -> None:
+    """Raises `ConfigurationError` where a setting is not a collection of texts, or one text, which has letters."""
+    # An iterator could be read once only: by this very check, and then nothing would be demanded.
+    wrong_kind = isinstance(given, (str, bytes)) or not isinstance(given, Collection)
+    if wrong_kind or not all(isinstance(each, str) for each in given):
+        raise ConfigurationError(f"{name}={given!r}: expected a collection of texts, such as ({example!r},)")

@@ -1,0 +1,61 @@
+"""`TrustedIssuers`: several issuers for one resource, each with its own keys, rules and server.
+
+Must never know: whether a token is good. It chooses who is to judge; that one then judges wholly (RFC 8725 3.8, H14).
+"""
+
+from collections.abc import Collection
+
+from mtls_middleware.effects import Flow
+from mtls_middleware.errors import ConfigurationError
+from mtls_middleware.resource_server.claims import refuse
+from mtls_middleware.resource_server.opaque import IntrospectedAccessTokens
+from mtls_middleware.resource_server.signature import unverified_issuer
+from mtls_middleware.resource_server.signed import JWTAccessTokens
+from mtls_middleware.resource_server.token import AccessToken
+
+Member = JWTAccessTokens | IntrospectedAccessTokens
+
+
+class TrustedIssuers:
+    """Tokens of several issuers.
+
+    A JWT goes to the member whose `issuer` is its `iss`, and to no other; what is no JWT goes to the one member that
+    introspects. No token is ever sent to a server of another issuer.
+
+    Arguments:
+        members: `JWTAccessTokens` with different issuers, and one `IntrospectedAccessTokens` at most; with an `issuer`
+            it judges the JWTs of that one too.
+
+    Raises `ConfigurationError`.
+
+    Example: `TrustedIssuers([JWTAccessTokens(issuer="https://a.example", ...), IntrospectedAccessTokens(...)])`
+    """
+
+    def __init__(self, members: Collection[Member]) -> None:
+        if isinstance(members, (str, bytes)) or not isinstance(members, Collection) or not members:
+            raise ConfigurationError(f"members={members!r}: for example [JWTAccessTokens(...), JWTAccessTokens(...)]")
+        for each in members:
+            if not isinstance(each, Member):
+                raise ConfigurationError(f"{each!r}: expected JWTAccessTokens(...) or IntrospectedAccessTokens(...)")
+        opaque = [each for each in members if isinstance(each, IntrospectedAccessTokens)]
+        if len(opaque) > 1:
+            raise ConfigurationError("two members introspect: nothing in an opaque token says which of them is to ask")
+        issuers = [each.issuer for each in members if each.issuer is not None]
+        twice = sorted({each for each in issuers if issuers.count(each) > 1})
+        if twice:
+            raise ConfigurationError(f"two members for {', '.join(twice)}: expected one for each issuer")
+        self._by_issuer: dict[str, Member] = {each.issuer: each for each in members if each.issuer is not None}
+        self._opaque = opaque[0] if opaque else None
+
+    def validate(self, text: str, now: float) -> Flow[AccessToken]:
+        """The token behind `text` at time `now` (seconds since the epoch), as yet unbound.
+
+        Raises `Refused("invalid_token")`, or `Unavailable`.
+        """
+        is_jwt, issuer = unverified_issuer(text)
+        member: Member | None = self._opaque
+        if is_jwt:
+            member = self._by_issuer.get(issuer) if isinstance(issuer, str) else None
+        if member is None:
+            refuse("of no issuer that is trusted here")
+        return (yield from member.validate(text, now))

@@ -1,0 +1,220 @@
+"""daphne, made to ask for client certificates and to say what TLS negotiated: `extensions["tls"]`.
+
+Must never know: header fields. What it tells is OpenSSL's word alone, which `sources.ServerTLS` then reads.
+
+    python -m mtls_middleware.servers.daphne_tls --certfile server.pem --keyfile server.key \\
+        --ca-certs clients.pem --cert-reqs 1 --bind 0.0.0.0 --port 8443 app:app
+
+is `daphne` with all its options; each of its endpoints has TLS. (Twisted's `ssl:` cannot ask for a certificate.) In
+code: `Server(app, endpoints=["tcp:8443"], tls=TLS(certfile=..., keyfile=..., ca_certs=..., cert_reqs=1)).run()`.
+`--cert-reqs`: 1 lets clients without certificate in, 2 does not. Over HTTP/1.1, HTTP/2 (`twisted[http2]`), websockets.
+
+Rests on what daphne does not promise, as it is in 4.2, and was since 3.0: `Server.run` listens with
+`self.http_factory`, which it sets itself; each request and websocket comes by `Server.create_application(protocol,
+scope)`, where `protocol.transport` bears the connection, or over HTTP/2 `protocol.channel._conn`, Twisted's
+`H2Connection`. Where that has moved, naming `Server` raises `ConfigurationError`; a request that comes without TLS is
+answered 500.
+"""
+
+import ssl
+import sys
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from importlib import import_module
+from inspect import signature
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+
+from mtls_middleware.errors import ConfigurationError
+from mtls_middleware.servers.extension import Extension, cipher_suite, extension, first_certificate, tell
+from mtls_middleware.servers.interface import names_used, require_methods, taken
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TLS:
+    """The server's PEM files, and whether clients must show a certificate.
+
+    `cert_reqs`, as `ssl.VerifyMode`: 0 asks for none, 1 takes none or one that `ca_certs` verifies, 2 takes only such.
+    Raises `ConfigurationError` where these contradict.
+
+    Example: `TLS(certfile="server.pem", keyfile="server.key", ca_certs="clients.pem", cert_reqs=1)`
+    """
+
+    certfile: str
+    keyfile: str
+    ca_certs: str | None = None
+    cert_reqs: int = 0
+
+    def __post_init__(self) -> None:
+        if self.cert_reqs not in (0, 1, 2):
+            raise ConfigurationError(f"cert_reqs={self.cert_reqs!r}: expected 0, 1 or 2, for example cert_reqs=1")
+        if bool(self.cert_reqs) is not bool(self.ca_certs):
+            raise ConfigurationError(
+                f"cert_reqs={self.cert_reqs!r} with ca_certs={self.ca_certs!r}: whoever asks for certificates says by "
+                "whom they must be signed, for example cert_reqs=1, ca_certs='clients.pem'"
+            )
+
+    def options(self) -> Any:
+        """Twisted's `CertificateOptions`. Raises `ConfigurationError` where a file cannot be read."""
+        from OpenSSL.crypto import X509, PKey
+        from twisted.internet.ssl import CertificateOptions
+
+        try:
+            leaf, *rest = (X509.from_cryptography(each) for each in _certificates(self.certfile))
+            key = PKey.from_cryptography_key(load_pem_private_key(Path(self.keyfile).read_bytes(), None))  # type: ignore[arg-type]
+            roots = [X509.from_cryptography(each) for each in _certificates(self.ca_certs)] if self.ca_certs else None
+            options: Any = CertificateOptions(
+                privateKey=key,
+                certificate=leaf,
+                extraCertChain=rest,
+                verify=bool(roots),
+                caCerts=roots,
+                requireCertificate=self.cert_reqs == ssl.CERT_REQUIRED,
+            )
+            options.getContext()  # made now: a key of another certificate is found before the server listens
+        except Exception as error:
+            raise ConfigurationError(
+                f"{self} cannot be used ({type(error).__name__}: {error}): expected PEM files, the key without password"
+            ) from error
+        return options
+
+
+def _certificates(path: str) -> list[x509.Certificate]:
+    return x509.load_pem_x509_certificates(Path(path).read_bytes())
+
+
+class _HandsOver:
+    """daphne's `Server`, with TLS on each endpoint, and the client certificate in `extensions["tls"]`."""
+
+    def __init__(self, *args: Any, tls: TLS, **options: Any) -> None:
+        self._tls = tls
+        self._options = tls.options()
+        self._read: WeakKeyDictionary[Any, Extension] = WeakKeyDictionary()  # once for each connection
+        super().__init__(*args, **options)
+
+    @property
+    def http_factory(self) -> Any:
+        """What daphne listens with: its own factory behind TLS, as `reactor.listenSSL` has it."""
+        return self._http_factory
+
+    @http_factory.setter
+    def http_factory(self, factory: Any) -> None:
+        from twisted.protocols.tls import TLSMemoryBIOFactory
+
+        self._http_factory = TLSMemoryBIOFactory(self._options, False, factory)
+
+    def create_application(self, protocol: Any, scope: Any) -> Any:
+        """Raises `RuntimeError` where the request came without TLS, which daphne answers 500."""
+        tell(scope, partial(self._extension, _connection(protocol)))
+        return super().create_application(protocol, scope)  # type: ignore[misc]  # daphne's class is the next in line
+
+    def _extension(self, connection: Any) -> Extension:
+        if connection not in self._read:
+            self._read[connection] = _extension(connection, first_certificate(self._tls.certfile))
+        return self._read[connection]
+
+
+def _connection(protocol: Any) -> Any:
+    """OpenSSL's connection below a request, a stream of HTTP/2 or a websocket."""
+    from OpenSSL.SSL import Connection
+
+    http2 = getattr(getattr(protocol, "channel", None), "_conn", None)
+    transport = protocol.transport if http2 is None else http2.transport
+    connection = getattr(transport, "getHandle", lambda: None)()
+    if not isinstance(connection, Connection):
+        raise RuntimeError("a request without TLS at an endpoint that was to have it")
+    return connection
+
+
+def _extension(connection: Any, server_cert: str | None) -> Extension:
+    leaf = connection.get_peer_certificate(as_cryptography=True)
+    chain = [each.public_bytes(Encoding.DER) for each in connection.get_peer_cert_chain(as_cryptography=True) or ()]
+    der = leaf.public_bytes(Encoding.DER) if leaf is not None else None
+    return extension(
+        server_cert=server_cert,
+        leaf=der,
+        # OpenSSL leaves the leaf out of what a server is presented (SSL_get_peer_cert_chain).
+        presented=chain if der is None or chain[:1] == [der] else [der, *chain],
+        error=None,  # OpenSSL ends each handshake whose certificate does not verify: VERIFY_PEER, and no callback
+        version=connection.get_protocol_version(),
+        cipher_suite=cipher_suite(_every_suite(), connection.get_cipher_name()),
+    )
+
+
+@lru_cache(maxsize=1)
+def _every_suite() -> ssl.SSLContext:
+    """pyOpenSSL has no numbers of suites: `ssl` has them by the same names."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    return context
+
+
+def __getattr__(name: str) -> type:
+    """`Server` and `CommandLineInterface`, made when named: daphne is optional. Raises `ConfigurationError`."""
+    if name not in _CLASSES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, before, probe = _CLASSES[name]
+    base = taken(
+        f"{_NAME}.{name}",
+        module,
+        name,
+        probe,
+        needs=("daphne", "twisted", "OpenSSL"),
+        release="4.2",
+        pip="'daphne>=4.2' 'twisted[http2]'",
+    )
+    made = type(name, (before, base), {"__doc__": before.__doc__, "__module__": __name__})
+    globals()[name] = made
+    return made
+
+
+class _TakesFiles:
+    """daphne's command line, with the options of `TLS`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        add = self.parser.add_argument  # type: ignore[attr-defined]  # daphne's class is the next in line
+        add("--certfile", required=True, help="PEM file: the server's certificate, and its chain")
+        add("--keyfile", required=True, help="PEM file: its key")
+        add("--ca-certs", help="PEM file: the CAs that sign clients' certificates")
+        add("--cert-reqs", type=int, default=0, help="0: ask for none; 1: take none or a verified one; 2: demand one")
+
+    def run(self, args: Any) -> None:
+        """Parse the options, then do as daphne does with its own."""
+        given = self.parser.parse_args(args)  # type: ignore[attr-defined]
+        tls = TLS(certfile=given.certfile, keyfile=given.keyfile, ca_certs=given.ca_certs, cert_reqs=given.cert_reqs)
+        self.server_class = partial(__getattr__("Server"), tls=tls)
+        super().run(args)  # type: ignore[misc]
+
+
+def _probe_server(base: Any) -> None:
+    require_methods(base, ("run", "create_application"))
+    if {"http_factory", "listen"} - names_used(base.run.__code__):
+        raise TypeError("its run does not listen with http_factory")
+    if list(signature(base.create_application).parameters) != ["self", "protocol", "scope"]:
+        raise TypeError("its create_application takes other arguments than protocol and scope")
+    if import_module("twisted.web.http").H2_ENABLED:
+        stream = import_module("twisted.web._http2").H2Stream
+        if "_conn" not in names_used(stream.__init__.__code__):
+            raise TypeError("an HTTP/2 stream of Twisted has no _conn")
+
+
+def _probe_command_line(base: Any) -> None:
+    require_methods(base, ("run", "server_class"))
+    if {"server_class", "parser", "parse_args"} - names_used(base.run.__code__):
+        raise TypeError("its run makes no server_class, or parses otherwise")
+
+
+_NAME = "mtls_middleware.servers.daphne_tls"
+# our name, which is daphne's: (its module, what we put before it, what must hold)
+_CLASSES: dict[str, tuple[str, type, Any]] = {
+    "Server": ("daphne.server", _HandsOver, _probe_server),
+    "CommandLineInterface": ("daphne.cli", _TakesFiles, _probe_command_line),
+}
+
+if __name__ == "__main__":
+    __getattr__("CommandLineInterface")().run(sys.argv[1:])

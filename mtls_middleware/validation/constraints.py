@@ -1,0 +1,108 @@
+"""Name constraints along a path (RFC 5280 4.2.1.10): the kinds that the engine leaves out, row M4.
+
+Must never know: trust. The engine applies those on DNS names, addresses and mailboxes in alternative names; here stand
+directory names, the mailbox in a subject, and the refusal of what nobody applies.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+from mtls_middleware.names import distinguished
+
+_BY_ENGINE = (x509.DNSName, x509.IPAddress, x509.RFC822Name)
+
+
+def violations(path: Sequence[x509.Certificate]) -> Iterator[str]:
+    """What is wrong, in words; nothing where all holds. `path`: leaf first.
+
+    Raises `MalformedCertificate`, `ValueError` and what `cryptography` raises for names that cannot be read.
+    """
+    for position, authority in enumerate(path):
+        constraints = _constraints(authority)
+        if constraints is None:
+            continue
+        if position == 0:
+            yield "name constraints in a certificate that is no CA's"
+            continue
+        if constraints.public_bytes() not in authority.tbs_certificate_bytes:
+            # minimum and maximum are dropped by the parser (4.2.1.10: zero and absent).
+            yield "name constraints with a minimum or a maximum"
+        for number, below in enumerate(path[:position]):
+            # Not on self-issued CAs between, which is how a CA changes its key (4.2.1.10).
+            if number == 0 or below.subject != below.issuer:
+                yield from _outside(below, constraints)
+
+
+def _outside(certificate: x509.Certificate, constraints: x509.NameConstraints) -> Iterator[str]:
+    permitted, excluded = constraints.permitted_subtrees or [], constraints.excluded_subtrees or []
+    alternative = _alternative(certificate)
+    for subtree in (*permitted, *excluded):
+        if not isinstance(subtree, (*_BY_ENGINE, x509.DirectoryName)) and any(
+            isinstance(name, type(subtree)) for name in alternative
+        ):
+            yield f"a name constraint of a kind that is not processed: {type(subtree).__name__}"
+    yield from _directory_names(certificate, alternative, permitted, excluded)
+    yield from _subject_mailboxes(certificate, permitted, excluded)
+
+
+def _directory_names(
+    certificate: x509.Certificate,
+    alternative: Sequence[x509.GeneralName],
+    permitted: Sequence[x509.GeneralName],
+    excluded: Sequence[x509.GeneralName],
+) -> Iterator[str]:
+    within = [distinguished.from_x509(each.value) for each in permitted if isinstance(each, x509.DirectoryName)]
+    without = [distinguished.from_x509(each.value) for each in excluded if isinstance(each, x509.DirectoryName)]
+    if not within and not without:
+        return
+    names = [each.value for each in alternative if isinstance(each, x509.DirectoryName)]
+    if certificate.subject.rdns:
+        names.append(certificate.subject)
+    for name in map(distinguished.from_x509, names):
+        if within and not any(distinguished.is_within(name, subtree) for subtree in within):
+            yield "a name outside of the permitted directory names"
+        if any(distinguished.is_within(name, subtree) is not False for subtree in without):
+            yield "a name within the excluded directory names"
+
+
+def _subject_mailboxes(
+    certificate: x509.Certificate, permitted: Sequence[x509.GeneralName], excluded: Sequence[x509.GeneralName]
+) -> Iterator[str]:
+    """emailAddress in the subject is a mailbox as well (4.2.1.10), which the engine does not look at."""
+    within = [each.value for each in permitted if isinstance(each, x509.RFC822Name)]
+    without = [each.value for each in excluded if isinstance(each, x509.RFC822Name)]
+    if not within and not without:
+        return
+    for attribute in certificate.subject.get_attributes_for_oid(NameOID.EMAIL_ADDRESS):
+        mailbox = str(attribute.value)
+        if (within and not any(_is_mailbox_within(mailbox, each) for each in within)) or any(
+            _is_mailbox_within(mailbox, each) for each in without
+        ):
+            yield "a mailbox in the subject outside of the name constraints"
+
+
+def _is_mailbox_within(mailbox: str, subtree: str) -> bool:
+    """`user@host` is that mailbox, `host` all at that host, `.domain` all at hosts below that domain."""
+    local, _, host = mailbox.rpartition("@")
+    subtree_local, at, subtree_host = subtree.rpartition("@")
+    if at:
+        return local == subtree_local and host.lower() == subtree_host.lower()
+    if subtree.startswith("."):
+        return host.lower().endswith(subtree.lower())
+    return host.lower() == subtree.lower()
+
+
+def _constraints(certificate: x509.Certificate) -> x509.NameConstraints | None:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.NameConstraints).value
+    except x509.ExtensionNotFound:
+        return None
+
+
+def _alternative(certificate: x509.Certificate) -> list[x509.GeneralName]:
+    try:
+        return list(certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
+    except x509.ExtensionNotFound:
+        return []

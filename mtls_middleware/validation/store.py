@@ -1,0 +1,203 @@
+"""`TrustStore`: who may call, as the layers and the authenticator ask it.
+
+Must never know: requests. Paths are `chain.py`'s, revocation is `revocation.py`'s; here they come in order, and
+verdicts are remembered.
+"""
+
+import hashlib
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any, Self
+
+from cryptography import x509
+
+from mtls_middleware.cache import Cache
+from mtls_middleware.certificate import ClientCertificate, Verification
+from mtls_middleware.effects import Flow
+from mtls_middleware.errors import ConfigurationError, Refused, Unavailable
+from mtls_middleware.validation import chain
+from mtls_middleware.validation.files import Contents, Watched, split
+from mtls_middleware.validation.revocation import RevocationLists
+
+# Certificates between leaf and root. Private PKIs have one or two; every one more costs a signature.
+_DEPTH = 5
+# Verdicts remembered; each holds its path, some kilobytes.
+_REMEMBERED = 4096
+# Five minutes is what clocks of one house may differ by; whoever needs more has a broken clock.
+_MOST_LEEWAY = 300
+_SUFFIXES = (".pem", ".crt", ".json")
+
+Given = x509.Certificate | str | PathLike[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """A path that was found, and the seconds since the epoch between which its certificates are valid."""
+
+    path: chain.Path
+    begins: float
+    ends: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Snapshot:
+    """The store as its files are at one time, and what was found with it: both change together."""
+
+    roots: chain.Roots
+    verdicts: Cache[bytes, _Verdict] = field(default_factory=lambda: Cache(_REMEMBERED))
+
+
+class TrustStore:
+    """The roots that client certificates may come from, and how strictly.
+
+    Arguments:
+        roots: `cryptography` certificates, PEM files, or directories of them (`*.pem`, `*.crt`). Few, and your own:
+            whoever else gets certificates from a root of yours can take any name (RFC 8705 7.4). Files that change are
+            read again within about a second of use; a broken new file is logged, and the old one stays.
+        intermediates: the same, for clients that do not send theirs.
+        revocation: `RevocationLists`; without them nothing is ever taken for revoked.
+        require_client_auth_eku: refuse a leaf without extended key usage; one that has it without clientAuth always is.
+        max_depth: certificates that may stand between leaf and root, 0 to 16.
+        leeway: seconds by which a certificate may not yet, or no more, be valid, 0 to 300.
+
+    Raises `ConfigurationError`.
+
+    Example: `TrustStore(["clients-ca.pem"])`
+    """
+
+    def __init__(
+        self,
+        roots: Collection[Given],
+        *,
+        intermediates: Collection[Given] = (),
+        revocation: RevocationLists | None = None,
+        require_client_auth_eku: bool = False,
+        max_depth: int = _DEPTH,
+        leeway: float = 0,
+    ) -> None:
+        if revocation is not None and not isinstance(revocation, RevocationLists):
+            raise ConfigurationError(f"revocation={revocation!r}: for example RevocationLists(['clients-ca.crl'])")
+        if isinstance(max_depth, bool) or not isinstance(max_depth, int) or not 0 <= max_depth <= 16:
+            raise ConfigurationError(f"max_depth={max_depth!r}: a number of intermediates, 0 to 16")
+        if isinstance(leeway, bool) or not isinstance(leeway, (int, float)) or not 0 <= leeway <= _MOST_LEEWAY:
+            raise ConfigurationError(f"leeway={leeway!r}: seconds, 0 to {_MOST_LEEWAY}")
+        self._revocation = revocation
+        # In this order: a certificate is found valid now, or a little earlier or later, all of its path at one time.
+        self._shifts = (0.0, -float(leeway), float(leeway)) if leeway else (0.0,)
+        given = {
+            "roots": split("roots", roots, x509.Certificate, "['clients-ca.pem']"),
+            "intermediates": split("intermediates", intermediates, x509.Certificate, "['issuing-ca.pem']"),
+        }
+
+        def make(contents: Contents) -> _Snapshot:
+            found = {name: self._certificates(name, each, contents) for name, each in given.items()}
+            if not found["roots"]:
+                raise ConfigurationError("roots is empty: no client could ever be validated")
+            return _Snapshot(
+                chain.Roots(
+                    found["roots"],
+                    found["intermediates"],
+                    max_depth=max_depth,
+                    require_client_auth_eku=require_client_auth_eku,
+                )
+            )
+
+        self._snapshot = Watched(
+            [each for both in given.values() for each in both if isinstance(each, Path)], _SUFFIXES, make
+        )
+
+    @classmethod
+    def from_pem_file(cls, path: str | PathLike[str], **options: Any) -> Self:
+        """The roots of one PEM file, read again when it changes. Takes and raises what the constructor does.
+
+        Example: `TrustStore.from_pem_file("clients-ca.pem")`
+        """
+        return cls([path], **options)
+
+    def validate(self, certificate: ClientCertificate, now: float) -> Flow[ClientCertificate]:
+        """The certificate as `BY_TRUST_STORE` (RFC 5280 6.1).
+
+        `now`: seconds since the epoch. Raises `Refused("client_certificate_refused")` with every reason, and
+        `Unavailable` where revocation lists cannot be fetched.
+        """
+        snapshot = self._snapshot.current(now)
+        key = _key(certificate)
+        verdict = snapshot.verdicts.get(key)
+        if verdict is None or not verdict.begins <= now <= verdict.ends:
+            path, shift = self._path(snapshot.roots, certificate, now)
+            verdict = _Verdict(
+                path,
+                max(each.not_valid_before_utc.timestamp() for each in path) - shift,
+                min(each.not_valid_after_utc.timestamp() for each in path) - shift,
+            )
+            snapshot.verdicts.put(key, verdict)
+        if self._revocation is not None:  # not remembered: a look-up costs less than knowing when it would be stale
+            yield from self._unrevoked(self._revocation, certificate, verdict.path, now)
+        return ClientCertificate(
+            certificate.x509,
+            certificate.der,
+            certificate.chain,
+            Verification.BY_TRUST_STORE,
+            certificate.thumbprint,
+        )
+
+    def _unrevoked(
+        self, revocation: RevocationLists, certificate: ClientCertificate, path: chain.Path, now: float
+    ) -> Flow[None]:
+        try:
+            yield from revocation.check(path, now)
+        except Unavailable:
+            raise
+        except Refused as refusal:
+            raise chain.refused(certificate, *refusal.evidence) from None
+
+    def _path(self, roots: chain.Roots, certificate: ClientCertificate, now: float) -> tuple[chain.Path, float]:
+        """The path, and by how many seconds it is out of its time. Raises `Refused`, for now where for all."""
+        first: Refused | None = None
+        for shift in self._shifts:
+            try:
+                return roots.path(certificate, now + shift), shift
+            except Refused as refusal:
+                first = first or refusal
+        raise first or chain.refused(certificate)
+
+    def _certificates(
+        self, name: str, given: Collection[x509.Certificate | Path], contents: Contents
+    ) -> list[x509.Certificate]:
+        found: list[x509.Certificate] = []
+        for each in given:
+            if isinstance(each, x509.Certificate):
+                found.append(each)
+                continue
+            if not contents[each]:
+                raise ConfigurationError(f"{name}: {each} holds no *.pem and no *.crt file")
+            for file, octets in contents[each]:
+                try:
+                    found += self._read(octets)
+                except (ValueError, TypeError, x509.InvalidVersion) as error:
+                    raise ConfigurationError(f"{name}: {file}: no PEM certificates ({error})") from error
+        return found
+
+    @staticmethod
+    def _read(octets: bytes) -> list[x509.Certificate]:
+        """One file's certificates; SPIFFE bundles have a second form. Raises `ValueError`."""
+        return read_pem(octets)
+
+
+def read_pem(octets: bytes) -> list[x509.Certificate]:
+    """All certificates of a PEM file, whole. Raises `ValueError`."""
+    found = x509.load_pem_x509_certificates(octets)
+    if octets.count(b"-----BEGIN ") != len(found) or octets.count(b"-----END ") != len(found):
+        raise ValueError("something else than whole certificates in it")  # half a file, or a private key
+    return found
+
+
+def _key(certificate: ClientCertificate) -> bytes:
+    """Leaf and chain, in fewer octets than they may have."""
+    digest = hashlib.sha256()
+    for der in (certificate.der, *certificate.chain):
+        digest.update(len(der).to_bytes(8, "big"))
+        digest.update(der)
+    return digest.digest()

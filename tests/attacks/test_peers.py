@@ -1,0 +1,87 @@
+"""Addresses that somebody else than the transport wrote."""
+
+import asyncio
+import http.client
+import itertools
+import socket
+from typing import Any
+
+import pytest
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
+from mtls_middleware import client_certificate
+from mtls_middleware.asgi import ClientCertificateMiddleware
+from mtls_middleware.sources import Nginx
+from mtls_middleware.testing import IssuedCertificate
+from tests.gateways import PROXY, Request, scope_of, send
+from tests.live.servers import APPLICATIONS, free_port, running
+
+# However it may be written: with ports that int() takes, in brackets, quotes and odd blanks.
+_PORTS = ("", ":1", ":+1", ":01", ":1_0", ": 1", ":-1", ":0", ":\u00b9", ":1 ")
+_FRAMES = ("{}{}", "[{}]{}", " {}{} ", '"{}{}"', "{}{}, 127.0.0.1", "127.0.0.1,{}{}", "\xa0{}{}\x85", "{}{}\x1f")
+_ADDRESSES = (PROXY, "fd00::1", "FD00:0::1", f"::ffff:{PROXY}", "fd00::1%eth0")
+FORGED = [frame.format(*pair) for frame in _FRAMES for pair in itertools.product(_ADDRESSES, _PORTS)]
+
+
+def test_uvicorns_own_rewriting_lets_no_x_forwarded_for_become_a_trusted_peer(mtls_client: IssuedCertificate) -> None:
+    seen: list[tuple[Any, bool]] = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        seen.append((scope["client"], client_certificate(scope) is not None))
+
+    layer = ClientCertificateMiddleware(application, Nginx(trusted_proxies=["10.0.0.0/8", "fd00::/8"]))
+    fields = list(mtls_client.as_nginx().items())
+    for trusted in ("127.0.0.1", "*"):
+        app: Any = ProxyHeadersMiddleware(layer, trusted)  # type: ignore[arg-type]  # typed for itself
+        for value in FORGED:
+            scope = scope_of(Request(peer="127.0.0.1", headers=[*fields, ("x-forwarded-for", value)]))
+            asyncio.run(app(scope, None, None))
+    assert len(seen) == 2 * len(FORGED)
+    assert [client for client, attached in seen if attached] == []
+    assert (PROXY, 1) in {client for client, _ in seen}  # so it was rewritten, port and all
+
+    asyncio.run(layer(scope_of(Request(headers=fields)), None, None))  # type: ignore[arg-type]  # neither is used
+    assert seen[-1][1]
+
+
+@pytest.mark.case("017")
+@pytest.mark.parametrize(
+    "address",
+    [b"\x0a\x00\x00\x07", b"\x00" * 10 + b"\xff\xff\x0a\x00\x00\x07", 0x0A000007],
+    ids=["IPv4", "mapped", "number"],
+)
+def test_a_unix_sockets_own_name_is_never_taken_for_an_address(address: Any, mtls_client: IssuedCertificate) -> None:
+    """A client binds its socket to an abstract name of its choice, and Python tells that as octets."""
+
+    def wrap(module: Any, app: Any) -> Any:
+        return module.ClientCertificateMiddleware(app, Nginx(trusted_proxies=["10.0.0.0/8"]))
+
+    for gateway in ("wsgi", "asgi"):
+        request = Request(peer=address, headers=list(mtls_client.as_nginx().items()))
+        assert send(gateway, wrap, request).application.certificate is None
+
+
+@pytest.mark.live
+def test_an_address_of_the_proxy_protocol_is_no_peer(mtls_client: IssuedCertificate) -> None:
+    """Gunicorn writes what the PROXY line claims into REMOTE_ADDR; who may send one could be any address."""
+    port = free_port()
+    command = ["-m", "gunicorn", f"{APPLICATIONS}:behind_nginx", "--bind", f"127.0.0.1:{port}", "--no-control-socket"]
+    head = "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+    request = head + "".join(f"{name}: {value}\r\n" for name, value in mtls_client.as_nginx().items()) + "\r\n"
+    with running([*command, "--proxy-protocol"], port):
+        # The application trusts 127.0.0.1, which the line names and the connection has: still nobody may say so.
+        claimed = tell(port, "PROXY TCP4 127.0.0.1 127.0.0.1 1 2\r\n" + request)
+        assert b'"certificate": null, "seen": []' in claimed
+    port = free_port()
+    command[4] = f"127.0.0.1:{port}"
+    with running(command, port):
+        assert mtls_client.thumbprint.encode() in tell(port, request)
+
+
+def tell(port: int, text: str) -> bytes:
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(text.encode("latin-1"))
+        response = http.client.HTTPResponse(connection)
+        response.begin()
+        assert response.status == 200
+        return response.read()

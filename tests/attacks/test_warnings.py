@@ -1,0 +1,67 @@
+"""Certificates that `cryptography` merely warns of, in applications where warnings are errors, as in this test run."""
+
+import base64
+from typing import Any
+
+import pytest
+
+from mtls_middleware import ClientCertificate, Verification
+from mtls_middleware.errors import MalformedCertificate
+from mtls_middleware.policy import DNSName, Issuer, Subject, Thumbprint
+from mtls_middleware.sources import Caddy
+from mtls_middleware.testing import CertificateAuthority
+from tests.gateways import Request, both_gateways, send
+
+
+def country_of_four_letters() -> bytes:
+    """Subject and issuer C=Acme: OU=Acme, with the last octet of the attribute's identifier changed."""
+    good = CertificateAuthority("OU=Acme").issue("OU=Acme").der
+    assert good.count(b"\x55\x04\x0b") == 2
+    return good.replace(b"\x55\x04\x0b", b"\x55\x04\x06")
+
+
+def negative_serial() -> bytes:
+    """A certificate whose serial number has the sign bit set; its signature does not matter here."""
+    good = CertificateAuthority().issue("CN=odd")
+    number = good.x509.serial_number
+    octets = number.to_bytes(number.bit_length() // 8 + 1, "big")
+    assert good.der.count(octets) == 1
+    return good.der.replace(octets, bytes([octets[0] | 0x80]) + octets[1:])
+
+
+def wrap_with(**layer: Any) -> Any:
+    source = Caddy(trusted_proxies=["10.0.0.0/8"], verified_by_proxy=True)
+    return lambda module, app: module.ClientCertificateMiddleware(app, source, **layer)
+
+
+def presenting(der: bytes) -> Request:
+    return Request(headers=[("X-SSL-Client-Cert", base64.b64encode(der).decode("ascii"))])
+
+
+@both_gateways
+def test_a_negative_serial_number_is_a_malformed_certificate_and_no_error_of_ours(gateway: str) -> None:
+    assert send(gateway, wrap_with(), presenting(negative_serial())).status == 400
+
+
+@pytest.mark.parametrize("rule", [Subject("CN=a"), ~Subject("CN=a"), Issuer("CN=a"), ~Issuer("CN=a")], ids=repr)
+@both_gateways
+def test_a_name_that_is_warned_of_satisfies_nothing_and_is_no_error_of_ours(gateway: str, rule: Any) -> None:
+    der = country_of_four_letters()
+    assert send(gateway, wrap_with(allow=rule), presenting(der)).status == 403
+    assert send(gateway, wrap_with(allow=rule | ~DNSName("a.test")), presenting(der)).status == 403
+    leaf = ClientCertificate.from_der(der)
+    assert send(gateway, wrap_with(allow=Thumbprint(leaf.thumbprint)), presenting(der)).status == 200
+
+
+def test_repr_does_not_raise() -> None:
+    certificate = ClientCertificate.from_der(country_of_four_letters())
+    assert repr(certificate) == f"<ClientCertificate '(unreadable)' {certificate.thumbprint} PRESENTED>"
+    with pytest.raises(MalformedCertificate):
+        _ = certificate.subject
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_without_that_the_name_is_what_it_says() -> None:
+    certificate = ClientCertificate.from_der(country_of_four_letters(), verification=Verification.BY_PROXY)
+    assert certificate.subject == "C=Acme"
+    assert Subject("C=Acme").holds(certificate)

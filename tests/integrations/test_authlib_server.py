@@ -1,0 +1,474 @@
+"""Authlib's real server under Flask, as docs/integrations.md has it: clients by certificate, tokens bound to it."""
+
+import base64
+import hashlib
+import logging
+import secrets
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import flask
+import jwt
+import pytest
+from authlib.oauth2.rfc6749 import AuthorizationCodeMixin, ClientMixin, TokenMixin, grants
+from cryptography.hazmat.primitives.asymmetric import rsa
+from joserfc.jwk import KeySet, RSAKey
+
+from mtls_middleware import ConfigurationError
+from mtls_middleware.certificate import ClientCertificate
+from mtls_middleware.errors import Unavailable
+from mtls_middleware.integrations.authlib_server import CertificateAuthorizationServer, CertificateBoundTokenGenerator
+from mtls_middleware.resource_server import JWTAccessTokens
+from mtls_middleware.testing import CertificateAuthority, self_signed
+from tests.integrations.clients import CALLBACK, SECRET, basic, metadata
+from tests.integrations.documented import FILES
+
+CA, OTHER_CA = CertificateAuthority(), CertificateAuthority()
+BILLING, OTHER = (CA.issue(f"CN={name}", dns=[f"{name}.internal"]) for name in ("billing", "other"))
+FORGED = OTHER_CA.issue("CN=billing", dns=["billing.internal"])  # the right name, from a CA that nobody trusts
+SELF, SELF_OTHER = self_signed("CN=robot"), self_signed("CN=robot")
+UNVERIFIED = "FAILED:self-signed certificate"
+PROXY = {"REMOTE_ADDR": "10.0.0.1"}
+KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+@dataclass
+class Client(ClientMixin):
+    """As Authlib's `OAuth2ClientMixin`, which checks the method at the token endpoint and nowhere else."""
+
+    client_id: str
+    client_metadata: dict[str, Any]
+    client_secret: str = SECRET  # also those that must never come by it have one
+
+    def get_client_id(self):
+        return self.client_id
+
+    def get_allowed_scope(self, scope):
+        return scope or "read"
+
+    def check_redirect_uri(self, redirect_uri):
+        return redirect_uri == CALLBACK
+
+    def check_client_secret(self, client_secret):
+        return secrets.compare_digest(self.client_secret, client_secret)
+
+    def check_endpoint_auth_method(self, method, endpoint):
+        return endpoint != "token" or self.client_metadata.get("token_endpoint_auth_method") == method
+
+    def check_response_type(self, response_type):
+        return response_type == "code"
+
+    def check_grant_type(self, grant_type):
+        return True
+
+
+@dataclass
+class Stored(TokenMixin):
+    """A token as saved, in memory."""
+
+    access_token: str
+    token_type: str
+    expires_in: int
+    client_id: str
+    user: Any
+    cnf: Any
+    scope: str = ""
+    refresh_token: str = ""
+    live: bool = True
+
+    def check_client(self, client):
+        return self.client_id == client.client_id
+
+    def get_scope(self):
+        return self.scope
+
+    def revoke(self):
+        self.live = False
+
+
+@dataclass
+class Code(AuthorizationCodeMixin):
+    client_id: str
+    user: Any
+    code_challenge: str
+    code_challenge_method: str
+
+    def get_redirect_uri(self):
+        return CALLBACK
+
+    def get_scope(self):
+        return "read"
+
+
+class Server:
+    """The documented server with models in memory, and a client of it behind the documented proxy."""
+
+    def __init__(self, clients: dict[str, dict[str, Any]]) -> None:
+        saved: list[Stored] = []
+        codes: dict[str, Code] = {}
+        alice = SimpleNamespace(get_user_id=lambda: "alice")
+        models = {client_id: Client(client_id, each) for client_id, each in clients.items()}
+
+        class Token(Stored):
+            def save(self):
+                saved.append(self)
+
+            @staticmethod
+            def find(text):
+                return next((each for each in saved if each.live and text and text == each.refresh_token), None)
+
+        class YourAuthorizationCodeGrant(grants.AuthorizationCodeGrant):
+            def save_authorization_code(self, code, request):
+                data = request.payload.data
+                codes[code] = Code(
+                    request.client.client_id, request.user, data["code_challenge"], data["code_challenge_method"]
+                )
+
+            def query_authorization_code(self, code, client):
+                return codes[code] if code in codes and codes[code].client_id == client.client_id else None
+
+            def delete_authorization_code(self, authorization_code):
+                for code in [code for code, each in codes.items() if each is authorization_code]:
+                    del codes[code]
+
+            def authenticate_user(self, authorization_code):
+                return authorization_code.user
+
+        names = {
+            "__name__": "authorization_server",
+            "JWKS": KeySet([RSAKey.import_key(KEY, {"kid": "k"})]),
+            "Token": Token,
+            "YourAuthorizationCodeGrant": YourAuthorizationCodeGrant,
+            "new_refresh_token": lambda **_: secrets.token_urlsafe(),
+            "query_client": models.get,
+        }
+        exec(FILES["authorization_server.py"], names)
+        self.app, self.library, self.saved, self.models = names["app"], names["server"], saved, models
+        self.registry = names["registry"]
+
+        @self.app.get("/authorize")
+        def authorize():
+            grant = self.library.get_consent_grant(end_user=alice)
+            return self.library.create_authorization_response(grant=grant, grant_user=alice)
+
+    def post(self, path, form, certificate=None, *, verify="SUCCESS", headers=None, query=""):
+        shown = certificate.as_nginx(verify=verify) if certificate else {}
+        return self.app.test_client().post(
+            path,
+            data=form,
+            headers={**shown, **(headers or {})},
+            query_string=query,
+            base_url="https://as.example",
+            environ_overrides=PROXY,
+        )
+
+    def token(self, client_id, certificate=None, **options):
+        form = {"grant_type": "client_credentials", "client_id": client_id}
+        return self.post("/token", form, certificate, **options)
+
+    def code(self, client_id, verifier):
+        challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+        query = {
+            "response_type": "code",
+            "client_id": client_id,
+            "redirect_uri": CALLBACK,
+            "code_challenge": challenge,
+            "code_challenge_method": "S256",
+        }
+        response = self.app.test_client().get(
+            "/authorize", query_string=query, base_url="https://as.example", environ_overrides=PROXY
+        )
+        (code,) = parse_qs(urlsplit(response.headers["Location"]).query)["code"]
+        return {
+            "grant_type": "authorization_code",
+            "code": code,
+            "redirect_uri": CALLBACK,
+            "client_id": client_id,
+            "code_verifier": verifier,
+        }
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("as")
+    (directory / "clients-ca.pem").write_text(CA.pem)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(directory)
+        return Server(metadata(SELF))
+
+
+def claims_of(response):
+    assert response.status_code == 200, response.text
+    return jwt.decode(response.json["access_token"], KEY.public_key(), ["RS256"], audience="https://api.example")
+
+
+def refused(response, error="invalid_client", status=401):
+    assert (response.status_code, response.json["error"]) == (status, error)
+    assert "access_token" not in response.json
+
+
+@pytest.mark.standard("B1", "B15")
+def test_a_client_with_the_registered_name_gets_a_token_that_is_bound_to_its_certificate(server):
+    claims = claims_of(server.token("billing", BILLING))
+    assert claims["cnf"] == {"x5t#S256": BILLING.thumbprint}
+    assert claims["client_id"] == "billing"
+
+
+@pytest.mark.standard("B11", "B18")
+def test_a_client_with_its_registered_self_signed_certificate_gets_a_bound_token(server):
+    response = server.token("robot", SELF, verify=UNVERIFIED)
+    assert claims_of(response)["cnf"] == {"x5t#S256": SELF.thumbprint}
+
+
+def test_our_resource_server_takes_the_token_with_its_certificate(server, mtls_ca):
+    from mtls_middleware import access_token
+    from mtls_middleware.sources import ServerTLS
+    from mtls_middleware.wsgi import protect
+
+    text = server.token("billing", BILLING).json["access_token"]
+    public = {"keys": [jwt.get_algorithm_by_name("RS256").to_jwk(KEY.public_key(), as_dict=True) | {"kid": "k"}]}
+    accepted = JWTAccessTokens(issuer="https://as.example", audience="https://api.example", jwks=public)
+    api = flask.Flask("api")
+    api.add_url_rule("/", "view", lambda: access_token(flask.request).client_id)
+    api.wsgi_app = protect(api.wsgi_app, source=ServerTLS(), tokens=accepted)
+    headers = {"Authorization": f"Bearer {text}"}
+    with_its_own = api.test_client().get("/", headers=headers, environ_overrides=BILLING.as_environ())
+    with_another = api.test_client().get("/", headers=headers, environ_overrides=OTHER.as_environ())
+    assert (with_its_own.status_code, with_its_own.text, with_another.status_code) == (200, "billing", 401)
+
+
+@pytest.mark.standard("B3", "B4", "B7", "B19")
+@pytest.mark.parametrize(
+    ("client_id", "certificate", "verify"),
+    [
+        ("billing", None, "SUCCESS"),
+        ("billing", OTHER, "SUCCESS"),
+        ("billing", FORGED, "SUCCESS"),
+        ("billing", FORGED, UNVERIFIED),
+        ("billing", SELF, UNVERIFIED),
+        ("robot", None, "SUCCESS"),
+        ("robot", SELF_OTHER, UNVERIFIED),
+        ("robot", BILLING, "SUCCESS"),
+        ("nobody", BILLING, "SUCCESS"),
+        ("secret", BILLING, "SUCCESS"),
+        ("app", BILLING, "SUCCESS"),
+    ],
+    ids=lambda value: {id(BILLING): "billing's", id(OTHER): "other's", id(FORGED): "forged", id(SELF): "robot's"}.get(
+        id(value), "another" if value is SELF_OTHER else str(value)
+    ),
+)
+def test_a_wrong_or_missing_certificate_is_invalid_client(server, client_id, certificate, verify):
+    response = server.token(client_id, certificate, verify=verify)
+    refused(response)
+    assert response.headers["WWW-Authenticate"].startswith("Basic ")
+
+
+def test_a_public_client_has_no_client_credentials_even_with_a_certificate(server):
+    refused(server.token("app", OTHER))
+
+
+@pytest.mark.standard("B17")
+def test_a_client_with_a_secret_keeps_working(server):
+    form = {"grant_type": "client_credentials"}
+    claims = claims_of(server.post("/token", form, headers=basic("secret")))
+    assert (claims["client_id"], "cnf" in claims) == ("secret", False)
+    refused(server.post("/token", form, headers=basic("secret", "wrong")))
+
+
+@pytest.mark.standard("B5")
+def test_a_certificate_does_not_replace_a_secret_and_binds_only_who_asked_for_it(server):
+    form = {"grant_type": "client_credentials"}
+    assert "cnf" not in claims_of(server.post("/token", form, BILLING, headers=basic("secret")))
+    bound = claims_of(server.post("/token", form, BILLING, headers=basic("bound-secret")))
+    assert bound["cnf"] == {"x5t#S256": BILLING.thumbprint}
+
+
+@pytest.mark.standard("D8")
+def test_a_client_that_asks_for_bound_tokens_gets_none_without_certificate(server):
+    response = server.post("/token", {"grant_type": "client_credentials"}, headers=basic("bound-secret"))
+    refused(response, "invalid_request", 400)
+
+
+@pytest.mark.standard("B5", "B6")
+@pytest.mark.parametrize("path", ["/token", "/introspect", "/revoke"])
+@pytest.mark.parametrize("certificate", [None, BILLING], ids=["without", "with"])
+@pytest.mark.parametrize("client_id", ["billing", "robot"])
+def test_a_client_of_a_certificate_never_comes_by_its_secret(server, path, certificate, client_id):
+    form = {"grant_type": "client_credentials", "token": "x"}
+    for sent, headers in (
+        (form, basic(client_id)),
+        (form | {"client_id": client_id}, basic(client_id)),
+        (form | {"client_id": client_id, "client_secret": SECRET}, {}),
+        (form | {"client_id": "secret"}, basic(client_id)),
+    ):
+        response = server.post(path, sent, certificate, headers=headers)
+        assert response.status_code in (400, 401)
+        assert response.json["error"] in ("invalid_client", "invalid_request")
+
+
+def test_what_another_method_lets_in_is_asked_for_once_more(server):
+    """A method that the user registered reads requests in its own way: here, a header that we know nothing of."""
+    server.library.register_client_auth_method("by_header", lambda query, request: query(request.headers["X-Client"]))
+    form, method = {"token": "x", "client_id": "secret"}, server.library._endpoints["introspection"][0]
+    before = method.CLIENT_AUTH_METHODS
+    method.CLIENT_AUTH_METHODS = ["by_header"]
+    try:
+        assert server.post("/introspect", form, headers={"X-Client": "secret"}).status_code == 200
+        refused(server.post("/introspect", form, headers={"X-Client": "billing"}), status=400)
+    finally:
+        method.CLIENT_AUTH_METHODS = before
+
+
+@pytest.mark.standard("B2")
+@pytest.mark.case("137")
+def test_a_client_id_that_is_absent_repeated_or_in_the_query_is_refused(server):
+    form = {"grant_type": "client_credentials"}
+    refused(server.post("/token", form, BILLING))
+    refused(server.post("/token", form | {"client_id": ["billing", "billing"]}, BILLING), "invalid_request", 400)
+    in_query = server.post("/token", form | {"client_id": "billing"}, BILLING, query="client_id=billing")
+    refused(in_query, "invalid_request", 400)
+
+
+def test_a_method_that_a_grant_does_not_name_is_refused_there(server):
+    grant = next(each for each, _ in server.library._token_grants if each.GRANT_TYPE == "client_credentials")
+    before = grant.TOKEN_ENDPOINT_AUTH_METHODS
+    grant.TOKEN_ENDPOINT_AUTH_METHODS = ["self_signed_tls_client_auth"]
+    try:
+        refused(server.token("billing", BILLING), status=400)  # Basic is not offered either
+        assert server.token("robot", SELF, verify=UNVERIFIED).status_code == 200
+    finally:
+        grant.TOKEN_ENDPOINT_AUTH_METHODS = before
+
+
+@pytest.mark.standard("B21")
+def test_introspection_authenticates_by_certificate_and_tells_the_binding(server):
+    text = server.token("robot", SELF, verify=UNVERIFIED).json["access_token"]
+    form = {"token": text, "client_id": "billing"}
+    answer = server.post("/introspect", form, BILLING)
+    assert answer.json["active"] is True
+    assert answer.json["cnf"] == {"x5t#S256": SELF.thumbprint}
+    refused(server.post("/introspect", form, OTHER))
+    refused(server.post("/introspect", form))
+    unbound = claims_text(server.post("/token", {"grant_type": "client_credentials"}, headers=basic("secret")))
+    told = server.post("/introspect", {"token": unbound}, headers=basic("secret")).json
+    assert (told["active"], "cnf" in told) == (True, False)
+
+
+def claims_text(response):
+    assert response.status_code == 200
+    return response.json["access_token"]
+
+
+@pytest.mark.standard("B21")
+def test_revocation_authenticates_by_certificate(server):
+    granted = server.post("/token", server.code("billing", "v" * 50), BILLING).json
+    form = {"token": granted["refresh_token"], "client_id": "billing"}
+    refused(server.post("/revoke", form, OTHER))
+    refused(server.post("/revoke", form))
+    again = {"grant_type": "refresh_token", "refresh_token": granted["refresh_token"], "client_id": "billing"}
+    assert server.post("/revoke", form, BILLING).status_code == 200
+    refused(server.post("/token", again, BILLING), "invalid_grant", 400)
+
+
+@pytest.mark.standard("P10")
+def test_a_public_client_with_pkce_has_bound_tokens_and_a_bound_refresh_token(server):
+    granted = server.post("/token", server.code("app", "a" * 50), SELF, verify=UNVERIFIED)
+    assert claims_of(granted)["cnf"] == {"x5t#S256": SELF.thumbprint}
+    assert claims_of(granted)["sub"] == "alice"
+    form = {"grant_type": "refresh_token", "refresh_token": granted.json["refresh_token"], "client_id": "app"}
+    for certificate in (None, SELF_OTHER):
+        refused(server.post("/token", form, certificate, verify=UNVERIFIED), "invalid_grant", 400)
+    renewed = server.post("/token", form, SELF, verify=UNVERIFIED)
+    assert claims_of(renewed)["cnf"] == {"x5t#S256": SELF.thumbprint}
+    form["refresh_token"] = renewed.json["refresh_token"]
+    refused(server.post("/token", form), "invalid_grant", 400)
+
+
+def test_a_public_client_needs_its_verifier_and_a_certificate_as_it_asked_for_bound_tokens(server):
+    wrong = server.code("app", "a" * 50) | {"code_verifier": "b" * 50}
+    refused(server.post("/token", wrong, SELF, verify=UNVERIFIED), "invalid_grant", 400)
+    refused(server.post("/token", server.code("app", "a" * 50)), "invalid_request", 400)
+
+
+def test_a_public_client_that_does_not_ask_is_served_without_certificate(server):
+    granted = server.post("/token", server.code("plain-app", "a" * 50))
+    assert "cnf" not in claims_of(granted)
+    form = {"grant_type": "refresh_token", "refresh_token": granted.json["refresh_token"], "client_id": "plain-app"}
+    assert server.post("/token", form).status_code == 200
+
+
+def test_an_unbound_refresh_token_of_a_client_that_asks_for_bound_ones_is_refused(server):
+    granted = server.post("/token", server.code("app", "a" * 50), SELF, verify=UNVERIFIED).json
+    next(each for each in server.saved if each.refresh_token == granted["refresh_token"]).cnf = None
+    form = {"grant_type": "refresh_token", "refresh_token": granted["refresh_token"], "client_id": "app"}
+    refused(server.post("/token", form, SELF, verify=UNVERIFIED), "invalid_grant", 400)
+
+
+def test_a_client_that_authenticates_refreshes_with_a_renewed_certificate(server):
+    granted = server.post("/token", server.code("billing", "v" * 50), BILLING).json
+    renewed = CA.issue("CN=billing", dns=["billing.internal"])
+    form = {"grant_type": "refresh_token", "refresh_token": granted["refresh_token"], "client_id": "billing"}
+    assert claims_of(server.post("/token", form, renewed))["cnf"] == {"x5t#S256": renewed.thumbprint}
+
+
+@pytest.mark.standard("B20")
+def test_a_token_of_the_authorization_endpoint_is_never_bound_to_the_browsers_certificate(server):
+    generate = server.library._token_generators["default"]
+    with server.app.test_request_context("/authorize", base_url="https://as.example"):
+        given = generate.get_extra_claims(server.models["plain-app"], "implicit", None, "read")
+        assert "cnf" not in given
+        from authlib.oauth2.rfc6749 import InvalidRequestError
+
+        with pytest.raises(InvalidRequestError):
+            generate.get_extra_claims(server.models["app"], "implicit", None, "read")
+
+
+@pytest.mark.standard("B16")
+def test_a_certificate_header_from_anybody_but_the_proxy_binds_nothing_and_authenticates_nobody(server):
+    form = {"grant_type": "client_credentials", "client_id": "billing"}
+    response = server.app.test_client().post(
+        "/token", data=form, headers=BILLING.as_nginx(), base_url="https://as.example"
+    )
+    refused(response)
+
+
+def test_without_the_certificate_layer_nothing_is_answered(server, monkeypatch):
+    monkeypatch.setattr(server.app, "wsgi_app", server.app.wsgi_app._app)
+    monkeypatch.setattr(server.app, "testing", True)
+    with pytest.raises(ConfigurationError, match="no ClientCertificateMiddleware"):
+        server.token("billing", BILLING)
+
+
+def test_what_cannot_be_had_is_503_with_a_time_to_come_back(server, monkeypatch):
+    def validate(certificate: ClientCertificate, now: float) -> Any:
+        raise Unavailable("the CRL", retry_after=7)
+
+    monkeypatch.setattr(server.registry._authenticator._trust_store, "validate", validate)
+    response = server.token("billing", BILLING)
+    refused(response, "temporarily_unavailable", 503)
+    assert response.headers["Retry-After"] == "7"
+
+
+@pytest.mark.case("155")
+def test_the_log_says_why_and_nothing_secret(server, caplog):
+    caplog.set_level(logging.DEBUG, "mtls_middleware")
+    refused(server.token("billing", OTHER))
+    (record,) = [each for each in caplog.records if each.name == "mtls_middleware.decision"]
+    assert record.mtls["code"] == "invalid_client"
+    assert record.mtls["thumbprint"] == OTHER.thumbprint
+    assert "BEGIN CERTIFICATE" not in caplog.text
+    caplog.clear()
+    server.post("/token", {"grant_type": "client_credentials"}, headers=basic("billing"))
+    assert caplog.records
+    assert SECRET not in caplog.text
+
+
+def test_a_server_without_registry_cannot_be_made():
+    for made in (
+        lambda: CertificateAuthorizationServer(registry={"billing": None}),
+        lambda: CertificateBoundTokenGenerator("https://as.example", registry=None),
+    ):
+        with pytest.raises(ConfigurationError, match=r"registry=.*for example ClientRegistry\(clients\)"):
+            made()

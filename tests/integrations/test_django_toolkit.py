@@ -1,0 +1,376 @@
+"""django-oauth-toolkit's real server on gunicorn and uvicorn, as docs/integrations.md has it: WSGI and ASGI alike."""
+
+import base64
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import httpx2
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from mtls_middleware.testing import CertificateAuthority, IssuedCertificate, self_signed
+from tests.integrations import django_project
+from tests.integrations.clients import BOUND, CALLBACK, SECRET, basic, metadata
+from tests.live.servers import free_port, running
+
+pytestmark = pytest.mark.live
+
+CA, OTHER_CA = CertificateAuthority(), CertificateAuthority()
+BILLING, OTHER = (CA.issue(f"CN={name}", dns=[f"{name}.internal"]) for name in ("billing", "other"))
+FORGED = OTHER_CA.issue("CN=billing", dns=["billing.internal"])  # the right name, from a CA that nobody trusts
+SELF, SELF_OTHER = self_signed("CN=robot"), self_signed("CN=robot")
+UNVERIFIED = "FAILED:self-signed certificate"
+PKI = {"token_endpoint_auth_method": "tls_client_auth", "tls_client_auth_san_dns": "billing.internal", **BOUND}
+KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+CLIENTS = metadata(SELF) | {
+    "web": PKI,
+    "careless": PKI,  # a public client for the toolkit, with a certificate registered
+    "absent": {"token_endpoint_auth_method": "self_signed_tls_client_auth", "jwks_uri": "https://127.0.0.1:9/jwks"},
+}
+# Both of oauthlib's servers, tokens stored as they are and by their digests alone, refresh tokens changed and kept.
+PROVIDERS: dict[str, dict[str, Any]] = {
+    "gunicorn": {},
+    "uvicorn": {
+        "OIDC_ENABLED": True,
+        "OIDC_RSA_PRIVATE_KEY": KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode(),
+        "SCOPES": {"read": "Read", "openid": "OpenID", "introspection": "Introspect tokens"},
+        "DEFAULT_SCOPES": ["read"],
+        "COMPLIANT_BCP_RFC9700_TOKEN_STORAGE": True,
+        "ROTATE_REFRESH_TOKEN": False,
+    },
+}
+
+
+class Server:
+    """A client of the running server, behind the documented proxy."""
+
+    def __init__(self, kind: str, port: int) -> None:
+        self.kind = kind
+        self.http = httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
+
+    def ask(self, method, path, certificate=None, *, verify="SUCCESS", headers=None, **options):
+        shown = certificate.as_nginx(verify=verify) if certificate else {}
+        return self.http.request(method, path, headers={**shown, **(headers or {})}, **options)
+
+    def post(self, path, form, certificate=None, **options):
+        return self.ask("POST", path, certificate, data=form, **options)
+
+    def token(self, client_id, certificate=None, **options):
+        form = {"grant_type": "client_credentials", "client_id": client_id}
+        return self.post("/o/token/", form, certificate, **options)
+
+    def code(self, client_id, verifier, scope="read"):
+        challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+        query = {
+            "response_type": "code",
+            "client_id": client_id,
+            "redirect_uri": CALLBACK,
+            "scope": scope,
+            "code_challenge": challenge,
+            "code_challenge_method": "S256",
+        }
+        self.http.get("/login")
+        location = self.http.get("/o/authorize/", params=query).headers["Location"]
+        self.http.cookies.clear()
+        return {
+            "grant_type": "authorization_code",
+            "code": parse_qs(urlsplit(location).query)["code"][0],
+            "redirect_uri": CALLBACK,
+            "client_id": client_id,
+            "code_verifier": verifier,
+        }
+
+    def introspect(self, text):
+        return self.post("/o/introspect/", {"token": text, "client_id": "billing"}, BILLING).json()
+
+
+@pytest.fixture(scope="module", params=PROVIDERS)
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    directory, port = tmp_path_factory.mktemp(request.param), free_port()
+    environment = django_project.write(directory, CA.pem, CLIENTS, **PROVIDERS[request.param])
+    commands = {
+        "gunicorn": ["gunicorn", "wsgi:application", "--chdir", str(directory), "--bind", f"127.0.0.1:{port}"],
+        "uvicorn": ["uvicorn", "asgi:application", "--port", str(port), "--no-proxy-headers", "--lifespan", "off"],
+    }
+    more = {"gunicorn": ["--no-control-socket"], "uvicorn": ["--app-dir", str(directory)]}
+    with running(["-m", *commands[request.param], *more[request.param]], port, **environment):
+        running_server = Server(request.param, port)
+        with running_server.http:
+            yield running_server
+
+
+def issued(response):
+    assert response.status_code == 200, response.text
+    assert response.json()["token_type"] == "Bearer"
+    return response.json()
+
+
+def refused(response, error="invalid_client", status=401):
+    assert (response.status_code, response.json()["error"]) == (status, error)
+    assert "access_token" not in response.text
+
+
+def cnf(certificate: IssuedCertificate) -> dict[str, str]:
+    return {"x5t#S256": certificate.thumbprint}
+
+
+@pytest.mark.standard("B1", "B15", "B21")
+def test_clients_authenticate_by_certificate_and_introspection_tells_what_their_tokens_are_bound_to(server):
+    for client_id, certificate, verify in (("billing", BILLING, "SUCCESS"), ("robot", SELF, UNVERIFIED)):
+        text = issued(server.token(client_id, certificate, verify=verify))["access_token"]
+        answer = server.introspect(text)
+        assert (answer["active"], answer["client_id"], answer["cnf"]) == (True, client_id, cnf(certificate))
+
+
+@pytest.mark.standard("B3", "B4", "B7", "B11", "B19")
+@pytest.mark.parametrize(
+    ("client_id", "certificate", "verify"),
+    [
+        pytest.param("billing", None, "SUCCESS", id="none"),
+        pytest.param("billing", OTHER, "SUCCESS", id="another client's"),
+        pytest.param("billing", FORGED, "SUCCESS", id="of another CA"),
+        pytest.param("billing", FORGED, UNVERIFIED, id="unverified"),
+        pytest.param("robot", None, "SUCCESS", id="none for self-signed"),
+        pytest.param("robot", SELF_OTHER, UNVERIFIED, id="not registered"),
+        pytest.param("nobody", BILLING, "SUCCESS", id="nobody's client"),
+        pytest.param("secret", BILLING, "SUCCESS", id="a client with a secret"),
+        pytest.param("app", SELF, UNVERIFIED, id="a public client"),
+        pytest.param("careless", None, "SUCCESS", id="none for a public type"),
+    ],
+)
+def test_a_wrong_or_missing_certificate_is_invalid_client(server, client_id, certificate, verify):
+    refused(server.token(client_id, certificate, verify=verify))
+
+
+@pytest.mark.standard("B5", "B17")
+def test_a_client_with_a_secret_keeps_working_and_its_certificate_changes_nothing(server):
+    form = {"grant_type": "client_credentials"}
+    for certificate in (None, BILLING):
+        text = issued(server.post("/o/token/", form, certificate, headers=basic("secret")))["access_token"]
+        assert "cnf" not in server.introspect(text)
+    refused(server.post("/o/token/", form, BILLING, headers=basic("secret", "wrong")))
+    in_body = form | {"client_id": "secret", "client_secret": SECRET}
+    issued(server.post("/o/token/", in_body))
+
+
+@pytest.mark.standard("D8")
+def test_a_client_that_asks_for_bound_tokens_gets_bound_ones_or_none(server):
+    form = {"grant_type": "client_credentials"}
+    text = issued(server.post("/o/token/", form, OTHER, headers=basic("bound-secret")))["access_token"]
+    assert server.introspect(text)["cnf"] == cnf(OTHER)
+    refused(server.post("/o/token/", form, headers=basic("bound-secret")), "invalid_request", 400)
+
+
+@pytest.mark.standard("B5", "B6")
+@pytest.mark.parametrize("client_id", ["billing", "robot", "careless"])
+def test_a_client_of_a_certificate_never_comes_by_its_secret(server, client_id):
+    text = issued(server.token("billing", BILLING))["access_token"]
+    form = {"grant_type": "client_credentials", "token": text}
+    for certificate in (None, BILLING):
+        for sent, headers in (
+            (form, basic(client_id)),
+            (form | {"client_id": client_id}, basic(client_id)),
+            (form | {"client_id": client_id, "client_secret": SECRET}, {}),
+            (form | {"client_id": "secret"}, basic(client_id)),
+        ):
+            for path in ("/o/token/", "/o/revoke_token/"):
+                response = server.post(path, sent, certificate, headers=headers)
+                assert response.status_code in (400, 401)
+                assert response.json()["error"] in ("invalid_client", "invalid_request")
+            assert server.post("/o/introspect/", sent, certificate, headers=headers).status_code == 403
+    assert server.introspect(text)["active"] is True
+
+
+@pytest.mark.standard("B2")
+@pytest.mark.case("137")
+def test_a_client_id_that_is_absent_repeated_or_in_the_query_is_refused(server):
+    form = {"grant_type": "client_credentials"}
+    refused(server.post("/o/token/", form, BILLING))
+    twice = server.post("/o/token/", form | {"client_id": ["secret", "billing"]}, BILLING)
+    refused(twice, "invalid_request", 400)
+    in_query = server.post("/o/token/?client_id=billing", form, BILLING)
+    refused(in_query, "invalid_request", 400)
+
+
+@pytest.mark.standard("B21")
+def test_introspection_and_revocation_authenticate_by_certificate(server):
+    text = issued(server.token("billing", BILLING))["access_token"]
+    form = {"token": text, "client_id": "billing"}
+    for certificate in (None, OTHER, FORGED):
+        assert server.post("/o/introspect/", form, certificate).status_code == 403
+        refused(server.post("/o/revoke_token/", form, certificate))
+    robots = {"token": text, "client_id": "robot"}
+    assert server.post("/o/revoke_token/", robots, SELF, verify=UNVERIFIED).status_code == 200
+    assert server.introspect(text)["active"] is True  # another client's token stays
+    assert server.post("/o/revoke_token/", form, BILLING).status_code == 200
+    assert server.introspect(text) == {"active": False}
+    assert server.introspect("unknown") == {"active": False}
+
+
+@pytest.mark.standard("A1", "A2")
+def test_a_bound_token_at_a_protected_view_needs_its_certificate(server):
+    text = issued(server.token("robot", SELF, verify=UNVERIFIED))["access_token"]
+    bearer = {"Authorization": f"Bearer {text}"}
+    paths = ["/me"] if server.kind == "uvicorn" else ["/me", "/decorated"]
+    for path in paths:
+        assert server.ask("GET", path, SELF, verify=UNVERIFIED, headers=bearer).text == "me"
+        for certificate in (None, BILLING, SELF_OTHER):
+            assert server.ask("GET", path, certificate, verify=UNVERIFIED, headers=bearer).status_code == 403
+    assert server.ask("GET", "/decorated", None, headers=bearer).status_code >= 400
+
+
+def test_what_a_token_is_bound_to_cannot_be_changed_or_cut_off(server):
+    text = issued(server.token("billing", BILLING))["access_token"]
+    start, mark, thumbprint = text.rpartition("~x5t-S256~")
+    assert (mark, thumbprint) == ("~x5t-S256~", BILLING.thumbprint)
+    for forged in (start, start + mark + OTHER.thumbprint, text + mark + OTHER.thumbprint, start + mark):
+        bearer = {"Authorization": f"Bearer {forged}"}
+        for certificate in (None, OTHER, BILLING):
+            assert server.ask("GET", "/me", certificate, headers=bearer).status_code == 403
+        assert server.introspect(forged) == {"active": False}
+
+
+@pytest.mark.standard("P10")
+def test_a_public_client_with_pkce_has_bound_tokens_and_a_bound_refresh_token(server):
+    granted = issued(server.post("/o/token/", server.code("app", "a" * 50), SELF, verify=UNVERIFIED))
+    assert server.introspect(granted["access_token"])["cnf"] == cnf(SELF)
+    assert server.introspect(granted["access_token"])["username"] == "alice"
+    form = {"grant_type": "refresh_token", "refresh_token": granted["refresh_token"], "client_id": "app"}
+    for certificate in (None, SELF_OTHER):
+        refused(server.post("/o/token/", form, certificate, verify=UNVERIFIED), "invalid_grant", 400)
+    stripped = form | {"refresh_token": granted["refresh_token"].partition("~")[0]}
+    refused(server.post("/o/token/", stripped, SELF, verify=UNVERIFIED), "invalid_grant", 400)
+    renewed = issued(server.post("/o/token/", form, SELF, verify=UNVERIFIED))
+    assert server.introspect(renewed["access_token"])["cnf"] == cnf(SELF)
+    assert (renewed["refresh_token"] == granted["refresh_token"]) is (server.kind == "uvicorn")
+    form["refresh_token"] = renewed["refresh_token"]
+    refused(server.post("/o/token/", form), "invalid_grant", 400)
+
+
+def test_a_public_client_needs_its_verifier_and_a_certificate_as_it_asked_for_bound_tokens(server):
+    wrong = server.code("app", "a" * 50) | {"code_verifier": "b" * 50}
+    refused(server.post("/o/token/", wrong, SELF, verify=UNVERIFIED), "invalid_grant", 400)
+    refused(server.post("/o/token/", server.code("app", "a" * 50)), "invalid_request", 400)
+
+
+def test_a_public_client_that_does_not_ask_is_served_without_certificate(server):
+    granted = issued(server.post("/o/token/", server.code("plain-app", "a" * 50)))
+    assert "cnf" not in server.introspect(granted["access_token"])
+    form = {"grant_type": "refresh_token", "refresh_token": granted["refresh_token"], "client_id": "plain-app"}
+    issued(server.post("/o/token/", form))
+
+
+def test_a_client_that_authenticates_refreshes_with_a_renewed_certificate(server):
+    granted = issued(server.post("/o/token/", server.code("web", "v" * 50), BILLING))
+    renewed = CA.issue("CN=billing", dns=["billing.internal"])
+    form = {"grant_type": "refresh_token", "refresh_token": granted["refresh_token"], "client_id": "web"}
+    refused(server.post("/o/token/", form, OTHER))
+    assert server.introspect(issued(server.post("/o/token/", form, renewed))["access_token"])["cnf"] == cnf(renewed)
+
+
+def test_a_public_type_with_a_registered_certificate_authenticates_by_it(server):
+    form = server.code("careless", "v" * 50)
+    refused(server.post("/o/token/", form))
+    refused(server.post("/o/token/", form, OTHER))
+    issued(server.post("/o/token/", form, BILLING))
+
+
+def test_an_id_token_speaks_of_the_very_token_that_was_issued(server):
+    if server.kind == "gunicorn":
+        assert "openid" not in server.http.get("/o/.well-known/oauth-authorization-server").text
+        return
+    granted = issued(server.post("/o/token/", server.code("web", "v" * 50, "openid read"), BILLING))
+    claims = jwt.decode(granted["id_token"], KEY.public_key(), ["RS256"], audience="web")
+    half = hashlib.sha256(granted["access_token"].encode()).digest()[:16]
+    assert claims["at_hash"] == base64.urlsafe_b64encode(half).rstrip(b"=").decode()
+    assert server.introspect(granted["access_token"])["cnf"] == cnf(BILLING)
+
+
+def test_a_certificate_that_cannot_be_compared_now_is_503_with_a_time_to_come_back(server):
+    response = server.token("absent", SELF, verify=UNVERIFIED)
+    refused(response, "temporarily_unavailable", 503)
+    assert int(response.headers["Retry-After"]) > 0
+
+
+# In a process of its own for each: Django has its settings once.
+
+ASK = """
+import sys, django
+django.setup()
+import werkzeug.test
+from mtls_middleware.testing import CertificateAuthority
+from wsgi import application
+peer = {"REMOTE_ADDR": "127.0.0.1", "wsgi.errors": sys.stderr}
+certificate = CertificateAuthority().issue("CN=any").as_nginx()
+authorization = {"Authorization": sys.argv[1]}
+application = application._app if sys.argv[2] == "bare" else application
+form = {"grant_type": "client_credentials"}
+response = werkzeug.test.Client(application).post(
+    "/o/token/", data=form, headers=certificate | authorization, environ_overrides=peer
+)
+print(response.status_code, response.text)
+"""
+
+
+@pytest.mark.parametrize(
+    ("wrong", "how", "clients", "message"),
+    [
+        pytest.param(
+            {"ACCESS_TOKEN_GENERATOR": None}, "", ["bound-secret"], "set ACCESS_TOKEN_GENERATOR", id="generator"
+        ),
+        pytest.param({"OAUTH2_BACKEND_CLASS": None}, "bare", [], "OAUTH2_BACKEND_CLASS", id="backend"),
+        pytest.param({}, "bare", [], "no ClientCertificateMiddleware around", id="layer"),
+        pytest.param(
+            {"OAUTH2_VALIDATOR_CLASS": "mtls_middleware.integrations.django_toolkit.CertificateValidator"},
+            "",
+            [],
+            "CertificateValidator.registry: for example",
+            id="registry",
+        ),
+    ],
+)
+def test_what_is_put_together_wrongly_issues_nothing_and_says_what_to_change(tmp_path, wrong, how, clients, message):
+    environment = django_project.write(tmp_path, CA.pem, {name: CLIENTS[name] for name in clients}, **wrong)
+    result = of_its_own(environment, ASK, basic("bound-secret")["Authorization"], how)
+    assert message in result.stderr
+    assert "access_token" not in result.stdout
+
+
+def of_its_own(environment: dict[str, str], code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env=os.environ | environment | {"PROPAGATE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+# What our layer would stop earlier: a request that the toolkit reads as from `billing`, and we as from `secret`.
+DIFFERENTLY = """
+import sys, django
+django.setup()
+from oauthlib.common import Request
+from clients.oauth import Validator
+def request(client_id):
+    headers = {"HTTP_AUTHORIZATION": sys.argv[1 if client_id == "billing" else 2], "mtls_middleware.certificate": None}
+    return Request("/o/token/", "POST", "grant_type=client_credentials&client_id=secret", headers)
+print(Validator().authenticate_client(request("secret")), Validator().authenticate_client(request("billing")))
+public = [Validator().authenticate_client_id(each, request("secret")) for each in ("plain-app", "careless", "nobody")]
+print(public)
+"""
+
+
+def test_what_the_toolkit_lets_in_is_asked_for_once_more(tmp_path):
+    clients = {name: CLIENTS[name] for name in ("billing", "secret", "plain-app", "careless")}
+    environment = django_project.write(tmp_path, CA.pem, clients)
+    authorizations = [basic(name)["Authorization"] for name in ("billing", "secret")]
+    result = of_its_own(environment, DIFFERENTLY, *authorizations)
+    assert result.stdout.splitlines() == ["True False", "[True, False, False]"], result.stderr

@@ -1,0 +1,177 @@
+"""OAuth clients by others, npm's two that know RFC 8705, against the sample authorization server and sample APIs."""
+
+import pytest
+
+from tests.live.peers.deployment import SECRET, Deployment
+
+pytestmark = pytest.mark.live
+
+
+@pytest.fixture(params=["openid-client", "oauth4webapi"])
+def library(request):
+    return request.param
+
+
+def refused(answer: dict) -> bool:
+    """Whether the library understood that a protected resource refused the token: RFC 6750 3.1."""
+    read = [(each["scheme"], each["parameters"].get("error")) for each in answer.get("challenges", ())]
+    return answer["status"] == 401 and read == [("bearer", "invalid_token")]
+
+
+def error(answer: dict) -> tuple[int, str]:
+    """What an endpoint for clients answered: RFC 6749 5.2."""
+    return answer["status"], answer["error"]
+
+
+def bound_to(deployment: Deployment, token: str) -> str | None:
+    """The name of the certificate that a token is bound to, as introspection has it (RFC 8705 3.2)."""
+    told, _ = deployment.ask("openid-client", "introspection", "billing", "billing", token=token)
+    assert told["active"] is True
+    if "cnf" not in told:
+        return None
+    names = {each.thumbprint: name for name, each in deployment.certificates.items()}
+    return names[told["cnf"]["x5t#S256"]]
+
+
+@pytest.mark.standard("B15", "B21", "C3", "C5")
+@pytest.mark.parametrize("client", ["billing", "statistics"])
+def test_a_client_finds_the_aliases_and_gets_a_token_bound_to_its_certificate(deployment, library, client):
+    answer, asked = deployment.ask(library, "client_credentials", client, client)
+    metadata = f"{deployment.issuer}/.well-known/oauth-authorization-server"
+    assert asked == [metadata, f"{deployment.aliases}/token"]
+    assert (answer["token_type"], answer["scope"]) == ("bearer", "invoices:read")
+    told, asked = deployment.ask(library, "introspection", client, client, token=answer["access_token"])
+    assert asked == [metadata, f"{deployment.aliases}/introspect"]
+    assert told["active"] is True
+    assert told["client_id"] == client
+    assert told["cnf"] == {"x5t#S256": deployment.certificates[client].thumbprint}
+
+
+@pytest.mark.standard("A2", "A4")
+@pytest.mark.parametrize(("client", "another"), [("billing", "statistics"), ("statistics", "billing")])
+def test_its_token_opens_the_api_with_its_certificate_alone(deployment, library, invoices, client, another):
+    token = deployment.ask(library, "client_credentials", client, client)[0]["access_token"]
+    answer, _ = deployment.ask(library, "resource", client, client, token=token, url=invoices)
+    assert answer["status"] == 200
+    assert answer["body"]["for"].startswith(f"CN={client}")
+    for certificate in (another, None):
+        assert refused(deployment.ask(library, "resource", client, certificate, token=token, url=invoices)[0])
+
+
+@pytest.mark.standard("B3", "B4")
+@pytest.mark.parametrize(
+    ("client", "certificate"),
+    [
+        pytest.param("billing", "desktop", id="tls_client_auth, another client's"),
+        pytest.param("billing", "statistics", id="tls_client_auth, another client's self-signed one"),
+        pytest.param(
+            "billing",
+            "pretender",
+            id="tls_client_auth, its name, signed by nobody",
+            marks=[
+                pytest.mark.standard("B19"),
+            ],
+        ),
+        pytest.param("statistics", "billing", id="self-signed, another client's"),
+        pytest.param(
+            "statistics",
+            "statistics renewed",
+            id="self-signed, its key in another one",
+            marks=[
+                pytest.mark.standard("B11"),
+            ],
+        ),
+    ],
+)
+def test_a_client_with_a_certificate_that_is_not_its_own_gets_no_token(deployment, library, client, certificate):
+    assert error(deployment.ask(library, "client_credentials", client, certificate)[0]) == (401, "invalid_client")
+
+
+@pytest.mark.standard("B1", "B4")
+@pytest.mark.parametrize("client", ["billing", "statistics"])
+def test_beside_the_aliases_nobody_asks_for_the_certificate_and_there_is_no_token(deployment, library, client):
+    answer, asked = deployment.ask(library, "client_credentials", client, client, aliases=False)
+    assert asked[-1] == f"{deployment.issuer}/token"
+    assert error(answer) == (401, "invalid_client")
+    assert error(deployment.ask(library, "client_credentials", client, None)[0]) == (401, "invalid_client")
+
+
+@pytest.mark.standard("B21")
+def test_a_client_revokes_its_own_token_and_no_other(deployment, library):
+    token = deployment.ask(library, "client_credentials", "billing", "billing")[0]["access_token"]
+    answer, asked = deployment.ask(library, "revocation", "statistics", "statistics", token=token)
+    assert (answer, asked[-1]) == (None, f"{deployment.aliases}/revoke")
+    refused_to = deployment.ask(library, "revocation", "billing", "desktop", token=token)[0]
+    assert error(refused_to) == (401, "invalid_client")
+    assert bound_to(deployment, token) == "billing"
+    assert deployment.ask(library, "revocation", "billing", "billing", token=token)[0] is None
+    assert deployment.ask(library, "introspection", "billing", "billing", token=token)[0] == {"active": False}
+
+
+@pytest.mark.standard("A13", "C3")
+def test_a_public_client_gets_a_bound_token_by_code_and_pkce(deployment, invoices):
+    public = {"method": "None"}
+    answer, asked = deployment.ask("openid-client", "authorization_code", "desktop", "desktop", **public)
+    assert asked[1:] == [f"{deployment.issuer}/authorize", f"{deployment.aliases}/token"]
+    token = answer["access_token"]
+    assert bound_to(deployment, token) == "desktop"
+    answer, _ = deployment.ask("openid-client", "resource", "desktop", "desktop", token=token, url=invoices, **public)
+    assert answer["status"] == 200
+    for certificate in ("billing", None):
+        answer, _ = deployment.ask("openid-client", "resource", "desktop", certificate, token=token, url=invoices)
+        assert refused(answer)
+
+
+@pytest.mark.standard("E1", "E3", "E4")
+def test_a_public_clients_refresh_token_works_with_its_certificate_alone_until_it_is_revoked(deployment):
+    def ask(action, certificate, **more):
+        return deployment.ask("openid-client", action, "desktop", certificate, method="None", **more)[0]
+
+    first = ask("authorization_code", "desktop")
+    refresh_token = first["refresh_token"]
+    for certificate in ("billing", None):
+        assert error(ask("refresh_token", certificate, token=refresh_token)) == (400, "invalid_grant")
+    second = ask("refresh_token", "desktop", token=refresh_token)
+    assert second["access_token"] != first["access_token"]
+    assert bound_to(deployment, second["access_token"]) == "desktop"
+    assert ask("revocation", "desktop", token=refresh_token) is None
+    assert error(ask("refresh_token", "desktop", token=refresh_token)) == (400, "invalid_grant")
+
+
+@pytest.mark.standard("A10", "A11", "E2", "E7")
+def test_a_confidential_clients_refresh_token_lives_through_a_new_certificate_and_its_access_token_does_not(
+    deployment, invoices
+):
+    def ask(action, certificate, **more):
+        return deployment.ask("openid-client", action, "billing", certificate, **more)[0]
+
+    old = ask("authorization_code", "billing")
+    assert refused(ask("resource", "billing renewed", token=old["access_token"], url=invoices))
+    new = ask("refresh_token", "billing renewed", token=old["refresh_token"])
+    assert bound_to(deployment, new["access_token"]) == "billing renewed"
+    assert ask("resource", "billing renewed", token=new["access_token"], url=invoices)["status"] == 200
+    assert refused(ask("resource", "billing", token=new["access_token"], url=invoices))
+
+
+@pytest.mark.standard("B5", "B17")
+def test_a_client_with_a_secret_needs_it_and_no_certificate(deployment, library):
+    def ask(certificate, **more):
+        return deployment.ask(library, "client_credentials", "legacy", certificate, **more)[0]
+
+    by_secret = {"method": "ClientSecretBasic", "secret": SECRET}
+    assert bound_to(deployment, ask(None, aliases=False, **by_secret)["access_token"]) is None
+    assert bound_to(deployment, ask("billing", **by_secret)["access_token"]) == "billing"
+    assert error(ask("billing")) == (401, "invalid_client")
+    wrong = ask("billing", method="ClientSecretBasic", secret=SECRET + ".")
+    assert (wrong["status"], [each["scheme"] for each in wrong["challenges"]]) == (401, ["basic"])  # RFC 6749 5.2
+
+
+@pytest.mark.standard("A14")
+def test_a_token_that_is_bound_to_nothing_opens_no_api(deployment, invoices):
+    by_secret = {"method": "ClientSecretBasic", "secret": SECRET}
+    answer, _ = deployment.ask("openid-client", "client_credentials", "legacy", None, aliases=False, **by_secret)
+    for certificate in ("billing", None):
+        told, _ = deployment.ask(
+            "openid-client", "resource", "legacy", certificate, token=answer["access_token"], url=invoices, **by_secret
+        )
+        assert refused(told)

@@ -1,0 +1,162 @@
+"""Bound tokens of an authorization server by others, npm's oidc-provider, at APIs behind our middleware."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import jwt
+import pytest
+
+from mtls_middleware.testing import IssuedCertificate
+from mtls_middleware.token_endpoint import well_known
+from tests.live.peers import deployment, node
+from tests.live.servers import free_port, running
+
+pytestmark = pytest.mark.live
+
+AUDIENCE, ELSEWHERE = "https://api.example", "https://elsewhere.example"
+ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA")
+# Where the provider signs with another algorithm, it is by another name of the resource, and for the same audience.
+RESOURCES = {
+    AUDIENCE: {"audience": AUDIENCE, "alg": "ES256"},
+    ELSEWHERE: {"audience": ELSEWHERE, "alg": "ES256"},
+    **{f"{AUDIENCE}/{each}": {"audience": AUDIENCE, "alg": each} for each in ALGORITHMS},
+}
+TOKEN = {"parameters": {"resource": AUDIENCE, "scope": "invoices:read"}}
+
+
+def clients(known: dict[str, IssuedCertificate]) -> list[dict[str, Any]]:
+    """One client of each method of RFC 8705, and one of another method that wants bound tokens, or does not."""
+    common = {
+        "redirect_uris": [],
+        "response_types": [],
+        "grant_types": ["client_credentials"],
+        "scope": "invoices:read",
+    }
+    bound = {**common, "tls_client_certificate_bound_access_tokens": True}
+    pki = {"token_endpoint_auth_method": "tls_client_auth", "tls_client_auth_san_dns": "billing.internal"}
+    own = {"token_endpoint_auth_method": "self_signed_tls_client_auth", "jwks": deployment.jwks(known["statistics"])}
+    secret = {"token_endpoint_auth_method": "client_secret_basic", "client_secret": deployment.SECRET}
+    return [
+        {"client_id": "billing", **bound, **pki},
+        {"client_id": "statistics", **bound, **own},
+        {"client_id": "with-a-secret", **bound, **secret},
+        {"client_id": "unbound", **common, **secret},
+    ]
+
+
+@pytest.fixture(scope="module")
+def provider(tmp_path_factory) -> Iterator[deployment.Deployment]:
+    """The provider, and our APIs, which take its keys from where its metadata says."""
+    directory: Path = tmp_path_factory.mktemp("provider")
+    authority, known = deployment.certificate_files(directory)
+    port, flask, starlette = free_port(), free_port(), free_port()
+    issuer = f"https://localhost:{port}"
+    settings = {"port": port, "issuer": issuer, "directory": str(directory), "clients": clients(known)}
+    (directory / "provider.json").write_text(json.dumps({**settings, "resources": RESOURCES}))
+    with contextlib.ExitStack() as servers:
+        become = ["-m", "tests.live.peers.node", "provider.mjs", str(directory / "provider.json")]
+        servers.enter_context(running(become, port))
+        with httpx2.Client(verify=authority.client_context(), trust_env=False) as reader:
+            metadata = reader.get(well_known(issuer)).raise_for_status().json()
+        assert metadata["tls_client_certificate_bound_access_tokens"] is True
+        environment = {
+            "ISSUER": metadata["issuer"],
+            "JWKS_URI": metadata["jwks_uri"],
+            "AUDIENCE": AUDIENCE,
+            "CA": f"{directory}/ca.pem",
+        }
+        apps = "tests.live.peers.apis"
+        for command, listening in (
+            (deployment.gunicorn(f"{apps}:flask_api()", flask, directory), flask),
+            ([*deployment.uvicorn(f"{apps}:starlette_api", starlette, directory), "--factory"], starlette),
+        ):
+            servers.enter_context(running(command, listening, **environment))
+        ports = zip(deployment.NAMES, (flask, starlette), strict=True)
+        apis = {name: f"https://localhost:{each}" for name, each in ports}
+        client = servers.enter_context(node.answering("client.mjs"))
+        yield deployment.Deployment(directory, authority, known, issuer, issuer, apis, client)
+
+
+@pytest.fixture(params=deployment.NAMES)
+def invoices(provider, request):
+    return f"{provider.apis[request.param]}/invoices"
+
+
+def refused(answer: dict) -> bool:
+    read = [(each["scheme"], each["parameters"].get("error")) for each in answer.get("challenges", ())]
+    return answer["status"] == 401 and read == [("bearer", "invalid_token")]
+
+
+@pytest.mark.standard("A2", "A4", "A5", "C3")
+@pytest.mark.parametrize(("client", "another"), [("billing", "statistics"), ("statistics", "billing")])
+@pytest.mark.parametrize("library", ["openid-client", "oauth4webapi"])
+def test_its_bound_token_is_accepted_with_its_certificate_alone(provider, library, invoices, client, another):
+    answer, asked = provider.ask(library, "client_credentials", client, client, **TOKEN)
+    assert asked[-1] == f"{provider.issuer}/token"  # it has no aliases
+    token, thumbprint = answer["access_token"], provider.certificates[client].thumbprint
+    assert jwt.decode(token, options={"verify_signature": False})["cnf"] == {"x5t#S256": thumbprint}
+    answer, _ = provider.ask(library, "resource", client, client, token=token, url=invoices)
+    assert answer == {"status": 200, "body": {"client_id": client, "bound": True, "confirmation": thumbprint}}
+    for certificate in (another, f"{client} renewed", None):
+        assert refused(provider.ask(library, "resource", client, certificate, token=token, url=invoices)[0])
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_each_of_its_signature_algorithms_is_verified(provider, invoices, algorithm):
+    parameters = {"resource": f"{AUDIENCE}/{algorithm}", "scope": "invoices:read"}
+    answer, _ = provider.ask("openid-client", "client_credentials", "billing", "billing", parameters=parameters)
+    token = answer["access_token"]
+    assert jwt.get_unverified_header(token)["alg"] == algorithm
+    told, _ = provider.ask("openid-client", "resource", "billing", "billing", token=token, url=invoices)
+    assert told["status"] == 200
+    told, _ = provider.ask("openid-client", "resource", "billing", "desktop", token=token, url=invoices)
+    assert refused(told)
+
+
+@pytest.mark.standard("A13")
+def test_the_bound_token_of_a_client_that_authenticates_by_secret_is_enforced_too(provider, invoices):
+    by_secret = {"method": "ClientSecretBasic", "secret": deployment.SECRET}
+    answer, _ = provider.ask("openid-client", "client_credentials", "with-a-secret", "desktop", **TOKEN, **by_secret)
+    token = answer["access_token"]
+    statuses = [
+        provider.ask("openid-client", "resource", "with-a-secret", each, token=token, url=invoices, **by_secret)[0]
+        for each in ("desktop", "billing", None)
+    ]
+    assert [each["status"] for each in statuses] == [200, 401, 401]
+
+
+@pytest.mark.standard("A14")
+def test_its_unbound_token_is_refused_with_any_certificate(provider, invoices):
+    by_secret = {"method": "ClientSecretBasic", "secret": deployment.SECRET}
+    answer, _ = provider.ask("openid-client", "client_credentials", "unbound", "desktop", **TOKEN, **by_secret)
+    for certificate in ("desktop", None):
+        told, _ = provider.ask(
+            "openid-client", "resource", "unbound", certificate, token=answer["access_token"], url=invoices, **by_secret
+        )
+        assert refused(told)
+
+
+@pytest.mark.standard("A21", "H4")
+def test_its_token_for_another_resource_is_refused_with_the_right_certificate(provider, invoices):
+    elsewhere = {"parameters": {"resource": ELSEWHERE, "scope": "invoices:read"}}
+    answer, _ = provider.ask("openid-client", "client_credentials", "billing", "billing", **elsewhere)
+    token = answer["access_token"]
+    assert refused(provider.ask("openid-client", "resource", "billing", "billing", token=token, url=invoices)[0])
+
+
+@pytest.mark.standard("A21", "G4")
+def test_its_token_without_the_scope_is_too_small(provider, invoices):
+    answer, _ = provider.ask(
+        "openid-client", "client_credentials", "billing", "billing", parameters={"resource": AUDIENCE}
+    )
+    told, _ = provider.ask(
+        "openid-client", "resource", "billing", "billing", token=answer["access_token"], url=invoices
+    )
+    assert told["status"] == 403
+    (challenge,) = told["challenges"]
+    assert challenge["parameters"]["error"] == "insufficient_scope"
+    assert challenge["parameters"]["scope"] == "invoices:read"

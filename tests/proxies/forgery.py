@@ -1,0 +1,90 @@
+"""The forms in which a client can try to speak as the proxy does, each as the lines of one request.
+
+Section 1c of the reference: exact name, other case, underscore, dot, twice, a blank after the name, `Connection` that
+names the proxy's own fields, a folded line, trailer fields.
+"""
+
+from dataclasses import dataclass, field
+
+from mtls_middleware.sources.vendors import KNOWN_HEADERS
+from tests.proxies import matrix
+from tests.proxies.client import Field
+
+
+@dataclass(frozen=True)
+class Request:
+    """Fields and trailer fields to send beside the usual ones."""
+
+    fields: list[Field] = field(default_factory=list)
+    trailers: list[Field] | None = None
+
+    @property
+    def lines(self) -> list[bytes]:
+        return [name + b": " + value for name, value in self.fields]
+
+    @property
+    def trailer_lines(self) -> list[bytes] | None:
+        return None if self.trailers is None else [name + b": " + value for name, value in self.trailers]
+
+
+def forged() -> list[Field]:
+    """What each source would take for the victim's certificate, verified."""
+    victim = matrix.certificate("victim")
+    nginx, standard = victim.as_nginx(), victim.as_client_cert()
+    base64 = standard["Client-Cert"].strip(":")
+    xfcc = f'Cert="{nginx["X-SSL-Client-Cert"]}"'
+    names = {
+        "x-ssl-client-cert": base64,
+        "x-ssl-client-verify": "SUCCESS",
+        "client-cert": standard["Client-Cert"],
+        "x-forwarded-client-cert": xfcc,
+        "x-forwarded-tls-client-cert": base64,
+    }
+    return [(name.encode(), value.encode()) for name, value in names.items()]
+
+
+def escaped() -> list[Field]:
+    """The same in the encoding of nginx and Apache, whose field has the name of others'."""
+    value = matrix.certificate("victim").as_nginx()["X-SSL-Client-Cert"].encode()
+    return [(b"x-ssl-client-cert", value), (b"x-ssl-client-verify", b"SUCCESS")]
+
+
+def renamed(change: "dict[bytes, bytes]", fields: list[Field]) -> list[Field]:
+    ((old, new),) = change.items()
+    return [(name.replace(old, new), value) for name, value in fields]
+
+
+def mixed(fields: list[Field]) -> list[Field]:
+    """The first dash only, then the last only: spellings that a list of names forgets."""
+    last = [(new.join(name.rsplit(b"-", 1)), value) for new in (b"_",) for name, value in fields]
+    return [*((name.replace(b"-", b"_", 1), value) for name, value in fields), *last]
+
+
+def requests() -> dict[str, Request]:
+    """Form -> request, for HTTP/1.1."""
+    fields, pem = forged(), escaped()
+    connection = b", ".join([b"keep-alive", *(name for name, _ in fields)])
+    return {
+        "exact name": Request(fields),
+        "exact name, percent-encoded": Request(pem),
+        "other case": Request([(name.upper(), value) for name, value in fields]),
+        "underscore": Request(renamed({b"-": b"_"}, fields)),
+        "underscore, percent-encoded": Request(renamed({b"-": b"_"}, pem)),
+        "one underscore": Request(mixed(fields)),
+        "dot": Request(renamed({b"-": b"."}, fields)),
+        "twice": Request([*fields, *fields]),
+        "blank after name": Request([(name + b" ", value) for name, value in fields]),
+        "Connection list": Request([(b"Connection", connection)]),
+        "Connection list, exact name": Request([(b"Connection", connection), *fields]),
+        "folded line": Request([(b"x-harmless", b"1\r\n x-ssl-client-verify: SUCCESS"), *fields[:1]]),
+        "trailers": Request([], fields),
+        "trailers, percent-encoded": Request([], pem),
+        "trailers, announced": Request([(b"TE", b"trailers"), (b"Trailer", b"x-ssl-client-cert")], pem),
+    }
+
+
+# HTTP/2 has no folded lines and no Connection; both are worth a try.
+def known_headers(spelling: bytes) -> list[list[Field]]:
+    """Every name that somebody's proxy uses, in loads of thirty: more fields than that are refused by some."""
+    fields = [(name.encode().replace(b"-", spelling), b"forged") for name in sorted(KNOWN_HEADERS)]
+    return [fields[start : start + 30] for start in range(0, len(fields), 30)]

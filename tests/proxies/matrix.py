@@ -1,0 +1,129 @@
+"""What is tried against each proxy, and what must come of it: the tables behind the tests and docs/proxy-results.md."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+
+from cryptography import x509
+from cryptography.x509.oid import NameOID, ObjectIdentifier
+
+from mtls_middleware.cli.proxies import MODES, PROXIES, Form, Mode
+from mtls_middleware.testing import CertificateAuthority, self_signed
+from mtls_middleware.testing.issued import IssuedCertificate
+
+# gunicorn serves WSGI, uvicorn ASGI with our two HTTP/1.1 classes.
+SERVERS = ("gunicorn", "HTTPTools", "H11")
+
+
+@dataclass(frozen=True)
+class Setup:
+    """One configuration, in front of one application server."""
+
+    proxy: str
+    form: Form
+    mode: Mode
+    server: str
+
+    @property
+    def key(self) -> str:
+        return f"{self.proxy}-{self.form}-{self.mode}"
+
+    def __str__(self) -> str:
+        return f"{self.key}-{self.server}"
+
+
+FORMS = [(proxy, form) for proxy, row in PROXIES.items() for form in row.source]
+# Each mode in front of the server that it is most used with; what a client forges is tried in front of all three.
+SETUPS = [
+    Setup(proxy, form, mode, server) for proxy, form in FORMS for mode, server in zip(MODES, SERVERS, strict=True)
+]
+FORGED_AT = [Setup(proxy, form, mode, server) for proxy, form in FORMS for mode, server in (
+    ("optional", "gunicorn"), ("optional", "HTTPTools"), ("untrusted", "H11"),
+)]  # fmt: skip
+
+GOOD = ("RSA", "EC, intermediate", "SPIFFE", "odd names", "12 KiB")
+BAD = ("self-signed", "unknown CA", "expired", "wrong purpose")
+KINDS = (*GOOD, *BAD, "none")
+
+# No word: who lets a certificate in only if it verifies says so once, by `verified_by_proxy`.
+WITHOUT_WORD = {"traefik", "caddy"}
+# What each form tells of a chain of one intermediate.
+CHAINS = {
+    ("haproxy", "idiomatic"), ("haproxy", "rfc9440"), ("apache", "rfc9440"), ("envoy", "idiomatic"),
+    ("envoy", "rfc9440"), ("traefik", "idiomatic"),
+}  # fmt: skip
+
+
+def expected(setup: Setup, kind: str) -> str:
+    """`"refused"`, `"none"`, or the verification, and behind it what of the chain arrives."""
+    if kind == "none":
+        return "refused" if setup.mode == "required" else "none"
+    if kind in GOOD:
+        verification = "PRESENTED" if setup.mode == "untrusted" and setup.proxy in WITHOUT_WORD else "BY_PROXY"
+        return f"{verification} +1" if kind.startswith("EC") and (setup.proxy, setup.form) in CHAINS else verification
+    # Apache has no way to let these in.
+    if setup.mode != "untrusted" or (setup.proxy == "apache" and kind in ("expired", "wrong purpose")):
+        return "refused"
+    return "PRESENTED"
+
+
+@cache
+def servers() -> CertificateAuthority:
+    """Signs the proxies' own certificates. Another one than the clients', lest OpenSSL completes a client's chain."""
+    return CertificateAuthority("CN=Test Server CA")
+
+
+@cache
+def clients() -> CertificateAuthority:
+    return CertificateAuthority("CN=Test Client CA")
+
+
+@cache
+def certificate(kind: str) -> IssuedCertificate | None:
+    now = datetime.now(UTC)
+    match kind:
+        case "RSA":
+            return clients().issue("CN=rsa,O=Acme", dns=["rsa.acme.example"], key="rsa")
+        case "EC, intermediate":
+            return clients().intermediate("CN=Test Intermediate CA").issue("CN=ec,O=Acme")
+        case "SPIFFE":
+            return clients().issue("", uris=["spiffe://acme.internal/billing"])
+        case "odd names":
+            return clients().issue(odd_name(), uris=['spiffe://x/a,Hash=00;Subject="CN=admin";URI=spiffe://x/admin'])
+        case "12 KiB":
+            padding = x509.UnrecognizedExtension(
+                ObjectIdentifier("1.3.6.1.4.1.32473.1"), b"\x04\x82\x30\x00" + 12288 * b"x"
+            )
+            return clients().issue("CN=large", extensions=[(padding, False)])
+        case "self-signed":
+            return self_signed("CN=self")
+        case "unknown CA":
+            return CertificateAuthority("CN=Elsewhere").issue("CN=stranger")
+        case "expired":
+            return clients().issue("CN=old", not_before=now - timedelta(days=9), not_after=now - timedelta(days=2))
+        case "wrong purpose":
+            return clients().issue("CN=server", extended_key_usage=("server",))
+        case "victim":  # the one whom others pretend to be
+            return clients().issue("CN=victim")
+        case "none":
+            return None
+    raise AssertionError(kind)
+
+
+def odd_name() -> x509.Name:
+    """A comma, quotes, blanks at both ends, other scripts, a name of two parts: what delimiters are made of."""
+    return x509.Name([
+        x509.RelativeDistinguishedName([
+            x509.NameAttribute(NameOID.COMMON_NAME, ' x";Issuer="CN=Evil CA";SAN="admin, '),
+            x509.NameAttribute(NameOID.USER_ID, "42"),
+        ]),
+        x509.RelativeDistinguishedName([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Müller + 株式会社 <a=b>")]),
+    ])  # fmt: skip
+
+
+def expected_of_forgery(proxy: str, form: str, protocol: str) -> str:
+    """`"removed"` or `"refused"`."""
+    return "refused" if (proxy, form, protocol) in REFUSED_FORGERIES else "removed"
+
+
+REFUSED_FORGERIES: set[tuple[str, str, str]] = set()

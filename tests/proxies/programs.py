@@ -1,0 +1,154 @@
+"""The real proxies, each started with the configuration that `mtls-middleware proxy-config` prints for it."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from mtls_middleware.cli.main import main
+from mtls_middleware.cli.proxies import Wanted, configuration
+
+PATH = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"], "/usr/sbin"))
+
+# What a site's file lies in. Debian's nginx and Apache bring this themselves.
+NGINX = """
+{njs}
+daemon off; master_process off; pid nginx.pid; error_log stderr error;
+events {{ }}
+http {{
+    access_log off;
+    client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi;
+    scgi_temp_path scgi;
+    include mtls.conf;
+}}
+"""
+MODULES = "mpm_event authz_core headers socache_shmcb ssl http2 proxy proxy_http".split()
+APACHE = """
+ServerRoot {folder}
+ServerName localhost
+PidFile apache.pid
+DefaultRuntimeDir {folder}
+ErrorLog /dev/stderr
+LogLevel error
+{modules}
+<IfModule unixd_module>
+User {user}
+</IfModule>
+StartServers 1
+Include mtls.conf
+"""
+
+
+def program(name: str) -> str:
+    found = shutil.which(name, path=PATH)
+    assert found is not None, f"{name} is not installed: sh tests/run.sh does that"
+    return found
+
+
+def version(name: str) -> str:
+    """One line, as the program itself says it."""
+    arguments = {"envoy": "--version", "caddy": "version", "traefik": "version"}.get(name, "-v")
+    command = [program("apache2" if name == "apache" else name), arguments]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    lines = [line for line in (result.stdout + result.stderr).splitlines() if line.strip()]
+    return lines[0].strip()
+
+
+def write(wanted: Wanted, folder: Path) -> None:
+    """The configuration's files, by the command itself."""
+    arguments = ["proxy-config", wanted.proxy, "--mode", wanted.mode, "--form", wanted.form]
+    for name in ("listen", "upstream", "ca", "certificate", "key"):
+        arguments += [f"--{name}", getattr(wanted, name)]
+    assert main([*arguments, "--output", str(folder)]) == 0
+
+
+def command(wanted: Wanted, folder: Path) -> list[str]:
+    match wanted.proxy:
+        case "nginx":
+            njs = "load_module /usr/lib/nginx/modules/ngx_http_js_module.so;" if wanted.form == "rfc9440" else ""
+            (folder / "nginx.conf").write_text(NGINX.format(njs=njs))
+            return [program("nginx"), "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr"]
+        case "haproxy":
+            return [program("haproxy"), "-db", "-q", "-f", "haproxy.cfg"]
+        case "apache":
+            modules = "\n".join(f"LoadModule {each}_module /usr/lib/apache2/modules/mod_{each}.so" for each in MODULES)
+            user = "www-data"
+            (folder / "apache.conf").write_text(APACHE.format(folder=folder, modules=modules, user=user))
+            return [program("apache2"), "-f", str(folder / "apache.conf"), "-D", "FOREGROUND"]
+        case "envoy":
+            options = ["--disable-hot-restart", "--concurrency", "1", "--log-level", "error"]
+            return [program("envoy"), "-c", "envoy.yaml", *options]
+        case "traefik":
+            return [program("traefik"), "--configFile=traefik.yml"]
+        case _:
+            return [program("caddy"), "run", "--config", "Caddyfile", "--adapter", "caddyfile"]
+
+
+@contextlib.contextmanager
+def started(command: list[str], port: int, folder: Path, **environment: str) -> Iterator[None]:
+    """A process group, from when it accepts connections on `port` until the end of the block, when all of it is gone."""
+    with tempfile.TemporaryFile() as log:
+        # setpriv: what a killed test run leaves behind ends with it.
+        process = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "TERM", "--", *command],
+            cwd=folder,
+            env={**os.environ, **environment},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        try:
+            until = time.monotonic() + 60
+            while process.poll() is None and time.monotonic() < until:
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                    break
+                time.sleep(0.02)
+            else:
+                log.seek(0)
+                raise AssertionError(f"{command} did not start:\n{log.read().decode(errors='replace')[-4000:]}")
+            yield
+        finally:
+            end(process)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Asks the whole group to stop, insists after five seconds, and sees that nobody is left."""
+    for signum, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signum)
+        until = time.monotonic() + patience
+        while time.monotonic() < until:
+            process.poll()
+            if not alive(process.pid):
+                return
+            time.sleep(0.02)
+    raise AssertionError(f"{process.args} left processes behind")
+
+
+def alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def proxy(wanted: Wanted, folder: Path) -> Iterator[None]:
+    """The proxy that `wanted` describes, its files in `folder`."""
+    write(wanted, folder)
+    port = int(wanted.listen.rpartition(":")[2])
+    home = {"HOME": str(folder), "XDG_CONFIG_HOME": str(folder), "XDG_DATA_HOME": str(folder)}
+    with started(command(wanted, folder), port, folder, **home):
+        yield
+
+
+def files(wanted: Wanted) -> dict[str, str]:
+    return configuration(wanted)

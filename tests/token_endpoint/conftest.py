@@ -1,0 +1,12 @@
+"""Both drivers, for each test that asks an authenticator."""
+
+from functools import partial
+
+import pytest
+
+from tests.token_endpoint.roles import Ask, asked
+
+
+@pytest.fixture(params=[False, True], ids=["blocking", "awaiting"])
+def ask(request: pytest.FixtureRequest) -> Ask:
+    return partial(asked, awaiting=request.param)
