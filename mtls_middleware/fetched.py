@@ -41,6 +41,7 @@ class Fetched(Generic[T]):
         tls: how the server is verified, where the system's CAs do not do.
         allow_private: connect to private and loopback addresses too; for addresses that an operator configured.
         limit, timeout: octets and seconds that one attempt may take.
+        max_stale: seconds by which a value may outlive its ten minutes while its server is down.
         what: the argument that needs the extra `http`, for the message where it is missing.
     """
 
@@ -53,6 +54,7 @@ class Fetched(Generic[T]):
         allow_private: bool = True,
         limit: int = _LIMIT,
         timeout: float = _TIMEOUT,
+        max_stale: float = _MAX_STALE,
         what: str = "jwks_uri",
     ) -> None:
         require_extra("httpx2", "http", what)
@@ -60,7 +62,7 @@ class Fetched(Generic[T]):
         self._parse = parse
         self._tls = tls or ssl.create_default_context()
         self._allow_private = allow_private
-        self._limit, self._timeout = limit, timeout
+        self._limit, self._timeout, self._max_stale = limit, timeout, max_stale
         self._lock = threading.Lock()  # around what follows; never held while anybody waits
         self._value: T | None = None
         self._fetched_at = float("-inf")
@@ -85,7 +87,7 @@ class Fetched(Generic[T]):
         return value if self._value is None else self._value
 
     def _held(self, now: float) -> T | None:
-        return self._value if abs(now - self._fetched_at) < _LIFETIME + _MAX_STALE else None
+        return self._value if abs(now - self._fetched_at) < _LIFETIME + self._max_stale else None
 
     def _renew(self, now: float, *, join: bool) -> Flow[None]:
         """One attempt where the cool-down allows it; else, to `join`, the one that is under way."""

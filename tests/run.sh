@@ -3,7 +3,12 @@
 set -eu
 cd "$(dirname "$0")/.."
 sh .ci/environment dev
-command -v curl >/dev/null || { apt-get update -q && apt-get install -qy --no-install-recommends curl; }
+{ command -v curl && command -v openssl; } >/dev/null ||
+    { apt-get update -q && apt-get install -qy --no-install-recommends curl openssl; }
+{ PATH="$PATH:/usr/sbin"; command -v nginx && command -v haproxy && command -v apache2 && command -v setpriv &&
+    test -e /usr/lib/nginx/modules/ngx_http_js_module.so; } >/dev/null || # Envoy, Traefik and Caddy come from PyPI
+    { apt-get update -q && RUNLEVEL=1 apt-get install -qy --no-install-recommends \
+        nginx-light libnginx-mod-http-js haproxy apache2-bin util-linux; }
 peers=tests/live/peers # OAuth clients and a server by others, at the versions of package-lock.json
 [ "$peers/node_modules/.package-lock.json" -nt "$peers/package-lock.json" ] ||
     PATH="$PWD/.venv/bin:$PATH" npm ci --prefix "$peers" --ignore-scripts --no-audit --no-fund

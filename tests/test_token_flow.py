@@ -17,6 +17,7 @@ from mtls_middleware.sources import Nginx, ServerTLS
 from mtls_middleware.testing import CertificateAuthority, self_signed
 from mtls_middleware.token_endpoint import ClientAuthenticator
 from tests.gateways import MODULES, STRANGER, both_gateways, exchange, scope_of
+from tests.ids import shown
 from tests.token_endpoint.posts import FORM, Outcome, Post, environ_for, layers, send, send_asgi, send_wsgi
 from tests.token_endpoint.roles import basic, own_certificates, pki
 
@@ -104,7 +105,7 @@ def test_a_certificate_in_a_header_that_nobody_vouches_for_is_none(gateway: str)
 
 
 @both_gateways
-@pytest.mark.standard("B4")
+@pytest.mark.standard("B4", "P11")
 @pytest.mark.case("141")
 def test_nothing_tells_an_unknown_client_from_a_wrong_certificate(gateway: str) -> None:
     posts = [
@@ -654,3 +655,16 @@ def test_an_asgi_framework_reads_the_client_and_the_form(make: Any) -> None:
     assert (outcome.status, json.loads(outcome.body)) == (200, {"client": "billing", "grant": "client_credentials"})
     refused = send_asgi(lambda _module, _app: app, replace(GOOD, certificate=None))
     assert (refused.status, refused.body) == (401, UNKNOWN_ANSWER)
+
+
+@pytest.mark.parametrize("forged", ["billing", {"client_id": "billing"}, True, object(), RegisteredClient], ids=shown)
+def test_what_is_no_registered_client_is_read_as_nobody(forged: Any) -> None:
+    assert oauth_client({"mtls_middleware.client": forged}) is None
+    assert oauth_client({"mtls_middleware.client": CLIENTS["web"]}) is CLIENTS["web"]
+    assert oauth_client({}) is None
+
+
+@pytest.mark.parametrize("request_", [None, "request", 7, object(), [("a", "b")]], ids=shown)
+def test_a_client_is_read_from_requests_alone(request_: Any) -> None:
+    with pytest.raises(TypeError, match="is no request"):
+        oauth_client(request_)

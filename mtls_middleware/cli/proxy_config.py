@@ -40,7 +40,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the configuration, or write its files. Raises `ConfigurationError`, and `OSError` for what it cannot write."""
+    """Print the configuration, or write its files. Raises `ConfigurationError`, or `OSError` where it cannot write."""
     wanted = Wanted(
         proxy=options.proxy,
         listen=options.listen,

@@ -143,20 +143,24 @@ class CertificateIntrospectTokenView(IntrospectTokenView):
         return JsonResponse({**answer, "cnf": cnf}) if answer.get("active") is True and cnf is not None else response
 
 
-def bound_access_token(request: Any) -> str:
-    """Setting `ACCESS_TOKEN_GENERATOR`: a random token, bound if the client asks for it. Raises oauthlib's errors."""
+def bound_access_token(request: Any, token: str | None = None) -> str:
+    """Setting `ACCESS_TOKEN_GENERATOR`: a token, bound if the client asks for it. Raises oauthlib's errors.
+
+    `token`: the text of a generator of your own, by default a random one.
+
+    Example: `def generator(request): return bound_access_token(request, secrets.token_urlsafe())`
+    """
     with _oauthlib_errors(request):
-        return bind(generate_token(), _confirmations(request)[0])
+        return _bind(token or generate_token(), _confirmations(request)[0])
 
 
-def bound_refresh_token(request: Any) -> str:
-    """Setting `REFRESH_TOKEN_GENERATOR`: a random token, bound for public clients that ask for bound tokens."""
+def bound_refresh_token(request: Any, token: str | None = None) -> str:
+    """Setting `REFRESH_TOKEN_GENERATOR`: the same for refresh tokens, which are bound for public clients alone."""
     with _oauthlib_errors(request):
-        return bind(generate_token(), _confirmations(request)[1])
+        return _bind(token or generate_token(), _confirmations(request)[1])
 
 
-def bind(token: str, cnf: dict[str, str] | None) -> str:
-    """The text of a token with what it is bound to."""
+def _bind(token: str, cnf: dict[str, str] | None) -> str:
     return token if cnf is None else f"{token}{_MARK}{cnf['x5t#S256']}"
 
 

@@ -24,7 +24,8 @@ MOST_PRESENTED = 10
 # Names of one certificate that constraints are held against: row A34, the engine's own limit is far above.
 _MOST_NAMES = 512
 
-_UNREADABLE = (
+# How `cryptography`, or a name of ours, says that something in a certificate cannot be read.
+UNREADABLE = (
     ValueError,
     TypeError,
     OverflowError,
@@ -93,7 +94,7 @@ class Roots:
         except verification.VerificationError as error:
             # What follows quotes the certificate's names, which are whoever made it to choose.
             raise refused(certificate, *reasons, str(error).partition(" (encountered")[0][:200]) from None
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise refused(certificate, f"a certificate of the path cannot be read ({type(error).__name__})") from None
         if reasons:
             raise refused(certificate, *dict.fromkeys(reasons))
@@ -125,6 +126,6 @@ def _signed(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
         return False
     try:
         certificate.verify_directly_issued_by(issuer)
-    except (InvalidSignature, *_UNREADABLE):
+    except (InvalidSignature, *UNREADABLE):
         return False
     return True

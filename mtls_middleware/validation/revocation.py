@@ -4,6 +4,7 @@ Must never know: an address out of a certificate (rule 5, case 082). No OCSP: se
 """
 
 import logging
+import math
 import ssl
 import threading
 from collections.abc import Collection, Sequence
@@ -18,7 +19,7 @@ from mtls_middleware.errors import ConfigurationError, Refused, Unavailable
 from mtls_middleware.fetched import COOL_DOWN, Fetched, check_address
 from mtls_middleware.validation import revocation_list
 from mtls_middleware.validation.files import Contents, Watched, split
-from mtls_middleware.validation.revocation_list import RevocationList
+from mtls_middleware.validation.revocation_list import Question, RevocationList
 
 logger = logging.getLogger("mtls_middleware.validation")
 
@@ -73,8 +74,8 @@ class RevocationLists:
         self._soft_fail, self._leaf_only = soft_fail, leaf_only
         self._warned_at = float("-inf")
 
-    def check(self, path: Sequence[x509.Certificate], now: float) -> Flow[None]:
-        """Nothing, where no certificate of `path` (leaf to root, validated) is revoked.
+    def check(self, questions: Sequence[Question], now: float) -> Flow[None]:
+        """Nothing, where no certificate of a validated path is revoked. `questions`: what `along` makes of the path.
 
         Raises `Refused` with the reason, and `Unavailable` where a list that might say more cannot be fetched.
         """
@@ -87,9 +88,8 @@ class RevocationLists:
                 unavailable = failure
             else:
                 lists = {**lists, fetched.issuer: (*lists.get(fetched.issuer, ()), fetched)}
-        pairs = list(pairwise(path))
-        for certificate, issuer in pairs[:1] if self._leaf_only else pairs:
-            unknown = _unknown(certificate, issuer, lists.get(issuer.subject.public_bytes(), ()), now)
+        for asked in questions[:1] if self._leaf_only else questions:
+            unknown = _unknown(asked, lists.get(asked.issuer_name, ()), now)
             if unknown is None:
                 continue
             if not self._soft_fail:
@@ -99,19 +99,22 @@ class RevocationLists:
                 logger.warning("let pass by soft_fail: %s", unknown)
 
 
-def _unknown(
-    certificate: x509.Certificate, issuer: x509.Certificate, lists: Sequence[RevocationList], now: float
-) -> str | None:
+def along(path: Sequence[x509.Certificate]) -> tuple[Question, ...]:
+    """What is asked along a path, leaf to root: the status of each but the root."""
+    return tuple(Question(certificate, issuer) for certificate, issuer in pairwise(path))
+
+
+def _unknown(asked: Question, lists: Sequence[RevocationList], now: float) -> str | None:
     """Why the status is not known; `None` where the certificate is good. Raises `Refused` where it is revoked."""
-    signed = [each for each in lists if each.covers(certificate) and each.is_signed_by(issuer)]
+    signed = [each for each in lists if each.covers(asked) and each.is_signed_by(asked)]
     begun = [each for each in signed if each.this_update <= now]
     if not begun:
-        return f"no revocation list of its issuer covers serial {certificate.serial_number:x}"
+        return f"no revocation list of its issuer covers serial {asked.serial:x}"
     newest = max(begun, key=lambda each: each.this_update)
-    if certificate.serial_number in newest.serials:
-        raise Refused("client_certificate_refused", f"serial {certificate.serial_number:x} is revoked")
+    if asked.serial in newest.serials:
+        raise Refused("client_certificate_refused", f"serial {asked.serial:x} is revoked")
     if now > newest.next_update:
-        return f"the revocation list for serial {certificate.serial_number:x} has expired"
+        return f"the revocation list for serial {asked.serial:x} has expired"
     return None
 
 
@@ -120,7 +123,10 @@ class _Remote:
 
     def __init__(self, url: str, tls: ssl.SSLContext | None) -> None:
         self._url = url
-        self._fetched = Fetched(url, self._take_in, tls=tls, limit=_LIMIT, timeout=_TIMEOUT, what="urls")
+        # A list says itself how long it serves: nobody waits for a server that is down before that.
+        self._fetched = Fetched(
+            url, self._take_in, tls=tls, limit=_LIMIT, timeout=_TIMEOUT, max_stale=math.inf, what="urls"
+        )
         self._fingerprint = b""
         self._list: RevocationList | None = None
 

@@ -48,14 +48,13 @@ class RevocationList:
     algorithm: hashes.HashAlgorithm
     _checked: dict[bytes, bool] = field(default_factory=dict, repr=False)
 
-    def is_signed_by(self, issuer: x509.Certificate) -> bool:
-        """Whether that key signed the list, and may: cRLSign where there is key usage (RFC 5280 6.3.3 f, g)."""
-        key = issuer.public_bytes(Encoding.DER)
-        known = self._checked.get(key)
+    def is_signed_by(self, asked: "Question") -> bool:
+        """Whether the issuer's key signed the list, and may: cRLSign where there is key usage (RFC 5280 6.3.3 f, g)."""
+        known = self._checked.get(asked.issuer_der)
         if known is None:
-            known = self._is_signed_by(issuer)
+            known = self._is_signed_by(asked.issuer)
             if len(self._checked) < 64:  # CAs of one name that a validated path went through: a few
-                self._checked[key] = known
+                self._checked[asked.issuer_der] = known
         return known
 
     def _is_signed_by(self, issuer: x509.Certificate) -> bool:
@@ -74,19 +73,31 @@ class RevocationList:
             return False
         return False
 
-    def covers(self, certificate: x509.Certificate) -> bool:
+    def covers(self, asked: "Question") -> bool:
         """Whether the list would name this certificate, were it revoked (RFC 5280 6.3.3 b 2)."""
-        basic = extension(certificate, x509.BasicConstraints)
-        is_authority = basic is not None and basic.value.ca
-        if (self.only_clients and is_authority) or (self.only_authorities and not is_authority):
+        if self.only_clients if asked.is_authority else self.only_authorities:
             return False
-        if not self.points:
-            return True
+        return not self.points or bool(self.points & asked.places)
+
+
+class Question:
+    """What is asked of lists about one certificate of a path: read once, asked on every request."""
+
+    def __init__(self, certificate: x509.Certificate, issuer: x509.Certificate) -> None:
+        basic = extension(certificate, x509.BasicConstraints)
         named = extension(certificate, x509.CRLDistributionPoints)
-        return named is not None and any(
-            point.reasons is None and point.crl_issuer is None and self.points & _places(point.full_name)
-            for point in named.value
+        self.serial = certificate.serial_number
+        self.is_authority = basic is not None and basic.value.ca
+        self.places: frozenset[x509.GeneralName] = frozenset().union(
+            *(
+                _places(point.full_name)
+                for point in (named.value if named is not None else ())
+                if point.reasons is None and point.crl_issuer is None
+            )
         )
+        self.issuer = issuer
+        self.issuer_name = issuer.subject.public_bytes()
+        self.issuer_der = issuer.public_bytes(Encoding.DER)
 
 
 def parse(octets: bytes) -> RevocationList:

@@ -19,7 +19,8 @@ from mtls_middleware.effects import Flow
 from mtls_middleware.errors import ConfigurationError, Refused, Unavailable
 from mtls_middleware.validation import chain
 from mtls_middleware.validation.files import Contents, Watched, split
-from mtls_middleware.validation.revocation import RevocationLists
+from mtls_middleware.validation.revocation import RevocationLists, along
+from mtls_middleware.validation.revocation_list import Question
 
 # Certificates between leaf and root. Private PKIs have one or two; every one more costs a signature.
 _DEPTH = 5
@@ -34,9 +35,10 @@ Given = x509.Certificate | str | PathLike[str]
 
 @dataclass(frozen=True, slots=True)
 class _Verdict:
-    """A path that was found, and the seconds since the epoch between which its certificates are valid."""
+    """What is left to ask of a path that was found, and the seconds since the epoch between which it is valid."""
 
-    path: chain.Path
+    certificate: ClientCertificate  # whose names, once read, stay read
+    questions: tuple[Question, ...]
     begins: float
     ends: float
 
@@ -128,26 +130,33 @@ class TrustStore:
         if verdict is None or not verdict.begins <= now <= verdict.ends:
             path, shift = self._path(snapshot.roots, certificate, now)
             verdict = _Verdict(
-                path,
+                ClientCertificate(
+                    certificate.x509,
+                    certificate.der,
+                    certificate.chain,
+                    Verification.BY_TRUST_STORE,
+                    certificate.thumbprint,
+                ),
+                () if self._revocation is None else self._questions(certificate, path),
                 max(each.not_valid_before_utc.timestamp() for each in path) - shift,
                 min(each.not_valid_after_utc.timestamp() for each in path) - shift,
             )
             snapshot.verdicts.put(key, verdict)
         if self._revocation is not None:  # not remembered: a look-up costs less than knowing when it would be stale
-            yield from self._unrevoked(self._revocation, certificate, verdict.path, now)
-        return ClientCertificate(
-            certificate.x509,
-            certificate.der,
-            certificate.chain,
-            Verification.BY_TRUST_STORE,
-            certificate.thumbprint,
-        )
+            yield from self._unrevoked(self._revocation, certificate, verdict.questions, now)
+        return verdict.certificate
+
+    def _questions(self, certificate: ClientCertificate, path: chain.Path) -> tuple[Question, ...]:
+        try:
+            return along(path)
+        except chain.UNREADABLE as error:  # distribution points, which nobody has read so far
+            raise chain.refused(certificate, f"its extensions cannot be read ({type(error).__name__})") from None
 
     def _unrevoked(
-        self, revocation: RevocationLists, certificate: ClientCertificate, path: chain.Path, now: float
+        self, revocation: RevocationLists, certificate: ClientCertificate, questions: tuple[Question, ...], now: float
     ) -> Flow[None]:
         try:
-            yield from revocation.check(path, now)
+            yield from revocation.check(questions, now)
         except Unavailable:
             raise
         except Refused as refusal:

@@ -37,6 +37,7 @@ from django.http import HttpResponse
 from django.urls import path
 from oauth2_provider.decorators import protected_resource
 from oauth2_provider.views import ProtectedResourceView
+from oauth2_provider.views.mixins import ProtectedResourceMetadataMixin
 from clients.oauth import Validator
 from urls import urlpatterns as documented
 
@@ -48,11 +49,15 @@ class Me(ProtectedResourceView):
     def get(self, request):
         return HttpResponse("me")
 
+class Challenged(ProtectedResourceMetadataMixin, Me):
+    pass
+
 @protected_resource(validator_cls=Validator)
 def decorated(request):
     return HttpResponse("me")
 
-urlpatterns = [path("login", log_in), path("me", Me.as_view()), path("decorated", decorated), *documented]
+urlpatterns = [path("login", log_in), path("me", Me.as_view()), path("challenged", Challenged.as_view())]
+urlpatterns += [path("decorated", decorated), *documented]
 """
 PREPARE = """
 import json, sys

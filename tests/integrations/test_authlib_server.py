@@ -285,7 +285,6 @@ def test_a_certificate_does_not_replace_a_secret_and_binds_only_who_asked_for_it
     assert bound["cnf"] == {"x5t#S256": BILLING.thumbprint}
 
 
-@pytest.mark.standard("D8")
 def test_a_client_that_asks_for_bound_tokens_gets_none_without_certificate(server):
     response = server.post("/token", {"grant_type": "client_credentials"}, headers=basic("bound-secret"))
     refused(response, "invalid_request", 400)
@@ -451,7 +450,6 @@ def test_what_cannot_be_had_is_503_with_a_time_to_come_back(server, monkeypatch)
     assert response.headers["Retry-After"] == "7"
 
 
-@pytest.mark.case("155")
 def test_the_log_says_why_and_nothing_secret(server, caplog):
     caplog.set_level(logging.DEBUG, "mtls_middleware")
     refused(server.token("billing", OTHER))

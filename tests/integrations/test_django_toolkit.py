@@ -160,7 +160,6 @@ def test_a_client_with_a_secret_keeps_working_and_its_certificate_changes_nothin
     issued(server.post("/o/token/", in_body))
 
 
-@pytest.mark.standard("D8")
 def test_a_client_that_asks_for_bound_tokens_gets_bound_ones_or_none(server):
     form = {"grant_type": "client_credentials"}
     text = issued(server.post("/o/token/", form, OTHER, headers=basic("bound-secret")))["access_token"]
@@ -197,6 +196,10 @@ def test_a_client_id_that_is_absent_repeated_or_in_the_query_is_refused(server):
     refused(twice, "invalid_request", 400)
     in_query = server.post("/o/token/?client_id=billing", form, BILLING)
     refused(in_query, "invalid_request", 400)
+    text = issued(server.token("billing", BILLING))["access_token"]
+    for path in ("/o/introspect/?client_id=billing", "/o/introspect/?client_id=secret"):
+        response = server.post(path, {"token": text, "client_id": "billing"}, BILLING)
+        assert response.status_code == 403
 
 
 @pytest.mark.standard("B21")
@@ -223,6 +226,10 @@ def test_a_bound_token_at_a_protected_view_needs_its_certificate(server):
         assert server.ask("GET", path, SELF, verify=UNVERIFIED, headers=bearer).text == "me"
         for certificate in (None, BILLING, SELF_OTHER):
             assert server.ask("GET", path, certificate, verify=UNVERIFIED, headers=bearer).status_code == 403
+            challenged = server.ask("GET", "/challenged", certificate, verify=UNVERIFIED, headers=bearer)
+            assert challenged.status_code == 401
+            assert 'error="invalid_token"' in challenged.headers["WWW-Authenticate"]
+    assert server.ask("GET", "/challenged", SELF, verify=UNVERIFIED, headers=bearer).text == "me"
     assert server.ask("GET", "/decorated", None, headers=bearer).status_code >= 400
 
 
@@ -269,6 +276,7 @@ def test_a_public_client_that_does_not_ask_is_served_without_certificate(server)
 
 def test_a_client_that_authenticates_refreshes_with_a_renewed_certificate(server):
     granted = issued(server.post("/o/token/", server.code("web", "v" * 50), BILLING))
+    assert "~" not in granted["refresh_token"]
     renewed = CA.issue("CN=billing", dns=["billing.internal"])
     form = {"grant_type": "refresh_token", "refresh_token": granted["refresh_token"], "client_id": "web"}
     refused(server.post("/o/token/", form, OTHER))
@@ -363,6 +371,10 @@ def request(client_id):
     headers = {"HTTP_AUTHORIZATION": sys.argv[1 if client_id == "billing" else 2], "mtls_middleware.certificate": None}
     return Request("/o/token/", "POST", "grant_type=client_credentials&client_id=secret", headers)
 print(Validator().authenticate_client(request("secret")), Validator().authenticate_client(request("billing")))
+from mtls_middleware.integrations.django_toolkit import bound_access_token
+own = request("secret")
+Validator().validate_client_id("secret", own)
+print(bound_access_token(own, "of my own"))
 public = [Validator().authenticate_client_id(each, request("secret")) for each in ("plain-app", "careless", "nobody")]
 print(public)
 """
@@ -373,4 +385,4 @@ def test_what_the_toolkit_lets_in_is_asked_for_once_more(tmp_path):
     environment = django_project.write(tmp_path, CA.pem, clients)
     authorizations = [basic(name)["Authorization"] for name in ("billing", "secret")]
     result = of_its_own(environment, DIFFERENTLY, *authorizations)
-    assert result.stdout.splitlines() == ["True False", "[True, False, False]"], result.stderr
+    assert result.stdout.splitlines() == ["True False", "of my own", "[True, False, False]"], result.stderr

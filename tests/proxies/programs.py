@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mtls_middleware.cli.main import main
-from mtls_middleware.cli.proxies import Wanted, configuration
+from mtls_middleware.cli.proxies import Wanted
 
 PATH = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"], "/usr/sbin"))
 
@@ -29,7 +30,7 @@ http {{
     include mtls.conf;
 }}
 """
-MODULES = "mpm_event authz_core headers socache_shmcb ssl http2 proxy proxy_http".split()
+MODULES = ["mpm_event", "authz_core", "headers", "socache_shmcb", "ssl", "http2", "proxy", "proxy_http"]
 APACHE = """
 ServerRoot {folder}
 ServerName localhost
@@ -53,12 +54,13 @@ def program(name: str) -> str:
 
 
 def version(name: str) -> str:
-    """One line, as the program itself says it."""
+    """As the program itself says it."""
     arguments = {"envoy": "--version", "caddy": "version", "traefik": "version"}.get(name, "-v")
     command = [program("apache2" if name == "apache" else name), arguments]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
-    lines = [line for line in (result.stdout + result.stderr).splitlines() if line.strip()]
-    return lines[0].strip()
+    found = re.search(r"\d+\.\d+\.\d+", result.stdout + result.stderr)
+    assert found is not None, result
+    return found[0]
 
 
 def write(wanted: Wanted, folder: Path) -> None:
@@ -93,7 +95,7 @@ def command(wanted: Wanted, folder: Path) -> list[str]:
 
 @contextlib.contextmanager
 def started(command: list[str], port: int, folder: Path, **environment: str) -> Iterator[None]:
-    """A process group, from when it accepts connections on `port` until the end of the block, when all of it is gone."""
+    """A process group, from when it accepts connections on `port` to the end of the block; then all of it is gone."""
     with tempfile.TemporaryFile() as log:
         # setpriv: what a killed test run leaves behind ends with it.
         process = subprocess.Popen(
@@ -148,7 +150,3 @@ def proxy(wanted: Wanted, folder: Path) -> Iterator[None]:
     home = {"HOME": str(folder), "XDG_CONFIG_HOME": str(folder), "XDG_DATA_HOME": str(folder)}
     with started(command(wanted, folder), port, folder, **home):
         yield
-
-
-def files(wanted: Wanted) -> dict[str, str]:
-    return configuration(wanted)

@@ -1,14 +1,20 @@
 """Each proxy, configured by `proxy-config`: the certificate that the client presented is the one that is attached."""
 
+import http.client
+import json
+import socket
+import ssl
+
 import pytest
 
 from tests.proxies import matrix
-from tests.proxies.client import over_http1, over_http2
+from tests.proxies.client import connected, over_http1, over_http2
 from tests.proxies.conftest import Stage, context
 
 pytestmark = [pytest.mark.live, pytest.mark.parametrize("stage", matrix.SETUPS, indirect=True, ids=str)]
 
 
+@pytest.mark.case("025", "029", "057")
 @pytest.mark.parametrize("protocol", [over_http1, over_http2], ids=["http1", "http2"])
 @pytest.mark.parametrize("kind", matrix.KINDS)
 def test_the_presented_certificate_is_attached_as_the_table_says(stage: Stage, kind, protocol):
@@ -28,3 +34,41 @@ def test_the_presented_certificate_is_attached_as_the_table_says(stage: Stage, k
         "verification": verification,
         "chain": int(chain or 0),
     }
+
+
+@pytest.mark.case("063")
+def test_connections_that_the_proxy_keeps_to_the_application_carry_no_certificate_over(stage: Stage):
+    for kind in ("RSA", "none", "SPIFFE", "none", "RSA"):
+        answer = over_http1(stage.port, context(kind), stage.path, [])
+        if matrix.expected(stage.setup, kind) == "refused":
+            assert answer.status in (0, 400)
+        else:
+            told, issued = answer.told["certificate"], matrix.certificate(kind)
+            assert (told and told["thumbprint"]) == (issued and issued.thumbprint)
+
+
+@pytest.mark.case("064")
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["TLS 1.2", "TLS 1.3"])
+def test_a_session_offered_again_says_the_same_and_is_not_resumed_where_that_would_skip_verification(stage, version):
+    client = matrix.servers().client_context(matrix.certificate("RSA"))
+    client.maximum_version = version
+    request = f"GET {stage.path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
+    with connected(stage.port, client, "http/1.1") as first:
+        first.sendall(request)
+        told = answered(first)
+        session = first.session  # a ticket of TLS 1.3 has come by now
+    plain = socket.create_connection(("127.0.0.1", stage.port), timeout=20)
+    with client.wrap_socket(plain, server_hostname="localhost", session=session) as second:
+        second.sendall(request)
+        assert answered(second) == told
+        # Go's TLS, below Traefik and Caddy, verifies the certificate of a resumed session again.
+        assert stage.setup.proxy in matrix.WITHOUT_WORD or not second.session_reused
+
+
+def answered(connection: ssl.SSLSocket) -> object:
+    response = http.client.HTTPResponse(connection)
+    response.begin()
+    assert response.status == 200
+    told = json.loads(response.read())["certificate"]
+    assert told["thumbprint"] == matrix.certificate("RSA").thumbprint
+    return told

@@ -18,7 +18,7 @@ pytestmark = [
 def send(stage: Stage, kind: str, protocol: str, request: forgery.Request) -> Answer:
     if protocol == "http1":
         return over_http1(stage.port, context(kind), stage.path, request.lines, request.trailer_lines)
-    return over_http2(stage.port, context(kind), stage.path, request.fields, request.trailers)
+    return over_http2(stage.port, context(kind), stage.path, request.for_http2, request.trailers)
 
 
 def of_certificates(stage: Stage, told: dict) -> list[list[str]]:

@@ -112,6 +112,17 @@ def test_old_versions_of_tls_are_not_spoken(demanding: int) -> None:
 
 
 @pytest.mark.live
+def test_clients_that_signed_themselves_come_in_by_their_own_certificates(files: Path) -> None:
+    port, registered, stranger = free_port(), self_signed("CN=registered"), self_signed("CN=stranger")
+    (files / "ca.pem").write_text(CA.pem + registered.pem)
+    command = ["-m", MODULE, "--bind", "127.0.0.1", "--port", str(port), *options(files), "--cert-reqs", "1"]
+    with running([*command, "tests.servers.served:asgi"], port):
+        assert ask(port, registered)["certificate"] == expected(registered, chain=0)
+        with pytest.raises((OSError, http.client.HTTPException)):
+            ask(port, stranger)
+
+
+@pytest.mark.live
 def test_it_is_daphnes_server_in_code_too(files: Path) -> None:
     port = free_port()
     program = f"""

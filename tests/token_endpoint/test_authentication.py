@@ -14,6 +14,7 @@ from mtls_middleware.token_endpoint import ClientAuthenticator, ClientRequest
 from mtls_middleware.token_endpoint.registered import Match
 from mtls_middleware.validation import TrustStore
 from tests import shared
+from tests.ids import shown
 from tests.token_endpoint.roles import (
     PKI,
     SELF_SIGNED,
@@ -388,7 +389,7 @@ def test_a_look_up_that_gives_another_client_lets_nobody_in(ask: Ask, caplog: py
     assert "another" in caplog.text or "something else" in caplog.text
 
 
-@pytest.mark.parametrize("given", [True, "billing", {"client_id": "billing"}, 7, RegisteredClient, object()], ids=str)
+@pytest.mark.parametrize("given", [True, "billing", {"client_id": "billing"}, 7, RegisteredClient, object()], ids=shown)
 def test_a_look_up_that_gives_no_registered_client_lets_nobody_in(ask: Ask, given: Any) -> None:
     for credentials in ({}, {"form": SECRET}):
         with refused():

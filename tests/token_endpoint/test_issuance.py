@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtls_middleware import ClientCertificate, ConfigurationError, RegisteredClient, Verification
@@ -55,7 +55,7 @@ def test_each_certificate_whose_key_was_proven_can_be_bound_to() -> None:
         assert confirmation(certificate) == {"x5t#S256": certificate.thumbprint}
 
 
-@pytest.mark.standard("D7", "D8")
+@pytest.mark.standard("D7", "D8", "P18")
 def test_a_client_that_asks_for_bound_tokens_gets_bound_ones_or_an_error() -> None:
     assert token_confirmation(BOUND, FIRST) == confirmation(FIRST)
     with refused("invalid_request"):
@@ -100,7 +100,7 @@ def test_a_public_clients_refresh_token_needs_its_certificate() -> None:
             confirm_refresh_token(cnf, wrong)
 
 
-@pytest.mark.standard("E4", "A18")
+@pytest.mark.standard("E4", "A18", "P8")
 @pytest.mark.parametrize(
     "cnf",
     [
@@ -133,6 +133,7 @@ def test_a_client_that_authenticates_by_name_goes_on_with_a_renewed_certificate(
     assert confirmation(FIRST) != confirmation(RENEWED)
 
 
+@settings(deadline=None)
 @given(
     st.none()
     | st.text()

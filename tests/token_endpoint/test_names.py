@@ -57,7 +57,7 @@ def attributes(*pairs: tuple[x509.ObjectIdentifier, str]) -> x509.Name:
 
 
 @pytest.mark.shared
-@pytest.mark.standard("B7", "B8", "D2", "L7", "L8")
+@pytest.mark.standard("B7", "B8", "D2", "L7", "L8", "P7")
 @pytest.mark.parametrize("pair", DN.get("match_pairs", ()), ids=lambda pair: pair["case"])
 def test_subjects_are_compared_as_names(pair: dict[str, str]) -> None:
     registered, of_certificate, result = pair["registered"], pair["certificate"], pair["result"]

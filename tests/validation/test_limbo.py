@@ -18,6 +18,7 @@ from mtls_middleware.errors import ConfigurationError, Refused
 from mtls_middleware.names import alternative
 from mtls_middleware.validation import RevocationLists
 from mtls_middleware.validation.chain import Roots
+from mtls_middleware.validation.revocation import along
 from tests import shared
 
 CASES = shared.read_json("vectors/x509-limbo/limbo-generated.json").get("testcases", [])
@@ -86,7 +87,7 @@ def accepts(case, directory):
         path = roots.path(certificate, now)
         if case["crls"]:
             lists = RevocationLists([directory], leaf_only=True)
-            BlockingDriver().run(lists.check(path, now))
+            BlockingDriver().run(lists.check(along(path), now))
         return case["validation_kind"] == "CLIENT" or has_name(certificate, case["expected_peer_name"])
     except (Refused, ConfigurationError):
         return False

@@ -13,6 +13,7 @@ from mtls_middleware.effects import BlockingDriver
 from mtls_middleware.errors import ConfigurationError, Unavailable
 from mtls_middleware.testing import CertificateAuthority
 from mtls_middleware.validation import RevocationLists, TrustStore, revocation_list
+from mtls_middleware.validation.revocation_list import Question
 from tests.key_server import KeyServer
 from tests.validation.authority import HOUR, crl, long_crl
 from tests.validation.judged import presented, reasons
@@ -248,6 +249,21 @@ def test_without_any_list_from_an_address_the_answer_is_503_or_by_choice_soft(ca
     assert reasons(soft, client, NOW) == ()
 
 
+def test_nobody_waits_for_a_server_that_is_down_while_the_list_serves(ca, client):
+    with KeyServer(crl(ca, now=NOW, ends=24 * HOUR)) as server:
+        store = TrustStore([ca.certificate], revocation=RevocationLists(urls=[server.url], allow_http=True))
+        assert reasons(store, client, NOW) == ()
+        server.stall = 5.0
+        asker = threading.Thread(target=reasons, args=(store, client, NOW + 5 * HOUR), daemon=True)
+        asker.start()
+        while server.requests < 2:
+            time.sleep(0.01)
+        begun = time.monotonic()
+        assert reasons(store, client, NOW + 5 * HOUR) == ()
+        assert time.monotonic() - begun < 2
+    asker.join(15)
+
+
 def test_an_expired_list_is_fetched_anew_before_anybody_is_refused(ca, client):
     with KeyServer(crl(ca, now=NOW, ends=60)) as server:
         store = TrustStore([ca.certificate], revocation=RevocationLists(urls=[server.url], allow_http=True))
@@ -295,7 +311,7 @@ def test_addresses_in_a_certificate_open_no_connection(ca, tmp_path, monkeypatch
 def test_a_look_up_costs_the_same_for_ten_and_for_a_hundred_thousand(ca, client):
     def seconds(count):
         found = revocation_list.parse(long_crl(ca, range(1, count + 1), now=NOW))
-        assert found.is_signed_by(ca.certificate)
+        assert found.is_signed_by(Question(ca.certificate, ca.certificate))
         begun = time.perf_counter()
         for _ in range(20_000):
             assert client.x509.serial_number not in found.serials
@@ -322,6 +338,6 @@ def test_the_signature_is_checked_once_per_issuer(ca, client, monkeypatch):
     monkeypatch.setattr(
         revocation_list.RevocationList, "_is_signed_by", lambda *arguments: checks.append(1) or check(*arguments)
     )
-    assert all(found.is_signed_by(ca.certificate) for _ in range(5))
+    assert all(found.is_signed_by(Question(ca.certificate, ca.certificate)) for _ in range(5))
     assert checks == [1]
-    assert not found.is_signed_by(CertificateAuthority().certificate)
+    assert not found.is_signed_by(Question(ca.certificate, CertificateAuthority().certificate))

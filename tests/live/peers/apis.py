@@ -1,28 +1,48 @@
-"""APIs behind tokens of another authorization server, which ISSUER, AUDIENCE, JWKS_URI and CA describe."""
+"""APIs behind the tokens of another authorization server, told apart by how they look at tokens: by path.
 
+What that server is, is read from the JSON file that SETTINGS names.
+"""
+
+import json
 import os
 import ssl
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from flask import Flask, request
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.routing import Route
+from starlette.routing import Mount, Route
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from mtls_middleware import access_token, asgi, wsgi
-from mtls_middleware.resource_server import JWTAccessTokens
+from mtls_middleware.resource_server import IntrospectedAccessTokens, JWTAccessTokens
 from mtls_middleware.sources import ServerTLS
 
 
-def layers() -> dict[str, Any]:
-    tokens = JWTAccessTokens(
-        issuer=os.environ["ISSUER"],
-        audience=os.environ["AUDIENCE"],
-        jwks_uri=os.environ["JWKS_URI"],
-        ssl_context=ssl.create_default_context(cafile=os.environ["CA"]),
-    )
-    return {"source": ServerTLS(), "tokens": tokens, "scopes": ["invoices:read"]}
+def validators(settings: dict[str, str]) -> dict[str, Any]:
+    """By signature, and by introspection: we authenticate by secret or by certificate, or want the answer signed."""
+    directory = settings["directory"]
+    trusting, own = (ssl.create_default_context(cafile=f"{directory}/ca.pem") for _ in range(2))
+    own.load_cert_chain(f"{directory}/api.pem", f"{directory}/api-key.pem")
+    of = {"issuer": settings["issuer"], "audience": settings["audience"]}
+    asked = {**of, "endpoint": settings["introspection_endpoint"]}
+    keys, secret = settings["jwks_uri"], {"client_id": "api-with-a-secret", "client_secret": settings["secret"]}
+    return {
+        "signature": JWTAccessTokens(**of, jwks_uri=keys, ssl_context=trusting),
+        "secret": IntrospectedAccessTokens(**asked, **secret, ssl_context=trusting),
+        "wrong-secret": IntrospectedAccessTokens(**asked, **secret | {"client_secret": "x"}, ssl_context=trusting),
+        "certificate": IntrospectedAccessTokens(**asked, client_id="api", ssl_context=own),
+        "signed-answer": IntrospectedAccessTokens(**asked, client_id="api-signed", ssl_context=own, signed_by=keys),
+    }
+
+
+def layers() -> Iterator[tuple[str, dict[str, Any]]]:
+    settings = json.loads(Path(os.environ["SETTINGS"]).read_text())
+    for way, tokens in validators(settings).items():
+        yield f"/by-{way}", {"source": ServerTLS(), "tokens": tokens, "scopes": ["invoices:read"]}
 
 
 def told(of: Any) -> dict[str, Any]:
@@ -34,11 +54,12 @@ def told(of: Any) -> dict[str, Any]:
 def flask_api() -> Any:
     app = Flask(__name__)
     app.add_url_rule("/invoices", "invoices", lambda: told(request))
-    return wsgi.protect(app, **layers())
+    return DispatcherMiddleware(Flask("nothing else"), {path: wsgi.protect(app, **each) for path, each in layers()})
 
 
 def starlette_api() -> Any:
     async def invoices(received: Request) -> JSONResponse:
         return JSONResponse(told(received))
 
-    return asgi.protect(Starlette(routes=[Route("/invoices", invoices)]), **layers())
+    app = Starlette(routes=[Route("/invoices", invoices)])
+    return Starlette(routes=[Mount(path, asgi.protect(app, **each)) for path, each in layers()])

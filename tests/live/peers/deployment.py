@@ -66,6 +66,7 @@ def certificates(authority: CertificateAuthority) -> dict[str, IssuedCertificate
     return {
         "billing": billing,
         "billing renewed": authority.issue("CN=billing,O=Acme", dns=["billing.internal"], key=billing.key),
+        "api": authority.issue("CN=api,O=Acme", dns=["api.internal"]),
         "desktop": authority.issue("CN=alice's desktop,O=Acme"),
         "statistics": statistics,
         "statistics renewed": self_signed("CN=statistics renewed", key=statistics.key),

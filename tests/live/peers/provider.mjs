@@ -1,6 +1,6 @@
 // An authorization server by others, with mutual TLS: oidc-provider, on one port that asks for certificates.
 // `node provider.mjs SETTINGS`: a JSON file with port, issuer, folder of TLS files, clients, and for each resource that
-// a client may ask a token for its audience and the algorithm of the signature.
+// a client may ask a token for its audience and the algorithm of the signature, where tokens are not opaque.
 // Names are compared here in the simplest way that is right for the certificates of the tests.
 
 import { generateKeyPairSync } from "node:crypto";
@@ -35,6 +35,8 @@ const provider = new Provider(settings.issuer, {
     devInteractions: { enabled: false },
     clientCredentials: { enabled: true },
     introspection: { enabled: true, allowedPolicy: () => true },
+    jwtIntrospection: { enabled: true },
+    revocation: { enabled: true },
     mTLS: {
       enabled: true,
       certificateBoundAccessTokens: true,
@@ -50,7 +52,7 @@ const provider = new Provider(settings.issuer, {
       getResourceServerInfo: (ctx, resource) => ({
         scope: "invoices:read",
         audience: settings.resources[resource].audience,
-        accessTokenFormat: "jwt",
+        accessTokenFormat: settings.resources[resource].alg ? "jwt" : "opaque",
         accessTokenTTL: 300,
         jwt: { sign: { alg: settings.resources[resource].alg } },
       }),

@@ -20,16 +20,19 @@ pytestmark = pytest.mark.live
 AUDIENCE, ELSEWHERE = "https://api.example", "https://elsewhere.example"
 ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA")
 # Where the provider signs with another algorithm, it is by another name of the resource, and for the same audience.
+OPAQUE = f"{AUDIENCE}/opaque"
 RESOURCES = {
+    OPAQUE: {"audience": AUDIENCE},
     AUDIENCE: {"audience": AUDIENCE, "alg": "ES256"},
     ELSEWHERE: {"audience": ELSEWHERE, "alg": "ES256"},
     **{f"{AUDIENCE}/{each}": {"audience": AUDIENCE, "alg": each} for each in ALGORITHMS},
 }
+OPAQUE_TOKEN = {"parameters": {"resource": OPAQUE, "scope": "invoices:read"}}
 TOKEN = {"parameters": {"resource": AUDIENCE, "scope": "invoices:read"}}
 
 
 def clients(known: dict[str, IssuedCertificate]) -> list[dict[str, Any]]:
-    """One client of each method of RFC 8705, and one of another method that wants bound tokens, or does not."""
+    """One of each method of RFC 8705, two with a secret that want bound tokens or do not; and the APIs, to ask."""
     common = {
         "redirect_uris": [],
         "response_types": [],
@@ -39,12 +42,16 @@ def clients(known: dict[str, IssuedCertificate]) -> list[dict[str, Any]]:
     bound = {**common, "tls_client_certificate_bound_access_tokens": True}
     pki = {"token_endpoint_auth_method": "tls_client_auth", "tls_client_auth_san_dns": "billing.internal"}
     own = {"token_endpoint_auth_method": "self_signed_tls_client_auth", "jwks": deployment.jwks(known["statistics"])}
+    api = {**pki, "tls_client_auth_san_dns": "api.internal"}
     secret = {"token_endpoint_auth_method": "client_secret_basic", "client_secret": deployment.SECRET}
     return [
         {"client_id": "billing", **bound, **pki},
         {"client_id": "statistics", **bound, **own},
         {"client_id": "with-a-secret", **bound, **secret},
         {"client_id": "unbound", **common, **secret},
+        {"client_id": "api", **common, **api},
+        {"client_id": "api-signed", **common, **api, "introspection_signed_response_alg": "ES256"},
+        {"client_id": "api-with-a-secret", **common, **secret},
     ]
 
 
@@ -63,18 +70,14 @@ def provider(tmp_path_factory) -> Iterator[deployment.Deployment]:
         with httpx2.Client(verify=authority.client_context(), trust_env=False) as reader:
             metadata = reader.get(well_known(issuer)).raise_for_status().json()
         assert metadata["tls_client_certificate_bound_access_tokens"] is True
-        environment = {
-            "ISSUER": metadata["issuer"],
-            "JWKS_URI": metadata["jwks_uri"],
-            "AUDIENCE": AUDIENCE,
-            "CA": f"{directory}/ca.pem",
-        }
+        known_of_it = {"directory": str(directory), "audience": AUDIENCE, "secret": deployment.SECRET}
+        (directory / "api.json").write_text(json.dumps({**metadata, **known_of_it}))
         apps = "tests.live.peers.apis"
         for command, listening in (
             (deployment.gunicorn(f"{apps}:flask_api()", flask, directory), flask),
             ([*deployment.uvicorn(f"{apps}:starlette_api", starlette, directory), "--factory"], starlette),
         ):
-            servers.enter_context(running(command, listening, **environment))
+            servers.enter_context(running(command, listening, SETTINGS=f"{directory}/api.json"))
         ports = zip(deployment.NAMES, (flask, starlette), strict=True)
         apis = {name: f"https://localhost:{each}" for name, each in ports}
         client = servers.enter_context(node.answering("client.mjs"))
@@ -83,7 +86,12 @@ def provider(tmp_path_factory) -> Iterator[deployment.Deployment]:
 
 @pytest.fixture(params=deployment.NAMES)
 def invoices(provider, request):
-    return f"{provider.apis[request.param]}/invoices"
+    return f"{provider.apis[request.param]}/by-signature/invoices"
+
+
+@pytest.fixture(params=deployment.NAMES)
+def api(provider, request):
+    return provider.apis[request.param]
 
 
 def refused(answer: dict) -> bool:
@@ -160,3 +168,43 @@ def test_its_token_without_the_scope_is_too_small(provider, invoices):
     (challenge,) = told["challenges"]
     assert challenge["parameters"]["error"] == "insufficient_scope"
     assert challenge["parameters"]["scope"] == "invoices:read"
+
+
+@pytest.mark.standard("A7", "F1", "F8")
+@pytest.mark.parametrize("way", ["secret", "certificate", "signed-answer"])
+@pytest.mark.parametrize(("client", "another"), [("billing", "statistics"), ("statistics", "billing")])
+def test_its_opaque_bound_token_is_accepted_with_its_certificate_alone(provider, api, way, client, another):
+    answer, _ = provider.ask("openid-client", "client_credentials", client, client, **OPAQUE_TOKEN)
+    token, url = answer["access_token"], f"{api}/by-{way}/invoices"
+    assert token.count(".") == 0
+    answer, _ = provider.ask("openid-client", "resource", client, client, token=token, url=url)
+    thumbprint = provider.certificates[client].thumbprint
+    assert answer == {"status": 200, "body": {"client_id": client, "bound": True, "confirmation": thumbprint}}
+    for certificate in (another, f"{client} renewed", None):
+        assert refused(provider.ask("openid-client", "resource", client, certificate, token=token, url=url)[0])
+
+
+@pytest.mark.standard("A7", "A14")
+def test_its_opaque_unbound_token_is_refused_with_any_certificate(provider, api):
+    by_secret = {"method": "ClientSecretBasic", "secret": deployment.SECRET}
+    answer, _ = provider.ask("openid-client", "client_credentials", "unbound", "desktop", **OPAQUE_TOKEN, **by_secret)
+    settings = {"token": answer["access_token"], "url": f"{api}/by-certificate/invoices", **by_secret}
+    for certificate in ("desktop", None):
+        assert refused(provider.ask("openid-client", "resource", "unbound", certificate, **settings)[0])
+
+
+@pytest.mark.parametrize("way", ["certificate", "signed-answer"])
+def test_its_opaque_token_is_refused_from_when_it_is_revoked(provider, api, way):
+    answer, _ = provider.ask("openid-client", "client_credentials", "billing", "billing", **OPAQUE_TOKEN)
+    settings = {"token": answer["access_token"], "url": f"{api}/by-{way}/invoices"}
+    assert provider.ask("openid-client", "resource", "billing", "billing", **settings)[0]["status"] == 200
+    provider.ask("openid-client", "revocation", "billing", "billing", token=answer["access_token"])
+    assert refused(provider.ask("openid-client", "resource", "billing", "billing", **settings)[0])
+
+
+@pytest.mark.standard("F2")
+def test_an_api_that_the_provider_does_not_know_is_out_of_order_and_no_token_is_bad(provider, api):
+    answer, _ = provider.ask("openid-client", "client_credentials", "billing", "billing", **OPAQUE_TOKEN)
+    settings = {"token": answer["access_token"], "url": f"{api}/by-wrong-secret/invoices"}
+    told, _ = provider.ask("openid-client", "resource", "billing", "billing", **settings)
+    assert (told["status"], told["body"]["error"]) == (503, "temporarily_unavailable")

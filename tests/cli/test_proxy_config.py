@@ -1,0 +1,113 @@
+"""`proxy-config`: what it prints is whole, names the source that fits, deletes what our sources know; docs agree."""
+
+import itertools
+import re
+from pathlib import Path
+
+import pytest
+
+from mtls_middleware import sources
+from mtls_middleware.cli.main import main
+from mtls_middleware.cli.proxies import MODES, PROXIES, Wanted, configuration
+from mtls_middleware.errors import ConfigurationError
+from mtls_middleware.sources.vendors import KNOWN_HEADERS
+
+ALL = [(proxy, form, mode) for proxy, row in PROXIES.items() for form in row.source for mode in MODES]
+
+
+@pytest.mark.parametrize(("proxy", "form", "mode"), ALL)
+def test_each_configuration_is_whole_and_names_the_source_that_fits(proxy, form, mode):
+    wanted = Wanted(proxy=proxy, form=form, mode=mode, listen="127.0.0.1:8443", upstream="127.0.0.1:8001")
+    texts = configuration(wanted)
+    whole = "\n".join(texts.values())
+    assert "@@" not in whole
+    assert f"source = {wanted.source()}" in next(iter(texts.values()))
+    for part in (wanted.certificate, "8443", "127.0.0.1:8001" if proxy != "envoy" else "8001"):
+        assert part in whole
+    source = eval(wanted.source(), vars(sources).copy())
+    assert source.can_verify is (mode != "untrusted" or PROXIES[proxy].worded)
+
+
+@pytest.mark.parametrize(("proxy", "form"), sorted({each[:2] for each in ALL}))
+def test_every_name_that_our_sources_know_is_deleted_or_set(proxy, form):
+    whole = "\n".join(configuration(Wanted(proxy=proxy, form=form)).values()).lower()
+    words = set(whole.replace(":", " ").replace('"', " ").replace("-x-", "- x-").split())
+    missing = {each for each in KNOWN_HEADERS if each not in words and f"-{each}" not in words}
+    # Envoy sets and clears its own name by a setting.
+    assert missing <= ({"x-forwarded-client-cert"} if proxy == "envoy" else set())
+
+
+def test_where_nothing_matches_by_pattern_each_spelling_is_deleted():
+    text = configuration(Wanted(proxy="apache"))["mtls.conf"]
+    for dashes in itertools.product("-_", repeat=3):
+        assert "RequestHeader unset x{}ssl{}client{}cert\n".format(*dashes) in text
+
+
+def test_the_text_goes_to_standard_output_and_the_source_to_standard_error(capsys):
+    assert main(["proxy-config", "nginx", "--upstream", "127.0.0.1:9", "--mode", "required"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == configuration(
+        Wanted(proxy="nginx", upstream="127.0.0.1:9", mode="required"),
+        command="nginx --mode required --form idiomatic",
+    )["mtls.conf"]  # fmt: skip
+    assert printed.err == 'source = Nginx(trusted_proxies=["127.0.0.1"])\n'
+
+
+def test_a_configuration_of_several_files_is_printed_whole_or_written(capsys, tmp_path):
+    assert main(["proxy-config", "traefik"]) == 0
+    printed = capsys.readouterr().out
+    assert main(["proxy-config", "traefik", "--output", str(tmp_path)]) == 0
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["dynamic.yml", "traefik.yml"]
+    assert printed.startswith("==> traefik.yml <==\n")
+    assert all(each.read_text() in printed for each in tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nginx", "--upstream", "127.0.0.1"], "expected host:port"),
+        (["nginx", "--upstream", ":8000"], "has no host"),
+        (["nginx", "--listen", ":70000"], "expected host:port"),
+        (["nginx", "--ca", "/a;} server {"], "a path of letters"),
+        (["caddy", "--certificate", "/a\nb"], "a path of letters"),
+        (["traefik", "--form", "rfc9440"], "traefik has idiomatic"),
+        (["haproxy", "--key", "/etc/ssl/other.key"], "/etc/ssl/server.pem.key"),
+        (["nginx", "--upstream", "app.internal:80"], "--proxy-address"),
+        (["nginx", "--proxy-address", 'x"]'], "an address or network"),
+    ],
+)
+def test_what_cannot_stand_in_a_configuration_is_refused_with_an_example(arguments, message, capsys):
+    assert main(["proxy-config", *arguments]) == 2
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert printed.out == ""
+
+
+def test_an_application_elsewhere_needs_the_proxys_address():
+    wanted = Wanted(proxy="envoy", upstream="app.internal:80", proxy_address="10.0.0.7")
+    assert 'trusted_proxies=["10.0.0.7"]' in wanted.source()
+    assert "STRICT_DNS" in configuration(wanted)["envoy.yaml"]
+
+
+def test_an_unknown_proxy_is_refused_by_name():
+    with pytest.raises(ConfigurationError, match="nginx, haproxy"):
+        Wanted(proxy="squid")
+
+
+@pytest.mark.parametrize("arguments", [[], ["nothing"], ["proxy-config"], ["proxy-config", "squid"]])
+def test_wrong_commands_end_with_status_2(arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert "usage: mtls-middleware" in capsys.readouterr().err
+
+
+LANGUAGES = {"nginx": "nginx", "apache": "apache", "haproxy": "haproxy", "yaml": "envoy", "caddyfile": "caddy"}
+
+
+@pytest.mark.parametrize(("language", "proxy"), LANGUAGES.items())
+def test_every_line_of_configuration_in_the_docs_is_one_that_the_command_prints(language, proxy):
+    text = (Path(__file__).resolve().parents[2] / "docs" / "proxies.md").read_text("utf-8")
+    printed = {line.strip() for text in configuration(Wanted(proxy=proxy)).values() for line in text.splitlines()}
+    (block,) = re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+    assert [line for line in block.splitlines() if line.strip() not in printed] == []

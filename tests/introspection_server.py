@@ -1,0 +1,146 @@
+"""A real introspection server on loopback (RFC 7662), for tests: knows tokens, counts, and misbehaves on demand."""
+
+import base64
+import json
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+from urllib.parse import parse_qsl, unquote_plus
+
+CLIENT_ID, CLIENT_SECRET = "api:1", "s3cret & : % of the API"
+
+# What the server does with a request in place of a true answer; those of tests/key_server.py will do.
+Behaviour = Callable[["_Handler"], None]
+
+
+@dataclass(frozen=True)
+class Question:
+    """One request as it came: `caller` is who it says that it is, by Basic, or by a certificate's CN."""
+
+    path: str
+    headers: dict[str, str]
+    form: list[tuple[str, str]]
+    caller: str | None
+
+    @property
+    def token(self) -> str:
+        (found,) = [value for name, value in self.form if name == "token"]
+        return found
+
+
+class IntrospectionServer:
+    """`with IntrospectionServer({"token": {"active": True}}) as server:` then `server.url`, `server.questions`.
+
+    Arguments:
+        tokens: what is said of each token, a JSON value or bytes to send as they are; others are not active.
+        tls: a server-side context: https, and callers may come by certificate; else http.
+    """
+
+    def __init__(self, tokens: dict[str, Any] | None = None, *, tls: ssl.SSLContext | None = None) -> None:
+        self.tokens: dict[str, Any] = {} if tokens is None else tokens
+        self.stall = 0.0  # seconds before each answer
+        self.behaviours: list[Behaviour] = []  # for the next requests, one each
+        self.behaviour: Behaviour | None = None  # for all others
+        self.questions: list[Question] = []
+        self.connections: list[socket.socket] = []
+        self._released = threading.Event()
+        self._server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"keys": self}))
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
+        self.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{self._server.server_address[1]}/introspect"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._released.set()
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """Close all connections, as a server does with idle ones."""
+        for connection in self.connections:
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                continue
+
+    def wait(self, seconds: float) -> None:
+        """Stall, but never longer than the test."""
+        self._released.wait(seconds)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 512
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away is part of the tests."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    keys: IntrospectionServer
+    question: Question
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1
+
+    def setup(self) -> None:
+        super().setup()
+        self.keys.connections.append(self.connection)
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", "0"))).decode("ascii")
+        form = parse_qsl(body, keep_blank_values=True, strict_parsing=True)
+        self.question = Question(self.path, dict(self.headers), form, self._caller(dict(form)))
+        self.keys.questions.append(self.question)
+        self.keys.wait(self.keys.stall)
+        behaviours = self.keys.behaviours
+        behave = behaviours.pop(0) if behaviours else self.keys.behaviour or truthful
+        behave(self)
+
+    def _caller(self, form: dict[str, str]) -> str | None:
+        scheme, _, value = self.headers.get("Authorization", "").partition(" ")
+        if scheme == "Basic":
+            name, _, secret = base64.b64decode(value).decode("ascii").partition(":")
+            return unquote_plus(name) if unquote_plus(secret) == CLIENT_SECRET else None
+        if isinstance(self.connection, ssl.SSLSocket):
+            subject = dict(pair for (pair,) in (self.connection.getpeercert() or {}).get("subject", ()))
+            return form.get("client_id") if subject.get("commonName") == form.get("client_id") else None
+        return None
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (the base class's name)
+        """Silent."""
+
+
+def truthful(handler: _Handler) -> None:
+    """What the server knows of the token; 401 for a caller that it does not know (RFC 7662 2.3)."""
+    question = handler.question
+    if question.caller != CLIENT_ID:
+        send(handler, 401, b'{"error": "invalid_client"}')
+        return
+    known = handler.keys.tokens.get(question.token, {"active": False})
+    send(handler, 200, known if isinstance(known, bytes) else json.dumps(known).encode())
+
+
+def send(handler: _Handler, status: int, body: bytes, content_type: str = "application/json") -> None:
+    handler.send_response(status)
+    handler.send_header("Content-Type", content_type)
+    handler.send_header("Content-Length", str(len(body)))
+    handler.end_headers()
+    handler.wfile.write(body)
+
+
+def says(body: Any, content_type: str = "application/json") -> Behaviour:
+    """200 and this body: bytes as they are, else as JSON."""
+    return lambda handler: send(
+        handler, 200, body if isinstance(body, bytes) else json.dumps(body).encode(), content_type
+    )

@@ -1,0 +1,145 @@
+"""Several issuers: who is asked about which token, and that nobody judges for another."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from mtls_middleware import ConfigurationError
+from mtls_middleware.resource_server import IntrospectedAccessTokens, JWTAccessTokens, TrustedIssuers
+from mtls_middleware.testing import IssuedCertificate, TokenIssuer
+from tests.introspection_server import CLIENT_ID, CLIENT_SECRET, IntrospectionServer
+from tests.resource_server import forge
+from tests.resource_server.stack import Stack
+
+A, B, OPAQUE = "https://a.test", "https://b.test", "https://opaque.test"
+
+
+@pytest.fixture
+def server() -> Iterator[IntrospectionServer]:
+    with IntrospectionServer() as running:
+        yield running
+
+
+def introspecting(server: IntrospectionServer, **options: Any) -> IntrospectedAccessTokens:
+    return IntrospectedAccessTokens(
+        endpoint=server.url, client_id=CLIENT_ID, client_secret=CLIENT_SECRET, allow_http=True, **options
+    )
+
+
+def with_kid(issuer: TokenIssuer, key_id: str) -> dict[str, Any]:
+    (key,) = issuer.jwks["keys"]
+    return {"keys": [{**key, "kid": key_id}]}
+
+
+@pytest.mark.case("103", "104", "105")
+@pytest.mark.standard("A7", "A13")
+def test_jwts_of_two_issuers_and_opaque_tokens_of_a_third_are_judged_each_by_its_own(
+    server: IntrospectionServer,
+    stack: type[Stack],
+    mtls_client: IssuedCertificate,
+    mtls_other_client: IssuedCertificate,
+) -> None:
+    a, b = TokenIssuer(A), TokenIssuer(B, algorithm="PS256")
+    server.tokens = {"opaque": {"active": True, "cnf": {"x5t#S256": mtls_client.thumbprint}, "sub": "third"}}
+    layers = stack(TrustedIssuers([a.access_tokens(), b.access_tokens(), introspecting(server)]))
+    for text, subject in (
+        (a.token(certificate=mtls_client, claims={"sub": "first"}), "first"),
+        (b.token(certificate=mtls_client, claims={"sub": "second"}), "second"),
+        ("opaque", "third"),
+    ):
+        outcome = layers.request(f"Bearer {text}", certificate=mtls_client)
+        assert outcome.status == 200
+        assert outcome.token is not None
+        assert outcome.token.subject == subject
+        assert layers.request(f"Bearer {text}", certificate=mtls_other_client).error == "invalid_token"
+        assert layers.request(f"Bearer {text}").error == "invalid_token"
+    assert {question.token for question in server.questions} == {"opaque"}
+
+
+@pytest.mark.case("116")
+@pytest.mark.standard("H14", "H3")
+def test_a_key_of_one_issuer_signs_nothing_for_another_under_the_same_key_id(
+    stack: type[Stack], mtls_client: IssuedCertificate
+) -> None:
+    a, b = TokenIssuer(A), TokenIssuer(B)
+    trusted = TrustedIssuers([a.access_tokens(jwks=with_kid(a, "1")), b.access_tokens(jwks=with_kid(b, "1"))])
+    layers = stack(trusted)
+    for issuer, claimed, status in ((a, A, 200), (b, B, 200), (a, B, 401), (b, A, 401), (a, A + "/", 401)):
+        text = issuer.token(certificate=mtls_client, claims={"iss": claimed}, headers={"kid": "1"})
+        assert layers.request(f"Bearer {text}", certificate=mtls_client).status == status, claimed
+
+
+JWT_LIKE = {
+    "of an unknown issuer": forge.token(payload=forge.claims(iss="https://other.test")),
+    "without issuer": forge.token(payload={"sub": "x"}),
+    "issuer a list": forge.token(payload=forge.claims(iss=[OPAQUE])),
+    "two issuers": forge.token(payload=f'{{"iss": "https://other.test", "iss": "{OPAQUE}"}}'),
+    "no JSON inside": forge.token(payload=b"text"),
+    "two parts": ".".join(forge.token().split(".")[:2]),
+    "encrypted": forge.base64url(json.dumps({"alg": "RSA-OAEP", "enc": "A256GCM"}).encode()) + ".a.b.c.d",
+    "a spare dot": forge.token() + ".",
+}
+
+
+@pytest.mark.standard("F10", "F2")
+@pytest.mark.parametrize("kind", JWT_LIKE)
+def test_no_jwt_of_anybody_else_is_shown_to_the_introspection_server(
+    server: IntrospectionServer, stack: type[Stack], kind: str
+) -> None:
+    server.tokens = {JWT_LIKE[kind]: {"active": True}}
+    trusted = TrustedIssuers([introspecting(server, issuer=OPAQUE), forge.access_tokens(issuer=A)])
+    outcome = stack(trusted, binding="when_present").request(f"Bearer {JWT_LIKE[kind]}")
+    assert (outcome.status, outcome.error) == (401, "invalid_token")
+    assert server.questions == []
+
+
+@pytest.mark.parametrize("text", ["a.b.c", "abc", "e30", "bnVsbA.bnVsbA.x", "...", "W10.e30.x", "a/b+c=="])
+def test_what_is_no_jwt_is_opaque_whatever_dots_it_has(
+    server: IntrospectionServer, stack: type[Stack], text: str
+) -> None:
+    server.tokens = {text: {"active": True}}
+    trusted = TrustedIssuers([introspecting(server), forge.access_tokens()])
+    assert stack(trusted, binding="when_present").request(f"Bearer {text}").status == 200
+    alone = TrustedIssuers([forge.access_tokens()])
+    assert stack(alone, binding="when_present").request(f"Bearer {text}").error == "invalid_token"
+
+
+def test_an_introspecting_member_judges_the_jwts_of_its_issuer_too(
+    server: IntrospectionServer, stack: type[Stack]
+) -> None:
+    text = forge.token(payload=forge.claims(iss=OPAQUE))
+    server.tokens = {text: {"active": True, "iss": OPAQUE, "sub": "asked"}}
+    trusted = TrustedIssuers([introspecting(server, issuer=OPAQUE), forge.access_tokens(issuer=A)])
+    outcome = stack(trusted, binding="when_present").request(f"Bearer {text}")
+    assert outcome.token is not None
+    assert outcome.token.subject == "asked"
+
+
+def jwts(issuer: str) -> JWTAccessTokens:
+    return JWTAccessTokens(issuer=issuer, audience="https://api.test", jwks=forge.JWKS)
+
+
+def asked(**options: Any) -> IntrospectedAccessTokens:
+    return IntrospectedAccessTokens(endpoint="https://as.test/", client_id="api", client_secret="secret", **options)
+
+
+WRONG = {
+    "nobody": (list, "for example"),
+    "a text": (lambda: "https://a.test", "for example"),
+    "one, bare": (lambda: jwts(A), "for example"),
+    "an iterator": (lambda: iter([jwts(A)]), "for example"),
+    "another kind": (lambda: [jwts(A), object()], "expected JWTAccessTokens"),
+    "one inside the other": (lambda: [TrustedIssuers([jwts(A)])], "expected JWTAccessTokens"),
+    "two of one issuer": (lambda: [jwts(A), jwts(B), jwts(A)], f"two members for {A}"),
+    "two kinds of one issuer": (lambda: [jwts(A), asked(issuer=A)], f"two members for {A}"),
+    "two that introspect": (lambda: [asked(), asked(issuer=B)], "two members introspect"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_members_that_cannot_be_told_apart_are_refused_at_construction(kind: str) -> None:
+    members, said = WRONG[kind]
+    with pytest.raises(ConfigurationError, match=said):
+        TrustedIssuers(members())  # type: ignore[operator]

@@ -1,0 +1,65 @@
+"""`docs/servers.md` is so: each command and each piece of code on it serves, and its table names what is there."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+import mtls_middleware.servers
+from tests.live.servers import ROOT, free_port, running, tls_files
+from tests.servers.asking import BILLING, CA, ask, expected
+
+PAGE = (ROOT / "docs" / "servers.md").read_text("utf-8")
+# (section, kind of block, its text); Apache and uWSGI are no Python packages to be had here
+BLOCKS = [
+    (title.partition("\n")[0], kind, text)
+    for title in PAGE.split("\n## ")[1:]
+    for kind, text in re.findall(r"```(sh|python)\n(.*?)```", title, re.DOTALL)
+    if "uwsgi" not in text
+]
+WSGI = {"gunicorn, WSGI workers", "werkzeug", "cheroot"}
+APPLICATIONS = {
+    False: "from tests.servers.served import asgi as app\n",
+    True: "from tests.live.applications import own_tls as app\n",
+}
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("block", BLOCKS, ids=[f"{title} {kind}" for title, kind, _ in BLOCKS])
+def test_what_the_page_says_serves(block: tuple[str, str, str], tmp_path: Path) -> None:
+    title, kind, text = block
+    files, port = tls_files(CA, tmp_path), free_port()
+    (tmp_path / "app.py").write_text(APPLICATIONS[title in WSGI])
+    real = {"server.pem": "server.pem", "server.key": "server-key.pem", "clients.pem": "ca.pem"}
+    for name, file in real.items():
+        text = re.sub(rf"\b{re.escape(name)}", str(files / file), text)
+    text = text.replace("0.0.0.0", "127.0.0.1").replace("8443", str(port))
+    if kind == "python":
+        (tmp_path / "serve.py").write_text(text)
+        command = [str(tmp_path / "serve.py")]
+    else:
+        program, *arguments = shlex.split(text.replace("\\\n", " "))
+        command = arguments if program == "python" else ["-m", program, *arguments]
+        command += ["--no-control-socket"] if program == "gunicorn" else []
+    with running(command, port, PYTHONPATH=f"{tmp_path}:{ROOT}"):
+        assert ask(port)["certificate"] == expected(BILLING)
+        assert ask(port, None)["certificate"] is None
+
+
+def test_each_module_and_each_section_is_in_the_table() -> None:
+    table = [line for line in PAGE.splitlines() if line.startswith("| [")]
+    linked = {anchor for line in table for anchor in re.findall(r"\(#([\w-]+)\)", line)}
+    titles = re.findall(r"^## (.*)$", PAGE, re.MULTILINE)
+    assert linked == {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+    modules = {path.stem for path in Path(mtls_middleware.servers.__path__[0]).glob("*.py")}
+    named = {name for line in table for name in re.findall(r"`servers\.(\w+)`", line)}
+    assert named == modules - {"__init__", "extension", "interface"}
+
+
+def test_names_that_the_page_takes_from_uvicorns_module_are_there() -> None:
+    from mtls_middleware.servers import uvicorn_tls
+
+    for name in ("H11", "HTTPTools", "Zttp", "HTTP2", "WebSockets", "WSProto"):
+        assert f"`{name}`" in PAGE
+        assert getattr(uvicorn_tls, name).__name__ == name
