@@ -8,10 +8,9 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, MutableMa
 from dataclasses import replace
 from typing import Any
 
-from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.effects import AwaitingDriver
 from mtls_middleware.errors import ConfigurationError, Refused
-from mtls_middleware.policy import Rule
+from mtls_middleware.paths import Allow
 from mtls_middleware.refusal import Answer
 from mtls_middleware.request import (
     ATTACHED_KEY,
@@ -83,7 +82,8 @@ class ClientCertificateMiddleware(_Gateway):
         app: the ASGI application.
         source: where certificates come from, one object of `mtls_middleware.sources`.
         trust_store: validates chains in this process; a certificate that does not validate is refused.
-        allow: a rule of `mtls_middleware.policy`; a certificate that it does not allow is refused.
+        allow: a rule of `mtls_middleware.policy`, or one for each path, `{"/admin": ..., "/": ...}`; a certificate that
+            it does not allow is refused.
         required: `True`: no acceptable certificate, no application. Default: `True` where `allow` is given.
         exempt: exact decoded paths that are never refused.
 
@@ -98,7 +98,7 @@ class ClientCertificateMiddleware(_Gateway):
         source: Source,
         *,
         trust_store: TrustStore | None = None,
-        allow: Rule | Callable[[ClientCertificate], bool] | None = None,
+        allow: Allow | None = None,
         required: bool | None = None,
         exempt: Collection[str] = (),
     ) -> None:
@@ -165,7 +165,7 @@ def protect(
     *,
     source: Source,
     trust_store: TrustStore | None = None,
-    allow: Rule | Callable[[ClientCertificate], bool] | None = None,
+    allow: Allow | None = None,
     tokens: AccessTokens | None = None,
     scopes: Collection[str] = (),
     exempt: Collection[str] = (),

@@ -52,8 +52,8 @@ class Fetched(Generic[T]):
         *,
         tls: ssl.SSLContext | None = None,
         allow_private: bool = True,
-        limit: int = _LIMIT,
-        timeout: float = _TIMEOUT,
+        limit: int | None = None,
+        timeout: float | None = None,
         max_stale: float = _MAX_STALE,
         what: str = "jwks_uri",
     ) -> None:
@@ -62,7 +62,9 @@ class Fetched(Generic[T]):
         self._parse = parse
         self._tls = tls or ssl.create_default_context()
         self._allow_private = allow_private
-        self._limit, self._timeout, self._max_stale = limit, timeout, max_stale
+        self._limit = _LIMIT if limit is None else limit
+        self._timeout = _TIMEOUT if timeout is None else timeout
+        self._max_stale = max_stale
         self._lock = threading.Lock()  # around what follows; never held while anybody waits
         self._value: T | None = None
         self._fetched_at = float("-inf")

@@ -5,14 +5,14 @@ Must never know: the gateway. Both layers turn a `RequestView` into what is atta
 
 import logging
 import traceback
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.effects import Flow
 from mtls_middleware.errors import ConfigurationError, Refused
-from mtls_middleware.policy import Rule, as_rule
+from mtls_middleware.paths import Allow, PathRules
 from mtls_middleware.refusal import Answer, Challenge, answer
 from mtls_middleware.request import Attached, RequestView
 from mtls_middleware.resource_server import bearer, binding
@@ -77,7 +77,7 @@ class CertificateLayer:
         source: Source,
         *,
         trust_store: TrustStore | None,
-        allow: Rule | Callable[[ClientCertificate], bool] | None,
+        allow: Allow | None,
         required: bool | None,
         exempt: Collection[str],
     ) -> None:
@@ -91,7 +91,7 @@ class CertificateLayer:
             raise ConfigurationError(f"required={required!r}: True, False or None")
         self.source = source
         self.trust_store = trust_store
-        self._allow = None if allow is None else as_rule(allow)
+        self._allow = None if allow is None else PathRules(allow)
         self._required = (self._allow is not None) if required is None else required
         self._exempt = collection("exempt", exempt, '"/health"')
         self.drop_headers = source.drop_headers
@@ -130,8 +130,8 @@ class CertificateLayer:
             return None
         if self.trust_store is not None:
             certificate = yield from self.trust_store.validate(certificate, view.now)
-        if self._allow is not None and not self._allow.holds(certificate):
-            raise Refused("client_certificate_refused", f"{certificate.thumbprint} is not allowed by {self._allow!r}")
+        if self._allow is not None and not (rule := self._allow.of(view.path)).holds(certificate):
+            raise Refused("client_certificate_refused", f"{certificate.thumbprint} is not allowed by {rule!r}")
         if self._required and self._allow is None and not certificate.verified:
             raise Refused("client_certificate_refused", f"{certificate.thumbprint} is merely presented, not verified")
         return certificate

@@ -55,7 +55,7 @@ FLOORS = [
     ],
     [
         "cli.proxy_config",
-        "resource_flow",
+        "paths",
         "resource_server.opaque",
         "resource_server.signed",
         "sources.server",
@@ -65,6 +65,7 @@ FLOORS = [
     ],
     [
         "resource_server.issuers",
+        "resource_flow",
         "servers.cheroot_tls",
         "sources.trust",
         "testing.template",

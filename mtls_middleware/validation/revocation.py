@@ -88,6 +88,10 @@ class RevocationLists:
                 unavailable = failure
             else:
                 lists = {**lists, fetched.issuer: (*lists.get(fetched.issuer, ()), fetched)}
+                if now > fetched.next_update:
+                    unavailable = Unavailable(
+                        "a list has expired, and there is none after it", retry_after=int(COOL_DOWN)
+                    )
         for asked in questions[:1] if self._leaf_only else questions:
             unknown = _unknown(asked, lists.get(asked.issuer_name, ()), now)
             if unknown is None:
@@ -131,13 +135,10 @@ class _Remote:
         self._list: RevocationList | None = None
 
     def current(self, now: float) -> Flow[RevocationList]:
-        try:
-            yield from self._fetched.current(now)
-            if self._list is not None and now > self._list.next_update:
-                yield from self._fetched.refreshed(now)
-        except Unavailable:
-            if self._list is None or now > self._list.next_update:
-                raise
+        """The list, which may have expired. Raises `Unavailable` where there never was one."""
+        yield from self._fetched.current(now)
+        if self._list is not None and now > self._list.next_update:
+            yield from self._fetched.refreshed(now)
         if self._list is None:  # the first is read in passing, so there is one
             raise Unavailable(f"nothing from {self._url}", retry_after=int(COOL_DOWN))
         return self._list

@@ -24,6 +24,8 @@ from mtls_middleware.validation.store import Given, TrustStore, read_pem
 class _Bundle(TrustStore):
     """The roots of one trust domain, from PEM or a SPIFFE bundle (JWK set)."""
 
+    _suffixes = (".pem", ".crt", ".json")
+
     @staticmethod
     def _read(octets: bytes) -> list[x509.Certificate]:
         return read_jwks(octets) if octets.lstrip().startswith(b"{") else read_pem(octets)

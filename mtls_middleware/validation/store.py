@@ -28,7 +28,6 @@ _DEPTH = 5
 _REMEMBERED = 4096
 # Five minutes is what clocks of one house may differ by; whoever needs more has a broken clock.
 _MOST_LEEWAY = 300
-_SUFFIXES = (".pem", ".crt", ".json")
 
 Given = x509.Certificate | str | PathLike[str]
 
@@ -69,6 +68,8 @@ class TrustStore:
     Example: `TrustStore(["clients-ca.pem"])`
     """
 
+    _suffixes: tuple[str, ...] = (".pem", ".crt")
+
     def __init__(
         self,
         roots: Collection[Given],
@@ -107,7 +108,7 @@ class TrustStore:
             )
 
         self._snapshot = Watched(
-            [each for both in given.values() for each in both if isinstance(each, Path)], _SUFFIXES, make
+            [each for both in given.values() for each in both if isinstance(each, Path)], self._suffixes, make
         )
 
     @classmethod

@@ -114,7 +114,8 @@ def test_a_directory_is_its_pem_and_crt_files(tmp_path, old, new, caplog):
     with pytest.raises(ConfigurationError, match="holds no"):
         TrustStore([tmp_path])
     (tmp_path / "old.pem").write_text(old.pem)
-    (tmp_path / "README").write_text("not read")
+    for name in ("README", "bundle.json"):
+        (tmp_path / name).write_text("not read")
     (tmp_path / ".new.crt").write_text("not read")
     store = TrustStore([tmp_path])
     (tmp_path / "new.crt").write_text(new.pem)

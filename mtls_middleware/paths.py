@@ -1,0 +1,69 @@
+"""Which rule a path falls under, where `allow` names one for each part of an application.
+
+Must never know: certificates, or how an application routes. So a path that an application could read as another one is
+refused, rather than judged by the rule of the part that it only seems to be in.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+
+from mtls_middleware.certificate import ClientCertificate
+from mtls_middleware.errors import ConfigurationError, Refused
+from mtls_middleware.policy import Rule, as_rule
+
+# What frameworks, servers or file systems may fold, cut or decode once more (case 148).
+_AMBIGUOUS = re.compile(r"//|/\.{1,2}(?:/|\Z)|[\\;%?#\x00-\x20\x7f-\x9f]")
+
+OneRule = Rule | Callable[[ClientCertificate], bool]
+Allow = OneRule | Mapping[str, OneRule]
+
+
+class PathRules:
+    """The rule of the longest path that is a request's own, or above it.
+
+    `given`: one rule for all, or a mapping of path to rule. A path holds for itself and what is below it: `"/admin"`
+    for `/admin` and `/admin/users`, not for `/administrator`, nor for `/Admin`. `"/"` must be there, so that nothing is
+    without a rule. Raises `ConfigurationError`.
+
+    Example: `PathRules({"/admin": Subject("CN=ops,O=Acme"), "/": SpiffeTrustDomain("acme.internal")})`
+    """
+
+    def __init__(self, given: Allow) -> None:
+        if not isinstance(given, Mapping):
+            self._rules = {"/": as_rule(given)}
+            return
+        for path in given:
+            if not _is_plain(path):
+                raise ConfigurationError(
+                    f"allow: {path!r} is no path; for example '/admin', beginning with a slash and not ending with one"
+                )
+        if "/" not in given:
+            raise ConfigurationError("allow names no rule for '/', and so none for what is not under the other paths")
+        self._rules = {path: as_rule(rule) for path, rule in given.items()}
+
+    def of(self, path: str) -> Rule:
+        """The rule for a request's decoded path. Raises `Refused` for a path that could be read as another."""
+        if len(self._rules) == 1:
+            return self._rules["/"]
+        if not path.startswith("/") or _AMBIGUOUS.search(path):
+            raise Refused("client_certificate_refused", "a path that may be read as another, where allow goes by paths")
+        above = path.rstrip("/")
+        while above:
+            if above in self._rules:
+                return self._rules[above]
+            above = above.rpartition("/")[0]
+        return self._rules["/"]
+
+    @property
+    def may_accept_presented(self) -> bool:
+        """Whether there is a part that a merely presented certificate may get into."""
+        return any(rule.may_accept_presented for rule in self._rules.values())
+
+    def __repr__(self) -> str:
+        return repr(self._rules["/"] if len(self._rules) == 1 else self._rules)
+
+
+def _is_plain(path: object) -> bool:
+    if not isinstance(path, str) or not path.startswith("/") or _AMBIGUOUS.search(path):
+        return False
+    return path == "/" or not path.endswith("/")
