@@ -3,4 +3,4 @@
 set -eu
 cd "$(dirname "$0")/.."
 sh .ci/environment samples
-exec .venv/bin/python samples/tour.py "$@"
+exec .venv/bin/python samples/tour "$@"

@@ -30,7 +30,7 @@ def test_the_sdist_holds_what_a_packager_needs(built):
         "LICENSE",
         "pyproject.toml",
         "docs/proxies.md",
-        "samples/tour.py",
+        "samples/tour/__main__.py",
     }
     assert wanted | {"tests/run.sh", "tests/conftest.py", ".ci/environment", "samples/tour.sh"} <= names
 

@@ -17,7 +17,7 @@ SOURCES = {key: eval(text, vars(sources).copy()) for key, text in json.loads(os.
 ARRIVED = "tests.arrived"
 
 
-def told(request: Any, seen: list[list[str]]) -> bytes:
+def told(request: Any, method: str, body: bytes, seen: list[list[str]]) -> bytes:
     certificate = client_certificate(request)
     about = None
     if certificate is not None:
@@ -26,7 +26,8 @@ def told(request: Any, seen: list[list[str]]) -> bytes:
             "verification": certificate.verification.name,
             "chain": len(certificate.chain),
         }
-    return json.dumps({"certificate": about, "arrived": request[ARRIVED], "seen": seen}).encode()
+    what = {"certificate": about, "arrived": request[ARRIVED], "seen": seen, "method": method, "body": body.decode()}
+    return json.dumps(what).encode()
 
 
 def of_environ(environ: "WSGIEnvironment") -> list[list[str]]:
@@ -38,16 +39,18 @@ def of_scope(scope: dict[str, Any]) -> list[list[str]]:
 
 
 def tell_wsgi(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-    environ["wsgi.input"].read()
+    body = environ["wsgi.input"].read()
     start_response("200 OK", [("Content-Type", "application/json")])
-    return [told(environ, of_environ(environ))]
+    return [told(environ, environ["REQUEST_METHOD"], body, of_environ(environ))]
 
 
 async def tell_asgi(scope: dict[str, Any], receive: Any, send: Any) -> None:
-    while (await receive()).get("more_body"):
-        pass
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body, more = body + message.get("body", b""), message.get("more_body")
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
-    await send({"type": "http.response.body", "body": told(scope, of_scope(scope))})
+    await send({"type": "http.response.body", "body": told(scope, scope["method"], body, of_scope(scope))})
 
 
 WSGI = {key: wsgi.ClientCertificateMiddleware(tell_wsgi, source) for key, source in SOURCES.items()}
@@ -56,9 +59,16 @@ ASGI = {key: asgi.ClientCertificateMiddleware(tell_asgi, source) for key, source
 
 def wsgi_application(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
     environ[ARRIVED] = of_environ(environ)
+    if environ["PATH_INFO"] == "/nowhere/":
+        start_response("404 Not Found", [("Content-Length", "0")])
+        return [b""]
     return WSGI[environ["PATH_INFO"].split("/")[1]](environ, start_response)
 
 
 async def asgi_application(scope: dict[str, Any], receive: Any, send: Any) -> None:
     scope[ARRIVED] = of_scope(scope)
+    if scope["path"] == "/nowhere/":
+        await send({"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+        return
     await ASGI[scope["path"].split("/")[1]](scope, receive, send)

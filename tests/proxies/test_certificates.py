@@ -72,3 +72,13 @@ def answered(connection: ssl.SSLSocket) -> object:
     told = json.loads(response.read())["certificate"]
     assert told["thumbprint"] == matrix.certificate("RSA").thumbprint
     return told
+
+
+@pytest.mark.parametrize("kind", ["RSA", "expired"])
+def test_method_body_and_status_are_the_applications_whoever_asks(stage: Stage, kind):
+    if matrix.expected(stage.setup, kind) == "refused":
+        assert over_http1(stage.port, context(kind), stage.path, [], trailers=[]).status in (0, 400)
+    else:  # nginx lets an expired certificate through by way of an error page
+        posted = over_http1(stage.port, context(kind), stage.path, [], trailers=[])
+        assert (posted.told["method"], posted.told["body"]) == ("POST", "x")
+        assert over_http1(stage.port, context(kind), "/nowhere/", []).status == 404

@@ -1,5 +1,6 @@
 """Revocation lists: what revokes, what leaves a status unknown, where lists come from, and what they cost."""
 
+import asyncio
 import socket
 import threading
 import time
@@ -8,16 +9,19 @@ import tracemalloc
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
-from mtls_middleware.effects import BlockingDriver
-from mtls_middleware.errors import ConfigurationError, Unavailable
+from mtls_middleware.effects import AwaitingDriver, BlockingDriver
+from mtls_middleware.errors import ConfigurationError, Refused, Unavailable
 from mtls_middleware.testing import CertificateAuthority
 from mtls_middleware.validation import RevocationLists, TrustStore, revocation_list
 from mtls_middleware.validation.revocation_list import Question
 from tests.key_server import KeyServer
-from tests.validation.authority import HOUR, crl, long_crl
+from tests.validation.authority import HOUR, at, crl, long_crl
 from tests.validation.judged import presented, reasons
+from tests.validation.test_store import RSAAuthority
 
 NOW = time.time()
 URI = x509.UniformResourceIdentifier
@@ -183,16 +187,10 @@ def test_a_file_that_is_no_list_is_a_configuration_error(judge, client, octets):
 
 
 def test_pem_is_read_one_list_a_file(judge, ca, client):
-    pem = x509.load_der_x509_crl(crl(ca, now=NOW)).public_bytes(encoding=_pem())
+    pem = x509.load_der_x509_crl(crl(ca, now=NOW)).public_bytes(Encoding.PEM)
     assert judge(client, pem) == ()
     with pytest.raises(ConfigurationError, match="one list"):
         judge(client, pem + pem)
-
-
-def _pem():
-    from cryptography.hazmat.primitives.serialization import Encoding
-
-    return Encoding.PEM
 
 
 @pytest.mark.parametrize(
@@ -343,3 +341,36 @@ def test_the_signature_is_checked_once_per_issuer(ca, client, monkeypatch):
     assert all(found.is_signed_by(Question(ca.certificate, ca.certificate)) for _ in range(5))
     assert checks == [1]
     assert not found.is_signed_by(Question(ca.certificate, CertificateAuthority().certificate))
+
+
+@pytest.mark.parametrize("scheme", [None, padding.PSS(padding.MGF1(hashes.SHA384()), 48)], ids=["PKCS 1", "PSS"])
+def test_lists_signed_by_rsa_are_read(scheme):
+    own = rsa.generate_private_key(65537, 2048)
+    builder = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(x509.Name.from_rfc4514_string("CN=Own CA"))
+        .last_update(at(NOW))
+        .next_update(at(NOW + HOUR))
+        .add_extension(x509.CRLNumber(1), critical=False)
+    )
+    signed = builder.sign(own, hashes.SHA384(), rsa_padding=scheme)
+    found = revocation_list.parse(signed.public_bytes(Encoding.DER))
+    issuer = RSAAuthority(own, hashes.SHA256()).certificate
+    other = RSAAuthority(rsa.generate_private_key(65537, 2048), hashes.SHA256()).certificate
+    assert found.is_signed_by(Question(issuer, issuer))
+    assert not found.is_signed_by(Question(issuer, other))
+
+
+def test_lists_from_an_address_are_awaited_under_asgi(ca, client):
+    revoked = ca.issue("CN=revoked")
+    with KeyServer(crl(ca, [revoked], now=NOW)) as server:
+        store = TrustStore([ca.certificate], revocation=RevocationLists(urls=[server.url], allow_http=True))
+
+        async def ask():
+            driver = AwaitingDriver()
+            assert await driver.run(store.validate(presented(client), NOW)) == presented(client)
+            with pytest.raises(Refused, match="is revoked"):
+                await driver.run(store.validate(presented(revoked), NOW))
+
+        asyncio.run(ask())
+        assert server.requests == 1

@@ -1,0 +1,56 @@
+"""The tour: the samples, started for real, and every answer that matters, asked for and shown.
+
+`--serve` leaves the servers running, with lines for curl. Exits 0 only if each answer is as it must be.
+"""
+
+import argparse
+import contextlib
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import internal
+import oauth
+from world import World, console
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="tour", description="Shows the samples at work, on real servers.")
+    parser.add_argument("--serve", action="store_true", help="leave the servers running, and print lines for curl")
+    serve = parser.parse_args().serve
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers go with us
+    with tempfile.TemporaryDirectory(prefix="mtls-tour-") as directory, contextlib.ExitStack() as servers:
+        world = World(Path(directory))
+        right = oauth.visit(world, servers) + internal.visit(world, servers)
+        console.print(f"\n[bold]{sum(right)} of {len(right)} answers are as they must be.[/]")
+        if serve and all(right):
+            issuer, *apis = world.urls
+            lines_for_curl(world, issuer, apis)
+            with contextlib.suppress(KeyboardInterrupt):
+                while True:
+                    time.sleep(3600)
+        return 0 if all(right) else 1
+
+
+def lines_for_curl(world: World, issuer: str, apis: list[str]) -> None:
+    directory = world.directory
+    console.print()
+    console.rule("[bold]Try it yourself[/]  the servers run until you press Ctrl-C", align="left")
+    curl = f"curl -s -w '\\n' --cacert {directory}/ca.pem"
+    billing, desktop = (
+        f"--cert {directory}/{name}.pem --key {directory}/{name}-key.pem" for name in ("billing", "desktop")
+    )
+    extract = """python3 -c 'import json, sys; print(json.load(sys.stdin)["access_token"])'"""
+    form = "-d grant_type=client_credentials -d client_id=billing"
+    print(f"TOKEN=$({curl} {billing} {form} {issuer}/token | {extract})")
+    for url in apis:
+        print(f'{curl} {billing} -H "Authorization: Bearer $TOKEN" -i {url}/invoices')
+        print(f'{curl} {desktop} -H "Authorization: Bearer $TOKEN" -i {url}/invoices')
+        print(f'{curl} -H "Authorization: Bearer $TOKEN" -i {url}/invoices')
+        print(f"{curl} -i {url}/health", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,226 @@
+"""The tour's first part: an authorization server, a Flask and a Starlette API, and what they answer to whom."""
+
+import base64
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import time
+from urllib.parse import parse_qs, quote, urlsplit
+
+import httpx2
+import jwt
+from servers import free_ports, gunicorn, running, uvicorn
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+from world import Answer, Step, World, console, show
+
+from mtls_middleware.testing import self_signed
+from mtls_middleware.token_endpoint import mtls_endpoint, well_known
+
+LEEWAY = 10  # seconds that JWTAccessTokens lets clocks differ by default
+
+
+def visit(world: World, servers: contextlib.ExitStack) -> list[bool]:
+    """Start the three servers, ask for everything that matters, and say of each answer whether it is right."""
+    make_certificates(world)
+    register_clients(world)
+    aliases, flask, starlette = world.urls = [f"https://127.0.0.1:{port}" for port in free_ports(3)]
+    issuer = aliases.replace("127.0.0.1", "localhost")
+    environment = {
+        **os.environ,
+        "ISSUER": issuer,
+        "ALIASES": aliases,
+        "CLIENTS": str(world.directory / "clients.json"),
+        "CA": str(world.directory / "ca.pem"),
+        "SSL_CERT_FILE": str(world.directory / "ca.pem"),  # for the APIs, which fetch the issuer's keys
+    }
+    console.print("[bold]The tour[/] starts three servers with TLS, which ask for client certificates:")
+    for title, url, command in (
+        ("authorization server  Flask on gunicorn", issuer, gunicorn("authorization_server:app")),
+        ("API                   Flask on gunicorn", flask, gunicorn("flask_app:app")),
+        ("API                   Starlette on uvicorn", starlette, uvicorn("starlette_app:app")),
+    ):
+        servers.enter_context(running([*command(world.directory, url.rpartition(":")[2])], url, environment))
+        console.print(f"  {title:44} [cyan]{url}[/]")
+    metadata = httpx2.get(well_known(issuer), verify=world.context(None), trust_env=False).json()
+    get_tokens(world, metadata)
+    right = [show(step, ask_for_token(world, metadata, step)) for step in token_steps(issuer)]
+    right += [show(step, ask(world, flask, step)) for step in steps(world, "Flask", flask)]
+    right += [show(step, ask(world, starlette, step)) for step in steps(world, "Starlette", starlette)]
+    return right + [show(step, ask_websocket(world, starlette, step)) for step in websocket_steps()]
+
+
+def make_certificates(world: World) -> None:
+    """A CA, a certificate for the servers, and some for clients; the servers read them from files.
+
+    The servers let in whom the CA knows, and the registered self-signed certificate: nobody else gets past TLS.
+    """
+    world.authority.server().write(world.directory, name="server")
+    world.certificates = {
+        "billing": world.authority.issue("CN=billing,O=Acme"),
+        "desktop": world.authority.issue("CN=alice's desktop,O=Acme"),
+        "statistics": self_signed("CN=statistics"),
+        "pretender": self_signed("CN=billing,O=Acme"),
+    }
+    (world.directory / "ca.pem").write_text(world.authority.pem)
+    own = [world.certificates[name].pem for name in ("statistics", "pretender")]
+    (world.directory / "let-in.pem").write_text(world.authority.pem + "".join(own))
+    for name, certificate in world.certificates.items():
+        certificate.write(world.directory, name=name)
+
+
+def register_clients(world: World) -> None:
+    """The metadata of one client of each method, as RFC 7591 and RFC 8705 name them."""
+    billing = {"token_endpoint_auth_method": "tls_client_auth", "tls_client_auth_subject_dn": "CN=billing,O=Acme"}
+    own = {"token_endpoint_auth_method": "self_signed_tls_client_auth"}
+    clients = [
+        {"client_id": "billing", "scope": "invoices:read", **billing},
+        {"client_id": "billing-once", "scope": "invoices:read", "lifetime": 1, **billing},
+        {"client_id": "statistics", "scope": "statistics:read", "jwks": jwks(world, "statistics"), **own},
+        {"client_id": "pretender", "scope": "statistics:read", "jwks": jwks(world, "pretender"), **own},
+        {
+            "client_id": "desktop",
+            "scope": "invoices:read",
+            "token_endpoint_auth_method": "none",
+            "redirect_uris": ["http://127.0.0.1/callback"],
+        },
+        {"client_id": "legacy", "scope": "invoices:read", "client_secret": world.legacy_secret},
+    ]
+    (world.directory / "clients.json").write_text(json.dumps(clients))
+
+
+def jwks(world: World, name: str) -> dict[str, object]:
+    """The JWK Set that registers a self-signed certificate (RFC 8705 2.2.2)."""
+    certificate = world.certificates[name]
+    key = jwt.get_algorithm_by_name("ES256").to_jwk(certificate.x509.public_key(), as_dict=True)
+    return {"keys": [{**key, "x5c": [base64.b64encode(certificate.der).decode()]}]}
+
+
+def get_tokens(world: World, metadata: dict[str, object]) -> None:
+    """Each client asks the authorization server for its token, as itself."""
+    console.print("\nEach client gets a token, by a method of its own:")
+    for client_id, certificate, note in (
+        ("billing-once", "billing", "tls_client_auth; its token lives one second"),
+        ("billing", "billing", "tls_client_auth"),
+        ("statistics", "statistics", "self_signed_tls_client_auth; for another scope"),
+        ("legacy", None, "client_secret_basic; bound to nothing"),
+    ):
+        secret = None if certificate else (client_id, world.legacy_secret)
+        form = {"grant_type": "client_credentials", "client_id": client_id}
+        answer = post(world, metadata, form, certificate, secret).raise_for_status().json()
+        keep(world, client_id, certificate, answer, note)
+    answer = post(world, metadata, code_for(world, metadata), "desktop").raise_for_status().json()
+    keep(world, "desktop", "desktop", answer, "a public client: authorization code with PKCE, for alice")
+    world.refresh_token = answer["refresh_token"]
+    world.expired_at = time.monotonic() + 1 + LEEWAY
+
+
+def keep(world: World, client_id: str, certificate: str | None, answer: dict[str, str], note: str) -> None:
+    world.tokens[client_id] = answer["access_token"]
+    shown = f"certificate [green]{certificate}[/]" if certificate else "a secret"
+    console.print(f"  [yellow]{client_id:13}[/] {shown:33} [dim]{note}[/]")
+
+
+def code_for(world: World, metadata: dict[str, object]) -> dict[str, str]:
+    """What the token endpoint needs from a client that somebody has just allowed in (RFC 6749 4.1, RFC 7636)."""
+    verifier = secrets.token_urlsafe(48)
+    challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+    redirect_uri = "http://127.0.0.1/callback"
+    query = {
+        "response_type": "code",
+        "client_id": "desktop",
+        "redirect_uri": redirect_uri,
+        "code_challenge": challenge,
+        "code_challenge_method": "S256",
+    }
+    with httpx2.Client(verify=world.context(None), trust_env=False) as browser:
+        response = browser.get(str(metadata["authorization_endpoint"]), params=query)
+    code = parse_qs(urlsplit(response.headers["Location"]).query)["code"][0]
+    form = {"grant_type": "authorization_code", "client_id": "desktop", "redirect_uri": redirect_uri}
+    return {**form, "code": code, "code_verifier": verifier}
+
+
+def post(
+    world: World,
+    metadata: dict[str, object],
+    form: dict[str, str],
+    certificate: str | None,
+    secret: tuple[str, str] | None = None,
+) -> httpx2.Response:
+    """A token request, to the address for clients with a certificate where it has one (RFC 8705 5)."""
+    url = mtls_endpoint(metadata, "token_endpoint") if certificate else metadata["token_endpoint"]
+    with httpx2.Client(verify=world.context(certificate), trust_env=False) as client:
+        return client.post(str(url), data=form, auth=secret)
+
+
+def token_steps(issuer: str) -> list[Step]:
+    console.print()
+    console.rule(f"[bold]Authorization server[/]  {issuer}", align="left")
+    return [
+        Step(
+            "billing, with a certificate of its own making in its name", 401, "invalid_client", "pretender", "billing"
+        ),
+        Step("billing, without certificate", 401, "invalid_client", None, "billing"),
+        Step("a stolen refresh token, with another certificate", 400, "invalid_grant", "billing", "desktop"),
+        Step("the refresh token, with its certificate", 200, None, "desktop", "desktop"),
+    ]
+
+
+def ask_for_token(world: World, metadata: dict[str, object], step: Step) -> Answer:
+    form = {"grant_type": "client_credentials", "client_id": str(step.token)}
+    if step.token == "desktop":
+        form |= {"grant_type": "refresh_token", "refresh_token": world.refresh_token}
+    response = post(world, metadata, form, step.certificate)
+    return Answer(response.status_code, body=response.text.strip())
+
+
+def steps(world: World, framework: str, url: str) -> list[Step]:
+    console.print()
+    console.rule(f"[bold]{framework}[/]  {url}", align="left")
+    victim = world.certificates["billing"]
+    forged = {"X-SSL-Client-Cert": quote(victim.pem, safe=""), "X-SSL-Client-Verify": "SUCCESS"}
+    return [
+        Step("the right certificate and its token", 200, None, "billing", "billing"),
+        Step("no token", 401, None, "billing"),
+        Step("a stolen token, with another certificate", 401, "invalid_token", "statistics", "billing"),
+        Step("a stolen token, without certificate", 401, "invalid_token", None, "billing"),
+        Step("a stolen token, with a forged X-SSL-Client-Cert", 401, "invalid_token", None, "billing", forged),
+        Step("alice's token, with the certificate of her desktop", 200, None, "desktop", "desktop"),
+        Step("a token that is bound to no certificate", 401, "invalid_token", "billing", "legacy"),
+        Step("a token with too small a scope", 403, "insufficient_scope", "statistics", "statistics"),
+        Step("a token that has expired", 401, "invalid_token", "billing", "billing-once"),
+    ]
+
+
+def websocket_steps() -> list[Step]:
+    return [
+        Step("a websocket, the right certificate and its token", 101, None, "billing", "billing"),
+        Step("a websocket, another certificate", 401, "invalid_token", "statistics", "billing"),
+    ]
+
+
+def ask(world: World, url: str, step: Step) -> Answer:
+    """Send the step's request over a connection of its own, with its certificate."""
+    if step.token == "billing-once" and (wait := world.expired_at - time.monotonic()) > 0:
+        console.print(f"\n[dim]  ... waiting {wait:.0f} s: clocks may differ by {LEEWAY} s[/]")
+        time.sleep(wait)
+    with httpx2.Client(verify=world.context(step.certificate), trust_env=False) as client:
+        response = client.get(f"{url}/invoices", headers=headers(world, step))
+    return Answer(response.status_code, response.headers.get("WWW-Authenticate", ""), response.text.strip())
+
+
+def ask_websocket(world: World, url: str, step: Step) -> Answer:
+    address = url.replace("https:", "wss:") + "/live"
+    try:
+        tls = world.context(step.certificate)
+        with connect(address, ssl=tls, additional_headers=headers(world, step), proxy=None) as websocket:
+            return Answer(101, body=str(websocket.recv(timeout=10)))
+    except InvalidStatus as refused:
+        response = refused.response
+        return Answer(response.status_code, response.headers.get("WWW-Authenticate", ""), response.body.decode())
+
+
+def headers(world: World, step: Step) -> dict[str, str]:
+    return step.headers | ({"Authorization": f"Bearer {world.tokens[step.token]}"} if step.token else {})

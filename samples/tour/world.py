@@ -1,0 +1,88 @@
+"""What the tour's parts share: a step, an answer, the world they happen in, and how both are shown."""
+
+import json
+import secrets
+import ssl
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from mtls_middleware.testing import CertificateAuthority, IssuedCertificate
+
+# Errors that have no challenge (RFC 6749 5.2, and those of certificates).
+IN_THE_BODY = {"invalid_client", "invalid_grant", "client_certificate_required", "client_certificate_refused"}
+console = Console(highlight=False, soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One request, and the answer that it must get. Certificate and token go by the names that `World` gives them."""
+
+    title: str
+    status: int
+    error: str | None = None
+    certificate: str | None = None
+    token: str | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    path: str = "/invoices"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back."""
+
+    status: int
+    challenge: str = ""
+    body: str = ""
+
+    def suits(self, step: Step) -> bool:
+        """Whether this is the answer that the step must get: the status, and the error by its code."""
+        if self.status != step.status:
+            return False
+        if step.error in IN_THE_BODY:
+            return bool(json.loads(self.body)["error"] == step.error)
+        error = f'error="{step.error}"' in self.challenge if step.error else "error=" not in self.challenge
+        return error and bool(self.challenge) == (step.status in (401, 403))
+
+
+@dataclass
+class World:
+    """Everything that the steps need."""
+
+    directory: Path
+    authority: CertificateAuthority = field(default_factory=lambda: CertificateAuthority("CN=Tour CA"))
+    certificates: dict[str, IssuedCertificate] = field(default_factory=dict)
+    tokens: dict[str, str] = field(default_factory=dict)
+    refresh_token: str = ""
+    legacy_secret: str = field(default_factory=secrets.token_urlsafe)
+    expired_at: float = 0.0
+    urls: list[str] = field(default_factory=list)
+
+    def context(self, certificate: str | None) -> ssl.SSLContext:
+        return self.authority.client_context(self.certificates[certificate] if certificate else None)
+
+
+def show(step: Step, answer: Answer) -> bool:
+    """Print what was sent and what came back; gives whether that is right."""
+    right = answer.suits(step)
+    sent = [request_line(step), f"certificate [green]{step.certificate}[/]" if step.certificate else "no certificate"]
+    if not sent[0].startswith("POST") and step.path == "/invoices":
+        sent.append(f"token of [yellow]{step.token}[/]" if step.token else "no token")
+    sent += [f"[red]{name}: {value[:28]}{'…' * (len(value) > 28)}[/]" for name, value in step.headers.items()]
+    mark, color = ("✔", "green") if right else ("✘", "red")
+    console.print(f"\n[{color}]{mark}[/] [bold]{step.title}[/]")
+    console.print(f"  → {'  '.join(sent)}")
+    console.print(f"  ← [bold {color}]{answer.status}[/]  {escape(answer.challenge or answer.body[:120])}")
+    if not right:
+        console.print(f"    [red]expected {step.status} {step.error or ''}[/]")
+    return right
+
+
+def request_line(step: Step) -> str:
+    if "websocket" in step.title:
+        return "GET /live"
+    if step.error in ("invalid_client", "invalid_grant") or "refresh" in step.title:
+        return f"POST /token  client_id=[yellow]{step.token}[/]"
+    return f"GET {step.path}"
