@@ -150,7 +150,9 @@ async def _client_async(need: Fetch) -> "AsyncIterator[httpx2.AsyncClient]":
     import httpx2
 
     if need.connections is not None:
-        yield await need.connections.awaiting()
+        client, turns = await need.connections.awaiting()
+        async with turns:
+            yield client
         return
     async with httpx2.AsyncClient(verify=need.tls, trust_env=False) as client:
         yield client
@@ -221,6 +223,9 @@ class _Body:
 _MOST_CONNECTIONS = 100
 # Servers close what was idle for a few seconds themselves: Node.js and uvicorn after 5.
 _IDLE, _MOST_IDLE = 5.0, 20
+# At most so many exchanges at once on one event loop: each costs it one or two milliseconds of work, and two hundred
+# that begin or end together would hold up everything else for a third of a second.
+_MOST_AT_ONCE = 50
 
 
 class Connections:
@@ -234,12 +239,14 @@ class Connections:
     """
 
     def __init__(self, tls: ssl.SSLContext) -> None:
+        import httpx2  # it takes a quarter of a second: not on an event loop
+
         self.tls = tls
         self._lock = threading.Lock()  # around what follows; never held while anybody waits
         self._blocking: httpx2.Client | None = None
         self._closing: weakref.finalize[..., Connections] | None = None
         self._process = 0
-        self._awaiting: dict[asyncio.AbstractEventLoop, tuple[AsyncGenerator[object], httpx2.AsyncClient]] = {}
+        self._awaiting: dict[asyncio.AbstractEventLoop, _Awaiting] = {}
 
     def blocking(self) -> "httpx2.Client":
         """The client for threads."""
@@ -255,8 +262,8 @@ class Connections:
                 self._process = os.getpid()
             return self._blocking
 
-    async def awaiting(self) -> "httpx2.AsyncClient":
-        """The client for the running event loop."""
+    async def awaiting(self) -> "tuple[httpx2.AsyncClient, asyncio.Semaphore]":
+        """The client for the running event loop, and where to wait for one's turn with it."""
         loop = asyncio.get_running_loop()
         with self._lock:
             found = self._awaiting.get(loop)
@@ -266,10 +273,10 @@ class Connections:
         if found is None:
             # An asynchronous generator, since every event loop closes those that are left when it ends.
             keeper = _kept(self._options())
-            found = (keeper, await anext(keeper))
+            found = _Awaiting(keeper, await anext(keeper), asyncio.Semaphore(_MOST_AT_ONCE))
             with self._lock:
                 self._awaiting[loop] = found
-        return found[1]
+        return found.client, found.turns
 
     def _options(self) -> dict[str, Any]:
         import httpx2
@@ -279,6 +286,13 @@ class Connections:
         )
         no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))  # one exchange must not colour the next
         return {"verify": self.tls, "trust_env": False, "limits": limits, "cookies": no_cookies}
+
+
+@dataclass(frozen=True, slots=True)
+class _Awaiting:
+    keeper: AsyncGenerator[object]
+    client: "httpx2.AsyncClient"
+    turns: asyncio.Semaphore
 
 
 _INHERITED: list[object] = []  # kept, so that nothing closes them

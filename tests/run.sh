@@ -9,6 +9,8 @@ sh .ci/environment dev
     test -e /usr/lib/nginx/modules/ngx_http_js_module.so; } >/dev/null || # Envoy, Traefik and Caddy come from PyPI
     { apt-get update -q && RUNLEVEL=1 apt-get install -qy --no-install-recommends \
         nginx-light libnginx-mod-http-js haproxy apache2-bin util-linux; }
+command -v redis-server >/dev/null || # RUNLEVEL: on ports of the tests' own alone
+    { apt-get update -q && RUNLEVEL=1 apt-get install -qy --no-install-recommends redis-server; }
 peers=tests/live/peers # OAuth clients and a server by others, at the versions of package-lock.json
 [ "$peers/node_modules/.package-lock.json" -nt "$peers/package-lock.json" ] ||
     PATH="$PWD/.venv/bin:$PATH" npm ci --prefix "$peers" --ignore-scripts --no-audit --no-fund

@@ -148,14 +148,12 @@ class IntrospectedAccessTokens:
         Raises `Refused("invalid_token")`, or `Unavailable` where the server cannot be asked.
         """
         if self._cache is None:
-            return self._judged((yield from self._asked(text, now, None))[0], now)
+            return self._judged((yield from self._asked(text, now, None)), now)
         question = Question.about(text, endpoint=self._endpoint, client_id=self._client_id, secret=self._secret)
         record = yield from self._cache.get(question, now)
         answer = None if record is None else self._remembered(record, now)
         if answer is None:
-            answer, first = yield from self._asked(text, now, question.key)
-            if first:
-                yield from self._remember(question, answer, now)
+            answer = yield from self._asked(text, now, question)
         return self._judged(answer, now)
 
     def _judged(self, answer: Mapping[str, Any], now: float) -> AccessToken:
@@ -176,20 +174,27 @@ class IntrospectedAccessTokens:
             refuse("another audience")
         return dated(answer).at(now, self._rules.leeway)
 
-    def _asked(self, text: str, now: float, key: str | None) -> Flow[tuple[dict[str, Any], bool]]:
-        """The server's answer, and whether we were the first to ask: with a `key` all that ask at once share one
-        exchange, since whoever remembers answers does not mind one that is some milliseconds old.
+    def _asked(self, text: str, now: float, question: Question | None) -> Flow[dict[str, Any]]:
+        """The server's answer. Where answers are remembered, all that ask one `question` at once share one exchange,
+        until the first of them has put it down: nobody there minds an answer that is some milliseconds old.
         """
+        key = None if question is None else question.key
         for last in (False, True):
             fetch, first = self._fetch(text, key)
             try:
                 response = yield from ask(fetch)
-                return (yield from self._read(response, now)), first
             except FetchFailed as failure:
+                self._done(key, fetch)
                 if last or not failure.again:
                     self._fail(str(failure), "is it up, and is its certificate one that ssl_context trusts?")
+            else:
+                answer = yield from self._read(response, now)
+                if first and question is not None:
+                    yield from self._remember(question, answer, now)
+                return answer
             finally:
-                self._done(key, fetch)
+                if first:
+                    self._done(key, fetch)
         raise AssertionError("not reached")
 
     def _fetch(self, text: str, key: str | None) -> tuple[Fetch, bool]:

@@ -99,8 +99,9 @@ def _from_socket(environ: Mapping[str, Any]) -> ClientCertificate | None:
             leaf = read_peer(True)
         except (ValueError, OSError):  # handshake not done, or the connection is gone: there is no certificate to show
             continue
-        if leaf:
-            chain = tuple(der for der in presented_chain(socket) if der != leaf)[:MAX_CHAIN]
+        if isinstance(leaf, bytes) and leaf:
+            presented = (der for der in presented_chain(socket) if isinstance(der, bytes) and der != leaf)
+            chain = tuple(islice(presented, MAX_CHAIN))
             return _load(leaf, chain, Verification.BY_SERVER)
     return None
 

@@ -1,0 +1,50 @@
+"""docs/tokens.md is true: its code runs, its table of profiles is the one in the code."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mtls_middleware import resource_server
+from mtls_middleware.resource_server.profiles import LEEWAY, PROFILES
+from mtls_middleware.testing import CertificateAuthority
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "tokens.md").read_text("utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+
+
+def test_every_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ca = CertificateAuthority()
+    (tmp_path / "as-ca.pem").write_text(ca.pem)
+    ours = ca.issue("CN=invoices-api")
+    (tmp_path / "invoices-api.pem").write_text(ours.chain_pem)
+    (tmp_path / "invoices-api.key").write_text(ours.key_pem)
+    monkeypatch.chdir(tmp_path)
+    assert len(BLOCKS) == 6
+    for block in BLOCKS:
+        names: dict[str, object] = {"secret": "a secret"}
+        exec(block, names)
+        assert {"tokens", "cache"} & names.keys()
+
+
+def test_the_table_of_profiles_is_the_one_in_the_code() -> None:
+    rows = {
+        cells[0].strip('`"'): cells[1:]
+        for line in re.findall(r'^\| `"\w+"` \|.*\|$', PAGE, re.MULTILINE)
+        if (cells := [cell.strip() for cell in line.strip("|").split("|")])
+    }
+    assert rows.keys() == PROFILES.keys()
+    fapi, lenient = rows["fapi2"], rows["without_explicit_typing"]
+    assert set(fapi[0].split(", ")) == PROFILES["fapi2"].algorithms
+    assert PROFILES["fapi2"].required - PROFILES["rfc9068"].required == {"cnf"}
+    assert set(lenient[2].split(", ")) == PROFILES["without_explicit_typing"].required
+    assert {each.strip("`").lower() for each in lenient[1].split(", ")} == PROFILES["without_explicit_typing"].typ
+    for name, cells in rows.items():
+        if "settable" in cells[3]:
+            least, most = PROFILES[name].least_leeway, PROFILES[name].most_leeway
+            assert cells[3] == f"{LEEWAY} s, settable from {least} to {most}"
+
+
+def test_everything_that_is_exported_is_on_the_page() -> None:
+    for name in set(resource_server.__all__) - {"AccessToken"}:
+        assert name in PAGE
