@@ -30,12 +30,21 @@ class Call(Generic[T]):
     arguments: tuple[object, ...]
 
 
-Need = Fetch | Call[Any]
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Begin this exchange, and go on without its outcome: somebody asks for that later."""
+
+    fetch: Fetch
+
+
+Need = Fetch | Begin | Call[Any]
 Flow = Generator[Need, Any, T]
 
 
 @overload
 def ask(need: Fetch) -> Flow[Response]: ...
+@overload
+def ask(need: Begin) -> Flow[None]: ...
 @overload
 def ask(need: Call[T]) -> Flow[T]: ...
 def ask(need: Need) -> Flow[Any]:
@@ -55,7 +64,7 @@ class BlockingDriver:
                 need = next(flow)
                 while True:
                     try:
-                        answer = _fetched(need) if isinstance(need, Fetch) else _called(need)
+                        answer = _answer(need)
                     except Exception as failure:  # noqa: BLE001 (the flow's to handle)
                         need = flow.throw(failure)
                     else:
@@ -77,7 +86,7 @@ class AwaitingDriver:
                 need = next(flow)
                 while True:
                     try:
-                        answer = await (self._fetched(need) if isinstance(need, Fetch) else _called_async(need))
+                        answer = await self._answer(need)
                     except Exception as failure:  # noqa: BLE001 (the flow's to handle)
                         need = flow.throw(failure)
                     else:
@@ -86,11 +95,23 @@ class AwaitingDriver:
                 result: T = stop.value
                 return result
 
-    async def _fetched(self, need: Fetch) -> Response:
+    async def _answer(self, need: Need) -> Any:
+        match need:
+            case Fetch():
+                return await self._fetched(need)
+            case Begin():
+                return self._begin(need.fetch)
+            case Call():
+                return await _called_async(need)
+
+    def _begin(self, need: Fetch) -> None:
         if need.claim():
             task = asyncio.create_task(exchange_async(need))  # a task of its own: its asker may be cancelled
             self._under_way.add(task)
             task.add_done_callback(self._under_way.discard)
+
+    async def _fetched(self, need: Fetch) -> Response:
+        self._begin(need)
         try:
             async with asyncio.timeout(need.timeout):
                 return await asyncio.wrap_future(need.outcome)
@@ -98,10 +119,24 @@ class AwaitingDriver:
             raise _own(failure, need) from None
 
 
-def _fetched(need: Fetch) -> Response:
+def _answer(need: Need) -> Any:
+    match need:
+        case Fetch():
+            return _fetched(need)
+        case Begin():
+            return _begin(need.fetch)
+        case Call():
+            return _called(need)
+
+
+def _begin(need: Fetch) -> None:
     if need.claim():
         # A thread of its own: a look-up of the name, or header fields that drip, would outlast every timeout in it.
         threading.Thread(target=exchange, args=(need,), name="mtls-middleware fetch", daemon=True).start()
+
+
+def _fetched(need: Fetch) -> Response:
+    _begin(need)
     try:
         return need.outcome.result(need.timeout)
     except (FetchFailed, TimeoutError) as failure:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 from urllib.parse import urlsplit
 
-from mtls_middleware.effects import Flow, ask
+from mtls_middleware.effects import Begin, Flow, ask
 from mtls_middleware.errors import ConfigurationError, Unavailable, require_extra
 from mtls_middleware.exchange import Fetch, FetchFailed, Response
 
@@ -23,6 +23,8 @@ T = TypeVar("T")
 
 # A rotation is seen after ten minutes at the latest without anybody asking for it.
 _LIFETIME = 600.0
+# From eight minutes on it is looked for in the background, so that a busy application never waits for it.
+_AHEAD = 480.0
 # Documents outlive an outage of their server by an hour, then 503: nobody could revoke a key meanwhile.
 _MAX_STALE = 3600.0
 # Between two attempts: what a flood of unknown key ids, or a dead server, may cost (A63, case 127).
@@ -33,8 +35,9 @@ _TIMEOUT, _LIMIT = 5.0, 262_144
 class Fetched(Generic[T]):
     """What `parse` makes of the document at `uri`; equal documents stay one object.
 
-    The last good one is kept through an outage. At most one attempt per cool-down, whatever comes; those who cannot do
-    without its outcome wait for it together. Times are compared by distance: a clock that is set back renews.
+    It is renewed in the background before it is old, and the last good one is kept through an outage. At most one
+    attempt per cool-down, whatever comes; those who cannot do without its outcome wait for it together. Times are
+    compared by distance: a clock that is set back renews.
 
     Arguments:
         parse: octets to value. Raises `ValueError` for a document that is of no use.
@@ -73,9 +76,12 @@ class Fetched(Generic[T]):
 
     def current(self, now: float) -> Flow[T]:
         """The value, fetched where there is none or it is old. Raises `Unavailable`."""
-        if self._value is None or abs(now - self._fetched_at) >= _LIFETIME:
+        age = abs(now - self._fetched_at)
+        if self._value is None or age >= _LIFETIME:
             # While one asker renews an old value the others go on with it; without any they all wait.
             yield from self._renew(now, join=self._held(now) is None)
+        elif age >= _AHEAD:
+            yield from self._renew_meanwhile(now)
         value = self._held(now)
         if value is None:
             wait = max(1, math.ceil(COOL_DOWN - abs(now - self._attempted_at)))
@@ -92,12 +98,9 @@ class Fetched(Generic[T]):
         return self._value if abs(now - self._fetched_at) < _LIFETIME + self._max_stale else None
 
     def _renew(self, now: float, *, join: bool) -> Flow[None]:
-        """One attempt where the cool-down allows it; else, to `join`, the one that is under way."""
+        """Wait for one attempt where the cool-down allows it; else, to `join`, for the one that is under way."""
         with self._lock:
-            due = abs(now - self._attempted_at) >= COOL_DOWN
-            if due:
-                self._attempt = Fetch(self._uri, self._tls, self._timeout, self._limit, self._allow_private)
-                self._attempted_at = now
+            due = self._is_due(now)
             attempt = self._attempt if due or join else None
         if attempt is None:
             return
@@ -110,6 +113,25 @@ class Fetched(Generic[T]):
             if self._attempt is attempt:  # else another asker has taken it in
                 self._attempt = None
                 self._take_in(found)
+
+    def _renew_meanwhile(self, now: float) -> Flow[None]:
+        """Have the value renewed in the background; whoever comes later finds the outcome."""
+        with self._lock:
+            attempt = self._attempt if self._is_due(now) else None
+        if attempt is not None:
+            yield from ask(Begin(attempt))
+
+    def _is_due(self, now: float) -> bool:
+        """Take in what came back in the background; then, where the cool-down allows another attempt, make it out."""
+        attempt = self._attempt
+        if attempt is not None and attempt.outcome.done():
+            self._attempt = None
+            self._take_in(_outcome(attempt))
+        if abs(now - self._attempted_at) < COOL_DOWN:
+            return False
+        self._attempt = Fetch(self._uri, self._tls, self._timeout, self._limit, self._allow_private)
+        self._attempted_at = now
+        return True
 
     def _take_in(self, found: Response | FetchFailed) -> None:
         try:
@@ -125,6 +147,13 @@ class Fetched(Generic[T]):
         self._fetched_at = self._attempted_at
         if value != self._value:  # the same document stays the same object: see resource_server/signed.py
             self._value = value
+
+
+def _outcome(attempt: Fetch) -> Response | FetchFailed:
+    failure = attempt.outcome.exception()
+    if failure is None:
+        return attempt.outcome.result()
+    return failure if isinstance(failure, FetchFailed) else FetchFailed(type(failure).__name__)
 
 
 def check_address(what: str, uri: str, *, allow_http: bool) -> None:

@@ -74,6 +74,7 @@ class HeaderSource:
                 + ("has a verification word to read instead" if self._verify_header else "never verifies certificates")
             )
         self._unworded = Verification.BY_PROXY if verified_by_proxy else Verification.PRESENTED
+        self._warned: set[str] = set()  # texts of ours: as few as there are traps
         self._remembered = lru_cache(maxsize=_REMEMBERED)(self._read)
 
     @property
@@ -102,8 +103,12 @@ class HeaderSource:
 
         Raises `MalformedCertificate` where a trusted peer's fields are not one plain statement.
         """
-        if view.spoofable is not None and not self.has_secret:
-            raise ConfigurationError(view.spoofable)
+        if view.spoofable is not None:
+            if not self.has_secret:
+                raise ConfigurationError(view.spoofable)
+            self._warn(view.spoofable)
+        if view.peer.doubt is not None:
+            self._warn(view.peer.doubt)
         given = view.headers(self._certificate_header)
         word = view.headers(self._verify_header) if self._verify_header is not None else ()
         chain = view.headers(self._chain_header) if self._chain_header is not None else ()
@@ -113,6 +118,12 @@ class HeaderSource:
                 logger.info("the client certificate header is ignored: %s", doubt)
             return None
         return self._judge(only(given, self._certificate_header), only(word, "verification word"), chain)
+
+    def _warn(self, trap: str) -> None:
+        """Say once what this server does that certificates should not depend on."""
+        if trap not in self._warned:
+            self._warned.add(trap)
+            logger.warning("%s", trap)
 
     def _judge(self, value: str | None, word: str | None, chain: Sequence[str]) -> ClientCertificate | None:
         """Certificate and verification word must tell the same story (cases 024 to 029)."""

@@ -222,7 +222,7 @@ def test_lists_from_an_address_are_fetched_kept_and_outlive_an_outage_until_they
         assert reasons(store, client, NOW) == ()
         assert "is revoked" in reasons(store, revoked, NOW)[1]
         assert server.requests == 1
-        assert reasons(store, client, NOW + 599) == ()
+        assert reasons(store, client, NOW + 479) == ()
         assert server.requests == 1
         server.jwks = b"broken"
         assert reasons(store, client, NOW + 700) == ()  # the new one is of no use, the old one is
