@@ -109,9 +109,9 @@ def test_every_file_that_the_page_of_standards_names_is_there():
 
 
 def test_every_link_leads_somewhere():
-    for name, text in (("README.md", README), ("docs", PROXIES + STANDARDS)):
+    for folder, text in ((ROOT, README), (ROOT / "docs", PROXIES + STANDARDS)):
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):
-            assert (ROOT / target).exists(), f"{name}: {target}"
+            assert (folder / target).exists(), target
 
 
 def test_no_path_of_a_machine_is_in_the_project():

@@ -37,6 +37,7 @@ REFUSED = Answer(0)
 def connected(port: int, context: ssl.SSLContext, protocol: str) -> ssl.SSLSocket:
     context.set_alpn_protocols([protocol])
     plain = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT)
+    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return context.wrap_socket(plain, server_hostname="localhost")
 
 

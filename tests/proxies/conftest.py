@@ -43,17 +43,17 @@ def wanted(setup: Setup, listen: int, upstream: int, files: Path) -> Wanted:
     )
 
 
-def server_command(name: str, port: int) -> list[str]:
+def server_command(name: str, port: int, module: str = APPLICATIONS) -> list[str]:
     # The options that the configurations name for their application server.
     if name == "gunicorn":
         return [
-            *(sys.executable, "-m", "gunicorn", f"{APPLICATIONS}:wsgi_application", "--bind", f"127.0.0.1:{port}"),
+            *(sys.executable, "-m", "gunicorn", f"{module}:wsgi_application", "--bind", f"127.0.0.1:{port}"),
             *("--no-control-socket", "--worker-class", "gthread", "--threads", "4"),
             *("--limit-request-field_size", "65536", "--graceful-timeout", "1"),
         ]
     protocol = name if ":" in name or name == "httptools" else f"mtls_middleware.servers.uvicorn_tls:{name}"
     return [
-        *(sys.executable, "-m", "uvicorn", f"{APPLICATIONS}:asgi_application", "--host", "127.0.0.1"),
+        *(sys.executable, "-m", "uvicorn", f"{module}:asgi_application", "--host", "127.0.0.1"),
         *("--port", str(port), "--http", protocol, "--no-proxy-headers", "--lifespan", "off", "--log-level", "error"),
     ]
 

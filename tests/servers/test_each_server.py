@@ -103,12 +103,12 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def test_connections_in_turn_each_keep_their_own_certificate(server: Running) -> None:
     connections = [(client, server.connection(client)) for client in IN_TURN]
     try:
-        for _ in range(3):
+        for again in (False, True, True):
             for client, connection in connections:
                 before = connection.sock
                 assert told(connection)["certificate"] == expected(client)
-                if server.kind.keeps_alive and before is not None:
-                    assert connection.sock is before  # the same connection: it was asked again, not made again
+                if again:  # the same connection was asked again, not made again
+                    assert (before is not None and connection.sock is before) is server.kind.keeps_alive
     finally:
         for _, connection in connections:
             connection.close()
@@ -127,6 +127,16 @@ def test_over_http2_each_stream_has_its_connections_certificate(server: Running)
         finally:
             for _, session in clients:
                 session.close()
+
+
+def test_http2_is_spoken_by_these_and_by_no_other(server: Running) -> None:
+    context = CA.client_context(BILLING)
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    with (
+        socket.create_connection(("127.0.0.1", server.port), timeout=10) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as connection,
+    ):
+        assert (connection.selected_alpn_protocol() == "h2") is server.kind.http2
 
 
 @pytest.mark.standard("J7")
