@@ -5,12 +5,13 @@ Must never decide: every rule is in the core, and the WSGI gateway drives the sa
 
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, MutableMapping
-from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from mtls_middleware.effects import AwaitingDriver
 from mtls_middleware.errors import ConfigurationError, Refused
 from mtls_middleware.paths import Allow
+from mtls_middleware.records import allowed, refused
 from mtls_middleware.refusal import Answer
 from mtls_middleware.request import (
     ATTACHED_KEY,
@@ -20,12 +21,10 @@ from mtls_middleware.request import (
     TOKEN_KEY,
     Attached,
     Peer,
-    RequestView,
     TLSFacts,
 )
-from mtls_middleware.resource_flow import AccessTokens, CertificateLayer, Layer, Source, TokenLayer, TrustStore, refuse
+from mtls_middleware.resource_flow import AccessTokens, CertificateLayer, Layer, Source, TokenLayer, TrustStore
 from mtls_middleware.resource_server.binding import Binding
-from mtls_middleware.sources.vendors import KNOWN_HEADERS
 from mtls_middleware.token_endpoint.authentication import ClientAuthenticator
 from mtls_middleware.token_flow import ClientLayer
 
@@ -37,6 +36,80 @@ Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
+Pairs = Iterable[tuple[bytes, bytes]]
+
+
+class _View:
+    """A `RequestView` of a scope. `kept`: the headers that the application may see."""
+
+    __slots__ = ("_drop", "_dropped", "_scope", "attached", "body", "kept", "now")
+
+    def __init__(self, scope: Scope, names: "_Names | None") -> None:
+        self._scope = scope
+        attached = scope.get(ATTACHED_KEY)
+        self.attached = attached if isinstance(attached, Attached) else None
+        self.now = time.time()
+        self.body = b""
+        self._dropped: Pairs = ()
+        self._drop: frozenset[str] = frozenset()
+        if names is not None:
+            self._drop = names.drop
+            self.kept, self._dropped = names.parted(scope["headers"])
+        else:
+            self.kept = [(bytes(name), bytes(value)) for name, value in scope["headers"]]
+
+    @property
+    def method(self) -> str:
+        found: str = self._scope.get("method", "GET")  # a websocket's handshake is a GET
+        return found
+
+    @property
+    def path(self) -> str:
+        root, path = self._scope.get("root_path", ""), self._scope["path"]
+        inner: str = path[len(root) :] if root and f"{path}/".startswith(f"{root}/") else path
+        return inner
+
+    @property
+    def query(self) -> str:
+        return bytes(self._scope.get("query_string", b"")).decode("latin-1")
+
+    @property
+    def peer(self) -> Peer:
+        return _peer(self._scope, self.headers)
+
+    @property
+    def tls(self) -> TLSFacts:
+        return TLSFacts(extension=(self._scope.get("extensions") or {}).get("tls"))
+
+    @property
+    def spoofable(self) -> None:
+        return None  # names come as they were sent
+
+    def headers(self, name: str) -> list[str]:
+        wanted = name.encode("ascii")  # with dashes: x_ssl_client_cert is another field here (case 007)
+        pairs = self._dropped if name in self._drop else self.kept
+        return [value.decode("latin-1") for key, value in pairs if key.lower() == wanted]
+
+
+class _Names:
+    """Which fields are kept from the application, in every spelling that applications fold to one of them."""
+
+    def __init__(self, drop: frozenset[str]) -> None:
+        self.drop = drop
+        folded = {_folded(name.encode("ascii")) for name in drop}
+        # A name that clients choose may be of any length; those of real requests are some hundred.
+        self._is_dropped = lru_cache(maxsize=1024)(lambda name: _folded(name) in folded)
+
+    def parted(self, headers: Iterable[Iterable[Any]]) -> tuple[list[tuple[bytes, bytes]], Pairs]:
+        """Those that are kept, and the others. ASGI: iterables of iterables, so each of them is read this once."""
+        kept: list[tuple[bytes, bytes]] = []
+        dropped: list[tuple[bytes, bytes]] = []
+        for key, value in headers:
+            name = bytes(key)
+            (dropped if self._is_dropped(name) else kept).append((name, bytes(value)))
+        return kept, dropped
+
+
 class _Gateway:
     """Drives one layer in front of one application."""
 
@@ -45,8 +118,9 @@ class _Gateway:
             raise ConfigurationError(f"app={app!r} is no ASGI application")
         self._app = app
         self._layer = layer
+        self._is_last = not isinstance(app, _Gateway)  # of ours: the one that tells that a request was let through
         self._driver = AwaitingDriver()
-        self._drop = frozenset(name.upper() for name in KNOWN_HEADERS | layer.drop_headers)
+        self._names = _Names(layer.drop_headers) if layer.drop_headers else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -54,25 +128,26 @@ class _Gateway:
             return
         if scope["type"] not in ("http", "websocket"):
             raise RuntimeError(f"ASGI scope type {scope['type']!r} is unknown here, and so refused (case 146)")
-        view = None
+        layer, view = self._layer, None
         try:
-            # ASGI: iterables of iterables, so each of them is read this once.
-            pairs = [(bytes(name), bytes(value)) for name, value in scope["headers"]]
-            view = _view(scope, pairs)
-            if scope["type"] == "http" and view.method == "POST" and view.path in self._layer.body_paths:
-                body = await _body(receive)
-                view, receive = replace(view, body=body), _replaying(body, receive)
-            attached = await self._driver.run(self._layer.decide(view))
+            view = _View(scope, self._names)
+            if layer.body_paths and scope["type"] == "http" and view.method == "POST" and view.path in layer.body_paths:
+                view.body = await _body(receive)
+                receive = _replaying(view.body, receive)
+            decided = layer.decide(view)
+            attached = decided if isinstance(decided, Attached) else await self._driver.run(decided)
         except Exception as error:  # noqa: BLE001 (fail closed: whatever went wrong, the application is not reached)
-            await _write(refuse(self._layer, error, view), scope, receive, send)
+            await _write(refused(layer, error, view), scope, receive, send)
             return
         inner = dict(scope)
-        inner["headers"] = [pair for pair in pairs if _folded(pair[0]) not in self._drop]
+        inner["headers"] = view.kept
         inner[ATTACHED_KEY] = attached
         inner[CERTIFICATE_KEY] = attached.certificate
         inner[TOKEN_KEY] = attached.token
         inner[CLIENT_KEY] = attached.client
-        await self._app(inner, receive, _varying(send, self._layer.vary))
+        if self._is_last:
+            allowed(layer, view, attached)
+        await self._app(inner, receive, send if layer.vary is None else _varying(send, layer.vary))
 
 
 class ClientCertificateMiddleware(_Gateway):
@@ -192,26 +267,6 @@ def _folded(name: bytes) -> str:
     return name.decode("latin-1").upper().replace("_", "-")
 
 
-def _view(scope: Scope, pairs: list[tuple[bytes, bytes]]) -> RequestView:
-    def headers(name: str) -> list[str]:
-        wanted = name.encode("ascii")  # with dashes: x_ssl_client_cert is another field here (case 007)
-        return [value.decode("latin-1") for key, value in pairs if key.lower() == wanted]
-
-    attached = scope.get(ATTACHED_KEY)
-    extensions = scope.get("extensions") or {}
-    root_path, path = scope.get("root_path", ""), scope["path"]
-    return RequestView(
-        method=scope.get("method", "GET"),  # a websocket's handshake is a GET
-        path=path[len(root_path) :] if root_path and f"{path}/".startswith(f"{root_path}/") else path,
-        query=bytes(scope.get("query_string", b"")).decode("latin-1"),
-        headers=headers,
-        peer=_peer(scope, headers),
-        tls=TLSFacts(extension=extensions.get("tls")),
-        attached=attached if isinstance(attached, Attached) else None,
-        now=time.time(),
-    )
-
-
 async def _body(receive: Receive) -> bytes:
     """The whole body. Raises `Refused`."""
     body = bytearray()
@@ -270,10 +325,8 @@ async def _write(answer: Answer, scope: Scope, receive: Receive, send: Send) -> 
     await send({"type": f"{kind}.body", "body": b"" if scope.get("method") == "HEAD" else answer.body})
 
 
-def _varying(send: Send, name: str | None) -> Send:
+def _varying(send: Send, name: str) -> Send:
     """Mark the application's responses as selected by the certificate's field (RFC 9440 2.4)."""
-    if name is None:
-        return send
     vary = (b"vary", name.encode("ascii"))
 
     async def varying(message: Message) -> None:

@@ -7,7 +7,7 @@ import base64
 import enum
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address
@@ -64,7 +64,8 @@ class ClientCertificate:
         der: the bytes as received, never re-encoded.
         chain: what was presented with it, DER, in order, without the leaf. Not validated.
         verification: who vouches for the chain.
-        thumbprint: base64url of SHA-256 over `der`, unpadded: the `x5t#S256` value (RFC 8705 3.1).
+        digest: SHA-256 over `der`, 32 octets.
+        thumbprint: the same as base64url, unpadded: the `x5t#S256` value (RFC 8705 3.1).
 
     Properties that read names raise `MalformedCertificate` where the certificate holds what cannot be a name.
 
@@ -75,7 +76,8 @@ class ClientCertificate:
     der: bytes
     chain: tuple[bytes, ...] = ()
     verification: Verification = Verification.PRESENTED
-    thumbprint: str = field(default="")
+    digest: bytes = b""
+    thumbprint: str = ""
 
     @classmethod
     def from_der(
@@ -86,8 +88,13 @@ class ClientCertificate:
             loaded = x509.load_der_x509_certificate(der)
         except _UNREADABLE as error:
             raise MalformedCertificate("not one DER certificate") from error
-        digest = base64.urlsafe_b64encode(hashlib.sha256(der).digest()).rstrip(b"=")
-        return cls(loaded, der, chain, verification, digest.decode("ascii"))
+        digest = hashlib.sha256(der).digest()
+        thumbprint = base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")
+        return cls(loaded, der, chain, verification, digest, thumbprint)
+
+    def vouched_for(self, verification: Verification) -> Self:
+        """The same certificate with another verification: a new object, of which nothing is read or hashed again."""
+        return replace(self, verification=verification)
 
     @classmethod
     def from_pem(cls, pem: str | bytes, *, verification: Verification = Verification.PRESENTED) -> Self:

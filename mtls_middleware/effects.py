@@ -11,7 +11,7 @@ import inspect
 import threading
 from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, TypeAlias, TypeVar, overload
 
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.exchange import Fetch, FetchFailed, Response, exchange, exchange_async
@@ -39,6 +39,8 @@ class Begin:
 
 Need = Fetch | Begin | Call[Any]
 Flow = Generator[Need, Any, T]
+# A decision that needs nothing is made at once; only one that may have to ask is a flow. Most requests ask for nothing.
+Decision: TypeAlias = T | Flow[T]
 
 
 @overload
@@ -53,6 +55,13 @@ def ask(need: Need) -> Flow[Any]:
     Example: `response = yield from ask(Fetch(url, tls, 5, 65_536))`
     """
     return (yield need)
+
+
+def settled(decision: Decision[T]) -> Flow[T]:
+    """Within a flow, what a decision comes to. Example: `token = yield from settled(tokens.validate(text, now))`"""
+    if isinstance(decision, Generator):
+        return (yield from decision)
+    return decision
 
 
 class BlockingDriver:

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, Refused
-from mtls_middleware.policy import Rule, as_rule
+from mtls_middleware.policy.rule import Rule, as_rule, remembering
+from mtls_middleware.request import RequestView
 
 # What frameworks, servers or file systems may fold, cut or decode once more (case 148).
 _AMBIGUOUS = re.compile(r"//|/\.{1,2}(?:/|\Z)|[\\;%?#\x00-\x20\x7f-\x9f]")
@@ -30,8 +31,7 @@ class PathRules:
 
     def __init__(self, given: Allow) -> None:
         if not isinstance(given, Mapping):
-            self._rules = {"/": as_rule(given)}
-            return
+            given = {"/": given}
         for path in given:
             if not _is_plain(path):
                 raise ConfigurationError(
@@ -40,11 +40,19 @@ class PathRules:
         if "/" not in given:
             raise ConfigurationError("allow names no rule for '/', and so none for what is not under the other paths")
         self._rules = {path: as_rule(rule) for path, rule in given.items()}
+        self._only = self._rules["/"] if len(self._rules) == 1 else None
+        self._judges = {id(rule): remembering(rule) for rule in self._rules.values()}
+
+    def judge(self, view: RequestView, certificate: ClientCertificate) -> None:
+        """Raises `Refused` where the rule for this request does not allow the certificate."""
+        rule = self._only if self._only is not None else self.of(view.path)
+        if not self._judges[id(rule)](certificate):
+            raise Refused("client_certificate_refused", f"{certificate.thumbprint} is not allowed by {rule!r}")
 
     def of(self, path: str) -> Rule:
         """The rule for a request's decoded path. Raises `Refused` for a path that could be read as another."""
-        if len(self._rules) == 1:
-            return self._rules["/"]
+        if self._only is not None:
+            return self._only
         if not path.startswith("/") or _AMBIGUOUS.search(path):
             raise Refused("client_certificate_refused", "a path that may be read as another, where allow goes by paths")
         above = path.rstrip("/")
@@ -60,7 +68,7 @@ class PathRules:
         return any(rule.may_accept_presented for rule in self._rules.values())
 
     def __repr__(self) -> str:
-        return repr(self._rules["/"] if len(self._rules) == 1 else self._rules)
+        return repr(self._only if self._only is not None else self._rules)
 
 
 def _is_plain(path: object) -> bool:

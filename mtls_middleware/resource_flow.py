@@ -3,22 +3,18 @@
 Must never know: the gateway. Both layers turn a `RequestView` into what is attached, or raise.
 """
 
-import logging
-import traceback
 from collections.abc import Collection
-from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from mtls_middleware.certificate import ClientCertificate
-from mtls_middleware.effects import Flow
+from mtls_middleware.effects import Decision, Flow
 from mtls_middleware.errors import ConfigurationError, Refused
 from mtls_middleware.paths import Allow, PathRules
-from mtls_middleware.refusal import Answer, Challenge, answer
+from mtls_middleware.refusal import Challenge
 from mtls_middleware.request import Attached, RequestView
 from mtls_middleware.resource_server import bearer, binding
 from mtls_middleware.resource_server.token import AccessToken
-
-logger = logging.getLogger("mtls_middleware.decision")
+from mtls_middleware.sources.vendors import KNOWN_HEADERS
 
 T = TypeVar("T")
 
@@ -41,20 +37,26 @@ _SOURCE = ("can_verify", "drop_headers", "vary", "find")
 class TrustStore(Protocol):
     """Chain validation in this process: gives the certificate back as `BY_TRUST_STORE`, or raises `Refused`."""
 
-    def validate(self, certificate: ClientCertificate, now: float) -> Flow[ClientCertificate]: ...
+    def validate(self, certificate: ClientCertificate, now: float) -> Decision[ClientCertificate]: ...
 
 
 class AccessTokens(Protocol):
     """What `mtls_middleware.resource_server` offers: text to token, or `Refused("invalid_token")`, or `Unavailable`."""
 
-    def validate(self, text: str, now: float) -> Flow[AccessToken]: ...
+    def validate(self, text: str, now: float) -> Decision[AccessToken]: ...
 
 
 class Layer(Protocol):
     """One layer's decision, as the gateways drive it."""
 
     @property
-    def drop_headers(self) -> frozenset[str]: ...
+    def name(self) -> str:
+        """What it decides about, for the log."""
+
+    @property
+    def drop_headers(self) -> frozenset[str]:
+        """Field names, lower case with dashes, that the application must not see in any spelling."""
+
     @property
     def vary(self) -> str | None: ...
     @property
@@ -63,12 +65,13 @@ class Layer(Protocol):
     def body_paths(self) -> frozenset[str]:
         """The paths where a POST is decided with its body in view, `MAX_BODY` octets at most."""
 
-    def decide(self, view: RequestView) -> Flow[Attached]: ...
+    def decide(self, view: RequestView) -> Decision[Attached]: ...
 
 
 class CertificateLayer:
     """Finds, validates and judges the client certificate."""
 
+    name = "certificate"
     challenge = Challenge()
     body_paths: frozenset[str] = frozenset()
 
@@ -94,7 +97,7 @@ class CertificateLayer:
         self._allow = None if allow is None else PathRules(allow)
         self._required = (self._allow is not None) if required is None else required
         self._exempt = collection("exempt", exempt, '"/health"')
-        self.drop_headers = source.drop_headers
+        self.drop_headers = KNOWN_HEADERS | source.drop_headers
         self.vary = source.vary
         self._check_strength()
 
@@ -110,36 +113,67 @@ class CertificateLayer:
         if self._allow is None and self._required:
             raise ConfigurationError(f"required=True asks for a verified certificate; {self.source!r}: {advice}")
 
-    def decide(self, view: RequestView) -> Flow[Attached]:
-        outer = view.attached or Attached()
+    def decide(self, view: RequestView) -> Decision[Attached]:
+        outer = view.attached
+        found: Decision[ClientCertificate | None] = None
         try:
-            certificate = yield from self._accepted(view, outer.certificate)
-        except Refused:
-            if view.path not in self._exempt:
-                raise
-            certificate = None  # what would have been refused, be it what an outer layer attached
-        return replace(outer, certificate=certificate, certificate_layer=True)
+            found = self._accepted(view, None if outer is None else outer.certificate)
+        except Refused as refusal:
+            self._check_exempt(view, refusal)
+        if found is None or isinstance(found, ClientCertificate):
+            return _with_certificate(view, found)
+        return self._decide_later(view, found)
 
-    def _accepted(self, view: RequestView, outer: ClientCertificate | None) -> Flow[ClientCertificate | None]:
+    def _decide_later(self, view: RequestView, flow: Flow[ClientCertificate | None]) -> Flow[Attached]:
+        found = None
+        try:
+            found = yield from flow
+        except Refused as refusal:
+            self._check_exempt(view, refusal)
+        return _with_certificate(view, found)
+
+    def _check_exempt(self, view: RequestView, refusal: Refused) -> None:
+        """Raise it, but on exempt paths: what an outer layer found is `None` there too."""
+        if view.path not in self._exempt:
+            raise refusal
+
+    def _accepted(self, view: RequestView, outer: ClientCertificate | None) -> Decision[ClientCertificate | None]:
         certificate = self.source.find(view)
-        if certificate is None or (certificate == outer and not certificate.verified):
+        if certificate is None or (outer is not None and certificate == outer and not certificate.verified):
             certificate = outer
         if certificate is None:
             if self._required:
                 raise Refused("client_certificate_required", "no client certificate")
             return None
-        if self.trust_store is not None:
-            certificate = yield from self.trust_store.validate(certificate, view.now)
-        if self._allow is not None and not (rule := self._allow.of(view.path)).holds(certificate):
-            raise Refused("client_certificate_refused", f"{certificate.thumbprint} is not allowed by {rule!r}")
-        if self._required and self._allow is None and not certificate.verified:
+        if self.trust_store is None:
+            return self._allowed(view, certificate)
+        validated = self.trust_store.validate(certificate, view.now)
+        if isinstance(validated, ClientCertificate):
+            return self._allowed(view, validated)
+        return self._allowed_later(view, validated)
+
+    def _allowed_later(self, view: RequestView, flow: Flow[ClientCertificate]) -> Flow[ClientCertificate | None]:
+        return self._allowed(view, (yield from flow))
+
+    def _allowed(self, view: RequestView, certificate: ClientCertificate) -> ClientCertificate:
+        if self._allow is not None:
+            self._allow.judge(view, certificate)
+        elif self._required and not certificate.verified:
             raise Refused("client_certificate_refused", f"{certificate.thumbprint} is merely presented, not verified")
         return certificate
+
+
+def _with_certificate(view: RequestView, certificate: ClientCertificate | None) -> Attached:
+    outer = view.attached
+    if outer is None:
+        return Attached(certificate, None, None, True, view.now)
+    return outer._replace(certificate=certificate, certificate_layer=True)
 
 
 class TokenLayer:
     """Validates the access token, its binding to the attached certificate, and its scope."""
 
+    name = "token"
     drop_headers: frozenset[str] = frozenset()
     body_paths: frozenset[str] = frozenset()
     vary: str | None = None
@@ -170,7 +204,7 @@ class TokenLayer:
             resource_metadata=resource_metadata,
         )
 
-    def decide(self, view: RequestView) -> Flow[Attached]:
+    def decide(self, view: RequestView) -> Decision[Attached]:
         outer = view.attached
         if outer is None or not outer.certificate_layer:
             raise ConfigurationError(
@@ -179,20 +213,33 @@ class TokenLayer:
             )
         token: AccessToken | None
         try:
-            token = yield from self._accepted(view, outer.certificate)
+            text = bearer.bearer_token(view.headers("authorization"), view.query)
+            found = self._tokens.validate(text, view.now)
+            if not isinstance(found, AccessToken):
+                return self._decide_later(view, outer, found)
+            token = self._accepted(found, outer.certificate)
         except Refused as refusal:
-            if view.path not in self._exempt:
-                raise
-            token = outer.token if refusal.code == "missing_token" else None
-        return replace(outer, token=token)
+            token = self._exempted(view, outer, refusal)
+        return Attached(outer.certificate, token, outer.client, True, outer.since)
 
-    def _accepted(self, view: RequestView, certificate: ClientCertificate | None) -> Flow[AccessToken]:
-        text = bearer.bearer_token(view.headers("authorization"), view.query)
-        token = yield from self._tokens.validate(text, view.now)
-        confirmation = binding.confirm(token.claims, certificate, self._binding)
+    def _decide_later(self, view: RequestView, outer: Attached, flow: Flow[AccessToken]) -> Flow[Attached]:
+        token: AccessToken | None
+        try:
+            token = self._accepted((yield from flow), outer.certificate)
+        except Refused as refusal:
+            token = self._exempted(view, outer, refusal)
+        return outer._replace(token=token)
+
+    def _exempted(self, view: RequestView, outer: Attached, refusal: Refused) -> AccessToken | None:
+        if view.path not in self._exempt:
+            raise refusal
+        return outer.token if refusal.code == "missing_token" else None
+
+    def _accepted(self, token: AccessToken, certificate: ClientCertificate | None) -> AccessToken:
+        token = binding.confirmed(token, certificate, self._binding)
         if not self._scopes <= token.scopes:
             raise Refused("insufficient_scope", f"missing {' '.join(sorted(self._scopes - token.scopes))}")
-        return token if confirmation is None else replace(token, bound=True, confirmation=confirmation)
+        return token
 
 
 def collection(name: str, given: Collection[T], example: str) -> frozenset[T]:
@@ -202,32 +249,3 @@ def collection(name: str, given: Collection[T], example: str) -> frozenset[T]:
     if wrong_kind or not all(isinstance(each, str) for each in given):
         raise ConfigurationError(f"{name}={given!r}: a list of texts, for example [{example}]")
     return frozenset(given)
-
-
-def refuse(layer: Layer, error: Exception, view: RequestView | None) -> Answer:
-    """The answer for what a layer raised, and one record in the log that says why: for the operator alone.
-
-    4xx are a client's doing: INFO. 503 is WARNING, 500 ERROR with the place but without the exception's text, which may
-    quote what was being read.
-    """
-    response = answer(error, layer.challenge)
-    evidence = error.evidence if isinstance(error, Refused) else (type(error).__name__,)
-    attached = view.attached if view is not None else None
-    certificate = attached.certificate if attached is not None else None
-    record = {
-        "status": response.status,
-        "code": error.code if isinstance(error, Refused) else "server_error",
-        "evidence": evidence,
-        "method": None if view is None else view.method,
-        "path": None if view is None else view.path,
-        "thumbprint": None if certificate is None else certificate.thumbprint,
-    }
-    level = logging.INFO if response.status < 500 else logging.WARNING if response.status == 503 else logging.ERROR
-    logger.log(
-        level, "refused: %s", " ".join(f"{key}={value!a}" for key, value in record.items()), extra={"mtls": record}
-    )
-    if isinstance(error, ConfigurationError):
-        logger.error("%s", error)
-    elif response.status == 500:
-        logger.error("%s", "".join(traceback.format_tb(error.__traceback__)))
-    return response

@@ -4,7 +4,6 @@ Must never know: the gateway. The layer turns a `RequestView` with its body into
 """
 
 from collections.abc import Collection
-from dataclasses import replace
 from urllib.parse import parse_qsl
 
 from mtls_middleware.effects import Flow
@@ -20,6 +19,7 @@ _MAX_FIELDS = 200
 class ClientLayer:
     """Authenticates OAuth clients by certificate on the paths where they authenticate."""
 
+    name = "client"
     challenge = Challenge(scheme="Basic", realm="clients")
     drop_headers: frozenset[str] = frozenset()
     vary: str | None = None
@@ -50,7 +50,7 @@ class ClientLayer:
             authorization=view.headers("authorization"),
         )
         client = yield from self._authenticator.decide(request, view.now)
-        return outer if client is None else replace(outer, client=client)
+        return outer if client is None else outer._replace(client=client)
 
 
 def _form(view: RequestView) -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ Must never decide: every rule is in the core, and the ASGI gateway drives the sa
 
 import time
 from collections.abc import Collection, Iterable
-from dataclasses import replace
+from functools import lru_cache
 from http import HTTPStatus
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mtls_middleware.effects import BlockingDriver
 from mtls_middleware.errors import ConfigurationError, Refused
 from mtls_middleware.paths import Allow
+from mtls_middleware.records import allowed, refused
 from mtls_middleware.refusal import Answer
 from mtls_middleware.request import (
     ATTACHED_KEY,
@@ -22,13 +23,11 @@ from mtls_middleware.request import (
     TOKEN_KEY,
     Attached,
     Peer,
-    RequestView,
     TLSFacts,
 )
-from mtls_middleware.resource_flow import AccessTokens, CertificateLayer, Layer, Source, TokenLayer, TrustStore, refuse
+from mtls_middleware.resource_flow import AccessTokens, CertificateLayer, Layer, Source, TokenLayer, TrustStore
 from mtls_middleware.resource_server.binding import Binding
 from mtls_middleware.sources.server import is_unix
-from mtls_middleware.sources.vendors import KNOWN_HEADERS
 from mtls_middleware.token_endpoint.authentication import ClientAuthenticator
 from mtls_middleware.token_flow import ClientLayer
 
@@ -39,6 +38,80 @@ if TYPE_CHECKING:
 # none (wsgiref), as measured: a forgery cannot be told from the proxy's word (case 005). By the beginning of
 # SERVER_SOFTWARE, lower case.
 _SPOOFABLE = ("cheroot", "granian", "wsgiserver")
+
+
+class _View:
+    """A `RequestView` of an environ."""
+
+    __slots__ = ("_environ", "attached", "body", "now")
+
+    def __init__(self, environ: "WSGIEnvironment") -> None:
+        self._environ = environ
+        attached = environ.get(ATTACHED_KEY)
+        self.attached = attached if isinstance(attached, Attached) else None
+        self.now = time.time()
+        self.body = b""
+
+    @property
+    def method(self) -> str:
+        found: str = self._environ.get("REQUEST_METHOD", "")
+        return found
+
+    @property
+    def path(self) -> str:
+        """PEP 3333 lays the path's octets out as latin-1, applications and ASGI read them as UTF-8.
+
+        Octets that are no UTF-8 become U+FFFD, as they do there: left as latin-1, "/caf%E9" would be the path "/café"
+        here and another one to the application.
+        """
+        path: str = self._environ.get("PATH_INFO", "")
+        return path.encode("latin-1", "replace").decode("utf-8", "replace")
+
+    @property
+    def query(self) -> str:
+        found: str = self._environ.get("QUERY_STRING", "")
+        return found
+
+    @property
+    def peer(self) -> Peer:
+        environ = self._environ
+        if is_unix(environ):
+            return Peer(unix=True)
+        if "PROXY_PROTOCOL" in environ:  # gunicorn's word; whoever may speak that protocol to it names any address
+            return Peer(doubt="the peer's address comes from the PROXY protocol: use a shared_secret= alone")
+        original = environ.get("werkzeug.proxy_fix.orig")
+        if original is not None:  # ProxyFix overwrote REMOTE_ADDR from a header, and kept the transport's
+            return Peer(original.get("REMOTE_ADDR"))
+        return Peer(environ.get("REMOTE_ADDR"))
+
+    @property
+    def tls(self) -> TLSFacts:
+        return TLSFacts(environ=self._environ)
+
+    @property
+    def spoofable(self) -> str | None:
+        return _spoofable(str(self._environ.get("SERVER_SOFTWARE", "")))
+
+    def headers(self, name: str) -> tuple[str, ...]:
+        value = self._environ.get(_key(name))
+        return () if value is None else (value,)
+
+
+@lru_cache(maxsize=64)
+def _key(name: str) -> str:
+    """A field's name in environ (RFC 3875 4.1.3 and 4.1.18)."""
+    key = name.upper().replace("-", "_")
+    return key if key == "CONTENT_TYPE" else "HTTP_" + key
+
+
+@lru_cache(maxsize=8)
+def _spoofable(software: str) -> str | None:
+    if not software.lower().startswith(_SPOOFABLE):
+        return None
+    return (
+        f"{software} lets a client's X_SSL_Client_Cert pass for the proxy's X-SSL-Client-Cert unseen: use another "
+        "server; or have the proxy delete all names with underscores, and give the source a shared_secret= for that"
+    )
 
 
 def _environ_keys(names: Iterable[str]) -> frozenset[str]:
@@ -55,25 +128,30 @@ class _Gateway:
             raise ConfigurationError(f"app={app!r} is no WSGI application")
         self._app = app
         self._layer = layer
+        self._is_last = not isinstance(app, _Gateway)  # of ours: the one that tells that a request was let through
         self._driver = BlockingDriver()
-        self._drop = _environ_keys(KNOWN_HEADERS | layer.drop_headers)
+        self._drop = _environ_keys(layer.drop_headers)
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        view = None
+        layer, view = self._layer, None
         try:
-            view = _view(environ)
-            if view.method == "POST" and view.path in self._layer.body_paths:
-                view = replace(view, body=_body(environ))
-            attached = self._driver.run(self._layer.decide(view))
+            view = _View(environ)
+            if layer.body_paths and view.method == "POST" and view.path in layer.body_paths:
+                view.body = _body(environ)
+            decided = layer.decide(view)
+            attached = decided if isinstance(decided, Attached) else self._driver.run(decided)
         except Exception as error:  # noqa: BLE001 (fail closed: whatever went wrong, the application is not reached)
-            return _write(refuse(self._layer, error, view), environ, start_response)
-        for key in environ.keys() & self._drop:
-            del environ[key]
+            return _write(refused(layer, error, view), environ, start_response)
+        if self._drop:
+            for key in [key for key in environ if key in self._drop]:
+                del environ[key]
         environ[ATTACHED_KEY] = attached
         environ[CERTIFICATE_KEY] = attached.certificate
         environ[TOKEN_KEY] = attached.token
         environ[CLIENT_KEY] = attached.client
-        return self._app(environ, _varying(start_response, self._layer.vary))
+        if self._is_last:
+            allowed(layer, view, attached)
+        return self._app(environ, _varying(start_response, layer.vary))
 
 
 class ClientCertificateMiddleware(_Gateway):
@@ -188,32 +266,6 @@ def protect(
     )
 
 
-def _view(environ: "WSGIEnvironment") -> RequestView:
-    def headers(name: str) -> tuple[str, ...]:
-        key = name.upper().replace("-", "_")
-        value = environ.get(key if key == "CONTENT_TYPE" else "HTTP_" + key)  # RFC 3875 4.1.3
-        return () if value is None else (value,)
-
-    attached = environ.get(ATTACHED_KEY)
-    software = str(environ.get("SERVER_SOFTWARE", ""))
-    return RequestView(
-        method=environ.get("REQUEST_METHOD", ""),
-        path=_path(environ),
-        query=environ.get("QUERY_STRING", ""),
-        headers=headers,
-        peer=_peer(environ),
-        tls=TLSFacts(environ=environ),
-        attached=attached if isinstance(attached, Attached) else None,
-        now=time.time(),
-        spoofable=(
-            f"{software} lets a client's X_SSL_Client_Cert pass for the proxy's X-SSL-Client-Cert unseen: use another "
-            "server; or have the proxy delete all names with underscores, and give the source a shared_secret= for that"
-            if software.lower().startswith(_SPOOFABLE)
-            else None
-        ),
-    )
-
-
 def _body(environ: "WSGIEnvironment") -> bytes:
     """The whole body, left readable for the application. Raises `Refused`."""
     given = environ.get("CONTENT_LENGTH") or ""
@@ -238,27 +290,6 @@ def _body(environ: "WSGIEnvironment") -> bytes:
     environ["wsgi.input"] = BytesIO(body)
     environ["CONTENT_LENGTH"] = str(len(body))  # Django reads no body without it
     return bytes(body)
-
-
-def _path(environ: "WSGIEnvironment") -> str:
-    """The decoded path: PEP 3333 lays its octets out as latin-1, applications and ASGI read them as UTF-8.
-
-    Octets that are no UTF-8 become U+FFFD, as they do there: left as latin-1, "/caf%E9" would be the path "/café" here
-    and another one to the application.
-    """
-    path: str = environ.get("PATH_INFO", "")
-    return path.encode("latin-1", "replace").decode("utf-8", "replace")
-
-
-def _peer(environ: "WSGIEnvironment") -> Peer:
-    if is_unix(environ):
-        return Peer(unix=True)
-    if "PROXY_PROTOCOL" in environ:  # gunicorn's word; whoever may speak that protocol to it names any address
-        return Peer(doubt="the peer's address comes from the PROXY protocol: use a shared_secret= alone")
-    original = environ.get("werkzeug.proxy_fix.orig")
-    if original is not None:  # ProxyFix overwrote REMOTE_ADDR from a header, and kept the transport's
-        return Peer(address=original.get("REMOTE_ADDR"))
-    return Peer(address=environ.get("REMOTE_ADDR"))
 
 
 def _write(answer: Answer, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:

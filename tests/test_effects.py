@@ -279,7 +279,7 @@ def test_nothing_is_left_of_an_exchange_when_its_fetch_is_gone(
             run(ask(fetch(server)))
     until(lambda: not [each for each in threading.enumerate() if each.name == "mtls-middleware fetch"])
     gc.collect()
-    assert not [each for each in gc.get_objects() if isinstance(each, Fetch) and each.url == server.url]
+    assert not [each for each in gc.get_objects() if type(each) is Fetch and each.url == server.url]
 
 
 def test_the_package_does_not_import_the_http_client_before_it_is_needed() -> None:

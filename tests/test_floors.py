@@ -46,7 +46,7 @@ FLOORS = [
     [
         "cli.proxies",
         "request",
-        "policy",
+        "policy.rule",
         "validation.chain",
         "resource_server.binding",
         "resource_server.profiles",
@@ -56,6 +56,8 @@ FLOORS = [
     [
         "cli.proxy_config",
         "paths",
+        "policy.identities",
+        "records",
         "resource_server.opaque",
         "resource_server.signed",
         "sources.server",
@@ -64,6 +66,7 @@ FLOORS = [
         "validation.store",
     ],
     [
+        "policy",
         "resource_server.issuers",
         "resource_flow",
         "servers.cheroot_tls",

@@ -1,6 +1,8 @@
 """Rules: what each one means, Kleene's logic over them, and that names need somebody who vouches for them."""
 
+import functools
 import itertools
+import operator
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,8 +30,9 @@ from mtls_middleware.policy import (
     Subject,
     Thumbprint,
     as_rule,
+    remembering,
 )
-from mtls_middleware.testing import CertificateAuthority
+from mtls_middleware.testing import CertificateAuthority, IssuedCertificate
 
 STRONGER = [each for each in Verification if each is not Verification.PRESENTED]
 
@@ -332,7 +335,7 @@ def test_rule_put_together_wrongly_says_so(make: Callable[[], Any], words: str) 
 
 def test_rules_are_values() -> None:
     assert Subject("CN=a") == Subject("CN=a") != Subject("CN=b")
-    assert repr(DNSName("a") & ~URI("urn:b")) == "All(left=DNSName(name='a'), right=Not(rule=URI(uri='urn:b')))"
+    assert repr(DNSName("a") & ~URI("urn:b")) == "All(DNSName(name='a'), Not(rule=URI(uri='urn:b')))"
     assert len({DNSName("a") | DNSName("b"), DNSName("a") | DNSName("b")}) == 1
 
 
@@ -352,3 +355,56 @@ def test_names_that_cannot_be_read_satisfy_nothing() -> None:
             assert not rule.holds(unreadable)
             assert not (rule | ~rule).holds(unreadable)
         assert Subject("CN=x").holds(unreadable)
+
+
+# Many rules, and answers that are remembered
+
+
+def test_ten_thousand_alternatives_are_one_row(mtls_client: IssuedCertificate) -> None:
+    names = [DNSName(f"n{number}.internal") for number in range(10_000)]
+    rule = functools.reduce(operator.or_, [*names, Subject(mtls_client.client_certificate().subject)])
+    certificate = mtls_client.client_certificate()
+    assert rule.holds(certificate)
+    assert (~rule).holds(certificate) is False
+    assert not functools.reduce(operator.and_, names).holds(certificate)
+    assert len(repr(rule)) < 1000
+    assert repr(rule).endswith("and 9993 more)")
+
+
+def test_an_identity_rule_is_asked_once_of_each_certificate_and_verification(
+    mtls_client: IssuedCertificate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Verification] = []
+    matches = Subject.matches
+
+    def counted(self: Subject, certificate: ClientCertificate) -> bool:
+        asked.append(certificate.verification)
+        return matches(self, certificate)
+
+    monkeypatch.setattr(Subject, "matches", counted)
+    rule = remembering(Subject(mtls_client.client_certificate().subject) & ~DNSName("other.internal"))
+    for _ in range(3):
+        assert rule(mtls_client.client_certificate())
+        assert not rule(mtls_client.client_certificate(Verification.PRESENTED))
+    assert asked == [mtls_client.client_certificate().verification]
+
+
+def test_a_callable_is_asked_every_time_also_among_rules(mtls_client: IssuedCertificate) -> None:
+    answers = iter([True, False, True])
+    certificate = mtls_client.client_certificate()
+    rule = remembering(Subject(mtls_client.client_certificate().subject) & (lambda _: next(answers)))
+    assert [rule(certificate) for _ in range(3)] == [True, False, True]
+    presented = iter([True, False])
+    rule = remembering(Presented(lambda _: next(presented)) | DNSName("other.internal"))
+    assert [rule(certificate) for _ in range(2)] == [True, False]
+
+
+def test_a_rule_of_somebody_elses_is_asked_every_time(mtls_client: IssuedCertificate) -> None:
+    answers = iter([True, False])
+
+    class Fickle(Rule):
+        def judge(self, certificate: ClientCertificate) -> bool | None:
+            return next(answers)
+
+    rule = remembering(Fickle())
+    assert [rule(mtls_client.client_certificate()) for _ in range(2)] == [True, False]

@@ -409,24 +409,68 @@ def record(caplog: pytest.LogCaptureFixture) -> dict[str, Any]:
     return {"level": found.levelname, **fields}
 
 
+def both_layers(issuer: TokenIssuer) -> Wrap:
+    return lambda module, app: module.protect(app, source=ServerTLS(), tokens=issuer.access_tokens())
+
+
 @both_gateways
 def test_refusal_is_one_record_with_reason_and_thumbprint(
     gateway: str, mtls_client: IssuedCertificate, mtls_issuer: TokenIssuer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def wrap(module: Any, app: Any) -> Any:
-        return module.protect(app, source=ServerTLS(), tokens=mtls_issuer.access_tokens())
-
     caplog.set_level(logging.DEBUG)
-    send(gateway, wrap, Request(path="/invoices", tls=mtls_client, headers=[("Authorization", "Bearer abc")]))
-    assert record(caplog) == {
+    request = Request(path="/invoices", tls=mtls_client, headers=[("Authorization", "Bearer abc")])
+    send(gateway, both_layers(mtls_issuer), request)
+    found = record(caplog)
+    assert 0 <= found.pop("seconds") < 60
+    assert found == {
         "level": "INFO",
+        "outcome": "refused",
+        "layer": "token",
         "status": 401,
         "code": "invalid_token",
         "evidence": ("not three parts of base64url",),
         "method": "GET",
         "path": "/invoices",
         "thumbprint": mtls_client.thumbprint,
+        "verification": "BY_SERVER",
+        **dict.fromkeys(("bound", "issuer", "key_id", "client_id")),
     }
+
+
+@both_gateways
+def test_request_that_is_let_through_is_one_record_by_the_innermost_layer(
+    gateway: str, mtls_client: IssuedCertificate, mtls_issuer: TokenIssuer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    token = mtls_issuer.token(certificate=mtls_client)
+    request = Request(path="/invoices", tls=mtls_client, headers=[("Authorization", f"Bearer {token}")])
+    assert send(gateway, both_layers(mtls_issuer), request).status == 200
+    found = record(caplog)
+    assert 0 <= found.pop("seconds") < 60
+    assert found == {
+        "level": "INFO",
+        "outcome": "allowed",
+        "layer": "token",
+        "method": "GET",
+        "path": "/invoices",
+        "thumbprint": mtls_client.thumbprint,
+        "verification": "BY_SERVER",
+        "bound": True,
+        "issuer": mtls_issuer.issuer,
+        "key_id": None,
+        "client_id": "client",
+    }
+    assert token not in caplog.text
+
+
+@both_gateways
+def test_nothing_is_made_for_the_log_where_nobody_wants_it(
+    gateway: str, mtls_client: IssuedCertificate, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "mtls_middleware.decision")
+    send(gateway, layers({}), nginx(mtls_client))
+    send(gateway, layers({"allow": SOMEBODY}), nginx(mtls_client))
+    assert not caplog.records
 
 
 @both_gateways

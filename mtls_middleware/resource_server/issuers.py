@@ -5,7 +5,7 @@ Must never know: whether a token is good. It chooses who is to judge; that one t
 
 from collections.abc import Collection
 
-from mtls_middleware.effects import Flow
+from mtls_middleware.effects import Decision
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.resource_server.claims import refuse
 from mtls_middleware.resource_server.opaque import IntrospectedAccessTokens
@@ -47,7 +47,7 @@ class TrustedIssuers:
         self._by_issuer: dict[str, Member] = {each.issuer: each for each in members if each.issuer is not None}
         self._opaque = opaque[0] if opaque else None
 
-    def validate(self, text: str, now: float) -> Flow[AccessToken]:
+    def validate(self, text: str, now: float) -> Decision[AccessToken]:
         """The token behind `text` at time `now` (seconds since the epoch), as yet unbound.
 
         Raises `Refused("invalid_token")`, or `Unavailable`.
@@ -58,4 +58,4 @@ class TrustedIssuers:
             member = self._by_issuer.get(issuer) if isinstance(issuer, str) else None
         if member is None:
             refuse("of no issuer that is trusted here")
-        return (yield from member.validate(text, now))
+        return member.validate(text, now)

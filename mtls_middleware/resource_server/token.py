@@ -4,7 +4,7 @@ Must never know: the token's text, so that no repr, log or traceback can show it
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
@@ -21,6 +21,7 @@ class AccessToken:
         expires_at: `exp` as an aware datetime, UTC; `None` where an introspection answer has none (RFC 7662 2.2).
         bound: whether the token is bound to the certificate of this request (RFC 8705 3).
         confirmation: the `x5t#S256` value that it is bound to, or `None`.
+        key_id: `kid` of the issuer's key that verified it, `None` for an introspected token.
     """
 
     claims: Mapping[str, Any]
@@ -30,6 +31,9 @@ class AccessToken:
     expires_at: datetime | None
     bound: bool = False
     confirmation: str | None = None
+    key_id: str | None = field(default=None, compare=False)
+    # What binding.py has read in `claims`: kept with the token, since a remembered token comes again and again.
+    proof: Any = field(default=None, init=False, compare=False)
 
     def __repr__(self) -> str:
         return (

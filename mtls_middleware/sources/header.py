@@ -75,7 +75,7 @@ class HeaderSource:
             )
         self._unworded = Verification.BY_PROXY if verified_by_proxy else Verification.PRESENTED
         self._warned: set[str] = set()  # texts of ours: as few as there are traps
-        self._remembered = lru_cache(maxsize=_REMEMBERED)(self._read)
+        self._remembered = lru_cache(maxsize=_REMEMBERED)(self._judge)
 
     @property
     def can_verify(self) -> bool:
@@ -107,17 +107,23 @@ class HeaderSource:
             if not self.has_secret:
                 raise ConfigurationError(view.spoofable)
             self._warn(view.spoofable)
-        if view.peer.doubt is not None:
-            self._warn(view.peer.doubt)
-        given = view.headers(self._certificate_header)
-        word = view.headers(self._verify_header) if self._verify_header is not None else ()
-        chain = view.headers(self._chain_header) if self._chain_header is not None else ()
-        doubt = self._trust.doubt(view)
+        peer = view.peer
+        if peer.doubt is not None:
+            self._warn(peer.doubt)
+        doubt = self._trust.doubt(view, peer)
         if doubt is not None:
-            if given:
+            if view.headers(self._certificate_header):
                 logger.info("the client certificate header is ignored: %s", doubt)
             return None
-        return self._judge(only(given, self._certificate_header), only(word, "verification word"), chain)
+        value = only(view.headers(self._certificate_header), self._certificate_header)
+        word = None
+        if self._verify_header is not None:
+            word = only(view.headers(self._verify_header), "verification word")
+        chain = ""
+        if self._chain_header is not None:
+            chain = ", ".join(view.headers(self._chain_header))  # several lines are one list (RFC 9440 2.3)
+        size = len(value or "") + len(word or "") + len(chain)
+        return (self._remembered if size <= _REMEMBERED_SIZE else self._judge)(value, word, chain)
 
     def _warn(self, trap: str) -> None:
         """Say once what this server does that certificates should not depend on."""
@@ -125,7 +131,7 @@ class HeaderSource:
             self._warned.add(trap)
             logger.warning("%s", trap)
 
-    def _judge(self, value: str | None, word: str | None, chain: Sequence[str]) -> ClientCertificate | None:
+    def _judge(self, value: str | None, word: str | None, chain_value: str) -> ClientCertificate | None:
         """Certificate and verification word must tell the same story (cases 024 to 029)."""
         dialect = self.dialect
         verdict = None
@@ -144,12 +150,10 @@ class HeaderSource:
             raise MalformedCertificate("a certificate without its verification word, or beside the word for none")
         else:
             verification = Verification.BY_PROXY if verdict is Verdict.SUCCESS else Verification.PRESENTED
-        chain_value = ", ".join(chain)  # one field in several lines is one list (RFC 9440 2.3)
         size = len(value) + len(chain_value)
         if size > MAX_FIELD:  # before any decoding (case 062)
             raise MalformedCertificate(f"certificate fields of {size} characters, {MAX_FIELD} are read")
-        read = self._remembered if size <= _REMEMBERED_SIZE else self._read
-        certificate = read(value, chain_value, verification)
+        certificate = self._read(value, chain_value, verification)
         if certificate is None and verdict is Verdict.SUCCESS:
             raise MalformedCertificate("the word of success, and a field that carries no certificate")
         return certificate

@@ -116,7 +116,7 @@ class Cloudflare(HeaderSource):
         revoked = only(view.headers("cf-cert-revoked"), "Cf-Cert-Revoked")
         if revoked in (None, "false") or not certificate.verified:
             return certificate
-        return ClientCertificate.from_der(certificate.der, chain=certificate.chain)
+        return certificate.vouched_for(Verification.PRESENTED)
 
 
 class AWSLoadBalancer(HeaderSource):

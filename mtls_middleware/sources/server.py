@@ -192,7 +192,6 @@ def is_unix(environ: Mapping[str, Any]) -> bool:
     others do not say so in a form that a TCP listener could not show as well.
     """
     for key in SOCKET_KEYS:
-        family = getattr(environ.get(key), "family", None)
-        if family is not None:
+        if key in environ and (family := getattr(environ[key], "family", None)) is not None:
             return bool(family == getattr(sockets, "AF_UNIX", None))
     return str(environ.get("SERVER_SOFTWARE", "")) == "waitress" and str(environ.get("SERVER_PORT", "")).startswith("/")

@@ -18,8 +18,8 @@ from ipaddress import (
 
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate
-from mtls_middleware.policy import Rule, as_rule
-from mtls_middleware.request import RequestView
+from mtls_middleware.policy.rule import Rule, as_rule
+from mtls_middleware.request import Peer, RequestView
 from mtls_middleware.sources import server
 
 _MAPPED = IPv6Network("::ffff:0:0/96")
@@ -56,9 +56,9 @@ class Trust:
         """The field that carries the shared secret, lower case: it is removed like a certificate header."""
         return None if self._secret is None else self._secret[0]
 
-    def doubt(self, view: RequestView) -> str | None:
-        """`None` where this request's peer is believed, else why not, in words for the operator's log."""
-        if self._peers and (reason := self._doubt_peer(view)):
+    def doubt(self, view: RequestView, peer: Peer) -> str | None:
+        """`None` where this request's `peer` is believed, else why not, in words for the operator's log."""
+        if self._peers and (reason := self._doubt_peer(peer)):
             return reason
         if self._secret is not None:
             header, value = self._secret
@@ -75,8 +75,7 @@ class Trust:
                 return "the proxy's own certificate is missing or not the one expected"
         return None
 
-    def _doubt_peer(self, view: RequestView) -> str | None:
-        peer = view.peer
+    def _doubt_peer(self, peer: Peer) -> str | None:
         if peer.unix:
             return None if self._unix else 'the peer is a unix socket and "unix" is not among trusted_proxies'
         if peer.doubt is not None:

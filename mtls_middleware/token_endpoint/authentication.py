@@ -14,7 +14,7 @@ from urllib.parse import unquote_plus
 
 from mtls_middleware.cache import Cache
 from mtls_middleware.certificate import ClientCertificate
-from mtls_middleware.effects import AwaitingDriver, BlockingDriver, Call, Flow, ask
+from mtls_middleware.effects import AwaitingDriver, BlockingDriver, Call, Flow, ask, settled
 from mtls_middleware.errors import ConfigurationError, Refused, Unavailable
 from mtls_middleware.fetched import Fetched, check_address
 from mtls_middleware.token_endpoint.clients import PKI, SELF_SIGNED, RegisteredClient
@@ -144,7 +144,7 @@ class ClientAuthenticator:
         store = self._trust_store if client.trust_store is None else client.trust_store
         if store is not None:
             try:
-                certificate = yield from store.validate(certificate, now)
+                certificate = yield from settled(store.validate(certificate, now))
             except Unavailable:
                 raise
             except Refused as refusal:

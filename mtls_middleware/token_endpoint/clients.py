@@ -9,7 +9,8 @@ from typing import Any, Self
 
 from mtls_middleware.errors import ConfigurationError, require_extra
 from mtls_middleware.fetched import check_address
-from mtls_middleware.policy import URI, DNSName, Email, IPAddress, Rule, Subject
+from mtls_middleware.policy.identities import URI, DNSName, Email, IPAddress, Subject
+from mtls_middleware.policy.rule import Rule
 from mtls_middleware.token_endpoint.registered import RegisteredCertificates
 
 PKI, SELF_SIGNED = "tls_client_auth", "self_signed_tls_client_auth"

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from cryptography import x509
 
 from mtls_middleware.certificate import ClientCertificate
-from mtls_middleware.effects import Flow
+from mtls_middleware.effects import Decision
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate
 from mtls_middleware.names import spiffe
 from mtls_middleware.validation.chain import refused
@@ -63,7 +63,7 @@ class SpiffeTrust:
             for domain, roots in bundles.items()
         }
 
-    def validate(self, certificate: ClientCertificate, now: float) -> Flow[ClientCertificate]:
+    def validate(self, certificate: ClientCertificate, now: float) -> Decision[ClientCertificate]:
         """The certificate as `BY_TRUST_STORE`, where it is an X.509-SVID of a known domain. Raises as `TrustStore`."""
         try:
             found = certificate.spiffe_id
@@ -79,7 +79,7 @@ class SpiffeTrust:
         domain = spiffe.trust_domain(found)
         if domain not in self._stores:
             raise refused(certificate, f"no bundle for the trust domain {domain}")
-        return (yield from self._stores[domain].validate(certificate, now))
+        return self._stores[domain].validate(certificate, now)
 
 
 def _is_trust_domain(text: str) -> bool:

@@ -4,7 +4,6 @@ Must never know: requests. Paths are `chain.py`'s, revocation is `revocation.py`
 verdicts are remembered.
 """
 
-import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from os import PathLike
@@ -15,7 +14,7 @@ from cryptography import x509
 
 from mtls_middleware.cache import Cache
 from mtls_middleware.certificate import ClientCertificate, Verification
-from mtls_middleware.effects import Flow
+from mtls_middleware.effects import Decision, Flow
 from mtls_middleware.errors import ConfigurationError, Refused, Unavailable
 from mtls_middleware.validation import chain
 from mtls_middleware.validation.files import Contents, Watched, split
@@ -47,7 +46,7 @@ class _Snapshot:
     """The store as its files are at one time, and what was found with it: both change together."""
 
     roots: chain.Roots
-    verdicts: Cache[bytes, _Verdict] = field(default_factory=lambda: Cache(_REMEMBERED))
+    verdicts: Cache[tuple[bytes, tuple[bytes, ...]], _Verdict] = field(default_factory=lambda: Cache(_REMEMBERED))
 
 
 class TrustStore:
@@ -119,33 +118,30 @@ class TrustStore:
         """
         return cls([path], **options)
 
-    def validate(self, certificate: ClientCertificate, now: float) -> Flow[ClientCertificate]:
+    def validate(self, certificate: ClientCertificate, now: float) -> Decision[ClientCertificate]:
         """The certificate as `BY_TRUST_STORE` (RFC 5280 6.1).
 
         `now`: seconds since the epoch. Raises `Refused("client_certificate_refused")` with every reason, and
         `Unavailable` where revocation lists cannot be fetched.
         """
         snapshot = self._snapshot.current(now)
-        key = _key(certificate)
+        key = (certificate.der, certificate.chain)  # the whole input, which the verdict holds anyway
         verdict = snapshot.verdicts.get(key)
         if verdict is None or not verdict.begins <= now <= verdict.ends:
-            path, shift = self._path(snapshot.roots, certificate, now)
-            verdict = _Verdict(
-                ClientCertificate(
-                    certificate.x509,
-                    certificate.der,
-                    certificate.chain,
-                    Verification.BY_TRUST_STORE,
-                    certificate.thumbprint,
-                ),
-                () if self._revocation is None else self._questions(certificate, path),
-                max(each.not_valid_before_utc.timestamp() for each in path) - shift,
-                min(each.not_valid_after_utc.timestamp() for each in path) - shift,
-            )
+            verdict = self._verdict(snapshot.roots, certificate, now)
             snapshot.verdicts.put(key, verdict)
         if self._revocation is not None:  # not remembered: a look-up costs less than knowing when it would be stale
-            yield from self._unrevoked(self._revocation, certificate, verdict.questions, now)
+            return self._unrevoked(self._revocation, verdict, now)
         return verdict.certificate
+
+    def _verdict(self, roots: chain.Roots, certificate: ClientCertificate, now: float) -> _Verdict:
+        path, shift = self._path(roots, certificate, now)
+        return _Verdict(
+            certificate.vouched_for(Verification.BY_TRUST_STORE),
+            () if self._revocation is None else self._questions(certificate, path),
+            max(each.not_valid_before_utc.timestamp() for each in path) - shift,
+            min(each.not_valid_after_utc.timestamp() for each in path) - shift,
+        )
 
     def _questions(self, certificate: ClientCertificate, path: chain.Path) -> tuple[Question, ...]:
         try:
@@ -153,15 +149,14 @@ class TrustStore:
         except chain.UNREADABLE as error:  # distribution points, which nobody has read so far
             raise chain.refused(certificate, f"its extensions cannot be read ({type(error).__name__})") from None
 
-    def _unrevoked(
-        self, revocation: RevocationLists, certificate: ClientCertificate, questions: tuple[Question, ...], now: float
-    ) -> Flow[None]:
+    def _unrevoked(self, revocation: RevocationLists, verdict: _Verdict, now: float) -> Flow[ClientCertificate]:
         try:
-            yield from revocation.check(questions, now)
+            yield from revocation.check(verdict.questions, now)
         except Unavailable:
             raise
         except Refused as refusal:
-            raise chain.refused(certificate, *refusal.evidence) from None
+            raise chain.refused(verdict.certificate, *refusal.evidence) from None
+        return verdict.certificate
 
     def _path(self, roots: chain.Roots, certificate: ClientCertificate, now: float) -> tuple[chain.Path, float]:
         """The path, and by how many seconds it is out of its time. Raises `Refused`, for now where for all."""
@@ -202,12 +197,3 @@ def read_pem(octets: bytes) -> list[x509.Certificate]:
     if octets.count(b"-----BEGIN ") != len(found) or octets.count(b"-----END ") != len(found):
         raise ValueError("something else than whole certificates in it")  # half a file, or a private key
     return found
-
-
-def _key(certificate: ClientCertificate) -> bytes:
-    """Leaf and chain, in fewer octets than they may have."""
-    digest = hashlib.sha256()
-    for der in (certificate.der, *certificate.chain):
-        digest.update(len(der).to_bytes(8, "big"))
-        digest.update(der)
-    return digest.digest()

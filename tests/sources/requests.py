@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from mtls_middleware import ClientCertificate, asgi, client_certificate, wsgi
-from mtls_middleware.request import Peer, RequestView, TLSFacts
+from mtls_middleware.request import Peer, TLSFacts
+from tests.views import View
 
 # The proxy of all tests, and somebody who is none.
 PROXY, STRANGER = "10.0.0.1", "203.0.113.9"
@@ -134,13 +135,13 @@ def view(
     extension: Any = None,
     environ: Mapping[str, Any] | None = None,
     spoofable: str | None = None,
-) -> RequestView:
+) -> View:
     """A request as sources see it."""
 
     def values(name: str) -> tuple[str, ...]:
         return tuple(value for given, value in headers if given.lower() == name)
 
-    return RequestView(
+    return View(
         method="GET",
         path="/",
         query="",

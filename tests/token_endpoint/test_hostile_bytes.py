@@ -17,7 +17,7 @@ from mtls_middleware import ClientCertificate, Refused, RegisteredClient, Verifi
 from mtls_middleware.effects import BlockingDriver
 from mtls_middleware.errors import MalformedCertificate
 from mtls_middleware.refusal import ANSWERS
-from mtls_middleware.request import Attached, Peer, RequestView, TLSFacts
+from mtls_middleware.request import Attached, Peer, TLSFacts
 from mtls_middleware.testing import CertificateAuthority, self_signed
 from mtls_middleware.token_endpoint import ClientAuthenticator, ClientRequest
 from mtls_middleware.token_endpoint.registered import Match, RegisteredCertificates
@@ -25,6 +25,7 @@ from mtls_middleware.token_flow import ClientLayer
 from mtls_middleware.validation import TrustStore
 from tests.token_endpoint.posts import Post, layers, send_asgi, send_wsgi
 from tests.token_endpoint.roles import asked, basic, jwk, own_certificates, pki, refused
+from tests.views import View
 
 CA = CertificateAuthority()
 BILLING = CA.issue("CN=billing", dns=["billing.internal"])
@@ -98,7 +99,7 @@ def test_any_request_is_refused_by_type_or_passes_as_who_it_is(
 ) -> None:
     fields = {"content-type": [content_type], "authorization": authorization}
     attached = Attached(certificate=certificate and certificate.client_certificate(), certificate_layer=True)
-    view = RequestView(
+    view = View(
         method=method,
         path="/token",
         query=query,

@@ -1,0 +1,30 @@
+"""Rules over a client certificate: who may come."""
+
+from mtls_middleware.policy.identities import (
+    URI,
+    DNSName,
+    Email,
+    IPAddress,
+    Issuer,
+    SpiffeID,
+    SpiffeTrustDomain,
+    Subject,
+    Thumbprint,
+)
+from mtls_middleware.policy.rule import Presented, Rule, as_rule, remembering
+
+__all__ = [
+    "URI",
+    "DNSName",
+    "Email",
+    "IPAddress",
+    "Issuer",
+    "Presented",
+    "Rule",
+    "SpiffeID",
+    "SpiffeTrustDomain",
+    "Subject",
+    "Thumbprint",
+    "as_rule",
+    "remembering",
+]

@@ -1,0 +1,212 @@
+"""Rules over a client certificate, joined by `&`, `|` and `~`.
+
+Must never know: requests, paths, tokens. A rule judges yes, no, or "cannot be known": the third is what a merely
+presented certificate gets from a rule that names somebody, and no operator turns it into a yes.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain
+
+from mtls_middleware.certificate import ClientCertificate
+from mtls_middleware.errors import ConfigurationError, MalformedCertificate
+
+# Certificates of which a layer remembers what its rule says: as many as its source remembers, twice.
+_REMEMBERED = 1024
+
+# Of joined rules so many stand in a log.
+_SHOWN = 8
+
+# Kleene's three values: True, False, None for "cannot be known".
+Judgement = bool | None
+
+
+class Rule:
+    """What all rules have in common. `rule.holds(certificate)` is `True` only for a plain yes."""
+
+    # Whether a merely presented certificate can satisfy the rule at all; decides at construction whether a source fits.
+    may_accept_presented = False
+    # Whether one can fail it, by what is known all the same: the answer that `~` turns into the former.
+    may_reject_presented = False
+    # Whether it says the same of one certificate for ever, so that its answer may be remembered.
+    is_lasting = False
+
+    def judge(self, certificate: ClientCertificate) -> Judgement:
+        """Yes, no or cannot be known."""
+        raise NotImplementedError
+
+    def holds(self, certificate: ClientCertificate) -> bool:
+        """Whether the certificate is allowed. Names that cannot be read allow nothing."""
+        try:
+            return self.judge(certificate) is True
+        except MalformedCertificate:
+            return False
+
+    def __and__(self, other: "Rule | Callable[[ClientCertificate], bool]") -> "Rule":
+        return All((self, as_rule(other)))
+
+    def __or__(self, other: "Rule | Callable[[ClientCertificate], bool]") -> "Rule":
+        return AnyOf((self, as_rule(other)))
+
+    def __rand__(self, other: "Callable[[ClientCertificate], bool]") -> "Rule":
+        return All((as_rule(other), self))
+
+    def __ror__(self, other: "Callable[[ClientCertificate], bool]") -> "Rule":
+        return AnyOf((as_rule(other), self))
+
+    def __invert__(self) -> "Rule":
+        return Not(self)
+
+    def __bool__(self) -> bool:
+        """`one and other` would silently be `other` alone: raises `ConfigurationError`."""
+        raise ConfigurationError(f"{self!r} is no truth value: join rules by &, | and ~, not by and, or, not")
+
+
+@dataclass(frozen=True, repr=False)
+class Joined(Rule):
+    """Rules joined by one operator, in one row: ten thousand alternatives are no deeper than two."""
+
+    rules: tuple[Rule, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "is_lasting", all(each.is_lasting for each in self.rules))
+        flat = (each.rules if type(each) is type(self) else (each,) for each in self.rules)
+        object.__setattr__(self, "rules", tuple(chain.from_iterable(flat)))
+
+    def __repr__(self) -> str:
+        shown = ", ".join(map(repr, self.rules[:_SHOWN]))
+        more = len(self.rules) - _SHOWN
+        return f"{type(self).__name__}({shown}{f', and {more} more' if more > 0 else ''})"
+
+
+@dataclass(frozen=True, repr=False)
+class All(Joined):
+    """`left & right`."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "may_accept_presented", all(each.may_accept_presented for each in self.rules))
+        object.__setattr__(self, "may_reject_presented", any(each.may_reject_presented for each in self.rules))
+        super().__post_init__()
+
+    def judge(self, certificate: ClientCertificate) -> Judgement:
+        judgement: Judgement = True
+        for rule in self.rules:
+            judged = rule.judge(certificate)
+            if judged is False:
+                return False
+            judgement = judgement and judged
+        return judgement
+
+
+@dataclass(frozen=True, repr=False)
+class AnyOf(Joined):
+    """`left | right`."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "may_accept_presented", any(each.may_accept_presented for each in self.rules))
+        object.__setattr__(self, "may_reject_presented", all(each.may_reject_presented for each in self.rules))
+        super().__post_init__()
+
+    def judge(self, certificate: ClientCertificate) -> Judgement:
+        judgement: Judgement = False
+        for rule in self.rules:
+            judged = rule.judge(certificate)
+            if judged is True:
+                return True
+            if judged is None:
+                judgement = None
+        return judgement
+
+
+@dataclass(frozen=True)
+class Not(Rule):
+    """`~rule`: what cannot be known stays so."""
+
+    rule: Rule
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "may_accept_presented", self.rule.may_reject_presented)
+        object.__setattr__(self, "may_reject_presented", self.rule.may_accept_presented)
+        object.__setattr__(self, "is_lasting", self.rule.is_lasting)
+
+    def judge(self, certificate: ClientCertificate) -> Judgement:
+        inner = self.rule.judge(certificate)
+        return not inner if isinstance(inner, bool) else None
+
+
+class Identity(Rule):
+    """A rule that names somebody: it can only be known of a certificate whose chain somebody vouches for."""
+
+    def matches(self, certificate: ClientCertificate) -> bool:
+        """Whether the names fit, whoever wrote them."""
+        raise NotImplementedError
+
+    def judge(self, certificate: ClientCertificate) -> Judgement:
+        return _plain(self.matches(certificate)) if certificate.verified else None
+
+
+def _plain(answer: object) -> Judgement:
+    """Only `True` itself is a yes: an un-awaited coroutine is truthy too."""
+    if answer is True or answer is False:
+        return answer
+    if inspect.iscoroutine(answer):
+        answer.close()
+    return None
+
+
+@dataclass(frozen=True)
+class Function(Identity):
+    """Any callable over the certificate; it never sees a merely presented one."""
+
+    function: Callable[[ClientCertificate], bool]
+
+    def matches(self, certificate: ClientCertificate) -> bool:
+        return self.function(certificate)
+
+
+class Presented(Rule):
+    """Let `rule` see merely presented certificates too: what it names is then what the client wrote into its own.
+
+    Example: `Presented(lambda certificate: certificate.thumbprint in registered)`
+    """
+
+    may_accept_presented = True
+    may_reject_presented = True
+
+    def __init__(self, rule: Identity | Callable[[ClientCertificate], bool]) -> None:
+        inner = as_rule(rule)
+        if not isinstance(inner, Identity):
+            raise ConfigurationError(f"Presented({rule!r}): wrap the single rule or callable, then combine")
+        self._rule = inner
+        self.is_lasting = inner.is_lasting
+
+    def judge(self, certificate: ClientCertificate) -> Judgement:
+        return _plain(self._rule.matches(certificate))
+
+    def __repr__(self) -> str:
+        return f"Presented({self._rule!r})"
+
+
+def as_rule(rule: Rule | Callable[[ClientCertificate], bool]) -> Rule:
+    """A rule as it is, a callable as a rule. Raises `ConfigurationError` for anything else, and for `async def`."""
+    if isinstance(rule, Rule):
+        return rule
+    if isinstance(rule, type) or not callable(rule):
+        raise ConfigurationError(f"{rule!r} is no rule; for example Subject('CN=billing,O=Acme'), or a callable")
+    if inspect.iscoroutinefunction(rule) or inspect.iscoroutinefunction(type(rule).__call__):
+        raise ConfigurationError(f"{rule!r} is async: a rule answers at once, True or False")
+    return Function(rule)
+
+
+def remembering(rule: Rule) -> Callable[[ClientCertificate], bool]:
+    """`rule.holds`, asked once of each certificate where its answer lasts: a callable's may change at any time."""
+    if not rule.is_lasting:
+        return rule.holds
+
+    @lru_cache(maxsize=_REMEMBERED)
+    def judged(certificate: ClientCertificate, verified: bool) -> bool:  # noqa: ARG001 (part of the key)
+        return rule.holds(certificate)
+
+    return lambda certificate: judged(certificate, certificate.verified)

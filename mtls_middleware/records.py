@@ -1,0 +1,80 @@
+"""What was decided, one structured record each: for the operator alone, in `record.mtls` of `mtls_middleware.decision`.
+
+Must never know: why. Reasons come as evidence, short texts of ours; no token, key or header value is ever among them.
+"""
+
+import logging
+import time
+import traceback
+from typing import Any, Protocol
+
+from mtls_middleware.errors import ConfigurationError, Refused
+from mtls_middleware.refusal import Answer, Challenge, answer
+from mtls_middleware.request import Attached, RequestView
+
+logger = logging.getLogger("mtls_middleware.decision")
+
+
+class Layer(Protocol):
+    """What of a layer is told."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def challenge(self) -> Challenge: ...
+
+
+def refused(layer: Layer, error: Exception, view: RequestView | None) -> Answer:
+    """The answer for what a layer raised, and the record that says why.
+
+    4xx are a client's doing: INFO. 503 is WARNING, 500 ERROR with the place but without the exception's text, which may
+    quote what was being read.
+    """
+    response = answer(error, layer.challenge)
+    level = logging.INFO if response.status < 500 else logging.WARNING if response.status == 503 else logging.ERROR
+    if logger.isEnabledFor(level):
+        record = {
+            "outcome": "refused",
+            "layer": layer.name,
+            "status": response.status,
+            "code": error.code if isinstance(error, Refused) else "server_error",
+            "evidence": error.evidence if isinstance(error, Refused) else (type(error).__name__,),
+            **_facts(view, None if view is None else view.attached),
+        }
+        _log(level, record)
+    if isinstance(error, ConfigurationError):
+        logger.error("%s", error)
+    elif response.status == 500:
+        logger.error("%s", "".join(traceback.format_tb(error.__traceback__)))
+    return response
+
+
+def allowed(layer: Layer, view: RequestView, attached: Attached) -> None:
+    """The record for a request that reaches the application, where somebody wants it: level INFO."""
+    if logger.isEnabledFor(logging.INFO):
+        _log(logging.INFO, {"outcome": "allowed", "layer": layer.name, **_facts(view, attached)})
+
+
+def _facts(view: RequestView | None, attached: Attached | None) -> dict[str, Any]:
+    """What is known of a request, whatever came of it. `seconds`: since the outermost layer got it."""
+    certificate = None if attached is None else attached.certificate
+    token = None if attached is None else attached.token
+    client = None if attached is None else attached.client
+    since = None if view is None else view.now if attached is None or not attached.since else attached.since
+    return {
+        "method": None if view is None else view.method,
+        "path": None if view is None else view.path,
+        "thumbprint": None if certificate is None else certificate.thumbprint,
+        "verification": None if certificate is None else certificate.verification.name,
+        "bound": None if token is None else token.bound,
+        "issuer": None if token is None else token.claims.get("iss"),
+        "key_id": None if token is None else token.key_id,
+        "client_id": token.client_id if token is not None else client.client_id if client is not None else None,
+        "seconds": None if since is None else max(0.0, time.time() - since),
+    }
+
+
+def _log(level: int, record: dict[str, Any]) -> None:
+    told = {key: value for key, value in record.items() if value is not None and key != "outcome"}
+    text = " ".join(f"{key}={value!a}" for key, value in told.items())
+    logger.log(level, "%s: %s", record["outcome"], text, extra={"mtls": record})

@@ -1,0 +1,22 @@
+"""A request as sources and layers see it, put together by a test."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from mtls_middleware.request import Attached, Peer, TLSFacts
+
+
+@dataclass(frozen=True)
+class View:
+    """A `RequestView` of given parts."""
+
+    method: str
+    path: str
+    query: str
+    headers: Callable[[str], Sequence[str]]
+    peer: Peer
+    tls: TLSFacts
+    attached: Attached | None
+    now: float
+    spoofable: str | None = None
+    body: bytes = b""
