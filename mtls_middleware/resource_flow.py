@@ -15,7 +15,7 @@ from mtls_middleware.errors import ConfigurationError, Refused
 from mtls_middleware.paths import Allow, PathRules
 from mtls_middleware.refusal import Answer, Challenge, answer
 from mtls_middleware.request import Attached, RequestView
-from mtls_middleware.resource_server import bearer, binding
+from mtls_middleware.resource_server import bearer, binding, scope
 from mtls_middleware.resource_server.token import AccessToken
 
 logger = logging.getLogger("mtls_middleware.decision")
@@ -50,15 +50,20 @@ class AccessTokens(Protocol):
     def validate(self, text: str, now: float) -> Flow[AccessToken]: ...
 
 
-class Layer(Protocol):
+class Challenging(Protocol):
+    """Whoever refuses: what its `WWW-Authenticate` says."""
+
+    @property
+    def challenge(self) -> Challenge: ...
+
+
+class Layer(Challenging, Protocol):
     """One layer's decision, as the gateways drive it."""
 
     @property
     def drop_headers(self) -> frozenset[str]: ...
     @property
     def vary(self) -> str | None: ...
-    @property
-    def challenge(self) -> Challenge: ...
     @property
     def body_paths(self) -> frozenset[str]:
         """The paths where a POST is decided with its body in view, `MAX_BODY` octets at most."""
@@ -190,8 +195,7 @@ class TokenLayer:
         text = bearer.bearer_token(view.headers("authorization"), view.query)
         token = yield from self._tokens.validate(text, view.now)
         confirmation = binding.confirm(token.claims, certificate, self._binding)
-        if not self._scopes <= token.scopes:
-            raise Refused("insufficient_scope", f"missing {' '.join(sorted(self._scopes - token.scopes))}")
+        scope.demand(token, self._scopes)
         return token if confirmation is None else replace(token, bound=True, confirmation=confirmation)
 
 
@@ -204,7 +208,7 @@ def collection(name: str, given: Collection[T], example: str) -> frozenset[T]:
     return frozenset(given)
 
 
-def refuse(layer: Layer, error: Exception, view: RequestView | None) -> Answer:
+def refuse(layer: Challenging, error: Exception, view: RequestView | None) -> Answer:
     """The answer for what a layer raised, and one record in the log that says why: for the operator alone.
 
     4xx are a client's doing: INFO. 503 is WARNING, 500 ERROR with the place but without the exception's text, which may
