@@ -5,6 +5,9 @@ Must never know: how a token is judged, which is `route_scopes.py`'s to say. It 
 FastAPI lists the security schemes of an operation as alternatives, each in an object of its own, which would let a
 client believe that a certificate alone is enough; and it has no model of `mutualTLS`. So it is shown the OAuth scheme
 alone, and what it made of that is completed in the document.
+
+Rests on FastAPI's public interface, tried with 0.115.14 and 0.165: a subclass of `fastapi.security.OAuth2` (to older
+versions nothing else has scopes), `SecurityScopes`, `exception_handlers`, `add_exception_handler`, and `openapi()`.
 """
 
 import functools
@@ -12,10 +15,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI, Response, WebSocket
-from fastapi.openapi.models import OAuth2
 from fastapi.requests import HTTPConnection
-from fastapi.security import SecurityScopes
-from fastapi.security.base import SecurityBase
+from fastapi.security import OAuth2, SecurityScopes
 
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.integrations.openapi import (
@@ -40,7 +41,7 @@ class RouteRefused(Exception):  # noqa: N818 (no error: an answer on its way)
         self.answer = answer
 
 
-class CertificateBoundToken(SecurityBase):
+class CertificateBoundToken(OAuth2):
     """A dependency: the `AccessToken` that the layers accepted for the request, if it has the scopes of the route.
 
     Arguments:
@@ -65,8 +66,7 @@ class CertificateBoundToken(SecurityBase):
         resource_metadata: str | None = None,
     ) -> None:
         schemes = security_schemes(token_url=token_url, scopes=scopes, authorization_url=authorization_url)
-        self.model = OAuth2.model_validate(schemes[OAUTH2])  # this and the name are for FastAPI to read
-        self.scheme_name = OAUTH2
+        super().__init__(flows=schemes[OAUTH2]["flows"], scheme_name=OAUTH2)
         self._mutual_tls = schemes[MUTUAL_TLS]
         self._declared = frozenset(scopes)
         self._demand = functools.partial(RouteScopes, realm=realm, resource_metadata=resource_metadata)
@@ -98,7 +98,9 @@ class CertificateBoundToken(SecurityBase):
 
         app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI's documentation has it
 
-    async def __call__(self, connection: HTTPConnection, demanded: SecurityScopes) -> AccessToken:
+    async def __call__(  # type: ignore[override]  # FastAPI reads the signature, and gives what it names
+        self, connection: HTTPConnection, demanded: SecurityScopes
+    ) -> AccessToken:
         """The token of this request. Raises `RouteRefused`; `ConfigurationError` for a mistake in the wiring."""
         if connection.app.exception_handlers.get(RouteRefused) != self._respond:
             raise ConfigurationError("a route has a CertificateBoundToken that is not installed: bound.install(app)")
