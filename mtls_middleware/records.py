@@ -10,13 +10,13 @@ from typing import Any, Protocol
 
 from mtls_middleware.errors import ConfigurationError, Refused
 from mtls_middleware.refusal import Answer, Challenge, answer
-from mtls_middleware.request import Attached, RequestView
+from mtls_middleware.request import Attached
 
 logger = logging.getLogger("mtls_middleware.decision")
 
 
 class Layer(Protocol):
-    """What of a layer is told."""
+    """Who decided: a layer, or a route inside of one."""
 
     @property
     def name(self) -> str: ...
@@ -24,7 +24,20 @@ class Layer(Protocol):
     def challenge(self) -> Challenge: ...
 
 
-def refused(layer: Layer, error: Exception, view: RequestView | None) -> Answer:
+class Request(Protocol):
+    """What of a request is told."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def attached(self) -> Attached | None: ...
+    @property
+    def now(self) -> float: ...
+
+
+def refused(layer: Layer, error: Exception, view: Request | None) -> Answer:
     """The answer for what a layer raised, and the record that says why.
 
     4xx are a client's doing: INFO. 503 is WARNING, 500 ERROR with the place but without the exception's text, which may
@@ -49,18 +62,18 @@ def refused(layer: Layer, error: Exception, view: RequestView | None) -> Answer:
     return response
 
 
-def allowed(layer: Layer, view: RequestView, attached: Attached) -> None:
+def allowed(layer: Layer, view: Request, attached: Attached) -> None:
     """The record for a request that reaches the application, where somebody wants it: level INFO."""
     if logger.isEnabledFor(logging.INFO):
         _log(logging.INFO, {"outcome": "allowed", "layer": layer.name, **_facts(view, attached)})
 
 
-def _facts(view: RequestView | None, attached: Attached | None) -> dict[str, Any]:
+def _facts(view: Request | None, attached: Attached | None) -> dict[str, Any]:
     """What is known of a request, whatever came of it. `seconds`: since the outermost layer got it."""
     certificate = None if attached is None else attached.certificate
     token = None if attached is None else attached.token
     client = None if attached is None else attached.client
-    since = None if view is None else view.now if attached is None or not attached.since else attached.since
+    since = attached.since if attached is not None and attached.since else None if view is None else view.now
     return {
         "method": None if view is None else view.method,
         "path": None if view is None else view.path,

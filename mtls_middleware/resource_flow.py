@@ -6,13 +6,14 @@ Must never know: the gateway. Both layers turn a `RequestView` into what is atta
 from collections.abc import Collection
 from typing import Protocol, TypeVar
 
+from mtls_middleware import records
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.effects import Decision, Flow
 from mtls_middleware.errors import ConfigurationError, Refused
 from mtls_middleware.paths import Allow, PathRules
 from mtls_middleware.refusal import Challenge
 from mtls_middleware.request import Attached, RequestView
-from mtls_middleware.resource_server import bearer, binding
+from mtls_middleware.resource_server import bearer, binding, scope
 from mtls_middleware.resource_server.token import AccessToken
 from mtls_middleware.sources.vendors import KNOWN_HEADERS
 
@@ -46,12 +47,8 @@ class AccessTokens(Protocol):
     def validate(self, text: str, now: float) -> Decision[AccessToken]: ...
 
 
-class Layer(Protocol):
+class Layer(records.Layer, Protocol):
     """One layer's decision, as the gateways drive it."""
-
-    @property
-    def name(self) -> str:
-        """What it decides about, for the log."""
 
     @property
     def drop_headers(self) -> frozenset[str]:
@@ -59,8 +56,6 @@ class Layer(Protocol):
 
     @property
     def vary(self) -> str | None: ...
-    @property
-    def challenge(self) -> Challenge: ...
     @property
     def body_paths(self) -> frozenset[str]:
         """The paths where a POST is decided with its body in view, `MAX_BODY` octets at most."""
@@ -237,8 +232,7 @@ class TokenLayer:
 
     def _accepted(self, token: AccessToken, certificate: ClientCertificate | None) -> AccessToken:
         token = binding.confirmed(token, certificate, self._binding)
-        if not self._scopes <= token.scopes:
-            raise Refused("insufficient_scope", f"missing {' '.join(sorted(self._scopes - token.scopes))}")
+        scope.demand(token, self._scopes)
         return token
 
 

@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-MODULES = ["", ".wsgi", ".asgi", ".sources", ".policy", ".resource_server", ".token_endpoint", ".integrations.registry"]
+MODULES = ["", ".wsgi", ".asgi", ".sources", ".policy", ".resource_server", ".token_endpoint"]
+MODULES += [f".integrations.{name}" for name in ("registry", "openapi", "route_scopes")]
 UNWANTED = {
     "authlib",
     "oauth2_provider",
@@ -13,6 +14,7 @@ UNWANTED = {
     "httpx2",
     "http_sf",
     "uvicorn",
+    "fastapi",
     "flask",
     "starlette",
     "django",

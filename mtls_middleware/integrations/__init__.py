@@ -1,1 +1,1 @@
-"""RFC 8705 for the authorization server libraries that Python has. One module for each; import the one that you use."""
+"""RFC 8705 for authorization server libraries, and scopes per route for frameworks. Import the module that you use."""

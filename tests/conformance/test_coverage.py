@@ -18,7 +18,6 @@ LATER_ROWS = {
     "A20": "the list of dependencies",
     "B23": "documentation: TLS 1.2 shows the certificate",
     "B24": "a recommendation, and what this half is for",
-    "C21": "an OpenAPI document is the application's",
     "E5": "DPoP is not there, and a token that names it is refused: Q3",
     "E6": "rotation is the authorization server's, which stores the tokens",
     "F11": "a rule for authorization servers",
