@@ -6,6 +6,7 @@ Must never know: why. Reasons come as evidence, short texts of ours; no token, k
 import logging
 import time
 import traceback
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from mtls_middleware.errors import ConfigurationError, Refused
@@ -37,6 +38,22 @@ class Request(Protocol):
     def now(self) -> float: ...
 
 
+Observer = Callable[[Mapping[str, Any]], None]
+
+_observers: list[Observer] = []
+
+
+def observe(observer: Observer) -> Callable[[], None]:
+    """From now on `observer` is told every record, whatever the logger's level; the answer is a function that ends it.
+
+    It runs within the request: let it be quick. What it raises is logged, and changes no decision.
+
+    Example: `stop = observe(lambda record: print(record["outcome"]))`
+    """
+    _observers.append(observer)
+    return lambda: _observers.remove(observer)
+
+
 def refused(layer: Layer, error: Exception, view: Request | None) -> Answer:
     """The answer for what a layer raised, and the record that says why.
 
@@ -45,7 +62,7 @@ def refused(layer: Layer, error: Exception, view: Request | None) -> Answer:
     """
     response = answer(error, layer.challenge)
     level = logging.INFO if response.status < 500 else logging.WARNING if response.status == 503 else logging.ERROR
-    if logger.isEnabledFor(level):
+    if _observers or logger.isEnabledFor(level):
         record = {
             "outcome": "refused",
             "layer": layer.name,
@@ -54,7 +71,7 @@ def refused(layer: Layer, error: Exception, view: Request | None) -> Answer:
             "evidence": error.evidence if isinstance(error, Refused) else (type(error).__name__,),
             **_facts(view, None if view is None else view.attached),
         }
-        _log(level, record)
+        _tell(level, record)
     if isinstance(error, ConfigurationError):
         logger.error("%s", error)
     elif response.status == 500:
@@ -64,8 +81,8 @@ def refused(layer: Layer, error: Exception, view: Request | None) -> Answer:
 
 def allowed(layer: Layer, view: Request, attached: Attached) -> None:
     """The record for a request that reaches the application, where somebody wants it: level INFO."""
-    if logger.isEnabledFor(logging.INFO):
-        _log(logging.INFO, {"outcome": "allowed", "layer": layer.name, **_facts(view, attached)})
+    if _observers or logger.isEnabledFor(logging.INFO):
+        _tell(logging.INFO, {"outcome": "allowed", "layer": layer.name, **_facts(view, attached)})
 
 
 def _facts(view: Request | None, attached: Attached | None) -> dict[str, Any]:
@@ -80,6 +97,7 @@ def _facts(view: Request | None, attached: Attached | None) -> dict[str, Any]:
         "thumbprint": None if certificate is None else certificate.thumbprint,
         "verification": None if certificate is None else certificate.verification.name,
         "bound": None if token is None else token.bound,
+        "remembered": None if token is None else token.remembered,
         "issuer": None if token is None else token.claims.get("iss"),
         "key_id": None if token is None else token.key_id,
         "client_id": token.client_id if token is not None else client.client_id if client is not None else None,
@@ -87,7 +105,13 @@ def _facts(view: Request | None, attached: Attached | None) -> dict[str, Any]:
     }
 
 
-def _log(level: int, record: dict[str, Any]) -> None:
-    told = {key: value for key, value in record.items() if value is not None and key != "outcome"}
-    text = " ".join(f"{key}={value!a}" for key, value in told.items())
-    logger.log(level, "%s: %s", record["outcome"], text, extra={"mtls": record})
+def _tell(level: int, record: dict[str, Any]) -> None:
+    for observer in tuple(_observers):  # one of them may end another
+        try:
+            observer(record)
+        except Exception as error:  # noqa: BLE001 (whatever is wrong with it, the decision stands)
+            logger.error("an observer failed: %s", type(error).__name__)
+    if logger.isEnabledFor(level):
+        told = {key: value for key, value in record.items() if value is not None and key != "outcome"}
+        text = " ".join(f"{key}={value!a}" for key, value in told.items())
+        logger.log(level, "%s: %s", record["outcome"], text, extra={"mtls": record})

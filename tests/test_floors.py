@@ -69,6 +69,7 @@ FLOORS = [
     [
         "policy",
         "resource_server.issuers",
+        "integrations.telemetry",
         "resource_flow",
         "servers.cheroot_tls",
         "sources.trust",

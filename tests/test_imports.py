@@ -6,11 +6,12 @@ import sys
 import pytest
 
 MODULES = ["", ".wsgi", ".asgi", ".sources", ".policy", ".resource_server", ".token_endpoint"]
-MODULES += [f".integrations.{name}" for name in ("registry", "openapi", "route_scopes")]
+MODULES += [f".integrations.{name}" for name in ("registry", "openapi", "route_scopes", "telemetry")]
 UNWANTED = {
     "authlib",
     "oauth2_provider",
     "oauthlib",
+    "opentelemetry",
     "httpx2",
     "http_sf",
     "uvicorn",
@@ -55,6 +56,7 @@ def test_a_source_without_extra_needs_none():
             "resource_server import JWTAccessTokens as C; C(issuer='i', audience='a', jwks_uri='https://x/')",
             "mtls-middleware[http]",
         ),
+        ("opentelemetry", "integrations.telemetry import observe as C; C()", "mtls-middleware[otel]"),
     ],
 )
 def test_what_needs_an_extra_says_at_construction_what_to_install(missing, code, line):

@@ -433,7 +433,7 @@ def test_refusal_is_one_record_with_reason_and_thumbprint(
         "path": "/invoices",
         "thumbprint": mtls_client.thumbprint,
         "verification": "BY_SERVER",
-        **dict.fromkeys(("bound", "issuer", "key_id", "client_id")),
+        **dict.fromkeys(("bound", "remembered", "issuer", "key_id", "client_id")),
     }
 
 
@@ -456,6 +456,7 @@ def test_request_that_is_let_through_is_one_record_by_the_innermost_layer(
         "thumbprint": mtls_client.thumbprint,
         "verification": "BY_SERVER",
         "bound": True,
+        "remembered": False,
         "issuer": mtls_issuer.issuer,
         "key_id": None,
         "client_id": "client",

@@ -22,6 +22,7 @@ class AccessToken:
         bound: whether the token is bound to the certificate of this request (RFC 8705 3).
         confirmation: the `x5t#S256` value that it is bound to, or `None`.
         key_id: `kid` of the issuer's key that verified it, `None` for an introspected token.
+        remembered: whether what is said of it was found out for an earlier request.
     """
 
     claims: Mapping[str, Any]
@@ -32,6 +33,7 @@ class AccessToken:
     bound: bool = False
     confirmation: str | None = None
     key_id: str | None = field(default=None, compare=False)
+    remembered: bool = field(default=False, compare=False)
     # What binding.py has read in `claims`: kept with the token, since a remembered token comes again and again.
     proof: Any = field(default=None, init=False, compare=False)
 

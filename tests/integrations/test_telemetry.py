@@ -1,0 +1,141 @@
+"""Decisions as OpenTelemetry's own SDK and Prometheus' own exporter show them."""
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from prometheus_client import CollectorRegistry, generate_latest
+
+from mtls_middleware import ConfigurationError, records
+from mtls_middleware.integrations.telemetry import observe
+from mtls_middleware.sources import ServerTLS
+from mtls_middleware.testing import IssuedCertificate, TokenIssuer
+from tests.gateways import Request, both_gateways, send
+
+SPANS = InMemorySpanExporter()
+TRACER = TracerProvider()
+TRACER.add_span_processor(SimpleSpanProcessor(SPANS))
+
+
+@pytest.fixture
+def reader() -> Iterator[InMemoryMetricReader]:
+    reader = InMemoryMetricReader()
+    provider = MeterProvider(metric_readers=[reader])
+    stop = observe(provider)
+    yield reader
+    stop()
+    provider.shutdown()
+
+
+def ask(gateway: str, issuer: TokenIssuer, certificate: IssuedCertificate | None, token: str | None) -> int:
+    def wrap(module: Any, app: Any) -> Any:
+        return module.protect(app, source=ServerTLS(), tokens=issuer.access_tokens())
+
+    headers = [] if token is None else [("Authorization", f"Bearer {token}")]
+    return send(gateway, wrap, Request(path="/invoices", tls=certificate, headers=headers)).status
+
+
+def points(reader: InMemoryMetricReader, name: str) -> list[Any]:
+    data = reader.get_metrics_data()
+    assert data is not None
+    (metric,) = [
+        each for r in data.resource_metrics for s in r.scope_metrics for each in s.metrics if each.name == name
+    ]
+    return list(metric.data.data_points)
+
+
+@both_gateways
+def test_each_decision_is_counted_by_what_came_of_it_and_by_nothing_that_names_a_client(
+    gateway: str, mtls_client: IssuedCertificate, mtls_issuer: TokenIssuer, reader: InMemoryMetricReader
+) -> None:
+    token = mtls_issuer.token(certificate=mtls_client)
+    assert ask(gateway, mtls_issuer, mtls_client, token) == 200
+    assert ask(gateway, mtls_issuer, None, token) == 401
+    assert ask(gateway, mtls_issuer, None, token) == 401
+    counted = {
+        (point.attributes["outcome"], point.attributes.get("code")): point.value
+        for point in points(reader, "mtls_middleware.decisions")
+    }
+    assert counted == {("allowed", None): 1, ("refused", "invalid_token"): 2}
+    labels = {name for point in points(reader, "mtls_middleware.decisions") for name in point.attributes}
+    assert labels <= {"outcome", "layer", "code", "verification", "bound", "remembered"}
+    durations = points(reader, "mtls_middleware.decision.duration")
+    assert sum(point.count for point in durations) == 3
+    assert all(0 <= point.min <= point.max < 60 for point in durations)
+
+
+@both_gateways
+def test_the_span_of_the_request_says_what_was_decided(
+    gateway: str, mtls_client: IssuedCertificate, mtls_issuer: TokenIssuer, reader: InMemoryMetricReader
+) -> None:
+    SPANS.clear()
+    token = mtls_issuer.token(certificate=mtls_client)
+    with TRACER.get_tracer("tests").start_as_current_span("GET /invoices"):
+        assert ask(gateway, mtls_issuer, mtls_client, token) == 200
+    (span,) = SPANS.get_finished_spans()
+    told = dict(span.attributes or {})
+    assert told["mtls_middleware.outcome"] == "allowed"
+    assert told["mtls_middleware.issuer"] == mtls_issuer.issuer
+    assert told["mtls_middleware.client_id"] == "client"
+    assert told["tls.client.hash.sha256"] == mtls_client.client_certificate().digest.hex().upper()
+    assert token not in str(told)
+
+
+def test_prometheus_shows_them(mtls_client: IssuedCertificate, mtls_issuer: TokenIssuer) -> None:
+    registry = CollectorRegistry()
+    reader = PrometheusMetricReader()
+    registry.register(reader._collector)
+    provider = MeterProvider(metric_readers=[reader])
+    stop = observe(provider)
+    try:
+        ask("wsgi", mtls_issuer, mtls_client, None)
+        page = generate_latest(registry).decode()
+    finally:
+        stop()
+        provider.shutdown()
+    (line,) = [each for each in page.splitlines() if each.startswith("mtls_middleware_decisions_total{")]
+    assert 'code="missing_token"' in line
+    assert 'outcome="refused"' in line
+    assert line.endswith(" 1.0")
+    assert "mtls_middleware_decision_duration_seconds_bucket" in page
+
+
+def test_nothing_is_measured_any_more_when_it_was_stopped(
+    mtls_client: IssuedCertificate, mtls_issuer: TokenIssuer
+) -> None:
+    told: list[Any] = []
+    stop = records.observe(told.append)
+    ask("wsgi", mtls_issuer, mtls_client, None)
+    stop()
+    ask("wsgi", mtls_issuer, mtls_client, None)
+    assert [each["code"] for each in told] == ["missing_token"]
+
+
+@both_gateways
+def test_an_observer_that_fails_changes_no_decision(
+    gateway: str, mtls_client: IssuedCertificate, mtls_issuer: TokenIssuer, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(record: Any) -> None:
+        raise RuntimeError(record["thumbprint"])
+
+    token = mtls_issuer.token(certificate=mtls_client)
+    stop = records.observe(broken)
+    try:
+        with caplog.at_level(logging.ERROR):
+            assert ask(gateway, mtls_issuer, mtls_client, token) == 200
+            assert ask(gateway, mtls_issuer, mtls_client, None) == 401
+    finally:
+        stop()
+    assert [each.getMessage() for each in caplog.records] == ["an observer failed: RuntimeError"] * 2
+
+
+def test_what_is_no_meter_provider_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="meter_provider="):
+        observe("http://collector:4317")
