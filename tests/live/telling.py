@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +65,7 @@ def told(request: Any, seen: Iterable[tuple[str, str]], peer: object, scheme: st
             "chain": len(certificate.chain),
         }
     what = {"certificate": about, "seen": list(seen), "arrived": request[ARRIVED], "peer": peer, "scheme": scheme}
-    return json.dumps(what).encode()
+    return json.dumps({**what, "cpu": time.process_time()}).encode()
 
 
 def of_environ(environ: "WSGIEnvironment") -> list[tuple[str, str]]:

@@ -15,10 +15,11 @@ TIMEOUT = 20
 
 @dataclass(frozen=True)
 class Answer:
-    """`status` 0: the connection was closed without an answer."""
+    """`status` 0: the connection was closed without an answer. `last`: the server says that none follows."""
 
     status: int
     body: bytes = b""
+    last: bool = False
 
     @property
     def told(self) -> Any:
@@ -50,7 +51,7 @@ class Answer:
         return [name for name, value in self.told["seen"] if folded(name) in _KNOWN or "MII" in value]
 
 
-CLOSED = Answer(0)
+CLOSED = Answer(0, last=True)
 
 
 def folded(name: str) -> str:
@@ -77,6 +78,19 @@ def ask(address: tuple[str, int] | str, data: bytes, count: int = 1) -> list[Ans
         return answers(connection, count)
 
 
+def converse(address: tuple[str, int], requests: list[bytes]) -> list[Answer]:
+    """The answers on one connection, each awaited before the next request; less where the server closes it."""
+    found: list[Answer] = []
+    with socket.create_connection(address, timeout=TIMEOUT) as connection:
+        for each in requests:
+            with contextlib.suppress(ConnectionError):
+                connection.sendall(each)
+            found += answers(connection, 1)
+            if found[-1].last:
+                break
+    return found
+
+
 def answers(connection: socket.socket, count: int) -> list[Answer]:
     """The next answers on a connection; `CLOSED` where there is not even one."""
     found: list[Answer] = []
@@ -84,7 +98,9 @@ def answers(connection: socket.socket, count: int) -> list[Answer]:
         while len(found) < count:
             response = http.client.HTTPResponse(_Reading(stream))  # type: ignore[arg-type]  # all it is asked for
             response.begin()
-            found.append(Answer(response.status, response.read()))
+            found.append(Answer(response.status, response.read(), last=response.will_close))
+            if response.will_close:
+                break
     return found or [CLOSED]
 
 
