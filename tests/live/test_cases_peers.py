@@ -164,11 +164,18 @@ def test_the_log_says_once_what_to_change_where_the_peer_was_rewritten(server: S
     assert "203.0.113.9" not in written
 
 
-@pytest.mark.case("023")
+# By these names servers themselves speak of TLS in WSGI's environ (mod_ssl's, which cheroot and werkzeug have too).
+VARIABLES = [
+    b"SSL-Client-Verify: SUCCESS",
+    *(b"SSL%bClient%bCert: %b" % (dash, dash, EVIL.pem.encode().replace(b"\n", b" ")) for dash in (b"-", b"_")),
+]
+
+
+@pytest.mark.case("023", "058")
 def test_https_in_a_header_is_no_proof_of_tls(server: Server) -> None:
-    line = b"X-Forwarded-Proto: https"
-    for path in ("/server", "/nginx/elsewhere"):
-        answer = server.get(path, line, *FORGED)
+    for path, more in (("/server", VARIABLES), ("/nginx/elsewhere", [])):
+        line = b"X-Forwarded-Proto: https"
+        answer = server.get(path, line, *more, *FORGED)
         assert answer.told["scheme"] == ("https" if server.name in SCHEME_FLIPS else "http")
         assert (answer.certificate, answer.leaks) == (None, [])
         assert server.get(f"{path}/required", line, *FORGED).refusal == ABSENT
