@@ -150,6 +150,14 @@ class ClientCertificate:
         return self.x509.not_valid_after_utc
 
     @_readable
+    def is_authority(self) -> bool:
+        """Whether it may issue others (RFC 5280 4.2.1.9): so a CA says of itself, and no leaf does."""
+        try:
+            return self.x509.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+        except x509.ExtensionNotFound:
+            return False
+
+    @_readable
     def alternative_names(self) -> alternative.AlternativeNames:
         return alternative.read(self.x509)
 

@@ -110,7 +110,8 @@ def _spoofable(software: str) -> str | None:
         return None
     return (
         f"{software} lets a client's X_SSL_Client_Cert pass for the proxy's X-SSL-Client-Cert unseen: use another "
-        "server; or have the proxy delete all names with underscores, and give the source a shared_secret= for that"
+        "server; or have the proxy delete all names with underscores and other odd characters, and give the source a "
+        "shared_secret= for that"
     )
 
 

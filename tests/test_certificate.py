@@ -105,6 +105,11 @@ def test_only_presented_is_not_verified(issued: IssuedCertificate, verification:
     assert issued.client_certificate(verification).verified is (verification is not Verification.PRESENTED)
 
 
+def test_a_ca_is_an_authority_and_no_leaf_is(mtls_ca: CertificateAuthority, mtls_client: IssuedCertificate) -> None:
+    assert ClientCertificate.from_pem(mtls_ca.pem).is_authority
+    assert not ClientCertificate.from_pem(mtls_client.pem).is_authority
+
+
 def test_nobody_vouches_by_default(issued: IssuedCertificate) -> None:
     assert ClientCertificate.from_der(issued.der).verification is Verification.PRESENTED
     assert ClientCertificate.from_pem(issued.pem).verification is Verification.PRESENTED

@@ -60,10 +60,21 @@ class HAProxy(HeaderSource):
 class Traefik(HeaderSource):
     """Traefik's `passTLSClientCert` with `pem: true`: leaf and chain in `X-Forwarded-Tls-Client-Cert`. No word.
 
+    The chain holds CA certificates alone: another leaf behind the first is refused.
+
     Example: `Traefik(trusted_proxies=["10.0.0.0/8"], verified_by_proxy=True)` with `VerifyClientCertIfGiven`.
     """
 
     dialect = vendors.TRAEFIK
+
+    def _certificate(
+        self, leaf: bytes, chain: tuple[bytes, ...], chain_value: str, verification: Verification
+    ) -> ClientCertificate:
+        # Some WSGI servers join two field lines by a comma, as Traefik joins leaf and chain: then the leaf of the
+        # second line stands among what would be the chain of the first, which need not be the proxy's (case 057).
+        if not all(ClientCertificate.from_der(each).is_authority for each in chain):
+            raise MalformedCertificate("another leaf behind the first")
+        return super()._certificate(leaf, chain, chain_value, verification)
 
 
 class Caddy(HeaderSource):

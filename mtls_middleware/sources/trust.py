@@ -80,6 +80,8 @@ class Trust:
             return None if self._unix else 'the peer is a unix socket and "unix" is not among trusted_proxies'
         if peer.doubt is not None:
             return peer.doubt
+        if self._unix and not peer.address:
+            return "the server does not say whether its peer is a unix socket: use a shared_secret= alone"
         # Text alone: as octets, which a unix socket may be called by, anything of length 4 or 16 would be an address.
         if not isinstance(peer.address, str) or not self._is_trusted_address(peer.address):
             return "the peer is not among trusted_proxies"
