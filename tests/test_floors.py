@@ -11,6 +11,7 @@ ROOT = Path(mtls_middleware.__file__).parent
 FLOORS = [
     [
         "cli",
+        "cli.proxies",
         "cli.spoofs",
         "errors",
         "cache",
@@ -44,7 +45,7 @@ FLOORS = [
     ],
     ["cli.probe", "jwks", "certificate", "validation.revocation", "sources.vendors"],
     [
-        "cli.proxies",
+        "cli.wanted",
         "request",
         "policy",
         "validation.chain",
@@ -54,7 +55,7 @@ FLOORS = [
         "sources.xfcc",
     ],
     [
-        "cli.proxy_config",
+        "cli.configuration",
         "paths",
         "resource_server.opaque",
         "resource_server.signed",
@@ -64,6 +65,7 @@ FLOORS = [
         "validation.store",
     ],
     [
+        "cli.proxy_config",
         "resource_server.issuers",
         "resource_flow",
         "servers.cheroot_tls",
