@@ -49,10 +49,10 @@ UNIX = [
     for proxy, row in PROXIES.items() if row.unix for server in ("gunicorn", "HTTPTools")
 ]  # fmt: skip
 SECRETS = [Setup(proxy, "idiomatic", "optional", "gunicorn", "secret") for proxy in PROXIES]
-# Behind each proxy its own form; behind Traefik also the other one, which stands for all.
+# Each proxy in its own form; Traefik, with its plugin, stands for the standard's.
 SAMPLES = [
-    Setup(proxy, form, "optional", server)
-    for proxy, form in FORMS if form == "idiomatic" or proxy == "traefik" for server in ("gunicorn", "HTTPTools")
+    Setup(proxy, "rfc9440" if (proxy, server) == ("traefik", "gunicorn") else "idiomatic", "optional", server)
+    for proxy in PROXIES for server in ("gunicorn", "HTTPTools")
 ]  # fmt: skip
 # What an application on a unix socket is told.
 UNIX_CASES = {

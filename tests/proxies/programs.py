@@ -99,7 +99,9 @@ def command(wanted: Wanted, folder: Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def started(command: list[str], at: int | Path, folder: Path, **environment: str) -> Iterator[None]:
+def started(
+    command: list[str], at: int | Path, folder: Path, *, gently: bool = True, **environment: str
+) -> Iterator[None]:
     """Processes, from when it accepts connections `at` a port or socket, to the end of the block; then all is gone."""
     with tempfile.TemporaryFile() as log:
         # setpriv: what a killed test run leaves behind ends with it.
@@ -123,7 +125,7 @@ def started(command: list[str], at: int | Path, folder: Path, **environment: str
                 raise AssertionError(f"{command} did not start:\n{log.read().decode(errors='replace')[-4000:]}")
             yield
         finally:
-            end(process)
+            end(process, gently=gently)
 
 
 def knock(at: int | Path) -> None:
@@ -133,9 +135,9 @@ def knock(at: int | Path) -> None:
         client.connect(("127.0.0.1", at) if isinstance(at, int) else str(at))
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[bytes], *, gently: bool) -> None:
     """Asks the whole group to stop, insists after five seconds, and sees that nobody is left."""
-    for signum, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
+    for signum, patience in ((signal.SIGTERM, 5.0 * gently), (signal.SIGKILL, 5.0)):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signum)
         until = time.monotonic() + patience
@@ -161,5 +163,6 @@ def proxy(wanted: Wanted, folder: Path) -> Iterator[None]:
     write(wanted, folder)
     port = int(wanted.listen.rpartition(":")[2])
     home = {"HOME": str(folder), "XDG_CONFIG_HOME": str(folder), "XDG_DATA_HOME": str(folder)}
-    with started(command(wanted, folder), port, folder, **home):
+    # Asked gently, Traefik takes two seconds to stop, whether there is anything to wait for or not.
+    with started(command(wanted, folder), port, folder, gently=wanted.proxy != "traefik", **home):
         yield

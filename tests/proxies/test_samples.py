@@ -15,7 +15,7 @@ from tests.proxies.client import Answer, over_http1
 from tests.proxies.conftest import context, server_command, until_it_answers, wanted
 from tests.proxies.matrix import Setup
 
-pytestmark = [pytest.mark.live, pytest.mark.case("003", "005", "041")]
+pytestmark = [pytest.mark.live, pytest.mark.case("003", "103", "105"), pytest.mark.standard("A1", "A2", "A4")]
 SAMPLES = ROOT / "samples"
 
 
@@ -68,7 +68,7 @@ def test_the_token_is_good_with_its_certificate_alone(setup: Setup, issued, serv
     assert found == matrix.SAMPLE_CASES
 
 
-@pytest.mark.parametrize("setup", matrix.SAMPLES[::2], ids=str)
+@pytest.mark.parametrize("setup", matrix.SAMPLES, ids=str)
 def test_the_sample_has_the_source_that_the_configuration_states(setup: Setup):
     stated = wanted(setup, 443, 8000, Path()).source()
     key = "rfc9440" if setup.form == "rfc9440" else setup.proxy

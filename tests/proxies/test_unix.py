@@ -8,7 +8,7 @@ from tests.proxies.conftest import Stage, context
 
 pytestmark = [
     pytest.mark.live,
-    pytest.mark.standard("I7"),
+    pytest.mark.case("003", "017"),
     pytest.mark.parametrize("stage", matrix.UNIX, indirect=True, ids=str),
 ]
 
