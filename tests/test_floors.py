@@ -11,6 +11,7 @@ ROOT = Path(mtls_middleware.__file__).parent
 FLOORS = [
     [
         "cli",
+        "cli.proxies",
         "cli.spoofs",
         "errors",
         "cache",
@@ -45,7 +46,7 @@ FLOORS = [
     ],
     ["cli.probe", "jwks", "certificate", "validation.revocation", "sources.vendors"],
     [
-        "cli.proxies",
+        "cli.wanted",
         "request",
         "policy.rule",
         "validation.chain",
@@ -55,7 +56,7 @@ FLOORS = [
         "sources.xfcc",
     ],
     [
-        "cli.proxy_config",
+        "cli.configuration",
         "paths",
         "policy.identities",
         "records",
@@ -68,6 +69,7 @@ FLOORS = [
     ],
     [
         "policy",
+        "cli.proxy_config",
         "resource_server.issuers",
         "integrations.telemetry",
         "resource_flow",

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from mtls_middleware import sources
+from mtls_middleware.cli.configuration import configuration
 from mtls_middleware.cli.main import main
-from mtls_middleware.cli.proxies import MODES, PROXIES, Wanted, configuration
+from mtls_middleware.cli.proxies import MODES, PROXIES
+from mtls_middleware.cli.wanted import Wanted
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.sources.vendors import KNOWN_HEADERS
 
@@ -25,7 +27,7 @@ def test_each_configuration_is_whole_and_names_the_source_that_fits(proxy, form,
     for part in (wanted.certificate, "8443", "127.0.0.1:8001" if proxy != "envoy" else "8001"):
         assert part in whole
     source = eval(wanted.source(), vars(sources).copy())
-    assert source.can_verify is (mode != "untrusted" or PROXIES[proxy].worded)
+    assert source.can_verify is (mode != "untrusted" or form not in PROXIES[proxy].wordless)
 
 
 @pytest.mark.parametrize(("proxy", "form"), sorted({each[:2] for each in ALL}))
@@ -62,6 +64,20 @@ def test_a_configuration_of_several_files_is_printed_whole_or_written(capsys, tm
     assert all(each.read_text() in printed for each in tmp_path.iterdir())
 
 
+def test_a_configuration_with_folders_is_written_into_folders_made_for_it(capsys, tmp_path):
+    output = tmp_path / "etc" / "traefik"
+    for _ in range(2):  # what is there is written over
+        assert main(["proxy-config", "traefik", "--form", "rfc9440", "--output", str(output)]) == 0
+    assert "==>" not in capsys.readouterr().out
+    plugin = "plugins-local/src/mtls-middleware/clientcert"
+    files = {str(each.relative_to(output)) for each in output.rglob("*") if each.is_file()}
+    assert files == {"traefik.yml", "dynamic.yml", f"{plugin}/.traefik.yml", f"{plugin}/clientcert.go"}
+    assert files == set(configuration(Wanted(proxy="traefik", form="rfc9440")))
+    module = plugin.removeprefix("plugins-local/src/")
+    assert f"moduleName: {module}\n" in (output / "traefik.yml").read_text()
+    assert f"import: {module}\n" in (output / plugin / ".traefik.yml").read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -70,10 +86,16 @@ def test_a_configuration_of_several_files_is_printed_whole_or_written(capsys, tm
         (["nginx", "--listen", ":70000"], "expected host:port"),
         (["nginx", "--ca", "/a;} server {"], "a path of letters"),
         (["caddy", "--certificate", "/a\nb"], "a path of letters"),
-        (["traefik", "--form", "rfc9440"], "traefik has idiomatic"),
         (["haproxy", "--key", "/etc/ssl/other.key"], "/etc/ssl/server.pem.key"),
         (["nginx", "--upstream", "app.internal:80"], "--proxy-address"),
         (["nginx", "--proxy-address", 'x"]'], "an address or network"),
+        (["traefik", "--upstream", "unix:/run/app.sock"], "no unix sockets"),
+        (["nginx", "--upstream", "unix:app.sock"], "a whole path"),
+        (["nginx", "--upstream", "unix:/run/app.sock:/admin"], "a whole path"),
+        (["apache", "--upstream", "unix:/run/app.sock|http://elsewhere"], "a whole path"),
+        (["caddy", "--upstream", "unix:/run/a b.sock"], "a whole path"),
+        (["haproxy", "--upstream", "unix:/" + 107 * "x"], "at most 107"),
+        (["envoy", "--upstream", "unix:/run/app.sock", "--proxy-address", "10.0.0.7"], "leave it out"),
     ],
 )
 def test_what_cannot_stand_in_a_configuration_is_refused_with_an_example(arguments, message, capsys):
@@ -81,6 +103,27 @@ def test_what_cannot_stand_in_a_configuration_is_refused_with_an_example(argumen
     printed = capsys.readouterr()
     assert message in printed.err
     assert printed.out == ""
+
+
+UNIX = {
+    "nginx": "proxy_pass http://unix:/run/app.sock;",
+    "haproxy": "server application /run/app.sock",
+    "apache": "ProxyPass / unix:/run/app.sock|http://localhost/",
+    "envoy": 'pipe: {path: "/run/app.sock"}',
+    "caddy": "reverse_proxy unix//run/app.sock {",
+}
+
+
+@pytest.mark.parametrize(("proxy", "line"), UNIX.items())
+def test_an_application_on_a_unix_socket_is_reached_there_and_believes_the_socket(proxy, line):
+    wanted = Wanted(proxy=proxy, upstream="unix:/run/app.sock")
+    (text,) = configuration(wanted).values()
+    assert line in [each.strip() for each in text.splitlines()]
+    assert '(trusted_proxies=["unix"]' in wanted.source()
+
+
+def test_every_proxy_that_reaches_unix_sockets_is_tried():
+    assert UNIX.keys() == {name for name, row in PROXIES.items() if row.unix}
 
 
 def test_an_application_elsewhere_needs_the_proxys_address():

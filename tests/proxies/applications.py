@@ -13,7 +13,7 @@ from mtls_middleware import asgi, client_certificate, sources, wsgi
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-SOURCES = {key: eval(text, vars(sources).copy()) for key, text in json.loads(os.environ["SOURCES"]).items()}
+SOURCES = {key: eval(text, {**vars(sources), "os": os}) for key, text in json.loads(os.environ["SOURCES"]).items()}
 ARRIVED = "tests.arrived"
 
 

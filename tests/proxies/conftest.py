@@ -4,15 +4,16 @@ import contextlib
 import json
 import ssl
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import pytest
 
-from mtls_middleware.cli.proxies import Wanted
+from mtls_middleware.cli.wanted import SECRET_VARIABLE, Wanted
 from tests.live.servers import ROOT, free_port
 from tests.proxies import matrix, programs
 from tests.proxies.client import over_http1
@@ -27,34 +28,40 @@ class Stage:
 
     setup: Setup
     port: int
+    upstream: int | Path
     path: str
 
 
-def wanted(setup: Setup, listen: int, upstream: int, files: Path) -> Wanted:
+def wanted(setup: Setup, listen: int, upstream: int | Path, files: Path) -> Wanted:
+    secret = setup.extra == "secret"
     return Wanted(
         proxy=setup.proxy,
         form=setup.form,
         mode=setup.mode,
         listen=f"127.0.0.1:{listen}",
-        upstream=f"127.0.0.1:{upstream}",
+        upstream=f"127.0.0.1:{upstream}" if isinstance(upstream, int) else f"unix:{upstream}",
         ca=str(files / "ca.pem"),
         certificate=str(files / "server.pem"),
         key=str(files / "server.pem.key"),
+        secret_header="X-Proxy-Secret" if secret else None,
+        secret=matrix.SECRET if secret else None,
     )
 
 
-def server_command(name: str, port: int, module: str = APPLICATIONS) -> list[str]:
+def server_command(name: str, at: int | Path, module: str = APPLICATIONS, end: str = "application") -> list[str]:
     # The options that the configurations name for their application server.
     if name == "gunicorn":
         return [
-            *(sys.executable, "-m", "gunicorn", f"{module}:wsgi_application", "--bind", f"127.0.0.1:{port}"),
+            *(sys.executable, "-m", "gunicorn", f"{module}:wsgi_{end}"),
+            *("--bind", f"127.0.0.1:{at}" if isinstance(at, int) else f"unix:{at}"),
             *("--no-control-socket", "--worker-class", "gthread", "--threads", "4"),
             *("--limit-request-field_size", "65536", "--graceful-timeout", "1"),
         ]
     protocol = name if ":" in name or name == "httptools" else f"mtls_middleware.servers.uvicorn_tls:{name}"
     return [
-        *(sys.executable, "-m", "uvicorn", f"{module}:asgi_application", "--host", "127.0.0.1"),
-        *("--port", str(port), "--http", protocol, "--no-proxy-headers", "--lifespan", "off", "--log-level", "error"),
+        *(sys.executable, "-m", "uvicorn", f"{module}:asgi_{end}"),
+        *(("--host", "127.0.0.1", "--port", str(at)) if isinstance(at, int) else ("--uds", str(at))),
+        *("--http", protocol, "--no-proxy-headers", "--lifespan", "off", "--log-level", "error"),
     ]
 
 
@@ -70,39 +77,48 @@ def server_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def upstreams() -> Iterator[dict[str, int]]:
-    """Name of an application server -> its port. The sources are those that `proxy-config` states."""
-    sources = {each.key: wanted(each, 1, 1, Path()).source() for each in (*matrix.SETUPS, *matrix.FORGED_AT)}
-    with contextlib.ExitStack() as stack:
-        ports = {}
-        for name in matrix.SERVERS:
-            ports[name] = free_port()
-            command = server_command(name, ports[name])
-            stack.enter_context(programs.started(command, ports[name], ROOT, SOURCES=json.dumps(sources)))
-        yield ports
+def upstream() -> Iterator[Callable[[Setup], int | Path]]:
+    """Where a setup's application server listens: started when first asked for, once for all proxies.
+
+    The sources are those that `proxy-config` states.
+    """
+    setups = (*matrix.SETUPS, *matrix.FORGED_AT, *matrix.UNIX, *matrix.SECRETS)
+    somewhere = {"unix": Path("/run/app.sock")}
+    sources = {each.key: wanted(each, 1, somewhere.get(each.extra, 1), Path()).source() for each in setups}
+    environment = {"SOURCES": json.dumps(sources), SECRET_VARIABLE: matrix.SECRET}
+    with contextlib.ExitStack() as stack, tempfile.TemporaryDirectory(prefix="mtls-") as folder:
+        Path(folder).chmod(0o755)  # Apache comes here as another user
+
+        @cache
+        def start(name: str, unix: bool) -> int | Path:
+            at = Path(folder) / f"{name}.sock" if unix else free_port()
+            stack.enter_context(programs.started(server_command(name, at), at, ROOT, **environment))
+            return at
+
+        yield lambda setup: start(setup.server, setup.extra == "unix")
 
 
 @pytest.fixture(scope="module")
 def stage(
     request: pytest.FixtureRequest,
-    upstreams: dict[str, int],
+    upstream: Callable[[Setup], int | Path],
     server_files: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Stage]:
     """The proxy of `request.param`, started once for all tests of a file that want it."""
     setup: Setup = request.param
-    port = free_port()
+    port, behind = free_port(), upstream(setup)
     folder = tmp_path_factory.mktemp(setup.proxy)
-    with programs.proxy(wanted(setup, port, upstreams[setup.server], server_files), folder):
-        stage = Stage(setup, port, f"/{setup.key}/")
-        wait_for(stage)
+    with programs.proxy(wanted(setup, port, behind, server_files), folder):
+        stage = Stage(setup, port, behind, f"/{setup.key}/")
+        until_it_answers(port, stage.path)
         yield stage
 
 
-def wait_for(stage: Stage) -> None:
+def until_it_answers(port: int, path: str) -> None:
     """Until requests get through: Traefik listens before it has read the half of its configuration that counts."""
     until = time.monotonic() + 30
-    while (answer := over_http1(stage.port, context("RSA"), stage.path, [])).status != 200:
+    while (answer := over_http1(port, context("RSA"), path, [])).status != 200:
         assert time.monotonic() < until, answer
         time.sleep(0.05)
 

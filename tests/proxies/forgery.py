@@ -5,6 +5,7 @@ names the proxy's own fields, a folded line, trailer fields.
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from mtls_middleware.sources.vendors import KNOWN_HEADERS
 from tests.proxies import matrix
@@ -88,7 +89,30 @@ def requests() -> dict[str, Request]:
     }
 
 
+def guesses() -> dict[str, Request]:
+    """Form -> request with a secret of the client's own, in the forms above that make sense for it."""
+    fields = [(b"x-proxy-secret", b"guess-of-the-client")]
+    return {
+        "exact name": Request(fields),
+        "other case": Request([(name.upper(), value) for name, value in fields], keep_case=True),
+        "underscore": Request(renamed(fields, b"_")),
+        "one underscore": Request(mixed(fields)),
+        "twice": Request([*fields, *fields]),
+        "Connection list": Request([(b"Connection", b"keep-alive, x-proxy-secret")]),
+        "Connection list, exact name": Request([(b"Connection", b"keep-alive, x-proxy-secret"), *fields]),
+        "trailers": Request([], fields),
+    }
+
+
 def known_headers(spelling: bytes) -> list[list[Field]]:
     """Every name that somebody's proxy uses, in loads of thirty: more fields than that are refused by some."""
     fields = [(name.encode().replace(b"-", spelling), b"forged") for name in sorted(KNOWN_HEADERS)]
     return [fields[start : start + 30] for start in range(0, len(fields), 30)]
+
+
+def arrived(proxy: str, told: Any) -> list[list[str]]:
+    """What arrived of fields that speak of client certificates, however they are spelled."""
+    # Apache lets dots through, which no server folds.
+    fold = str.maketrans("_", "-") if proxy == "apache" else str.maketrans("_.", "--")
+    fields = ([name.lower(), value] for name, value in told["arrived"])
+    return sorted([name, value] for name, value in fields if name.translate(fold) in KNOWN_HEADERS)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from typing import Literal
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID, ObjectIdentifier
@@ -23,10 +24,11 @@ class Setup:
     form: Form
     mode: Mode
     server: str
+    extra: Literal["", "unix", "secret"] = ""
 
     @property
     def key(self) -> str:
-        return f"{self.proxy}-{self.form}-{self.mode}"
+        return "-".join(filter(None, (self.proxy, self.form, self.mode, self.extra)))
 
     def __str__(self) -> str:
         return f"{self.key}-{self.server}"
@@ -41,16 +43,46 @@ FORGED_AT = [Setup(proxy, form, mode, server) for proxy, form in FORMS for mode,
     ("optional", "gunicorn"), ("optional", "HTTPTools"), ("untrusted", "H11"),
 )]  # fmt: skip
 
+# What proves the proxy by something else than its address: a unix socket, or a secret.
+UNIX = [
+    Setup(proxy, "idiomatic", "optional", server, "unix")
+    for proxy, row in PROXIES.items() if row.unix for server in ("gunicorn", "HTTPTools")
+]  # fmt: skip
+SECRETS = [Setup(proxy, "idiomatic", "optional", "gunicorn", "secret") for proxy in PROXIES]
+# Each proxy in its own form; Traefik, with its plugin, stands for the standard's.
+SAMPLES = [
+    Setup(proxy, "rfc9440" if (proxy, server) == ("traefik", "gunicorn") else "idiomatic", "optional", server)
+    for proxy in PROXIES for server in ("gunicorn", "HTTPTools")
+]  # fmt: skip
+# What an application on a unix socket is told.
+UNIX_CASES = {
+    "its certificate": "BY_PROXY",
+    "no certificate": "none",
+    "no certificate, another's forged": "none",
+    "its certificate, to a source that trusts an address alone": "none",
+}
+# What an application is told by somebody who sends what the proxy would, from an address that it trusts.
+SECRET_CASES = {"the secret": "BY_PROXY", "no secret": "none", "a guess": "none", "the secret but for its end": "none"}
+# What the samples answer to a token that is bound to somebody's certificate.
+SAMPLE_CASES = {
+    "its certificate": 200,
+    "another client's certificate": 401,
+    "no certificate": 401,
+    "no certificate, its own forged": 401,
+    "another client's, its own forged": 401,
+}
+SECRET = "/+~._-aZ09" * 3 + "=="  # all that it may be made of, the worst first
+
 GOOD = ("RSA", "EC, intermediate", "SPIFFE", "odd names", "12 KiB")
 BAD = ("self-signed", "unknown CA", "expired", "wrong purpose")
 KINDS = (*GOOD, *BAD, "none")
 
-# No word: who lets a certificate in only if it verifies says so once, by `verified_by_proxy`.
-WITHOUT_WORD = {"traefik", "caddy"}
+# Go's TLS, below these, verifies nothing where it lets everything in: to require and to verify is one setting there.
+GO = {"traefik", "caddy"}
 # What each form tells of a chain of one intermediate.
 CHAINS = {
     ("haproxy", "idiomatic"), ("haproxy", "rfc9440"), ("apache", "rfc9440"), ("envoy", "idiomatic"),
-    ("envoy", "rfc9440"), ("traefik", "idiomatic"),
+    ("envoy", "rfc9440"), ("traefik", "idiomatic"), ("traefik", "rfc9440"),
 }  # fmt: skip
 
 
@@ -59,7 +91,7 @@ def expected(setup: Setup, kind: str) -> str:
     if kind == "none":
         return "refused" if setup.mode == "required" else "none"
     if kind in GOOD:
-        verification = "PRESENTED" if setup.mode == "untrusted" and setup.proxy in WITHOUT_WORD else "BY_PROXY"
+        verification = "PRESENTED" if setup.mode == "untrusted" and setup.proxy in GO else "BY_PROXY"
         return f"{verification} +1" if kind.startswith("EC") and (setup.proxy, setup.form) in CHAINS else verification
     # Apache has no way to let these in.
     if setup.mode != "untrusted" or (setup.proxy == "apache" and kind in ("expired", "wrong purpose")):

@@ -12,9 +12,10 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 from mtls_middleware.cli.main import main
-from mtls_middleware.cli.proxies import Wanted
+from mtls_middleware.cli.wanted import SECRET_VARIABLE, Wanted
 
 PATH = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"], "/usr/sbin"))
 
@@ -68,7 +69,11 @@ def write(wanted: Wanted, folder: Path) -> None:
     arguments = ["proxy-config", wanted.proxy, "--mode", wanted.mode, "--form", wanted.form]
     for name in ("listen", "upstream", "ca", "certificate", "key"):
         arguments += [f"--{name}", getattr(wanted, name)]
-    assert main([*arguments, "--output", str(folder)]) == 0
+    secret = {} if wanted.secret is None else {SECRET_VARIABLE: wanted.secret}
+    if wanted.secret_header is not None:
+        arguments += ["--secret-header", wanted.secret_header]
+    with mock.patch.dict(os.environ, secret):
+        assert main([*arguments, "--output", str(folder)]) == 0
 
 
 def command(wanted: Wanted, folder: Path) -> list[str]:
@@ -94,8 +99,10 @@ def command(wanted: Wanted, folder: Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def started(command: list[str], port: int, folder: Path, **environment: str) -> Iterator[None]:
-    """A process group, from when it accepts connections on `port` to the end of the block; then all of it is gone."""
+def started(
+    command: list[str], at: int | Path, folder: Path, *, gently: bool = True, **environment: str
+) -> Iterator[None]:
+    """Processes, from when it accepts connections `at` a port or socket, to the end of the block; then all is gone."""
     with tempfile.TemporaryFile() as log:
         # setpriv: what a killed test run leaves behind ends with it.
         process = subprocess.Popen(
@@ -109,7 +116,8 @@ def started(command: list[str], port: int, folder: Path, **environment: str) -> 
         try:
             until = time.monotonic() + 60
             while process.poll() is None and time.monotonic() < until:
-                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                with contextlib.suppress(OSError):
+                    knock(at)
                     break
                 time.sleep(0.02)
             else:
@@ -117,12 +125,19 @@ def started(command: list[str], port: int, folder: Path, **environment: str) -> 
                 raise AssertionError(f"{command} did not start:\n{log.read().decode(errors='replace')[-4000:]}")
             yield
         finally:
-            end(process)
+            end(process, gently=gently)
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
+def knock(at: int | Path) -> None:
+    """Raises `OSError` where nobody listens."""
+    with socket.socket(socket.AF_INET if isinstance(at, int) else socket.AF_UNIX) as client:
+        client.settimeout(1)
+        client.connect(("127.0.0.1", at) if isinstance(at, int) else str(at))
+
+
+def end(process: subprocess.Popen[bytes], *, gently: bool) -> None:
     """Asks the whole group to stop, insists after five seconds, and sees that nobody is left."""
-    for signum, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
+    for signum, patience in ((signal.SIGTERM, 5.0 * gently), (signal.SIGKILL, 5.0)):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signum)
         until = time.monotonic() + patience
@@ -148,5 +163,6 @@ def proxy(wanted: Wanted, folder: Path) -> Iterator[None]:
     write(wanted, folder)
     port = int(wanted.listen.rpartition(":")[2])
     home = {"HOME": str(folder), "XDG_CONFIG_HOME": str(folder), "XDG_DATA_HOME": str(folder)}
-    with started(command(wanted, folder), port, folder, **home):
+    # Asked gently, Traefik takes two seconds to stop, whether there is anything to wait for or not.
+    with started(command(wanted, folder), port, folder, gently=wanted.proxy != "traefik", **home):
         yield

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mtls_middleware.cli.main import main
-from mtls_middleware.cli.proxies import Wanted
+from mtls_middleware.cli.wanted import Wanted
 from tests.live.servers import ROOT, free_port
 from tests.proxies import matrix, programs
 from tests.proxies.client import over_http1, over_http2

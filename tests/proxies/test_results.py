@@ -36,6 +36,32 @@ class does not: `tests/proxies/test_trailers.py`).
 
 """
 
+UNIX = """
+## An application on a unix socket
+
+`--upstream unix:/path`: gunicorn with `--bind unix:/path` and uvicorn with `--uds /path` alike, the client speaking
+HTTP/1.1 and HTTP/2. Traefik reaches no unix sockets.
+
+"""
+SECRET = """
+## A shared secret
+
+`--secret-header X-Proxy-Secret`, in front of gunicorn. The proxy's own secret arrives once, whatever the client sends:
+its copy is removed or refused, as the table of forgeries says, in these forms:
+{forms}.
+
+The cells say what the application is told by somebody who comes past the proxy, from an address that it trusts, with a
+header that says what the proxy would.
+
+"""
+SAMPLES = """
+## The samples, with a token that is bound to a certificate
+
+`samples/behind_proxy.py`: the Flask sample on gunicorn, the Starlette sample on uvicorn. The cells are the status that
+the token's bearer gets, who presents:
+
+"""
+
 
 def table(head: list[str], rows: list[list[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
@@ -59,7 +85,23 @@ def page(versions: str) -> str:
         [[form, *(matrix.expected_of_forgery(p, form, h) for p, h in columns)] for form in forgery.requests()],
     )
     head, between = HEAD.format(versions=versions), FORGERIES.format(known=len(forgery.KNOWN_HEADERS))
-    return head + certificates + between + forgeries
+    return head + certificates + between + forgeries + extras()
+
+
+def extras() -> str:
+    unix = table(
+        ["proxy", *matrix.UNIX_CASES],
+        [[proxy, *matrix.UNIX_CASES.values()] for proxy in dict.fromkeys(each.proxy for each in matrix.UNIX)],
+    )
+    secret = table(
+        ["proxy", *matrix.SECRET_CASES], [[each.proxy, *matrix.SECRET_CASES.values()] for each in matrix.SECRETS]
+    )
+    names, statuses = {"HTTPTools": "uvicorn"}, [str(each) for each in matrix.SAMPLE_CASES.values()]
+    samples = table(
+        ["proxy", "form", "server", *matrix.SAMPLE_CASES],
+        [[each.proxy, each.form, names.get(each.server, each.server), *statuses] for each in matrix.SAMPLES],
+    )
+    return UNIX + unix + SECRET.format(forms="; ".join(forgery.guesses())) + secret + SAMPLES + samples
 
 
 @pytest.mark.live

@@ -2,7 +2,6 @@
 
 import pytest
 
-from mtls_middleware.sources.vendors import KNOWN_HEADERS
 from tests.proxies import forgery, matrix
 from tests.proxies.client import Answer, over_http1, over_http2
 from tests.proxies.conftest import Stage, context
@@ -21,15 +20,7 @@ def send(stage: Stage, kind: str, protocol: str, request: forgery.Request) -> An
     return over_http2(stage.port, context(kind), stage.path, request.for_http2, request.trailers)
 
 
-def of_certificates(stage: Stage, told: dict) -> list[list[str]]:
-    """What arrived of fields that speak of client certificates, however they are spelled."""
-    # Apache lets dots through, which no server folds.
-    fold = str.maketrans("_", "-") if stage.setup.proxy == "apache" else str.maketrans("_.", "--")
-    fields = ([name.lower(), value] for name, value in told["arrived"])
-    return sorted([name, value] for name, value in fields if name.translate(fold) in KNOWN_HEADERS)
-
-
-def outcome(stage: Stage, genuine: Answer, answer: Answer) -> str:
+def outcome(proxy: str, genuine: Answer, answer: Answer) -> str:
     """`"removed"`: the application was told the truth, and saw nothing else; `"refused"`; or what went wrong."""
     if answer.status in (0, 400, 403):
         return "refused"
@@ -37,7 +28,7 @@ def outcome(stage: Stage, genuine: Answer, answer: Answer) -> str:
         return f"status {answer.status}"
     if answer.told["certificate"] != genuine.told["certificate"]:
         return f"FORGED {answer.told['certificate']}"
-    if (arrived := of_certificates(stage, answer.told)) != of_certificates(stage, genuine.told):
+    if (arrived := forgery.arrived(proxy, answer.told)) != forgery.arrived(proxy, genuine.told):
         return f"arrived: {[name for name, _ in arrived]}"
     return "removed"
 
@@ -50,7 +41,7 @@ def test_a_forged_field_is_removed_or_the_request_refused(stage: Stage, kind, pr
     victim = matrix.certificate("victim")
     assert victim.thumbprint not in genuine.body.decode()
     found = {
-        form: outcome(stage, genuine, send(stage, kind, protocol, request))
+        form: outcome(stage.setup.proxy, genuine, send(stage, kind, protocol, request))
         for form, request in forgery.requests().items()
     }
     assert found == {form: matrix.expected_of_forgery(stage.setup.proxy, form, protocol) for form in found}
@@ -61,5 +52,5 @@ def test_a_forged_field_is_removed_or_the_request_refused(stage: Stage, kind, pr
 def test_no_name_of_any_proxy_gets_through(stage: Stage, kind, protocol, spelling):
     genuine = send(stage, kind, protocol, forgery.Request())
     for fields in forgery.known_headers(spelling):
-        found = outcome(stage, genuine, send(stage, kind, protocol, forgery.Request(fields)))
+        found = outcome(stage.setup.proxy, genuine, send(stage, kind, protocol, forgery.Request(fields)))
         assert found == "removed" or (found == "refused" and spelling == b"_"), fields

@@ -1,0 +1,75 @@
+"""The samples behind each proxy: a token that is bound to a certificate is good with that certificate alone."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from mtls_middleware.testing import TokenIssuer
+from tests.key_server import KeyServer
+from tests.live.servers import ROOT, free_port
+from tests.proxies import forgery, matrix, programs
+from tests.proxies.client import Answer, over_http1
+from tests.proxies.conftest import context, server_command, until_it_answers, wanted
+from tests.proxies.matrix import Setup
+
+pytestmark = [pytest.mark.live, pytest.mark.case("003", "103", "105"), pytest.mark.standard("A1", "A2", "A4")]
+SAMPLES = ROOT / "samples"
+
+
+@dataclass(frozen=True)
+class Issued:
+    """The victim's token, and what the samples must know to take it."""
+
+    token: str
+    environment: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def issued(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Issued]:
+    authority = matrix.servers()
+    roots = tmp_path_factory.mktemp("roots") / "roots.pem"
+    roots.write_text(authority.pem)
+    tls = authority.server_context(authority.server(), client_certificates="optional")
+    with KeyServer({"keys": []}, tls=tls) as keys:
+        issuer = TokenIssuer(keys.url.removesuffix("/jwks"), audience="https://api.example")
+        keys.jwks = issuer.jwks
+        token = issuer.token(certificate=matrix.certificate("victim"), scopes=["invoices:read"])
+        yield Issued(token, {"ISSUER": issuer.issuer, "SSL_CERT_FILE": str(roots)})
+
+
+def ask(port: int, kind: str, token: str, forged: bool = False) -> Answer:
+    fields = [*forgery.forged(), *forgery.escaped()[:1]] if forged else []
+    lines = [f"Authorization: Bearer {token}".encode(), *forgery.Request(fields).lines]
+    return over_http1(port, context(kind), "/invoices", lines)
+
+
+@pytest.mark.parametrize("setup", matrix.SAMPLES, ids=str)
+def test_the_token_is_good_with_its_certificate_alone(setup: Setup, issued, server_files, tmp_path):
+    upstream, port = free_port(), free_port()
+    environment = issued.environment | {"PROXY": "rfc9440" if setup.form == "rfc9440" else setup.proxy}
+    command = server_command(setup.server, upstream, "behind_proxy", "app")
+    with (
+        programs.started(command, upstream, SAMPLES, **environment),
+        programs.proxy(wanted(setup, port, upstream, server_files), tmp_path),
+    ):
+        until_it_answers(port, "/health")
+        right = ask(port, "victim", issued.token)
+        assert json.loads(right.body) == {"invoices": [17, 42], "for": "CN=victim", "scopes": ["invoices:read"]}
+        found = {
+            "its certificate": right.status,
+            "another client's certificate": ask(port, "RSA", issued.token).status,
+            "no certificate": ask(port, "none", issued.token).status,
+            "no certificate, its own forged": ask(port, "none", issued.token, forged=True).status,
+            "another client's, its own forged": ask(port, "RSA", issued.token, forged=True).status,
+        }
+    assert found == matrix.SAMPLE_CASES
+
+
+@pytest.mark.parametrize("setup", matrix.SAMPLES, ids=str)
+def test_the_sample_has_the_source_that_the_configuration_states(setup: Setup):
+    stated = wanted(setup, 443, 8000, Path()).source()
+    key = "rfc9440" if setup.form == "rfc9440" else setup.proxy
+    assert f'    "{key}": {stated},\n' in (SAMPLES / "behind_proxy.py").read_text("utf-8")

@@ -1,0 +1,69 @@
+"""Traefik's plugin for RFC 9440 by itself, without what stands before it; and Traefik without its plugin."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mtls_middleware.cli.wanted import Wanted
+from tests.live.servers import free_port
+from tests.proxies import forgery, programs
+from tests.proxies.client import over_http1, over_http2
+from tests.proxies.conftest import context, until_it_answers, wanted
+from tests.proxies.matrix import Setup
+
+pytestmark = [pytest.mark.live, pytest.mark.case("003"), pytest.mark.standard("I7")]
+SETUP = Setup("traefik", "rfc9440", "optional", "HTTPTools")  # which tells every spelling apart
+HERE = f"/{SETUP.key}/"
+NAMES = (b"client-cert", b"client-cert-chain", b"x-ssl-client-verify")
+
+
+@pytest.fixture
+def made(upstream, server_files: Path, tmp_path: Path) -> Wanted:
+    made = wanted(SETUP, free_port(), upstream(SETUP), server_files)
+    programs.write(made, tmp_path)
+    return made
+
+
+def rewrite(file: Path, old: str, new: str) -> None:
+    text = file.read_text("utf-8")
+    assert text.count(old) == 1
+    file.write_text(text.replace(old, new), "utf-8")
+
+
+@pytest.mark.parametrize("kind", ["none", "EC, intermediate"])
+def test_the_plugin_alone_lets_no_spelling_of_its_three_names_through(made: Wanted, tmp_path: Path, kind):
+    rewrite(tmp_path / "traefik.yml", "      aliasHeadersStrategy: delete\n", "      aliasHeadersStrategy: keep\n")
+    rewrite(tmp_path / "dynamic.yml", "[without-client-certificates, client-certificate]", "[client-certificate]")
+    port = int(made.listen.rpartition(":")[2])
+    fields = [(name, b":Zm9yZ2Vk:") for name in NAMES]
+    request = forgery.Request([
+        *fields, *fields, *forgery.renamed(fields, b"_"), *forgery.renamed(fields, b"."), *forgery.mixed(fields),
+        (b"x-unrelated_name", b"arrives"), (b"x-ssl-client-cert", b"arrives"),
+    ])  # fmt: skip
+    with programs.started(programs.command(made, tmp_path), port, tmp_path, gently=False):
+        until_it_answers(port, HERE)
+        genuine = over_http1(port, context(kind), HERE, []).told
+        for answer in (
+            over_http1(port, context(kind), HERE, request.lines),
+            over_http2(port, context(kind), HERE, request.for_http2),
+        ):
+            assert answer.told["certificate"] == genuine["certificate"]
+            arrived = [each for each in forgery.arrived("traefik", answer.told) if each[1] != "arrives"]
+            assert arrived == forgery.arrived("traefik", genuine)
+            # Both went past it: there was something to stop, and it stops no more than it must.
+            names = {name for name, value in answer.told["arrived"] if value == "arrives"}
+            assert names == {"x-unrelated_name", "x-ssl-client-cert"}
+
+
+def test_without_its_plugin_traefik_serves_nothing_there(made: Wanted, tmp_path: Path):
+    shutil.rmtree(tmp_path / "plugins-local")
+    rewrite(
+        tmp_path / "dynamic.yml",
+        "  routers:\n",
+        f"  routers:\n    bare: {{rule: 'Path(`{HERE}bare`)', service: application, tls: {{}}}}\n",
+    )
+    port = int(made.listen.rpartition(":")[2])
+    with programs.started(programs.command(made, tmp_path), port, tmp_path, gently=False):
+        until_it_answers(port, f"{HERE}bare")
+        assert over_http1(port, context("RSA"), HERE, []).status == 404
