@@ -36,7 +36,7 @@ Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-Pairs = Iterable[tuple[bytes, bytes]]
+Pair = tuple[bytes, bytes]
 
 
 class _View:
@@ -50,13 +50,13 @@ class _View:
         self.attached = attached if isinstance(attached, Attached) else None
         self.now = time.time()
         self.body = b""
-        self._dropped: Pairs = ()
         self._drop: frozenset[str] = frozenset()
+        self._dropped: list[Pair] = []
         if names is not None:
             self._drop = names.drop
             self.kept, self._dropped = names.parted(scope["headers"])
-        else:
-            self.kept = [(bytes(name), bytes(value)) for name, value in scope["headers"]]
+        else:  # an outer layer of ours has parted them, or there is none, and so no decision either
+            self.kept = scope["headers"]
 
     @property
     def method(self) -> str:
@@ -71,11 +71,17 @@ class _View:
 
     @property
     def query(self) -> str:
-        return bytes(self._scope.get("query_string", b"")).decode("latin-1")
+        given = self._scope.get("query_string")
+        return bytes(given).decode("latin-1") if given else ""
 
     @property
     def peer(self) -> Peer:
-        return _peer(self._scope, self.headers)
+        client = self._scope.get("client")
+        if not client or not client[0]:
+            return _unnamed(self._scope.get("server"))
+        address, port = client[0], client[1]
+        forwarded = self.headers("x-forwarded-for")
+        return Peer(address) if port and not forwarded else _maybe_rewritten(address, port, forwarded)
 
     @property
     def tls(self) -> TLSFacts:
@@ -97,16 +103,17 @@ class _Names:
     def __init__(self, drop: frozenset[str]) -> None:
         self.drop = drop
         folded = {_folded(name.encode("ascii")) for name in drop}
-        # A name that clients choose may be of any length; those of real requests are some hundred.
+        # Clients may send any names; those of real requests are some hundred.
         self._is_dropped = lru_cache(maxsize=1024)(lambda name: _folded(name) in folded)
 
-    def parted(self, headers: Iterable[Iterable[Any]]) -> tuple[list[tuple[bytes, bytes]], Pairs]:
+    def parted(self, headers: Iterable[Iterable[Any]]) -> tuple[list[Pair], list[Pair]]:
         """Those that are kept, and the others. ASGI: iterables of iterables, so each of them is read this once."""
-        kept: list[tuple[bytes, bytes]] = []
-        dropped: list[tuple[bytes, bytes]] = []
-        for key, value in headers:
-            name = bytes(key)
-            (dropped if self._is_dropped(name) else kept).append((name, bytes(value)))
+        kept: list[Pair] = []
+        dropped: list[Pair] = []
+        is_dropped = self._is_dropped
+        for name, value in headers:
+            pair = (name, value) if type(name) is type(value) is bytes else (bytes(name), bytes(value))
+            (dropped if is_dropped(pair[0]) else kept).append(pair)
         return kept, dropped
 
 
@@ -292,24 +299,26 @@ def _replaying(body: bytes, receive: Receive) -> Receive:
     return replaying
 
 
-def _peer(scope: Scope, headers: Callable[[str], list[str]]) -> Peer:
-    client, server = scope.get("client"), scope.get("server")
-    address, port = (client[0], client[1]) if client else (None, None)
-    if not address:
-        match server:
-            case (str(path), None) if path:  # ASGI: the server's own socket path, and no client (case 017)
-                return Peer(unix=True)
-        return Peer()
-    rewritten = (
-        "the peer's address seems to come from X-Forwarded-For, which no trust can rest on: run uvicorn with "
-        "--no-proxy-headers (FORWARDED_ALLOW_IPS=''), and the like for other servers, or use a shared_secret= alone"
+def _unnamed(server: Any) -> Peer:
+    """A peer without address: on a unix socket, where the server says so."""
+    match server:
+        case (str(path), None) if path:  # ASGI: the server's own socket path, and no client (case 017)
+            return Peer(unix=True)
+    return Peer()
+
+
+def _maybe_rewritten(address: Any, port: Any, forwarded: list[str]) -> Peer:
+    """Whoever rewrites `client` leaves the header, and gives port 0 (uvicorn, hypercorn, granian) or the header's port
+    (uvicorn from 0.54). A bare address that is the peer's own proves nothing: a client on the proxy's host has it.
+    """
+    each = (part.strip() for line in forwarded for part in line.split(","))
+    if port and not any(part.startswith((f"{address}:", f"[{address}]:")) for part in each):
+        return Peer(address)
+    return Peer(
+        address,
+        doubt="the peer's address seems to come from X-Forwarded-For, which no trust can rest on: run uvicorn with "
+        "--no-proxy-headers (FORWARDED_ALLOW_IPS=''), and the like for other servers, or use a shared_secret= alone",
     )
-    # Whoever rewrites `client` leaves the header, and gives port 0 (uvicorn, hypercorn, granian) or the header's port
-    # (uvicorn from 0.54). A bare address that is the peer's own proves nothing: a client on the proxy's host has it.
-    forwarded = [each.strip() for line in headers("x-forwarded-for") for each in line.split(",")]
-    if not port or any(each.startswith((f"{address}:", f"[{address}]:")) for each in forwarded):
-        return Peer(address=address, doubt=rewritten)
-    return Peer(address=address)
 
 
 async def _write(answer: Answer, scope: Scope, receive: Receive, send: Send) -> None:
