@@ -21,6 +21,7 @@ FLOORS = [
         "resource_server.token",
         "servers",
         "validation.profile",
+        "well_known",
     ],
     [
         "effects",
@@ -49,6 +50,7 @@ FLOORS = [
         "policy",
         "validation.chain",
         "resource_server.binding",
+        "resource_server.discovery",
         "resource_server.profiles",
         "resource_server.signature",
         "sources.xfcc",
