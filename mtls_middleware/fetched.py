@@ -79,12 +79,15 @@ class Fetched(Generic[T]):
         self._attempt: Fetch | None = None  # whose outcome nobody has taken in yet
         self._attempted_at = float("-inf")
 
-    def current(self, now: float) -> Flow[T]:
-        """The value, fetched where there is none or it is old. Raises `Unavailable`."""
+    def current(self, now: float, *, join: bool = False) -> Flow[T]:
+        """The value, fetched where there is none or it is old. Raises `Unavailable`.
+
+        `join`: where somebody else renews an old value, wait for the new one.
+        """
         age = abs(now - self._fetched_at)
         if self._value is None or age >= _LIFETIME:
             # While one asker renews an old value the others go on with it; without any they all wait.
-            yield from self._renew(now, join=self._held(now) is None)
+            yield from self._renew(now, join=join or self._held(now) is None)
         elif age >= _AHEAD:
             yield from self._renew_meanwhile(now)
         value = self._held(now)

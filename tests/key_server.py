@@ -112,6 +112,16 @@ def raw(*pieces: bytes, pause: float = 0.0) -> Behaviour:
     return behave
 
 
+def gated(gate: threading.Event) -> Behaviour:
+    """Answer when the gate opens, or so late that nobody waits any more."""
+
+    def behave(handler: _Handler) -> None:
+        gate.wait(10)
+        answer()(handler)
+
+    return behave
+
+
 def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
     """Wait until `condition` holds; fails after `seconds`."""
     end = time.monotonic() + seconds

@@ -60,7 +60,7 @@ class DiscoveredKeys:
 
     def refreshed(self, now: float, key_id: str | None) -> Flow[KeySet]:
         """The keys after one more look, where the cool-down allows it. Raises `Unavailable`."""
-        keys = yield from self._document.current(now)
+        keys = yield from self._document.current(now, join=True)  # which may lead to where the key is
         return (yield from keys.refreshed(now, key_id))
 
     def _read(self, text: bytes) -> FetchedKeys:

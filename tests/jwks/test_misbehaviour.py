@@ -95,6 +95,24 @@ def test_a_redirect_is_not_followed(
 
 
 @pytest.mark.case("128")
+def test_a_hundred_megabytes_are_not_read_to_their_end(server: KeyServer, run: Callable[[Flow[Any]], Any]) -> None:
+    sent = 0
+
+    def endless(handler: Any) -> None:
+        nonlocal sent
+        handler.send_response(200)
+        handler.send_header("Content-Length", "100000000")
+        handler.end_headers()
+        while sent < 100_000_000:
+            sent += handler.wfile.write(b" " * 65_536)
+
+    server.behaviour = endless
+    with pytest.raises(Unavailable):
+        run(fetched(server).current(START))
+    assert sent < 20_000_000  # most of it in the buffers of two sockets
+
+
+@pytest.mark.case("128")
 @pytest.mark.parametrize("behaviour", DRIPS.values(), ids=DRIPS)
 def test_the_whole_answer_has_to_be_there_in_time(
     behaviour: Behaviour, server: KeyServer, run: Callable[[Flow[Any]], Any], monkeypatch: pytest.MonkeyPatch

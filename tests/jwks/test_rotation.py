@@ -3,7 +3,9 @@
 import asyncio
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -12,7 +14,8 @@ from mtls_middleware.effects import AwaitingDriver, BlockingDriver
 from mtls_middleware.fetched import COOL_DOWN
 from mtls_middleware.testing import TokenIssuer
 from tests.jwks.fetching import at_once, fetching
-from tests.key_server import KeyServer, die, until
+from tests.jwks.load import Load
+from tests.key_server import KeyServer, die, gated, until
 
 
 @pytest.mark.parametrize("broken", [False, True])
@@ -70,3 +73,72 @@ def test_old_keys_serve_the_others_while_one_fetches_anew(issuer: TokenIssuer, s
     assert time.monotonic() - begun < 0.5
     server.stall = 0
     first.join()
+
+
+@pytest.mark.case("127")
+def test_keys_that_are_published_before_they_sign_rotate_under_load_and_no_valid_token_is_refused(
+    issuer: TokenIssuer, server: KeyServer
+) -> None:
+    """A cool-down between publishing and signing is enough; what a withdrawn key signed ends within ten minutes."""
+    long = timedelta(hours=2)
+    server.stall = 0.01
+    with Load(fetching(issuer, server), issuer.token(lifetime=long)) as load:
+        for _ in range(3):
+            old = load.text
+            issuer.rotate()
+            server.jwks = issuer.jwks
+            load.passes(COOL_DOWN)
+            load.show(issuer.token(lifetime=long))
+            assert load.judged(old) == "good"
+            issuer.retire()
+            server.jwks = issuer.jwks
+            load.passes(600)
+            until(lambda: load.judged(old) == "invalid_token")  # noqa: B023 (called at once)
+    assert load.refused == []
+    assert 1 + 3 * 2 <= server.requests <= 1 + 3 * (COOL_DOWN + 600) / COOL_DOWN  # one per cool-down at most
+
+
+@pytest.mark.case("127")
+def test_nobody_with_a_known_key_waits_while_unknown_ones_are_looked_for(
+    issuer: TokenIssuer, server: KeyServer
+) -> None:
+    tokens, driver, gate = fetching(issuer, server), BlockingDriver(), threading.Event()
+    later = time.time() + COOL_DOWN + 1
+    driver.run(tokens.validate(issuer.token(), time.time()))
+    server.behaviour = gated(gate)
+
+    def flood(number: int) -> str:
+        with pytest.raises(Refused) as refusal:
+            driver.run(tokens.validate(issuer.token(headers={"kid": str(number)}), later))
+        return refusal.value.code
+
+    with ThreadPoolExecutor(20) as pool:
+        unknown = [pool.submit(flood, number) for number in range(20)]
+        until(lambda: server.requests == 2)
+        for _ in range(50):
+            assert driver.run(tokens.validate(issuer.token(), later)).subject == "user"
+        assert not any(each.done() for each in unknown)
+        gate.set()
+        assert {each.result() for each in unknown} == {"invalid_token"}
+    assert server.requests == 2
+
+
+@pytest.mark.case("127")
+def test_nobody_with_a_known_key_waits_in_tasks_either(issuer: TokenIssuer, server: KeyServer) -> None:
+    tokens, driver, gate = fetching(issuer, server), AwaitingDriver(), threading.Event()
+    later = time.time() + COOL_DOWN + 1
+
+    async def flooded() -> list[Any]:
+        await driver.run(tokens.validate(issuer.token(), time.time()))
+        server.behaviour = gated(gate)
+        texts = [issuer.token(headers={"kid": str(number)}) for number in range(100)]
+        unknown = [asyncio.ensure_future(driver.run(tokens.validate(each, later))) for each in texts]
+        await asyncio.sleep(0.01)
+        for _ in range(50):
+            assert (await driver.run(tokens.validate(issuer.token(), later))).subject == "user"
+        assert not any(each.done() for each in unknown)
+        gate.set()
+        return await asyncio.gather(*unknown, return_exceptions=True)
+
+    assert {getattr(each, "code", each) for each in asyncio.run(flooded())} == {"invalid_token"}
+    assert server.requests == 2
