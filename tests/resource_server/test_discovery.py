@@ -13,6 +13,7 @@ from mtls_middleware import ConfigurationError, Refused
 from mtls_middleware.effects import BlockingDriver
 from mtls_middleware.errors import Unavailable
 from mtls_middleware.fetched import COOL_DOWN
+from mtls_middleware.jwks import KeySet
 from mtls_middleware.resource_server import JWTAccessTokens
 from mtls_middleware.resource_server.discovery import DiscoveredKeys
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate, TokenIssuer
@@ -28,7 +29,7 @@ def keys_of(site: Published) -> DiscoveredKeys:
     return DiscoveredKeys(site.issuer.issuer, site.discovery, allow_http=True, tls=NO_TLS)  # type: ignore[arg-type]
 
 
-def names(keys: Any) -> set[str]:
+def names(keys: KeySet) -> set[str | None]:
     return {each.key_id for each in keys.keys}
 
 
@@ -198,8 +199,42 @@ def test_the_former_keys_serve_for_an_hour_where_the_new_address_gives_nothing(s
         assert elsewhere.requests == 3
         site.issuer.rotate()
         elsewhere.jwks, elsewhere.behaviour = site.issuer.jwks, None
-        assert names(run(keys.current(START + HOUR + COOL_DOWN))) == {each["kid"] for each in site.issuer.jwks["keys"]}
+        assert names(run(keys.current(START + HOUR + COOL_DOWN))) == names(KeySet.parse(site.issuer.jwks))
         assert site.counts[1] == 1
+
+
+def test_what_the_former_address_still_answers_is_not_what_the_new_one_says(site: Published) -> None:
+    """Both were asked ahead of time; the answer of the former comes when the document already names the new one."""
+    driver, keys = BlockingDriver(), keys_of(site)
+    first = driver.run(keys.current(START))
+    former = site.issuer.jwks
+    site.issuer.rotate()
+    site.issuer.retire()
+    with KeyServer(site.issuer.jwks) as elsewhere:
+        elsewhere.behaviour = die
+        site.publish(jwks_uri=elsewhere.url)
+        site.server.jwks = former
+        driver.run(keys.current(START + 480))
+        until(lambda: site.counts == (2, 2))
+        until(lambda: driver.run(keys.current(START + 481)) is first and elsewhere.requests == 1)
+        assert driver.run(keys.current(START + HOUR - 1)) is first
+        elsewhere.behaviour = None
+        assert names(driver.run(keys.current(START + HOUR + COOL_DOWN))) == names(KeySet.parse(site.issuer.jwks))
+
+
+@pytest.mark.case("130")
+@pytest.mark.standard("C10")
+@pytest.mark.parametrize("address", ["http://as.example/jwks", "https://user@as.example/jwks", "/jwks", "", None, 1])
+def test_a_document_that_turns_to_an_address_that_is_none_changes_nothing(
+    address: Any, site: Published, run: Run
+) -> None:
+    keys = keys_of(site)
+    first = run(keys.current(START))
+    site.publish(jwks_uri=address)
+    assert run(keys.current(START + 600)) is first
+    assert site.counts == (2, 2)  # the keys from where they were, and they are fresh
+    with pytest.raises(Unavailable):
+        run(keys.current(START + 600 + HOUR))
 
 
 def test_without_its_document_an_issuer_is_borne_for_an_hour(site: Published, run: Run) -> None:
