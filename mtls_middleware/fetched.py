@@ -4,6 +4,7 @@ Must never know: what is in the document. Addresses come from configuration or r
 certificate (rule 5).
 """
 
+import copy
 import ipaddress
 import logging
 import math
@@ -32,6 +33,10 @@ COOL_DOWN = 30.0
 _TIMEOUT, _LIMIT = 5.0, 262_144
 
 
+class OfNoUse(ValueError):  # noqa: N818 (an outcome, handled at once)
+    """Why a document cannot be used, in words of ours that go into the log."""
+
+
 class Fetched(Generic[T]):
     """What `parse` makes of the document at `uri`; equal documents stay one object.
 
@@ -40,7 +45,7 @@ class Fetched(Generic[T]):
     compared by distance: a clock that is set back renews.
 
     Arguments:
-        parse: octets to value. Raises `ValueError` for a document that is of no use.
+        parse: octets to value. Raises `ValueError` for a document that is of no use, `OfNoUse` to say why.
         tls: how the server is verified, where the system's CAs do not do.
         allow_private: connect to private and loopback addresses too; for addresses that an operator configured.
         limit, timeout: octets and seconds that one attempt may take.
@@ -74,12 +79,15 @@ class Fetched(Generic[T]):
         self._attempt: Fetch | None = None  # whose outcome nobody has taken in yet
         self._attempted_at = float("-inf")
 
-    def current(self, now: float) -> Flow[T]:
-        """The value, fetched where there is none or it is old. Raises `Unavailable`."""
+    def current(self, now: float, *, join: bool = False) -> Flow[T]:
+        """The value, fetched where there is none or it is old. Raises `Unavailable`.
+
+        `join`: where somebody else renews an old value, wait for the new one.
+        """
         age = abs(now - self._fetched_at)
         if self._value is None or age >= _LIFETIME:
             # While one asker renews an old value the others go on with it; without any they all wait.
-            yield from self._renew(now, join=self._held(now) is None)
+            yield from self._renew(now, join=join or self._held(now) is None)
         elif age >= _AHEAD:
             yield from self._renew_meanwhile(now)
         value = self._held(now)
@@ -93,6 +101,17 @@ class Fetched(Generic[T]):
         value = yield from self.current(now)
         yield from self._renew(now, join=True)
         return value if self._value is None else self._value
+
+    def moved(self, uri: str) -> "Fetched[T]":
+        """The same document at another address. What came from the former one is old at once, and serves until
+        something comes from the new one, for an hour at most.
+        """
+        moved = copy.copy(self)
+        moved._uri, moved._lock, moved._attempt = uri, threading.Lock(), None
+        moved._attempted_at = float("-inf")
+        with self._lock:
+            moved._value, moved._fetched_at = self._value, self._fetched_at - _LIFETIME
+        return moved
 
     def _held(self, now: float) -> T | None:
         return self._value if abs(now - self._fetched_at) < _LIFETIME + self._max_stale else None
@@ -141,7 +160,8 @@ class Fetched(Generic[T]):
                 raise FetchFailed(f"status {found.status}")
             value = self._parse(found.body)
         except (FetchFailed, ValueError) as failure:
-            reason = failure if isinstance(failure, FetchFailed) else "not the document that is expected there"
+            ours = isinstance(failure, FetchFailed | OfNoUse)
+            reason = failure if ours else "not the document that is expected there"
             logger.error("nothing fresh from %s: %s", self._uri, reason)
             return
         self._fetched_at = self._attempted_at
@@ -156,7 +176,7 @@ def _outcome(attempt: Fetch) -> Response | FetchFailed:
     return failure if isinstance(failure, FetchFailed) else FetchFailed(type(failure).__name__)
 
 
-def check_address(what: str, uri: str, *, allow_http: bool) -> None:
+def check_address(what: str, uri: str, *, allow_http: bool, example: str = "https://as.example/jwks") -> None:
     """An address that we fetch from: https; http only where allowed, and then to a loopback address only.
 
     Raises `ConfigurationError`.
@@ -167,9 +187,9 @@ def check_address(what: str, uri: str, *, allow_http: bool) -> None:
         if not (uri.isascii() and uri.isprintable()) or " " in uri:  # RFC 3986 2; such a one could forge lines of logs
             raise ValueError
     except (ValueError, AttributeError, TypeError) as error:
-        raise ConfigurationError(f"{what}={uri!r} is no address, for example 'https://as.example/jwks'") from error
-    if not host or parts.username is not None or parts.fragment:
-        raise ConfigurationError(f"{what}={uri!r} is no plain address, for example 'https://as.example/jwks'")
+        raise ConfigurationError(f"{what}={uri!r} is no address, for example {example!r}") from error
+    if not host or parts.username is not None or "#" in uri:
+        raise ConfigurationError(f"{what}={uri!r} is no plain address, for example {example!r}")
     if parts.scheme == "https" or (parts.scheme == "http" and allow_http and _is_loopback(host)):
         return
     raise ConfigurationError(f"{what}={uri!r} must be https (allow_http=True admits http to loopback, for tests)")

@@ -3,6 +3,7 @@
 Must never know: tokens' claims. Keys come from configuration alone; nothing in a token names an address (rule 5).
 """
 
+import copy
 import json
 import logging
 import ssl
@@ -15,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from mtls_middleware.effects import Flow
 from mtls_middleware.errors import ConfigurationError, require_extra
-from mtls_middleware.fetched import Fetched, check_address
+from mtls_middleware.fetched import Fetched, OfNoUse, check_address
 
 logger = logging.getLogger("mtls_middleware.jwks")
 
@@ -151,7 +152,21 @@ class FetchedKeys:
     def __init__(self, uri: str, *, allow_http: bool, tls: ssl.SSLContext | None) -> None:
         require_extra("httpx2", "http", "jwks_uri")
         check_address("jwks_uri", uri, allow_http=allow_http)
+        self.uri = uri
+        self._allow_http = allow_http
         self._keys = Fetched(uri, _usable, tls=tls)
+
+    def at(self, uri: str) -> "FetchedKeys":
+        """These keys, from `uri` now: the ones that are known serve until its keys are there, for an hour at most.
+
+        Raises `ConfigurationError`.
+        """
+        if uri == self.uri:
+            return self
+        check_address("jwks_uri", uri, allow_http=self._allow_http)
+        moved = copy.copy(self)
+        moved.uri, moved._keys = uri, self._keys.moved(uri)
+        return moved
 
     def current(self, now: float) -> Flow[KeySet]:
         return self._keys.current(now)
@@ -163,5 +178,5 @@ class FetchedKeys:
 def _usable(text: bytes) -> KeySet:
     keys = parse_text(text)
     if not keys.keys:
-        raise ValueError("no usable key")
+        raise OfNoUse("no key in it that can verify a token")
     return keys

@@ -24,15 +24,17 @@ class KeyServer:
         self.jwks = jwks
         self.stall = 0.0  # seconds before each answer
         self.behaviour: Behaviour | None = None
-        self.requests = 0
-        self._lock = threading.Lock()
+        self.behaviours: dict[str, Behaviour] = {}  # for these paths
+        self.documents: dict[str, Any] = {}  # by path; every other one has the JWKS
+        self.asked: list[str] = []  # the paths
         self._released = threading.Event()
         handler = type("Handler", (_Handler,), {"keys": self})
         self._server = _Server(("127.0.0.1", 0), handler)
         if tls is not None:
             self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         scheme = "http" if tls is None else "https"
-        self.url = f"{scheme}://127.0.0.1:{self._server.server_address[1]}/jwks"
+        self.host = f"{scheme}://127.0.0.1:{self._server.server_address[1]}"
+        self.url = f"{self.host}/jwks"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
 
     def __enter__(self) -> Self:
@@ -45,9 +47,9 @@ class KeyServer:
         self._thread.join()
         self._server.server_close()
 
-    def count(self) -> None:
-        with self._lock:
-            self.requests += 1
+    @property
+    def requests(self) -> int:
+        return len(self.asked)
 
     def wait(self, seconds: float) -> None:
         """Stall, but never longer than the test."""
@@ -66,9 +68,9 @@ class _Handler(BaseHTTPRequestHandler):
     keys: KeyServer
 
     def do_GET(self) -> None:
-        self.keys.count()
+        self.keys.asked.append(self.path)
         self.keys.wait(self.keys.stall)
-        (self.keys.behaviour or answer())(self)
+        (self.keys.behaviours.get(self.path) or self.keys.behaviour or answer())(self)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (the base class's name)
         """Silent."""
@@ -77,11 +79,11 @@ class _Handler(BaseHTTPRequestHandler):
 def answer(
     status: int = 200, body: bytes | None = None, content_type: str = "application/json", **headers: str
 ) -> Behaviour:
-    """A plain answer; without `body` the JWKS."""
+    """A plain answer; without `body` the document of this path, or the JWKS."""
 
     def behave(handler: _Handler) -> None:
-        keys = handler.keys.jwks
-        sent = body if body is not None else keys if isinstance(keys, bytes) else json.dumps(keys).encode()
+        found = handler.keys.documents.get(handler.path, handler.keys.jwks) if body is None else body
+        sent = found if isinstance(found, bytes) else json.dumps(found).encode()
         handler.send_response(status)
         for name, value in {"Content-Type": content_type, "Content-Length": str(len(sent)), **headers}.items():
             handler.send_header(name, value)
@@ -106,6 +108,16 @@ def raw(*pieces: bytes, pause: float = 0.0) -> Behaviour:
             handler.wfile.write(piece)
             handler.wfile.flush()
             handler.keys.wait(pause)
+
+    return behave
+
+
+def gated(gate: threading.Event) -> Behaviour:
+    """Answer when the gate opens, or so late that nobody waits any more."""
+
+    def behave(handler: _Handler) -> None:
+        gate.wait(10)
+        answer()(handler)
 
     return behave
 

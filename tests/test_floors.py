@@ -22,6 +22,7 @@ FLOORS = [
         "resource_server.token",
         "servers",
         "validation.profile",
+        "well_known",
     ],
     [
         "effects",
@@ -51,6 +52,7 @@ FLOORS = [
         "policy.rule",
         "validation.chain",
         "resource_server.binding",
+        "resource_server.discovery",
         "resource_server.profiles",
         "resource_server.signature",
         "sources.xfcc",

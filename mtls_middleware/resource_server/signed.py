@@ -14,6 +14,7 @@ from mtls_middleware.effects import Flow
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.jwks import FetchedKeys, KeySet, StaticKeys
 from mtls_middleware.resource_server.claims import Dated, check_text, dated, names_audience, of_another_kind, refuse
+from mtls_middleware.resource_server.discovery import DiscoveredKeys, Discovery
 from mtls_middleware.resource_server.profiles import Profile, rules
 from mtls_middleware.resource_server.signature import Keys, Signed, verified
 from mtls_middleware.resource_server.token import AccessToken
@@ -39,7 +40,10 @@ class JWTAccessTokens:
         issuer: the exact `iss` (RFC 9068 4), character by character.
         audience: this resource's identifier; `aud` must contain it.
         jwks_uri: https address of the issuer's keys (extra `http`), or
-        jwks: the keys themselves, a JWK Set as a dict. Exactly one of the two.
+        jwks: the keys themselves, a JWK Set as a dict, or
+        discovery: which of the issuer's own documents says where its keys are (extra `http`): `"rfc8414"`
+            (`/.well-known/oauth-authorization-server` before the issuer's path, RFC 8414 3) or `"openid"` (the issuer
+            and `/.well-known/openid-configuration`, OpenID Connect Discovery 1.0 4). Exactly one of the three.
         profile: `"rfc9068"`, `"fapi2"` (PS256, ES256 and EdDSA alone; unbound tokens are refused, whatever `binding`
             says), or `"without_explicit_typing"` for servers that write `typ: JWT`, which gives up the issuer's own
             word that a JWT is an access token. Beside a profile, the next four may only narrow it.
@@ -48,7 +52,7 @@ class JWTAccessTokens:
         typ: accepted media types of the token, without `application/`, compared without case (RFC 9068 4); default
             `("at+jwt",)`.
         required_claims: claims that must be there; default: those of RFC 9068 2.2.
-        ssl_context: how the server behind `jwks_uri` is verified, where the system's CAs do not do.
+        ssl_context: how the servers of keys and document are verified, where the system's CAs do not do.
         allow_http: admit `http://` to loopback addresses, for tests.
 
     Raises `ConfigurationError`.
@@ -63,6 +67,7 @@ class JWTAccessTokens:
         audience: str,
         jwks_uri: str | None = None,
         jwks: Mapping[str, Any] | None = None,
+        discovery: Discovery | None = None,
         profile: Profile | None = None,
         algorithms: Collection[str] | None = None,
         leeway: float | None = None,
@@ -73,15 +78,20 @@ class JWTAccessTokens:
     ) -> None:
         check_text("issuer", issuer, "https://as.example")
         check_text("audience", audience, "https://api.example")
-        if (jwks_uri is None) == (jwks is None):
-            raise ConfigurationError("give jwks_uri= or jwks=, one of them")
+        ways = {"jwks_uri=": jwks_uri, "jwks=": jwks, "discovery=": discovery}
+        given = [name for name, way in ways.items() if way is not None]
+        if len(given) != 1:
+            found, expected = " and ".join(given) or "no keys", ", ".join(ways)
+            raise ConfigurationError(f"{found} given: exactly one of {expected}, for example discovery='rfc8414'")
         self._issuer, self._audience = issuer, audience
         self._rules = rules(profile, algorithms=algorithms, leeway=leeway, typ=typ, required_claims=required_claims)
-        self._keys: Keys = (
-            StaticKeys(jwks)
-            if jwks is not None
-            else FetchedKeys(jwks_uri or "", allow_http=allow_http, tls=ssl_context)
-        )
+        self._keys: Keys
+        if jwks is not None:
+            self._keys = StaticKeys(jwks)
+        elif jwks_uri is not None:
+            self._keys = FetchedKeys(jwks_uri, allow_http=allow_http, tls=ssl_context)
+        elif discovery is not None:
+            self._keys = DiscoveredKeys(issuer, discovery, allow_http=allow_http, tls=ssl_context)
         self._verified: Cache[bytes, _Verified] = Cache(_REMEMBERED)
 
     @property

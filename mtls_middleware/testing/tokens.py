@@ -142,7 +142,7 @@ class TokenIssuer:
 
         Example: `protect(app, source=ServerTLS(), tokens=issuer.access_tokens(leeway=0))`
         """
-        keys = {} if "jwks_uri" in options else {"jwks": self.jwks}
+        keys = {} if {"jwks_uri", "discovery"} & options.keys() else {"jwks": self.jwks}
         return JWTAccessTokens(**{"issuer": self.issuer, "audience": self.audience, **keys, **options})
 
     def __repr__(self) -> str:

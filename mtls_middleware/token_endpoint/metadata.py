@@ -5,9 +5,10 @@ Must never know: where it is served. Names of the drafts are never written.
 
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from mtls_middleware.errors import ConfigurationError
+from mtls_middleware.well_known import inserted
 
 BOUND = "tls_client_certificate_bound_access_tokens"
 METHODS = ("tls_client_auth", "self_signed_tls_client_auth")
@@ -94,8 +95,7 @@ def well_known(identifier: str, name: str = "oauth-authorization-server") -> str
     `name="oauth-protected-resource"`. Raises `ConfigurationError` for what is no https address.
     """
     _https("identifier", identifier)
-    parts = urlsplit(identifier)
-    return urlunsplit((parts.scheme, parts.netloc, f"/.well-known/{name}{parts.path.rstrip('/')}", parts.query, ""))
+    return inserted(identifier, name)
 
 
 def mtls_endpoint(metadata: Mapping[str, Any], name: str) -> str | None:

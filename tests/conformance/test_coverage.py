@@ -7,7 +7,7 @@ import pytest
 
 from tests import shared
 
-# Rows and cases that belong to parts of the library that have yet to be built, or to nobody's code.
+# Rows that belong to parts of the library that have yet to be built, or to nobody's code.
 LATER_ROWS = {
     "A5": "other carriers than cnf: by explicit hook only, and there is none",
     "A7": "introspection",
@@ -54,7 +54,6 @@ LATER_ROWS = {
     "P19": "what the drafts did not say yet: B22",
 }
 LATER_ROWS |= dict.fromkeys(("Q2", "Q6", "Q7", "Q10", "Q11"), "DPoP is not offered; what names it is refused: Q3")
-LATER_CASES = {"130": "issuer discovery is not there"}
 
 
 def shown(marker: str) -> set[str]:
@@ -87,7 +86,7 @@ def test_every_row_of_the_token_endpoint_and_of_names_is_shown():
 def test_every_adversarial_case_of_these_layers_is_shown():
     wanted = ids("adversarial-cases.md", r"^\| (\d{3}) \|")
     assert wanted
-    assert wanted - LATER_CASES.keys() - shown("case") == set()
+    assert wanted - shown("case") == set()
 
 
 @pytest.mark.shared

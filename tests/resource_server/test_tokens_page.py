@@ -20,7 +20,7 @@ def test_every_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     (tmp_path / "invoices-api.pem").write_text(ours.chain_pem)
     (tmp_path / "invoices-api.key").write_text(ours.key_pem)
     monkeypatch.chdir(tmp_path)
-    assert len(BLOCKS) == 6
+    assert len(BLOCKS) == 7
     for block in BLOCKS:
         names: dict[str, object] = {"secret": "a secret"}
         exec(block, names)

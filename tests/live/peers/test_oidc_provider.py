@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ import httpx2
 import jwt
 import pytest
 
+from mtls_middleware.effects import BlockingDriver
+from mtls_middleware.errors import Unavailable
+from mtls_middleware.resource_server import JWTAccessTokens
 from mtls_middleware.testing import IssuedCertificate
 from mtls_middleware.token_endpoint import well_known
 from tests.live.peers import deployment, node
@@ -123,6 +127,19 @@ def test_each_of_its_signature_algorithms_is_verified(provider, invoices, algori
     assert told["status"] == 200
     told, _ = provider.ask("openid-client", "resource", "billing", "desktop", token=token, url=invoices)
     assert refused(told)
+
+
+@pytest.mark.standard("C9", "C10", "C16")
+@pytest.mark.parametrize("discovery", ["rfc8414", "openid"])
+def test_its_keys_are_found_through_each_of_its_documents(provider, discovery):
+    answer, _ = provider.ask("openid-client", "client_credentials", "billing", "billing", **TOKEN)
+    trusting = provider.authority.client_context()
+    tokens = JWTAccessTokens(issuer=provider.issuer, audience=AUDIENCE, discovery=discovery, ssl_context=trusting)
+    assert BlockingDriver().run(tokens.validate(answer["access_token"], time.time())).client_id == "billing"
+    slash = f"{provider.issuer}/"  # leads to the same documents, of an issuer that is another one
+    tokens = JWTAccessTokens(issuer=slash, audience=AUDIENCE, discovery=discovery, ssl_context=trusting)
+    with pytest.raises(Unavailable):
+        BlockingDriver().run(tokens.validate(answer["access_token"], time.time()))
 
 
 @pytest.mark.standard("A13")

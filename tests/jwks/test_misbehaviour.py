@@ -1,0 +1,135 @@
+"""A server of keys that is down, slow, too large or something else altogether: never a 200 (A63, A64)."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from mtls_middleware import Refused
+from mtls_middleware.effects import Flow
+from mtls_middleware.errors import Unavailable
+from mtls_middleware.fetched import COOL_DOWN
+from mtls_middleware.testing import IssuedCertificate, TokenIssuer
+from tests.jwks.fetching import HOUR, START, fetched, fetching, protected
+from tests.jwks.misbehaviour import DRIPS, MISBEHAVIOUR
+from tests.key_server import Behaviour, KeyServer, answer, die
+from tests.resource_server.stack import Stack
+
+
+@pytest.mark.case("128")
+@pytest.mark.parametrize("behaviour", MISBEHAVIOUR.values(), ids=MISBEHAVIOUR)
+def test_without_keys_a_broken_key_server_means_try_later_and_never_yes(
+    stack: type[Stack], behaviour: Behaviour, issuer: TokenIssuer, server: KeyServer, mtls_client: IssuedCertificate
+) -> None:
+    server.behaviour = behaviour
+    app, text = protected(stack, issuer, server), issuer.token(certificate=mtls_client)
+    for _ in range(3):
+        outcome = app.request(f"Bearer {text}", certificate=mtls_client)
+        assert (outcome.status, outcome.challenge, outcome.reached) == (503, None, False)
+        assert 1 <= int(outcome.headers["retry-after"]) <= COOL_DOWN
+        assert outcome.headers["cache-control"] == "no-store"
+    assert server.requests == 1
+
+
+@pytest.mark.case("128")
+@pytest.mark.parametrize("behaviour", MISBEHAVIOUR.values(), ids=MISBEHAVIOUR)
+def test_with_keys_a_broken_key_server_is_borne_for_an_hour(
+    behaviour: Behaviour, server: KeyServer, run: Callable[[Flow[Any]], Any]
+) -> None:
+    keys = fetched(server)
+    good = run(keys.current(START))
+    server.behaviour = behaviour
+    for late in (600, 601, 629, 630, 2000, 600 + HOUR - 1):
+        assert run(keys.current(START + late)) is good
+    with pytest.raises(Unavailable):
+        run(keys.current(START + 600 + HOUR))
+    assert server.requests == 5  # at 0, 600, 630, 2000 and 4199; the cool-down holds at 601, 629 and 4200
+    server.behaviour = None
+    assert run(keys.current(START + 600 + HOUR + COOL_DOWN)).keys
+
+
+@pytest.mark.case("128")
+def test_with_keys_an_unknown_key_id_during_an_outage_is_still_a_bad_token(
+    server: KeyServer, issuer: TokenIssuer, run: Callable[[Flow[Any]], Any]
+) -> None:
+    tokens = fetching(issuer, server)
+    run(tokens.validate(issuer.token(), time.time()))
+    server.behaviour = die
+    with pytest.raises(Refused) as refusal:
+        run(tokens.validate(issuer.token(headers={"kid": "unknown"}), time.time() + COOL_DOWN))
+    assert refusal.value.code == "invalid_token"
+    assert run(tokens.validate(issuer.token(), time.time()))
+
+
+def test_retry_after_counts_down_to_the_next_attempt(server: KeyServer, run: Callable[[Flow[Any]], Any]) -> None:
+    server.behaviour = answer(500)
+    keys = fetched(server)
+    waits = []
+    for late in (0, 10, 29.9):
+        with pytest.raises(Unavailable) as refusal:
+            run(keys.current(START + late))
+        waits.append(refusal.value.retry_after)
+    assert waits == [30, 20, 1]
+    server.behaviour = None
+    assert run(keys.current(START + COOL_DOWN)).keys
+
+
+def test_nobody_at_the_address_means_try_later(stack: type[Stack], mtls_client: IssuedCertificate) -> None:
+    issuer = TokenIssuer()
+    with KeyServer(issuer.jwks) as server:
+        app = protected(stack, issuer, server)
+    outcome = app.request(f"Bearer {issuer.token(certificate=mtls_client)}", certificate=mtls_client)
+    assert (outcome.status, outcome.reached) == (503, False)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_not_followed(
+    status: int, issuer: TokenIssuer, server: KeyServer, run: Callable[[Flow[Any]], Any]
+) -> None:
+    with KeyServer(issuer.jwks) as elsewhere:
+        server.behaviour = answer(status, Location=elsewhere.url)
+        with pytest.raises(Unavailable):
+            run(fetched(server).current(START))
+        assert elsewhere.requests == 0
+
+
+@pytest.mark.case("128")
+def test_a_hundred_megabytes_are_not_read_to_their_end(server: KeyServer, run: Callable[[Flow[Any]], Any]) -> None:
+    sent = 0
+
+    def endless(handler: Any) -> None:
+        nonlocal sent
+        handler.send_response(200)
+        handler.send_header("Content-Length", "100000000")
+        handler.end_headers()
+        while sent < 100_000_000:
+            sent += handler.wfile.write(b" " * 65_536)
+
+    server.behaviour = endless
+    with pytest.raises(Unavailable):
+        run(fetched(server).current(START))
+    assert sent < 20_000_000  # most of it in the buffers of two sockets
+
+
+@pytest.mark.case("128")
+@pytest.mark.parametrize("behaviour", DRIPS.values(), ids=DRIPS)
+def test_the_whole_answer_has_to_be_there_in_time(
+    behaviour: Behaviour, server: KeyServer, run: Callable[[Flow[Any]], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mtls_middleware.fetched._TIMEOUT", 0.3)
+    server.behaviour = behaviour
+    begun = time.monotonic()
+    with pytest.raises(Unavailable):
+        run(fetched(server).current(START))
+    assert time.monotonic() - begun < 1.5
+
+
+def test_proxies_of_the_environment_are_not_used(
+    issuer: TokenIssuer, server: KeyServer, run: Callable[[Flow[Any]], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with KeyServer(issuer.jwks) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        monkeypatch.setenv("ALL_PROXY", proxy.url)
+        assert run(fetched(server).current(START)).keys
+        assert (server.requests, proxy.requests) == (1, 0)
