@@ -67,8 +67,15 @@ def settled(decision: Decision[T]) -> Flow[T]:
 class BlockingDriver:
     """Runs flows for WSGI."""
 
-    def run(self, flow: Flow[T]) -> T:
-        with contextlib.closing(flow):
+    @overload
+    def run(self, decision: Flow[T]) -> T: ...
+    @overload
+    def run(self, decision: T) -> T: ...
+    def run(self, decision: Any) -> Any:
+        """What a decision comes to, made at once or by way of its needs."""
+        if not isinstance(decision, Generator):
+            return decision
+        with contextlib.closing(decision) as flow:
             try:
                 need = next(flow)
                 while True:
@@ -79,8 +86,7 @@ class BlockingDriver:
                     else:
                         need = flow.send(answer)
             except StopIteration as stop:
-                result: T = stop.value
-                return result
+                return stop.value
 
 
 class AwaitingDriver:
@@ -89,8 +95,15 @@ class AwaitingDriver:
     def __init__(self) -> None:
         self._under_way: set[asyncio.Task[None]] = set()  # an event loop alone would let go of them
 
-    async def run(self, flow: Flow[T]) -> T:
-        with contextlib.closing(flow):
+    @overload
+    async def run(self, decision: Flow[T]) -> T: ...
+    @overload
+    async def run(self, decision: T) -> T: ...
+    async def run(self, decision: Any) -> Any:
+        """What a decision comes to, made at once or by way of its needs."""
+        if not isinstance(decision, Generator):
+            return decision
+        with contextlib.closing(decision) as flow:
             try:
                 need = next(flow)
                 while True:
@@ -101,8 +114,7 @@ class AwaitingDriver:
                     else:
                         need = flow.send(answer)
             except StopIteration as stop:
-                result: T = stop.value
-                return result
+                return stop.value
 
     async def _answer(self, need: Need) -> Any:
         match need:

@@ -96,6 +96,10 @@ class Fetched(Generic[T]):
             raise Unavailable(f"nothing from {self._uri}", retry_after=wait)
         return value
 
+    def fresh(self, now: float) -> T | None:
+        """The value, where it is there and young enough that nobody need look for another."""
+        return self._value if abs(now - self._fetched_at) < _AHEAD else None
+
     def refreshed(self, now: float) -> Flow[T]:
         """The value after one more look, where the cool-down allows it: what was not found may be new."""
         value = yield from self.current(now)

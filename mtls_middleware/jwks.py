@@ -137,6 +137,9 @@ class StaticKeys:
         if not self._keys.keys:
             raise ConfigurationError("jwks= holds no public key that can verify a token (see the log for each)")
 
+    def fresh(self, now: float) -> KeySet:  # noqa: ARG002 (as FetchedKeys has it)
+        return self._keys
+
     def current(self, now: float) -> Flow[KeySet]:  # noqa: ARG002 (as FetchedKeys has it)
         yield from ()
         return self._keys
@@ -167,6 +170,10 @@ class FetchedKeys:
         moved = copy.copy(self)
         moved.uri, moved._keys = uri, self._keys.moved(uri)
         return moved
+
+    def fresh(self, now: float) -> KeySet | None:
+        """The keys, where nobody need look for others."""
+        return self._keys.fresh(now)
 
     def current(self, now: float) -> Flow[KeySet]:
         return self._keys.current(now)

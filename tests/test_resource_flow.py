@@ -458,7 +458,7 @@ def test_request_that_is_let_through_is_one_record_by_the_innermost_layer(
         "bound": True,
         "remembered": False,
         "issuer": mtls_issuer.issuer,
-        "key_id": None,
+        "key_id": mtls_issuer.jwks["keys"][0]["kid"],
         "client_id": "client",
     }
     assert token not in caplog.text

@@ -31,7 +31,7 @@ class Dated:
         return self.token
 
 
-def dated(claims: Mapping[str, Any]) -> Dated:
+def dated(claims: Mapping[str, Any], *, key_id: str | None = None) -> Dated:
     """The token that has these claims. Raises `Refused("invalid_token")` where one is not of its type.
 
     `iss` and `aud` are the caller's to judge.
@@ -52,7 +52,8 @@ def dated(claims: Mapping[str, Any]) -> Dated:
         whole = read_only(claims)
     except RecursionError:
         refuse("claims nested too deeply")
-    return Dated(AccessToken(whole, claims.get("sub"), claims.get("client_id"), scopes, expires_at), begins, expires)
+    token = AccessToken(whole, claims.get("sub"), claims.get("client_id"), scopes, expires_at, key_id=key_id)
+    return Dated(token, begins, expires)
 
 
 def of_another_kind(claims: Mapping[str, Any]) -> bool:

@@ -53,6 +53,11 @@ class DiscoveredKeys:
         self._keys: FetchedKeys | None = None  # touched by _read alone, which runs once at a time
         self._document = Fetched(_ADDRESSES[discovery](issuer), self._read, tls=self._tls, what="discovery")
 
+    def fresh(self, now: float) -> KeySet | None:
+        """The keys, where nobody need look for others, or for another document."""
+        keys = self._document.fresh(now)
+        return None if keys is None else keys.fresh(now)
+
     def current(self, now: float) -> Flow[KeySet]:
         """The keys that the issuer has now. Raises `Unavailable`, also for want of the document."""
         keys = yield from self._document.current(now)

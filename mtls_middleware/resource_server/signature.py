@@ -24,16 +24,18 @@ _jws = jwt.PyJWS()
 class Keys(Protocol):
     """What `jwks.py` offers: keys given once, or behind an address."""
 
+    def fresh(self, now: float) -> KeySet | None: ...
     def current(self, now: float) -> Flow[KeySet]: ...
     def refreshed(self, now: float, key_id: str | None) -> Flow[KeySet]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """What a good signature covers, and the set that its key is from."""
+    """What a good signature covers; its key's id, and the set that it is from."""
 
     typ: str
     claims: dict[str, Any]
+    key_id: str | None
     keys: KeySet
 
 
@@ -58,7 +60,7 @@ def verified(
         payload = _jws.decode_complete(text, key.key, algorithms=[algorithm])["payload"]
     except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
         raise Refused("invalid_token", f"the signature does not verify ({type(error).__name__})") from None
-    return Signed(media_type(header["typ"]), _json_object(payload), keys)
+    return Signed(media_type(header["typ"]), _json_object(payload), key.key_id, keys)
 
 
 def unverified_issuer(text: str) -> tuple[bool, object]:

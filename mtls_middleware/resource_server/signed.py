@@ -6,11 +6,11 @@ Must never know: the certificate. Claims that do not change are checked once per
 import hashlib
 import ssl
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mtls_middleware.cache import Cache
-from mtls_middleware.effects import Flow
+from mtls_middleware.effects import Decision, Flow
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.jwks import FetchedKeys, KeySet, StaticKeys
 from mtls_middleware.resource_server.claims import Dated, check_text, dated, names_audience, of_another_kind, refuse
@@ -99,22 +99,30 @@ class JWTAccessTokens:
         """The one `iss` whose tokens are accepted."""
         return self._issuer
 
-    def validate(self, text: str, now: float) -> Flow[AccessToken]:
+    def validate(self, text: str, now: float) -> Decision[AccessToken]:
         """The token behind `text` at time `now` (seconds since the epoch), as yet unbound.
 
         Raises `Refused("invalid_token")`, or `Unavailable` where the keys cannot be had.
         """
         digest = hashlib.sha256(text.encode("ascii", "replace")).digest()
         remembered = self._verified.get(digest)
+        if remembered is not None and remembered.keys is self._keys.fresh(now):
+            return remembered.dated.at(now, self._rules.leeway)
+        return self._validated(text, digest, now)
+
+    def _validated(self, text: str, digest: bytes, now: float) -> Flow[AccessToken]:
         keys = yield from self._keys.current(now)
-        if remembered is None or remembered.keys is not keys:
-            signed = yield from verified(
-                text, source=self._keys, keys=keys, algorithms=self._rules.algorithms, typ=self._rules.typ, now=now
-            )
-            remembered = _Verified(self._judged(signed), signed.keys)
-            if len(text) <= _REMEMBERED_SIZE:
-                self._verified.put(digest, remembered)
-        return remembered.dated.at(now, self._rules.leeway)
+        remembered = self._verified.get(digest)
+        if remembered is not None and remembered.keys is keys:
+            return remembered.dated.at(now, self._rules.leeway)
+        signed = yield from verified(
+            text, source=self._keys, keys=keys, algorithms=self._rules.algorithms, typ=self._rules.typ, now=now
+        )
+        judged = self._judged(signed)
+        if len(text) <= _REMEMBERED_SIZE:
+            again = replace(judged, token=replace(judged.token, remembered=True))
+            self._verified.put(digest, _Verified(again, signed.keys))
+        return judged.at(now, self._rules.leeway)
 
     def _judged(self, signed: Signed) -> Dated:
         claims = signed.claims
@@ -127,4 +135,4 @@ class JWTAccessTokens:
             refuse("another issuer")
         if not names_audience(claims, self._audience):
             refuse("another audience")
-        return dated(claims)
+        return dated(claims, key_id=signed.key_id)

@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from mtls_middleware.certificate import ClientCertificate, Verification
-from mtls_middleware.effects import BlockingDriver, Decision, settled
+from mtls_middleware.effects import BlockingDriver, Decision
 from mtls_middleware.errors import Refused
 from mtls_middleware.testing.issued import IssuedCertificate
 
@@ -21,7 +21,7 @@ def reasons(store: Store, certificate: ClientCertificate | IssuedCertificate, no
     if isinstance(certificate, IssuedCertificate):
         certificate = presented(certificate)
     try:
-        found = BlockingDriver().run(settled(store.validate(certificate, now)))
+        found = BlockingDriver().run(store.validate(certificate, now))
     except Refused as refusal:
         return (refusal.code, *refusal.evidence[1:])
     assert found == certificate
