@@ -3,9 +3,7 @@
 Must never decide: every rule is in the core, and the WSGI gateway drives the same one.
 """
 
-import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, MutableMapping
-from functools import lru_cache
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, MutableMapping
 from typing import Any
 
 from mtls_middleware.effects import AwaitingDriver
@@ -20,11 +18,20 @@ from mtls_middleware.request import (
     MAX_BODY,
     TOKEN_KEY,
     Attached,
-    Peer,
-    TLSFacts,
 )
-from mtls_middleware.resource_flow import AccessTokens, CertificateLayer, Layer, Source, TokenLayer, TrustStore
+from mtls_middleware.resource_flow import (
+    AccessTokens,
+    CertificateLayer,
+    Layer,
+    Source,
+    TokenLayer,
+    TrustStore,
+    check_without_tokens,
+    document,
+    with_published,
+)
 from mtls_middleware.resource_server.binding import Binding
+from mtls_middleware.scope import Names, ScopeView
 from mtls_middleware.token_endpoint.authentication import ClientAuthenticator
 from mtls_middleware.token_flow import ClientLayer
 
@@ -34,87 +41,6 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-
-Pair = tuple[bytes, bytes]
-
-
-class _View:
-    """A `RequestView` of a scope. `kept`: the headers that the application may see."""
-
-    __slots__ = ("_drop", "_dropped", "_scope", "attached", "body", "kept", "now")
-
-    def __init__(self, scope: Scope, names: "_Names | None") -> None:
-        self._scope = scope
-        attached = scope.get(ATTACHED_KEY)
-        self.attached = attached if isinstance(attached, Attached) else None
-        self.now = time.time()
-        self.body = b""
-        self._drop: frozenset[str] = frozenset()
-        self._dropped: list[Pair] = []
-        if names is not None:
-            self._drop = names.drop
-            self.kept, self._dropped = names.parted(scope["headers"])
-        else:  # an outer layer of ours has parted them, or there is none, and so no decision either
-            self.kept = scope["headers"]
-
-    @property
-    def method(self) -> str:
-        found: str = self._scope.get("method", "GET")  # a websocket's handshake is a GET
-        return found
-
-    @property
-    def path(self) -> str:
-        root, path = self._scope.get("root_path", ""), self._scope["path"]
-        inner: str = path[len(root) :] if root and f"{path}/".startswith(f"{root}/") else path
-        return inner
-
-    @property
-    def query(self) -> str:
-        given = self._scope.get("query_string")
-        return bytes(given).decode("latin-1") if given else ""
-
-    @property
-    def peer(self) -> Peer:
-        client = self._scope.get("client")
-        if not client or not client[0]:
-            return _unnamed(self._scope.get("server"))
-        address, port = client[0], client[1]
-        forwarded = self.headers("x-forwarded-for")
-        return Peer(address) if port and not forwarded else _maybe_rewritten(address, port, forwarded)
-
-    @property
-    def tls(self) -> TLSFacts:
-        return TLSFacts(extension=(self._scope.get("extensions") or {}).get("tls"))
-
-    @property
-    def spoofable(self) -> None:
-        return None  # names come as they were sent
-
-    def headers(self, name: str) -> list[str]:
-        wanted = name.encode("ascii")  # with dashes: x_ssl_client_cert is another field here (case 007)
-        pairs = self._dropped if name in self._drop else self.kept
-        return [value.decode("latin-1") for key, value in pairs if key.lower() == wanted]
-
-
-class _Names:
-    """Which fields are kept from the application, in every spelling that applications fold to one of them."""
-
-    def __init__(self, drop: frozenset[str]) -> None:
-        self.drop = drop
-        folded = {_folded(name.encode("ascii")) for name in drop}
-        # Clients may send any names; those of real requests are some hundred.
-        self._is_dropped = lru_cache(maxsize=1024)(lambda name: _folded(name) in folded)
-
-    def parted(self, headers: Iterable[Iterable[Any]]) -> tuple[list[Pair], list[Pair]]:
-        """Those that are kept, and the others. ASGI: iterables of iterables, so each of them is read this once."""
-        kept: list[Pair] = []
-        dropped: list[Pair] = []
-        is_dropped = self._is_dropped
-        for name, value in headers:
-            pair = (name, value) if type(name) is type(value) is bytes else (bytes(name), bytes(value))
-            (dropped if is_dropped(pair[0]) else kept).append(pair)
-        return kept, dropped
 
 
 class _Gateway:
@@ -127,7 +53,7 @@ class _Gateway:
         self._layer = layer
         self._is_last = not isinstance(app, _Gateway)  # of ours: the one that tells that a request was let through
         self._driver = AwaitingDriver()
-        self._names = _Names(layer.drop_headers) if layer.drop_headers else None
+        self._names = Names(layer.drop_headers) if layer.drop_headers else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -137,7 +63,12 @@ class _Gateway:
             raise RuntimeError(f"ASGI scope type {scope['type']!r} is unknown here, and so refused (case 146)")
         layer, view = self._layer, None
         try:
-            view = _View(scope, self._names)
+            view = ScopeView(scope, self._names)
+            if layer.published is not None and scope["type"] == "http":
+                found = document(layer, view)
+                if found is not None:
+                    await _write(found, scope, receive, send)
+                    return
             if layer.body_paths and scope["type"] == "http" and view.method == "POST" and view.path in layer.body_paths:
                 view.body = await _body(receive)
                 receive = _replaying(view.body, receive)
@@ -197,7 +128,10 @@ class CertificateBoundTokenMiddleware(_Gateway):
         scopes: scopes that every request needs.
         binding: `"required"`: an unbound token is refused. `"when_present"`: it passes as plain Bearer, `bound=False`.
         exempt: exact decoded paths that are never refused.
-        realm, resource_metadata: parameters of the challenge (RFC 6750 3, RFC 9728 5.1).
+        realm: parameter of the challenge (RFC 6750 3).
+        resource_metadata: the https address of the resource's metadata, a parameter of the challenge (RFC 9728 5.1); or
+            the document itself, as `protected_resource_metadata` makes it: the layer then serves it at its well-known
+            path to whoever asks (RFC 9728 3). The certificate layer must let that path through: `exempt`.
 
     Raises `ConfigurationError` at construction. Answers: RFC 6750 3.
 
@@ -213,7 +147,7 @@ class CertificateBoundTokenMiddleware(_Gateway):
         binding: Binding = "required",
         exempt: Collection[str] = (),
         realm: str | None = None,
-        resource_metadata: str | None = None,
+        resource_metadata: str | Mapping[str, Any] | None = None,
     ) -> None:
         layer = TokenLayer(
             tokens, scopes=scopes, binding=binding, exempt=exempt, realm=realm, resource_metadata=resource_metadata
@@ -251,27 +185,27 @@ def protect(
     tokens: AccessTokens | None = None,
     scopes: Collection[str] = (),
     exempt: Collection[str] = (),
+    resource_metadata: str | Mapping[str, Any] | None = None,
 ) -> ASGIApp:
     """Both layers around `app`, in the right order; without `tokens` a certificate is required.
+
+    `resource_metadata`: as the token layer takes it; a document is served to clients without certificate too.
 
     Raises `ConfigurationError`.
 
     Example: `app = protect(app, source=ServerTLS(), allow=SpiffeTrustDomain("acme.internal"))`
     """
     if tokens is None:
-        if scopes:
-            raise ConfigurationError(f"scopes={scopes!r} without tokens=: scopes are read from access tokens")
-        inner, required = app, True
-    else:
-        inner, required = CertificateBoundTokenMiddleware(app, tokens, scopes=scopes, exempt=exempt), None
-    return ClientCertificateMiddleware(
-        inner, source, trust_store=trust_store, allow=allow, required=required, exempt=exempt
+        check_without_tokens(scopes=scopes, resource_metadata=resource_metadata)
+        return ClientCertificateMiddleware(
+            app, source, trust_store=trust_store, allow=allow, required=True, exempt=exempt
+        )
+    inner = CertificateBoundTokenMiddleware(
+        app, tokens, scopes=scopes, exempt=exempt, resource_metadata=resource_metadata
     )
-
-
-def _folded(name: bytes) -> str:
-    """A field's name as applications fold it, Django and WSGI adapters among them (A02): the octet DF becomes SS."""
-    return name.decode("latin-1").upper().replace("_", "-")
+    return ClientCertificateMiddleware(
+        inner, source, trust_store=trust_store, allow=allow, exempt=with_published(exempt, resource_metadata)
+    )
 
 
 async def _body(receive: Receive) -> bytes:
@@ -297,28 +231,6 @@ def _replaying(body: bytes, receive: Receive) -> Receive:
         return first.pop() if first else await receive()
 
     return replaying
-
-
-def _unnamed(server: Any) -> Peer:
-    """A peer without address: on a unix socket, where the server says so."""
-    match server:
-        case (str(path), None) if path:  # ASGI: the server's own socket path, and no client (case 017)
-            return Peer(unix=True)
-    return Peer()
-
-
-def _maybe_rewritten(address: Any, port: Any, forwarded: list[str]) -> Peer:
-    """Whoever rewrites `client` leaves the header, and gives port 0 (uvicorn, hypercorn, granian) or the header's port
-    (uvicorn from 0.54). A bare address that is the peer's own proves nothing: a client on the proxy's host has it.
-    """
-    each = (part.strip() for line in forwarded for part in line.split(","))
-    if port and not any(part.startswith((f"{address}:", f"[{address}]:")) for part in each):
-        return Peer(address)
-    return Peer(
-        address,
-        doubt="the peer's address seems to come from X-Forwarded-For, which no trust can rest on: run uvicorn with "
-        "--no-proxy-headers (FORWARDED_ALLOW_IPS=''), and the like for other servers, or use a shared_secret= alone",
-    )
 
 
 async def _write(answer: Answer, scope: Scope, receive: Receive, send: Send) -> None:

@@ -35,6 +35,7 @@ ANSWERS: Mapping[str, _Row] = MappingProxyType(
         "invalid_client": _Row(401, "invalid_client", "Client authentication failed.", challenge=True),
         "invalid_grant": _Row(400, "invalid_grant", "The grant is not accepted."),
         "method_not_allowed": _Row(405, "invalid_request", "Use POST."),
+        "read_only": _Row(405, "invalid_request", "Use GET."),
         "payload_too_large": _Row(413, "invalid_request", "The request is too large."),
         "temporarily_unavailable": _Row(503, "temporarily_unavailable", "Try again later."),
         "server_error": _Row(500, "server_error", "The request could not be decided."),
@@ -106,7 +107,7 @@ def answer(error: Exception, challenge: Challenge) -> Answer:
     if row.challenge and (header := challenge.header(row)) is not None:
         headers.append(("WWW-Authenticate", header))
     if row.status == 405:
-        headers.append(("Allow", "POST"))
+        headers.append(("Allow", "POST" if row is ANSWERS["method_not_allowed"] else "GET, HEAD"))
     if isinstance(error, Unavailable):
         headers.append(("Retry-After", str(error.retry_after)))
     return Answer(row.status, tuple(headers), body)

@@ -3,17 +3,18 @@
 Must never know: the gateway. Both layers turn a `RequestView` into what is attached, or raise.
 """
 
-from collections.abc import Collection
-from typing import Protocol, TypeVar
+from collections.abc import Collection, Mapping
+from typing import Any, Protocol, TypeVar
 
 from mtls_middleware import records
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.effects import Decision, Flow
 from mtls_middleware.errors import ConfigurationError, Refused
 from mtls_middleware.paths import Allow, PathRules
-from mtls_middleware.refusal import Challenge
+from mtls_middleware.refusal import Answer, Challenge
 from mtls_middleware.request import Attached, RequestView
 from mtls_middleware.resource_server import bearer, binding, scope
+from mtls_middleware.resource_server.metadata import Published, published
 from mtls_middleware.resource_server.token import AccessToken
 from mtls_middleware.sources.vendors import KNOWN_HEADERS
 
@@ -60,6 +61,10 @@ class Layer(records.Layer, Protocol):
     def body_paths(self) -> frozenset[str]:
         """The paths where a POST is decided with its body in view, `MAX_BODY` octets at most."""
 
+    @property
+    def published(self) -> Published | None:
+        """A document that the layer itself answers with, whoever asks for it."""
+
     def decide(self, view: RequestView) -> Decision[Attached]: ...
 
 
@@ -69,6 +74,7 @@ class CertificateLayer:
     name = "certificate"
     challenge = Challenge()
     body_paths: frozenset[str] = frozenset()
+    published: Published | None = None
 
     def __init__(
         self,
@@ -181,7 +187,7 @@ class TokenLayer:
         binding: binding.Binding,
         exempt: Collection[str],
         realm: str | None,
-        resource_metadata: str | None,
+        resource_metadata: str | Mapping[str, Any] | None,
     ) -> None:
         if not callable(getattr(tokens, "validate", None)) or isinstance(tokens, type):
             raise ConfigurationError(
@@ -193,6 +199,10 @@ class TokenLayer:
         self._binding = binding
         self._scopes = collection("scopes", scopes, '"invoices:read"')
         self._exempt = collection("exempt", exempt, '"/health"')
+        self.published: Published | None = None
+        if isinstance(resource_metadata, Mapping):
+            self.published = published(resource_metadata)
+            resource_metadata = self.published.address
         self.challenge = Challenge(
             realm=Challenge().realm if realm is None else realm,
             scopes=tuple(sorted(self._scopes)),
@@ -236,6 +246,15 @@ class TokenLayer:
         return token
 
 
+def document(layer: Layer, view: RequestView) -> Answer | None:
+    """What the layer publishes, where this request asks for it: no token, and no application, has to do with that."""
+    if layer.published is None or view.path != layer.published.path:
+        return None
+    if view.method not in ("GET", "HEAD"):
+        raise Refused("read_only", f"{view.method} of a document")
+    return layer.published.answer
+
+
 def collection(name: str, given: Collection[T], example: str) -> frozenset[T]:
     """A collection of texts as a set; a single text, which would be a collection of letters, is refused."""
     # An iterator could be read once only: by the check itself, and then nothing would be demanded.
@@ -243,3 +262,18 @@ def collection(name: str, given: Collection[T], example: str) -> frozenset[T]:
     if wrong_kind or not all(isinstance(each, str) for each in given):
         raise ConfigurationError(f"{name}={given!r}: a list of texts, for example [{example}]")
     return frozenset(given)
+
+
+def check_without_tokens(*, scopes: Collection[str], resource_metadata: object) -> None:
+    """What `protect` cannot do without `tokens`. Raises `ConfigurationError`."""
+    if scopes:
+        raise ConfigurationError(f"scopes={scopes!r} without tokens=: scopes are read from access tokens")
+    if resource_metadata is not None:
+        raise ConfigurationError("resource_metadata= without tokens=: it tells clients where to get tokens")
+
+
+def with_published(exempt: Collection[str], resource_metadata: str | Mapping[str, Any] | None) -> Collection[str]:
+    """The exempt paths of the layer outside of one that serves this document."""
+    if not isinstance(resource_metadata, Mapping):
+        return exempt
+    return collection("exempt", exempt, '"/health"') | {published(resource_metadata).path}

@@ -22,6 +22,7 @@ class ClientLayer:
     name = "client"
     challenge = Challenge(scheme="Basic", realm="clients")
     drop_headers: frozenset[str] = frozenset()
+    published = None
     vary: str | None = None
 
     def __init__(self, authenticator: ClientAuthenticator, *, paths: Collection[str]) -> None:

@@ -3,14 +3,13 @@
 Must never decide: every rule is in the core, and the ASGI gateway drives the same one.
 """
 
-import time
-from collections.abc import Collection, Iterable
-from functools import lru_cache
+from collections.abc import Collection, Iterable, Mapping
 from http import HTTPStatus
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from mtls_middleware.effects import BlockingDriver
+from mtls_middleware.environ import EnvironView, keys
 from mtls_middleware.errors import ConfigurationError, Refused
 from mtls_middleware.paths import Allow
 from mtls_middleware.records import allowed, refused
@@ -22,103 +21,24 @@ from mtls_middleware.request import (
     MAX_BODY,
     TOKEN_KEY,
     Attached,
-    Peer,
-    TLSFacts,
 )
-from mtls_middleware.resource_flow import AccessTokens, CertificateLayer, Layer, Source, TokenLayer, TrustStore
+from mtls_middleware.resource_flow import (
+    AccessTokens,
+    CertificateLayer,
+    Layer,
+    Source,
+    TokenLayer,
+    TrustStore,
+    check_without_tokens,
+    document,
+    with_published,
+)
 from mtls_middleware.resource_server.binding import Binding
-from mtls_middleware.sources.server import is_unix
 from mtls_middleware.token_endpoint.authentication import ClientAuthenticator
 from mtls_middleware.token_flow import ClientLayer
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
-
-# Where a header with underscores silently takes the place of the real one, or stands in for it where the proxy wrote
-# none (wsgiref), as measured: a forgery cannot be told from the proxy's word (case 005). By the beginning of
-# SERVER_SOFTWARE, lower case.
-_SPOOFABLE = ("cheroot", "granian", "wsgiserver")
-
-
-class _View:
-    """A `RequestView` of an environ."""
-
-    __slots__ = ("_environ", "attached", "body", "now")
-
-    def __init__(self, environ: "WSGIEnvironment") -> None:
-        self._environ = environ
-        attached = environ.get(ATTACHED_KEY)
-        self.attached = attached if isinstance(attached, Attached) else None
-        self.now = time.time()
-        self.body = b""
-
-    @property
-    def method(self) -> str:
-        found: str = self._environ.get("REQUEST_METHOD", "")
-        return found
-
-    @property
-    def path(self) -> str:
-        """PEP 3333 lays the path's octets out as latin-1, applications and ASGI read them as UTF-8.
-
-        Octets that are no UTF-8 become U+FFFD, as they do there: left as latin-1, "/caf%E9" would be the path "/café"
-        here and another one to the application.
-        """
-        path: str = self._environ.get("PATH_INFO", "")
-        return path.encode("latin-1", "replace").decode("utf-8", "replace")
-
-    @property
-    def query(self) -> str:
-        found: str = self._environ.get("QUERY_STRING", "")
-        return found
-
-    @property
-    def peer(self) -> Peer:
-        environ = self._environ
-        if is_unix(environ):
-            return Peer(unix=True)
-        if "PROXY_PROTOCOL" in environ:  # gunicorn's word; whoever may speak that protocol to it names any address
-            return Peer(doubt="the peer's address comes from the PROXY protocol: use a shared_secret= alone")
-        original = environ.get("werkzeug.proxy_fix.orig")
-        if original is not None:  # ProxyFix overwrote REMOTE_ADDR from a header, and kept the transport's
-            return Peer(original.get("REMOTE_ADDR"))
-        return Peer(environ.get("REMOTE_ADDR"))
-
-    @property
-    def tls(self) -> TLSFacts:
-        return TLSFacts(environ=self._environ)
-
-    @property
-    def spoofable(self) -> str | None:
-        return _spoofable(str(self._environ.get("SERVER_SOFTWARE", "")))
-
-    def headers(self, name: str) -> tuple[str, ...]:
-        value = self._environ.get(_key(name))
-        return () if value is None else (value,)
-
-
-@lru_cache(maxsize=64)
-def _key(name: str) -> str:
-    """A field's name in environ (RFC 3875 4.1.3 and 4.1.18)."""
-    key = name.upper().replace("-", "_")
-    return key if key == "CONTENT_TYPE" else "HTTP_" + key
-
-
-@lru_cache(maxsize=8)
-def _spoofable(software: str) -> str | None:
-    if not software.lower().startswith(_SPOOFABLE):
-        return None
-    return (
-        f"{software} lets a client's X_SSL_Client_Cert pass for the proxy's X-SSL-Client-Cert unseen: use another "
-        "server; or have the proxy delete all names with underscores and other odd characters, and give the source a "
-        "shared_secret= for that"
-    )
-
-
-def _environ_keys(names: Iterable[str]) -> frozenset[str]:
-    """CGI folds dashes and underscores into one name, so one key removes every twin; uWSGI keeps a trailing blank."""
-    folded = {"HTTP_" + name.upper().replace("-", "_") for name in names}
-    return frozenset(folded | {key + " " for key in folded})
 
 
 class _Gateway:
@@ -131,12 +51,14 @@ class _Gateway:
         self._layer = layer
         self._is_last = not isinstance(app, _Gateway)  # of ours: the one that tells that a request was let through
         self._driver = BlockingDriver()
-        self._drop = _environ_keys(layer.drop_headers)
+        self._drop = keys(layer.drop_headers)
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         layer, view = self._layer, None
         try:
-            view = _View(environ)
+            view = EnvironView(environ)
+            if layer.published is not None and (found := document(layer, view)) is not None:
+                return _write(found, environ, start_response)
             if layer.body_paths and view.method == "POST" and view.path in layer.body_paths:
                 view.body = _body(environ)
             decided = layer.decide(view)
@@ -195,7 +117,10 @@ class CertificateBoundTokenMiddleware(_Gateway):
         scopes: scopes that every request needs.
         binding: `"required"`: an unbound token is refused. `"when_present"`: it passes as plain Bearer, `bound=False`.
         exempt: exact decoded paths that are never refused.
-        realm, resource_metadata: parameters of the challenge (RFC 6750 3, RFC 9728 5.1).
+        realm: parameter of the challenge (RFC 6750 3).
+        resource_metadata: the https address of the resource's metadata, a parameter of the challenge (RFC 9728 5.1); or
+            the document itself, as `protected_resource_metadata` makes it: the layer then serves it at its well-known
+            path to whoever asks (RFC 9728 3). The certificate layer must let that path through: `exempt`.
 
     Raises `ConfigurationError` at construction. Answers: RFC 6750 3.
 
@@ -211,7 +136,7 @@ class CertificateBoundTokenMiddleware(_Gateway):
         binding: Binding = "required",
         exempt: Collection[str] = (),
         realm: str | None = None,
-        resource_metadata: str | None = None,
+        resource_metadata: str | Mapping[str, Any] | None = None,
     ) -> None:
         layer = TokenLayer(
             tokens, scopes=scopes, binding=binding, exempt=exempt, realm=realm, resource_metadata=resource_metadata
@@ -249,21 +174,26 @@ def protect(
     tokens: AccessTokens | None = None,
     scopes: Collection[str] = (),
     exempt: Collection[str] = (),
+    resource_metadata: str | Mapping[str, Any] | None = None,
 ) -> "WSGIApplication":
     """Both layers around `app`, in the right order; without `tokens` a certificate is required.
+
+    `resource_metadata`: as the token layer takes it; a document is served to clients without certificate too.
 
     Raises `ConfigurationError`.
 
     Example: `app.wsgi_app = protect(app.wsgi_app, source=ServerTLS(), allow=SpiffeTrustDomain("acme.internal"))`
     """
     if tokens is None:
-        if scopes:
-            raise ConfigurationError(f"scopes={scopes!r} without tokens=: scopes are read from access tokens")
-        inner, required = app, True
-    else:
-        inner, required = CertificateBoundTokenMiddleware(app, tokens, scopes=scopes, exempt=exempt), None
+        check_without_tokens(scopes=scopes, resource_metadata=resource_metadata)
+        return ClientCertificateMiddleware(
+            app, source, trust_store=trust_store, allow=allow, required=True, exempt=exempt
+        )
+    inner = CertificateBoundTokenMiddleware(
+        app, tokens, scopes=scopes, exempt=exempt, resource_metadata=resource_metadata
+    )
     return ClientCertificateMiddleware(
-        inner, source, trust_store=trust_store, allow=allow, required=required, exempt=exempt
+        inner, source, trust_store=trust_store, allow=allow, exempt=with_published(exempt, resource_metadata)
     )
 
 

@@ -39,6 +39,7 @@ FLOORS = [
     [
         "cli.exchanges",
         "fetched",
+        "resource_server.metadata",
         "names.spiffe",
         "resource_server.answers",
         "validation.constraints",
@@ -61,6 +62,7 @@ FLOORS = [
         "cli.configuration",
         "paths",
         "policy.identities",
+        "scope",
         "records",
         "resource_server.opaque",
         "resource_server.signed",
@@ -74,6 +76,7 @@ FLOORS = [
         "cli.proxy_config",
         "resource_server.issuers",
         "integrations.telemetry",
+        "environ",
         "resource_flow",
         "servers.cheroot_tls",
         "sources.trust",

@@ -1,0 +1,98 @@
+"""A WSGI environ as a `RequestView` (PEP 3333): what its keys mean, and under which keys header fields arrive.
+
+Must never know: what is decided, or that anything is.
+"""
+
+import time
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from mtls_middleware.request import ATTACHED_KEY, Attached, Peer, TLSFacts
+from mtls_middleware.sources.server import is_unix
+
+# Where a header with underscores silently takes the place of the real one, or stands in for it where the proxy wrote
+# none (wsgiref), as measured: a forgery cannot be told from the proxy's word (case 005). By the beginning of
+# SERVER_SOFTWARE, lower case.
+_SPOOFABLE = ("cheroot", "granian", "wsgiserver")
+
+
+class EnvironView:
+    """A `RequestView` of an environ."""
+
+    __slots__ = ("_environ", "attached", "body", "now")
+
+    def __init__(self, environ: Mapping[str, Any]) -> None:
+        self._environ = environ
+        attached = environ.get(ATTACHED_KEY)
+        self.attached = attached if isinstance(attached, Attached) else None
+        self.now = time.time()
+        self.body = b""
+
+    @property
+    def method(self) -> str:
+        found: str = self._environ.get("REQUEST_METHOD", "")
+        return found
+
+    @property
+    def path(self) -> str:
+        """PEP 3333 lays the path's octets out as latin-1, applications and ASGI read them as UTF-8.
+
+        Octets that are no UTF-8 become U+FFFD, as they do there: left as latin-1, "/caf%E9" would be the path "/café"
+        here and another one to the application.
+        """
+        path: str = self._environ.get("PATH_INFO", "")
+        return path.encode("latin-1", "replace").decode("utf-8", "replace")
+
+    @property
+    def query(self) -> str:
+        found: str = self._environ.get("QUERY_STRING", "")
+        return found
+
+    @property
+    def peer(self) -> Peer:
+        environ = self._environ
+        if is_unix(environ):
+            return Peer(unix=True)
+        if "PROXY_PROTOCOL" in environ:  # gunicorn's word; whoever may speak that protocol to it names any address
+            return Peer(doubt="the peer's address comes from the PROXY protocol: use a shared_secret= alone")
+        original = environ.get("werkzeug.proxy_fix.orig")
+        if original is not None:  # ProxyFix overwrote REMOTE_ADDR from a header, and kept the transport's
+            return Peer(original.get("REMOTE_ADDR"))
+        return Peer(environ.get("REMOTE_ADDR"))
+
+    @property
+    def tls(self) -> TLSFacts:
+        return TLSFacts(environ=self._environ)
+
+    @property
+    def spoofable(self) -> str | None:
+        return _spoofable(str(self._environ.get("SERVER_SOFTWARE", "")))
+
+    def headers(self, name: str) -> tuple[str, ...]:
+        value = self._environ.get(_key(name))
+        return () if value is None else (value,)
+
+
+@lru_cache(maxsize=64)
+def _key(name: str) -> str:
+    """A field's name in environ (RFC 3875 4.1.3 and 4.1.18)."""
+    key = name.upper().replace("-", "_")
+    return key if key == "CONTENT_TYPE" else "HTTP_" + key
+
+
+@lru_cache(maxsize=8)
+def _spoofable(software: str) -> str | None:
+    if not software.lower().startswith(_SPOOFABLE):
+        return None
+    return (
+        f"{software} lets a client's X_SSL_Client_Cert pass for the proxy's X-SSL-Client-Cert unseen: use another "
+        "server; or have the proxy delete all names with underscores and other odd characters, and give the source a "
+        "shared_secret= for that"
+    )
+
+
+def keys(names: Iterable[str]) -> frozenset[str]:
+    """CGI folds dashes and underscores into one name, so one key removes every twin; uWSGI keeps a trailing blank."""
+    folded = {"HTTP_" + name.upper().replace("-", "_") for name in names}
+    return frozenset(folded | {key + " " for key in folded})

@@ -1,0 +1,118 @@
+"""An ASGI scope as a `RequestView` (ASGI 3): what its keys mean, and which header fields applications may see.
+
+Must never know: what is decided, or that anything is.
+"""
+
+import time
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from mtls_middleware.request import ATTACHED_KEY, Attached, Peer, TLSFacts
+
+Pair = tuple[bytes, bytes]
+
+
+class ScopeView:
+    """A `RequestView` of a scope. `kept`: the headers that the application may see."""
+
+    __slots__ = ("_drop", "_dropped", "_scope", "attached", "body", "kept", "now")
+
+    def __init__(self, scope: Mapping[str, Any], names: "Names | None") -> None:
+        self._scope = scope
+        attached = scope.get(ATTACHED_KEY)
+        self.attached = attached if isinstance(attached, Attached) else None
+        self.now = time.time()
+        self.body = b""
+        self._drop: frozenset[str] = frozenset()
+        self._dropped: list[Pair] = []
+        if names is not None:
+            self._drop = names.drop
+            self.kept, self._dropped = names.parted(scope["headers"])
+        else:  # an outer layer of ours has parted them, or there is none, and so no decision either
+            self.kept = scope["headers"]
+
+    @property
+    def method(self) -> str:
+        found: str = self._scope.get("method", "GET")  # a websocket's handshake is a GET
+        return found
+
+    @property
+    def path(self) -> str:
+        root, path = self._scope.get("root_path", ""), self._scope["path"]
+        inner: str = path[len(root) :] if root and f"{path}/".startswith(f"{root}/") else path
+        return inner
+
+    @property
+    def query(self) -> str:
+        given = self._scope.get("query_string")
+        return bytes(given).decode("latin-1") if given else ""
+
+    @property
+    def peer(self) -> Peer:
+        client = self._scope.get("client")
+        if not client or not client[0]:
+            return _unnamed(self._scope.get("server"))
+        address, port = client[0], client[1]
+        forwarded = self.headers("x-forwarded-for")
+        return Peer(address) if port and not forwarded else _maybe_rewritten(address, port, forwarded)
+
+    @property
+    def tls(self) -> TLSFacts:
+        return TLSFacts(extension=(self._scope.get("extensions") or {}).get("tls"))
+
+    @property
+    def spoofable(self) -> None:
+        return None  # names come as they were sent
+
+    def headers(self, name: str) -> list[str]:
+        wanted = name.encode("ascii")  # with dashes: x_ssl_client_cert is another field here (case 007)
+        pairs = self._dropped if name in self._drop else self.kept
+        return [value.decode("latin-1") for key, value in pairs if key.lower() == wanted]
+
+
+class Names:
+    """Which fields are kept from the application, in every spelling that applications fold to one of them."""
+
+    def __init__(self, drop: frozenset[str]) -> None:
+        self.drop = drop
+        folded = {_folded(name.encode("ascii")) for name in drop}
+        # Clients may send any names; those of real requests are some hundred.
+        self._is_dropped = lru_cache(maxsize=1024)(lambda name: _folded(name) in folded)
+
+    def parted(self, headers: Iterable[Iterable[Any]]) -> tuple[list[Pair], list[Pair]]:
+        """Those that are kept, and the others. ASGI: iterables of iterables, so each of them is read this once."""
+        kept: list[Pair] = []
+        dropped: list[Pair] = []
+        is_dropped = self._is_dropped
+        for name, value in headers:
+            pair = (name, value) if type(name) is type(value) is bytes else (bytes(name), bytes(value))
+            (dropped if is_dropped(pair[0]) else kept).append(pair)
+        return kept, dropped
+
+
+def _folded(name: bytes) -> str:
+    """A field's name as applications fold it, Django and WSGI adapters among them (A02): the octet DF becomes SS."""
+    return name.decode("latin-1").upper().replace("_", "-")
+
+
+def _unnamed(server: Any) -> Peer:
+    """A peer without address: on a unix socket, where the server says so."""
+    match server:
+        case (str(path), None) if path:  # ASGI: the server's own socket path, and no client (case 017)
+            return Peer(unix=True)
+    return Peer()
+
+
+def _maybe_rewritten(address: Any, port: Any, forwarded: list[str]) -> Peer:
+    """Whoever rewrites `client` leaves the header, and gives port 0 (uvicorn, hypercorn, granian) or the header's port
+    (uvicorn from 0.54). A bare address that is the peer's own proves nothing: a client on the proxy's host has it.
+    """
+    each = (part.strip() for line in forwarded for part in line.split(","))
+    if port and not any(part.startswith((f"{address}:", f"[{address}]:")) for part in each):
+        return Peer(address)
+    return Peer(
+        address,
+        doubt="the peer's address seems to come from X-Forwarded-For, which no trust can rest on: run uvicorn with "
+        "--no-proxy-headers (FORWARDED_ALLOW_IPS=''), and the like for other servers, or use a shared_secret= alone",
+    )
