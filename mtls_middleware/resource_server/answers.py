@@ -126,7 +126,7 @@ class RedisAnswers:
         if inspect.iscoroutinefunction(client.execute_command):
             self._get, self._set = self._bounded(client.get), self._bounded(client.set)
         else:
-            _check_timeouts(client)
+            check_timeouts(client)
         self._lock = threading.Lock()  # around what follows; never held while anybody waits
         self._failed_at: float | None = None
 
@@ -180,7 +180,7 @@ class RedisAnswers:
             return None
 
 
-def _check_timeouts(client: Any) -> None:
+def check_timeouts(client: Any) -> None:
     """A client that blocks must not do so for long: nothing else would end it."""
     settings = client.get_connection_kwargs() if hasattr(client, "get_connection_kwargs") else {}
     advice = (

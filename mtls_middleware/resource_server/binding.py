@@ -34,15 +34,23 @@ def confirm(claims: Mapping[str, Any], certificate: ClientCertificate | None, bi
         if binding == "required":
             raise Refused("invalid_token", "the token is not bound to a certificate, and binding is required")
         return None
-    confirmation = claims["cnf"]
-    thumbprint = confirmation.get("x5t#S256") if isinstance(confirmation, Mapping) else None
-    if not isinstance(thumbprint, str) or not _X5T_S256.fullmatch(thumbprint):
+    text, expected = thumbprint(claims["cnf"])
+    if certificate is None:
+        raise Refused("invalid_token", "the token is bound, and there is no client certificate")
+    if not hmac.compare_digest(expected, hashlib.sha256(certificate.der).digest()):
+        raise Refused("invalid_token", "the token is bound to another certificate")
+    return text
+
+
+def thumbprint(confirmation: object) -> tuple[str, bytes]:
+    """The `x5t#S256` value of a `cnf`, and the octets that it stands for. Raises `Refused("invalid_token")`."""
+    if not isinstance(confirmation, Mapping) or (octets := decoded(confirmation.get("x5t#S256"))) is None:
         raise Refused("invalid_token", "cnf holds no x5t#S256 of 43 base64url characters")
     if not _OTHER_METHODS.isdisjoint(confirmation):
         raise Refused("invalid_token", "cnf names a second proof that is not checked here (such as DPoP's jkt)")
-    if certificate is None:
-        raise Refused("invalid_token", "the token is bound, and there is no client certificate")
-    expected = base64.urlsafe_b64decode(thumbprint + "=")
-    if not hmac.compare_digest(expected, hashlib.sha256(certificate.der).digest()):
-        raise Refused("invalid_token", "the token is bound to another certificate")
-    return thumbprint
+    return confirmation["x5t#S256"], octets
+
+
+def decoded(text: object) -> bytes | None:
+    """The 32 octets of a thumbprint as text; `None` where it is none."""
+    return base64.urlsafe_b64decode(text + "=") if isinstance(text, str) and _X5T_S256.fullmatch(text) else None
