@@ -111,7 +111,9 @@ class RedisAnswers:
         secret: str | None = None,
     ) -> None:
         if not all(callable(getattr(client, name, None)) for name in ("get", "set", "execute_command")):
-            raise ConfigurationError(f"client={client!r}: for example redis.asyncio.Redis(host='cache.internal')")
+            raise ConfigurationError(
+                f"client is a {type(client).__name__}: for example redis.asyncio.Redis(host='cache.internal')"
+            )
         if not isinstance(prefix, str) or not prefix:
             raise ConfigurationError(f"prefix={prefix!r}: a text, for example 'billing:introspection:'")
         if on_failure not in ("ask", "refuse"):

@@ -17,14 +17,14 @@ logger = logging.getLogger("mtls_middleware.revocations")
 
 # A revocation holds everywhere within a second: a poll, an answer, and some to spare on a busy machine.
 _EVERY = 0.25
-_FORGET_EVERY = 60.0  # what counts no longer
+_FORGET_EVERY = 60.0  # what counts no longer, by the clock of Redis as when it is dropped there
 _PAGE = 1000  # members read at once: some milliseconds of Redis
 _TELL_EVERY = 30.0  # lines in the log while an outage lasts
 
 # What an operator changes, by the name of the library's exception. Its text may quote what Redis said: not for the log.
 _ADVICE = {
     "AuthenticationError": "check username= and password= of the client",
-    "NoPermissionError": "let its user read this key (ACL: ~KEY +zrange +zscan +zrangebyscore)",
+    "NoPermissionError": "let its user read this key (ACL: ~KEY +zrange +zscan +zrangebyscore +time)",
     "ConnectionError": "is it up, and is host= the right one?",
     "TimeoutError": "is it up, and near enough for socket_timeout=?",
 }
@@ -77,7 +77,7 @@ class Follower:
         if known is None or not known.take_news(self._news(known)):
             self._known = known = self._whole()
         if time.monotonic() - self._forgot_at >= _FORGET_EVERY:
-            known.forget(time.time())
+            known.forget(float(self._client.time()[0]))
             self._forgot_at = time.monotonic()
 
     def _news(self, known: Known) -> Any:
@@ -95,7 +95,7 @@ class Follower:
             if int(cursor) == 0:
                 break
         if not known.take_news(self._news(known)):
-            raise NoList("another one now than when it was begun to read")
+            raise NoList("it was lost, or made anew, while it was read; it is read again")
         if self._known is not None and not known.succeed(self._known):
             logger.error("revocations: Redis went back to an older list; what is known here stays revoked")
         return known
@@ -105,7 +105,7 @@ class Follower:
             return
         self._told_at = now
         if isinstance(failure, NoList):
-            reason = f"{failure}; call create() once, with all that is still revoked (docs/tokens.md)"
+            reason = str(failure)
         elif str(failure).startswith("WRONGTYPE"):
             reason = "something else; give key= a name that nothing else uses"
         else:

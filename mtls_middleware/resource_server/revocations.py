@@ -63,7 +63,9 @@ class RedisRevocations:
         keep_for: float = 600,
     ) -> None:
         if not all(callable(getattr(client, name, None)) for name in ("zscan", "eval", "execute_command")):
-            raise ConfigurationError(f"client={client!r}: for example redis.Redis(host='revocations.internal')")
+            raise ConfigurationError(
+                f"client is a {type(client).__name__}: for example redis.Redis(host='revocations.internal')"
+            )
         if inspect.iscoroutinefunction(client.execute_command):
             raise ConfigurationError("client is of asyncio: give a redis.Redis, under ASGI too; a thread uses it")
         check_timeouts(client)
@@ -95,7 +97,12 @@ class RedisRevocations:
 
         Raises `Unavailable` where nothing was done, and `ConfigurationError`.
         """
-        entries = [_entry(**each) for each in revoked]
+        try:
+            entries = [_entry(**each) for each in revoked]
+        except TypeError as error:
+            raise ConfigurationError(
+                "create() takes mappings such as {'thumbprint': ..., 'until': ...}, with the arguments of revoke()"
+            ) from error
         for start in range(0, len(entries), _AT_ONCE):
             self._write("+", entries[start : start + _AT_ONCE])
         self._write(secrets.token_urlsafe(16), [])  # it is a list from now on, and not before

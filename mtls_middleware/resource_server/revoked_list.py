@@ -52,8 +52,12 @@ _ENTRY = re.compile(r"[A-Za-z0-9_-]{43}")
 _ITEM = re.compile(r"([A-Za-z0-9_-]{16,64}):([0-9]{1,12}):(?:([0-9]{1,12}):([A-Za-z0-9_-]{43}))?")
 
 
+_MAKE = "call create() once, with all that is still revoked (docs/tokens.md)"
+_ELSE = "who else writes there? Give key= a name that nothing else uses"
+
+
 class NoList(ValueError):  # noqa: N818 (it says what is found, as Refused does)
-    """What was read is no list of revocations; the message says what it is."""
+    """What was read is no list of revocations; the message says what it is, and what an operator does about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +77,9 @@ class Known:
 
     def __init__(self, newest: Sequence[Any]) -> None:
         if not newest:
-            raise NoList("there is none")
+            raise NoList(f"there is none; {_MAKE}")
         if _ENTRY.fullmatch(_text(newest[0])):
-            raise NoList("one whose making was not finished")
+            raise NoList(f"one whose making was not finished; {_MAKE}")
         self._last = _item(newest[0])
         self.revoked: dict[bytes, float] = {}
 
@@ -90,7 +94,7 @@ class Known:
             if score < _NEWS:
                 self.revoked[_octets(_text(member))] = score
             elif (item := _item(member)).list != self._last.list or score != _NEWS + item.number:
-                raise NoList("a member out of its place, or of another list")
+                raise NoList(f"a member out of its place, or of another list; {_ELSE}")
 
     def take_news(self, members: Sequence[Any]) -> bool:
         """Add what is new. `False`, and nothing is added, where that is not all that is new. Raises `NoList`."""
@@ -122,7 +126,7 @@ class Known:
 def _item(member: object) -> _Item:
     parts = _ITEM.fullmatch(text := _text(member))
     if parts is None or (parts[3] is None) != (int(parts[2]) == 0):
-        raise NoList("a member that is none of ours")
+        raise NoList(f"a member that is none of ours; {_ELSE}")
     if parts[3] is None:
         return _Item(text, parts[1], 0)
     return _Item(text, parts[1], int(parts[2]), int(parts[3]), _octets(parts[4]))
@@ -130,7 +134,7 @@ def _item(member: object) -> _Item:
 
 def _octets(text: str) -> bytes:
     if not _ENTRY.fullmatch(text):
-        raise NoList("a member that is none of ours")
+        raise NoList(f"a member that is none of ours; {_ELSE}")
     return base64.urlsafe_b64decode(text + "=")
 
 
@@ -139,7 +143,7 @@ def _text(member: object) -> str:
         return member.decode("ascii", "replace")
     if isinstance(member, str):  # a client with decode_responses=True
         return member
-    raise NoList("a member that is no text")
+    raise NoList(f"a member that is no text; {_ELSE}")
 
 
 def written(entries: Iterable[tuple[bytes, int]]) -> list[str | int]:
