@@ -1,6 +1,7 @@
 """Tokens and certificates that were revoked, through both gateways and a real Redis; and what happens without it."""
 
 import gc
+import re
 import subprocess
 import sys
 import threading
@@ -16,7 +17,13 @@ import redis.asyncio
 from mtls_middleware import ConfigurationError, Verification
 from mtls_middleware.errors import Unavailable
 from mtls_middleware.policy import Presented, SpiffeTrustDomain, Subject, Thumbprint
-from mtls_middleware.resource_server import IntrospectedAccessTokens, RedisRevocations, RevocableTokens, TrustedIssuers
+from mtls_middleware.resource_server import (
+    IntrospectedAccessTokens,
+    RedisRevocations,
+    RevocableTokens,
+    TrustedIssuers,
+    follower,
+)
 from mtls_middleware.resource_server.follower import Follower
 from mtls_middleware.sources import ServerTLS
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate, TokenIssuer
@@ -28,6 +35,7 @@ from tests.redis_server import RedisServer
 from tests.resource_server import forge
 from tests.resource_server.stack import Outcome, Stack
 
+PAGE = (ROOT / "docs" / "tokens.md").read_text("utf-8")
 KEY = "mtls_middleware:revoked"
 SOON = datetime.now(UTC) + timedelta(hours=1)
 
@@ -462,6 +470,74 @@ def test_every_kind_of_client_reads_the_same(redis_server: RedisServer, protocol
     again.poll()
     assert len(again.revoked) == 601
     assert len(set(again.revoked.values())) == 1
+
+
+def test_what_is_over_is_forgotten_by_the_clock_of_redis(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(redis_server)
+    monkeypatch.setattr(follower, "_FORGET_EVERY", 0)
+    monkeypatch.setattr(time, "time", lambda: 0.0)  # the clock of this machine is of no account
+    with redis_server.client() as client:
+        client.zadd(KEY, {"B" * 43: client.time()[0] + 2, "C" * 43: client.time()[0] + 1000})
+        reader = Follower(client, KEY)
+        reader.poll()
+        assert len(reader.revoked) == 2
+        client.zremrangebyscore(KEY, "-inf", 10**11)
+        until(lambda: reader.poll() or len(reader.revoked) == 1)
+
+
+def test_a_user_with_the_rights_on_the_page_reads_and_another_writes(
+    redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    reading = re.findall(r"`(\+zrange [^`]*)`", PAGE)[0].split()
+    writing = [*reading, *re.findall(r"`(\+eval)` and `([^`]*)` beside", PAGE)[0]]
+    with redis_server.client() as admin:
+        for name, rights in (("reads", reading), ("writes", writing), ("nothing", [])):
+            admin.execute_command("ACL", "SETUSER", name, "on", ">password", f"~{KEY}", *" ".join(rights).split())
+
+        def as_user(name: str) -> RedisRevocations:
+            return RedisRevocations(redis_server.client(username=name, password="password"))
+
+        as_user("writes").create()
+        as_user("writes").revoke(thumbprint=BILLING.thumbprint, until=SOON)
+        assert includes(as_user("reads"), BILLING) is True
+        with pytest.raises(Unavailable):
+            as_user("reads").revoke(thumbprint=BILLING.thumbprint, until=SOON)
+        assert includes(as_user("nothing"), BILLING) == "503"
+        assert "let its user read this key" in caplog.text
+        admin.execute_command("ACL", "DELUSER", "reads", "writes", "nothing")
+
+
+@pytest.mark.parametrize("policy", ["noeviction", "volatile-lru", "allkeys-random"])
+def test_a_redis_that_runs_full_lets_nobody_in(own_redis: RedisServer, policy: str) -> None:
+    """It refuses to write, and says so, or throws the whole list away, which is an outage: never a part of it."""
+    revocations = made(own_redis, max_age=1)
+    revocations.revoke(thumbprint=BILLING.thumbprint, until=SOON)
+    until(lambda: includes(revocations, BILLING) is True)
+    with own_redis.client() as client:
+        client.config_set("maxmemory-policy", policy)
+        client.config_set("maxmemory", 1)
+        with pytest.raises(Unavailable):
+            revocations.revoke(token_id="1", issuer="i", until=SOON)
+        left = client.exists(KEY)
+    time.sleep(1.5)
+    fresh = following(own_redis)
+    assert includes(revocations, BILLING) == includes(fresh, BILLING) == (True if left else "503")
+    assert policy == "allkeys-random" or left
+
+
+def test_without_a_thread_it_is_503_until_there_is_one(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhausted(_thread: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    revocations = made(redis_server)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", exhausted)
+        assert includes(revocations, BILLING) == "503"
+    assert includes(revocations, BILLING) is False
 
 
 # --- processes, threads, cost ---
