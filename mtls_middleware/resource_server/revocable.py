@@ -56,9 +56,9 @@ class RevocableTokens:
         """
         token = yield from self._tokens.validate(text, now)
         identity = self._identity(token.claims)
-        if identity is not None and self._revocations.include(identity):
+        if identity is not None and identity in self._revocations:
             refuse("the token was revoked")
-        if "cnf" in token.claims and self._revocations.include(binding.thumbprint(token.claims["cnf"])[1]):
+        if "cnf" in token.claims and binding.thumbprint(token.claims["cnf"])[1] in self._revocations:
             refuse("the certificate that the token is bound to was revoked")
         return token
 

@@ -95,7 +95,7 @@ class RedisRevocations:
         To be done by hand, once, and after Redis has lost the list; a program that does it each time it starts would
         make an empty list of a lost one. On a list that is there, `revoked` is added.
 
-        Raises `Unavailable` where nothing was done, and `ConfigurationError`.
+        Raises `Unavailable` where it is not known to be done, so that it must be tried again, and `ConfigurationError`.
         """
         try:
             entries = [_entry(**each) for each in revoked]
@@ -125,7 +125,7 @@ class RedisRevocations:
         """
         self._write("", [_entry(until=until, token_id=token_id, issuer=issuer, thumbprint=thumbprint)])
 
-    def include(self, entry: bytes) -> bool:
+    def __contains__(self, entry: bytes) -> bool:
         """Whether this was revoked, as far as this process knows. Raises `Unavailable` where that is too long ago."""
         follower = self._followed()
         age = time.monotonic() - follower.fresh_at
@@ -173,7 +173,7 @@ class NotRevoked(Identity):
         self._revocations = revocations
 
     def matches(self, certificate: ClientCertificate) -> bool:
-        return not self._revocations.include(hashlib.sha256(certificate.der).digest())
+        return hashlib.sha256(certificate.der).digest() not in self._revocations
 
     def __repr__(self) -> str:
         return "revocations.not_revoked"
