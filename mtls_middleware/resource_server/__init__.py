@@ -3,6 +3,8 @@
 from mtls_middleware.resource_server.answers import MemoryAnswers, RedisAnswers
 from mtls_middleware.resource_server.issuers import TrustedIssuers
 from mtls_middleware.resource_server.opaque import IntrospectedAccessTokens
+from mtls_middleware.resource_server.revocable import RevocableTokens
+from mtls_middleware.resource_server.revocations import RedisRevocations
 from mtls_middleware.resource_server.signed import JWTAccessTokens
 from mtls_middleware.resource_server.token import AccessToken
 
@@ -12,5 +14,7 @@ __all__ = [
     "JWTAccessTokens",
     "MemoryAnswers",
     "RedisAnswers",
+    "RedisRevocations",
+    "RevocableTokens",
     "TrustedIssuers",
 ]

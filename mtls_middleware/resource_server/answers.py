@@ -111,7 +111,9 @@ class RedisAnswers:
         secret: str | None = None,
     ) -> None:
         if not all(callable(getattr(client, name, None)) for name in ("get", "set", "execute_command")):
-            raise ConfigurationError(f"client={client!r}: for example redis.asyncio.Redis(host='cache.internal')")
+            raise ConfigurationError(
+                f"client is a {type(client).__name__}: for example redis.asyncio.Redis(host='cache.internal')"
+            )
         if not isinstance(prefix, str) or not prefix:
             raise ConfigurationError(f"prefix={prefix!r}: a text, for example 'billing:introspection:'")
         if on_failure not in ("ask", "refuse"):
@@ -126,7 +128,7 @@ class RedisAnswers:
         if inspect.iscoroutinefunction(client.execute_command):
             self._get, self._set = self._bounded(client.get), self._bounded(client.set)
         else:
-            _check_timeouts(client)
+            check_timeouts(client)
         self._lock = threading.Lock()  # around what follows; never held while anybody waits
         self._failed_at: float | None = None
 
@@ -180,7 +182,7 @@ class RedisAnswers:
             return None
 
 
-def _check_timeouts(client: Any) -> None:
+def check_timeouts(client: Any) -> None:
     """A client that blocks must not do so for long: nothing else would end it."""
     settings = client.get_connection_kwargs() if hasattr(client, "get_connection_kwargs") else {}
     advice = (

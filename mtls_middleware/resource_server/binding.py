@@ -68,11 +68,19 @@ def demanded(claims: Mapping[str, Any], binding: Binding) -> Proof | None:
         return None
     confirmation = claims["cnf"]
     thumbprint = confirmation.get("x5t#S256") if isinstance(confirmation, Mapping) else None
-    if not isinstance(thumbprint, str) or not _X5T_S256.fullmatch(thumbprint):
+    digest = decoded(thumbprint)
+    if thumbprint is None or digest is None:
         raise Refused("invalid_token", "cnf holds no x5t#S256 of 43 base64url characters")
     if not _OTHER_METHODS.isdisjoint(confirmation):
         raise Refused("invalid_token", "cnf names a second proof that is not checked here (such as DPoP's jkt)")
-    return Proof(base64.urlsafe_b64decode(thumbprint + "="), thumbprint)
+    return Proof(digest, thumbprint)
+
+
+def decoded(thumbprint: object) -> bytes | None:
+    """The 32 octets of a thumbprint as text; `None` where it is none."""
+    if isinstance(thumbprint, str) and _X5T_S256.fullmatch(thumbprint):
+        return base64.urlsafe_b64decode(thumbprint + "=")
+    return None
 
 
 def compare(proof: Proof, certificate: ClientCertificate | None) -> None:

@@ -1,13 +1,16 @@
 """docs/tokens.md is true: its code runs, its table of profiles is the one in the code."""
 
+import functools
 import re
 from pathlib import Path
 
 import pytest
+import redis
 
 from mtls_middleware import resource_server
 from mtls_middleware.resource_server.profiles import LEEWAY, PROFILES
 from mtls_middleware.testing import CertificateAuthority
+from tests.redis_server import RedisServer
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "tokens.md").read_text("utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
@@ -20,11 +23,17 @@ def test_every_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     (tmp_path / "invoices-api.pem").write_text(ours.chain_pem)
     (tmp_path / "invoices-api.key").write_text(ours.key_pem)
     monkeypatch.chdir(tmp_path)
-    assert len(BLOCKS) == 7
-    for block in BLOCKS:
-        names: dict[str, object] = {"secret": "a secret"}
-        exec(block, names)
-        assert {"tokens", "cache"} & names.keys()
+    assert len(BLOCKS) == 9
+    with RedisServer() as server:
+        # The address on the page leads to the server of the test.
+        real = functools.partial(redis.Redis, port=server.port)
+        monkeypatch.setattr(redis, "Redis", lambda host, **options: real(**options))
+        for block in BLOCKS:
+            names: dict[str, object] = {"secret": "a secret"}
+            exec(block, names)
+            assert {"tokens", "cache", "revocations"} & names.keys()
+        with real() as client:
+            assert client.zcount("mtls_middleware:revoked", "-inf", 10**11) == 2
 
 
 def test_the_table_of_profiles_is_the_one_in_the_code() -> None:
