@@ -6,6 +6,7 @@ import socket
 import stat
 import struct
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from tests.servers import embedded
 from tests.servers.asking import BILLING, CA, ask, expected
 
 pytestmark = pytest.mark.live
+
+REFUSED = r"(?i)alert|EOF|reset|closed"  # by TLS: what a client sees of it depends on when it looks
 
 
 @contextlib.contextmanager
@@ -35,6 +38,25 @@ def test_what_mod_wsgi_lets_through_unverified_is_presented(tmp_path: Path) -> N
             assert ask(port, client)["certificate"] == presented
         assert ask(port, BILLING)["certificate"] == expected(BILLING)
         assert ask(port, None)["certificate"] is None
+        yesterday = datetime.now(UTC) - timedelta(days=1)
+        with pytest.raises(OSError, match=REFUSED):
+            ask(port, CA.issue(not_before=yesterday - timedelta(days=1), not_after=yesterday))
+
+
+def test_apache_can_demand_a_certificate(tmp_path: Path) -> None:
+    with apache(tmp_path, SSLVerifyClient="require") as port:
+        assert ask(port, BILLING)["certificate"] == expected(BILLING)
+        with pytest.raises(OSError, match=REFUSED):
+            ask(port, None)
+
+
+def test_uwsgi_can_demand_a_certificate(tmp_path: Path) -> None:
+    port = free_port()
+    command = [part.replace("HIGH,", "HIGH,!") for part in embedded.uwsgi(port, tls_files(CA, tmp_path))]
+    with running(command, port, program=embedded.UWSGI):
+        assert ask(port, BILLING)["certificate"] == expected(BILLING, chain=0)
+        with pytest.raises(OSError, match=REFUSED):
+            ask(port, None)
 
 
 @pytest.mark.standard("K2")
@@ -50,7 +72,7 @@ def test_without_a_depth_apache_refuses_certificates_with_intermediates(tmp_path
     leaf = CA.issue("CN=leaf")
     with apache(tmp_path, SSLVerifyDepth="1") as port:  # Apache's default
         assert ask(port, leaf)["certificate"]["thumbprint"] == leaf.thumbprint
-        with pytest.raises(OSError, match=r"(?i)alert|EOF|reset|closed"):
+        with pytest.raises(OSError, match=REFUSED):
             ask(port, BILLING)
 
 
