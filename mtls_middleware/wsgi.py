@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 # Where a header with underscores silently takes the place of the real one, or stands in for it where the proxy wrote
-# none (wsgiref), as measured: a forgery cannot be told from the proxy's word (case 005). By the beginning of
-# SERVER_SOFTWARE, lower case.
-_SPOOFABLE = ("cheroot", "granian", "wsgiserver")
+# none (wsgiref, uWSGI), as measured: a forgery cannot be told from the proxy's word (case 005). By the beginning of
+# SERVER_SOFTWARE, lower case; uWSGI has none, but says its version.
+_SPOOFABLE = ("cheroot", "granian", "uwsgi", "wsgiserver")
 
 
 def _environ_keys(names: Iterable[str]) -> frozenset[str]:
@@ -195,7 +195,7 @@ def _view(environ: "WSGIEnvironment") -> RequestView:
         return () if value is None else (value,)
 
     attached = environ.get(ATTACHED_KEY)
-    software = str(environ.get("SERVER_SOFTWARE", ""))
+    software = "uWSGI" if "uwsgi.version" in environ else str(environ.get("SERVER_SOFTWARE", ""))
     return RequestView(
         method=environ.get("REQUEST_METHOD", ""),
         path=_path(environ),
