@@ -12,25 +12,31 @@ from mtls_middleware.request import ATTACHED_KEY, Attached, Peer, TLSFacts
 
 Pair = tuple[bytes, bytes]
 
+# Fields that layers ask for beside those that they keep to themselves.
+_ASKED_FOR = frozenset({b"authorization", b"content-type", b"x-forwarded-for"})
+# Names that are remembered, and the longest of them: clients may send any, those of real requests are some hundred.
+_REMEMBERED, _LONGEST = 1024, 64
+
 
 class ScopeView:
     """A `RequestView` of a scope. `kept`: the headers that the application may see."""
 
-    __slots__ = ("_drop", "_dropped", "_scope", "attached", "body", "kept", "now")
+    __slots__ = ("_asked", "_names", "_scope", "attached", "body", "kept", "now")
 
-    def __init__(self, scope: Mapping[str, Any], names: "Names | None") -> None:
+    def __init__(self, scope: Mapping[str, Any]) -> None:
         self._scope = scope
         attached = scope.get(ATTACHED_KEY)
         self.attached = attached if isinstance(attached, Attached) else None
         self.now = time.time()
         self.body = b""
-        self._drop: frozenset[str] = frozenset()
-        self._dropped: list[Pair] = []
-        if names is not None:
-            self._drop = names.drop
-            self.kept, self._dropped = names.parted(scope["headers"])
-        else:  # an outer layer of ours has parted them, or there is none, and so no decision either
-            self.kept = scope["headers"]
+        self.kept: list[Pair] = scope["headers"]
+        self._asked: list[Pair] = []
+        self._names: Names | None = None
+
+    def part(self, names: "Names") -> None:
+        """Keep these fields from the application, and from layers further in."""
+        self._names = names
+        self.kept, self._asked = names.parted(self.kept)
 
     @property
     def method(self) -> str:
@@ -67,28 +73,37 @@ class ScopeView:
 
     def headers(self, name: str) -> list[str]:
         wanted = name.encode("ascii")  # with dashes: x_ssl_client_cert is another field here (case 007)
-        pairs = self._dropped if name in self._drop else self.kept
-        return [value.decode("latin-1") for key, value in pairs if key.lower() == wanted]
+        if self._names is not None and wanted in self._names.asked:
+            return [value.decode("latin-1") for key, value in self._asked if key == wanted]
+        return [value.decode("latin-1") for key, value in self.kept if key.lower() == wanted]
 
 
 class Names:
     """Which fields are kept from the application, in every spelling that applications fold to one of them."""
 
     def __init__(self, drop: frozenset[str]) -> None:
-        self.drop = drop
-        folded = {_folded(name.encode("ascii")) for name in drop}
-        # Clients may send any names; those of real requests are some hundred.
-        self._is_dropped = lru_cache(maxsize=1024)(lambda name: _folded(name) in folded)
+        dropped = frozenset(name.encode("ascii") for name in drop)
+        self.asked = dropped | _ASKED_FOR
+        self._folded = frozenset(map(_folded, dropped))
+        self._remembered = lru_cache(maxsize=_REMEMBERED)(self._judge)
+
+    def _judge(self, name: bytes) -> tuple[bytes, bool, bool]:
+        """The name in lower case, whether the application may see the field, and whether layers ask for it."""
+        lower, kept = name.lower(), _folded(name) not in self._folded
+        return lower, kept, lower in self.asked
 
     def parted(self, headers: Iterable[Iterable[Any]]) -> tuple[list[Pair], list[Pair]]:
-        """Those that are kept, and the others. ASGI: iterables of iterables, so each of them is read this once."""
+        """Those that are kept, and those that are asked for. ASGI: iterables of iterables, each read this once."""
         kept: list[Pair] = []
-        dropped: list[Pair] = []
-        is_dropped = self._is_dropped
-        for name, value in headers:
-            pair = (name, value) if type(name) is type(value) is bytes else (bytes(name), bytes(value))
-            (dropped if is_dropped(pair[0]) else kept).append(pair)
-        return kept, dropped
+        asked: list[Pair] = []
+        for key, octets in headers:
+            name, value = (key, octets) if type(key) is type(octets) is bytes else (bytes(key), bytes(octets))
+            lower, is_kept, is_asked = (self._remembered if len(name) <= _LONGEST else self._judge)(name)
+            if is_kept:
+                kept.append((name, value))
+            if is_asked:
+                asked.append((lower, value))
+        return kept, asked
 
 
 def _folded(name: bytes) -> str:

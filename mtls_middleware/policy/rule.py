@@ -7,14 +7,10 @@ presented certificate gets from a rule that names somebody, and no operator turn
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import chain
 
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate
-
-# Certificates of which a layer remembers what its rule says: as many as its source remembers, twice.
-_REMEMBERED = 1024
 
 # Of joined rules so many stand in a log.
 _SHOWN = 8
@@ -200,13 +196,19 @@ def as_rule(rule: Rule | Callable[[ClientCertificate], bool]) -> Rule:
     return Function(rule)
 
 
-def remembering(rule: Rule) -> Callable[[ClientCertificate], bool]:
-    """`rule.holds`, asked once of each certificate where its answer lasts: a callable's may change at any time."""
-    if not rule.is_lasting:
-        return rule.holds
+class Remembering:
+    """`rule.holds`, asked once of each certificate where its answer lasts: a callable's may change at any time.
 
-    @lru_cache(maxsize=_REMEMBERED)
-    def judged(certificate: ClientCertificate, verified: bool) -> bool:  # noqa: ARG001 (part of the key)
-        return rule.holds(certificate)
+    What it said is kept with the certificate, as names that were read are, and goes with it.
+    """
 
-    return lambda certificate: judged(certificate, certificate.verified)
+    def __init__(self, rule: Rule) -> None:
+        self._rule = rule
+
+    def __call__(self, certificate: ClientCertificate) -> bool:
+        if not self._rule.is_lasting:
+            return self._rule.holds(certificate)
+        verdict = certificate.verdicts.get(self)
+        if verdict is None:
+            verdict = certificate.verdicts[self] = self._rule.holds(certificate)
+        return verdict

@@ -194,4 +194,4 @@ def is_unix(environ: Mapping[str, Any]) -> bool:
     for key in SOCKET_KEYS:
         if key in environ and (family := getattr(environ[key], "family", None)) is not None:
             return bool(family == getattr(sockets, "AF_UNIX", None))
-    return str(environ.get("SERVER_SOFTWARE", "")) == "waitress" and str(environ.get("SERVER_PORT", "")).startswith("/")
+    return environ.get("SERVER_SOFTWARE") == "waitress" and str(environ.get("SERVER_PORT", "")).startswith("/")
