@@ -22,9 +22,11 @@ from mtls_middleware.exchange import Connections, Fetch, FetchFailed, Response, 
 if TYPE_CHECKING:
     import httpx2
 
-# At most so many exchanges with one server at once; who comes later waits his turn, within his timeout. So many
-# connections are kept as well, since a new one over TLS costs more than the exchange that it is for.
+# At most so many exchanges with one server at once; who comes later waits his turn. So many connections are kept as
+# well, since a new one over TLS costs more than the exchange that it is for.
 _MOST_AT_ONCE = 50
+# The part of its timeout that an exchange may wait for its turn: with less left it would connect to be cut off at once.
+_WAITING = 0.9
 # Servers close what was idle for a few seconds themselves: Node.js and uvicorn after 5.
 _IDLE = 5.0
 
@@ -112,8 +114,12 @@ async def _response(need: Fetch, pools: _Pools) -> Response:
         weakref.finalize(
             need.connections, _close, pool.transport, asyncio.get_running_loop(), os.getpid()
         ).atexit = False
-    async with pool.turns:
+    async with asyncio.timeout(_WAITING * need.timeout):
+        await pool.turns.acquire()
+    try:
         return await exchange(need, pool.transport)
+    finally:
+        pool.turns.release()
 
 
 def _transport(tls: ssl.SSLContext) -> "httpx2.AsyncHTTPTransport":
@@ -127,7 +133,9 @@ def _transport(tls: ssl.SSLContext) -> "httpx2.AsyncHTTPTransport":
 
 def _close(transport: "httpx2.AsyncHTTPTransport", loop: asyncio.AbstractEventLoop, process: int) -> None:
     """From any thread, the garbage collector's. A forked child leaves its parent's connections alone."""
-    if process == os.getpid() and not loop.is_closed():
+    if process != os.getpid():
+        _inherited.append(transport)
+    elif not loop.is_closed():
         asyncio.run_coroutine_threadsafe(transport.aclose(), loop)
 
 
@@ -149,7 +157,8 @@ class _LookUps(ThreadPoolExecutor):
 
 
 _lock = threading.Lock()
-_backgrounds: list[_Background] = []  # the last is ours; a parent's are kept, so that nothing closes their connections
+_backgrounds: list[_Background] = []  # the last is ours
+_inherited: list[object] = []  # a parent's connections are kept, as its backgrounds are: nothing here may close them
 
 
 def _of_this_process() -> _Background:

@@ -29,6 +29,9 @@ class Connections:
 
     tls: ssl.SSLContext
 
+    def __post_init__(self) -> None:
+        import httpx2  # noqa: F401 (it takes a quarter of a second, which the first exchange should not)
+
 
 def _pending() -> "Future[Response]":
     outcome: Future[Response] = Future()

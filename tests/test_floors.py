@@ -22,6 +22,7 @@ FLOORS = [
         "servers",
         "validation.profile",
     ],
+    ["background"],
     [
         "effects",
         "names.alternative",
