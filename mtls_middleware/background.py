@@ -91,8 +91,10 @@ _Pools = weakref.WeakKeyDictionary[Connections, _Pool]
 
 
 async def _make(need: Fetch, pools: _Pools) -> None:
+    import anyio  # the client's own: its clean-up is shielded from this kind of cancellation alone, and leaks otherwise
+
     try:
-        async with asyncio.timeout(need.timeout):
+        with anyio.fail_after(need.timeout):
             response = await _response(need, pools)
     except TimeoutError:
         need.outcome.set_exception(FetchFailed(f"not complete within {need.timeout} s"))

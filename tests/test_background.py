@@ -96,7 +96,7 @@ def test_a_name_that_is_looked_up_for_ever_holds_up_no_other(
 
     async def together() -> tuple[list[Any], list[Any]]:
         hanging = [Fetch(url.format("hangs"), TLS, 1.5, 1000, form=form) for _ in range(40)]
-        stuck = asyncio.create_task(all_of(hanging))
+        stuck = asyncio.gather(all_of(hanging))
         await asyncio.sleep(0.1)
         good = await all_of([Fetch(url.format("good"), TLS, 5, 1000, form=form) for _ in range(10)])
         return good, (await stuck)[0]
