@@ -1,7 +1,10 @@
 """What the tests of access tokens share: both gateways, by the same name."""
 
+from collections.abc import Iterator
+
 import pytest
 
+from tests.introspection_server import IntrospectionServer
 from tests.resource_server.stack import ASGIStack, Stack, WSGIStack
 
 
@@ -10,3 +13,9 @@ def stack(request: pytest.FixtureRequest) -> type[Stack]:
     """The class of one gateway's stack: `stack(tokens, scopes=...).request("Bearer ...", certificate=client)`."""
     found: type[Stack] = request.param
     return found
+
+
+@pytest.fixture
+def server() -> Iterator[IntrospectionServer]:
+    with IntrospectionServer() as running:
+        yield running
