@@ -102,8 +102,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.keys.connections.append(self.connection)
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", "0"))).decode("ascii")
-        form = parse_qsl(body, keep_blank_values=True, strict_parsing=True)
+        length = int(self.headers.get("Content-Length", "0"))
+        body = self.rfile.read(length)
+        if len(body) < length:  # the client has gone away meanwhile
+            self.close_connection = True
+            return
+        form = parse_qsl(body.decode("ascii"), keep_blank_values=True, strict_parsing=True)
         self.question = Question(self.path, dict(self.headers), form, self._caller(dict(form)))
         self.keys.questions.append(self.question)
         self.keys.wait(self.keys.stall)
