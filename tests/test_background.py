@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import os
 import socket
 import ssl
 import subprocess
@@ -147,7 +146,6 @@ def run(server: IntrospectionServer, program: str) -> str:
     return result.stdout
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_forked_child_makes_a_thread_and_connections_of_its_own(server: IntrospectionServer) -> None:
     """And leaves those of its parent open, also where it throws away everything that it inherited."""
     program = """
