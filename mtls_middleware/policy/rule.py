@@ -96,7 +96,8 @@ class All(Joined):
             judged = rule.judge(certificate)
             if judged is False:
                 return False
-            judgement = judgement and judged
+            if judged is not True:  # None, or what is no answer at all: an un-awaited coroutine is truthy
+                judgement = None
         return judgement
 
 
@@ -115,7 +116,7 @@ class AnyOf(Joined):
             judged = rule.judge(certificate)
             if judged is True:
                 return True
-            if judged is None:
+            if judged is not False:
                 judgement = None
         return judgement
 
