@@ -8,7 +8,20 @@ from typing import Any
 import pytest
 
 from mtls_middleware import ClientCertificate, Verification
-from mtls_middleware.policy import DNSName, Rule, Thumbprint
+from mtls_middleware.policy import (
+    URI,
+    DNSName,
+    Email,
+    IPAddress,
+    Issuer,
+    Presented,
+    Rule,
+    SpiffeID,
+    SpiffeTrustDomain,
+    Subject,
+    Thumbprint,
+    remembering,
+)
 from mtls_middleware.testing import IssuedCertificate
 
 ASKED: list[Any] = []
@@ -69,3 +82,36 @@ def test_what_is_neither_true_nor_false_lets_nobody_in_however_it_is_joined(
         assert not rule.holds(certificate), rule
     assert (asked | yes).holds(certificate)
     assert not (asked & no).holds(certificate)
+
+
+NAMED: list[tuple[type[Any], tuple[Any, ...]]] = [
+    (Subject, ("CN=client,O=Tests",)), (Issuer, ("CN=ca",)), (DNSName, ("billing.internal",)), (URI, ("urn:acme",)),
+    (IPAddress, ("192.0.2.7",)), (Email, ("ops@acme.example",)), (SpiffeID, ("spiffe://acme.internal/billing",)),
+    (SpiffeTrustDomain, ("acme.internal",)), (Thumbprint, ("A" * 43,)), (Presented, (DNSName("billing.internal"),)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("ours", "arguments"), NAMED, ids=[each.__name__ for each, _ in NAMED])
+def test_a_class_made_of_a_rule_of_ours_is_asked_every_time(
+    ours: Any, arguments: Any, mtls_client: IssuedCertificate
+) -> None:
+    """What it asks for more, such as a list of those who left, may change from one request to the next."""
+    employed = [True, True, False]
+
+    class Employed(ours):  # type: ignore[misc]  # any of them
+        def judge(self, certificate: ClientCertificate) -> bool:
+            return employed.pop(0)
+
+    class Inherited(Employed):
+        pass
+
+    certificate = mtls_client.client_certificate()
+    assert ours(*arguments).is_lasting
+    for made in (Employed, Inherited):
+        rule = made(*arguments)
+        for joined in (rule, rule & ~~rule, Thumbprint(certificate.thumbprint) & rule):
+            employed[:] = [True, True, False, False]
+            judged = remembering(joined)
+            assert judged(certificate)
+            employed[:] = [False, False]
+            assert not judged(certificate)
