@@ -7,14 +7,14 @@ presented certificate gets from a rule that names somebody, and no operator turn
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import chain
 
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate
 
-# Certificates of which a layer remembers what its rule says: as many as its source remembers, twice.
-_REMEMBERED = 1024
+# Certificates of which a layer remembers what its rule says: as many as its source remembers, twice; none of more than
+# 16 KiB of DER. Their octets alone are kept, for of a certificate's names can be made a hundred times as many.
+_REMEMBERED, _REMEMBERED_SIZE = 1024, 16_384
 
 # Of joined rules so many stand in a log.
 _SHOWN = 8
@@ -210,9 +210,17 @@ def remembering(rule: Rule) -> Callable[[ClientCertificate], bool]:
     """`rule.holds`, asked once of each certificate where its answer lasts: a callable's may change at any time."""
     if not rule.is_lasting:
         return rule.holds
+    verdicts: dict[tuple[bytes, bool], bool] = {}
 
-    @lru_cache(maxsize=_REMEMBERED)
-    def judged(certificate: ClientCertificate, verified: bool) -> bool:  # noqa: ARG001 (part of the key)
-        return rule.holds(certificate)
+    def judged(certificate: ClientCertificate) -> bool:
+        key = certificate.der, certificate.verified
+        verdict = verdicts.get(key)
+        if verdict is None:
+            verdict = rule.holds(certificate)
+            if len(certificate.der) <= _REMEMBERED_SIZE:
+                if len(verdicts) >= _REMEMBERED:
+                    verdicts.clear()
+                verdicts[key] = verdict
+        return verdict
 
-    return lambda certificate: judged(certificate, certificate.verified)
+    return judged
