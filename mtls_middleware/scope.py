@@ -54,7 +54,9 @@ class ScopeView:
             return _unnamed(self._scope.get("server"))
         address, port = client[0], client[1]
         forwarded = self.headers("x-forwarded-for")
-        return Peer(address) if port and not forwarded else _maybe_rewritten(address, port, forwarded)
+        if port and not forwarded:
+            return Peer(address)
+        return _maybe_rewritten(address, port, forwarded, self.headers("x-forwarded-port"))
 
     @property
     def tls(self) -> TLSFacts:
@@ -120,15 +122,28 @@ def _unnamed(server: Any) -> Peer:
     return Peer()
 
 
-def _maybe_rewritten(address: Any, port: Any, forwarded: list[str]) -> Peer:
-    """Whoever rewrites `client` leaves the header, and gives port 0 (uvicorn, hypercorn, granian) or the header's port
-    (uvicorn from 0.54). A bare address that is the peer's own proves nothing: a client on the proxy's host has it.
+def _maybe_rewritten(address: Any, port: Any, forwarded: list[str], ports: list[str]) -> Peer:
+    """Whoever rewrites `client` leaves the header, and gives port 0 (uvicorn, hypercorn, granian), the header's port
+    (uvicorn from 0.54) or that of X-Forwarded-Port (daphne). A bare address that is the peer's own proves nothing: a
+    client on the proxy's host has it.
     """
-    each = (part.strip() for line in forwarded for part in line.split(","))
-    if port and not any(part.startswith((f"{address}:", f"[{address}]:")) for part in each):
+    marks = f"{address}:", f"[{address}]:"
+    lines = (
+        line for line in forwarded if marks[0] in line or marks[1] in line
+    )  # seldom one: anybody sends 64 kB of ","
+    each = (part.strip() for line in lines for part in line.split(","))
+    if port and not any(part.startswith(marks) for part in each) and not any(_is_number(each, port) for each in ports):
         return Peer(address)
     return Peer(
         address,
         doubt="the peer's address seems to come from X-Forwarded-For, which no trust can rest on: run uvicorn with "
         "--no-proxy-headers (FORWARDED_ALLOW_IPS=''), and the like for other servers, or use a shared_secret= alone",
     )
+
+
+def _is_number(text: str, port: Any) -> bool:
+    """Whether this is that port to `int`, which takes blanks, signs and the digits of all scripts."""
+    try:
+        return int(text.encode("latin-1").decode("utf-8")) == int(port)
+    except ValueError:
+        return False
