@@ -29,7 +29,8 @@ class ScopeView:
             self._drop = names.drop
             self.kept, self._dropped = names.parted(scope["headers"])
         else:  # an outer layer of ours has parted them, or there is none, and so no decision either
-            self.kept = scope["headers"]
+            given = scope["headers"]  # what somebody put between the layers may be readable once only
+            self.kept = given if type(given) is list else list(given)
 
     @property
     def method(self) -> str:
