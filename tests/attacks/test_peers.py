@@ -121,3 +121,42 @@ def tell(port: int, text: str) -> bytes:
         response.begin()
         assert response.status == 200
         return response.read()
+
+
+@pytest.mark.live
+@pytest.mark.case("023")
+@pytest.mark.parametrize(
+    ("fields", "peer", "trust"),
+    [
+        (("X-Forwarded-For: 10.0.0.7",), PROXY, "elsewhere"),
+        (("X-Forwarded-For: 203.0.113.9, 10.0.0.7",), PROXY, "elsewhere"),
+        (('X-Forwarded-For: "10.0.0.7:4711"',), PROXY, "elsewhere"),
+        (("X-Forwarded-Port: /run/app.sock",), "127.0.0.1", "unix"),
+        (("X-Forwarded-Host: example.org:/run/app.sock",), "127.0.0.1", "unix"),
+    ],
+)
+def test_waitress_own_rewriting_makes_nobody_a_trusted_peer(fields: Any, peer: str, trust: str, tmp_path: Path) -> None:
+    """Where it believes everybody it takes address and port from fields, and the path of its unix socket with them."""
+    believed = "x-forwarded-for x-forwarded-port x-forwarded-host"
+    assert asked(fields, trust, tmp_path, "--trusted-proxy=*", f"--trusted-proxy-headers={believed}") == (peer, None)
+
+
+@pytest.mark.live
+@pytest.mark.case("023")
+def test_forwarded_lets_nobody_name_the_peer_of_waitress(tmp_path: Path) -> None:
+    options = ("--trusted-proxy=*", "--trusted-proxy-headers=forwarded")
+    assert asked(("Forwarded: for=10.0.0.7",), "elsewhere", tmp_path, *options) == (PROXY, None)
+    assert asked(('Forwarded: host="a:/run/x"',), "unix", tmp_path, *options) == ("127.0.0.1", None)
+    peer, certificate = asked(("X-Forwarded-For: 10.0.0.7",), "loopback", tmp_path)  # as it is by itself
+    assert peer == "127.0.0.1"
+    assert certificate is not None
+
+
+def asked(fields: tuple[str, ...], trust: str, folder: Path, *options: str) -> tuple[str, Any]:
+    """The peer that waitress tells, and the certificate that is attached."""
+    port = free_port()
+    command = ["-m", "waitress", f"--listen=127.0.0.1:{port}", *options, "tests.live.telling:wsgi_application"]
+    with running(command, port, LOG=str(folder / "log")):
+        lines = [*(each.encode() for each in fields), *CLAIMS["nginx"](EVIL)]
+        (answer,) = wire.ask(("127.0.0.1", port), wire.request(f"/nginx/{trust}", *lines))
+    return answer.told["peer"], answer.certificate
