@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from mtls_middleware.request import ATTACHED_KEY, Attached, Peer, TLSFacts
-from mtls_middleware.sources.server import is_unix
+from mtls_middleware.sources.server import is_unix, is_waitress
 
 # Where a header with underscores silently takes the place of the real one, or stands in for it where the proxy wrote
 # none (wsgiref, uWSGI), as measured: a forgery cannot be told from the proxy's word (case 005). By the beginning of
@@ -59,6 +59,13 @@ class EnvironView:
         original = environ.get("werkzeug.proxy_fix.orig")
         if original is not None:  # ProxyFix overwrote REMOTE_ADDR from a header, and kept the transport's
             return Peer(original.get("REMOTE_ADDR"))
+        # waitress deletes these fields, unless it goes by them (trusted_proxy=), and then they are all that tells it.
+        if ("HTTP_X_FORWARDED_FOR" in environ or "HTTP_FORWARDED" in environ) and is_waitress(environ):
+            return Peer(
+                environ.get("REMOTE_ADDR"),
+                doubt="the peer's address seems to come from X-Forwarded-For or Forwarded, which no trust can rest on: "
+                "run waitress without trusted_proxy=, or use a shared_secret= alone",
+            )
         return Peer(environ.get("REMOTE_ADDR"))
 
     @property

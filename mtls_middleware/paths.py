@@ -41,6 +41,7 @@ class PathRules:
             raise ConfigurationError("allow names no rule for '/', and so none for what is not under the other paths")
         self._rules = {path: as_rule(rule) for path, rule in given.items()}
         self._only = self._rules["/"] if len(self._rules) == 1 else None
+        self._longest = max(map(len, self._rules))
         self._judges = {id(rule): Remembering(rule) for rule in self._rules.values()}
 
     def judge(self, view: RequestView, certificate: ClientCertificate) -> None:
@@ -55,7 +56,8 @@ class PathRules:
             return self._only
         if not path.startswith("/") or _AMBIGUOUS.search(path):
             raise Refused("client_certificate_refused", "a path that may be read as another, where allow goes by paths")
-        above = path.rstrip("/")
+        # No longer than a rule's: a long path has thousands of others above it.
+        above = f"{path.rstrip('/')}/"[: self._longest + 1].rpartition("/")[0]
         while above:
             if above in self._rules:
                 return self._rules[above]

@@ -7,6 +7,7 @@ import logging
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from mtls_middleware.errors import ConfigurationError, Refused
@@ -108,7 +109,7 @@ def _facts(view: Request | None, attached: Attached | None) -> dict[str, Any]:
 def _tell(level: int, record: dict[str, Any]) -> None:
     for observer in tuple(_observers):  # one of them may end another
         try:
-            observer(record)
+            observer(MappingProxyType(record))
         except Exception as error:  # noqa: BLE001 (whatever is wrong with it, the decision stands)
             logger.error("an observer failed: %s", type(error).__name__)
     if logger.isEnabledFor(level):

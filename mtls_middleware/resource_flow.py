@@ -157,6 +157,8 @@ class CertificateLayer:
         return self._allowed(view, (yield from flow))
 
     def _allowed(self, view: RequestView, certificate: ClientCertificate) -> ClientCertificate:
+        if not isinstance(certificate, ClientCertificate):  # a source or trust store of somebody else's: no pass
+            raise TypeError(f"a {type(certificate).__name__} is no certificate")
         if self._allow is not None:
             self._allow.judge(view, certificate)
         elif self._required and not certificate.verified:

@@ -15,7 +15,8 @@ from mtls_middleware.policy.rule import Identity, Judgement, Rule
 class _Named(Identity):
     """A rule over what is written in the certificate, and nothing else."""
 
-    is_lasting = True
+    def __init_subclass__(cls) -> None:
+        cls.is_lasting = cls.__dict__.get("is_lasting", _Named in cls.__bases__)
 
 
 @dataclass(frozen=True)

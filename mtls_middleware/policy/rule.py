@@ -29,6 +29,10 @@ class Rule:
     # Whether it says the same of one certificate for ever, so that its answer may be remembered.
     is_lasting = False
 
+    def __init_subclass__(cls) -> None:
+        """A class says so itself: one that somebody makes of ours may ask for more than ours."""
+        cls.is_lasting = cls.__dict__.get("is_lasting", False)
+
     def judge(self, certificate: ClientCertificate) -> Judgement:
         """Yes, no or cannot be known."""
         raise NotImplementedError
@@ -92,7 +96,8 @@ class All(Joined):
             judged = rule.judge(certificate)
             if judged is False:
                 return False
-            judgement = judgement and judged
+            if judged is not True:  # None, or what is no answer at all: an un-awaited coroutine is truthy
+                judgement = None
         return judgement
 
 
@@ -111,7 +116,7 @@ class AnyOf(Joined):
             judged = rule.judge(certificate)
             if judged is True:
                 return True
-            if judged is None:
+            if judged is not False:
                 judgement = None
         return judgement
 
@@ -170,13 +175,14 @@ class Presented(Rule):
 
     may_accept_presented = True
     may_reject_presented = True
+    is_lasting = True
 
     def __init__(self, rule: Identity | Callable[[ClientCertificate], bool]) -> None:
         inner = as_rule(rule)
         if not isinstance(inner, Identity):
             raise ConfigurationError(f"Presented({rule!r}): wrap the single rule or callable, then combine")
         self._rule = inner
-        self.is_lasting = inner.is_lasting
+        self.is_lasting = type(self).is_lasting and inner.is_lasting
 
     def judge(self, certificate: ClientCertificate) -> Judgement:
         return _plain(self._rule.matches(certificate))

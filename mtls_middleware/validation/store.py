@@ -23,8 +23,9 @@ from mtls_middleware.validation.revocation_list import Question
 
 # Certificates between leaf and root. Private PKIs have one or two; every one more costs a signature.
 _DEPTH = 5
-# Verdicts remembered; each holds its path, some kilobytes.
-_REMEMBERED = 4096
+# Verdicts remembered; each holds leaf and chain, commonly some kilobytes, at most 16 KiB: whoever has one good
+# certificate may present endless others beside it.
+_REMEMBERED, _REMEMBERED_SIZE = 4096, 16_384
 # Five minutes is what clocks of one house may differ by; whoever needs more has a broken clock.
 _MOST_LEEWAY = 300
 
@@ -129,7 +130,8 @@ class TrustStore:
         verdict = snapshot.verdicts.get(key)
         if verdict is None or not verdict.begins <= now <= verdict.ends:
             verdict = self._verdict(snapshot.roots, certificate, now)
-            snapshot.verdicts.put(key, verdict)
+            if sum(map(len, certificate.chain), len(certificate.der)) <= _REMEMBERED_SIZE:
+                snapshot.verdicts.put(key, verdict)
         if self._revocation is not None:  # not remembered: a look-up costs less than knowing when it would be stale
             return self._unrevoked(self._revocation, verdict, now)
         return verdict.certificate

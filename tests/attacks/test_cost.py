@@ -14,11 +14,14 @@ from cryptography.x509.oid import NameOID
 from mtls_middleware import ClientCertificate, Verification
 from mtls_middleware.effects import BlockingDriver
 from mtls_middleware.errors import Refused
+from mtls_middleware.paths import PathRules
 from mtls_middleware.policy import Issuer, Subject
 from mtls_middleware.request import Peer, TLSFacts
 from mtls_middleware.resource_server.bearer import bearer_token
+from mtls_middleware.scope import Names, ScopeView
 from mtls_middleware.sources import ClientCertHeader, Envoy, HAProxy, Nginx
 from mtls_middleware.sources.encoding import MAX_FIELD
+from mtls_middleware.sources.vendors import KNOWN_HEADERS
 from mtls_middleware.testing import CertificateAuthority, TokenIssuer
 from tests.views import View
 
@@ -83,6 +86,29 @@ def test_no_query_is_dear(unit: str) -> None:
 )
 def test_no_authorization_is_dear(value: str) -> None:
     assert cost(lambda: bearer_token([value], "")) < LIMIT
+
+
+@pytest.mark.parametrize("unit", ["/a", "a", " /"])
+@pytest.mark.parametrize("start", ["", "/admin/reports", "/admin/"])
+def test_no_path_is_dear_where_rules_go_by_paths(start: str, unit: str) -> None:
+    path = filled(start, unit)
+    rules = PathRules({"/admin/reports": Subject("CN=a"), "/": Subject("CN=b")})
+    assert cost(lambda: rules.of(path)) < LIMIT
+
+
+@pytest.mark.parametrize("unit", [",", ", ,", "1,", "[,", "10.0.0.7,", "10.0.0.7:", "x10.0.0.7:,", "[10.0.0.7,"])
+@pytest.mark.parametrize("lines", [1, 5_000])
+def test_no_list_of_forwarders_is_dear(unit: str, lines: int) -> None:
+    """The peer's own address is known to whoever sends it."""
+    fields = [(b"x-forwarded-for", filled("", unit, MAX_FIELD // lines).encode())] * lines
+    scope = {"type": "http", "path": "/", "headers": fields, "client": ("10.0.0.7", 50_000)}
+    assert cost(lambda: ScopeView(scope).peer) < LIMIT / 2
+
+
+def test_no_number_of_header_fields_is_dear() -> None:
+    names = Names(KNOWN_HEADERS)
+    for fields in ([(b"h%d" % each, b"") for each in range(10_000)], [(b"x-ssl-client-cert", b"")] * 10_000):
+        assert cost(lambda fields=fields: names.parted(fields)) < LIMIT  # type: ignore[misc]  # bound at once
 
 
 NAMES = {

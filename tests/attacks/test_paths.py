@@ -4,8 +4,12 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from werkzeug.wrappers import Request as WerkzeugRequest
 
+from mtls_middleware.paths import PathRules
+from mtls_middleware.policy import Thumbprint
 from mtls_middleware.sources import ServerTLS
 from tests.gateways import Request, environ_of, send
 
@@ -53,3 +57,10 @@ def test_no_field_that_speaks_of_paths_makes_one_exempt(field: str) -> None:
     for gateway in ("wsgi", "asgi"):
         forged = Request(path="/private", headers=[(field, "/health")])
         assert send(gateway, protected("/health"), forged).status == 403
+
+
+@given(st.lists(st.sampled_from(["a", "ab", "b", "abc"]), max_size=5).map(lambda parts: "/" + "/".join(parts)))
+def test_the_rule_is_that_of_the_longest_path_above_whatever_its_length(path: str) -> None:
+    named = {each: Thumbprint("A" * 43) for each in ("/", "/a", "/ab", "/a/b", "/abc/ab/a")}
+    above = [each for each in named if each == path or path.startswith(each.rstrip("/") + "/")]
+    assert PathRules(named).of(path) is named[max(above, key=len)]

@@ -1,9 +1,11 @@
 """Addresses that somebody else than the transport wrote."""
 
 import asyncio
+import functools
 import http.client
 import itertools
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,8 @@ from mtls_middleware.asgi import ClientCertificateMiddleware
 from mtls_middleware.sources import Nginx
 from mtls_middleware.testing import IssuedCertificate
 from tests.gateways import PROXY, Request, scope_of, send
+from tests.live import wire
+from tests.live.claims import CLAIMS, EVIL
 from tests.live.servers import APPLICATIONS, free_port, running
 
 # However it may be written: with ports that int() takes, in brackets, quotes and odd blanks.
@@ -42,6 +46,38 @@ def test_uvicorns_own_rewriting_lets_no_x_forwarded_for_become_a_trusted_peer(mt
 
     asyncio.run(layer(scope_of(Request(headers=fields)), None, None))  # type: ignore[arg-type]  # neither is used
     assert seen[-1][1]
+
+
+@pytest.mark.live
+@pytest.mark.case("023")
+def test_daphnes_own_rewriting_lets_no_x_forwarded_for_become_a_trusted_peer(tmp_path: Path) -> None:
+    """With `--proxy-headers` it takes the address of one header and the port of another, both from anybody."""
+    port = free_port()
+    command = ["-m", "daphne", "--proxy-headers", "--bind", "127.0.0.1", "--port", str(port), "--verbosity", "0"]
+    claim = CLAIMS["nginx"](EVIL)
+    ports = ("443", "+443", " 443", "4_43", "0443", "\u0664\u0664\u0663", "65536", "-1", "x", "")
+    with running([*command, "tests.live.telling:asgi_application"], port, LOG=str(tmp_path / "log")):
+        for forwarded, number in itertools.product((PROXY, f"{PROXY}, 203.0.113.9"), ports):
+            fields = (f"X-Forwarded-For: {forwarded}".encode(), f"X-Forwarded-Port: {number}".encode())
+            (answer,) = wire.ask(("127.0.0.1", port), wire.request("/nginx/elsewhere", *fields, *claim))
+            assert answer.told["peer"][0] == PROXY  # so it was rewritten
+            assert answer.certificate is None
+            (answer,) = wire.ask(("127.0.0.1", port), wire.request("/nginx/elsewhere/required", *fields, *claim))
+            assert answer.refusal == (403, "client_certificate_required")
+
+
+@pytest.mark.parametrize(
+    ("port", "forwarded_port", "trusted"),
+    [(50_000, "443", True), (50_000, "", True), (443, "443", False), ("443", "443", False), (443, " 0443", False)],
+)
+def test_a_port_from_a_header_is_no_peers(
+    port: Any, forwarded_port: str, trusted: bool, mtls_client: IssuedCertificate
+) -> None:
+    """A proxy that says its own port is none that was rewritten, also where the client is on its host."""
+    fields = [*mtls_client.as_nginx().items(), ("X-Forwarded-For", PROXY), ("X-Forwarded-Port", forwarded_port)]
+    request = Request(headers=fields, extra={"client": (PROXY, port)})
+    layer = functools.partial(ClientCertificateMiddleware, source=Nginx(trusted_proxies=["10.0.0.0/8"]))
+    assert (send("asgi", lambda _, app: layer(app), request).application.certificate is not None) is trusted
 
 
 @pytest.mark.case("017")
@@ -85,3 +121,42 @@ def tell(port: int, text: str) -> bytes:
         response.begin()
         assert response.status == 200
         return response.read()
+
+
+@pytest.mark.live
+@pytest.mark.case("023")
+@pytest.mark.parametrize(
+    ("fields", "peer", "trust"),
+    [
+        (("X-Forwarded-For: 10.0.0.7",), PROXY, "elsewhere"),
+        (("X-Forwarded-For: 203.0.113.9, 10.0.0.7",), PROXY, "elsewhere"),
+        (('X-Forwarded-For: "10.0.0.7:4711"',), PROXY, "elsewhere"),
+        (("X-Forwarded-Port: /run/app.sock",), "127.0.0.1", "unix"),
+        (("X-Forwarded-Host: example.org:/run/app.sock",), "127.0.0.1", "unix"),
+    ],
+)
+def test_waitress_own_rewriting_makes_nobody_a_trusted_peer(fields: Any, peer: str, trust: str, tmp_path: Path) -> None:
+    """Where it believes everybody it takes address and port from fields, and the path of its unix socket with them."""
+    believed = "x-forwarded-for x-forwarded-port x-forwarded-host"
+    assert asked(fields, trust, tmp_path, "--trusted-proxy=*", f"--trusted-proxy-headers={believed}") == (peer, None)
+
+
+@pytest.mark.live
+@pytest.mark.case("023")
+def test_forwarded_lets_nobody_name_the_peer_of_waitress(tmp_path: Path) -> None:
+    options = ("--trusted-proxy=*", "--trusted-proxy-headers=forwarded")
+    assert asked(("Forwarded: for=10.0.0.7",), "elsewhere", tmp_path, *options) == (PROXY, None)
+    assert asked(('Forwarded: host="a:/run/x"',), "unix", tmp_path, *options) == ("127.0.0.1", None)
+    peer, certificate = asked(("X-Forwarded-For: 10.0.0.7",), "loopback", tmp_path)  # as it is by itself
+    assert peer == "127.0.0.1"
+    assert certificate is not None
+
+
+def asked(fields: tuple[str, ...], trust: str, folder: Path, *options: str) -> tuple[str, Any]:
+    """The peer that waitress tells, and the certificate that is attached."""
+    port = free_port()
+    command = ["-m", "waitress", f"--listen=127.0.0.1:{port}", *options, "tests.live.telling:wsgi_application"]
+    with running(command, port, LOG=str(folder / "log")):
+        lines = [*(each.encode() for each in fields), *CLAIMS["nginx"](EVIL)]
+        (answer,) = wire.ask(("127.0.0.1", port), wire.request(f"/nginx/{trust}", *lines))
+    return answer.told["peer"], answer.certificate

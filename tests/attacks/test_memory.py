@@ -1,0 +1,96 @@
+"""What endless different values may leave in memory, where each is as large as one may be."""
+
+import gc
+import time
+import tracemalloc
+import weakref
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from mtls_middleware import ClientCertificate, Verification
+from mtls_middleware.policy import Thumbprint
+from mtls_middleware.policy.rule import Remembering
+from mtls_middleware.scope import Names
+from mtls_middleware.sources.vendors import KNOWN_HEADERS
+from mtls_middleware.testing import CertificateAuthority, IssuedCertificate
+from mtls_middleware.validation import TrustStore
+
+LARGE, MANY = 60_000, 1_500
+
+
+@pytest.fixture(scope="module")
+def ballast() -> bytes:
+    """A certificate of `LARGE` octets, without the last eight of its signature."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    unknown = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.55555.1"), bytes(LARGE))
+    name = x509.Name([])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=1), [])
+    return builder.add_extension(unknown, critical=False).sign(key, hashes.SHA256()).public_bytes(Encoding.DER)[:-8]
+
+
+def many(ballast: bytes, number: int = MANY) -> Iterator[bytes]:
+    return (ballast + each.to_bytes(8, "big") for each in range(number))
+
+
+def held(fill: Callable[[], object]) -> int:
+    """Octets that are still there afterwards."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        fill()
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_rule_keeps_no_large_certificates(ballast: bytes) -> None:
+    rule = Remembering(~Thumbprint("A" * 43))
+
+    def fill() -> None:
+        assert all(rule(ClientCertificate.from_der(der)) for der in many(ballast))
+
+    assert held(fill) < 1_000_000
+
+
+def test_a_rule_keeps_no_names_of_certificates(mtls_client: IssuedCertificate) -> None:
+    """They may be read by an application later on, and take far more than the certificate itself."""
+    rule = Remembering(Thumbprint(mtls_client.thumbprint))
+    certificate = ClientCertificate.from_der(mtls_client.der)
+    reference = weakref.ref(certificate)
+    assert rule(certificate)
+    del certificate
+    gc.collect()
+    assert reference() is None
+
+
+def test_a_trust_store_keeps_no_large_chains(
+    ballast: bytes, mtls_ca: CertificateAuthority, mtls_client: IssuedCertificate
+) -> None:
+    """Whoever has one good certificate may present what he likes beside it."""
+    store, leaf = TrustStore([mtls_ca.certificate]), mtls_client.client_certificate(Verification.PRESENTED)
+
+    def fill() -> None:
+        for each in many(ballast, 200):
+            validated = store.validate(ClientCertificate.from_der(leaf.der, chain=(each,)), time.time())
+            assert isinstance(validated, ClientCertificate)
+            assert validated.verified
+
+    assert held(fill) < 1_000_000
+
+
+def test_names_of_header_fields_are_not_kept_where_they_are_long() -> None:
+    names = Names(KNOWN_HEADERS)
+
+    def fill() -> None:
+        for each in many(b"x" * LARGE):
+            kept, dropped = names.parted([(each, b""), (b"x_ssl-client-cert" + each, b"")])
+            assert (len(kept), dropped) == (2, [])
+
+    assert held(fill) < 1_000_000

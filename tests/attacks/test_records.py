@@ -1,0 +1,89 @@
+"""What a request, or an observer, may write into the operator's records."""
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from mtls_middleware import records
+from mtls_middleware.policy import Subject
+from mtls_middleware.sources import ServerTLS
+from mtls_middleware.testing import IssuedCertificate, TokenIssuer
+from tests.gateways import Request, Wrap, both_gateways, send
+
+HOSTILE = "/a\r\n\x1b[2J\x00\x85\u2028\u202e\x9b31m%s%(x)s{outcome}\\\udcff\U000e0001 outcome=allowed"
+
+
+def wrap(module: Any, app: Any) -> Any:
+    return module.ClientCertificateMiddleware(app, ServerTLS(), allow=Subject("CN=client,O=Tests"), exempt=["/open"])
+
+
+def with_tokens(issuer: TokenIssuer) -> Wrap:
+    return lambda module, app: module.protect(app, source=ServerTLS(), tokens=issuer.access_tokens())
+
+
+@pytest.fixture
+def told() -> Iterator[list[Any]]:
+    found: list[Any] = []
+    stop = records.observe(found.append)
+    yield found
+    stop()
+
+
+@both_gateways
+@pytest.mark.parametrize("name", ["method", "path", "query", "peer", "X-Forwarded-For", "Authorization"])
+def test_nothing_of_a_request_breaks_the_line(
+    gateway: str, name: str, mtls_client: IssuedCertificate, mtls_issuer: TokenIssuer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    value = HOSTILE.encode("utf-8", "surrogatepass").decode("latin-1")
+    extra: dict[str, Any] = {"method": value, "REQUEST_METHOD": value} if name == "method" else {}
+    if name == "path":
+        extra = {"path": HOSTILE, "PATH_INFO": value}
+    headers = [(name, value)] if name[0].isupper() else []
+    for tls in (None, mtls_client):
+        request = Request(
+            headers=headers, tls=tls, extra=extra, query=value if name == "query" else "",
+            **({"peer": value} if name == "peer" else {}),
+        )  # fmt: skip
+        send(gateway, wrap, request)
+        send(gateway, with_tokens(mtls_issuer), request)
+    lines = [each.getMessage() for each in caplog.records if each.name.startswith("mtls_middleware")]
+    assert len(lines) >= 4
+    assert [line for line in lines if not (line.isascii() and line.isprintable())] == []
+
+
+@both_gateways
+def test_a_token_that_is_well_signed_breaks_no_line(
+    gateway: str, mtls_client: IssuedCertificate, mtls_issuer: TokenIssuer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    text = mtls_issuer.token(certificate=mtls_client, claims={"client_id": HOSTILE, "sub": HOSTILE, "jti": HOSTILE})
+    request = Request(tls=mtls_client, headers=[("Authorization", f"Bearer {text}")])
+    assert send(gateway, with_tokens(mtls_issuer), request).status == 200
+    assert "client_id='/a\\r\\n" in caplog.text
+    assert all(each.getMessage().isascii() and each.getMessage().isprintable() for each in caplog.records)
+
+
+@both_gateways
+def test_an_observer_that_writes_changes_neither_the_decision_nor_the_record(
+    gateway: str, told: list[Any], mtls_client: IssuedCertificate, caplog: pytest.LogCaptureFixture
+) -> None:
+    def vandal(record: Any) -> None:
+        record.clear()
+
+    def liar(record: Any) -> None:
+        record["outcome"], record["path"] = "allowed", "/public"
+
+    caplog.set_level(logging.INFO)
+    stops = [records.observe(vandal), records.observe(liar)]
+    try:
+        assert send(gateway, wrap, Request(path="/private")).status == 403
+        assert send(gateway, wrap, Request(path="/private", tls=mtls_client)).status == 200
+    finally:
+        for stop in stops:
+            stop()
+    written = [vars(each)["mtls"] for each in caplog.records if "mtls" in vars(each)]
+    assert [(each["outcome"], each["path"]) for each in written] == [("refused", "/private"), ("allowed", "/private")]
+    assert [dict(each) for each in told] == written
