@@ -7,7 +7,7 @@ import base64
 import enum
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address
@@ -95,7 +95,7 @@ class ClientCertificate:
 
     def vouched_for(self, verification: Verification) -> Self:
         """The same certificate with another verification: a new object, of which nothing is read or hashed again."""
-        return replace(self, verification=verification)
+        return type(self)(self.x509, self.der, self.chain, verification, self.digest, self.thumbprint)
 
     @classmethod
     def from_pem(cls, pem: str | bytes, *, verification: Verification = Verification.PRESENTED) -> Self:

@@ -4,10 +4,11 @@ Must never know: who sent them. A field that RFC 9651 4.2 would have us ignore i
 bad certificate into an anonymous request (A27).
 """
 
+from contextlib import suppress
 from typing import cast
 
 from mtls_middleware.errors import MalformedCertificate
-from mtls_middleware.sources.encoding import MAX_CHAIN
+from mtls_middleware.sources.encoding import MAX_CHAIN, base64_der
 
 # RFC 9651 3.1.2 wants 256 for each Item.
 _MAX_PARAMETERS = 256 * MAX_CHAIN
@@ -17,6 +18,9 @@ _Item = tuple[object, object]  # a bare item and its parameters
 
 def client_cert(text: str) -> bytes:
     """The DER of a `Client-Cert` value: an Item that is a Byte Sequence, parameters ignored (RFC 9440 2.2)."""
+    if text[:1] == text[-1:] == ":":  # as everybody writes it; what is written otherwise, the library judges
+        with suppress(MalformedCertificate):
+            return base64_der(text[1:-1])
     _check_shape(text)
     import http_sf
 

@@ -6,6 +6,8 @@ Must never know: files, revocation, and addresses that a certificate names. `cry
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
+from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -13,16 +15,18 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import verification
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from mtls_middleware.cache import Cache
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import MalformedCertificate, Refused
 from mtls_middleware.validation import constraints, profile
-
-Path = tuple[x509.Certificate, ...]
 
 # Certificates beside the leaf that a client may present. Two or three are usual; each costs look-ups and signatures.
 MOST_PRESENTED = 10
 # Names of one certificate that constraints are held against: row A34, the engine's own limit is far above.
 _MOST_NAMES = 512
+
+# CAs of the house of which it is remembered that they are ours, and how they look by themselves.
+_REMEMBERED = 256
 
 # How `cryptography`, or a name of ours, says that something in a certificate cannot be read.
 UNREADABLE = (
@@ -35,6 +39,23 @@ UNREADABLE = (
     x509.UnsupportedGeneralNameType,
     MalformedCertificate,
 )
+
+
+class Path(NamedTuple):
+    """Leaf to root, and the seconds since the epoch between which all of them are valid."""
+
+    certificates: tuple[x509.Certificate, ...]
+    begins: float
+    ends: float
+
+
+class _Authority(NamedTuple):
+    """A CA looked at alone: why it is unfit, whether it constrains names, when it is valid."""
+
+    reasons: tuple[str, ...]
+    constrains: bool
+    begins: float
+    ends: float
 
 
 class Roots:
@@ -59,6 +80,10 @@ class Roots:
         self._authorities = [*roots, *intermediates]
         self._require_eku = require_client_auth_eku
         self._purpose = purpose
+        # What is said of a CA by itself, and by its issuer's signature, holds as long as these roots do. Its dates, and
+        # its place in a path, are looked at each time.
+        self._judged = lru_cache(maxsize=_REMEMBERED)(self._judge)
+        self._ours: Cache[bytes, x509.Certificate] = Cache(_REMEMBERED)
         # What a leaf must be is ours to say, all of it; a CA is held to the engine's profile too, save that row M2 has
         # a CA without keyUsage, as `openssl req -x509` makes it, and that the purpose is ours.
         either = verification.Criticality.AGNOSTIC
@@ -75,22 +100,24 @@ class Roots:
         )
 
     def path(self, certificate: ClientCertificate, moment: float) -> Path:
-        """Leaf to root, valid at `moment` (seconds since the epoch). Raises `Refused` with every reason."""
+        """The path, valid at `moment` (seconds since the epoch). Raises `Refused` with every reason."""
         if certificate.der in self._anchors:
             raise refused(certificate, "a root is no client")
         if len(certificate.chain) > MOST_PRESENTED:
             raise refused(certificate, f"more than {MOST_PRESENTED} certificates beside the leaf")
+        reasons: list[str] = []
         try:
-            reasons = list(profile.unfit_client(certificate.x509, self._purpose, require_purpose=self._require_eku))
-            names = profile.extension(certificate.x509, x509.SubjectAlternativeName)
-            if names is not None and len(list(names.value)) > _MOST_NAMES:
+            found = profile.extensions(certificate.x509)
+            reasons += profile.unfit_client(certificate.x509, found, self._purpose, require_purpose=self._require_eku)
+            names = found.get(x509.SubjectAlternativeName.oid)
+            if names is not None and len(names.value) > _MOST_NAMES:
                 raise refused(certificate, f"more than {_MOST_NAMES} names in one certificate")
-            presented = self._proven([x509.load_der_x509_certificate(der) for der in certificate.chain])
             verifier = self._policy.time(datetime.fromtimestamp(int(moment), UTC)).build_client_verifier()
-            path = tuple(verifier.verify(certificate.x509, [*presented, *self._intermediates]).chain)
-            for authority in path[1:]:
-                reasons += profile.unfit_authority(authority, self._purpose, is_anchor=authority is path[-1])
-            reasons += constraints.violations(path)
+            path = tuple(verifier.verify(certificate.x509, self._known(certificate.chain)).chain)
+            judged = [self._judged(each, each is path[-1]) for each in path[1:]]
+            reasons += [reason for each in judged for reason in each.reasons]
+            if x509.NameConstraints.oid in found or any(each.constrains for each in judged):
+                reasons += constraints.violations(path)
         except verification.VerificationError as error:
             # What follows quotes the certificate's names, which are whoever made it to choose.
             raise refused(certificate, *reasons, str(error).partition(" (encountered")[0][:200]) from None
@@ -98,16 +125,38 @@ class Roots:
             raise refused(certificate, f"a certificate of the path cannot be read ({type(error).__name__})") from None
         if reasons:
             raise refused(certificate, *dict.fromkeys(reasons))
-        return path
+        begins, ends = _validity(certificate.x509)
+        return Path(
+            path,
+            max([begins, *(each.begins for each in judged)]),
+            min([ends, *(each.ends for each in judged)]),
+        )
 
-    def _proven(self, presented: Sequence[x509.Certificate]) -> list[x509.Certificate]:
+    def _judge(self, authority: x509.Certificate, is_anchor: bool) -> _Authority:
+        reasons = profile.unfit_authority(authority, self._purpose, is_anchor=is_anchor)
+        constrains = profile.extension(authority, x509.NameConstraints) is not None
+        return _Authority(tuple(reasons), constrains, *_validity(authority))
+
+    def _known(self, presented: Sequence[bytes]) -> list[x509.Certificate]:
+        """The intermediates that may stand in a path: those given once, and those presented that are proven."""
+        if not presented:
+            return self._intermediates
+        before = {der: self._ours.get(der) for der in presented}
+        ours = [each for each in before.values() if each is not None]
+        new = self._proven([x509.load_der_x509_certificate(der) for der, each in before.items() if each is None], ours)
+        for each in new:
+            self._ours.put(each.public_bytes(Encoding.DER), each)
+        return [*ours, *new, *self._intermediates]
+
+    def _proven(
+        self, presented: Sequence[x509.Certificate], ours: Sequence[x509.Certificate]
+    ) -> list[x509.Certificate]:
         """Those that a root, or another of them that is proven, has signed: the rest is no use, and could be a maze.
 
         So whoever has no CA of ours makes us check each signature at most once per issuer of that name (row A34).
         """
         proven: list[x509.Certificate] = []
-        waiting = list(dict.fromkeys(presented))
-        issuers = self._authorities
+        waiting, issuers = list(presented), [*self._authorities, *ours]
         while waiting and issuers:
             found = [each for each in waiting if any(_signed(each, issuer) for issuer in issuers)]
             waiting = [each for each in waiting if each not in found]
@@ -119,6 +168,10 @@ class Roots:
 def refused(certificate: ClientCertificate, *reasons: str) -> Refused:
     """The refusal of a client certificate, `reasons` for the operator."""
     return Refused("client_certificate_refused", f"{certificate.thumbprint} does not validate", *reasons)
+
+
+def _validity(certificate: x509.Certificate) -> tuple[float, float]:
+    return certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
 
 
 def _signed(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:

@@ -4,14 +4,15 @@ Must never know: paths and trust. Every rule yields a reason in words, so that t
 """
 
 import re
-from collections.abc import Iterator
-from typing import TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 E = TypeVar("E", bound=x509.ExtensionType)
+Extensions = Mapping[x509.ObjectIdentifier, x509.Extension[Any]]
 
 # What is processed, here, in `constraints.py`, or by the engine. Any other extension that is marked critical asks for
 # something that nobody would do, so the certificate is refused (4.2): certificatePolicies among them.
@@ -34,37 +35,42 @@ _DNS_NAME = re.compile(
 )
 
 
+def extensions(certificate: x509.Certificate) -> Extensions:
+    """All of them. `cryptography` finds one by going through all, each time; who asks for several asks this once.
+
+    Raises `ValueError` and what `cryptography` raises for what cannot be read.
+    """
+    return {each.oid: each for each in certificate.extensions}
+
+
 def extension(certificate: x509.Certificate, kind: type[E]) -> x509.Extension[E] | None:
-    """The extension, or `None`. Raises `ValueError` and what `cryptography` raises for what cannot be read."""
-    try:
-        return certificate.extensions.get_extension_for_class(kind)
-    except x509.ExtensionNotFound:
-        return None
+    """The extension, or `None`. Raises as `extensions` does."""
+    return extensions(certificate).get(kind.oid)
 
 
 def unfit_client(
-    certificate: x509.Certificate, purpose: x509.ObjectIdentifier, *, require_purpose: bool
+    certificate: x509.Certificate, found: Extensions, purpose: x509.ObjectIdentifier, *, require_purpose: bool
 ) -> Iterator[str]:
     """Why this is no certificate of a client; nothing where it is. `purpose`: what its extended key usage must name."""
-    basic = extension(certificate, x509.BasicConstraints)
+    basic = found.get(x509.BasicConstraints.oid)
     if basic is not None and basic.value.ca:
         yield "a CA certificate is no client"  # row M13
-    usage = extension(certificate, x509.KeyUsage)
+    usage = found.get(x509.KeyUsage.oid)
     if usage is not None and not (usage.value.digital_signature or usage.value.key_agreement):
         yield "keyUsage without digitalSignature"  # row M7
     if usage is not None and (usage.value.key_cert_sign or usage.value.crl_sign):
         yield "keyUsage of a CA"
-    purposes = extension(certificate, x509.ExtendedKeyUsage)
+    purposes = found.get(x509.ExtendedKeyUsage.oid)
     if purposes is None and require_purpose:
         yield "no extendedKeyUsage"
     if purposes is not None and purpose not in purposes.value:
         yield "extendedKeyUsage without clientAuth"  # rows M5, M6: anyExtendedKeyUsage says nothing about clients
-    if extension(certificate, x509.AuthorityKeyIdentifier) is None:
+    if x509.AuthorityKeyIdentifier.oid not in found:
         yield "no authorityKeyIdentifier"  # 4.2.1.1
     if certificate.serial_number <= 0:
         yield _NOT_POSITIVE
-    yield from _unfit_names(certificate)
-    yield from _unfit(certificate)
+    yield from _unfit_names(certificate, found)
+    yield from _unfit(found)
     yield from _weak(certificate, also=(ed25519.Ed25519PublicKey, ed448.Ed448PublicKey))
 
 
@@ -73,52 +79,55 @@ def unfit_authority(certificate: x509.Certificate, purpose: x509.ObjectIdentifie
 
     `is_anchor`: whether it is trusted for itself, so that nothing has to lead to who issued it.
     """
-    basic = extension(certificate, x509.BasicConstraints)
+    found = extensions(certificate)
+    basic = found.get(x509.BasicConstraints.oid)
     if basic is None or not basic.value.ca:
         yield "an issuer that is no CA"
-    usage = extension(certificate, x509.KeyUsage)
+    usage = found.get(x509.KeyUsage.oid)
     if usage is not None and not usage.value.key_cert_sign:
         yield "an issuer whose keyUsage lacks keyCertSign"  # row M8
-    purposes = extension(certificate, x509.ExtendedKeyUsage)
+    purposes = found.get(x509.ExtendedKeyUsage.oid)
     if purposes is not None and not {purpose, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & set(purposes.value):
         yield "an issuer whose extendedKeyUsage lacks clientAuth"
-    if extension(certificate, x509.SubjectKeyIdentifier) is None:
+    if x509.SubjectKeyIdentifier.oid not in found:
         yield "an issuer without subjectKeyIdentifier"  # 4.2.1.2
     if not is_anchor and certificate.serial_number <= 0:  # there are old roots whose number is 0
         yield _NOT_POSITIVE
-    if not is_anchor and extension(certificate, x509.AuthorityKeyIdentifier) is None:
+    if not is_anchor and x509.AuthorityKeyIdentifier.oid not in found:
         yield "an issuer without authorityKeyIdentifier"  # 4.2.1.1
     for policies in (x509.PolicyConstraints, x509.InhibitAnyPolicy):
-        if extension(certificate, policies) is not None:  # marked critical or not: it must be, and nobody processes it
+        if policies.oid in found:  # marked critical or not: it must be, and nobody processes it
             yield f"{policies.__name__}, which is not processed"
-    yield from _unfit(certificate)
+    yield from _unfit(found)
     yield from _weak(certificate)
 
 
-def _unfit(certificate: x509.Certificate) -> Iterator[str]:
-    for each in certificate.extensions:
+def _unfit(found: Extensions) -> Iterator[str]:
+    for each in found.values():
         if each.critical and each.oid not in _PROCESSED:
             yield f"a critical extension that is not processed: {each.oid.dotted_string}"  # row M3
 
 
-def _unfit_names(certificate: x509.Certificate) -> Iterator[str]:
-    names = extension(certificate, x509.SubjectAlternativeName)
-    if not certificate.subject.rdns and (names is None or not names.critical):
+def _unfit_names(certificate: x509.Certificate, found: Extensions) -> Iterator[str]:
+    names = found.get(x509.SubjectAlternativeName.oid)
+    if (names is None or not names.critical) and not certificate.subject.rdns:
         yield "no subject, and no critical subjectAltName"  # row M11
-    if names is not None and not all(map(_DNS_NAME.fullmatch, names.value.get_values_for_type(x509.DNSName))):
+    if names is not None and not all(
+        _DNS_NAME.fullmatch(each.value) for each in names.value if type(each) is x509.DNSName
+    ):
         yield "a dNSName that is none"
 
 
 def _weak(certificate: x509.Certificate, also: tuple[type, ...] = ()) -> Iterator[str]:
     """Row A32. The engine looks at the keys of issuers alone, and not at exponents."""
     key = certificate.public_key()
-    if isinstance(key, rsa.RSAPublicKey):
+    if isinstance(key, ec.EllipticCurvePublicKey):  # first: most are, and to see that something is not takes longer
+        if not isinstance(key.curve, _CURVES):
+            yield f"a key on the curve {key.curve.name}"
+    elif isinstance(key, rsa.RSAPublicKey):
         if key.key_size < _RSA_BITS:
             yield f"an RSA key of {key.key_size} bits, expected {_RSA_BITS}"
         if key.public_numbers().e < _RSA_EXPONENT:
             yield f"an RSA key whose exponent is below {_RSA_EXPONENT}"
-    elif isinstance(key, ec.EllipticCurvePublicKey):
-        if not isinstance(key.curve, _CURVES):
-            yield f"a key on the curve {key.curve.name}"
     elif not isinstance(key, also):
         yield f"a key of a kind that is not accepted: {type(key).__name__}"

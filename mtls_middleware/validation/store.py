@@ -141,13 +141,13 @@ class TrustStore:
         return _Verdict(
             certificate.vouched_for(Verification.BY_TRUST_STORE),
             () if self._revocation is None else self._questions(certificate, path),
-            max(each.not_valid_before_utc.timestamp() for each in path) - shift,
-            min(each.not_valid_after_utc.timestamp() for each in path) - shift,
+            path.begins - shift,
+            path.ends - shift,
         )
 
     def _questions(self, certificate: ClientCertificate, path: chain.Path) -> tuple[Question, ...]:
         try:
-            return along(path)
+            return along(path.certificates)
         except chain.UNREADABLE as error:  # distribution points, which nobody has read so far
             raise chain.refused(certificate, f"its extensions cannot be read ({type(error).__name__})") from None
 

@@ -151,7 +151,7 @@ def test_a_layer_that_nobody_holds_is_gone(mtls_client: IssuedCertificate) -> No
     environ = {"REMOTE_ADDR": "10.0.0.7", "REQUEST_METHOD": "GET", "PATH_INFO": "/"}
     environ |= {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in mtls_client.as_nginx().items()}
     layer(environ, lambda *_: lambda _: None)  # type: ignore[arg-type]  # it does not begin
-    held = [weakref.ref(each) for each in (layer, layer._layer, layer._layer.source)]  # type: ignore[attr-defined]
+    held = [weakref.ref(each) for each in (layer, layer._layers[0], layer._layers[0].source)]  # type: ignore[attr-defined]
     del layer
     gc.collect()
     assert [each() for each in held] == [None, None, None]

@@ -270,6 +270,26 @@ def test_what_is_not_three_parts_of_unpadded_base64url_is_refused() -> None:
 
 
 @pytest.mark.standard("H17")
+def test_pad_bits_that_are_set_are_refused_also_where_the_signature_covers_them() -> None:
+    claims = json.dumps(forge.claims()).encode()
+    header, payload = forge.signing_input(forge.HEADER, claims + b" " * ((1 - len(claims)) % 3)).split(".")
+    assert len(payload) % 4 == 2
+    spelled = payload[:-1] + chr(ord(payload[-1]) + 1)
+    for each in (payload, spelled):
+        signed = f"{header}.{each}"
+        found = refused(f"{signed}.{forge.base64url(forge._ES256.sign(signed.encode('ascii'), forge.KEY))}")
+        assert found is (each == spelled)
+
+
+def test_a_header_that_one_validator_accepts_is_judged_anew_by_another() -> None:
+    text = forge.token()
+    assert not refused(text)
+    assert refused(text, algorithms=["PS256"])
+    assert refused(text, typ=["JWT"])
+    assert not refused(text)
+
+
+@pytest.mark.standard("H17")
 @pytest.mark.parametrize(
     "raw",
     [

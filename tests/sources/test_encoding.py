@@ -5,6 +5,8 @@ import time
 from urllib.parse import quote
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mtls_middleware.errors import MalformedCertificate
 from mtls_middleware.sources import Apache, HAProxy, Nginx, Traefik
@@ -114,6 +116,17 @@ def test_escapes_are_decoded_once_and_strictly(spoil: object, mtls_client: Issue
         pem_der(spoil(quote(mtls_client.pem, safe="")))  # type: ignore[operator]
 
 
+@pytest.mark.parametrize(
+    "escape", ["\\x4D", "\\115", "\\u004D", "\\N{LATIN CAPITAL LETTER M}", "\\\n", "%5Cx4D", "%u004D", "%\n4D"]
+)
+def test_no_other_escapes_are_decoded(escape: str, mtls_client: IssuedCertificate) -> None:
+    """Those of Python's own texts, and of scripts in browsers. Each would stand for the first letter of the base64."""
+    assert mtls_client.pem.splitlines()[1].startswith("M")
+    for text in (mtls_client.pem, quote(mtls_client.pem, safe="")):
+        with pytest.raises(MalformedCertificate):
+            pem_der(text.replace("M", escape, 1))
+
+
 @pytest.mark.case("038")
 @pytest.mark.parametrize("fold", ["\n\t", "\t", "\r\n\t", " ", "\r\n ", "\r\n"])
 @pytest.mark.parametrize("source", [Nginx(**TRUST), Apache(**TRUST)], ids=shown)
@@ -148,6 +161,19 @@ def test_base64_but_for_the_one_spelling_is_refused(text: str) -> None:
     """Junk, breaks, the URL alphabet, missing or excess padding, data behind it, pad bits that are not zero."""
     with pytest.raises(MalformedCertificate, match="base64"):
         base64_der(text)
+
+
+@given(st.text("AQgw8B+/=\n-", max_size=12))
+def test_base64_is_read_where_it_is_what_one_would_write(text: str) -> None:
+    try:
+        data = base64.b64decode(text, validate=True)
+    except ValueError:
+        data = b""
+    if data and base64.b64encode(data).decode("ascii") == text:
+        assert base64_der(text) == data
+    else:
+        with pytest.raises(MalformedCertificate):
+            base64_der(text)
 
 
 def test_base64_is_read() -> None:

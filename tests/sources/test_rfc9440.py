@@ -215,3 +215,15 @@ def test_the_parser_is_loaded_with_the_first_field_alone() -> None:
     """It is an extra: who reads other proxies must not need it."""
     program = "import sys, mtls_middleware.sources; print('http_sf' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", program], text=True).strip() == "False"
+
+
+@pytest.mark.parametrize("octets", [b"0", b"0\0", b"0\0\0", b"0\xfb\xff\xbf"])
+def test_the_short_way_reads_what_the_library_reads(octets: bytes) -> None:
+    value = f":{base64.b64encode(octets).decode('ascii')}:"
+    assert client_cert(value) == client_cert(f"{value};parameter=1") == octets
+
+
+@pytest.mark.parametrize("value", ["::", ":", "", ":AA:AA:", ":AAAA:, :AAAA:", ":A:", ":AA A:", ":AA==AA==:", ":AA-_:"])
+def test_the_short_way_reads_nothing_else(value: str) -> None:
+    with pytest.raises(MalformedCertificate):
+        client_cert(value)

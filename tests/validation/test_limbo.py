@@ -87,7 +87,7 @@ def accepts(case, directory):
         path = roots.path(certificate, now)
         if case["crls"]:
             lists = RevocationLists([directory], leaf_only=True)
-            BlockingDriver().run(lists.check(along(path), now))
+            BlockingDriver().run(lists.check(along(path.certificates), now))
         return case["validation_kind"] == "CLIENT" or has_name(certificate, case["expected_peer_name"])
     except (Refused, ConfigurationError):
         return False
