@@ -31,10 +31,14 @@ _WAITING = 0.9
 _IDLE = 5.0
 
 
-def begin(need: Fetch) -> None:
-    """Have the exchange made, unless somebody has begun it; `need.outcome` has its result in time."""
+def begin(need: Fetch, soon: Callable[[Callable[[], None]], object] | None = None) -> None:
+    """Have the exchange made, unless somebody has begun it; `need.outcome` has its result in time.
+
+    `soon`: an event loop's `call_soon`. Then the exchange begins when this turn of that loop is over: hundreds that ask
+    in one turn do not share the interpreter with the thread that answers them.
+    """
     if need.claim():
-        _of_this_process().begin(need)
+        _of_this_process().begin(need, soon)
 
 
 class _Background:
@@ -45,7 +49,7 @@ class _Background:
         self._loop = asyncio.SelectorEventLoop()
         self._loop.set_default_executor(_LookUps())
         self._begun: deque[Fetch] = deque()
-        self._woken = False
+        self._awaited = False  # a turn of somebody's loop will wake ours when it is over
         self._tasks: set[asyncio.Task[None]] = set()  # an event loop alone would let go of them
         self._pools: weakref.WeakKeyDictionary[Connections, _Pool] = weakref.WeakKeyDictionary()
         threading.Thread(target=self._run, name="mtls-middleware exchanges", daemon=True).start()
@@ -54,15 +58,20 @@ class _Background:
         self._loop.run_forever()
         self._loop.close()
 
-    def begin(self, need: Fetch) -> None:
-        """From any thread. To wake the loop is a system call: hundreds that begin together wake it once."""
+    def begin(self, need: Fetch, soon: Callable[[Callable[[], None]], object] | None) -> None:
+        """From any thread. To wake the loop is a system call: hundreds that begin in one turn wake it once."""
         self._begun.append(need)
-        if not self._woken:
-            self._woken = True
-            self._loop.call_soon_threadsafe(self._begin_all)
+        if soon is None:
+            self._wake()
+        elif not self._awaited:
+            self._awaited = True
+            soon(self._wake)
+
+    def _wake(self) -> None:
+        self._awaited = False  # first: whoever comes from now on has the loop woken again
+        self._loop.call_soon_threadsafe(self._begin_all)
 
     def _begin_all(self) -> None:
-        self._woken = False  # first: whoever comes from now on wakes the loop again
         while self._begun:
             task = self._loop.create_task(_make(self._begun.popleft(), self._pools))
             self._tasks.add(task)

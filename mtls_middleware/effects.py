@@ -129,7 +129,7 @@ async def _answer_async(need: Need) -> Any:
         case Fetch():
             return await _fetched_async(need)
         case Begin():
-            return begin(need.fetch)
+            return begin(need.fetch, asyncio.get_running_loop().call_soon)
         case Call():
             return await _called_async(need)
 
@@ -143,7 +143,7 @@ def _fetched(need: Fetch) -> Response:
 
 
 async def _fetched_async(need: Fetch) -> Response:
-    begin(need)
+    begin(need, asyncio.get_running_loop().call_soon)
     try:
         async with asyncio.timeout(need.timeout):
             return await asyncio.wrap_future(need.outcome)
