@@ -44,36 +44,41 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class _Gateway:
-    """Drives one layer in front of one application."""
+    """Drives its layers in front of one application: those that stand directly around each other are one gateway."""
 
     def __init__(self, app: ASGIApp, layer: Layer) -> None:
         if not callable(app):
             raise ConfigurationError(f"app={app!r} is no ASGI application")
-        self._app = app
-        self._layer = layer
-        self._is_last = not isinstance(app, _Gateway)  # of ours: the one that tells that a request was let through
+        self._app: ASGIApp = app
+        self._layers: tuple[Layer, ...] = (layer,)
+        if isinstance(app, _Gateway) and type(app).__call__ is _Gateway.__call__:
+            self._app, self._layers = app._app, (layer, *app._layers)
+        self._steps = tuple((each, Names(each.drop_headers) if each.drop_headers else None) for each in self._layers)
+        self._vary = [(b"vary", each.vary.encode("ascii")) for each in self._layers if each.vary is not None]
         self._driver = AwaitingDriver()
-        self._names = Names(layer.drop_headers) if layer.drop_headers else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
+        kind = scope["type"]
+        if kind == "lifespan":
             await self._app(scope, receive, send)
             return
-        if scope["type"] not in ("http", "websocket"):
-            raise RuntimeError(f"ASGI scope type {scope['type']!r} is unknown here, and so refused (case 146)")
-        layer, view = self._layer, None
+        if kind not in ("http", "websocket"):
+            raise RuntimeError(f"ASGI scope type {kind!r} is unknown here, and so refused (case 146)")
+        layer, view = self._layers[0], None
         try:
-            view = ScopeView(scope, self._names)
-            if layer.published is not None and scope["type"] == "http":
-                found = document(layer, view)
-                if found is not None:
+            view = ScopeView(scope)
+            for layer, names in self._steps:
+                if names is not None:
+                    view.part(names)
+                if layer.published is not None and kind == "http" and (found := document(layer, view)) is not None:
                     await _write(found, scope, receive, send)
                     return
-            if layer.body_paths and scope["type"] == "http" and view.method == "POST" and view.path in layer.body_paths:
-                view.body = await _body(receive)
-                receive = _replaying(view.body, receive)
-            decided = layer.decide(view)
-            attached = decided if isinstance(decided, Attached) else await self._driver.run(decided)
+                if layer.body_paths and kind == "http" and view.method == "POST" and view.path in layer.body_paths:
+                    view.body = await _body(receive)
+                    receive = _replaying(view.body, receive)
+                decided = layer.decide(view)
+                attached = decided if isinstance(decided, Attached) else await self._driver.run(decided)
+                view.attached = attached
         except Exception as error:  # noqa: BLE001 (fail closed: whatever went wrong, the application is not reached)
             await _write(refused(layer, error, view), scope, receive, send)
             return
@@ -83,9 +88,8 @@ class _Gateway:
         inner[CERTIFICATE_KEY] = attached.certificate
         inner[TOKEN_KEY] = attached.token
         inner[CLIENT_KEY] = attached.client
-        if self._is_last:
-            allowed(layer, view, attached)
-        await self._app(inner, receive, send if layer.vary is None else _varying(send, layer.vary))
+        allowed(layer, view, attached)
+        await self._app(inner, receive, _varying(send, self._vary) if self._vary else send)
 
 
 class ClientCertificateMiddleware(_Gateway):
@@ -246,14 +250,13 @@ async def _write(answer: Answer, scope: Scope, receive: Receive, send: Send) -> 
     await send({"type": f"{kind}.body", "body": b"" if scope.get("method") == "HEAD" else answer.body})
 
 
-def _varying(send: Send, name: str) -> Send:
+def _varying(send: Send, vary: list[tuple[bytes, bytes]]) -> Send:
     """Mark the application's responses as selected by the certificate's field (RFC 9440 2.4)."""
-    vary = (b"vary", name.encode("ascii"))
 
     async def varying(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers: Iterable[tuple[bytes, bytes]] = message.get("headers") or ()
-            message = {**message, "headers": [*headers, vary]}
+            message = {**message, "headers": [*headers, *vary]}
         await send(message)
 
     return varying

@@ -22,11 +22,13 @@ class Cache(Generic[K, V]):
         self._lock = threading.Lock()
 
     def get(self, key: K) -> V | None:
-        with self._lock:
-            value = self._values.get(key)
-            if value is not None:
+        value = self._values.get(key)
+        if value is not None:
+            try:  # no lock: both are one step each, and another thread may have let it go between them
                 self._values.move_to_end(key)
-            return value
+            except KeyError:
+                return value
+        return value
 
     def put(self, key: K, value: V) -> None:
         with self._lock:

@@ -7,7 +7,7 @@ import base64
 import enum
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address
@@ -78,6 +78,7 @@ class ClientCertificate:
     verification: Verification = Verification.PRESENTED
     digest: bytes = b""
     thumbprint: str = ""
+    verdicts: dict[object, bool] = field(default_factory=dict, init=False)  # of the layers' rules, each asked once
 
     @classmethod
     def from_der(

@@ -8,13 +8,13 @@ once.
 import asyncio
 import contextlib
 import inspect
-import threading
 from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar, overload
 
+from mtls_middleware.background import begin
 from mtls_middleware.errors import ConfigurationError
-from mtls_middleware.exchange import Fetch, FetchFailed, Response, exchange, exchange_async
+from mtls_middleware.exchange import Fetch, FetchFailed, Response
 
 T = TypeVar("T")
 
@@ -92,9 +92,6 @@ class BlockingDriver:
 class AwaitingDriver:
     """Runs flows for ASGI."""
 
-    def __init__(self) -> None:
-        self._under_way: set[asyncio.Task[None]] = set()  # an event loop alone would let go of them
-
     @overload
     async def run(self, decision: Flow[T]) -> T: ...
     @overload
@@ -108,7 +105,7 @@ class AwaitingDriver:
                 need = next(flow)
                 while True:
                     try:
-                        answer = await self._answer(need)
+                        answer = await _answer_async(need)
                     except Exception as failure:  # noqa: BLE001 (the flow's to handle)
                         need = flow.throw(failure)
                     else:
@@ -116,50 +113,40 @@ class AwaitingDriver:
             except StopIteration as stop:
                 return stop.value
 
-    async def _answer(self, need: Need) -> Any:
-        match need:
-            case Fetch():
-                return await self._fetched(need)
-            case Begin():
-                return self._begin(need.fetch)
-            case Call():
-                return await _called_async(need)
-
-    def _begin(self, need: Fetch) -> None:
-        if need.claim():
-            task = asyncio.create_task(exchange_async(need))  # a task of its own: its asker may be cancelled
-            self._under_way.add(task)
-            task.add_done_callback(self._under_way.discard)
-
-    async def _fetched(self, need: Fetch) -> Response:
-        self._begin(need)
-        try:
-            async with asyncio.timeout(need.timeout):
-                return await asyncio.wrap_future(need.outcome)
-        except (FetchFailed, TimeoutError) as failure:
-            raise _own(failure, need) from None
-
 
 def _answer(need: Need) -> Any:
     match need:
         case Fetch():
             return _fetched(need)
         case Begin():
-            return _begin(need.fetch)
+            return begin(need.fetch)
         case Call():
             return _called(need)
 
 
-def _begin(need: Fetch) -> None:
-    if need.claim():
-        # A thread of its own: a look-up of the name, or header fields that drip, would outlast every timeout in it.
-        threading.Thread(target=exchange, args=(need,), name="mtls-middleware fetch", daemon=True).start()
+async def _answer_async(need: Need) -> Any:
+    match need:
+        case Fetch():
+            return await _fetched_async(need)
+        case Begin():
+            return begin(need.fetch)
+        case Call():
+            return await _called_async(need)
 
 
 def _fetched(need: Fetch) -> Response:
-    _begin(need)
+    begin(need)
     try:
         return need.outcome.result(need.timeout)
+    except (FetchFailed, TimeoutError) as failure:
+        raise _own(failure, need) from None
+
+
+async def _fetched_async(need: Fetch) -> Response:
+    begin(need)
+    try:
+        async with asyncio.timeout(need.timeout):
+            return await asyncio.wrap_future(need.outcome)
     except (FetchFailed, TimeoutError) as failure:
         raise _own(failure, need) from None
 

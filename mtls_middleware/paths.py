@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, Refused
-from mtls_middleware.policy.rule import Rule, as_rule, remembering
+from mtls_middleware.policy.rule import Remembering, Rule, as_rule
 from mtls_middleware.request import RequestView
 
 # What frameworks, servers or file systems may fold, cut or decode once more (case 148).
@@ -42,7 +42,7 @@ class PathRules:
         self._rules = {path: as_rule(rule) for path, rule in given.items()}
         self._only = self._rules["/"] if len(self._rules) == 1 else None
         self._longest = max(map(len, self._rules))
-        self._judges = {id(rule): remembering(rule) for rule in self._rules.values()}
+        self._judges = {id(rule): Remembering(rule) for rule in self._rules.values()}
 
     def judge(self, view: RequestView, certificate: ClientCertificate) -> None:
         """Raises `Refused` where the rule for this request does not allow the certificate."""

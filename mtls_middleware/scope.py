@@ -11,26 +11,32 @@ from mtls_middleware.request import ATTACHED_KEY, Attached, Peer, TLSFacts
 
 Pair = tuple[bytes, bytes]
 
+# Fields that layers ask for beside those that they keep to themselves.
+_ASKED_FOR = frozenset({b"authorization", b"content-type", b"x-forwarded-for"})
+# Names that are remembered, and the longest of them: clients may send any, those of real requests are some hundred.
+_REMEMBERED, _LONGEST = 1024, 64
+
 
 class ScopeView:
     """A `RequestView` of a scope. `kept`: the headers that the application may see."""
 
-    __slots__ = ("_drop", "_dropped", "_scope", "attached", "body", "kept", "now")
+    __slots__ = ("_asked", "_names", "_scope", "attached", "body", "kept", "now")
 
-    def __init__(self, scope: Mapping[str, Any], names: "Names | None") -> None:
+    def __init__(self, scope: Mapping[str, Any]) -> None:
         self._scope = scope
         attached = scope.get(ATTACHED_KEY)
         self.attached = attached if isinstance(attached, Attached) else None
         self.now = time.time()
         self.body = b""
-        self._drop: frozenset[str] = frozenset()
-        self._dropped: list[Pair] = []
-        if names is not None:
-            self._drop = names.drop
-            self.kept, self._dropped = names.parted(scope["headers"])
-        else:  # an outer layer of ours has parted them, or there is none, and so no decision either
-            given = scope["headers"]  # what somebody put between the layers may be readable once only
-            self.kept = given if type(given) is list else list(given)
+        given = scope["headers"]  # ASGI: an iterable, which may be readable once only
+        self.kept: list[Pair] = given if type(given) is list else list(given)
+        self._asked: list[Pair] = []
+        self._names: Names | None = None
+
+    def part(self, names: "Names") -> None:
+        """Keep these fields from the application, and from layers further in."""
+        self._names = names
+        self.kept, self._asked = names.parted(self.kept)
 
     @property
     def method(self) -> str:
@@ -69,45 +75,52 @@ class ScopeView:
 
     def headers(self, name: str) -> list[str]:
         wanted = name.encode("ascii")  # with dashes: x_ssl_client_cert is another field here (case 007)
-        pairs = self._dropped if name in self._drop else self.kept
-        return [value.decode("latin-1") for key, value in pairs if key.lower() == wanted]
+        if self._names is not None and wanted in self._names.asked:
+            return [value.decode("latin-1") for key, value in self._asked if key == wanted]
+        return [value.decode("latin-1") for key, value in self.kept if key.lower() == wanted]
 
 
 class Names:
     """Which fields are kept from the application, in every spelling that applications fold to one of them."""
 
     def __init__(self, drop: frozenset[str]) -> None:
-        self.drop = drop
-        self._is_dropped = _Dropped({_folded(name.encode("ascii")) for name in drop})
+        dropped = frozenset(name.encode("ascii") for name in drop)
+        self.asked = dropped | _ASKED_FOR
+        self._kinds = _Kinds(frozenset(map(_folded, dropped)), self.asked)
 
     def parted(self, headers: Iterable[Iterable[Any]]) -> tuple[list[Pair], list[Pair]]:
-        """Those that are kept, and the others. ASGI: iterables of iterables, so each of them is read this once."""
+        """Those that are kept, and those that are asked for, named in lower case. Each pair is read this once."""
         kept: list[Pair] = []
-        dropped: list[Pair] = []
-        is_dropped = self._is_dropped
-        for name, value in headers:
-            pair = (name, value) if type(name) is type(value) is bytes else (bytes(name), bytes(value))
-            (dropped if is_dropped[pair[0]] else kept).append(pair)
-        return kept, dropped
+        asked: list[Pair] = []
+        kinds = self._kinds
+        for key, octets in headers:
+            name, value = (key, octets) if type(key) is type(octets) is bytes else (bytes(key), bytes(octets))
+            lower, is_kept, is_asked = kinds[name]
+            if is_kept:
+                kept.append((name, value))
+            if is_asked:
+                asked.append((lower, value))
+        return kept, asked
 
 
-# Clients may send any names; those of real requests are some hundred, and short.
-_REMEMBERED, _LONGEST = 1024, 64
+class _Kinds(dict[bytes, tuple[bytes, bool, bool]]):
+    """Name -> in lower case, whether the application may see the field, whether layers ask for it; remembered.
 
+    A look-up takes half the time that one in an `lru_cache` does.
+    """
 
-class _Dropped(dict[bytes, bool]):
-    """Name to whether it is dropped, remembered. A look-up takes half the time that one in an `lru_cache` does."""
+    def __init__(self, folded: Collection[str], asked: Collection[bytes]) -> None:
+        super().__init__()
+        self._folded, self._asked = folded, asked
 
-    def __init__(self, folded: Collection[str]) -> None:
-        self._folded = folded
-
-    def __missing__(self, name: bytes) -> bool:
-        is_dropped = _folded(name) in self._folded
+    def __missing__(self, name: bytes) -> tuple[bytes, bool, bool]:
+        lower = name.lower()
+        kind = lower, _folded(name) not in self._folded, lower in self._asked
         if len(name) <= _LONGEST:
             if len(self) >= _REMEMBERED:
                 self.clear()
-            self[name] = is_dropped
-        return is_dropped
+            self[name] = kind
+        return kind
 
 
 def _folded(name: bytes) -> str:

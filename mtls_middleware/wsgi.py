@@ -42,39 +42,42 @@ if TYPE_CHECKING:
 
 
 class _Gateway:
-    """Drives one layer in front of one application."""
+    """Drives its layers in front of one application: those that stand directly around each other are one gateway."""
 
     def __init__(self, app: "WSGIApplication", layer: Layer) -> None:
         if not callable(app):
             raise ConfigurationError(f"app={app!r} is no WSGI application")
-        self._app = app
-        self._layer = layer
-        self._is_last = not isinstance(app, _Gateway)  # of ours: the one that tells that a request was let through
+        self._app: WSGIApplication = app
+        self._layers: tuple[Layer, ...] = (layer,)
+        if isinstance(app, _Gateway) and type(app).__call__ is _Gateway.__call__:
+            self._app, self._layers = app._app, (layer, *app._layers)
+        self._steps = tuple((each, keys(each.drop_headers)) for each in self._layers)
+        self._vary = [("Vary", each.vary) for each in self._layers if each.vary is not None]
         self._driver = BlockingDriver()
-        self._drop = keys(layer.drop_headers)
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        layer, view = self._layer, None
+        layer, view = self._layers[0], None
         try:
             view = EnvironView(environ)
-            if layer.published is not None and (found := document(layer, view)) is not None:
-                return _write(found, environ, start_response)
-            if layer.body_paths and view.method == "POST" and view.path in layer.body_paths:
-                view.body = _body(environ)
-            decided = layer.decide(view)
-            attached = decided if isinstance(decided, Attached) else self._driver.run(decided)
+            for layer, drop in self._steps:
+                if layer.published is not None and (found := document(layer, view)) is not None:
+                    return _write(found, environ, start_response)
+                if layer.body_paths and view.method == "POST" and view.path in layer.body_paths:
+                    view.body = _body(environ)
+                decided = layer.decide(view)
+                attached = decided if isinstance(decided, Attached) else self._driver.run(decided)
+                if drop:
+                    for key in [key for key in environ if key in drop]:
+                        del environ[key]
+                view.attached = attached
         except Exception as error:  # noqa: BLE001 (fail closed: whatever went wrong, the application is not reached)
             return _write(refused(layer, error, view), environ, start_response)
-        if self._drop:
-            for key in [key for key in environ if key in self._drop]:
-                del environ[key]
         environ[ATTACHED_KEY] = attached
         environ[CERTIFICATE_KEY] = attached.certificate
         environ[TOKEN_KEY] = attached.token
         environ[CLIENT_KEY] = attached.client
-        if self._is_last:
-            allowed(layer, view, attached)
-        return self._app(environ, _varying(start_response, layer.vary))
+        allowed(layer, view, attached)
+        return self._app(environ, _varying(start_response, self._vary) if self._vary else start_response)
 
 
 class ClientCertificateMiddleware(_Gateway):
@@ -228,12 +231,10 @@ def _write(answer: Answer, environ: "WSGIEnvironment", start_response: "StartRes
     return [] if environ.get("REQUEST_METHOD") == "HEAD" else [answer.body]
 
 
-def _varying(start_response: "StartResponse", name: str | None) -> "StartResponse":
+def _varying(start_response: "StartResponse", vary: list[tuple[str, str]]) -> "StartResponse":
     """Mark the application's responses as selected by the certificate's field (RFC 9440 2.4)."""
-    if name is None:
-        return start_response
 
     def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
-        return start_response(status, [*headers, ("Vary", name)], *exc_info)
+        return start_response(status, [*headers, *vary], *exc_info)
 
     return start

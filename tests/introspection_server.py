@@ -38,9 +38,12 @@ class IntrospectionServer:
     Arguments:
         tokens: what is said of each token, a JSON value or bytes to send as they are; others are not active.
         tls: a server-side context: https, and callers may come by certificate; else http.
+        port: where it listens; 0: anywhere.
     """
 
-    def __init__(self, tokens: dict[str, Any] | None = None, *, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, tokens: dict[str, Any] | None = None, *, tls: ssl.SSLContext | None = None, port: int = 0
+    ) -> None:
         self.tokens: dict[str, Any] = {} if tokens is None else tokens
         self.stall = 0.0  # seconds before each answer
         self.behaviours: list[Behaviour] = []  # for the next requests, one each
@@ -48,10 +51,11 @@ class IntrospectionServer:
         self.questions: list[Question] = []
         self.connections: list[socket.socket] = []
         self._released = threading.Event()
-        self._server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"keys": self}))
+        self._server = _Server(("127.0.0.1", port), type("Handler", (_Handler,), {"keys": self}))
         if tls is not None:
             self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
-        self.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{self._server.server_address[1]}/introspect"
+        self.port = int(self._server.server_address[1])
+        self.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{self.port}/introspect"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
 
     def __enter__(self) -> Self:
@@ -98,8 +102,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.keys.connections.append(self.connection)
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", "0"))).decode("ascii")
-        form = parse_qsl(body, keep_blank_values=True, strict_parsing=True)
+        length = int(self.headers.get("Content-Length", "0"))
+        body = self.rfile.read(length)
+        if len(body) < length:  # the client has gone away meanwhile
+            self.close_connection = True
+            return
+        form = parse_qsl(body.decode("ascii"), keep_blank_values=True, strict_parsing=True)
         self.question = Question(self.path, dict(self.headers), form, self._caller(dict(form)))
         self.keys.questions.append(self.question)
         self.keys.wait(self.keys.stall)
@@ -144,3 +152,21 @@ def says(body: Any, content_type: str = "application/json") -> Behaviour:
     return lambda handler: send(
         handler, 200, body if isinstance(body, bytes) else json.dumps(body).encode(), content_type
     )
+
+
+def endless(handler: _Handler) -> None:
+    """100 MB, which nobody should read to the end."""
+    handler.send_response(200)
+    handler.send_header("Content-Type", "application/json")
+    handler.send_header("Content-Length", str(100_000_000))
+    handler.end_headers()
+    for _ in range(100):
+        handler.wfile.write(b" " * 1_000_000)
+
+
+def moved(handler: _Handler) -> None:
+    """To itself, where a request that follows would be asked for for ever."""
+    handler.send_response(307)
+    handler.send_header("Location", handler.path)
+    handler.send_header("Content-Length", "0")
+    handler.end_headers()

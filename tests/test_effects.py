@@ -207,8 +207,7 @@ def test_a_fault_of_ours_in_an_exchange_reaches_every_asker(
     def broken(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(httpx2, "Client", broken)
-    monkeypatch.setattr(httpx2, "AsyncClient", broken)
+    monkeypatch.setattr(httpx2, "AsyncHTTPTransport", broken)
     need = fetch(server)
     for _ in range(2):
         with pytest.raises(ZeroDivisionError):
@@ -241,8 +240,8 @@ def test_a_cancelled_asker_closes_its_flow_and_leaves_the_exchange_to_the_others
     assert server.requests == 1
 
 
-def test_an_event_loop_that_ends_early_does_not_leave_others_waiting(server: KeyServer) -> None:
-    server.stall = 5
+def test_an_event_loop_that_ends_early_takes_the_answer_from_nobody(server: KeyServer) -> None:
+    server.stall = 0.2
     need = fetch(server)
 
     async def leaves() -> None:
@@ -251,10 +250,8 @@ def test_an_event_loop_that_ends_early_does_not_leave_others_waiting(server: Key
         asked.cancel()
 
     asyncio.run(leaves())
-    begun = time.monotonic()
-    with pytest.raises(FetchFailed):
-        BlockingDriver().run(ask(need))
-    assert time.monotonic() - begun < 1
+    assert BlockingDriver().run(ask(need)) == Response(200, b"body")
+    assert server.requests == 1
 
 
 def test_tasks_and_threads_may_wait_for_the_same_exchange(server: KeyServer) -> None:
@@ -277,9 +274,12 @@ def test_nothing_is_left_of_an_exchange_when_its_fetch_is_gone(
     for _ in range(3):
         with contextlib.suppress(FetchFailed):
             run(ask(fetch(server)))
-    until(lambda: not [each for each in threading.enumerate() if each.name == "mtls-middleware fetch"])
-    gc.collect()
-    assert not [each for each in gc.get_objects() if type(each) is Fetch and each.url == server.url]
+
+    def left() -> list[Fetch]:
+        gc.collect()
+        return [each for each in gc.get_objects() if type(each) is Fetch and each.url == server.url]
+
+    until(lambda: not left())
 
 
 def test_the_package_does_not_import_the_http_client_before_it_is_needed() -> None:

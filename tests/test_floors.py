@@ -25,6 +25,7 @@ FLOORS = [
         "validation.profile",
         "well_known",
     ],
+    ["background"],
     [
         "effects",
         "names.alternative",

@@ -30,8 +30,8 @@ from mtls_middleware.policy import (
     Subject,
     Thumbprint,
     as_rule,
-    remembering,
 )
+from mtls_middleware.policy.rule import Remembering
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate
 
 STRONGER = [each for each in Verification if each is not Verification.PRESENTED]
@@ -382,20 +382,23 @@ def test_an_identity_rule_is_asked_once_of_each_certificate_and_verification(
         return matches(self, certificate)
 
     monkeypatch.setattr(Subject, "matches", counted)
-    rule = remembering(Subject(mtls_client.client_certificate().subject) & ~DNSName("other.internal"))
+    rule = Remembering(Subject(mtls_client.client_certificate().subject) & ~DNSName("other.internal"))
+    certificate = mtls_client.client_certificate()
+    presented = certificate.vouched_for(Verification.PRESENTED)
     for _ in range(3):
-        assert rule(mtls_client.client_certificate())
-        assert not rule(mtls_client.client_certificate(Verification.PRESENTED))
-    assert asked == [mtls_client.client_certificate().verification]
+        assert rule(certificate)
+        assert not rule(presented)
+    assert rule(presented.vouched_for(Verification.BY_TRUST_STORE))
+    assert asked == [Verification.BY_SERVER, Verification.BY_TRUST_STORE]
 
 
 def test_a_callable_is_asked_every_time_also_among_rules(mtls_client: IssuedCertificate) -> None:
     answers = iter([True, False, True])
     certificate = mtls_client.client_certificate()
-    rule = remembering(Subject(mtls_client.client_certificate().subject) & (lambda _: next(answers)))
+    rule = Remembering(Subject(mtls_client.client_certificate().subject) & (lambda _: next(answers)))
     assert [rule(certificate) for _ in range(3)] == [True, False, True]
     presented = iter([True, False])
-    rule = remembering(Presented(lambda _: next(presented)) | DNSName("other.internal"))
+    rule = Remembering(Presented(lambda _: next(presented)) | DNSName("other.internal"))
     assert [rule(certificate) for _ in range(2)] == [True, False]
 
 
@@ -406,5 +409,5 @@ def test_a_rule_of_somebody_elses_is_asked_every_time(mtls_client: IssuedCertifi
         def judge(self, certificate: ClientCertificate) -> bool | None:
             return next(answers)
 
-    rule = remembering(Fickle())
+    rule = Remembering(Fickle())
     assert [rule(mtls_client.client_certificate()) for _ in range(2)] == [True, False]

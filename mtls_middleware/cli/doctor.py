@@ -80,9 +80,9 @@ def layers_of(application: Any) -> Iterator[Any]:
         if current is None or id(current) in seen:
             return
         seen.add(id(current))
-        layer = getattr(current, "_layer", None)
-        if isinstance(layer, (CertificateLayer, TokenLayer, ClientLayer)):
-            yield layer
+        for layer in getattr(current, "_layers", None) or ():
+            if isinstance(layer, (CertificateLayer, TokenLayer, ClientLayer)):
+                yield layer
         for middleware in getattr(current, "user_middleware", None) or ():  # Starlette's, outermost first
             yield from layers_of(_built(middleware))
         current = next((inner for name in _INNER if (inner := _attribute(current, name)) is not None), None)

@@ -11,7 +11,7 @@ from mtls_middleware.policy.identities import (
     Subject,
     Thumbprint,
 )
-from mtls_middleware.policy.rule import Presented, Rule, as_rule, remembering
+from mtls_middleware.policy.rule import Presented, Rule, as_rule
 
 __all__ = [
     "URI",
@@ -26,5 +26,4 @@ __all__ = [
     "Subject",
     "Thumbprint",
     "as_rule",
-    "remembering",
 ]

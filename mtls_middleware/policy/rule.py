@@ -12,10 +12,6 @@ from itertools import chain
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate
 
-# Certificates of which a layer remembers what its rule says: as many as its source remembers, twice; none of more than
-# 16 KiB of DER. Their octets alone are kept, for of a certificate's names can be made a hundred times as many.
-_REMEMBERED, _REMEMBERED_SIZE = 1024, 16_384
-
 # Of joined rules so many stand in a log.
 _SHOWN = 8
 
@@ -206,21 +202,19 @@ def as_rule(rule: Rule | Callable[[ClientCertificate], bool]) -> Rule:
     return Function(rule)
 
 
-def remembering(rule: Rule) -> Callable[[ClientCertificate], bool]:
-    """`rule.holds`, asked once of each certificate where its answer lasts: a callable's may change at any time."""
-    if not rule.is_lasting:
-        return rule.holds
-    verdicts: dict[tuple[bytes, bool], bool] = {}
+class Remembering:
+    """`rule.holds`, asked once of each certificate where its answer lasts: a callable's may change at any time.
 
-    def judged(certificate: ClientCertificate) -> bool:
-        key = certificate.der, certificate.verified
-        verdict = verdicts.get(key)
+    What it said is kept with the certificate, as names that were read are, and goes with it.
+    """
+
+    def __init__(self, rule: Rule) -> None:
+        self._rule = rule
+
+    def __call__(self, certificate: ClientCertificate) -> bool:
+        if not self._rule.is_lasting:
+            return self._rule.holds(certificate)
+        verdict = certificate.verdicts.get(self)
         if verdict is None:
-            verdict = rule.holds(certificate)
-            if len(certificate.der) <= _REMEMBERED_SIZE:
-                if len(verdicts) >= _REMEMBERED:
-                    verdicts.clear()
-                verdicts[key] = verdict
+            verdict = certificate.verdicts[self] = self._rule.holds(certificate)
         return verdict
-
-    return judged

@@ -10,6 +10,7 @@ import math
 import ssl
 import threading
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any, Literal, NoReturn
 from urllib.parse import quote_plus
 
@@ -152,9 +153,9 @@ class IntrospectedAccessTokens:
         question = Question.about(text, endpoint=self._endpoint, client_id=self._client_id, secret=self._secret)
         record = yield from self._cache.get(question, now)
         answer = None if record is None else self._remembered(record, now)
-        if answer is None:
-            answer = yield from self._asked(text, now, question)
-        return self._judged(answer, now)
+        if answer is not None:
+            return replace(self._judged(answer, now), remembered=True)
+        return self._judged((yield from self._asked(text, now, question)), now)
 
     def _judged(self, answer: Mapping[str, Any], now: float) -> AccessToken:
         """What RFC 7662 2.2 leaves to whoever asked: every member that is there is looked at (row F10, case 132)."""

@@ -194,12 +194,12 @@ def is_unix(environ: Mapping[str, Any]) -> bool:
     for key in SOCKET_KEYS:
         if key in environ and (family := getattr(environ[key], "family", None)) is not None:
             return bool(family == getattr(sockets, "AF_UNIX", None))
+    if not is_waitress(environ) or not str(environ.get("SERVER_PORT", "")).startswith("/"):
+        return False
     # With trusted_proxy= waitress writes what these fields say into SERVER_PORT, be it a number or not.
-    rewriting = ("HTTP_X_FORWARDED_PORT", "HTTP_X_FORWARDED_HOST", "HTTP_FORWARDED")
-    is_path = str(environ.get("SERVER_PORT", "")).startswith("/")
-    return is_path and is_waitress(environ) and not any(key in environ for key in rewriting)
+    return not any(key in environ for key in ("HTTP_X_FORWARDED_PORT", "HTTP_X_FORWARDED_HOST", "HTTP_FORWARDED"))
 
 
 def is_waitress(environ: Mapping[str, Any]) -> bool:
     """Whether the server calls itself so."""
-    return str(environ.get("SERVER_SOFTWARE", "")) == "waitress"
+    return environ.get("SERVER_SOFTWARE") == "waitress"

@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from mtls_middleware import ClientCertificate, Verification
-from mtls_middleware.policy import Thumbprint, remembering
+from mtls_middleware.policy import Thumbprint
+from mtls_middleware.policy.rule import Remembering
 from mtls_middleware.scope import Names
 from mtls_middleware.sources.vendors import KNOWN_HEADERS
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate
@@ -50,7 +51,7 @@ def held(fill: Callable[[], object]) -> int:
 
 
 def test_a_rule_keeps_no_large_certificates(ballast: bytes) -> None:
-    rule = remembering(~Thumbprint("A" * 43))
+    rule = Remembering(~Thumbprint("A" * 43))
 
     def fill() -> None:
         assert all(rule(ClientCertificate.from_der(der)) for der in many(ballast))
@@ -60,7 +61,7 @@ def test_a_rule_keeps_no_large_certificates(ballast: bytes) -> None:
 
 def test_a_rule_keeps_no_names_of_certificates(mtls_client: IssuedCertificate) -> None:
     """They may be read by an application later on, and take far more than the certificate itself."""
-    rule = remembering(Thumbprint(mtls_client.thumbprint))
+    rule = Remembering(Thumbprint(mtls_client.thumbprint))
     certificate = ClientCertificate.from_der(mtls_client.der)
     reference = weakref.ref(certificate)
     assert rule(certificate)

@@ -15,7 +15,8 @@ from mtls_middleware import ClientCertificate, Verification, wsgi
 from mtls_middleware.effects import BlockingDriver
 from mtls_middleware.errors import Refused
 from mtls_middleware.paths import PathRules
-from mtls_middleware.policy import Subject, Thumbprint, remembering
+from mtls_middleware.policy import Subject, Thumbprint
+from mtls_middleware.policy.rule import Remembering
 from mtls_middleware.resource_server import AccessToken, binding
 from mtls_middleware.sources import Cloudflare, HAProxy, Nginx, ServerTLS
 from mtls_middleware.testing import IssuedCertificate, TokenIssuer
@@ -118,7 +119,7 @@ def test_a_rule_tells_certificates_apart_by_their_octets_and_by_who_vouches(
     mtls_client: IssuedCertificate, mtls_other_client: IssuedCertificate
 ) -> None:
     """A certificate that was put together by hand may lack its digest, or have another's."""
-    rule = remembering(CLIENT)
+    rule = Remembering(CLIENT)
     for verification in (*Verification, *reversed(Verification)):
         good = mtls_client.client_certificate(verification)
         other = mtls_other_client.client_certificate(verification)

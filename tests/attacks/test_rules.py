@@ -20,8 +20,8 @@ from mtls_middleware.policy import (
     SpiffeTrustDomain,
     Subject,
     Thumbprint,
-    remembering,
 )
+from mtls_middleware.policy.rule import Remembering
 from mtls_middleware.testing import IssuedCertificate
 
 ASKED: list[Any] = []
@@ -111,7 +111,7 @@ def test_a_class_made_of_a_rule_of_ours_is_asked_every_time(
         rule = made(*arguments)
         for joined in (rule, rule & ~~rule, Thumbprint(certificate.thumbprint) & rule):
             employed[:] = [True, True, False, False]
-            judged = remembering(joined)
+            judged = Remembering(joined)
             assert judged(certificate)
             employed[:] = [False, False]
             assert not judged(certificate)

@@ -21,7 +21,7 @@ SECRET = "s3cret-" * 4
 def test_the_shared_secret_is_in_no_text_about_what_holds_it(source: Any, show: Callable[[object], object]) -> None:
     made = source(shared_secret=("X-Proxy-Secret", SECRET))
     layers = [module.ClientCertificateMiddleware(print, made) for module in (asgi, wsgi)]
-    for each in (made, made._trust, *layers, layers[0]._layer):
+    for each in (made, made._trust, *layers, layers[0]._layers):
         assert SECRET not in repr(show(each))
         assert SECRET not in str(show(each))
     assert made._trust._secret == ("x-proxy-secret", SECRET.encode())

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from mtls_middleware.effects import BlockingDriver, Flow
+from tests.introspection_server import IntrospectionServer
 from tests.jwks.fetching import awaited
 from tests.key_server import KeyServer
 from tests.resource_server.published import PATHS, Published
@@ -29,3 +30,9 @@ def run(request: pytest.FixtureRequest) -> Callable[[Flow[Any]], Any]:
 def site(request: pytest.FixtureRequest) -> Iterator[Published]:
     with KeyServer({"keys": []}) as server:
         yield Published(server, request.param)
+
+
+@pytest.fixture
+def server() -> Iterator[IntrospectionServer]:
+    with IntrospectionServer() as running:
+        yield running

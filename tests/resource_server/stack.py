@@ -9,7 +9,7 @@ from typing import Any
 from werkzeug.test import create_environ
 
 from mtls_middleware import AccessToken, ClientCertificate, access_token, asgi, client_certificate, wsgi
-from mtls_middleware.resource_flow import AccessTokens
+from mtls_middleware.resource_flow import AccessTokens, TrustStore
 from mtls_middleware.sources import ServerTLS
 from mtls_middleware.testing import IssuedCertificate
 
@@ -52,15 +52,16 @@ Certificate = IssuedCertificate | str | None
 class WSGIStack:
     """`ClientCertificateMiddleware` around `CertificateBoundTokenMiddleware` around an application, in WSGI."""
 
-    def __init__(self, tokens: AccessTokens, **options: Any) -> None:
-        self._outcome = Outcome()
+    def __init__(self, tokens: AccessTokens, *, trust_store: TrustStore | None = None, **options: Any) -> None:
         self._app = wsgi.ClientCertificateMiddleware(
-            wsgi.CertificateBoundTokenMiddleware(self._application, tokens, **options), ServerTLS()
+            wsgi.CertificateBoundTokenMiddleware(self._application, tokens, **options),
+            ServerTLS(),
+            trust_store=trust_store,
         )
 
     def _application(self, environ: Any, start_response: Any) -> list[bytes]:
-        self._outcome.reached = True
-        self._outcome.token, self._outcome.certificate = access_token(environ), client_certificate(environ)
+        outcome = environ["outcome"]
+        outcome.reached, outcome.token, outcome.certificate = True, access_token(environ), client_certificate(environ)
         start_response("200 OK", [("Content-Type", "text/plain")])
         return [b"reached"]
 
@@ -80,7 +81,7 @@ class WSGIStack:
         if certificate is not None:
             issued = isinstance(certificate, IssuedCertificate)
             environ |= certificate.as_environ() if issued else {"SSL_CLIENT_CERT": certificate}
-        outcome = self._outcome = Outcome()
+        outcome = environ["outcome"] = Outcome()
 
         def start_response(status: str, headers: list[tuple[str, str]], *_: Any) -> None:
             outcome.status = int(status.split(maxsplit=1)[0])
@@ -93,9 +94,11 @@ class WSGIStack:
 class ASGIStack:
     """The same in ASGI."""
 
-    def __init__(self, tokens: AccessTokens, **options: Any) -> None:
+    def __init__(self, tokens: AccessTokens, *, trust_store: TrustStore | None = None, **options: Any) -> None:
         self._app = asgi.ClientCertificateMiddleware(
-            asgi.CertificateBoundTokenMiddleware(self._application, tokens, **options), ServerTLS()
+            asgi.CertificateBoundTokenMiddleware(self._application, tokens, **options),
+            ServerTLS(),
+            trust_store=trust_store,
         )
 
     async def _application(self, scope: Any, receive: Any, send: Any) -> None:

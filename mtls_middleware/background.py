@@ -1,0 +1,176 @@
+"""The one thread where a process makes its exchanges, on an event loop of its own.
+
+Whoever asks, a thread or an event loop, only waits for the outcome: five hundred exchanges at once hold up nobody's
+event loop, and need no five hundred threads. Must never know: what is fetched, or why.
+"""
+
+import asyncio
+import atexit
+import contextlib
+import os
+import ssl
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mtls_middleware.exchange import Connections, Fetch, FetchFailed, Response, exchange
+
+if TYPE_CHECKING:
+    import httpx2
+
+# At most so many exchanges with one server at once; who comes later waits his turn. So many connections are kept as
+# well, since a new one over TLS costs more than the exchange that it is for.
+_MOST_AT_ONCE = 50
+# The part of its timeout that an exchange may wait for its turn: with less left it would connect to be cut off at once.
+_WAITING = 0.9
+# Servers close what was idle for a few seconds themselves: Node.js and uvicorn after 5.
+_IDLE = 5.0
+
+
+def begin(need: Fetch) -> None:
+    """Have the exchange made, unless somebody has begun it; `need.outcome` has its result in time."""
+    if need.claim():
+        _of_this_process().begin(need)
+
+
+class _Background:
+    """The thread, and what only it touches: exchanges under way, and the connections to each server."""
+
+    def __init__(self) -> None:
+        self.process = os.getpid()
+        self._loop = asyncio.SelectorEventLoop()
+        self._loop.set_default_executor(_LookUps())
+        self._begun: deque[Fetch] = deque()
+        self._woken = False
+        self._tasks: set[asyncio.Task[None]] = set()  # an event loop alone would let go of them
+        self._pools: weakref.WeakKeyDictionary[Connections, _Pool] = weakref.WeakKeyDictionary()
+        threading.Thread(target=self._run, name="mtls-middleware exchanges", daemon=True).start()
+
+    def _run(self) -> None:
+        self._loop.run_forever()
+        self._loop.close()
+
+    def begin(self, need: Fetch) -> None:
+        """From any thread. To wake the loop is a system call: hundreds that begin together wake it once."""
+        self._begun.append(need)
+        if not self._woken:
+            self._woken = True
+            self._loop.call_soon_threadsafe(self._begin_all)
+
+    def _begin_all(self) -> None:
+        self._woken = False  # first: whoever comes from now on wakes the loop again
+        while self._begun:
+            task = self._loop.create_task(_make(self._begun.popleft(), self._pools))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def end(self) -> None:
+        """Close everything, within a second."""
+        with contextlib.suppress(TimeoutError):
+            asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(1)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+
+    async def _end(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        for pool in self._pools.values():
+            await pool.transport.aclose()
+
+
+@dataclass(frozen=True, slots=True)
+class _Pool:
+    transport: "httpx2.AsyncHTTPTransport"
+    turns: asyncio.Semaphore
+
+
+_Pools = weakref.WeakKeyDictionary[Connections, _Pool]
+
+
+async def _make(need: Fetch, pools: _Pools) -> None:
+    import anyio  # the client's own: its clean-up is shielded from this kind of cancellation alone, and leaks otherwise
+
+    try:
+        with anyio.fail_after(need.timeout):
+            response = await _response(need, pools)
+    except TimeoutError:
+        need.outcome.set_exception(FetchFailed(f"not complete within {need.timeout} s"))
+    except asyncio.CancelledError:
+        need.outcome.set_exception(FetchFailed("given up, the process ends"))
+    except BaseException as failure:  # noqa: BLE001 (whoever waits is told)
+        need.outcome.set_exception(failure)
+    else:
+        need.outcome.set_result(response)
+
+
+async def _response(need: Fetch, pools: _Pools) -> Response:
+    if need.connections is None:
+        async with _transport(need.tls) as transport:
+            return await exchange(need, transport)
+    pool = pools.get(need.connections)
+    if pool is None:
+        pool = pools[need.connections] = _Pool(_transport(need.tls), asyncio.Semaphore(_MOST_AT_ONCE))
+        weakref.finalize(
+            need.connections, _close, pool.transport, asyncio.get_running_loop(), os.getpid()
+        ).atexit = False
+    async with asyncio.timeout(_WAITING * need.timeout):
+        await pool.turns.acquire()
+    try:
+        return await exchange(need, pool.transport)
+    finally:
+        pool.turns.release()
+
+
+def _transport(tls: ssl.SSLContext) -> "httpx2.AsyncHTTPTransport":
+    import httpx2
+
+    limits = httpx2.Limits(
+        max_connections=_MOST_AT_ONCE, max_keepalive_connections=_MOST_AT_ONCE, keepalive_expiry=_IDLE
+    )
+    return httpx2.AsyncHTTPTransport(verify=tls, trust_env=False, limits=limits)
+
+
+def _close(transport: "httpx2.AsyncHTTPTransport", loop: asyncio.AbstractEventLoop, process: int) -> None:
+    """From any thread, the garbage collector's. A forked child leaves its parent's connections alone."""
+    if process != os.getpid():
+        _inherited.append(transport)
+    elif not loop.is_closed():
+        asyncio.run_coroutine_threadsafe(transport.aclose(), loop)
+
+
+class _LookUps(ThreadPoolExecutor):
+    """A thread for each look-up of a name: one that hangs holds up neither the others nor the end of the process."""
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
+        outcome: Future[Any] = Future()
+        outcome.set_running_or_notify_cancel()
+
+        def look_up() -> None:
+            try:
+                outcome.set_result(function(*arguments, **named))
+            except BaseException as failure:  # noqa: BLE001 (whoever waits is told)
+                outcome.set_exception(failure)
+
+        threading.Thread(target=look_up, name="mtls-middleware look-up", daemon=True).start()
+        return outcome
+
+
+_lock = threading.Lock()
+_backgrounds: list[_Background] = []  # the last is ours
+_inherited: list[object] = []  # a parent's connections are kept, as its backgrounds are: nothing here may close them
+
+
+def _of_this_process() -> _Background:
+    with _lock:
+        if not _backgrounds or _backgrounds[-1].process != os.getpid():
+            _backgrounds.append(_Background())
+        return _backgrounds[-1]
+
+
+@atexit.register
+def _end() -> None:
+    if _backgrounds and _backgrounds[-1].process == os.getpid():
+        _backgrounds[-1].end()
