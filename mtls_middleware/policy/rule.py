@@ -12,6 +12,10 @@ from itertools import chain
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate
 
+# Rules whose answers are kept with one certificate: more than an application has. Applications come and go, while some
+# certificates stay as long as the process.
+_REMEMBERED = 256
+
 # Of joined rules so many stand in a log.
 _SHOWN = 8
 
@@ -216,5 +220,8 @@ class Remembering:
             return self._rule.holds(certificate)
         verdict = certificate.verdicts.get(self)
         if verdict is None:
-            verdict = certificate.verdicts[self] = self._rule.holds(certificate)
+            verdict = self._rule.holds(certificate)
+            if len(certificate.verdicts) >= _REMEMBERED:  # of layers that are no more, perhaps, and their rules
+                certificate.verdicts.clear()
+            certificate.verdicts[self] = verdict
         return verdict

@@ -126,6 +126,7 @@ def test_a_rule_tells_certificates_apart_by_their_octets_and_by_who_vouches(
         forged = ClientCertificate(other.x509, other.der, good.chain, verification, good.digest, good.thumbprint)
         bare = ClientCertificate(other.x509, other.der, verification=verification)
         assert rule(good) is good.verified
+        assert [rule(good.vouched_for(each)) for each in Verification] == [False, True, True, True]
         assert [rule(each) for each in (other, forged, bare)] == [False] * 3
 
 
@@ -151,10 +152,24 @@ def test_a_layer_that_nobody_holds_is_gone(mtls_client: IssuedCertificate) -> No
     environ = {"REMOTE_ADDR": "10.0.0.7", "REQUEST_METHOD": "GET", "PATH_INFO": "/"}
     environ |= {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in mtls_client.as_nginx().items()}
     layer(environ, lambda *_: lambda _: None)  # type: ignore[arg-type]  # it does not begin
-    held = [weakref.ref(each) for each in (layer, layer._layers[0], layer._layers[0].source)]  # type: ignore[attr-defined]
+    (inner,) = layer._layers
+    held = [weakref.ref(each) for each in (layer, inner, inner.source)]  # type: ignore[attr-defined]
+    del inner
     del layer
     gc.collect()
     assert [each() for each in held] == [None, None, None]
+
+
+def test_a_certificate_that_stays_does_not_keep_the_rules_of_all_layers_that_ever_were(
+    mtls_client: IssuedCertificate,
+) -> None:
+    """`ServerTLS` remembers certificates for the whole process."""
+    certificate = mtls_client.client_certificate()
+    for number in range(2_000):
+        assert Remembering(Thumbprint(certificate.thumbprint))(certificate)
+        assert not Remembering(Subject(f"CN={number}"))(certificate)
+    gc.collect()
+    assert sum(isinstance(each, Remembering) for each in gc.get_objects()) < 1_000
 
 
 # Tokens
