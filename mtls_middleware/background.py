@@ -167,9 +167,18 @@ class _LookUps(ThreadPoolExecutor):
         return outcome
 
 
-_lock = threading.Lock()
+_lock = threading.Lock()  # a fork may find it taken, by a thread that the child has not: it gets one of its own
 _backgrounds: list[_Background] = []  # the last is ours
 _inherited: list[object] = []  # a parent's connections are kept, as its backgrounds are: nothing here may close them
+
+
+def _unlock() -> None:
+    global _lock  # noqa: PLW0603 (in a child that has no other thread yet)
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock)
 
 
 def _of_this_process() -> _Background:

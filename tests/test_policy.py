@@ -371,6 +371,16 @@ def test_ten_thousand_alternatives_are_one_row(mtls_client: IssuedCertificate) -
     assert repr(rule).endswith("and 9993 more)")
 
 
+def test_rules_within_rules_have_a_limit_that_is_told_at_construction() -> None:
+    rule: Rule = DNSName("a")
+    with pytest.raises(ConfigurationError, match="more than 100 rules within each other"):
+        for _ in range(60):
+            rule = ~(rule & DNSName("b"))
+    assert rule.depth in (99, 100)
+    rule.judge(certificate())
+    assert len(repr(rule)) < 10_000
+
+
 def test_an_identity_rule_is_asked_once_of_each_certificate_and_verification(
     mtls_client: IssuedCertificate, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,8 @@ _REMEMBERED = 256
 
 # Of joined rules so many stand in a log.
 _SHOWN = 8
+# Rules within rules: written by hand there are three or four; Python itself follows no more than some hundred.
+_DEEPEST = 100
 
 # Kleene's three values: True, False, None for "cannot be known".
 Judgement = bool | None
@@ -32,6 +34,8 @@ class Rule:
     may_reject_presented = False
     # Whether it says the same of one certificate for ever, so that its answer may be remembered.
     is_lasting = False
+    # How many rules stand within each other.
+    depth = 1
 
     def __init_subclass__(cls) -> None:
         """A class says so itself: one that somebody makes of ours may ask for more than ours."""
@@ -76,6 +80,7 @@ class Joined(Rule):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "is_lasting", all(each.is_lasting for each in self.rules))
+        object.__setattr__(self, "depth", _deeper(*self.rules))
         flat = (each.rules if type(each) is type(self) else (each,) for each in self.rules)
         object.__setattr__(self, "rules", tuple(chain.from_iterable(flat)))
 
@@ -135,10 +140,20 @@ class Not(Rule):
         object.__setattr__(self, "may_accept_presented", self.rule.may_reject_presented)
         object.__setattr__(self, "may_reject_presented", self.rule.may_accept_presented)
         object.__setattr__(self, "is_lasting", self.rule.is_lasting)
+        object.__setattr__(self, "depth", _deeper(self.rule))
 
     def judge(self, certificate: ClientCertificate) -> Judgement:
         inner = self.rule.judge(certificate)
         return not inner if isinstance(inner, bool) else None
+
+
+def _deeper(*rules: Rule) -> int:
+    depth = 1 + max(each.depth for each in rules)
+    if depth > _DEEPEST:
+        raise ConfigurationError(
+            f"more than {_DEEPEST} rules within each other: join those of one operator first, for example (a | b | c) & d"
+        )
+    return depth
 
 
 class Identity(Rule):
