@@ -373,10 +373,10 @@ def test_ten_thousand_alternatives_are_one_row(mtls_client: IssuedCertificate) -
 
 def test_rules_within_rules_have_a_limit_that_is_told_at_construction() -> None:
     rule: Rule = DNSName("a")
+    while rule.depth < 100:
+        rule = ~rule if isinstance(rule, type(DNSName("a") & DNSName("b"))) else rule & DNSName("b")
     with pytest.raises(ConfigurationError, match="more than 100 rules within each other"):
-        for _ in range(60):
-            rule = ~(rule & DNSName("b"))
-    assert rule.depth in (99, 100)
+        _ = ~rule & DNSName("b")
     rule.judge(certificate())
     assert len(repr(rule)) < 10_000
 

@@ -5,7 +5,7 @@ presented certificate gets from a rule that names somebody, and no operator turn
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import chain
 
@@ -80,7 +80,7 @@ class Joined(Rule):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "is_lasting", all(each.is_lasting for each in self.rules))
-        object.__setattr__(self, "depth", _deeper(*self.rules))
+        object.__setattr__(self, "depth", _deeper(each.depth - (type(each) is type(self)) for each in self.rules))
         flat = (each.rules if type(each) is type(self) else (each,) for each in self.rules)
         object.__setattr__(self, "rules", tuple(chain.from_iterable(flat)))
 
@@ -140,18 +140,18 @@ class Not(Rule):
         object.__setattr__(self, "may_accept_presented", self.rule.may_reject_presented)
         object.__setattr__(self, "may_reject_presented", self.rule.may_accept_presented)
         object.__setattr__(self, "is_lasting", self.rule.is_lasting)
-        object.__setattr__(self, "depth", _deeper(self.rule))
+        object.__setattr__(self, "depth", _deeper([self.rule.depth]))
 
     def judge(self, certificate: ClientCertificate) -> Judgement:
         inner = self.rule.judge(certificate)
         return not inner if isinstance(inner, bool) else None
 
 
-def _deeper(*rules: Rule) -> int:
-    depth = 1 + max(each.depth for each in rules)
+def _deeper(depths: Iterable[int]) -> int:
+    depth = 1 + max(depths)
     if depth > _DEEPEST:
         raise ConfigurationError(
-            f"more than {_DEEPEST} rules within each other: join those of one operator first, for example (a | b | c) & d"
+            f"more than {_DEEPEST} rules within each other: join those of one operator first, such as (a | b | c) & d"
         )
     return depth
 
