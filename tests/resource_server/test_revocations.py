@@ -87,6 +87,7 @@ def includes(revocations: RedisRevocations, certificate: IssuedCertificate) -> b
 # --- tokens ---
 
 
+@pytest.mark.standard("O2")
 def test_a_revoked_token_is_refused_and_another_of_the_same_client_is_not(
     stack: type[Stack], redis_server: RedisServer, mtls_client: IssuedCertificate, mtls_issuer: TokenIssuer
 ) -> None:
