@@ -21,22 +21,28 @@ PINNED = dict(
 )
 
 SERVED = "tests.servers.served"
+# Seconds that a connection may idle: by default some servers close it after two, which on a busy machine is between
+# two requests of a test.
+PATIENCE = "60"
 UVICORN = "mtls_middleware.servers.uvicorn_tls"
 
 
 def uvicorn(http: str, ws: str, port: int, files: Path) -> list[str]:
     tls = [part.replace("--", "--ssl-") if part.startswith("--") else part for part in options(files)]
     protocols = ["--http", f"{UVICORN}:{http}", "--ws", f"{UVICORN}:{ws}"]
-    return ["-m", "uvicorn", f"{SERVED}:asgi", "--port", str(port), *tls, "--ssl-cert-reqs", "1", *protocols]
+    program = ["-m", "uvicorn", f"{SERVED}:asgi", "--timeout-keep-alive", PATIENCE]
+    return [*program, "--port", str(port), *tls, "--ssl-cert-reqs", "1", *protocols]
 
 
 def hypercorn(worker: str, port: int, files: Path) -> list[str]:
     program = ["-m", "mtls_middleware.servers.hypercorn_tls", f"{SERVED}:asgi", "--worker-class", worker]
+    program += ["--keep-alive", PATIENCE]
     return [*program, "--bind", f"127.0.0.1:{port}", *options(files), "--verify-mode", "CERT_OPTIONAL"]
 
 
 def gunicorn(worker: str, app: str, more: list[str], port: int, files: Path) -> list[str]:
     program = ["-m", "gunicorn", app, "--worker-class", worker, "--threads", "8" if worker == "gthread" else "1"]
+    program += ["--keep-alive", PATIENCE]
     return [*program, "--bind", f"127.0.0.1:{port}", "--no-control-socket", *options(files), "--cert-reqs", "1", *more]
 
 
