@@ -4,7 +4,6 @@ Must never know: who sent them. A field that RFC 9651 4.2 would have us ignore i
 bad certificate into an anonymous request (A27).
 """
 
-from contextlib import suppress
 from typing import cast
 
 from mtls_middleware.errors import MalformedCertificate
@@ -18,17 +17,12 @@ _Item = tuple[object, object]  # a bare item and its parameters
 
 def client_cert(text: str) -> bytes:
     """The DER of a `Client-Cert` value: an Item that is a Byte Sequence, parameters ignored (RFC 9440 2.2)."""
-    if text[:1] == text[-1:] == ":":  # as everybody writes it; what is written otherwise, the library judges
-        with suppress(MalformedCertificate):
-            return base64_der(text[1:-1])
-    _check_shape(text)
-    import http_sf
-
-    try:
-        item = cast("_Item", http_sf.parse(text.encode("latin-1", "replace"), tltype="item"))
-    except ValueError as error:
-        raise MalformedCertificate("not a structured field Item") from error
-    return _byte_sequence(item)
+    if text[:1] == text[-1:] == ":":
+        try:
+            return base64_der(text[1:-1])  # as everybody writes it
+        except MalformedCertificate:
+            return _item(text)
+    return _item(text)
 
 
 def client_cert_chain(text: str) -> tuple[bytes, ...]:
@@ -43,6 +37,18 @@ def client_cert_chain(text: str) -> tuple[bytes, ...]:
     except ValueError as error:
         raise MalformedCertificate("not a structured field List") from error
     return tuple(_byte_sequence(member) for member in members)
+
+
+def _item(text: str) -> bytes:
+    """What is written otherwise, with parameters or without padding: the library judges."""
+    _check_shape(text)
+    import http_sf
+
+    try:
+        item = cast("_Item", http_sf.parse(text.encode("latin-1", "replace"), tltype="item"))
+    except ValueError as error:
+        raise MalformedCertificate("not a structured field Item") from error
+    return _byte_sequence(item)
 
 
 def _check_shape(text: str) -> None:

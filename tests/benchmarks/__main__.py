@@ -25,7 +25,7 @@ MEASURES = {
 }
 
 
-def available() -> dict[int, Callable[[bool], list[Row]]]:
+def available() -> dict[int, Callable[..., list[Row]]]:
     """The measures whose modules are there; each takes `quick`."""
     names = {number: f"tests.benchmarks.{module}" for number, (module, _) in MEASURES.items()}
     return {number: import_module(name).rows for number, name in names.items() if find_spec(name) is not None}
@@ -37,6 +37,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("measures", nargs="*", type=int, metavar="MEASURE", help="numbers; default: all")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that it runs, and no figures to go by")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there too")
+    parser.add_argument("--distinct", type=int, default=1_000_000, metavar="N", help="certificates and tokens of 7")
     given = parser.parse_args(arguments)
     known = available()
     unknown = sorted(set(given.measures) - known.keys())
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
     rows: list[Row] = []
     for number in sorted(set(given.measures)) or known:
         progress.print(f"measure {number}: {MEASURES[number][1]}", highlight=False)
-        rows += known[number](given.quick)
+        rows += known[number](given.quick, **({"distinct": given.distinct} if number == 7 else {}))
     show(rows)
     if given.json is not None:
         write(rows, given.json)
