@@ -1,0 +1,174 @@
+"""Measure 5: requests per second behind real servers, the protected application beside the bare one.
+
+Each server is a process of one worker on one core, wrk on another; all requests have the same header fields, those of
+nginx and a bound token among them, so that the layers are the only difference. The applications take turns, and the
+ratio is the median of the rounds' own ratios: whatever else the machine does in a round, it does to all of them.
+
+`python -m tests.benchmarks.throughput [--quick]` runs it alone. wrk is Debian's package; the other programs come with
+the group `test` of pyproject.toml, and by npm.
+"""
+
+import contextlib
+import http.client
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from mtls_middleware.testing import CertificateAuthority, TokenIssuer
+from tests.benchmarks.served import CLIENT, EXPRESS, PATH, SCOPE, SERVERS, settings
+from tests.benchmarks.table import Row
+from tests.live.servers import ROOT, free_port, running
+
+GOAL = 0.95
+# More than the threads of gunicorn and waitress, so that each server always has work; few enough to wait for none.
+CONNECTIONS = 8
+_RATE = re.compile(r"^Requests/sec:\s+([0-9.]+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """A server, and the applications that take turns on it, the bare one first."""
+
+    server: str
+    framework: str
+    applications: tuple[str, ...]
+
+
+FLASK, STARLETTE = ("flask_bare", "flask_ours"), ("starlette_bare", "starlette_ours")
+PYTHON = (
+    Contest("gunicorn gthread", "Flask", (*FLASK, "flask_authlib")),
+    Contest("waitress", "Flask", FLASK),
+    Contest("uvicorn httptools", "Starlette", STARLETTE),
+    Contest("uvicorn h11", "Starlette", STARLETTE),
+    Contest("granian", "Starlette", STARLETTE),
+)
+NODE = Contest("Express", "Express", ("bare", "own", "by_hand"))
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """A client behind nginx with its token, and a thief of that token, who has a certificate of the same CA."""
+
+    issuer: TokenIssuer
+    client: Mapping[str, str]
+    thief: Mapping[str, str]
+
+    @classmethod
+    def made(cls) -> "Credentials":
+        authority, issuer = CertificateAuthority(), TokenIssuer()
+        client, thief = (authority.issue("CN=billing,O=Acme", dns=[CLIENT]) for _ in range(2))
+        token = issuer.token(certificate=client, scopes=[SCOPE], lifetime=timedelta(hours=2))
+        authorization = {"Authorization": f"Bearer {token}"}
+        return cls(issuer, {**client.as_nginx(), **authorization}, {**thief.as_nginx(), **authorization})
+
+
+@contextlib.contextmanager
+def serving(server: str, application: str, credentials: Credentials) -> Iterator[int]:
+    """Its port, while it runs. It has shown that it lets the client in, and where it protects, nobody else."""
+    port = free_port()
+    command = ["-m", "tests.benchmarks.pinned", "0", *SERVERS[server](application, port)]
+    with running(command, port, **settings(credentials.issuer)):
+        expected = (200, 200, 200) if application.endswith("bare") else (200, 401, 401)
+        without_token = {name: value for name, value in credentials.client.items() if name != "Authorization"}
+        answers = tuple(answer(port, each) for each in (credentials.client, credentials.thief, without_token))
+        if answers != expected:
+            raise AssertionError(f"{application} on {server} answers {answers} in place of {expected}")
+        yield port
+
+
+def answer(port: int, headers: Mapping[str, str]) -> int:
+    """The status of one request."""
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+        connection.request("GET", PATH, headers=dict(headers))
+        response = connection.getresponse()
+        response.read()
+        return response.status
+
+
+def rate(port: int, headers: Mapping[str, str], seconds: int) -> float:
+    """Requests per second, all of them answered 200."""
+    fields = [part for name, value in headers.items() for part in ("--header", f"{name}: {value}")]
+    wrk = ["wrk", "--threads", "1", "--connections", str(CONNECTIONS), "--duration", f"{seconds}s", *fields]
+    command = [sys.executable, "-m", "tests.benchmarks.pinned", "-1", *wrk, f"http://127.0.0.1:{port}{PATH}"]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    found = _RATE.search(told)
+    if found is None or "Non-2xx" in told or "Socket errors" in told:
+        raise AssertionError(f"not all requests were answered:\n{told}")
+    return float(found[1])
+
+
+def measured(contest: Contest, credentials: Credentials, rounds: int, seconds: int) -> Mapping[str, Sequence[float]]:
+    """Each application's rate in each round. Every second round goes backwards, so that no place is the better one."""
+    rates: dict[str, list[float]] = {application: [] for application in contest.applications}
+    with contextlib.ExitStack() as stack:
+        ports = {each: stack.enter_context(serving(contest.server, each, credentials)) for each in rates}
+        for port in ports.values():
+            rate(port, credentials.client, 1)  # until all is warm
+        for number in range(rounds):
+            for application, port in list(ports.items())[:: -1 if number % 2 else 1]:
+                rates[application].append(rate(port, credentials.client, seconds))
+    return rates
+
+
+def kept(rates: Mapping[str, Sequence[float]], application: str) -> list[float]:
+    """What share of the bare application's rate this one has, round by round."""
+    bare = next(iter(rates.values()))
+    return [mine / theirs for mine, theirs in zip(rates[application], bare, strict=True)]
+
+
+def _per_second(rates: Iterable[float]) -> str:
+    return f"{statistics.median(rates):,.0f}/s"
+
+
+def _ours(contest: Contest, rates: Mapping[str, Sequence[float]]) -> Row:
+    bare, ours, *_ = contest.applications
+    shares = kept(rates, ours)
+    note = f"{len(shares)} rounds, {min(shares):.1%} to {max(shares):.1%}"
+    what = f"{contest.framework} on {contest.server}, protected and bare"
+    texts = _per_second(rates[ours]), _per_second(rates[bare])
+    return Row(5, what, *texts, statistics.median(shares), GOAL, note, at_least=True)
+
+
+def _beside(what: str, ours: float, rates: Mapping[str, Sequence[float]], application: str) -> Row:
+    """Ours beside another's way to protect: each as its share of its own bare application."""
+    theirs = statistics.median(kept(rates, application))
+    note = f"{_per_second(rates[application])} of {_per_second(next(iter(rates.values())))}"
+    return Row(5, what, f"{ours:.1%}", f"{theirs:.1%}", ours / theirs, None, note, at_least=True)
+
+
+def lacking() -> str | None:
+    """What has to be installed first, `None` where nothing is missing."""
+    if shutil.which("wrk") is None:
+        return "apt-get install wrk"
+    if not (EXPRESS / "node_modules").is_dir():
+        return f'PATH="$PWD/.venv/bin:$PATH" npm ci --prefix {EXPRESS.relative_to(ROOT)} --ignore-scripts'
+    return None
+
+
+def rows(quick: bool) -> list[Row]:
+    """Ours beside the bare application on each server; then the share that others keep of theirs."""
+    missing = lacking()
+    if missing is not None:
+        return [Row(5, "Throughput behind real servers", "", "", None, GOAL, f"not measured: {missing}", at_least=True)]
+    credentials = Credentials.made()
+    rounds, seconds = (3, 1) if quick else (5, 4)
+    rates = {each.server: measured(each, credentials, rounds, seconds) for each in (*PYTHON, NODE)}
+    flask = statistics.median(kept(rates["gunicorn gthread"], "flask_ours"))
+    starlette = statistics.median(kept(rates["uvicorn httptools"], "starlette_ours"))
+    return [
+        *(_ours(each, rates[each.server]) for each in PYTHON),
+        _beside("kept of bare Flask on gunicorn: ours, Authlib", flask, rates["gunicorn gthread"], "flask_authlib"),
+        _beside("kept: ours on uvicorn, express-oauth2-jwt-bearer", starlette, rates["Express"], "own"),
+        _beside("the same with the certificate read in Express", starlette, rates["Express"], "by_hand"),
+    ]
+
+
+if __name__ == "__main__":
+    for row in rows(quick="--quick" in sys.argv[1:]):
+        ratio = "" if row.ratio is None else f"{row.ratio:.3f}"
+        print(f"{row.what:50} {row.ours:>10} {row.against:>10} {ratio:>8}  {row.note}")
