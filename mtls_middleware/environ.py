@@ -12,9 +12,9 @@ from mtls_middleware.request import ATTACHED_KEY, Attached, Peer, TLSFacts
 from mtls_middleware.sources.server import is_unix
 
 # Where a header with underscores silently takes the place of the real one, or stands in for it where the proxy wrote
-# none (wsgiref), as measured: a forgery cannot be told from the proxy's word (case 005). By the beginning of
-# SERVER_SOFTWARE, lower case.
-_SPOOFABLE = ("cheroot", "granian", "wsgiserver")
+# none (wsgiref, uWSGI), as measured: a forgery cannot be told from the proxy's word (case 005). By the beginning of
+# SERVER_SOFTWARE, lower case; uWSGI has none, but says its version.
+_SPOOFABLE = ("cheroot", "granian", "uwsgi", "wsgiserver")
 
 
 class EnvironView:
@@ -67,7 +67,8 @@ class EnvironView:
 
     @property
     def spoofable(self) -> str | None:
-        return _spoofable(str(self._environ.get("SERVER_SOFTWARE", "")))
+        environ = self._environ
+        return _spoofable("uWSGI" if "uwsgi.version" in environ else str(environ.get("SERVER_SOFTWARE", "")))
 
     def headers(self, name: str) -> tuple[str, ...]:
         value = self._environ.get(_key(name))

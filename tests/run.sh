@@ -1,14 +1,17 @@
 #!/bin/sh
-# Installs what the tests need into .venv, then checks and tests everything. Arguments go to pytest.
+# Installs what the tests need, into .venv and beside it, then checks and tests everything. Arguments go to pytest.
 set -eu
 cd "$(dirname "$0")/.."
 sh .ci/environment dev
 { command -v curl && command -v openssl; } >/dev/null ||
     { apt-get update -q && apt-get install -qy --no-install-recommends curl openssl; }
 { PATH="$PATH:/usr/sbin"; command -v nginx && command -v haproxy && command -v apache2 && command -v setpriv &&
+    command -v uwsgi && test -e /usr/lib/uwsgi/plugins/python3_plugin.so -a -e /usr/lib/apache2/modules/mod_wsgi.so &&
     test -e /usr/lib/nginx/modules/ngx_http_js_module.so; } >/dev/null || # Envoy, Traefik and Caddy come from PyPI
     { apt-get update -q && RUNLEVEL=1 apt-get install -qy --no-install-recommends \
-        nginx-light libnginx-mod-http-js haproxy apache2-bin util-linux; }
+        nginx-light libnginx-mod-http-js haproxy apache2-bin util-linux \
+        uwsgi-core uwsgi-plugin-python3 libapache2-mod-wsgi-py3; }
+sh .ci/servers
 command -v redis-server >/dev/null || # RUNLEVEL: on ports of the tests' own alone
     { apt-get update -q && RUNLEVEL=1 apt-get install -qy --no-install-recommends redis-server; }
 peers=tests/live/peers # OAuth clients and a server by others, at the versions of package-lock.json

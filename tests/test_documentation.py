@@ -115,7 +115,7 @@ def test_every_link_leads_somewhere():
 
 
 def test_no_path_of_a_machine_is_in_the_project():
-    foreign = {".venv", ".git", "build", "dist", "node_modules"}
+    foreign = {".venv", ".venv.oldest", ".venv.debian", ".git", "build", "dist", "node_modules"}
     for path in ROOT.rglob("*"):
         if path.suffix in (".py", ".md", ".toml", ".sh") and not foreign & set(path.parts):
             text = path.read_text("utf-8")

@@ -93,6 +93,7 @@ TRAPS = (
         "waitress writes the address of X-Forwarded-For over the peer's, which trusted_proxies= then reads",
         "start it without --trusted-proxy, or use a shared_secret= alone",
     ),
+    Trap("uwsgi", _hides_twins, "error", _TWIN, _TWIN_ADVICE),
     Trap(
         "uwsgi",
         lambda c: c.headers and c.number("--buffer-size", 4096) < _LARGE,

@@ -23,8 +23,9 @@ def tell(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterabl
             "chain": len(certificate.chain),
         }
     seen = sorted(key for key in environ if key.startswith("HTTP_X_SSL"))
-    start_response("200 OK", [("Content-Type", "application/json")])
-    return [json.dumps({"certificate": told, "seen": seen}).encode()]
+    body = json.dumps({"certificate": told, "seen": seen}).encode()
+    start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
+    return [body]
 
 
 own_tls = ClientCertificateMiddleware(tell, ServerTLS())

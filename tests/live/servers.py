@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from mtls_middleware.testing import CertificateAuthority
@@ -30,11 +30,13 @@ def tls_files(authority: CertificateAuthority, directory: Path) -> Path:
 
 
 @contextlib.contextmanager
-def running(command: list[str], port: int, **environment: str) -> Iterator[None]:
-    """`python command...`, from when it accepts connections until the end of the block."""
+def running(
+    command: list[str], port: int, *, program: Sequence[str] = (sys.executable,), **environment: str
+) -> Iterator[Callable[[], str]]:
+    """`program command...`, from when it accepts connections until the end of the block. Gives what tells its log."""
     with tempfile.TemporaryFile() as log:
         server = subprocess.Popen(
-            [sys.executable, *command], cwd=ROOT, env={**os.environ, **environment}, stdout=log, stderr=log
+            [*program, *command], cwd=ROOT, env={**os.environ, **environment}, stdout=log, stderr=log
         )
         try:
             until = time.monotonic() + 60
@@ -45,7 +47,7 @@ def running(command: list[str], port: int, **environment: str) -> Iterator[None]
             else:
                 log.seek(0)
                 raise AssertionError(f"{command} did not start:\n{log.read().decode(errors='replace')}")
-            yield
+            yield lambda: os.pread(log.fileno(), 1_000_000, 0).decode(errors="replace")  # the server's place stays
         finally:
             server.terminate()
             try:

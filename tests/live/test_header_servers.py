@@ -1,11 +1,13 @@
-"""Header sources over real WSGI servers: the underscore twin and the duplicate never become an identity (case 005)."""
+"""Header sources over real servers: the underscore twin and the duplicate never become an identity (case 005)."""
 
 import http.client
+import sys
 
 import pytest
 
 from mtls_middleware.testing import CertificateAuthority
-from tests.live.servers import APPLICATIONS, free_port, running
+from tests.live.servers import APPLICATIONS, ROOT, free_port, running
+from tests.servers import embedded
 
 pytestmark = [pytest.mark.live, pytest.mark.case("005")]
 
@@ -15,6 +17,13 @@ DUPLICATE = {"x-ssl-client-cert": EVIL.as_nginx()["X-SSL-Client-Cert"]}
 
 
 def command(server: str, application: str, port: int) -> list[str]:
+    if server == "uwsgi":
+        module = ["--module", f"{APPLICATIONS}:{application}", "--pythonpath", str(ROOT)]
+        return ["--http", f"127.0.0.1:{port}", "--buffer-size", "65535", *module]
+    if server.startswith("granian"):
+        interface = server.partition("-")[2]
+        served = f"{APPLICATIONS}:{application}" if interface == "wsgi" else f"tests.servers.served:{application}"
+        return ["-m", "granian", "--interface", interface, "--port", str(port), served]
     if server == "gunicorn":
         return ["-m", "gunicorn", f"{APPLICATIONS}:{application}", "--bind", f"127.0.0.1:{port}", "--no-control-socket"]
     return ["-m", APPLICATIONS, f"{server}_plain", str(port), application]
@@ -44,14 +53,29 @@ def test_the_proxys_certificate_is_read_and_a_second_one_never_replaces_it(serve
             assert EVIL.thumbprint.encode() not in body
 
 
-@pytest.mark.parametrize("server", ["cheroot", "wsgiref"])
+@pytest.mark.parametrize("server", ["cheroot", "wsgiref", "granian-wsgi", "uwsgi"])
 def test_a_server_that_hides_the_twin_is_refused_unless_the_proxy_has_a_secret(server):
     port = free_port()
-    with running(command(server, "behind_nginx", port), port):
+    program = embedded.UWSGI if server == "uwsgi" else [sys.executable]
+    with running(command(server, "behind_nginx", port), port, program=program) as log:
         assert ask(port, GOOD.as_nginx())[0] == 500
         assert ask(port, TWIN)[0] == 500
+        assert ask(port, TWIN, {"X_SSL_Client_Verify": "SUCCESS"})[0] == 500  # the proxy wrote neither
+        assert "use another server; or have the proxy delete all names with underscores" in log()
+        assert EVIL.as_nginx()["X-SSL-Client-Cert"][100:140] not in log()
     port = free_port()
-    with running(command(server, "behind_nginx_with_secret", port), port):
+    with running(command(server, "behind_nginx_with_secret", port), port, program=program):
         secret = {"X-Proxy-Secret": "s" * 16}
         assert GOOD.thumbprint.encode() in ask(port, GOOD.as_nginx(), secret)[1]
         assert ask(port, TWIN) == (200, b'{"certificate": null, "seen": []}')
+
+
+def test_over_asgi_granian_shows_the_twin_which_is_never_read():
+    port = free_port()
+    with running(command("granian-asgi", "behind_nginx", port), port):
+        assert GOOD.thumbprint.encode() in ask(port, GOOD.as_nginx())[1]
+        assert ask(port, TWIN) == (200, b'{"certificate": null, "tls": null, "seen": []}')
+        status, body = ask(port, GOOD.as_nginx(), TWIN)
+        assert status in (200, 400)
+        assert EVIL.thumbprint.encode() not in body
+        assert ask(port, GOOD.as_nginx(), DUPLICATE)[0] == 400

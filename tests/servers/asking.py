@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,8 @@ def expected(client: IssuedCertificate | None, *, chain: int | None = None) -> A
     return {"thumbprint": client.thumbprint, "verification": "BY_SERVER", "chain": presented}
 
 
-def told(connection: http.client.HTTPSConnection) -> Any:
-    connection.request("GET", "/")
+def told(connection: http.client.HTTPSConnection, headers: Mapping[str, str] = {}) -> Any:
+    connection.request("GET", "/", headers=headers)
     response = connection.getresponse()
     body = response.read()
     assert response.status == 200, body

@@ -8,7 +8,7 @@ from typing import Any
 from mtls_middleware import client_certificate
 from mtls_middleware.asgi import ClientCertificateMiddleware
 from mtls_middleware.servers import cheroot_tls
-from mtls_middleware.sources import ServerTLS
+from mtls_middleware.sources import Nginx, ServerTLS
 from tests.live.applications import own_tls
 
 
@@ -22,7 +22,8 @@ async def tell(scope: Any, receive: Any, send: Any) -> None:
             "chain": len(certificate.chain),
         }
     extensions = scope.get("extensions") or {}
-    body = json.dumps({"certificate": told, "tls": extensions.get("tls")})
+    seen = sorted(name.decode() for name, _ in scope["headers"] if name.replace(b"_", b"-").startswith(b"x-ssl"))
+    body = json.dumps({"certificate": told, "tls": extensions.get("tls"), "seen": seen})
     if "tls" in extensions:  # as a bad application might: the connection's next request is not to see it
         extensions["tls"].update(client_cert_name="CN=forged", client_cert_chain=["forged"])
     if scope["type"] == "websocket":
@@ -45,6 +46,7 @@ def without_lifespan(app: Any) -> Any:
 
 
 asgi = without_lifespan(ClientCertificateMiddleware(tell, ServerTLS()))
+behind_nginx = without_lifespan(ClientCertificateMiddleware(tell, Nginx(trusted_proxies=["127.0.0.1"])))
 tell_unattached = without_lifespan(tell)
 
 

@@ -4,90 +4,34 @@ import http.client
 import json
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
 from websockets.sync.client import connect
 
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate
-from tests.live.servers import APPLICATIONS, free_port, running, tls_files
-from tests.servers.asking import BILLING, CA, CHAINS, IN_TURN, expected, options, told
+from tests.live.servers import free_port, running, tls_files
+from tests.servers.asking import BILLING, CA, CHAINS, IN_TURN, expected, told
+from tests.servers.kinds import SERVERS, WITH_ASGI, WITH_HTTP2, Kind
 
 pytestmark = pytest.mark.live
 
-SERVED = "tests.servers.served"
-UVICORN = "mtls_middleware.servers.uvicorn_tls"
-
-
-def uvicorn(http: str, ws: str, port: int, files: Path) -> list[str]:
-    tls = [part.replace("--", "--ssl-") if part.startswith("--") else part for part in options(files)]
-    protocols = ["--http", f"{UVICORN}:{http}", "--ws", f"{UVICORN}:{ws}"]
-    return ["-m", "uvicorn", f"{SERVED}:asgi", "--port", str(port), *tls, "--ssl-cert-reqs", "1", *protocols]
-
-
-def hypercorn(worker: str, port: int, files: Path) -> list[str]:
-    program = ["-m", "mtls_middleware.servers.hypercorn_tls", f"{SERVED}:asgi", "--worker-class", worker]
-    return [*program, "--bind", f"127.0.0.1:{port}", *options(files), "--verify-mode", "CERT_OPTIONAL"]
-
-
-def gunicorn(worker: str, app: str, more: list[str], port: int, files: Path) -> list[str]:
-    program = ["-m", "gunicorn", app, "--worker-class", worker, "--threads", "8" if worker == "gthread" else "1"]
-    return [*program, "--bind", f"127.0.0.1:{port}", "--no-control-socket", *options(files), "--cert-reqs", "1", *more]
-
-
-def daphne(port: int, files: Path) -> list[str]:
-    program = ["-m", "mtls_middleware.servers.daphne_tls", "--bind", "127.0.0.1", "--port", str(port)]
-    return [*program, *options(files), "--cert-reqs", "1", f"{SERVED}:asgi"]
-
-
-def python(module: str, *arguments: str) -> Callable[[int, Path], list[str]]:
-    return lambda port, files: ["-m", module, *arguments, str(port), str(files)]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Kind:
-    """A server: how it is started, and what it has of what can be asked of it."""
-
-    command: Callable[[int, Path], list[str]]
-    asgi: bool = True
-    http2: bool = False
-    keeps_alive: bool = True
-    resumes: bool = True
-
-
-ASGI_WORKER = "mtls_middleware.servers.gunicorn_asgi.Worker"
-WSGI = f"{APPLICATIONS}:own_tls"
-H2 = ["--http-protocols", "h2,h1"]
-SERVERS = {
-    "uvicorn-h11": Kind(command=partial(uvicorn, "H11", "WebSockets")),
-    "uvicorn-httptools": Kind(command=partial(uvicorn, "HTTPTools", "WSProto")),
-    "uvicorn-zttp": Kind(command=partial(uvicorn, "Zttp", "WebSockets")),
-    "uvicorn-http2": Kind(command=partial(uvicorn, "HTTP2", "WSProto"), http2=True),
-    "hypercorn": Kind(command=partial(hypercorn, "asyncio"), http2=True),
-    "hypercorn-uvloop": Kind(command=partial(hypercorn, "uvloop"), http2=True),
-    "gunicorn-asgi": Kind(command=partial(gunicorn, ASGI_WORKER, f"{SERVED}:asgi", H2), http2=True),
-    "daphne": Kind(command=daphne, http2=True, resumes=False),  # Twisted gives no tickets
-    # gunicorn's sync and gthread make a context, and so a key for tickets, for each connection.
-    "gunicorn-sync": Kind(command=partial(gunicorn, "sync", WSGI, []), asgi=False, keeps_alive=False, resumes=False),
-    "gunicorn-gthread": Kind(command=partial(gunicorn, "gthread", WSGI, H2), asgi=False, http2=True, resumes=False),
-    "gunicorn-gevent": Kind(command=partial(gunicorn, "gevent", WSGI, H2), asgi=False, http2=True),
-    "werkzeug": Kind(command=python(APPLICATIONS, "werkzeug"), asgi=False, keeps_alive=False),
-    "cheroot": Kind(command=python(SERVED), asgi=False),
-}
-WITH_HTTP2 = [name for name, kind in SERVERS.items() if kind.http2]
-WITH_ASGI = [name for name, kind in SERVERS.items() if kind.asgi]
+FORGED = CA.issue("CN=forged")
 
 
 @dataclass(frozen=True)
 class Running:
     kind: Kind
     port: int
+
+    def expected(self, client: IssuedCertificate | None, *, resumed: bool = False) -> Any:
+        """What the application must be told. Python's `ssl` knows no chain of a resumed session, but the leaf."""
+        return expected(client, chain=0 if resumed or not self.kind.chain else None)
 
     def connection(self, client: IssuedCertificate | None) -> http.client.HTTPSConnection:
         return http.client.HTTPSConnection("localhost", self.port, context=CA.client_context(client), timeout=10)
@@ -96,7 +40,7 @@ class Running:
 @pytest.fixture(scope="module", params=SERVERS)
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     files, port, kind = tls_files(CA, tmp_path_factory.mktemp("tls")), free_port(), SERVERS[request.param]
-    with running(kind.command(port, files), port):
+    with running(kind.command(port, files), port, program=kind.program):
         yield Running(kind, port)
 
 
@@ -106,7 +50,7 @@ def test_connections_in_turn_each_keep_their_own_certificate(server: Running) ->
         for again in (False, True, True):
             for client, connection in connections:
                 before = connection.sock
-                assert told(connection)["certificate"] == expected(client)
+                assert told(connection)["certificate"] == server.expected(client)
                 if again:  # the same connection was asked again, not made again
                     assert (before is not None and connection.sock is before) is server.kind.keeps_alive
     finally:
@@ -123,7 +67,7 @@ def test_over_http2_each_stream_has_its_connections_certificate(server: Running)
             for client, session in [*clients, *clients]:
                 for response in pool.map(session.get, [url] * 6):  # six streams at once, on one connection or two
                     assert response.http_version == "HTTP/2"
-                    assert response.json()["certificate"] == expected(client)
+                    assert response.json()["certificate"] == server.expected(client)
         finally:
             for _, session in clients:
                 session.close()
@@ -145,7 +89,7 @@ def test_a_websocket_has_its_connections_certificate(server: Running) -> None:
     for client in [*IN_TURN, *IN_TURN]:
         with connect(f"wss://localhost:{server.port}/", ssl=CA.client_context(client), proxy=None) as websocket:
             answer = json.loads(websocket.recv(timeout=10))
-        assert answer["certificate"] == expected(client)
+        assert answer["certificate"] == server.expected(client)
         assert len(answer["tls"]["client_cert_chain"]) == (1 + CHAINS[client] if client else 0)
 
 
@@ -169,8 +113,7 @@ def test_a_resumed_session_has_the_certificate_of_the_one_that_it_resumes(
                     answer = json.loads(response.read())["certificate"]
                 session = connection.session  # after the answer: TLS 1.3 sends its tickets when the handshake is done
                 assert session is not None
-            # Python's `ssl` knows no chain of a resumed session, but the leaf.
-            assert answer == expected(client, chain=0 if again and server.kind.resumes else None)
+            assert answer == server.expected(client, resumed=again and server.kind.resumes)
 
 
 @pytest.mark.standard("J1", "J2", "J3", "J4", "J5", "J6")
@@ -204,9 +147,49 @@ def test_every_key_has_the_type_and_value_of_the_specification(
             }
 
 
+@pytest.mark.case("058")
+@pytest.mark.standard("A1", "K8")
+def test_no_header_is_ever_the_certificate(server: Running) -> None:
+    text = FORGED.pem.replace("\n", " ").strip()
+    names = ("SSL-Client-Cert", "HTTP-SSL-Client-Cert", "HTTPS-CC", "HTTPS-Client-Certificate")
+    forged = {
+        **FORGED.as_nginx(),
+        **FORGED.as_client_cert(),
+        **dict.fromkeys(names, text),
+        "SSL-Client-Verify": "SUCCESS",
+    }
+    for client in IN_TURN:
+        with closing(server.connection(client)) as connection:
+            answer = told(connection, forged)
+        assert answer["certificate"] == server.expected(client)
+        assert answer["seen"] == []
+
+
+def test_a_trailer_field_never_becomes_a_header_field(server: Running) -> None:
+    fields = [
+        "POST / HTTP/1.1",
+        "Host: localhost",
+        "X-SSL-Before: 1",
+        "Transfer-Encoding: chunked",
+        "Connection: close",
+    ]
+    request = "\r\n".join([*fields, "", "1", "x", "0", "X-SSL-After: 1", "Client-Cert: :AAAA:", "", ""]).encode()
+    with (
+        socket.create_connection(("127.0.0.1", server.port), timeout=10) as plain,
+        CA.client_context(BILLING).wrap_socket(plain, server_hostname="localhost") as connection,
+    ):
+        connection.sendall(request)
+        with http.client.HTTPResponse(connection) as response:
+            response.begin()
+            body = response.read()
+    assert response.status in (200, 400, 411), body
+    assert b"before" in body.lower() or response.status != 200
+    assert b"after" not in body.lower()
+
+
 def test_a_certificate_of_another_ca_does_not_get_in(server: Running) -> None:
     stranger = CertificateAuthority("CN=Elsewhere").issue("CN=billing,O=Acme")
     with closing(server.connection(stranger)) as connection, pytest.raises((OSError, http.client.HTTPException)):
         told(connection)
     with closing(server.connection(BILLING)) as connection:
-        assert told(connection)["certificate"] == expected(BILLING)  # the server goes on
+        assert told(connection)["certificate"] == server.expected(BILLING)  # the server goes on

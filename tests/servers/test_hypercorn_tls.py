@@ -80,7 +80,7 @@ def test_in_code_hand_over_comes_before_hypercorns_own_serve(untouched: Any, tmp
 def test_hypercorn_itself_still_needs_it(untouched: Any, tmp_path: Path) -> None:
     """The control of the test above. When it fails, hypercorn was mended, and the adapter may go."""
     with serving(tell, configured(tmp_path)) as port:
-        assert ask(port) == {"certificate": None, "tls": None}
+        assert ask(port) == {"certificate": None, "tls": None, "seen": []}
 
 
 @pytest.mark.live

@@ -2,16 +2,21 @@
 
 import re
 import shlex
+import tomllib
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 import mtls_middleware.servers
 from tests.live.servers import ROOT, free_port, running, tls_files
 from tests.servers.asking import BILLING, CA, ask, expected
+from tests.servers.kinds import KINDS, OLDEST, PINNED
 
 PAGE = (ROOT / "docs" / "servers.md").read_text("utf-8")
-# (section, kind of block, its text); Apache and uWSGI are no Python packages to be had here
+# (section, kind of block, its text); what is Apache's and uWSGI's, embedded.py takes from the page
 BLOCKS = [
     (title.partition("\n")[0], kind, text)
     for title in PAGE.split("\n## ")[1:]
@@ -55,6 +60,23 @@ def test_each_module_and_each_section_is_in_the_table() -> None:
     modules = {path.stem for path in Path(mtls_middleware.servers.__path__[0]).glob("*.py")}
     named = {name for line in table for name in re.findall(r"`servers\.(\w+)`", line)}
     assert named == modules - {"__init__", "extension", "interface"}
+
+
+@pytest.mark.parametrize("package", sorted({kind.package for kind in KINDS.values() if kind.package in PINNED}))
+def test_the_table_begins_with_the_release_that_is_pinned_as_the_oldest(package: str) -> None:
+    rows = [line for line in PAGE.splitlines() if line.startswith(f"| [{package}")]
+    oldest = {line.rstrip("| ").rpartition("| ")[2].split(" to ")[0] for line in rows}
+    assert oldest == {PINNED[package].rpartition(".")[0]}
+
+
+def test_the_oldest_environment_has_what_is_pinned_and_what_we_promise_to_work_with() -> None:
+    found = distributions(path=[str(next(OLDEST.glob("lib/*/site-packages")))])
+    installed = {canonicalize_name(each.name): each.version for each in found}
+    assert {name: installed.get(name) for name in PINNED} == PINNED, "sh .ci/servers makes it"
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    for line in [*project["dependencies"], *project["optional-dependencies"]["uvicorn"]]:
+        name, _, floor = line.partition(">=")
+        assert Version(PINNED[name]) == Version(floor)
 
 
 def test_names_that_the_page_takes_from_uvicorns_module_are_there() -> None:

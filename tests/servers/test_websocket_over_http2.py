@@ -13,15 +13,16 @@ import pytest
 from mtls_middleware.testing import IssuedCertificate
 from tests.live.servers import free_port, running, tls_files
 from tests.servers.asking import CA, IN_TURN, expected
-from tests.servers.test_each_server import SERVERS
+from tests.servers.kinds import SERVERS, Kind
 
 pytestmark = [pytest.mark.live, pytest.mark.standard("J7")]
 
 
-@pytest.fixture(scope="module")
-def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+@pytest.fixture(scope="module", params=[name for name, kind in SERVERS.items() if kind.package == "hypercorn"])
+def port(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     files, port = tls_files(CA, tmp_path_factory.mktemp("tls")), free_port()
-    with running(SERVERS["hypercorn"].command(port, files), port):
+    kind: Kind = SERVERS[request.param]
+    with running(kind.command(port, files), port, program=kind.program):
         yield port
 
 
