@@ -1,0 +1,1 @@
+"""What the layers cost, measured as ratios within one run: `python -m tests.benchmarks`."""
