@@ -1,11 +1,12 @@
 """What throughput is measured of: one small application in Flask and in Starlette, bare and protected in several ways.
 
 Must never know: who measures, or how. Each function makes one application, in the server's own process; whose tokens
-it takes, it reads from BENCHMARK_ISSUER (`settings`). Also the commands of the servers, one worker each.
+it takes, BENCHMARK_ISSUER tells it (`settings`). Also the commands of the servers, one worker each.
 """
 
 import base64
 import hashlib
+import hmac
 import json
 import os
 import sys
@@ -20,29 +21,29 @@ from authlib.oauth2.rfc9068 import JWTBearerTokenValidator
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from flask import Flask, jsonify, request
+from joserfc.jwk import KeySet
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from mtls_middleware import asgi, wsgi
-from mtls_middleware.policy import DNSName
 from mtls_middleware.resource_server import JWTAccessTokens
 from mtls_middleware.sources import Nginx
-from mtls_middleware.testing import TokenIssuer
+from tests.benchmarks import stacks
 from tests.live.peers.node import NODE
 
 EXPRESS = Path(__file__).resolve().parent / "express"
-PATH, SCOPE, CLIENT = "/invoices", "invoices:read", "billing.internal"
+PATH = "/invoices"
 INVOICES = [
     {"number": f"2025-{number:03}", "amount": "129.90", "currency": "EUR", "paid": False} for number in range(3)
 ]
 
 
-def settings(issuer: TokenIssuer) -> dict[str, str]:
-    """The environment of a server that takes this issuer's tokens."""
+def settings() -> dict[str, str]:
+    """The environment of a server that takes the tokens of this process's issuer."""
+    issuer = stacks.issuer()
     told = {"issuer": issuer.issuer, "audience": issuer.audience, "jwks": issuer.jwks}
-    return {"BENCHMARK_ISSUER": json.dumps({**told, "path": PATH, "scope": SCOPE, "client": CLIENT})}
+    return {"BENCHMARK_ISSUER": json.dumps({**told, "path": PATH, "scope": stacks.SCOPE, "client": stacks.NAME})}
 
 
 def _issuer() -> dict[str, Any]:
@@ -50,10 +51,9 @@ def _issuer() -> dict[str, Any]:
     return {name: told[name] for name in ("issuer", "audience", "jwks")}
 
 
-def _protection() -> dict[str, Any]:
-    """Ours, the whole of it: certificate from nginx, one rule, one bound token, one scope."""
-    source = Nginx(trusted_proxies=["127.0.0.1"])
-    return {"source": source, "allow": DNSName(CLIENT), "tokens": JWTAccessTokens(**_issuer()), "scopes": [SCOPE]}
+def _protected(gateway: str, app: Any) -> Any:
+    source, tokens = Nginx(trusted_proxies=["127.0.0.1"]), JWTAccessTokens(**_issuer())
+    return stacks.full_stack(gateway, app, stacks.NGINX, source=source, tokens=tokens)
 
 
 def flask_bare(guard: Callable[[Any], Any] = lambda view: view) -> Flask:
@@ -64,7 +64,7 @@ def flask_bare(guard: Callable[[Any], Any] = lambda view: view) -> Flask:
 
 def flask_ours() -> Flask:
     app = flask_bare()
-    app.wsgi_app = wsgi.protect(app.wsgi_app, **_protection())
+    app.wsgi_app = _protected("wsgi", app.wsgi_app)
     return app
 
 
@@ -73,23 +73,24 @@ class BoundTokens(JWTBearerTokenValidator):
 
     def __init__(self, issuer: str, audience: str, jwks: dict[str, Any]) -> None:
         super().__init__(issuer, audience)
-        self.jwks = jwks
+        self.keys = KeySet.import_key_set(jwks)  # once: from the JWK Set itself, Authlib makes them for each request
 
-    def get_jwks(self) -> dict[str, Any]:
-        return self.jwks
+    def get_jwks(self) -> KeySet:
+        return self.keys
 
     def validate_token(self, token: Any, scopes: Any, request_: Any, **claims: Any) -> None:
         super().validate_token(token, scopes, request_, **claims)
         certificate = x509.load_pem_x509_certificate(unquote(request.headers["X-SSL-Client-Cert"]).encode())
         digest = hashlib.sha256(certificate.public_bytes(Encoding.DER)).digest()
-        if token["cnf"]["x5t#S256"] != base64.urlsafe_b64encode(digest).rstrip(b"=").decode():
+        thumbprint = base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")
+        if not hmac.compare_digest(thumbprint, token["cnf"]["x5t#S256"]):
             raise InvalidTokenError
 
 
 def flask_authlib() -> Flask:
     protector = ResourceProtector()
     protector.register_token_validator(BoundTokens(**_issuer()))
-    return flask_bare(protector(SCOPE))
+    return flask_bare(protector(stacks.SCOPE))
 
 
 async def _invoices(request: Request) -> JSONResponse:
@@ -101,7 +102,7 @@ def starlette_bare() -> Starlette:
 
 
 def starlette_ours() -> Any:
-    return asgi.protect(starlette_bare(), **_protection())
+    return _protected("asgi", starlette_bare())
 
 
 def _python(*arguments: str) -> list[str]:

@@ -4,7 +4,8 @@ from itertools import chain
 
 import pytest
 
-from tests.benchmarks import throughput
+from mtls_middleware.testing import TokenIssuer
+from tests.benchmarks import stacks, throughput
 
 PAIRS = [(contest.server, application) for contest in throughput.PYTHON for application in contest.applications]
 
@@ -18,9 +19,9 @@ def credentials():
 @pytest.mark.parametrize(("server", "application"), PAIRS, ids="-".join)
 def test_the_client_is_let_in_and_where_there_is_protection_nobody_else(server, application, credentials):
     with throughput.serving(server, application, credentials) as port:
-        other = throughput.Credentials.made()  # signed by a key that this server does not have
-        forged = throughput.answer(port, other.client)
-    assert forged == (200 if application.endswith("bare") else 401)
+        forged = TokenIssuer().token(certificate=stacks.client(), scopes=[stacks.SCOPE])  # by a key of its own
+        headers = {**credentials.client, "Authorization": f"Bearer {forged}"}
+        assert throughput.answer(port, headers) == (200 if application.endswith("bare") else 401)
 
 
 @pytest.mark.live

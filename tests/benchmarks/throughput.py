@@ -5,7 +5,7 @@ nginx and a bound token among them, so that the layers are the only difference. 
 ratio is the median of the rounds' own ratios: whatever else the machine does in a round, it does to all of them.
 
 `python -m tests.benchmarks.throughput [--quick]` runs it alone. wrk is Debian's package; the other programs come with
-the group `test` of pyproject.toml, and by npm.
+the group `test` of pyproject.toml, and by npm. Where something is missing, the one row says what to install.
 """
 
 import contextlib
@@ -17,11 +17,10 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 
-from mtls_middleware.testing import CertificateAuthority, TokenIssuer
-from tests.benchmarks.served import CLIENT, EXPRESS, PATH, SCOPE, SERVERS, settings
-from tests.benchmarks.table import Row
+from tests.benchmarks import stacks
+from tests.benchmarks.served import EXPRESS, PATH, SERVERS, settings
+from tests.benchmarks.table import Row, show
 from tests.live.servers import ROOT, free_port, running
 
 GOAL = 0.95
@@ -52,19 +51,16 @@ NODE = Contest("Express", "Express", ("bare", "own", "by_hand"))
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """A client behind nginx with its token, and a thief of that token, who has a certificate of the same CA."""
+    """Header fields of a client with its token, and of a thief of that token, who has a certificate of the same CA."""
 
-    issuer: TokenIssuer
     client: Mapping[str, str]
     thief: Mapping[str, str]
 
     @classmethod
     def made(cls) -> "Credentials":
-        authority, issuer = CertificateAuthority(), TokenIssuer()
-        client, thief = (authority.issue("CN=billing,O=Acme", dns=[CLIENT]) for _ in range(2))
-        token = issuer.token(certificate=client, scopes=[SCOPE], lifetime=timedelta(hours=2))
-        authorization = {"Authorization": f"Bearer {token}"}
-        return cls(issuer, {**client.as_nginx(), **authorization}, {**thief.as_nginx(), **authorization})
+        token = stacks.token()
+        client, thief = stacks.client(), stacks.authority().issue("CN=billing,O=Acme", dns=[stacks.NAME])
+        return cls(*(dict(stacks.headers(stacks.NGINX, each, token)) for each in (client, thief)))
 
 
 @contextlib.contextmanager
@@ -72,7 +68,7 @@ def serving(server: str, application: str, credentials: Credentials) -> Iterator
     """Its port, while it runs. It has shown that it lets the client in, and where it protects, nobody else."""
     port = free_port()
     command = ["-m", "tests.benchmarks.pinned", "0", *SERVERS[server](application, port)]
-    with running(command, port, **settings(credentials.issuer)):
+    with running(command, port, **settings()):
         expected = (200, 200, 200) if application.endswith("bare") else (200, 401, 401)
         without_token = {name: value for name, value in credentials.client.items() if name != "Authorization"}
         answers = tuple(answer(port, each) for each in (credentials.client, credentials.thief, without_token))
@@ -107,8 +103,6 @@ def measured(contest: Contest, credentials: Credentials, rounds: int, seconds: i
     rates: dict[str, list[float]] = {application: [] for application in contest.applications}
     with contextlib.ExitStack() as stack:
         ports = {each: stack.enter_context(serving(contest.server, each, credentials)) for each in rates}
-        for port in ports.values():
-            rate(port, credentials.client, 1)  # until all is warm
         for number in range(rounds):
             for application, port in list(ports.items())[:: -1 if number % 2 else 1]:
                 rates[application].append(rate(port, credentials.client, seconds))
@@ -131,14 +125,14 @@ def _ours(contest: Contest, rates: Mapping[str, Sequence[float]]) -> Row:
     note = f"{len(shares)} rounds, {min(shares):.1%} to {max(shares):.1%}"
     what = f"{contest.framework} on {contest.server}, protected and bare"
     texts = _per_second(rates[ours]), _per_second(rates[bare])
-    return Row(5, what, *texts, statistics.median(shares), GOAL, note, at_least=True)
+    return Row(5, what, *texts, statistics.median(shares), GOAL, at_least=True, note=note)
 
 
 def _beside(what: str, ours: float, rates: Mapping[str, Sequence[float]], application: str) -> Row:
     """Ours beside another's way to protect: each as its share of its own bare application."""
     theirs = statistics.median(kept(rates, application))
     note = f"{_per_second(rates[application])} of {_per_second(next(iter(rates.values())))}"
-    return Row(5, what, f"{ours:.1%}", f"{theirs:.1%}", ours / theirs, None, note, at_least=True)
+    return Row(5, what, f"{ours:.1%}", f"{theirs:.1%}", ours / theirs, None, at_least=True, note=note)
 
 
 def lacking() -> str | None:
@@ -154,9 +148,9 @@ def rows(quick: bool) -> list[Row]:
     """Ours beside the bare application on each server; then the share that others keep of theirs."""
     missing = lacking()
     if missing is not None:
-        return [Row(5, "Throughput behind real servers", "", "", None, GOAL, f"not measured: {missing}", at_least=True)]
+        return [Row(5, "throughput behind real servers", "", "", None, GOAL, True, f"not measured: {missing}")]
     credentials = Credentials.made()
-    rounds, seconds = (3, 1) if quick else (5, 4)
+    rounds, seconds = (2, 1) if quick else (5, 4)
     rates = {each.server: measured(each, credentials, rounds, seconds) for each in (*PYTHON, NODE)}
     flask = statistics.median(kept(rates["gunicorn gthread"], "flask_ours"))
     starlette = statistics.median(kept(rates["uvicorn httptools"], "starlette_ours"))
@@ -169,6 +163,4 @@ def rows(quick: bool) -> list[Row]:
 
 
 if __name__ == "__main__":
-    for row in rows(quick="--quick" in sys.argv[1:]):
-        ratio = "" if row.ratio is None else f"{row.ratio:.3f}"
-        print(f"{row.what:50} {row.ours:>10} {row.against:>10} {ratio:>8}  {row.note}")
+    show(rows(quick="--quick" in sys.argv[1:]))
