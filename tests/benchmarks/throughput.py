@@ -2,7 +2,9 @@
 
 Each server is a process of one worker on one core, wrk on another; all requests have the same header fields, those of
 nginx and a bound token among them, so that the layers are the only difference. The applications take turns, and the
-ratio is the median of the rounds' own ratios: whatever else the machine does in a round, it does to all of them.
+ratio is the median of the rounds' own ratios: whatever else the machine does in a round, it does to all of them. What
+the server's processor time says stands beside it. On a machine that is busy with other things, that is the figure to go
+by: a server that has to wait for its core, or for wrk, hides what a layer costs.
 
 `python -m tests.benchmarks.throughput [--quick]` runs it alone. wrk is Debian's package; the other programs come with
 the group `test` of pyproject.toml, and by npm. Where something is missing, the one row says what to install.
@@ -15,10 +17,12 @@ import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from tests.benchmarks import stacks
+from tests.benchmarks.processor import seconds
 from tests.benchmarks.served import EXPRESS, PATH, SERVERS, settings
 from tests.benchmarks.table import Row, show
 from tests.live.servers import ROOT, free_port, running
@@ -63,18 +67,37 @@ class Credentials:
         return cls(*(dict(stacks.headers(stacks.NGINX, each, token)) for each in (client, thief)))
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Where an application is, and the process that its processor time is asked of."""
+
+    port: int
+    process: int
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One run of wrk: requests per second, and per second of the server's processor time (0: not known)."""
+
+    rate: float
+    per_processor_second: float = 0.0
+
+
+Turns: TypeAlias = Mapping[str, Sequence[Turn]]  # by application, the bare one first
+
+
 @contextlib.contextmanager
-def serving(server: str, application: str, credentials: Credentials) -> Iterator[int]:
-    """Its port, while it runs. It has shown that it lets the client in, and where it protects, nobody else."""
+def serving(server: str, application: str, credentials: Credentials) -> Iterator[Served]:
+    """While it runs. It has shown that it lets the client in, and where it protects, nobody else."""
     port = free_port()
     command = ["-m", "tests.benchmarks.pinned", "0", *SERVERS[server](application, port)]
-    with running(command, port, **settings()):
+    with running(command, port, **settings()) as logged:
         expected = (200, 200, 200) if application.endswith("bare") else (200, 401, 401)
         without_token = {name: value for name, value in credentials.client.items() if name != "Authorization"}
         answers = tuple(answer(port, each) for each in (credentials.client, credentials.thief, without_token))
         if answers != expected:
             raise AssertionError(f"{application} on {server} answers {answers} in place of {expected}")
-        yield port
+        yield Served(port, process=int(logged().partition("\n")[0]))
 
 
 def answer(port: int, headers: Mapping[str, str]) -> int:
@@ -86,11 +109,21 @@ def answer(port: int, headers: Mapping[str, str]) -> int:
         return response.status
 
 
-def rate(port: int, headers: Mapping[str, str], seconds: int) -> float:
+def turn(served: Served, headers: Mapping[str, str], duration: int) -> Turn:
+    """One run of `duration` seconds."""
+    before = seconds(served.process)
+    rate = wrk(served.port, headers, duration)
+    after = seconds(served.process)
+    if before is None or after is None or after == before:
+        return Turn(rate)
+    return Turn(rate, rate * duration / (after - before))
+
+
+def wrk(port: int, headers: Mapping[str, str], duration: int) -> float:
     """Requests per second, all of them answered 200."""
     fields = [part for name, value in headers.items() for part in ("--header", f"{name}: {value}")]
-    wrk = ["wrk", "--threads", "1", "--connections", str(CONNECTIONS), "--duration", f"{seconds}s", *fields]
-    command = [sys.executable, "-m", "tests.benchmarks.pinned", "-1", *wrk, f"http://127.0.0.1:{port}{PATH}"]
+    options = ["--threads", "1", "--connections", str(CONNECTIONS), "--duration", f"{duration}s", *fields]
+    command = [sys.executable, "-m", "tests.benchmarks.pinned", "-1", "wrk", *options, f"http://127.0.0.1:{port}{PATH}"]
     told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     found = _RATE.search(told)
     if found is None or "Non-2xx" in told or "Socket errors" in told:
@@ -98,40 +131,49 @@ def rate(port: int, headers: Mapping[str, str], seconds: int) -> float:
     return float(found[1])
 
 
-def measured(contest: Contest, credentials: Credentials, rounds: int, seconds: int) -> Mapping[str, Sequence[float]]:
-    """Each application's rate in each round. Every second round goes backwards, so that no place is the better one."""
-    rates: dict[str, list[float]] = {application: [] for application in contest.applications}
+def measured(contest: Contest, credentials: Credentials, rounds: int, duration: int) -> Turns:
+    """Each application's turns. Every second round goes backwards, so that no place is the better one."""
+    turns: dict[str, list[Turn]] = {application: [] for application in contest.applications}
     with contextlib.ExitStack() as stack:
-        ports = {each: stack.enter_context(serving(contest.server, each, credentials)) for each in rates}
+        all_served = {each: stack.enter_context(serving(contest.server, each, credentials)) for each in turns}
         for number in range(rounds):
-            for application, port in list(ports.items())[:: -1 if number % 2 else 1]:
-                rates[application].append(rate(port, credentials.client, seconds))
-    return rates
+            for application, served in list(all_served.items())[:: -1 if number % 2 else 1]:
+                turns[application].append(turn(served, credentials.client, duration))
+    return turns
 
 
-def kept(rates: Mapping[str, Sequence[float]], application: str) -> list[float]:
+def kept(turns: Turns, application: str) -> list[float]:
     """What share of the bare application's rate this one has, round by round."""
-    bare = next(iter(rates.values()))
-    return [mine / theirs for mine, theirs in zip(rates[application], bare, strict=True)]
+    bare = next(iter(turns.values()))
+    return [mine.rate / theirs.rate for mine, theirs in zip(turns[application], bare, strict=True)]
 
 
-def _per_second(rates: Iterable[float]) -> str:
-    return f"{statistics.median(rates):,.0f}/s"
+def kept_of_processor(turns: Turns, application: str) -> float | None:
+    """The same by processor time, all rounds together; `None` where that is not known."""
+    bare = next(iter(turns.values()))
+    theirs, mine = (statistics.median(each.per_processor_second for each in one) for one in (bare, turns[application]))
+    return mine / theirs if mine and theirs else None
 
 
-def _ours(contest: Contest, rates: Mapping[str, Sequence[float]]) -> Row:
+def _per_second(turns: Sequence[Turn]) -> str:
+    return f"{statistics.median(each.rate for each in turns):,.0f}/s"
+
+
+def _ours(contest: Contest, turns: Turns) -> Row:
     bare, ours, *_ = contest.applications
-    shares = kept(rates, ours)
-    note = f"{len(shares)} rounds, {min(shares):.1%} to {max(shares):.1%}"
+    shares, of_processor = kept(turns, ours), kept_of_processor(turns, ours)
+    note = f"{len(shares)} rounds, {min(shares):.3f} to {max(shares):.3f}"
+    if of_processor is not None:
+        note += f"; by processor time {of_processor:.3f}"
     what = f"{contest.framework} on {contest.server}, protected and bare"
-    texts = _per_second(rates[ours]), _per_second(rates[bare])
-    return Row(5, what, *texts, statistics.median(shares), GOAL, at_least=True, note=note)
+    rates = _per_second(turns[ours]), _per_second(turns[bare])
+    return Row(5, what, *rates, statistics.median(shares), GOAL, at_least=True, note=note)
 
 
-def _beside(what: str, ours: float, rates: Mapping[str, Sequence[float]], application: str) -> Row:
+def _beside(what: str, ours: float, turns: Turns, application: str) -> Row:
     """Ours beside another's way to protect: each as its share of its own bare application."""
-    theirs = statistics.median(kept(rates, application))
-    note = f"{_per_second(rates[application])} of {_per_second(next(iter(rates.values())))}"
+    theirs = statistics.median(kept(turns, application))
+    note = f"{_per_second(turns[application])} of {_per_second(next(iter(turns.values())))}"
     return Row(5, what, f"{ours:.1%}", f"{theirs:.1%}", ours / theirs, None, at_least=True, note=note)
 
 
@@ -150,15 +192,15 @@ def rows(quick: bool) -> list[Row]:
     if missing is not None:
         return [Row(5, "throughput behind real servers", "", "", None, GOAL, True, f"not measured: {missing}")]
     credentials = Credentials.made()
-    rounds, seconds = (2, 1) if quick else (5, 4)
-    rates = {each.server: measured(each, credentials, rounds, seconds) for each in (*PYTHON, NODE)}
-    flask = statistics.median(kept(rates["gunicorn gthread"], "flask_ours"))
-    starlette = statistics.median(kept(rates["uvicorn httptools"], "starlette_ours"))
+    rounds, duration = (2, 1) if quick else (5, 4)
+    turns = {each.server: measured(each, credentials, rounds, duration) for each in (*PYTHON, NODE)}
+    flask = statistics.median(kept(turns["gunicorn gthread"], "flask_ours"))
+    starlette = statistics.median(kept(turns["uvicorn httptools"], "starlette_ours"))
     return [
-        *(_ours(each, rates[each.server]) for each in PYTHON),
-        _beside("kept of bare Flask on gunicorn: ours, Authlib", flask, rates["gunicorn gthread"], "flask_authlib"),
-        _beside("kept: ours on uvicorn, express-oauth2-jwt-bearer", starlette, rates["Express"], "own"),
-        _beside("the same with the certificate read in Express", starlette, rates["Express"], "by_hand"),
+        *(_ours(each, turns[each.server]) for each in PYTHON),
+        _beside("kept of bare Flask on gunicorn: ours, Authlib", flask, turns["gunicorn gthread"], "flask_authlib"),
+        _beside("kept: ours on uvicorn, express-oauth2-jwt-bearer", starlette, turns["Express"], "own"),
+        _beside("the same with the certificate read in Express", starlette, turns["Express"], "by_hand"),
     ]
 
 
