@@ -122,8 +122,17 @@ def turn(served: Served, headers: Mapping[str, str], duration: int) -> Turn:
 def wrk(port: int, headers: Mapping[str, str], duration: int) -> float:
     """Requests per second, all of them answered 200."""
     fields = [part for name, value in headers.items() for part in ("--header", f"{name}: {value}")]
-    options = ["--threads", "1", "--connections", str(CONNECTIONS), "--duration", f"{duration}s", *fields]
-    command = [sys.executable, "-m", "tests.benchmarks.pinned", "-1", "wrk", *options, f"http://127.0.0.1:{port}{PATH}"]
+    options = ["--threads", "1", "--connections", str(CONNECTIONS), "--duration", f"{duration}s", "--timeout", "30s"]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.benchmarks.pinned",
+        "-1",
+        "wrk",
+        *options,
+        *fields,
+        f"http://127.0.0.1:{port}{PATH}",
+    ]
     told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     found = _RATE.search(told)
     if found is None or "Non-2xx" in told or "Socket errors" in told:
