@@ -67,7 +67,7 @@ class _Gateway:
                 decided = layer.decide(view)
                 attached = decided if isinstance(decided, Attached) else self._driver.run(decided)
                 if drop:
-                    for key in [key for key in environ if key in drop]:
+                    for key in drop.intersection(environ):
                         del environ[key]
                 view.attached = attached
         except Exception as error:  # noqa: BLE001 (fail closed: whatever went wrong, the application is not reached)

@@ -8,7 +8,7 @@ import base64
 import hmac
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from mtls_middleware.certificate import ClientCertificate
@@ -54,7 +54,7 @@ def confirmed(token: AccessToken, certificate: ClientCertificate | None, binding
         proof = demanded(token.claims, binding)
         if proof is None:
             return token
-        known = proof, replace(token, bound=True, confirmation=proof.thumbprint)
+        known = proof, token.bound_by(proof.thumbprint)
         object.__setattr__(token, "proof", known)
     compare(known[0], certificate)
     return known[1]

@@ -22,6 +22,10 @@ class Dated:
     not_before: float
     expires: float
 
+    def again(self) -> "Dated":
+        """The same, for a later request."""
+        return Dated(self.token.again(), self.not_before, self.expires)
+
     def at(self, now: float, leeway: float) -> AccessToken:
         """The token, where it is good at `now`. Raises `Refused("invalid_token")`."""
         if now >= self.expires + leeway:
@@ -96,7 +100,7 @@ def json_object(data: bytes) -> dict[str, Any]:
     Raises `ValueError`.
     """
     try:
-        value = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+        value = _JSON.decode(data.decode("utf-8"))
     except (ValueError, RecursionError):
         raise ValueError("not a JSON object in UTF-8, or a name twice in it") from None
     if not isinstance(value, dict):
@@ -113,6 +117,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+_JSON = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
 
 
 def refuse(reason: str) -> NoReturn:

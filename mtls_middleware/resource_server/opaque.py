@@ -10,7 +10,6 @@ import math
 import ssl
 import threading
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from typing import Any, Literal, NoReturn
 from urllib.parse import quote_plus
 
@@ -154,7 +153,7 @@ class IntrospectedAccessTokens:
         record = yield from self._cache.get(question, now)
         answer = None if record is None else self._remembered(record, now)
         if answer is not None:
-            return replace(self._judged(answer, now), remembered=True)
+            return self._judged(answer, now).again()
         return self._judged((yield from self._asked(text, now, question)), now)
 
     def _judged(self, answer: Mapping[str, Any], now: float) -> AccessToken:

@@ -6,7 +6,7 @@ Must never know: the certificate. Claims that do not change are checked once per
 import hashlib
 import ssl
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from mtls_middleware.cache import Cache
@@ -27,10 +27,17 @@ _REMEMBERED = 4096
 _REMEMBERED_SIZE = 4096
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Verified:
     dated: Dated
     keys: KeySet  # the set that verified it: another set, another verification
+    came_again: bool = False
+
+    def at(self, now: float, leeway: float) -> AccessToken:
+        """The token, where it is good at `now`. Raises `Refused("invalid_token")`."""
+        if not self.came_again:  # most tokens never do, and are not copied in vain
+            self.dated, self.came_again = self.dated.again(), True
+        return self.dated.at(now, leeway)
 
 
 class JWTAccessTokens:
@@ -107,21 +114,20 @@ class JWTAccessTokens:
         digest = hashlib.sha256(text.encode("ascii", "replace")).digest()
         remembered = self._verified.get(digest)
         if remembered is not None and remembered.keys is self._keys.fresh(now):
-            return remembered.dated.at(now, self._rules.leeway)
+            return remembered.at(now, self._rules.leeway)
         return self._validated(text, digest, now)
 
     def _validated(self, text: str, digest: bytes, now: float) -> Flow[AccessToken]:
         keys = yield from self._keys.current(now)
         remembered = self._verified.get(digest)
         if remembered is not None and remembered.keys is keys:
-            return remembered.dated.at(now, self._rules.leeway)
+            return remembered.at(now, self._rules.leeway)
         signed = yield from verified(
             text, source=self._keys, keys=keys, algorithms=self._rules.algorithms, typ=self._rules.typ, now=now
         )
         judged = self._judged(signed)
         if len(text) <= _REMEMBERED_SIZE:
-            again = replace(judged, token=replace(judged.token, remembered=True))
-            self._verified.put(digest, _Verified(again, signed.keys))
+            self._verified.put(digest, _Verified(judged, signed.keys))
         return judged.at(now, self._rules.leeway)
 
     def _judged(self, signed: Signed) -> Dated:

@@ -37,6 +37,19 @@ class AccessToken:
     # What binding.py has read in `claims`: kept with the token, since a remembered token comes again and again.
     proof: Any = field(default=None, init=False, compare=False)
 
+    def bound_by(self, thumbprint: str) -> "AccessToken":
+        """The same token, bound to the certificate of this thumbprint."""
+        return self._copy(bound=True, confirmation=thumbprint, remembered=self.remembered)
+
+    def again(self) -> "AccessToken":
+        """The same token, for a later request."""
+        return self._copy(bound=self.bound, confirmation=self.confirmation, remembered=True)
+
+    def _copy(self, *, bound: bool, confirmation: str | None, remembered: bool) -> "AccessToken":
+        # dataclasses.replace() takes five times as long, and each new token is copied.
+        known = self.claims, self.subject, self.client_id, self.scopes, self.expires_at
+        return AccessToken(*known, bound, confirmation, self.key_id, remembered)
+
     def __repr__(self) -> str:
         return (
             f"<AccessToken subject={self.subject!a} client_id={self.client_id!a} "
