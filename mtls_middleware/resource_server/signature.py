@@ -5,7 +5,6 @@ Must never know: what the claims mean. Access tokens and signed answers of an in
 
 import binascii
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
@@ -13,7 +12,7 @@ import jwt
 
 from mtls_middleware.effects import Flow
 from mtls_middleware.errors import Refused
-from mtls_middleware.jwks import ALGORITHMS, KeySet
+from mtls_middleware.jwks import ALGORITHMS, KeySet, VerificationKey
 from mtls_middleware.resource_server.claims import json_object, media_type, refuse
 
 # Three parts of unpadded base64url: no JSON serialisation, no JWE, no "=" that a lax decoder would take (A59).
@@ -36,8 +35,7 @@ class Keys(Protocol):
     def refreshed(self, now: float, key_id: str | None) -> Flow[KeySet]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Signed:
+class Signed(NamedTuple):
     """What a good signature covers; its key's id, and the set that it is from."""
 
     typ: str
@@ -55,24 +53,48 @@ def verified(
         source, keys: where the issuer's keys are, and those of them that are known by now.
         algorithms, typ: what its header may say; `typ` in the form of `media_type`.
     """
+    opened = _opened(text, algorithms, typ)
+    key = keys.choose(opened.header.key_id, opened.header.algorithm)
+    if key is None:
+        keys = yield from source.refreshed(now, opened.header.key_id)
+        key = keys.choose(opened.header.key_id, opened.header.algorithm)
+    if key is None:
+        refuse("no key of the issuer for this kid and alg, or more than one")
+    return _checked(opened, key, keys)
+
+
+def verified_at_once(text: str, *, keys: KeySet, algorithms: frozenset[str], typ: frozenset[str]) -> Signed | None:
+    """The same where a known key does; `None` where the issuer may have a new one. Raises `Refused`."""
+    opened = _opened(text, algorithms, typ)
+    key = keys.choose(opened.header.key_id, opened.header.algorithm)
+    return None if key is None else _checked(opened, key, keys)
+
+
+class _Opened(NamedTuple):
+    header: "_Header"
+    payload: str
+    signature: bytes
+    signed: bytes
+
+
+def _opened(text: str, algorithms: frozenset[str], typ: frozenset[str]) -> _Opened:
     match = _JWS.fullmatch(text)
     if match is None:
         refuse("not three parts of base64url")
     header = _header(match[1], algorithms, typ)
     signature = _base64url(match[3])  # not covered by itself: pad bits would be sixteen spellings of one token (A59)
-    key = keys.choose(header.key_id, header.algorithm)
-    if key is None:
-        keys = yield from source.refreshed(now, header.key_id)
-        key = keys.choose(header.key_id, header.algorithm)
-    if key is None:
-        refuse("no key of the issuer for this kid and alg, or more than one")
+    return _Opened(header, match[2], signature, text[: match.end(2)].encode("ascii"))
+
+
+def _checked(opened: _Opened, key: VerificationKey, keys: KeySet) -> Signed:
+    header, payload, signature, signed = opened
     try:
-        good = _ALGORITHMS[header.algorithm].verify(text[: match.end(2)].encode("ascii"), key.key, signature)
+        good = _ALGORITHMS[header.algorithm].verify(signed, key.key, signature)
     except (jwt.PyJWTError, ValueError, TypeError) as error:
         raise Refused("invalid_token", f"the signature does not verify ({type(error).__name__})") from None
     if good is not True:
         refuse("the signature does not verify")
-    return Signed(header.typ, _json_object(_base64url(match[2])), key.key_id, keys)
+    return Signed(header.typ, _json_object(_base64url(payload)), key.key_id, keys)
 
 
 def unverified_issuer(text: str) -> tuple[bool, object]:

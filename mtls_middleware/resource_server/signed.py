@@ -16,7 +16,7 @@ from mtls_middleware.jwks import FetchedKeys, KeySet, StaticKeys
 from mtls_middleware.resource_server.claims import Dated, check_text, dated, names_audience, of_another_kind, refuse
 from mtls_middleware.resource_server.discovery import DiscoveredKeys, Discovery
 from mtls_middleware.resource_server.profiles import Profile, rules
-from mtls_middleware.resource_server.signature import Keys, Signed, verified
+from mtls_middleware.resource_server.signature import Keys, Signed, verified, verified_at_once
 from mtls_middleware.resource_server.token import AccessToken
 
 # What ID and logout tokens hold: where typ does not tell them from access tokens, this does (RFC 8725 3.12, A56).
@@ -112,10 +112,14 @@ class JWTAccessTokens:
         Raises `Refused("invalid_token")`, or `Unavailable` where the keys cannot be had.
         """
         digest = hashlib.sha256(text.encode("ascii", "replace")).digest()
+        keys = self._keys.fresh(now)
+        if keys is None:
+            return self._validated(text, digest, now)
         remembered = self._verified.get(digest)
-        if remembered is not None and remembered.keys is self._keys.fresh(now):
+        if remembered is not None and remembered.keys is keys:
             return remembered.at(now, self._rules.leeway)
-        return self._validated(text, digest, now)
+        signed = verified_at_once(text, keys=keys, algorithms=self._rules.algorithms, typ=self._rules.typ)
+        return self._validated(text, digest, now) if signed is None else self._accepted(text, digest, signed, now)
 
     def _validated(self, text: str, digest: bytes, now: float) -> Flow[AccessToken]:
         keys = yield from self._keys.current(now)
@@ -125,6 +129,9 @@ class JWTAccessTokens:
         signed = yield from verified(
             text, source=self._keys, keys=keys, algorithms=self._rules.algorithms, typ=self._rules.typ, now=now
         )
+        return self._accepted(text, digest, signed, now)
+
+    def _accepted(self, text: str, digest: bytes, signed: Signed, now: float) -> AccessToken:
         judged = self._judged(signed)
         if len(text) <= _REMEMBERED_SIZE:
             self._verified.put(digest, _Verified(judged, signed.keys))

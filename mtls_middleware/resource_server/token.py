@@ -59,8 +59,8 @@ class AccessToken:
 
 def read_only(value: Any) -> Any:
     """JSON data as mappings and tuples that nobody can change."""
-    if isinstance(value, dict):
-        return MappingProxyType({name: read_only(each) for name, each in value.items()})
-    if isinstance(value, list):
-        return tuple(read_only(each) for each in value)
+    if type(value) is dict:
+        return MappingProxyType({name: each if type(each) is str else read_only(each) for name, each in value.items()})
+    if type(value) is list:
+        return tuple([read_only(each) for each in value])
     return value
