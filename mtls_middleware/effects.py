@@ -5,14 +5,12 @@ thrown into it. Must never know: what is asked for, or why. Neither driver decid
 once.
 """
 
-import asyncio
 import contextlib
 import inspect
 from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar, overload
 
-from mtls_middleware.background import begin
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.exchange import Fetch, FetchFailed, Response
 
@@ -119,7 +117,7 @@ def _answer(need: Need) -> Any:
         case Fetch():
             return _fetched(need)
         case Begin():
-            return begin(need.fetch)
+            return _begin(need.fetch)
         case Call():
             return _called(need)
 
@@ -129,13 +127,29 @@ async def _answer_async(need: Need) -> Any:
         case Fetch():
             return await _fetched_async(need)
         case Begin():
-            return begin(need.fetch, asyncio.get_running_loop().call_soon)
+            return await _begin_async(need.fetch)
         case Call():
             return await _called_async(need)
 
 
-def _fetched(need: Fetch) -> Response:
+# asyncio takes as long to import as all of ours together, and many applications fetch nothing: it comes with the first
+# exchange.
+def _begin(need: Fetch) -> None:
+    from mtls_middleware.background import begin
+
     begin(need)
+
+
+async def _begin_async(need: Fetch) -> None:
+    import asyncio
+
+    from mtls_middleware.background import begin
+
+    begin(need, asyncio.get_running_loop().call_soon)
+
+
+def _fetched(need: Fetch) -> Response:
+    _begin(need)
     try:
         return need.outcome.result(need.timeout)
     except (FetchFailed, TimeoutError) as failure:
@@ -143,7 +157,9 @@ def _fetched(need: Fetch) -> Response:
 
 
 async def _fetched_async(need: Fetch) -> Response:
-    begin(need, asyncio.get_running_loop().call_soon)
+    import asyncio
+
+    await _begin_async(need)
     try:
         async with asyncio.timeout(need.timeout):
             return await asyncio.wrap_future(need.outcome)

@@ -3,7 +3,6 @@
 Must never know: what is fetched, or why. One client underneath (extra `http`), imported when the first exchange begins.
 """
 
-import asyncio
 import ipaddress
 import ssl
 import threading
@@ -86,6 +85,8 @@ class FetchFailed(Exception):  # noqa: N818 (an outcome that a flow handles, nam
 
 async def exchange(need: Fetch, transport: "httpx2.AsyncHTTPTransport") -> Response:
     """Make the exchange. Raises `FetchFailed`. A transport knows no redirects, cookies or proxies."""
+    import asyncio
+
     import httpx2
 
     body = _Body(need)

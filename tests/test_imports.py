@@ -38,6 +38,12 @@ def test_importing_brings_no_optional_package(module):
     assert not loaded(f"import mtls_middleware{module}") & UNWANTED
 
 
+@pytest.mark.parametrize("module", MODULES)
+def test_importing_brings_nothing_heavy_that_only_an_exchange_needs(module):
+    code = f"import cryptography.x509, jwt, sys; before = set(sys.modules); import mtls_middleware{module}"
+    assert not loaded(f"{code}\nfor name in before: del sys.modules[name]") & {"asyncio", "anyio", "http", "sqlite3"}
+
+
 def test_a_source_without_extra_needs_none():
     assert not loaded("from mtls_middleware.sources import Nginx; Nginx(trusted_proxies=['unix'])") & UNWANTED
 

@@ -4,7 +4,6 @@ Must never know: what an answer says, or for how long it is good. What is kept i
 verdict: each process judges it anew, and compares the certificate, on every request (rule 6).
 """
 
-import asyncio
 import base64
 import binascii
 import hashlib
@@ -133,6 +132,8 @@ class RedisAnswers:
         self._failed_at: float | None = None
 
     def _bounded(self, command: Callable[..., Any]) -> Callable[..., Any]:
+        import asyncio
+
         async def call(*arguments: object) -> Any:
             async with asyncio.timeout(self._timeout):
                 return await command(*arguments)
