@@ -22,7 +22,7 @@ _JWS = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
 # Its algorithms alone: its decoder would take the token apart a second time, which costs a third of a verification.
 _ALGORITHMS = {name: jwt.get_algorithm_by_name(name) for name in ALGORITHMS}
 
-# An issuer writes the same header into all its tokens: it is read once. 64 issuers and keys; at most 1 MB of texts.
+# An issuer writes the same header into all its tokens: it is read once. 64 issuers and keys, 2 MB at most.
 _HEADERS = 64
 
 
