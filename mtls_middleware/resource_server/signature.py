@@ -23,7 +23,7 @@ _ALGORITHMS = {name: jwt.get_algorithm_by_name(name) for name in ALGORITHMS}
 
 _FROM_URL = bytes.maketrans(b"-_+/", b"+/!!")  # what only the other alphabet has is no base64url
 
-# An issuer writes the same header into all its tokens: it is read once. 64 issuers and keys; at most 1 MB of texts.
+# An issuer writes the same header into all its tokens: it is read once. 64 issuers and keys; 2 MB at most.
 _HEADERS = 64
 
 
