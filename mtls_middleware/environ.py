@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from mtls_middleware.request import ATTACHED_KEY, Attached, Peer, TLSFacts
+from mtls_middleware.request import ATTACHED_KEY, Attached, Peer, TLSFacts, peer_at
 from mtls_middleware.sources.server import is_unix, is_waitress
 
 # Where a header with underscores silently takes the place of the real one, or stands in for it where the proxy wrote
@@ -66,7 +66,7 @@ class EnvironView:
                 doubt="the peer's address seems to come from X-Forwarded-For or Forwarded, which no trust can rest on: "
                 "run waitress without trusted_proxy=, or use a shared_secret= alone",
             )
-        return Peer(environ.get("REMOTE_ADDR"))
+        return peer_at(environ.get("REMOTE_ADDR"))
 
     @property
     def tls(self) -> TLSFacts:

@@ -5,6 +5,7 @@ reads: a warm request asks for little.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
 from mtls_middleware.certificate import ClientCertificate
@@ -40,6 +41,10 @@ class Peer(NamedTuple):
     address: str | None = None
     unix: bool = False
     doubt: str | None = None
+
+
+# The plain peer at an address. A service has few peers, its proxies, and the same ones come again and again.
+peer_at = lru_cache(maxsize=1024)(Peer)
 
 
 class TLSFacts(NamedTuple):

@@ -7,7 +7,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from mtls_middleware.request import ATTACHED_KEY, Attached, Peer, TLSFacts
+from mtls_middleware.request import ATTACHED_KEY, Attached, Peer, TLSFacts, peer_at
 
 Pair = tuple[bytes, bytes]
 
@@ -61,8 +61,8 @@ class ScopeView:
             return _unnamed(self._scope.get("server"))
         address, port = client[0], client[1]
         forwarded = self.headers("x-forwarded-for")
-        if port and not forwarded:
-            return Peer(address)
+        if port and not forwarded and isinstance(address, str):
+            return peer_at(address)
         return _maybe_rewritten(address, port, forwarded, self.headers("x-forwarded-port"))
 
     @property
