@@ -12,7 +12,7 @@ from mtls_middleware.request import ATTACHED_KEY, Attached, Peer, TLSFacts, peer
 Pair = tuple[bytes, bytes]
 
 # Fields that layers ask for beside those that they keep to themselves.
-_ASKED_FOR = frozenset({b"authorization", b"content-type", b"x-forwarded-for"})
+_ASKED_FOR = frozenset({b"authorization", b"content-type", b"x-forwarded-for", b"x-forwarded-port"})
 # Names that are remembered, and the longest of them: clients may send any, those of real requests are some hundred.
 _REMEMBERED, _LONGEST = 1024, 64
 
@@ -61,9 +61,10 @@ class ScopeView:
             return _unnamed(self._scope.get("server"))
         address, port = client[0], client[1]
         forwarded = self.headers("x-forwarded-for")
-        if port and not forwarded and isinstance(address, str):
-            return peer_at(address)
-        return _maybe_rewritten(address, port, forwarded, self.headers("x-forwarded-port"))
+        ports = self.headers("x-forwarded-port") if forwarded else []
+        if port and not ports and isinstance(address, str) and address not in "".join(forwarded):
+            return peer_at(address)  # no header tells of this address, so none has written it
+        return _maybe_rewritten(address, port, forwarded, ports)
 
     @property
     def tls(self) -> TLSFacts:
@@ -84,23 +85,40 @@ class Names:
     """Which fields are kept from the application, in every spelling that applications fold to one of them."""
 
     def __init__(self, drop: frozenset[str]) -> None:
-        dropped = frozenset(name.encode("ascii") for name in drop)
-        self.asked = dropped | _ASKED_FOR
-        self._kinds = _Kinds(frozenset(map(_folded, dropped)), self.asked)
+        self._dropped = frozenset(name.encode("ascii") for name in drop)
+        self.asked = self._dropped | _ASKED_FOR
+        self._kinds = _Kinds(frozenset(map(_folded, self._dropped)), self.asked)
 
-    def parted(self, headers: Iterable[Iterable[Any]]) -> tuple[list[Pair], list[Pair]]:
-        """Those that are kept, and those that are asked for, named in lower case. Each pair is read this once."""
+    def parted(self, headers: list[Any]) -> tuple[list[Pair], list[Pair]]:
+        """Those that are kept, and those that are asked for, named in lower case."""
+        if not _is_plain(headers):
+            return self._parted_one_by_one(headers)
+        dropped, asked = self._dropped, self.asked
+        kept = [pair for pair in headers if pair[0] not in dropped]
+        return kept, [pair for pair in headers if pair[0] in asked]
+
+    def _parted_one_by_one(self, headers: Iterable[Iterable[Any]]) -> tuple[list[Pair], list[Pair]]:
+        """The same for names in any spelling, and for whatever ASGI calls an iterable: each pair is read this once."""
         kept: list[Pair] = []
         asked: list[Pair] = []
         kinds = self._kinds
         for key, octets in headers:
-            name, value = (key, octets) if type(key) is type(octets) is bytes else (bytes(key), bytes(octets))
+            name, value = bytes(key), bytes(octets)
             lower, is_kept, is_asked = kinds[name]
             if is_kept:
                 kept.append((name, value))
             if is_asked:
                 asked.append((lower, value))
         return kept, asked
+
+
+def _is_plain(headers: list[Any]) -> bool:
+    """Whether these are pairs, all of whose names have one spelling alone: no capital, no underscore, ASCII."""
+    try:
+        names = b",".join([pair[0] for pair in headers])
+    except TypeError:  # not pairs, or not octets
+        return False
+    return b"_" not in names and names.isascii() and names == names.lower()
 
 
 class _Kinds(dict[bytes, tuple[bytes, bool, bool]]):
