@@ -19,7 +19,7 @@ from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.live
 
-MODULE = "tests.resource_server.revoking"
+MODULE = "tests.resource_server.revocations.served"
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Two applications, WSGI and ASGI, that go by one list of revocations, and a program that revokes: three processes.
 
-`python -m tests.resource_server.revoking` reads the arguments of `revoke` as JSON, revokes until a minute hence, and
-says when it began to.
+`python -m tests.resource_server.revocations.served` reads the arguments of `revoke` as JSON, revokes until a minute
+hence, and says when it began to.
 """
 
 import json
