@@ -13,7 +13,7 @@ class ConfigurationError(ValueError):
     """
 
 
-class Refused(Exception):  # noqa: N818 (the contract's name, DESIGN 1.2)
+class Refused(Exception):  # noqa: N818 (the contract's name)
     """A request that must not reach the application.
 
     `code` is one of the fixed codes of `refusal.ANSWERS`; the client is told nothing else. `evidence` is for the

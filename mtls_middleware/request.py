@@ -35,7 +35,7 @@ class Peer(NamedTuple):
     """Who is at the other end of the transport, as the server itself says.
 
     `address` is text as the server gave it; `unix` only where the server says so; `doubt` says why the address may have
-    been written by a header instead (DESIGN 4.7).
+    been written by a header instead.
     """
 
     address: str | None = None

@@ -181,7 +181,8 @@ def protect(
 ) -> "WSGIApplication":
     """Both layers around `app`, in the right order; without `tokens` a certificate is required.
 
-    `resource_metadata`: as the token layer takes it; a document is served to clients without certificate too.
+    Arguments: those of the two layers, by their names; `exempt` goes to both, `allow` to the certificate layer. The
+    document of `resource_metadata` is served to clients without certificate too.
 
     Raises `ConfigurationError`.
 

@@ -64,7 +64,7 @@ class JWTAccessTokens:
 
     Raises `ConfigurationError`.
 
-    Example: `JWTAccessTokens(issuer="https://as.example", audience="https://api.example", jwks_uri=".../jwks.json")`
+    Example: `JWTAccessTokens(issuer="https://as.example", audience="https://api.example", discovery="rfc8414")`
     """
 
     def __init__(

@@ -30,7 +30,7 @@ _NEEDS_STRUCTURED_FIELDS = (rfc9440.client_cert_chain,)
 class HeaderSource:
     """A proxy that ends TLS and says in header fields whose certificate it saw. Use one of its subclasses.
 
-    Keywords (all sources take them):
+    Keywords (`AWSLoadBalancer` and `Envoy` leave out those that make no sense there):
         trusted_proxies: networks and addresses such as `"10.0.0.0/8"`, and `"unix"`: who may speak for clients.
         shared_secret: `(header, value)` that the proxy adds to each request; 16 characters or more.
         proxy_certificate: a rule of `mtls_middleware.policy` over the proxy's own certificate, presented to us.
@@ -101,7 +101,8 @@ class HeaderSource:
     def find(self, view: RequestView) -> ClientCertificate | None:
         """The certificate in this request's fields, `None` where there is none or the peer is not trusted.
 
-        Raises `MalformedCertificate` where a trusted peer's fields are not one plain statement.
+        Raises `MalformedCertificate` where a trusted peer's fields are not one plain statement, `ConfigurationError`
+        where this server hides forged names and there is no `shared_secret`.
         """
         if view.spoofable is not None:
             if not self.has_secret:

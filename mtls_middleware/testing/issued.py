@@ -69,7 +69,7 @@ class IssuedCertificate:
     def client_certificate(self, verification: Verification = Verification.BY_SERVER) -> ClientCertificate:
         """The object that an application behind the middleware sees, `chain` included.
 
-        Example: `assert rule(client.client_certificate())`
+        Example: `assert rule.holds(client.client_certificate())`
         """
         chain = tuple(each.public_bytes(Encoding.DER) for each in self.chain)
         return ClientCertificate.from_der(self.der, chain=chain, verification=verification)

@@ -1,4 +1,4 @@
-"""Chain validation in this process: trust stores, revocation lists, SPIFFE bundles (DESIGN 1.4)."""
+"""Chain validation in this process: trust stores, revocation lists, SPIFFE bundles."""
 
 from mtls_middleware.validation.revocation import RevocationLists
 from mtls_middleware.validation.spiffe_bundles import SpiffeTrust
