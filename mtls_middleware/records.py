@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from mtls_middleware.errors import ConfigurationError, Refused
 from mtls_middleware.refusal import Answer, Challenge, answer
@@ -30,13 +30,22 @@ class Request(Protocol):
     """What of a request is told."""
 
     @property
-    def method(self) -> str: ...
+    def method(self) -> str | None: ...
     @property
-    def path(self) -> str: ...
+    def path(self) -> str | None: ...
     @property
     def attached(self) -> Attached | None: ...
     @property
     def now(self) -> float: ...
+
+
+class Told(NamedTuple):
+    """A request of which no more is known; when it came, the outermost layer knows."""
+
+    attached: Attached | None
+    method: str | None = None
+    path: str | None = None
+    now: float = 0.0
 
 
 Observer = Callable[[Mapping[str, Any]], None]
@@ -91,7 +100,13 @@ def _facts(view: Request | None, attached: Attached | None) -> dict[str, Any]:
     certificate = None if attached is None else attached.certificate
     token = None if attached is None else attached.token
     client = None if attached is None else attached.client
-    since = attached.since if attached is not None and attached.since else None if view is None else view.now
+    since = (
+        attached.since
+        if attached is not None and attached.since
+        else None
+        if view is None or not view.now
+        else view.now
+    )
     return {
         "method": None if view is None else view.method,
         "path": None if view is None else view.path,
@@ -102,7 +117,7 @@ def _facts(view: Request | None, attached: Attached | None) -> dict[str, Any]:
         "issuer": None if token is None else token.claims.get("iss"),
         "key_id": None if token is None else token.key_id,
         "client_id": token.client_id if token is not None else client.client_id if client is not None else None,
-        "seconds": None if since is None else max(0.0, time.time() - since),
+        "seconds": max(0.0, time.time() - since) if since else None,
     }
 
 

@@ -189,10 +189,14 @@ def of_command(words: Sequence[str], sources: Sequence[object]) -> Iterator[Foun
             yield (trap.severity, trap.what, trap.advice)
 
 
+# What starts a server that has another name.
+_ALIASES = {"runserver": "wsgiref"}  # Django's
+
+
 def _command(words: Sequence[str], sources: Sequence[object]) -> Command | None:
     """`words` as a server and its options; `python -m SERVER` and paths to it included."""
     known = {trap.server for trap in TRAPS}
-    names = [Path(word).name.removesuffix("-serve") for word in words]
+    names = [_ALIASES.get(name := Path(word).name.removesuffix("-serve"), name) for word in words]
     position = next((number for number, name in enumerate(names) if name in known), None)
     if position is None:
         return None

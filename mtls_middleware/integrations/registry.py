@@ -5,21 +5,20 @@ Must never know: which library asks. Each one turns its own request into ours, a
 
 import contextlib
 import inspect
-import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn
 
 from mtls_middleware.accessors import client_certificate
 from mtls_middleware.certificate import ClientCertificate
-from mtls_middleware.errors import ConfigurationError, Refused, Unavailable
+from mtls_middleware.errors import ConfigurationError, Refused
+from mtls_middleware.records import Told, refused
+from mtls_middleware.refusal import Challenge
 from mtls_middleware.request import ATTACHED_KEY, Attached
 from mtls_middleware.token_endpoint.authentication import ClientAuthenticator, ClientRequest
 from mtls_middleware.token_endpoint.clients import RegisteredClient
 from mtls_middleware.token_endpoint.issuance import confirm_refresh_token, confirmation, token_confirmation
 from mtls_middleware.token_endpoint.metadata import METHODS
-
-logger = logging.getLogger("mtls_middleware.decision")
 
 _PUBLIC = "none"
 
@@ -134,15 +133,15 @@ def _recorded(certificate: ClientCertificate | None) -> Iterator[None]:
     try:
         yield
     except Refused as refusal:
-        record = {
-            "code": refusal.code,
-            "evidence": refusal.evidence,
-            "thumbprint": None if certificate is None else certificate.thumbprint,
-        }
-        level = logging.WARNING if isinstance(refusal, Unavailable) else logging.INFO
-        text = " ".join(f"{key}={value!a}" for key, value in record.items())
-        logger.log(level, "refused: %s", text, extra={"mtls": record})
+        refused(_Server(), refusal, Told(Attached(certificate)))
         raise
+
+
+class _Server:
+    """Who refused, for the record: the library writes its own answer."""
+
+    name = "authorization server"
+    challenge = Challenge(scheme="Basic", realm="clients")
 
 
 def _refuse(*evidence: str) -> NoReturn:

@@ -4,22 +4,15 @@ Must never know: which framework asks. Each one gives what the gateway gave it, 
 """
 
 from collections.abc import Collection, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from mtls_middleware.errors import ConfigurationError, Refused
-from mtls_middleware.records import refused
+from mtls_middleware.records import Told, refused
 from mtls_middleware.refusal import Answer, Challenge
 from mtls_middleware.request import ATTACHED_KEY, Attached
 from mtls_middleware.resource_flow import collection
 from mtls_middleware.resource_server import scope
 from mtls_middleware.resource_server.token import AccessToken
-
-
-class _Told(NamedTuple):
-    method: str
-    path: str
-    attached: Attached | None
-    now: float = 0.0  # when the request came, the outermost layer knows
 
 
 class RouteScopes:
@@ -61,7 +54,7 @@ class RouteScopes:
         try:
             return self._accepted(attached)
         except Exception as error:  # noqa: BLE001 (fail closed: whatever went wrong, the route is not reached)
-            return refused(self, error, _Told(method, path, attached))
+            return refused(self, error, Told(attached, method, path))
 
     def _accepted(self, attached: Attached | None) -> AccessToken:
         if attached is None:

@@ -96,6 +96,7 @@ def test_layers_in_the_wrong_order_are_an_error(app, doctor):
         (NGINX, "waitress-serve --trusted-proxy=* x:app", "X-Forwarded-For"),
         (NGINX, "uwsgi --http :80", "--buffer-size"),
         (NGINX, "uwsgi --http :80", "X_SSL_Client_Cert"),
+        (NGINX, "python manage.py runserver 8000", "X_SSL_Client_Cert"),
         (NGINX, "gunicorn --forwarder-headers X_SSL_CLIENT_CERT x:app", "forged ones"),
         (NGINX, "gunicorn --header-map=dangerous x:app", "joins"),
         (NGINX, "/usr/bin/gunicorn x:app", "431"),
