@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import itertools
 import ssl
 import threading
 import time
@@ -288,3 +289,24 @@ def test_the_package_does_not_import_the_http_client_before_it_is_needed() -> No
 
     code = "import sys, mtls_middleware.wsgi, mtls_middleware.resource_server; sys.exit('httpx2' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_event_loop_has_its_turn_between_fifty_flows_and_fifty_more() -> None:
+    begun, between = 0, [0]
+
+    def flow() -> Flow[int]:
+        nonlocal begun
+        begun += 1
+        return (yield from ask(Call(len, ("abc",))))
+
+    async def busy() -> None:
+        driver = AwaitingDriver()
+        tasks = [asyncio.create_task(driver.run(flow())) for _ in range(500)]
+        while not all(each.done() for each in tasks):
+            between.append(begun)
+            await asyncio.sleep(0)
+        assert [each.result() for each in tasks] == [3] * 500
+        assert await driver.run(flow()) == 3  # and the next turn begins anew
+
+    asyncio.run(busy())
+    assert max(after - before for before, after in itertools.pairwise(between)) == 50
