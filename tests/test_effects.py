@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from mtls_middleware.effects import AwaitingDriver, BlockingDriver, Flow, ask
+from mtls_middleware.effects import AwaitingDriver, BlockingDriver, Call, Flow, ask
 from mtls_middleware.exchange import Fetch, FetchFailed, Response
 from tests.key_server import KeyServer, answer, die, raw, until
 
