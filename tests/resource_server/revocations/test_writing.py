@@ -186,7 +186,7 @@ def test_a_user_with_the_rights_on_the_page_reads_and_another_writes(
     redis_server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     reading = re.findall(r"`(\+zrange [^`]*)`", PAGE)[0].split()
-    writing = [*reading, *re.findall(r"`(\+eval)` and `([^`]*)` beside", PAGE)[0]]
+    writing = [*reading, *re.findall(r"`(\+eval)`\s+and\s+`([^`]*)`\s+beside", PAGE)[0]]
     with redis_server.client() as admin:
         for name, rights in (("reads", reading), ("writes", writing), ("nothing", [])):
             admin.execute_command("ACL", "SETUSER", name, "on", ">password", f"~{KEY}", *" ".join(rights).split())
