@@ -1,11 +1,11 @@
 """Each server that can hand over the certificate, as a process of its own: each request has its own certificate."""
 
+import asyncio
 import http.client
 import json
 import socket
 import ssl
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -61,16 +61,21 @@ def test_connections_in_turn_each_keep_their_own_certificate(server: Running) ->
 @pytest.mark.parametrize("server", WITH_HTTP2, indirect=True)
 def test_over_http2_each_stream_has_its_connections_certificate(server: Running) -> None:
     url = f"https://localhost:{server.port}/"
-    clients = [(each, httpx2.Client(http2=True, verify=CA.client_context(each), trust_env=False)) for each in IN_TURN]
-    with ThreadPoolExecutor(8) as pool:
+
+    async def asked() -> None:  # not from threads: the client's own connection breaks now and then when they share it
+        clients = [
+            (each, httpx2.AsyncClient(http2=True, verify=CA.client_context(each), trust_env=False)) for each in IN_TURN
+        ]
         try:
             for client, session in [*clients, *clients]:
-                for response in pool.map(session.get, [url] * 6):  # six streams at once, on one connection or two
+                for response in await asyncio.gather(*(session.get(url) for _ in range(6))):  # six streams at once
                     assert response.http_version == "HTTP/2"
                     assert response.json()["certificate"] == server.expected(client)
         finally:
             for _, session in clients:
-                session.close()
+                await session.aclose()
+
+    asyncio.run(asked())
 
 
 def test_http2_is_spoken_by_these_and_by_no_other(server: Running) -> None:
