@@ -1,11 +1,14 @@
 """Clients of the servers under test: who they are, how they ask, and what they must be told."""
 
+import asyncio
 import contextlib
 import http.client
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from websockets.asyncio.client import connect
 
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate
 
@@ -42,3 +45,17 @@ def ask(port: int, client: IssuedCertificate | None = BILLING) -> Any:
     connection = http.client.HTTPSConnection("localhost", port, context=CA.client_context(client), timeout=10)
     with contextlib.closing(connection):
         return told(connection)
+
+
+def greeting(port: int, client: IssuedCertificate | None = BILLING, *, ca: CertificateAuthority = CA) -> str | bytes:
+    """The first message of a websocket. Raises `InvalidStatus` where the handshake is refused.
+
+    From an event loop: websockets' other client writes in one thread while it reads in another, and one in some
+    thousand times Python's `ssl` loses the answer then (python/cpython#143756).
+    """
+
+    async def greeted() -> str | bytes:
+        async with connect(f"wss://localhost:{port}/", ssl=ca.client_context(client), proxy=None) as websocket:
+            return await asyncio.wait_for(websocket.recv(), 10)
+
+    return asyncio.run(greeted())

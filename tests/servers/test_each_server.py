@@ -12,11 +12,10 @@ from typing import Any
 
 import httpx2
 import pytest
-from websockets.sync.client import connect
 
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate
 from tests.live.servers import free_port, running, tls_files
-from tests.servers.asking import BILLING, CA, CHAINS, IN_TURN, expected, told
+from tests.servers.asking import BILLING, CA, CHAINS, IN_TURN, expected, greeting, told
 from tests.servers.kinds import SERVERS, WITH_ASGI, WITH_HTTP2, Kind
 
 pytestmark = pytest.mark.live
@@ -92,8 +91,7 @@ def test_http2_is_spoken_by_these_and_by_no_other(server: Running) -> None:
 @pytest.mark.parametrize("server", WITH_ASGI, indirect=True)
 def test_a_websocket_has_its_connections_certificate(server: Running) -> None:
     for client in [*IN_TURN, *IN_TURN]:
-        with connect(f"wss://localhost:{server.port}/", ssl=CA.client_context(client), proxy=None) as websocket:
-            answer = json.loads(websocket.recv(timeout=10))
+        answer = json.loads(greeting(server.port, client))
         assert answer["certificate"] == server.expected(client)
         assert len(answer["tls"]["client_cert_chain"]) == (1 + CHAINS[client] if client else 0)
 

@@ -25,13 +25,13 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.wsproto_impl import WSProtocol
 from websockets.exceptions import InvalidStatus
-from websockets.sync.client import connect
 
 from mtls_middleware import ConfigurationError, Verification, client_certificate
 from mtls_middleware.asgi import ClientCertificateMiddleware
 from mtls_middleware.servers import uvicorn_tls
 from mtls_middleware.sources import ServerTLS
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate, self_signed
+from tests.servers.asking import greeting
 
 MODULE = "mtls_middleware.servers.uvicorn_tls"
 HTTP, WS, LOOPS = ("H11", "HTTPTools", "Zttp"), ("WebSockets", "WSProto"), ("asyncio", "uvloop")
@@ -199,11 +199,8 @@ def test_every_key_has_the_type_and_value_of_the_specification(
 @pytest.mark.parametrize("http", HTTP)
 def test_a_websocket_has_it_too_beside_the_servers_own_extensions(files: Any, http: str, ws: str, loop: str) -> None:
     app = Application()
-    with (
-        serving(app, http=http, ws=ws, loop=loop, ssl_cert_reqs=ssl.CERT_REQUIRED, **files) as port,
-        connect(f"wss://localhost:{port}/", ssl=CA.client_context(CLIENT)) as connection,
-    ):
-        assert connection.recv(timeout=10) == "hello"
+    with serving(app, http=http, ws=ws, loop=loop, ssl_cert_reqs=ssl.CERT_REQUIRED, **files) as port:
+        assert greeting(port, CLIENT, ca=CA) == "hello"
     assert app.scopes[0]["type"] == "websocket"
     assert set(app.tls) == KEYS
     assert app.tls["client_cert_chain"] == PRESENTED
@@ -248,11 +245,8 @@ def test_what_cannot_be_read_is_answered_500_and_the_application_not_reached(
     monkeypatch.setattr(ssl.SSLObject, "version", None)  # which asyncio does not ask for
     with serving(app, http=http, ws=ws, loop=loop, ssl_cert_reqs=ssl.CERT_REQUIRED, **files) as port:
         assert get(port) == 500
-        with (
-            pytest.raises(InvalidStatus, match="500"),
-            connect(f"wss://localhost:{port}/", ssl=CA.client_context(CLIENT)),
-        ):
-            pass
+        with pytest.raises(InvalidStatus, match="500"):
+            greeting(port, CLIENT, ca=CA)
     assert app.scopes == []
 
 
@@ -375,16 +369,12 @@ def test_end_to_end_the_layer_attaches_what_the_server_verified(files: Any, http
     wrapped = ClientCertificateMiddleware(app, ServerTLS(), required=True)
     with serving(wrapped, http=http, ws=ws, loop=loop, ssl_cert_reqs=ssl.CERT_OPTIONAL, **files) as port:
         assert get(port, client=None) == 403
-        with (
-            pytest.raises(InvalidStatus) as refused,
-            connect(f"wss://localhost:{port}/", ssl=CA.client_context()),
-        ):
-            pass
+        with pytest.raises(InvalidStatus) as refused:
+            greeting(port, None, ca=CA)
         assert refused.value.response.status_code == 403
         assert app.scopes == []
         assert get(port) == 200
-        with connect(f"wss://localhost:{port}/", ssl=CA.client_context(CLIENT)) as connection:
-            assert connection.recv(timeout=10) == "hello"
+        assert greeting(port, CLIENT, ca=CA) == "hello"
     assert [each["type"] for each in app.scopes] == ["http", "websocket"]
     for scope in app.scopes:
         attached = client_certificate(scope)
