@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -110,7 +110,7 @@ class ASGIStack:
     def request(self, *authorization: str, **rest: Any) -> Outcome:
         return asyncio.run(self.asked(*authorization, **rest))
 
-    async def asked(
+    def asked(
         self,
         *authorization: str,
         certificate: Certificate = None,
@@ -118,7 +118,8 @@ class ASGIStack:
         method: str = "GET",
         body: str = "",
         headers: Mapping[str, str] | None = None,
-    ) -> Outcome:
+    ) -> Coroutine[Any, Any, Outcome]:
+        """The request is made now, and sent where it is awaited."""
         outcome = Outcome()
         fields = [("authorization", value) for value in authorization] + list((headers or {}).items())
         if body:
@@ -144,8 +145,11 @@ class ASGIStack:
             else:
                 outcome.body += message.get("body", b"")
 
-        await self._app(scope, receive, send)
-        return outcome
+        async def sent() -> Outcome:
+            await self._app(scope, receive, send)
+            return outcome
+
+        return sent()
 
 
 def _extension(certificate: Certificate) -> dict[str, Any]:
