@@ -31,7 +31,7 @@ from mtls_middleware.resource_flow import (
     with_published,
 )
 from mtls_middleware.resource_server.binding import Binding
-from mtls_middleware.scope import Names, ScopeView
+from mtls_middleware.scope import ScopeView, Shapes
 from mtls_middleware.token_endpoint.authentication import ClientAuthenticator
 from mtls_middleware.token_flow import ClientLayer
 
@@ -53,7 +53,9 @@ class _Gateway:
         self._layers: tuple[Layer, ...] = (layer,)
         if isinstance(app, _Gateway) and type(app).__call__ is _Gateway.__call__:
             self._app, self._layers = app._app, (layer, *app._layers)
-        self._steps = tuple((each, Names(each.drop_headers) if each.drop_headers else None) for each in self._layers)
+        self._shapes = Shapes(self._layers[0].drop_headers)
+        further = [Shapes(each.drop_headers) if each.drop_headers else None for each in self._layers[1:]]
+        self._steps = tuple(zip(self._layers, (None, *further), strict=True))
         self._vary = [(b"vary", each.vary.encode("ascii")) for each in self._layers if each.vary is not None]
         self._driver = AwaitingDriver()
 
@@ -66,10 +68,10 @@ class _Gateway:
             raise RuntimeError(f"ASGI scope type {kind!r} is unknown here, and so refused (case 146)")
         layer, view = self._layers[0], None
         try:
-            view = ScopeView(scope)
-            for layer, names in self._steps:
-                if names is not None:
-                    view.part(names)
+            view = ScopeView(scope, self._shapes)
+            for layer, shapes in self._steps:
+                if shapes is not None:
+                    view.part(shapes)
                 if layer.published is not None and kind == "http" and (found := document(layer, view)) is not None:
                     await _write(found, scope, receive, send)
                     return

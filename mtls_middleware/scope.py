@@ -4,25 +4,25 @@ Must never know: what is decided, or that anything is.
 """
 
 import time
-from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import compress
+from typing import Any, NamedTuple
 
 from mtls_middleware.request import ATTACHED_KEY, Attached, Peer, TLSFacts, peer_at
 
 Pair = tuple[bytes, bytes]
 
-# Fields that layers ask for beside those that they keep to themselves.
-_ASKED_FOR = frozenset({b"authorization", b"content-type", b"x-forwarded-for", b"x-forwarded-port"})
-# Names that are remembered, and the longest of them: clients may send any, those of real requests are some hundred.
-_REMEMBERED, _LONGEST = 1024, 64
+# Shapes that are remembered, the longest of them in octets, and what a name weighs beside its own: a service's clients
+# have some dozen shapes of some twenty names. 2 MB where somebody invents others.
+_REMEMBERED, _LONGEST, _WEIGHT = 128, 4096, 32
 
 
 class ScopeView:
     """A `RequestView` of a scope. `kept`: the headers that the application may see."""
 
-    __slots__ = ("_asked", "_names", "_scope", "attached", "body", "kept", "now")
+    __slots__ = ("_fields", "_places", "_scope", "attached", "body", "kept", "now")
 
-    def __init__(self, scope: Mapping[str, Any]) -> None:
+    def __init__(self, scope: Mapping[str, Any], shapes: "Shapes") -> None:
         self._scope = scope
         attached = scope.get(ATTACHED_KEY)
         self.attached = attached if isinstance(attached, Attached) else None
@@ -30,13 +30,18 @@ class ScopeView:
         self.body = b""
         given = scope["headers"]  # ASGI: an iterable, which may be readable once only
         self.kept: list[Pair] = given if type(given) is list else list(given)
-        self._asked: list[Pair] = []
-        self._names: Names | None = None
+        self.part(shapes)
 
-    def part(self, names: "Names") -> None:
+    def part(self, shapes: "Shapes") -> None:
         """Keep these fields from the application, and from layers further in."""
-        self._names = names
-        self.kept, self._asked = names.parted(self.kept)
+        fields = self.kept
+        try:
+            shape = shapes.of(fields)
+        except TypeError:  # not all pairs of octets, as servers give them: each is read this once
+            fields = [(bytes(name), bytes(value)) for name, value in fields]
+            shape = shapes.of(fields)
+        self._fields, self._places = fields, shape.places
+        self.kept = list(compress(fields, shape.kept))
 
     @property
     def method(self) -> str:
@@ -61,7 +66,7 @@ class ScopeView:
             return _unnamed(self._scope.get("server"))
         address, port = client[0], client[1]
         forwarded = self.headers("x-forwarded-for")
-        ports = self.headers("x-forwarded-port") if forwarded else []
+        ports = self.headers("x-forwarded-port") if forwarded else ()
         if port and not ports and isinstance(address, str) and address not in "".join(forwarded):
             return peer_at(address)  # no header tells of this address, so none has written it
         return _maybe_rewritten(address, port, forwarded, ports)
@@ -74,71 +79,50 @@ class ScopeView:
     def spoofable(self) -> None:
         return None  # names come as they were sent
 
-    def headers(self, name: str) -> list[str]:
-        wanted = name.encode("ascii")  # with dashes: x_ssl_client_cert is another field here (case 007)
-        if self._names is not None and wanted in self._names.asked:
-            return [value.decode("latin-1") for key, value in self._asked if key == wanted]
-        return [value.decode("latin-1") for key, value in self.kept if key.lower() == wanted]
+    def headers(self, name: str) -> Sequence[str]:
+        places = self._places.get(name)  # with dashes: x_ssl_client_cert is another field here (case 007)
+        if places is None:
+            return ()
+        if len(places) == 1:
+            return (self._fields[places[0]][1].decode("latin-1"),)
+        return [self._fields[at][1].decode("latin-1") for at in places]
 
 
-class Names:
-    """Which fields are kept from the application, in every spelling that applications fold to one of them."""
+class Shape(NamedTuple):
+    """What follows from the names of a request's fields alone, in the order in which they came."""
 
-    def __init__(self, drop: frozenset[str]) -> None:
-        self._dropped = frozenset(name.encode("ascii") for name in drop)
-        self.asked = self._dropped | _ASKED_FOR
-        self._kinds = _Kinds(frozenset(map(_folded, self._dropped)), self.asked)
-
-    def parted(self, headers: list[Any]) -> tuple[list[Pair], list[Pair]]:
-        """Those that are kept, and those that are asked for, named in lower case."""
-        if not _is_plain(headers):
-            return self._parted_one_by_one(headers)
-        dropped, asked = self._dropped, self.asked
-        kept = [pair for pair in headers if pair[0] not in dropped]
-        return kept, [pair for pair in headers if pair[0] in asked]
-
-    def _parted_one_by_one(self, headers: Iterable[Iterable[Any]]) -> tuple[list[Pair], list[Pair]]:
-        """The same for names in any spelling, and for whatever ASGI calls an iterable: each pair is read this once."""
-        kept: list[Pair] = []
-        asked: list[Pair] = []
-        kinds = self._kinds
-        for key, octets in headers:
-            name, value = bytes(key), bytes(octets)
-            lower, is_kept, is_asked = kinds[name]
-            if is_kept:
-                kept.append((name, value))
-            if is_asked:
-                asked.append((lower, value))
-        return kept, asked
+    places: Mapping[str, Sequence[int]]  # of the fields of each name, which is in lower case
+    kept: Sequence[bool]  # of each field, whether the application may see it
 
 
-def _is_plain(headers: list[Any]) -> bool:
-    """Whether these are pairs, all of whose names have one spelling alone: no capital, no underscore, ASCII."""
-    try:
-        names = b",".join([pair[0] for pair in headers])
-    except TypeError:  # not pairs, or not octets
-        return False
-    return b"_" not in names and names.isascii() and names == names.lower()
+class Shapes:
+    """The shapes of requests, where these fields are kept from the application: in every spelling that it may fold.
 
-
-class _Kinds(dict[bytes, tuple[bytes, bool, bool]]):
-    """Name -> in lower case, whether the application may see the field, whether layers ask for it; remembered.
-
-    A look-up takes half the time that one in an `lru_cache` does.
+    A client sends the same fields in the same order again and again. So what their names mean is found out once, and
+    the next request of that shape is taken apart without a look at any name.
     """
 
-    def __init__(self, folded: Collection[str], asked: Collection[bytes]) -> None:
-        super().__init__()
-        self._folded, self._asked = folded, asked
+    def __init__(self, drop: Iterable[str]) -> None:
+        self._dropped = frozenset(_folded(name.encode("ascii")) for name in drop)
+        self._remembered: dict[tuple[bytes, ...], Shape] = {}
 
-    def __missing__(self, name: bytes) -> tuple[bytes, bool, bool]:
-        lower = name.lower()
-        kind = lower, _folded(name) not in self._folded, lower in self._asked
-        if len(name) <= _LONGEST:
-            if len(self) >= _REMEMBERED:
-                self.clear()
-            self[name] = kind
-        return kind
+    def of(self, fields: Sequence[Pair]) -> Shape:
+        """The shape of a request with these fields. Raises `TypeError` where one is no pair of octets."""
+        names = tuple([field[0] for field in fields])
+        return self._remembered.get(names) or self._found(names)
+
+    def _found(self, names: tuple[bytes, ...]) -> Shape:
+        places: dict[str, list[int]] = {}
+        for at, name in enumerate(names):
+            if not isinstance(name, bytes):
+                raise TypeError(f"{type(name).__name__} as the name of a field")
+            places.setdefault(name.lower().decode("latin-1"), []).append(at)
+        shape = Shape(places, [_folded(name) not in self._dropped for name in names])
+        if sum(map(len, names)) + _WEIGHT * len(names) <= _LONGEST:
+            if len(self._remembered) >= _REMEMBERED:
+                self._remembered.clear()
+            self._remembered[names] = shape
+        return shape
 
 
 def _folded(name: bytes) -> str:
@@ -154,7 +138,7 @@ def _unnamed(server: Any) -> Peer:
     return Peer()
 
 
-def _maybe_rewritten(address: Any, port: Any, forwarded: list[str], ports: list[str]) -> Peer:
+def _maybe_rewritten(address: Any, port: Any, forwarded: Sequence[str], ports: Sequence[str]) -> Peer:
     """Whoever rewrites `client` leaves the header, and gives port 0 (uvicorn, hypercorn, granian), the header's port
     (uvicorn from 0.54) or that of X-Forwarded-Port (daphne). A bare address that is the peer's own proves nothing: a
     client on the proxy's host has it.

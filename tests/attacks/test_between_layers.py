@@ -29,6 +29,8 @@ SHAPES: dict[str, Callable[[list[Pair]], Any]] = {
     "generator": lambda pairs: (pair for pair in pairs),
     "map": lambda pairs: map(list, pairs),
     "capitals": lambda pairs: [(name.upper(), value) for name, value in pairs],
+    "views": lambda pairs: [(memoryview(name), memoryview(value)) for name, value in pairs],
+    "arrays": lambda pairs: [(bytearray(name), bytearray(value)) for name, value in pairs],
     "mapping's items": lambda pairs: dict(pairs).items(),
 }
 OTHERS: dict[str, Callable[[list[Pair]], Any]] = {
@@ -37,7 +39,6 @@ OTHERS: dict[str, Callable[[list[Pair]], Any]] = {
     "none": lambda _: None,
     "mapping": dict,
     "no pairs": lambda pairs: [b"authorization" for _ in pairs],
-    "views": lambda pairs: [(memoryview(name), memoryview(value)) for name, value in pairs],
 }
 
 

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from mtls_middleware import ClientCertificate, Verification
 from mtls_middleware.policy import Thumbprint
 from mtls_middleware.policy.rule import Remembering
-from mtls_middleware.scope import Names
+from mtls_middleware.scope import Shapes
 from mtls_middleware.sources.vendors import KNOWN_HEADERS
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate
 from mtls_middleware.validation import TrustStore
@@ -86,11 +86,20 @@ def test_a_trust_store_keeps_no_large_chains(
 
 
 def test_names_of_header_fields_are_not_kept_where_they_are_long() -> None:
-    names = Names(KNOWN_HEADERS)
+    shapes = Shapes(KNOWN_HEADERS)
 
     def fill() -> None:
         for each in many(b"x" * LARGE):
-            kept, dropped = names.parted([(each, b""), (b"x_ssl-client-cert" + each, b"")])
-            assert (len(kept), dropped) == (2, [])
+            assert shapes.of([(each, b""), (b"x_ssl-client-cert" + each, b"")]).kept == [True, True]
 
     assert held(fill) < 1_000_000
+
+
+def test_shapes_of_requests_are_kept_up_to_a_bound() -> None:
+    shapes = Shapes(KNOWN_HEADERS)
+
+    def fill() -> None:
+        for number in range(2_000):
+            shapes.of([(b"h%d" % each, b"") for each in range(number, number + number % 150)])
+
+    assert held(fill) < 3_000_000
