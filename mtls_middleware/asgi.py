@@ -4,6 +4,7 @@ Must never decide: every rule is in the core, and the WSGI gateway drives the sa
 """
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, MutableMapping
+from types import GeneratorType
 from typing import Any
 
 from mtls_middleware.effects import AwaitingDriver
@@ -17,7 +18,6 @@ from mtls_middleware.request import (
     CLIENT_KEY,
     MAX_BODY,
     TOKEN_KEY,
-    Attached,
 )
 from mtls_middleware.resource_flow import (
     AccessTokens,
@@ -69,18 +69,20 @@ class _Gateway:
         layer, view = self._layers[0], None
         try:
             view = ScopeView(scope, self._shapes)
+            attached = view.attached
             for layer, shapes in self._steps:
                 if shapes is not None:
                     view.part(shapes)
-                if layer.published is not None and kind == "http" and (found := document(layer, view)) is not None:
-                    await _write(found, scope, receive, send)
+                if layer.published is not None and kind == "http" and (answer := document(layer, view)) is not None:
+                    await _write(answer, scope, receive, send)
                     return
                 if layer.body_paths and kind == "http" and view.method == "POST" and view.path in layer.body_paths:
                     view.body = await _body(receive)
                     receive = _replaying(view.body, receive)
-                decided = layer.decide(view)
-                attached = decided if isinstance(decided, Attached) else await self._driver.run(decided)
-                view.attached = attached
+                found = layer.decide(view)
+                if type(found) is GeneratorType:
+                    found = await self._driver.run(found)
+                attached.add(layer.name, found)
         except Exception as error:  # noqa: BLE001 (fail closed: whatever went wrong, the application is not reached)
             await _write(refused(layer, error, view), scope, receive, send)
             return
@@ -90,7 +92,7 @@ class _Gateway:
         inner[CERTIFICATE_KEY] = attached.certificate
         inner[TOKEN_KEY] = attached.token
         inner[CLIENT_KEY] = attached.client
-        allowed(layer, view, attached)
+        allowed(layer, view)
         await self._app(inner, receive, _varying(send, self._vary) if self._vary else send)
 
 

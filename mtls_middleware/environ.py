@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from mtls_middleware.request import ATTACHED_KEY, Attached, Peer, TLSFacts, peer_at
+from mtls_middleware.request import Peer, TLSFacts, attached_to, peer_at
 from mtls_middleware.sources.server import is_unix, is_waitress
 
 # Where a header with underscores silently takes the place of the real one, or stands in for it where the proxy wrote
@@ -24,9 +24,8 @@ class EnvironView:
 
     def __init__(self, environ: Mapping[str, Any]) -> None:
         self._environ = environ
-        attached = environ.get(ATTACHED_KEY)
-        self.attached = attached if isinstance(attached, Attached) else None
         self.now = time.time()
+        self.attached = attached_to(environ, self.now)
         self.body = b""
 
     @property

@@ -35,17 +35,14 @@ class Request(Protocol):
     def path(self) -> str | None: ...
     @property
     def attached(self) -> Attached | None: ...
-    @property
-    def now(self) -> float: ...
 
 
 class Told(NamedTuple):
-    """A request of which no more is known; when it came, the outermost layer knows."""
+    """A request of which no more is known."""
 
     attached: Attached | None
     method: str | None = None
     path: str | None = None
-    now: float = 0.0
 
 
 Observer = Callable[[Mapping[str, Any]], None]
@@ -79,7 +76,7 @@ def refused(layer: Layer, error: Exception, view: Request | None) -> Answer:
             "status": response.status,
             "code": error.code if isinstance(error, Refused) else "server_error",
             "evidence": error.evidence if isinstance(error, Refused) else (type(error).__name__,),
-            **_facts(view, None if view is None else view.attached),
+            **_facts(view),
         }
         _tell(level, record)
     if isinstance(error, ConfigurationError):
@@ -89,24 +86,19 @@ def refused(layer: Layer, error: Exception, view: Request | None) -> Answer:
     return response
 
 
-def allowed(layer: Layer, view: Request, attached: Attached) -> None:
+def allowed(layer: Layer, view: Request) -> None:
     """The record for a request that reaches the application, where somebody wants it: level INFO."""
     if _observers or logger.isEnabledFor(logging.INFO):
-        _tell(logging.INFO, {"outcome": "allowed", "layer": layer.name, **_facts(view, attached)})
+        _tell(logging.INFO, {"outcome": "allowed", "layer": layer.name, **_facts(view)})
 
 
-def _facts(view: Request | None, attached: Attached | None) -> dict[str, Any]:
+def _facts(view: Request | None) -> dict[str, Any]:
     """What is known of a request, whatever came of it. `seconds`: since the outermost layer got it."""
+    attached = None if view is None else view.attached
     certificate = None if attached is None else attached.certificate
     token = None if attached is None else attached.token
     client = None if attached is None else attached.client
-    since = (
-        attached.since
-        if attached is not None and attached.since
-        else None
-        if view is None or not view.now
-        else view.now
-    )
+    since = 0.0 if attached is None else attached.since
     return {
         "method": None if view is None else view.method,
         "path": None if view is None else view.path,

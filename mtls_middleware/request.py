@@ -5,6 +5,7 @@ reads: a warm request asks for little.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
@@ -17,9 +18,9 @@ CLIENT_KEY = "mtls_middleware.client"
 ATTACHED_KEY = "mtls_middleware.attached"
 
 
-# Tuples: they are made in a fraction of the time that a frozen dataclass takes, and there are some for each request.
-class Attached(NamedTuple):
-    """What the layers of this package have found so far, under `ATTACHED_KEY`.
+@dataclass(slots=True)
+class Attached:
+    """What the layers of this package have found so far, under `ATTACHED_KEY`: of one gateway, each has its own.
 
     Its presence tells an inner layer that an outer one ran; a bare value under the public keys does not.
     """
@@ -27,10 +28,24 @@ class Attached(NamedTuple):
     certificate: ClientCertificate | None = None
     token: Any = None  # an AccessToken, and
     client: Any = None  # a RegisteredClient: their classes live floors above
-    certificate_layer: bool = False
+    layers: tuple[str, ...] = ()  # the names of those that ran
     since: float = 0.0  # seconds since the epoch, when the outermost layer got the request
 
+    def add(self, layer: str, found: Any) -> None:
+        """What the layer of this name found, which is the attribute's name too."""
+        setattr(self, layer, found)
+        self.layers += (layer,)
 
+
+def attached_to(carrier: Mapping[str, Any], now: float) -> Attached:
+    """What outer layers left in this environ or scope, to go on from; empty where there was none."""
+    outer = carrier.get(ATTACHED_KEY)
+    if not isinstance(outer, Attached):
+        return Attached(None, None, None, (), now)
+    return Attached(outer.certificate, outer.token, outer.client, outer.layers, outer.since)
+
+
+# Tuples: they are made in a fraction of the time that a frozen dataclass takes.
 class Peer(NamedTuple):
     """Who is at the other end of the transport, as the server itself says.
 
@@ -81,8 +96,8 @@ class RequestView(Protocol):
         """Why this server cannot show a header forged with underscores, `None` where it can."""
 
     @property
-    def attached(self) -> Attached | None:
-        """What outer layers of this package left, `None` where there is none."""
+    def attached(self) -> Attached:
+        """What outer layers of this package found, those of the same gateway among them."""
 
     @property
     def now(self) -> float:

@@ -12,7 +12,7 @@ from mtls_middleware.effects import Decision, Flow
 from mtls_middleware.errors import ConfigurationError, Refused
 from mtls_middleware.paths import Allow, PathRules
 from mtls_middleware.refusal import Answer, Challenge
-from mtls_middleware.request import Attached, RequestView
+from mtls_middleware.request import RequestView
 from mtls_middleware.resource_server import bearer, binding, scope
 from mtls_middleware.resource_server.metadata import Published, published
 from mtls_middleware.resource_server.token import AccessToken
@@ -49,7 +49,7 @@ class AccessTokens(Protocol):
 
 
 class Layer(records.Layer, Protocol):
-    """One layer's decision, as the gateways drive it."""
+    """One layer's decision, as the gateways drive it. `name` is also that of what it finds, in `Attached`."""
 
     @property
     def drop_headers(self) -> frozenset[str]:
@@ -65,7 +65,8 @@ class Layer(records.Layer, Protocol):
     def published(self) -> Published | None:
         """A document that the layer itself answers with, whoever asks for it."""
 
-    def decide(self, view: RequestView) -> Decision[Attached]: ...
+    def decide(self, view: RequestView) -> Decision[Any]:
+        """What is to be attached. Raises `Refused`, and whatever else goes wrong."""
 
 
 class CertificateLayer:
@@ -114,24 +115,20 @@ class CertificateLayer:
         if self._allow is None and self._required:
             raise ConfigurationError(f"required=True asks for a verified certificate; {self.source!r}: {advice}")
 
-    def decide(self, view: RequestView) -> Decision[Attached]:
-        outer = view.attached
-        found: Decision[ClientCertificate | None] = None
+    def decide(self, view: RequestView) -> Decision[ClientCertificate | None]:
         try:
-            found = self._accepted(view, None if outer is None else outer.certificate)
+            found = self._accepted(view, view.attached.certificate)
         except Refused as refusal:
             self._check_exempt(view, refusal)
-        if found is None or isinstance(found, ClientCertificate):
-            return _with_certificate(view, found)
-        return self._decide_later(view, found)
+            return None
+        return found if found is None or isinstance(found, ClientCertificate) else self._decide_later(view, found)
 
-    def _decide_later(self, view: RequestView, flow: Flow[ClientCertificate | None]) -> Flow[Attached]:
-        found = None
+    def _decide_later(self, view: RequestView, flow: Flow[ClientCertificate | None]) -> Flow[ClientCertificate | None]:
         try:
-            found = yield from flow
+            return (yield from flow)
         except Refused as refusal:
             self._check_exempt(view, refusal)
-        return _with_certificate(view, found)
+            return None
 
     def _check_exempt(self, view: RequestView, refusal: Refused) -> None:
         """Raise it, but on exempt paths: what an outer layer found is `None` there too."""
@@ -164,13 +161,6 @@ class CertificateLayer:
         elif self._required and not certificate.verified:
             raise Refused("client_certificate_refused", f"{certificate.thumbprint} is merely presented, not verified")
         return certificate
-
-
-def _with_certificate(view: RequestView, certificate: ClientCertificate | None) -> Attached:
-    outer = view.attached
-    if outer is None:
-        return Attached(certificate, None, None, True, view.now)
-    return outer._replace(certificate=certificate, certificate_layer=True)
 
 
 class TokenLayer:
@@ -211,36 +201,33 @@ class TokenLayer:
             resource_metadata=resource_metadata,
         )
 
-    def decide(self, view: RequestView) -> Decision[Attached]:
+    def decide(self, view: RequestView) -> Decision[AccessToken | None]:
         outer = view.attached
-        if outer is None or not outer.certificate_layer:
+        if "certificate" not in outer.layers:
             raise ConfigurationError(
                 "CertificateBoundTokenMiddleware found no ClientCertificateMiddleware outside of it: wrap the other "
                 "way round, ClientCertificateMiddleware(CertificateBoundTokenMiddleware(app, ...), ...), or protect()"
             )
-        token: AccessToken | None
         try:
             text = bearer.bearer_token(view.headers("authorization"), view.query)
             found = self._tokens.validate(text, view.now)
-            if not isinstance(found, AccessToken):
-                return self._decide_later(view, outer, found)
-            token = self._accepted(found, outer.certificate)
+            if isinstance(found, AccessToken):
+                return self._accepted(found, outer.certificate)
         except Refused as refusal:
-            token = self._exempted(view, outer, refusal)
-        return Attached(outer.certificate, token, outer.client, True, outer.since)
+            return self._exempted(view, refusal)
+        return self._decide_later(view, found)
 
-    def _decide_later(self, view: RequestView, outer: Attached, flow: Flow[AccessToken]) -> Flow[Attached]:
-        token: AccessToken | None
+    def _decide_later(self, view: RequestView, flow: Flow[AccessToken]) -> Flow[AccessToken | None]:
         try:
-            token = self._accepted((yield from flow), outer.certificate)
+            return self._accepted((yield from flow), view.attached.certificate)
         except Refused as refusal:
-            token = self._exempted(view, outer, refusal)
-        return outer._replace(token=token)
+            return self._exempted(view, refusal)
 
-    def _exempted(self, view: RequestView, outer: Attached, refusal: Refused) -> AccessToken | None:
+    def _exempted(self, view: RequestView, refusal: Refused) -> AccessToken | None:
         if view.path not in self._exempt:
             raise refusal
-        return outer.token if refusal.code == "missing_token" else None
+        outer: AccessToken | None = view.attached.token
+        return outer if refusal.code == "missing_token" else None
 
     def _accepted(self, token: AccessToken, certificate: ClientCertificate | None) -> AccessToken:
         token = binding.confirmed(token, certificate, self._binding)

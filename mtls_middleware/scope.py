@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import compress
 from typing import Any, NamedTuple
 
-from mtls_middleware.request import ATTACHED_KEY, Attached, Peer, TLSFacts, peer_at
+from mtls_middleware.request import Peer, TLSFacts, attached_to, peer_at
 
 Pair = tuple[bytes, bytes]
 
@@ -24,9 +24,8 @@ class ScopeView:
 
     def __init__(self, scope: Mapping[str, Any], shapes: "Shapes") -> None:
         self._scope = scope
-        attached = scope.get(ATTACHED_KEY)
-        self.attached = attached if isinstance(attached, Attached) else None
         self.now = time.time()
+        self.attached = attached_to(scope, self.now)
         self.body = b""
         given = scope["headers"]  # ASGI: an iterable, which may be readable once only
         self.kept: list[Pair] = given if type(given) is list else list(given)

@@ -9,9 +9,10 @@ from urllib.parse import parse_qsl
 from mtls_middleware.effects import Flow
 from mtls_middleware.errors import ConfigurationError, Refused
 from mtls_middleware.refusal import Challenge
-from mtls_middleware.request import Attached, RequestView
+from mtls_middleware.request import RequestView
 from mtls_middleware.resource_flow import collection
 from mtls_middleware.token_endpoint.authentication import ClientAuthenticator, ClientRequest
+from mtls_middleware.token_endpoint.clients import RegisteredClient
 
 _MAX_FIELDS = 200
 
@@ -33,15 +34,16 @@ class ClientLayer:
         if not self.body_paths:
             raise ConfigurationError("paths is empty: no client would ever be authenticated")
 
-    def decide(self, view: RequestView) -> Flow[Attached]:
+    def decide(self, view: RequestView) -> Flow[RegisteredClient | None]:
         outer = view.attached
-        if outer is None or not outer.certificate_layer:
+        if "certificate" not in outer.layers:
             raise ConfigurationError(
                 "ClientAuthenticationMiddleware found no ClientCertificateMiddleware outside of it: wrap the other way "
                 "round, ClientCertificateMiddleware(ClientAuthenticationMiddleware(app, ...), ...)"
             )
+        outers: RegisteredClient | None = outer.client  # what another layer of this kind found for its own paths
         if view.path not in self.body_paths:
-            return outer  # which has what another layer of this kind found for its own paths
+            return outers
         if view.method != "POST":
             raise Refused("method_not_allowed", f"{view.method} where clients authenticate")
         request = ClientRequest(
@@ -51,7 +53,7 @@ class ClientLayer:
             authorization=view.headers("authorization"),
         )
         client = yield from self._authenticator.decide(request, view.now)
-        return outer if client is None else outer._replace(client=client)
+        return outers if client is None else client
 
 
 def _form(view: RequestView) -> list[tuple[str, str]]:

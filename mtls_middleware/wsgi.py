@@ -6,6 +6,7 @@ Must never decide: every rule is in the core, and the ASGI gateway drives the sa
 from collections.abc import Collection, Iterable, Mapping
 from http import HTTPStatus
 from io import BytesIO
+from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from mtls_middleware.effects import BlockingDriver
@@ -20,7 +21,6 @@ from mtls_middleware.request import (
     CLIENT_KEY,
     MAX_BODY,
     TOKEN_KEY,
-    Attached,
 )
 from mtls_middleware.resource_flow import (
     AccessTokens,
@@ -59,24 +59,26 @@ class _Gateway:
         layer, view = self._layers[0], None
         try:
             view = EnvironView(environ)
+            attached = view.attached
             for layer, drop in self._steps:
-                if layer.published is not None and (found := document(layer, view)) is not None:
-                    return _write(found, environ, start_response)
+                if layer.published is not None and (answer := document(layer, view)) is not None:
+                    return _write(answer, environ, start_response)
                 if layer.body_paths and view.method == "POST" and view.path in layer.body_paths:
                     view.body = _body(environ)
-                decided = layer.decide(view)
-                attached = decided if isinstance(decided, Attached) else self._driver.run(decided)
+                found = layer.decide(view)
+                if type(found) is GeneratorType:
+                    found = self._driver.run(found)
                 if drop:
                     for key in drop.intersection(environ):
                         del environ[key]
-                view.attached = attached
+                attached.add(layer.name, found)
         except Exception as error:  # noqa: BLE001 (fail closed: whatever went wrong, the application is not reached)
             return _write(refused(layer, error, view), environ, start_response)
         environ[ATTACHED_KEY] = attached
         environ[CERTIFICATE_KEY] = attached.certificate
         environ[TOKEN_KEY] = attached.token
         environ[CLIENT_KEY] = attached.client
-        allowed(layer, view, attached)
+        allowed(layer, view)
         return self._app(environ, _varying(start_response, self._vary) if self._vary else start_response)
 
 

@@ -16,7 +16,7 @@ class View:
     headers: Callable[[str], Sequence[str]]
     peer: Peer
     tls: TLSFacts
-    attached: Attached | None
+    attached: Attached
     now: float
     spoofable: str | None = None
     body: bytes = b""

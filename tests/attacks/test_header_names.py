@@ -1,6 +1,7 @@
 """Names that some server, adapter or framework folds to the name of a certificate's header field."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -80,7 +81,7 @@ def test_an_application_that_rewrites_its_scope_does_not_reach_the_next_request(
     reached: list[Any] = []
 
     async def vandal(scope: Any, receive: Any, send: Any) -> None:
-        attached = scope["mtls_middleware.attached"]._replace(since=0.0)
+        attached = replace(scope["mtls_middleware.attached"], since=0.0)
         reached.append({**scope, "mtls_middleware.attached": attached})
         scope["headers"].append((b"x-ssl-client-cert", b"EVIL"))
         scope["mtls_middleware.certificate"] = "EVIL"

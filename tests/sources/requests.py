@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mtls_middleware import ClientCertificate, asgi, client_certificate, wsgi
-from mtls_middleware.request import Peer, TLSFacts
+from mtls_middleware.request import Attached, Peer, TLSFacts
 from tests.views import View
 
 # The proxy of all tests, and somebody who is none.
@@ -148,7 +148,7 @@ def view(
         headers=values,
         peer=peer if isinstance(peer, Peer) else Peer(address=peer),
         tls=TLSFacts(extension=extension, environ=environ),
-        attached=None,
+        attached=Attached(),
         now=0.0,
         spoofable=spoofable,
     )

@@ -98,7 +98,7 @@ def test_any_request_is_refused_by_type_or_passes_as_who_it_is(
     *, body: bytes, content_type: str, query: str, authorization: list[str], certificate: Any, method: str
 ) -> None:
     fields = {"content-type": [content_type], "authorization": authorization}
-    attached = Attached(certificate=certificate and certificate.client_certificate(), certificate_layer=True)
+    attached = Attached(certificate=certificate and certificate.client_certificate(), layers=("certificate",))
     view = View(
         method=method,
         path="/token",
@@ -110,7 +110,7 @@ def test_any_request_is_refused_by_type_or_passes_as_who_it_is(
         now=0,
         body=body,
     )
-    client, code = decided(lambda: BlockingDriver().run(LAYER.decide(view)).client)
+    client, code = decided(lambda: BlockingDriver().run(LAYER.decide(view)))
     assert code in ({None, *EXPECTED} if method == "POST" else {"method_not_allowed"})
     if client is not None:  # then it is exactly this
         assert (client, certificate) in ((CLIENTS["billing"], BILLING), (CLIENTS["edge"], EDGE))
