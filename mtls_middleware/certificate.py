@@ -33,6 +33,9 @@ _UNREADABLE = (
 )
 
 
+_VERDICTS = 256
+
+
 class Verification(enum.Enum):
     """Who checked the certificate's chain. Attached is not verified: `PRESENTED` proves possession of a key."""
 
@@ -53,6 +56,18 @@ def _readable(read: Callable[[Any], T]) -> cached_property[T]:
 
     checked.__doc__ = read.__doc__
     return cached_property(checked)
+
+
+class Verdicts(dict[object, bool]):
+    """What was said of one certificate, by whom: of so many at most as no application has.
+
+    Applications come and go, while some certificates stay as long as the process.
+    """
+
+    def __setitem__(self, judge: object, verdict: bool) -> None:
+        if len(self) >= _VERDICTS:
+            self.clear()
+        super().__setitem__(judge, verdict)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -78,7 +93,7 @@ class ClientCertificate:
     verification: Verification = Verification.PRESENTED
     digest: bytes = b""
     thumbprint: str = ""
-    verdicts: dict[object, bool] = field(default_factory=dict, init=False)  # of the layers' rules, each asked once
+    verdicts: Verdicts = field(default_factory=Verdicts, init=False)  # of layers and their rules, each asked once
 
     @classmethod
     def from_der(

@@ -65,6 +65,11 @@ class PathRules:
         return self._rules["/"]
 
     @property
+    def is_lasting(self) -> bool:
+        """Whether the same certificate gets the same answer for ever, whatever the path."""
+        return self._only is not None and self._only.is_lasting
+
+    @property
     def may_accept_presented(self) -> bool:
         """Whether there is a part that a merely presented certificate may get into."""
         return any(rule.may_accept_presented for rule in self._rules.values())

@@ -98,6 +98,9 @@ class CertificateLayer:
         self.trust_store = trust_store
         self._allow = None if allow is None else PathRules(allow)
         self._required = (self._allow is not None) if required is None else required
+        # Where neither time nor path plays a part, a certificate that was accepted once is accepted again.
+        self._is_lasting = trust_store is None and (self._allow is None or self._allow.is_lasting)
+        self._verdict = object()
         self._exempt = collection("exempt", exempt, '"/health"')
         self.drop_headers = KNOWN_HEADERS | source.drop_headers
         self.vary = source.vary
@@ -117,7 +120,11 @@ class CertificateLayer:
 
     def decide(self, view: RequestView) -> Decision[ClientCertificate | None]:
         try:
-            found = self._accepted(view, view.attached.certificate)
+            certificate = self.source.find(view)
+            outer = view.attached.certificate
+            if outer is None and type(certificate) is ClientCertificate and self._verdict in certificate.verdicts:
+                return certificate
+            found = self._accepted(view, certificate, outer)
         except Refused as refusal:
             self._check_exempt(view, refusal)
             return None
@@ -135,8 +142,9 @@ class CertificateLayer:
         if view.path not in self._exempt:
             raise refusal
 
-    def _accepted(self, view: RequestView, outer: ClientCertificate | None) -> Decision[ClientCertificate | None]:
-        certificate = self.source.find(view)
+    def _accepted(
+        self, view: RequestView, certificate: ClientCertificate | None, outer: ClientCertificate | None
+    ) -> Decision[ClientCertificate | None]:
         if certificate is None or (outer is not None and certificate == outer and not certificate.verified):
             certificate = outer
         if certificate is None:
@@ -160,6 +168,8 @@ class CertificateLayer:
             self._allow.judge(view, certificate)
         elif self._required and not certificate.verified:
             raise Refused("client_certificate_refused", f"{certificate.thumbprint} is merely presented, not verified")
+        if self._is_lasting:
+            certificate.verdicts[self._verdict] = True
         return certificate
 
 

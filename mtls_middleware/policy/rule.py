@@ -12,10 +12,6 @@ from itertools import chain
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate
 
-# Rules whose answers are kept with one certificate: more than an application has. Applications come and go, while some
-# certificates stay as long as the process.
-_REMEMBERED = 256
-
 # Of joined rules so many stand in a log.
 _SHOWN = 8
 # Rules within rules: written by hand there are three or four; Python itself follows no more than some hundred.
@@ -236,7 +232,5 @@ class Remembering:
         verdict = certificate.verdicts.get(self)
         if verdict is None:
             verdict = self._rule.holds(certificate)
-            if len(certificate.verdicts) >= _REMEMBERED:  # of layers that are no more, perhaps, and their rules
-                certificate.verdicts.clear()
             certificate.verdicts[self] = verdict
         return verdict

@@ -11,6 +11,7 @@ from mtls_middleware.errors import Refused
 
 # RFC 6750 2.1: "Bearer" 1*SP b64token; the scheme's name has no case (RFC 9110 11.1).
 _OF_TOKENS = (string.ascii_letters + string.digits + "-._~+/").encode("ascii")
+_OTHERS_CHANGED = bytes(each if each in _OF_TOKENS else _OF_TOKENS[0] for each in range(256))
 _SCHEME = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+)(?: +\S.*)?")
 # A WSGI server has joined two field lines by a comma: "Basic ..., Bearer ..." (RFC 9449 7.2, case 121).
 _SECOND = re.compile(r",\s*(?:bearer|dpop|basic)\s", re.IGNORECASE)
@@ -47,4 +48,4 @@ def bearer_token(authorization: Sequence[str], query: str) -> str:
 def _is_b64token(text: str) -> bool:
     """By one look-up for each octet: a regular expression takes three times as long, on every request."""
     octets = text.rstrip("=").encode("ascii", "replace")
-    return bool(octets) and not octets.translate(None, _OF_TOKENS)
+    return octets != b"" and octets == octets.translate(_OTHERS_CHANGED)

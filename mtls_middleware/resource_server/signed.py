@@ -33,11 +33,11 @@ class _Verified:
     keys: KeySet  # the set that verified it: another set, another verification
     came_again: bool = False
 
-    def at(self, now: float, leeway: float) -> AccessToken:
-        """The token, where it is good at `now`. Raises `Refused("invalid_token")`."""
-        if not self.came_again:  # most tokens never do, and are not copied in vain
+    def again(self) -> Dated:
+        """The token for a later request: most never come again, and are not copied in vain."""
+        if not self.came_again:
             self.dated, self.came_again = self.dated.again(), True
-        return self.dated.at(now, leeway)
+        return self.dated
 
 
 class JWTAccessTokens:
@@ -117,7 +117,7 @@ class JWTAccessTokens:
             return self._validated(text, digest, now)
         remembered = self._verified.get(digest)
         if remembered is not None and remembered.keys is keys:
-            return remembered.at(now, self._rules.leeway)
+            return remembered.again().at(now, self._rules.leeway)
         signed = verified_at_once(text, keys=keys, algorithms=self._rules.algorithms, typ=self._rules.typ)
         return self._validated(text, digest, now) if signed is None else self._accepted(text, digest, signed, now)
 
@@ -125,7 +125,7 @@ class JWTAccessTokens:
         keys = yield from self._keys.current(now)
         remembered = self._verified.get(digest)
         if remembered is not None and remembered.keys is keys:
-            return remembered.at(now, self._rules.leeway)
+            return remembered.again().at(now, self._rules.leeway)
         signed = yield from verified(
             text, source=self._keys, keys=keys, algorithms=self._rules.algorithms, typ=self._rules.typ, now=now
         )
