@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from mtls_middleware.request import Peer, TLSFacts, attached_to, peer_at
-from mtls_middleware.sources.server import is_unix, is_waitress
+from mtls_middleware.request import Peer, TLSFacts, attached_to
+from mtls_middleware.sources.server import is_unix
 
 # Where a header with underscores silently takes the place of the real one, or stands in for it where the proxy wrote
 # none (wsgiref, uWSGI), as measured: a forgery cannot be told from the proxy's word (case 005). By the beginning of
@@ -51,30 +51,27 @@ class EnvironView:
     @property
     def peer(self) -> Peer:
         environ = self._environ
+        software = "uWSGI" if "uwsgi.version" in environ else environ.get("SERVER_SOFTWARE", "")
         if is_unix(environ):
-            return Peer(unix=True)
+            return Peer(unix=True, spoofable=_spoofable(software))
         if "PROXY_PROTOCOL" in environ:  # gunicorn's word; whoever may speak that protocol to it names any address
-            return Peer(doubt="the peer's address comes from the PROXY protocol: use a shared_secret= alone")
+            doubt = "the peer's address comes from the PROXY protocol: use a shared_secret= alone"
+            return Peer(doubt=doubt, spoofable=_spoofable(software))
         original = environ.get("werkzeug.proxy_fix.orig")
         if original is not None:  # ProxyFix overwrote REMOTE_ADDR from a header, and kept the transport's
-            return Peer(original.get("REMOTE_ADDR"))
+            return _peer_at(original.get("REMOTE_ADDR"), software)
         # waitress deletes these fields, unless it goes by them (trusted_proxy=), and then they are all that tells it.
-        if ("HTTP_X_FORWARDED_FOR" in environ or "HTTP_FORWARDED" in environ) and is_waitress(environ):
+        if software == "waitress" and ("HTTP_X_FORWARDED_FOR" in environ or "HTTP_FORWARDED" in environ):
             return Peer(
                 environ.get("REMOTE_ADDR"),
                 doubt="the peer's address seems to come from X-Forwarded-For or Forwarded, which no trust can rest on: "
                 "run waitress without trusted_proxy=, or use a shared_secret= alone",
             )
-        return peer_at(environ.get("REMOTE_ADDR"))
+        return _peer_at(environ.get("REMOTE_ADDR"), software)
 
     @property
     def tls(self) -> TLSFacts:
         return TLSFacts(environ=self._environ)
-
-    @property
-    def spoofable(self) -> str | None:
-        environ = self._environ
-        return _spoofable("uWSGI" if "uwsgi.version" in environ else str(environ.get("SERVER_SOFTWARE", "")))
 
     def headers(self, name: str) -> tuple[str, ...]:
         value = self._environ.get(_key(name))
@@ -88,7 +85,12 @@ def _key(name: str) -> str:
     return key if key == "CONTENT_TYPE" else "HTTP_" + key
 
 
-@lru_cache(maxsize=8)
+# A service has few peers, its proxies, and the same ones come again and again.
+@lru_cache(maxsize=1024)
+def _peer_at(address: str | None, software: str) -> Peer:
+    return Peer(address, spoofable=_spoofable(software))
+
+
 def _spoofable(software: str) -> str | None:
     if not software.lower().startswith(_SPOOFABLE):
         return None

@@ -50,12 +50,14 @@ class Peer(NamedTuple):
     """Who is at the other end of the transport, as the server itself says.
 
     `address` is text as the server gave it; `unix` only where the server says so; `doubt` says why the address may have
-    been written by a header instead.
+    been written by a header instead; `spoofable` why this server cannot show a header of the peer's that a client
+    forged with underscores.
     """
 
     address: str | None = None
     unix: bool = False
     doubt: str | None = None
+    spoofable: str | None = None
 
 
 # The plain peer at an address. A service has few peers, its proxies, and the same ones come again and again.
@@ -90,10 +92,6 @@ class RequestView(Protocol):
     @property
     def tls(self) -> TLSFacts:
         """The server's own facts about the TLS connection."""
-
-    @property
-    def spoofable(self) -> str | None:
-        """Why this server cannot show a header forged with underscores, `None` where it can."""
 
     @property
     def attached(self) -> Attached:

@@ -60,6 +60,7 @@ class ScopeView:
 
     @property
     def peer(self) -> Peer:
+        """Never `spoofable`: names come as they were sent."""
         client = self._scope.get("client")
         if not client or not client[0]:
             return _unnamed(self._scope.get("server"))
@@ -73,10 +74,6 @@ class ScopeView:
     @property
     def tls(self) -> TLSFacts:
         return TLSFacts(extension=(self._scope.get("extensions") or {}).get("tls"))
-
-    @property
-    def spoofable(self) -> None:
-        return None  # names come as they were sent
 
     def headers(self, name: str) -> Sequence[str]:
         places = self._places.get(name)  # with dashes: x_ssl_client_cert is another field here (case 007)

@@ -18,5 +18,4 @@ class View:
     tls: TLSFacts
     attached: Attached
     now: float
-    spoofable: str | None = None
     body: bytes = b""

@@ -104,23 +104,24 @@ class HeaderSource:
         Raises `MalformedCertificate` where a trusted peer's fields are not one plain statement, `ConfigurationError`
         where this server hides forged names and there is no `shared_secret`.
         """
-        if view.spoofable is not None:
-            if not self.has_secret:
-                raise ConfigurationError(view.spoofable)
-            self._warn(view.spoofable)
         peer = view.peer
+        if peer.spoofable is not None:
+            if not self.has_secret:
+                raise ConfigurationError(peer.spoofable)
+            self._warn(peer.spoofable)
         if peer.doubt is not None:
             self._warn(peer.doubt)
+        values = view.headers(self._certificate_header)
         doubt = self._trust.doubt(view, peer)
         if doubt is not None:
-            if view.headers(self._certificate_header):
+            if values:
                 logger.info("the client certificate header is ignored: %s", doubt)
             return None
-        value = only(view.headers(self._certificate_header), self._certificate_header)
-        word = None
+        value = values[0] if len(values) == 1 else only(values, self._certificate_header)
+        word, chain = None, ""
         if self._verify_header is not None:
-            word = only(view.headers(self._verify_header), "verification word")
-        chain = ""
+            words = view.headers(self._verify_header)
+            word = words[0] if len(words) == 1 else only(words, "verification word")
         if self._chain_header is not None:
             chain = ", ".join(view.headers(self._chain_header))  # several lines are one list (RFC 9440 2.3)
         size = len(value or "") + len(word or "") + len(chain)

@@ -134,7 +134,6 @@ def view(
     peer: Peer | str | None = PROXY,
     extension: Any = None,
     environ: Mapping[str, Any] | None = None,
-    spoofable: str | None = None,
 ) -> View:
     """A request as sources see it."""
 
@@ -150,5 +149,4 @@ def view(
         tls=TLSFacts(extension=extension, environ=environ),
         attached=Attached(),
         now=0.0,
-        spoofable=spoofable,
     )
