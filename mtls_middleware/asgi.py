@@ -28,6 +28,7 @@ from mtls_middleware.resource_flow import (
     TrustStore,
     check_without_tokens,
     document,
+    does_more,
     with_published,
 )
 from mtls_middleware.resource_server.binding import Binding
@@ -55,7 +56,7 @@ class _Gateway:
             self._app, self._layers = app._app, (layer, *app._layers)
         self._shapes = Shapes(self._layers[0].drop_headers)
         further = [Shapes(each.drop_headers) if each.drop_headers else None for each in self._layers[1:]]
-        self._steps = tuple(zip(self._layers, (None, *further), strict=True))
+        self._steps = tuple(zip(self._layers, map(does_more, self._layers), (None, *further), strict=True))
         self._vary = [(b"vary", each.vary.encode("ascii")) for each in self._layers if each.vary is not None]
         self._driver = AwaitingDriver()
 
@@ -70,28 +71,31 @@ class _Gateway:
         try:
             view = ScopeView(scope, self._shapes)
             attached = view.attached
-            for layer, shapes in self._steps:
+            for layer, more, shapes in self._steps:
                 if shapes is not None:
                     view.part(shapes)
-                if layer.published is not None and kind == "http" and (answer := document(layer, view)) is not None:
-                    await _write(answer, scope, receive, send)
-                    return
-                if layer.body_paths and kind == "http" and view.method == "POST" and view.path in layer.body_paths:
-                    view.body = await _body(receive)
-                    receive = _replaying(view.body, receive)
+                if more and kind == "http":
+                    if (answer := document(layer, view)) is not None:
+                        await _write(answer, scope, receive, send)
+                        return
+                    if view.method == "POST" and view.path in layer.body_paths:
+                        view.body = await _body(receive)
+                        receive = _replaying(view.body, receive)
                 found = layer.decide(view)
                 if type(found) is GeneratorType:
                     found = await self._driver.run(found)
-                attached.add(layer.name, found)
+                setattr(attached, layer.name, found)
         except Exception as error:  # noqa: BLE001 (fail closed: whatever went wrong, the application is not reached)
             await _write(refused(layer, error, view), scope, receive, send)
             return
-        inner = dict(scope)
-        inner["headers"] = view.kept
-        inner[ATTACHED_KEY] = attached
-        inner[CERTIFICATE_KEY] = attached.certificate
-        inner[TOKEN_KEY] = attached.token
-        inner[CLIENT_KEY] = attached.client
+        inner = {
+            **scope,
+            "headers": view.kept,
+            ATTACHED_KEY: attached,
+            CERTIFICATE_KEY: attached.certificate,
+            TOKEN_KEY: attached.token,
+            CLIENT_KEY: attached.client,
+        }
         allowed(layer, view)
         await self._app(inner, receive, _varying(send, self._vary) if self._vary else send)
 

@@ -5,7 +5,6 @@ reads: a warm request asks for little.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
@@ -18,7 +17,6 @@ CLIENT_KEY = "mtls_middleware.client"
 ATTACHED_KEY = "mtls_middleware.attached"
 
 
-@dataclass(slots=True)
 class Attached:
     """What the layers of this package have found so far, under `ATTACHED_KEY`: of one gateway, each has its own.
 
@@ -28,21 +26,22 @@ class Attached:
     certificate: ClientCertificate | None = None
     token: Any = None  # an AccessToken, and
     client: Any = None  # a RegisteredClient: their classes live floors above
-    layers: tuple[str, ...] = ()  # the names of those that ran
     since: float = 0.0  # seconds since the epoch, when the outermost layer got the request
 
-    def add(self, layer: str, found: Any) -> None:
-        """What the layer of this name found, which is the attribute's name too."""
-        setattr(self, layer, found)
-        self.layers += (layer,)
+    @property
+    def has_certificate_layer(self) -> bool:
+        """Whether such a layer ran. Only what it found is set here; what stands above is what nobody looked for."""
+        return "certificate" in vars(self)
 
 
 def attached_to(carrier: Mapping[str, Any], now: float) -> Attached:
     """What outer layers left in this environ or scope, to go on from; empty where there was none."""
-    outer = carrier.get(ATTACHED_KEY)
-    if not isinstance(outer, Attached):
-        return Attached(None, None, None, (), now)
-    return Attached(outer.certificate, outer.token, outer.client, outer.layers, outer.since)
+    attached, outer = Attached(), carrier.get(ATTACHED_KEY)
+    if isinstance(outer, Attached):
+        vars(attached).update(vars(outer))
+    else:
+        attached.since = now
+    return attached
 
 
 # Tuples: they are made in a fraction of the time that a frozen dataclass takes.

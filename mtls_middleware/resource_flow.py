@@ -213,7 +213,7 @@ class TokenLayer:
 
     def decide(self, view: RequestView) -> Decision[AccessToken | None]:
         outer = view.attached
-        if "certificate" not in outer.layers:
+        if not outer.has_certificate_layer:
             raise ConfigurationError(
                 "CertificateBoundTokenMiddleware found no ClientCertificateMiddleware outside of it: wrap the other "
                 "way round, ClientCertificateMiddleware(CertificateBoundTokenMiddleware(app, ...), ...), or protect()"
@@ -243,6 +243,11 @@ class TokenLayer:
         token = binding.confirmed(token, certificate, self._binding)
         scope.demand(token, self._scopes)
         return token
+
+
+def does_more(layer: Layer) -> bool:
+    """Whether the layer is to be asked for a document, or wants to see bodies: few do."""
+    return layer.published is not None or bool(layer.body_paths)
 
 
 def document(layer: Layer, view: RequestView) -> Answer | None:

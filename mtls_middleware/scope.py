@@ -6,6 +6,7 @@ Must never know: what is decided, or that anything is.
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import compress
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from mtls_middleware.request import Peer, TLSFacts, attached_to, peer_at
@@ -66,7 +67,7 @@ class ScopeView:
             return _unnamed(self._scope.get("server"))
         address, port = client[0], client[1]
         forwarded = self.headers("x-forwarded-for")
-        ports = self.headers("x-forwarded-port") if forwarded else ()
+        ports = self.headers("x-forwarded-port") if forwarded and "x-forwarded-port" in self._places else ()
         if port and not ports and isinstance(address, str) and address not in "".join(forwarded):
             return peer_at(address)  # no header tells of this address, so none has written it
         return _maybe_rewritten(address, port, forwarded, ports)
@@ -91,6 +92,9 @@ class Shape(NamedTuple):
     kept: Sequence[bool]  # of each field, whether the application may see it
 
 
+_NAME = itemgetter(0)
+
+
 class Shapes:
     """The shapes of requests, where these fields are kept from the application: in every spelling that it may fold.
 
@@ -104,7 +108,7 @@ class Shapes:
 
     def of(self, fields: Sequence[Pair]) -> Shape:
         """The shape of a request with these fields. Raises `TypeError` where one is no pair of octets."""
-        names = tuple([field[0] for field in fields])
+        names = tuple(map(_NAME, fields))
         return self._remembered.get(names) or self._found(names)
 
     def _found(self, names: tuple[bytes, ...]) -> Shape:

@@ -36,7 +36,7 @@ class ClientLayer:
 
     def decide(self, view: RequestView) -> Flow[RegisteredClient | None]:
         outer = view.attached
-        if "certificate" not in outer.layers:
+        if not outer.has_certificate_layer:
             raise ConfigurationError(
                 "ClientAuthenticationMiddleware found no ClientCertificateMiddleware outside of it: wrap the other way "
                 "round, ClientCertificateMiddleware(ClientAuthenticationMiddleware(app, ...), ...)"

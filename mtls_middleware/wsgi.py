@@ -31,6 +31,7 @@ from mtls_middleware.resource_flow import (
     TrustStore,
     check_without_tokens,
     document,
+    does_more,
     with_published,
 )
 from mtls_middleware.resource_server.binding import Binding
@@ -51,7 +52,7 @@ class _Gateway:
         self._layers: tuple[Layer, ...] = (layer,)
         if isinstance(app, _Gateway) and type(app).__call__ is _Gateway.__call__:
             self._app, self._layers = app._app, (layer, *app._layers)
-        self._steps = tuple((each, keys(each.drop_headers)) for each in self._layers)
+        self._steps = tuple((each, does_more(each), keys(each.drop_headers)) for each in self._layers)
         self._vary = [("Vary", each.vary) for each in self._layers if each.vary is not None]
         self._driver = BlockingDriver()
 
@@ -60,18 +61,19 @@ class _Gateway:
         try:
             view = EnvironView(environ)
             attached = view.attached
-            for layer, drop in self._steps:
-                if layer.published is not None and (answer := document(layer, view)) is not None:
-                    return _write(answer, environ, start_response)
-                if layer.body_paths and view.method == "POST" and view.path in layer.body_paths:
-                    view.body = _body(environ)
+            for layer, more, drop in self._steps:
+                if more:
+                    if (answer := document(layer, view)) is not None:
+                        return _write(answer, environ, start_response)
+                    if view.method == "POST" and view.path in layer.body_paths:
+                        view.body = _body(environ)
                 found = layer.decide(view)
                 if type(found) is GeneratorType:
                     found = self._driver.run(found)
                 if drop:
                     for key in drop.intersection(environ):
                         del environ[key]
-                attached.add(layer.name, found)
+                setattr(attached, layer.name, found)
         except Exception as error:  # noqa: BLE001 (fail closed: whatever went wrong, the application is not reached)
             return _write(refused(layer, error, view), environ, start_response)
         environ[ATTACHED_KEY] = attached

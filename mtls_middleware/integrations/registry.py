@@ -119,7 +119,7 @@ def connection_certificate(request: Any) -> ClientCertificate | None:
     carriers = (getattr(request, name, None) for name in ("scope", "environ"))
     carrier = next((each for each in carriers if isinstance(each, Mapping)), request)
     attached = carrier.get(ATTACHED_KEY)
-    if not (isinstance(attached, Attached) and "certificate" in attached.layers):
+    if not (isinstance(attached, Attached) and attached.has_certificate_layer):
         raise ConfigurationError(
             "no ClientCertificateMiddleware around the authorization server: wrap the whole application, for example "
             "ClientCertificateMiddleware(app, Nginx(trusted_proxies=['10.0.0.0/8']))"
@@ -133,7 +133,9 @@ def _recorded(certificate: ClientCertificate | None) -> Iterator[None]:
     try:
         yield
     except Refused as refusal:
-        refused(_Server(), refusal, Told(Attached(certificate)))
+        attached = Attached()
+        attached.certificate = certificate
+        refused(_Server(), refusal, Told(attached))
         raise
 
 

@@ -10,7 +10,7 @@ from typing import Literal, TypeVar
 
 from mtls_middleware.certificate import ClientCertificate, Verification
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate, require_extra
-from mtls_middleware.request import RequestView
+from mtls_middleware.request import Peer, RequestView
 from mtls_middleware.sources import rfc9440
 from mtls_middleware.sources.encoding import MAX_FIELD
 from mtls_middleware.sources.trust import ProxyCertificateRule, Trust
@@ -23,6 +23,9 @@ T = TypeVar("T")
 # 512 remembered values, none of more than 16 KiB: commonly 2 MB, at most some 20; and 180 where an application reads
 # the names of 512 certificates that were made to hold as many as they can.
 _REMEMBERED, _REMEMBERED_SIZE = 512, 16_384
+
+# Each peer is looked at once; these are more than any set of proxies.
+_PEERS = 4096
 
 _NEEDS_STRUCTURED_FIELDS = (rfc9440.client_cert_chain,)
 
@@ -75,6 +78,7 @@ class HeaderSource:
             )
         self._unworded = Verification.BY_PROXY if verified_by_proxy else Verification.PRESENTED
         self._warned: set[str] = set()  # texts of ours: as few as there are traps
+        self._doubted = lru_cache(maxsize=_PEERS)(self._doubt)
         self._remembered = lru_cache(maxsize=_REMEMBERED)(self._judge)
 
     @property
@@ -104,15 +108,10 @@ class HeaderSource:
         Raises `MalformedCertificate` where a trusted peer's fields are not one plain statement, `ConfigurationError`
         where this server hides forged names and there is no `shared_secret`.
         """
-        peer = view.peer
-        if peer.spoofable is not None:
-            if not self.has_secret:
-                raise ConfigurationError(peer.spoofable)
-            self._warn(peer.spoofable)
-        if peer.doubt is not None:
-            self._warn(peer.doubt)
+        doubt = self._doubted(view.peer)
+        if doubt is None and not self._trust.is_of_peers:
+            doubt = self._trust.doubt_request(view)
         values = view.headers(self._certificate_header)
-        doubt = self._trust.doubt(view, peer)
         if doubt is not None:
             if values:
                 logger.info("the client certificate header is ignored: %s", doubt)
@@ -127,11 +126,15 @@ class HeaderSource:
         size = len(value or "") + len(word or "") + len(chain)
         return (self._remembered if size <= _REMEMBERED_SIZE else self._judge)(value, word, chain)
 
-    def _warn(self, trap: str) -> None:
-        """Say once what this server does that certificates should not depend on."""
-        if trap not in self._warned:
-            self._warned.add(trap)
-            logger.warning("%s", trap)
+    def _doubt(self, peer: Peer) -> str | None:
+        """Why this peer is not believed; said once, what its server does that certificates should not depend on."""
+        if peer.spoofable is not None and not self.has_secret:
+            raise ConfigurationError(peer.spoofable)
+        for trap in (peer.spoofable, peer.doubt):
+            if trap is not None and trap not in self._warned:
+                self._warned.add(trap)
+                logger.warning("%s", trap)
+        return self._trust.doubt_peer(peer)
 
     def _judge(self, value: str | None, word: str | None, chain_value: str) -> ClientCertificate | None:
         """Certificate and verification word must tell the same story (cases 024 to 029)."""

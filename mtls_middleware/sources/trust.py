@@ -5,7 +5,6 @@ Must never know: what the certificate header says. The peer comes first, then wh
 
 import hmac
 from collections.abc import Callable, Collection, Iterable
-from functools import lru_cache
 from ipaddress import (
     IPv4Address,
     IPv4Network,
@@ -46,20 +45,32 @@ class Trust:
         self._networks = _by_prefix(_network(each) for each in trusted_proxies if each != "unix")
         self._secret = None if shared_secret is None else _secret(shared_secret)
         self._rule = None if proxy_certificate is None else as_rule(proxy_certificate)
-        if not self._peers and self._secret is None and self._rule is None:
+        self.is_of_peers = self._secret is None and self._rule is None  # and nothing else of a request is looked at
+        if not self._peers and self.is_of_peers:
             raise ConfigurationError(f"a header source needs somebody to trust, {_EXAMPLE}, or shared_secret=")
-        # An address is parsed once; 4096 peers are more than any set of proxies.
-        self._is_trusted_address = lru_cache(maxsize=4096)(self._look_up)
 
     @property
     def secret_header(self) -> str | None:
         """The field that carries the shared secret, lower case: it is removed like a certificate header."""
         return None if self._secret is None else self._secret[0]
 
-    def doubt(self, view: RequestView, peer: Peer) -> str | None:
-        """`None` where this request's `peer` is believed, else why not, in words for the operator's log."""
-        if self._peers and (reason := self._doubt_peer(peer)):
-            return reason
+    def doubt_peer(self, peer: Peer) -> str | None:
+        """`None` where this peer is believed, else why not, in words for the operator's log."""
+        if not self._peers:
+            return None
+        if peer.unix:
+            return None if self._unix else 'the peer is a unix socket and "unix" is not among trusted_proxies'
+        if peer.doubt is not None:
+            return peer.doubt
+        if self._unix and not peer.address:
+            return "the server does not say whether its peer is a unix socket: use a shared_secret= alone"
+        # Text alone: as octets, which a unix socket may be called by, anything of length 4 or 16 would be an address.
+        if not isinstance(peer.address, str) or not self._is_trusted_address(peer.address):
+            return "the peer is not among trusted_proxies"
+        return None
+
+    def doubt_request(self, view: RequestView) -> str | None:
+        """The same of what a request of the peer brings along: the shared secret, the proxy's own certificate."""
         if self._secret is not None:
             header, value = self._secret
             given = view.headers(header)
@@ -75,19 +86,7 @@ class Trust:
                 return "the proxy's own certificate is missing or not the one expected"
         return None
 
-    def _doubt_peer(self, peer: Peer) -> str | None:
-        if peer.unix:
-            return None if self._unix else 'the peer is a unix socket and "unix" is not among trusted_proxies'
-        if peer.doubt is not None:
-            return peer.doubt
-        if self._unix and not peer.address:
-            return "the server does not say whether its peer is a unix socket: use a shared_secret= alone"
-        # Text alone: as octets, which a unix socket may be called by, anything of length 4 or 16 would be an address.
-        if not isinstance(peer.address, str) or not self._is_trusted_address(peer.address):
-            return "the peer is not among trusted_proxies"
-        return None
-
-    def _look_up(self, text: str) -> bool:
+    def _is_trusted_address(self, text: str) -> bool:
         try:
             address: IPv4Address | IPv6Address = ip_address(text)
         except ValueError:  # '', 'localhost', '<local>', 'testclient': not an address, so nobody we know (case 017)

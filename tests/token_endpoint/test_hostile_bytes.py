@@ -98,7 +98,8 @@ def test_any_request_is_refused_by_type_or_passes_as_who_it_is(
     *, body: bytes, content_type: str, query: str, authorization: list[str], certificate: Any, method: str
 ) -> None:
     fields = {"content-type": [content_type], "authorization": authorization}
-    attached = Attached(certificate=certificate and certificate.client_certificate(), layers=("certificate",))
+    attached = Attached()
+    attached.certificate = certificate and certificate.client_certificate()
     view = View(
         method=method,
         path="/token",
