@@ -52,7 +52,7 @@ class EnvironView:
     def peer(self) -> Peer:
         environ = self._environ
         software = "uWSGI" if "uwsgi.version" in environ else environ.get("SERVER_SOFTWARE", "")
-        if is_unix(environ):
+        if is_unix(environ, software):
             return Peer(unix=True, spoofable=_spoofable(software))
         if "PROXY_PROTOCOL" in environ:  # gunicorn's word; whoever may speak that protocol to it names any address
             doubt = "the peer's address comes from the PROXY protocol: use a shared_secret= alone"

@@ -21,7 +21,7 @@ _REMEMBERED, _LONGEST, _WEIGHT = 128, 4096, 32
 class ScopeView:
     """A `RequestView` of a scope. `kept`: the headers that the application may see."""
 
-    __slots__ = ("_fields", "_places", "_scope", "attached", "body", "kept", "now")
+    __slots__ = ("_fields", "_scope", "_shape", "attached", "body", "kept", "now")
 
     def __init__(self, scope: Mapping[str, Any], shapes: "Shapes") -> None:
         self._scope = scope
@@ -40,7 +40,7 @@ class ScopeView:
         except TypeError:  # not all pairs of octets, as servers give them: each is read this once
             fields = [(bytes(name), bytes(value)) for name, value in fields]
             shape = shapes.of(fields)
-        self._fields, self._places = fields, shape.places
+        self._fields, self._shape = fields, shape
         self.kept = list(compress(fields, shape.kept))
 
     @property
@@ -67,7 +67,7 @@ class ScopeView:
             return _unnamed(self._scope.get("server"))
         address, port = client[0], client[1]
         forwarded = self.headers("x-forwarded-for")
-        ports = self.headers("x-forwarded-port") if forwarded and "x-forwarded-port" in self._places else ()
+        ports = self.headers("x-forwarded-port") if forwarded and "x-forwarded-port" in self._shape.first else ()
         if port and not ports and isinstance(address, str) and address not in "".join(forwarded):
             return peer_at(address)  # no header tells of this address, so none has written it
         return _maybe_rewritten(address, port, forwarded, ports)
@@ -77,18 +77,20 @@ class ScopeView:
         return TLSFacts(extension=(self._scope.get("extensions") or {}).get("tls"))
 
     def headers(self, name: str) -> Sequence[str]:
-        places = self._places.get(name)  # with dashes: x_ssl_client_cert is another field here (case 007)
-        if places is None:
+        at = self._shape.first.get(name)  # with dashes: x_ssl_client_cert is another field here (case 007)
+        if at is None:
             return ()
-        if len(places) == 1:
-            return (self._fields[places[0]][1].decode("latin-1"),)
-        return [self._fields[at][1].decode("latin-1") for at in places]
+        value = self._fields[at][1].decode("latin-1")
+        if name not in self._shape.further:
+            return (value,)
+        return [value, *(self._fields[each][1].decode("latin-1") for each in self._shape.further[name])]
 
 
 class Shape(NamedTuple):
     """What follows from the names of a request's fields alone, in the order in which they came."""
 
-    places: Mapping[str, Sequence[int]]  # of the fields of each name, which is in lower case
+    first: Mapping[str, int]  # the place of the first field of each name, which is in lower case, and
+    further: Mapping[str, Sequence[int]]  # of the others, of a name that came more than once
     kept: Sequence[bool]  # of each field, whether the application may see it
 
 
@@ -112,12 +114,15 @@ class Shapes:
         return self._remembered.get(names) or self._found(names)
 
     def _found(self, names: tuple[bytes, ...]) -> Shape:
-        places: dict[str, list[int]] = {}
+        first: dict[str, int] = {}
+        further: dict[str, list[int]] = {}
         for at, name in enumerate(names):
             if not isinstance(name, bytes):
                 raise TypeError(f"{type(name).__name__} as the name of a field")
-            places.setdefault(name.lower().decode("latin-1"), []).append(at)
-        shape = Shape(places, [_folded(name) not in self._dropped for name in names])
+            lower = name.lower().decode("latin-1")
+            if first.setdefault(lower, at) != at:
+                further.setdefault(lower, []).append(at)
+        shape = Shape(first, further, [_folded(name) not in self._dropped for name in names])
         if sum(map(len, names)) + _WEIGHT * len(names) <= _LONGEST:
             if len(self._remembered) >= _REMEMBERED:
                 self._remembered.clear()

@@ -30,6 +30,10 @@ _PEERS = 4096
 _NEEDS_STRUCTURED_FIELDS = (rfc9440.client_cert_chain,)
 
 
+class _TooLargeError(Exception):
+    """To be remembered."""
+
+
 class HeaderSource:
     """A proxy that ends TLS and says in header fields whose certificate it saw. Use one of its subclasses.
 
@@ -79,7 +83,7 @@ class HeaderSource:
         self._unworded = Verification.BY_PROXY if verified_by_proxy else Verification.PRESENTED
         self._warned: set[str] = set()  # texts of ours: as few as there are traps
         self._doubted = lru_cache(maxsize=_PEERS)(self._doubt)
-        self._remembered = lru_cache(maxsize=_REMEMBERED)(self._judge)
+        self._remembered = lru_cache(maxsize=_REMEMBERED)(self._judge_to_remember)
 
     @property
     def can_verify(self) -> bool:
@@ -123,8 +127,10 @@ class HeaderSource:
             word = words[0] if len(words) == 1 else only(words, "verification word")
         if self._chain_header is not None:
             chain = ", ".join(view.headers(self._chain_header))  # several lines are one list (RFC 9440 2.3)
-        size = len(value or "") + len(word or "") + len(chain)
-        return (self._remembered if size <= _REMEMBERED_SIZE else self._judge)(value, word, chain)
+        try:
+            return self._remembered(value, word, chain)
+        except _TooLargeError:  # an exception is nothing that is remembered
+            return self._judge(value, word, chain)
 
     def _doubt(self, peer: Peer) -> str | None:
         """Why this peer is not believed; said once, what its server does that certificates should not depend on."""
@@ -135,6 +141,11 @@ class HeaderSource:
                 self._warned.add(trap)
                 logger.warning("%s", trap)
         return self._trust.doubt_peer(peer)
+
+    def _judge_to_remember(self, value: str | None, word: str | None, chain_value: str) -> ClientCertificate | None:
+        if len(value or "") + len(word or "") + len(chain_value) > _REMEMBERED_SIZE:
+            raise _TooLargeError
+        return self._judge(value, word, chain_value)
 
     def _judge(self, value: str | None, word: str | None, chain_value: str) -> ClientCertificate | None:
         """Certificate and verification word must tell the same story (cases 024 to 029)."""

@@ -17,6 +17,7 @@ from mtls_middleware.sources.encoding import MAX_CHAIN, MAX_FIELD, pem_der
 
 # The environ keys under which a server hands over its socket; each speaks Python's `ssl`.
 SOCKET_KEYS = ("gunicorn.socket", "werkzeug.socket")
+_SOCKET_KEYS = frozenset(SOCKET_KEYS)
 
 _CHAIN_KEY = re.compile(r"SSL_CLIENT_CERT_CHAIN_(\d{1,3})")
 
@@ -185,21 +186,17 @@ _remembered = lru_cache(maxsize=512)(_certificate)
 _remembered_pem = lru_cache(maxsize=512)(_certificate_of_pem)
 
 
-def is_unix(environ: Mapping[str, Any]) -> bool:
+def is_unix(environ: Mapping[str, Any], software: str) -> bool:
     """Whether the WSGI server itself says that the peer came over a unix socket; an empty address alone says nothing.
 
     gunicorn and werkzeug: the family of their socket. waitress: the socket's path as `SERVER_PORT`. uWSGI, cheroot and
-    others do not say so in a form that a TCP listener could not show as well.
+    others do not say so in a form that a TCP listener could not show as well. `software`: what the server calls itself.
     """
-    for key in SOCKET_KEYS:
-        if key in environ and (family := getattr(environ[key], "family", None)) is not None:
-            return bool(family == getattr(sockets, "AF_UNIX", None))
-    if not is_waitress(environ) or not str(environ.get("SERVER_PORT", "")).startswith("/"):
+    if not environ.keys().isdisjoint(_SOCKET_KEYS):
+        for key in SOCKET_KEYS:
+            if (family := getattr(environ.get(key), "family", None)) is not None:
+                return bool(family == getattr(sockets, "AF_UNIX", None))
+    if software != "waitress" or not str(environ.get("SERVER_PORT", "")).startswith("/"):
         return False
     # With trusted_proxy= waitress writes what these fields say into SERVER_PORT, be it a number or not.
     return not any(key in environ for key in ("HTTP_X_FORWARDED_PORT", "HTTP_X_FORWARDED_HOST", "HTTP_FORWARDED"))
-
-
-def is_waitress(environ: Mapping[str, Any]) -> bool:
-    """Whether the server calls itself so."""
-    return environ.get("SERVER_SOFTWARE") == "waitress"

@@ -193,5 +193,7 @@ def test_memory_stays_flat_under_endless_certificates(mtls_client: IssuedCertifi
         assert found is not None
     assert source._remembered.cache_info().currsize == 512
     before = source._remembered.cache_info()
-    assert source.find(view([(field, value + "%0A" * 8_000), (word, "SUCCESS")])) is not None
-    assert source._remembered.cache_info() == before
+    for _ in range(2):
+        assert source.find(view([(field, value + "%0A" * 8_000), (word, "SUCCESS")])) is not None
+    after = source._remembered.cache_info()
+    assert (after.currsize, after.hits) == (512, before.hits)
