@@ -1,4 +1,4 @@
-"""The accessors over anything that carries an environ or a scope. Real frameworks: `test_frameworks.py`."""
+"""The accessors over anything that carries an environ or a scope. Real frameworks: `tests/frameworks`."""
 
 from collections import UserDict
 from datetime import UTC, datetime

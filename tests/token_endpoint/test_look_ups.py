@@ -1,0 +1,129 @@
+"""How an authenticator looks clients up, and what it is put together from."""
+
+import logging
+from collections import UserDict
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from mtls_middleware import ConfigurationError, RegisteredClient
+from mtls_middleware.errors import Unavailable
+from mtls_middleware.token_endpoint import ClientAuthenticator
+from tests.ids import shown
+from tests.token_endpoint.known import BILLING, CA, CLIENTS, SECRET
+from tests.token_endpoint.roles import Ask, asked, refused
+
+
+def test_look_ups_of_each_kind() -> None:
+    async def later(client_id: str) -> RegisteredClient | None:
+        return CLIENTS.get(client_id)
+
+    class Database:
+        async def find(self, client_id: str) -> RegisteredClient | None:
+            return CLIENTS.get(client_id)
+
+    for clients in (CLIENTS, UserDict(CLIENTS), CLIENTS.get, CLIENTS.__getitem__):
+        for awaiting in (True, False):
+            assert asked(ClientAuthenticator(clients), BILLING, awaiting=awaiting) is CLIENTS["billing"]
+    for clients in (later, Database().find):
+        assert asked(ClientAuthenticator(clients), BILLING, awaiting=True) is CLIENTS["billing"]
+        with refused():
+            asked(ClientAuthenticator(clients), BILLING, client_id="nobody", awaiting=True)
+
+
+def test_an_async_look_up_under_wsgi_says_what_to_change() -> None:
+    async def later(client_id: str) -> RegisteredClient | None:
+        return CLIENTS.get(client_id)
+
+    with pytest.raises(ConfigurationError, match="WSGI cannot await: give a plain function"):
+        asked(ClientAuthenticator(later), BILLING)
+
+
+def test_a_look_up_that_gives_another_client_lets_nobody_in(ask: Ask, caplog: pytest.LogCaptureFixture) -> None:
+    def careless(client_id: str) -> RegisteredClient | None:
+        return CLIENTS.get(client_id.lower())
+
+    with refused(), caplog.at_level(logging.ERROR):
+        ask(ClientAuthenticator(careless), BILLING, client_id="Billing")
+    assert "another" in caplog.text or "something else" in caplog.text
+
+
+@pytest.mark.parametrize("given", [True, "billing", {"client_id": "billing"}, 7, RegisteredClient, object()], ids=shown)
+def test_a_look_up_that_gives_no_registered_client_lets_nobody_in(ask: Ask, given: Any) -> None:
+    for credentials in ({}, {"form": SECRET}):
+        with refused():
+            ask(ClientAuthenticator(lambda _: given), BILLING, **credentials)
+
+
+@pytest.mark.parametrize("raised", [KeyError, LookupError, StopIteration, StopAsyncIteration, RuntimeError])
+def test_a_look_up_that_fails_lets_nobody_in(ask: Ask, raised: type[Exception]) -> None:
+    def broken(client_id: str) -> RegisteredClient | None:
+        raise raised(CLIENTS["billing"])
+
+    with pytest.raises((raised, RuntimeError)):
+        ask(ClientAuthenticator(broken), BILLING)
+
+
+def test_a_look_up_that_is_down_says_when_to_come_back(ask: Ask) -> None:
+    def down(client_id: str) -> RegisteredClient | None:
+        raise Unavailable("the database is away", retry_after=7)
+
+    with refused("temporarily_unavailable"):
+        ask(ClientAuthenticator(down), BILLING)
+
+
+@pytest.mark.parametrize("client_id", ["c0", "c999999", "c1000000", "billing"])
+def test_a_million_clients_cost_one_look_up(ask: Ask, client_id: str, million: "Counting") -> None:
+    million.looked_up.clear()
+    if client_id == "billing":
+        assert ask(ClientAuthenticator(million), BILLING) is CLIENTS["billing"]
+    else:
+        with refused():
+            ask(ClientAuthenticator(million), BILLING, client_id=client_id)
+    assert million.looked_up == [client_id]
+
+
+class Counting(dict[str, RegisteredClient]):
+    """Clients that tell what was asked of them; whoever walks over all of them fails the test."""
+
+    def __init__(self, *clients: Any) -> None:
+        super().__init__(*clients)
+        self.looked_up: list[str] = []
+
+    def get(self, client_id: str, *_: Any) -> RegisteredClient | None:  # type: ignore[override]
+        self.looked_up.append(client_id)
+        return super().get(client_id)
+
+    def __iter__(self) -> Iterator[str]:
+        pytest.fail("all clients were walked over")
+
+    items = values = keys = __iter__  # type: ignore[assignment]
+
+
+@pytest.fixture(scope="module")
+def million() -> Counting:
+    clients = Counting(dict.fromkeys((f"c{number}" for number in range(1_000_000)), CLIENTS["billing"]))
+    clients["billing"] = CLIENTS["billing"]
+    return clients
+
+
+# --- construction ---
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"clients": None}, "a function or a mapping from client_id"),
+        ({"clients": [CLIENTS["billing"]]}, "a function or a mapping from client_id"),
+        ({"clients": "billing"}, "a function or a mapping from client_id"),
+        ({"match": "spki"}, "'certificate' or 'public_key'"),
+        ({"match": None}, "'certificate' or 'public_key'"),
+        ({"trust_store": "ca.pem"}, "is no trust store"),
+        ({"trust_store": [CA.certificate]}, "is no trust store"),
+    ],
+    ids=lambda value: None if isinstance(value, str) else next(iter(value)),
+)
+def test_an_authenticator_put_together_wrongly_says_so(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        ClientAuthenticator(**{"clients": CLIENTS, **options})
