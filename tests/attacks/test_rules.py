@@ -7,20 +7,8 @@ from typing import Any
 
 import pytest
 
-from mtls_middleware import ClientCertificate, Verification
-from mtls_middleware.policy import (
-    URI,
-    DNSName,
-    Email,
-    IPAddress,
-    Issuer,
-    Presented,
-    Rule,
-    SpiffeID,
-    SpiffeTrustDomain,
-    Subject,
-    Thumbprint,
-)
+from mtls_middleware import ClientCertificate, Verification, policy
+from mtls_middleware.policy import DNSName, Rule, Thumbprint
 from mtls_middleware.policy.rule import Remembering
 from mtls_middleware.testing import IssuedCertificate
 
@@ -85,10 +73,17 @@ def test_what_is_neither_true_nor_false_lets_nobody_in_however_it_is_joined(
 
 
 NAMED: list[tuple[type[Any], tuple[Any, ...]]] = [
-    (Subject, ("CN=client,O=Tests",)), (Issuer, ("CN=ca",)), (DNSName, ("billing.internal",)), (URI, ("urn:acme",)),
-    (IPAddress, ("192.0.2.7",)), (Email, ("ops@acme.example",)), (SpiffeID, ("spiffe://acme.internal/billing",)),
-    (SpiffeTrustDomain, ("acme.internal",)), (Thumbprint, ("A" * 43,)), (Presented, (DNSName("billing.internal"),)),
-]  # fmt: skip
+    (policy.Subject, ("CN=client,O=Tests",)),
+    (policy.Issuer, ("CN=ca",)),
+    (policy.DNSName, ("billing.internal",)),
+    (policy.URI, ("urn:acme",)),
+    (policy.IPAddress, ("192.0.2.7",)),
+    (policy.Email, ("ops@acme.example",)),
+    (policy.SpiffeID, ("spiffe://acme.internal/billing",)),
+    (policy.SpiffeTrustDomain, ("acme.internal",)),
+    (policy.Thumbprint, ("A" * 43,)),
+    (policy.Presented, (DNSName("billing.internal"),)),
+]
 
 
 @pytest.mark.parametrize(("ours", "arguments"), NAMED, ids=[each.__name__ for each, _ in NAMED])
