@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.validation import TrustStore
+from tests.validation.issuing import usage
 from tests.validation.judged import reasons
-from tests.validation.test_store import usage
 
 CHAINS = int(os.environ.get("MTLS_CHAINS", "150"))
 NOW = 1_790_000_000

@@ -20,16 +20,11 @@ from mtls_middleware.validation import RevocationLists, TrustStore, revocation_l
 from mtls_middleware.validation.revocation_list import Question
 from tests.key_server import KeyServer
 from tests.validation.authority import HOUR, at, crl, long_crl
+from tests.validation.issuing import Authority
 from tests.validation.judged import presented, reasons
-from tests.validation.test_store import RSAAuthority
 
 NOW = time.time()
 URI = x509.UniformResourceIdentifier
-
-
-@pytest.fixture(scope="module")
-def ca():
-    return CertificateAuthority()
 
 
 @pytest.fixture(scope="module")
@@ -355,8 +350,8 @@ def test_lists_signed_by_rsa_are_read(scheme):
     )
     signed = builder.sign(own, hashes.SHA384(), rsa_padding=scheme)
     found = revocation_list.parse(signed.public_bytes(Encoding.DER))
-    issuer = RSAAuthority(own, hashes.SHA256()).certificate
-    other = RSAAuthority(rsa.generate_private_key(65537, 2048), hashes.SHA256()).certificate
+    issuer = Authority(own).certificate
+    other = Authority(rsa.generate_private_key(65537, 2048)).certificate
     assert found.is_signed_by(Question(issuer, issuer))
     assert not found.is_signed_by(Question(issuer, other))
 

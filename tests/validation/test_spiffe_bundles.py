@@ -15,8 +15,8 @@ from mtls_middleware.validation import SpiffeTrust
 from mtls_middleware.validation.spiffe_bundles import read_jwks
 from tests import shared
 from tests.ids import shown
+from tests.validation.issuing import usage
 from tests.validation.judged import reasons
-from tests.validation.test_store import usage
 
 NOW = time.time()
 ID = "spiffe://acme.internal/billing"

@@ -1,0 +1,74 @@
+"""Certificates and authorities that the throwaway CA of `mtls_middleware.testing` would not make."""
+
+from datetime import UTC, datetime, timedelta
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+
+from mtls_middleware.certificate import ClientCertificate
+
+SHA256 = hashes.SHA256()
+RSA_1024 = rsa.generate_private_key(65537, 1024)
+RSA_E3 = rsa.generate_private_key(3, 2048)
+
+
+def usage(*names):
+    every = (
+        "digital_signature content_commitment key_encipherment data_encipherment key_agreement key_cert_sign crl_sign "
+        "encipher_only decipher_only"
+    )
+    return x509.KeyUsage(**{name: name in names for name in every.split()})
+
+
+def signed(ca, key, digest=SHA256, *, scheme=None):
+    """A client's certificate with what the throwaway CA would not sign; `digest=None` for an Edwards key of `ca`."""
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name.from_rfc4514_string("CN=client"))
+        .issuer_name(ca.certificate.subject)
+        .public_key(key.public_key())
+        .serial_number(7)
+        .not_valid_before(datetime.now(UTC) - timedelta(days=1))
+        .not_valid_after(datetime.now(UTC) + timedelta(days=1))
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca.key.public_key()), critical=False)
+    )
+    return ClientCertificate.from_der(builder.sign(ca.key, digest, rsa_padding=scheme).public_bytes(Encoding.DER))
+
+
+class Authority:
+    """A root with a key of our choice."""
+
+    def __init__(self, key, digest=SHA256):
+        self.key = key
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Own CA")])
+        self.certificate = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(key.public_key())
+            .serial_number(1)
+            .not_valid_before(datetime.now(UTC) - timedelta(days=1))
+            .not_valid_after(datetime.now(UTC) + timedelta(days=1))
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .sign(key, digest)
+        )
+
+
+def signed_as_ca(key, like):
+    """A self-signed CA certificate of this key, with the name and the dates of `like`."""
+    return (
+        x509.CertificateBuilder()
+        .subject_name(like.subject)
+        .issuer_name(like.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(like.not_valid_before_utc)
+        .not_valid_after(like.not_valid_after_utc)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, SHA256)
+    )

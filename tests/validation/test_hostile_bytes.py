@@ -1,0 +1,73 @@
+"""Hostile octets: whatever a certificate or a list becomes by accident or malice, the answer is one of ours."""
+
+import time
+import warnings
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mtls_middleware.certificate import ClientCertificate
+from mtls_middleware.errors import MalformedCertificate
+from mtls_middleware.testing import CertificateAuthority
+from mtls_middleware.validation import TrustStore, revocation_list
+from tests.validation.authority import crl
+from tests.validation.judged import reasons
+
+NOW = time.time()
+
+CA = CertificateAuthority()
+BELOW = CA.intermediate()
+CLIENT = BELOW.issue(
+    "CN=billing,O=Acme",
+    dns=["billing.internal"],
+    uris=["spiffe://acme.internal/billing"],
+    ip_addresses=["10.0.0.1"],
+    emails=["a@b.example"],
+)
+LIST = crl(CA, [3, 4, 5], now=NOW)
+flips = st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 255)), min_size=1, max_size=4)
+
+
+def mutated(octets, changes):
+    found = bytearray(octets)
+    for position, value in changes:
+        found[position % len(found)] = value
+    return bytes(found)
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@given(flips, flips, st.sampled_from(["leaf", "chain", "both"]))
+def test_mutated_certificates_are_refused_in_our_words(leaf_changes, chain_changes, which):
+    der, (above,) = CLIENT.der, (each.public_bytes(Encoding.DER) for each in CLIENT.chain)
+    if which != "chain":
+        der = mutated(der, leaf_changes)
+    if which != "leaf":
+        above = mutated(above, chain_changes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            certificate = ClientCertificate.from_der(der, chain=(above,))
+        except MalformedCertificate:
+            return
+        accepted = reasons(TrustStore([CA.certificate]), certificate, NOW) == ()
+    assert not accepted or (der == CLIENT.der and above == CLIENT.chain[0].public_bytes(Encoding.DER))
+
+
+@settings(max_examples=400, deadline=None)
+@given(flips)
+def test_mutated_lists_are_refused_in_our_words(changes):
+    octets = mutated(LIST, changes)
+    try:
+        found = revocation_list.parse(octets)
+    except ValueError:
+        return
+    assert octets == LIST or not found.is_signed_by(revocation_list.Question(CA.certificate, CA.certificate))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=200))
+def test_any_octets_are_no_list(octets):
+    with pytest.raises(ValueError, match=r"\w"):
+        revocation_list.parse(octets)

@@ -1,0 +1,55 @@
+"""Which keys and signatures are strong enough."""
+
+import time
+
+import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, padding, rsa
+
+from mtls_middleware.validation import TrustStore
+from tests.validation.issuing import RSA_1024, RSA_E3, Authority, signed
+from tests.validation.judged import reasons
+
+NOW = time.time()
+
+
+@pytest.mark.case("075")
+@pytest.mark.parametrize(
+    ("key", "word"),
+    [
+        (RSA_1024, "1024 bits"),
+        (RSA_E3, "exponent"),
+        (ec.generate_private_key(ec.SECP224R1()), "secp224r1"),
+        (ec.generate_private_key(ec.SECP256K1()), "secp256k1"),
+        (dsa.generate_private_key(2048), "DSA"),
+    ],
+    ids=["RSA-1024", "RSA with e=3", "P-224", "secp256k1", "DSA"],
+)
+def test_weak_keys_of_clients_are_refused(ca, store, key, word):
+    assert word in " ".join(reasons(store, signed(ca, key), NOW))
+
+
+def test_ed448_keys_of_clients_are_strong_enough(ca, store):
+    assert reasons(store, signed(ca, ed448.Ed448PrivateKey.generate()), NOW) == ()
+
+
+@pytest.mark.case("075")
+def test_signatures_by_rsa_with_sha2_are_accepted_and_older_or_newer_ones_are_not():
+    client = ec.generate_private_key(ec.SECP256R1())
+    strong = Authority(rsa.generate_private_key(65537, 2048))
+    store = TrustStore([strong.certificate])
+    pss = padding.PSS(padding.MGF1(hashes.SHA256()), 32)
+    assert reasons(store, signed(strong, client), NOW) == ()
+    assert reasons(store, signed(strong, client, hashes.SHA384()), NOW) == ()
+    assert reasons(store, signed(strong, client, scheme=pss), NOW) == ()
+    assert reasons(store, signed(strong, client, hashes.SHA224()), NOW) != ()
+    for key in (RSA_1024, RSA_E3, ec.generate_private_key(ec.SECP224R1())):
+        weak = Authority(key)
+        assert reasons(TrustStore([weak.certificate]), signed(weak, client), NOW) != ()
+
+
+@pytest.mark.case("075")
+def test_an_authority_with_an_edwards_key_is_refused_and_documented():
+    edwards = Authority(ed25519.Ed25519PrivateKey.generate(), None)
+    client = signed(edwards, ec.generate_private_key(ec.SECP256R1()), None)
+    assert "Forbidden" in reasons(TrustStore([edwards.certificate]), client, NOW)[-1]
