@@ -7,13 +7,18 @@ from typing import Any
 import pytest
 from werkzeug.test import Client
 
-from mtls_middleware import wsgi
+from mtls_middleware import AccessToken, wsgi
+from mtls_middleware.request import ATTACHED_KEY, TOKEN_KEY
 from mtls_middleware.sources import Nginx
 from mtls_middleware.testing import IssuedCertificate, TokenIssuer
 from tests.integrations.documented import FILES
 
 PROXY = "10.0.0.1"
 SOURCE = Nginx(trusted_proxies=[PROXY])
+
+# What somebody may put in place of what our layers attach.
+_TOKEN = AccessToken(claims={}, subject="mallory", client_id=None, scopes=frozenset({"a"}), expires_at=None)
+PLANTED: list[dict[str, Any]] = [{}, {TOKEN_KEY: _TOKEN}, {ATTACHED_KEY: {"token": _TOKEN}}]
 
 
 def documented(name: str, issuer: TokenIssuer) -> dict[str, Any]:

@@ -13,9 +13,10 @@ from starlette.testclient import WebSocketDenialResponse
 
 from mtls_middleware import AccessToken, ConfigurationError, asgi
 from mtls_middleware.integrations.fastapi_routes import CertificateBoundToken
-from mtls_middleware.request import ATTACHED_KEY, TOKEN_KEY
+from mtls_middleware.request import TOKEN_KEY
 from mtls_middleware.testing import IssuedCertificate, TokenIssuer
 from tests.integrations.route_requests import (
+    PLANTED,
     PROXY,
     SOURCE,
     documented,
@@ -26,7 +27,6 @@ from tests.integrations.route_requests import (
     shown,
 )
 
-TOKEN = AccessToken(claims={}, subject="mallory", client_id=None, scopes=frozenset({"a"}), expires_at=None)
 READ, WRITE = "invoices:read", "invoices:write"
 
 
@@ -135,7 +135,7 @@ def test_a_certificate_layer_alone_lets_nobody_in(
     assert "no CertificateBoundTokenMiddleware ran" in records(caplog)[0]["evidence"][0]
 
 
-@pytest.mark.parametrize("planted", [{}, {TOKEN_KEY: TOKEN}, {ATTACHED_KEY: {"token": TOKEN}}])
+@pytest.mark.parametrize("planted", PLANTED)
 def test_without_our_layers_the_route_is_not_reached(planted: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
     app = small()
 

@@ -9,10 +9,9 @@ from flask.views import View
 
 from mtls_middleware import ConfigurationError, wsgi
 from mtls_middleware.integrations.flask_routes import require_scopes
-from mtls_middleware.request import TOKEN_KEY
-from mtls_middleware.resource_server.token import AccessToken
 from mtls_middleware.testing import IssuedCertificate, TokenIssuer
 from tests.integrations.route_requests import (
+    PLANTED,
     PROXY,
     SOURCE,
     documented,
@@ -22,8 +21,6 @@ from tests.integrations.route_requests import (
     records,
     shown,
 )
-
-TOKEN = AccessToken(claims={}, subject="mallory", client_id=None, scopes=frozenset({"a"}), expires_at=None)
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +115,7 @@ def test_a_certificate_layer_alone_lets_nobody_in(
     assert "no CertificateBoundTokenMiddleware ran" in records(caplog)[0]["evidence"][0]
 
 
-@pytest.mark.parametrize("planted", [{}, {TOKEN_KEY: TOKEN}, {"mtls_middleware.attached": {"token": TOKEN}}])
+@pytest.mark.parametrize("planted", PLANTED)
 def test_without_our_layers_the_view_is_not_reached(planted: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
     headers = {"Mtls-Middleware-Token": "a", "mtls_middleware.token": "a"}
     response = _bare().test_client().get("/", headers=headers, environ_overrides=planted)
