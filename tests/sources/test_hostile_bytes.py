@@ -14,24 +14,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtls_middleware import ClientCertificate, Refused, Verification
+from mtls_middleware import ClientCertificate, Refused, Verification, sources
 from mtls_middleware.errors import MalformedCertificate
-from mtls_middleware.sources import (
-    Apache,
-    AWSLoadBalancer,
-    AzureAppService,
-    Caddy,
-    ClientCertHeader,
-    Cloudflare,
-    Envoy,
-    GoogleCloudLoadBalancer,
-    HAProxy,
-    HeaderSource,
-    Nginx,
-    ServerTLS,
-    Traefik,
-    encoding,
-)
+from mtls_middleware.sources import HeaderSource, ServerTLS, encoding
 from mtls_middleware.testing import CertificateAuthority
 from tests.sources.requests import TRUST, through_asgi, through_wsgi, view
 
@@ -55,45 +40,48 @@ WORD = "X-SSL-Client-Verify"
 
 # Every source with its fields as that proxy writes them.
 SOURCES: dict[str, tuple[HeaderSource, dict[str, str]]] = {
-    "rfc9440": (ClientCertHeader(**TRUST), {"Client-Cert": BYTES, "Client-Cert-Chain": BYTES_ABOVE}),
-    "rfc9440-word": (ClientCertHeader(verify_header=WORD, **TRUST), {"Client-Cert": BYTES, WORD: "SUCCESS"}),
-    "nginx": (Nginx(**TRUST), {"X-SSL-Client-Cert": ESCAPED, WORD: "SUCCESS"}),
-    "nginx-folded": (Nginx(**TRUST), {"X-SSL-Client-Cert": PEM.replace("\n", "\n\t").strip(), WORD: "FAILED:x"}),
-    "apache": (Apache(**TRUST), {"X-SSL-Client-Cert": PEM.replace("\n", " "), WORD: "SUCCESS"}),
+    "rfc9440": (sources.ClientCertHeader(**TRUST), {"Client-Cert": BYTES, "Client-Cert-Chain": BYTES_ABOVE}),
+    "rfc9440-word": (sources.ClientCertHeader(verify_header=WORD, **TRUST), {"Client-Cert": BYTES, WORD: "SUCCESS"}),
+    "nginx": (sources.Nginx(**TRUST), {"X-SSL-Client-Cert": ESCAPED, WORD: "SUCCESS"}),
+    "nginx-folded": (
+        sources.Nginx(**TRUST),
+        {"X-SSL-Client-Cert": PEM.replace("\n", "\n\t").strip(), WORD: "FAILED:x"},
+    ),
+    "apache": (sources.Apache(**TRUST), {"X-SSL-Client-Cert": PEM.replace("\n", " "), WORD: "SUCCESS"}),
     "haproxy": (
-        HAProxy(chain_header="X-SSL-Client-Chain", **TRUST),
+        sources.HAProxy(chain_header="X-SSL-Client-Chain", **TRUST),
         {"X-SSL-Client-Cert": BASE64, WORD: "0", "X-SSL-Client-Chain": base64.b64encode(ABOVE).decode("ascii")},
     ),
-    "envoy": (Envoy(**TRUST), {"X-Forwarded-Client-Cert": XFCC}),
+    "envoy": (sources.Envoy(**TRUST), {"X-Forwarded-Client-Cert": XFCC}),
     "envoy-hops": (
-        Envoy(hops=1, **TRUST),
+        sources.Envoy(hops=1, **TRUST),
         {"X-Forwarded-Client-Cert": f'Cert="{quote(OTHER.pem)}",By=spiffe://a/sidecar'},
     ),
-    "envoy-field": (Envoy(certificate_header="X-Peer-Cert", **TRUST), {"X-Peer-Cert": ESCAPED}),
+    "envoy-field": (sources.Envoy(certificate_header="X-Peer-Cert", **TRUST), {"X-Peer-Cert": ESCAPED}),
     "traefik": (
-        Traefik(**TRUST),
+        sources.Traefik(**TRUST),
         {"X-Forwarded-Tls-Client-Cert": f"{BASE64},{base64.b64encode(ABOVE).decode('ascii')}"},
     ),
-    "caddy": (Caddy(**TRUST), {"X-SSL-Client-Cert": BYTES}),
+    "caddy": (sources.Caddy(**TRUST), {"X-SSL-Client-Cert": BYTES}),
     "aws-verify": (
-        AWSLoadBalancer(mode="verify", **TRUST),
+        sources.AWSLoadBalancer(mode="verify", **TRUST),
         {"X-Amzn-Mtls-Clientcert-Leaf": quote(PEM, safe="+=/")},
     ),
     "aws-passthrough": (
-        AWSLoadBalancer(mode="passthrough", **TRUST),
+        sources.AWSLoadBalancer(mode="passthrough", **TRUST),
         {"X-Amzn-Mtls-Clientcert": quote(LEAF.chain_pem, safe="+=/")},
     ),
     "google": (
-        GoogleCloudLoadBalancer(**TRUST),
+        sources.GoogleCloudLoadBalancer(**TRUST),
         {
             "X-Client-Cert-Leaf": BYTES,
             "X-Client-Cert-Chain": BYTES_ABOVE,
             "X-Client-Cert-Chain-Verified": "true",
         },
     ),
-    "azure": (AzureAppService(**TRUST), {"X-ARR-ClientCert": BASE64}),
+    "azure": (sources.AzureAppService(**TRUST), {"X-ARR-ClientCert": BASE64}),
     "cloudflare": (
-        Cloudflare(**TRUST),
+        sources.Cloudflare(**TRUST),
         {
             "Cf-Client-Cert-Der-Base64": BASE64,
             "Cf-Cert-Verified": "true",
