@@ -1,20 +1,19 @@
-"""A real introspection server on loopback (RFC 7662), for tests: knows tokens, counts, and misbehaves on demand."""
+"""A real introspection server on loopback (RFC 7662), for tests: knows tokens, counts, and misbehaves on demand.
+
+`die` and `raw` of `key_server.py` will do as its behaviours too.
+"""
 
 import base64
 import json
 import socket
 import ssl
-import threading
-from collections.abc import Callable
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from typing import Any
 from urllib.parse import parse_qsl, unquote_plus
 
-CLIENT_ID, CLIENT_SECRET = "api:1", "s3cret & : % of the API"
+from tests.loopback import Behaviour, LoopbackHandler, LoopbackServer
 
-# What the server does with a request in place of a true answer; those of tests/key_server.py will do.
-Behaviour = Callable[["_Handler"], None]
+CLIENT_ID, CLIENT_SECRET = "api:1", "s3cret & : % of the API"
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Question:
         return found
 
 
-class IntrospectionServer:
+class IntrospectionServer(LoopbackServer):
     """`with IntrospectionServer({"token": {"active": True}}) as server:` then `server.url`, `server.questions`.
 
     Arguments:
@@ -44,29 +43,15 @@ class IntrospectionServer:
     def __init__(
         self, tokens: dict[str, Any] | None = None, *, tls: ssl.SSLContext | None = None, port: int = 0
     ) -> None:
+        super().__init__(_Handler, tls=tls, port=port)
         self.tokens: dict[str, Any] = {} if tokens is None else tokens
-        self.stall = 0.0  # seconds before each answer
-        self.behaviours: list[Behaviour] = []  # for the next requests, one each
-        self.behaviour: Behaviour | None = None  # for all others
+        self.behaviours: list[Behaviour] = []  # for the next requests, one each; `behaviour` for all others
         self.questions: list[Question] = []
         self.connections: list[socket.socket] = []
-        self._released = threading.Event()
-        self._server = _Server(("127.0.0.1", port), type("Handler", (_Handler,), {"keys": self}))
-        if tls is not None:
-            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
-        self.port = int(self._server.server_address[1])
-        self.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{self.port}/introspect"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        self.url = f"{self.host}/introspect"
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._released.set()
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+    def __exit__(self, *given: object) -> None:
+        super().__exit__(*given)
         self.hang_up()
 
     def hang_up(self) -> None:
@@ -77,21 +62,8 @@ class IntrospectionServer:
             except OSError:
                 continue
 
-    def wait(self, seconds: float) -> None:
-        """Stall, but never longer than the test."""
-        self._released.wait(seconds)
 
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 512
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is part of the tests."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    keys: IntrospectionServer
+class _Handler(LoopbackHandler):
     question: Question
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -99,7 +71,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def setup(self) -> None:
         super().setup()
-        self.keys.connections.append(self.connection)
+        self.owner.connections.append(self.connection)
 
     def do_POST(self) -> None:
         length = int(self.headers.get("Content-Length", "0"))
@@ -109,10 +81,10 @@ class _Handler(BaseHTTPRequestHandler):
             return
         form = parse_qsl(body.decode("ascii"), keep_blank_values=True, strict_parsing=True)
         self.question = Question(self.path, dict(self.headers), form, self._caller(dict(form)))
-        self.keys.questions.append(self.question)
-        self.keys.wait(self.keys.stall)
-        behaviours = self.keys.behaviours
-        behave = behaviours.pop(0) if behaviours else self.keys.behaviour or truthful
+        self.owner.questions.append(self.question)
+        self.owner.wait(self.owner.stall)
+        behaviours = self.owner.behaviours
+        behave = behaviours.pop(0) if behaviours else self.owner.behaviour or truthful
         behave(self)
 
     def _caller(self, form: dict[str, str]) -> str | None:
@@ -125,9 +97,6 @@ class _Handler(BaseHTTPRequestHandler):
             return form.get("client_id") if subject.get("commonName") == form.get("client_id") else None
         return None
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (the base class's name)
-        """Silent."""
-
 
 def truthful(handler: _Handler) -> None:
     """What the server knows of the token; 401 for a caller that it does not know (RFC 7662 2.3)."""
@@ -135,7 +104,7 @@ def truthful(handler: _Handler) -> None:
     if question.caller != CLIENT_ID:
         send(handler, 401, b'{"error": "invalid_client"}')
         return
-    known = handler.keys.tokens.get(question.token, {"active": False})
+    known = handler.owner.tokens.get(question.token, {"active": False})
     send(handler, 200, known if isinstance(known, bytes) else json.dumps(known).encode())
 
 

@@ -11,17 +11,18 @@ import time
 from collections import Counter
 from typing import Any, Self
 
-from tests.introspection_server import CLIENT_ID, CLIENT_SECRET, Behaviour, IntrospectionServer, says
+from tests.introspection_server import CLIENT_ID, CLIENT_SECRET, IntrospectionServer, says
 from tests.introspection_server import endless as too_much
 from tests.introspection_server import moved as redirected
 from tests.key_server import die, raw
+from tests.loopback import Behaviour
 
 ANSWER = b'{"active": true}'  # what no fault may turn into a yes
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 16\r\n\r\n"
 
 
 def stall(handler: Any) -> None:
-    handler.keys.wait(30)
+    handler.owner.wait(30)
 
 
 FAULTS: dict[str, Behaviour] = {

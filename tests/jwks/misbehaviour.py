@@ -1,6 +1,7 @@
 """What a server does in place of sending the document that is expected there, as tables."""
 
-from tests.key_server import Behaviour, answer, die, raw
+from tests.key_server import answer, die, raw
+from tests.loopback import Behaviour
 
 HTML = b"<!doctype html><title>Maintenance</title>"
 MISBEHAVIOUR: dict[str, Behaviour] = {

@@ -13,7 +13,8 @@ from mtls_middleware.fetched import COOL_DOWN
 from mtls_middleware.testing import IssuedCertificate, TokenIssuer
 from tests.jwks.fetching import HOUR, START, fetched, fetching, protected
 from tests.jwks.misbehaviour import DRIPS, MISBEHAVIOUR
-from tests.key_server import Behaviour, KeyServer, answer, die
+from tests.key_server import KeyServer, answer, die
+from tests.loopback import Behaviour
 from tests.resource_server.stack import Stack
 
 

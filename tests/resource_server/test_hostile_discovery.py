@@ -14,7 +14,8 @@ from mtls_middleware.testing import IssuedCertificate, TokenIssuer
 from mtls_middleware.testing.tokens import OMIT
 from tests.jwks.fetching import NO_TLS
 from tests.jwks.misbehaviour import DRIPS, MISBEHAVIOUR
-from tests.key_server import Behaviour, KeyServer, answer
+from tests.key_server import KeyServer, answer
+from tests.loopback import Behaviour
 from tests.resource_server.published import Published
 from tests.resource_server.stack import Outcome, Stack
 
