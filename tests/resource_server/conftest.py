@@ -1,29 +1,16 @@
-"""What the tests of access tokens share: both gateways, both drivers, and an issuer whose keys can be discovered."""
+"""What the tests of access tokens share: gateways, drivers, servers, a Redis, an issuer whose keys can be found."""
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
-from mtls_middleware.effects import BlockingDriver, Flow
 from tests.introspection_server import IntrospectionServer
-from tests.jwks.fetching import awaited
 from tests.key_server import KeyServer
+from tests.redis_server import RedisServer
+from tests.resource_server.both import run, stack
 from tests.resource_server.published import PATHS, Published
-from tests.resource_server.stack import ASGIStack, Stack, WSGIStack
 
-
-@pytest.fixture(params=[WSGIStack, ASGIStack], ids=["wsgi", "asgi"])
-def stack(request: pytest.FixtureRequest) -> type[Stack]:
-    """The class of one gateway's stack: `stack(tokens, scopes=...).request("Bearer ...", certificate=client)`."""
-    found: type[Stack] = request.param
-    return found
-
-
-@pytest.fixture(params=[BlockingDriver().run, awaited], ids=["blocking", "awaiting"])
-def run(request: pytest.FixtureRequest) -> Callable[[Flow[Any]], Any]:
-    found: Callable[[Flow[Any]], Any] = request.param
-    return found
+__all__ = ["redis_server", "run", "server", "shared_redis", "site", "stack"]
 
 
 @pytest.fixture(params=PATHS)
@@ -36,3 +23,17 @@ def site(request: pytest.FixtureRequest) -> Iterator[Published]:
 def server() -> Iterator[IntrospectionServer]:
     with IntrospectionServer() as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def shared_redis() -> Iterator[RedisServer]:
+    with RedisServer() as found:
+        yield found
+
+
+@pytest.fixture
+def redis_server(shared_redis: RedisServer) -> RedisServer:
+    """An empty one, for tests that leave it running."""
+    with shared_redis.client() as client:
+        client.flushall()
+    return shared_redis

@@ -4,7 +4,6 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import httpx2
@@ -27,25 +26,6 @@ from tests.resource_server.stack import ASGIStack, Stack, WSGIStack
 TOKEN = "2YotnFZFEjr1zCsicMWpAA"
 BEARER = f"Bearer {TOKEN}"
 NOW = 1_900_000_000.0
-
-
-@pytest.fixture
-def server() -> Iterator[IntrospectionServer]:
-    with IntrospectionServer() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def shared_redis() -> Iterator[RedisServer]:
-    with RedisServer() as found:
-        yield found
-
-
-@pytest.fixture
-def redis_server(shared_redis: RedisServer) -> RedisServer:
-    with shared_redis.client() as client:
-        client.flushall()
-    return shared_redis
 
 
 def asking(server: IntrospectionServer, **options: Any) -> IntrospectedAccessTokens:
