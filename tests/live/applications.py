@@ -5,25 +5,17 @@ import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from mtls_middleware import client_certificate
 from mtls_middleware.sources import Nginx, ServerTLS
 from mtls_middleware.wsgi import ClientCertificateMiddleware
+from tests.told import certificate_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 
 def tell(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-    certificate = client_certificate(environ)
-    told = None
-    if certificate is not None:
-        told = {
-            "thumbprint": certificate.thumbprint,
-            "verification": certificate.verification.name,
-            "chain": len(certificate.chain),
-        }
     seen = sorted(key for key in environ if key.startswith("HTTP_X_SSL"))
-    body = json.dumps({"certificate": told, "seen": seen}).encode()
+    body = json.dumps({"certificate": certificate_of(environ), "seen": seen}).encode()
     start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
     return [body]
 

@@ -13,7 +13,8 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from mtls_middleware import asgi, client_certificate, sources, wsgi
+from mtls_middleware import asgi, sources, wsgi
+from tests.told import certificate_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -56,14 +57,7 @@ def configured() -> Iterable[tuple[str, sources.HeaderSource | sources.ServerTLS
 
 
 def told(request: Any, seen: Iterable[tuple[str, str]], peer: object, scheme: str) -> bytes:
-    certificate = client_certificate(request)
-    about = None
-    if certificate is not None:
-        about = {
-            "thumbprint": certificate.thumbprint,
-            "verification": certificate.verification.name,
-            "chain": len(certificate.chain),
-        }
+    about = certificate_of(request)
     what = {"certificate": about, "seen": list(seen), "arrived": request[ARRIVED], "peer": peer, "scheme": scheme}
     return json.dumps({**what, "cpu": time.process_time()}).encode()
 

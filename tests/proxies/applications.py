@@ -8,7 +8,8 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from mtls_middleware import asgi, client_certificate, sources, wsgi
+from mtls_middleware import asgi, sources, wsgi
+from tests.told import certificate_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -18,14 +19,7 @@ ARRIVED = "tests.arrived"
 
 
 def told(request: Any, method: str, body: bytes, seen: list[list[str]]) -> bytes:
-    certificate = client_certificate(request)
-    about = None
-    if certificate is not None:
-        about = {
-            "thumbprint": certificate.thumbprint,
-            "verification": certificate.verification.name,
-            "chain": len(certificate.chain),
-        }
+    about = certificate_of(request)
     what = {"certificate": about, "arrived": request[ARRIVED], "seen": seen, "method": method, "body": body.decode()}
     return json.dumps(what).encode()
 

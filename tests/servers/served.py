@@ -5,25 +5,17 @@ import ssl
 import sys
 from typing import Any
 
-from mtls_middleware import client_certificate
 from mtls_middleware.asgi import ClientCertificateMiddleware
 from mtls_middleware.servers import cheroot_tls
 from mtls_middleware.sources import Nginx, ServerTLS
 from tests.live.applications import own_tls
+from tests.told import certificate_of
 
 
 async def tell(scope: Any, receive: Any, send: Any) -> None:
-    certificate = client_certificate(scope)
-    told = None
-    if certificate is not None:
-        told = {
-            "thumbprint": certificate.thumbprint,
-            "verification": certificate.verification.name,
-            "chain": len(certificate.chain),
-        }
     extensions = scope.get("extensions") or {}
     seen = sorted(name.decode() for name, _ in scope["headers"] if name.replace(b"_", b"-").startswith(b"x-ssl"))
-    body = json.dumps({"certificate": told, "tls": extensions.get("tls"), "seen": seen})
+    body = json.dumps({"certificate": certificate_of(scope), "tls": extensions.get("tls"), "seen": seen})
     if "tls" in extensions:  # as a bad application might: the connection's next request is not to see it
         extensions["tls"].update(client_cert_name="CN=forged", client_cert_chain=["forged"])
     if scope["type"] == "websocket":
