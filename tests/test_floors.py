@@ -78,6 +78,7 @@ FLOORS = [
     [
         "policy",
         "cli.proxy_config",
+        "cli.revocations",
         "resource_server.issuers",
         "integrations.telemetry",
         "environ",
