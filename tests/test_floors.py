@@ -103,8 +103,9 @@ FLOORS = [
     ],
     [
         "",
-        "integrations.fastapi_routes",
+        "integrations.django_routes",
         "integrations.flask_routes",
+        "integrations.starlette_routes",
         "sources.products",
         "testing.tokens",
         "token_endpoint.issuance",
@@ -114,6 +115,7 @@ FLOORS = [
         "asgi",
         "cli.inspect_certificate",
         "cli.traps",
+        "integrations.fastapi_routes",
         "integrations.registry",
         "sources",
         "testing",
