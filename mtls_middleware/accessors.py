@@ -24,7 +24,7 @@ def client_certificate(request: Any) -> ClientCertificate | None:
 
     Attached is not verified: see `ClientCertificate.verification`. Example: `client_certificate(request).subject`
     """
-    found = _carrier(request).get(CERTIFICATE_KEY)
+    found = carrier(request).get(CERTIFICATE_KEY)
     return found if isinstance(found, ClientCertificate) else None
 
 
@@ -33,7 +33,7 @@ def access_token(request: Any) -> AccessToken | None:
 
     Example: `"invoices:read" in access_token(request).scopes`
     """
-    found = _carrier(request).get(TOKEN_KEY)
+    found = carrier(request).get(TOKEN_KEY)
     return found if isinstance(found, AccessToken) else None
 
 
@@ -44,11 +44,15 @@ def oauth_client(request: Any) -> RegisteredClient | None:
 
     Example: `oauth_client(request).client_id`
     """
-    found = _carrier(request).get(CLIENT_KEY)
+    found = carrier(request).get(CLIENT_KEY)
     return found if isinstance(found, RegisteredClient) else None
 
 
-def _carrier(request: Any) -> Mapping[str, Any]:
+def carrier(request: Any) -> Mapping[str, Any]:
+    """The environ or scope that a framework's request was made from. Raises `TypeError` where there is none.
+
+    Example: `carrier(request)["mtls_middleware.token"]`
+    """
     for name in _ATTRIBUTES:
         carrier = getattr(request, name, None)
         if isinstance(carrier, Mapping):

@@ -78,6 +78,7 @@ FLOORS = [
     [
         "policy",
         "cli.proxy_config",
+        "cli.revocations",
         "resource_server.issuers",
         "integrations.telemetry",
         "environ",
@@ -102,8 +103,9 @@ FLOORS = [
     ],
     [
         "",
-        "integrations.fastapi_routes",
+        "integrations.django_routes",
         "integrations.flask_routes",
+        "integrations.starlette_routes",
         "sources.products",
         "testing.tokens",
         "token_endpoint.issuance",
@@ -113,6 +115,7 @@ FLOORS = [
         "asgi",
         "cli.inspect_certificate",
         "cli.traps",
+        "integrations.fastapi_routes",
         "integrations.registry",
         "sources",
         "testing",

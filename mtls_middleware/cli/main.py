@@ -15,6 +15,7 @@ COMMANDS = {
     "proxy-config": ("mtls_middleware.cli.proxy_config", "print a hardened configuration for a proxy"),
     "inspect": ("mtls_middleware.cli.inspect_certificate", "say what a certificate says, and which rules name it"),
     "doctor": ("mtls_middleware.cli.doctor", "look at a wired application and its server for known traps"),
+    "revocations": ("mtls_middleware.cli.revocations", "make, fill and look at the list of what was revoked"),
     "probe": ("mtls_middleware.cli.probe", "try every forged certificate header against an address of your own"),
 }
 

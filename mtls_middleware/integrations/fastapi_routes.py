@@ -1,6 +1,6 @@
 """`CertificateBoundToken`: the access token as a FastAPI dependency, with scopes per route, and as OpenAPI shows it.
 
-Must never know: how a token is judged, which is `route_scopes.py`'s to say. It writes the answer in FastAPI's way.
+Must never know: how a token is judged, which is `route_scopes.py`'s to say, or how an answer is written.
 
 FastAPI lists the security schemes of an operation as alternatives, each in an object of its own, which would let a
 client believe that a certificate alone is enough; and it has no model of `mutualTLS`. So it is shown the OAuth scheme
@@ -14,7 +14,7 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-from fastapi import FastAPI, Response, WebSocket
+from fastapi import FastAPI, Response
 from fastapi.requests import HTTPConnection
 from fastapi.security import OAuth2, SecurityScopes
 
@@ -27,6 +27,7 @@ from mtls_middleware.integrations.openapi import (
     security_schemes,
 )
 from mtls_middleware.integrations.route_scopes import RouteScopes
+from mtls_middleware.integrations.starlette_routes import refuse
 from mtls_middleware.refusal import Answer
 from mtls_middleware.resource_server.token import AccessToken
 
@@ -125,14 +126,7 @@ class CertificateBoundToken(OAuth2):
     async def _respond(self, connection: HTTPConnection, refused: Exception) -> Response | None:
         if not isinstance(refused, RouteRefused):
             raise refused
-        answer = refused.answer
-        if isinstance(connection, WebSocket) and "websocket.http.response" not in connection.scope.get(
-            "extensions", {}
-        ):
-            await connection.close(1008)
-            return None
-        body = b"" if connection.scope.get("method") == "HEAD" else answer.body
-        return Response(body, answer.status, dict(answer.headers))
+        return await refuse(connection, refused.answer)
 
     def _completed(self, document: dict[str, Any]) -> dict[str, Any]:
         """The document with `mutualTLS`. FastAPI keeps what it made, so it may have been completed before."""

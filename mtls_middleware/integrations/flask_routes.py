@@ -9,13 +9,15 @@ from typing import Any, TypeVar, cast
 
 import flask
 
-from mtls_middleware.errors import ConfigurationError
-from mtls_middleware.integrations.route_scopes import RouteScopes
+from mtls_middleware.integrations.route_scopes import check_view, decorating
 from mtls_middleware.refusal import Answer
 
 View = TypeVar("View", bound=Callable[..., Any])
 
-_EXAMPLE = '@app.get("/invoices") above @require_scopes("invoices:read") above the view'
+_EXAMPLE = (
+    '@app.get("/invoices") above @require_scopes("invoices:read") above the view; '
+    "a class based view has decorators = [require_scopes(...)]"
+)
 
 
 def require_scopes(
@@ -34,16 +36,10 @@ def require_scopes(
 
     Example: `@require_scopes("invoices:read")`, and in the view `access_token(flask.request).subject`
     """
-    if not all(isinstance(each, str) for each in scopes):
-        raise ConfigurationError(f"require_scopes of {scopes!r}: texts, in parentheses, for example {_EXAMPLE}")
-    demanded = RouteScopes(scopes, realm=realm, resource_metadata=resource_metadata)
+    demanded = decorating(scopes, _EXAMPLE, realm=realm, resource_metadata=resource_metadata)
 
     def decorate(view: View) -> View:
-        if not callable(view) or isinstance(view, type):
-            raise ConfigurationError(
-                f"require_scopes around {view!r}: a function, for example {_EXAMPLE}; a class based view has "
-                "decorators = [require_scopes(...)]"
-            )
+        check_view(view, _EXAMPLE)
 
         @functools.wraps(view)
         def checked(*arguments: Any, **named: Any) -> Any:

@@ -70,3 +70,24 @@ class RouteScopes:
             )
         scope.demand(token, self._scopes)
         return token
+
+
+def decorating(
+    scopes: tuple[str, ...], example: str, *, realm: str | None, resource_metadata: str | None
+) -> RouteScopes:
+    """What a decorator of these scopes demands. Raises `ConfigurationError`, with `example` of how it is written.
+
+    Example: `decorating(("invoices:read",), '@require_scopes("invoices:read")', realm=None, resource_metadata=None)`
+    """
+    if not all(isinstance(each, str) for each in scopes):
+        raise ConfigurationError(f"require_scopes of {scopes!r}: texts, in parentheses, for example {example}")
+    return RouteScopes(scopes, realm=realm, resource_metadata=resource_metadata)
+
+
+def check_view(view: object, example: str) -> None:
+    """Raises `ConfigurationError`, with `example`, for what a decorator cannot stand around: a class, or no function.
+
+    Example: `check_view(invoices, '@require_scopes("invoices:read") above the view')`
+    """
+    if not callable(view) or isinstance(view, type):
+        raise ConfigurationError(f"require_scopes around {view!r}: a function, for example {example}")

@@ -104,14 +104,20 @@ class Follower:
         if now - self._told_at < _TELL_EVERY:
             return
         self._told_at = now
-        if isinstance(failure, NoList):
-            reason = str(failure)
-        elif str(failure).startswith("WRONGTYPE"):
-            reason = "something else; give key= a name that nothing else uses"
-        else:
-            name = type(failure).__name__
-            reason = f"{name}; {_ADVICE.get(name, 'see what Redis itself logs')}"
-        logger.error("revocations: no list under %r in Redis: %s", self._key, reason)
+        logger.error("revocations: no list under %r in Redis: %s", self._key, reason(failure))
+
+
+def reason(failure: Exception) -> str:
+    """Why there is no list to read, and what an operator does about it.
+
+    Example: `reason(redis.ConnectionError())`
+    """
+    if isinstance(failure, NoList):
+        return str(failure)
+    if str(failure).startswith("WRONGTYPE"):
+        return "something else; give key= a name that nothing else uses"
+    name = type(failure).__name__
+    return f"{name}; {_ADVICE.get(name, 'see what Redis itself logs')}"
 
 
 def _follow(reference: "weakref.ref[Follower]") -> None:

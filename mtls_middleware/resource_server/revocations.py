@@ -11,6 +11,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
@@ -20,8 +21,8 @@ from mtls_middleware.policy.rule import Identity
 from mtls_middleware.resource_server import binding
 from mtls_middleware.resource_server.answers import check_timeouts
 from mtls_middleware.resource_server.claims import check_text
-from mtls_middleware.resource_server.follower import Follower
-from mtls_middleware.resource_server.revoked_list import WRITE, written
+from mtls_middleware.resource_server.follower import Follower, reason
+from mtls_middleware.resource_server.revoked_list import BELOW_NEWS, WRITE, Known, NotMade, written
 
 # By so much an entry outlives what it revokes: a token is accepted for up to 60 s after its exp (leeway), and the
 # clocks of machines differ.
@@ -30,6 +31,14 @@ _BEYOND = 300
 _FIRST_WAIT = 1.0
 _RETRY_AFTER = 1
 _AT_ONCE = 500  # entries written by one command: some milliseconds of Redis
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What Redis has: `entries` that count at this moment, and `changes`, revocations written since it was made."""
+
+    entries: int
+    changes: int
 
 
 class RedisRevocations:
@@ -97,14 +106,7 @@ class RedisRevocations:
 
         Raises `Unavailable` where it is not known to be done, so that it must be tried again, and `ConfigurationError`.
         """
-        try:
-            entries = [_entry(**each) for each in revoked]
-        except TypeError as error:
-            raise ConfigurationError(
-                "create() takes mappings such as {'thumbprint': ..., 'until': ...}, with the arguments of revoke()"
-            ) from error
-        for start in range(0, len(entries), _AT_ONCE):
-            self._write("+", entries[start : start + _AT_ONCE])
+        self._write_each("+", "create", revoked)
         self._write(secrets.token_urlsafe(16), [])  # it is a list from now on, and not before
 
     def revoke(
@@ -124,6 +126,32 @@ class RedisRevocations:
         Example: `revocations.revoke(thumbprint=certificate.thumbprint, until=certificate.not_valid_after)`
         """
         self._write("", [_entry(until=until, token_id=token_id, issuer=issuer, thumbprint=thumbprint)])
+
+    def revoke_each(self, revoked: Iterable[Mapping[str, Any]]) -> None:
+        """`revoke` for many: mappings of its arguments, all of them checked before the first is written.
+
+        Raises `Unavailable`, after which some may be revoked and all must be tried again, and `ConfigurationError`.
+
+        Example: `revocations.revoke_each([{"thumbprint": "A4DtL2Jm...", "until": ends}])`
+        """
+        self._write_each("", "revoke_each", revoked)
+
+    def look(self) -> Listed | None:
+        """What Redis has now, by a few round trips; `None` where no list was made yet, or its making not finished.
+
+        Raises `Unavailable`: Redis cannot be had, or what lies there is no list of ours.
+
+        Example: `revocations.look().entries`
+        """
+        try:
+            known = Known(self._client.zrange(self._key, -1, -1))
+            entries = self._client.zcount(self._key, self._client.time()[0], BELOW_NEWS)
+        except NotMade:
+            return None
+        except Exception as failure:
+            text = f"no list under {self._key!r} in Redis: {reason(failure)}"
+            raise Unavailable(text, retry_after=_RETRY_AFTER) from failure
+        return Listed(int(entries), known.changes)
 
     def __contains__(self, entry: bytes) -> bool:
         """Whether this was revoked, as far as this process knows. Raises `Unavailable` where that is too long ago."""
@@ -150,6 +178,16 @@ class RedisRevocations:
         if not follower.tried.is_set():
             follower.tried.wait(max(0.0, follower.began_at + _FIRST_WAIT - time.monotonic()))
         return follower
+
+    def _write_each(self, new: str, caller: str, revoked: Iterable[Mapping[str, Any]]) -> None:
+        try:
+            entries = [_entry(**each) for each in revoked]
+        except TypeError as error:
+            raise ConfigurationError(
+                f"{caller}() takes mappings such as {{'thumbprint': ..., 'until': ...}}, with the arguments of revoke()"
+            ) from error
+        for start in range(0, len(entries), _AT_ONCE):
+            self._write(new, entries[start : start + _AT_ONCE])
 
     def _write(self, new: str, entries: list[tuple[bytes, int]]) -> None:
         try:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 _NEWS = 10**12  # above the Unix time of the year 9999
+BELOW_NEWS = f"({_NEWS}"  # the end of the entries, as ZCOUNT takes it
 _KEPT = 1000  # so many entries at once, or within a poll, do not make every process read everything again
 
 # In one script, so that no reader sees a part. The time by which entries are dropped is that of Redis: a writer whose
@@ -60,6 +61,10 @@ class NoList(ValueError):  # noqa: N818 (it says what is found, as Refused does)
     """What was read is no list of revocations; the message says what it is, and what an operator does about it."""
 
 
+class NotMade(NoList):
+    """There is none, or one whose making was not finished: `create()` makes one of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Item:
     text: str
@@ -77,9 +82,9 @@ class Known:
 
     def __init__(self, newest: Sequence[Any]) -> None:
         if not newest:
-            raise NoList(f"there is none; {_MAKE}")
+            raise NotMade(f"there is none; {_MAKE}")
         if _ENTRY.fullmatch(_text(newest[0])):
-            raise NoList(f"one whose making was not finished; {_MAKE}")
+            raise NotMade(f"one whose making was not finished; {_MAKE}")
         self._last = _item(newest[0])
         self.revoked: dict[bytes, float] = {}
 
@@ -87,6 +92,11 @@ class Known:
     def position(self) -> int:
         """The score from which on to ask for news."""
         return _NEWS + self._last.number
+
+    @property
+    def changes(self) -> int:
+        """How many revocations were written since the list was made."""
+        return self._last.number
 
     def take(self, pairs: Iterable[Any]) -> None:
         """Add any part of the list: pairs of member and score. Raises `NoList`."""

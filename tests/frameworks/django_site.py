@@ -34,16 +34,17 @@ urlpatterns = [path("token", _token), path("async", _awaited), re_path("", _any)
 
 
 @cache
-def _set_up() -> None:
+def set_up() -> None:
+    """Django itself, once in a process; other URLs come by `override_settings(ROOT_URLCONF=...)`."""
     settings.configure(SECRET_KEY="for tests", ALLOWED_HOSTS=["*"], ROOT_URLCONF=__name__)
     django.setup()
 
 
 def wsgi() -> Any:
-    _set_up()
+    set_up()
     return get_wsgi_application()
 
 
 def asgi() -> Any:
-    _set_up()
+    set_up()
     return get_asgi_application()

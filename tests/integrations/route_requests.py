@@ -17,8 +17,13 @@ PROXY = "10.0.0.1"
 SOURCE = Nginx(trusted_proxies=[PROXY])
 
 # What somebody may put in place of what our layers attach.
-_TOKEN = AccessToken(claims={}, subject="mallory", client_id=None, scopes=frozenset({"a"}), expires_at=None)
-PLANTED: list[dict[str, Any]] = [{}, {TOKEN_KEY: _TOKEN}, {ATTACHED_KEY: {"token": _TOKEN}}]
+FORGED = AccessToken(claims={}, subject="mallory", client_id=None, scopes=frozenset({"a"}), expires_at=None)
+PLANTED: list[dict[str, Any]] = [
+    {},
+    {TOKEN_KEY: FORGED},
+    {ATTACHED_KEY: {"token": FORGED}},
+    {ATTACHED_KEY: FORGED},
+]
 
 
 def documented(name: str, issuer: TokenIssuer) -> dict[str, Any]:

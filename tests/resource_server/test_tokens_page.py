@@ -1,7 +1,10 @@
 """docs/tokens.md is true: its code runs, its table of profiles is the one in the code."""
 
 import functools
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,8 @@ from mtls_middleware.resource_server.profiles import LEEWAY, PROFILES
 from mtls_middleware.testing import CertificateAuthority
 from tests.redis_server import RedisServer
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "tokens.md").read_text("utf-8")
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "tokens.md").read_text("utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
@@ -34,6 +38,26 @@ def test_every_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
             assert {"tokens", "cache", "revocations"} & names.keys()
         with real() as client:
             assert client.zcount("mtls_middleware:revoked", "-inf", 10**11) == 2
+
+
+def test_the_commands_write_to_the_list_what_the_page_says(tmp_path: Path) -> None:
+    (script,) = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
+    (file,) = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
+    (tmp_path / "revoked.jsonl").write_text(file)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    with RedisServer() as server:
+        here = f"redis://127.0.0.1:{server.port}/0"
+        script = script.replace("rediss://revoker:secret@revocations.internal:6379/0", here)
+        done = subprocess.run(
+            ["sh", "-e"],
+            input=script,
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=tmp_path,
+            env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)},
+        )
+    assert done.stdout == "revoked  2\nrevoked  1\nrevoked  1\nentries  4\nchanges  2\n"
 
 
 def test_the_table_of_profiles_is_the_one_in_the_code() -> None:

@@ -11,12 +11,13 @@ import pytest
 import redis
 import redis.asyncio
 
-from mtls_middleware.errors import Unavailable
+from mtls_middleware.errors import ConfigurationError, Unavailable
 from mtls_middleware.resource_server import (
     RedisRevocations,
     follower,
 )
 from mtls_middleware.resource_server.follower import Follower
+from mtls_middleware.resource_server.revocations import Listed
 from tests.key_server import until
 from tests.redis_server import RedisServer
 from tests.resource_server.revocations.revoking import AUTHORITY, BILLING, KEY, PAGE, SOON, following, includes, made
@@ -48,6 +49,29 @@ def test_a_list_that_is_being_filled_is_none_yet_and_one_that_is_there_is_never_
         revocations.create()
         assert client.zcount(KEY, "-inf", 10**11) == 3
     assert includes(following(redis_server), BILLING) is True
+
+
+def test_a_look_counts_what_redis_has(redis_server: RedisServer) -> None:
+    revocations = following(redis_server)
+    assert revocations.look() is None
+    revocations.create([{"thumbprint": BILLING.thumbprint, "until": SOON}])
+    assert revocations.look() == Listed(entries=1, changes=0)
+    many = [{"token_id": str(n), "issuer": "i", "until": SOON} for n in range(1200)]
+    revocations.revoke_each(many)
+    assert revocations.look() == Listed(entries=1201, changes=1200)
+    with redis_server.client() as client:
+        client.zadd(KEY, {"theirs": 2e12})
+    with pytest.raises(Unavailable, match="none of ours"):
+        revocations.look()
+
+
+def test_of_many_revocations_none_is_written_where_one_is_wrong(redis_server: RedisServer) -> None:
+    revocations = made(redis_server)
+    good = {"thumbprint": BILLING.thumbprint, "until": SOON}
+    for wrong, said in (({"thumbprint": "A", "until": SOON}, "43 characters"), ({"jti": "1"}, "revoke_each")):
+        with pytest.raises(ConfigurationError, match=said):
+            revocations.revoke_each([good, wrong])
+    assert revocations.look() == Listed(entries=0, changes=0)
 
 
 def test_redis_learns_no_token_id_and_forgets_what_is_over(redis_server: RedisServer) -> None:
