@@ -13,8 +13,12 @@ from mtls_middleware.sources.server import is_unix
 
 # Where a header with underscores silently takes the place of the real one, or stands in for it where the proxy wrote
 # none (wsgiref, uWSGI), as measured: a forgery cannot be told from the proxy's word (case 005). By the beginning of
-# SERVER_SOFTWARE, lower case; uWSGI has none, but says its version.
+# the server's name, lower case.
 _SPOOFABLE = ("cheroot", "granian", "uwsgi", "wsgiserver")
+
+# Servers whose SERVER_SOFTWARE is what the operator likes (waitress: `ident`), what another program on top of them says
+# (CherryPy on cheroot), or not there: each has a key that nobody else sets.
+_MARKS = {"uwsgi.version": "uWSGI", "waitress.client_disconnected": "waitress", "ACTUAL_SERVER_PROTOCOL": "cheroot"}
 
 
 class EnvironView:
@@ -51,22 +55,21 @@ class EnvironView:
     @property
     def peer(self) -> Peer:
         environ = self._environ
-        software = "uWSGI" if "uwsgi.version" in environ else environ.get("SERVER_SOFTWARE", "")
+        software = environ.get("SERVER_SOFTWARE", "") if environ.keys().isdisjoint(_MARKS) else _marked(environ)
         if is_unix(environ, software):
             return Peer(unix=True, spoofable=_spoofable(software))
         if "PROXY_PROTOCOL" in environ:  # gunicorn's word; whoever may speak that protocol to it names any address
             doubt = "the peer's address comes from the PROXY protocol: use a shared_secret= alone"
             return Peer(doubt=doubt, spoofable=_spoofable(software))
-        original = environ.get("werkzeug.proxy_fix.orig")
-        if original is not None:  # ProxyFix overwrote REMOTE_ADDR from a header, and kept the transport's
-            return _peer_at(original.get("REMOTE_ADDR"), software)
         # waitress deletes these fields, unless it goes by them (trusted_proxy=), and then they are all that tells it.
         if software == "waitress" and ("HTTP_X_FORWARDED_FOR" in environ or "HTTP_FORWARDED" in environ):
             return Peer(
-                environ.get("REMOTE_ADDR"),
                 doubt="the peer's address seems to come from X-Forwarded-For or Forwarded, which no trust can rest on: "
-                "run waitress without trusted_proxy=, or use a shared_secret= alone",
+                "run waitress without trusted_proxy=, or use a shared_secret= alone"
             )
+        original = environ.get("werkzeug.proxy_fix.orig")
+        if original is not None:  # ProxyFix overwrote REMOTE_ADDR from a header, and kept the transport's
+            return _peer_at(original.get("REMOTE_ADDR"), software)
         return _peer_at(environ.get("REMOTE_ADDR"), software)
 
     @property
@@ -85,14 +88,18 @@ def _key(name: str) -> str:
     return key if key == "CONTENT_TYPE" else "HTTP_" + key
 
 
+def _marked(environ: Mapping[str, Any]) -> str:
+    return next(name for mark, name in _MARKS.items() if mark in environ)
+
+
 # A service has few peers, its proxies, and the same ones come again and again.
 @lru_cache(maxsize=1024)
 def _peer_at(address: str | None, software: str) -> Peer:
     return Peer(address, spoofable=_spoofable(software))
 
 
-def _spoofable(software: str) -> str | None:
-    if not software.lower().startswith(_SPOOFABLE):
+def _spoofable(software: object) -> str | None:
+    if not str(software).lower().startswith(_SPOOFABLE):
         return None
     return (
         f"{software} lets a client's X_SSL_Client_Cert pass for the proxy's X-SSL-Client-Cert unseen: use another "

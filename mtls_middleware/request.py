@@ -49,8 +49,8 @@ class Peer(NamedTuple):
     """Who is at the other end of the transport, as the server itself says.
 
     `address` is text as the server gave it; `unix` only where the server says so; `doubt` says why the address may have
-    been written by a header instead; `spoofable` why this server cannot show a header of the peer's that a client
-    forged with underscores.
+    been written by a header instead, and there is none then: it is anybody's text, and peers are remembered;
+    `spoofable` why this server cannot show a header of the peer's that a client forged with underscores.
     """
 
     address: str | None = None

@@ -28,8 +28,8 @@ class ScopeView:
         self.now = time.time()
         self.attached = attached_to(scope, self.now)
         self.body = b""
-        given = scope["headers"]  # ASGI: an iterable, which may be readable once only
-        self.kept: list[Pair] = given if type(given) is list else list(given)
+        # ASGI: an iterable, which may be readable once only; a list may grow under way (uvicorn: by trailer fields).
+        self.kept: list[Pair] = list(scope["headers"])
         self.part(shapes)
 
     def part(self, shapes: "Shapes") -> None:
@@ -80,10 +80,10 @@ class ScopeView:
         at = self._shape.first.get(name)  # with dashes: x_ssl_client_cert is another field here (case 007)
         if at is None:
             return ()
-        value = self._fields[at][1].decode("latin-1")
+        value = str(self._fields[at][1], "latin-1")  # also where it is a view, as a middleware may give
         if name not in self._shape.further:
             return (value,)
-        return [value, *(self._fields[each][1].decode("latin-1") for each in self._shape.further[name])]
+        return [value, *(str(self._fields[each][1], "latin-1") for each in self._shape.further[name])]
 
 
 class Shape(NamedTuple):
@@ -156,9 +156,8 @@ def _maybe_rewritten(address: Any, port: Any, forwarded: Sequence[str], ports: S
     if port and not any(part.startswith(marks) for part in each) and not any(_is_number(each, port) for each in ports):
         return Peer(address)
     return Peer(
-        address,
         doubt="the peer's address seems to come from X-Forwarded-For, which no trust can rest on: run uvicorn with "
-        "--no-proxy-headers (FORWARDED_ALLOW_IPS=''), and the like for other servers, or use a shared_secret= alone",
+        "--no-proxy-headers (FORWARDED_ALLOW_IPS=''), and the like for other servers, or use a shared_secret= alone"
     )
 
 

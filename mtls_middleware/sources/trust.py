@@ -23,6 +23,8 @@ from mtls_middleware.sources import server
 
 _MAPPED = IPv6Network("::ffff:0:0/96")
 _EXAMPLE = 'for example trusted_proxies=["10.0.0.0/8", "192.0.2.7", "unix"]'
+# CGI has keys without HTTP_ for these (RFC 3875 4.1.2, 4.1.3), which are the application's, and cannot be removed.
+_ITS_OWN_KEY = ("content-length", "content-type")
 # Below this a secret can be guessed by trying.
 _SHORTEST_SECRET = 16
 
@@ -141,6 +143,10 @@ def _secret(shared_secret: tuple[str, str]) -> tuple[str, bytes]:
             raise ConfigurationError(
                 'shared_secret is a pair of header and value: ("X-Proxy-Secret", os.environ["..."])'
             )
+    if header.lower() in _ITS_OWN_KEY:
+        raise ConfigurationError(
+            f"a shared_secret in {header}: no layer can keep that from applications; take X-Proxy-Secret"
+        )
     if len(value) < _SHORTEST_SECRET or not value.isascii() or not value.isprintable() or value != value.strip():
         raise ConfigurationError(f"the shared secret needs {_SHORTEST_SECRET} or more printable ASCII characters")
     return header.lower(), value.encode("ascii")

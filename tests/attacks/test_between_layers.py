@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from mtls_middleware import RegisteredClient, asgi
-from mtls_middleware.sources import ServerTLS
+from mtls_middleware import ClientCertificate, RegisteredClient, asgi, effects
+from mtls_middleware.effects import Call, Flow
+from mtls_middleware.sources import Nginx, ServerTLS
 from mtls_middleware.testing import IssuedCertificate, TokenIssuer
 from mtls_middleware.token_endpoint import ClientAuthenticator
-from tests.gateways import Request, exchange, scope_of
+from tests.gateways import Request, both_gateways, exchange, scope_of, send
 
 Pair = tuple[Any, Any]
 
@@ -106,3 +107,69 @@ def test_fields_of_another_shape_let_nobody_in(
     text = mtls_issuer.token(certificate=mtls_client)
     status, seen = ask(layers, Request(tls=mtls_client, headers=[("Authorization", f"Bearer {text}")]))
     assert (status in (400, 401, 500), seen) == (True, None)
+
+
+@pytest.mark.parametrize("shape", ["views", "arrays", "capitals"])
+def test_octets_of_another_kind_are_read_alike_whatever_came_before(
+    shape: str, mtls_client: IssuedCertificate, mtls_issuer: TokenIssuer
+) -> None:
+    """A view of octets equals them, and so do the names of a request that was taken apart already."""
+    changes = [list, SHAPES[shape], list, SHAPES[shape]]
+    reached: list[list[Pair]] = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        reached.append([(bytes(name).lower(), bytes(value)) for name, value in scope["headers"]])
+
+    inner = asgi.ClientCertificateMiddleware(application, ServerTLS(), required=True)
+    inner = asgi.ClientCertificateMiddleware(
+        asgi.CertificateBoundTokenMiddleware(inner, mtls_issuer.access_tokens()), ServerTLS()
+    )
+
+    def change(pairs: list[Pair]) -> Any:
+        return changes.pop()(pairs)
+
+    app = between(inner, change)
+    authorization = ("Authorization", f"Bearer {mtls_issuer.token(certificate=mtls_client)}")
+    request = Request(tls=mtls_client, headers=[authorization, ("X_SSL_Client_Cert", "EVIL"), ("Accept", "*/*")])
+    while changes:
+        exchange(app, scope_of(request), [])
+    assert len(reached) == 4
+    assert all([name for name, _ in each] == [b"authorization", b"accept"] for each in reached)
+
+
+def test_a_list_of_fields_that_changes_under_way_is_read_as_it_was(
+    mtls_client: IssuedCertificate, mtls_issuer: TokenIssuer
+) -> None:
+    """A server goes on writing into its list (uvicorn: trailer fields), while a layer waits for an answer."""
+    text = mtls_issuer.token(certificate=mtls_client)
+    scope = scope_of(Request(tls=mtls_client, headers=[("Accept", "*/*"), ("Authorization", f"Bearer {text}")]))
+    given, reached = list(scope["headers"]), []
+
+    async def change() -> None:
+        scope["headers"][:] = [(b"authorization", b"Bearer EVIL"), (b"x-ssl-client-cert", b"EVIL")]
+
+    class Waiting:
+        def validate(self, certificate: ClientCertificate, now: float) -> Flow[ClientCertificate]:
+            yield from effects.ask(Call(change, ()))
+            return certificate
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        reached.append(scope["headers"])
+
+    inner = asgi.CertificateBoundTokenMiddleware(application, mtls_issuer.access_tokens())
+    exchange(asgi.ClientCertificateMiddleware(inner, ServerTLS(), trust_store=Waiting()), scope, [])
+    assert reached == [given]
+
+
+@both_gateways
+def test_a_field_that_one_layer_keeps_is_not_read_by_those_further_in(
+    gateway: str, mtls_client: IssuedCertificate, mtls_issuer: TokenIssuer
+) -> None:
+    """The proxy's secret may come as `Authorization`: it is no token then, and no second way to authenticate."""
+    secret = ("Authorization", "Bearer the-proxys-own-secret")
+
+    def wrap(module: Any, app: Any) -> Any:
+        return module.protect(app, source=Nginx(shared_secret=secret), tokens=mtls_issuer.access_tokens())
+
+    result = send(gateway, wrap, Request(headers=[*mtls_client.as_nginx().items(), secret]))
+    assert (result.status, result.header("WWW-Authenticate")) == (401, 'Bearer realm="protected"')

@@ -14,9 +14,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from mtls_middleware import ClientCertificate, Verification
+from mtls_middleware.environ import EnvironView
 from mtls_middleware.policy import Thumbprint
 from mtls_middleware.policy.rule import Remembering
-from mtls_middleware.scope import Shapes
+from mtls_middleware.scope import ScopeView, Shapes
+from mtls_middleware.sources import Nginx
 from mtls_middleware.sources.vendors import KNOWN_HEADERS
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate
 from mtls_middleware.validation import TrustStore
@@ -103,3 +105,19 @@ def test_shapes_of_requests_are_kept_up_to_a_bound() -> None:
             shapes.of([(b"h%d" % each, b"") for each in range(number, number + number % 150)])
 
     assert held(fill) < 3_000_000
+
+
+def test_addresses_that_anybody_writes_are_not_kept() -> None:
+    """uvicorn and waitress take over whatever X-Forwarded-For says, where they are told to, be it 60 kB."""
+    source = Nginx(trusted_proxies=["10.0.0.0/8"])
+    shapes = Shapes(KNOWN_HEADERS)
+
+    def fill() -> None:
+        for number in range(500):
+            address = f"{number}{'x' * LARGE}"
+            headers = [(b"x-forwarded-for", address.encode())]
+            assert source.find(ScopeView({"headers": headers, "client": (address, 0)}, shapes)) is None
+            environ = {"REMOTE_ADDR": address, "SERVER_SOFTWARE": "waitress", "HTTP_X_FORWARDED_FOR": address}
+            assert source.find(EnvironView(environ)) is None
+
+    assert held(fill) < 1_000_000

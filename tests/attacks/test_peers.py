@@ -5,13 +5,17 @@ import functools
 import http.client
 import itertools
 import socket
+import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cheroot.wsgi import Server
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+from werkzeug.middleware.proxy_fix import ProxyFix
 
-from mtls_middleware import client_certificate
+from mtls_middleware import client_certificate, wsgi
 from mtls_middleware.asgi import ClientCertificateMiddleware
 from mtls_middleware.sources import Nginx
 from mtls_middleware.testing import IssuedCertificate
@@ -150,6 +154,50 @@ def test_forwarded_lets_nobody_name_the_peer_of_waitress(tmp_path: Path) -> None
     peer, certificate = asked(("X-Forwarded-For: 10.0.0.7",), "loopback", tmp_path)  # as it is by itself
     assert peer == "127.0.0.1"
     assert certificate is not None
+
+
+@pytest.mark.live
+@pytest.mark.case("023")
+@pytest.mark.parametrize("ident", ["web", ""])
+def test_waitress_is_known_also_where_it_does_not_say_its_name(ident: str, tmp_path: Path) -> None:
+    """`--ident` is what its `Server` header says, and SERVER_SOFTWARE with it: text of the operator's, or none."""
+    options = (f"--ident={ident}", "--trusted-proxy=*", "--trusted-proxy-headers=x-forwarded-for")
+    assert asked(("X-Forwarded-For: 10.0.0.7",), "elsewhere", tmp_path, *options) == (PROXY, None)
+    peer, certificate = asked((), "loopback", tmp_path, options[0])
+    assert peer == "127.0.0.1"
+    assert certificate is not None
+
+
+@pytest.mark.case("023")
+def test_what_waitress_rewrote_is_no_peer_because_werkzeug_rewrote_it_again(mtls_client: IssuedCertificate) -> None:
+    """ProxyFix keeps what it found, which is the transport's address only where nobody was there before it."""
+
+    def wrap(module: Any, app: Any) -> Any:
+        return ProxyFix(module.ClientCertificateMiddleware(app, Nginx(trusted_proxies=["10.0.0.0/8"])))
+
+    rewritten = Request(headers=[*mtls_client.as_nginx().items(), ("X-Forwarded-For", PROXY)])
+    for software, trusted in (("waitress", False), ("gunicorn/27.0.1", True)):
+        request = replace(rewritten, extra={"SERVER_SOFTWARE": software})
+        assert (send("wsgi", wrap, request).application.certificate is not None) is trusted
+
+
+@pytest.mark.case("005")
+def test_cheroot_is_known_also_by_the_name_of_what_runs_on_it(mtls_client: IssuedCertificate) -> None:
+    """CherryPy puts its own name before cheroot's, and lets X_SSL_Client_Cert pass for X-SSL-Client-Cert as it does."""
+    layer = wsgi.ClientCertificateMiddleware(lambda *_: [], Nginx(trusted_proxies=["127.0.0.1"]))
+    server = Server(("127.0.0.1", 0), layer, numthreads=1)
+    server.version = "CherryPy/18.10.0 Cheroot/11.1.2"
+    server.prepare()
+    thread = threading.Thread(target=server.serve)
+    thread.start()
+    try:
+        connection = http.client.HTTPConnection("127.0.0.1", server.bind_addr[1], timeout=10)
+        connection.request("GET", "/", headers=mtls_client.as_nginx())
+        assert connection.getresponse().status == 500
+        connection.close()
+    finally:
+        server.stop()
+        thread.join()
 
 
 def asked(fields: tuple[str, ...], trust: str, folder: Path, *options: str) -> tuple[str, Any]:

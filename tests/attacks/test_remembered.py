@@ -169,7 +169,35 @@ def test_a_certificate_that_stays_does_not_keep_the_rules_of_all_layers_that_eve
         assert Remembering(Thumbprint(certificate.thumbprint))(certificate)
         assert not Remembering(Subject(f"CN={number}"))(certificate)
     gc.collect()
-    assert sum(isinstance(each, Remembering) for each in gc.get_objects()) < 1_000
+    assert sum(type(each) is Remembering for each in gc.get_objects()) < 1_000
+
+
+@both_gateways
+def test_a_stronger_word_further_out_is_heard_also_of_a_certificate_that_was_accepted_without_it(
+    gateway: str, mtls_client: IssuedCertificate
+) -> None:
+    inner = Nginx(certificate_header="X-Own", verify_header="X-Own-Verify", **TRUST)  # names that no other layer drops
+
+    def wrap(module: Any, app: Any) -> Any:
+        return module.ClientCertificateMiddleware(standing(module, app), ServerTLS())
+
+    made: list[Any] = []
+    reached: list[Any] = []
+
+    def standing(module: Any, app: Any) -> Any:
+        reached[:] = [app]
+        if not made:
+            made.append(module.ClientCertificateMiddleware(_relay(gateway, reached), inner, required=False))
+        return made[0]
+
+    fields = [
+        ("X-Own", mtls_client.as_nginx()["X-SSL-Client-Cert"]),
+        ("X-Own-Verify", "FAILED:self signed certificate"),
+    ]
+    for tls, verification in ((None, Verification.PRESENTED), (mtls_client, Verification.BY_SERVER)) * 2:
+        found = send(gateway, wrap, Request(headers=fields, tls=tls)).application.certificate
+        assert found is not None
+        assert found.verification is verification
 
 
 # Tokens
