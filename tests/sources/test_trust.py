@@ -391,13 +391,13 @@ def test_secrets_that_can_be_guessed_or_never_arrive_are_refused(secret: Any) ->
 def test_a_refused_secret_is_not_repeated() -> None:
     with pytest.raises(ConfigurationError) as refused:
         Nginx(shared_secret=("X-Secret", "hunter2"))
+    assert "hunter2" not in str(refused.value)
 
 
 @pytest.mark.parametrize("name", ["Content-Type", "content-length"])
 def test_a_secret_must_be_in_a_field_that_can_be_kept_from_applications(name: str) -> None:
-    with pytest.raises(ConfigurationError, match=rf"shared_secret in {name}"):
+    with pytest.raises(ConfigurationError, match=f"a shared_secret in {name}"):
         Nginx(shared_secret=(name, SECRET[1]))
-    assert "hunter2" not in str(refused.value)
 
 
 @pytest.mark.parametrize("rule", ["CN=proxy", 5, True, Subject, object()], ids=shown)
