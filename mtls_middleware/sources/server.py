@@ -18,6 +18,7 @@ from mtls_middleware.sources.encoding import MAX_CHAIN, MAX_FIELD, pem_der
 # The environ keys under which a server hands over its socket; each speaks Python's `ssl`.
 SOCKET_KEYS = ("gunicorn.socket", "werkzeug.socket")
 _SOCKET_KEYS = frozenset(SOCKET_KEYS)
+_FAMILY = sockets.SocketType.family.__get__
 
 _CHAIN_KEY = re.compile(r"SSL_CLIENT_CERT_CHAIN_(\d{1,3})")
 
@@ -194,9 +195,14 @@ def is_unix(environ: Mapping[str, Any], software: str) -> bool:
     """
     if not environ.keys().isdisjoint(_SOCKET_KEYS):
         for key in SOCKET_KEYS:
-            if (family := getattr(environ.get(key), "family", None)) is not None:
+            if (family := _family(environ.get(key))) is not None:
                 return bool(family == getattr(sockets, "AF_UNIX", None))
     if software != "waitress" or not str(environ.get("SERVER_PORT", "")).startswith("/"):
         return False
     # With trusted_proxy= waitress writes what these fields say into SERVER_PORT, be it a number or not.
     return not any(key in environ for key in ("HTTP_X_FORWARDED_PORT", "HTTP_X_FORWARDED_HOST", "HTTP_FORWARDED"))
+
+
+def _family(socket: Any) -> Any:
+    """Of a socket, in a tenth of the time that it takes to make an enumeration's member of it, for each request."""
+    return _FAMILY(socket) if isinstance(socket, sockets.SocketType) else getattr(socket, "family", None)

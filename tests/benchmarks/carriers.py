@@ -7,12 +7,14 @@ hash, and a benchmark that sends one text again and again would measure look-ups
 """
 
 import io
+import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
 Pairs = Sequence[tuple[str, str]]
 
 PROXY = "10.0.0.7"
+_SOCKET = socket.socket()
 # What a browserless client sends, and what a proxy adds.
 _USUAL = (
     ("Host", "api.example"),
@@ -59,6 +61,7 @@ class WSGI:
             "wsgi.run_once": False,
             "wsgi.input_terminated": True,
             "SERVER_SOFTWARE": _new("gunicorn/27.0.1"),
+            "gunicorn.socket": _SOCKET,
             "REQUEST_METHOD": _new("GET" if form is None else "POST"),
             "QUERY_STRING": "",
             "RAW_URI": _new(path),
