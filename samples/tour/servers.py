@@ -1,6 +1,7 @@
 """The tour's servers, each a process of its own: how it is started, and that it is there."""
 
 import contextlib
+import random
 import socket
 import subprocess
 import sys
@@ -59,8 +60,12 @@ def running(command: list[str], url: str, environment: dict[str, str]) -> Iterat
 
 
 def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+    """Below those of outgoing connections (from 32,768 on), of which one could take it before the server does."""
+    found: list[int] = []
+    for port in random.sample(range(20_000, 32_000), 1_000):
+        with socket.socket() as each, contextlib.suppress(OSError):
+            each.bind(("127.0.0.1", port))
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise SystemExit("no free ports from 20000 to 32000")

@@ -1,6 +1,7 @@
 """Real servers in processes of their own, on loopback, with the TLS files of a throwaway CA."""
 
 import contextlib
+import itertools
 import os
 import socket
 import subprocess
@@ -16,10 +17,18 @@ ROOT = Path(__file__).resolve().parents[2]
 APPLICATIONS = "tests.live.applications"
 
 
+# Below the ports of outgoing connections (from 32,768 on): one of those could take a port before the server that it was
+# found for. Each process of a test run has a thousand of its own, in turn, for the same reason.
+_OWN = 10_000 + 1_000 * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 10)
+_PORTS = itertools.cycle(range(_OWN, _OWN + 1_000))
+
+
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    for port in itertools.islice(_PORTS, 1_000):
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError(f"none of the ports from {_OWN} on is free")
 
 
 def tls_files(authority: CertificateAuthority, directory: Path) -> Path:
