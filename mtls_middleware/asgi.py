@@ -43,9 +43,6 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-# What layers further in read without owning it: theirs no more where one keeps it, say for its secret.
-_SHARED = frozenset({"authorization", "content-type"})
-
 
 class _Gateway:
     """Drives its layers in front of one application: those that stand directly around each other are one gateway."""
@@ -58,8 +55,7 @@ class _Gateway:
         if isinstance(app, _Gateway) and type(app).__call__ is _Gateway.__call__:
             self._app, self._layers = app._app, (layer, *app._layers)
         self._shapes = Shapes(self._layers[0].drop_headers)
-        owned = any(not _SHARED.isdisjoint(each.drop_headers) for each in self._layers)
-        further = [Shapes(each.drop_headers) if each.drop_headers or owned else None for each in self._layers[1:]]
+        further = [Shapes(each.drop_headers) if each.drop_headers else None for each in self._layers[1:]]
         self._steps = tuple(zip(self._layers, map(does_more, self._layers), (None, *further), strict=True))
         self._vary = [(b"vary", each.vary.encode("ascii")) for each in self._layers if each.vary is not None]
         self._driver = AwaitingDriver()
@@ -88,6 +84,7 @@ class _Gateway:
                 found = layer.decide(view)
                 if type(found) is GeneratorType:
                     found = await self._driver.run(found)
+                view.leave()
                 setattr(attached, layer.name, found)
         except Exception as error:  # noqa: BLE001 (fail closed: whatever went wrong, the application is not reached)
             await _write(refused(layer, error, view), scope, receive, send)

@@ -21,7 +21,7 @@ _REMEMBERED, _LONGEST, _WEIGHT = 128, 4096, 32
 class ScopeView:
     """A `RequestView` of a scope. `kept`: the headers that the application may see."""
 
-    __slots__ = ("_fields", "_scope", "_shape", "attached", "body", "kept", "now")
+    __slots__ = ("_fields", "_first", "_scope", "_shape", "attached", "body", "kept", "now")
 
     def __init__(self, scope: Mapping[str, Any], shapes: "Shapes") -> None:
         self._scope = scope
@@ -40,8 +40,12 @@ class ScopeView:
         except TypeError:  # not all pairs of octets, as servers give them: each is read this once
             fields = [(bytes(name), bytes(value)) for name, value in fields]
             shape = shapes.of(fields)
-        self._fields, self._shape = fields, shape
+        self._fields, self._shape, self._first = fields, shape, shape.first
         self.kept = list(compress(fields, shape.kept))
+
+    def leave(self) -> None:
+        """The layer has decided: those further in see no more than the application."""
+        self._first = self._shape.first_kept
 
     @property
     def method(self) -> str:
@@ -67,7 +71,7 @@ class ScopeView:
             return _unnamed(self._scope.get("server"))
         address, port = client[0], client[1]
         forwarded = self.headers("x-forwarded-for")
-        ports = self.headers("x-forwarded-port") if forwarded and "x-forwarded-port" in self._shape.first else ()
+        ports = self.headers("x-forwarded-port") if forwarded and "x-forwarded-port" in self._first else ()
         if port and not ports and isinstance(address, str) and address not in "".join(forwarded):
             return peer_at(address)  # no header tells of this address, so none has written it
         return _maybe_rewritten(address, port, forwarded, ports)
@@ -77,7 +81,7 @@ class ScopeView:
         return TLSFacts(extension=(self._scope.get("extensions") or {}).get("tls"))
 
     def headers(self, name: str) -> Sequence[str]:
-        at = self._shape.first.get(name)  # with dashes: x_ssl_client_cert is another field here (case 007)
+        at = self._first.get(name)  # with dashes: x_ssl_client_cert is another field here (case 007)
         if at is None:
             return ()
         value = str(self._fields[at][1], "latin-1")  # also where it is a view, as a middleware may give
@@ -89,8 +93,9 @@ class ScopeView:
 class Shape(NamedTuple):
     """What follows from the names of a request's fields alone, in the order in which they came."""
 
-    first: Mapping[str, int]  # the place of the first field of each name, which is in lower case, and
-    further: Mapping[str, Sequence[int]]  # of the others, of a name that came more than once
+    first: Mapping[str, int]  # the place of the first field of each name, which is in lower case
+    first_kept: Mapping[str, int]  # the same without those that the application may not see
+    further: Mapping[str, Sequence[int]]  # the places of the others, of a name that came more than once
     kept: Sequence[bool]  # of each field, whether the application may see it
 
 
@@ -122,7 +127,8 @@ class Shapes:
             lower = name.lower().decode("latin-1")
             if first.setdefault(lower, at) != at:
                 further.setdefault(lower, []).append(at)
-        shape = Shape(first, further, [_folded(name) not in self._dropped for name in names])
+        kept = [_folded(name) not in self._dropped for name in names]  # alike for all fields of one name
+        shape = Shape(first, {name: at for name, at in first.items() if kept[at]}, further, kept)
         if sum(map(len, names)) + _WEIGHT * len(names) <= _LONGEST:
             if len(self._remembered) >= _REMEMBERED:
                 self._remembered.clear()

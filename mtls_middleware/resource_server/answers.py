@@ -75,7 +75,7 @@ class MemoryAnswers:
         yield from ()
         return self._records.get(question.key)
 
-    def put(self, question: Question, record: bytes, seconds: float, now: float) -> Flow[None]:  # noqa: ARG002
+    def put(self, question: Question, record: bytes, seconds: float, now: float) -> Flow[None]:  # noqa: ARG002 (as get)
         yield from ()
         self._records.put(question.key, record)
 

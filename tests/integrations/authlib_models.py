@@ -139,13 +139,13 @@ class Server:
             "query_client": models.get,
         }
         exec(FILES["authorization_server.py"], names)
-        self.app, self.library, self.saved, self.models = names["app"], names["server"], saved, models
+        self.app, self.authlib, self.saved, self.models = names["app"], names["server"], saved, models
         self.registry = names["registry"]
 
         @self.app.get("/authorize")
         def authorize():
-            grant = self.library.get_consent_grant(end_user=alice)
-            return self.library.create_authorization_response(grant=grant, grant_user=alice)
+            grant = self.authlib.get_consent_grant(end_user=alice)
+            return self.authlib.create_authorization_response(grant=grant, grant_user=alice)
 
     def post(self, path, form, certificate=None, *, verify="SUCCESS", headers=None, query=""):
         shown = certificate.as_nginx(verify=verify) if certificate else {}

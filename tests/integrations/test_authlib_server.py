@@ -135,8 +135,8 @@ def test_a_client_of_a_certificate_never_comes_by_its_secret(server, path, certi
 
 def test_what_another_method_lets_in_is_asked_for_once_more(server):
     """A method that the user registered reads requests in its own way: here, a header that we know nothing of."""
-    server.library.register_client_auth_method("by_header", lambda query, request: query(request.headers["X-Client"]))
-    form, method = {"token": "x", "client_id": "secret"}, server.library._endpoints["introspection"][0]
+    server.authlib.register_client_auth_method("by_header", lambda query, request: query(request.headers["X-Client"]))
+    form, method = {"token": "x", "client_id": "secret"}, server.authlib._endpoints["introspection"][0]
     before = method.CLIENT_AUTH_METHODS
     method.CLIENT_AUTH_METHODS = ["by_header"]
     try:
@@ -157,7 +157,7 @@ def test_a_client_id_that_is_absent_repeated_or_in_the_query_is_refused(server):
 
 
 def test_a_method_that_a_grant_does_not_name_is_refused_there(server):
-    grant = next(each for each, _ in server.library._token_grants if each.GRANT_TYPE == "client_credentials")
+    grant = next(each for each, _ in server.authlib._token_grants if each.GRANT_TYPE == "client_credentials")
     before = grant.TOKEN_ENDPOINT_AUTH_METHODS
     grant.TOKEN_ENDPOINT_AUTH_METHODS = ["self_signed_tls_client_auth"]
     try:
@@ -240,7 +240,7 @@ def test_a_client_that_authenticates_refreshes_with_a_renewed_certificate(server
 
 @pytest.mark.standard("B20")
 def test_a_token_of_the_authorization_endpoint_is_never_bound_to_the_browsers_certificate(server):
-    generate = server.library._token_generators["default"]
+    generate = server.authlib._token_generators["default"]
     with server.app.test_request_context("/authorize", base_url="https://as.example"):
         given = generate.get_extra_claims(server.models["plain-app"], "implicit", None, "read")
         assert "cnf" not in given
