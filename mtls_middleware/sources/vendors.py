@@ -127,6 +127,8 @@ KNOWN_HEADERS = frozenset(
     """
     client-cert client-cert-chain
 
+    mtlsclientcert mtlsclientverify mtlsclientcertchain
+
     x-ssl-client-cert x-ssl-client-verify x-ssl-client-chain x-ssl-client-cert-chain x-ssl-client-s-dn
     x-ssl-client-s-dn-legacy x-ssl-client-s-dn-oneline x-ssl-client-s-dn-cn x-ssl-client-i-dn x-ssl-client-i-dn-legacy
     x-ssl-client-dn x-ssl-client-cn x-ssl-client-subject x-ssl-client-subject-dn x-ssl-client-issuer
