@@ -1,11 +1,10 @@
-"""What a proxy's configuration is made of: the templates of its folder, filled in. Vendor facts are in those files.
+"""Makes a proxy's configuration from the templates of its folder. Vendor facts are in those files.
 
-Must never know: the command line, or where the text goes.
-
-A folder has `<file>.template` for each file of the configuration (`<file>.<form>.template` where one form alone needs
-it; folders within are the configuration's own), `deleted` for the line that deletes one header, and parts that the
-templates name as `@@{part}`: `<part>.<choice>`, where the choice is a form, a mode, `tcp` or `unix` (the way to the
-application), or `secret` (where there is one).
+A folder has `<file>.template` for each file of the configuration (folders within are the configuration's own),
+`deleted` for the line that deletes one field, and parts that the templates name as `@@{part}`: `<part>.<choice>`. A
+choice is a form, a mode, `tcp` or `unix` (the way to the application), `secret` (there is one), `named` or `nameless`
+(server names are given or not) or `several` (more than one name is given). `<file>.<choice>.template` is a file for
+that choice alone.
 """
 
 import re
@@ -15,41 +14,65 @@ from importlib.resources.abc import Traversable
 from itertools import product
 from string import Template
 
-from mtls_middleware.cli.proxies import FORMS, PROXIES
-from mtls_middleware.cli.wanted import Wanted, endpoint, is_address
+from mtls_middleware.cli.proxies import PROXIES
+from mtls_middleware.cli.wanted import SECRET_VARIABLE, Wanted, endpoint, is_address
 from mtls_middleware.sources.vendors import KNOWN_HEADERS
 
 _TEMPLATES = files("mtls_middleware.cli") / "templates"
-# Parts that a configuration may do without.
-_EMPTY = {"head": "", "tail": "", "secret_field": ""}
+# The environment file for the application; a proxy that reads the secret from its environment has one of its own.
+APPLICATION_ENVIRONMENT, PROXY_ENVIRONMENT = "application.env", "proxy.env"
+# Parts that a configuration may lack.
+_EMPTY = {"head": "", "tail": "", "secret_field": "", "secret_note": "", "server_names": "", "server_aliases": ""}
 
 
 def configuration(wanted: Wanted, *, command: str = "") -> dict[str, str]:
-    """The files of a configuration: path -> text; the first is the one to give to the proxy.
+    """The files of a configuration: path -> text. The first is the one to give to the proxy.
 
-    Arguments: `command`, what stands in the first line as the arguments that made it.
+    Arguments: `command`, the arguments of the command line, for the first line of the file.
 
     Raises `ConfigurationError`.
 
     Example: `configuration(Wanted(proxy="caddy"))["Caddyfile"]`
     """
     here = dict(_texts(_TEMPLATES / wanted.proxy))
-    values = _EMPTY | _values(wanted, command)
+    chosen = _choices(wanted)
+    values = _values(wanted, command)
     line = here.pop("deleted")
     values["deleted"] = "\n".join(_filled(line, {"name": name}) for name in _deleted(wanted))
-    chosen = {wanted.form, wanted.mode, "unix" if wanted.socket else "tcp", "secret" if wanted.secret else ""}
-    # Parts may name parts: the words inside Envoy's headers come first.
-    for name in sorted(here, key=lambda each: not each.startswith("words")):
+    # Parts may name parts: the aliases within Apache's names and the words within Envoy's fields come first.
+    for name in sorted(here, key=lambda each: not each.startswith(("words", "server_aliases"))):
         part, _, which = name.partition(".")
         if which in chosen:
             values[part] = _filled(here[name], values)
     texts = {}
-    for name in sorted(here, key=lambda each: ("." + wanted.form in each, each != "traefik.yml.template", each)):
+    for name in sorted(here, key=lambda each: (each.count("."), each not in _FIRST, each)):
         if name.endswith(".template"):
-            file, form = _file_of(name)
-            if form in (None, wanted.form):
+            file, choice = _file_of(name)
+            if choice is None or choice in chosen:
                 texts[file] = _filled(here[name], values).rstrip("\n") + "\n"
+    if wanted.secret:
+        environment = _filled((_TEMPLATES / "application.env").read_text("utf-8"), values)
+        texts[APPLICATION_ENVIRONMENT] = environment
+        if PROXIES[wanted.proxy].environment:
+            texts[PROXY_ENVIRONMENT] = environment.replace("application's service", "proxy's service")
     return texts
+
+
+# The proxy starts with these, and reads the other files of its configuration from there.
+_FIRST = frozenset({"traefik.yml.template", "Caddyfile.template"})
+_FILE_CHOICES = ("idiomatic", "rfc9440", "secret")
+
+
+def _choices(wanted: Wanted) -> set[str]:
+    named = wanted.server_names
+    return {
+        wanted.form,
+        wanted.mode,
+        "unix" if wanted.socket else "tcp",
+        "named" if named else "nameless",
+        *(["several"] if len(named) > 1 else []),
+        *(["secret"] if wanted.secret else []),
+    }
 
 
 def _texts(folder: Traversable, within: str = "") -> Iterator[tuple[str, str]]:
@@ -70,10 +93,11 @@ def _deleted(wanted: Wanted) -> list[str]:
 
 
 def _file_of(template: str) -> tuple[str, str | None]:
+    """The file that a template makes, and the choice that it is for."""
     name = template.removesuffix(".template")
-    for form in FORMS:
-        if name.endswith(f".{form}"):
-            return name.removesuffix(f".{form}"), form
+    for choice in _FILE_CHOICES:
+        if name.endswith(f".{choice}"):
+            return name.removesuffix(f".{choice}"), choice
     return name, None
 
 
@@ -84,7 +108,7 @@ def _values(wanted: Wanted, command: str) -> dict[str, str]:
         "listen": wanted.listen if listen else {"haproxy": f":{listen_port}"}.get(wanted.proxy, listen_port),
         "upstream": wanted.upstream,
         "socket": wanted.socket or "",
-        "listen_host": listen.strip("[]") or "0.0.0.0",  # noqa: S104 (a server's address, asked for)
+        "listen_host": listen.strip("[]") or "0.0.0.0",  # noqa: S104 (the address that the operator asked for)
         "listen_port": listen_port,
         "upstream_host": upstream.strip("[]"),
         "upstream_port": upstream_port,
@@ -93,6 +117,8 @@ def _values(wanted: Wanted, command: str) -> dict[str, str]:
         "key": wanted.key,
         "secret_header": wanted.secret_header or "",
         "secret": wanted.secret or "",
+        "secret_variable": SECRET_VARIABLE,
+        "secret_path": wanted.folder,
         "source": wanted.source(),
         "class": wanted.source_class,
         "command": command or wanted.proxy,
@@ -103,13 +129,40 @@ def _values(wanted: Wanted, command: str) -> dict[str, str]:
     }
     if wanted.proxy == "traefik" and not listen:
         values["listen"] = f":{listen_port}"
+    values |= _names(wanted, listen_port)
+    if wanted.secret:
+        note = (_TEMPLATES / "secret_note.secret").read_text("utf-8").rstrip("\n")
+        values["proxy_secret_note"] = _PROXY_NOTES[PROXIES[wanted.proxy].environment]
+        values["secret_note"] = _filled(note, values)
+    values = _EMPTY | values
     beside = _filled((_TEMPLATES / "beside.txt").read_text("utf-8").rstrip("\n"), values)
     values["beside"] = "\n".join(f"# {line}".rstrip() for line in beside.splitlines())
     return values
 
 
+# Whether the proxy reads its secret from the environment -> what the operator must know.
+_PROXY_NOTES = {True: f"Start the proxy with the environment of {PROXY_ENVIRONMENT}.", False: ""}
+
+
+def _names(wanted: Wanted, port: str) -> dict[str, str]:
+    """The server names as each proxy writes them."""
+    names = wanted.server_names
+    separator = {"envoy": ", "}.get(wanted.proxy, " ")
+    return {
+        "names": separator.join(names),
+        "first_name": names[0] if names else "",
+        "further_names": " ".join(names[1:]),
+        "sites": ", ".join(f"https://{name}:{port}" for name in names or ("",)),
+        "rule": " || ".join(f"Host(`{name}`)" for name in names) or "PathPrefix(`/`)",
+        "router_tls": "{options: application}" if names else "{}",
+        "middlewares": ", ".join(
+            ["without-client-certificates", "client-certificate", *(["proxy-secret"] if wanted.secret else [])]
+        ),
+    }
+
+
 class _Text(Template):
-    """`@@{name}`: what no proxy's own syntax uses."""
+    """`@@{name}`: no proxy's own syntax uses this."""
 
     delimiter = "@@"
 
@@ -119,5 +172,5 @@ _ALONE = re.compile(r"^@@\{(\w+)\}\n", re.MULTILINE)
 
 
 def _filled(text: str, values: Mapping[str, str]) -> str:
-    """The text with its parts in place; a line that is a part alone goes where that part is empty."""
+    """The text with its parts in place. A line that is a part alone is dropped if that part is empty."""
     return _Text(_ALONE.sub(lambda line: line[0] if values[line[1]] else "", text)).substitute(values)

@@ -1,7 +1,4 @@
-"""The proxies that have templates, as a table: which source fits each, and what else their templates cannot say.
-
-Must never know: what somebody wants of a proxy, or what its configuration looks like.
-"""
+"""The proxies that have templates, as a table: the source that fits each, and what the templates cannot express."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,46 +9,52 @@ Mode = Literal["required", "optional", "untrusted"]
 FORMS: tuple[Form, ...] = ("idiomatic", "rfc9440")
 MODES: tuple[Mode, ...] = ("required", "optional", "untrusted")
 
-_WORD = "x-ssl-client-verify"
+# No other name folds into a name without hyphens (RFC 3875 4.1.18), so any server may stand behind the proxy.
+CERTIFICATE, CHAIN, VERIFY, SECRET = "MtlsClientCert", "MtlsClientCertChain", "MtlsClientVerify", "MtlsProxySecret"
 
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """One row: what of a proxy its templates cannot say.
+    """One row.
 
     Attributes:
-        source: form -> the source's class and the keywords that belong to this configuration, but for trust.
+        source: form -> the class of the source, and its keywords except those about trust.
         kept: form -> names that the list of deletions leaves out, because the configuration sets them in that place.
-        wordless: forms without a verification word; `verified_by_proxy` stands for the one that is missing.
-        spelled_out: names are deleted in each spelling with dashes and underscores, for want of anything shorter.
-        unix: whether it can reach an application on a unix socket.
+        wordless: forms without a verification word; the source gets `verified_by_proxy` instead.
+        spelled_out: the proxy has no patterns, so the list of deletions has each spelling with dashes and underscores.
+        unix: whether the proxy can reach an application on a unix socket.
+        environment: whether the proxy reads the secret from its environment, and not from a file.
     """
 
-    source: Mapping[Form, tuple[str, Mapping[str, object]]]
+    source: Mapping[Form, tuple[str, Mapping[str, str]]]
     kept: Mapping[Form, frozenset[str]]
     wordless: frozenset[Form] = frozenset()
     spelled_out: bool = False
     unix: bool = True
+    environment: bool = False
 
 
 _NOTHING: Mapping[Form, frozenset[str]] = {"idiomatic": frozenset(), "rfc9440": frozenset()}
-_STANDARD: tuple[str, Mapping[str, object]] = ("ClientCertHeader", {"verify_header": "X-SSL-Client-Verify"})
+_OURS = {"certificate_header": CERTIFICATE, "verify_header": VERIFY}
+_STANDARD: tuple[str, Mapping[str, str]] = ("ClientCertHeader", {"verify_header": VERIFY})
+_WORD = VERIFY.lower()
 
 PROXIES = {
     "nginx": Proxy(
-        {"idiomatic": ("Nginx", {}), "rfc9440": _STANDARD},
-        kept={"idiomatic": frozenset({_WORD, "x-ssl-client-cert"}), "rfc9440": frozenset({_WORD, "client-cert"})},
+        {"idiomatic": ("Nginx", _OURS), "rfc9440": _STANDARD},
+        kept={"idiomatic": frozenset({_WORD, CERTIFICATE.lower()}), "rfc9440": frozenset({_WORD, "client-cert"})},
     ),
     "haproxy": Proxy(
-        {"idiomatic": ("HAProxy", {"chain_header": "X-SSL-Client-Chain"}), "rfc9440": _STANDARD}, kept=_NOTHING
+        {"idiomatic": ("HAProxy", {**_OURS, "chain_header": CHAIN}), "rfc9440": _STANDARD}, kept=_NOTHING
     ),
-    "apache": Proxy({"idiomatic": ("Apache", {}), "rfc9440": _STANDARD}, kept=_NOTHING, spelled_out=True),
+    "apache": Proxy({"idiomatic": ("Apache", _OURS), "rfc9440": _STANDARD}, kept=_NOTHING, spelled_out=True),
     "envoy": Proxy(
-        {"idiomatic": ("Envoy", {"verify_header": "X-SSL-Client-Verify"}), "rfc9440": _STANDARD},
+        {"idiomatic": ("Envoy", {"verify_header": VERIFY}), "rfc9440": _STANDARD},
         kept={
             "idiomatic": frozenset({_WORD, "x-forwarded-client-cert"}),
             "rfc9440": frozenset({_WORD, "client-cert", "client-cert-chain"}),
         },
+        environment=True,
     ),
     "traefik": Proxy(
         {"idiomatic": ("Traefik", {}), "rfc9440": _STANDARD},
@@ -60,6 +63,9 @@ PROXIES = {
         unix=False,
     ),
     "caddy": Proxy(
-        {"idiomatic": ("Caddy", {}), "rfc9440": ("ClientCertHeader", {})}, kept=_NOTHING, wordless=frozenset(FORMS)
+        {"idiomatic": ("Caddy", {"certificate_header": CERTIFICATE}), "rfc9440": ("ClientCertHeader", {})},
+        kept=_NOTHING,
+        wordless=frozenset(FORMS),
+        environment=True,
     ),
 }  # fmt: skip

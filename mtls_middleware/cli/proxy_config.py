@@ -1,27 +1,30 @@
-"""`mtls-middleware proxy-config PROXY`: options in, a configuration out, and beside it the source that fits.
-
-Must never know: what a proxy's configuration looks like.
-"""
+"""`mtls-middleware proxy-config PROXY`: prints or writes a proxy's configuration, and prints the source that fits."""
 
 import argparse
 import os
+import re
+import secrets
 import sys
 from pathlib import Path
 
-from mtls_middleware.cli.configuration import configuration
-from mtls_middleware.cli.proxies import FORMS, MODES, PROXIES
+from cryptography import x509
+
+from mtls_middleware.cli.configuration import APPLICATION_ENVIRONMENT, configuration
+from mtls_middleware.cli.proxies import FORMS, MODES, PROXIES, SECRET
 from mtls_middleware.cli.wanted import SECRET_VARIABLE, Wanted
+from mtls_middleware.errors import ConfigurationError
 
 _EPILOG = f"""
-The configuration goes to standard output, and to standard error the source object that belongs into the application.
-One of several files (Traefik; HAProxy and nginx with --form rfc9440) is printed as one text with a line before each
-file; --output writes them as files, and those that hold the secret for their owner's eyes alone. The value of
---secret-header is taken from the environment variable {SECRET_VARIABLE}.
+The configuration goes to standard output, and the source object for the application to standard error. --output writes
+files instead; without it, a line with the file's name comes before each file. The proxy adds a secret to every request,
+and the application accepts no certificate without it. The secret is the value of the environment variable
+{SECRET_VARIABLE}, or that of FOLDER/{APPLICATION_ENVIRONMENT} if the file exists, or else a new random one. Only
+their owner can read the files that contain it.
 """
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Say which options the command takes."""
+    """Add the options of the command."""
     parser.epilog = _EPILOG
     parser.add_argument("proxy", choices=tuple(PROXIES))
     parser.add_argument("--listen", default=Wanted.listen, metavar="[HOST]:PORT", help="default: %(default)s")
@@ -31,28 +34,42 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="HOST:PORT",
         help="the application; or unix:/path, its socket; default: %(default)s",
     )
-    parser.add_argument("--ca", default=Wanted.ca, help="who signs client certificates; default: %(default)s")
+    parser.add_argument(
+        "--server-name",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a host name of this server; needed if other servers listen on the same address; may be repeated",
+    )
+    parser.add_argument("--ca", default=Wanted.ca, help="the CAs that sign client certificates; default: %(default)s")
     parser.add_argument("--certificate", default=Wanted.certificate, help="the server's; default: %(default)s")
     parser.add_argument("--key", help="its key; default: the certificate's path with .key at the end")
     parser.add_argument(
         "--mode",
         choices=MODES,
         default=Wanted.mode,
-        help="clients without acceptable certificate are refused (required); those without any are let through "
-        "(optional, the default); those whose certificate does not verify, too (untrusted)",
+        help="required: reject clients without an acceptable certificate; optional (default): admit clients without "
+        "any; untrusted: also admit those whose certificate does not verify",
     )
     parser.add_argument(
-        "--form", choices=FORMS, default=Wanted.form, help="the proxy's own header (default), or that of RFC 9440"
+        "--form", choices=FORMS, default=Wanted.form, help="the proxy's own fields (default), or those of RFC 9440"
     )
-    parser.add_argument("--proxy-address", help="where the application sees the proxy come from, if not from loopback")
-    parser.add_argument(
-        "--secret-header", metavar="NAME", help="a field that the proxy alone can set, such as X-Proxy-Secret"
+    parser.add_argument("--proxy-address", help="the proxy's address as the application sees it, if not loopback")
+    secret = parser.add_mutually_exclusive_group()
+    secret.add_argument(
+        "--secret-header", metavar="NAME", default=SECRET, help="the field with the secret; default: %(default)s"
+    )
+    secret.add_argument(
+        "--no-secret",
+        action="store_true",
+        help="trust the proxy's address alone: whoever puts a request onto the proxy's connection is then trusted too",
     )
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="write the files there instead of printing them")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the configuration, or write its files. Raises `ConfigurationError`, or `OSError` where it cannot write."""
+    """Print the configuration, or write its files. Raises `ConfigurationError` and `OSError`."""
+    folder = options.output
     wanted = Wanted(
         proxy=options.proxy,
         listen=options.listen,
@@ -62,17 +79,16 @@ def run(options: argparse.Namespace) -> int:
         key=options.key or f"{options.certificate}.key",
         mode=options.mode,
         form=options.form,
+        server_names=tuple(options.server_name) or _names_of(options.proxy, options.certificate),
         proxy_address=options.proxy_address,
-        secret_header=options.secret_header,
-        secret=os.environ.get(SECRET_VARIABLE) if options.secret_header else None,
+        secret_header=None if options.no_secret else options.secret_header,
+        secret=None if options.no_secret else _secret(folder),
+        folder="" if folder is None else f"{folder.absolute()}/",
     )
-    command = f"{wanted.proxy} --mode {wanted.mode} --form {wanted.form}"
-    if wanted.secret_header:
-        command += f" --secret-header {wanted.secret_header}"
-    texts = configuration(wanted, command=command)
-    if options.output is not None:
+    texts = configuration(wanted, command=_command(wanted))
+    if folder is not None:
         for name, text in texts.items():
-            write(options.output / name, text, secret=wanted.secret is not None and wanted.secret in text)
+            write(folder / name, text, secret=wanted.secret is not None and wanted.secret in text)
     elif len(texts) == 1:
         sys.stdout.write("".join(texts.values()))
     else:
@@ -81,8 +97,46 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _command(wanted: Wanted) -> str:
+    command = f"{wanted.proxy} --mode {wanted.mode} --form {wanted.form}"
+    command += "".join(f" --server-name {name}" for name in wanted.server_names)
+    if wanted.secret_header is None:
+        return f"{command} --no-secret"
+    return command if wanted.secret_header == SECRET else f"{command} --secret-header {wanted.secret_header}"
+
+
+def _secret(folder: Path | None) -> str:
+    """The secret to write. Writing the files again keeps it, so that a running application stays in step."""
+    if SECRET_VARIABLE in os.environ:
+        return os.environ[SECRET_VARIABLE].split(",")[0]
+    path = None if folder is None else folder / APPLICATION_ENVIRONMENT
+    if path is None or not path.exists():
+        return secrets.token_hex(32)
+    found = re.search(rf"^{SECRET_VARIABLE}=([^,\n]+)", path.read_text("utf-8"), re.MULTILINE)
+    if found is None:
+        raise ConfigurationError(
+            f"{path} has no line {SECRET_VARIABLE}=...: write one, or remove the file for a new secret"
+        )
+    return found[1]
+
+
+def _names_of(proxy: str, certificate: str) -> tuple[str, ...]:
+    """The DNS names of the server's certificate, for Traefik, which compares SNI and Host by names that it knows."""
+    if proxy != "traefik":
+        return ()
+    try:
+        names = (
+            x509.load_pem_x509_certificates(Path(certificate).read_bytes())[0]
+            .extensions.get_extension_for_class(x509.SubjectAlternativeName)
+            .value.get_values_for_type(x509.DNSName)
+        )
+    except (OSError, ValueError, x509.ExtensionNotFound):
+        return ()
+    return () if any("*" in name for name in names) else tuple(name.lower() for name in names)
+
+
 def write(path: Path, text: str, *, secret: bool) -> None:
-    """Write a file, in folders made for it. One with a secret is a new file of mode 0600. Raises `OSError`.
+    """Write a file, and the folders that it lies in. One with a secret is a new file of mode 0600. Raises `OSError`.
 
     Example: `write(Path("plugins/a.go"), "package a", secret=False)`
     """
@@ -90,7 +144,7 @@ def write(path: Path, text: str, *, secret: bool) -> None:
     if not secret:
         path.write_text(text, "utf-8")
         return
-    # New: whoever has the old one open, or put a link there, shall not read on.
+    # A new file: a process that has the old one open, or a link in its place, does not read the secret.
     path.unlink(missing_ok=True)
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
         file.write(text)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from mtls_middleware.cli.proxies import SECRET
 from mtls_middleware.cli.wanted import SECRET_VARIABLE, Wanted
 from tests.live.servers import ROOT, free_port
 from tests.proxies import matrix, programs
@@ -43,7 +44,7 @@ def wanted(setup: Setup, listen: int, upstream: int | Path, files: Path) -> Want
         ca=str(files / "ca.pem"),
         certificate=str(files / "server.pem"),
         key=str(files / "server.pem.key"),
-        secret_header="X-Proxy-Secret" if secret else None,
+        secret_header=SECRET if secret else None,
         secret=matrix.SECRET if secret else None,
     )
 

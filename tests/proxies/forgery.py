@@ -41,6 +41,8 @@ def forged() -> list[Field]:
     base64 = standard["Client-Cert"].strip(":")
     xfcc = f'Cert="{nginx["X-SSL-Client-Cert"]}"'
     names = {
+        "mtlsclientcert": base64,
+        "mtlsclientverify": "SUCCESS",
         "x-ssl-client-cert": base64,
         "x-ssl-client-verify": "SUCCESS",
         "client-cert": standard["Client-Cert"],
@@ -53,7 +55,8 @@ def forged() -> list[Field]:
 def escaped() -> list[Field]:
     """The same in the encoding of nginx and Apache, whose field has the name of others'."""
     value = matrix.certificate("victim").as_nginx()["X-SSL-Client-Cert"].encode()
-    return [(b"x-ssl-client-cert", value), (b"x-ssl-client-verify", b"SUCCESS")]
+    names = ((b"mtlsclientcert", b"mtlsclientverify"), (b"x-ssl-client-cert", b"x-ssl-client-verify"))
+    return [field for cert, verify in names for field in ((cert, value), (verify, b"SUCCESS"))]
 
 
 def renamed(fields: list[Field], dash: bytes) -> list[Field]:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest import mock
 
@@ -31,7 +31,7 @@ http {{
     include mtls.conf;
 }}
 """
-MODULES = ["mpm_event", "authz_core", "headers", "socache_shmcb", "ssl", "http2", "proxy", "proxy_http"]
+MODULES = ["mpm_event", "authz_core", "alias", "headers", "socache_shmcb", "ssl", "http2", "proxy", "proxy_http"]
 APACHE = """
 ServerRoot {folder}
 ServerName localhost
@@ -69,11 +69,16 @@ def write(wanted: Wanted, folder: Path) -> None:
     arguments = ["proxy-config", wanted.proxy, "--mode", wanted.mode, "--form", wanted.form]
     for name in ("listen", "upstream", "ca", "certificate", "key"):
         arguments += [f"--{name}", getattr(wanted, name)]
-    secret = {} if wanted.secret is None else {SECRET_VARIABLE: wanted.secret}
-    if wanted.secret_header is not None:
-        arguments += ["--secret-header", wanted.secret_header]
-    with mock.patch.dict(os.environ, secret):
+    for name in wanted.server_names:
+        arguments += ["--server-name", name]
+    arguments += ["--no-secret"] if wanted.secret_header is None else ["--secret-header", wanted.secret_header]
+    with mock.patch.dict(os.environ, environment(wanted)):
         assert main([*arguments, "--output", str(folder)]) == 0
+
+
+def environment(wanted: Wanted) -> dict[str, str]:
+    """What the proxy and the application find in their environment."""
+    return {} if wanted.secret is None else {SECRET_VARIABLE: wanted.secret}
 
 
 def command(wanted: Wanted, folder: Path) -> list[str]:
@@ -158,11 +163,14 @@ def alive(group: int) -> bool:
 
 
 @contextlib.contextmanager
-def proxy(wanted: Wanted, folder: Path) -> Iterator[None]:
-    """The proxy that `wanted` describes, its files in `folder`."""
+def proxy(wanted: Wanted, folder: Path, *, add: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """The proxy that `wanted` describes, its files in `folder`. `add` may change them before it starts."""
     write(wanted, folder)
+    add()
     port = int(wanted.listen.rpartition(":")[2])
     home = {"HOME": str(folder), "XDG_CONFIG_HOME": str(folder), "XDG_DATA_HOME": str(folder)}
     # Asked gently, Traefik takes two seconds to stop, whether there is anything to wait for or not.
-    with started(command(wanted, folder), port, folder, gently=wanted.proxy != "traefik", **home):
+    with started(
+        command(wanted, folder), port, folder, gently=wanted.proxy != "traefik", **home, **environment(wanted)
+    ):
         yield
