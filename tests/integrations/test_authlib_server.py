@@ -12,7 +12,18 @@ from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import Unavailable
 from mtls_middleware.integrations.authlib_server import CertificateAuthorizationServer, CertificateBoundTokenGenerator
 from mtls_middleware.resource_server import JWTAccessTokens
-from tests.integrations.authlib_models import BILLING, CA, FORGED, KEY, OTHER, SELF, SELF_OTHER, UNVERIFIED, Server
+from tests.integrations.authlib_models import (
+    BILLING,
+    CA,
+    FORGED,
+    KEY,
+    OTHER,
+    PROXY,
+    SELF,
+    SELF_OTHER,
+    UNVERIFIED,
+    Server,
+)
 from tests.integrations.clients import SECRET, basic, metadata
 
 
