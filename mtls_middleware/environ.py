@@ -10,24 +10,17 @@ from typing import Any
 
 from mtls_middleware.request import Peer, TLSFacts, attached_to
 from mtls_middleware.sources.server import is_unix
-
-# Where a header with underscores silently takes the place of the real one, or stands in for it where the proxy wrote
-# none (wsgiref, uWSGI), as measured: a forgery cannot be told from the proxy's word (case 005). By the beginning of
-# the server's name, lower case.
-_SPOOFABLE = ("cheroot", "granian", "uwsgi", "wsgiserver")
-
-# Servers whose SERVER_SOFTWARE is what the operator likes (waitress: `ident`), what another program on top of them says
-# (CherryPy on cheroot), or not there: each has a key that nobody else sets.
-_MARKS = {"uwsgi.version": "uWSGI", "waitress.client_disconnected": "waitress", "ACTUAL_SERVER_PROTOCOL": "cheroot"}
+from mtls_middleware.wsgi_server import ServerTraits, traits_of
 
 
 class EnvironView:
-    """A `RequestView` of an environ."""
+    """A `RequestView` of an environ. `start_response`: the server's, which shows some of its options."""
 
-    __slots__ = ("_environ", "attached", "body", "now")
+    __slots__ = ("_environ", "_start_response", "attached", "body", "now")
 
-    def __init__(self, environ: Mapping[str, Any]) -> None:
+    def __init__(self, environ: Mapping[str, Any], start_response: object = None) -> None:
         self._environ = environ
+        self._start_response = start_response
         self.now = time.time()
         self.attached = attached_to(environ, self.now)
         self.body = b""
@@ -54,23 +47,7 @@ class EnvironView:
 
     @property
     def peer(self) -> Peer:
-        environ = self._environ
-        software = environ.get("SERVER_SOFTWARE", "") if environ.keys().isdisjoint(_MARKS) else _marked(environ)
-        if is_unix(environ, software):
-            return Peer(unix=True, spoofable=_spoofable(software))
-        if "PROXY_PROTOCOL" in environ:  # gunicorn's word; whoever may speak that protocol to it names any address
-            doubt = "the peer's address comes from the PROXY protocol: use a shared_secret= alone"
-            return Peer(doubt=doubt, spoofable=_spoofable(software))
-        # waitress deletes these fields, unless it goes by them (trusted_proxy=), and then they are all that tells it.
-        if software == "waitress" and ("HTTP_X_FORWARDED_FOR" in environ or "HTTP_FORWARDED" in environ):
-            return Peer(
-                doubt="the peer's address seems to come from X-Forwarded-For or Forwarded, which no trust can rest on: "
-                "run waitress without trusted_proxy=, or use a shared_secret= alone"
-            )
-        original = environ.get("werkzeug.proxy_fix.orig")
-        if original is not None:  # ProxyFix overwrote REMOTE_ADDR from a header, and kept the transport's
-            return _peer_at(original.get("REMOTE_ADDR"), software)
-        return _peer_at(environ.get("REMOTE_ADDR"), software)
+        return peer_of(self._environ, self._start_response)
 
     @property
     def tls(self) -> TLSFacts:
@@ -88,24 +65,32 @@ def _key(name: str) -> str:
     return key if key == "CONTENT_TYPE" else "HTTP_" + key
 
 
-def _marked(environ: Mapping[str, Any]) -> str:
-    return next(name for mark, name in _MARKS.items() if mark in environ)
+def peer_of(environ: Mapping[str, Any], start_response: object = None) -> Peer:
+    """The peer of the server that made this environ."""
+    traits = traits_of(environ, start_response)
+    if is_unix(environ, traits.name):
+        return Peer(unix=True, spoofable=traits.folding)
+    if "PROXY_PROTOCOL" in environ:  # gunicorn's word; whoever may speak that protocol to it names any address
+        doubt = "the peer's address comes from the PROXY protocol: use a shared_secret= alone"
+        return Peer(doubt=doubt, spoofable=traits.folding)
+    # waitress deletes these fields, unless it goes by them (trusted_proxy=), and then they are all that tells it.
+    if traits.name == "waitress" and ("HTTP_X_FORWARDED_FOR" in environ or "HTTP_FORWARDED" in environ):
+        return Peer(
+            doubt="the peer's address seems to come from X-Forwarded-For or Forwarded, which no trust can rest on: "
+            "run waitress without trusted_proxy=, or use a shared_secret= alone"
+        )
+    if traits.address_doubt is not None:
+        return Peer(doubt=traits.address_doubt, spoofable=traits.folding)
+    original = environ.get("werkzeug.proxy_fix.orig")
+    if original is not None:  # ProxyFix overwrote REMOTE_ADDR from a header, and kept the transport's
+        return _peer_at(original.get("REMOTE_ADDR"), traits)
+    return _peer_at(environ.get("REMOTE_ADDR"), traits)
 
 
 # A service has few peers, its proxies, and the same ones come again and again.
 @lru_cache(maxsize=1024)
-def _peer_at(address: str | None, software: str) -> Peer:
-    return Peer(address, spoofable=_spoofable(software))
-
-
-def _spoofable(software: object) -> str | None:
-    if not str(software).lower().startswith(_SPOOFABLE):
-        return None
-    return (
-        f"{software} lets a client's X_SSL_Client_Cert pass for the proxy's X-SSL-Client-Cert unseen: use another "
-        "server; or have the proxy delete all names with underscores and other odd characters, and give the source a "
-        "shared_secret= for that"
-    )
+def _peer_at(address: str | None, traits: ServerTraits) -> Peer:
+    return Peer(address, spoofable=traits.folding)
 
 
 def keys(names: Iterable[str]) -> frozenset[str]:

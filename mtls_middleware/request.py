@@ -16,6 +16,9 @@ TOKEN_KEY = "mtls_middleware.token"  # noqa: S105 (a key's name, no secret)
 CLIENT_KEY = "mtls_middleware.client"
 ATTACHED_KEY = "mtls_middleware.attached"
 
+# In the environ of a test's request, with the value `True`: no server made it, so no name was folded.
+TESTING_KEY = "mtls_middleware.testing"
+
 
 class Attached:
     """What the layers of this package have found so far, under `ATTACHED_KEY`: of one gateway, each has its own.
@@ -48,9 +51,9 @@ def attached_to(carrier: Mapping[str, Any], now: float) -> Attached:
 class Peer(NamedTuple):
     """Who is at the other end of the transport, as the server itself says.
 
-    `address` is text as the server gave it; `unix` only where the server says so; `doubt` says why the address may have
-    been written by a header instead, and there is none then: it is anybody's text, and peers are remembered;
-    `spoofable` why this server cannot show a header of the peer's that a client forged with underscores.
+    `address` is the string that the server gave; `unix` is true only if the server says so. `doubt` says why a header
+    field may have written the address. Then `address` is `None`: peers are cached, and a client chooses such a string.
+    `spoofable` says why this server cannot show that a client forged a header field by a name with underscores.
     """
 
     address: str | None = None

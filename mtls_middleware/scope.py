@@ -9,6 +9,7 @@ from itertools import compress
 from operator import itemgetter
 from typing import Any, NamedTuple
 
+from mtls_middleware.environ import peer_of
 from mtls_middleware.request import Peer, TLSFacts, attached_to, peer_at
 
 Pair = tuple[bytes, bytes]
@@ -65,7 +66,9 @@ class ScopeView:
 
     @property
     def peer(self) -> Peer:
-        """Never `spoofable`: names come as they were sent."""
+        """Names come as they were sent, so this peer is not `spoofable`, unless a WSGI server is below this scope."""
+        if not self._scope.keys().isdisjoint(_WSGI_KEYS):
+            return _peer_of_wsgi(self._scope)
         client = self._scope.get("client")
         if not client or not client[0]:
             return _unnamed(self._scope.get("server"))
@@ -139,6 +142,16 @@ class Shapes:
 def _folded(name: bytes) -> str:
     """A field's name as applications fold it, Django and WSGI adapters among them (A02): the octet DF becomes SS."""
     return name.decode("latin-1").upper().replace("_", "-")
+
+
+# Where adapters that run ASGI applications under a WSGI server keep the environ (a2wsgi.ASGIMiddleware: the first).
+_WSGI_KEYS = ("wsgi_environ", "wsgi.environ", "environ")
+
+
+def _peer_of_wsgi(scope: Mapping[str, Any]) -> Peer:
+    """The peer of the WSGI server below: it has folded the names, and found the address."""
+    environ = next(scope[key] for key in _WSGI_KEYS if key in scope)
+    return peer_of(environ if isinstance(environ, Mapping) else {})
 
 
 def _unnamed(server: Any) -> Peer:

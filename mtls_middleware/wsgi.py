@@ -59,7 +59,7 @@ class _Gateway:
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         layer, view = self._layers[0], None
         try:
-            view = EnvironView(environ)
+            view = EnvironView(environ, start_response)
             attached = view.attached
             for layer, more, drop in self._steps:
                 if more:

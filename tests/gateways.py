@@ -17,6 +17,7 @@ import mtls_middleware.asgi
 import mtls_middleware.wsgi
 from mtls_middleware import AccessToken, ClientCertificate, access_token, client_certificate
 from mtls_middleware.testing import IssuedCertificate
+from tests.environs import KNOWN_SERVER
 
 PROXY, STRANGER = "10.0.0.7", "203.0.113.9"
 MODULES: Mapping[str, ModuleType] = {"wsgi": mtls_middleware.wsgi, "asgi": mtls_middleware.asgi}
@@ -92,6 +93,7 @@ def environ_of(request: Request) -> dict[str, Any]:
         "SERVER_NAME": "server.test",
         "SERVER_PORT": "8000",
         "SERVER_PROTOCOL": "HTTP/1.1",
+        **KNOWN_SERVER,
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": "http",
         "wsgi.input": io.BytesIO(b"hello"),

@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 
 from mtls_middleware import client_certificate, policy, sources
 from mtls_middleware.refusal import ANSWERS
-from mtls_middleware.testing import CertificateAuthority
+from mtls_middleware.testing import TESTING_ENVIRON, CertificateAuthority
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -32,10 +32,11 @@ def test_the_five_lines_for_flask_protect_a_flask_application():
     exec(block("app.wsgi_app = protect(app.wsgi_app, source=Nginx"), {"app": app})
     client = werkzeug.test.Client(app.wsgi_app)
     billing = CertificateAuthority().issue("CN=billing", dns=["billing.internal"])
-    proxy = {"REMOTE_ADDR": "10.0.0.1"}
+    proxy = {**TESTING_ENVIRON, "REMOTE_ADDR": "10.0.0.1"}
     assert client.get("/", headers=billing.as_nginx(), environ_overrides=proxy).text == "CN=billing"
     assert client.get("/", environ_overrides=proxy).status_code == 403
-    assert client.get("/", headers=billing.as_nginx()).status_code == 403
+    stranger = {**TESTING_ENVIRON, "REMOTE_ADDR": "203.0.113.9"}
+    assert client.get("/", headers=billing.as_nginx(), environ_overrides=stranger).status_code == 403
 
 
 def test_the_five_lines_for_starlette_protect_a_starlette_application():

@@ -156,14 +156,17 @@ def _socket(family: Any) -> Any:
     return SimpleNamespace(family=family, getpeercert=None)
 
 
+WAITRESS = "waitress.client_disconnected"
+
+
 @pytest.mark.parametrize(
     ("facts", "trusted"),
     [
         ({"gunicorn.socket": _socket(socket.AF_UNIX)}, True),
         ({"gunicorn.socket": _socket(socket.AF_INET)}, False),
         ({"werkzeug.socket": _socket(socket.AF_UNIX), "REMOTE_ADDR": "<local>"}, True),
-        ({"SERVER_SOFTWARE": "waitress", "SERVER_PORT": "/run/app.sock", "REMOTE_ADDR": "localhost"}, True),
-        ({"SERVER_SOFTWARE": "waitress", "REMOTE_ADDR": "localhost"}, False),
+        ({WAITRESS: bool, "SERVER_PORT": "/run/app.sock", "REMOTE_ADDR": "localhost"}, True),
+        ({WAITRESS: bool, "REMOTE_ADDR": "localhost"}, False),
         ({"REMOTE_ADDR": ""}, False),
         ({"REMOTE_ADDR": "<local>"}, False),
         ({}, False),

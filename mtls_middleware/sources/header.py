@@ -13,7 +13,7 @@ from mtls_middleware.errors import ConfigurationError, MalformedCertificate, req
 from mtls_middleware.request import Peer, RequestView
 from mtls_middleware.sources import rfc9440
 from mtls_middleware.sources.encoding import MAX_FIELD
-from mtls_middleware.sources.trust import ProxyCertificateRule, Trust
+from mtls_middleware.sources.trust import ProxyCertificateRule, SharedSecret, Trust
 from mtls_middleware.sources.vendors import Dialect, Verdict
 
 logger = logging.getLogger("mtls_middleware.sources")
@@ -39,29 +39,38 @@ class HeaderSource:
 
     Keywords (`AWSLoadBalancer` and `Envoy` leave out those that make no sense there):
         trusted_proxies: networks and addresses such as `"10.0.0.0/8"`, and `"unix"`: who may speak for clients.
-        shared_secret: `(header, value)` that the proxy adds to each request; 16 characters or more.
+        shared_secret: `(header, value)` that the proxy adds to each request; 16 characters or more. `(header, [new,
+            old])` accepts each of these values, so that the operator can change the secret without an outage.
         proxy_certificate: a rule of `mtls_middleware.policy` over the proxy's own certificate, presented to us.
             Each kind of trust given must hold, and one must be given: there is no default.
         certificate_header, chain_header, verify_header: the fields' names where they differ from the default.
             `verify_header=False`: no word is read, although this proxy has one.
         verified_by_proxy: the proxy sends no such word and lets only verified certificates through. Otherwise a
             certificate without a word is `PRESENTED`.
+        proxy_deletes_underscores: the operator's statement that the proxy deletes every name with an underscore or
+            another odd character. Without it, a source that reads a name with a hyphen rejects every request under a
+            WSGI server that folds names, or that is unknown. Names without hyphens, such as `MtlsClientCert`, need it
+            under no server.
 
     Raises `ConfigurationError` at construction. Source of the rules: RFC 9440 2 and 4, RFC 8705 6.5.
     """
 
     dialect: Dialect
 
+    # Names, in lower case, of fields that only this product has.
+    _further_headers: tuple[str, ...] = ()
+
     def __init__(
         self,
         *,
         trusted_proxies: Collection[str] = (),
-        shared_secret: tuple[str, str] | None = None,
+        shared_secret: SharedSecret | None = None,
         proxy_certificate: ProxyCertificateRule | None = None,
         certificate_header: str | None = None,
         chain_header: str | None = None,
         verify_header: str | Literal[False] | None = None,
         verified_by_proxy: bool = False,
+        proxy_deletes_underscores: bool = False,
     ) -> None:
         dialect = self.dialect
         if dialect.chain in _NEEDS_STRUCTURED_FIELDS:
@@ -80,8 +89,11 @@ class HeaderSource:
                 f"verified_by_proxy=True: {dialect.name} "
                 + ("has a verification word to read instead" if self._verify_header else "never verifies certificates")
             )
+        if not isinstance(proxy_deletes_underscores, bool):
+            raise ConfigurationError(f"proxy_deletes_underscores={proxy_deletes_underscores!r}: expected True or False")
+        self._reads_hyphens = not proxy_deletes_underscores and any(map(_is_foldable, self._names()))
         self._unworded = Verification.BY_PROXY if verified_by_proxy else Verification.PRESENTED
-        self._warned: set[str] = set()  # texts of ours: as few as there are traps
+        self._warned: set[str] = set()  # one string for each server and each way to rewrite an address
         self._doubted = lru_cache(maxsize=_PEERS)(self._doubt)
         self._remembered = lru_cache(maxsize=_REMEMBERED)(self._judge_to_remember)
 
@@ -93,13 +105,26 @@ class HeaderSource:
     @property
     def drop_headers(self) -> frozenset[str]:
         """Field names, lower case, to remove from every request beside those that are known anyway."""
+        return self._names()
+
+    def _names(self) -> frozenset[str]:
         own = (self._certificate_header, self._chain_header, self._verify_header, self._trust.secret_header)
-        return frozenset(name for name in own if name is not None)
+        return frozenset(name for name in (*own, *self._further_headers) if name is not None)
 
     @property
     def has_secret(self) -> bool:
         """Whether the proxy must add a shared secret."""
         return self._trust.secret_header is not None
+
+    @property
+    def trusts_address_alone(self) -> bool:
+        """Whether the address of the peer is all that this source trusts."""
+        return self._trust.trusts_address_alone
+
+    @property
+    def reads_hyphens(self) -> bool:
+        """Whether this source reads a name that another name can fold into, unless the proxy deletes such names."""
+        return self._reads_hyphens
 
     @property
     def vary(self) -> str:
@@ -109,8 +134,8 @@ class HeaderSource:
     def find(self, view: RequestView) -> ClientCertificate | None:
         """The certificate in this request's fields, `None` where there is none or the peer is not trusted.
 
-        Raises `MalformedCertificate` where a trusted peer's fields are not one plain statement, `ConfigurationError`
-        where this server hides forged names and there is no `shared_secret`.
+        Raises `MalformedCertificate` if the fields of a trusted peer contradict each other, and `ConfigurationError`
+        if this server may fold other names into a name with a hyphen, and `proxy_deletes_underscores` is not given.
         """
         doubt = self._doubted(view.peer)
         if doubt is None and not self._trust.is_of_peers:
@@ -133,14 +158,14 @@ class HeaderSource:
             return self._judge(value, word, chain)
 
     def _doubt(self, peer: Peer) -> str | None:
-        """Why this peer is not believed; said once, what its server does that certificates should not depend on."""
-        if peer.spoofable is not None and not self.has_secret:
+        """Why this peer is not trusted; a header that may have written its address is logged once."""
+        if peer.spoofable is not None and self._reads_hyphens:
             raise ConfigurationError(peer.spoofable)
-        for trap in (peer.spoofable, peer.doubt):
-            if trap is not None and trap not in self._warned:
-                self._warned.add(trap)
-                logger.warning("%s", trap)
-        return self._trust.doubt_peer(peer)
+        doubt = self._trust.doubt_peer(peer)
+        if doubt is not None and doubt == peer.doubt and doubt not in self._warned:
+            self._warned.add(doubt)
+            logger.warning("%s", doubt)
+        return doubt
 
     def _judge_to_remember(self, value: str | None, word: str | None, chain_value: str) -> ClientCertificate | None:
         if len(value or "") + len(word or "") + len(chain_value) > _REMEMBERED_SIZE:
@@ -208,6 +233,14 @@ def _field_name(name: str) -> str:
             f"{name!r} is no header name for a certificate: letters, digits and dashes, for example 'X-SSL-Client-Cert'"
         )
     return name.lower()
+
+
+def _is_foldable(name: str) -> bool:
+    """Whether some server can fold another name into this one.
+
+    An underscore becomes a hyphen (RFC 3875 4.1.18). The latin-1 letter sharp s becomes SS in Python's `str.upper`.
+    """
+    return "-" in name or "ss" in name
 
 
 def _optional_field_name(name: str | None) -> str | None:

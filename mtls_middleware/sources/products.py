@@ -12,7 +12,7 @@ from mtls_middleware.errors import ConfigurationError, MalformedCertificate
 from mtls_middleware.request import RequestView
 from mtls_middleware.sources import vendors, xfcc
 from mtls_middleware.sources.header import HeaderSource, given, only
-from mtls_middleware.sources.trust import ProxyCertificateRule
+from mtls_middleware.sources.trust import ProxyCertificateRule, SharedSecret
 
 _XFCC = "x-forwarded-client-cert"
 
@@ -116,6 +116,7 @@ class Cloudflare(HeaderSource):
     """
 
     dialect = vendors.CLOUDFLARE
+    _further_headers = ("cf-client-cert-sha256", "cf-cert-revoked")
 
     def find(self, view: RequestView) -> ClientCertificate | None:
         certificate = super().find(view)
@@ -144,9 +145,10 @@ class AWSLoadBalancer(HeaderSource):
         *,
         mode: Literal["verify", "passthrough"],
         trusted_proxies: Collection[str] = (),
-        shared_secret: tuple[str, str] | None = None,
+        shared_secret: SharedSecret | None = None,
         proxy_certificate: ProxyCertificateRule | None = None,
         certificate_header: str | None = None,
+        proxy_deletes_underscores: bool = False,
     ) -> None:
         if mode not in ("verify", "passthrough"):
             raise ConfigurationError(f"mode={mode!r}: the load balancer's mode is 'verify' or 'passthrough'")
@@ -157,6 +159,7 @@ class AWSLoadBalancer(HeaderSource):
             proxy_certificate=proxy_certificate,
             certificate_header=certificate_header,
             verified_by_proxy=mode == "verify",
+            proxy_deletes_underscores=proxy_deletes_underscores,
         )
 
 
@@ -179,11 +182,12 @@ class Envoy(HeaderSource):
         *,
         hops: int | None = None,
         trusted_proxies: Collection[str] = (),
-        shared_secret: tuple[str, str] | None = None,
+        shared_secret: SharedSecret | None = None,
         proxy_certificate: ProxyCertificateRule | None = None,
         certificate_header: str | None = None,
         verify_header: str | None = None,
         verified_by_proxy: bool = False,
+        proxy_deletes_underscores: bool = False,
     ) -> None:
         super().__init__(
             trusted_proxies=trusted_proxies,
@@ -192,6 +196,7 @@ class Envoy(HeaderSource):
             certificate_header=given(certificate_header, _XFCC),
             verify_header=verify_header,
             verified_by_proxy=verified_by_proxy,
+            proxy_deletes_underscores=proxy_deletes_underscores,
         )
         self._formatter = self._certificate_header != _XFCC
         if hops is not None and (isinstance(hops, bool) or not isinstance(hops, int) or hops < 0 or self._formatter):

@@ -191,7 +191,7 @@ def is_unix(environ: Mapping[str, Any], software: str) -> bool:
     """Whether the WSGI server itself says that the peer came over a unix socket; an empty address alone says nothing.
 
     gunicorn and werkzeug: the family of their socket. waitress: the socket's path as `SERVER_PORT`. uWSGI, cheroot and
-    others do not say so in a form that a TCP listener could not show as well. `software`: what the server calls itself.
+    others do not say so in a form that a TCP listener could not show as well. `software`: the server's name.
     """
     if not environ.keys().isdisjoint(_SOCKET_KEYS):
         for key in SOCKET_KEYS:

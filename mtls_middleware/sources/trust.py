@@ -30,6 +30,11 @@ _SHORTEST_SECRET = 16
 
 ProxyCertificateRule = Rule | Callable[[ClientCertificate], bool]
 
+# A header's name with one value, with a list of values, or with several values behind it.
+SharedSecret = tuple[str, str | Collection[str]] | tuple[str, str, *tuple[str, ...]]
+
+_HOW_TO_GIVE_IT = 'for example ("MtlsProxySecret", os.environ["MTLS_PROXY_SECRET"]) or ("MtlsProxySecret", [new, old])'
+
 
 class Trust:
     """Every kind of trust given must hold, and at least one must be given."""
@@ -37,7 +42,7 @@ class Trust:
     def __init__(
         self,
         trusted_proxies: Collection[str],
-        shared_secret: tuple[str, str] | None,
+        shared_secret: SharedSecret | None,
         proxy_certificate: ProxyCertificateRule | None,
     ) -> None:
         if isinstance(trusted_proxies, (str, bytes)) or not isinstance(trusted_proxies, Collection):
@@ -47,6 +52,7 @@ class Trust:
         self._networks = _by_prefix(_network(each) for each in trusted_proxies if each != "unix")
         self._secret = None if shared_secret is None else _secret(shared_secret)
         self._rule = None if proxy_certificate is None else as_rule(proxy_certificate)
+        self.trusts_address_alone = self._peers and self._secret is None and self._rule is None
         self.is_of_peers = self._secret is None and self._rule is None  # and nothing else of a request is looked at
         if not self._peers and self.is_of_peers:
             raise ConfigurationError(f"a header source needs somebody to trust, {_EXAMPLE}, or shared_secret=")
@@ -74,10 +80,10 @@ class Trust:
     def doubt_request(self, view: RequestView) -> str | None:
         """The same of what a request of the peer brings along: the shared secret, the proxy's own certificate."""
         if self._secret is not None:
-            header, value = self._secret
+            header, values = self._secret
             given = view.headers(header)
             # Exactly one: where two arrive, one of them may be the client's own.
-            if len(given) != 1 or not hmac.compare_digest(given[0].encode("latin-1", "replace"), value):
+            if len(given) != 1 or not _is_one_of(given[0].encode("latin-1", "replace"), values):
                 return "the shared secret header is missing, wrong or there twice"
         if self._rule is not None:
             try:
@@ -135,18 +141,41 @@ def _by_prefix(networks: Iterable[IPv4Network | IPv6Network]) -> dict[tuple[int,
     return {key: frozenset(numbers) for key, numbers in table.items()}
 
 
-def _secret(shared_secret: tuple[str, str]) -> tuple[str, bytes]:
+def _is_one_of(given: bytes, values: tuple[bytes, ...]) -> bool:
+    """Compares with every value: the time does not tell a client which of them is near."""
+    found = False
+    for value in values:
+        found |= hmac.compare_digest(given, value)
+    return found
+
+
+def _secret(shared_secret: SharedSecret) -> tuple[str, tuple[bytes, ...]]:
+    """The header in lower case, and every value. No message contains a value."""
     match shared_secret:
-        case (str(header), str(value)) if header and header.replace("-", "").isalnum() and header.isascii():
-            pass
+        case (str(header), str(), *_) | (str(header), list() | tuple() | set() | frozenset()):
+            rest = shared_secret[1:]
         case _:
-            raise ConfigurationError(
-                'shared_secret is a pair of header and value: ("X-Proxy-Secret", os.environ["..."])'
-            )
+            raise ConfigurationError(f"shared_secret is a pair of a header and its value or values: {_HOW_TO_GIVE_IT}")
+    if not header.isascii() or not header.replace("-", "").isalnum():
+        raise ConfigurationError(
+            f"shared_secret begins with a header name of letters, digits and hyphens, {_HOW_TO_GIVE_IT}"
+        )
+    values = rest if isinstance(rest[0], str) else tuple(rest[0])
     if header.lower() in _ITS_OWN_KEY:
         raise ConfigurationError(
-            f"a shared_secret in {header}: no layer can keep that from applications; take X-Proxy-Secret"
+            f"a shared_secret in {header}: no layer can keep that from applications; take MtlsProxySecret"
         )
-    if len(value) < _SHORTEST_SECRET or not value.isascii() or not value.isprintable() or value != value.strip():
-        raise ConfigurationError(f"the shared secret needs {_SHORTEST_SECRET} or more printable ASCII characters")
-    return header.lower(), value.encode("ascii")
+    if not values:
+        raise ConfigurationError(f"shared_secret has a header and no value: {_HOW_TO_GIVE_IT}")
+    if not all(isinstance(value, str) for value in values):
+        raise ConfigurationError(f"a value of shared_secret is not a string: {_HOW_TO_GIVE_IT}")
+    if not all(_is_secret(value) for value in values if isinstance(value, str)):
+        raise ConfigurationError(
+            f"each value of shared_secret needs {_SHORTEST_SECRET} or more printable ASCII characters, and no blank at "
+            "an end: for example the output of openssl rand -hex 32"
+        )
+    return header.lower(), tuple(value.encode("ascii") for value in values if isinstance(value, str))
+
+
+def _is_secret(value: str) -> bool:
+    return len(value) >= _SHORTEST_SECRET and value.isascii() and value.isprintable() and value == value.strip()

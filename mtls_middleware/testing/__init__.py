@@ -10,11 +10,16 @@ Example, without any TLS:
     authorization = {"Authorization": "Bearer " + issuer.token(certificate=client, scopes=["invoices:read"])}
     assert app.test_client().get("/", headers=authorization, environ_overrides=client.as_environ()).status_code == 200
 
-The pytest plugin `mtls_middleware.testing.plugin` gives `mtls_ca`, `mtls_client`, `mtls_other_client`, `mtls_issuer`.
+With a header source instead of `ServerTLS()`: `headers=client.as_nginx()`, and `environ_overrides=` takes
+`{**TESTING_ENVIRON, "REMOTE_ADDR": "10.0.0.1"}`, because a test client is not a WSGI server that the library knows.
+
+The pytest plugin `mtls_middleware.testing.plugin` gives `mtls_ca`, `mtls_client`, `mtls_other_client`, `mtls_issuer`
+and `mtls_environ`.
 """
 
 from mtls_middleware.testing.authority import CertificateAuthority, self_signed
+from mtls_middleware.testing.environ import TESTING_ENVIRON
 from mtls_middleware.testing.issued import IssuedCertificate
 from mtls_middleware.testing.tokens import OMIT, TokenIssuer
 
-__all__ = ["OMIT", "CertificateAuthority", "IssuedCertificate", "TokenIssuer", "self_signed"]
+__all__ = ["OMIT", "TESTING_ENVIRON", "CertificateAuthority", "IssuedCertificate", "TokenIssuer", "self_signed"]

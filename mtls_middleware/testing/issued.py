@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509 import Certificate
 
 from mtls_middleware.certificate import ClientCertificate, Verification
+from mtls_middleware.request import TESTING_KEY
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 
@@ -88,8 +89,10 @@ class IssuedCertificate:
         key.write_text(self.key_pem, encoding="ascii")
         return certificate, key
 
-    def as_environ(self, *, verify: str = "SUCCESS") -> dict[str, str]:
+    def as_environ(self, *, verify: str = "SUCCESS") -> dict[str, Any]:
         """mod_ssl's WSGI variables, which `ServerTLS` reads as `BY_SERVER`; as `PRESENTED` with another word.
+
+        With the mark of `TESTING_ENVIRON`.
 
         Arguments:
             verify: `SSL_CLIENT_VERIFY`: `"SUCCESS"`, `"GENEROUS"` or `"FAILED:reason"`.
@@ -97,7 +100,7 @@ class IssuedCertificate:
         Example: `flask_app.test_client().get("/", environ_overrides=client.as_environ())`
         """
         chain = {f"SSL_CLIENT_CERT_CHAIN_{number}": _pem(each) for number, each in enumerate(self.chain)}
-        return {"SSL_CLIENT_CERT": self.pem, "SSL_CLIENT_VERIFY": verify, **chain}
+        return {"SSL_CLIENT_CERT": self.pem, "SSL_CLIENT_VERIFY": verify, **chain, TESTING_KEY: True}
 
     def as_tls_extension(self, *, error: str | None = None) -> dict[str, Any]:
         """The ASGI TLS extension (0.2), every key of it, which `ServerTLS` reads as `BY_SERVER`.

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from mtls_middleware.testing import CertificateAuthority, IssuedCertificate, TokenIssuer
 
 
@@ -37,3 +39,11 @@ def mtls_issuer() -> "TokenIssuer":
     from mtls_middleware.testing import TokenIssuer
 
     return TokenIssuer()
+
+
+@pytest.fixture
+def mtls_environ() -> "dict[str, Any]":
+    """`TESTING_ENVIRON` as a dictionary of the test's own, for `environ_overrides=` and the like."""
+    from mtls_middleware.testing import TESTING_ENVIRON
+
+    return dict(TESTING_ENVIRON)

@@ -19,6 +19,7 @@ from mtls_middleware import client_certificate, wsgi
 from mtls_middleware.asgi import ClientCertificateMiddleware
 from mtls_middleware.sources import Nginx
 from mtls_middleware.testing import IssuedCertificate
+from tests.environs import KNOWN_SERVER
 from tests.gateways import PROXY, Request, scope_of, send
 from tests.live import wire
 from tests.live.claims import CLAIMS, EVIL
@@ -176,8 +177,9 @@ def test_what_waitress_rewrote_is_no_peer_because_werkzeug_rewrote_it_again(mtls
         return ProxyFix(module.ClientCertificateMiddleware(app, Nginx(trusted_proxies=["10.0.0.0/8"])))
 
     rewritten = Request(headers=[*mtls_client.as_nginx().items(), ("X-Forwarded-For", PROXY)])
-    for software, trusted in (("waitress", False), ("gunicorn/27.0.1", True)):
-        request = replace(rewritten, extra={"SERVER_SOFTWARE": software})
+    waitress = {"SERVER_SOFTWARE": "waitress", "waitress.client_disconnected": lambda: False}
+    for environ, trusted in ((waitress, False), (KNOWN_SERVER, True)):
+        request = replace(rewritten, extra=environ)
         assert (send("wsgi", wrap, request).application.certificate is not None) is trusted
 
 

@@ -20,6 +20,7 @@ from mtls_middleware.policy.rule import Remembering
 from mtls_middleware.resource_server import AccessToken, binding
 from mtls_middleware.sources import Cloudflare, HAProxy, Nginx, ServerTLS
 from mtls_middleware.testing import IssuedCertificate, TokenIssuer
+from tests.environs import KNOWN_SERVER
 from tests.gateways import MODULES, STRANGER, Request, both_gateways, send
 from tests.views import View
 
@@ -149,7 +150,7 @@ def test_each_rule_remembers_for_itself(mtls_client: IssuedCertificate) -> None:
 def test_a_layer_that_nobody_holds_is_gone(mtls_client: IssuedCertificate) -> None:
     """What remembers must not keep its layer: applications of tests, and of tenants, come and go."""
     layer = wsgi.ClientCertificateMiddleware(lambda *_: [], Nginx(**TRUST), allow=CLIENT & ~Thumbprint("A" * 43))
-    environ = {"REMOTE_ADDR": "10.0.0.7", "REQUEST_METHOD": "GET", "PATH_INFO": "/"}
+    environ = {"REMOTE_ADDR": "10.0.0.7", "REQUEST_METHOD": "GET", "PATH_INFO": "/", **KNOWN_SERVER}
     environ |= {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in mtls_client.as_nginx().items()}
     layer(environ, lambda *_: lambda _: None)  # type: ignore[arg-type]  # it does not begin
     (inner,) = layer._layers

@@ -24,7 +24,7 @@ def test_the_shared_secret_is_in_no_text_about_what_holds_it(source: Any, show: 
     for each in (made, made._trust, *layers, layers[0]._layers):
         assert SECRET not in repr(show(each))
         assert SECRET not in str(show(each))
-    assert made._trust._secret == ("x-proxy-secret", SECRET.encode())
+    assert made._trust._secret == ("x-proxy-secret", (SECRET.encode(),))
 
 
 _WITHOUT_ASSERT = """

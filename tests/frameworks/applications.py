@@ -10,6 +10,7 @@ from typing import Any
 
 from mtls_middleware import asgi, wsgi
 from mtls_middleware.resource_server import JWTAccessTokens
+from mtls_middleware.testing import TESTING_ENVIRON
 from tests.frameworks.reading import ALLOW, SOURCE, Headers, seen
 
 Ask = Callable[[str, Headers], tuple[int, Mapping[str, str], Any]]
@@ -29,7 +30,7 @@ def flask_app(tokens: JWTAccessTokens) -> Ask:
     app.wsgi_app = wsgi.ClientCertificateMiddleware(app.wsgi_app, SOURCE, allow=ALLOW, exempt=["/health"])  # type: ignore[method-assign]
 
     def ask(path: str, headers: Headers) -> Any:
-        response = app.test_client().get(path, headers=headers)
+        response = app.test_client().get(path, headers=headers, environ_overrides=TESTING_ENVIRON)
         return response.status_code, response.headers, response.get_json()
 
     return ask
@@ -52,7 +53,7 @@ def _wsgi(app: Any, tokens: JWTAccessTokens) -> Ask:
     client = Client(wsgi.protect(app, source=SOURCE, allow=ALLOW, tokens=tokens, exempt=["/health"]))
 
     def ask(path: str, headers: Headers) -> Any:
-        response = client.get(path, headers=headers)
+        response = client.get(path, headers=headers, environ_overrides=TESTING_ENVIRON)
         return response.status_code, response.headers, response.get_json()
 
     return ask
@@ -186,7 +187,8 @@ def falcon_wsgi(tokens: JWTAccessTokens) -> Ask:
 
     app = falcon.App()
     app.add_route("/{path}", _FalconView())
-    return _falcon(testing, wsgi.protect(app, source=SOURCE, allow=ALLOW, tokens=tokens, exempt=["/health"]))
+    app = wsgi.protect(app, source=SOURCE, allow=ALLOW, tokens=tokens, exempt=["/health"])
+    return _falcon(testing, app, extras=TESTING_ENVIRON)
 
 
 def falcon_asgi(tokens: JWTAccessTokens) -> Ask:
@@ -198,9 +200,9 @@ def falcon_asgi(tokens: JWTAccessTokens) -> Ask:
     return _falcon(testing, asgi.protect(app, source=SOURCE, allow=ALLOW, tokens=tokens, exempt=["/health"]))
 
 
-def _falcon(testing: Any, app: Any) -> Ask:
+def _falcon(testing: Any, app: Any, **options: Any) -> Ask:
     def ask(path: str, headers: Headers) -> Any:
-        response = testing.simulate_get(app, path, headers=headers)
+        response = testing.simulate_get(app, path, headers=headers, **options)
         return response.status_code, response.headers, response.json
 
     return ask

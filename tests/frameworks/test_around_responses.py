@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mtls_middleware import asgi, client_certificate, wsgi
-from mtls_middleware.testing import IssuedCertificate
+from mtls_middleware.testing import TESTING_ENVIRON, IssuedCertificate
 from tests.frameworks.applications import starlette_view
 from tests.frameworks.reading import ALLOW, SOURCE, Headers
 
@@ -86,13 +86,15 @@ def test_flask_closes_streams_and_keeps_its_error_pages(proxied: Headers) -> Non
 
     app.wsgi_app = wsgi.protect(app.wsgi_app, source=SOURCE, allow=ALLOW)  # type: ignore[method-assign]
     with app.test_client() as client:
-        response = client.get("/stream", headers=proxied)
+        response = client.get("/stream", headers=proxied, environ_overrides=TESTING_ENVIRON)
         assert response.data == b"CN=client,O=Tests"
         response.close()
         assert closed == [True]
-        assert client.get("/broken", headers=proxied).status_code == 500
-        assert client.get("/nowhere", headers=proxied).status_code == 404
-        assert client.get("/nowhere").status_code == 403  # what is there is nobody's business without a certificate
+        assert client.get("/broken", headers=proxied, environ_overrides=TESTING_ENVIRON).status_code == 500
+        assert client.get("/nowhere", headers=proxied, environ_overrides=TESTING_ENVIRON).status_code == 404
+        assert (
+            client.get("/nowhere", environ_overrides=TESTING_ENVIRON).status_code == 403
+        )  # what is there is nobody's business without a certificate
 
 
 def test_async_django_view_reads_certificate(proxied: Headers, mtls_client: IssuedCertificate) -> None:

@@ -15,7 +15,7 @@ from authlib.oauth2.rfc6749 import AuthorizationCodeMixin, ClientMixin, TokenMix
 from cryptography.hazmat.primitives.asymmetric import rsa
 from joserfc.jwk import KeySet, RSAKey
 
-from mtls_middleware.testing import CertificateAuthority, self_signed
+from mtls_middleware.testing import TESTING_ENVIRON, CertificateAuthority, self_signed
 from tests.integrations.clients import CALLBACK, SECRET
 from tests.integrations.documented import FILES
 
@@ -24,7 +24,7 @@ BILLING, OTHER = (CA.issue(f"CN={name}", dns=[f"{name}.internal"]) for name in (
 FORGED = OTHER_CA.issue("CN=billing", dns=["billing.internal"])  # the right name, from a CA that nobody trusts
 SELF, SELF_OTHER = self_signed("CN=robot"), self_signed("CN=robot")
 UNVERIFIED = "FAILED:self-signed certificate"
-PROXY = {"REMOTE_ADDR": "10.0.0.1"}
+PROXY = {**TESTING_ENVIRON, "REMOTE_ADDR": "10.0.0.1"}
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 

@@ -10,7 +10,7 @@ from werkzeug.test import Client
 from mtls_middleware import AccessToken, wsgi
 from mtls_middleware.request import ATTACHED_KEY, TOKEN_KEY
 from mtls_middleware.sources import Nginx
-from mtls_middleware.testing import IssuedCertificate, TokenIssuer
+from mtls_middleware.testing import TESTING_ENVIRON, IssuedCertificate, TokenIssuer
 from tests.integrations.documented import FILES
 
 PROXY = "10.0.0.1"
@@ -42,7 +42,7 @@ def fields(certificate: IssuedCertificate, issuer: TokenIssuer, *scopes: str) ->
 def layer_answer(headers: dict[str, str], issuer: TokenIssuer, *scopes: str) -> tuple[int, dict[str, str], bytes]:
     """The answer of a `CertificateBoundTokenMiddleware` that demands `scopes` of the same request."""
     app = wsgi.protect(wsgi_never, source=SOURCE, tokens=issuer.access_tokens(), scopes=scopes)
-    response = Client(app).get("/", headers=headers, environ_overrides={"REMOTE_ADDR": PROXY})
+    response = Client(app).get("/", headers=headers, environ_overrides={**TESTING_ENVIRON, "REMOTE_ADDR": PROXY})
     return shown(response.status_code, response.headers, response.data)
 
 

@@ -12,7 +12,18 @@ from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import Unavailable
 from mtls_middleware.integrations.authlib_server import CertificateAuthorizationServer, CertificateBoundTokenGenerator
 from mtls_middleware.resource_server import JWTAccessTokens
-from tests.integrations.authlib_models import BILLING, CA, FORGED, KEY, OTHER, SELF, SELF_OTHER, UNVERIFIED, Server
+from tests.integrations.authlib_models import (
+    BILLING,
+    CA,
+    FORGED,
+    KEY,
+    OTHER,
+    PROXY,
+    SELF,
+    SELF_OTHER,
+    UNVERIFIED,
+    Server,
+)
 from tests.integrations.clients import SECRET, basic, metadata
 
 
@@ -254,7 +265,11 @@ def test_a_token_of_the_authorization_endpoint_is_never_bound_to_the_browsers_ce
 def test_a_certificate_header_from_anybody_but_the_proxy_binds_nothing_and_authenticates_nobody(server):
     form = {"grant_type": "client_credentials", "client_id": "billing"}
     response = server.app.test_client().post(
-        "/token", data=form, headers=BILLING.as_nginx(), base_url="https://as.example"
+        "/token",
+        data=form,
+        headers=BILLING.as_nginx(),
+        base_url="https://as.example",
+        environ_overrides={**PROXY, "REMOTE_ADDR": "203.0.113.9"},
     )
     refused(response)
 

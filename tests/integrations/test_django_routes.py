@@ -22,7 +22,7 @@ from werkzeug.test import Client
 from mtls_middleware import ConfigurationError, asgi, wsgi
 from mtls_middleware.integrations.django_routes import require_scopes
 from mtls_middleware.request import TOKEN_KEY
-from mtls_middleware.testing import IssuedCertificate, TokenIssuer
+from mtls_middleware.testing import TESTING_ENVIRON, IssuedCertificate, TokenIssuer
 from tests.frameworks import django_site
 from tests.integrations.route_requests import (
     FORGED,
@@ -54,7 +54,9 @@ class Got(NamedTuple):
 
 def ask(gateway: str, app: Any, path: str, headers: dict[str, str], method: str = "GET") -> Got:
     if gateway == "wsgi":
-        response = Client(app).open(path, method=method, headers=headers, environ_overrides={"REMOTE_ADDR": PROXY})
+        response = Client(app).open(
+            path, method=method, headers=headers, environ_overrides={**TESTING_ENVIRON, "REMOTE_ADDR": PROXY}
+        )
         return Got(response.status_code, response.headers, response.data)
     answer = TestClient(app, client=(PROXY, 4711)).request(method, path, headers=headers)
     return Got(answer.status_code, answer.headers, answer.content)
@@ -245,7 +247,7 @@ def test_the_record_has_the_path_below_the_mount(
 ) -> None:
     caplog.set_level(logging.INFO)
     with routed(small()):
-        overrides = {"REMOTE_ADDR": PROXY, "SCRIPT_NAME": "/mounted"}
+        overrides = {**TESTING_ENVIRON, "REMOTE_ADDR": PROXY, "SCRIPT_NAME": "/mounted"}
         headers = fields(mtls_client, mtls_issuer)
         Client(protected("wsgi", mtls_issuer)).get("/async", headers=headers, environ_overrides=overrides)
     assert records(caplog)[0]["path"] == "/async"

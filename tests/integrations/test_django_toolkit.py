@@ -313,9 +313,9 @@ ASK = """
 import sys, django
 django.setup()
 import werkzeug.test
-from mtls_middleware.testing import CertificateAuthority
+from mtls_middleware.testing import TESTING_ENVIRON, CertificateAuthority
 from wsgi import application
-peer = {"REMOTE_ADDR": "127.0.0.1", "wsgi.errors": sys.stderr}
+peer = {**TESTING_ENVIRON, "REMOTE_ADDR": "127.0.0.1", "wsgi.errors": sys.stderr}
 certificate = CertificateAuthority().issue("CN=any").as_nginx()
 authorization = {"Authorization": sys.argv[1]}
 application = application._app if sys.argv[2] == "bare" else application

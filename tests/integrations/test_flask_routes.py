@@ -9,7 +9,7 @@ from flask.views import View
 
 from mtls_middleware import ConfigurationError, wsgi
 from mtls_middleware.integrations.flask_routes import require_scopes
-from mtls_middleware.testing import IssuedCertificate, TokenIssuer
+from mtls_middleware.testing import TESTING_ENVIRON, IssuedCertificate, TokenIssuer
 from tests.integrations.route_requests import (
     PLANTED,
     PROXY,
@@ -30,7 +30,9 @@ def app(mtls_issuer: TokenIssuer) -> flask.Flask:
 
 
 def ask(app: flask.Flask, path: str, headers: dict[str, str], method: str = "GET") -> Any:
-    return app.test_client().open(path, method=method, headers=headers, environ_overrides={"REMOTE_ADDR": PROXY})
+    return app.test_client().open(
+        path, method=method, headers=headers, environ_overrides={**TESTING_ENVIRON, "REMOTE_ADDR": PROXY}
+    )
 
 
 @pytest.mark.parametrize(

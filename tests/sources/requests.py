@@ -10,6 +10,7 @@ from typing import Any
 
 from mtls_middleware import ClientCertificate, asgi, client_certificate, wsgi
 from mtls_middleware.request import Attached, Peer, TLSFacts
+from tests.environs import KNOWN_SERVER
 from tests.views import View
 
 # The proxy of all tests, and somebody who is none.
@@ -46,6 +47,7 @@ def through_wsgi(
 ) -> Outcome:
     """One request through the WSGI layer. Lines of one name are joined by `joint`, as servers do."""
     request: dict[str, Any] = {"REQUEST_METHOD": "GET", "PATH_INFO": "/", "QUERY_STRING": "", "REMOTE_ADDR": peer}
+    request.update(KNOWN_SERVER)
     for name, value in headers:
         key = "HTTP_" + name.upper().replace("-", "_")
         request[key] = request[key] + joint + value if key in request else value

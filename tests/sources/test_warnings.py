@@ -25,14 +25,12 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 @pytest.mark.case("005")
-@pytest.mark.parametrize("software", ["Cheroot/11.1.2", "granian", "WSGIServer/0.2 CPython/3.11"])
-def test_a_server_that_hides_underscore_twins_is_named_once(software, mtls_client, caplog):
-    source = Nginx(shared_secret=SECRET)
-    for _ in range(3):
-        assert wsgi_request(source, mtls_client, SERVER_SOFTWARE=software) == 200
-    (warning,) = warnings(caplog)
-    assert software in warning
-    assert "have the proxy delete all names with underscores" in warning
+@pytest.mark.parametrize("software", ["Cheroot/11.1.2", "Granian", "WSGIServer/0.2 CPython/3.11"])
+def test_the_operators_statement_lifts_the_rejection_without_a_warning(software, mtls_client, caplog):
+    source = Nginx(shared_secret=SECRET, proxy_deletes_underscores=True)
+    assert wsgi_request(source, mtls_client, SERVER_SOFTWARE=software) == 200
+    assert wsgi_request(Nginx(shared_secret=SECRET), mtls_client, SERVER_SOFTWARE=software) == 500
+    assert warnings(caplog) == []
 
 
 def test_a_sound_server_is_not_named(mtls_client, caplog):
@@ -56,3 +54,11 @@ def test_a_rewritten_peer_is_named_once_with_what_to_change(mtls_client, caplog)
         asyncio.run(layer(scope, None, send))
     (warning,) = warnings(caplog)
     assert "--no-proxy-headers" in warning
+
+
+def test_an_address_under_an_unknown_server_is_named_once_with_what_to_change(mtls_client, caplog):
+    source = Nginx(shared_secret=SECRET, trusted_proxies=["10.0.0.0/8"], proxy_deletes_underscores=True)
+    for _ in range(3):
+        assert wsgi_request(source, mtls_client, REMOTE_ADDR="10.0.0.7") == 200
+    (warning,) = warnings(caplog)
+    assert "give shared_secret= without trusted_proxies=" in warning

@@ -14,7 +14,7 @@ from cryptography.x509 import load_pem_x509_certificates
 
 from mtls_middleware import ClientCertificate, Verification, asgi, client_certificate, wsgi
 from mtls_middleware.sources import ClientCertHeader, Nginx, ServerTLS
-from mtls_middleware.testing import CertificateAuthority, IssuedCertificate, self_signed
+from mtls_middleware.testing import TESTING_ENVIRON, CertificateAuthority, IssuedCertificate, self_signed
 from tests import shared
 
 
@@ -29,7 +29,7 @@ def client(request: pytest.FixtureRequest, mtls_ca: CertificateAuthority) -> Iss
 
 
 def through_wsgi(source: Any, environ: Mapping[str, str] = {}, headers: Mapping[str, str] = {}) -> Any:
-    request: dict[str, Any] = {"REMOTE_ADDR": "10.0.0.1", **environ}
+    request: dict[str, Any] = {"REMOTE_ADDR": "10.0.0.1", **TESTING_ENVIRON, **environ}
     request |= {"HTTP_" + name.upper().replace("-", "_"): value for name, value in headers.items()}
     setup_testing_defaults(request)
     seen = []
