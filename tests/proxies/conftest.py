@@ -34,7 +34,7 @@ class Stage:
 
 
 def wanted(setup: Setup, listen: int, upstream: int | Path, files: Path) -> Wanted:
-    secret = setup.extra == "secret"
+    secret = setup.extra != "no-secret"
     return Wanted(
         proxy=setup.proxy,
         form=setup.form,
@@ -83,7 +83,7 @@ def upstream() -> Iterator[Callable[[Setup], int | Path]]:
 
     The sources are those that `proxy-config` states.
     """
-    setups = (*matrix.SETUPS, *matrix.FORGED_AT, *matrix.UNIX, *matrix.SECRETS)
+    setups = (*matrix.SETUPS, *matrix.FORGED_AT, *matrix.UNIX, *matrix.NO_SECRET, *matrix.SECRETS)
     somewhere = {"unix": Path("/run/app.sock")}
     sources = {each.key: wanted(each, 1, somewhere.get(each.extra, 1), Path()).source() for each in setups}
     environment = {"SOURCES": json.dumps(sources), SECRET_VARIABLE: matrix.SECRET}

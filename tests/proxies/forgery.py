@@ -94,15 +94,16 @@ def requests() -> dict[str, Request]:
 
 def guesses() -> dict[str, Request]:
     """Form -> request with a secret of the client's own, in the forms above that make sense for it."""
-    fields = [(b"x-proxy-secret", b"guess-of-the-client")]
+    fields = [(b"mtlsproxysecret", b"guess-of-the-client")]
+    split = [(name, b"guess-of-the-client") for name in (b"mtls-proxy-secret", b"mtls-proxysecret")]
     return {
         "exact name": Request(fields),
         "other case": Request([(name.upper(), value) for name, value in fields], keep_case=True),
-        "underscore": Request(renamed(fields, b"_")),
-        "one underscore": Request(mixed(fields)),
+        "dashes": Request(split),
+        "underscore": Request(renamed(split, b"_")),
         "twice": Request([*fields, *fields]),
-        "Connection list": Request([(b"Connection", b"keep-alive, x-proxy-secret")]),
-        "Connection list, exact name": Request([(b"Connection", b"keep-alive, x-proxy-secret"), *fields]),
+        "Connection list": Request([(b"Connection", b"keep-alive, mtlsproxysecret")]),
+        "Connection list, exact name": Request([(b"Connection", b"keep-alive, mtlsproxysecret"), *fields]),
         "trailers": Request([], fields),
     }
 

@@ -24,7 +24,7 @@ class Setup:
     form: Form
     mode: Mode
     server: str
-    extra: Literal["", "unix", "secret"] = ""
+    extra: Literal["", "unix", "no-secret"] = ""
 
     @property
     def key(self) -> str:
@@ -43,12 +43,13 @@ FORGED_AT = [Setup(proxy, form, mode, server) for proxy, form in FORMS for mode,
     ("optional", "gunicorn"), ("optional", "HTTPTools"), ("untrusted", "H11"),
 )]  # fmt: skip
 
-# What proves the proxy by something else than its address: a unix socket, or a secret.
+# The proxy is trusted for its address and a secret; here for a unix socket and a secret, and for its address alone.
 UNIX = [
     Setup(proxy, "idiomatic", "optional", server, "unix")
     for proxy, row in PROXIES.items() if row.unix for server in ("gunicorn", "HTTPTools")
 ]  # fmt: skip
-SECRETS = [Setup(proxy, "idiomatic", "optional", "gunicorn", "secret") for proxy in PROXIES]
+NO_SECRET = [Setup(proxy, "idiomatic", "optional", "gunicorn", "no-secret") for proxy in PROXIES]
+SECRETS = [Setup(proxy, "idiomatic", "optional", "gunicorn") for proxy in PROXIES]
 # Each proxy in its own form; Traefik, with its plugin, stands for the standard's.
 SAMPLES = [
     Setup(proxy, "rfc9440" if (proxy, server) == ("traefik", "gunicorn") else "idiomatic", "optional", server)
@@ -61,7 +62,7 @@ UNIX_CASES = {
     "no certificate, another's forged": "none",
     "its certificate, to a source that trusts an address alone": "none",
 }
-# What an application is told by somebody who sends what the proxy would, from an address that it trusts.
+# The certificate that the application sees if a client at a trusted address sends the proxy's fields past the proxy.
 SECRET_CASES = {"the secret": "BY_PROXY", "no secret": "none", "a guess": "none", "the secret but for its end": "none"}
 # What the samples answer to a token that is bound to somebody's certificate.
 SAMPLE_CASES = {
@@ -71,7 +72,7 @@ SAMPLE_CASES = {
     "no certificate, its own forged": 401,
     "another client's, its own forged": 401,
 }
-SECRET = "/+~._-aZ09" * 3 + "=="  # all that it may be made of, the worst first
+SECRET = "/+~._-aZ09" * 3 + "=="  # every character that it may have
 
 GOOD = ("RSA", "EC, intermediate", "SPIFFE", "odd names", "12 KiB")
 BAD = ("self-signed", "unknown CA", "expired", "wrong purpose")

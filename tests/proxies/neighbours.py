@@ -16,7 +16,7 @@ ONE_ORDER = {"traefik"}
 
 
 def add(proxy: str, folder: Path, files: Path, port: int, order: Sequence[str]) -> None:
-    """Add the other hosts of `order` to the configuration in `folder`. `files` has server.pem, its key and other-ca.pem."""
+    """Add the other hosts of `order` to the configuration in `folder`. `files` has server.pem and other-ca.pem."""
     _ADD[proxy](folder, files, port, order)
 
 
@@ -82,7 +82,8 @@ def _envoy(folder: Path, files: Path, port: int, order: Sequence[str]) -> None:
           common_tls_context:
             alpn_protocols: [h2, http/1.1]
             tls_certificates:
-            - {{certificate_chain: {{filename: "{files}/server.pem"}}, private_key: {{filename: "{files}/server.pem.key"}}}}
+            - certificate_chain: {{filename: "{files}/server.pem"}}
+              private_key: {{filename: "{files}/server.pem.key"}}
 {verify}
       filters:
       - name: envoy.filters.network.http_connection_manager

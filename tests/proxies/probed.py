@@ -16,7 +16,7 @@ from mtls_middleware.policy import Subject
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-SOURCE = eval(os.environ["SOURCE"], vars(sources).copy())
+SOURCE = eval(os.environ["SOURCE"], {**vars(sources), "os": os})
 
 
 def let_in(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:

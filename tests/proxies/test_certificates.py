@@ -11,7 +11,10 @@ from tests.proxies import matrix
 from tests.proxies.client import connected, over_http1, over_http2
 from tests.proxies.conftest import Stage, context
 
-pytestmark = [pytest.mark.live, pytest.mark.parametrize("stage", matrix.SETUPS, indirect=True, ids=str)]
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.parametrize("stage", [*matrix.SETUPS, *matrix.NO_SECRET], indirect=True, ids=str),
+]
 
 
 @pytest.mark.case("025", "029", "057")

@@ -80,8 +80,8 @@ def test_nothing_gets_in_with_or_without_a_certificate_of_ones_own(setup: Setup,
     made = wanted(setup, port, upstream, server_files)
     command = server_command(setup.server, upstream, PROBED)
     with (
-        programs.started(command, upstream, ROOT, SOURCE=made.source()),
-        programs.started(configured(made, tmp_path), port, tmp_path),
+        programs.started(command, upstream, ROOT, SOURCE=made.source(), **programs.environment(made)),
+        programs.started(configured(made, tmp_path), port, tmp_path, **programs.environment(made)),
     ):
         for ask in (over_http1, over_http2):  # the one for whom it is gets in: there is something to get past
             assert ask(port, context("victim"), "/private", []).status == 200

@@ -46,8 +46,8 @@ HTTP/1.1 and HTTP/2. Traefik reaches no unix sockets.
 SECRET = """
 ## A shared secret
 
-`--secret-header X-Proxy-Secret`, in front of gunicorn. The proxy's own secret arrives once, whatever the client sends:
-its copy is removed or refused, as the table of forgeries says, in these forms:
+In front of gunicorn. The proxy's own secret arrives once, whatever the client sends. Its copy is removed or refused, as
+the table of forgeries says, in these forms:
 {forms}.
 
 The cells say what the application is told by somebody who comes past the proxy, from an address that it trusts, with a

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from mtls_middleware.cli.proxies import SECRET
 from tests.proxies import forgery, matrix
 from tests.proxies.client import Answer, Field, over_http1, over_http2
 from tests.proxies.conftest import Stage, context
@@ -26,7 +27,7 @@ def outcome(answer: Answer) -> str:
     """`"removed"`: the proxy's own secret arrives, nothing else; `"refused"`; or what went wrong."""
     if answer.status in (0, 400, 403):
         return "refused"
-    arrived = [value for name, value in answer.told["arrived"] if name.replace("_", "-").lower() == "x-proxy-secret"]
+    arrived = [value for name, value in answer.told["arrived"] if name.lower() == "mtlsproxysecret"]
     if arrived != [matrix.SECRET]:
         return f"arrived: {arrived}"
     assert matrix.SECRET not in json.dumps(answer.told["seen"])
@@ -48,7 +49,7 @@ def past_the_proxy(stage: Stage, secret: str | None) -> str:
     assert isinstance(stage.upstream, int)
     connection = http.client.HTTPConnection("127.0.0.1", stage.upstream, timeout=20)
     try:
-        connection.request("GET", stage.path, headers=headers | ({"X-Proxy-Secret": secret} if secret else {}))
+        connection.request("GET", stage.path, headers=headers | ({SECRET: secret} if secret else {}))
         certificate = json.loads(connection.getresponse().read())["certificate"]
     finally:
         connection.close()

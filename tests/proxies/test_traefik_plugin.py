@@ -14,8 +14,9 @@ from tests.proxies.matrix import Setup
 
 pytestmark = [pytest.mark.live, pytest.mark.case("003"), pytest.mark.standard("I7")]
 SETUP = Setup("traefik", "rfc9440", "optional", "HTTPTools")  # which tells every spelling apart
+OPTIONS = "tls: {options: application}"
 HERE = f"/{SETUP.key}/"
-NAMES = (b"client-cert", b"client-cert-chain", b"x-ssl-client-verify")
+NAMES = (b"client-cert", b"client-cert-chain", b"mtlsclientverify")
 
 
 @pytest.fixture
@@ -34,14 +35,18 @@ def rewrite(file: Path, old: str, new: str) -> None:
 @pytest.mark.parametrize("kind", ["none", "EC, intermediate"])
 def test_the_plugin_alone_lets_no_spelling_of_its_three_names_through(made: Wanted, tmp_path: Path, kind):
     rewrite(tmp_path / "traefik.yml", "      aliasHeadersStrategy: delete\n", "      aliasHeadersStrategy: keep\n")
-    rewrite(tmp_path / "dynamic.yml", "[without-client-certificates, client-certificate]", "[client-certificate]")
+    rewrite(
+        tmp_path / "dynamic" / "application.yml",
+        "[without-client-certificates, client-certificate, ",
+        "[client-certificate, ",
+    )
     port = int(made.listen.rpartition(":")[2])
     fields = [(name, b":Zm9yZ2Vk:") for name in NAMES]
     request = forgery.Request([
         *fields, *fields, *forgery.renamed(fields, b"_"), *forgery.renamed(fields, b"."), *forgery.mixed(fields),
         (b"x-unrelated_name", b"arrives"), (b"x-ssl-client-cert", b"arrives"),
     ])  # fmt: skip
-    with programs.started(programs.command(made, tmp_path), port, tmp_path, gently=False):
+    with programs.started(programs.command(made, tmp_path), port, tmp_path, gently=False, **programs.environment(made)):
         until_it_answers(port, HERE)
         genuine = over_http1(port, context(kind), HERE, []).told
         for answer in (
@@ -59,11 +64,11 @@ def test_the_plugin_alone_lets_no_spelling_of_its_three_names_through(made: Want
 def test_without_its_plugin_traefik_serves_nothing_there(made: Wanted, tmp_path: Path):
     shutil.rmtree(tmp_path / "plugins-local")
     rewrite(
-        tmp_path / "dynamic.yml",
+        tmp_path / "dynamic" / "application.yml",
         "  routers:\n",
-        f"  routers:\n    bare: {{rule: 'Path(`{HERE}bare`)', service: application, tls: {{}}}}\n",
+        f"  routers:\n    bare: {{rule: 'Host(`localhost`) && Path(`{HERE}bare`)', service: application, {OPTIONS}}}\n",
     )
     port = int(made.listen.rpartition(":")[2])
-    with programs.started(programs.command(made, tmp_path), port, tmp_path, gently=False):
+    with programs.started(programs.command(made, tmp_path), port, tmp_path, gently=False, **programs.environment(made)):
         until_it_answers(port, f"{HERE}bare")
         assert over_http1(port, context("RSA"), HERE, []).status == 404

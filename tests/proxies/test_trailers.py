@@ -15,11 +15,12 @@ from tests.proxies.matrix import Setup
 
 pytestmark = [pytest.mark.live, pytest.mark.case("007", "010")]
 
-SETUP = Setup("haproxy", "rfc9440", "optional", "httptools")
+SETUP = Setup("haproxy", "rfc9440", "optional", "httptools", "no-secret")
+_TRUST = 'trusted_proxies=["127.0.0.1"], proxy_deletes_underscores=True'
 SOURCES = {
-    "stated": 'ClientCertHeader(trusted_proxies=["127.0.0.1"], verify_header="X-SSL-Client-Verify")',
-    # What somebody writes who reads the certificate's field alone.
-    "careless": 'ClientCertHeader(trusted_proxies=["127.0.0.1"], verified_by_proxy=True)',
+    "stated": f'ClientCertHeader({_TRUST}, verify_header="MtlsClientVerify")',
+    # A source that reads the certificate's field alone.
+    "careless": f"ClientCertHeader({_TRUST}, verified_by_proxy=True)",
 }
 
 
@@ -39,7 +40,7 @@ def behind(
 
 def forge(port: int, source: str) -> tuple[Answer, IssuedCertificate]:
     victim = matrix.certificate("victim")
-    fields = victim.as_client_cert() | {"X-SSL-Client-Verify": "SUCCESS"}
+    fields = victim.as_client_cert() | {"MtlsClientVerify": "SUCCESS"}
     trailers = [f"{name}: {value}".encode() for name, value in fields.items()]
     return over_http1(port, context("none"), f"/{source}/", [], trailers), victim
 

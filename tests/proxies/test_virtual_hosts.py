@@ -99,13 +99,18 @@ def until_it_answers(host: Host) -> None:
 
 
 GOOD = [Client("b.test", spelling, "RSA") for spelling in ("b.test", "B.Test", "b.test:443")]
+_NAMES = ("a.test", "c.test", "x.test", "x.test:443", "b.test.evil", "127.0.0.1", "")
 BAD = [
-    *(Client(sni, "b.test", certificate) for sni in ("a.test", "c.test", "x.test", None) for certificate in ("a.test", "RSA", "none")),
-    *(Client("b.test", name, "RSA") for name in ("a.test", "c.test", "x.test", "x.test:443", "b.test.evil", "127.0.0.1", "")),
+    *(
+        Client(sni, "b.test", certificate)
+        for sni in ("a.test", "c.test", "x.test", None)
+        for certificate in ("a.test", "RSA", "none")
+    ),
+    *(Client("b.test", name, "RSA") for name in _NAMES),
     Client("b.test", "b.test", "a.test"),
     Client("a.test", "b.test:443", "a.test"),
     Client("a.test", "B.TEST.", "a.test"),
-]  # fmt: skip
+]
 
 
 def outcome(host: Host, client: Client, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> str:
