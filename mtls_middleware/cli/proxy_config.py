@@ -88,7 +88,9 @@ def run(options: argparse.Namespace) -> int:
     texts = configuration(wanted, command=_command(wanted))
     if folder is not None:
         for name, text in texts.items():
-            write(folder / name, text, secret=wanted.secret is not None and wanted.secret in text)
+            # The operator may have added the old secret to this file, which the application still accepts.
+            if name != APPLICATION_ENVIRONMENT or wanted.secret != _secret_in(folder / name):
+                write(folder / name, text, secret=wanted.secret is not None and wanted.secret in text)
     elif len(texts) == 1:
         sys.stdout.write("".join(texts.values()))
     else:
@@ -112,12 +114,20 @@ def _secret(folder: Path | None) -> str:
     path = None if folder is None else folder / APPLICATION_ENVIRONMENT
     if path is None or not path.exists():
         return secrets.token_hex(32)
-    found = re.search(rf"^{SECRET_VARIABLE}=([^,\n]+)", path.read_text("utf-8"), re.MULTILINE)
+    found = _secret_in(path)
     if found is None:
         raise ConfigurationError(
             f"{path} has no line {SECRET_VARIABLE}=...: write one, or remove the file for a new secret"
         )
-    return found[1]
+    return found
+
+
+def _secret_in(path: Path) -> str | None:
+    """The first secret of an environment file, which is the one that the proxy sends."""
+    if not path.exists():
+        return None
+    found = re.search(rf"^{SECRET_VARIABLE}=([^,\n]+)", path.read_text("utf-8"), re.MULTILINE)
+    return found and found[1]
 
 
 def _names_of(proxy: str, certificate: str) -> tuple[str, ...]:

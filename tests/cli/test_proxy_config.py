@@ -46,32 +46,34 @@ def test_where_nothing_matches_by_pattern_each_spelling_is_deleted():
 
 
 def test_the_text_goes_to_standard_output_and_the_source_to_standard_error(capsys):
-    assert main(["proxy-config", "nginx", "--upstream", "127.0.0.1:9", "--mode", "required"]) == 0
+    arguments = ["nginx", "--upstream", "127.0.0.1:9", "--mode", "required", "--no-secret", "--server-name", "a.test"]
+    assert main(["proxy-config", *arguments]) == 0
     printed = capsys.readouterr()
+    wanted = Wanted(proxy="nginx", upstream="127.0.0.1:9", mode="required", server_names=("a.test",))
     assert printed.out == configuration(
-        Wanted(proxy="nginx", upstream="127.0.0.1:9", mode="required"),
-        command="nginx --mode required --form idiomatic",
+        wanted, command="nginx --mode required --form idiomatic --server-name a.test --no-secret"
     )["mtls.conf"]  # fmt: skip
-    assert printed.err == 'source = Nginx(trusted_proxies=["127.0.0.1"])\n'
+    assert printed.err == f"source = {wanted.source()}\n"
 
 
 def test_a_configuration_of_several_files_is_printed_whole_or_written(capsys, tmp_path):
-    assert main(["proxy-config", "traefik"]) == 0
+    assert main(["proxy-config", "traefik", "--no-secret"]) == 0
     printed = capsys.readouterr().out
-    assert main(["proxy-config", "traefik", "--output", str(tmp_path)]) == 0
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["dynamic.yml", "traefik.yml"]
+    assert main(["proxy-config", "traefik", "--no-secret", "--output", str(tmp_path)]) == 0
+    files = [each for each in tmp_path.rglob("*") if each.is_file()]
+    assert sorted(str(each.relative_to(tmp_path)) for each in files) == ["dynamic/application.yml", "traefik.yml"]
     assert printed.startswith("==> traefik.yml <==\n")
-    assert all(each.read_text() in printed for each in tmp_path.iterdir())
+    assert all(each.read_text() in printed for each in files)
 
 
 def test_a_configuration_with_folders_is_written_into_folders_made_for_it(capsys, tmp_path):
     output = tmp_path / "etc" / "traefik"
     for _ in range(2):  # what is there is written over
-        assert main(["proxy-config", "traefik", "--form", "rfc9440", "--output", str(output)]) == 0
+        assert main(["proxy-config", "traefik", "--form", "rfc9440", "--no-secret", "--output", str(output)]) == 0
     assert "==>" not in capsys.readouterr().out
     plugin = "plugins-local/src/mtls-middleware/clientcert"
     files = {str(each.relative_to(output)) for each in output.rglob("*") if each.is_file()}
-    assert files == {"traefik.yml", "dynamic.yml", f"{plugin}/.traefik.yml", f"{plugin}/clientcert.go"}
+    assert files == {"traefik.yml", "dynamic/application.yml", f"{plugin}/.traefik.yml", f"{plugin}/clientcert.go"}
     assert files == set(configuration(Wanted(proxy="traefik", form="rfc9440")))
     module = plugin.removeprefix("plugins-local/src/")
     assert f"moduleName: {module}\n" in (output / "traefik.yml").read_text()
@@ -87,7 +89,11 @@ def test_a_configuration_with_folders_is_written_into_folders_made_for_it(capsys
         (["nginx", "--ca", "/a;} server {"], "a path of letters"),
         (["caddy", "--certificate", "/a\nb"], "a path of letters"),
         (["haproxy", "--key", "/etc/ssl/other.key"], "/etc/ssl/server.pem.key"),
-        (["nginx", "--upstream", "app.internal:80"], "--proxy-address"),
+        (["nginx", "--upstream", "app.internal:80", "--no-secret"], "--proxy-address"),
+        (["nginx", "--server-name", "A.test"], "in lower case"),
+        (["nginx", "--server-name", "10.0.0.7"], "a host name"),
+        (["traefik", "--server-name", "a`) || Host(`b"], "a host name"),
+        (["caddy", "--server-name", "a.test {"], "a host name"),
         (["nginx", "--proxy-address", 'x"]'], "an address or network"),
         (["traefik", "--upstream", "unix:/run/app.sock"], "no unix sockets"),
         (["nginx", "--upstream", "unix:app.sock"], "a whole path"),

@@ -1,6 +1,7 @@
-"""`proxy-config --secret-header`: where the secret comes from, where it goes, and that nothing else is made of it."""
+"""The secret of `proxy-config`: where it comes from, which files hold it, and who can read them."""
 
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -9,45 +10,136 @@ import threading
 import pytest
 
 from mtls_middleware import sources
-from mtls_middleware.cli.configuration import configuration
+from mtls_middleware.cli.configuration import APPLICATION_ENVIRONMENT, PROXY_ENVIRONMENT, configuration
 from mtls_middleware.cli.main import main
 from mtls_middleware.cli.proxies import PROXIES
+from mtls_middleware.cli.proxies import SECRET as HEADER
 from mtls_middleware.cli.wanted import SECRET_VARIABLE, Wanted
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.sources.vendors import KNOWN_HEADERS
 
 SECRET = "0123456789abcdef"
-BOTH = ["--secret-header", "X-Proxy-Secret"]
+FORMS = [(proxy, form) for proxy, row in PROXIES.items() for form in row.source]
+# The file of each proxy that holds the secret, beside the environment file for the application.
+HELD_BY = {
+    "nginx": "mtls-secret.inc",
+    "haproxy": "mtls-secret.map",
+    "apache": "mtls-secret.inc",
+    "envoy": PROXY_ENVIRONMENT,
+    "traefik": "dynamic/secret.yml",
+    "caddy": PROXY_ENVIRONMENT,
+}
 
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch):
+    monkeypatch.delenv(SECRET_VARIABLE, raising=False)
+
+
+@pytest.fixture
+def given(monkeypatch):
     monkeypatch.setenv(SECRET_VARIABLE, SECRET)
 
 
-@pytest.mark.parametrize(("proxy", "form"), [(proxy, form) for proxy, row in PROXIES.items() for form in row.source])
-def test_the_proxy_sets_the_secret_and_the_source_demands_it(proxy, form):
-    wanted = Wanted(proxy=proxy, form=form, secret_header="X-Proxy-Secret", secret=SECRET)
+def secret_of(folder) -> str:
+    return re.fullmatch(rf"(?:#.*\n)+{SECRET_VARIABLE}=(\w+)\n", (folder / APPLICATION_ENVIRONMENT).read_text())[1]
+
+
+@pytest.mark.parametrize(("proxy", "form"), FORMS)
+def test_a_random_secret_is_the_default(proxy, form, tmp_path, capsys):
+    made = set()
+    for folder in (tmp_path / "1", tmp_path / "2"):
+        assert main(["proxy-config", proxy, "--form", form, "--output", str(folder)]) == 0
+        secret = secret_of(folder)
+        assert re.fullmatch(r"[0-9a-f]{64}", secret)
+        assert secret in (folder / HELD_BY[proxy]).read_text()
+        made.add(secret)
+        printed = capsys.readouterr()
+        assert secret not in printed.out + printed.err
+        assert f'shared_secret=("{HEADER}", os.environ["{SECRET_VARIABLE}"].split(","))' in printed.err
+    assert len(made) == 2
+
+
+@pytest.mark.parametrize(("proxy", "form"), FORMS)
+def test_only_the_named_files_hold_the_secret_and_only_their_owner_reads_them(proxy, form, tmp_path, given):
+    assert main(["proxy-config", proxy, "--form", form, "--output", str(tmp_path)]) == 0
+    files = [each for each in tmp_path.rglob("*") if each.is_file()]
+    holding = {each for each in files if SECRET in each.read_text()}
+    assert {str(each.relative_to(tmp_path)) for each in holding} == {APPLICATION_ENVIRONMENT, HELD_BY[proxy]}
+    assert {each for each in files if stat.S_IMODE(each.stat().st_mode) == 0o600} == holding
+
+
+@pytest.mark.parametrize(("proxy", "form"), FORMS)
+def test_the_source_demands_the_secret_that_the_proxy_sets(proxy, form, monkeypatch, given):
+    wanted = Wanted(proxy=proxy, form=form, secret_header=HEADER, secret=SECRET)
     whole = "\n".join(configuration(wanted).values())
-    lines = [line for line in whole.splitlines() if SECRET in line]
-    assert lines
-    assert all("X-Proxy-Secret" in line for line in lines)
-    stated = f'shared_secret=("X-Proxy-Secret", os.environ["{SECRET_VARIABLE}"])'
-    assert f'(trusted_proxies=["127.0.0.1"], {stated}' in wanted.source()
     assert f"#     import os\n#     from mtls_middleware.sources import {wanted.source_class}\n" in whole
-    assert type(eval(wanted.source(), {**vars(sources), "os": os})).__name__ == wanted.source_class
+    source = eval(wanted.source(), {**vars(sources), "os": os})
+    assert type(source).__name__ == wanted.source_class
+    assert source.has_secret
+    assert not source.reads_hyphens
+    assert HEADER.lower() in source.drop_headers
     assert SECRET not in wanted.source() + repr(wanted)
 
 
-def test_without_the_option_nothing_is_read_or_said_of_a_secret(capsys):
-    for proxy in PROXIES:
-        assert main(["proxy-config", proxy]) == 0
-    printed = capsys.readouterr()
-    assert SECRET not in printed.out + printed.err
-    assert "secret" not in printed.out.lower() + printed.err.lower()
+def test_writing_again_keeps_the_secret(tmp_path):
+    for _ in range(2):
+        assert main(["proxy-config", "nginx", "--output", str(tmp_path)]) == 0
+        before = secret_of(tmp_path)
+    assert main(["proxy-config", "caddy", "--output", str(tmp_path)]) == 0
+    assert secret_of(tmp_path) == before
 
 
-def test_apache_deletes_each_spelling_of_the_secrets_header_too():
+def test_of_several_secrets_the_proxy_sends_the_first(tmp_path, monkeypatch):
+    (tmp_path / APPLICATION_ENVIRONMENT).write_text(f"{SECRET_VARIABLE}={SECRET},{SECRET}-old\n")
+    assert main(["proxy-config", "nginx", "--output", str(tmp_path)]) == 0
+    assert f'"{SECRET}"' in (tmp_path / HELD_BY["nginx"]).read_text()
+    assert (tmp_path / APPLICATION_ENVIRONMENT).read_text() == f"{SECRET_VARIABLE}={SECRET},{SECRET}-old\n"
+    monkeypatch.setenv(SECRET_VARIABLE, f"{SECRET}-new,{SECRET}")
+    assert main(["proxy-config", "nginx", "--output", str(tmp_path)]) == 0
+    assert f'"{SECRET}-new"' in (tmp_path / HELD_BY["nginx"]).read_text()
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", f"{SECRET_VARIABLE}=\n", f"X{SECRET_VARIABLE}={SECRET}\n"])
+def test_an_environment_file_without_a_secret_is_rejected(text, tmp_path, capsys):
+    (tmp_path / APPLICATION_ENVIRONMENT).write_text(text)
+    assert main(["proxy-config", "nginx", "--output", str(tmp_path)]) == 2
+    assert "remove the file for a new secret" in capsys.readouterr().err
+    assert [each.name for each in tmp_path.iterdir()] == [APPLICATION_ENVIRONMENT]
+
+
+@pytest.mark.parametrize("proxy", PROXIES)
+def test_no_secret_needs_the_explicit_option(proxy, tmp_path, given, capsys):
+    assert main(["proxy-config", proxy, "--no-secret", "--output", str(tmp_path)]) == 0
+    text = "\n".join(each.read_text() for each in tmp_path.rglob("*") if each.is_file())
+    assert SECRET not in text + capsys.readouterr().err
+    assert HEADER not in text
+    assert not (tmp_path / APPLICATION_ENVIRONMENT).exists()
+
+
+def test_printed_files_are_told_apart(capsys, given):
+    assert main(["proxy-config", "nginx"]) == 0
+    printed = capsys.readouterr().out
+    assert re.findall(r"^==> (.*) <==$", printed, re.MULTILINE) == ["mtls.conf", "mtls-secret.inc", "application.env"]
+    assert "include mtls-secret.inc;" in printed
+
+
+@pytest.mark.parametrize(
+    ("proxy", "line"), [("nginx", "include {}/mtls-secret.inc;"), ("apache", "Include {}/mtls-secret.inc")]
+)
+def test_the_configuration_finds_the_secret_in_the_folder_that_was_written(proxy, line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["proxy-config", proxy, "--output", "made"]) == 0
+    assert line.format(tmp_path / "made") in (tmp_path / "made" / "mtls.conf").read_text()
+
+
+def test_a_folder_whose_name_is_syntax_is_rejected(tmp_path, capsys):
+    for name in ("a b", 'a";', "a{"):
+        assert main(["proxy-config", "nginx", "--output", str(tmp_path / name)]) == 2
+        assert "expected a path of letters" in capsys.readouterr().err
+
+
+def test_apache_deletes_each_spelling_of_a_secret_header_with_dashes():
     text = configuration(Wanted(proxy="apache", secret_header="X-Proxy-Secret", secret=SECRET))["mtls.conf"]
     for name in ("x-proxy-secret", "x_proxy-secret", "x-proxy_secret", "x_proxy_secret"):
         assert f"RequestHeader unset {name}\n" in text
@@ -59,28 +151,28 @@ def test_apache_deletes_each_spelling_of_the_secrets_header_too():
         None, "", "short", 15 * "x", 257 * "x", 16 * "ä", 16 * "x" + "\n", 16 * " ", 16 * "x" + '"', 16 * "x" + "'",
         16 * "x" + "\\", 16 * "x" + "$remote_addr", 16 * "x" + "%[src]", 16 * "x" + "{env.HOME}", 16 * "x" + "{{ . }}",
         16 * "x" + "#", 16 * "x" + "`", 16 * "x" + ";", "expr=%{REMOTE_ADDR}", "expr=aaaaaaaaaaaaaaaa",
-        16 * "x" + "\x00", 16 * "x" + "===",
+        16 * "x" + "\x00", 16 * "x" + "===", 16 * "x" + "," + 16 * "y",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("proxy", ["nginx", "apache"])
-def test_a_secret_that_is_missing_short_or_would_be_syntax_is_refused_and_not_shown(proxy, secret):
+def test_a_secret_that_is_short_or_would_be_syntax_is_rejected_and_not_shown(proxy, secret):
     with pytest.raises(ConfigurationError, match=f"{SECRET_VARIABLE}.*openssl rand -hex 32") as refused:
-        Wanted(proxy=proxy, secret_header="X-Proxy-Secret", secret=secret)
+        Wanted(proxy=proxy, secret_header=HEADER, secret=secret)
     assert not secret or secret == "short" or secret not in str(refused.value)
 
 
 @pytest.mark.parametrize(
     "header",
     [
-        "", "X", "X-", "-X", "X_Proxy_Secret", "X-Proxy Secret", "X-Proxy-Secret:", 'X-"', "X-a\n", "Host",
-        "Connection", "Authorization", "X-" + 40 * "a", "X-SSL-Client-Cert", "x-ssl-client-verify",
-        "X-Forwarded-Client-Cert", "X-ä",
+        "", "X", "X-", "-X", "X_Proxy_Secret", "X-Proxy Secret", "X-Proxy-Secret:", 'X-"', "X-a\n", "Host", "Mtls",
+        "Connection", "Authorization", "X-" + 40 * "a", "X-SSL-Client-Cert", "x-ssl-client-verify", "MtlsClientCert",
+        "X-Forwarded-Client-Cert", "X-ä", "Mtls_Secret", "mtlsclientverify",
     ],
 )  # fmt: skip
-def test_a_header_that_means_something_else_is_refused(header, capsys):
+def test_a_header_that_has_another_meaning_is_rejected(header, capsys, given):
     assert main(["proxy-config", "nginx", f"--secret-header={header}"]) == 2
     printed = capsys.readouterr()
-    assert "such as X-Proxy-Secret" in printed.err
+    assert f"for example {HEADER}" in printed.err
     assert SECRET not in printed.out + printed.err
 
 
@@ -90,60 +182,53 @@ def test_no_certificate_header_can_be_the_secrets():
             Wanted(proxy="caddy", secret_header=name, secret=SECRET)
 
 
-def test_a_secret_without_header_is_refused():
-    with pytest.raises(ConfigurationError, match="X-Proxy-Secret"):
+def test_a_secret_without_header_is_rejected():
+    with pytest.raises(ConfigurationError, match=HEADER):
         Wanted(proxy="nginx", secret=SECRET)
 
 
-def test_a_secret_alone_does_where_nobody_can_say_the_proxys_address():
-    wanted = Wanted(proxy="nginx", upstream="app.internal:80", secret_header="X-Proxy-Secret", secret=SECRET)
-    assert wanted.source() == f'Nginx(shared_secret=("X-Proxy-Secret", os.environ["{SECRET_VARIABLE}"]))'
+def test_a_secret_is_enough_if_the_proxys_address_is_not_known():
+    wanted = Wanted(proxy="nginx", upstream="app.internal:80", secret_header=HEADER, secret=SECRET)
+    assert "trusted_proxies" not in wanted.source()
+    assert f'shared_secret=("{HEADER}", os.environ["{SECRET_VARIABLE}"].split(","))' in wanted.source()
 
 
 def test_the_value_is_no_argument():
     code = "import sys; from mtls_middleware.cli.main import main; sys.exit(main(sys.argv[1:]))"
     for extra in ([SECRET], ["--secret", SECRET]):
-        command = [sys.executable, "-c", code, "proxy-config", "nginx", *BOTH, *extra]
+        command = [sys.executable, "-c", code, "proxy-config", "nginx", *extra]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         assert (result.returncode, result.stdout) == (2, "")
 
 
-@pytest.mark.parametrize("proxy", PROXIES)
-def test_files_with_the_secret_are_their_owners_alone(proxy, tmp_path):
-    assert main(["proxy-config", proxy, *BOTH, "--form", "rfc9440", "--output", str(tmp_path)]) == 0
-    files = [each for each in tmp_path.rglob("*") if each.is_file()]
-    secret = [each for each in files if SECRET in each.read_text()]
-    assert len(secret) == 1
-    assert {each for each in files if stat.S_IMODE(each.stat().st_mode) == 0o600} == set(secret)
-
-
-def test_a_file_that_others_can_read_is_replaced_and_not_written_to(tmp_path):
-    there, elsewhere = tmp_path / "mtls.conf", tmp_path / "elsewhere"
+def test_a_file_that_others_can_read_is_replaced_and_not_written_to(tmp_path, given):
+    name = HELD_BY["nginx"]
+    there, elsewhere = tmp_path / name, tmp_path / "elsewhere"
     there.write_text("old")
     there.chmod(0o644)
     with there.open() as watching:
-        assert main(["proxy-config", "nginx", *BOTH, "--output", str(tmp_path)]) == 0
+        assert main(["proxy-config", "nginx", "--output", str(tmp_path)]) == 0
         assert watching.read() == "old"
     assert stat.S_IMODE(there.stat().st_mode) == 0o600
     elsewhere.touch()
     there.unlink()
     there.symlink_to(elsewhere)
-    assert main(["proxy-config", "nginx", *BOTH, "--output", str(tmp_path)]) == 0
+    assert main(["proxy-config", "nginx", "--output", str(tmp_path)]) == 0
     assert elsewhere.read_text() == ""
     assert SECRET in there.read_text()
 
 
-def test_at_no_moment_others_can_read_it(tmp_path):
-    """The mode is given at creation, not afterwards: an open mask does not matter."""
+def test_at_no_moment_can_others_read_it(tmp_path):
+    """The file has its mode from the start, whatever the umask is."""
     modes, stop = set(), threading.Event()
 
     def watch() -> None:
         last = False
         while not last:
             last = stop.is_set()
-            for each in tmp_path.iterdir():
+            for name in (HELD_BY["nginx"], APPLICATION_ENVIRONMENT):
                 try:
-                    modes.add(stat.S_IMODE(each.stat().st_mode))
+                    modes.add(stat.S_IMODE((tmp_path / name).stat().st_mode))
                 except FileNotFoundError:
                     continue
 
@@ -152,7 +237,7 @@ def test_at_no_moment_others_can_read_it(tmp_path):
     watcher.start()
     try:
         for _ in range(20):
-            assert main(["proxy-config", "nginx", *BOTH, "--output", str(tmp_path)]) == 0
+            assert main(["proxy-config", "nginx", "--output", str(tmp_path)]) == 0
     finally:
         os.umask(before)
         stop.set()
