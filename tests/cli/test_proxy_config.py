@@ -9,7 +9,7 @@ import pytest
 from mtls_middleware import sources
 from mtls_middleware.cli.configuration import configuration
 from mtls_middleware.cli.main import main
-from mtls_middleware.cli.proxies import MODES, PROXIES
+from mtls_middleware.cli.proxies import MODES, PROXIES, SECRET
 from mtls_middleware.cli.wanted import Wanted
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.sources.vendors import KNOWN_HEADERS
@@ -157,6 +157,8 @@ LANGUAGES = {"nginx": "nginx", "apache": "apache", "haproxy": "haproxy", "yaml":
 @pytest.mark.parametrize(("language", "proxy"), LANGUAGES.items())
 def test_every_line_of_configuration_in_the_docs_is_one_that_the_command_prints(language, proxy):
     text = (Path(__file__).resolve().parents[2] / "docs" / "proxies.md").read_text("utf-8")
-    printed = {line.strip() for text in configuration(Wanted(proxy=proxy)).values() for line in text.splitlines()}
-    (block,) = re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
-    assert [line for line in block.splitlines() if line.strip() not in printed] == []
+    wanted = Wanted(proxy=proxy, secret_header=SECRET, secret=64 * "0")
+    printed = {line.strip() for text in configuration(wanted).values() for line in text.splitlines()}
+    blocks = re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+    assert blocks
+    assert [line for block in blocks for line in block.splitlines() if line.strip() not in printed] == []
