@@ -1,0 +1,107 @@
+"""A websocket handshake without a body passes nginx, HAProxy and Envoy; no other upgrade passes any proxy."""
+
+import base64
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from mtls_middleware.cli.proxies import PROXIES
+from tests.live.servers import ROOT, free_port
+from tests.proxies import matrix, programs
+from tests.proxies.client import connected
+from tests.proxies.conftest import context, server_command, until_it_answers, wanted
+from tests.proxies.matrix import Setup
+
+PASSES = {"nginx", "haproxy", "envoy"}
+HANDSHAKE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": base64.b64encode(bytes(16)).decode(),
+}
+# Name -> the method, the fields in the place of or beside those above, the body. None of these may be answered 101.
+OTHERS: dict[str, tuple[str, dict[str, str | list[str] | None], bytes]] = {
+    "with a body": ("GET", {"Content-Length": "5"}, b"hello"),
+    "with a chunked body": ("GET", {"Transfer-Encoding": "chunked"}, b"5\r\nhello\r\n0\r\n\r\n"),
+    "POST with a body": ("POST", {"Content-Length": "5"}, b"hello"),
+    "h2c": ("GET", {"Upgrade": "h2c", "Connection": "Upgrade, HTTP2-Settings", "HTTP2-Settings": "AAMAAABk"}, b""),
+    "h2c without settings": ("GET", {"Upgrade": "h2c"}, b""),
+    "H2C": ("GET", {"Upgrade": "H2C"}, b""),
+    "another protocol": ("GET", {"Upgrade": "TLS/1.0"}, b""),
+    "two protocols": ("GET", {"Upgrade": "websocket, h2c"}, b""),
+    "two protocols, the other first": ("GET", {"Upgrade": "h2c, websocket"}, b""),
+    "two lines": ("GET", {"Upgrade": ["websocket", "h2c"]}, b""),
+    "two lines, the other first": ("GET", {"Upgrade": ["h2c", "websocket"]}, b""),
+    "no upgrade": ("GET", {"Upgrade": None, "Connection": None}, b""),
+}  # fmt: skip
+pytestmark = [pytest.mark.live, pytest.mark.parametrize("behind", PROXIES, indirect=True)]
+
+
+@dataclass(frozen=True)
+class Behind:
+    proxy: str
+    port: int
+
+
+@pytest.fixture(scope="module")
+def behind(
+    request: pytest.FixtureRequest, server_files: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Behind]:
+    """The proxy in front of uvicorn, which accepts websockets."""
+    setup = Setup(request.param, "idiomatic", "optional", "H11")
+    upstream, port, folder = free_port(), free_port(), tmp_path_factory.mktemp(request.param)
+    made = wanted(setup, port, upstream, server_files)
+    command = [*server_command("H11", upstream, "tests.proxies.websocket_application"), "--ws", "websockets-sansio"]
+    with (
+        programs.started(command, upstream, ROOT, SOURCE=made.source(), **programs.environment(made)),
+        programs.proxy(made, folder),
+    ):
+        until_it_answers(port, "/")
+        yield Behind(request.param, port)
+
+
+def sent(port: int, kind: str, method: str, fields: dict[str, str | list[str] | None], body: bytes) -> bytes:
+    """What comes back, to its end or the first websocket message."""
+    lines = [f"{method} / HTTP/1.1", "Host: localhost"]
+    for name, value in fields.items():
+        lines += [f"{name}: {each}" for each in ([value] if isinstance(value, str) else value or [])]
+    answer = b""
+    with connected(port, context(kind), "http/1.1") as connection:
+        connection.sendall("\r\n".join([*lines, "", ""]).encode() + body)
+        connection.settimeout(5)
+        try:
+            while b"}" not in answer and (more := connection.recv(65_536)):
+                answer += more
+        except (TimeoutError, OSError):
+            pass
+    return answer
+
+
+def test_a_websocket_handshake_passes_as_the_table_says(behind: Behind):
+    answer = sent(behind.port, "RSA", "GET", HANDSHAKE, b"")
+    if behind.proxy in PASSES:
+        assert answer.startswith(b"HTTP/1.1 101 ")
+    else:
+        assert b" 101 " not in answer
+    told = json.loads(answer[answer.rindex(b"{") :])
+    assert told == {
+        "type": "websocket" if behind.proxy in PASSES else "http",
+        "thumbprint": matrix.certificate("RSA").thumbprint,
+        "upgrade": ["websocket"] if behind.proxy in PASSES else [],
+    }
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_no_other_upgrade_passes(behind: Behind, name):
+    method, fields, body = OTHERS[name]
+    answer = sent(behind.port, "RSA", method, {**HANDSHAKE, **fields}, body)
+    # nginx 1.22 reads the first line alone, and writes one of its own.
+    upgrade = ["websocket"] if (behind.proxy, name) == ("nginx", "two lines") else []
+    assert answer.startswith(b"HTTP/1.1 101 ") == bool(upgrade)
+    if b"{" in answer:  # the application answers
+        told = json.loads(answer[answer.rindex(b"{") :])
+        assert told["upgrade"] == upgrade
+        assert told["thumbprint"] == matrix.certificate("RSA").thumbprint

@@ -1,0 +1,31 @@
+"""Answers requests and websockets with the certificate's thumbprint and the values of Upgrade that arrived.
+
+`SOURCE` (environment) is the source, as Python code.
+"""
+
+import json
+import os
+from typing import Any
+
+from mtls_middleware import asgi, client_certificate, sources
+
+SOURCE = eval(os.environ["SOURCE"], {**vars(sources), "os": os})
+
+
+async def tell(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    certificate = client_certificate(scope)
+    upgrade = [value.decode("latin-1") for name, value in scope["headers"] if name == b"upgrade"]
+    told = json.dumps(
+        {"type": scope["type"], "thumbprint": certificate and certificate.thumbprint, "upgrade": upgrade}
+    ).encode()
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "text": told.decode()})
+        await receive()
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(told))]})
+    await send({"type": "http.response.body", "body": told})
+
+
+asgi_application = asgi.ClientCertificateMiddleware(tell, SOURCE)
