@@ -74,6 +74,28 @@ SAMPLE_CASES = {
 }
 SECRET = "/+~._-aZ09" * 3 + "=="  # every character that it may have
 
+# What a client gets whose names or sessions are not those of the generated host, beside other hosts in every order.
+NOT_SERVED = frozenset({"400", "404", "421", "no handshake", "the other host answers"})
+_PROXIES = ("nginx", "haproxy", "apache", "envoy", "traefik", "caddy")
+VIRTUAL_HOSTS = {
+    kind: {proxy: frozenset(cell.split("; ")) for proxy, cell in zip(_PROXIES, cells, strict=True)}
+    for kind, cells in {
+        "the name of another host in the handshake": (
+            "400; 421", "421; no handshake", "421; no handshake", "no handshake; the other host answers",
+            "421; no handshake", "421; no handshake",
+        ),
+        "an unknown name in the handshake": (
+            "400; 421", "421; no handshake", "421; no handshake", "no handshake", "421", "no handshake"
+        ),
+        "no name in the handshake": (
+            "400; 421", "421; no handshake", "421; no handshake", "no handshake", "421", "421"
+        ),
+        "another name in `Host`": ("421; the other host answers", "421", "421", "421", "404; 421", "421"),
+        "an empty `Host`": ("400", "421", "400", "421", "404", "400"),
+        "both names, a certificate of another CA": ("400", *5 * ("no handshake",)),
+    }.items()
+}  # fmt: skip
+
 GOOD = ("RSA", "EC, intermediate", "SPIFFE", "odd names", "12 KiB")
 BAD = ("self-signed", "unknown CA", "expired", "wrong purpose")
 KINDS = (*GOOD, *BAD, "none")

@@ -54,6 +54,15 @@ The cells say what the application is told by somebody who comes past the proxy,
 header that says what the proxy would.
 
 """
+VIRTUAL_HOSTS = """
+## Several virtual hosts on one address
+
+The generated host with `--server-name`, beside a host that verifies against another CA and resumes sessions, and one
+that verifies none: two and three hosts in every order, TLS 1.2 and 1.3. A client of the generated host's own CA is
+served if both names are that host's. The cells say what every other client gets; where there are two answers, they
+depend on the order or on the client's certificate. Sessions of another host and early data give no access at any proxy.
+
+"""
 SAMPLES = """
 ## The samples, with a token that is bound to a certificate
 
@@ -96,12 +105,28 @@ def extras() -> str:
     secret = table(
         ["proxy", *matrix.SECRET_CASES], [[each.proxy, *matrix.SECRET_CASES.values()] for each in matrix.SECRETS]
     )
+    hosts = table(
+        ["the client sends", *matrix.REFUSED],
+        [
+            [kind, *(", ".join(sorted(row[proxy])) for proxy in matrix.REFUSED)]
+            for kind, row in matrix.VIRTUAL_HOSTS.items()
+        ],
+    )
     names, statuses = {"HTTPTools": "uvicorn"}, [str(each) for each in matrix.SAMPLE_CASES.values()]
     samples = table(
         ["proxy", "form", "server", *matrix.SAMPLE_CASES],
         [[each.proxy, each.form, names.get(each.server, each.server), *statuses] for each in matrix.SAMPLES],
     )
-    return UNIX + unix + SECRET.format(forms="; ".join(forgery.guesses())) + secret + SAMPLES + samples
+    return (
+        UNIX
+        + unix
+        + SECRET.format(forms="; ".join(forgery.guesses()))
+        + secret
+        + VIRTUAL_HOSTS
+        + hosts
+        + SAMPLES
+        + samples
+    )
 
 
 @pytest.mark.live
