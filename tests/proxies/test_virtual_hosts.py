@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from mtls_middleware.cli.proxies import PROXIES
+from mtls_middleware.cli.wanted import SECRET_VARIABLE
 from mtls_middleware.testing import CertificateAuthority
 from tests.live.servers import ROOT, free_port
 from tests.proxies import matrix, neighbours, programs
@@ -69,7 +70,8 @@ def context(certificate: str, version: ssl.TLSVersion) -> ssl.SSLContext:
 def application() -> Iterator[int]:
     port = free_port()
     sources = {setup(proxy).key: wanted(setup(proxy), 1, 1, Path()).source() for proxy in PROXIES}
-    with programs.started(server_command("H11", port), port, ROOT, SOURCES=json.dumps(sources)):
+    environment = {"SOURCES": json.dumps(sources), SECRET_VARIABLE: matrix.SECRET}
+    with programs.started(server_command("H11", port), port, ROOT, **environment):
         yield port
 
 
