@@ -125,7 +125,7 @@ def _of(row: KnownServer, release: Release | None, software: str, http2: bool) -
         return ServerTraits(
             row.name, folding=_folding(f"The server {software[:100]!a} folds header names"), address_doubt=doubt
         )
-    if row.has_release and (release is None or release < since):
+    if row.has_release and (release is None or _padded(release) < _padded(since)):
         wanted = ".".join(map(str, since))
         return _unknown(
             f"The server {software[:100]!a} (known from {wanted} on{' for HTTP/2' if http2 else ''})", row.name
@@ -170,6 +170,10 @@ def _with_options(traits: ServerTraits, settings: object) -> ServerTraits:
 def release_of(text: str) -> Release | None:
     """Two to four numbers, joined by dots; `None` for anything else, such as a pre-release."""
     return tuple(map(int, text.split("."))) if _RELEASE.fullmatch(text) else None
+
+
+def _padded(release: Release) -> Release:
+    return (*release, 0, 0)[:4]
 
 
 def _text(value: object) -> str:

@@ -47,13 +47,14 @@ If the log says that a server is not known to keep header names apart, do one of
 If the log says that the peer's address may be one that a header field wrote, give `shared_secret=` without
 `trusted_proxies=`. Or run the ASGI middleware outside the adapter: it sees the address and the names as they arrived.
 
-In tests, the environ of a test client comes from no server. Add `TESTING_ENVIRON`:
+In tests, the environ of a test client comes from no server. Add `TESTING_ENVIRON` (Django's own client does not run
+what is in `wsgi.py`; use werkzeug's `Client(application)` for that):
 
 ```python
 from mtls_middleware.testing import TESTING_ENVIRON
 proxy = {{**TESTING_ENVIRON, "REMOTE_ADDR": "10.0.0.1"}}
 flask_app.test_client().get("/", headers=client.as_nginx(), environ_overrides=proxy)  # Flask, werkzeug
-django.test.Client(headers=client.as_nginx(), **proxy).get("/")  # Django
+django.test.Client(headers=client.as_nginx(), **proxy).get("/")  # layers inside of Django
 webtest.TestApp(app, extra_environ=proxy).get("/", headers=client.as_nginx())  # WebTest
 ```
 
