@@ -22,7 +22,7 @@ BOTH: list[Any] = [
 
 
 @pytest.mark.parametrize("through", [through_wsgi, through_asgi])
-@pytest.mark.parametrize("secret", BOTH, ids=shown)
+@pytest.mark.parametrize("secret", BOTH, ids=range(len(BOTH)))
 def test_each_value_is_accepted_and_no_other(secret: Any, through: Any, mtls_client: IssuedCertificate) -> None:
     source, fields = Nginx(shared_secret=secret), list(mtls_client.as_nginx().items())
     for value in (NEW, OLD):
