@@ -14,6 +14,8 @@ from mtls_middleware.sources.known_servers import KNOWN_SERVERS, KnownServer, Re
 
 _BY_KEY = {row.key: row for row in KNOWN_SERVERS if row.key is not None}
 _BY_SOFTWARE = {row.software: row for row in KNOWN_SERVERS if row.software is not None}
+_MARKS = (*_BY_KEY, TESTING_KEY)
+_HTTP_1 = frozenset({"HTTP/1.1", "HTTP/1.0"})
 
 # A product and its release at the beginning of SERVER_SOFTWARE (RFC 9110 10.2.4).
 _PRODUCT = re.compile(r"([A-Za-z_-]{1,32})(?:/([^\s/]{1,32}))?(?:\s|\Z)", re.ASCII)
@@ -42,13 +44,11 @@ class ServerTraits:
         name: of the known server, `""` for an unknown one.
         folding: why a name with a hyphen may be a client's name with an underscore; `None` if names are kept apart.
         address_doubt: why `REMOTE_ADDR` may be another address than the connection's; `None` if it is not.
-        options: the options of the server that undo what this says, and the values that do not.
     """
 
     name: str
     folding: str | None = None
     address_doubt: str | None = None
-    options: Mapping[str, frozenset[str]] | None = None
 
 
 _TESTING = ServerTraits("a test")
@@ -60,21 +60,23 @@ def traits_of(environ: Mapping[str, Any], start_response: object = None) -> Serv
     The keys in `KNOWN_SERVERS` and `TESTING_KEY` come from the server or the operator: every key that a client
     chooses begins with `HTTP_` (RFC 3875 4.1.18).
     """
-    keys = environ.keys()
-    if TESTING_KEY in keys and environ[TESTING_KEY] is True:  # a string would come from the process's environment
-        return _TESTING
     software = environ.get("SERVER_SOFTWARE")
-    if keys.isdisjoint(_BY_KEY):
-        if not isinstance(software, str) or not software:
-            return _unnamed(adapter_of(environ, start_response))
-        http2 = str(environ.get("SERVER_PROTOCOL", "")).startswith("HTTP/2")
-        traits = _by_software(software, http2)
-    else:
-        key = next(key for key in _BY_KEY if key in keys)
-        traits = _by_key(key, _text(environ[key]), software if isinstance(software, str) else "")
-    if traits.options is not None and getattr(start_response, "__module__", None) == _GUNICORN_RESPONSE:
-        traits = _with_options(traits, getattr(getattr(start_response, "__self__", None), "cfg", None))
-    return traits
+    if not environ.keys().isdisjoint(_MARKS):
+        if environ.get(TESTING_KEY) is True:  # a string would come from the process's environment
+            return _TESTING
+        key = next((key for key in _BY_KEY if key in environ), None)
+        if key is not None:
+            return _by_key(key, _text(environ[key]), software if isinstance(software, str) else "")
+    if not isinstance(software, str) or not software:
+        return _unnamed(adapter_of(environ, start_response))
+    http2 = environ.get("SERVER_PROTOCOL", "HTTP/1.1") not in _HTTP_1
+    # gunicorn's `start_response` is a method of an object that holds the settings. Another WSGI middleware around this
+    # one may wrap it, and then only `mtls-middleware doctor` sees the settings.
+    settings = getattr(getattr(start_response, "__self__", None), "cfg", None)
+    try:
+        return _by_software(software, http2, settings)
+    except TypeError:  # not gunicorn's: it cannot be hashed
+        return _by_software(software, http2, None)
 
 
 def adapter_of(environ: Mapping[str, Any], start_response: object) -> str:
@@ -87,21 +89,18 @@ def adapter_of(environ: Mapping[str, Any], start_response: object) -> str:
     return next((package for package in packages if package not in _NO_ADAPTERS), "")
 
 
-# Where gunicorn's `start_response` is a method of an object that holds the settings, as `cfg`. Another WSGI middleware
-# around this one may wrap it, and then only `mtls-middleware doctor` sees the settings.
-_GUNICORN_RESPONSE = "gunicorn.http.wsgi"
-
 # Modules whose objects any server may put into an environ, and this package, whose layers wrap `start_response`.
 _NO_ADAPTERS = frozenset({"None", "builtins", "_io", "io", "tempfile", "functools", "mtls_middleware"})
 
 
 @lru_cache(maxsize=64)
-def _by_software(software: str, http2: bool) -> ServerTraits:
+def _by_software(software: str, http2: bool, settings: object) -> ServerTraits:
     match = _PRODUCT.match(software)
     row = _BY_SOFTWARE.get(match[1]) if match is not None else None
     if match is None or row is None:
         return _unknown(f"The server {software[:100]!a}")
-    return _of(row, release_of(match[2] or ""), software, http2)
+    traits = _of(row, release_of(match[2] or ""), software, http2)
+    return traits if traits.folding is not None or row.options is None else _with_options(traits, row.options, settings)
 
 
 @lru_cache(maxsize=64)
@@ -125,12 +124,12 @@ def _of(row: KnownServer, release: Release | None, software: str, http2: bool) -
         return ServerTraits(
             row.name, folding=_folding(f"The server {software[:100]!a} folds header names"), address_doubt=doubt
         )
-    if row.has_release and (release is None or release < since):
+    if row.has_release and (release is None or _padded(release) < _padded(since)):
         wanted = ".".join(map(str, since))
         return _unknown(
             f"The server {software[:100]!a} (known from {wanted} on{' for HTTP/2' if http2 else ''})", row.name
         )
-    return ServerTraits(row.name, address_doubt=doubt, options=row.options)
+    return ServerTraits(row.name, address_doubt=doubt)
 
 
 def _unknown(who: str, name: str = "") -> ServerTraits:
@@ -155,10 +154,9 @@ def _address_doubt(who: str, why: str) -> str:
     )
 
 
-@lru_cache(maxsize=16)
-def _with_options(traits: ServerTraits, settings: object) -> ServerTraits:
+def _with_options(traits: ServerTraits, options: Mapping[str, frozenset[str]], settings: object) -> ServerTraits:
     """These traits, or those of a server that folds names, if one of its options says so."""
-    for option, harmless in (traits.options or {}).items():
+    for option, harmless in options.items():
         value = getattr(settings, option, None)
         values = {value} if isinstance(value, str) else set(value) if isinstance(value, (list, tuple)) else set()
         if undoing := sorted(str(each) for each in values - harmless):
@@ -170,6 +168,10 @@ def _with_options(traits: ServerTraits, settings: object) -> ServerTraits:
 def release_of(text: str) -> Release | None:
     """Two to four numbers, joined by dots; `None` for anything else, such as a pre-release."""
     return tuple(map(int, text.split("."))) if _RELEASE.fullmatch(text) else None
+
+
+def _padded(release: Release) -> Release:
+    return (*release, 0, 0)[:4]
 
 
 def _text(value: object) -> str:

@@ -14,6 +14,6 @@ Example, with a header source behind `trusted_proxies=["10.0.0.0/8"]`:
 
     proxy = {**TESTING_ENVIRON, "REMOTE_ADDR": "10.0.0.1"}
     flask_app.test_client().get("/", headers=client.as_nginx(), environ_overrides=proxy)  # Flask, werkzeug
-    django.test.Client(headers=client.as_nginx(), **proxy).get("/")  # Django
+    django.test.Client(headers=client.as_nginx(), **proxy).get("/")  # Django, for layers inside of Django
     webtest.TestApp(app, extra_environ=proxy).get("/", headers=client.as_nginx())  # WebTest
 """

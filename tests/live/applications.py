@@ -23,6 +23,9 @@ def tell(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterabl
 own_tls = ClientCertificateMiddleware(tell, ServerTLS())
 behind_nginx = ClientCertificateMiddleware(tell, Nginx(trusted_proxies=["127.0.0.1"]))
 behind_nginx_with_secret = ClientCertificateMiddleware(tell, Nginx(shared_secret=("X-Proxy-Secret", "s" * 16)))
+behind_nginx_that_deletes = ClientCertificateMiddleware(
+    tell, Nginx(shared_secret=("X-Proxy-Secret", "s" * 16), proxy_deletes_underscores=True)
+)
 
 
 def serve_werkzeug(port: int, directory: str) -> None:

@@ -17,7 +17,7 @@ TELLING = "tests.live.telling"
 WSGI = ("gunicorn", "waitress", "werkzeug")
 ASGI = ("uvicorn-h11", "uvicorn-httptools", "hypercorn", "daphne", "gunicorn-asgi")
 SERVERS = (*WSGI, *ASGI)
-# Where a header source refuses to work (case 005), unless a shared secret says that the proxy cleans names.
+# Where a source that reads hyphens rejects every request, unless proxy_deletes_underscores=True.
 REFUSED = ("cheroot", "wsgiref")
 
 

@@ -25,6 +25,7 @@ TRUST: dict[str, dict[str, Any]] = {
     "elsewhere": {"trusted_proxies": ["10.0.0.0/8"]},
     "unix": {"trusted_proxies": ["unix"]},
     "secret": {"shared_secret": SECRET},
+    "stated": {"shared_secret": SECRET, "proxy_deletes_underscores": True},
 }
 VERIFIED = {"verified_by_proxy": True}
 READS: dict[str, tuple[type[sources.HeaderSource], dict[str, Any]]] = {
