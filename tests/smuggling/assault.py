@@ -21,6 +21,8 @@ from tests.smuggling.stage import Configuration, Stage
 
 # Attacks at the same time through one proxy.
 THREADS = 8
+# After an attack on the next request: so many requests of the innocent client find the connection in the proxy's pool.
+INNOCENT_REQUESTS = 3
 # What the proxy forwards after an attacker has closed its connection still has to arrive.
 SETTLING = 0.3
 
@@ -105,7 +107,7 @@ class Fight:
                 if kind != "forge-h2":
                     wrong.append(self.innocent().request())
         if kind in ("poison", "capture"):
-            wrong.append(self.innocent().request())
+            wrong += [self.innocent().request() for _ in range(INNOCENT_REQUESTS)]
         if b"/innocent/" in octets:
             wrong.append("the attacker reads an answer to the innocent client")
         return [(payload.name, kind, each) for each in wrong if each]

@@ -126,6 +126,7 @@ def until_they_answer(stage: Stage) -> None:
             while not any(f"/{configuration.key}/" in each["path"] for each in stage.records()):
                 assert time.monotonic() < until, f"no request reaches the application through {configuration.key}"
                 client.request()
+                time.sleep(0.02)
         finally:
             client.close()
 
@@ -146,7 +147,18 @@ def control(stage: Stage) -> dict[Configuration, str]:
             with contextlib.suppress(OSError):
                 while connection.recv(65_536):
                     pass
-        (record,) = (record for record in stage.records() if "/control," in record["path"])
+        record = recorded(stage, "/control,")
         trusted = record["certificate"] and record["certificate"]["thumbprint"] == certificate(VICTIM).thumbprint
         found[each] = "trusted" if trusted else "not trusted" if record["reached"] else "rejected"
     return found
+
+
+def recorded(stage: Stage, part: str) -> dict[str, Any]:
+    """The record of the request with this part in its path; a server may write it after the answer."""
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        for record in stage.records():
+            if part in record["path"]:
+                return record
+        time.sleep(0.02)
+    raise AssertionError(f"no record of a request with {part!r} in its path")
