@@ -1,7 +1,7 @@
-"""The application behind the proxies: it records each request that reaches it, also those that the middleware rejects.
+"""The application behind the proxies: it records each request that reaches it, also if the middleware rejects it.
 
-`SOURCES` (environment, JSON) says which source belongs to the first segment of the path, `LOG` where the records go, and
-`MARKS` (JSON) which strings must not reach an attacker: name -> string.
+Three environment variables: `SOURCES` (JSON) maps the first segment of the path to a source, `LOG` is the file for the
+records, and `MARKS` (JSON) maps names to strings that must not reach an attacker.
 """
 
 import json

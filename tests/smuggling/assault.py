@@ -29,71 +29,93 @@ SETTLING = 0.3
 
 @dataclass
 class Outcome:
-    """The attempts of each configuration, and every violation."""
+    """What was sent through each configuration, what the application recorded, and every violation."""
 
     attempts: Counter[Configuration] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
-    recorded: int = 0
+    # Requests of the innocent client that the application recorded, by the first path segment.
+    innocent: Counter[str] = field(default_factory=Counter)
+
+    def add(self, other: "Outcome") -> None:
+        self.attempts.update(other.attempts)
+        self.findings += other.findings
+        self.innocent.update(other.innocent)
 
 
-def chosen(groups: Iterable[Group], share: float = 1.0, seed: int = 0) -> list[tuple[Payload, Kind]]:
+Choice = tuple[Payload, Kind]
+
+
+def chosen(groups: Iterable[Group], share: float = 1.0, seed: str = "") -> list[Choice]:
     """Each payload of these groups in each of its kinds; with `share` below 1, a sample that `seed` decides."""
     wanted = set(groups)
     every = [(each, kind) for each in payloads().values() if each.group in wanted for kind in each.kinds]
-    if share == 1:
-        return every
-    return random.Random(seed).sample(every, round(len(every) * share))  # noqa: S311 (a sample of tests)
+    return every if share == 1 else sample(every, round(len(every) * share), seed)
+
+
+def core() -> list[Choice]:
+    """What every CI run sends: upgrades, CONNECT and early answers, in all kinds."""
+    return [(each, kind) for each in payloads().values() if each.core for kind in each.kinds]
+
+
+def sample(choices: Sequence[Choice], size: int, seed: str) -> list[Choice]:
+    return random.Random(seed).sample(choices, size)
 
 
 def run(stage: Stage, server: str, attacks: Sequence[tuple[Payload, Kind]], number: int = 0) -> Outcome:
     """Send every attack through every proxy of the stage, to the server that runs behind it, and judge the records."""
-    outcome, lock = Outcome(), threading.Lock()
+    outcome = Outcome()
     with contextlib.ExitStack() as stack:
-        pools = [
-            (each, Fight(each, port, stack), stack.enter_context(ThreadPoolExecutor(THREADS)))
-            for each, port in stage.ports.items()
-        ]
-        jobs = []
-        for payload, kind in attacks:
-            for configuration, fight, pool in pools:
-                jobs.append((configuration, pool.submit(fight.attack, payload, kind, number)))
-        for configuration, job in jobs:
-            exchanged = job.result()
-            with lock:
-                outcome.attempts[configuration] += 1
-                for payload_name, kind, detail in exchanged:
-                    outcome.findings.append(
-                        Finding("exchanged", configuration.proxy, server, configuration.secret, payload_name, kind, detail)
-                    )
+        fights = [Fight(each, port, stack) for each, port in stage.ports.items()]
+        pools = [stack.enter_context(ThreadPoolExecutor(THREADS)) for _ in fights]
+        jobs = [
+            (fight, pool.submit(fight.attack, payload, kind, number))
+            for payload, kind in attacks for fight, pool in zip(fights, pools, strict=True)
+        ]  # fmt: skip
+        for fight, job in jobs:
+            outcome.attempts[fight.configuration] += 1
+            outcome.findings += [each.finding(fight.configuration, server) for each in job.result()]
     time.sleep(SETTLING)
     records = stage.records()
-    outcome.recorded = len(records)
+    outcome.innocent = Counter(each["path"].split("/")[1] for each in records if "/innocent/" in each["path"])
     outcome.findings += findings(records, server, stage.keys)
     return outcome
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """An answer that went to the wrong client during this attack."""
+
+    payload: str
+    kind: Kind
+    detail: str
+
+    def finding(self, configuration: Configuration, server: str) -> Finding:
+        where = (configuration.proxy, server, configuration.secret)
+        return Finding("exchanged", *where, self.payload, self.kind, self.detail)
 
 
 class Fight:
     """Attacks through one proxy, each followed by the innocent client's requests."""
 
     def __init__(self, configuration: Configuration, port: int, stack: contextlib.ExitStack) -> None:
-        self._configuration, self._port, self._stack = configuration, port, stack
+        self.configuration, self._port, self._stack = configuration, port, stack
         self._local = threading.local()
 
     def innocent(self) -> InnocentClient:
         """This thread's innocent client."""
         if not hasattr(self._local, "client"):
-            self._local.client = InnocentClient(self._port, self._configuration.key)
+            self._local.client = InnocentClient(self._port, self.configuration.key)
             self._stack.callback(self._local.client.close)
         client: InnocentClient = self._local.client
         return client
 
-    def attack(self, payload: Payload, kind: Kind, number: int) -> list[tuple[str, str, str]]:
-        """Send one attack. Returns (payload, kind, what) for each answer that went to the wrong client."""
+    def attack(self, payload: Payload, kind: Kind, number: int) -> list[Exchange]:
+        """Send one attack. Returns the answers that went to the wrong client."""
         # Half of the attackers have a certificate: a proxy may treat a client without one differently.
         anonymous = (crc32(f"{payload.name}{kind}".encode()) + number) % 2
         sender = "none" if anonymous else ATTACKER
         attack = Attack(
-            self._configuration.proxy, self._configuration.key, payload.name, kind, number, certificate=sender
+            self.configuration.proxy, self.configuration.key, payload.name, kind, number, certificate=sender
         )
         wrong = []
         octets = b""
@@ -110,4 +132,4 @@ class Fight:
             wrong += [self.innocent().request() for _ in range(INNOCENT_REQUESTS)]
         if b"/innocent/" in octets:
             wrong.append("the attacker reads an answer to the innocent client")
-        return [(payload.name, kind, each) for each in wrong if each]
+        return [Exchange(payload.name, kind, each) for each in wrong if each]

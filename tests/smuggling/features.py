@@ -1,10 +1,10 @@
-"""Other features that may leave bytes on a connection: Expect, 101 and 1xx, early answers, HTTP/1.0, Max-Forwards, TE."""
+"""Other features that may leave bytes on a connection: Expect, 101 and 1xx, early answers, HTTP/1.0, TRACE, TE."""
 
 from collections.abc import Callable, Iterator, Sequence
 
 from tests.smuggling.attack import KINDS, Attack, chunked, framed
-from tests.smuggling.payload import Data, Headers, Payload
 from tests.smuggling.downgrades import begin
+from tests.smuggling.payload import Data, Headers, Payload
 
 # Name -> field lines of a request with a body.
 FIELDS: dict[str, tuple[bytes, ...]] = {

