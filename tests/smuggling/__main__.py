@@ -73,7 +73,7 @@ def summary(cells: list[report.Cell]) -> int:
     effects: Counter[str] = Counter()
     for each in cells:
         effects.update(each["effects"])
-    bad = [each for each in cells if each["succeeded"]]
+    bad = [each for each in cells if each["effects"]]
     asserted = [each for each in bad if not SERVERS[each["server"]].known_bad]
     print(f"{sum(each['attempts'] for each in cells)} attacks, {len(cells)} combinations")
     print(

@@ -46,10 +46,13 @@ Choice = tuple[Payload, Kind]
 
 
 def chosen(groups: Iterable[Group], share: float = 1.0, seed: str = "") -> list[Choice]:
-    """Each payload of these groups in each of its kinds; with `share` below 1, a sample that `seed` decides."""
+    """Each payload of these groups in each of its kinds; with `share` below 1 the core, and a sample of the rest."""
     wanted = set(groups)
     every = [(each, kind) for each in payloads().values() if each.group in wanted for kind in each.kinds]
-    return every if share == 1 else sample(every, round(len(every) * share), seed)
+    if share == 1:
+        return every
+    rest = [each for each in every if not each[0].core]
+    return [each for each in every if each[0].core] + sample(rest, round(len(rest) * share), seed)
 
 
 def core() -> list[Choice]:

@@ -20,6 +20,8 @@ CORE = {
     ("authority", "404", "length", 0, "at-once"),
     ("authority", "200", "length", 0, "at-once"),
     ("authority", "200", "none", 0, "later"),
+    # A server that answers before it has read all of the body.
+    ("authority", "404", "length", 200_000, "at-once"),
     ("path", "404", "length", 0, "at-once"),
     ("path", "404", "chunked", 0, "at-once"),
     ("path", "404", "none", 0, "later"),

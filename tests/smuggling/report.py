@@ -26,20 +26,24 @@ Cell = dict[str, Any]
 
 
 def cell(outcome: Outcome, configuration: Configuration, server: str, control: str) -> Cell:
-    """One proxy in front of one server. `succeeded` counts attacks, and `effects` says what they achieved."""
+    """One proxy in front of one server. `succeeded` counts attacks, and `effects` says what they achieved.
+
+    An answer that goes to the wrong client can be the work of an earlier attack, so it does not count as one.
+    """
     mine = [
         each for each in outcome.findings
         if (each.proxy, each.server, each.secret) == (configuration.proxy, server, configuration.secret)
     ]  # fmt: skip
+    attacks = sorted({f"{each.payload} ({each.kind})" for each in mine if each.effect != "exchanged"})
     return {
         "proxy": configuration.proxy,
         "server": server,
         "secret": configuration.secret,
         "control": control,
         "attempts": outcome.attempts[configuration],
-        "succeeded": len({(each.payload, each.kind) for each in mine}),
+        "succeeded": len(attacks),
         "effects": dict(sorted(Counter(each.effect for each in mine).items())),
-        "payloads": sorted({f"{each.payload} ({each.kind})" for each in mine if each.effect != "exchanged"})[:20],
+        "payloads": attacks[:20],
     }
 
 

@@ -54,6 +54,7 @@ CORE = {
     ("foo", b"GET", "length", 0, "at-once"),
     ("foo", b"GET", "none", 0, "later"),
     ("tls", b"POST", "length", 200_000, "at-once"),
+    ("websocket-version", b"GET", "length", 200_000, "later"),
     ("websocket", b"GET", "none", 0, "later"),
     ("websocket", b"GET", "length", 0, "at-once"),
     ("websocket-old", b"POST", "length", 200_000, "at-once"),
