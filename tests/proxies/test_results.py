@@ -17,8 +17,8 @@ HEAD = """# What comes through each proxy
 Written by the tests of `tests/proxies`: every cell is tried on the real program, in each of its CI runs, with the
 configuration that `mtls-middleware proxy-config` prints. Versions when this page was last written: {versions}.
 
-[smuggling-results.md](smuggling-results.md) has the attacks on the connection between proxy and server: upgrades, CONNECT
-and smuggled requests.
+Attacks on the connection between proxy and server (upgrades, CONNECT, smuggled requests) have their own page:
+[smuggling-results.md](smuggling-results.md).
 
 ## The client's certificate
 

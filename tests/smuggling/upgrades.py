@@ -22,7 +22,12 @@ TOKENS: dict[str, tuple[bytes, ...]] = {
     ),
     "h2c-blanks": (b"Connection: ,Upgrade ,, HTTP2-Settings", b"Upgrade: \t h2c \t", _SETTINGS),
     "h2c-two-connections": (b"Connection: HTTP2-Settings", _UPGRADE, b"Upgrade: h2c", _SETTINGS),
+    "h2c-folded": (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade:\r\n h2c", _SETTINGS),
+    "h2c-blank": (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade : h2c", _SETTINGS),
+    "h2c-version": (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c/2", _SETTINGS),
+    "h2c-close": (b"Connection: close, Upgrade, HTTP2-Settings", b"Upgrade: h2c", _SETTINGS),
     "foo": (_UPGRADE, b"Upgrade: foo"),
+    "foo-close": (b"Connection: close, Upgrade", b"Upgrade: foo"),
     "foo-keep-alive": (b"Connection: keep-alive, Upgrade", b"Upgrade: foo"),
     "foo-unnamed": (b"Upgrade: foo",),
     "tls": (_UPGRADE, b"Upgrade: TLS/1.0"),
@@ -31,6 +36,10 @@ TOKENS: dict[str, tuple[bytes, ...]] = {
     "websocket-capitals": (_UPGRADE, b"Upgrade: WebSocket", *_WEBSOCKET),
     "websocket-old": (_UPGRADE, b"Upgrade: websocket", b"Sec-WebSocket-Version: 77", _WEBSOCKET[1]),
     "websocket-no-key": (_UPGRADE, b"Upgrade: websocket"),
+    "websocket-two-lines": (_UPGRADE, b"Upgrade: websocket", b"Upgrade: websocket", *_WEBSOCKET),
+    "websocket-comma": (_UPGRADE, b"Upgrade: websocket,", *_WEBSOCKET),
+    "websocket-longer": (_UPGRADE, b"Upgrade: websocketx", *_WEBSOCKET),
+    "websocket-later": (_UPGRADE, b"Upgrade: xwebsocket", *_WEBSOCKET),
     "websocket-h2c": (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: websocket, h2c", _SETTINGS, *_WEBSOCKET),
     "h2c-websocket": (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c, websocket", _SETTINGS, *_WEBSOCKET),
     "websocket-foo": (_UPGRADE, b"Upgrade: websocket, foo", *_WEBSOCKET),
@@ -87,6 +96,18 @@ def http1() -> Iterator[Payload]:
                             name, "upgrade", _segments(fields, method, framing, padding, arrival), kinds=KINDS,
                             core=row in CORE,
                         )  # fmt: skip
+
+
+def second() -> Iterator[Payload]:
+    """The same as the second request of a connection: a proxy may decide at the first one."""
+    for token, framing in (("foo", "length"), ("foo", "none"), ("h2c", "none"), ("websocket-h2c", "length")):
+        yield Payload(
+            f"upgrade-second-{token}-{framing}", "upgrade", kinds=KINDS,
+            segments=lambda attack, token=token, framing=framing: [
+                attack.request(method=b"GET"),
+                *_segments(TOKENS[token], b"GET" if framing == "none" else b"POST", framing, 0, "later")(attack),
+            ],
+        )  # fmt: skip
 
 
 def _begin(attack: Attack, method: bytes) -> list[tuple[bytes, bytes]]:
