@@ -35,10 +35,9 @@ def against(name: str, running: Stage, wanted: argparse.Namespace) -> tuple[list
     """Every attack on one server. Returns a cell for each configuration, and the findings."""
     attacks = assault.chosen(wanted.groups, wanted.share, wanted.seed or name)
     outcome = assault.Outcome()
-    with stage.server(name, running):
-        control = stage.control(running)
+    with stage.server(name, running) as control:
         for number in range(wanted.repeat):
-            outcome.add(assault.run(running, name, attacks, number))
+            outcome.add(assault.run(running, name, attacks, control, number))
     return [report.cell(outcome, each, name, control[each]) for each in running.ports], outcome.findings
 
 

@@ -17,7 +17,7 @@ from tests.smuggling.client import InnocentClient, connected, write_frames, writ
 from tests.smuggling.findings import Finding, findings
 from tests.smuggling.payload import Group, Payload
 from tests.smuggling.payloads import payloads
-from tests.smuggling.stage import Configuration, Stage
+from tests.smuggling.stage import Configuration, Control, Stage
 
 # Attacks at the same time through one proxy.
 THREADS = 8
@@ -64,7 +64,9 @@ def sample(choices: Sequence[Choice], size: int, seed: str) -> list[Choice]:
     return random.Random(seed).sample(choices, size)
 
 
-def run(stage: Stage, server: str, attacks: Sequence[tuple[Payload, Kind]], number: int = 0) -> Outcome:
+def run(
+    stage: Stage, server: str, attacks: Sequence[Choice], control: dict[Configuration, Control], number: int = 0
+) -> Outcome:
     """Send every attack through every proxy of the stage, to the server that runs behind it, and judge the records."""
     outcome = Outcome()
     with contextlib.ExitStack() as stack:
@@ -80,7 +82,8 @@ def run(stage: Stage, server: str, attacks: Sequence[tuple[Payload, Kind]], numb
     time.sleep(SETTLING)
     records = stage.records()
     outcome.innocent = Counter(each["path"].split("/")[1] for each in records if "/innocent/" in each["path"])
-    outcome.findings += findings(records, server, stage.keys)
+    untrusted = frozenset(each.key for each, answer in control.items() if answer != "trusted")
+    outcome.findings += findings(records, server, stage.keys, untrusted)
     return outcome
 
 

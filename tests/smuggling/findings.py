@@ -47,14 +47,14 @@ def owner(record: dict[str, Any]) -> str | None:
     return names.get(record["certificate"]["thumbprint"], "unknown")
 
 
-def effects(record: dict[str, Any], secret: bool) -> Iterable[str]:
-    """The effects that one recorded request shows."""
+def effects(record: dict[str, Any], secret: bool, trusted: bool = True) -> Iterable[str]:
+    """The effects that one recorded request shows. `trusted`: the source accepts what this proxy writes."""
     found = _SENDER.search(record["path"])
     if found is None:
         return
     attached = owner(record)
     if found[1] == "innocent":
-        if record["reached"] and attached != INNOCENT:
+        if record["reached"] and attached != (INNOCENT if trusted else None):
             yield "crossed"
         return
     if attached == INNOCENT:
@@ -68,15 +68,22 @@ def effects(record: dict[str, Any], secret: bool) -> Iterable[str]:
 
 
 def findings(
-    records: Iterable[dict[str, Any]], server: str, configurations: dict[str, tuple[str, bool]]
+    records: Iterable[dict[str, Any]],
+    server: str,
+    configurations: dict[str, tuple[str, bool]],
+    untrusted: frozenset[str] = frozenset(),
 ) -> list[Finding]:
-    """The violations among the records. `configurations`: first path segment -> proxy, and whether it has a secret."""
+    """The violations among the records.
+
+    Arguments: `configurations`, first path segment -> proxy, and whether it has a secret; `untrusted`, the segments
+    whose sources accept no certificate under this server.
+    """
     result = []
     for record in records:
         key = record["path"].split("/")[1] if record["path"].startswith("/") else ""
         proxy, secret = configurations.get(key, ("unknown", False))
         payload, kind = attack_of(record["path"])
-        for effect in effects(record, secret):
+        for effect in effects(record, secret, key not in untrusted):
             part = record["path"].rpartition("/")[2][:40]
             detail = f"{record['method']} {part} {owner(record)} {' '.join(record['captured'])}"
             result.append(Finding(effect, proxy, server, secret, payload, kind, detail.strip()))

@@ -105,10 +105,17 @@ def mod_wsgi(port: int, folder: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class Server:
-    """`known_bad`: why the project advises against this server behind a header source; empty if it does not."""
+    """How to start a server.
+
+    Attributes:
+        known_bad: why the project advises against this server behind a header source; empty if it does not.
+        secret_alone: the peer's address may come from a field under this server, so a source that has a secret has
+            no `trusted_proxies`.
+    """
 
     command: Command
     known_bad: str = ""
+    secret_alone: bool = False
 
 
 OWN = "uvicorn's own class"
@@ -133,8 +140,8 @@ SERVERS = {
     "granian wsgi, auto": Server(granian("wsgi", "auto")),
     "cheroot": Server(lambda port, _: python(APPLICATIONS, "cheroot", str(port))),
     "werkzeug": Server(lambda port, _: python(APPLICATIONS, "werkzeug", str(port))),
-    "uWSGI": Server(uwsgi),
-    "mod_wsgi": Server(mod_wsgi),
+    "uWSGI": Server(uwsgi, secret_alone=True),
+    "mod_wsgi": Server(mod_wsgi, secret_alone=True),
 }
 # Servers that the project names, and the reason why they are not in the table.
 LEFT_OUT = {"wsgiref": "the standard library's server for development: one request per connection"}

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mtls_middleware.cli.wanted import SECRET_VARIABLE, Wanted
 from tests.live.servers import ROOT, free_port
@@ -19,6 +19,7 @@ from tests.smuggling.attack import ATTACKER, INNOCENT, VICTIM, Attack, certifica
 from tests.smuggling.client import InnocentClient
 from tests.smuggling.servers import SERVERS
 
+Control = Literal["trusted", "not trusted", "rejected"]
 SECRET_HEADER = "X-Proxy-Secret"
 
 
@@ -89,10 +90,10 @@ def proxies(configurations: Sequence[Configuration]) -> Iterator[Stage]:
 
 
 @contextlib.contextmanager
-def server(name: str, stage: Stage) -> Iterator[None]:
-    """Start this server behind the proxies of the stage."""
+def server(name: str, stage: Stage) -> Iterator[dict[Configuration, Control]]:
+    """Start this server behind the proxies of the stage. Gives the result of `control`."""
     environment = {
-        "SOURCES": json.dumps({each.key: each.wanted(1, 1, Path()).source() for each in stage.ports}),
+        "SOURCES": json.dumps({each.key: source(each, name) for each in stage.ports}),
         SECRET_VARIABLE: matrix.SECRET,
         "LOG": str(stage.log),
         "MARKS": json.dumps(marks()),
@@ -103,7 +104,15 @@ def server(name: str, stage: Stage) -> Iterator[None]:
         argv = command(stage.upstream, Path(folder))
         with programs.started(argv, stage.upstream, ROOT, gently=False, **environment):
             until_they_answer(stage)
-            yield
+            yield control(stage)
+
+
+def source(configuration: Configuration, server: str) -> str:
+    """The source object that the operator writes, as Python text."""
+    text = configuration.wanted(1, 1, Path()).source()
+    if configuration.secret and SERVERS[server].secret_alone:
+        return re.sub(r"trusted_proxies=\[[^]]*\](, )?", "", text)
+    return text
 
 
 def marks() -> dict[str, str]:
@@ -133,13 +142,13 @@ def until_they_answer(stage: Stage) -> None:
             client.close()
 
 
-def control(stage: Stage) -> dict[Configuration, str]:
-    """What the application gets from a request that the attacker writes onto a connection from the proxy's address.
+def control(stage: Stage) -> dict[Configuration, Control]:
+    """What the application gets from a forged request from the proxy's address; it contains the secret if there is one.
 
-    `"trusted"`: the victim's certificate, so that an attack that reaches the server can succeed. With a secret, the
-    request contains it.
+    `"trusted"`: the victim's certificate, so an attack that reaches the server can succeed. `"not trusted"`: no
+    certificate. `"rejected"`: the request does not reach the application.
     """
-    found = {}
+    found: dict[Configuration, Control] = {}
     for each in stage.ports:
         attack = Attack(each.proxy, each.key, "control", "forge")
         secret = f"{SECRET_HEADER}: {matrix.SECRET}\r\n".encode() if each.secret else b""

@@ -46,6 +46,12 @@ def test_a_request_belongs_to_the_client_that_its_path_names(recorded: dict[str,
     assert [each.effect for each in findings([recorded], "waitress", KEYS)] == expected
 
 
+@pytest.mark.parametrize(("client", "expected"), [(None, []), (INNOCENT, ["crossed"]), (ATTACKER, ["crossed"])])
+def test_a_source_that_trusts_no_proxy_gives_no_certificate(client: str | None, expected: list[str]) -> None:
+    found = findings([record(ORDINARY, client)], "uWSGI", KEYS, frozenset({"caddy-secret"}))
+    assert [each.effect for each in found] == expected
+
+
 def test_a_finding_names_the_attack_and_the_programs() -> None:
     (finding,) = findings([record(INNER, VICTIM)], "waitress", KEYS)
     assert str(finding) == "forged: caddy -> waitress, with secret: p (forge) GET inner victim"

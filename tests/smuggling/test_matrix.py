@@ -24,11 +24,11 @@ def proxies() -> Iterator[Stage]:
 
 @pytest.mark.parametrize("server", [name for name, each in SERVERS.items() if not each.known_bad])
 def test_no_proxy_lets_a_request_into_another_clients_connection(proxies: Stage, server: str) -> None:
-    with stage.server(server, proxies):
+    with stage.server(server, proxies) as control:
         # A request with the secret from the proxy's address is trusted: an attack that gets through can succeed.
-        assert set(stage.control(proxies).values()) == {"trusted"}
+        assert set(control.values()) == {"trusted"}
         attacks = [*assault.core(), *assault.sample(assault.chosen(GROUPS), SAMPLED, server)]
-        outcome = assault.run(proxies, server, attacks)
+        outcome = assault.run(proxies, server, attacks, control)
     assert sorted({str(each) for each in outcome.findings}) == []
     # The innocent client was served all the time.
     assert all(outcome.innocent[each.key] > len(attacks) for each in proxies.ports), outcome.innocent

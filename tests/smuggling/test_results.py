@@ -32,9 +32,10 @@ next client's request becomes a part of. After each attack, an innocent client s
 proxy. Half of the attackers have a certificate of their own.
 
 {groups}
-The first column of the tables says how the server treats the forged request if it arrives from the proxy's address
-(with the secret, if there is one): *trusted* means that an attack that reaches the server can succeed. *rejected* means
-that the library rejects every request because this server folds header names.
+The second column of the tables says how the library treats the forged request if it arrives from the proxy's address
+(with the secret, if there is one). *trusted*: an attack that reaches the server can succeed. *not trusted*: the library
+does not trust the peer's address under this server. *rejected*: this server folds header names, and the library rejects
+every request.
 
 A cell says how many attacks were sent, and how many succeeded. An attack succeeds if one of these things happens:
 
@@ -81,7 +82,7 @@ def page(results: dict[str, Any]) -> str:
         date=results["date"],
         versions=", ".join(f"{name} {number}" for name, number in results["versions"].items()),
         groups=groups,
-        effects="".join(f"- *{name}*: {meaning};\n" for name, meaning in EFFECTS.items()),
+        effects="".join(f"- *{name}*: {meaning}.\n" for name, meaning in EFFECTS.items()),
     )
     for secret, title in TITLES.items():
         rows = [
