@@ -118,7 +118,6 @@ class Server:
     secret_alone: bool = False
 
 
-OWN = "uvicorn's own class"
 SERVERS = {
     "gunicorn sync": Server(gunicorn("sync", WSGI)),
     "gunicorn gthread": Server(gunicorn("gthread", WSGI)),
@@ -128,8 +127,12 @@ SERVERS = {
     "uvicorn HTTPTools": Server(uvicorn(f"{UVICORN}:HTTPTools")),
     "uvicorn Zttp": Server(uvicorn(f"{UVICORN}:Zttp")),
     "uvicorn HTTP2": Server(uvicorn(f"{UVICORN}:HTTP2")),
-    "uvicorn's own h11": Server(uvicorn("h11"), OWN),
-    "uvicorn's own httptools": Server(uvicorn("httptools"), f"{OWN}: it reads a body after an upgrade as requests"),
+    "uvicorn's own h11": Server(uvicorn("h11"), "take `H11` of `mtls_middleware.servers.uvicorn_tls`"),
+    "uvicorn's own httptools": Server(
+        uvicorn("httptools"),
+        "it reads a body after an upgrade as requests, and trailer fields as header fields; take `HTTPTools` of "
+        "`mtls_middleware.servers.uvicorn_tls`",
+    ),
     "hypercorn": Server(hypercorn("hypercorn")),
     "hypercorn_tls": Server(hypercorn("mtls_middleware.servers.hypercorn_tls")),
     "daphne": Server(daphne),

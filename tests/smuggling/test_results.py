@@ -37,7 +37,7 @@ The second column of the tables says how the library treats the forged request i
 does not trust the peer's address under this server. *rejected*: this server folds header names, and the library rejects
 every request.
 
-A cell says how many attacks were sent, and how many succeeded. An attack succeeds if one of these things happens:
+A cell says how many attacks succeeded, and how many were sent. Behind them are the requests and answers that show it:
 
 {effects}
 """
@@ -53,8 +53,9 @@ TAIL = """
 ## Servers that are not in the tables
 
 {left_out}
-¹ The project advises against this server behind a header source: {known_bad}.
-"""
+¹ The project advises against these servers behind a header source:
+
+{known_bad}"""
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
@@ -63,7 +64,7 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 def cell(each: report.Cell) -> str:
     effects = ", ".join(f"{name} {count}" for name, count in each["effects"].items())
-    return f"{each['attempts']} sent, {each['succeeded']} succeeded" + (f" ({effects})" if effects else "")
+    return f"{each['succeeded']} of {each['attempts']}" + (f" ({effects})" if effects else "")
 
 
 def row(server: str, cells: dict[str, report.Cell]) -> list[str]:
@@ -90,9 +91,9 @@ def page(results: dict[str, Any]) -> str:
             for server in SERVERS
         ]
         text += f"{title}\n\n" + table(["server", "forged request", *PROXIES], rows) + "\n"
-    known_bad = sorted({each.known_bad for each in SERVERS.values() if each.known_bad})
+    known_bad = "".join(f"- {name}: {each.known_bad}.\n" for name, each in SERVERS.items() if each.known_bad)
     left_out = "".join(f"- {name}: {reason}.\n" for name, reason in LEFT_OUT.items())
-    return text.rstrip("\n") + "\n" + TAIL.format(left_out=left_out, known_bad="; ".join(known_bad))
+    return text.rstrip("\n") + "\n" + TAIL.format(left_out=left_out, known_bad=known_bad)
 
 
 def test_the_page_says_what_was_measured() -> None:
