@@ -17,6 +17,9 @@ HEAD = """# What comes through each proxy
 Written by the tests of `tests/proxies`: every cell is tried on the real program, in each of its CI runs, with the
 configuration that `mtls-middleware proxy-config` prints. Versions when this page was last written: {versions}.
 
+Attacks on the connection between proxy and server (upgrades, CONNECT, smuggled requests) have their own page:
+[smuggling-results.md](smuggling-results.md).
+
 ## The client's certificate
 
 Over HTTP/1.1 and HTTP/2 alike. The cells say the `verification` of the certificate that is attached, `+1` where the
