@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from mtls_middleware.cli.proxies import SECRET
 from mtls_middleware.cli.wanted import SECRET_VARIABLE, Wanted
 from tests.live.servers import ROOT, free_port
 from tests.proxies import matrix, programs
@@ -20,7 +21,7 @@ from tests.smuggling.client import InnocentClient
 from tests.smuggling.servers import SERVERS
 
 Control = Literal["trusted", "not trusted", "rejected"]
-SECRET_HEADER = "X-Proxy-Secret"
+SECRET_HEADER = SECRET
 
 
 @dataclass(frozen=True)
