@@ -1,0 +1,132 @@
+"""A client that sends one payload to a server, and what it learns from the answer and from the application."""
+
+import contextlib
+import http.client
+import io
+import itertools
+import json
+import os
+import socket
+import ssl
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from tests.servers.recording import digest
+from tests.servers.upgrades import TAG, Expect, Payload
+
+PAUSE = 0.08  # seconds between two segments: enough for a server to read the first one alone
+PATIENCE = 4.0  # seconds without an octet after which the connection counts as kept open
+_TAGS = itertools.count()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """`raw`: all octets of the server. `seen`: what the application has read, in order."""
+
+    tag: bytes
+    raw: bytes
+    closed: bool
+    seen: list[dict[str, Any]]
+
+    @property
+    def status(self) -> int:
+        """Of the first response that is not 100; 0 without one."""
+        rest = self.raw
+        while rest.startswith(b"HTTP/1.1 100"):
+            rest = rest.partition(b"\r\n\r\n")[2]
+        line = rest.partition(b"\r\n")[0].split(b" ")
+        return int(line[1]) if line[0].startswith(b"HTTP/1.") else 0
+
+    @property
+    def fields(self) -> http.client.HTTPMessage:
+        rest = self.raw
+        while rest.startswith(b"HTTP/1.1 100"):
+            rest = rest.partition(b"\r\n\r\n")[2]
+        return http.client.parse_headers(io.BytesIO(rest.partition(b"\r\n")[2]))
+
+    @property
+    def says_close(self) -> bool:
+        return "close" in (self.fields.get("Connection") or "").lower() or self.raw.startswith(b"HTTP/1.0")
+
+    @property
+    def smuggled(self) -> bool:
+        return any(each["path"].startswith("/smuggled/") for each in self.seen)
+
+    @property
+    def speaks_http2(self) -> bool:
+        """Whether a frame of type SETTINGS on stream 0 follows the last response's head, or stands alone."""
+        last = self.raw.rpartition(b"\r\n\r\n")[2]
+        return len(last) >= 9 and last[3] == 4 and last[5:9] == b"\0\0\0\0"
+
+    def problems(self, payload: Payload, *, websockets: bool) -> list[str]:
+        """Everything in which this is not what the payload's expectation says."""
+        expect = payload.expect
+        if expect is Expect.WEBSOCKET and not websockets:
+            expect = Expect.ANSWERED
+        found = ["a smuggled request was read"] if self.smuggled else []
+        found += ["HTTP/2"] if self.speaks_http2 else []
+        if expect is Expect.WEBSOCKET:
+            found += [] if self.status == 101 else [f"status {self.status}, expected 101"]
+            found += [] if [each["method"] for each in self.seen] == ["websocket"] else [f"seen {self.seen}"]
+            return found
+        found += [] if self.closed else ["the connection stays open"]
+        found += ["101"] if self.status == 101 else []
+        found += [] if len(self.seen) <= 1 else [f"several requests: {self.seen}"]
+        found += [] if not self.status or self.says_close else ["no Connection: close"]
+        if expect is Expect.ANSWERED:
+            found += [] if self.status == 200 else [f"status {self.status}, expected 200"]
+            told = [(each["method"], each["body"]) for each in self.seen]
+            wanted = [(payload.method, digest((payload.body or b"").replace(TAG, self.tag)))]
+            found += [] if told == wanted else [f"the application was told {told}, expected {wanted}"]
+        return found
+
+
+def connected(port: int, context: ssl.SSLContext | None) -> socket.socket:
+    plain = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+    return plain if context is None else context.wrap_socket(plain, server_hostname="localhost")
+
+
+def attempt(port: int, payload: Payload, *, context: ssl.SSLContext | None = None) -> Outcome:
+    """Send one payload on a connection of its own, read until the server closes it, and ask the application."""
+    tag = f"{os.getpid() % 4096:03x}{next(_TAGS):05x}".encode()
+    raw, closed = b"", False
+    with connected(port, context) as connection:
+        # One thread: large bodies are small enough for the buffers of loopback, or for a server that reads.
+        with contextlib.suppress(OSError):
+            for number, segment in enumerate(payload.segments):
+                time.sleep(PAUSE if number else 0)
+                connection.sendall(segment.replace(TAG, tag))
+        try:
+            while data := connection.recv(65536):
+                raw += data
+                if raw.startswith(b"HTTP/1.1 101") and payload.expect is Expect.WEBSOCKET:
+                    break
+            closed = not data
+        except TimeoutError:
+            pass
+        except OSError:
+            closed = True
+    return Outcome(tag, raw, closed, seen(port, tag.decode(), context))
+
+
+def seen(port: int, tag: str, context: ssl.SSLContext | None) -> list[dict[str, Any]]:
+    connection = (
+        http.client.HTTPConnection("localhost", port, timeout=20)
+        if context is None
+        else http.client.HTTPSConnection("localhost", port, timeout=20, context=context)
+    )
+    with contextlib.closing(connection):
+        connection.request("GET", f"/seen/{tag}", headers={"Connection": "close"})
+        found: list[dict[str, Any]] = json.loads(connection.getresponse().read())
+        return found
+
+
+def attempts(
+    port: int, payloads: list[Payload], *, context: ssl.SSLContext | None = None, threads: int = 4
+) -> dict[str, Outcome]:
+    """Each payload's outcome, by its name."""
+    with ThreadPoolExecutor(threads) as pool:
+        done = pool.map(lambda payload: attempt(port, payload, context=context), payloads)
+        return {payload.name: outcome for payload, outcome in zip(payloads, done, strict=True)}

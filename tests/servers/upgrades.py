@@ -1,0 +1,189 @@
+"""Payloads that ask a server for another protocol, as data: (name, segments of raw bytes, expectation).
+
+Each payload holds a complete second request, in its body or behind it. No server may read that as a request.
+`TAG` stands for the tag of the attempt, which has as many characters.
+"""
+
+import enum
+from dataclasses import dataclass
+
+TAG = b"TTTTTTTT"
+SMUGGLED = b"GET /smuggled/%s HTTP/1.1\r\nHost: localhost\r\n\r\n" % TAG
+SETTINGS = b"HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA"
+UPGRADE = b"Connection: Upgrade"
+H2C = (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", SETTINGS)
+KEY = (b"Sec-WebSocket-Version: 13", b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==")
+WEBSOCKET = (UPGRADE, b"Upgrade: websocket", *KEY)
+# RFC 9113 section 3.4: the preface, then an empty SETTINGS frame.
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000")
+FRAME = bytes.fromhex("8185000000006672616d65")  # a masked text frame of a client
+
+
+class Expect(enum.Enum):
+    """What becomes of a payload."""
+
+    ANSWERED = "the application gets this one request with its body, and the server closes after the response"
+    CLOSED = "the server rejects the request or answers it, and closes"
+    WEBSOCKET = "101, and no request after it; under WSGI as ANSWERED"
+
+
+@dataclass(frozen=True)
+class Payload:
+    """`segments` are written one after the other, with a pause between them."""
+
+    name: str
+    segments: tuple[bytes, ...]
+    expect: Expect
+    method: str = "GET"
+    body: bytes | None = b""  # what the application must read; None: not checked
+
+
+def head(start: bytes, *lines: bytes) -> bytes:
+    return b"\r\n".join([start, b"Host: localhost", *lines, b"", b""])
+
+
+def chunked(body: bytes, size: int = 60_000) -> bytes:
+    parts = [body[at : at + size] for at in range(0, len(body), size)]
+    return b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
+
+
+def simple(
+    name: str, *lines: bytes, start: bytes = b"GET /first/%s HTTP/1.1", expect: Expect = Expect.ANSWERED
+) -> Payload:
+    """A request without a body; the second request follows it at once."""
+    line, first = start % TAG, head(start % TAG, *lines)
+    # A client sends no octet between its websocket handshake and the response (RFC 6455 section 4.1).
+    segments = (first, SMUGGLED) if expect is Expect.WEBSOCKET else (first + SMUGGLED,)
+    return Payload(name, segments, expect, line.split()[0].decode())
+
+
+def posted(
+    name: str,
+    *lines: bytes,
+    start: bytes = b"POST /first/%s HTTP/1.1",
+    body: bytes = SMUGGLED,
+    framing: str = "length",
+    expect: Expect = Expect.ANSWERED,
+    apart: bool = False,
+    more: bytes = SMUGGLED,
+) -> Payload:
+    """A request whose body is a request; another one follows it. `apart`: in segments of their own."""
+    line = start % TAG
+    if framing == "length":
+        first, rest = head(line, *lines, b"Content-Length: %d" % len(body)), body
+    else:
+        first, rest = head(line, *lines, b"Transfer-Encoding: chunked"), chunked(body)
+    sent = (first + rest + more,)
+    if apart:
+        half = len(rest) // 2
+        sent = tuple(each for each in (first, rest[:half], rest[half:], more) if each)
+    return Payload(name, sent, expect, line.split()[0].decode(), None if b"/early/" in line else body)
+
+
+LARGE = b"\r\n" * 100_000 + SMUGGLED
+FOO = (UPGRADE, b"Upgrade: foo")
+ONE = b"GET /first/%s HTTP/1.0"
+FRAMINGS = ("length", "chunked")
+CONNECTS = {
+    "authority": b"CONNECT localhost:80 HTTP/1.1",
+    "path": b"CONNECT /first/%s HTTP/1.1",
+    "absolute": b"CONNECT http://localhost/first/%s HTTP/1.1",
+}
+
+
+def connect(name: str, start: bytes, framing: str | None, *, apart: bool) -> Payload:
+    line = start.replace(b"%s", TAG)
+    if framing is None:
+        sent = (head(line), SMUGGLED)
+    elif framing == "length":
+        sent = (head(line, b"Content-Length: %d" % len(SMUGGLED)), SMUGGLED)
+    else:
+        sent = (head(line, b"Transfer-Encoding: chunked"), chunked(SMUGGLED))
+    sent = sent if apart else (b"".join(sent),)
+    title = f"CONNECT {name}, {framing or 'raw'}{', apart' if apart else ''}"
+    return Payload(title, sent, Expect.CLOSED, "CONNECT", None)
+
+
+PAYLOADS = [
+    simple("h2c", *H2C),
+    simple("h2c without HTTP2-Settings", UPGRADE, b"Upgrade: h2c"),
+    simple("H2C in capitals", UPGRADE, b"UPGRADE: H2C", SETTINGS),
+    simple("h2c between blanks", b"Connection:  upgrade ,\thttp2-settings", b"Upgrade: \t h2c\t ", SETTINGS),
+    simple("h2c without Connection", b"Upgrade: h2c", SETTINGS),
+    simple("h2c, and Connection: keep-alive", b"Connection: keep-alive", b"Upgrade: h2c", SETTINGS),
+    simple("h2c, Connection on two lines", UPGRADE, b"Connection: HTTP2-Settings", b"Upgrade: h2c", SETTINGS),
+    simple("h2c first of two lines", *H2C, b"Upgrade: websocket", *KEY),
+    simple("h2c second of two lines", *WEBSOCKET, b"Upgrade: h2c", SETTINGS),
+    simple("two lines of websocket", *WEBSOCKET, b"Upgrade: websocket"),
+    simple("websocket, h2c", UPGRADE, b"Upgrade: websocket, h2c", *KEY, SETTINGS),
+    simple("h2c, websocket", UPGRADE, b"Upgrade: h2c, websocket", *KEY, SETTINGS),
+    simple("websocket/13", UPGRADE, b"Upgrade: websocket/13", *KEY),
+    simple("foo", *FOO),
+    simple("TLS/1.2", UPGRADE, b"Upgrade: TLS/1.2"),
+    simple("an empty Upgrade", UPGRADE, b"Upgrade:"),
+    simple("h2c in HTTP/1.0", *H2C, start=ONE),
+    simple("websocket in HTTP/1.0", *WEBSOCKET, start=ONE),
+    *(
+        simple(f"{each} h2c", *H2C, start=each.encode() + b" /first/%s HTTP/1.1")
+        for each in ("HEAD", "OPTIONS", "PATCH")
+    ),
+    *(
+        simple(f"{each} websocket", *WEBSOCKET, start=each.encode() + b" /first/%s HTTP/1.1")
+        for each in ("HEAD", "OPTIONS", "POST")
+    ),
+    *(
+        posted(f"foo, {framing}{', apart' if apart else ''}", *FOO, framing=framing, apart=apart)
+        for framing in FRAMINGS
+        for apart in (False, True)
+    ),
+    *(
+        posted(f"h2c, {framing}{', apart' if apart else ''}", *H2C, framing=framing, apart=apart)
+        for framing in FRAMINGS
+        for apart in (False, True)
+    ),
+    *(posted(f"h2c, 200 kB, {framing}", *H2C, framing=framing, body=LARGE) for framing in FRAMINGS),
+    *(posted(f"foo, 200 kB, {framing}, apart", *FOO, framing=framing, body=LARGE, apart=True) for framing in FRAMINGS),
+    posted("h2c on GET with a body", *H2C, start=b"GET /first/%s HTTP/1.1", apart=True),
+    posted("foo in HTTP/1.0 with a body", *FOO, start=b"POST /first/%s HTTP/1.0", apart=True),
+    posted("h2c that expects 100", *H2C, b"Expect: 100-continue", apart=True),
+    posted("h2c, read late", *H2C, start=b"POST /slow/%s HTTP/1.1"),
+    posted("h2c, answered before the body", *H2C, start=b"POST /early/%s HTTP/1.1", apart=True, expect=Expect.CLOSED),
+    posted(
+        "foo, 200 kB, answered before the body",
+        *FOO,
+        start=b"POST /early/%s HTTP/1.1",
+        body=LARGE,
+        expect=Expect.CLOSED,
+    ),
+    *(
+        posted(
+            f"websocket with a body, {framing}{', apart' if apart else ''}",
+            *WEBSOCKET,
+            start=b"GET /first/%s HTTP/1.1",
+            framing=framing,
+            apart=apart,
+        )
+        for framing in FRAMINGS
+        for apart in (False, True)
+    ),
+    posted("websocket with a body of frames", *WEBSOCKET, start=b"GET /first/%s HTTP/1.1", body=FRAME, more=FRAME),
+    posted("websocket with two lengths", *WEBSOCKET, b"Content-Length: 0", expect=Expect.CLOSED, apart=True),
+    posted("foo, length and chunked", *FOO, b"Content-Length: 5", framing="chunked", expect=Expect.CLOSED, apart=True),
+    simple("websocket", *WEBSOCKET, expect=Expect.WEBSOCKET),
+    simple("websocket of length 0", *WEBSOCKET, b"Content-Length: 0", expect=Expect.WEBSOCKET),
+    simple(
+        "WebSocket in capitals",
+        b"CONNECTION: keep-alive, UPGRADE",
+        b"UPGRADE: WEBSOCKET",
+        *KEY,
+        expect=Expect.WEBSOCKET,
+    ),
+    *(
+        connect(name, start, framing, apart=apart)
+        for name, start in CONNECTS.items()
+        for framing in (*FRAMINGS, None)
+        for apart in (False, True)
+    ),
+    Payload("HTTP/2 with prior knowledge", (PREFACE + SMUGGLED,), Expect.CLOSED, "PRI", None),
+    Payload("HTTP/2 with prior knowledge, apart", (PREFACE[:10], PREFACE[10:], SMUGGLED), Expect.CLOSED, "PRI", None),
+]
