@@ -51,8 +51,9 @@ class Outcome:
         return "close" in (self.fields.get("Connection") or "").lower() or self.raw.startswith(b"HTTP/1.0")
 
     @property
-    def smuggled(self) -> bool:
-        return any(each["path"].startswith("/smuggled/") for each in self.seen)
+    def smuggled(self) -> int:
+        """How often the application has read the second request of the payload."""
+        return sum(each["path"].startswith("/smuggled/") for each in self.seen)
 
     @property
     def speaks_http2(self) -> bool:
@@ -60,27 +61,34 @@ class Outcome:
         last = self.raw.rpartition(b"\r\n\r\n")[2]
         return len(last) >= 9 and last[3] == 4 and last[5:9] == b"\0\0\0\0"
 
-    def problems(self, payload: Payload, *, websockets: bool) -> list[str]:
-        """Everything in which this is not what the payload's expectation says."""
+    def problems(self, payload: Payload, *, websockets: bool, ends: bool = True) -> list[str]:
+        """Everything in which this is not what the payload's expectation says.
+
+        `ends`: the server closes the connection; else it may serve the request behind the payload as the next one.
+        """
         expect = payload.expect
         if expect is Expect.WEBSOCKET and not websockets:
             expect = Expect.ANSWERED
-        found = ["a smuggled request was read"] if self.smuggled else []
-        found += ["HTTP/2"] if self.speaks_http2 else []
+        found = ["HTTP/2"] if self.speaks_http2 else []
         if expect is Expect.WEBSOCKET:
             found += [] if self.status == 101 else [f"status {self.status}, expected 101"]
             found += [] if [each["method"] for each in self.seen] == ["websocket"] else [f"seen {self.seen}"]
             return found
-        found += [] if self.closed else ["the connection stays open"]
         found += ["101"] if self.status == 101 else []
-        found += [] if len(self.seen) <= 1 else [f"several requests: {self.seen}"]
-        found += [] if not self.status or self.says_close else ["no Connection: close"]
+        found += [] if self.smuggled <= (payload.following and not ends) else [f"smuggled requests: {self.smuggled}"]
+        if ends:
+            found += [] if self.closed else ["the connection stays open"]
+            found += [] if len(self.seen) <= 1 else [f"several requests: {self.seen}"]
         if expect is Expect.ANSWERED:
             found += [] if self.status == 200 else [f"status {self.status}, expected 200"]
-            told = [(each["method"], each["body"]) for each in self.seen]
-            wanted = [(payload.method, digest((payload.body or b"").replace(TAG, self.tag)))]
-            found += [] if told == wanted else [f"the application was told {told}, expected {wanted}"]
+            found += [] if self.says_close or not ends else ["no Connection: close"]
+            found += [] if self.told(payload) else [f"the application was told {self.seen[:1]}"]
         return found
+
+    def told(self, payload: Payload) -> bool:
+        """Whether the first request that the application read is the payload's, with its body."""
+        body = digest((payload.body or b"").replace(TAG, self.tag))
+        return [(each["method"], each["body"]) for each in self.seen[:1]] == [(payload.method, body)]
 
 
 def connected(port: int, context: ssl.SSLContext | None) -> socket.socket:
@@ -88,12 +96,14 @@ def connected(port: int, context: ssl.SSLContext | None) -> socket.socket:
     return plain if context is None else context.wrap_socket(plain, server_hostname="localhost")
 
 
-def attempt(port: int, payload: Payload, *, context: ssl.SSLContext | None = None) -> Outcome:
+def attempt(
+    port: int, payload: Payload, *, context: ssl.SSLContext | None = None, patience: float = PATIENCE
+) -> Outcome:
     """Send one payload on a connection of its own, read until the server closes it, and ask the application."""
     tag = f"{os.getpid() % 4096:03x}{next(_TAGS):05x}".encode()
     raw, closed = b"", False
     with connected(port, context) as connection:
-        # One thread: large bodies are small enough for the buffers of loopback, or for a server that reads.
+        connection.settimeout(patience)
         with contextlib.suppress(OSError):
             for number, segment in enumerate(payload.segments):
                 time.sleep(PAUSE if number else 0)
@@ -124,9 +134,14 @@ def seen(port: int, tag: str, context: ssl.SSLContext | None) -> list[dict[str, 
 
 
 def attempts(
-    port: int, payloads: list[Payload], *, context: ssl.SSLContext | None = None, threads: int = 4
+    port: int,
+    payloads: list[Payload],
+    *,
+    context: ssl.SSLContext | None = None,
+    threads: int = 4,
+    patience: float = PATIENCE,
 ) -> dict[str, Outcome]:
     """Each payload's outcome, by its name."""
     with ThreadPoolExecutor(threads) as pool:
-        done = pool.map(lambda payload: attempt(port, payload, context=context), payloads)
+        done = pool.map(lambda payload: attempt(port, payload, context=context, patience=patience), payloads)
         return {payload.name: outcome for payload, outcome in zip(payloads, done, strict=True)}

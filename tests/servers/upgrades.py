@@ -36,6 +36,7 @@ class Payload:
     expect: Expect
     method: str = "GET"
     body: bytes | None = b""  # what the application must read; None: not checked
+    following: bool = True  # another request follows the message
 
 
 def head(start: bytes, *lines: bytes) -> bytes:
@@ -101,7 +102,7 @@ def connect(name: str, start: bytes, framing: str | None, *, apart: bool) -> Pay
         sent = (head(line, b"Transfer-Encoding: chunked"), chunked(SMUGGLED))
     sent = sent if apart else (b"".join(sent),)
     title = f"CONNECT {name}, {framing or 'raw'}{', apart' if apart else ''}"
-    return Payload(title, sent, Expect.CLOSED, "CONNECT", None)
+    return Payload(title, sent, Expect.CLOSED, "CONNECT", None, following=framing is None)
 
 
 PAYLOADS = [
