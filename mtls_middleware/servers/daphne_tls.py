@@ -1,10 +1,10 @@
-"""daphne with TLS that asks for client certificates, with the ASGI TLS extension 0.2, and no upgrade but to a websocket.
+"""daphne with TLS that asks for client certificates, the ASGI TLS extension 0.2, and no upgrade but to a websocket.
 
     python -m mtls_middleware.servers.daphne_tls --certfile server.pem --keyfile server.key \\
         --ca-certs clients.pem --cert-reqs 1 --bind 0.0.0.0 --port 8443 app:app
 
-This is `daphne` with all its options; each of its endpoints has TLS. (Twisted's `ssl:` cannot ask for a certificate.) In
-code: `Server(app, endpoints=["tcp:8443"], tls=TLS(certfile=..., keyfile=..., ca_certs=..., cert_reqs=1)).run()`.
+This is `daphne` with all its options; each of its endpoints has TLS. (Twisted's `ssl:` cannot ask for a certificate.)
+In code: `Server(app, endpoints=["tcp:8443"], tls=TLS(certfile=..., keyfile=..., ca_certs=..., cert_reqs=1)).run()`.
 `--cert-reqs`: 1 accepts clients without a certificate, 2 does not. The extension is there over HTTP/1.1, over HTTP/2
 (`twisted[http2]`, for connections that negotiate it), and for websockets.
 

@@ -14,8 +14,8 @@ logs a `ConfigurationError`.
 - The worker makes an `ASGIProtocol` of its module's globals for each connection. That takes its application from
   `worker.asgi`, keeps it as `app`, and calls that for each request.
 - When the head of a request is complete, the protocol calls its `_on_headers_complete`, which sets `_current_request`.
-  It asks `_is_websocket_upgrade(request)` before it calls the application with the scope of `_build_http_scope`. After a
-  request with `must_close`, it closes the connection.
+  It asks `_is_websocket_upgrade(request)` before it calls the application with the scope of `_build_http_scope`. After
+  a request with `must_close`, it closes the connection.
 - The worker makes its TLS context in `_get_ssl_context`.
 """
 
@@ -80,8 +80,8 @@ class _HandsOver:
         cleartext = getattr(self.cfg, "http2_cleartext", "off")
         if cleartext != "off":
             raise ConfigurationError(
-                f"http2_cleartext={cleartext!r}: this worker speaks HTTP/2 over TLS only, because a client could speak it "
-                "in clear text through a proxy's connection; expected 'off', gunicorn's default"
+                f"http2_cleartext={cleartext!r}: expected 'off', the default. This worker speaks HTTP/2 over TLS "
+                "only, because a client could speak it in clear text through a proxy's connection"
             )
         # Only this worker's process is changed, and it serves with this class only.
         module: Any = import_module("gunicorn.workers.gasgi")

@@ -13,12 +13,12 @@ HTTP/2 is for TLS connections that negotiate it (ALPN): there is no h2c, neither
 The module depends on these internals of hypercorn 0.17 and 0.18. If one of them has moved, `hand_over()` raises
 `ConfigurationError`, before hypercorn listens.
 
-- `hypercorn.asyncio.run` makes a `TCPServer` of its module's globals for each connection, whose `app` is called for each
-  request with the scope first.
+- `hypercorn.asyncio.run` makes a `TCPServer` of its module's globals for each connection. Its `app` is called for each
+  request, with the scope first.
 - `hypercorn.protocol` makes an `H11Protocol` of its module's globals for each connection of HTTP/1. For each request,
   that calls `_check_protocol(event)`, then `_create_stream(request)`. Its response closes the connection from
-  `config.keep_alive_max_requests` requests on, which it counts in `keep_alive_requests`. It has `_send_error_response`
-  and `send`.
+  `config.keep_alive_max_requests` requests on, which it counts in `keep_alive_requests`. It has `_send_error_response`,
+  `send`, and h11's `connection`.
 """
 
 import sys
@@ -53,6 +53,7 @@ class _OnlyWebsockets:
 
     only_websockets = True
     config: Any
+    connection: Any
     keep_alive_requests: int
     send: Any
 
@@ -68,6 +69,10 @@ class _OnlyWebsockets:
             await self._send_error_response(asks.status)  # type: ignore[attr-defined]  # hypercorn's class is the next in line
             await self.send(Closed())
             return
+        if asks is Asks.WEBSOCKET and self.connection.trailing_data[0]:
+            # A client sends nothing before the response (RFC 6455 section 4.1). Else hypercorn responds 400 and leaves
+            # the connection open.
+            asks = Asks.UPGRADE
         if asks is Asks.UPGRADE:
             import h11
 
@@ -133,14 +138,14 @@ def _probe_http1(base: Any) -> None:
         raise TypeError("it does not call _check_protocol and _create_stream")
     if {"keep_alive_requests", "keep_alive_max_requests"} - names_used(base.stream_send.__code__):
         raise TypeError("its stream_send does not count requests")
-    if {"config", "send"} - names_used(base.__init__.__code__):
-        raise TypeError("it does not keep config and send")
+    if {"config", "connection", "send"} - names_used(base.__init__.__code__):
+        raise TypeError("it does not keep config, connection and send")
 
 
 def _extension(ssl_object: Any, config: Any, context: Any) -> Extension:
     from hypercorn.config import Config
 
-    # `ssl` does not say which certificate was sent. It is known if hypercorn loaded one and no server name chose another.
+    # `ssl` does not say which certificate was sent. It is known if hypercorn loaded it and no name chose another.
     own = type(config).create_ssl_context is Config.create_ssl_context and ssl_object.context is context
     return negotiated(ssl_object, first_certificate(config.certfile) if own else None)
 

@@ -34,9 +34,9 @@ class Asks(enum.Enum):
 
 def asked(method: str, http_version: str, headers: Headers, *, websockets: bool = True) -> Asks:
     """What a request of HTTP/1 asks for. `headers`: lower-case names. `websockets`: whether the server takes them."""
-    if http_version not in {"1.0", "1.1"}:
+    if not http_version.startswith("1."):
         return Asks.VERSION
-    if method == "CONNECT":
+    if method.upper() == "CONNECT":  # methods are case-sensitive, but not every proxy may know it
         return Asks.TUNNEL
     fields = [(name, value.strip(b" \t").lower()) for name, value in headers if name in _FIELDS]
     if all(name != b"upgrade" for name, _ in fields):
@@ -72,7 +72,7 @@ def without_upgrade(headers: Headers) -> list[tuple[bytes, bytes]]:
 
 
 def last_response(app: App, status: int = 0) -> App:
-    """`app`, whose response says that the connection ends. With a `status`, that response stands for the application."""
+    """`app`, whose response says that the connection ends. With a `status`, a response with it replaces the app's."""
 
     async def closing(scope: Any, receive: Any, send: Any, *rest: Any) -> None:
         async def send_last(message: Any) -> None:
@@ -89,7 +89,7 @@ def last_response(app: App, status: int = 0) -> App:
 def rejecting(status: int) -> App:
     """An ASGI application that responds with this status alone."""
 
-    async def rejects(scope: Any, receive: Any, send: Any, *rest: Any) -> None:
+    async def rejects(_scope: Any, _receive: Any, send: Any, *_rest: Any) -> None:
         await send({"type": "http.response.start", "status": status, "headers": [(b"content-length", b"0")]})
         await send({"type": "http.response.body", "body": b""})
 

@@ -4,8 +4,9 @@
         --http mtls_middleware.servers.uvicorn_tls:H11 --ws mtls_middleware.servers.uvicorn_tls:WebSockets
 
 `--http` takes `H11`, `HTTPTools`, `Zttp` or `HTTP2` (which is uvicorn's `--http zttp --http2`) and serves requests,
-`--ws` takes `WebSockets` or `WSProto` and serves websockets. `--ssl-cert-reqs`: 1 accepts clients without a certificate,
-2 does not; 0, uvicorn's default, asks for none. Without the `--ssl` options, the classes serve clear text behind a proxy.
+`--ws` takes `WebSockets` or `WSProto` and serves websockets. `--ssl-cert-reqs`: 1 accepts clients without a
+certificate, 2 does not; 0, uvicorn's default, asks for none. Without the `--ssl` options, the classes serve clear text
+behind a proxy.
 
 The classes depend on these internals of uvicorn 0.53 and 0.54. If one of them has moved, naming a class raises
 `ConfigurationError`, before uvicorn listens.
@@ -15,15 +16,16 @@ The classes depend on these internals of uvicorn 0.53 and 0.54. If one of them h
   connection to a websocket's.
 - `config` has `ssl`, `ssl_certfile` and `ssl_context_factory`.
 - An HTTP/1 protocol asks its `_should_upgrade` whether the request of `scope` and `headers` becomes a websocket, before
-  it takes the application, and has `ws_protocol_class`.
+  it takes the application. It has `ws_protocol_class`, and the request being served as `cycle`, with `more_body`.
 - The protocol of httptools has the callbacks `on_message_begin`, `on_header`, `on_headers_complete`, `on_body` and
-  `on_message_complete`, a `parser` and a `cycle`, `handle_websocket_upgrade`, `send_400_response` and
-  `_unset_keepalive_if_required`.
+  `on_message_complete`, a `parser`, `handle_websocket_upgrade`, `send_400_response` and
+  `_unset_keepalive_if_required`; its `cycle` has `response_complete`.
 - The protocol that chooses between HTTP/1.1 and HTTP/2 does so in `_switch(http2, initial_data)`.
 """
 
 import asyncio
 from functools import partial
+from importlib import import_module
 from inspect import signature
 from typing import Any
 
@@ -36,8 +38,8 @@ from mtls_middleware.servers.upgrades import Asks, asked, framing, has_body, las
 class _HandsOver(asyncio.Protocol):
     """Precedes one of uvicorn's classes. What TLS negotiated is read once for each connection."""
 
-    rests_on: tuple[str, ...] = ("connection_made",)
-    rests_on_attributes: tuple[str, ...] = ()
+    rests_on: tuple[str, ...] = ("connection_made", "data_received")
+    rests_on_attributes: tuple[str, ...] = ("transport",)
     config: Any
     app: ASGIApp
     transport: asyncio.Transport
@@ -48,19 +50,25 @@ class _HandsOver(asyncio.Protocol):
         if ssl_object is not None:  # the extension is for TLS connections only
             self.app = telling(self.app, partial(_extension, ssl_object, self.config))
 
+    def data_received(self, data: bytes) -> None:
+        # After close(), the TLS transports of asyncio and uvloop still deliver what they have decrypted.
+        if not self.transport.is_closing():
+            super().data_received(data)  # uvicorn's class is the next in line, here and below
+
 
 class _OnlyWebsockets(_HandsOver):
     """Precedes a class for HTTP/1: a request that asks for another protocol is the last of its connection."""
 
     rests_on: tuple[str, ...] = ("connection_made", "data_received", "_should_upgrade")
-    rests_on_attributes: tuple[str, ...] = ("transport", "scope", "headers", "ws_protocol_class")
+    rests_on_attributes: tuple[str, ...] = ("transport", "scope", "headers", "ws_protocol_class", "cycle")
     scope: Any
     headers: list[tuple[bytes, bytes]]
     ws_protocol_class: Any
+    cycle: Any
+    _last = False  # the cycle at hand is that of the last request
 
     def data_received(self, data: bytes) -> None:
-        # After close(), the TLS transports of asyncio and uvloop still deliver what they have decrypted.
-        if not self.transport.is_closing():
+        if not self._last or self.cycle.more_body:
             super().data_received(data)
 
     def _should_upgrade(self) -> bool:
@@ -77,6 +85,7 @@ class _OnlyWebsockets(_HandsOver):
             # `Content-Length: 0` at most, which websockets 13 does not accept.
             self.headers[:] = [field for field in self.headers if field not in framing(self.headers)]
         elif asks.ends:
+            self._last = True
             self.headers[:] = without_upgrade(self.headers)
             self.app = last_response(self.app, asks.status)
 
@@ -127,9 +136,8 @@ class _ReadsBodies(_OnlyWebsockets):
         *("_unset_keepalive_if_required", "on_message_begin", "on_url", "on_header", "on_headers_complete", "on_body"),
         "on_message_complete",
     )
-    rests_on_attributes = (*_OnlyWebsockets.rests_on_attributes, "parser", "cycle", "logger")
+    rests_on_attributes = (*_OnlyWebsockets.rests_on_attributes, "parser", "logger")
     parser: Any
-    cycle: Any
     logger: Any
     url: bytes
     _headers_complete = False
@@ -142,7 +150,7 @@ class _ReadsBodies(_OnlyWebsockets):
 
         if self._complete or self.transport.is_closing():
             return
-        self._unset_keepalive_if_required()  # type: ignore[attr-defined]  # uvicorn's class is the next in line, here and below
+        self._unset_keepalive_if_required()  # type: ignore[attr-defined]  # uvicorn's class is the next
         try:
             rest = data if self._body_parser else self._feed(data)
             if self._body_parser and rest:
@@ -288,6 +296,10 @@ def _probe_upgrades(base: Any) -> None:
     asks = base.on_headers_complete if hasattr(base, "on_headers_complete") else getattr(base, "handle_events", None)
     if {"_should_upgrade", "app"} - (names_used(asks.__code__) if asks else set()):
         raise TypeError("it does not ask _should_upgrade before it takes its app")
+    if {"more_body", "response_complete"} - names_used(
+        import_module(base.__module__).RequestResponseCycle.__init__.__code__
+    ):
+        raise TypeError("its cycle has no more_body or response_complete")
 
 
 def _extension(ssl_object: Any, config: Any) -> dict[str, object]:

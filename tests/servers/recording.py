@@ -35,6 +35,9 @@ async def asgi(scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] == "websocket":
         note(scope["path"], method="websocket")
         await receive()
+        if scope["path"].startswith("/refuse/"):
+            await send({"type": "websocket.close"})
+            return
         await send({"type": "websocket.accept"})
         await send({"type": "websocket.send", "text": "hello"})
         while (message := await receive())["type"] != "websocket.disconnect":
@@ -49,7 +52,15 @@ async def asgi(scope: Any, receive: Any, send: Any) -> None:
             if scope["path"].startswith("/slow/"):
                 await asyncio.sleep(PAUSE)
             noted["body"] = digest(await read(receive))
+        if scope["path"].startswith("/boom/"):
+            raise RuntimeError("boom")
+        if scope["path"].startswith("/stream/"):
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"o", "more_body": True})
+            await send({"type": "http.response.body", "body": b"k"})
+            return
     headers = [(b"content-length", str(len(answer)).encode())]
+    headers += [(b"connection", b"keep-alive")] if scope["path"].startswith("/keep/") else []
     status = 200 if scope["path"].startswith(KINDS) else 404
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else answer})

@@ -1,16 +1,19 @@
-"""Requests that ask for another protocol: what our classes make of each payload, and what the servers do by themselves."""
+"""Requests that ask for another protocol: what our classes make of each payload, and what servers do by themselves."""
 
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from mtls_middleware.servers.upgrades import Asks, asked, has_body
-from tests.live.servers import free_port, running, tls_files
+from tests.live.servers import ROOT, free_port, running, tls_files
 from tests.servers.asking import BILLING, CA
-from tests.servers.plain import MEASURED, OURS, OWN, RELEASES, Class, measured
+from tests.servers.plain import MEASURED, OURS, OWN, PRIOR_KNOWLEDGE, RELEASES, Class, measured
 from tests.servers.trying import attempts
-from tests.servers.upgrades import PAYLOADS
+from tests.servers.upgrades import PAYLOADS, SMUGGLED, head
+from tests.servers.upgrades import WEBSOCKET as WS_FIELDS
 
 CASES = [
     pytest.param(kind, tls, release, id=f"{name}, {'TLS' if tls else 'clear text'}, {release}")
@@ -30,7 +33,8 @@ def test_no_upgrade_is_carried_out_and_nothing_is_read_after_it(
     context = CA.client_context(BILLING) if tls else None
     command = kind.command(port, tls_files(CA, tmp_path) if tls else None)
     with running(command, port, program=RELEASES[release]):
-        outcomes = attempts(port, PAYLOADS, context=context)
+        waiting = {} if kind.ends else {"threads": 16, "patience": 1}  # each connection stays open
+        outcomes = attempts(port, PAYLOADS, context=context, **waiting)
     found = {
         payload.name: outcomes[payload.name].problems(payload, websockets=kind.websockets, ends=kind.ends)
         for payload in PAYLOADS
@@ -89,6 +93,10 @@ def test_only_a_websocket_handshake_is_an_upgrade(headers: list[tuple[bytes, byt
         ("GET", "2.0", Asks.VERSION),
         ("PRI", "2.0", Asks.VERSION),
         ("CONNECT", "1.1", Asks.TUNNEL),
+        ("Connect", "1.1", Asks.TUNNEL),
+        ("CONNECT", "1.0", Asks.TUNNEL),
+        ("CONNECT", "2.0", Asks.VERSION),
+        ("GET", "1.2", Asks.UPGRADE),
     ],
 )
 def test_a_handshake_is_a_get_of_http_1_1(method: str, version: str, asks: Asks) -> None:
@@ -104,15 +112,72 @@ def test_a_length_other_than_zero_announces_a_body(value: bytes, body: bool) -> 
     assert has_body([(b"content-length", value)]) is body
 
 
-# --- beyond the table ---
+# --- classes that differ ---
 
 
 def conversation(port: int, *segments: bytes) -> bytes:
     """All that a server sends until it closes."""
-    raw = b""
+    received = b""
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         for segment in segments:
             connection.sendall(segment)
         while data := connection.recv(65536):
-            raw += data
-    return raw
+            received += data
+    return received
+
+
+HANDSHAKE = head(b"GET /first/x HTTP/1.1", *WS_FIELDS)
+
+
+@pytest.mark.live
+def test_hypercorn_reads_no_websocket_whose_client_speaks_too_early() -> None:
+    port = free_port()
+    with running(OURS["hypercorn_tls"].command(port, None), port):
+        received = conversation(port, HANDSHAKE + SMUGGLED)
+    assert received.startswith(b"HTTP/1.1 200")
+    assert b"connection: close" in received.lower()
+
+
+@pytest.mark.live
+def test_httptools_begins_no_websocket_before_the_response_to_an_earlier_request() -> None:
+    port = free_port()
+    with running(OURS["uvicorn_tls:HTTPTools"].command(port, None), port):
+        received = conversation(port, head(b"GET /slow/x HTTP/1.1") + HANDSHAKE)
+    assert received.count(b"HTTP/1.1 ") == received.count(b"HTTP/1.1 200 OK") == 2
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("name", [name for name in OURS if "hypercorn" in name or "gunicorn" in name or "H11" in name])
+def test_requests_that_ask_for_nothing_share_a_connection(name: str) -> None:
+    port = free_port()
+    last = head(b"GET /first/x HTTP/1.1", b"Connection: close")
+    with running(OURS[name].command(port, None), port):
+        received = conversation(port, head(b"GET /first/x HTTP/1.1"), head(b"GET /first/x HTTP/1.1"), last)
+    assert received.count(b"HTTP/1.1 200") == 3
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("mechanism", ["upgrade", "prior-knowledge", "both"])
+def test_gunicorns_worker_does_not_start_with_http2_in_clear_text(mechanism: str) -> None:
+    command = OURS["gunicorn_asgi.Worker"].command(free_port(), None)
+    done = subprocess.run(
+        [sys.executable, *command, "--http2-cleartext", mechanism, "--http-protocols", "h2,h1"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert f"http2_cleartext='{mechanism}': expected 'off'" in done.stderr
+    assert done.returncode != 0
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("alpn", [None, ["http/1.1"]])
+def test_http2_over_tls_needs_alpn(alpn: list[str] | None, tmp_path: Path) -> None:
+    port, context = free_port(), CA.client_context(BILLING)
+    if alpn:
+        context.set_alpn_protocols(alpn)
+    with running(OURS["uvicorn_tls:HTTP2"].command(port, tls_files(CA, tmp_path)), port):
+        outcomes = attempts(port, PRIOR_KNOWLEDGE, context=context)
+    assert [outcome.speaks_http2 for outcome in outcomes.values()] == [False]

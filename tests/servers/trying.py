@@ -16,7 +16,6 @@ from typing import Any
 from tests.servers.recording import digest
 from tests.servers.upgrades import TAG, Expect, Payload
 
-PAUSE = 0.08  # seconds between two segments: enough for a server to read the first one alone
 PATIENCE = 4.0  # seconds without an octet after which the connection counts as kept open
 _TAGS = itertools.count()
 
@@ -70,6 +69,8 @@ class Outcome:
         if expect is Expect.WEBSOCKET and not websockets:
             expect = Expect.ANSWERED
         found = ["HTTP/2"] if self.speaks_http2 else []
+        if expect is Expect.NOTHING_SMUGGLED:
+            return found + ([f"smuggled requests: {self.smuggled}"] if self.smuggled and ends else [])
         if expect is Expect.WEBSOCKET:
             found += [] if self.status == 101 else [f"status {self.status}, expected 101"]
             found += [] if [each["method"] for each in self.seen] == ["websocket"] else [f"seen {self.seen}"]
@@ -103,10 +104,11 @@ def attempt(
     tag = f"{os.getpid() % 4096:03x}{next(_TAGS):05x}".encode()
     raw, closed = b"", False
     with connected(port, context) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.settimeout(patience)
         with contextlib.suppress(OSError):
             for number, segment in enumerate(payload.segments):
-                time.sleep(PAUSE if number else 0)
+                time.sleep(payload.pause if number else 0)
                 connection.sendall(segment.replace(TAG, tag))
         try:
             while data := connection.recv(65536):
@@ -138,7 +140,7 @@ def attempts(
     payloads: list[Payload],
     *,
     context: ssl.SSLContext | None = None,
-    threads: int = 4,
+    threads: int = 8,
     patience: float = PATIENCE,
 ) -> dict[str, Outcome]:
     """Each payload's outcome, by its name."""

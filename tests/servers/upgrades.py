@@ -25,6 +25,7 @@ class Expect(enum.Enum):
     ANSWERED = "the application gets this one request with its body, and the server closes after the response"
     CLOSED = "the server rejects the request or answers it, and closes"
     WEBSOCKET = "101, and no request after it; under WSGI as ANSWERED"
+    NOTHING_SMUGGLED = "the second request is not read, whatever becomes of the first one"
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Payload:
     method: str = "GET"
     body: bytes | None = b""  # what the application must read; None: not checked
     following: bool = True  # another request follows the message
+    pause: float = 0.08  # seconds between two segments: enough for a server to read the first one alone
 
 
 def head(start: bytes, *lines: bytes) -> bytes:
@@ -81,6 +83,22 @@ def posted(
     return Payload(name, sent, expect, line.split()[0].decode(), None if b"/early/" in line else body)
 
 
+def raw(name: str, *segments: bytes) -> Payload:
+    """Segments as they are."""
+    return Payload(name, segments, Expect.NOTHING_SMUGGLED, "POST", None)
+
+
+def _octets(payload: Payload) -> tuple[bytes, ...]:
+    """Each octet in a segment of its own, but for the tag."""
+    whole = b"".join(payload.segments).split(TAG)
+    octets = [[part[at : at + 1] for at in range(len(part))] for part in whole]
+    return tuple(octet for number, part in enumerate(octets) for octet in ([TAG, *part] if number else part))
+
+
+FIRST = b"POST /first/" + TAG + b" HTTP/1.1"
+WS = b"GET /first/" + TAG + b" HTTP/1.1"
+CHUNKED = b"Transfer-Encoding: chunked"
+LENGTH = b"Content-Length: %d" % len(SMUGGLED)
 LARGE = b"\r\n" * 100_000 + SMUGGLED
 FOO = (UPGRADE, b"Upgrade: foo")
 ONE = b"GET /first/%s HTTP/1.0"
@@ -185,6 +203,43 @@ PAYLOADS = [
         for framing in (*FRAMINGS, None)
         for apart in (False, True)
     ),
+    connect("in lower case", b"connect localhost:80 HTTP/1.1", None, apart=False),
+    connect("of HTTP/1.0", b"CONNECT localhost:80 HTTP/1.0", None, apart=False),
+    simple("foo in HTTP/1.2", *FOO, start=b"GET /first/%s HTTP/1.2", expect=Expect.CLOSED),
+    simple("HTTP/2.0", start=b"GET /first/%s HTTP/2.0", expect=Expect.CLOSED),
     Payload("HTTP/2 with prior knowledge", (PREFACE + SMUGGLED,), Expect.CLOSED, "PRI", None),
     Payload("HTTP/2 with prior knowledge, apart", (PREFACE[:10], PREFACE[10:], SMUGGLED), Expect.CLOSED, "PRI", None),
+    # What follows was tried on the classes of this project when they passed all of the above.
+    *(
+        posted(f"foo, {title}", *FOO, start=b"POST /%b/%%s HTTP/1.1" % kind, apart=True, expect=Expect.CLOSED)
+        for title, kind in {
+            "and the application fails": b"boom",
+            "and the application streams": b"stream",
+            "and the application asks to keep the connection": b"keep",
+        }.items()
+    ),
+    posted("foo on a folded line", UPGRADE, b"Upgrade:\r\n foo", apart=True, expect=Expect.CLOSED),
+    posted("foo, and Connection: close", UPGRADE, b"Connection: close", b"Upgrade: foo", apart=True),
+    raw("foo, a bad chunk", head(FIRST, *FOO, CHUNKED) + b"1\r\nx", b"XX" + SMUGGLED, SMUGGLED),
+    raw("foo, a chunk of bare LF", head(FIRST, *FOO, CHUNKED) + b"1\nx\n0\n\n" + SMUGGLED),
+    raw("foo, chunked on a folded line", head(FIRST, *FOO, b"Transfer-Encoding:\r\n chunked") + chunked(SMUGGLED)),
+    raw("foo, of another coding", head(FIRST, *FOO, b"Transfer-Encoding: gzip, chunked") + chunked(SMUGGLED)),
+    raw("foo, trailer fields", head(FIRST, *FOO, CHUNKED) + b"1\r\nx\r\n0\r\nUpgrade: h2c\r\n\r\n" + SMUGGLED),
+    *(
+        Payload(
+            f"{payload.name}, octet by octet", _octets(payload), payload.expect, payload.method, payload.body, pause=0
+        )
+        for payload in (
+            posted("foo, length", *FOO),
+            posted("foo, chunked", *FOO, framing="chunked"),
+            simple("foo", *FOO),
+        )
+    ),
+    raw("a slow request, then foo", head(b"GET /slow/%b HTTP/1.1" % TAG), head(FIRST, *FOO, LENGTH) + SMUGGLED * 2),
+    raw("a request, then HTTP/2", head(FIRST), PREFACE + SMUGGLED),
+    raw("a websocket, and octets at once", head(WS, *WEBSOCKET) + SMUGGLED, SMUGGLED),
+    raw("a websocket behind a slow request", head(b"GET /slow/%b HTTP/1.1" % TAG) + head(WS, *WEBSOCKET), SMUGGLED),
+    raw("a websocket that the application refuses", head(b"GET /refuse/%b HTTP/1.1" % TAG, *WEBSOCKET), SMUGGLED),
+    raw("a websocket without a key", head(WS, *WEBSOCKET[:2]) + SMUGGLED, SMUGGLED),
+    raw("a websocket of another version", head(WS, *WEBSOCKET[:2], KEY[1], b"Sec-WebSocket-Version: 99"), SMUGGLED),
 ]
