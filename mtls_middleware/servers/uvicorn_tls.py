@@ -25,7 +25,6 @@ The classes depend on these internals of uvicorn 0.53 and 0.54. If one of them h
 
 import asyncio
 from functools import partial
-from importlib import import_module
 from inspect import signature
 from typing import Any
 
@@ -296,9 +295,8 @@ def _probe_upgrades(base: Any) -> None:
     asks = base.on_headers_complete if hasattr(base, "on_headers_complete") else getattr(base, "handle_events", None)
     if {"_should_upgrade", "app"} - (names_used(asks.__code__) if asks else set()):
         raise TypeError("it does not ask _should_upgrade before it takes its app")
-    if {"more_body", "response_complete"} - names_used(
-        import_module(base.__module__).RequestResponseCycle.__init__.__code__
-    ):
+    cycle = asks.__globals__["RequestResponseCycle"]
+    if {"more_body", "response_complete"} - names_used(cycle.__init__.__code__):
         raise TypeError("its cycle has no more_body or response_complete")
 
 

@@ -42,27 +42,32 @@ UPGRADES = """
 A client that gets an upgrade or a CONNECT through a proxy can write to the proxy's connection. Its bytes then come from
 the proxy's address. The same happens if the server takes the body of such a request for the next request.
 
-The first table is measured on each server as it is by itself, in clear text, as behind a proxy: {others}.
+The first table is measured on each server as it is by itself, in clear text, as behind a proxy. It also has {others}.
 HTTP/2: the server answers 101 to `Upgrade: h2c` (*upgrade*), or speaks HTTP/2 with a client that begins with it (*prior
 knowledge*). Body of an upgrade: of a request with `Upgrade: foo` or `Upgrade: h2c`, with a length or chunked. Body of a
 CONNECT: with a length or chunked. Behind a CONNECT: what a client sends after a CONNECT without a body, if the
 application responds 404. Body of a websocket handshake: with a length. *Safe instead*: the option or the class that
 avoids what is not safe in this row.
 
-| server | HTTP/2 | body of an upgrade | body of a CONNECT | behind a CONNECT | body of a websocket handshake | safe instead |
-| --- | --- | --- | --- | --- | --- | --- |
 {own}
 The second table is about the classes of this library, in the newest and the oldest release of the server. Each of the
-{count} payloads of `tests/servers/upgrades.py` contains a second request, and the application must not read it. No class
-answers `Upgrade: h2c`, or speaks HTTP/2 that TLS has not negotiated.
+{count} payloads of `tests/servers/upgrades.py` contains a second request. The application must not read it. No class
+answers 101 to `Upgrade: h2c`, or speaks HTTP/2 that TLS has not negotiated.
 
-| class | in clear text | other upgrades | CONNECT | websocket handshake with a body |
-| --- | --- | --- | --- | --- |
 {ours}"""
+OWN_HEAD = [
+    *("server", "HTTP/2", "body of an upgrade", "body of a CONNECT", "behind a CONNECT"),
+    *("body of a websocket handshake", "safe instead"),
+]
+OUR_HEAD = ["class", "in clear text", "other upgrades", "CONNECT", "websocket handshake with a body"]
 
 
 def row(*cells: str) -> str:
     return f"| {' | '.join(cells)} |\n"
+
+
+def table(head: list[str], rows: list[str]) -> str:
+    return "".join([row(*head), row(*["---"] * len(head)), *rows])
 
 
 def own_row(name: str, own: Own) -> str:
@@ -91,8 +96,8 @@ def our_row(name: str, kind: Class) -> str:
 
 
 def upgrades(others: str) -> str:
-    own = "".join(own_row(name, each) for name, each in OWN.items())
-    ours = "".join(our_row(name, each) for name, each in OURS.items())
+    own = table(OWN_HEAD, [own_row(name, each) for name, each in OWN.items()])
+    ours = table(OUR_HEAD, [our_row(name, each) for name, each in OURS.items()])
     return UPGRADES.format(others=others, own=own, ours=ours, count=len(PAYLOADS))
 
 
@@ -137,4 +142,4 @@ def test_the_page_of_results_is_current() -> None:
         versions = ", ".join(f"{name} {installed(name)}" for name in [*PACKAGES, *DEBIANS])
         PAGE.write_text(page(versions, ", ".join(f"{name} {version(name)}" for name in OTHERS)), "utf-8")
     text = PAGE.read_text("utf-8")
-    assert text == page(written(text, "last written: ", ".\n\n"), written(text, "as behind a proxy: ", ".\nHTTP/2:"))
+    assert text == page(written(text, "last written: ", ".\n\n"), written(text, "It also has ", ".\nHTTP/2:"))
