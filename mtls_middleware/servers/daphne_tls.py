@@ -1,25 +1,28 @@
-"""daphne, made to ask for client certificates and to say what TLS negotiated: `extensions["tls"]`.
-
-Must never know: header fields. What it tells is OpenSSL's word alone, which `sources.ServerTLS` then reads.
+"""daphne with TLS that asks for client certificates, the ASGI TLS extension 0.2, and no upgrade but to a websocket.
 
     python -m mtls_middleware.servers.daphne_tls --certfile server.pem --keyfile server.key \\
         --ca-certs clients.pem --cert-reqs 1 --bind 0.0.0.0 --port 8443 app:app
 
-is `daphne` with all its options; each of its endpoints has TLS. (Twisted's `ssl:` cannot ask for a certificate.) In
-code: `Server(app, endpoints=["tcp:8443"], tls=TLS(certfile=..., keyfile=..., ca_certs=..., cert_reqs=1)).run()`.
-`--cert-reqs`: 1 lets clients without certificate in, 2 does not. Over HTTP/1.1, HTTP/2 (`twisted[http2]`), websockets.
+This is `daphne` with all its options; each of its endpoints has TLS. (Twisted's `ssl:` cannot ask for a certificate.)
+In code: `Server(app, endpoints=["tcp:8443"], tls=TLS(certfile=..., keyfile=..., ca_certs=..., cert_reqs=1)).run()`.
+`--cert-reqs`: 1 accepts clients without a certificate, 2 does not. The extension is there over HTTP/1.1, over HTTP/2
+(`twisted[http2]`, for connections that negotiate it), and for websockets.
 
-Rests on what daphne does not promise, as it is in 4.2, and was since 3.0: `Server.run` listens with
-`self.http_factory`, which it sets itself; each request and websocket comes by `Server.create_application(protocol,
-scope)`, where `protocol.transport` bears the connection, or over HTTP/2 `protocol.channel._conn`, Twisted's
-`H2Connection`. Where that has moved, naming `Server` raises `ConfigurationError`; a request that comes without TLS is
-answered 500.
+The classes depend on these internals of daphne 3.0 to 4.2 and of Twisted. If one of them has moved, naming `Server`
+raises `ConfigurationError`; a request that comes without TLS gets the response 500.
+
+- `Server.run` listens with `self.http_factory`, which it sets itself. The factory's `buildProtocol` sets the
+  `requestFactory` of a connection to daphne's `WebRequest`.
+- Each request and websocket comes by `Server.create_application(protocol, scope)`. `protocol.transport` has the
+  connection; over HTTP/2, `protocol.channel._conn` has it, which is Twisted's `H2Connection`.
+- `WebRequest.process` serves a request whose body has arrived, and begins a websocket if `requestHeaders` ask for it.
+- Twisted's `HTTPChannel` closes the connection after a response unless it is `persistent`.
 """
 
 import ssl
 import sys
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
@@ -32,6 +35,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.servers.extension import Extension, cipher_suite, extension, first_certificate, tell
 from mtls_middleware.servers.interface import names_used, require_methods, taken
+from mtls_middleware.servers.upgrades import asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +109,14 @@ class _HandsOver:
     def http_factory(self, factory: Any) -> None:
         from twisted.protocols.tls import TLSMemoryBIOFactory
 
+        build = factory.buildProtocol
+
+        def build_protocol(address: Any) -> Any:
+            protocol = build(address)
+            protocol.requestFactory = _request_class(protocol.requestFactory)
+            return protocol
+
+        factory.buildProtocol = build_protocol
         self._http_factory = TLSMemoryBIOFactory(self._options, False, factory)
 
     def create_application(self, protocol: Any, scope: Any) -> Any:
@@ -116,6 +128,33 @@ class _HandsOver:
         if connection not in self._read:
             self._read[connection] = _extension(connection, first_certificate(self._tls.certfile))
         return self._read[connection]
+
+
+class _OnlyWebsockets:
+    """Precedes daphne's `WebRequest`: a request that asks for another protocol is the last of its connection."""
+
+    def process(self) -> Any:
+        request: Any = self
+        headers = request.requestHeaders
+        version = request.clientproto.partition(b"/")[2].decode("ascii")
+        if not hasattr(request.channel, "persistent"):  # a stream of HTTP/2
+            return super().process()  # type: ignore[misc]  # daphne's class is the next in line
+        fields = [(name.lower(), value) for name, values in headers.getAllRawHeaders() for value in values]
+        asks = asked(request.method.decode("ascii"), version, fields)
+        if asks.ends:
+            request.channel.persistent = False
+            request.responseHeaders.setRawHeaders(b"Connection", [b"close"])
+            headers.removeHeader(b"Upgrade")
+        if asks.status:
+            request.setResponseCode(asks.status)
+            request.setHeader(b"Content-Length", b"0")
+            return request.finish()
+        return super().process()  # type: ignore[misc]
+
+
+@cache
+def _request_class(base: type) -> type:
+    return type(base.__name__, (_OnlyWebsockets, base), {"__doc__": _OnlyWebsockets.__doc__})
 
 
 def _connection(protocol: Any) -> Any:
@@ -197,6 +236,12 @@ def _probe_server(base: Any) -> None:
         raise TypeError("its run does not listen with http_factory")
     if list(signature(base.create_application).parameters) != ["self", "protocol", "scope"]:
         raise TypeError("its create_application takes other arguments than protocol and scope")
+    protocol: Any = import_module("daphne.http_protocol")
+    require_methods(protocol.WebRequest, ("process", "finish"))
+    if {"requestFactory", "WebRequest"} - names_used(protocol.HTTPFactory.buildProtocol.__code__):
+        raise TypeError("its HTTPFactory sets no requestFactory")
+    if "persistent" not in names_used(import_module("twisted.web.http").HTTPChannel.requestDone.__code__):
+        raise TypeError("Twisted's HTTPChannel is not persistent")
     if import_module("twisted.web.http").H2_ENABLED:
         stream = import_module("twisted.web._http2").H2Stream
         if "_conn" not in names_used(stream.__init__.__code__):

@@ -1,17 +1,22 @@
-"""gunicorn's asgi worker, made to say what TLS negotiated: `extensions["tls"]`, the ASGI TLS extension 0.2.
-
-Must never know: header fields. What it tells is the `ssl` module's word alone, which `sources.ServerTLS` then reads.
+"""gunicorn's asgi worker, with the ASGI TLS extension 0.2, and with no upgrade but that to a websocket.
 
     gunicorn app:app --worker-class mtls_middleware.servers.gunicorn_asgi.Worker \\
         --certfile server.pem --keyfile server.key --ca-certs clients.pem --cert-reqs 1
 
-`--cert-reqs`: 1 lets clients without certificate in, 2 does not. gunicorn's other workers need nothing: `ServerTLS`
-reads `gunicorn.socket`.
+`--cert-reqs`: 1 accepts clients without a certificate, 2 does not. gunicorn's other workers need no class of ours:
+`ServerTLS` reads `gunicorn.socket`.
 
-Rests on what gunicorn does not promise, as it is in 27.0, and was since 25.3: its asgi worker makes an `ASGIProtocol`
-of its module's globals for each connection, which takes its application from `worker.asgi`, keeps it as `app` and
-calls that for each request; and makes its TLS context in `_get_ssl_context`. Where that has moved, gunicorn does not
-start, with a `ConfigurationError` that says so.
+HTTP/2 is for TLS connections that negotiate it (ALPN): the worker does not start with `--http2-cleartext`.
+
+The class depends on these internals of gunicorn 25.3 to 27.0. If one of them has moved, gunicorn does not start, and
+logs a `ConfigurationError`.
+
+- The worker makes an `ASGIProtocol` of its module's globals for each connection. That takes its application from
+  `worker.asgi`, keeps it as `app`, and calls that for each request.
+- When the head of a request is complete, the protocol calls its `_on_headers_complete`, which sets `_current_request`.
+  It asks `_is_websocket_upgrade(request)` before it calls the application with the scope of `_build_http_scope`. After
+  a request with `must_close`, it closes the connection.
+- The worker makes its TLS context in `_get_ssl_context`.
 """
 
 import asyncio
@@ -19,31 +24,66 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
+from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.servers.extension import Extension, first_certificate, negotiated, telling
 from mtls_middleware.servers.interface import names_used, require_methods, taken
+from mtls_middleware.servers.upgrades import Asks, asked, last_response, without_upgrade
 
 
 class _Tells(asyncio.Protocol):
-    """Stands before gunicorn's protocol, of which there is one for each connection."""
+    """Precedes gunicorn's protocol, which is made for each connection.
+
+    A request that asks for another protocol is the last of its connection.
+    """
 
     app: Any
     cfg: Any
+    _current_request: Any
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         ssl_object = transport.get_extra_info("ssl_object")
-        if ssl_object is not None:  # without TLS the extension is forbidden (J1)
+        if ssl_object is not None:  # the extension is for TLS connections only
             read = partial(_extension, ssl_object, self.cfg, transport.get_extra_info("sslcontext"))
             self.app = telling(self.app, read)
         super().connection_made(transport)
 
+    def _on_headers_complete(self) -> Any:
+        answer = super()._on_headers_complete()  # type: ignore[misc]  # gunicorn's class is the next in line, here and below
+        asks = _asked(self._current_request)
+        if asks.ends:
+            self._current_request.must_close = True
+            self.app = last_response(self.app, asks.status)
+        return answer
+
+    def _is_websocket_upgrade(self, request: Any) -> bool:
+        return _asked(request) is Asks.WEBSOCKET
+
+    def _build_http_scope(self, request: Any, *rest: Any) -> Any:
+        scope = super()._build_http_scope(request, *rest)  # type: ignore[misc]
+        if request.must_close:
+            scope["headers"] = without_upgrade(scope["headers"])
+        return scope
+
+
+def _asked(request: Any) -> Asks:
+    version = ".".join(str(number) for number in request.version)
+    headers = [(name.encode("latin-1").lower(), value.encode("latin-1")) for name, value in request.headers]
+    return asked(request.method, version, headers)
+
 
 class _HandsOver:
-    """gunicorn's asgi worker, whose applications find the client certificate in `extensions["tls"]`."""
+    """gunicorn's asgi worker. Its applications find the client certificate in `extensions["tls"]`."""
 
     cfg: Any
 
     def init_process(self) -> None:
-        # In this worker's process alone, which serves with this class alone.
+        cleartext = getattr(self.cfg, "http2_cleartext", "off")
+        if cleartext != "off":
+            raise ConfigurationError(
+                f"http2_cleartext={cleartext!r}: expected 'off', the default. This worker speaks HTTP/2 over TLS "
+                "only, because a client could speak it in clear text through a proxy's connection"
+            )
+        # Only this worker's process is changed, and it serves with this class only.
         module: Any = import_module("gunicorn.workers.gasgi")
         module.ASGIProtocol = type("ASGIProtocol", (_Tells, module.ASGIProtocol), {})
         super().init_process()  # type: ignore[misc]  # gunicorn's class is the next in line, here and below
@@ -51,7 +91,7 @@ class _HandsOver:
     def _get_ssl_context(self) -> Any:
         context = super()._get_ssl_context()  # type: ignore[misc]
         if context is None and self.cfg.is_ssl:
-            # gunicorn has logged why, and would go on without TLS on the port that was to have it.
+            # gunicorn has logged why. It would go on and serve clear text on this port.
             raise SystemExit(import_module("gunicorn.arbiter").Arbiter.WORKER_BOOT_ERROR)
         return context
 
@@ -77,7 +117,14 @@ def __getattr__(name: str) -> type:
 def _probe(base: Any) -> None:
     protocol = import_module("gunicorn.workers.gasgi").ASGIProtocol
     require_methods(base, ("init_process", "_serve", "_get_ssl_context"))
-    require_methods(protocol, ("connection_made",), asyncio.Protocol)
+    names = ("connection_made", "_on_headers_complete", "_is_websocket_upgrade", "_build_http_scope")
+    require_methods(protocol, names, asyncio.Protocol)
+    if "_is_websocket_upgrade" not in names_used(protocol._handle_connection.__code__):
+        raise TypeError("its ASGIProtocol does not ask _is_websocket_upgrade")
+    if "_current_request" not in names_used(protocol._on_headers_complete.__code__):
+        raise TypeError("its ASGIProtocol has no _current_request")
+    if "must_close" not in names_used(import_module("gunicorn.asgi.parser").CallbackRequest.should_close.__code__):
+        raise TypeError("its requests have no must_close")
     if "ASGIProtocol" not in names_used(base._serve.__code__):
         raise TypeError("it makes no ASGIProtocol")
     if {"app", "asgi", "cfg"} - names_used(protocol.__init__.__code__):
@@ -85,6 +132,6 @@ def _probe(base: Any) -> None:
 
 
 def _extension(ssl_object: Any, cfg: Any, context: Any) -> Extension:
-    # `ssl` does not tell which certificate was sent: it is known where no hook made or chose another context.
+    # `ssl` does not say which certificate was sent. It is known if no hook made or chose another context.
     own = cfg.ssl_context is cfg.settings["ssl_context"].default and ssl_object.context is context
     return negotiated(ssl_object, first_certificate(cfg.certfile) if own else None)

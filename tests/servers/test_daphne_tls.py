@@ -162,6 +162,8 @@ MOVED = {
     "daphne.server.Server.create_application = lambda self, scope: None": "takes other arguments than protocol and sc",
     "daphne.server.Server.run = lambda self: None": "its run does not listen with http_factory",
     "del daphne.server.Server": "has no attribute 'Server'",
+    "daphne.http_protocol.HTTPFactory.buildProtocol = lambda self, address: None": "sets no requestFactory",
+    "twisted.web.http.HTTPChannel.requestDone = lambda self, request: None": "HTTPChannel is not persistent",
     "twisted.web._http2.H2Stream.__init__ = lambda self: None": "has no _conn",
 }
 

@@ -131,6 +131,16 @@ class OtherApplication(ASGIProtocol):
         self.application = worker.application
 
 
+class OtherConnection(ASGIProtocol):
+    async def _handle_connection(self) -> None:
+        raise NotImplementedError
+
+
+class OtherHead(ASGIProtocol):
+    def _on_headers_complete(self) -> bool:
+        raise NotImplementedError
+
+
 class NoProtocol(asyncio.Protocol):
     """Speaks nothing."""
 
@@ -141,8 +151,10 @@ class NoProtocol(asyncio.Protocol):
         ("ASGIWorker", OtherServe, "it makes no ASGIProtocol"),
         ("ASGIProtocol", OtherApplication, "app of its ASGIProtocol is not worker.asgi"),
         ("ASGIProtocol", NoProtocol, "it has no connection_made"),
+        ("ASGIProtocol", OtherConnection, "does not ask _is_websocket_upgrade"),
+        ("ASGIProtocol", OtherHead, "has no _current_request"),
     ],
-    ids=["serve", "application", "protocol"],
+    ids=["serve", "application", "protocol", "upgrade", "request"],
 )
 def test_a_moved_interface_is_told(unnamed: pytest.MonkeyPatch, name: str, moved: Any, message: str) -> None:
     unnamed.setattr(gasgi, name, moved)

@@ -14,9 +14,12 @@ from typing import Any
 
 import hypercorn.asyncio
 import hypercorn.asyncio.run
+import hypercorn.protocol
 import pytest
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.config import Config
+from hypercorn.protocol import ProtocolWrapper
+from hypercorn.protocol.h11 import H11Protocol
 
 from mtls_middleware import ConfigurationError
 from mtls_middleware.servers import hypercorn_tls
@@ -29,6 +32,7 @@ from tests.servers.served import asgi, tell
 def untouched(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """hypercorn as it is by itself, again after the test."""
     monkeypatch.setattr(hypercorn.asyncio.run, "TCPServer", TCPServer)
+    monkeypatch.setattr(hypercorn.protocol, "H11Protocol", H11Protocol)
     return monkeypatch
 
 
@@ -151,6 +155,42 @@ def test_a_moved_interface_is_told_before_hypercorn_listens(
     with pytest.raises(ConfigurationError, match=f"{message}.*pip install 'hypercorn==0.18") as refused:
         hypercorn_tls.hand_over()
     assert "of hypercorn 0." in str(refused.value)
+
+
+class NoCheck(H11Protocol):
+    _check_protocol = None  # type: ignore[assignment]
+
+
+class OtherEvents(H11Protocol):
+    async def _handle_events(self) -> None:
+        raise NotImplementedError
+
+
+class OtherCount(H11Protocol):
+    async def stream_send(self, event: Any) -> None:
+        raise NotImplementedError
+
+
+class OtherWrapper(ProtocolWrapper):
+    def __init__(self) -> None:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ("name", "moved", "message"),
+    [
+        ("H11Protocol", NoCheck, "it has no _check_protocol"),
+        ("H11Protocol", OtherEvents, "does not call _check_protocol and _create_stream"),
+        ("H11Protocol", OtherCount, "does not count requests"),
+        ("ProtocolWrapper", OtherWrapper, "makes no H11Protocol"),
+    ],
+)
+def test_a_moved_protocol_is_told_before_hypercorn_listens(
+    untouched: pytest.MonkeyPatch, name: str, moved: Any, message: str
+) -> None:
+    untouched.setattr(hypercorn.protocol, name, moved)
+    with pytest.raises(ConfigurationError, match=f"{message}.*pip install 'hypercorn==0.18"):
+        hypercorn_tls.hand_over()
 
 
 def test_a_class_that_is_gone_is_told(untouched: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from tests.servers.uvicorn_tls.serving import ENVIRON, HTTP, MODULE, WS, Applica
 @pytest.fixture
 def unnamed(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """As if no class had been named yet."""
-    for name in (*HTTP, "HTTP2", *WS):
+    for name in (*HTTP, "HTTP2", "_HTTP2Streams", *WS):
         monkeypatch.delitem(vars(uvicorn_tls), name, raising=False)
     return monkeypatch
 
@@ -89,6 +89,17 @@ class NoLoadedApplication(H11Protocol):
         del config.loaded_app
 
 
+class OtherEvents(H11Protocol):
+    def handle_events(self) -> None:
+        raise NotImplementedError
+
+
+class NoScope(H11Protocol):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        del self.scope
+
+
 @pytest.mark.parametrize(
     ("base", "told"),
     [
@@ -98,6 +109,8 @@ class NoLoadedApplication(H11Protocol):
         (OtherArguments, "unexpected keyword argument"),
         (NoLoadedApplication, "'loaded_app'"),
         (NoContextFactory, "no ssl_context_factory"),
+        (OtherEvents, "does not ask _should_upgrade before it takes its app"),
+        (NoScope, "its NoScope has no scope"),
     ],
 )
 def test_a_moved_interface_is_told_before_uvicorn_listens(
@@ -111,11 +124,20 @@ def test_a_moved_interface_is_told_before_uvicorn_listens(
     assert "pip install 'uvicorn==0.54.*'" in str(refused.value)
 
 
-@pytest.mark.parametrize("callback", ["on_message_begin", "on_header", "on_headers_complete"])
+CALLBACKS = ["on_message_begin", "on_header", "on_headers_complete", "on_body", "on_message_complete"]
+
+
+@pytest.mark.parametrize("callback", [*CALLBACKS, "handle_websocket_upgrade", "_should_upgrade", "send_400_response"])
 def test_a_moved_callback_of_httptools_is_told(callback: str, unnamed: pytest.MonkeyPatch) -> None:
     unnamed.delattr(HttpToolsProtocol, callback)
     with pytest.raises(ConfigurationError, match=f"it has no {callback}"):
         uvicorn_tls.HTTPTools  # noqa: B018
+
+
+def test_a_moved_choice_of_protocol_is_told(unnamed: pytest.MonkeyPatch) -> None:
+    unnamed.setattr("uvicorn.protocols.http.auto_zttp_impl.AutoZttpProtocol._switch", lambda self, protocol: None)
+    with pytest.raises(ConfigurationError, match="its _switch takes other arguments than http2 and initial_data"):
+        uvicorn_tls.HTTP2  # noqa: B018
 
 
 def test_a_class_or_module_that_is_gone_is_told(unnamed: pytest.MonkeyPatch) -> None:
