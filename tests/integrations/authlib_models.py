@@ -17,14 +17,14 @@ from joserfc.jwk import KeySet, RSAKey
 
 from mtls_middleware.testing import TESTING_ENVIRON, CertificateAuthority, self_signed
 from tests.integrations.clients import CALLBACK, SECRET
-from tests.integrations.documented import FILES
+from tests.integrations.documented import FILES, proxy_fields
 
 CA, OTHER_CA = CertificateAuthority(), CertificateAuthority()
 BILLING, OTHER = (CA.issue(f"CN={name}", dns=[f"{name}.internal"]) for name in ("billing", "other"))
 FORGED = OTHER_CA.issue("CN=billing", dns=["billing.internal"])  # the right name, from a CA that nobody trusts
 SELF, SELF_OTHER = self_signed("CN=robot"), self_signed("CN=robot")
 UNVERIFIED = "FAILED:self-signed certificate"
-PROXY = {**TESTING_ENVIRON, "REMOTE_ADDR": "10.0.0.1"}
+PROXY = {**TESTING_ENVIRON, "REMOTE_ADDR": "127.0.0.1"}
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
@@ -148,7 +148,7 @@ class Server:
             return self.authlib.create_authorization_response(grant=grant, grant_user=alice)
 
     def post(self, path, form, certificate=None, *, verify="SUCCESS", headers=None, query=""):
-        shown = certificate.as_nginx(verify=verify) if certificate else {}
+        shown = proxy_fields(certificate, verify=verify) if certificate else {}
         return self.app.test_client().post(
             path,
             data=form,

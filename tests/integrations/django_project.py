@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.integrations.clients import CALLBACK, SECRET
-from tests.integrations.documented import FILES
+from tests.integrations.documented import ENVIRONMENT, FILES
 
 SETTINGS = """
 import os
@@ -84,14 +84,14 @@ def write(directory: Path, ca: str, clients: dict[str, dict[str, Any]], **provid
     (directory / "clients").mkdir()
     (directory / "clients" / "__init__.py").touch()
     (directory / "clients-ca.pem").write_text(ca)
-    for name in ("clients/models.py", "clients/oauth.py", "urls.py", "wsgi.py", "asgi.py"):
+    for name in ("proxy.py", "clients/models.py", "clients/oauth.py", "urls.py", "wsgi.py", "asgi.py"):
         (directory / name).write_text(FILES[name])
     more = f"OAUTH2_PROVIDER |= {provider!r}\nfor name in [n for n, v in OAUTH2_PROVIDER.items() if v is None]:\n"
     (directory / "settings.py").write_text(
         SETTINGS + FILES["settings.py"] + more + "    del OAUTH2_PROVIDER[name]  # None: as if it were not there\n"
     )
     (directory / "every_url.py").write_text(URLS)
-    environment = {"PYTHONPATH": str(directory), "DJANGO_SETTINGS_MODULE": "settings"}
+    environment = {"PYTHONPATH": str(directory), "DJANGO_SETTINGS_MODULE": "settings", **ENVIRONMENT}
     if clients:
         stored = {client_id: _stored(client_id, each) for client_id, each in clients.items()}
         command = [sys.executable, "-c", PREPARE]

@@ -9,12 +9,8 @@ from werkzeug.test import Client
 
 from mtls_middleware import AccessToken, wsgi
 from mtls_middleware.request import ATTACHED_KEY, TOKEN_KEY
-from mtls_middleware.sources import Nginx
 from mtls_middleware.testing import TESTING_ENVIRON, IssuedCertificate, TokenIssuer
-from tests.integrations.documented import FILES
-
-PROXY = "10.0.0.1"
-SOURCE = Nginx(trusted_proxies=[PROXY])
+from tests.integrations.documented import FILES, PROXY, SOURCE, proxy_fields
 
 # What somebody may put in place of what our layers attach.
 FORGED = AccessToken(claims={}, subject="mallory", client_id=None, scopes=frozenset({"a"}), expires_at=None)
@@ -36,7 +32,7 @@ def documented(name: str, issuer: TokenIssuer) -> dict[str, Any]:
 def fields(certificate: IssuedCertificate, issuer: TokenIssuer, *scopes: str) -> dict[str, str]:
     """What the proxy and the client send: a certificate, and a token that is bound to it."""
     token = issuer.token(certificate=certificate, scopes=scopes, claims={"sub": "alice"})
-    return {**certificate.as_nginx(), "Authorization": f"Bearer {token}"}
+    return {**proxy_fields(certificate), "Authorization": f"Bearer {token}"}
 
 
 def layer_answer(headers: dict[str, str], issuer: TokenIssuer, *scopes: str) -> tuple[int, dict[str, str], bytes]:

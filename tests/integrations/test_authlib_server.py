@@ -25,6 +25,7 @@ from tests.integrations.authlib_models import (
     Server,
 )
 from tests.integrations.clients import SECRET, basic, metadata
+from tests.integrations.documented import proxy_fields
 
 
 @pytest.fixture(scope="module")
@@ -267,7 +268,7 @@ def test_a_certificate_header_from_anybody_but_the_proxy_binds_nothing_and_authe
     response = server.app.test_client().post(
         "/token",
         data=form,
-        headers=BILLING.as_nginx(),
+        headers=proxy_fields(BILLING),
         base_url="https://as.example",
         environ_overrides={**PROXY, "REMOTE_ADDR": "203.0.113.9"},
     )

@@ -24,6 +24,7 @@ from mtls_middleware.integrations.django_routes import require_scopes
 from mtls_middleware.request import TOKEN_KEY
 from mtls_middleware.testing import TESTING_ENVIRON, IssuedCertificate, TokenIssuer
 from tests.frameworks import django_site
+from tests.integrations.documented import proxy_fields
 from tests.integrations.route_requests import (
     FORGED,
     PLANTED,
@@ -153,8 +154,8 @@ def test_without_token_the_answer_is_the_layers(
     with routed(small()):
         app = protected(gateway, mtls_issuer, exempt=["/", "/async"])
         for where in ("/", "/async"):
-            for headers in ({}, mtls_client.as_nginx(), {"Authorization": "Bearer rubbish"}):
-                expected = layer_answer(mtls_client.as_nginx(), mtls_issuer, "a")
+            for headers in ({}, proxy_fields(mtls_client), {"Authorization": "Bearer rubbish"}):
+                expected = layer_answer(proxy_fields(mtls_client), mtls_issuer, "a")
                 assert expected[0] == 401
                 assert ask(gateway, app, where, headers).shown() == expected
 

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate, self_signed
 from tests.integrations import django_project
 from tests.integrations.clients import BOUND, CALLBACK, SECRET, basic, metadata
+from tests.integrations.documented import proxy_fields
 from tests.live.servers import free_port, running
 
 pytestmark = pytest.mark.live
@@ -56,7 +57,7 @@ class Server:
         self.http = httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
 
     def ask(self, method, path, certificate=None, *, verify="SUCCESS", headers=None, **options):
-        shown = certificate.as_nginx(verify=verify) if certificate else {}
+        shown = proxy_fields(certificate, verify=verify) if certificate else {}
         return self.http.request(method, path, headers={**shown, **(headers or {})}, **options)
 
     def post(self, path, form, certificate=None, **options):
@@ -314,9 +315,10 @@ import sys, django
 django.setup()
 import werkzeug.test
 from mtls_middleware.testing import TESTING_ENVIRON, CertificateAuthority
+from tests.integrations.documented import proxy_fields
 from wsgi import application
 peer = {**TESTING_ENVIRON, "REMOTE_ADDR": "127.0.0.1", "wsgi.errors": sys.stderr}
-certificate = CertificateAuthority().issue("CN=any").as_nginx()
+certificate = proxy_fields(CertificateAuthority().issue("CN=any"))
 authorization = {"Authorization": sys.argv[1]}
 application = application._app if sys.argv[2] == "bare" else application
 form = {"grant_type": "client_credentials"}

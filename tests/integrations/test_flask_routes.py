@@ -10,6 +10,7 @@ from flask.views import View
 from mtls_middleware import ConfigurationError, wsgi
 from mtls_middleware.integrations.flask_routes import require_scopes
 from mtls_middleware.testing import TESTING_ENVIRON, IssuedCertificate, TokenIssuer
+from tests.integrations.documented import proxy_fields
 from tests.integrations.route_requests import (
     PLANTED,
     PROXY,
@@ -99,9 +100,9 @@ def test_too_little_scope_is_answered_and_recorded_as_the_layer_does(
 
 def test_without_token_the_answer_is_the_layers(mtls_client: IssuedCertificate, mtls_issuer: TokenIssuer) -> None:
     app = _small(mtls_issuer, exempt=["/"])
-    for headers in ({}, mtls_client.as_nginx(), {"Authorization": "Bearer rubbish"}):
+    for headers in ({}, proxy_fields(mtls_client), {"Authorization": "Bearer rubbish"}):
         response = ask(app, "/", headers)
-        expected = layer_answer(mtls_client.as_nginx(), mtls_issuer, "a")
+        expected = layer_answer(proxy_fields(mtls_client), mtls_issuer, "a")
         assert expected[0] == 401
         assert shown(response.status_code, response.headers, response.data) == expected
 

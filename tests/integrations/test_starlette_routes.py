@@ -21,6 +21,7 @@ from mtls_middleware import ConfigurationError, asgi
 from mtls_middleware.integrations.starlette_routes import require_scopes
 from mtls_middleware.request import TOKEN_KEY
 from mtls_middleware.testing import IssuedCertificate, TokenIssuer
+from tests.integrations.documented import proxy_fields
 from tests.integrations.route_requests import (
     FORGED,
     PLANTED,
@@ -111,9 +112,9 @@ def test_too_little_scope_is_answered_and_recorded_as_the_layer_does(
 def test_without_token_the_answer_is_the_layers(mtls_client: IssuedCertificate, mtls_issuer: TokenIssuer) -> None:
     client = behind_proxy(protected(small(), mtls_issuer, exempt=["/", "/sync"]))
     for path in ("/", "/sync"):
-        for headers in ({}, mtls_client.as_nginx(), {"Authorization": "Bearer rubbish"}):
+        for headers in ({}, proxy_fields(mtls_client), {"Authorization": "Bearer rubbish"}):
             response = client.get(path, headers=headers)
-            expected = layer_answer(mtls_client.as_nginx(), mtls_issuer, "a")
+            expected = layer_answer(proxy_fields(mtls_client), mtls_issuer, "a")
             assert expected[0] == 401
             assert shown(response.status_code, response.headers, response.content) == expected
 
