@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 PROXIES = (ROOT / "docs" / "proxies.md").read_text("utf-8")
 STANDARDS = (ROOT / "docs" / "standards.md").read_text("utf-8")
+SECRET = "secret-of-the-proxy-in-the-readme"
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
@@ -27,24 +28,30 @@ def block(text: str) -> str:
     return found
 
 
-def test_the_five_lines_for_flask_protect_a_flask_application():
+def test_the_example_for_flask_protects_a_flask_application(monkeypatch):
     app = flask.Flask("readme")
     app.add_url_rule("/", "show", lambda: client_certificate(flask.request).subject)
-    exec(block("app.wsgi_app = protect(app.wsgi_app, source=Nginx"), {"app": app})
+    monkeypatch.setenv("MTLS_PROXY_SECRET", SECRET)
+    exec(block("app.wsgi_app = protect(app.wsgi_app"), {"app": app})
     client = werkzeug.test.Client(app.wsgi_app)
     billing = CertificateAuthority().issue("CN=billing", dns=["billing.internal"])
-    proxy = {**TESTING_ENVIRON, "REMOTE_ADDR": "10.0.0.1"}
-    assert client.get("/", headers=billing.as_nginx(), environ_overrides=proxy).text == "CN=billing"
+    proxy = {**TESTING_ENVIRON, "REMOTE_ADDR": "127.0.0.1"}
+    sent = billing.as_nginx()
+    fields = {"MtlsClientCert": sent["X-SSL-Client-Cert"], "MtlsClientVerify": "SUCCESS", "MtlsProxySecret": SECRET}
+    assert client.get("/", headers=fields, environ_overrides=proxy).text == "CN=billing"
     assert client.get("/", environ_overrides=proxy).status_code == 403
     stranger = {**TESTING_ENVIRON, "REMOTE_ADDR": "203.0.113.9"}
-    assert client.get("/", headers=billing.as_nginx(), environ_overrides=stranger).status_code == 403
+    assert client.get("/", headers=fields, environ_overrides=stranger).status_code == 403
+    del fields["MtlsProxySecret"]
+    assert client.get("/", headers=fields, environ_overrides=proxy).status_code == 403
 
 
-def test_the_five_lines_for_starlette_protect_a_starlette_application():
+def test_the_example_for_starlette_protects_a_starlette_application(monkeypatch):
     import asyncio
 
+    monkeypatch.setenv("MTLS_PROXY_SECRET", SECRET)
     names = {"app": Starlette()}
-    exec(block("app = protect(app, source=Envoy"), names)
+    exec(block("source = Envoy("), names)
 
     async def ask() -> httpx2.Response:
         transport = httpx2.ASGITransport(names["app"])
