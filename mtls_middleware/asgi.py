@@ -115,7 +115,7 @@ class ClientCertificateMiddleware(_Gateway):
 
     Raises `ConfigurationError` at construction. Answers: 400 and 403 as JSON; a websocket is refused before accept.
 
-    Example: `app.add_middleware(ClientCertificateMiddleware, source=Envoy(trusted_proxies=["10.0.0.0/8"]))`
+    Example: `app.add_middleware(ClientCertificateMiddleware, source=Envoy(trusted_proxies=[...], shared_secret=(...)))`
     """
 
     def __init__(

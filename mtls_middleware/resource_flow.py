@@ -88,7 +88,8 @@ class CertificateLayer:
     ) -> None:
         if not all(hasattr(source, name) for name in _SOURCE) or isinstance(source, type):  # a text has a find() too
             raise ConfigurationError(
-                f"source={source!r} is no source, for example Nginx(trusted_proxies=['10.0.0.0/8']) or ServerTLS()"
+                f"source={source!r} is not a source; expected for example ServerTLS(), or "
+                "Nginx(trusted_proxies=['10.0.0.0/8'], shared_secret=('MtlsProxySecret', os.environ['...']))"
             )
         if trust_store is not None and not callable(getattr(trust_store, "validate", None)):
             raise ConfigurationError(f"trust_store={trust_store!r} is no trust store")

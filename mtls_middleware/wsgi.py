@@ -98,7 +98,7 @@ class ClientCertificateMiddleware(_Gateway):
 
     Raises `ConfigurationError` at construction. Answers: 400 and 403 as JSON.
 
-    Example: `app.wsgi_app = ClientCertificateMiddleware(app.wsgi_app, Nginx(trusted_proxies=["10.0.0.0/8"]))`
+    Example: `app = ClientCertificateMiddleware(app, Nginx(trusted_proxies=[...], shared_secret=(...)))`
     """
 
     def __init__(

@@ -122,7 +122,7 @@ def connection_certificate(request: Any) -> ClientCertificate | None:
     if not (isinstance(attached, Attached) and attached.has_certificate_layer):
         raise ConfigurationError(
             "no ClientCertificateMiddleware around the authorization server: wrap the whole application, for example "
-            "ClientCertificateMiddleware(app, Nginx(trusted_proxies=['10.0.0.0/8']))"
+            "ClientCertificateMiddleware(app, Nginx(trusted_proxies=[...], shared_secret=(...)))"
         )
     return certificate
 

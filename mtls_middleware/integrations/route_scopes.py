@@ -60,7 +60,7 @@ class RouteScopes:
         if attached is None:
             raise ConfigurationError(
                 "a route demands an access token, and no layer of mtls_middleware is around the application: wrap the "
-                "whole of it, for example protect(app, source=Nginx(trusted_proxies=['10.0.0.0/8']), tokens=...)"
+                "whole of it, for example protect(app, source=Nginx(...), tokens=...)"
             )
         token = attached.token
         if not isinstance(token, AccessToken):

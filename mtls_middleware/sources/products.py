@@ -20,7 +20,8 @@ _XFCC = "x-forwarded-client-cert"
 class ClientCertHeader(HeaderSource):
     """RFC 9440 `Client-Cert` and `Client-Cert-Chain`, from any proxy that writes them. Needs the extra `rfc9440`.
 
-    Example: `ClientCertHeader(trusted_proxies=["10.0.0.0/8"], verified_by_proxy=True)`
+    Example:
+    `ClientCertHeader(trusted_proxies=["10.0.0.0/8"], shared_secret=("MtlsProxySecret", secret))`
     """
 
     dialect = vendors.RFC9440
@@ -31,7 +32,7 @@ class Nginx(HeaderSource):
 
     ingress-nginx renames them: `certificate_header="ssl-client-cert", verify_header="ssl-client-verify"`.
 
-    Example: `Nginx(trusted_proxies=["10.0.0.0/8"])`
+    Example: `Nginx(trusted_proxies=["10.0.0.0/8"], shared_secret=("MtlsProxySecret", secret))`
     """
 
     dialect = vendors.NGINX
@@ -40,7 +41,7 @@ class Nginx(HeaderSource):
 class Apache(HeaderSource):
     """Apache httpd: `X-SSL-Client-Cert` from `%{SSL_CLIENT_CERT}s` or `%{escape:...}`, `X-SSL-Client-Verify`.
 
-    Example: `Apache(trusted_proxies=["127.0.0.1"])`
+    Example: `Apache(trusted_proxies=["127.0.0.1"], shared_secret=("MtlsProxySecret", secret))`
     """
 
     dialect = vendors.APACHE
@@ -51,7 +52,7 @@ class HAProxy(HeaderSource):
 
     `chain_header="X-SSL-Client-Chain"` reads `%[ssl_c_chain_der,base64]`.
 
-    Example: `HAProxy(trusted_proxies=["unix"])`
+    Example: `HAProxy(trusted_proxies=["unix"], shared_secret=("MtlsProxySecret", secret))`
     """
 
     dialect = vendors.HAPROXY
@@ -62,7 +63,8 @@ class Traefik(HeaderSource):
 
     The chain holds CA certificates alone: another leaf behind the first is refused.
 
-    Example: `Traefik(trusted_proxies=["10.0.0.0/8"], verified_by_proxy=True)` with `VerifyClientCertIfGiven`.
+    Example, with `VerifyClientCertIfGiven`:
+    `Traefik(trusted_proxies=["10.0.0.0/8"], shared_secret=("MtlsProxySecret", secret), verified_by_proxy=True)`
     """
 
     dialect = vendors.TRAEFIK
@@ -80,7 +82,8 @@ class Traefik(HeaderSource):
 class Caddy(HeaderSource):
     """Caddy: `header_up X-SSL-Client-Cert {tls_client_certificate_der_base64}`, also between colons. No word, no chain.
 
-    Example: `Caddy(trusted_proxies=["127.0.0.1"], verified_by_proxy=True)` with `mode verify_if_given`.
+    Example, with `mode verify_if_given`:
+    `Caddy(trusted_proxies=["127.0.0.1"], shared_secret=("MtlsProxySecret", secret), verified_by_proxy=True)`
     """
 
     dialect = vendors.CADDY
@@ -92,7 +95,7 @@ class GoogleCloudLoadBalancer(HeaderSource):
     By default named `X-Client-Cert-Leaf`, `X-Client-Cert-Chain`, `X-Client-Cert-Chain-Verified`. Needs the extra
     `rfc9440`, whose encoding Google uses.
 
-    Example: `GoogleCloudLoadBalancer(trusted_proxies=["35.191.0.0/16", "130.211.0.0/22"])`
+    Example: `GoogleCloudLoadBalancer(trusted_proxies=["35.191.0.0/16"], shared_secret=("X-Origin-Secret", secret))`
     """
 
     dialect = vendors.GOOGLE
@@ -101,7 +104,7 @@ class GoogleCloudLoadBalancer(HeaderSource):
 class AzureAppService(HeaderSource):
     """Azure App Service: base64 DER in `X-ARR-ClientCert`. Azure never verifies it: always `PRESENTED`.
 
-    Example: `AzureAppService(trusted_proxies=["169.254.0.0/16"])` with a `trust_store`.
+    Azure cannot add a secret. Example: `AzureAppService(trusted_proxies=["169.254.0.0/16"])` with a `trust_store`.
     """
 
     dialect = vendors.AZURE
@@ -137,7 +140,7 @@ class AWSLoadBalancer(HeaderSource):
     `mode="verify"`: `X-Amzn-Mtls-Clientcert-Leaf`, `BY_PROXY`. `mode="passthrough"`: leaf and chain in
     `X-Amzn-Mtls-Clientcert`, which the load balancer does not check: `PRESENTED`. Each mode reads its own header alone.
 
-    Example: `AWSLoadBalancer(mode="verify", trusted_proxies=["10.0.0.0/16"])`
+    The load balancer cannot add a secret. Example: `AWSLoadBalancer(mode="verify", trusted_proxies=["10.0.0.0/16"])`
     """
 
     def __init__(
@@ -172,7 +175,8 @@ class Envoy(HeaderSource):
     `certificate_header="..."` reads a field of your own set to `%DOWNSTREAM_PEER_CERT%` instead (the name of XFCC
     itself cannot be changed in Envoy).
 
-    Example: `Envoy(trusted_proxies=["10.0.0.0/8"], verified_by_proxy=True)` with a `trusted_ca`.
+    Example, with a `trusted_ca`:
+    `Envoy(trusted_proxies=["10.0.0.0/8"], shared_secret=("MtlsProxySecret", secret), verified_by_proxy=True)`
     """
 
     dialect = vendors.ENVOY_FORMATTER

@@ -14,9 +14,9 @@ from tests.ids import shown
 from tests.layers.world import CLIENT, TRUSTED, behind_nginx, nested
 
 CERTIFICATE_LAYER: list[tuple[dict[str, Any], str]] = [
-    ({"source": None}, "is no source"),
-    ({"source": ServerTLS}, "is no source"),
-    ({"source": "nginx"}, "is no source"),
+    ({"source": None}, "is not a source"),
+    ({"source": ServerTLS}, "is not a source"),
+    ({"source": "nginx"}, "is not a source"),
     ({"required": "yes"}, "required='yes'"),
     ({"exempt": "/health"}, "a list of texts"),
     ({"exempt": b"/health"}, "a list of texts"),

@@ -153,7 +153,7 @@ def test_a_source_of_verified_certificates_may_be_required() -> None:
 
 @pytest.mark.parametrize("source", [Nginx, ServerTLS, None, "nginx", object()], ids=shown)
 def test_what_is_no_source_is_refused(source: Any) -> None:
-    with pytest.raises(ConfigurationError, match="is no source, for example"):
+    with pytest.raises(ConfigurationError, match="is not a source; expected"):
         layers(source)
 
 
