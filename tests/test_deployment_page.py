@@ -24,8 +24,14 @@ BY = "By=spiffe://cluster.local/ns/shop/sa/api;Hash=" + 64 * "0" + ';Subject="";
 GATEWAY = BY + URI.format("istio-system", "gateway")
 BARE = BY + URI.format("shop", "billing")
 SECRET = 32 * "s"
-NO_LEAF = SENT["Google Cloud"] | {"X-Client-Cert-Leaf": ""}
-UNVERIFIED = SENT["Google Cloud"] | {"X-Client-Cert-Chain-Verified": "false"}
+# The page chooses these names.
+GOOGLE = {
+    "MtlsClientCert": SENT["Google Cloud"]["X-Client-Cert-Leaf"],
+    "MtlsClientVerify": SENT["Google Cloud"]["X-Client-Cert-Chain-Verified"],
+}
+NO_LEAF = GOOGLE | {"MtlsClientCert": ""}
+UNVERIFIED = GOOGLE | {"MtlsClientVerify": "false"}
+RFC9440 = {"MtlsClientCert": SENT["RFC 9440"]["Client-Cert"]}
 
 # (section, the peer, what it sends, what comes of it: a verification, "none", or a status)
 ANSWERS: list[tuple[str, str, dict[str, str], str | int]] = [
@@ -43,16 +49,21 @@ ANSWERS: list[tuple[str, str, dict[str, str], str | int]] = [
     ("AWS ALB, verify", "10.0.1.9", SENT["AWS passthrough"], "none"),
     ("AWS ALB, passthrough", "10.0.2.9", SENT["AWS passthrough"], "BY_TRUST_STORE"),
     ("AWS ALB, passthrough", "10.0.2.9", SENT["AWS verify"], "none"),
-    ("Google Cloud", "35.191.0.9", SENT["Google Cloud"], "BY_PROXY"),
+    ("Google Cloud", "35.191.0.9", GOOGLE, "BY_PROXY"),
     ("Google Cloud", "35.191.0.9", UNVERIFIED, "PRESENTED"),
     ("Google Cloud", "35.191.0.9", NO_LEAF, 400),
     ("Azure App Service", "169.254.129.1", SENT["Azure"], "BY_TRUST_STORE"),
-    ("Cloudflare, RFC 9440", "173.245.48.9", SENT["RFC 9440"], "BY_PROXY"),
+    ("Cloudflare, RFC 9440", "173.245.48.9", RFC9440, "BY_PROXY"),
     ("Cloudflare, RFC 9440", "173.245.48.9", {}, "none"),
     ("Cloudflare, its own fields", "103.21.244.9", SENT["Cloudflare"], "BY_PROXY"),
     ("Cloudflare, its own fields", "103.21.244.9", SENT["Cloudflare"] | {"Cf-Cert-Revoked": "true"}, "PRESENTED"),
 ]
-SECRETS = {"GATEWAY_SECRET": "X-Gateway-Secret", "ORIGIN_SECRET": "X-Origin-Secret"}
+SECRETS = {"MTLS_PROXY_SECRET": "MtlsProxySecret"}
+# These cannot add one.
+NO_SECRET = {
+    "Istio gateway, then a sidecar", "Istio sidecar, callers in the mesh", "AWS ALB, verify", "AWS ALB, passthrough",
+    "Azure App Service",
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -110,6 +121,11 @@ def test_from_elsewhere_or_without_the_secret_nothing_is_taken(elsewhere, gatewa
     assert answer(section, gateway, stranger, with_secret(section, headers)) == "none"
     if with_secret(section, {}):
         assert answer(section, gateway, peer, list(headers.items())) == "none"
+
+
+@pytest.mark.parametrize("section", [title for title, found in BLOCKS.items() if found])
+def test_every_gateway_that_can_add_a_secret_adds_one(elsewhere, section):
+    assert made(section)["source"].has_secret is (section not in NO_SECRET)
 
 
 def test_the_rule_for_callers_in_the_mesh_lets_the_one_it_names_in(elsewhere):
