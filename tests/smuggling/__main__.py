@@ -8,7 +8,7 @@ import time
 from collections import Counter
 
 from mtls_middleware.cli.proxies import PROXIES
-from tests.smuggling import assault, report, stage
+from tests.smuggling import campaign, report, stage
 from tests.smuggling.findings import EFFECTS, Finding
 from tests.smuggling.payload import GROUPS
 from tests.smuggling.servers import SERVERS
@@ -33,11 +33,11 @@ def options(arguments: list[str]) -> argparse.Namespace:
 
 def against(name: str, running: Stage, wanted: argparse.Namespace) -> tuple[list[report.Cell], list[Finding]]:
     """Every attack on one server. Returns a cell for each configuration, and the findings."""
-    attacks = assault.chosen(wanted.groups, wanted.share, wanted.seed or name)
-    outcome = assault.Outcome()
+    attacks = campaign.chosen(wanted.groups, wanted.share, wanted.seed or name)
+    outcome = campaign.Outcome()
     with stage.server(name, running) as control:
         for number in range(wanted.repeat):
-            outcome.add(assault.run(running, name, attacks, control, number))
+            outcome.add(campaign.run(running, name, attacks, control, number))
     return [report.cell(outcome, each, name, control[each]) for each in running.ports], outcome.findings
 
 

@@ -60,7 +60,6 @@ class Attack:
     payload: str
     kind: Kind
     number: int = 0
-    certificate: str = ATTACKER
 
     @property
     def name(self) -> str:

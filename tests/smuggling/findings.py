@@ -90,6 +90,12 @@ def findings(
     return result
 
 
+def sender_of(path: str) -> tuple[str, str] | None:
+    """The first path segment and the sender, for example `("caddy-secret", "innocent")`."""
+    found = re.match(r"/([^/]+)/(attacker|innocent)/", path)
+    return (found[1], found[2]) if found else None
+
+
 def attack_of(path: str) -> tuple[str, str]:
     """The names of payload and kind in an attacker's path."""
     found = _SENDER.search(path)

@@ -10,7 +10,7 @@ from typing import Any
 
 from mtls_middleware.cli.proxies import PROXIES
 from tests.proxies import programs
-from tests.smuggling.assault import Outcome, chosen
+from tests.smuggling.campaign import Outcome, chosen
 from tests.smuggling.payload import GROUPS
 from tests.smuggling.stage import Configuration
 

@@ -1,4 +1,4 @@
-"""Attacks through the proxies of a stage on one server: which ones, at the same time, and what came of them."""
+"""A campaign: which attacks go through every proxy of a stage to one server, and what they achieve."""
 
 import contextlib
 import random
@@ -14,7 +14,7 @@ import h2.exceptions
 
 from tests.smuggling.attack import ATTACKER, Attack, Kind
 from tests.smuggling.client import InnocentClient, connected, write_frames, write_segments
-from tests.smuggling.findings import Finding, findings
+from tests.smuggling.findings import Finding, findings, sender_of
 from tests.smuggling.payload import Group, Payload
 from tests.smuggling.payloads import payloads
 from tests.smuggling.stage import Configuration, Control, Stage
@@ -33,13 +33,13 @@ class Outcome:
 
     attempts: Counter[Configuration] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
-    # Requests of the innocent client that the application recorded, by the first path segment.
-    innocent: Counter[str] = field(default_factory=Counter)
+    # Requests that the application recorded, by the first path segment and the sender.
+    recorded: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def add(self, other: "Outcome") -> None:
         self.attempts.update(other.attempts)
         self.findings += other.findings
-        self.innocent.update(other.innocent)
+        self.recorded.update(other.recorded)
 
 
 Choice = tuple[Payload, Kind]
@@ -70,18 +70,18 @@ def run(
     """Send every attack through every proxy of the stage, to the server that runs behind it, and judge the records."""
     outcome = Outcome()
     with contextlib.ExitStack() as stack:
-        fights = [Fight(each, port, stack) for each, port in stage.ports.items()]
-        pools = [stack.enter_context(ThreadPoolExecutor(THREADS)) for _ in fights]
+        attackers = [Attacker(each, port, stack) for each, port in stage.ports.items()]
+        pools = [stack.enter_context(ThreadPoolExecutor(THREADS)) for _ in attackers]
         jobs = [
-            (fight, pool.submit(fight.attack, payload, kind, number))
-            for payload, kind in attacks for fight, pool in zip(fights, pools, strict=True)
+            (attacker, pool.submit(attacker.attack, payload, kind, number))
+            for payload, kind in attacks for attacker, pool in zip(attackers, pools, strict=True)
         ]  # fmt: skip
-        for fight, job in jobs:
-            outcome.attempts[fight.configuration] += 1
-            outcome.findings += [each.finding(fight.configuration, server) for each in job.result()]
+        for attacker, job in jobs:
+            outcome.attempts[attacker.configuration] += 1
+            outcome.findings += [each.finding(attacker.configuration, server) for each in job.result()]
     time.sleep(SETTLING)
     records = stage.records()
-    outcome.innocent = Counter(each["path"].split("/")[1] for each in records if "/innocent/" in each["path"])
+    outcome.recorded = Counter(sender for each in records if (sender := sender_of(each["path"])))
     untrusted = frozenset(each.key for each, answer in control.items() if answer != "trusted")
     outcome.findings += findings(records, server, stage.keys, untrusted)
     return outcome
@@ -100,7 +100,7 @@ class Exchange:
         return Finding("exchanged", *where, self.payload, self.kind, self.detail)
 
 
-class Fight:
+class Attacker:
     """Attacks through one proxy, each followed by the innocent client's requests."""
 
     def __init__(self, configuration: Configuration, port: int, stack: contextlib.ExitStack) -> None:
@@ -120,9 +120,7 @@ class Fight:
         # Half of the attackers have a certificate: a proxy may treat a client without one differently.
         anonymous = (crc32(f"{payload.name}{kind}".encode()) + number) % 2
         sender = "none" if anonymous else ATTACKER
-        attack = Attack(
-            self.configuration.proxy, self.configuration.key, payload.name, kind, number, certificate=sender
-        )
+        attack = Attack(self.configuration.proxy, self.configuration.key, payload.name, kind, number)
         wrong = []
         octets = b""
         with contextlib.suppress(OSError, h2.exceptions.ProtocolError):
