@@ -292,10 +292,8 @@ def _probe(base: Any, before: type[Any]) -> None:
 
 
 def _probe_upgrades(base: Any) -> None:
-    asks: Any = (
-        base.on_headers_complete if hasattr(base, "on_headers_complete") else getattr(base, "handle_events", None)
-    )
-    if {"_should_upgrade", "app"} - (names_used(asks.__code__) if asks else set()):
+    asks: Any = getattr(base, "on_headers_complete", None) or getattr(base, "handle_events", None)
+    if asks is None or {"_should_upgrade", "app"} - names_used(asks.__code__):
         raise TypeError("it does not ask _should_upgrade before it takes its app")
     cycle = asks.__globals__["RequestResponseCycle"]
     if {"more_body", "response_complete"} - names_used(cycle.__init__.__code__):

@@ -1,5 +1,7 @@
 """`docs/servers.md` is so: each command and each piece of code on it serves, and its table names what is there."""
 
+import contextlib
+import http.client
 import re
 import shlex
 import tomllib
@@ -52,10 +54,23 @@ def test_what_the_page_says_serves(block: tuple[str, str, str], tmp_path: Path) 
         assert ask(port, None)["certificate"] is None
 
 
+@pytest.mark.live
+def test_the_classes_serve_clear_text_behind_a_proxy_as_the_page_says(tmp_path: Path) -> None:
+    (line,) = re.findall(r"```text\n(.*?)```", PAGE, re.DOTALL)
+    (tmp_path / "app.py").write_text("from tests.servers.served import behind_nginx as app\n")
+    port = free_port()
+    with running(["-m", *shlex.split(line), "--port", str(port)], port, PYTHONPATH=f"{tmp_path}:{ROOT}"):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        with contextlib.closing(connection):
+            connection.request("GET", "/", headers={"Connection": "Upgrade", "Upgrade": "h2c"})
+            response = connection.getresponse()
+            assert (response.status, response.getheader("Connection")) == (200, "close")
+
+
 def test_each_module_and_each_section_is_in_the_table() -> None:
     table = [line for line in PAGE.splitlines() if line.startswith("| [")]
     linked = {anchor for line in table for anchor in re.findall(r"\(#([\w-]+)\)", line)}
-    titles = re.findall(r"^## (.*)$", PAGE, re.MULTILINE)
+    titles = set(re.findall(r"^## (.*)$", PAGE, re.MULTILINE)) - {"Upgrades and CONNECT"}
     assert linked == {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
     modules = {path.stem for path in Path(mtls_middleware.servers.__path__[0]).glob("*.py")}
     named = {name for line in table for name in re.findall(r"`servers\.(\w+)`", line)}
