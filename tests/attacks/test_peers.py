@@ -159,7 +159,7 @@ def test_forwarded_lets_nobody_name_the_peer_of_waitress(tmp_path: Path) -> None
 
 @pytest.mark.live
 @pytest.mark.case("023")
-@pytest.mark.parametrize("ident", ["web", ""])
+@pytest.mark.parametrize("ident", ["web", "", "gunicorn/27.0.1"])
 def test_waitress_is_known_also_where_it_does_not_say_its_name(ident: str, tmp_path: Path) -> None:
     """`--ident` is what its `Server` header says, and SERVER_SOFTWARE with it: text of the operator's, or none."""
     options = (f"--ident={ident}", "--trusted-proxy=*", "--trusted-proxy-headers=x-forwarded-for")

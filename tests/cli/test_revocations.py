@@ -19,7 +19,7 @@ from mtls_middleware.cli.main import main
 from mtls_middleware.cli.revocations import REDIS_VARIABLE
 from mtls_middleware.resource_server import RedisRevocations, RevocableTokens
 from mtls_middleware.sources import Nginx
-from mtls_middleware.testing import IssuedCertificate, TokenIssuer
+from mtls_middleware.testing import TESTING_ENVIRON, IssuedCertificate, TokenIssuer
 from tests.key_server import until
 from tests.live.servers import ROOT
 from tests.redis_server import RedisServer
@@ -28,7 +28,7 @@ from tests.resource_server.revocations.revoking import AUTHORITY, BILLING, KEY, 
 Run = Callable[..., tuple[int, str, str]]
 
 LATER = ["--until", str(int(time.time()) + 3600)]
-PROXY = {"REMOTE_ADDR": "10.0.0.1"}
+PROXY = {**TESTING_ENVIRON, "REMOTE_ADDR": "10.0.0.1"}
 
 
 @pytest.fixture(scope="module")
