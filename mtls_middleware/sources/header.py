@@ -102,6 +102,16 @@ class HeaderSource:
         return self._trust.secret_header is not None
 
     @property
+    def trusts_address_alone(self) -> bool:
+        """Whether the peer's address is the only kind of trust that this source requires."""
+        return self._trust.is_of_peers
+
+    @property
+    def reads_hyphens(self) -> bool:
+        """Whether a field that this source reads has a hyphen in its name: a name with underscores may fold into it."""
+        return any("-" in name for name in self.drop_headers)
+
+    @property
     def vary(self) -> str:
         """The field that selects the response (RFC 9440 2.4)."""
         return self._certificate_header
