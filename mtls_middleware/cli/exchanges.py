@@ -201,19 +201,22 @@ class Connection:
 
 def http1(target: Target, spoof: Spoof) -> int:
     """The status of an HTTP/1.1 request. Raises `OSError`."""
+    with target.connection("http/1.1") as connection:
+        connection.send(http1_request(target, spoof))
+        return connection.head()[0]
+
+
+def http1_request(target: Target, spoof: Spoof) -> bytes:
+    """An HTTP/1.1 request as its octets."""
     fields = "".join(f"{name}{spoof.joiner}{value}\r\n" for name, value in spoof.fields)
-    start = f"{{}} {target.path} HTTP/1.1\r\nHost: {target.authority}\r\n"
+    start = f" {target.path} HTTP/1.1\r\nHost: {target.authority}\r\n"
     own_connection = any(name.lower() == "connection" for name, _ in spoof.fields)
     close = "" if own_connection else "Connection: close\r\n"
     if spoof.trailers:
         names = ", ".join(name for name, _ in spoof.fields)
-        head = f"{start.format('POST')}{close}Transfer-Encoding: chunked\r\nTrailer: {names}\r\n\r\n"
-        request = f"{head}1\r\nx\r\n0\r\n{fields}\r\n"
-    else:
-        request = f"{start.format('GET')}{close}{fields}\r\n"
-    with target.connection("http/1.1") as connection:
-        connection.send(request.encode("latin-1"))
-        return connection.head()[0]
+        head = f"POST{start}{close}Transfer-Encoding: chunked\r\nTrailer: {names}\r\n\r\n"
+        return f"{head}1\r\nx\r\n0\r\n{fields}\r\n".encode("latin-1")
+    return f"GET{start}{close}{fields}\r\n".encode("latin-1")
 
 
 def http2(target: Target, spoof: Spoof) -> int:

@@ -5,6 +5,7 @@ identical requests that differ after half a request was hidden in a body, becaus
 """
 
 import contextlib
+import ssl
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,8 +19,10 @@ from mtls_middleware.cli.exchanges import Connection, Target
 from mtls_middleware.cli.spoofs import Field, Spoof
 from mtls_middleware.cli.tunnels import PADDING, Body, Framing, Stream, Upgrade
 
-# Half a request is sent this often, each time with a plain request behind it.
+# Half a request is sent this often, each time with plain requests behind it.
 _TRIES = 5
+# Plain requests at the same time.
+_TOGETHER = 4
 # One response may differ by chance, and one because of the attempt before.
 _ENOUGH = 2
 # What overloaded or rate-limited services send, with or without an attack (RFC 9110 15, RFC 6585 4).
@@ -215,30 +218,52 @@ def _joined(target: Target, outer: Outer, usual: int, let_in: range) -> Sign:
                 first.append(status)
                 if status == 101 or status in let_in:
                     return Sign(_words(status, let_in), got_in=True)
-                later.append(_plain(target))  # while the outer connection is open: some proxies end both together
+                later += _plain(target)  # while the outer connection is open: some proxies end both together
         except (TimeoutError, exchanges.NotSpoken):
             raise
         except OSError:
             first.append(0)
-            later.append(_plain(target))
+            later += _plain(target)
+        if sum(map(partial(_differs, usual), later)) >= _ENOUGH:
+            break
     answer = "/".join(str(status) if status else "closed" for status in dict.fromkeys(first))
-    changed = [status for status in later if status not in _PASSING and status != usual]
+    changed = [status for status in later if _differs(usual, status)]
     known = [status for status in first if status not in _PASSING]
     # Once from one status to another is a change of the service's. Back and forth is a request that was joined.
     back_and_forth = sum(one != other for one, other in pairwise(known)) >= _ENOUGH
     if len(changed) < _ENOUGH and not back_and_forth:
         return Sign(answer, got_in=False)
-    if usual not in {_plain(target) for _ in range(3)}:
+    if usual not in _plain(target):
         return Sign(f"{answer}; plain requests no longer get {usual}: cannot tell", got_in=False)
     sign = f"plain requests behind it got {changed[0]}" if changed else "the same request got both"
     return Sign(f"{answer}; {sign}", got_in=True)
 
 
-def _plain(target: Target) -> int:
-    """The status of a plain request, 0 where the connection ends without one. Raises `TimeoutError`."""
-    try:
-        return exchanges.http1(target, PLAIN)
-    except TimeoutError:
-        raise
-    except OSError:
-        return 0
+def _differs(usual: int, status: int) -> bool:
+    return status not in _PASSING and status != usual
+
+
+def _plain(target: Target) -> list[int]:
+    """The statuses of plain requests that wait at the same time, 0 for a connection that ends without one.
+
+    A proxy takes its idle connections last in, first out. Requests at the same time reach more than the last one.
+    Raises `TimeoutError`.
+    """
+    statuses: list[int] = []
+    with contextlib.ExitStack() as stack:
+        waiting: list[Connection] = []
+        for _ in range(_TOGETHER):
+            with contextlib.suppress(ConnectionError, ssl.SSLError):
+                waiting.append(stack.enter_context(target.connection("http/1.1")))
+        request = exchanges.http1_request(target, PLAIN)
+        for connection in waiting:
+            with contextlib.suppress(ConnectionError, ssl.SSLError):
+                connection.send(request)
+        for connection in waiting:
+            try:
+                statuses.append(connection.head()[0])
+            except TimeoutError:
+                raise
+            except OSError:
+                statuses.append(0)
+    return statuses
