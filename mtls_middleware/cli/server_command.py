@@ -11,7 +11,6 @@ from mtls_middleware.sources.header import HeaderSource
 from mtls_middleware.sources.products import Envoy, HAProxy
 from mtls_middleware.sources.server import ServerTLS
 
-
 # The servers that were measured. The last two are those that mtls-middleware starts itself.
 KNOWN = frozenset({
     "cheroot", "daphne", "flask", "gevent", "granian", "gunicorn", "hypercorn", "twist", "uvicorn", "uwsgi", "waitress",
@@ -98,7 +97,8 @@ def is_server(word: str) -> bool:
 
 def _server(words: Sequence[str]) -> tuple[int, str | None]:
     """The server's place in the command line and its name; `python -m SERVER` and paths to it included."""
-    position = next((number for number, word in enumerate(words) if is_server(word)), None)
+    folders = {number + 1 for number, word in enumerate(words) if word in ("cd", "--chdir", "--app-dir")}
+    position = next((number for number, word in enumerate(words) if is_server(word) and number not in folders), None)
     return (0, None) if position is None else (position, _name(words[position]))
 
 

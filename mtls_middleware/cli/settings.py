@@ -29,7 +29,7 @@ _SHORT: Mapping[str, Mapping[str, str]] = {
 _ABBREVIATED: Mapping[str, Sequence[str]] = {
     "gunicorn": (
         "--config", "--worker-class", "--header-map", "--forwarder-headers", "--forwarded-allow-ips",
-        "--limit-request-field_size", "--cert-reqs", "--http2-cleartext", "--proxy-protocol",
+        "--limit-request-field_size", "--cert-reqs", "--http2-cleartext", "--http-protocols", "--proxy-protocol",
     ),
     "hypercorn": ("--config", "--worker-class", "--verify-mode"),
     "daphne": ("--proxy-headers",),
@@ -41,7 +41,7 @@ _VARIABLES = {"uvicorn": "UVICORN_", "granian": "GRANIAN_", "uwsgi": "UWSGI_"}
 # The settings that traps are about, in files.
 _SETTINGS: Mapping[str, frozenset[str]] = {
     "gunicorn": frozenset({
-        "header_map", "forwarder_headers", "worker_class", "http2_cleartext", "limit_request_field_size", "cert_reqs",
+        "header_map", "forwarder_headers", "worker_class", "http2_cleartext", "http_protocols", "limit_request_field_size", "cert_reqs",
         "forwarded_allow_ips", "proxy_protocol",
     }),
     "hypercorn": frozenset({"verify_mode", "worker_class"}),

@@ -179,7 +179,11 @@ TRAPS = (
     ),
     Trap(
         "gunicorn",
-        lambda c: c.headers and c.get("--http2-cleartext").strip().lower() not in ("", "off", "false", "none"),
+        lambda c: (
+            c.headers
+            and c.get("--http2-cleartext").strip().lower() not in ("", "off", "false", "none")
+            and ("h2" in c.get("--http-protocols") or "--http-protocols" in c.unknown)
+        ),
         "error",
         f"gunicorn with http2_cleartext {_H2C}",
         f"leave it at off, the default. {_NO_CURE}",

@@ -28,7 +28,8 @@ _FOLDING = {
     ("starlette", "WSGIMiddleware"),
     ("tornado", "WSGIContainer"),
     ("twisted", "WSGIResource"),
-    ("uvicorn", "WSGIMiddleware"),
+    ("uvicorn", "WSGIMiddleware"),  # a2wsgi's, if that is installed
+    ("uvicorn", "_WSGIMiddleware"),
 }
 # Serves an ASGI application to a WSGI server, which decides about names.
 _UNDER_WSGI = {("a2wsgi", "ASGIMiddleware")}
