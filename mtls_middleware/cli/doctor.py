@@ -1,31 +1,29 @@
-"""`mtls-middleware doctor MODULE:APP`: looks at a wired application, and at the command that starts its server.
+"""`mtls-middleware doctor MODULE:APP` looks at a wired application, and at the command that starts its server.
 
-Must never know: requests. It imports the application and starts nothing.
+It imports the application, reads files that the command names, and starts nothing.
 """
 
 import argparse
 import json
+import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
 from mtls_middleware.cli import traps
+from mtls_middleware.cli.server_command import is_server
+from mtls_middleware.cli.wiring import Wired, layers_of, takes
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.resource_flow import CertificateLayer, TokenLayer
 from mtls_middleware.sources.header import HeaderSource
-from mtls_middleware.token_flow import ClientLayer
-
-# Under these names applications and middleware keep the application inside of them.
-_INNER = ("_app", "app", "wsgi_app", "asgi_app", "application", "wrapped")
-_DEPTH = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing to know; `severity`: an "error" must be changed, a "warning" looked at, a "note" known."""
+    """One finding. `severity`: change an "error", look at a "warning", know a "note"."""
 
     severity: str
     what: str
@@ -36,18 +34,24 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Say which options the command takes."""
     parser.add_argument("application", metavar="MODULE:APP", help="as its server names it, for example shop.wsgi:app")
     parser.add_argument(
-        "--server", metavar="COMMAND", help='how its server is started, for example "gunicorn shop.wsgi:app"'
+        "--server",
+        metavar="COMMAND",
+        help='how its server is started, for example "gunicorn shop.wsgi:app"; run doctor in the folder and with the '
+        "environment of the server, because it reads the server's variables and files as well",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the findings; 1 where one of them is an error. Raises `ConfigurationError` for what cannot be imported."""
-    layers = list(layers_of(load(options.application)))
-    found = list(examine(layers))
-    if options.server is not None:
-        sources = [layer.source for layer in layers if isinstance(layer, CertificateLayer)]
-        found += [Finding(*each) for each in traps.of_command(shlex.split(options.server), sources)]
+    """Print the findings. Raises `ConfigurationError` if the application cannot be imported.
+
+    Returns 1 if one of the findings is an error.
+    """
+    command = _words(options.server)
+    wired = list(layers_of(load(options.application)))
+    found = list(examine(wired))
+    if command is not None:
+        found += [Finding(*each) for each in traps.of_command(command, wired, os.environ)]
     if options.json:
         sys.stdout.write(
             json.dumps([{"severity": f.severity, "what": f.what, "advice": f.advice} for f in found]) + "\n"
@@ -72,58 +76,40 @@ def load(name: str) -> Any:
     return found
 
 
-def layers_of(application: Any) -> Iterator[Any]:
-    """Our layers around and in `application`, the outermost first."""
-    seen: set[int] = set()
-    current = application
-    for _ in range(_DEPTH):
-        if current is None or id(current) in seen:
-            return
-        seen.add(id(current))
-        for layer in getattr(current, "_layers", None) or ():
-            if isinstance(layer, (CertificateLayer, TokenLayer, ClientLayer)):
-                yield layer
-        for middleware in getattr(current, "user_middleware", None) or ():  # Starlette's, outermost first
-            yield from layers_of(_built(middleware))
-        current = next((inner for name in _INNER if (inner := _attribute(current, name)) is not None), None)
-
-
-def _attribute(owner: Any, name: str) -> Any:
-    value = getattr(owner, name, None)
-    # A method of the owner, such as Flask's own wsgi_app, is no application inside of it.
-    return None if getattr(value, "__self__", None) is owner or not callable(value) else value
-
-
-def _built(middleware: Any) -> Any:
-    """One of Starlette's `Middleware(cls, ...)`, made around nothing."""
-    if not getattr(middleware.cls, "__module__", "").startswith("mtls_middleware."):
-        return None
-
-    async def nothing(*_: Any) -> None: ...
-
-    return middleware.cls(nothing, *middleware.args, **middleware.kwargs)
-
-
-def examine(layers: list[Any]) -> Iterator[Finding]:
+def examine(wired: Sequence[Wired]) -> Iterator[Finding]:
     """What the wiring itself shows."""
-    if not layers:
+    if not wired:
         yield Finding(
-            "error", "no layer of mtls-middleware found", "wrap the application, for example by protect(app, ...)"
+            "error", "no layer of mtls-middleware found", "wrap the application, for example with protect(app, ...)"
         )
     certificate_seen = False
-    for layer in layers:
-        if isinstance(layer, CertificateLayer):
+    for each in wired:
+        yield from _about_gateway(each)
+        if isinstance(each.layer, CertificateLayer):
             certificate_seen = True
-            yield from _about_source(layer)
+            yield from _about_source(each.layer)
+            yield from _about_adapter(each)
         elif not certificate_seen:
             name = (
-                "CertificateBoundTokenMiddleware" if isinstance(layer, TokenLayer) else "ClientAuthenticationMiddleware"
+                "CertificateBoundTokenMiddleware"
+                if isinstance(each.layer, TokenLayer)
+                else "ClientAuthenticationMiddleware"
             )
             yield Finding(
                 "error",
-                f"{name} stands outside of ClientCertificateMiddleware: every request is answered 500",
-                f"wrap the other way round: ClientCertificateMiddleware({name}(app, ...), source)",
+                f"{name} is outside of ClientCertificateMiddleware: every request is answered 500",
+                f"wrap in the other order: ClientCertificateMiddleware({name}(app, ...), source)",
             )
+
+
+def _about_gateway(wired: Wired) -> Iterator[Finding]:
+    inner = takes(wired.inner)
+    if inner is not None and inner != wired.gateway:
+        yield Finding(
+            "error",
+            f"a layer of mtls_middleware.{wired.gateway.lower()} is around an application that is {inner}",
+            f"import it from mtls_middleware.{inner.lower()}",
+        )
 
 
 def _about_source(layer: CertificateLayer) -> Iterator[Finding]:
@@ -133,6 +119,44 @@ def _about_source(layer: CertificateLayer) -> Iterator[Finding]:
     if not source.can_verify and layer.trust_store is None:
         yield Finding(
             "note",
-            f"{source!r} gives certificates that nobody verified (PRESENTED)",
+            f"{source!r} gives certificates that are not verified (PRESENTED)",
             "enough to bind tokens to; for identities give verify_header=, verified_by_proxy=True or a trust_store=",
         )
+    if source.trusts_address_alone:
+        yield Finding(
+            "warning",
+            f"{source!r} trusts an address alone (trusted_proxies=): an attacker who smuggles a request onto the "
+            "proxy's connection, or tunnels through the proxy, has the proxy's address",
+            "add a secret: shared_secret=(header, value); mtls-middleware proxy-config writes one. It is a second line "
+            "of defence and not a cure: half a smuggled request inherits the secret of the request that completes it",
+        )
+
+
+def _about_adapter(wired: Wired) -> Iterator[Finding]:
+    source = wired.layer.source
+    if wired.folding is None or not isinstance(source, HeaderSource):
+        return
+    if source.reads_hyphens:
+        yield Finding("error", f"{wired.folding} {traps.FOLDS}", traps.FOLDS_ADVICE)
+    yield Finding(
+        "warning",
+        f"{wired.folding} hides where the server found the peer's address, so the address may come from a header",
+        "use mtls_middleware.asgi around the adapter instead: it sees what the server says",
+    )
+
+
+def _words(command: str | None) -> list[str] | None:
+    if command is None:
+        return None
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise ConfigurationError(
+            f'--server {command!r}: {error}; expected a command line, for example "gunicorn shop.wsgi:app"'
+        ) from error
+    # sh -c "exec gunicorn ...": the command is one word.
+    return [part for word in words for part in (_words(word) or [] if _is_script(word) else [word])]
+
+
+def _is_script(word: str) -> bool:
+    return len(parts := word.split()) > 1 and any(map(is_server, parts))

@@ -1,51 +1,267 @@
-"""One request over a connection of its own, written octet by octet, and the status that comes back.
+"""One connection to the probed address, what is written on it, and the statuses that come back.
 
-Must never know: why. No HTTP client would send what this sends.
+Everything on a connection ends at one deadline, whatever the other side sends.
 """
 
+import contextlib
+import re
 import socket
 import ssl
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import SplitResult
 
-from mtls_middleware.cli.spoofs import Spoof
+from mtls_middleware.cli.spoofs import Field, Spoof
 
-_TIMEOUT = 10.0
+if TYPE_CHECKING:
+    import h2.connection
+
 _LONGEST_HEAD = 65_536
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])(?: |$)")
+_CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}")
+_STATUS = re.compile(rb"[1-5][0-9][0-9]")
 
 
 class NotSpoken(Exception):  # noqa: N818 (an outcome)
     """The server does not speak the protocol."""
 
 
-def http1(url: SplitResult, context: ssl.SSLContext, spoof: Spoof) -> int:
-    """The status of an HTTP/1.1 request. Raises `OSError`, and `ValueError` for an answer that is none."""
+class MalformedResponseError(ConnectionError):
+    """The server sent something that is not a response of the protocol."""
+
+
+class NoResponseError(ConnectionError):
+    """The server closed the connection or the stream before it sent a status."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The address to probe.
+
+    Attributes:
+        url: the operator's address. Nothing is sent to another one.
+        context: TLS, with or without a certificate of the operator's.
+        seconds: how long one connection may take, from its first octet to its last.
+        pause: seconds from the beginning of one connection to the beginning of the next.
+    """
+
+    url: SplitResult
+    context: ssl.SSLContext
+    seconds: float
+    pause: float = 0.0
+    _opened: list[float] = field(default_factory=list)
+
+    @property
+    def authority(self) -> str:
+        """Host and port as they stand in the address."""
+        return self.url.netloc.rpartition("@")[2]
+
+    @property
+    def path(self) -> str:
+        """Path and query, for the request line."""
+        return (self.url.path or "/") + (f"?{self.url.query}" if self.url.query else "")
+
+    def connection(self, alpn: str) -> "Connection":
+        """A new TLS connection, not earlier than the pace permits. Raises `OSError`."""
+        if self._opened:
+            time.sleep(max(0.0, self._opened.pop() + self.pause - time.monotonic()))
+        self._opened.append(time.monotonic())
+        return Connection(self, alpn)
+
+
+class Connection:
+    """A TLS connection that raises `TimeoutError` at its deadline."""
+
+    def __init__(self, target: Target, alpn: str) -> None:
+        self._until = time.monotonic() + target.seconds
+        self._received = b""
+        self.target = target
+        target.context.set_alpn_protocols([alpn])
+        plain = socket.create_connection((target.url.hostname or "", target.url.port or 443), timeout=self._left())
+        try:
+            # Nagle's algorithm would delay the request by 40 ms: it follows the handshake's last write.
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            plain.settimeout(self._left())
+            self._socket = target.context.wrap_socket(plain, server_hostname=target.url.hostname)
+        except BaseException:
+            plain.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection without a TLS alert: the other side may not read it."""
+        self._socket.close()
+
+    @property
+    def alpn(self) -> str | None:
+        """The protocol that the handshake chose."""
+        return self._socket.selected_alpn_protocol()
+
+    def send(self, data: bytes) -> None:
+        """Send all of it. `ssl` applies a timeout to each write, so that a slow reader could extend `sendall`."""
+        rest = memoryview(data)
+        while rest:
+            self._socket.settimeout(self._left())
+            rest = rest[self._socket.send(rest) :]
+
+    def receive(self) -> bytes:
+        """What arrives next, empty at the end."""
+        if self._received:
+            data, self._received = self._received, b""
+            return data
+        self._socket.settimeout(self._left())
+        return self._socket.recv(65_536)
+
+    def give_back(self, data: bytes) -> None:
+        """Let `receive` return these octets first."""
+        self._received = data + self._received
+
+    def shorten(self, seconds: float) -> None:
+        """Let the deadline be at most `seconds` from now."""
+        self._until = min(self._until, time.monotonic() + seconds)
+
+    def _left(self) -> float:
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("no end within the time for one connection")
+        return left
+
+    def head(self) -> tuple[int, dict[str, str]]:
+        """Status and fields of the next final HTTP/1.1 response, or of 101. Raises `OSError`."""
+        while True:
+            received = b""
+            while b"\r\n\r\n" not in received:
+                more = self.receive()
+                if not more and not received:
+                    raise NoResponseError("closed without a response")
+                if not more or len(received) > _LONGEST_HEAD:
+                    break
+                received += more
+            head, _, rest = received.partition(b"\r\n\r\n")
+            first, *lines = head.split(b"\r\n")
+            found = _STATUS_LINE.match(first)
+            if found is None:
+                raise MalformedResponseError("not an HTTP/1.1 response")
+            self.give_back(rest)
+            status = int(found[1])
+            if status >= 200 or status == 101:
+                pairs = (line.decode("latin-1").partition(":") for line in lines)
+                return status, {name.strip().lower(): value.strip() for name, _, value in pairs}
+
+    def skip_body(self, status: int, fields: dict[str, str]) -> None:
+        """Read over the body of an HTTP/1.1 response, so that the next response follows. Raises `OSError`."""
+        length = fields.get("content-length", "")
+        if status in (204, 304):  # no body, whatever the fields say (RFC 9112 6.3)
+            return
+        if "chunked" in fields.get("transfer-encoding", "").lower():
+            self._skip_chunks()
+        elif length.isascii() and length.isdigit():
+            self._skip(int(length[:18]))
+        else:  # the body ends with the connection (RFC 9112 6.3)
+            while self.receive():
+                pass
+
+    def _skip(self, count: int) -> None:
+        while count:
+            data = self.receive()
+            if not data:
+                raise NoResponseError("closed within a body")
+            self.give_back(data[count:])
+            count -= min(count, len(data))
+
+    def _skip_chunks(self) -> None:
+        size = -1
+        while size:
+            digits = self._line().partition(b";")[0].strip()
+            if _CHUNK_SIZE.fullmatch(digits) is None:
+                raise MalformedResponseError("a chunk without a size")
+            size = int(digits, 16)
+            self._skip(size + 2 if size else 0)
+        while self._line():
+            pass
+
+    def _line(self) -> bytes:
+        line = b""
+        while b"\r\n" not in line:
+            data = self.receive()
+            if not data or len(line) > _LONGEST_HEAD:
+                raise MalformedResponseError("a line without an end")
+            line += data
+        line, _, rest = line.partition(b"\r\n")
+        self.give_back(rest)
+        return line
+
+
+def http1(target: Target, spoof: Spoof) -> int:
+    """The status of an HTTP/1.1 request. Raises `OSError`."""
+    with target.connection("http/1.1") as connection:
+        connection.send(http1_request(target, spoof))
+        return connection.head()[0]
+
+
+def http1_request(target: Target, spoof: Spoof) -> bytes:
+    """An HTTP/1.1 request as its octets."""
     fields = "".join(f"{name}{spoof.joiner}{value}\r\n" for name, value in spoof.fields)
-    start = f"{{}} {_target(url)} HTTP/1.1\r\nHost: {url.netloc.rpartition('@')[2]}\r\n"
+    start = f" {target.path} HTTP/1.1\r\nHost: {target.authority}\r\n"
     own_connection = any(name.lower() == "connection" for name, _ in spoof.fields)
     close = "" if own_connection else "Connection: close\r\n"
     if spoof.trailers:
         names = ", ".join(name for name, _ in spoof.fields)
-        head = f"{start.format('POST')}{close}Transfer-Encoding: chunked\r\nTrailer: {names}\r\n\r\n"
-        request = f"{head}1\r\nx\r\n0\r\n{fields}\r\n"
-    else:
-        request = f"{start.format('GET')}{close}{fields}\r\n"
-    with _connected(url, context, "http/1.1") as connection:
-        connection.sendall(request.encode("latin-1"))
-        answer = b""
-        while b"\r\n" not in answer and len(answer) < _LONGEST_HEAD and (more := connection.recv(4096)):
-            answer += more
-    words = answer.split(b" ", 2)
-    if len(words) < 2 or not words[0].startswith(b"HTTP/1."):
-        raise ConnectionError("closed without an answer")
-    return int(words[1][:3])
+        head = f"POST{start}{close}Transfer-Encoding: chunked\r\nTrailer: {names}\r\n\r\n"
+        return f"{head}1\r\nx\r\n0\r\n{fields}\r\n".encode("latin-1")
+    return f"GET{start}{close}{fields}\r\n".encode("latin-1")
 
 
-def http2(url: SplitResult, context: ssl.SSLContext, spoof: Spoof) -> int:
+def http2(target: Target, spoof: Spoof) -> int:
     """The status of an HTTP/2 request. Raises `OSError` and `NotSpoken`. Needs the extra `probe`."""
+    pseudo = [
+        (":method", "POST" if spoof.trailers else "GET"),
+        (":scheme", "https"),
+        (":authority", target.authority),
+        (":path", target.path),
+    ]
+    fields = pseudo if spoof.trailers else [*pseudo, *spoof.fields]
+    body, trailers = (b"x", spoof.fields) if spoof.trailers else (None, ())
+    with http2_stream(target, fields, body, trailers=trailers) as status:
+        return status
+
+
+@contextlib.contextmanager
+def http2_stream(
+    target: Target, fields: list[Field], body: bytes | None = None, *, trailers: tuple[Field, ...] = ()
+) -> Iterator[int]:
+    """The status of one HTTP/2 stream with these fields as they are; the connection stays open in the block.
+
+    Raises `OSError` and `NotSpoken`.
+    """
+    protocol = http2_state()
+    with target.connection("h2") as connection:
+        if connection.alpn != "h2":
+            raise NotSpoken
+        protocol.initiate_connection()
+        protocol.send_headers(1, fields, end_stream=body is None)
+        if body is not None:
+            protocol.send_data(1, body, end_stream=not trailers)
+        if trailers:
+            protocol.send_headers(1, list(trailers), end_stream=True)
+        connection.send(protocol.data_to_send())
+        status = next((status for _, status in http2_statuses(connection, protocol)), None)
+        if status is None:
+            raise NoResponseError("closed without a response")
+        yield status
+
+
+def http2_state() -> "h2.connection.H2Connection":
+    """The client's side of an HTTP/2 connection, without checks of what is sent."""
     import h2.config
     import h2.connection
-    import h2.events
-    import h2.exceptions
 
     config = h2.config.H2Configuration(
         client_side=True,
@@ -53,49 +269,35 @@ def http2(url: SplitResult, context: ssl.SSLContext, spoof: Spoof) -> int:
         normalize_outbound_headers=False,
         validate_inbound_headers=False,
     )
-    protocol = h2.connection.H2Connection(config)
-    pseudo = [
-        (":method", "POST" if spoof.trailers else "GET"),
-        (":scheme", "https"),
-        (":authority", url.netloc.rpartition("@")[2]),
-        (":path", _target(url)),
-    ]
-    with _connected(url, context, "h2") as connection:
-        if connection.selected_alpn_protocol() != "h2":
-            raise NotSpoken
-        protocol.initiate_connection()
-        if spoof.trailers:
-            protocol.send_headers(1, pseudo)
-            protocol.send_data(1, b"x")
-            protocol.send_headers(1, list(spoof.fields), end_stream=True)
-        else:
-            protocol.send_headers(1, [*pseudo, *spoof.fields], end_stream=True)
-        connection.sendall(protocol.data_to_send())
-        while more := connection.recv(65_536):
-            try:
-                events = protocol.receive_data(more)
-            except h2.exceptions.ProtocolError as error:
-                raise ConnectionError("not HTTP/2") from error
-            for event in events:
-                if isinstance(event, h2.events.ResponseReceived):
-                    return int(dict(event.headers)[b":status"])
-                if isinstance(event, (h2.events.StreamReset, h2.events.ConnectionTerminated)):
-                    raise ConnectionResetError("the stream was reset")
-            connection.sendall(protocol.data_to_send())
-    raise ConnectionError("closed without an answer")
+    return h2.connection.H2Connection(config)
 
 
-def _connected(url: SplitResult, context: ssl.SSLContext, alpn: str) -> ssl.SSLSocket:
-    context.set_alpn_protocols([alpn])
-    plain = socket.create_connection((url.hostname or "", url.port or 443), timeout=_TIMEOUT)
-    try:
-        # The handshake's last flight and the request are two small writes: Nagle would hold the second for 40 ms.
-        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return context.wrap_socket(plain, server_hostname=url.hostname)
-    except BaseException:
-        plain.close()
-        raise
+def http2_statuses(connection: Connection, protocol: Any) -> Iterator[tuple[int, int | None]]:
+    """Stream and status of each response, `None` for a stream that was reset. Raises `OSError`.
+
+    Ends where the server ends the connection.
+    """
+    import h2.events
+    import h2.exceptions
+
+    while more := connection.receive():
+        try:
+            events = protocol.receive_data(more)
+        except (h2.exceptions.H2Error, ValueError, KeyError, IndexError) as error:
+            raise MalformedResponseError("not HTTP/2") from error
+        for event in events:
+            if isinstance(event, h2.events.ResponseReceived):
+                yield event.stream_id or 0, _status(event.headers or [])
+            if isinstance(event, h2.events.StreamReset):
+                yield event.stream_id or 0, None
+            if isinstance(event, h2.events.ConnectionTerminated):
+                return
+        with contextlib.suppress(h2.exceptions.H2Error):
+            connection.send(protocol.data_to_send())
 
 
-def _target(url: SplitResult) -> str:
-    return (url.path or "/") + (f"?{url.query}" if url.query else "")
+def _status(fields: Any) -> int:
+    values = [bytes(value) for name, value in fields if name == b":status"]
+    if len(values) != 1 or _STATUS.fullmatch(values[0]) is None:
+        raise MalformedResponseError("a response without one :status of three digits")
+    return int(values[0])

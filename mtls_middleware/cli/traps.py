@@ -1,15 +1,14 @@
 """The known traps of servers, as a table: what in the command that starts one lets certificates be forged or lost.
 
-Must never know: the application. Facts measured on the real servers; `doctor` says them.
+The facts are measured on the real servers. It reads files that the command names, and starts nothing.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from mtls_middleware.sources.header import HeaderSource
-from mtls_middleware.sources.products import Envoy, HAProxy
-from mtls_middleware.sources.server import ServerTLS
+from mtls_middleware.cli.server_command import Command, command_of, reads_hyphens
+from mtls_middleware.cli.wiring import Wired
 
 # severity, what, advice
 Found = tuple[str, str, str]
@@ -18,60 +17,105 @@ Found = tuple[str, str, str]
 _LARGE = 18_881
 
 
-@dataclass(frozen=True)
-class Command:
-    """A server's command line: `server` is its name, `options` maps each option to its value, "" where it has none."""
-
-    server: str
-    options: dict[str, str] = field(default_factory=dict)
-    headers: bool = False  # the application reads a header source,
-    secret: bool = False  # which wants a shared secret,
-    own_tls: bool = False  # or ServerTLS
-    behind_haproxy: bool = False
-    behind_envoy: bool = False
-
-    def number(self, option: str, default: int) -> int:
-        """An option's number."""
-        value = self.options.get(option, "")
-        return int(value) if value.isdecimal() else default
-
-
 @dataclass(frozen=True, slots=True)
 class Trap:
-    """One row: for which server, when, how bad, what is wrong, what to do."""
+    """One row: for which server, when, how bad, what is wrong, what to do.
+
+    `rests_on` is the option that decides. If its value cannot be read, a warning says so instead.
+    """
 
     server: str
     when: Callable[[Command], bool]
     severity: str
     what: str
     advice: str
+    rests_on: str | None = None
 
 
-def _hides_twins(command: Command) -> bool:
-    return command.headers and not command.secret
+_OURS = "mtls_middleware.servers.uvicorn_tls:"
+_OUR_WORKER = "mtls_middleware.servers.gunicorn_asgi.Worker"
+_HTTPTOOLS = ("auto", "httptools", "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol")
+_UVICORN_WORKER = re.compile(r"uvicorn(?:_worker|\.workers)\.(?:_workers\.)?Uvicorn\w*Worker")
+# gunicorn's workers that keep names with underscores apart. Its tornado worker does not.
+_GUNICORN_WORKERS = ("", "sync", "gthread", "gevent", "gevent_pywsgi", "gevent_wsgi", "eventlet", "asgi")
+
+
+def _is_uvicorn_worker(command: Command) -> bool:
+    return _UVICORN_WORKER.fullmatch(command.get("--worker-class")) is not None
+
+
+def _is_tornado_worker(command: Command) -> bool:
+    return "tornado" in command.get("--worker-class").lower()
+
+
+def _may_fold(command: Command) -> bool:
+    return command.hyphens and command.served != "ASGI"
 
 
 def _rewrites_peers(command: Command) -> bool:
-    shut = "--no-proxy-headers" in command.options or command.options.get("--forwarded-allow-ips") == ""
+    shut = "--no-proxy-headers" in command.options or command.get("--forwarded-allow-ips", "127.0.0.1") == ""
     return command.headers and not shut
 
 
-_TWIN = "a client's X_SSL_Client_Cert passes for the proxy's X-SSL-Client-Cert unseen, so header sources refuse to work"
-_TWIN_ADVICE = (
-    "use another server; or have the proxy delete all names with underscores, and give a shared_secret= for that"
+def _forwards_certificates(command: Command) -> bool:
+    names = command.get("--forwarder-headers", "SCRIPT_NAME,PATH_INFO").upper().replace("-", "_")
+    return command.hyphens and any(word in names for word in ("SSL", "CERT", "CLIENT", "TLS", "MTLS", "SECRET"))
+
+
+def _uvicorn_http(command: Command) -> str:
+    return command.get("--http", "auto") or "auto"
+
+
+FOLDS = (
+    "joins a client's X_SSL_Client_Cert and the proxy's X-SSL-Client-Cert to one name: header sources that read names "
+    "with hyphens refuse to work"
 )
-_OURS = "mtls_middleware.servers.uvicorn_tls:"
+FOLDS_ADVICE = (
+    "use names without hyphens such as MtlsClientCert, as proxy-config generates them; or another server, such as "
+    "gunicorn or waitress; or let the proxy delete all names with underscores, and say so with "
+    "proxy_deletes_underscores=True"
+)
+_NO_CURE = "A shared_secret= is a second line of defence and not a cure: half a request inherits the next one's secret."
+_H2C = (
+    "accepts HTTP/2 in clear text: through a proxy that forwards upgrades, a client then writes to it itself, with the "
+    "proxy's address and any certificate header"
+)
+_BODY = (
+    "does not consume the body of a message that asks for an upgrade: a request in that body has the proxy's address "
+    "and any certificate header"
+)
+_CONNECT = (
+    "reads what follows CONNECT as further requests: if the proxy forwards CONNECT, they have the proxy's address and "
+    "any certificate header"
+)
+_CONNECT_ADVICE = "let the proxy answer CONNECT itself, as configurations of proxy-config do"
+_ADDRESS = "start it without, or use a shared_secret= without trusted_proxies="
+_HTTP_OURS = f"start it with --http {_OURS}HTTPTools (or H11, Zttp, HTTP2)"
+
+
+def _folding(server: str, when: Callable[[Command], bool] = _may_fold) -> Trap:
+    return Trap(server, when, "error", f"{server} {FOLDS}", FOLDS_ADVICE)
+
+
+def _connect(server: str, advice: str = "", when: Callable[[Command], bool] = lambda _: True) -> Trap:
+    advice = f"{advice}{'; also ' if advice else ''}{_CONNECT_ADVICE}"
+    return Trap(server, lambda c: c.headers and when(c), "warning", f"{server} {_CONNECT}", f"{advice}. {_NO_CURE}")
+
 
 TRAPS = (
-    Trap("cheroot", _hides_twins, "error", _TWIN, _TWIN_ADVICE),
-    Trap("wsgiref", _hides_twins, "error", _TWIN, _TWIN_ADVICE),
+    _folding("cheroot"),
+    _folding("wsgiref"),
+    _folding("twist"),
+    _connect("twist"),
+    _folding("granian"),
     Trap(
         "granian",
-        lambda c: _hides_twins(c) and c.options.get("--interface", "") == "wsgi",
+        lambda c: c.headers and c.get("--http", "auto") != "1",
         "error",
-        _TWIN,
-        _TWIN_ADVICE,
+        f"granian {_H2C} (--http auto is the default)",
+        f"start it with --http 1. {_NO_CURE}",
     ),
+    _connect("granian", when=lambda c: c.get("--http", "auto") != "2"),
     Trap(
         "granian",
         lambda c: c.own_tls,
@@ -90,37 +134,94 @@ TRAPS = (
         "waitress",
         lambda c: c.headers and "--trusted-proxy" in c.options,
         "error",
-        "waitress writes the address of X-Forwarded-For over the peer's, which trusted_proxies= then reads",
-        "start it without --trusted-proxy, or use a shared_secret= alone",
+        "waitress writes the address of X-Forwarded-For over the peer's (--trusted-proxy)",
+        _ADDRESS,
     ),
-    Trap("uwsgi", _hides_twins, "error", _TWIN, _TWIN_ADVICE),
+    _connect("waitress"),
+    _folding("uwsgi"),
     Trap(
         "uwsgi",
         lambda c: c.headers and c.number("--buffer-size", 4096) < _LARGE,
         "warning",
         "uWSGI ends connections whose headers exceed 4 kB (--buffer-size)",
         "start it with --buffer-size 65535",
+        "--buffer-size",
+    ),
+    _connect("uwsgi", when=lambda c: "--http-keepalive" in c.options),
+    Trap(
+        "gunicorn",
+        _forwards_certificates,
+        "error",
+        "gunicorn's forwarder_headers lets the underscore spelling of a certificate header through, forged ones too",
+        "take certificate headers out of forwarder_headers",
+        "--forwarder-headers",
     ),
     Trap(
         "gunicorn",
-        lambda c: c.headers and "SSL" in c.options.get("--forwarder-headers", "").upper(),
+        lambda c: _may_fold(c) and c.get("--header-map").strip().lower() == "dangerous",
         "error",
-        "--forwarder-headers lets the underscore spelling of a certificate header through, forged ones too",
-        "take certificate headers out of it: it opens what it seems to shut",
-    ),
-    Trap(
-        "gunicorn",
-        lambda c: c.headers and c.options.get("--header-map", "") == "dangerous",
-        "error",
-        "--header-map dangerous joins a client's X_SSL_Client_Cert to the proxy's header",
+        "gunicorn's header_map = dangerous joins a client's X_SSL_Client_Cert to the proxy's header",
         "leave it at drop, the default",
+        "--header-map",
+    ),
+    Trap(
+        "gunicorn",
+        lambda c: (
+            _may_fold(c)
+            and c.get("--worker-class") not in _GUNICORN_WORKERS
+            and not c.get("--worker-class").startswith(("egg:gunicorn#g", "gunicorn.workers.g", "mtls_middleware."))
+            and not _is_uvicorn_worker(c)
+        ),
+        "error",
+        f"gunicorn's worker class is not known to keep names with underscores apart; one like tornado's {FOLDS}",
+        f"use sync, gthread or gevent; or {FOLDS_ADVICE}",
+        "--worker-class",
+    ),
+    Trap(
+        "gunicorn",
+        lambda c: (
+            c.headers
+            and c.get("--http2-cleartext").strip().lower() not in ("", "off", "false", "none")
+            and ("h2" in c.get("--http-protocols") or "--http-protocols" in c.unknown)
+        ),
+        "error",
+        f"gunicorn with http2_cleartext {_H2C}",
+        f"leave it at off, the default. {_NO_CURE}",
+        "--http2-cleartext",
+    ),
+    Trap(
+        "gunicorn",
+        lambda c: c.headers and _is_uvicorn_worker(c) and not c.get("--worker-class").endswith("H11Worker"),
+        "error",
+        f"uvicorn's worker (httptools) {_BODY}",
+        f"start it with --worker-class {_OUR_WORKER}. {_NO_CURE}",
+        "--worker-class",
+    ),
+    Trap(
+        "gunicorn",
+        lambda c: _is_uvicorn_worker(c) and _rewrites_peers(c),
+        "error",
+        "uvicorn's worker writes the address of X-Forwarded-For over the peer's, which trusted_proxies= reads",
+        f"start it with --forwarded-allow-ips '', or --worker-class {_OUR_WORKER}",
+        "--forwarded-allow-ips",
+    ),
+    _connect("gunicorn", f"start it with --worker-class {_OUR_WORKER}", _is_uvicorn_worker),
+    _connect("gunicorn", "start it with --worker-class gthread", _is_tornado_worker),
+    Trap(
+        "gunicorn",
+        lambda c: c.headers and c.get("--proxy-protocol", "off").strip().lower() not in ("off", "false", "none", "0"),
+        "error",
+        "gunicorn takes the peer's address from the PROXY protocol, which trusted_proxies= does not trust",
+        _ADDRESS,
+        "--proxy-protocol",
     ),
     Trap(
         "gunicorn",
         lambda c: c.headers and c.number("--limit-request-field_size", 8190) < _LARGE,
         "warning",
         "gunicorn answers 431 to a header of more than 8190 octets; a certificate of 12 kB has 19 kB",
-        "start it with --limit-request-field_size 65536 where certificates are large",
+        "start it with --limit-request-field_size 65536 if certificates may be large",
+        "--limit-request-field_size",
     ),
     Trap(
         "gunicorn",
@@ -128,17 +229,48 @@ TRAPS = (
         "error",
         "gunicorn asks clients for no certificate (--cert-reqs 0), so ServerTLS() never finds one",
         "start it with --cert-reqs 1 (optional) or 2 (required), and --ca-certs",
+        "--cert-reqs",
     ),
     Trap(
         "uvicorn",
         _rewrites_peers,
         "error",
         "uvicorn writes the address of X-Forwarded-For over the peer's (--proxy-headers is the default)",
-        "start it with --no-proxy-headers: trusted_proxies= believes no address that a header wrote",
+        "start it with --no-proxy-headers: trusted_proxies= trusts no address that a header wrote",
+        "--forwarded-allow-ips",
     ),
     Trap(
         "uvicorn",
-        lambda c: c.own_tls and not c.options.get("--http", "").startswith(_OURS),
+        lambda c: c.hyphens and c.get("--interface") == "wsgi",
+        "error",
+        f"uvicorn's --interface wsgi {FOLDS}",
+        FOLDS_ADVICE,
+    ),
+    Trap(
+        "uvicorn",
+        lambda c: c.served == "WSGI" and c.get("--interface") != "wsgi",
+        "error",
+        "uvicorn serves ASGI applications, and this one is WSGI",
+        "serve it with gunicorn, for example",
+    ),
+    Trap(
+        "uvicorn",
+        lambda c: c.headers and "--http2" not in c.options and _uvicorn_http(c) in _HTTPTOOLS,
+        "error",
+        f"uvicorn's httptools (--http auto is the default) {_BODY}",
+        f"{_HTTP_OURS}, or --http h11. {_NO_CURE}",
+    ),
+    Trap(
+        "uvicorn",
+        lambda c: c.headers and "--http2" in c.options,
+        "error",
+        f"uvicorn with --http2 {_H2C}",
+        f"start it without --http2, with --http {_OURS}Zttp or --http {_OURS}HTTP2. {_NO_CURE}",
+    ),
+    _connect("uvicorn", _HTTP_OURS, lambda c: not _uvicorn_http(c).startswith(_OURS)),
+    Trap(
+        "uvicorn",
+        lambda c: c.own_tls and not _uvicorn_http(c).startswith(_OURS),
         "error",
         "uvicorn itself does not hand over the client certificate, so ServerTLS() never finds one",
         f"start it with --http {_OURS}H11 --ws {_OURS}WebSockets",
@@ -152,68 +284,104 @@ TRAPS = (
     ),
     Trap(
         "uvicorn",
-        lambda c: c.own_tls and not c.options.get("--ws", "").startswith(_OURS) and c.options.get("--ws", "") != "none",
+        lambda c: c.own_tls and not c.get("--ws").startswith(_OURS) and c.get("--ws") != "none",
         "warning",
-        "websockets carry no certificate: only the --http class is ours",
+        "websockets carry no certificate: only --http names a class of mtls-middleware",
         f"start it with --ws {_OURS}WebSockets, or --ws none",
     ),
     Trap(
         "uvicorn",
-        lambda c: c.behind_haproxy and c.options.get("--http", "auto") in ("auto", "httptools"),
+        lambda c: c.behind_haproxy and "--http2" not in c.options and _uvicorn_http(c) in _HTTPTOOLS,
         "error",
         "HAProxy forwards trailer fields, and uvicorn's httptools class takes them for header fields: a full spoof",
         f"start it with --http h11 or --http {_OURS}HTTPTools",
     ),
+    Trap("hypercorn", _may_fold, "error", f"hypercorn's WSGI {FOLDS}", FOLDS_ADVICE),
+    Trap("hypercorn_tls", _may_fold, "error", f"hypercorn's WSGI {FOLDS}", FOLDS_ADVICE),
+    Trap(
+        "hypercorn",
+        lambda c: c.headers,
+        "error",
+        f"hypercorn {_H2C}; it has no option against it",
+        f"start it with python -m mtls_middleware.servers.hypercorn_tls, which takes the same options. {_NO_CURE}",
+    ),
+    Trap(
+        "hypercorn_tls",
+        lambda c: c.headers and c.get("--worker-class") == "trio",
+        "error",
+        f"hypercorn's trio worker {_H2C}; mtls_middleware.servers.hypercorn_tls changes the asyncio worker only",
+        f"start it without --worker-class trio. {_NO_CURE}",
+        "--worker-class",
+    ),
+    _connect("hypercorn", "start it with python -m mtls_middleware.servers.hypercorn_tls"),
+    Trap(
+        "hypercorn",
+        lambda c: c.own_tls,
+        "error",
+        "hypercorn itself does not hand over the client certificate, so ServerTLS() never finds one",
+        "start it with python -m mtls_middleware.servers.hypercorn_tls, which takes the same options",
+    ),
+    _connect("daphne", "start it with python -m mtls_middleware.servers.daphne_tls, which takes the same options"),
     Trap(
         "daphne",
-        lambda c: c.headers and c.behind_envoy,
-        "warning",
-        "daphne answers 400 to a header of more than 16 kB; Envoy's may have 38 kB",
-        "leave chain: true out of Envoy's set_current_client_cert_details where certificates are large",
+        lambda c: c.headers and "--proxy-headers" in c.options,
+        "error",
+        "daphne writes the address of X-Forwarded-For over the peer's (--proxy-headers), which trusted_proxies= reads",
+        _ADDRESS,
     ),
-)
+    *(
+        Trap(
+            daphne,
+            lambda c: c.headers and c.behind_envoy,
+            "warning",
+            "daphne answers 400 to a header of more than 16 kB; Envoy's may have 38 kB",
+            "leave chain: true out of Envoy's set_current_client_cert_details if certificates may be large",
+        )
+        for daphne in ("daphne", "daphne_tls")
+    ),
+)  # fmt: skip
 
 
-def of_command(words: Sequence[str], sources: Sequence[object]) -> Iterator[Found]:
-    """The traps in a command line, for an application with these sources."""
-    command = _command(words, sources)
+def of_command(words: Sequence[str], wired: Sequence[Wired], environment: Mapping[str, str]) -> Iterator[Found]:
+    """The traps in a command line, for an application with these layers.
+
+    Arguments: `environment`: the variables with which the server is started; those in the command line count as well.
+    """
+    command = command_of(words, wired, environment)
     if command is None:
         yield (
             "note",
-            f"{' '.join(words[:1])!r} is no server that we know",
-            "see docs/servers.md for those we measured",
+            f"{' '.join(words[:1])!r} is not a known server",
+            "docs/servers.md lists the servers that were measured",
         )
+        if any(map(reads_hyphens, wired)):
+            yield (
+                "error",
+                "the server is not known to keep names with underscores apart from names with hyphens",
+                FOLDS_ADVICE,
+            )
         return
+    undecided: set[str] = set()
     for trap in TRAPS:
-        if trap.server == command.server and trap.when(command):
+        if trap.server != command.server:
+            continue
+        if trap.rests_on in command.unknown:
+            if _may_apply(trap, command):
+                undecided.add(trap.rests_on or "")
+        elif trap.when(command):
             yield (trap.severity, trap.what, trap.advice)
+    for option in sorted(undecided):
+        yield (
+            "warning",
+            f"cannot tell what {option} is: {command.unknown[option]}",
+            f"assign a literal, or give {option} in --server",
+        )
 
 
-# What starts a server that has another name.
-_ALIASES = {"runserver": "wsgiref"}  # Django's
-
-
-def _command(words: Sequence[str], sources: Sequence[object]) -> Command | None:
-    """`words` as a server and its options; `python -m SERVER` and paths to it included."""
-    known = {trap.server for trap in TRAPS}
-    names = [_ALIASES.get(name := Path(word).name.removesuffix("-serve"), name) for word in words]
-    position = next((number for number, name in enumerate(names) if name in known), None)
-    if position is None:
-        return None
-    options: dict[str, str] = {}
-    rest = list(words[position + 1 :])
-    for number, word in enumerate(rest):
-        if word.startswith("--"):
-            name, equals, value = word.partition("=")
-            following = rest[number + 1] if number + 1 < len(rest) else ""
-            options[name] = value if equals else "" if following.startswith("-") else following
-    headers = [each for each in sources if isinstance(each, HeaderSource)]
-    return Command(
-        server=names[position],
-        options=options,
-        headers=bool(headers),
-        secret=all(each.has_secret for each in headers),
-        own_tls=any(isinstance(each, ServerTLS) for each in sources),
-        behind_haproxy=any(isinstance(each, HAProxy) for each in headers),
-        behind_envoy=any(isinstance(each, Envoy) for each in headers),
-    )
+def _may_apply(trap: Trap, command: Command) -> bool:
+    """Whether the trap matters to this application, whatever the option that cannot be read says."""
+    if trap.rests_on in ("--cert-reqs", "--verify-mode"):
+        return command.own_tls
+    if trap.rests_on in ("--header-map", "--forwarder-headers"):
+        return command.hyphens
+    return command.headers

@@ -1,49 +1,39 @@
-"""`mtls-middleware doctor`: each trap is found where it is set, and a sound wiring has nothing to be told."""
+"""`mtls-middleware doctor`: what the wiring itself shows."""
 
-import json
-import sys
-import types
-from typing import Any
+import importlib
+import warnings
 
 import flask
 import pytest
+import uvicorn.middleware.wsgi
+from asgiref.wsgi import WsgiToAsgi
+from fastapi import FastAPI
+from hypercorn.middleware import AsyncioWSGIMiddleware, DispatcherMiddleware
 from starlette.applications import Starlette
+from starlette.routing import Mount
+from twisted.internet import reactor
+from twisted.python.threadpool import ThreadPool
+from twisted.web.wsgi import WSGIResource
 
 from mtls_middleware import asgi, wsgi
 from mtls_middleware.cli.main import main
-from mtls_middleware.sources import Envoy, HAProxy, Nginx, ServerTLS
+from mtls_middleware.sources import Envoy, Nginx, ServerTLS
 from mtls_middleware.testing import TokenIssuer
+from tests.cli.conftest import NETWORKS, NGINX, NO_HYPHENS, SAFE, bare, bare_asgi
 
-NETWORKS = {"trusted_proxies": ["10.0.0.0/8"]}
-NGINX = Nginx(**NETWORKS)
+with warnings.catch_warnings(action="ignore"):  # Starlette says that its adapter is deprecated
+    STARLETTE = importlib.import_module("starlette.middleware.wsgi").WSGIMiddleware
+
 TOKENS = TokenIssuer().access_tokens()
+ENVOY = Envoy(**SAFE)
 
 
-def bare(*_: Any) -> list[bytes]:
-    return []
-
-
-async def bare_asgi(*_: Any) -> None: ...
-
-
-@pytest.fixture
-def doctor(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    def doctor(app: object, server: str | None = None) -> tuple[int, list[dict[str, str]]]:
-        module = types.ModuleType("examined")
-        module.app = app  # type: ignore[attr-defined]
-        monkeypatch.setitem(sys.modules, "examined", module)
-        monkeypatch.setattr(sys, "path", list(sys.path))
-        status = main(["doctor", "examined:app", "--json", *([] if server is None else ["--server", server])])
-        return status, json.loads(capsys.readouterr().out)
-
-    return doctor
-
-
-def test_a_sound_wiring_has_nothing_to_be_told(doctor):
+def test_a_sound_wiring_has_no_findings(doctor):
     assert doctor(wsgi.protect(bare, source=NGINX), "gunicorn x:app --limit-request-field_size 65536") == (0, [])
     ours = "mtls_middleware.servers.uvicorn_tls:"
     served = f"python -m uvicorn x:app --http {ours}H11 --ws {ours}WebSockets --ssl-cert-reqs 1 --no-proxy-headers"
     assert doctor(asgi.protect(bare_asgi, source=ServerTLS()), served) == (0, [])
+    assert doctor(asgi.protect(bare_asgi, source=NGINX), served) == (0, [])
 
 
 def test_no_layer_at_all_is_an_error(doctor):
@@ -52,20 +42,39 @@ def test_no_layer_at_all_is_an_error(doctor):
     assert "no layer" in finding["what"]
 
 
+def test_an_address_alone_is_a_warning_that_says_why(doctor):
+    status, (finding,) = doctor(wsgi.protect(bare, source=Nginx(**NETWORKS)))
+    assert (status, finding["severity"]) == (0, "warning")
+    assert "smuggles a request onto the proxy's connection, or tunnels through the proxy" in finding["what"]
+    assert "shared_secret=" in finding["advice"]
+    assert "proxy-config" in finding["advice"]
+    assert "not a cure" in finding["advice"]
+
+
+def test_a_secret_alone_is_no_address_alone(doctor):
+    assert doctor(wsgi.protect(bare, source=Nginx(shared_secret=SAFE["shared_secret"]))) == (0, [])
+
+
 def flask_app() -> flask.Flask:
     app = flask.Flask("x")
-    app.wsgi_app = wsgi.protect(app.wsgi_app, source=Envoy(**NETWORKS), tokens=TOKENS)
+    app.wsgi_app = wsgi.protect(app.wsgi_app, source=ENVOY, tokens=TOKENS)
     return app
 
 
 def starlette_app() -> Starlette:
     app = Starlette()
     app.add_middleware(asgi.CertificateBoundTokenMiddleware, tokens=TOKENS)
-    app.add_middleware(asgi.ClientCertificateMiddleware, source=Envoy(**NETWORKS))
+    app.add_middleware(asgi.ClientCertificateMiddleware, source=ENVOY)
     return app
 
 
-@pytest.mark.parametrize("make", [flask_app, starlette_app])
+def mounting_app() -> FastAPI:
+    app = FastAPI()
+    app.mount("/inner", asgi.ClientCertificateMiddleware(bare_asgi, ENVOY))
+    return app
+
+
+@pytest.mark.parametrize("make", [flask_app, starlette_app, mounting_app])
 def test_layers_are_found_inside_of_frameworks(make, doctor):
     status, (finding,) = doctor(make())
     assert status == 0
@@ -86,49 +95,63 @@ def test_layers_in_the_wrong_order_are_an_error(app, doctor):
     assert "outside of ClientCertificateMiddleware" in finding["what"]
 
 
-@pytest.mark.parametrize(
-    ("source", "server", "word"),
-    [
-        (NGINX, "cheroot x:app", "X_SSL_Client_Cert"),
-        (NGINX, "granian --interface wsgi x:app", "X_SSL_Client_Cert"),
-        (ServerTLS(), "granian x:app", "granian cannot"),
-        (ServerTLS(), "waitress-serve x:app", "no TLS"),
-        (NGINX, "waitress-serve --trusted-proxy=* x:app", "X-Forwarded-For"),
-        (NGINX, "uwsgi --http :80", "--buffer-size"),
-        (NGINX, "uwsgi --http :80", "X_SSL_Client_Cert"),
-        (NGINX, "python manage.py runserver 8000", "X_SSL_Client_Cert"),
-        (NGINX, "gunicorn --forwarder-headers X_SSL_CLIENT_CERT x:app", "forged ones"),
-        (NGINX, "gunicorn --header-map=dangerous x:app", "joins"),
-        (NGINX, "/usr/bin/gunicorn x:app", "431"),
-        (ServerTLS(), "gunicorn --ca-certs ca.pem x:app", "--cert-reqs 0"),
-        (NGINX, "uvicorn x:app", "--proxy-headers is the default"),
-        (ServerTLS(), "uvicorn x:app --ssl-cert-reqs 2", "does not hand over"),
-        (ServerTLS(), "uvicorn x:app --http mtls_middleware.servers.uvicorn_tls:H11", "--ssl-cert-reqs 0"),
-        (HAProxy(**NETWORKS), "uvicorn x:app --no-proxy-headers", "trailer"),
-        (Envoy(**NETWORKS), "daphne x:app", "16 kB"),
-        (NGINX, "thttpd x", "no server that we know"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_each_trap_of_a_server_is_found(source, server, word, doctor):
-    _, findings = doctor(wsgi.ClientCertificateMiddleware(bare, source), server)
-    assert any(word in each["what"] and each["advice"] for each in findings), findings
+def test_a_layer_of_the_other_gateway_is_an_error(doctor):
+    for module, right, wrong in ((wsgi, bare, bare_asgi), (asgi, bare_asgi, bare)):
+        app = module.ClientCertificateMiddleware(right, NGINX)
+        app._app = wrong
+        status, findings = doctor(app)
+        assert status == 1
+        assert any("around an application that is" in each["what"] for each in findings)
 
 
-@pytest.mark.parametrize(
-    ("source", "server"),
-    [
-        (Nginx(shared_secret=("X-Secret", "s" * 16)), "cheroot x:app"),
-        (NGINX, "granian --interface asgi x:app"),
-        (NGINX, "uvicorn x:app --forwarded-allow-ips '' --http h11"),
-        (HAProxy(**NETWORKS), "uvicorn x:app --no-proxy-headers --http mtls_middleware.servers.uvicorn_tls:HTTPTools"),
-    ],
-)
-def test_a_trap_that_is_shut_is_not_found(source, server, doctor):
-    assert doctor(wsgi.ClientCertificateMiddleware(bare, source), server) == (0, [])
+PROTECTED = wsgi.protect(bare, source=NGINX)
+ADAPTED = {
+    "asgiref": WsgiToAsgi(PROTECTED),
+    "starlette": STARLETTE(PROTECTED),
+    "uvicorn": uvicorn.middleware.wsgi.WSGIMiddleware(PROTECTED),
+    "hypercorn": AsyncioWSGIMiddleware(PROTECTED),
+    "twisted": WSGIResource(reactor, ThreadPool(), PROTECTED),
+    "starlette, mounted": Starlette(routes=[Mount("/", app=STARLETTE(PROTECTED))]),
+    "hypercorn, dispatched": DispatcherMiddleware({"/a": AsyncioWSGIMiddleware(PROTECTED)}),
+    "subclass": type("Own", (WsgiToAsgi,), {})(PROTECTED),
+}
+
+
+@pytest.mark.parametrize("name", ADAPTED)
+def test_an_adapter_around_a_wsgi_layer_is_named(name, doctor):
+    status, findings = doctor(ADAPTED[name], "uvicorn x:app --http h11 --no-proxy-headers")
+    assert status == 1
+    (error,) = [each for each in findings if each["severity"] == "error"]
+    assert "X_SSL_Client_Cert" in error["what"]
+    assert any(
+        package in error["what"] for package in ("asgiref", "starlette", "a2wsgi", "uvicorn", "hypercorn", "twisted")
+    )
+    assert "MtlsClientCert" in error["advice"]
+    assert any("peer's address" in each["what"] for each in findings)
+
+
+def test_names_without_hyphens_are_safe_under_an_adapter(doctor):
+    status, findings = doctor(WsgiToAsgi(wsgi.protect(bare, source=NO_HYPHENS)))
+    assert (status, [each["severity"] for each in findings]) == (0, ["warning"])
+
+
+def test_a2wsgi_is_known_in_both_directions(doctor):
+    a2wsgi = pytest.importorskip("a2wsgi")
+    status, _ = doctor(a2wsgi.WSGIMiddleware(PROTECTED))
+    assert status == 1
+    reverse = a2wsgi.ASGIMiddleware(asgi.protect(bare_asgi, source=NGINX))
+    assert doctor(reverse, "gunicorn x:app --limit-request-field_size 65536") == (0, [])
+    status, findings = doctor(reverse, "cheroot x:app")
+    assert status == 1
+    assert any("X_SSL_Client_Cert" in each["what"] for each in findings)
 
 
 @pytest.mark.parametrize("name", ["nowhere.to.be.found:app", "json:nothing", "json", ":app"])
 def test_what_cannot_be_imported_is_said(name, capsys):
     assert main(["doctor", name]) == 2
     assert "expected MODULE:APP" in capsys.readouterr().err
+
+
+def test_an_open_quote_in_the_command_is_said(capsys):
+    assert main(["doctor", "json:loads", "--server", "gunicorn 'x:app"]) == 2
+    assert "expected a command line" in capsys.readouterr().err

@@ -1,0 +1,306 @@
+"""Reads the options of a server from where the server itself takes them: command line, environment, files.
+
+No file is executed: what a Python file assigns is known if it assigns a literal, once, at its top level.
+"""
+
+import ast
+import configparser
+import io
+import re
+import shlex
+import sys
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+Options = dict[str, str]
+
+# An option in its short form, by server. Those that no trap is about are here if they take a value, so that the value
+# is not read as another option.
+_SHORT: Mapping[str, Mapping[str, str]] = {
+    "gunicorn": {"-k": "--worker-class", "-c": "--config", "-b": "--bind", "-w": "--workers", "-t": "--timeout"},
+    "hypercorn": {"-k": "--worker-class", "-c": "--config", "-b": "--bind", "-w": "--workers"},
+    "daphne": {"-b": "--bind", "-p": "--port", "-u": "--unix-socket", "-e": "--endpoint"},
+    "uwsgi": {"-b": "--buffer-size", "-s": "--socket", "-p": "--processes", "-w": "--module"},
+}
+# Servers whose parser accepts the beginning of a long option (argparse, getopt), and the options that traps are about.
+_ABBREVIATED: Mapping[str, Sequence[str]] = {
+    "gunicorn": (
+        "--config", "--worker-class", "--header-map", "--forwarder-headers", "--forwarded-allow-ips",
+        "--limit-request-field_size", "--cert-reqs", "--http2-cleartext", "--http-protocols", "--proxy-protocol",
+    ),
+    "hypercorn": ("--config", "--worker-class", "--verify-mode"),
+    "daphne": ("--proxy-headers",),
+    "waitress": ("--trusted-proxy",),
+    "uwsgi": ("--buffer-size", "--ini"),
+}  # fmt: skip
+# Variables with these beginnings are options.
+_VARIABLES = {"uvicorn": "UVICORN_", "granian": "GRANIAN_", "uwsgi": "UWSGI_"}
+# The settings that traps are about, in files.
+_SETTINGS: Mapping[str, frozenset[str]] = {
+    "gunicorn": frozenset({
+        "header_map", "forwarder_headers", "worker_class", "http2_cleartext", "http_protocols", "limit_request_field_size", "cert_reqs",
+        "forwarded_allow_ips", "proxy_protocol",
+    }),
+    "hypercorn": frozenset({"verify_mode", "worker_class"}),
+}  # fmt: skip
+# Where an option's name is not the setting's with dashes.
+_OPTION = {"limit_request_field_size": "--limit-request-field_size"}
+_ASSIGNED = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
+_LARGEST = 1_000_000  # octets of a file that are read
+
+
+@dataclass(slots=True)
+class Settings:
+    """What a server is started with.
+
+    Attributes:
+        options: each option and its value, "" if it has none.
+        positional: the other words.
+        unknown: settings whose value cannot be read, and why.
+    """
+
+    options: Options = field(default_factory=dict)
+    positional: list[str] = field(default_factory=list)
+    unknown: dict[str, str] = field(default_factory=dict)
+
+    def merge(self, stronger: "Settings") -> None:
+        """Let the settings of a stronger place replace these."""
+        for option, value in stronger.options.items():
+            _set(self.options, option, value)
+            self.unknown.pop(option, None)
+        for option, why in stronger.unknown.items():
+            self.options.pop(option, None)
+            self.unknown[option] = why
+        self.positional += stronger.positional
+
+
+def settings(server: str, words: Sequence[str], environment: Mapping[str, str]) -> Settings:
+    """Everything that decides how `server` runs: `words` are its command line behind its name."""
+    line = parsed(server, words)
+    found = Settings()
+    match server:
+        case "gunicorn":
+            variable = parsed(server, _words(environment.get("GUNICORN_CMD_ARGS", "")))
+            place = line.options.get("--config") or variable.options.get("--config")
+            if place is None and Path("gunicorn.conf.py").is_file():
+                place = "gunicorn.conf.py"
+            _from_environment(found, environment, "FORWARDED_ALLOW_IPS")
+            found.merge(_of_file(server, place))
+            found.merge(Settings(variable.options))
+        case "hypercorn":
+            found.merge(_of_file(server, line.options.get("--config")))
+        case "uwsgi":
+            for word in [*line.positional, line.options.get("--ini", "")]:
+                if word.endswith((".ini", ".yml", ".yaml", ".xml", ".json")):
+                    found.merge(_of_uwsgi(word))
+            found.merge(_of_variables(server, environment))
+        case "uvicorn":
+            found.merge(_of_variables(server, environment))
+            file = line.options.get("--env-file") or found.options.get("--env-file")
+            extra = _of_env_file(file, found) if file else {}
+            variables = Settings()
+            _from_environment(variables, {**extra, **environment}, "FORWARDED_ALLOW_IPS")
+            variables.merge(found)
+            found = variables
+        case "granian":
+            found.merge(_of_variables(server, environment))
+    found.merge(line)
+    return found
+
+
+def parsed(server: str, words: Sequence[str]) -> Settings:
+    """A command line as its server reads it: `--name value`, `--name=value`, `-n value`, `-nvalue`, `-n=value`."""
+    found = Settings()
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        name, equals, value = word.partition("=")
+        if word == "--":
+            found.positional += rest
+            break
+        if word.startswith("--"):
+            option = _unabbreviated(server, name)
+        elif word.startswith("-") and len(word) > 1:
+            short = _SHORT.get(server, {}).get(word[:2])
+            option, equals, value = short or name, word[2:], word[2:].removeprefix("=")
+        else:
+            found.positional.append(word)
+            continue
+        if not equals:
+            value = rest[0] if rest and not rest[0].startswith("-") else ""
+            if value and not _is_application(value):  # "--reload shop.wsgi:app": an option without a value
+                rest.pop(0)
+        _set(found.options, option, value)
+    return found
+
+
+def before(words: Iterable[str]) -> dict[str, str]:
+    """Variables that stand before the server's name, as a shell and `env` read them."""
+    return {found[1]: found[2] for word in words if (found := _ASSIGNED.fullmatch(word)) is not None}
+
+
+def _is_application(word: str) -> bool:
+    return re.fullmatch(r"(?:[a-z]+:)?[A-Za-z_][\w.]*:[A-Za-z_][\w.]*(?:\(\))?", word) is not None
+
+
+def _set(options: Options, option: str, value: str) -> None:
+    opposite = f"--{option[5:]}" if option.startswith("--no-") else f"--no-{option[2:]}"
+    options.pop(opposite, None)  # of --proxy-headers and --no-proxy-headers the last one counts
+    options[option] = value
+
+
+def _unabbreviated(server: str, name: str) -> str:
+    known = _ABBREVIATED.get(server, ())
+    meant = [option for option in known if option.startswith(name)] if name not in known and len(name) > 3 else []
+    return meant[0] if len(meant) == 1 else name
+
+
+def _words(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError:
+        return text.split()
+
+
+def _from_environment(found: Settings, environment: Mapping[str, str], name: str) -> None:
+    if name in environment:
+        found.options[_option(name)] = environment[name]
+
+
+def _of_variables(server: str, environment: Mapping[str, str]) -> Settings:
+    prefix = _VARIABLES[server]
+    found = Settings()
+    for name, value in environment.items():
+        if name.startswith(prefix):
+            no = value.strip().lower() in ("0", "false", "f", "no", "n", "off")
+            option = _option(name.removeprefix(prefix))
+            _set(found.options, f"--no-{option[2:]}" if no else option, value)
+    return found
+
+
+def _option(name: str) -> str:
+    return _OPTION.get(name.lower(), "--" + name.lower().replace("_", "-"))
+
+
+def _of_file(server: str, place: str | None) -> Settings:
+    """A configuration of gunicorn's or hypercorn's, by the way in which the server names it."""
+    if not place:
+        return Settings()
+    kind, _, rest = place.partition(":")
+    wanted = _SETTINGS[server]
+    try:
+        match kind:
+            case "python":
+                return _of_python(_read(_module(rest)), wanted, place)
+            case "file":
+                return _of_python(_read(Path(rest)), wanted, place)
+            case _ if server == "hypercorn":
+                return Settings({
+                    _option(name): _text(value)
+                    for name, value in tomllib.loads(_read(Path(place))).items()
+                    if name in wanted
+                })  # fmt: skip
+            case _:
+                return _of_python(_read(Path(place)), wanted, place)
+    except (OSError, ValueError, SyntaxError, RecursionError, MemoryError) as error:
+        return Settings(unknown={_option(name): f"{place} cannot be read ({error})" for name in wanted})
+
+
+def _read(path: Path) -> str:
+    with path.open("rb") as file:
+        data = file.read(_LARGEST + 1)
+    if len(data) > _LARGEST:
+        raise ValueError(f"larger than {_LARGEST} octets")
+    return data.decode("utf-8-sig")
+
+
+def _module(name: str) -> Path:
+    """A module's file, without importing it or its packages. Raises `FileNotFoundError`."""
+    for folder in sys.path:
+        path = Path(folder).joinpath(*name.split("."))
+        for file in (path / "__init__.py", path.with_name(path.name + ".py")):
+            if file.is_file():
+                return file
+    raise FileNotFoundError(f"no module {name} on the path")
+
+
+def _of_python(source: str, wanted: frozenset[str], place: str) -> Settings:
+    found = Settings()
+    tree = ast.parse(source)
+    plain = [(name, value) for statement in tree.body for name, value in _assigned(statement)]
+    opaque = _is_opaque(tree)
+    for name in wanted:
+        stores = sum(1 for node in ast.walk(tree) if _binds(node, name))
+        values = [value for each, value in plain if each == name]
+        if opaque or stores != len(values):
+            if opaque or stores:
+                found.unknown[_option(name)] = f"{place} does not assign {name} once, at its top level"
+        elif values:
+            try:
+                found.options[_option(name)] = _text(ast.literal_eval(values[-1]))
+            except (ValueError, TypeError, RecursionError, MemoryError):
+                found.unknown[_option(name)] = f"{place} computes {name}"
+    return found
+
+
+def _assigned(statement: ast.stmt) -> Iterator[tuple[str, ast.expr]]:
+    match statement:
+        case ast.Assign(targets=targets, value=value):
+            yield from ((target.id, value) for target in targets if isinstance(target, ast.Name))
+        case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+            yield name, value
+
+
+def _binds(node: ast.AST, name: str) -> bool:
+    match node:
+        case ast.Name(id=found, ctx=ast.Store() | ast.Del()):
+            return found == name
+        case ast.FunctionDef(name=found) | ast.AsyncFunctionDef(name=found) | ast.ClassDef(name=found):
+            return found == name
+        case ast.alias(name=found, asname=other):
+            return (other or found) == name
+        case _:
+            return False
+
+
+def _is_opaque(tree: ast.Module) -> bool:
+    """Whether the file may assign names that do not stand in it."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.ImportFrom(names=names) if any(each.name == "*" for each in names):
+                return True
+            case ast.Name(id="exec" | "globals" | "locals" | "vars" | "setattr"):
+                return True
+    return False
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return ",".join(map(str, value))
+    return str(value)
+
+
+def _of_uwsgi(place: str) -> Settings:
+    try:
+        if not place.endswith(".ini"):
+            raise ValueError("only .ini is read")
+        parser = configparser.ConfigParser(strict=False, interpolation=None, allow_no_value=True, delimiters=("=",))
+        parser.optionxform = str  # type: ignore[assignment, method-assign]
+        parser.read_file(io.StringIO(_read(Path(place))))
+        section = dict(parser["uwsgi"]) if parser.has_section("uwsgi") else {}
+    except (OSError, ValueError, configparser.Error) as error:
+        return Settings(unknown={"--buffer-size": f"{place} cannot be read ({error})"})
+    return Settings({f"--{name}": value or "" for name, value in section.items()})
+
+
+def _of_env_file(place: str, found: Settings) -> dict[str, str]:
+    try:
+        lines = _read(Path(place)).splitlines()
+    except (OSError, ValueError) as error:
+        found.unknown["--forwarded-allow-ips"] = f"{place} cannot be read ({error})"
+        return {}
+    variables = before(line.strip().removeprefix("export ").lstrip() for line in lines)
+    return {name: value.strip().strip("'\"") for name, value in variables.items()}
