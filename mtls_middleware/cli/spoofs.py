@@ -41,14 +41,20 @@ def claims(certificate: x509.Certificate) -> dict[str, tuple[Field, ...]]:
     pem = certificate.public_bytes(Encoding.PEM).decode("ascii")
     b64, escaped = base64.b64encode(der).decode("ascii"), quote(pem, safe="")
     digest = hashlib.sha256(der).hexdigest()
-    verify = ("X-SSL-Client-Verify", "SUCCESS")
+    verify, word = ("X-SSL-Client-Verify", "SUCCESS"), ("MtlsClientVerify", "SUCCESS")
+    xfcc = ("X-Forwarded-Client-Cert", f'Hash={digest};Cert="{escaped}";Subject="CN=probe"')
     return {
         "nginx": (("X-SSL-Client-Cert", escaped), verify),
         "Apache": (("X-SSL-Client-Cert", pem.replace("\n", " ").strip()), verify),
         "HAProxy": (("X-SSL-Client-Cert", b64), verify),
         "ingress-nginx": (("ssl-client-cert", escaped), ("ssl-client-verify", "SUCCESS")),
         "RFC 9440": (("Client-Cert", f":{b64}:"),),
-        "Envoy": (("X-Forwarded-Client-Cert", f'Hash={digest};Cert="{escaped}";Subject="CN=probe"'),),
+        "Envoy": (xfcc,),
+        # The names that proxy-config chooses.
+        "nginx and Apache, generated": (("MtlsClientCert", escaped), word),
+        "HAProxy and Caddy, generated": (("MtlsClientCert", b64), word),
+        "Envoy, generated": (xfcc, word),
+        "RFC 9440, generated": (("Client-Cert", f":{b64}:"), word),
         "Traefik": (("X-Forwarded-Tls-Client-Cert", b64),),
         "AWS verify": (("X-Amzn-Mtls-Clientcert-Leaf", quote(pem, safe="+=/")),),
         "AWS passthrough": (("X-Amzn-Mtls-Clientcert", quote(pem, safe="+=/")),),
