@@ -159,6 +159,19 @@ def test_a_client_of_the_own_ca_reaches_the_application(host: Host, version):
 
 
 @pytest.mark.parametrize("version", VERSIONS, ids=lambda version: version.name)
+def test_a_client_that_comes_again_with_its_session_is_served(host: Host, version):
+    client, again = GOOD[0], None
+    with connected(host, client, version) as connection:
+        answered(host, connection, client)
+        session = connection.session
+    with connected(host, client, version, session) as connection:
+        again = answered(host, connection, client)
+        assert not connection.session_reused or host.proxy == "haproxy"
+    # The other hosts of HAProxy's crt-list have sessions, which are global there: it answers 421.
+    assert again == ("421" if host.proxy == "haproxy" else "RSA")
+
+
+@pytest.mark.parametrize("version", VERSIONS, ids=lambda version: version.name)
 @pytest.mark.parametrize("kind", BAD)
 def test_a_client_whose_names_differ_does_not_reach_the_application(host: Host, version, kind):
     found = {outcome(host, client, version) for client in BAD[kind]}
