@@ -71,7 +71,17 @@ def served(name: str) -> Command:
 
 
 def uwsgi(*more: str) -> Command:
-    common = ["--plugins", "http,python3", "--die-on-term", "--buffer-size", "65535", "--module", WSGI]
+    common = [
+        "--plugins",
+        "http,python3",
+        "--die-on-term",
+        "--threads",
+        "8",
+        "--buffer-size",
+        "65535",
+        "--module",
+        WSGI,
+    ]
     common += ["--virtualenv", str(ROOT / ".venv.debian"), "--pythonpath", str(ROOT)]
     return lambda port, files: [*common, *(part.replace("PORT", str(port)) for part in more)]
 

@@ -47,7 +47,7 @@ def test_no_upgrade_is_carried_out_and_nothing_is_read_after_it(
 def test_what_a_server_does_by_itself_is_as_the_page_says(name: str) -> None:
     own, port = OWN[name], free_port()
     with running(own.command(port, None), port, program=own.program):
-        outcomes = attempts(port, MEASURED, threads=1 if own.one_by_one else 6, patience=1.5)
+        outcomes = attempts(port, MEASURED, threads=1 if own.one_by_one else 6, patience=3)
     assert measured(outcomes) == own.facts
 
 
