@@ -65,7 +65,7 @@ def test_what_gets_past_a_header_parser_is_found_over_both_protocols(files, prob
 
 def test_nothing_gets_past_our_layer(files, probe):
     port = free_port()
-    with running(our_uvicorn("refuses", port, files), port):
+    with running(our_uvicorn("protected", port, files), port):
         status, outcomes = probe(port, "--certificate", f"{files}/own.pem", "--key", f"{files}/own-key.pem")
     assert (status, [each for each in outcomes if each["got_in"]]) == (0, [])
     assert {each["certificate"] for each in outcomes} == {True, False}
