@@ -7,6 +7,7 @@ import argparse
 import json
 import ssl
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
@@ -32,6 +33,8 @@ _FASTEST = 100.0  # requests a second: this is a look, not a load
 _PATIENCE = 3
 _LATE = "no end within the time for one exchange"
 _GIVEN_UP = f"not tried: {_PATIENCE} exchanges in a row had no end"
+
+_OVER = "not tried: the run reached its --limit"
 
 _BEFORE = """\
 making {count} attempts at {url}, {rate:g} connections a second at most; nothing is sent to another address
@@ -100,6 +103,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timeout", type=float, default=5.0, help="seconds for one exchange, from 0.1 to 60; default: 5"
     )
+    parser.add_argument("--limit", type=float, default=900.0, help="seconds for the whole run, at most; default: 900")
     parser.add_argument(
         "--headers-only",
         action="store_true",
@@ -129,7 +133,10 @@ def run(options: argparse.Namespace) -> int:
     sys.stderr.write(_BEFORE.format(count=count, url=options.url, rate=options.rate))
     if not options.headers_only:
         sys.stderr.write(_CONNECTIONS)
-    outcomes = [each for given, target in targets.items() for each in _outcomes(plan, target, given, usual[given])]
+    until = time.monotonic() + options.limit
+    outcomes = [
+        each for given, target in targets.items() for each in _outcomes(plan, target, given, usual[given], until)
+    ]
     _print(outcomes, as_json=options.json)
     entered = sum(each.got_in for each in outcomes)
     sys.stderr.write(f"{entered} of {len(outcomes)} got in\n")
@@ -162,11 +169,12 @@ def _forge(exchange: Callable[[Target, Spoof], int], spoof: Spoof, target: Targe
     return Sign(str(status), got_in=status < 400)
 
 
-def _outcomes(plan: list[_Planned], target: Target, certificate: bool, usual: Usual) -> Iterator[Outcome]:
+def _outcomes(plan: list[_Planned], target: Target, certificate: bool, usual: Usual, until: float) -> Iterator[Outcome]:
     late: Counter[str] = Counter()
     for each in plan:
-        tried = late[each.protocol] < _PATIENCE
-        sign = Sign(_GIVEN_UP, got_in=False)
+        in_time = time.monotonic() < until
+        tried = in_time and late[each.protocol] < _PATIENCE
+        sign = Sign(_GIVEN_UP if in_time else _OVER, got_in=False)
         if tried:
             try:
                 sign = each.make(target, usual)

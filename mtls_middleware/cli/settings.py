@@ -41,7 +41,8 @@ _VARIABLES = {"uvicorn": "UVICORN_", "granian": "GRANIAN_", "uwsgi": "UWSGI_"}
 # The settings that traps are about, in files.
 _SETTINGS: Mapping[str, frozenset[str]] = {
     "gunicorn": frozenset({
-        "header_map", "forwarder_headers", "worker_class", "http2_cleartext", "http_protocols", "limit_request_field_size", "cert_reqs",
+        "header_map", "forwarder_headers", "worker_class", "http2_cleartext", "http_protocols",
+        "limit_request_field_size", "cert_reqs",
         "forwarded_allow_ips", "proxy_protocol",
     }),
     "hypercorn": frozenset({"verify_mode", "worker_class"}),

@@ -30,7 +30,9 @@ _PASSING = frozenset({0, 408, 429, 499, 500, 502, 503, 504})
 # How long to wait for a second response, in seconds.
 _SECOND = 0.5
 # The body follows the head after this time, in seconds, so that the proxy forwards the head on its own.
-_GAP = 0.05
+_GAP = 0.02
+# A proxy may take this long, in seconds, until it has put the connection back among its idle ones.
+_IDLE = 0.03
 
 # Each header with its forged fields.
 Forged = dict[str, tuple[Field, ...]]
@@ -218,6 +220,7 @@ def _joined(target: Target, outer: Outer, usual: int, let_in: range) -> Sign:
                 first.append(status)
                 if status == 101 or status in let_in:
                     return Sign(_words(status, let_in), got_in=True)
+                time.sleep(_IDLE)
                 later += _plain(target)  # while the outer connection is open: some proxies end both together
         except (TimeoutError, exchanges.NotSpoken):
             raise

@@ -9,6 +9,7 @@ from asgiref.wsgi import WsgiToAsgi
 from hypercorn.middleware import AsyncioWSGIMiddleware
 
 from mtls_middleware.asgi import protect
+from mtls_middleware.policy import Subject
 from mtls_middleware.sources import ServerTLS
 
 if TYPE_CHECKING:
@@ -48,6 +49,6 @@ def refuses_wsgi(environ: "WSGIEnvironment", start_response: "StartResponse") ->
 
 on_flask = flask.Flask(__name__)
 on_flask.wsgi_app = refuses_wsgi  # type: ignore[method-assign]
-protected = protect(open, source=ServerTLS())
+protected = protect(open, source=ServerTLS(), allow=Subject("CN=allowed"))
 by_asgiref = WsgiToAsgi(refuses_wsgi)
 by_hypercorn = AsyncioWSGIMiddleware(refuses_wsgi)

@@ -40,10 +40,20 @@ def hypercorn(application: str, port: int, files: Path) -> list[str]:
     ]
 
 
+def our_uvicorn(application: str, port: int, files: Path) -> list[str]:
+    """A server that speaks both protocols over TLS, and no HTTP/2 in clear text."""
+    return [
+        *("-m", "uvicorn", f"{APPLICATIONS}:{application}", "--port", str(port), "--log-level", "error"),
+        *("--http", "mtls_middleware.servers.uvicorn_tls:HTTP2", "--ws", "none", "--ssl-cert-reqs", "1"),
+        *("--ssl-certfile", f"{files}/server.pem", "--ssl-keyfile", f"{files}/server-key.pem"),
+        *("--ssl-ca-certs", f"{files}/ca.pem"),
+    ]
+
+
 def test_what_gets_past_a_header_parser_is_found_over_both_protocols(files, probe):
     port = free_port()
     with running(hypercorn("believes_headers", port, files), port):
-        status, outcomes = probe(port)
+        status, outcomes = probe(port, "--headers-only")
     assert status == 1
     entered = {(each["protocol"], each["header"], each["form"]) for each in outcomes if each["got_in"]}
     for protocol in ("HTTP/1.1", "HTTP/2"):
@@ -55,11 +65,38 @@ def test_what_gets_past_a_header_parser_is_found_over_both_protocols(files, prob
 
 def test_nothing_gets_past_our_layer(files, probe):
     port = free_port()
-    with running(hypercorn("protected", port, files), port):
+    with running(our_uvicorn("protected", port, files), port):
         status, outcomes = probe(port, "--certificate", f"{files}/own.pem", "--key", f"{files}/own-key.pem")
     assert (status, [each for each in outcomes if each["got_in"]]) == (0, [])
     assert {each["certificate"] for each in outcomes} == {True, False}
-    assert len(outcomes) > 400
+    assert {each["tried"] for each in outcomes} == {True}
+    assert {each["header"] for each in outcomes} > {"Upgrade: h2c", "Upgrade, body", "CONNECT", "extended CONNECT"}
+
+
+def test_an_upgrade_to_clear_text_http2_is_found_in_every_spelling(files, probe):
+    port = free_port()
+    with running(hypercorn("believes_headers", port, files), port):
+        status, outcomes = probe(port)
+    upgraded = {
+        each["form"]: each["answer"] for each in outcomes if each["header"] == "Upgrade: h2c" and each["got_in"]
+    }
+    assert status == 1
+    assert {"as in RFC 7540", "without HTTP2-Settings", "spelt 'H2C'", "two lines, h2c last"} <= upgraded.keys()
+    # The ten careless lines accept the fields of nginx and of what writes the same two.
+    assert "then 200 to nginx, Apache, HAProxy" in upgraded["as in RFC 7540"]
+
+
+def test_a_server_that_reads_requests_from_bodies_is_found(files, probe):
+    port = free_port()
+    httptools = [
+        part.replace("mtls_middleware.servers.uvicorn_tls:HTTP2", "httptools")
+        for part in our_uvicorn("refuses", port, files)
+    ]
+    with running(httptools, port):
+        status, outcomes = probe(port, "--timeout", "1")
+    entered = {(each["header"], each["form"]): each["answer"] for each in outcomes if each["got_in"]}
+    assert status == 1
+    assert entered["Upgrade, body", "foo, length, whole request"] == "403, then 403"
 
 
 def test_an_address_that_refuses_nobody_cannot_be_judged(files, capsys):
@@ -72,8 +109,12 @@ def test_an_address_that_refuses_nobody_cannot_be_judged(files, capsys):
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        (["http://localhost/"], "no https address"),
+        (["http://localhost/"], "is not an https address"),
         (["https://localhost/", "--rate", "1000"], "100 at most"),
+        (["https://localhost/", "--timeout", "600"], "0.1 to 60 seconds"),
+        (["https://localhost:99999/"], "is not an https address"),
+        (["https://[::1/"], "is not an https address"),
+        (["https://localhost/a b"], "is not an https address"),
         (["https://localhost/", "--ca", "nowhere.pem"], "cannot be read"),
         (["https://localhost/", "--victim", "nowhere.pem"], "--victim"),
         (["https://localhost:1/"], "does not answer"),
@@ -84,11 +125,26 @@ def test_what_it_cannot_do_is_said(arguments, word, capsys):
     assert word in capsys.readouterr().err
 
 
-def test_it_says_what_it_sends_before_it_starts(files, capsys):
+def test_it_says_what_it_sends_and_what_it_cannot_see(files, capsys):
     port = free_port()
-    with running(hypercorn("protected", port, files), port):
-        assert main(["probe", f"https://localhost:{port}/", "--ca", f"{files}/ca.pem", "--rate", "100"]) == 0
+    with running(our_uvicorn("refuses", port, files), port):
+        assert main(["probe", f"https://localhost:{port}/{{0}}?{{a}}", "--ca", f"{files}/ca.pem", "--rate", "100"]) == 0
     out, err = capsys.readouterr()
-    assert err.startswith("sending ")
-    assert "100 a second" in err
+    assert err.startswith("making ")
+    assert "100 connections a second" in err
+    assert "nothing is sent to another address" in err
+    assert "can disturb other clients" in err
+    assert "What cannot be seen from here" in err
     assert out.count("kept out") == int(err.split()[1])
+
+
+def test_headers_only_leaves_connections_alone(files, capsys):
+    port = free_port()
+    with running(our_uvicorn("refuses", port, files), port):
+        assert (
+            main(["probe", f"https://localhost:{port}/", "--ca", f"{files}/ca.pem", "--rate", "100", "--headers-only"])
+            == 0
+        )
+    out, err = capsys.readouterr()
+    assert "CONNECT" not in out + err
+    assert "Upgrade" not in out + err

@@ -30,7 +30,8 @@ ASGI = {
     "daphne": "daphne -p {port} {module}:refuses",
     "gunicorn -k asgi": "gunicorn -k asgi --no-control-socket -b 127.0.0.1:{port} {module}:refuses",
     "gunicorn --http2-cleartext":
-        "gunicorn -k asgi --no-control-socket --http2-cleartext both --http-protocols h2,h1 -b 127.0.0.1:{port} {module}:refuses",
+        "gunicorn -k asgi --no-control-socket --http2-cleartext both --http-protocols h2,h1 -b 127.0.0.1:{port} "
+        "{module}:refuses",
 }  # fmt: skip
 WSGI = {
     "gunicorn": "gunicorn --no-control-socket -b 127.0.0.1:{port} {module}:refuses_wsgi",

@@ -68,7 +68,7 @@ def protected(gateway: str, source):
         ("asgi", NGINX, "python -m mtls_middleware.servers.hypercorn_tls -k trio x:app", "HTTP/2 in clear text"),
         ("asgi", NGINX, "granian --interface asgi x:app", "HTTP/2 in clear text"),
         ("asgi", NGINX, "granian --interface asgi --http 2 x:app", "HTTP/2 in clear text"),
-        ("asgi", NGINX, "gunicorn -k asgi --http2-cleartext upgrade --http-protocols h2,h1 x:app", "HTTP/2 in clear text"),
+        ("asgi", NGINX, "gunicorn --http2-cleartext both --http-protocols h2,h1 x:app", "HTTP/2 in clear text"),
         ("asgi", NGINX, "daphne x:app", "what follows CONNECT"),
         ("asgi", NGINX, "daphne --proxy-headers x:app", "X-Forwarded-For"),
         ("asgi", Envoy(**SAFE), "daphne x:app", "16 kB"),

@@ -1,7 +1,8 @@
-"""`mtls-middleware probe` at real proxies: nothing gets past what `proxy-config` prints; a careless one is found."""
+"""`mtls-middleware probe` at real proxies: careless ones are found, and nothing gets in at careful ones."""
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,6 +42,55 @@ server {{
 }}
 """
 
+# Both forward whatever the client asks to upgrade to. The certificate fields are cleaned, as most guides have it.
+CARELESS_HAPROXY = """
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 30s
+    timeout server 30s
+frontend mtls
+    bind 127.0.0.1:{port} ssl crt {files}/server.pem alpn h2,http/1.1 ca-file {files}/ca.pem verify optional
+    http-request del-header X-SSL-Client-Cert
+    http-request del-header X-SSL-Client-Verify
+    default_backend application
+backend application
+    server application 127.0.0.1:{upstream}
+"""
+CADDY = """
+{{
+    admin off
+    auto_https off
+}}
+https://:{port} {{
+    bind 127.0.0.1
+    tls {files}/server.pem {files}/server.pem.key
+    handle {{
+        {careful}
+        reverse_proxy 127.0.0.1:{upstream} {{
+            header_up -X-SSL-Client-Cert
+            header_up -X-SSL-Client-Verify
+            {removed}
+        }}
+    }}
+}}
+"""
+# CONNECT is answered by Caddy itself, and no upgrade goes through.
+CAREFUL = {
+    "careful": "@connect method CONNECT\n        respond @connect 405",
+    "removed": "header_up -Upgrade",
+}
+NOTHING = {"careful": "", "removed": ""}
+NGINX_SOURCE = 'Nginx(trusted_proxies=["127.0.0.1"])'
+UVICORN = ["-m", "uvicorn", f"{PROBED}:asgi_application", "--port", "{upstream}", "--no-proxy-headers"]
+SERVERS = {
+    "hypercorn": ["-m", "hypercorn", f"{PROBED}:asgi_application", "--bind", "127.0.0.1:{upstream}"],
+    "httptools": [*UVICORN, "--http", "httptools"],
+    "h11": [*UVICORN, "--http", "h11"],
+    "waitress": ["-m", "waitress", "--listen=127.0.0.1:{upstream}", f"{PROBED}:wsgi_application"],
+    "daphne": ["-m", "daphne", "-b", "127.0.0.1", "-p", "{upstream}", f"{PROBED}:asgi_application"],
+}
+
 Outcomes = list[dict[str, object]]
 Probe = Callable[..., tuple[int, Outcomes]]
 
@@ -52,12 +102,12 @@ def probe(server_files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     for kind in ("victim", "RSA"):
         matrix.certificate(kind).write(tmp_path, name=kind)
 
-    def run(port: int, *, own: bool) -> tuple[int, Outcomes]:
+    def run(port: int, *options: str, own: bool) -> tuple[int, Outcomes]:
         arguments = ["probe", f"https://localhost:{port}/private", "--json", "--rate", "100"]
         arguments += ["--ca", str(tmp_path / "server-ca.pem"), "--victim", str(tmp_path / "victim.pem")]
         if own:
             arguments += ["--certificate", str(tmp_path / "RSA.pem"), "--key", str(tmp_path / "RSA-key.pem")]
-        status = main(arguments)
+        status = main([*arguments, *options])
         return status, json.loads(capsys.readouterr().out.splitlines()[-1])
 
     return run
@@ -109,3 +159,54 @@ def test_what_gets_past_a_careless_proxy_and_a_careless_parser_is_found(server_f
         ("HTTP/2", "exact name"),
     }
     assert {each["header"] for each in outcomes if each["got_in"]} == {"nginx", "Apache"}
+
+
+def behind(  # noqa: PLR0917 (a proxy, a server and where they are)
+    proxy: str, words: dict[str, str], server: str, files: Path, folder: Path, probe: Probe
+) -> tuple[int, Outcomes]:
+    """Starts a server behind a proxy that is configured by hand, and probes the proxy."""
+    upstream, port = free_port(), free_port()
+    text = CARELESS_HAPROXY if proxy == "haproxy" else CADDY
+    name = {"haproxy": "haproxy.cfg", "caddy": "Caddyfile"}[proxy]
+    (folder / name).write_text(text.format(port=port, upstream=upstream, files=files, **words))
+    arguments = {"haproxy": ["-db", "-q", "-f", name], "caddy": ["run", "--config", name, "--adapter", "caddyfile"]}
+    home = {"HOME": str(folder), "XDG_CONFIG_HOME": str(folder), "XDG_DATA_HOME": str(folder)}
+    served = [sys.executable, *(part.replace("{upstream}", str(upstream)) for part in SERVERS[server])]
+    with (
+        programs.started(served, upstream, ROOT, SOURCE=NGINX_SOURCE),
+        programs.started([programs.program(proxy), *arguments[proxy]], port, folder, **home),
+    ):
+        return probe(port, "--timeout", "2", own=False)
+
+
+def test_clear_text_http2_behind_a_careless_haproxy_is_found(server_files, tmp_path, probe):
+    status, outcomes = behind("haproxy", {}, "hypercorn", server_files, tmp_path, probe)
+    assert status == 1
+    upgraded = {each["form"]: str(each["answer"]) for each in outcomes if each["got_in"]}
+    assert {"as in RFC 7540", "without HTTP2-Settings", "spelt 'H2C'", "two lines, h2c last"} <= upgraded.keys()
+    # And the victim's certificate is accepted there: HAProxy cleans nothing on the upgraded connection.
+    assert "then 200 to nginx" in upgraded["as in RFC 7540"]
+
+
+@pytest.mark.parametrize(
+    ("server", "header"),
+    [
+        ("httptools", "Upgrade, body"),
+        ("waitress", "CONNECT"),
+        ("daphne", "CONNECT"),
+        ("h11", "CONNECT"),
+        ("hypercorn", "Upgrade: h2c"),
+    ],
+)
+def test_what_caddy_forwards_to_a_server_is_found(server, header, server_files, tmp_path, probe):
+    status, outcomes = behind("caddy", NOTHING, server, server_files, tmp_path, probe)
+    entered = [each for each in outcomes if each["got_in"]]
+    assert status == 1
+    assert header in {each["header"] for each in entered}, entered
+
+
+@pytest.mark.parametrize("server", ["httptools", "waitress", "hypercorn"])
+def test_nothing_is_found_at_a_careful_caddy(server, server_files, tmp_path, probe):
+    status, outcomes = behind("caddy", CAREFUL, server, server_files, tmp_path, probe)
+    assert [each for each in outcomes if each["got_in"]] == []
+    assert status == 0, [each for each in outcomes if not each["tried"]]
