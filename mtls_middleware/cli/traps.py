@@ -1,17 +1,13 @@
 """The known traps of servers, as a table: what in the command that starts one lets certificates be forged or lost.
 
-The facts are measured on the real servers. It reads files that the command names, and starts nothing.
+The facts are measured on the real servers.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from mtls_middleware.cli.server_command import Command, command_of, reads_hyphens
-from mtls_middleware.cli.wiring import Wired
-
-# severity, what, advice
-Found = tuple[str, str, str]
+from mtls_middleware.cli.server_command import Command
 
 # A certificate of 12 kB is 19 kB percent-encoded, and 38 kB as Envoy writes it with its chain.
 _LARGE = 18_881
@@ -340,48 +336,3 @@ TRAPS = (
         for daphne in ("daphne", "daphne_tls")
     ),
 )  # fmt: skip
-
-
-def of_command(words: Sequence[str], wired: Sequence[Wired], environment: Mapping[str, str]) -> Iterator[Found]:
-    """The traps in a command line, for an application with these layers.
-
-    Arguments: `environment`: the variables with which the server is started; those in the command line count as well.
-    """
-    command = command_of(words, wired, environment)
-    if command is None:
-        yield (
-            "note",
-            f"{' '.join(words[:1])!r} is not a known server",
-            "docs/servers.md lists the servers that were measured",
-        )
-        if any(map(reads_hyphens, wired)):
-            yield (
-                "error",
-                "the server is not known to keep names with underscores apart from names with hyphens",
-                FOLDS_ADVICE,
-            )
-        return
-    undecided: set[str] = set()
-    for trap in TRAPS:
-        if trap.server != command.server:
-            continue
-        if trap.rests_on in command.unknown:
-            if _may_apply(trap, command):
-                undecided.add(trap.rests_on or "")
-        elif trap.when(command):
-            yield (trap.severity, trap.what, trap.advice)
-    for option in sorted(undecided):
-        yield (
-            "warning",
-            f"cannot tell what {option} is: {command.unknown[option]}",
-            f"assign a literal, or give {option} in --server",
-        )
-
-
-def _may_apply(trap: Trap, command: Command) -> bool:
-    """Whether the trap matters to this application, whatever the option that cannot be read says."""
-    if trap.rests_on in ("--cert-reqs", "--verify-mode"):
-        return command.own_tls
-    if trap.rests_on in ("--header-map", "--forwarder-headers"):
-        return command.hyphens
-    return command.headers
