@@ -202,11 +202,10 @@ OWN = {
         program=("uwsgi",),
     ),
     "uwsgi --http11-socket": Own(
-        command=uwsgi("--http11-socket", f"{LOOPBACK}:PORT"),
+        command=uwsgi("--http11-socket", f"{LOOPBACK}:PORT", "--threads", "16"),
         facts=Facts(connect_rest=False),
         off="no option",
         program=("uwsgi",),
-        one_by_one=True,
     ),
     "wsgiref": Own(command=served("wsgiref"), facts=Facts(), one_by_one=True),
 }

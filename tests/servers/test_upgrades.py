@@ -33,7 +33,7 @@ def test_no_upgrade_is_carried_out_and_nothing_is_read_after_it(
     context = CA.client_context(BILLING) if tls else None
     command = kind.command(port, tls_files(CA, tmp_path) if tls else None)
     with running(command, port, program=RELEASES[release]):
-        waiting = {} if kind.ends else {"threads": 16, "patience": 1}  # each connection stays open
+        waiting = {} if kind.ends else {"threads": 32, "patience": 1}  # each connection stays open
         outcomes = attempts(port, PAYLOADS, context=context, **waiting)
     found = {
         payload.name: outcomes[payload.name].problems(payload, websockets=kind.websockets, ends=kind.ends)
@@ -47,7 +47,7 @@ def test_no_upgrade_is_carried_out_and_nothing_is_read_after_it(
 def test_what_a_server_does_by_itself_is_as_the_page_says(name: str) -> None:
     own, port = OWN[name], free_port()
     with running(own.command(port, None), port, program=own.program):
-        outcomes = attempts(port, MEASURED, threads=1 if own.one_by_one else 6, patience=3)
+        outcomes = attempts(port, MEASURED, threads=1 if own.one_by_one else 16, patience=3)
     assert measured(outcomes) == own.facts
 
 

@@ -141,7 +141,7 @@ def attempts(
     payloads: list[Payload],
     *,
     context: ssl.SSLContext | None = None,
-    threads: int = 8,
+    threads: int = 24,
     patience: float = PATIENCE,
 ) -> dict[str, Outcome]:
     """Each payload's outcome, by its name."""
