@@ -30,6 +30,7 @@ _ABBREVIATED: Mapping[str, Sequence[str]] = {
     "gunicorn": (
         "--config", "--worker-class", "--header-map", "--forwarder-headers", "--forwarded-allow-ips",
         "--limit-request-field_size", "--cert-reqs", "--http2-cleartext", "--http-protocols", "--proxy-protocol",
+        "--protocol",
     ),
     "hypercorn": ("--config", "--worker-class", "--verify-mode"),
     "daphne": ("--proxy-headers",),
@@ -43,7 +44,7 @@ _SETTINGS: Mapping[str, frozenset[str]] = {
     "gunicorn": frozenset({
         "header_map", "forwarder_headers", "worker_class", "http2_cleartext", "http_protocols",
         "limit_request_field_size", "cert_reqs",
-        "forwarded_allow_ips", "proxy_protocol",
+        "forwarded_allow_ips", "proxy_protocol", "protocol",
     }),
     "hypercorn": frozenset({"verify_mode", "worker_class"}),
 }  # fmt: skip
