@@ -132,6 +132,27 @@ def test_an_adapter_around_a_wsgi_layer_is_named(name, doctor):
     assert "shared_secret= without trusted_proxies=" in address["advice"]
 
 
+def test_attributes_that_raise_are_passed_over(doctor):
+    class Raises:
+        def __getattr__(self, name: str) -> object:
+            raise RuntimeError("outside of a request")
+
+    status, (finding,) = doctor(Raises())
+    assert (status, "no layer" in finding["what"]) == (1, True)
+    status, (finding,) = doctor(flask.current_app)
+    assert (status, "no layer" in finding["what"]) == (1, True)
+
+
+def test_an_application_that_contains_itself_ends(doctor):
+    class Loop:
+        def __call__(self) -> None: ...
+
+    app = Loop()
+    app.app = app.routes = app  # type: ignore[attr-defined]
+    app.mounts = {"/": app}  # type: ignore[attr-defined]
+    assert doctor(app)[0] == 1
+
+
 def test_names_without_hyphens_are_safe_under_an_adapter(doctor):
     source = Nginx(shared_secret=("MtlsProxySecret", "s" * 16), certificate_header="MtlsClientCert", verify_header="V")
     assert doctor(WsgiToAsgi(wsgi.protect(bare, source=source))) == (0, [])
