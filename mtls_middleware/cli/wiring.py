@@ -83,7 +83,7 @@ def _walk(application: Any, seen: set[int], folding: str | None, served: Gateway
 
 def takes(application: Any) -> Gateway | None:
     """Which gateway an application is written for, `None` if its signature does not show it."""
-    if inspect.iscoroutinefunction(application) or inspect.iscoroutinefunction(_get(application, "__call__")):  # noqa: B004
+    if inspect.iscoroutinefunction(application) or inspect.iscoroutinefunction(_get(application, "__call__")):
         return "ASGI"
     if isinstance(_get(application, "_layers"), tuple):
         return _gateway(application)
