@@ -138,11 +138,8 @@ def _about_adapter(wired: Wired) -> Iterator[Finding]:
         return
     if source.reads_hyphens:
         yield Finding("error", f"{wired.folding} {traps.FOLDS}", traps.FOLDS_ADVICE)
-    yield Finding(
-        "warning",
-        f"{wired.folding} hides where the server found the peer's address, so the address may come from a header",
-        "use mtls_middleware.asgi around the adapter instead: it sees what the server says",
-    )
+    if source.needs_address:
+        yield Finding("error", f"{wired.folding} {traps.HIDES}", traps.HIDES_ADVICE)
 
 
 def _words(command: str | None) -> list[str] | None:

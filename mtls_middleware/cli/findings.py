@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from mtls_middleware.cli.server_command import Command, command_of, reads_hyphens
-from mtls_middleware.cli.traps import FOLDS_ADVICE, TRAPS, Trap
+from mtls_middleware.cli.server_command import Command, command_of, needs_address, reads_hyphens
+from mtls_middleware.cli.trap import Trap
+from mtls_middleware.cli.traps import FOLDS_ADVICE, HIDES, HIDES_ADVICE, TRAPS
 from mtls_middleware.cli.wiring import Wired
 
 # severity, what, advice
@@ -28,6 +29,8 @@ def of_command(words: Sequence[str], wired: Sequence[Wired], environment: Mappin
                 "the server is not known to keep names with underscores apart from names with hyphens",
                 FOLDS_ADVICE,
             )
+        if any(needs_address(each) and each.served == "WSGI" for each in wired):
+            yield ("error", f"a server that is not known {HIDES}", HIDES_ADVICE)
         return
     undecided: set[str] = set()
     for trap in TRAPS:
@@ -50,6 +53,6 @@ def _may_apply(trap: Trap, command: Command) -> bool:
     """Whether the trap matters to this application, whatever the option that cannot be read says."""
     if trap.rests_on in ("--cert-reqs", "--verify-mode"):
         return command.own_tls
-    if trap.rests_on in ("--header-map", "--forwarder-headers"):
+    if trap.rests_on in ("--header-map", "--forwarder-headers", "--protocol"):
         return command.hyphens
     return command.headers

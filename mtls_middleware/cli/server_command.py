@@ -35,6 +35,7 @@ class Command:
         options: each option and its value, "" if it has none; from files and the environment as well.
         unknown: options whose value cannot be read, and why.
         headers: whether the application reads a header source.
+        addresses: whether a header source requires that the peer's address is a trusted proxy's.
         hyphens: whether a WSGI application reads a field with a hyphen in its name.
         served: "WSGI" or "ASGI": what the server has to serve; "" if that is not known.
         own_tls: whether the application reads `ServerTLS`.
@@ -44,6 +45,7 @@ class Command:
     options: Mapping[str, str] = field(default_factory=dict)
     unknown: Mapping[str, str] = field(default_factory=dict)
     headers: bool = False
+    addresses: bool = False
     hyphens: bool = False
     served: str = ""
     own_tls: bool = False
@@ -75,6 +77,7 @@ def command_of(words: Sequence[str], wired: Sequence[Wired], environment: Mappin
         options=found.options,
         unknown=found.unknown,
         headers=any(isinstance(source, HeaderSource) for source in sources),
+        addresses=any(map(needs_address, layers)),
         hyphens=any(map(reads_hyphens, layers)),
         served=served.pop() if len(served) == 1 else "",
         own_tls=any(isinstance(source, ServerTLS) for source in sources),
@@ -88,6 +91,12 @@ def reads_hyphens(wired: Wired) -> bool:
     source = getattr(wired.layer, "source", None)
     joined_anyway = wired.folding is not None  # by an adapter, which is a finding of its own
     return isinstance(source, HeaderSource) and source.reads_hyphens and wired.served == "WSGI" and not joined_anyway
+
+
+def needs_address(wired: Wired) -> bool:
+    """Whether the source requires an address, and the server's own word about it reaches the layer."""
+    source = getattr(wired.layer, "source", None)
+    return isinstance(source, HeaderSource) and source.needs_address and wired.folding is None
 
 
 def is_server(word: str) -> bool:

@@ -30,6 +30,7 @@ _ABBREVIATED: Mapping[str, Sequence[str]] = {
     "gunicorn": (
         "--config", "--worker-class", "--header-map", "--forwarder-headers", "--forwarded-allow-ips",
         "--limit-request-field_size", "--cert-reqs", "--http2-cleartext", "--http-protocols", "--proxy-protocol",
+        "--protocol",
     ),
     "hypercorn": ("--config", "--worker-class", "--verify-mode"),
     "daphne": ("--proxy-headers",),
@@ -43,7 +44,7 @@ _SETTINGS: Mapping[str, frozenset[str]] = {
     "gunicorn": frozenset({
         "header_map", "forwarder_headers", "worker_class", "http2_cleartext", "http_protocols",
         "limit_request_field_size", "cert_reqs",
-        "forwarded_allow_ips", "proxy_protocol",
+        "forwarded_allow_ips", "proxy_protocol", "protocol",
     }),
     "hypercorn": frozenset({"verify_mode", "worker_class"}),
 }  # fmt: skip
@@ -89,6 +90,9 @@ def settings(server: str, words: Sequence[str], environment: Mapping[str, str]) 
             if place is None and Path("gunicorn.conf.py").is_file():
                 place = "gunicorn.conf.py"
             _from_environment(found, environment, "FORWARDED_ALLOW_IPS")
+            for paste in ("--paste", "--paster"):
+                if paste in line.options or paste in variable.options:
+                    found.merge(_all_unknown(server, f"the file of {paste} may set it"))
             found.merge(_of_file(server, place))
             found.merge(Settings(variable.options))
         case "hypercorn":
@@ -207,7 +211,11 @@ def _of_file(server: str, place: str | None) -> Settings:
             case _:
                 return _of_python(_read(Path(place)), wanted, place)
     except (OSError, ValueError, SyntaxError, RecursionError, MemoryError) as error:
-        return Settings(unknown={_option(name): f"{place} cannot be read ({error})" for name in wanted})
+        return _all_unknown(server, f"{place} cannot be read ({error})")
+
+
+def _all_unknown(server: str, why: str) -> Settings:
+    return Settings(unknown={_option(name): why for name in _SETTINGS[server]})
 
 
 def _read(path: Path) -> str:
@@ -261,6 +269,10 @@ def _binds(node: ast.AST, name: str) -> bool:
             return found == name
         case ast.FunctionDef(name=found) | ast.AsyncFunctionDef(name=found) | ast.ClassDef(name=found):
             return found == name
+        case ast.MatchAs(name=found) | ast.MatchStar(name=found) | ast.MatchMapping(rest=found):
+            return found == name
+        case ast.ExceptHandler(name=found) | ast.Attribute(attr=found, ctx=ast.Store()):
+            return found == name
         case ast.alias(name=found, asname=other):
             return (other or found) == name
         case _:
@@ -273,7 +285,7 @@ def _is_opaque(tree: ast.Module) -> bool:
         match node:
             case ast.ImportFrom(names=names) if any(each.name == "*" for each in names):
                 return True
-            case ast.Name(id="exec" | "globals" | "locals" | "vars" | "setattr"):
+            case ast.Name(id="exec" | "eval" | "globals" | "locals" | "vars" | "setattr" | "__builtins__"):
                 return True
     return False
 

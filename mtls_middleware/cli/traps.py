@@ -5,27 +5,12 @@ The facts are measured on the real servers.
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from mtls_middleware.cli.server_command import Command
+from mtls_middleware.cli.trap import Trap
 
 # A certificate of 12 kB is 19 kB percent-encoded, and 38 kB as Envoy writes it with its chain.
 _LARGE = 18_881
-
-
-@dataclass(frozen=True, slots=True)
-class Trap:
-    """One row: for which server, when, how bad, what is wrong, what to do.
-
-    `rests_on` is the option that decides. If its value cannot be read, a warning says so instead.
-    """
-
-    server: str
-    when: Callable[[Command], bool]
-    severity: str
-    what: str
-    advice: str
-    rests_on: str | None = None
 
 
 _OURS = "mtls_middleware.servers.uvicorn_tls:"
@@ -50,7 +35,7 @@ def _may_fold(command: Command) -> bool:
 
 def _rewrites_peers(command: Command) -> bool:
     shut = "--no-proxy-headers" in command.options or command.get("--forwarded-allow-ips", "127.0.0.1") == ""
-    return command.headers and not shut
+    return command.addresses and not shut
 
 
 def _forwards_certificates(command: Command) -> bool:
@@ -71,6 +56,11 @@ FOLDS_ADVICE = (
     "gunicorn or waitress; or let the proxy delete all names with underscores, and say so with "
     "proxy_deletes_underscores=True"
 )
+HIDES = (
+    "does not show a WSGI application where the peer's address comes from, so trusted_proxies= does not hold: the "
+    "certificate is ignored"
+)
+HIDES_ADVICE = "give shared_secret= without trusted_proxies=; or use mtls_middleware.asgi around the adapter"
 _NO_CURE = "A shared_secret= is a second line of defence and not a cure: half a request inherits the next one's secret."
 _H2C = (
     "accepts HTTP/2 in clear text: through a proxy that forwards upgrades, a client then writes to it itself, with the "
@@ -93,6 +83,10 @@ def _folding(server: str, when: Callable[[Command], bool] = _may_fold) -> Trap:
     return Trap(server, when, "error", f"{server} {FOLDS}", FOLDS_ADVICE)
 
 
+def _hidden_address(server: str, when: Callable[[Command], bool] = lambda c: c.served == "WSGI") -> Trap:
+    return Trap(server, lambda c: c.addresses and when(c), "error", f"{server} {HIDES}", HIDES_ADVICE)
+
+
 def _connect(server: str, advice: str = "", when: Callable[[Command], bool] = lambda _: True) -> Trap:
     advice = f"{advice}{'; also ' if advice else ''}{_CONNECT_ADVICE}"
     return Trap(server, lambda c: c.headers and when(c), "warning", f"{server} {_CONNECT}", f"{advice}. {_NO_CURE}")
@@ -103,6 +97,7 @@ TRAPS = (
     _folding("wsgiref"),
     _folding("twist"),
     _connect("twist"),
+    _hidden_address("twist"),
     _folding("granian"),
     Trap(
         "granian",
@@ -128,13 +123,14 @@ TRAPS = (
     ),
     Trap(
         "waitress",
-        lambda c: c.headers and "--trusted-proxy" in c.options,
+        lambda c: c.addresses and "--trusted-proxy" in c.options,
         "error",
         "waitress writes the address of X-Forwarded-For over the peer's (--trusted-proxy)",
         _ADDRESS,
     ),
     _connect("waitress"),
     _folding("uwsgi"),
+    _hidden_address("uwsgi"),
     Trap(
         "uwsgi",
         lambda c: c.headers and c.number("--buffer-size", 4096) < _LARGE,
@@ -151,6 +147,14 @@ TRAPS = (
         "gunicorn's forwarder_headers lets the underscore spelling of a certificate header through, forged ones too",
         "take certificate headers out of forwarder_headers",
         "--forwarder-headers",
+    ),
+    Trap(
+        "gunicorn",
+        lambda c: _may_fold(c) and c.get("--protocol").strip().lower() == "uwsgi",
+        "error",
+        f"gunicorn with protocol = uwsgi {FOLDS}",
+        f"leave protocol at http, the default; or {FOLDS_ADVICE}",
+        "--protocol",
     ),
     Trap(
         "gunicorn",
@@ -202,10 +206,11 @@ TRAPS = (
         "--forwarded-allow-ips",
     ),
     _connect("gunicorn", f"start it with --worker-class {_OUR_WORKER}", _is_uvicorn_worker),
+    _hidden_address("gunicorn", _is_tornado_worker),
     _connect("gunicorn", "start it with --worker-class gthread", _is_tornado_worker),
     Trap(
         "gunicorn",
-        lambda c: c.headers and c.get("--proxy-protocol", "off").strip().lower() not in ("off", "false", "none", "0"),
+        lambda c: c.addresses and c.get("--proxy-protocol", "off").strip().lower() not in ("off", "false", "none", "0"),
         "error",
         "gunicorn takes the peer's address from the PROXY protocol, which trusted_proxies= does not trust",
         _ADDRESS,
@@ -309,6 +314,9 @@ TRAPS = (
         f"start it without --worker-class trio. {_NO_CURE}",
         "--worker-class",
     ),
+    _hidden_address("hypercorn"),
+    _hidden_address("hypercorn_tls"),
+    _hidden_address("uvicorn", lambda c: c.get("--interface") == "wsgi"),
     _connect("hypercorn", "start it with python -m mtls_middleware.servers.hypercorn_tls"),
     Trap(
         "hypercorn",
@@ -317,10 +325,10 @@ TRAPS = (
         "hypercorn itself does not hand over the client certificate, so ServerTLS() never finds one",
         "start it with python -m mtls_middleware.servers.hypercorn_tls, which takes the same options",
     ),
-    _connect("daphne", "start it with python -m mtls_middleware.servers.daphne_tls, which takes the same options"),
+    _connect("daphne", "with TLS between proxy and daphne, start python -m mtls_middleware.servers.daphne_tls"),
     Trap(
         "daphne",
-        lambda c: c.headers and "--proxy-headers" in c.options,
+        lambda c: c.addresses and "--proxy-headers" in c.options,
         "error",
         "daphne writes the address of X-Forwarded-For over the peer's (--proxy-headers), which trusted_proxies= reads",
         _ADDRESS,

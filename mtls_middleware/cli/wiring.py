@@ -69,11 +69,11 @@ def _walk(application: Any, seen: set[int], folding: str | None, served: Gateway
             folding, served = folding or name, served or "ASGI"
         if _among(_UNDER_WSGI, current) is not None:
             served = served or "WSGI"
-        layers = getattr(current, "_layers", None)
+        layers = _get(current, "_layers")
         for layer in layers if isinstance(layers, tuple) else ():
             if isinstance(layer, (CertificateLayer, TokenLayer, ClientLayer)):
                 gateway = _gateway(current)
-                yield Wired(layer, gateway, served or gateway, folding, getattr(current, "_app", None))
+                yield Wired(layer, gateway, served or gateway, folding, _get(current, "_app"))
         for middleware in _sequence(current, "user_middleware"):  # Starlette's, outermost first
             yield from _walk(_built(middleware), seen, folding, served)
         for inner in (*_routed(current), *_mounted(current)):
@@ -83,9 +83,9 @@ def _walk(application: Any, seen: set[int], folding: str | None, served: Gateway
 
 def takes(application: Any) -> Gateway | None:
     """Which gateway an application is written for, `None` if its signature does not show it."""
-    if inspect.iscoroutinefunction(application) or inspect.iscoroutinefunction(getattr(application, "__call__", None)):  # noqa: B004
+    if inspect.iscoroutinefunction(application) or inspect.iscoroutinefunction(_get(application, "__call__")):
         return "ASGI"
-    if isinstance(getattr(application, "_layers", None), tuple):
+    if isinstance(_get(application, "_layers"), tuple):
         return _gateway(application)
     try:
         parameters = inspect.signature(application).parameters.values()
@@ -101,6 +101,14 @@ def _gateway(layer: Any) -> Gateway:
     return "WSGI" if "mtls_middleware.wsgi" in modules else "ASGI"
 
 
+def _get(owner: Any, name: str) -> Any:
+    """An attribute, `None` if there is none. A proxy object may raise anything outside of a request."""
+    try:
+        return getattr(owner, name, None)
+    except Exception:  # noqa: BLE001 (what another project's attribute raises)
+        return None
+
+
 def _among(known: set[tuple[str, str]], owner: Any) -> str | None:
     """Package and class of `owner`, or of a class that it extends, if they are known."""
     for cls in type(owner).__mro__:
@@ -111,33 +119,33 @@ def _among(known: set[tuple[str, str]], owner: Any) -> str | None:
 
 
 def _sequence(owner: Any, name: str) -> list[Any]:
-    value = getattr(owner, name, None)
+    value = _get(owner, name)
     return list(value) if isinstance(value, (list, tuple)) else []
 
 
 def _routed(owner: Any) -> Iterator[Any]:
     """Applications that a router mounts (Starlette, FastAPI)."""
     for route in _sequence(owner, "routes"):
-        if hasattr(route, "routes"):  # a mount; a plain route has an endpoint only
-            yield getattr(route, "app", None)
+        if _get(route, "routes") is not None:  # a mount; a plain route has an endpoint only
+            yield _get(route, "app")
 
 
 def _mounted(owner: Any) -> Iterator[Any]:
     """Applications of a dispatcher (werkzeug, hypercorn)."""
-    mounts = getattr(owner, "mounts", None)
+    mounts = _get(owner, "mounts")
     if isinstance(mounts, dict):
         yield from mounts.values()
 
 
 def _attribute(owner: Any, name: str) -> Any:
-    value = getattr(owner, name, None)
+    value = _get(owner, name)
     # A method of the owner, such as Flask's own wsgi_app, is not an application inside of it.
-    return None if getattr(value, "__self__", None) is owner or not callable(value) else value
+    return None if _get(value, "__self__") is owner or not callable(value) else value
 
 
 def _built(middleware: Any) -> Any:
     """A layer that Starlette has as `Middleware(cls, ...)`, made around nothing."""
-    cls = getattr(middleware, "cls", None)
+    cls = _get(middleware, "cls")
     if cls is None or not getattr(cls, "__module__", "").startswith("mtls_middleware."):
         return None
 

@@ -122,6 +122,11 @@ class HeaderSource:
         return self._trust.trusts_address_alone
 
     @property
+    def needs_address(self) -> bool:
+        """Whether the peer's address must be among `trusted_proxies`."""
+        return self._trust.needs_address
+
+    @property
     def reads_hyphens(self) -> bool:
         """Whether this source reads a name that another name can fold into, unless the proxy deletes such names."""
         return self._reads_hyphens

@@ -58,6 +58,11 @@ class Trust:
             raise ConfigurationError(f"a header source needs somebody to trust, {_EXAMPLE}, or shared_secret=")
 
     @property
+    def needs_address(self) -> bool:
+        """Whether the peer's address must be among `trusted_proxies`."""
+        return self._peers
+
+    @property
     def secret_header(self) -> str | None:
         """The field that carries the shared secret, lower case: it is removed like a certificate header."""
         return None if self._secret is None else self._secret[0]

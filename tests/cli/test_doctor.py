@@ -3,6 +3,7 @@
 import importlib
 import warnings
 
+import a2wsgi
 import flask
 import pytest
 import uvicorn.middleware.wsgi
@@ -19,7 +20,7 @@ from mtls_middleware import asgi, wsgi
 from mtls_middleware.cli.main import main
 from mtls_middleware.sources import Envoy, Nginx, ServerTLS
 from mtls_middleware.testing import TokenIssuer
-from tests.cli.conftest import NETWORKS, NGINX, NO_HYPHENS, SAFE, bare, bare_asgi
+from tests.cli.conftest import NETWORKS, NGINX, SAFE, bare, bare_asgi
 
 with warnings.catch_warnings(action="ignore"):  # Starlette says that its adapter is deprecated
     STARLETTE = importlib.import_module("starlette.middleware.wsgi").WSGIMiddleware
@@ -121,22 +122,43 @@ ADAPTED = {
 def test_an_adapter_around_a_wsgi_layer_is_named(name, doctor):
     status, findings = doctor(ADAPTED[name], "uvicorn x:app --http h11 --no-proxy-headers")
     assert status == 1
-    (error,) = [each for each in findings if each["severity"] == "error"]
+    error, address = [each for each in findings if each["severity"] == "error"]
     assert "X_SSL_Client_Cert" in error["what"]
     assert any(
         package in error["what"] for package in ("asgiref", "starlette", "a2wsgi", "uvicorn", "hypercorn", "twisted")
     )
     assert "MtlsClientCert" in error["advice"]
-    assert any("peer's address" in each["what"] for each in findings)
+    assert "peer's address" in address["what"]
+    assert "shared_secret= without trusted_proxies=" in address["advice"]
+
+
+def test_attributes_that_raise_are_passed_over(doctor):
+    class Raises:
+        def __getattr__(self, name: str) -> object:
+            raise RuntimeError("outside of a request")
+
+    status, (finding,) = doctor(Raises())
+    assert (status, "no layer" in finding["what"]) == (1, True)
+    status, (finding,) = doctor(flask.current_app)
+    assert (status, "no layer" in finding["what"]) == (1, True)
+
+
+def test_an_application_that_contains_itself_ends(doctor):
+    class Loop:
+        def __call__(self) -> None: ...
+
+    app = Loop()
+    app.app = app.routes = app  # type: ignore[attr-defined]
+    app.mounts = {"/": app}  # type: ignore[attr-defined]
+    assert doctor(app)[0] == 1
 
 
 def test_names_without_hyphens_are_safe_under_an_adapter(doctor):
-    status, findings = doctor(WsgiToAsgi(wsgi.protect(bare, source=NO_HYPHENS)))
-    assert (status, [each["severity"] for each in findings]) == (0, ["warning"])
+    source = Nginx(shared_secret=("MtlsProxySecret", "s" * 16), certificate_header="MtlsClientCert", verify_header="V")
+    assert doctor(WsgiToAsgi(wsgi.protect(bare, source=source))) == (0, [])
 
 
 def test_a2wsgi_is_known_in_both_directions(doctor):
-    a2wsgi = pytest.importorskip("a2wsgi")
     status, _ = doctor(a2wsgi.WSGIMiddleware(PROTECTED))
     assert status == 1
     reverse = a2wsgi.ASGIMiddleware(asgi.protect(bare_asgi, source=NGINX))

@@ -32,6 +32,13 @@ ASGI = {
     "gunicorn --http2-cleartext":
         "gunicorn -k asgi --no-control-socket --http2-cleartext both --http-protocols h2,h1 -b 127.0.0.1:{port} "
         "{module}:refuses",
+    "our h11": "uvicorn --http {ours}uvicorn_tls:H11 --port {port} {module}:refuses",
+    "our httptools": "uvicorn --http {ours}uvicorn_tls:HTTPTools --port {port} {module}:refuses",
+    "our zttp": "uvicorn --http {ours}uvicorn_tls:Zttp --port {port} {module}:refuses",
+    "our HTTP/2": "uvicorn --http {ours}uvicorn_tls:HTTP2 --port {port} {module}:refuses",
+    "our hypercorn": "python -m {ours}hypercorn_tls -b 127.0.0.1:{port} {module}:refuses",
+    "our gunicorn":
+        "gunicorn -k {ours}gunicorn_asgi.Worker --no-control-socket -b 127.0.0.1:{port} {module}:refuses",
 }  # fmt: skip
 WSGI = {
     "gunicorn": "gunicorn --no-control-socket -b 127.0.0.1:{port} {module}:refuses_wsgi",
@@ -101,7 +108,7 @@ def said(doctor, app: object, command: str) -> str:
 @pytest.mark.parametrize("name", ASGI)
 def test_what_a_server_reads_as_requests_is_known(name, doctor):
     port = free_port()
-    command = ASGI[name].format(port=port, module=MODULE)
+    command = ASGI[name].format(port=port, module=MODULE, ours="mtls_middleware.servers.")
     program, *rest = command.split()
     with running(rest, port, program=(f"{BIN}/{program}",)):
         measured = accepts_h2c(port), reads_bodies(port), reads_behind_connect(port)

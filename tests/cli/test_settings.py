@@ -89,6 +89,13 @@ def test_forwarder_headers_is_found_as_a_list(doctor, tmp_path):
         "(header_map := 'dangerous')",
         "def f():\n    global header_map\n    header_map = 'dangerous'\nf()",
         "header_map = f'{1}'",
+        "match 'dangerous':\n    case header_map: pass",
+        "match ['dangerous']:\n    case [*header_map]: pass",
+        "try:\n    pass\nexcept ValueError as header_map:\n    pass",
+        "import sys\nsys.modules[__name__].header_map = 'dangerous'",
+        "eval('1')",
+        "class header_map: pass",
+        "header_map = 'drop'\nheader_map += ''",
         "this: is not Python",
         "header_map = " + "(" * 300,
         "\0",
@@ -106,6 +113,12 @@ def test_a_file_that_cannot_be_read_is_a_warning(place, doctor, tmp_path):
     (tmp_path / "large.py").write_text("#" * 2_000_000)
     status, findings = doctor(WSGI, f"gunicorn {LARGE} -c {place} x:app")
     assert (status, UNKNOWN in words(findings)) == (0, True), findings
+
+
+def test_a_paste_file_may_set_anything(doctor):
+    status, findings = doctor(WSGI, f"gunicorn {LARGE} --paste shop.ini")
+    assert (status, UNKNOWN in words(findings)) == (0, True)
+    assert UNKNOWN not in words(doctor(WSGI, f"gunicorn {LARGE} --paste shop.ini --header-map drop")[1])
 
 
 def test_the_last_of_two_plain_assignments_counts(doctor, tmp_path):

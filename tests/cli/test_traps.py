@@ -3,10 +3,11 @@
 import pytest
 
 from mtls_middleware import asgi, wsgi
-from mtls_middleware.sources import Envoy, HAProxy, ServerTLS
+from mtls_middleware.sources import Envoy, HAProxy, Nginx, ServerTLS
 from tests.cli.conftest import NGINX, NO_HYPHENS, SAFE, bare, bare_asgi
 
 OURS = "mtls_middleware.servers.uvicorn_tls:"
+SECRET = Nginx(shared_secret=SAFE["shared_secret"])
 GUNICORN = "gunicorn x:app --limit-request-field_size 65536"
 
 
@@ -33,6 +34,12 @@ def protected(gateway: str, source):
         ("wsgi", NGINX, "gunicorn -k my.own.Worker x:app", "not known to keep"),
         ("wsgi", NGINX, "uwsgi --http :80", "X_SSL_Client_Cert"),
         ("wsgi", NGINX, "python manage.py runserver 8000", "X_SSL_Client_Cert"),
+        ("wsgi", NGINX, "gunicorn --protocol uwsgi x:app", "X_SSL_Client_Cert"),
+        ("wsgi", NGINX, "uwsgi --http :80", "trusted_proxies= does not hold"),
+        ("wsgi", NO_HYPHENS, "hypercorn wsgi:x:app", "trusted_proxies= does not hold"),
+        ("wsgi", NO_HYPHENS, "uvicorn --interface wsgi x:app", "trusted_proxies= does not hold"),
+        ("wsgi", NO_HYPHENS, "gunicorn -k tornado x:app", "trusted_proxies= does not hold"),
+        ("wsgi", NO_HYPHENS, "thttpd x", "trusted_proxies= does not hold"),
         ("wsgi", NGINX, "thttpd x", "not known to keep"),
         ("wsgi", NGINX, "thttpd x", "not a known server"),
         ("wsgi", NGINX, "gunicorn --forwarder-headers X_SSL_CLIENT_CERT x:app", "forged ones"),
@@ -95,6 +102,7 @@ def test_each_trap_of_a_server_is_found(gateway, source, server, word, doctor):
         ("asgi", NGINX, f"uvicorn x:app --forwarded-allow-ips '' --http {OURS}H11"),
         ("asgi", NGINX, f"uvicorn x:app --http={OURS}HTTP2 --no-proxy-headers"),
         ("asgi", HAProxy(**SAFE, verify_header="X-V"), f"uvicorn x:app --no-proxy-headers --http {OURS}HTTPTools"),
+        ("asgi", SECRET, f"uvicorn x:app --http {OURS}H11"),
         ("asgi", NGINX, "python -m mtls_middleware.servers.hypercorn_tls x:app"),
         ("asgi", NGINX, "python -m mtls_middleware.servers.daphne_tls x:app"),
     ],
