@@ -23,6 +23,7 @@ SETUPS = [
     Setup("nginx", "idiomatic", "optional", "gunicorn"),
     Setup("haproxy", "rfc9440", "optional", "HTTPTools"),
     Setup("envoy", "idiomatic", "optional", "H11"),
+    Setup("caddy", "idiomatic", "optional", "httptools"),
 ]
 
 # A location with a proxy_set_header of its own inherits none of those above it.
