@@ -103,7 +103,7 @@ def write(directory: Path, ca: str, clients: dict[str, dict[str, Any]], **provid
 
 def _stored(client_id: str, metadata: dict[str, Any]) -> dict[str, Any]:
     method = metadata["token_endpoint_auth_method"]
-    code = client_id in ("app", "plain-app", "web", "careless")
+    code = client_id in ("app", "plain-app", "web", "careless") or client_id == method
     application = {
         "name": client_id,
         "client_type": "public" if method == "none" or client_id == "careless" else "confidential",

@@ -12,60 +12,31 @@ from mtls_middleware.testing import IssuedCertificate
 from mtls_middleware.token_endpoint import ClientAuthenticator, ClientRequest
 from mtls_middleware.token_endpoint.credentials import STANDARD_METHODS
 from tests.gateways import both_gateways
+from tests.methods import CUSTOM, IN, MALFORMED, SECRET, UNKNOWN, USED, expected, sent
 from tests.token_endpoint.known import ASSERTION, BILLING, EDGE
 from tests.token_endpoint.layered import error
 from tests.token_endpoint.posts import Post, layers, send
 from tests.token_endpoint.roles import assertion, basic, jwks, refused
 
 PATHS = ("/token", "/introspect", "/revoke", "/par", "/device")
-SECRET = "a secret that is long enough for HMAC"
 OWN: dict[str, dict[str, Any]] = {
     "tls_client_auth": {"tls_client_auth_san_dns": "billing.internal"},
     "self_signed_tls_client_auth": {"jwks": jwks(EDGE)},
 }
 CLIENTS = {
     method: RegisteredClient(client_id=method, token_endpoint_auth_method=method, **OWN.get(method, {}))
-    for method in (*STANDARD_METHODS, "attest_jwt_client_auth")
+    for method in (*STANDARD_METHODS, CUSTOM)
 }
 AUTHENTICATOR = ClientAuthenticator(CLIENTS)
 LAYERS = layers(AUTHENTICATOR, paths=PATHS)
 
-PASSES, UNKNOWN, MALFORMED = "passes", "401 invalid_client", "400 invalid_request"
-# What the client uses, and the registered methods to which that belongs.
-USED = {
-    "Basic": {"client_secret_basic"},
-    "secret in the body": {"client_secret_post"},
-    "assertion with a MAC": {"client_secret_jwt"},
-    "signed assertion": {"private_key_jwt"},
-    "CA's certificate": {"tls_client_auth", "none", "attest_jwt_client_auth"},
-    "own certificate": {"self_signed_tls_client_auth", "none", "attest_jwt_client_auth"},
-    "client_id alone": {"none", "attest_jwt_client_auth"},
-    "another scheme": {"attest_jwt_client_auth"},
-}
 
-
-def request(client_id: str, used: str) -> dict[str, Any]:
-    """What a client sends that authenticates by `used`."""
-    named = [("client_id", client_id)]
-    sent: dict[str, dict[str, Any]] = {
-        "Basic": {"headers": [("Authorization", basic(client_id))], "body": [("grant_type", "x")]},
-        "secret in the body": {"body": [*named, ("client_secret", SECRET)]},
-        "assertion with a MAC": {"body": [*named, *assertion(client_id, key=SECRET, algorithm="HS256")]},
-        "signed assertion": {"body": [*named, *assertion(client_id)]},
-        "CA's certificate": {"body": named, "certificate": BILLING},
-        "own certificate": {"body": named, "certificate": EDGE, "verified": False},
-        "client_id alone": {"body": named},
-        "another scheme": {"body": named, "headers": [("Authorization", "DPoP abc")]},
-    }
-    return sent[used]
-
-
-def expected(registered: str, used: str) -> str:
-    if registered in USED[used]:
-        return PASSES
-    is_certificate = registered in ("tls_client_auth", "self_signed_tls_client_auth")
-    other_credentials = used not in ("CA's certificate", "own certificate", "client_id alone")
-    return MALFORMED if is_certificate and other_credentials else UNKNOWN
+def post_of(client_id: str, used: str, path: str) -> Post:
+    what = sent(client_id, used)
+    headers = [] if what.authorization is None else [("Authorization", what.authorization)]
+    certificate = {"CA's": BILLING, "own": EDGE}.get(str(what.certificate))
+    body = [("grant_type", "x"), *what.form]
+    return Post(path=path, body=body, headers=headers, certificate=certificate, verified=what.certificate != "own")
 
 
 @both_gateways
@@ -76,8 +47,8 @@ def test_each_method_at_each_endpoint(gateway: str, registered: str) -> None:
     found, wanted = {}, {}
     for path in PATHS:
         for used in USED:
-            outcome = send(gateway, LAYERS, Post(path=path, **request(registered, used)))
-            found[path, used] = PASSES if outcome.reached else error(outcome)
+            outcome = send(gateway, LAYERS, post_of(registered, used, path))
+            found[path, used] = IN if outcome.reached else error(outcome)
             wanted[path, used] = expected(registered, used)
             by_certificate = outcome.reached and registered in OWN
             assert outcome.client is (CLIENTS[registered] if by_certificate else None)
