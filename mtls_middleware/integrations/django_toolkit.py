@@ -216,13 +216,19 @@ def token_binding(token: str | None) -> dict[str, str] | None:
 
 
 def _confirmations(request: Any) -> tuple[dict[str, str] | None, dict[str, str] | None]:
-    """For the access and for the refresh token of this request, in a token endpoint.
+    """For the access token and for the refresh token of this request.
 
-    Where there is no grant type this is the authorization endpoint: the certificate is the browser's (RFC 8705 6.4).
+    At the authorization endpoint, the certificate is the browser's, and nothing is bound to it (RFC 8705 6.4). A
+    `response_type` tells it apart: a query can have a `grant_type` as well. The registration is checked once more,
+    because no client authenticates there.
     """
     registry: ClientRegistry = oauth2_settings.OAUTH2_VALIDATOR_CLASS.registry
-    certificate = _certificate(request) if request.grant_type else None
+    certificate = _certificate(request) if request.grant_type and not request.response_type else None
     client_id = request.client.client_id
+    registered = registry.look_up(client_id)
+    reason = None if registered is None else disagreement(request.client, registered)
+    if reason is not None:
+        registry.reject(certificate, reason)
     return registry.confirmation(client_id, certificate), registry.refresh_confirmation(client_id, certificate)
 
 

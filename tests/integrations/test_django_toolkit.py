@@ -339,11 +339,59 @@ for named in ("plain-app", "careless", "nobody", "secret"):
     print(named, admitted(validator.authenticate_client_id, named, request("client_id=" + named)))
 print(admitted(validator.authenticate_client_id, "plain-app", request("client_id=secret", secret)))
 print(admitted(validator.authenticate_client, request("client_id=plain-app")))
+def at_the_authorization_endpoint(client_id):
+    uri = "/o/authorize/?response_type=token&grant_type=refresh_token&client_id=" + client_id
+    implicit = Request(uri, "GET", "", {"mtls_middleware.certificate": certificate})
+    validator.validate_client_id(client_id, implicit)
+    return bound_access_token(implicit, "implicit")
+from mtls_middleware.testing import CertificateAuthority
+certificate = CertificateAuthority().issue("CN=browser").client_certificate()
+for named in ("plain-app", "app", "careless"):
+    print(named, admitted(at_the_authorization_endpoint, named))
 """
 
 
+# The toolkit's fallback: Basic fails, then it takes the absent client_secret for an empty one. This client has one.
+EMPTY = """
+import base64, django
+django.setup()
+from django.contrib.auth.hashers import make_password
+from oauth2_provider.models import Application
+from oauthlib.common import Request
+from clients.oauth import Validator
+application = Application(client_id="blank", client_type="confidential", authorization_grant_type="client-credentials")
+for stored in ("", make_password("")):
+    application.client_secret, application.hash_client_secret = stored, False
+    application.save()
+    outcomes = []
+    for form, basic in (
+        ("client_id=blank", "blank:wrong"), ("client_id=blank", "blank:"), ("client_id=blank", None),
+        ("client_id=blank&client_secret=", None), ("client_id=blank&client_secret=", "blank:wrong"),
+        ("client_id=blank&grant_type=urn:ietf:params:oauth:grant-type:device_code", "blank:wrong"),
+    ):
+        headers = {"mtls_middleware.certificate": None}
+        if basic:
+            encoded = "Basic " + base64.b64encode(basic.encode()).decode()
+            headers["Authorization"] = headers["HTTP_AUTHORIZATION"] = encoded
+        try:
+            outcomes.append(Validator().authenticate_client(Request("/o/token/", "POST", form, headers)))
+        except Exception as error:
+            outcomes.append(error.error)
+    print(outcomes)
+"""
+
+
+def test_an_application_with_an_empty_secret_has_no_secret(tmp_path):
+    environment = django_project.write(tmp_path, CA.pem, {"plain-app": CLIENTS["plain-app"]})
+    result = of_its_own(environment, EMPTY)
+    assert result.stdout.splitlines() == [
+        "['invalid_client', 'invalid_client', 'invalid_client', 'invalid_client', 'invalid_client', 'invalid_client']",
+        "[False, 'invalid_client', 'invalid_client', 'invalid_client', False, False]",
+    ], result.stderr
+
+
 def test_the_validator_holds_a_client_to_its_method_whatever_oauthlib_asks(tmp_path):
-    clients = {name: CLIENTS[name] for name in ("billing", "secret", "plain-app", "careless")}
+    clients = {name: CLIENTS[name] for name in ("billing", "secret", "app", "plain-app", "careless")}
     environment = django_project.write(tmp_path, CA.pem, clients)
     authorizations = [basic(name)["Authorization"] for name in ("billing", "secret")]
     result = of_its_own(environment, DIFFERENTLY, *authorizations)
@@ -357,4 +405,7 @@ def test_the_validator_holds_a_client_to_its_method_whatever_oauthlib_asks(tmp_p
         "secret invalid_client",
         "False",
         "False",
+        "plain-app implicit",
+        "app invalid_request",
+        "careless invalid_client",
     ], result.stderr
