@@ -236,7 +236,8 @@ def _with_credentials_alone(request: Any, method: str) -> Request:
     """The request with the credentials of this one method, so that the toolkit cannot use others.
 
     The toolkit tries Basic and then the body, takes an absent secret for an empty one, and does not verify the secret
-    of a public client for the device grant.
+    of a public client for the device grant. It decodes Basic by the charset that a parameter `encoding` names, so the
+    query is left out as well.
     """
     headers = {name: value for name, value in request.headers.items() if name.lower() not in _AUTHORIZATION}
     body: list[tuple[str, str]] = []
@@ -245,7 +246,7 @@ def _with_credentials_alone(request: Any, method: str) -> Request:
         headers["Authorization"] = headers["HTTP_AUTHORIZATION"] = f"Basic {credentials.strip()}"
     else:
         body = [(name, value) for name, value in request.decoded_body if name in ("client_id", "client_secret")]
-    return Request(request.uri, request.http_method, urlencode(body), headers)
+    return Request(request.uri.partition("?")[0], request.http_method, urlencode(body), headers)
 
 
 def _client_request(request: Any) -> ClientRequest:

@@ -219,6 +219,9 @@ ATTACKS: dict[str, tuple[bytes, dict[str, str], dict[str, Any]]] = {
         {},
         {},
     ),
+    "a charset for Basic in the query": (b"", header(BASIC_CLIENT, "x"), {"query": "encoding=nonsense"}),
+    "a charset for Basic in the body": (form(("encoding", "nonsense")), header(BASIC_CLIENT, "x"), {}),
+    "another charset for Basic": (form(("encoding", "utf-7")), header("none", "+AGE-"), {}),
     "a device of a public client by Basic": (
         form(("grant_type", "urn:ietf:params:oauth:grant-type:device_code"), ("device_code", "x")),
         header("none", "wrong"),
