@@ -75,19 +75,14 @@ class CertificateAuthorizationServer(AuthorizationServer):
         request.auth_method = method
         return client
 
-    def check_registration(self, client: Any) -> None:
+    def check_registration(self, client: Any, registered: RegisteredClient) -> None:
         """Check that a client of Authlib agrees with its registration metadata. Call it before you save the client.
 
         Raises `ConfigurationError` if `check_endpoint_auth_method` denies the registered method or admits another one
         at the token endpoint, or if nothing can verify the registered method.
 
-        Example: `server.check_registration(client)` in `save_client`, or wherever clients are changed
+        Example: `server.check_registration(client, RegisteredClient.from_metadata(metadata))`
         """
-        registered = self.registry.look_up(client.get_client_id())
-        if registered is None:
-            raise ConfigurationError(
-                f"client {client.get_client_id()!r} has no registration metadata: the ClientRegistry must know it"
-            )
         reason = self._disagreement(client, registered, "token")
         if reason is not None:
             raise ConfigurationError(reason)
@@ -113,7 +108,7 @@ class CertificateAuthorizationServer(AuthorizationServer):
         if not client:
             return f"{subject}, and query_client does not find the client: both must read the same store"
         if client.get_client_id() != registered.client_id:
-            return f"{subject}, and query_client gave another client: compare client_id character by character"
+            return f"{subject}, and query_client gave another client: it must compare client_id character by character"
         if method not in self._verified:
             return (
                 f"{subject}, which Authlib cannot verify yet: call "

@@ -143,7 +143,7 @@ class Server:
         }
         exec(FILES["authorization_server.py"], names)
         self.app, self.authlib, self.saved, self.models = names["app"], names["server"], saved, models
-        self.registry = names["registry"]
+        self.registry, self.registration = names["registry"], names["registration"]
 
         class Device(DeviceAuthorizationEndpoint):
             CLIENT_AUTH_METHODS = (*names["METHODS"], "none")
