@@ -11,8 +11,9 @@ from mtls_middleware.errors import ConfigurationError, Refused
 from mtls_middleware.refusal import Challenge
 from mtls_middleware.request import RequestView
 from mtls_middleware.resource_flow import collection
-from mtls_middleware.token_endpoint.authentication import ClientAuthenticator, ClientRequest
+from mtls_middleware.token_endpoint.authentication import ClientAuthenticator
 from mtls_middleware.token_endpoint.clients import RegisteredClient
+from mtls_middleware.token_endpoint.credentials import ClientRequest
 
 _MAX_FIELDS = 200
 

@@ -160,8 +160,9 @@ class ClientAuthenticationMiddleware(_Gateway):
         paths: exact decoded paths where clients authenticate: token, introspection, revocation, pushed requests.
 
     A POST there from a client that registered a certificate reaches the application with `oauth_client(request)`, or
-    not at all. Clients of other methods pass, with `None`: the application authenticates them. It reads the body as
-    ever. Raises `ConfigurationError` at construction. Answers: RFC 6749 5.2; 405 for other methods than POST.
+    not at all. A client of another method reaches it with `None` if the request has credentials of exactly that
+    method: the application verifies them. Otherwise the request is rejected. It reads the body as ever. Raises
+    `ConfigurationError` at construction. Answers: RFC 6749 5.2; 405 for other methods than POST.
 
     Example: `ClientAuthenticationMiddleware(app, ClientAuthenticator(clients), paths=["/token", "/introspect"])`
     """

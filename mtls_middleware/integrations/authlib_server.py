@@ -1,15 +1,15 @@
 """Authlib's authorization server for Flask, with the clients and tokens of RFC 8705.
 
-Must never know: how a certificate is judged, which is `registry.py`'s to ask. It turns Authlib's calls into those.
+`registry.py` decides. This module turns Authlib's calls into its calls.
 
-A client's method is decided before any of Authlib's methods is tried, at each endpoint where clients authenticate: by
-`register_client_auth_method` alone a client with a certificate could still come by a secret, since Authlib tries one
-method after the other, and its client mixin checks the method at the token endpoint only.
+The client is identified before Authlib tries a method, at every endpoint where clients authenticate. Authlib itself
+tries one method after the other, and its client mixin checks the method at the token endpoint only.
 
-Rests on Authlib's public interface as it is in 1.9: `AuthorizationServer.authenticate_client` and `query_client`,
-`OAuth2Request.auth_method`, `client` and `refresh_token`, `RefreshTokenGrant.validate_token_request`,
-`JWTBearerTokenGenerator.get_extra_claims`, `JWTIntrospectionEndpoint.create_introspection_payload`, and the errors of
-`authlib.oauth2.rfc6749`; on nothing private. docs/integrations.md has a whole server.
+Rests on Authlib's public interface as it is in 1.9: `AuthorizationServer.authenticate_client`,
+`register_client_auth_method` and `query_client`, `ClientMixin.check_endpoint_auth_method`, `OAuth2Request.auth_method`,
+`client` and `refresh_token`, `RefreshTokenGrant.validate_token_request`, `JWTBearerTokenGenerator.get_extra_claims`,
+`JWTIntrospectionEndpoint.create_introspection_payload`, and the errors of `authlib.oauth2.rfc6749`; on nothing private.
+docs/integrations.md has a whole server.
 """
 
 import contextlib
@@ -23,9 +23,11 @@ from authlib.oauth2.rfc6749 import InvalidClientError, InvalidGrantError, Invali
 from authlib.oauth2.rfc6749.grants import RefreshTokenGrant
 from authlib.oauth2.rfc9068 import JWTBearerTokenGenerator, JWTIntrospectionEndpoint
 
+from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, Refused, Unavailable
-from mtls_middleware.integrations.registry import ClientRegistry, connection_certificate
-from mtls_middleware.token_endpoint.authentication import ClientRequest
+from mtls_middleware.integrations.registry import ClientRegistry, connection_certificate, recorded
+from mtls_middleware.token_endpoint.clients import RegisteredClient
+from mtls_middleware.token_endpoint.credentials import BASIC, POST, PUBLIC, STANDARD_METHODS, ClientRequest
 from mtls_middleware.token_endpoint.metadata import METHODS
 
 # Authlib's objects are `Any`: it has no type hints.
@@ -48,24 +50,80 @@ class CertificateAuthorizationServer(AuthorizationServer):
         self, app: Any = None, query_client: Any = None, save_token: Any = None, *, registry: ClientRegistry
     ) -> None:
         self.registry = _registry(registry)
+        self._verified = {BASIC, POST, PUBLIC, *METHODS}
         super().__init__(app, query_client, save_token)
 
+    def register_client_auth_method(self, method: str, func: Any) -> None:
+        """Authlib's own. `method` is the name that clients register, for example `"private_key_jwt"`."""
+        super().register_client_auth_method(method, func)
+        self._verified.add(method)
+
     def authenticate_client(self, request: Any, methods: Collection[str], endpoint: str = "token") -> Any:
-        """Authlib's client object, authenticated by the one method that it registered. Raises Authlib's errors."""
+        """Authlib's client object, authenticated by the method that it registered. Raises Authlib's errors."""
         with _authlib_errors(methods):
-            registered = self.registry.authenticate(_client_request())
-            if registered is None:
-                others = [method for method in methods if method not in METHODS]
-                client = super().authenticate_client(request, others, endpoint)
-                if self.registry.demands_certificate(client.get_client_id()):
-                    raise Refused("invalid_client", "another method let in a client that registered a certificate")
-                return client
-            method = registered.token_endpoint_auth_method
-            client = self.query_client(registered.client_id)
-            if not client or method not in methods or not client.check_endpoint_auth_method(method, endpoint):
-                raise Refused("invalid_client", f"{method} is not admitted here")
+            asked = _client_request()
+            registered = self.registry.identify(asked)
+            method, client = registered.token_endpoint_auth_method, self.query_client(registered.client_id)
+            reason = self._disagreement(client, registered, endpoint)
+            if reason is not None:
+                self.registry.reject(asked.certificate, reason)
+            if method not in methods:
+                with recorded(asked.certificate):
+                    raise Refused("invalid_client", f"{method} is not among {sorted(methods)} of this endpoint")
+            if method not in METHODS:
+                client = self._by_authlib(request, registered, endpoint, asked.certificate)
         request.auth_method = method
         return client
+
+    def check_registration(self, client: Any, registered: RegisteredClient) -> None:
+        """Check that a client of Authlib agrees with its registration metadata. Call it before you save the client.
+
+        Raises `ConfigurationError` if `check_endpoint_auth_method` denies the registered method or admits another one
+        at the token endpoint, or if nothing can verify the registered method.
+
+        Example: `server.check_registration(client, RegisteredClient.from_metadata(metadata))`
+        """
+        reason = self._disagreement(client, registered, "token")
+        if reason is not None:
+            raise ConfigurationError(reason)
+
+    def _by_authlib(
+        self, request: Any, registered: RegisteredClient, endpoint: str, certificate: ClientCertificate | None
+    ) -> Any:
+        """The client, after Authlib verified the credentials of its registered method."""
+        method = registered.token_endpoint_auth_method
+        with recorded(certificate):
+            try:
+                client = super().authenticate_client(request, [method], endpoint)
+            except InvalidClientError:
+                raise Refused("invalid_client", f"Authlib did not accept the credentials of {method}") from None
+            if client.get_client_id() != registered.client_id:
+                raise Refused("invalid_client", f"Authlib authenticated another client by {method}")
+        return client
+
+    def _disagreement(self, client: Any, registered: RegisteredClient, endpoint: str) -> str | None:
+        """What disagrees between Authlib's client and its registration, and what to change."""
+        method = registered.token_endpoint_auth_method
+        subject = f"client {registered.client_id!r}: token_endpoint_auth_method is {method!r}"
+        if not client:
+            return f"{subject}, and query_client does not find the client: both must read the same store"
+        if client.get_client_id() != registered.client_id:
+            return f"{subject}, and query_client gave another client: it must compare client_id character by character"
+        if method not in self._verified:
+            return (
+                f"{subject}, which Authlib cannot verify yet: call "
+                f"server.register_client_auth_method({method!r}, ...), or register another method for the client"
+            )
+        if not client.check_endpoint_auth_method(method, endpoint):
+            return f"{subject}, and the client's check_endpoint_auth_method denies it at {endpoint!r}: admit it there"
+        others = sorted({*STANDARD_METHODS, *self._verified} - {method})
+        admitted = [other for other in others if client.check_endpoint_auth_method(other, "token")]
+        if admitted:
+            return (
+                f"{subject}, and the client's check_endpoint_auth_method admits {', '.join(admitted)} at 'token': "
+                "compare the method with the registered one there"
+            )
+        return None
 
 
 class CertificateBoundTokenGenerator(JWTBearerTokenGenerator):

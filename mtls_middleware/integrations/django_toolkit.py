@@ -1,6 +1,6 @@
 """django-oauth-toolkit's authorization server, with the clients and tokens of RFC 8705, under WSGI and ASGI.
 
-Must never know: how a certificate is judged, which is `registry.py`'s to ask. It turns oauthlib's calls into those.
+`registry.py` decides. This module turns oauthlib's calls into its calls.
 
 What a token is bound to is the end of its own text: `<random>~x5t-S256~<thumbprint>`. The server looks tokens up by the
 digest of the whole text, so the end cannot be changed or cut off; it lives and dies with the token, also where only
@@ -10,8 +10,9 @@ is opaque as ever (RFC 6749 1.4), in characters of RFC 6750 2.1.
 Rests on the public interfaces of django-oauth-toolkit 3.4 and oauthlib 4.0: the settings `OAUTH2_VALIDATOR_CLASS`,
 `OAUTH2_BACKEND_CLASS`, `ACCESS_TOKEN_GENERATOR` and `REFRESH_TOKEN_GENERATOR`; the methods overridden below, which
 oauthlib's `RequestValidator` documents, `OAuthLibCore.extract_headers`, `extract_body` and `authenticate_client`, and
-`IntrospectTokenView.get_token_response`, of which the first documents none; `Request.headers`, `decoded_body`,
-`uri_query`, `client`, `client_id` and `grant_type`. On nothing with an underscore. docs/integrations.md has a project.
+`IntrospectTokenView.get_token_response`, of which the first documents none; `Request` with `headers`, `decoded_body`,
+`uri`, `uri_query`, `http_method`, `client`, `client_id` and `grant_type`. On nothing with an underscore.
+docs/integrations.md has a project.
 """
 
 import contextlib
@@ -21,24 +22,31 @@ from typing import Any, ClassVar
 from urllib.parse import parse_qsl
 
 from django.core.exceptions import ImproperlyConfigured
+from django.db import router, transaction
 from django.http import JsonResponse
+from oauth2_provider.models import get_access_token_model
 from oauth2_provider.oauth2_backends import OAuthLibCore
 from oauth2_provider.oauth2_validators import OAuth2Validator
 from oauth2_provider.settings import oauth2_settings
 from oauth2_provider.views import IntrospectTokenView
-from oauthlib.common import generate_token
+from oauthlib.common import Request, generate_token, urlencode
 from oauthlib.oauth2.rfc6749 import errors
 
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import Refused, Unavailable
-from mtls_middleware.integrations.registry import ClientRegistry, connection_certificate
+from mtls_middleware.integrations.django_applications import disagreement
+from mtls_middleware.integrations.registry import ClientRegistry, connection_certificate, recorded
 from mtls_middleware.request import CERTIFICATE_KEY
 from mtls_middleware.resource_server import binding
-from mtls_middleware.token_endpoint.authentication import ClientRequest
+from mtls_middleware.token_endpoint.clients import RegisteredClient
+from mtls_middleware.token_endpoint.credentials import BASIC, CREDENTIAL_PARAMETERS, POST, PUBLIC, ClientRequest
 
 # Objects of Django and oauthlib are `Any`: neither has type hints.
 
 _MARK = "~x5t-S256~"
+# The attribute of oauthlib's request that keeps its client. No parameter of a request becomes an attribute.
+_REGISTERED = "mtls_registered_client"
+_AUTHORIZATION = ("authorization", "http_authorization")
 
 
 class CertificateBackend(OAuthLibCore):
@@ -51,9 +59,9 @@ class CertificateBackend(OAuthLibCore):
         return headers
 
     def extract_body(self, request: Any) -> list[tuple[str, str]]:
-        """The form; a second `client_id` is kept, so that it is seen and refused (RFC 6749 3.2)."""
-        repeated = request.POST.getlist("client_id")[:-1]
-        return [*(("client_id", each) for each in repeated), *super().extract_body(request)]
+        """The form. Repeated credentials are kept, so that the request is rejected (RFC 6749 3.2)."""
+        repeated = [(name, each) for name in CREDENTIAL_PARAMETERS for each in request.POST.getlist(name)[:-1]]
+        return [*repeated, *super().extract_body(request)]
 
     def authenticate_client(self, request: Any) -> bool:
         """For views such as introspection, which take a yes or a no."""
@@ -80,27 +88,48 @@ class CertificateValidator(OAuth2Validator):
             raise ImproperlyConfigured(f"{type(self).__name__}.registry: for example ClientRegistry(registered)")
         super().__init__(*args, **options)
 
-    def client_authentication_required(self, request: Any, *args: Any, **options: Any) -> bool:
-        """Whether the client has to authenticate; who registered a certificate always has, a public type or not."""
-        if self.registry.demands_certificate(request.client_id):
-            return True
-        return bool(super().client_authentication_required(request, *args, **options))
+    def client_authentication_required(self, request: Any, *_: Any, **__: Any) -> bool:
+        """Whether the client has to authenticate: by its registered method, whatever the request carries."""
+        return self._registered(request).token_endpoint_auth_method != PUBLIC
 
     def authenticate_client(self, request: Any, *args: Any, **options: Any) -> bool:
-        """By the one method that the client registered, decided before any secret is looked at."""
-        with _oauthlib_errors(request):
-            registered = self.registry.authenticate(_client_request(request))
-        if registered is not None:
-            return bool(self.validate_client_id(registered.client_id, request))
-        if not super().authenticate_client(request, *args, **options):
+        """Authenticate the client by the method that it registered, and by no other method."""
+        registered = self._registered(request)
+        method = registered.token_endpoint_auth_method
+        if method == PUBLIC:
             return False
-        return not self.registry.demands_certificate(request.client.client_id)
+        if method in (BASIC, POST):
+            alone = _with_credentials_alone(request, method)
+            if not super().authenticate_client(alone, *args, **options):
+                return False
+            request.client = alone.client
+        elif not self.validate_client_id(registered.client_id, request):
+            return False
+        return bool(request.client.client_id == registered.client_id)
 
     def authenticate_client_id(self, client_id: str, request: Any, *args: Any, **options: Any) -> bool:
-        """Public clients, which have nothing to authenticate by."""
-        if self.registry.demands_certificate(client_id):
+        """Admit a client that registered the method `none`, and no other client, without authentication."""
+        registered = self._registered(request)
+        if registered.token_endpoint_auth_method != PUBLIC or registered.client_id != client_id:
             return False
         return bool(super().authenticate_client_id(client_id, request, *args, **options))
+
+    def _registered(self, request: Any) -> RegisteredClient:
+        """The registration of the client that the request names. Raises oauthlib's errors.
+
+        Decided once for each request: oauthlib asks several times.
+        """
+        found: RegisteredClient | None = vars(request).get(_REGISTERED)
+        if found is None:
+            with _oauthlib_errors(request):
+                found = self.registry.identify(_client_request(request))
+                if not self.validate_client_id(found.client_id, request):
+                    self.registry.reject(_certificate(request), f"client {found.client_id!r}: no usable application")
+                reason = disagreement(request.client, found)
+                if reason is not None:
+                    self.registry.reject(_certificate(request), reason)
+            setattr(request, _REGISTERED, found)
+        return found
 
     def validate_refresh_token(self, refresh_token: str, client: Any, request: Any, *args: Any, **options: Any) -> bool:
         """A public client's refresh token needs its certificate (RFC 8705 4). Without it, nothing is even looked up."""
@@ -120,7 +149,11 @@ class CertificateValidator(OAuth2Validator):
         return bool(super().validate_bearer_token(token, scopes, request))
 
     def save_bearer_token(self, token: dict[str, Any], request: Any, *args: Any, **options: Any) -> Any:
-        """Never saves an unbound token for a client that asks for bound ones."""
+        """Save the tokens of this request, bound to its certificate if the client asks for bound tokens.
+
+        Within `REFRESH_TOKEN_GRACE_PERIOD_SECONDS`, the toolkit returns the tokens of an earlier request. If they are
+        bound to another certificate, this raises oauthlib's `InvalidGrantError`.
+        """
         with _oauthlib_errors(request):
             access, refresh = _confirmations(request)
         missing = access not in (None, token_binding(token["access_token"]))
@@ -129,7 +162,16 @@ class CertificateValidator(OAuth2Validator):
                 "tokens are not bound: set ACCESS_TOKEN_GENERATOR and REFRESH_TOKEN_GENERATOR in OAUTH2_PROVIDER to "
                 f"{__name__}.bound_access_token and .bound_refresh_token"
             )
-        return super().save_bearer_token(token, request, *args, **options)
+        with transaction.atomic(using=router.db_for_write(get_access_token_model())):
+            saved = super().save_bearer_token(token, request, *args, **options)
+            bound = token_binding(token["access_token"]), token_binding(token.get("refresh_token"))
+            if bound[0] != access or ("refresh_token" in token and refresh not in (None, bound[1])):
+                with _oauthlib_errors(request), recorded(_certificate(request)):
+                    raise Refused(
+                        "invalid_grant",
+                        "the refresh token was used before, and its new tokens are bound to another certificate",
+                    )
+        return saved
 
 
 class CertificateIntrospectTokenView(IntrospectTokenView):
@@ -174,14 +216,37 @@ def token_binding(token: str | None) -> dict[str, str] | None:
 
 
 def _confirmations(request: Any) -> tuple[dict[str, str] | None, dict[str, str] | None]:
-    """For the access and for the refresh token of this request, in a token endpoint.
+    """For the access token and for the refresh token of this request.
 
-    Where there is no grant type this is the authorization endpoint: the certificate is the browser's (RFC 8705 6.4).
+    At the authorization endpoint, the certificate is the browser's, and nothing is bound to it (RFC 8705 6.4). A
+    `response_type` tells it apart: a query can have a `grant_type` as well. The registration is checked once more,
+    because no client authenticates there.
     """
     registry: ClientRegistry = oauth2_settings.OAUTH2_VALIDATOR_CLASS.registry
-    certificate = _certificate(request) if request.grant_type else None
+    certificate = _certificate(request) if request.grant_type and not request.response_type else None
     client_id = request.client.client_id
+    registered = registry.look_up(client_id)
+    reason = None if registered is None else disagreement(request.client, registered)
+    if reason is not None:
+        registry.reject(certificate, reason)
     return registry.confirmation(client_id, certificate), registry.refresh_confirmation(client_id, certificate)
+
+
+def _with_credentials_alone(request: Any, method: str) -> Request:
+    """The request with the credentials of this one method, so that the toolkit cannot use others.
+
+    The toolkit tries Basic and then the body, takes an absent secret for an empty one, and does not verify the secret
+    of a public client for the device grant. It decodes Basic by the charset that a parameter `encoding` names, so the
+    query is left out as well.
+    """
+    headers = {name: value for name, value in request.headers.items() if name.lower() not in _AUTHORIZATION}
+    body: list[tuple[str, str]] = []
+    if method == BASIC:
+        _, _, credentials = request.headers["Authorization"].strip().partition(" ")
+        headers["Authorization"] = headers["HTTP_AUTHORIZATION"] = f"Basic {credentials.strip()}"
+    else:
+        body = [(name, value) for name, value in request.decoded_body if name in ("client_id", "client_secret")]
+    return Request(request.uri.partition("?")[0], request.http_method, urlencode(body), headers)
 
 
 def _client_request(request: Any) -> ClientRequest:

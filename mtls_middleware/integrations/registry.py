@@ -1,26 +1,31 @@
-"""`ClientRegistry`: what an authorization server library has to ask about its clients' certificates.
+"""`ClientRegistry`: every decision about an OAuth client's registration and certificate, for an authorization server.
 
-Must never know: which library asks. Each one turns its own request into ours, asks here, and writes its own errors.
+It knows no framework. An integration turns its request into a `ClientRequest`, and a rejection into its own error.
 """
 
 import contextlib
 import inspect
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn
 
 from mtls_middleware.accessors import client_certificate
+from mtls_middleware.cache import Cache
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, Refused
 from mtls_middleware.records import Told, refused
 from mtls_middleware.refusal import Challenge
 from mtls_middleware.request import ATTACHED_KEY, Attached
-from mtls_middleware.token_endpoint.authentication import ClientAuthenticator, ClientRequest
+from mtls_middleware.token_endpoint.authentication import ClientAuthenticator
 from mtls_middleware.token_endpoint.clients import RegisteredClient
+from mtls_middleware.token_endpoint.credentials import PUBLIC, ClientRequest
 from mtls_middleware.token_endpoint.issuance import confirm_refresh_token, confirmation, token_confirmation
-from mtls_middleware.token_endpoint.metadata import METHODS
 
-_PUBLIC = "none"
+logger = logging.getLogger("mtls_middleware.integrations")
+
+# Reasons that were logged. A reason names a registered client, so an attacker cannot add any.
+_REPORTED = 1024
 
 
 class ClientRegistry:
@@ -40,8 +45,9 @@ class ClientRegistry:
         self, clients: Mapping[str, RegisteredClient] | Callable[[str], RegisteredClient | None], **options: Any
     ) -> None:
         self._authenticator = ClientAuthenticator(clients, **options)
-        self._look_up = clients.get if isinstance(clients, Mapping) else clients
-        if inspect.iscoroutinefunction(self._look_up):
+        self._reported: Cache[str, bool] = Cache(_REPORTED)
+        self._clients = clients.get if isinstance(clients, Mapping) else clients
+        if inspect.iscoroutinefunction(self._clients):
             raise ConfigurationError(f"clients={clients!r} is async, and these libraries wait: give a function")
 
     def authenticate(self, request: ClientRequest) -> RegisteredClient | None:
@@ -51,18 +57,40 @@ class ClientRegistry:
 
         Example: `registry.authenticate(ClientRequest(form=[("client_id", "billing")], certificate=certificate))`
         """
-        with _recorded(request.certificate):
+        with recorded(request.certificate):
             return self._authenticator.authenticate(request, time.time())
 
-    def demands_certificate(self, client_id: object) -> bool:
-        """Whether no other method than its certificate may let this client in; `True` for a client nobody knows.
+    def identify(self, request: ClientRequest) -> RegisteredClient:
+        """The client that the request names; authenticated if it registered a certificate.
 
-        What other methods let in is asked for once more by this: they read requests in ways of their own.
+        The credentials of the request belong to the registered method. For a client that did not register a
+        certificate, the library verifies them by that method alone. Raises what `authenticate` raises.
 
-        Example: `registry.demands_certificate("billing")`
+        Example: `method = registry.identify(request).token_endpoint_auth_method`
         """
-        client = self._registered(client_id)
-        return client is None or client.token_endpoint_auth_method in METHODS
+        with recorded(request.certificate):
+            return self._authenticator.identify(request, time.time())
+
+    def look_up(self, client_id: object) -> RegisteredClient | None:
+        """The registration of this client, `None` if there is none. It authenticates nothing.
+
+        Example: `registry.look_up("billing")`
+        """
+        client = self._clients(client_id) if isinstance(client_id, str) and client_id else None
+        return client if isinstance(client, RegisteredClient) and client.client_id == client_id else None
+
+    def reject(self, certificate: ClientCertificate | None, reason: str) -> NoReturn:
+        """Raise `Refused("invalid_client")` for a registration that the operator must correct.
+
+        The log has each reason once as an error, and in the record of each request.
+
+        Example: `registry.reject(certificate, "client 'app': Authlib has no method 'private_key_jwt'; register ...")`
+        """
+        if self._reported.get(reason) is None:
+            self._reported.put(reason, True)
+            logger.error("%s", reason)
+        with recorded(certificate):
+            _refuse(reason)
 
     def confirmation(self, client_id: object, certificate: ClientCertificate | None) -> dict[str, str] | None:
         """The `cnf` of an access token for this client; `None` for a client that does not ask for bound tokens.
@@ -71,7 +99,7 @@ class ClientRegistry:
 
         Example: `claims["cnf"] = registry.confirmation("billing", certificate)`
         """
-        with _recorded(certificate):
+        with recorded(certificate):
             return token_confirmation(self._known(client_id), certificate)
 
     def refresh_confirmation(self, client_id: object, certificate: ClientCertificate | None) -> dict[str, str] | None:
@@ -80,7 +108,7 @@ class ClientRegistry:
         Example: `stored.cnf = registry.refresh_confirmation("app", certificate)`
         """
         client = self._known(client_id)
-        bound = client.token_endpoint_auth_method == _PUBLIC and client.tls_client_certificate_bound_access_tokens
+        bound = client.token_endpoint_auth_method == PUBLIC and client.tls_client_certificate_bound_access_tokens
         return confirmation(certificate) if bound and certificate is not None else None
 
     def confirm_refresh(
@@ -93,21 +121,17 @@ class ClientRegistry:
         Example: `registry.confirm_refresh("app", stored.cnf, certificate)`
         """
         client = self._known(client_id)
-        if client.token_endpoint_auth_method != _PUBLIC:
+        if client.token_endpoint_auth_method != PUBLIC:
             return  # bound to the client, which has just authenticated, and not to one of its certificates
         if cnf is not None or client.tls_client_certificate_bound_access_tokens:
-            with _recorded(certificate):
+            with recorded(certificate):
                 confirm_refresh_token({} if cnf is None else cnf, certificate)
 
     def _known(self, client_id: object) -> RegisteredClient:
-        client = self._registered(client_id)
+        client = self.look_up(client_id)
         if client is None:
             _refuse("no such client")
         return client
-
-    def _registered(self, client_id: object) -> RegisteredClient | None:
-        client = self._look_up(client_id) if isinstance(client_id, str) and client_id else None
-        return client if isinstance(client, RegisteredClient) and client.client_id == client_id else None
 
 
 def connection_certificate(request: Any) -> ClientCertificate | None:
@@ -128,7 +152,7 @@ def connection_certificate(request: Any) -> ClientCertificate | None:
 
 
 @contextlib.contextmanager
-def _recorded(certificate: ClientCertificate | None) -> Iterator[None]:
+def recorded(certificate: ClientCertificate | None) -> Iterator[None]:
     """One record in the log for each refusal, for the operator alone, as the layers write it."""
     try:
         yield

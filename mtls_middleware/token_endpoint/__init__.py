@@ -1,7 +1,8 @@
 """The token endpoint's half of RFC 8705: clients authenticated by certificate, their tokens bound, and metadata."""
 
-from mtls_middleware.token_endpoint.authentication import ClientAuthenticator, ClientRequest
+from mtls_middleware.token_endpoint.authentication import ClientAuthenticator
 from mtls_middleware.token_endpoint.clients import RegisteredClient
+from mtls_middleware.token_endpoint.credentials import ClientRequest
 from mtls_middleware.token_endpoint.issuance import confirm_refresh_token, confirmation, token_confirmation
 from mtls_middleware.token_endpoint.metadata import (
     authorization_server_metadata,

@@ -1,63 +1,36 @@
 """Is this request from that OAuth client? RFC 8705 section 2, for each endpoint where clients authenticate.
 
-Must never know: the gateway, or what the endpoint does. The certificate is checked against the one client that the
-request names (row B3), by the method which that client registered, never by one that the request suggests (row B5).
+Pure, apart from what it asks for as a flow. A client is held to the method that it registered, never to one that the
+request suggests, and its certificate is checked against the one client that the request names.
 """
 
-import base64
 import logging
 import ssl
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NoReturn
-from urllib.parse import unquote_plus
 
 from mtls_middleware.cache import Cache
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.effects import AwaitingDriver, BlockingDriver, Call, Flow, ask, settled
 from mtls_middleware.errors import ConfigurationError, Refused, Unavailable
 from mtls_middleware.fetched import Fetched, check_address
-from mtls_middleware.token_endpoint.clients import PKI, SELF_SIGNED, RegisteredClient
+from mtls_middleware.token_endpoint.clients import RegisteredClient
+from mtls_middleware.token_endpoint.credentials import (
+    OTHER_SCHEME,
+    PKI,
+    SELF_SIGNED,
+    ClientRequest,
+    Credentials,
+    credentials_of,
+)
 from mtls_middleware.token_endpoint.registered import Match, RegisteredCertificates
 
 logger = logging.getLogger("mtls_middleware.token_endpoint")
 
 LookUp = Callable[[str], "RegisteredClient | Awaitable[RegisteredClient | None] | None"]
 
-# Parameters that carry another method's credentials (RFC 6749 2.3.1, RFC 7521 4.2).
-_OTHER_METHODS = ("client_secret", "client_assertion", "client_assertion_type")
 # Clients with a jwks_uri whose certificates are remembered: some kilobytes each.
 _REMEMBERED = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class ClientRequest:
-    """What client authentication looks at.
-
-    Attributes:
-        form: names and values of the body, in order, repeated ones too.
-        query: the same of the address; `client_id` has no place there.
-        authorization: values of the `Authorization` header.
-        certificate: the client certificate, `None` where there is none.
-
-    Raises `ConfigurationError` for a text where several are meant.
-
-    Example: `ClientRequest(request.form.items(multi=True), client_certificate(request), authorization=fields)`
-    """
-
-    form: Iterable[tuple[str, str]]
-    certificate: ClientCertificate | None
-    query: Iterable[tuple[str, str]] = ()
-    authorization: Iterable[str] = ()
-
-    def __post_init__(self) -> None:
-        for name in ("form", "query", "authorization"):
-            given = getattr(self, name)
-            if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Iterable):
-                raise ConfigurationError(
-                    f"{name}: a list, for example form.items(multi=True); not one value, no mapping"
-                )
-            object.__setattr__(self, name, tuple(given))  # an iterator would be empty at the second look
 
 
 class ClientAuthenticator:
@@ -105,7 +78,9 @@ class ClientAuthenticator:
     def authenticate(self, request: ClientRequest, now: float) -> RegisteredClient | None:
         """The client, authenticated by its certificate; `None` for one that is the application's to authenticate.
 
-        `now`: seconds since the epoch. Blocks. Raises `Refused`: `invalid_client` or `invalid_request`; `Unavailable`.
+        Raises `Refused("invalid_client")` for credentials of another method than the registered one: the application
+        sees only requests with credentials of the registered method. Raises `Refused("invalid_request")` for several
+        methods in one request, and `Unavailable`. Blocks. `now`: seconds since the epoch.
 
         Example: `authenticator.authenticate(ClientRequest(form.items(multi=True), certificate), time.time())`
         """
@@ -115,11 +90,50 @@ class ClientAuthenticator:
         """`authenticate` for an event loop."""
         return await self._awaiting.run(self.decide(request, now))
 
+    def identify(self, request: ClientRequest, now: float) -> RegisteredClient:
+        """The client that the request names. It is authenticated only if it registered a certificate.
+
+        For every other client, the caller checks the credentials by `token_endpoint_auth_method`, and by no other
+        method. Raises what `authenticate` raises, and `Refused("invalid_client")` if the request names no client.
+
+        Example: `client = authenticator.identify(request, time.time())`
+        """
+        return self._blocking.run(self._decide(credentials_of(request), request.certificate, now))
+
     def decide(self, request: ClientRequest, now: float) -> Flow[RegisteredClient | None]:
         """The decision itself, as a flow."""
-        client_id, others = _client_id(request)
+        credentials = credentials_of(request)
+        if credentials.client_id is None and credentials.found == OTHER_SCHEME:
+            return None  # a bearer token, for example at an introspection endpoint (RFC 7662 2.1)
+        client = yield from self._decide(credentials, request.certificate, now)
+        return client if client.token_endpoint_auth_method in (PKI, SELF_SIGNED) else None
+
+    def _decide(
+        self, credentials: Credentials, certificate: ClientCertificate | None, now: float
+    ) -> Flow[RegisteredClient]:
+        client = yield from self._named(credentials.client_id)
+        method = client.token_endpoint_auth_method
+        if not credentials.permit(method):
+            used = f"registered method {method}, found {credentials.found}"
+            if method in (PKI, SELF_SIGNED):
+                raise Refused("invalid_request", f"{used}: a second authentication method (RFC 6749 2.3)")
+            _refuse(used)
+        if method not in (PKI, SELF_SIGNED):
+            return client
+        if certificate is None:
+            _refuse("no client certificate")
+        if method == PKI:
+            yield from self._check_identity(client, certificate, now)
+        else:
+            yield from self._check_registered(client, certificate, now)
+        return client
+
+    def _named(self, client_id: str | None) -> Flow[RegisteredClient]:
+        """The registration of this very `client_id`."""
         if client_id is None:
-            return None
+            _refuse("no client_id")
+        if not (client_id.isascii() and client_id.isprintable()):
+            _refuse("no such client: its client_id is not printable ASCII (RFC 6749 A.1)")
         client = yield from ask(Call(self._look_up, (client_id,)))
         if client is None:
             _refuse("no such client")
@@ -127,16 +141,6 @@ class ClientAuthenticator:
             # Say, a database that compares without case: another client's rights would be at stake.
             logger.error("clients gave something else than the RegisteredClient of that very client_id")
             _refuse("the look-up gave another client")
-        if client.token_endpoint_auth_method not in (PKI, SELF_SIGNED):
-            return None
-        if others:
-            raise Refused("invalid_request", "a certificate and a second authentication method (RFC 6749 2.3)")
-        if request.certificate is None:
-            _refuse("no client certificate")
-        if client.token_endpoint_auth_method == PKI:
-            yield from self._check_identity(client, request.certificate, now)
-        else:
-            yield from self._check_registered(client, request.certificate, now)
         return client
 
     def _check_identity(self, client: RegisteredClient, certificate: ClientCertificate, now: float) -> Flow[None]:
@@ -181,39 +185,6 @@ class ClientAuthenticator:
             fetched = Fetched(uri, RegisteredCertificates.parse_text, tls=self._tls, allow_private=self._allow_private)
             self._fetched.put(uri, fetched)
         return fetched
-
-
-def _client_id(request: ClientRequest) -> tuple[str | None, bool]:
-    """Who the request says it is from, `None` where only another method's credentials do; and whether there are any.
-
-    Raises `Refused` where it says so twice, or not at all (row B2, case 137).
-    """
-    named = [value for name, value in request.form if name == "client_id"]
-    if len(named) > 1 or any(name == "client_id" for name, _ in request.query):
-        raise Refused("invalid_request", "client_id more than once, or outside of the body")
-    authorization = tuple(request.authorization)
-    if len(authorization) > 1:
-        raise Refused("invalid_request", "more than one Authorization header")
-    others = bool(authorization) or any(name in _OTHER_METHODS for name, _ in request.form)
-    basic = _basic_user(authorization[0]) if authorization else None
-    if named and basic is not None and basic != named[0]:
-        raise Refused("invalid_request", "client_id and the user of Authorization differ")
-    client_id = named[0] if named else basic
-    if not client_id and not others:
-        _refuse("no client_id")
-    return client_id or None, others
-
-
-def _basic_user(authorization: str) -> str | None:
-    """The client_id of HTTP Basic (RFC 6749 2.3.1), so that no client comes past the method which it registered."""
-    scheme, _, credentials = authorization.strip().partition(" ")
-    if scheme.lower() != "basic":
-        return None
-    try:  # strictly: two field lines that a server joined by a comma are not one
-        plain = base64.b64decode(credentials.strip(), validate=True).decode("utf-8")
-        return unquote_plus(plain.partition(":")[0], errors="strict")
-    except ValueError:
-        raise Refused("invalid_request", "Authorization: Basic that cannot be read") from None
 
 
 def _refuse(*evidence: str) -> NoReturn:

@@ -11,9 +11,8 @@ from mtls_middleware.errors import ConfigurationError, require_extra
 from mtls_middleware.fetched import check_address
 from mtls_middleware.policy.identities import URI, DNSName, Email, IPAddress, Subject
 from mtls_middleware.policy.rule import Rule
+from mtls_middleware.token_endpoint.credentials import PKI, SELF_SIGNED
 from mtls_middleware.token_endpoint.registered import RegisteredCertificates
-
-PKI, SELF_SIGNED = "tls_client_auth", "self_signed_tls_client_auth"
 
 # RFC 8705 2.1.2: exactly one of these, and the rule that each one is.
 _SUBJECTS: Mapping[str, type[Rule]] = {

@@ -6,12 +6,15 @@ Must never know: what is right.
 import base64
 import hashlib
 import secrets
+import sys
 from dataclasses import dataclass
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
+from unittest import mock
 from urllib.parse import parse_qs, urlsplit
 
 from authlib.oauth2.rfc6749 import AuthorizationCodeMixin, ClientMixin, TokenMixin, grants
+from authlib.oauth2.rfc8628 import DeviceAuthorizationEndpoint
 from cryptography.hazmat.primitives.asymmetric import rsa
 from joserfc.jwk import KeySet, RSAKey
 
@@ -140,12 +143,35 @@ class Server:
         }
         exec(FILES["authorization_server.py"], names)
         self.app, self.authlib, self.saved, self.models = names["app"], names["server"], saved, models
-        self.registry = names["registry"]
+        self.registry, self.registration = names["registry"], names["registration"]
+
+        class Device(DeviceAuthorizationEndpoint):
+            CLIENT_AUTH_METHODS = (*names["METHODS"], "none")
+
+            def get_verification_uri(self):
+                return "https://as.example/device"
+
+            def save_device_credential(self, client_id, scope, data):
+                pass
+
+        self.authlib.register_endpoint(Device)
+        self.app.add_url_rule(
+            "/device_authorization",
+            view_func=lambda: self.authlib.create_endpoint_response("device_authorization"),
+            methods=["POST"],
+        )
 
         @self.app.get("/authorize")
         def authorize():
             grant = self.authlib.get_consent_grant(end_user=alice)
             return self.authlib.create_authorization_response(grant=grant, grant_user=alice)
+
+    def verify_assertions(self, first_use):
+        """The documented addition for `private_key_jwt`."""
+        module = ModuleType("authorization_server")
+        module.ISSUER, module.server = "https://as.example", self.authlib
+        with mock.patch.dict(sys.modules, {"authorization_server": module}):
+            exec(FILES["client_assertions.py"], {"__name__": "client_assertions", "first_use": first_use})
 
     def post(self, path, form, certificate=None, *, verify="SUCCESS", headers=None, query=""):
         shown = proxy_fields(certificate, verify=verify) if certificate else {}

@@ -7,7 +7,7 @@ import jwt
 
 from mtls_middleware.testing import IssuedCertificate
 
-SECRET = "a secret that is long enough"
+SECRET = "a secret that is long enough for an HMAC"
 CALLBACK = "https://app.example/callback"
 BOUND = {"tls_client_certificate_bound_access_tokens": True}
 

@@ -22,6 +22,7 @@ from tests.integrations.authlib_models import (
     SELF,
     SELF_OTHER,
     UNVERIFIED,
+    Client,
     Server,
 )
 from tests.integrations.clients import SECRET, basic, metadata
@@ -145,17 +146,21 @@ def test_a_client_of_a_certificate_never_comes_by_its_secret(server, path, certi
         assert response.json["error"] in ("invalid_client", "invalid_request")
 
 
-def test_what_another_method_lets_in_is_asked_for_once_more(server):
-    """A method that the user registered reads requests in its own way: here, a header that we know nothing of."""
-    server.authlib.register_client_auth_method("by_header", lambda query, request: query(request.headers["X-Client"]))
-    form, method = {"token": "x", "client_id": "secret"}, server.authlib._endpoints["introspection"][0]
-    before = method.CLIENT_AUTH_METHODS
-    method.CLIENT_AUTH_METHODS = ["by_header"]
-    try:
-        assert server.post("/introspect", form, headers={"X-Client": "secret"}).status_code == 200
-        refused(server.post("/introspect", form, headers={"X-Client": "billing"}), status=400)
-    finally:
-        method.CLIENT_AUTH_METHODS = before
+def test_a_method_of_the_users_own_is_held_to_as_well(server, monkeypatch):
+    """It reads requests in its own way: here, a header that the library knows nothing of."""
+    header = "X-Client"
+    server.authlib.register_client_auth_method("by_header", lambda query, request: query(request.headers[header]))
+    own, other = (Client(name, {"token_endpoint_auth_method": "by_header"}) for name in ("own", "other"))
+    monkeypatch.setitem(server.models, "own", own)
+    monkeypatch.setitem(server.models, "other", other)
+    monkeypatch.setattr(server.authlib._endpoints["introspection"][0], "CLIENT_AUTH_METHODS", ["by_header"])
+    form = {"token": "x", "client_id": "own"}
+    assert server.post("/introspect", form, headers={header: "own"}).status_code == 200
+    for named in ("other", "secret", "billing", "nobody"):
+        refused(server.post("/introspect", form, headers={header: named}), status=400)
+    for client_id in ("secret", "billing", "nobody"):
+        refused(server.post("/introspect", form | {"client_id": client_id}, headers={header: client_id}), status=400)
+    refused(server.post("/introspect", form | {"client_secret": SECRET}, headers={header: "own"}), status=400)
 
 
 @pytest.mark.standard("B2")

@@ -7,9 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
-import httpx2
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -17,9 +15,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate, self_signed
 from tests.integrations import django_project
-from tests.integrations.clients import BOUND, CALLBACK, SECRET, basic, metadata
-from tests.integrations.documented import proxy_fields
-from tests.live.servers import free_port, running
+from tests.integrations.clients import BOUND, SECRET, basic, metadata
+from tests.integrations.django_server import Server, serving
 
 pytestmark = pytest.mark.live
 
@@ -49,62 +46,11 @@ PROVIDERS: dict[str, dict[str, Any]] = {
 }
 
 
-class Server:
-    """A client of the running server, behind the documented proxy."""
-
-    def __init__(self, kind: str, port: int) -> None:
-        self.kind = kind
-        self.http = httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
-
-    def ask(self, method, path, certificate=None, *, verify="SUCCESS", headers=None, **options):
-        shown = proxy_fields(certificate, verify=verify) if certificate else {}
-        return self.http.request(method, path, headers={**shown, **(headers or {})}, **options)
-
-    def post(self, path, form, certificate=None, **options):
-        return self.ask("POST", path, certificate, data=form, **options)
-
-    def token(self, client_id, certificate=None, **options):
-        form = {"grant_type": "client_credentials", "client_id": client_id}
-        return self.post("/o/token/", form, certificate, **options)
-
-    def code(self, client_id, verifier, scope="read"):
-        challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
-        query = {
-            "response_type": "code",
-            "client_id": client_id,
-            "redirect_uri": CALLBACK,
-            "scope": scope,
-            "code_challenge": challenge,
-            "code_challenge_method": "S256",
-        }
-        self.http.get("/login")
-        location = self.http.get("/o/authorize/", params=query).headers["Location"]
-        self.http.cookies.clear()
-        return {
-            "grant_type": "authorization_code",
-            "code": parse_qs(urlsplit(location).query)["code"][0],
-            "redirect_uri": CALLBACK,
-            "client_id": client_id,
-            "code_verifier": verifier,
-        }
-
-    def introspect(self, text):
-        return self.post("/o/introspect/", {"token": text, "client_id": "billing"}, BILLING).json()
-
-
 @pytest.fixture(scope="module", params=PROVIDERS)
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    directory, port = tmp_path_factory.mktemp(request.param), free_port()
-    environment = django_project.write(directory, CA.pem, CLIENTS, **PROVIDERS[request.param])
-    commands = {
-        "gunicorn": ["gunicorn", "wsgi:application", "--chdir", str(directory), "--bind", f"127.0.0.1:{port}"],
-        "uvicorn": ["uvicorn", "asgi:application", "--port", str(port), "--no-proxy-headers", "--lifespan", "off"],
-    }
-    more = {"gunicorn": ["--no-control-socket"], "uvicorn": ["--app-dir", str(directory)]}
-    with running(["-m", *commands[request.param], *more[request.param]], port, **environment):
-        running_server = Server(request.param, port)
-        with running_server.http:
-            yield running_server
+    directory = tmp_path_factory.mktemp(request.param)
+    with serving(request.param, directory, CA.pem, CLIENTS, **PROVIDERS[request.param]) as running_server:
+        yield running_server
 
 
 def issued(response):
@@ -118,6 +64,10 @@ def refused(response, error="invalid_client", status=401):
     assert "access_token" not in response.text
 
 
+def introspect(server, text):
+    return server.post("/o/introspect/", {"token": text, "client_id": "billing"}, BILLING).json()
+
+
 def cnf(certificate: IssuedCertificate) -> dict[str, str]:
     return {"x5t#S256": certificate.thumbprint}
 
@@ -126,7 +76,7 @@ def cnf(certificate: IssuedCertificate) -> dict[str, str]:
 def test_clients_authenticate_by_certificate_and_introspection_tells_what_their_tokens_are_bound_to(server):
     for client_id, certificate, verify in (("billing", BILLING, "SUCCESS"), ("robot", SELF, UNVERIFIED)):
         text = issued(server.token(client_id, certificate, verify=verify))["access_token"]
-        answer = server.introspect(text)
+        answer = introspect(server, text)
         assert (answer["active"], answer["client_id"], answer["cnf"]) == (True, client_id, cnf(certificate))
 
 
@@ -155,16 +105,15 @@ def test_a_client_with_a_secret_keeps_working_and_its_certificate_changes_nothin
     form = {"grant_type": "client_credentials"}
     for certificate in (None, BILLING):
         text = issued(server.post("/o/token/", form, certificate, headers=basic("secret")))["access_token"]
-        assert "cnf" not in server.introspect(text)
+        assert "cnf" not in introspect(server, text)
     refused(server.post("/o/token/", form, BILLING, headers=basic("secret", "wrong")))
-    in_body = form | {"client_id": "secret", "client_secret": SECRET}
-    issued(server.post("/o/token/", in_body))
+    refused(server.post("/o/token/", form | {"client_id": "secret", "client_secret": SECRET}))  # it registered Basic
 
 
 def test_a_client_that_asks_for_bound_tokens_gets_bound_ones_or_none(server):
     form = {"grant_type": "client_credentials"}
     text = issued(server.post("/o/token/", form, OTHER, headers=basic("bound-secret")))["access_token"]
-    assert server.introspect(text)["cnf"] == cnf(OTHER)
+    assert introspect(server, text)["cnf"] == cnf(OTHER)
     refused(server.post("/o/token/", form, headers=basic("bound-secret")), "invalid_request", 400)
 
 
@@ -185,7 +134,7 @@ def test_a_client_of_a_certificate_never_comes_by_its_secret(server, client_id):
                 assert response.status_code in (400, 401)
                 assert response.json()["error"] in ("invalid_client", "invalid_request")
             assert server.post("/o/introspect/", sent, certificate, headers=headers).status_code == 403
-    assert server.introspect(text)["active"] is True
+    assert introspect(server, text)["active"] is True
 
 
 @pytest.mark.standard("B2")
@@ -212,10 +161,10 @@ def test_introspection_and_revocation_authenticate_by_certificate(server):
         refused(server.post("/o/revoke_token/", form, certificate))
     robots = {"token": text, "client_id": "robot"}
     assert server.post("/o/revoke_token/", robots, SELF, verify=UNVERIFIED).status_code == 200
-    assert server.introspect(text)["active"] is True  # another client's token stays
+    assert introspect(server, text)["active"] is True  # another client's token stays
     assert server.post("/o/revoke_token/", form, BILLING).status_code == 200
-    assert server.introspect(text) == {"active": False}
-    assert server.introspect("unknown") == {"active": False}
+    assert introspect(server, text) == {"active": False}
+    assert introspect(server, "unknown") == {"active": False}
 
 
 @pytest.mark.standard("A1", "A2")
@@ -242,21 +191,21 @@ def test_what_a_token_is_bound_to_cannot_be_changed_or_cut_off(server):
         bearer = {"Authorization": f"Bearer {forged}"}
         for certificate in (None, OTHER, BILLING):
             assert server.ask("GET", "/me", certificate, headers=bearer).status_code == 403
-        assert server.introspect(forged) == {"active": False}
+        assert introspect(server, forged) == {"active": False}
 
 
 @pytest.mark.standard("P10")
 def test_a_public_client_with_pkce_has_bound_tokens_and_a_bound_refresh_token(server):
     granted = issued(server.post("/o/token/", server.code("app", "a" * 50), SELF, verify=UNVERIFIED))
-    assert server.introspect(granted["access_token"])["cnf"] == cnf(SELF)
-    assert server.introspect(granted["access_token"])["username"] == "alice"
+    assert introspect(server, granted["access_token"])["cnf"] == cnf(SELF)
+    assert introspect(server, granted["access_token"])["username"] == "alice"
     form = {"grant_type": "refresh_token", "refresh_token": granted["refresh_token"], "client_id": "app"}
     for certificate in (None, SELF_OTHER):
         refused(server.post("/o/token/", form, certificate, verify=UNVERIFIED), "invalid_grant", 400)
     stripped = form | {"refresh_token": granted["refresh_token"].partition("~")[0]}
     refused(server.post("/o/token/", stripped, SELF, verify=UNVERIFIED), "invalid_grant", 400)
     renewed = issued(server.post("/o/token/", form, SELF, verify=UNVERIFIED))
-    assert server.introspect(renewed["access_token"])["cnf"] == cnf(SELF)
+    assert introspect(server, renewed["access_token"])["cnf"] == cnf(SELF)
     assert (renewed["refresh_token"] == granted["refresh_token"]) is (server.kind == "uvicorn")
     form["refresh_token"] = renewed["refresh_token"]
     refused(server.post("/o/token/", form), "invalid_grant", 400)
@@ -270,7 +219,7 @@ def test_a_public_client_needs_its_verifier_and_a_certificate_as_it_asked_for_bo
 
 def test_a_public_client_that_does_not_ask_is_served_without_certificate(server):
     granted = issued(server.post("/o/token/", server.code("plain-app", "a" * 50)))
-    assert "cnf" not in server.introspect(granted["access_token"])
+    assert "cnf" not in introspect(server, granted["access_token"])
     form = {"grant_type": "refresh_token", "refresh_token": granted["refresh_token"], "client_id": "plain-app"}
     issued(server.post("/o/token/", form))
 
@@ -281,14 +230,16 @@ def test_a_client_that_authenticates_refreshes_with_a_renewed_certificate(server
     renewed = CA.issue("CN=billing", dns=["billing.internal"])
     form = {"grant_type": "refresh_token", "refresh_token": granted["refresh_token"], "client_id": "web"}
     refused(server.post("/o/token/", form, OTHER))
-    assert server.introspect(issued(server.post("/o/token/", form, renewed))["access_token"])["cnf"] == cnf(renewed)
+    assert introspect(server, issued(server.post("/o/token/", form, renewed))["access_token"])["cnf"] == cnf(renewed)
 
 
-def test_a_public_type_with_a_registered_certificate_authenticates_by_it(server):
+def test_a_public_type_with_a_registered_certificate_is_rejected_and_the_log_says_what_to_change(server):
     form = server.code("careless", "v" * 50)
-    refused(server.post("/o/token/", form))
-    refused(server.post("/o/token/", form, OTHER))
-    issued(server.post("/o/token/", form, BILLING))
+    for certificate in (None, OTHER, BILLING):
+        refused(server.post("/o/token/", form, certificate))
+    log = server.log()
+    assert "client 'careless': token_endpoint_auth_method is 'tls_client_auth'" in log
+    assert "client_type is 'public': set client_type to 'confidential'" in log
 
 
 def test_an_id_token_speaks_of_the_very_token_that_was_issued(server):
@@ -299,7 +250,7 @@ def test_an_id_token_speaks_of_the_very_token_that_was_issued(server):
     claims = jwt.decode(granted["id_token"], KEY.public_key(), ["RS256"], audience="web")
     half = hashlib.sha256(granted["access_token"].encode()).digest()[:16]
     assert claims["at_hash"] == base64.urlsafe_b64encode(half).rstrip(b"=").decode()
-    assert server.introspect(granted["access_token"])["cnf"] == cnf(BILLING)
+    assert introspect(server, granted["access_token"])["cnf"] == cnf(BILLING)
 
 
 def test_a_certificate_that_cannot_be_compared_now_is_503_with_a_time_to_come_back(server):
@@ -363,28 +314,98 @@ def of_its_own(environment: dict[str, str], code: str, *arguments: str) -> subpr
     )
 
 
-# What our layer would stop earlier: a request that the toolkit reads as from `billing`, and we as from `secret`.
+# Requests as a toolkit with other views would make them: for each, whether the validator admits the client.
 DIFFERENTLY = """
 import sys, django
 django.setup()
 from oauthlib.common import Request
 from clients.oauth import Validator
-def request(client_id):
-    headers = {"HTTP_AUTHORIZATION": sys.argv[1 if client_id == "billing" else 2], "mtls_middleware.certificate": None}
-    return Request("/o/token/", "POST", "grant_type=client_credentials&client_id=secret", headers)
-print(Validator().authenticate_client(request("secret")), Validator().authenticate_client(request("billing")))
 from mtls_middleware.integrations.django_toolkit import bound_access_token
-own = request("secret")
-Validator().validate_client_id("secret", own)
-print(bound_access_token(own, "of my own"))
-public = [Validator().authenticate_client_id(each, request("secret")) for each in ("plain-app", "careless", "nobody")]
-print(public)
+validator = Validator()
+def request(form, basic=None, **more):
+    headers = {"HTTP_AUTHORIZATION": basic, "Authorization": basic} if basic else {}
+    return Request("/o/token/", "POST", form, headers | {"mtls_middleware.certificate": None} | more)
+def admitted(ask, *given):
+    try:
+        return ask(*given)
+    except Exception as error:
+        return getattr(error, "error", repr(error))
+billing, secret = sys.argv[1:3]
+own = request("grant_type=client_credentials&client_id=secret", secret)
+print(admitted(validator.authenticate_client, own), bound_access_token(own, "of my own"))
+print(admitted(validator.authenticate_client, request("client_id=secret", billing)))
+print(admitted(validator.authenticate_client, request("mtls_registered_client=x&client=x&client_id=secret", secret)))
+for named in ("plain-app", "careless", "nobody", "secret"):
+    print(named, admitted(validator.authenticate_client_id, named, request("client_id=" + named)))
+print(admitted(validator.authenticate_client_id, "plain-app", request("client_id=secret", secret)))
+print(admitted(validator.authenticate_client, request("client_id=plain-app")))
+def at_the_authorization_endpoint(client_id):
+    uri = "/o/authorize/?response_type=token&grant_type=refresh_token&client_id=" + client_id
+    implicit = Request(uri, "GET", "", {"mtls_middleware.certificate": certificate})
+    validator.validate_client_id(client_id, implicit)
+    return bound_access_token(implicit, "implicit")
+from mtls_middleware.testing import CertificateAuthority
+certificate = CertificateAuthority().issue("CN=browser").client_certificate()
+for named in ("plain-app", "app", "careless"):
+    print(named, admitted(at_the_authorization_endpoint, named))
 """
 
 
-def test_what_the_toolkit_lets_in_is_asked_for_once_more(tmp_path):
-    clients = {name: CLIENTS[name] for name in ("billing", "secret", "plain-app", "careless")}
+# The toolkit's fallback: Basic fails, then it takes the absent client_secret for an empty one. This client has one.
+EMPTY = """
+import base64, django
+django.setup()
+from django.contrib.auth.hashers import make_password
+from oauth2_provider.models import Application
+from oauthlib.common import Request
+from clients.oauth import Validator
+application = Application(client_id="blank", client_type="confidential", authorization_grant_type="client-credentials")
+for stored in ("", make_password("")):
+    application.client_secret, application.hash_client_secret = stored, False
+    application.save()
+    outcomes = []
+    for form, basic in (
+        ("client_id=blank", "blank:wrong"), ("client_id=blank", "blank:"), ("client_id=blank", None),
+        ("client_id=blank&client_secret=", None), ("client_id=blank&client_secret=", "blank:wrong"),
+        ("client_id=blank&grant_type=urn:ietf:params:oauth:grant-type:device_code", "blank:wrong"),
+    ):
+        headers = {"mtls_middleware.certificate": None}
+        if basic:
+            encoded = "Basic " + base64.b64encode(basic.encode()).decode()
+            headers["Authorization"] = headers["HTTP_AUTHORIZATION"] = encoded
+        try:
+            outcomes.append(Validator().authenticate_client(Request("/o/token/", "POST", form, headers)))
+        except Exception as error:
+            outcomes.append(error.error)
+    print(outcomes)
+"""
+
+
+def test_an_application_with_an_empty_secret_has_no_secret(tmp_path):
+    environment = django_project.write(tmp_path, CA.pem, {"plain-app": CLIENTS["plain-app"]})
+    result = of_its_own(environment, EMPTY)
+    assert result.stdout.splitlines() == [
+        "['invalid_client', 'invalid_client', 'invalid_client', 'invalid_client', 'invalid_client', 'invalid_client']",
+        "[False, 'invalid_client', 'invalid_client', 'invalid_client', False, False]",
+    ], result.stderr
+
+
+def test_the_validator_holds_a_client_to_its_method_whatever_oauthlib_asks(tmp_path):
+    clients = {name: CLIENTS[name] for name in ("billing", "secret", "app", "plain-app", "careless")}
     environment = django_project.write(tmp_path, CA.pem, clients)
     authorizations = [basic(name)["Authorization"] for name in ("billing", "secret")]
     result = of_its_own(environment, DIFFERENTLY, *authorizations)
-    assert result.stdout.splitlines() == ["True False", "of my own", "[True, False, False]"], result.stderr
+    assert result.stdout.splitlines() == [
+        "True of my own",
+        "invalid_request",
+        "True",
+        "plain-app True",
+        "careless invalid_client",
+        "nobody invalid_client",
+        "secret invalid_client",
+        "False",
+        "False",
+        "plain-app implicit",
+        "app invalid_request",
+        "careless invalid_client",
+    ], result.stderr

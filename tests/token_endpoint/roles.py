@@ -18,6 +18,7 @@ from mtls_middleware import ClientCertificate, Refused, RegisteredClient, Verifi
 from mtls_middleware.testing import IssuedCertificate
 from mtls_middleware.token_endpoint import ClientAuthenticator, ClientRequest
 
+EC_KEY = ec.generate_private_key(ec.SECP256R1())
 PKI, SELF_SIGNED = "tls_client_auth", "self_signed_tls_client_auth"
 
 # What an authenticator decides, by either driver.
@@ -54,6 +55,16 @@ def jwks(*issued: IssuedCertificate) -> dict[str, Any]:
 
 def basic(user: str, password: str = "secret") -> str:
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
+
+
+def assertion(subject: str, *, key: Any = EC_KEY, algorithm: str = "ES256", **header: Any) -> list[tuple[str, str]]:
+    """The form fields of a client assertion (RFC 7523 2.2), signed, with `subject` as the client."""
+    claims = {"iss": subject, "sub": subject, "aud": "https://as.example", "exp": int(time.time()) + 60, "jti": "1"}
+    kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+    return [
+        ("client_assertion_type", kind),
+        ("client_assertion", jwt.encode(claims, key, algorithm, headers=header or None)),
+    ]
 
 
 def asked(

@@ -7,7 +7,7 @@ import pytest
 from mtls_middleware import ConfigurationError, RegisteredClient
 from mtls_middleware.token_endpoint import ClientAuthenticator, ClientRequest
 from tests.token_endpoint.known import ASSERTION, AUTHENTICATOR, BILLING, CLIENTS, EDGE, SECRET
-from tests.token_endpoint.roles import Ask, asked, basic, refused
+from tests.token_endpoint.roles import Ask, asked, assertion, basic, refused
 
 # --- who the request says it is from ---
 
@@ -25,7 +25,17 @@ from tests.token_endpoint.roles import Ask, asked, basic, refused
         ({"client_id": None, "query": [("client_id", "billing")]}, "invalid_request"),
         ({"client_id": "web", "authorization": [basic("billing")]}, "invalid_request"),
         ({"authorization": [basic("web")]}, "invalid_request"),
-        ({"client_id": "", "authorization": [basic("web")]}, "invalid_request"),
+        ({"form": [("client_secret", "a"), ("client_secret", "a")]}, "invalid_request"),
+        ({"form": [("client_secret", ""), ("client_secret", "a")]}, "invalid_request"),
+        ({"client_id": "bank", "form": [*ASSERTION, ASSERTION[1]]}, "invalid_request"),
+        ({"client_id": "web", "query": [("client_secret", "secret")]}, "invalid_request"),
+        ({"client_id": "bank", "query": ASSERTION}, "invalid_request"),
+        ({"client_id": "bank", "form": ASSERTION[:1]}, "invalid_request"),
+        ({"client_id": "bank", "form": ASSERTION[1:]}, "invalid_request"),
+        ({"client_id": None, "authorization": [basic("", "")]}, "invalid_client"),
+        ({"client_id": "web", "authorization": [basic("")]}, "invalid_request"),
+        ({"client_id": None, "authorization": [""]}, "invalid_client"),
+        ({"client_id": None, "authorization": ["Basic d2Vi"]}, "invalid_request"),
         ({"authorization": [basic("billing"), basic("billing")]}, "invalid_request"),
         ({"client_id": "web", "authorization": ["Basic %%%"]}, "invalid_request"),
         ({"client_id": "web", "authorization": ["Basic " + "/w=="]}, "invalid_request"),
@@ -52,7 +62,6 @@ def test_nobody_is_looked_up_by_certificate_alone() -> None:
 
 OTHER_CREDENTIALS: list[dict[str, Any]] = [
     {"form": SECRET},
-    {"form": [("client_secret", "")]},
     {"form": ASSERTION},
     {"form": ASSERTION[:1]},
     {"form": ASSERTION[1:]},
@@ -83,11 +92,13 @@ def test_a_certificate_and_a_second_method_are_refused(ask: Ask, credentials: di
         ("web", {"authorization": [basic("web")]}),
         (None, {"authorization": [basic("web")]}),
         (None, {"authorization": [basic("w%65b")]}),
-        ("web", {"form": SECRET}),
         ("bank", {"form": ASSERTION}),
-        (None, {"form": ASSERTION}),
+        (None, {"form": assertion("bank")}),
+        ("bank", {"form": assertion("bank")}),
         ("spa", {}),
-        ("web", {}),
+        ("spa", {"form": [("client_secret", "")]}),
+        ("", {"authorization": [basic("web")]}),
+        (None, {"authorization": ["Bearer abc"]}),
     ],
 )
 @pytest.mark.standard("B5", "B17")

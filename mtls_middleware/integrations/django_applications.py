@@ -1,0 +1,68 @@
+"""django-oauth-toolkit's application beside its registration metadata: the client, and where the two disagree.
+
+It imports no Django, so that a `models.py` can use it. It needs the attributes `client_id`, `client_type` and
+`client_secret` of the application.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mtls_middleware.errors import ConfigurationError
+from mtls_middleware.token_endpoint.clients import RegisteredClient
+from mtls_middleware.token_endpoint.credentials import BASIC, PKI, POST, PUBLIC, SELF_SIGNED
+
+# The toolkit verifies secrets, and the library verifies certificates. Neither verifies a client's JWT.
+METHODS = (BASIC, POST, PKI, SELF_SIGNED, PUBLIC)
+
+
+def registered_client(application: Any, metadata: Mapping[str, Any] | None = None) -> RegisteredClient:
+    """The client that an application and its registration metadata describe.
+
+    Without `token_endpoint_auth_method`, a public application has the method `none`, and a confidential application
+    has `client_secret_basic`. Raises `ConfigurationError` for invalid metadata.
+
+    Example: `registered_client(application, {"token_endpoint_auth_method": "client_secret_post"})`
+    """
+    members = {name: value for name, value in (metadata or {}).items() if value is not None}
+    members.setdefault("token_endpoint_auth_method", PUBLIC if application.client_type == "public" else BASIC)
+    if members.get("client_id", application.client_id) != application.client_id:
+        raise ConfigurationError(
+            f"metadata with client_id={members['client_id']!r} for the application {application.client_id!r}: "
+            "leave client_id out of the metadata, or write the application's own"
+        )
+    return RegisteredClient.from_metadata({**members, "client_id": application.client_id})
+
+
+def check_registration(application: Any, client: RegisteredClient) -> None:
+    """Check that an application and its registration agree. Call it before you save either of them.
+
+    Raises `ConfigurationError` if one says that the client is public and the other does not, or if nothing can verify
+    the registered method.
+
+    Example: `check_registration(application, registered_client(application, metadata))`
+    """
+    reason = disagreement(application, client)
+    if reason is not None:
+        raise ConfigurationError(reason)
+
+
+def disagreement(application: Any, client: RegisteredClient) -> str | None:
+    """What disagrees and what to change, `None` if application and registration agree."""
+    method, kind = client.token_endpoint_auth_method, application.client_type
+    subject = f"client {client.client_id!r}: token_endpoint_auth_method is {method!r}"
+    if application.client_id != client.client_id:
+        return f"{subject}, and the application is {application.client_id!r}: the two must have one client_id"
+    if method not in METHODS:
+        return (
+            f"{subject}, which django-oauth-toolkit cannot verify: register one of {', '.join(METHODS)}, for example "
+            f"{PKI!r} with the client's certificate"
+        )
+    expected = "public" if method == PUBLIC else "confidential"
+    if kind != expected:
+        return (
+            f"{subject}, and the application's client_type is {kind!r}: set client_type to {expected!r}, or register "
+            + (f"{PUBLIC!r}" if kind == "public" else "the method that the client uses")
+        )
+    if method in (BASIC, POST) and not application.client_secret:
+        return f"{subject}, and the application has no client_secret: give it one, or register another method"
+    return None

@@ -1,0 +1,196 @@
+"""The client that a request to a token endpoint names, and the credentials that it carries (RFC 6749 2.3).
+
+Pure: no I/O, no clock. It verifies nothing: it says which methods the credentials can belong to.
+"""
+
+import base64
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+from urllib.parse import unquote_plus
+
+from mtls_middleware.certificate import ClientCertificate
+from mtls_middleware.errors import ConfigurationError, Refused
+
+BASIC, POST = "client_secret_basic", "client_secret_post"
+SECRET_JWT, PRIVATE_KEY_JWT = "client_secret_jwt", "private_key_jwt"
+PKI, SELF_SIGNED = "tls_client_auth", "self_signed_tls_client_auth"
+PUBLIC = "none"
+# The methods of RFC 7591 2, OpenID Connect Core 9 and RFC 8705 2.
+STANDARD_METHODS = (BASIC, POST, SECRET_JWT, PRIVATE_KEY_JWT, PKI, SELF_SIGNED, PUBLIC)
+
+# Parameters that name a client or carry its credentials (RFC 6749 2.3.1, RFC 7521 4.2).
+CREDENTIAL_PARAMETERS = ("client_id", "client_secret", "client_assertion", "client_assertion_type")
+
+OTHER_SCHEME = "an Authorization header that is not Basic"
+
+_JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"  # RFC 7523 2.2
+_BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class ClientRequest:
+    """What client authentication looks at.
+
+    Attributes:
+        form: names and values of the body, in order, repeated ones too.
+        query: the same of the address; `client_id` and credentials have no place there.
+        authorization: values of the `Authorization` header.
+        certificate: the client certificate, `None` where there is none.
+
+    Raises `ConfigurationError` for a text where several are meant.
+
+    Example: `ClientRequest(request.form.items(multi=True), client_certificate(request), authorization=fields)`
+    """
+
+    form: Iterable[tuple[str, str]]
+    certificate: ClientCertificate | None
+    query: Iterable[tuple[str, str]] = ()
+    authorization: Iterable[str] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("form", "query", "authorization"):
+            given = getattr(self, name)
+            if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Iterable):
+                raise ConfigurationError(
+                    f"{name}: a list, for example form.items(multi=True); not one value, no mapping"
+                )
+            object.__setattr__(self, name, tuple(given))  # an iterator would be empty at the second look
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """The credentials of one request.
+
+    Attributes:
+        client_id: the client that the request names; `None` if it names none.
+        found: what the request carries, for the log.
+        methods: the standard methods that these credentials can belong to.
+        standard: whether they are credentials of a standard method, valid or not.
+    """
+
+    client_id: str | None
+    found: str
+    methods: frozenset[str]
+    standard: bool = True
+
+    def permit(self, method: str) -> bool:
+        """Whether the client may be authenticated by `method`, which it registered.
+
+        A method that is not a standard one has credentials of its own, so standard credentials do not belong to it.
+        """
+        return method in self.methods if method in STANDARD_METHODS else not self.standard
+
+
+def credentials_of(request: ClientRequest) -> Credentials:
+    """Read the credentials of a request. Parameters without a value are treated as omitted (RFC 6749 3.2).
+
+    Raises `Refused("invalid_request")` if the request repeats a parameter, carries several methods or is malformed.
+    """
+    if any(name in CREDENTIAL_PARAMETERS for name, _ in request.query):
+        _malformed("client_id or credentials in the query; they belong into the body or the Authorization header")
+    given: dict[str, str] = {}
+    for name, value in request.form:
+        if name in CREDENTIAL_PARAMETERS:
+            if name in given:
+                _malformed(f"{name} more than once (RFC 6749 3.2)")
+            given[name] = value
+    authorization = tuple(request.authorization)
+    if len(authorization) > 1:
+        _malformed("more than one Authorization header")
+    basic = _basic(authorization[0]) if authorization else None
+    if bool(given.get("client_assertion")) != bool(given.get("client_assertion_type")):
+        _malformed("client_assertion and client_assertion_type: one without the other (RFC 7521 4.2)")
+    carried = [
+        name
+        for name, present in (
+            ("Basic", basic is not None),
+            ("client_secret", bool(given.get("client_secret"))),
+            ("client_assertion", bool(given.get("client_assertion"))),
+        )
+        if present
+    ]
+    if len(carried) > 1:
+        _malformed(f"{' and '.join(carried)}: several authentication methods in one request (RFC 6749 2.3)")
+    if basic is not None:
+        return _with_basic(given.get("client_id"), *basic)
+    if carried == ["client_assertion"]:
+        return _with_assertion(given)
+    client_id = given.get("client_id") or None
+    if authorization:
+        found = OTHER_SCHEME if authorization[0].strip() else "an empty Authorization header"
+        return Credentials(client_id, found, frozenset(), standard=False)
+    if carried:
+        return Credentials(client_id, "client_secret in the body", frozenset({POST}))
+    return Credentials(
+        client_id, "client_id without credentials", frozenset({PUBLIC, PKI, SELF_SIGNED}), standard=False
+    )
+
+
+def _with_basic(named: str | None, user: str, secret: str) -> Credentials:
+    if named and named != user:
+        _malformed("client_id and the user of Authorization differ")
+    if not secret:
+        return Credentials(user or None, "Basic with an empty secret", frozenset())
+    return Credentials(user or None, "Basic", frozenset({BASIC}))
+
+
+def _with_assertion(given: Mapping[str, str]) -> Credentials:
+    """A client assertion. Its subject is the client (RFC 7523 3); a `client_id` beside it must be the same."""
+    named = given.get("client_id") or None
+    if given["client_assertion_type"] != _JWT_BEARER:
+        return Credentials(named, f"a client_assertion_type other than {_JWT_BEARER}", frozenset())
+    header, _, rest = given["client_assertion"].partition(".")
+    subject = _json_object(rest.partition(".")[0]).get("sub")
+    if isinstance(subject, str) and named is not None and subject != named:
+        raise Refused("invalid_client", "client_id and the subject of client_assertion differ (RFC 7521 4.2)")
+    client_id = named or (subject if isinstance(subject, str) and subject else None)
+    algorithm = _json_object(header, unreadable={"alg": ""}).get("alg")
+    if algorithm is None:  # no verifier can accept it, but it is for the verifier to say so
+        return Credentials(client_id, "client_assertion without alg", frozenset({SECRET_JWT, PRIVATE_KEY_JWT}))
+    if not isinstance(algorithm, str) or not algorithm or algorithm.lower() == "none":
+        return Credentials(client_id, "client_assertion that is not signed, or not readable", frozenset())
+    if algorithm.upper().startswith("HS"):
+        return Credentials(client_id, "client_assertion with a MAC", frozenset({SECRET_JWT}))
+    return Credentials(client_id, "client_assertion with a signature", frozenset({PRIVATE_KEY_JWT}))
+
+
+def _json_object(encoded: str, unreadable: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
+    """One part of a JWT, read strictly: a repeated member could be read differently by the verifier."""
+    try:
+        if not _BASE64URL.fullmatch(encoded):
+            raise ValueError("not base64url")
+        plain = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))
+        found = json.loads(plain.decode("utf-8"), object_pairs_hook=_unrepeated)
+    except (ValueError, RecursionError):
+        found = None
+    return found if isinstance(found, dict) else (unreadable or {})
+
+
+def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a repeated member")
+    return members
+
+
+def _basic(authorization: str) -> tuple[str, str] | None:
+    """User and secret of HTTP Basic (RFC 6749 2.3.1); `None` for another scheme."""
+    scheme, _, credentials = authorization.strip().partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:  # strictly: two field lines that a server joined by a comma are not one
+        plain = base64.b64decode(credentials.strip(), validate=True).decode("utf-8")
+        user, colon, secret = plain.partition(":")
+        user, secret = unquote_plus(user, errors="strict"), unquote_plus(secret, errors="strict")
+    except ValueError:
+        colon = ""
+    if not colon:
+        _malformed("Authorization: Basic that cannot be read, expected base64 of client_id:client_secret")
+    return user, secret
+
+
+def _malformed(reason: str) -> NoReturn:
+    raise Refused("invalid_request", reason)
