@@ -20,4 +20,5 @@ peers=tests/live/peers # OAuth clients and a server by others, at the versions o
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy
-exec .venv/bin/python -m pytest -n auto "$@"
+# More processes than cores: most live tests wait for another program.
+exec .venv/bin/python -m pytest -n 3 "$@"
