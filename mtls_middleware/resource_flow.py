@@ -112,6 +112,7 @@ class CertificateLayer:
         self._clock_skew = check_clock_skew("clock_skew", clock_skew)
         self._checks_period = check_validity(validity) == "each_request"
         self._lifetime = check_websocket_lifetime(websocket_lifetime)
+        self._trusts_proxy_now = getattr(source, "trusts_proxy_now", None) if self._checks_period else None
         adapted = getattr(trust_store, "with_clock_skew", None)
         self._store: TrustStore | None = adapted(self._clock_skew) if callable(adapted) else trust_store
         self._allow = None if allow is None else PathRules(allow)
@@ -139,6 +140,8 @@ class CertificateLayer:
     def decide(self, view: RequestView) -> Decision[ClientCertificate | None]:
         try:
             certificate = self.source.find(view)
+            if certificate is not None and self._trusts_proxy_now is not None:
+                certificate = certificate if self._trusts_proxy_now(view, self._clock_skew) else None
             outer = view.attached.certificate
             if outer is None and type(certificate) is ClientCertificate and self._verdict in certificate.verdicts:
                 return self._within_period(view, certificate)

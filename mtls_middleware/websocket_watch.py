@@ -32,26 +32,14 @@ _CODE = 1008  # RFC 6455 7.4.1: policy violation
 def watched(
     view: RequestView, checks: Checks, receive: Receive, send: Send, driver: AwaitingDriver
 ) -> "WebsocketWatch | None":
-    """A watch with these checks; `None` without any, or if a gateway further out has a watch, which then makes them.
-
-    Raises `ConfigurationError` under an event loop that is not asyncio's.
-    """
-    import asyncio
-
+    """A watch with these checks; `None` without any, or if a gateway further out has a watch, which then makes them."""
     if not checks:
         return None
     outer: WebsocketWatch | None = view.attached.watch
     if outer is not None:
         outer.add(view, checks)
         return None
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
-        raise ConfigurationError(
-            "websocket_lifetime needs asyncio, and this server runs another event loop, such as trio: use an asyncio "
-            "worker, or give websocket_lifetime='connection'"
-        ) from None
-    watch = WebsocketWatch(loop, receive, send, driver)
+    watch = WebsocketWatch(receive, send, driver)
     watch.add(view, checks)
     view.attached.watch = watch
     return watch
@@ -75,7 +63,7 @@ class WebsocketWatch:
 
     async def run(self, app: Callable[..., Awaitable[None]], scope: MutableMapping[str, Any]) -> None:
         """Call the application; nothing of the watch is left when it returns or raises."""
-        self._timer = self._loop.call_later(_EVERY, self._tick)
+        self._set_timer()
         try:
             await app(scope, self.receive, self.send)
         finally:
@@ -84,42 +72,61 @@ class WebsocketWatch:
 
     async def receive(self) -> Message:
         """What the server has for the application: after the close, `websocket.disconnect` alone."""
-        import asyncio
-
         if not self._connected:  # frameworks expect websocket.connect first, whatever follows
             message = await self._receive()
             self._connected = True
-        elif self.closed:
-            await asyncio.sleep(0)  # an application that ignores the disconnect must not stop the event loop
+            return message
+        if self.closed:
+            await self._turn()  # an application that ignores the disconnect must not stop the event loop
             return _disconnect()
-        else:
-            waiting = asyncio.timeout(None)
-            try:
-                async with waiting:
-                    self._waiting.add(waiting)
-                    message = await self._receive()
-            except TimeoutError:
-                if not waiting.expired():
-                    raise
-                return _disconnect()
-            finally:
-                self._waiting.discard(waiting)
-            if self.closed:  # it came in the same turn of the event loop
-                return _disconnect()
+        message = await (self._receive() if self._loop is None else self._receive_until_closed())
+        await self._check_without_timer()
+        if self.closed:
+            return _disconnect()
         if message["type"] == "websocket.disconnect":
             self._end()
         return message
 
+    async def _receive_until_closed(self) -> Message:
+        import asyncio
+
+        waiting = asyncio.timeout(None)
+        try:
+            async with waiting:
+                self._waiting.add(waiting)
+                return await self._receive()
+        except TimeoutError:
+            if not waiting.expired():
+                raise
+            return _disconnect()
+        finally:
+            self._waiting.discard(waiting)
+
     async def send(self, message: Message) -> None:
         """Pass a message to the server: after the close, drop it."""
+        await self._check_without_timer()
         if self.closed:
-            import asyncio
-
-            await asyncio.sleep(0)  # an application that sends without end must not stop the event loop
+            await self._turn()  # an application that sends without end must not stop the event loop
             return
         if message["type"] in ("websocket.close", "websocket.http.response.start"):
             self._end()
         await self._send(message)
+
+    async def _turn(self) -> None:
+        if self._loop is not None:
+            import asyncio
+
+            await asyncio.sleep(0)
+
+    async def _check_without_timer(self) -> None:
+        if self._loop is None and not self._over:
+            self._tick()
+            if self.closed:
+                await self._send_close()
+
+    def _set_timer(self) -> None:
+        if self._loop is not None:
+            self._timer = self._loop.call_later(_EVERY, self._tick)
 
     def _end(self) -> None:
         """No more checks."""
@@ -139,7 +146,7 @@ class WebsocketWatch:
             except Exception as error:  # noqa: BLE001 (fail closed: what cannot be decided must not stay open)
                 self._close(view, layer, error)
                 return
-        self._timer = self._loop.call_later(_EVERY, self._tick)
+        self._set_timer()
 
     def _begin(self, view: RequestView, layer: Layer, flow: Flow[None]) -> None:
         """Decide at once if the flow needs nothing, as most do; otherwise in a task, one at a time."""
@@ -150,6 +157,12 @@ class WebsocketWatch:
             need = next(flow)
         except StopIteration:
             return
+        if self._loop is None:
+            flow.close()
+            raise ConfigurationError(
+                "a check of an open websocket needs I/O, which this library does with asyncio alone: use an asyncio "
+                "worker, or give websocket_lifetime='connection'"
+            )
         self._asking = self._loop.create_task(self._ask(view, layer, _resumed(flow, need)))
 
     async def _ask(self, view: RequestView, layer: Layer, flow: Flow[None]) -> None:
@@ -164,6 +177,8 @@ class WebsocketWatch:
         if self._timer is not None:
             self._timer.cancel()
         closed(layer, error, view)
+        if self._loop is None:
+            return
         self._closing = self._loop.create_task(self._send_close())
         for waiting in self._waiting:
             waiting.reschedule(self._loop.time())
@@ -182,6 +197,15 @@ class WebsocketWatch:
             await asyncio.wait([self._closing], timeout=_CLOSE_TIMEOUT)
         finally:
             self._closing.cancel()
+
+
+def _running_loop() -> "asyncio.AbstractEventLoop | None":
+    import asyncio
+
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def _disconnect() -> Message:

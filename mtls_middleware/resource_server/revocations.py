@@ -214,7 +214,7 @@ class NotRevoked(Identity):
 
     def matches(self, certificate: ClientCertificate) -> bool:
         # The list no longer has what expired this long ago. validity="handshake" lets such a certificate come here.
-        if certificate.verified and certificate.period[1] + _BEYOND / 2 < time.time():
+        if certificate.verified and certificate.not_valid_after.timestamp() + _BEYOND / 2 < time.time():
             return False
         return certificate.digest not in self._revocations
 
