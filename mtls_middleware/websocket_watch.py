@@ -46,10 +46,15 @@ def watched(
 
 
 class WebsocketWatch:
-    """Stands between the server and the application of one websocket. `closed`: it has ended the websocket."""
+    """Stands between the server and the application of one websocket. `closed`: it has ended the websocket.
 
-    def __init__(self, loop: "asyncio.AbstractEventLoop", receive: Receive, send: Send, driver: AwaitingDriver) -> None:
-        self._loop, self._receive, self._send, self._driver = loop, receive, send, driver
+    Under another event loop than asyncio's, such as trio, there is no timer: it checks at each message, so that none
+    passes in either direction.
+    """
+
+    def __init__(self, receive: Receive, send: Send, driver: AwaitingDriver) -> None:
+        self._receive, self._send, self._driver = receive, send, driver
+        self._loop = _running_loop()
         self._checks: list[tuple[RequestView, Layer, Recheck]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._waiting: set[asyncio.Timeout] = set()  # of each receive() that is under way
