@@ -35,7 +35,7 @@ class ScopeView:
         self._scope = self.attached.passage.original
         self.body = b""
         # ASGI: an iterable, which may be readable once only; a list may grow under way (uvicorn: by trailer fields).
-        self.kept: list[Pair] = list(self._scope["headers"])
+        self.kept: list[Pair] = list(self._scope.get("headers", ()))
         self._scope["headers"] = self.kept
         self.part(shapes)
 

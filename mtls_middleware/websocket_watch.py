@@ -27,6 +27,8 @@ _EVERY = 1.0
 # Seconds that the close may take after the application has ended: a client that does not read delays it.
 _CLOSE_TIMEOUT = 10.0
 _CODE = 1008  # RFC 6455 7.4.1: policy violation
+# Forbidden, of IANA's registry: daphne's websocket library rejects 1008, and other codes below 3000, from applications.
+_OTHER_CODE = 3003
 
 
 def watched(
@@ -189,8 +191,10 @@ class WebsocketWatch:
             waiting.reschedule(self._loop.time())
 
     async def _send_close(self) -> None:
-        with contextlib.suppress(Exception):  # the client may be gone, and each server says so in its own way
-            await self._send({"type": "websocket.close", "code": _CODE, "reason": ""})
+        for code in (_CODE, _OTHER_CODE):
+            with contextlib.suppress(Exception):  # the client may be gone, and each server says so in its own way
+                await self._send({"type": "websocket.close", "code": code, "reason": ""})
+                return
 
     async def _closed(self) -> None:
         """Wait until the close is sent."""

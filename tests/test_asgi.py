@@ -155,6 +155,13 @@ def test_headers_are_iterables_that_can_be_read_once(mtls_client: IssuedCertific
     assert [name for name, _ in (echo.scope or {})["headers"]] == [b"authorization"]
 
 
+def test_scope_without_headers_is_one_without_fields() -> None:
+    scope = scope_of(Request(), "websocket")
+    del scope["headers"]
+    assert exchange(ClientCertificateMiddleware(Echo(), PROXIED), scope, CONNECT)[0]["type"] == "websocket.accept"
+    assert scope["headers"] == []
+
+
 @pytest.mark.standard("K10")
 def test_keys_from_outside_do_not_survive(mtls_client: IssuedCertificate) -> None:
     forged = {

@@ -513,6 +513,26 @@ def test_client_that_is_gone_and_a_server_that_says_so_are_no_error(client: Issu
     asyncio.run(playing())
 
 
+def test_server_that_rejects_the_code_gets_another_one(client: IssuedCertificate, clock: Clock) -> None:
+    """daphne's websocket library raises an exception for codes below 3000; the websocket must end all the same."""
+    socket = Socket(client)
+
+    async def send(message: Any) -> None:
+        if message.get("code") == 1008:
+            raise Exception("invalid close code 1008")  # noqa: TRY002 (as autobahn does)
+        socket.sent.append(message)
+
+    async def playing() -> None:
+        task = asyncio.create_task(protect(Echo(), source=ServerTLS())(socket.scope, socket.receive, send))
+        await asyncio.sleep(0.05)
+        clock.now += LIFETIME * 2
+        async with asyncio.timeout(5):
+            await task
+
+    asyncio.run(playing())
+    assert socket.sent == [{"type": "websocket.accept"}, {**CLOSE, "code": 3003}]
+
+
 @pytest.mark.parametrize("last", ["websocket.close", "websocket.http.response.start"])
 def test_websocket_that_the_application_ended_is_checked_no_more(
     last: str, client: IssuedCertificate, clock: Clock, caplog: pytest.LogCaptureFixture

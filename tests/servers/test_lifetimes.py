@@ -61,17 +61,21 @@ async def last(server: Running, path: str, client: IssuedCertificate) -> tuple[l
 
 
 def test_websocket_ends_within_two_seconds_after_its_certificate(server: Running) -> None:
+    # daphne gives the scope of a websocket no scheme, which Quart needs.
+    paths = [path for path in PATHS if (server.name, path) != ("daphne", "/quart")]
+
     async def all_of_them() -> Any:
         client = short_lived()
-        return await asyncio.gather(*(last(server, path, client) for path in PATHS))
+        return await asyncio.gather(*(last(server, path, client) for path in paths))
 
-    for path, (echoed, code, late) in zip(PATHS, asyncio.run(all_of_them()), strict=True):
+    for path, (echoed, code, late) in zip(paths, asyncio.run(all_of_them()), strict=True):
         assert code == 1008, path
         assert 0 < late < 2.5, path
         assert set(echoed) == {"tick"} if path == "/deaf" else echoed == ["hello"]
     time.sleep(0.5)
     found = {each.name: each.read_text() for each in server.ends.iterdir()}
-    assert found == {"bare": "websocket.disconnect 1008", "starlette": "ended", "quart": "ended"}
+    expected = {"/bare": "websocket.disconnect 1008", "/starlette": "ended", "/quart": "ended"}
+    assert found == {path[1:]: text for path, text in expected.items() if path in paths}
 
 
 def test_kept_alive_connection_is_rejected_and_closed(server: Running) -> None:
