@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, MutableMapping
 from functools import lru_cache
 from typing import Any
 
-from mtls_middleware.request import Peer, TLSFacts, attached_to
+from mtls_middleware.request import Passage, Peer, TLSFacts, attached_to
 from mtls_middleware.sources.server import is_unix
 from mtls_middleware.wsgi_server import ServerTraits, traits_of
 
@@ -19,6 +19,12 @@ _OF_APPLICATION = (
 )  # fmt: skip
 
 
+def _is_same(passage: Passage, environ: Mapping[str, Any]) -> bool:
+    """A server that uses one environ for several requests makes each one's values anew. An application may add keys."""
+    keys = [key for key in passage.original if key.startswith("HTTP_") or key == "wsgi.input"]
+    return all(environ[key] is passage.original[key] for key in keys if key in environ)
+
+
 class EnvironView:
     """A `RequestView` of an environ. `start_response`: the server's, which shows some of its options."""
 
@@ -27,7 +33,7 @@ class EnvironView:
     def __init__(self, environ: MutableMapping[str, Any], start_response: object = None) -> None:
         self._start_response = start_response
         self.now = time.time()
-        self.attached = attached_to(environ, self.now, _OF_APPLICATION)
+        self.attached = attached_to(environ, self.now, _OF_APPLICATION, _is_same)
         passage = self.attached.passage
         self._environ = passage.original.copy() if passage.retried else environ
         self.body = b""

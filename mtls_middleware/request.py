@@ -4,7 +4,7 @@ Must never know: which gateway made it. Everything is read where it is asked for
 reads: a warm request asks for little.
 """
 
-from collections.abc import Collection, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
@@ -31,15 +31,17 @@ class Passage:
             a dispatcher tries another application with the same scope or environ.
         original: a copy of the scope or environ as the gateway got it; under ASGI its headers are a list.
         retried: whether another application was tried before with the same scope or environ.
+        kept: ASGI: the list of headers that the gateway put into the scope.
         hidden: ASGI: the folded names of the fields that are kept from applications.
     """
 
-    __slots__ = ("hidden", "original", "outer", "retried", "running")
+    running = False
+    retried = False
+    kept: object = None
+    hidden: frozenset[str] = frozenset()
 
     def __init__(self, outer: "Attached | None", original: dict[str, Any]) -> None:
         self.outer, self.original = outer, original
-        self.running = self.retried = False
-        self.hidden: frozenset[str] = frozenset()
 
 
 class Attached:
@@ -62,20 +64,30 @@ class Attached:
         return "certificate" in vars(self)
 
 
-def attached_to(carrier: Mapping[str, Any], now: float, of_application: Collection[str]) -> Attached:
+def attached_to(
+    carrier: Mapping[str, Any],
+    now: float,
+    of_application: Collection[str],
+    is_same: Callable[[Passage, Mapping[str, Any]], bool],
+) -> Attached:
     """What outer layers left in this environ or scope, to go on from; empty if there is no outer layer.
 
     A layer that has finished is not an outer one: a dispatcher has called it, and now tries another application. This
     one is decided from what the server gave to the first, except for `of_application`: the keys that say which
     resource the application serves, and how it reads the body.
+
+    `is_same`: whether this is still the request of a passage, and not another one for which a server uses the same
+    dictionary. Another request is decided from its own facts.
     """
     attached, outer = Attached(), carrier.get(ATTACHED_KEY)
     original: dict[str, Any] | None = None
     hidden: frozenset[str] = frozenset()
-    while isinstance(outer, Attached) and not outer.passage.running:
-        original = outer.passage.original
-        hidden |= outer.passage.hidden
-        outer = outer.passage.outer
+    if isinstance(outer, Attached) and not outer.passage.running:
+        same = is_same(outer.passage, carrier)
+        while isinstance(outer, Attached) and not outer.passage.running:
+            original = outer.passage.original if same else None
+            hidden |= outer.passage.hidden
+            outer = outer.passage.outer
     retried = original is not None
     if original is None:
         original = dict(carrier)

@@ -112,7 +112,8 @@ class CertificateLayer:
         self._clock_skew = check_clock_skew("clock_skew", clock_skew)
         self._checks_period = check_validity(validity) == "each_request"
         self._lifetime = check_websocket_lifetime(websocket_lifetime)
-        self._trusts_proxy_now = getattr(source, "trusts_proxy_now", None) if self._checks_period else None
+        checks_proxy = self._checks_period and getattr(source, "has_proxy_certificate", False)
+        self._trusts_proxy_now = getattr(source, "trusts_proxy_now", None) if checks_proxy else None
         adapted = getattr(trust_store, "with_clock_skew", None)
         self._store: TrustStore | None = adapted(self._clock_skew) if callable(adapted) else trust_store
         self._allow = None if allow is None else PathRules(allow)

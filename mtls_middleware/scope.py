@@ -10,7 +10,7 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from mtls_middleware.environ import peer_of
-from mtls_middleware.request import ORIGINAL_HEADERS_KEY, Peer, TLSFacts, attach, attached_to, peer_at
+from mtls_middleware.request import ORIGINAL_HEADERS_KEY, Passage, Peer, TLSFacts, attach, attached_to, peer_at
 
 Pair = tuple[bytes, bytes]
 
@@ -23,6 +23,11 @@ _REMEMBERED, _LONGEST, _WEIGHT = 128, 4096, 32
 _OF_APPLICATION = ("type", "method", "path", "raw_path", "root_path", "query_string")
 
 
+def _is_same(passage: Passage, scope: Mapping[str, Any]) -> bool:
+    """A server that uses one scope for several requests gives each its own list of headers."""
+    return scope.get("headers") is passage.kept
+
+
 class ScopeView:
     """A `RequestView` of a scope. `kept`: the headers that the application may see."""
 
@@ -30,7 +35,7 @@ class ScopeView:
 
     def __init__(self, scope: Mapping[str, Any], shapes: "Shapes") -> None:
         self.now = time.time()
-        self.attached = attached_to(scope, self.now, _OF_APPLICATION)
+        self.attached = attached_to(scope, self.now, _OF_APPLICATION, _is_same)
         # A copy: an application changes its scope while a websocket is open, and the websocket is checked again.
         self._scope = self.attached.passage.original
         self.body = b""
@@ -43,6 +48,7 @@ class ScopeView:
         """Replace the headers in this scope, and attach what was found. `hidden`: the `dropped` of `Shapes`."""
         passage = self.attached.passage
         passage.hidden |= hidden
+        passage.kept = self.kept
         scope["headers"] = self.kept
         if passage.outer is None:
             scope[ORIGINAL_HEADERS_KEY] = self._scope["headers"]

@@ -63,6 +63,7 @@ class _Gateway:
                         return _write(answer, environ, start_response)
                     if view.method == "POST" and view.path in layer.body_paths:
                         view.body = _body(environ)
+                        attached.passage.original["wsgi.input"] = environ["wsgi.input"]
                 found = layer.decide(view)
                 if type(found) is GeneratorType:
                     found = self._driver.run(found)

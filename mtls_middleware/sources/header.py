@@ -158,13 +158,16 @@ class HeaderSource:
         except _TooLargeError:  # an exception is nothing that is remembered
             return self._judge(value, word, chain)
 
+    @property
+    def has_proxy_certificate(self) -> bool:
+        """Whether the proxy must present a certificate of its own."""
+        return self._trust.has_proxy_rule
+
     def trusts_proxy_now(self, view: RequestView, clock_skew: float) -> bool:
-        """Whether the proxy's own certificate, if one is required, is within its validity period; logged if not.
+        """Whether the proxy's own certificate is within its validity period; logged if not.
 
         `find` has already compared it with the rule.
         """
-        if not self._trust.has_proxy_rule:
-            return True
         presented = server.read(view.tls)
         try:
             if presented is not None:

@@ -213,6 +213,27 @@ def test_rule_is_that_of_the_path_that_the_next_application_gets(gateway: str, m
     assert tried.statuses == [404, 403]
 
 
+@both_gateways
+def test_server_that_reuses_its_dictionary_for_another_request_gets_another_decision(
+    gateway: str, mtls_client: IssuedCertificate, mtls_other_client: IssuedCertificate
+) -> None:
+    """Clients share the proxy's connection: the certificate of one request must never be that of the next."""
+    tried, carrier = Tried(), {}
+    source = Nginx(trusted_proxies=TRUSTED)
+    app = MODULES[gateway].ClientCertificateMiddleware(application(gateway, tried), source)
+    requests = [
+        Request(headers=[*nginx(mtls_client), ("X-Other", "1" * 20)]),
+        Request(headers=[*nginx(mtls_other_client), ("X-Other", "1" * 20)]),
+        Request(headers=[("X-Other", "2" * 20)]),
+        Request(peer=STRANGER, headers=nginx(mtls_client)),
+    ]
+    for request in requests:
+        carrier |= carrier_of(gateway, request)
+        dispatch(gateway, tried, [app], carrier)
+    expected = [mtls_client.client_certificate(), mtls_other_client.client_certificate(), None, None]
+    assert tried.certificates == expected
+
+
 # Dispatchers within a layer, and layers within each other
 
 
