@@ -3,22 +3,35 @@
 Must never decide: every rule is in the core, and the WSGI gateway drives the same one.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, MutableMapping
+from collections.abc import Collection, Mapping
 from types import GeneratorType
 from typing import Any
 
+from mtls_middleware.asgi_messages import (  # the types are public names of this module
+    ASGIApp as ASGIApp,  # noqa: PLC0414
+)
+from mtls_middleware.asgi_messages import (
+    Message as Message,  # noqa: PLC0414
+)
+from mtls_middleware.asgi_messages import (
+    Receive as Receive,  # noqa: PLC0414
+)
+from mtls_middleware.asgi_messages import (
+    Scope as Scope,  # noqa: PLC0414
+)
+from mtls_middleware.asgi_messages import (
+    Send as Send,  # noqa: PLC0414
+)
+from mtls_middleware.asgi_messages import (
+    body,
+    replaying,
+    varying,
+    write,
+)
 from mtls_middleware.effects import AwaitingDriver
-from mtls_middleware.errors import ConfigurationError, Refused
+from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.paths import Allow
 from mtls_middleware.records import allowed, refused
-from mtls_middleware.refusal import Answer
-from mtls_middleware.request import (
-    ATTACHED_KEY,
-    CERTIFICATE_KEY,
-    CLIENT_KEY,
-    MAX_BODY,
-    TOKEN_KEY,
-)
 from mtls_middleware.resource_flow import (
     AccessTokens,
     CertificateLayer,
@@ -35,13 +48,9 @@ from mtls_middleware.resource_server.binding import Binding
 from mtls_middleware.scope import ScopeView, Shapes
 from mtls_middleware.token_endpoint.authentication import ClientAuthenticator
 from mtls_middleware.token_flow import ClientLayer
-
-# Looser than asgiref's typed dictionaries, as Starlette's are, so that every framework's application fits.
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+from mtls_middleware.validity import CLOCK_SKEW, Validity
+from mtls_middleware.websocket_lifetime import WebsocketLifetime, rechecks
+from mtls_middleware.websocket_watch import watched
 
 
 class _Gateway:
@@ -56,18 +65,22 @@ class _Gateway:
             self._app, self._layers = app._app, (layer, *app._layers)
         self._shapes = Shapes(self._layers[0].drop_headers)
         further = [Shapes(each.drop_headers) if each.drop_headers else None for each in self._layers[1:]]
+        self._hidden = self._shapes.dropped.union(*(each.dropped for each in further if each is not None))
         self._steps = tuple(zip(self._layers, map(does_more, self._layers), (None, *further), strict=True))
         self._vary = [(b"vary", each.vary.encode("ascii")) for each in self._layers if each.vary is not None]
         self._driver = AwaitingDriver()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
-        if kind == "lifespan":
+        if kind in ("http", "websocket"):
+            await self._request(kind, scope, receive, send)
+        elif kind == "lifespan":
             await self._app(scope, receive, send)
-            return
-        if kind not in ("http", "websocket"):
-            raise RuntimeError(f"ASGI scope type {kind!r} is unknown here, and so refused (case 146)")
-        layer, view = self._layers[0], None
+        else:
+            raise RuntimeError(f"ASGI scope type {kind!r} is unknown here; expected 'http', 'websocket' or 'lifespan'")
+
+    async def _request(self, kind: str, scope: Scope, receive: Receive, send: Send) -> None:
+        layer, view, watch = self._layers[0], None, None
         try:
             view = ScopeView(scope, self._shapes)
             attached = view.attached
@@ -76,29 +89,39 @@ class _Gateway:
                     view.part(shapes)
                 if more and kind == "http":
                     if (answer := document(layer, view)) is not None:
-                        await _write(answer, scope, receive, send)
+                        self._place(scope, view)
+                        await write(answer, scope, receive, send)
                         return
                     if view.method == "POST" and view.path in layer.body_paths:
-                        view.body = await _body(receive)
-                        receive = _replaying(view.body, receive)
+                        view.body = await body(receive)
+                        receive = replaying(view.body, receive)
                 found = layer.decide(view)
                 if type(found) is GeneratorType:
                     found = await self._driver.run(found)
                 view.leave()
                 setattr(attached, layer.name, found)
+            if kind == "websocket":
+                watch = watched(view, rechecks(self._layers, view), receive, send, self._driver)
         except Exception as error:  # noqa: BLE001 (fail closed: whatever went wrong, the application is not reached)
-            await _write(refused(layer, error, view), scope, receive, send)
+            if view is not None:
+                self._place(scope, view)
+            await write(refused(layer, error, view), scope, receive, send)
             return
-        inner = {
-            **scope,
-            "headers": view.kept,
-            ATTACHED_KEY: attached,
-            CERTIFICATE_KEY: attached.certificate,
-            TOKEN_KEY: attached.token,
-            CLIENT_KEY: attached.client,
-        }
+        view.place(scope, self._hidden)
         allowed(layer, view)
-        await self._app(inner, receive, _varying(send, self._vary) if self._vary else send)
+        send = varying(send, self._vary) if self._vary else send
+        attached.passage.running = True
+        try:
+            await (self._app(scope, receive, send) if watch is None else watch.run(self._app, scope))
+        finally:
+            attached.passage.running = False
+
+    def _place(self, scope: Scope, view: ScopeView) -> None:
+        """For a request that does not reach the application: what is outside must see no forged field either."""
+        for _, _, shapes in self._steps:
+            if shapes is not None:
+                view.part(shapes)
+        view.place(scope, self._hidden)
 
 
 class ClientCertificateMiddleware(_Gateway):
@@ -112,6 +135,13 @@ class ClientCertificateMiddleware(_Gateway):
             it does not allow is refused.
         required: `True`: no acceptable certificate, no application. Default: `True` where `allow` is given.
         exempt: exact decoded paths that are never refused.
+        clock_skew: tolerance at both ends of the certificate's validity period, in seconds, 0 to 300.
+        validity: `"each_request"`: a verified certificate must be within its validity period on every request, also
+            over an old connection. `"handshake"`: the server or proxy checked the time when the connection began, and
+            this is enough; a `trust_store` still validates at the time of the request.
+        websocket_lifetime: `"certificate"`, `"credentials"`: a websocket ends with 1008 at most two seconds after its
+            certificate expires, or after this process knows that it is revoked: `allow` and `trust_store` then decide
+            once a second for each open websocket. `"connection"`: the middleware closes no websocket.
 
     Raises `ConfigurationError` at construction. Answers: 400 and 403 as JSON; a websocket is refused before accept.
 
@@ -127,8 +157,20 @@ class ClientCertificateMiddleware(_Gateway):
         allow: Allow | None = None,
         required: bool | None = None,
         exempt: Collection[str] = (),
+        clock_skew: float = CLOCK_SKEW,
+        validity: Validity = "each_request",
+        websocket_lifetime: WebsocketLifetime = "certificate",
     ) -> None:
-        layer = CertificateLayer(source, trust_store=trust_store, allow=allow, required=required, exempt=exempt)
+        layer = CertificateLayer(
+            source,
+            trust_store=trust_store,
+            allow=allow,
+            required=required,
+            exempt=exempt,
+            clock_skew=clock_skew,
+            validity=validity,
+            websocket_lifetime=websocket_lifetime,
+        )
         super().__init__(app, layer)
 
 
@@ -145,6 +187,10 @@ class CertificateBoundTokenMiddleware(_Gateway):
         resource_metadata: the https address of the resource's metadata, a parameter of the challenge (RFC 9728 5.1); or
             the document itself, as `protected_resource_metadata` makes it: the layer then serves it at its well-known
             path to whoever asks (RFC 9728 3). The certificate layer must let that path through: `exempt`.
+        websocket_lifetime: `"credentials"`: a websocket ends with 1008 at most two seconds after the token expires, or
+            after this process knows that the token, or the certificate that it is bound to, is revoked
+            (`RevocableTokens`). No authorization server is asked again. `"certificate"`: only if that certificate is
+            revoked. `"connection"`: this layer closes no websocket.
 
     Raises `ConfigurationError` at construction. Answers: RFC 6750 3.
 
@@ -161,9 +207,16 @@ class CertificateBoundTokenMiddleware(_Gateway):
         exempt: Collection[str] = (),
         realm: str | None = None,
         resource_metadata: str | Mapping[str, Any] | None = None,
+        websocket_lifetime: WebsocketLifetime = "certificate",
     ) -> None:
         layer = TokenLayer(
-            tokens, scopes=scopes, binding=binding, exempt=exempt, realm=realm, resource_metadata=resource_metadata
+            tokens,
+            scopes=scopes,
+            binding=binding,
+            exempt=exempt,
+            realm=realm,
+            resource_metadata=resource_metadata,
+            websocket_lifetime=websocket_lifetime,
         )
         super().__init__(app, layer)
 
@@ -200,11 +253,14 @@ def protect(
     scopes: Collection[str] = (),
     exempt: Collection[str] = (),
     resource_metadata: str | Mapping[str, Any] | None = None,
+    clock_skew: float = CLOCK_SKEW,
+    validity: Validity = "each_request",
+    websocket_lifetime: WebsocketLifetime = "certificate",
 ) -> ASGIApp:
     """Both layers around `app`, in the right order; without `tokens` a certificate is required.
 
-    Arguments: those of the two layers, by their names; `exempt` goes to both, `allow` to the certificate layer. The
-    document of `resource_metadata` is served to clients without certificate too.
+    Arguments: those of the two layers, by their names; `exempt` and `websocket_lifetime` go to both, `allow` to the
+    certificate layer. The document of `resource_metadata` is served to clients without certificate too.
 
     Raises `ConfigurationError`.
 
@@ -213,61 +269,31 @@ def protect(
     if tokens is None:
         check_without_tokens(scopes=scopes, resource_metadata=resource_metadata)
         return ClientCertificateMiddleware(
-            app, source, trust_store=trust_store, allow=allow, required=True, exempt=exempt
+            app,
+            source,
+            trust_store=trust_store,
+            allow=allow,
+            required=True,
+            exempt=exempt,
+            clock_skew=clock_skew,
+            validity=validity,
+            websocket_lifetime=websocket_lifetime,
         )
     inner = CertificateBoundTokenMiddleware(
-        app, tokens, scopes=scopes, exempt=exempt, resource_metadata=resource_metadata
+        app,
+        tokens,
+        scopes=scopes,
+        exempt=exempt,
+        resource_metadata=resource_metadata,
+        websocket_lifetime=websocket_lifetime,
     )
     return ClientCertificateMiddleware(
-        inner, source, trust_store=trust_store, allow=allow, exempt=with_published(exempt, resource_metadata)
+        inner,
+        source,
+        trust_store=trust_store,
+        allow=allow,
+        exempt=with_published(exempt, resource_metadata),
+        clock_skew=clock_skew,
+        validity=validity,
+        websocket_lifetime=websocket_lifetime,
     )
-
-
-async def _body(receive: Receive) -> bytes:
-    """The whole body. Raises `Refused`."""
-    body = bytearray()
-    more = True
-    while more:
-        message = await receive()
-        if message["type"] != "http.request":
-            raise Refused("invalid_request", "the client went away before the end of the body")
-        body += message.get("body", b"")
-        more = message.get("more_body", False)
-        if len(body) > MAX_BODY:
-            raise Refused("payload_too_large", f"a body of more than {MAX_BODY} octets")
-    return bytes(body)
-
-
-def _replaying(body: bytes, receive: Receive) -> Receive:
-    """`receive` for the application, from the beginning of the body that we have read."""
-    first = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def replaying() -> Message:
-        return first.pop() if first else await receive()
-
-    return replaying
-
-
-async def _write(answer: Answer, scope: Scope, receive: Receive, send: Send) -> None:
-    kind = "http.response"
-    if scope["type"] == "websocket":
-        if "websocket.http.response" not in (scope.get("extensions") or {}):
-            await receive()  # websocket.connect, to which a close is an answer; a response answers the handshake itself
-            await send({"type": "websocket.close", "code": 1008, "reason": ""})
-            return
-        kind = "websocket.http.response"
-    headers = [(name.lower().encode("ascii"), value.encode("ascii")) for name, value in answer.headers]
-    await send({"type": f"{kind}.start", "status": answer.status, "headers": headers})
-    await send({"type": f"{kind}.body", "body": b"" if scope.get("method") == "HEAD" else answer.body})
-
-
-def _varying(send: Send, vary: list[tuple[bytes, bytes]]) -> Send:
-    """Mark the application's responses as selected by the certificate's field (RFC 9440 2.4)."""
-
-    async def varying(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            headers: Iterable[tuple[bytes, bytes]] = message.get("headers") or ()
-            message = {**message, "headers": [*headers, *vary]}
-        await send(message)
-
-    return varying

@@ -81,6 +81,7 @@ class ClientCertificate:
         verification: who vouches for the chain.
         digest: SHA-256 over `der`, 32 octets.
         thumbprint: the same as base64url, unpadded: the `x5t#S256` value (RFC 8705 3.1).
+        path_period: between which times the whole path that a trust store validated is valid; `None` without a path.
 
     Properties that read names raise `MalformedCertificate` where the certificate holds what cannot be a name.
 
@@ -93,6 +94,7 @@ class ClientCertificate:
     verification: Verification = Verification.PRESENTED
     digest: bytes = b""
     thumbprint: str = ""
+    path_period: tuple[float, float] | None = None
     verdicts: Verdicts = field(default_factory=Verdicts, init=False)  # of layers and their rules, each asked once
 
     @classmethod
@@ -108,9 +110,9 @@ class ClientCertificate:
         thumbprint = base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")
         return cls(loaded, der, chain, verification, digest, thumbprint)
 
-    def vouched_for(self, verification: Verification) -> Self:
+    def vouched_for(self, verification: Verification, path_period: tuple[float, float] | None = None) -> Self:
         """The same certificate with another verification: a new object, of which nothing is read or hashed again."""
-        return type(self)(self.x509, self.der, self.chain, verification, self.digest, self.thumbprint)
+        return type(self)(self.x509, self.der, self.chain, verification, self.digest, self.thumbprint, path_period)
 
     @classmethod
     def from_pem(cls, pem: str | bytes, *, verification: Verification = Verification.PRESENTED) -> Self:
@@ -164,6 +166,13 @@ class ClientCertificate:
     @_readable
     def not_valid_after(self) -> datetime:
         return self.x509.not_valid_after_utc
+
+    @_readable
+    def period(self) -> tuple[float, float]:
+        """The first and the last second since the epoch at which the certificate, and its validated path, are valid."""
+        if self.path_period is not None:
+            return self.path_period
+        return self.not_valid_before.timestamp(), self.not_valid_after.timestamp()
 
     @_readable
     def is_authority(self) -> bool:

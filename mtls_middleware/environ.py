@@ -4,13 +4,25 @@ Must never know: what is decided, or that anything is.
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from functools import lru_cache
 from typing import Any
 
-from mtls_middleware.request import Peer, TLSFacts, attached_to
+from mtls_middleware.request import Passage, Peer, TLSFacts, attached_to
 from mtls_middleware.sources.server import is_unix
 from mtls_middleware.wsgi_server import ServerTraits, traits_of
+
+# What says which resource an application serves, and how it reads the body; all else is what the server gave.
+_OF_APPLICATION = (
+    "REQUEST_METHOD", "SCRIPT_NAME", "PATH_INFO", "QUERY_STRING",
+    "CONTENT_LENGTH", "wsgi.input", "wsgi.input_terminated",
+)  # fmt: skip
+
+
+def _is_same(passage: Passage, environ: Mapping[str, Any]) -> bool:
+    """A server that uses one environ for several requests makes each one's values anew. An application may add keys."""
+    keys = [key for key in passage.original if key.startswith("HTTP_") or key == "wsgi.input"]
+    return all(environ[key] is passage.original[key] for key in keys if key in environ)
 
 
 class EnvironView:
@@ -18,12 +30,19 @@ class EnvironView:
 
     __slots__ = ("_environ", "_start_response", "attached", "body", "now")
 
-    def __init__(self, environ: Mapping[str, Any], start_response: object = None) -> None:
-        self._environ = environ
+    def __init__(self, environ: MutableMapping[str, Any], start_response: object = None) -> None:
         self._start_response = start_response
         self.now = time.time()
-        self.attached = attached_to(environ, self.now)
+        self.attached = attached_to(environ, self.now, _OF_APPLICATION, _is_same)
+        passage = self.attached.passage
+        self._environ = passage.original.copy() if passage.retried else environ
         self.body = b""
+
+    def drop(self, environ: MutableMapping[str, Any], keys: frozenset[str]) -> None:
+        """Keep these keys from the application, and from layers further in."""
+        for carrier in (environ,) if self._environ is environ else (environ, self._environ):
+            for key in keys.intersection(carrier):
+                del carrier[key]
 
     @property
     def method(self) -> str:

@@ -68,22 +68,43 @@ def refused(layer: Layer, error: Exception, view: Request | None) -> Answer:
     quote what was being read.
     """
     response = answer(error, layer.challenge)
-    level = logging.INFO if response.status < 500 else logging.WARNING if response.status == 503 else logging.ERROR
-    if _observers or logger.isEnabledFor(level):
+    _rejected("refused", layer, error, response.status, _facts(view) if _wanted(response.status) else {})
+    return response
+
+
+def closed(layer: Layer, error: Exception, view: Request) -> None:
+    """The record for a websocket that the middleware closes, with `open_for`: seconds since it was let through.
+
+    Levels as for a refusal: the status is the one that the client gets if it connects again.
+    """
+    status = answer(error, layer.challenge).status
+    facts = _facts(view) if _wanted(status) else {}
+    _rejected("closed", layer, error, status, {**facts, "seconds": None, "open_for": facts.get("seconds")})
+
+
+def _level(status: int) -> int:
+    return logging.INFO if status < 500 else logging.WARNING if status == 503 else logging.ERROR
+
+
+def _wanted(status: int) -> bool:
+    return bool(_observers) or logger.isEnabledFor(_level(status))
+
+
+def _rejected(outcome: str, layer: Layer, error: Exception, status: int, facts: Mapping[str, Any]) -> None:
+    if _wanted(status):
         record = {
-            "outcome": "refused",
+            "outcome": outcome,
             "layer": layer.name,
-            "status": response.status,
+            "status": status,
             "code": error.code if isinstance(error, Refused) else "server_error",
             "evidence": error.evidence if isinstance(error, Refused) else (type(error).__name__,),
-            **_facts(view),
+            **facts,
         }
-        _tell(level, record)
+        _tell(_level(status), record)
     if isinstance(error, ConfigurationError):
         logger.error("%s", error)
-    elif response.status == 500:
+    elif status == 500:
         logger.error("%s", "".join(traceback.format_tb(error.__traceback__)))
-    return response
 
 
 def allowed(layer: Layer, view: Request) -> None:

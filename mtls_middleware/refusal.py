@@ -45,11 +45,12 @@ ANSWERS: Mapping[str, _Row] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole response."""
+    """A whole response. `new_connection`: the connection should end after it, if the gateway can ask for this."""
 
     status: int
     headers: tuple[tuple[str, str], ...]
     body: bytes
+    new_connection: bool = False
 
 
 _QUOTABLE = re.compile(r"[\x20-\x21\x23-\x5B\x5D-\x7E]+")  # what RFC 6750 3 lets stand in a quoted value
@@ -110,4 +111,4 @@ def answer(error: Exception, challenge: Challenge) -> Answer:
         headers.append(("Allow", "POST" if row is ANSWERS["method_not_allowed"] else "GET, HEAD"))
     if isinstance(error, Unavailable):
         headers.append(("Retry-After", str(error.retry_after)))
-    return Answer(row.status, tuple(headers), body)
+    return Answer(row.status, tuple(headers), body, isinstance(error, Refused) and error.new_connection)

@@ -4,7 +4,7 @@ Must never know: which gateway made it. Everything is read where it is asked for
 reads: a warm request asks for little.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
@@ -15,9 +15,33 @@ CERTIFICATE_KEY = "mtls_middleware.certificate"
 TOKEN_KEY = "mtls_middleware.token"  # noqa: S105 (a key's name, no secret)
 CLIENT_KEY = "mtls_middleware.client"
 ATTACHED_KEY = "mtls_middleware.attached"
+# ASGI: the list of header fields as the server gave it. The list under "headers" is without certificates and secrets.
+ORIGINAL_HEADERS_KEY = "mtls_middleware.original_headers"
 
 # In the environ of a test's request, with the value `True`: no server made it, so no name was folded.
 TESTING_KEY = "mtls_middleware.testing"
+
+
+class Passage:
+    """One gateway's passage of one request: whether the application inside is running, and what the gateway changed.
+
+    Attributes:
+        outer: what the gateway outside of this one attached, `None` for the outermost.
+        running: whether the application inside is running. A gateway that finds it so is nested in this one. Otherwise
+            a dispatcher tries another application with the same scope or environ.
+        original: a copy of the scope or environ as the gateway got it; under ASGI its headers are a list.
+        retried: whether another application was tried before with the same scope or environ.
+        kept: ASGI: the list of headers that the gateway put into the scope.
+        hidden: ASGI: the folded names of the fields that are kept from applications.
+    """
+
+    running = False
+    retried = False
+    kept: object = None
+    hidden: frozenset[str] = frozenset()
+
+    def __init__(self, outer: "Attached | None", original: dict[str, Any]) -> None:
+        self.outer, self.original = outer, original
 
 
 class Attached:
@@ -25,6 +49,9 @@ class Attached:
 
     Its presence tells an inner layer that an outer one ran; a bare value under the public keys does not.
     """
+
+    passage = Passage(None, {})  # of no gateway: replaced in what a gateway attaches
+    watch: Any = None  # the WebsocketWatch of the outermost gateway that has one
 
     certificate: ClientCertificate | None = None
     token: Any = None  # an AccessToken, and
@@ -37,14 +64,50 @@ class Attached:
         return "certificate" in vars(self)
 
 
-def attached_to(carrier: Mapping[str, Any], now: float) -> Attached:
-    """What outer layers left in this environ or scope, to go on from; empty where there was none."""
+def attached_to(
+    carrier: Mapping[str, Any],
+    now: float,
+    of_application: Collection[str],
+    is_same: Callable[[Passage, Mapping[str, Any]], bool],
+) -> Attached:
+    """What outer layers left in this environ or scope, to go on from; empty if there is no outer layer.
+
+    A layer that has finished is not an outer one: a dispatcher has called it, and now tries another application. This
+    one is decided from what the server gave to the first, except for `of_application`: the keys that say which
+    resource the application serves, and how it reads the body.
+
+    `is_same`: whether this is still the request of a passage, and not another one for which a server uses the same
+    dictionary. Another request is decided from its own facts.
+    """
     attached, outer = Attached(), carrier.get(ATTACHED_KEY)
+    original: dict[str, Any] | None = None
+    hidden: frozenset[str] = frozenset()
+    if isinstance(outer, Attached) and not outer.passage.running:
+        same = is_same(outer.passage, carrier)
+        while isinstance(outer, Attached) and not outer.passage.running:
+            original = outer.passage.original if same else None
+            hidden |= outer.passage.hidden
+            outer = outer.passage.outer
+    retried = original is not None
+    if original is None:
+        original = dict(carrier)
+    else:
+        original = {**original, **{key: carrier[key] for key in of_application if key in carrier}}
     if isinstance(outer, Attached):
         vars(attached).update(vars(outer))
     else:
         attached.since = now
+    attached.passage = Passage(outer, original)
+    attached.passage.hidden, attached.passage.retried = hidden, retried
     return attached
+
+
+def attach(carrier: MutableMapping[str, Any], attached: Attached) -> None:
+    """Set every key of the layers, so that no value from outside survives."""
+    carrier[ATTACHED_KEY] = attached
+    carrier[CERTIFICATE_KEY] = attached.certificate
+    carrier[TOKEN_KEY] = attached.token
+    carrier[CLIENT_KEY] = attached.client
 
 
 # Tuples: they are made in a fraction of the time that a frozen dataclass takes.

@@ -4,6 +4,7 @@ Must never know: the gateway. Both layers turn a `RequestView` into what is atta
 """
 
 from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from mtls_middleware import records
@@ -17,6 +18,14 @@ from mtls_middleware.resource_server import bearer, binding, scope
 from mtls_middleware.resource_server.metadata import Published, published
 from mtls_middleware.resource_server.token import AccessToken
 from mtls_middleware.sources.vendors import KNOWN_HEADERS
+from mtls_middleware.validity import CLOCK_SKEW, Validity, check_clock_skew, check_validity, require_valid
+from mtls_middleware.websocket_lifetime import (
+    Recheck,
+    WebsocketLifetime,
+    certificate_recheck,
+    check_websocket_lifetime,
+    token_recheck,
+)
 
 T = TypeVar("T")
 
@@ -85,6 +94,9 @@ class CertificateLayer:
         allow: Allow | None,
         required: bool | None,
         exempt: Collection[str],
+        clock_skew: float = CLOCK_SKEW,
+        validity: Validity = "each_request",
+        websocket_lifetime: WebsocketLifetime = "certificate",
     ) -> None:
         if not all(hasattr(source, name) for name in _SOURCE) or isinstance(source, type):  # a text has a find() too
             raise ConfigurationError(
@@ -97,9 +109,16 @@ class CertificateLayer:
             raise ConfigurationError(f"required={required!r}: True, False or None")
         self.source = source
         self.trust_store = trust_store
+        self._clock_skew = check_clock_skew("clock_skew", clock_skew)
+        self._checks_period = check_validity(validity) == "each_request"
+        self._lifetime = check_websocket_lifetime(websocket_lifetime)
+        checks_proxy = self._checks_period and getattr(source, "has_proxy_certificate", False)
+        self._trusts_proxy_now = getattr(source, "trusts_proxy_now", None) if checks_proxy else None
+        adapted = getattr(trust_store, "with_clock_skew", None)
+        self._store: TrustStore | None = adapted(self._clock_skew) if callable(adapted) else trust_store
         self._allow = None if allow is None else PathRules(allow)
         self._required = (self._allow is not None) if required is None else required
-        # Where neither time nor path plays a part, a certificate that was accepted once is accepted again.
+        # If neither a trust store nor the path plays a part, the rule's answer about a certificate stays the same.
         self._is_lasting = trust_store is None and (self._allow is None or self._allow.is_lasting)
         self._verdict = object()
         self._exempt = collection("exempt", exempt, '"/health"')
@@ -122,9 +141,11 @@ class CertificateLayer:
     def decide(self, view: RequestView) -> Decision[ClientCertificate | None]:
         try:
             certificate = self.source.find(view)
+            if certificate is not None and self._trusts_proxy_now is not None:
+                certificate = certificate if self._trusts_proxy_now(view, self._clock_skew) else None
             outer = view.attached.certificate
             if outer is None and type(certificate) is ClientCertificate and self._verdict in certificate.verdicts:
-                return certificate
+                return self._within_period(view, certificate)
             found = self._accepted(view, certificate, outer)
         except Refused as refusal:
             self._check_exempt(view, refusal)
@@ -152,9 +173,9 @@ class CertificateLayer:
             if self._required:
                 raise Refused("client_certificate_required", "no client certificate")
             return None
-        if self.trust_store is None:
+        if self._store is None:
             return self._allowed(view, certificate)
-        validated = self.trust_store.validate(certificate, view.now)
+        validated = self._store.validate(certificate, view.now)
         if isinstance(validated, ClientCertificate):
             return self._allowed(view, validated)
         return self._allowed_later(view, validated)
@@ -165,12 +186,28 @@ class CertificateLayer:
     def _allowed(self, view: RequestView, certificate: ClientCertificate) -> ClientCertificate:
         if not isinstance(certificate, ClientCertificate):  # a source or trust store of somebody else's: no pass
             raise TypeError(f"a {type(certificate).__name__} is no certificate")
+        self._within_period(view, certificate)
         if self._allow is not None:
             self._allow.judge(view, certificate)
         elif self._required and not certificate.verified:
             raise Refused("client_certificate_refused", f"{certificate.thumbprint} is merely presented, not verified")
         if self._is_lasting:
             certificate.verdicts[self._verdict] = True
+        return certificate
+
+    def recheck(self, view: RequestView) -> Recheck | None:
+        """How to decide again about the certificate that opened a websocket; `None` if the decision cannot change."""
+        certificate: ClientCertificate | None = view.attached.certificate
+        if certificate is None or self._lifetime == "connection":
+            return None
+        allow = None if self._allow is None or self._allow.is_lasting else partial(self._allow.judge, view)
+        skew = self._clock_skew if self._checks_period else None
+        return certificate_recheck(certificate, self._store, clock_skew=skew, allow=allow)
+
+    def _within_period(self, view: RequestView, certificate: ClientCertificate) -> ClientCertificate:
+        """Raises `Refused` for a verified certificate outside its period. A presented one makes no claim about time."""
+        if self._checks_period and certificate.verified:
+            require_valid(certificate, view.now, self._clock_skew)
         return certificate
 
 
@@ -191,6 +228,7 @@ class TokenLayer:
         exempt: Collection[str],
         realm: str | None,
         resource_metadata: str | Mapping[str, Any] | None,
+        websocket_lifetime: WebsocketLifetime = "certificate",
     ) -> None:
         if not callable(getattr(tokens, "validate", None)) or isinstance(tokens, type):
             raise ConfigurationError(
@@ -202,6 +240,7 @@ class TokenLayer:
         self._binding = binding
         self._scopes = collection("scopes", scopes, '"invoices:read"')
         self._exempt = collection("exempt", exempt, '"/health"')
+        self._lifetime = check_websocket_lifetime(websocket_lifetime)
         self.published: Published | None = None
         if isinstance(resource_metadata, Mapping):
             self.published = published(resource_metadata)
@@ -239,6 +278,11 @@ class TokenLayer:
             raise refusal
         outer: AccessToken | None = view.attached.token
         return outer if refusal.code == "missing_token" else None
+
+    def recheck(self, view: RequestView) -> Recheck | None:
+        """How to decide again about the token that opened a websocket; `None` if the decision cannot change."""
+        token: AccessToken | None = view.attached.token
+        return None if token is None else token_recheck(token, self._tokens, self._lifetime)
 
     def _accepted(self, token: AccessToken, certificate: ClientCertificate | None) -> AccessToken:
         token = binding.confirmed(token, certificate, self._binding)

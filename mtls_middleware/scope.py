@@ -4,13 +4,13 @@ Must never know: what is decided, or that anything is.
 """
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from itertools import compress
 from operator import itemgetter
 from typing import Any, NamedTuple
 
 from mtls_middleware.environ import peer_of
-from mtls_middleware.request import Peer, TLSFacts, attached_to, peer_at
+from mtls_middleware.request import ORIGINAL_HEADERS_KEY, Passage, Peer, TLSFacts, attach, attached_to, peer_at
 
 Pair = tuple[bytes, bytes]
 
@@ -19,19 +19,40 @@ Pair = tuple[bytes, bytes]
 _REMEMBERED, _LONGEST, _WEIGHT = 128, 4096, 32
 
 
+# What says which resource an application serves; all else is what the server gave.
+_OF_APPLICATION = ("type", "method", "path", "raw_path", "root_path", "query_string")
+
+
+def _is_same(passage: Passage, scope: Mapping[str, Any]) -> bool:
+    """A server that uses one scope for several requests gives each its own list of headers."""
+    return scope.get("headers") is passage.kept
+
+
 class ScopeView:
     """A `RequestView` of a scope. `kept`: the headers that the application may see."""
 
     __slots__ = ("_fields", "_first", "_scope", "_shape", "attached", "body", "kept", "now")
 
     def __init__(self, scope: Mapping[str, Any], shapes: "Shapes") -> None:
-        self._scope = scope
         self.now = time.time()
-        self.attached = attached_to(scope, self.now)
+        self.attached = attached_to(scope, self.now, _OF_APPLICATION, _is_same)
+        # A copy: an application changes its scope while a websocket is open, and the websocket is checked again.
+        self._scope = self.attached.passage.original
         self.body = b""
         # ASGI: an iterable, which may be readable once only; a list may grow under way (uvicorn: by trailer fields).
-        self.kept: list[Pair] = list(scope["headers"])
+        self.kept: list[Pair] = list(self._scope.get("headers", ()))
+        self._scope["headers"] = self.kept
         self.part(shapes)
+
+    def place(self, scope: MutableMapping[str, Any], hidden: frozenset[str]) -> None:
+        """Replace the headers in this scope, and attach what was found. `hidden`: the `dropped` of `Shapes`."""
+        passage = self.attached.passage
+        passage.hidden |= hidden
+        passage.kept = self.kept
+        scope["headers"] = self.kept
+        if passage.outer is None:
+            scope[ORIGINAL_HEADERS_KEY] = self._scope["headers"]
+        attach(scope, self.attached)
 
     def part(self, shapes: "Shapes") -> None:
         """Keep these fields from the application, and from layers further in."""
@@ -43,6 +64,8 @@ class ScopeView:
             shape = shapes.of(fields)
         self._fields, self._shape, self._first = fields, shape, shape.first
         self.kept = list(compress(fields, shape.kept))
+        if hidden := self.attached.passage.hidden:  # of the layers around an application that was tried before
+            self.kept = [pair for pair in self.kept if _folded(pair[0]) not in hidden]
 
     def leave(self) -> None:
         """The layer has decided: those further in see no more than the application."""
@@ -113,7 +136,7 @@ class Shapes:
     """
 
     def __init__(self, drop: Iterable[str]) -> None:
-        self._dropped = frozenset(_folded(name.encode("ascii")) for name in drop)
+        self.dropped = frozenset(_folded(name.encode("ascii")) for name in drop)
         self._remembered: dict[tuple[bytes, ...], Shape] = {}
 
     def of(self, fields: Sequence[Pair]) -> Shape:
@@ -130,7 +153,7 @@ class Shapes:
             lower = name.lower().decode("latin-1")
             if first.setdefault(lower, at) != at:
                 further.setdefault(lower, []).append(at)
-        kept = [_folded(name) not in self._dropped for name in names]  # alike for all fields of one name
+        kept = [_folded(name) not in self.dropped for name in names]  # alike for all fields of one name
         shape = Shape(first, {name: at for name, at in first.items() if kept[at]}, further, kept)
         if sum(map(len, names)) + _WEIGHT * len(names) <= _LONGEST:
             if len(self._remembered) >= _REMEMBERED:

@@ -3,7 +3,7 @@
 Must never decide: every rule is in the core, and the ASGI gateway drives the same one.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 from http import HTTPStatus
 from io import BytesIO
 from types import GeneratorType
@@ -15,13 +15,7 @@ from mtls_middleware.errors import ConfigurationError, Refused
 from mtls_middleware.paths import Allow
 from mtls_middleware.records import allowed, refused
 from mtls_middleware.refusal import Answer
-from mtls_middleware.request import (
-    ATTACHED_KEY,
-    CERTIFICATE_KEY,
-    CLIENT_KEY,
-    MAX_BODY,
-    TOKEN_KEY,
-)
+from mtls_middleware.request import MAX_BODY, Passage, attach
 from mtls_middleware.resource_flow import (
     AccessTokens,
     CertificateLayer,
@@ -37,6 +31,7 @@ from mtls_middleware.resource_flow import (
 from mtls_middleware.resource_server.binding import Binding
 from mtls_middleware.token_endpoint.authentication import ClientAuthenticator
 from mtls_middleware.token_flow import ClientLayer
+from mtls_middleware.validity import CLOCK_SKEW, Validity
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -64,24 +59,60 @@ class _Gateway:
             for layer, more, drop in self._steps:
                 if more:
                     if (answer := document(layer, view)) is not None:
+                        self._place(environ, view)
                         return _write(answer, environ, start_response)
                     if view.method == "POST" and view.path in layer.body_paths:
                         view.body = _body(environ)
+                        attached.passage.original["wsgi.input"] = environ["wsgi.input"]
                 found = layer.decide(view)
                 if type(found) is GeneratorType:
                     found = self._driver.run(found)
                 if drop:
-                    for key in drop.intersection(environ):
-                        del environ[key]
+                    view.drop(environ, drop)
                 setattr(attached, layer.name, found)
         except Exception as error:  # noqa: BLE001 (fail closed: whatever went wrong, the application is not reached)
+            if view is not None:
+                self._place(environ, view)
             return _write(refused(layer, error, view), environ, start_response)
-        environ[ATTACHED_KEY] = attached
-        environ[CERTIFICATE_KEY] = attached.certificate
-        environ[TOKEN_KEY] = attached.token
-        environ[CLIENT_KEY] = attached.client
+        attach(environ, attached)
         allowed(layer, view)
-        return self._app(environ, _varying(start_response, self._vary) if self._vary else start_response)
+        attached.passage.running = True
+        try:
+            response = self._app(environ, _varying(start_response, self._vary) if self._vary else start_response)
+        finally:
+            attached.passage.running = False
+        # A generator may call further layers while it is read.
+        return _Running(response, attached.passage) if type(response) is GeneratorType else response
+
+    def _place(self, environ: "WSGIEnvironment", view: EnvironView) -> None:
+        """For a request that does not reach the application: what is outside must see no forged field either."""
+        for _, _, drop in self._steps:
+            view.drop(environ, drop)
+        attach(environ, view.attached)
+
+
+class _Running:
+    """A response that is being generated: the application inside of the passage is running while a part is made."""
+
+    def __init__(self, response: Generator[bytes, Any, Any], passage: Passage) -> None:
+        self._response, self._passage = response, passage
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        self._passage.running = True
+        try:
+            return next(self._response)
+        finally:
+            self._passage.running = False
+
+    def close(self) -> None:
+        self._passage.running = True
+        try:
+            self._response.close()
+        finally:
+            self._passage.running = False
 
 
 class ClientCertificateMiddleware(_Gateway):
@@ -95,6 +126,10 @@ class ClientCertificateMiddleware(_Gateway):
             it does not allow is refused.
         required: `True`: no acceptable certificate, no application. Default: `True` where `allow` is given.
         exempt: exact decoded paths that are never refused.
+        clock_skew: tolerance at both ends of the certificate's validity period, in seconds, 0 to 300.
+        validity: `"each_request"`: a verified certificate must be within its validity period on every request, also
+            over an old connection. `"handshake"`: the server or proxy checked the time when the connection began, and
+            this is enough; a `trust_store` still validates at the time of the request.
 
     Raises `ConfigurationError` at construction. Answers: 400 and 403 as JSON.
 
@@ -110,8 +145,18 @@ class ClientCertificateMiddleware(_Gateway):
         allow: Allow | None = None,
         required: bool | None = None,
         exempt: Collection[str] = (),
+        clock_skew: float = CLOCK_SKEW,
+        validity: Validity = "each_request",
     ) -> None:
-        layer = CertificateLayer(source, trust_store=trust_store, allow=allow, required=required, exempt=exempt)
+        layer = CertificateLayer(
+            source,
+            trust_store=trust_store,
+            allow=allow,
+            required=required,
+            exempt=exempt,
+            clock_skew=clock_skew,
+            validity=validity,
+        )
         super().__init__(app, layer)
 
 
@@ -183,6 +228,8 @@ def protect(
     scopes: Collection[str] = (),
     exempt: Collection[str] = (),
     resource_metadata: str | Mapping[str, Any] | None = None,
+    clock_skew: float = CLOCK_SKEW,
+    validity: Validity = "each_request",
 ) -> "WSGIApplication":
     """Both layers around `app`, in the right order; without `tokens` a certificate is required.
 
@@ -196,13 +243,26 @@ def protect(
     if tokens is None:
         check_without_tokens(scopes=scopes, resource_metadata=resource_metadata)
         return ClientCertificateMiddleware(
-            app, source, trust_store=trust_store, allow=allow, required=True, exempt=exempt
+            app,
+            source,
+            trust_store=trust_store,
+            allow=allow,
+            required=True,
+            exempt=exempt,
+            clock_skew=clock_skew,
+            validity=validity,
         )
     inner = CertificateBoundTokenMiddleware(
         app, tokens, scopes=scopes, exempt=exempt, resource_metadata=resource_metadata
     )
     return ClientCertificateMiddleware(
-        inner, source, trust_store=trust_store, allow=allow, exempt=with_published(exempt, resource_metadata)
+        inner,
+        source,
+        trust_store=trust_store,
+        allow=allow,
+        exempt=with_published(exempt, resource_metadata),
+        clock_skew=clock_skew,
+        validity=validity,
     )
 
 
@@ -240,7 +300,9 @@ def _write(answer: Answer, environ: "WSGIEnvironment", start_response: "StartRes
 def _varying(start_response: "StartResponse", vary: list[tuple[str, str]]) -> "StartResponse":
     """Mark the application's responses as selected by the certificate's field (RFC 9440 2.4)."""
 
-    def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
-        return start_response(status, [*headers, *vary], *exc_info)
+    def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+        if exc_info is None:
+            return start_response(status, [*headers, *vary])
+        return start_response(status, [*headers, *vary], exc_info)
 
     return start

@@ -128,11 +128,21 @@ def test_scope_of_unknown_type_is_refused(kind: Any) -> None:
     assert echo.scope is None
 
 
-def test_scope_of_the_server_is_not_changed(mtls_client: IssuedCertificate) -> None:
-    scope = scope_of(Request(headers=list(mtls_client.as_nginx().items())))
-    before = {key: list(value) if key == "headers" else value for key, value in scope.items()}
-    exchange(protect(Echo(), source=PROXIED), {**scope, "type": "websocket"}, CONNECT)
-    assert scope == before
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+def test_scope_is_changed_in_place_and_the_servers_list_is_kept(kind: str, mtls_client: IssuedCertificate) -> None:
+    scope = scope_of(Request(headers=[*mtls_client.as_nginx().items(), ("X-Other", "1")]), kind)
+    before, headers = dict(scope), scope["headers"]
+    given = list(headers)
+
+    async def app(inner: Any, _receive: Any, _send: Any) -> None:
+        assert inner is scope
+
+    exchange(protect(app, source=PROXIED), scope, CONNECT)
+    ours = {key: value for key, value in scope.items() if key.startswith("mtls_middleware.")}
+    assert ours.pop("mtls_middleware.original_headers") == headers == given
+    assert scope["headers"] == [(b"x-other", b"1")]
+    assert {**scope, "headers": headers} == {**before, **ours, "mtls_middleware.original_headers": given}
+    assert client_certificate(scope) == mtls_client.client_certificate()
 
 
 def test_headers_are_iterables_that_can_be_read_once(mtls_client: IssuedCertificate, mtls_issuer: TokenIssuer) -> None:
@@ -143,6 +153,13 @@ def test_headers_are_iterables_that_can_be_read_once(mtls_client: IssuedCertific
     app = protect(echo := Echo(), source=PROXIED, tokens=mtls_issuer.access_tokens())
     assert exchange(app, scope, CONNECT)[0]["type"] == "websocket.accept"
     assert [name for name, _ in (echo.scope or {})["headers"]] == [b"authorization"]
+
+
+def test_scope_without_headers_is_one_without_fields() -> None:
+    scope = scope_of(Request(), "websocket")
+    del scope["headers"]
+    assert exchange(ClientCertificateMiddleware(Echo(), PROXIED), scope, CONNECT)[0]["type"] == "websocket.accept"
+    assert scope["headers"] == []
 
 
 @pytest.mark.standard("K10")

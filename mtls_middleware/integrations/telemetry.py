@@ -53,12 +53,12 @@ def observe(meter_provider: Any = None) -> Callable[[], None]:
     def measured(record: Mapping[str, Any]) -> None:
         labels = {name: record[name] for name in _LABELS if record.get(name) is not None}
         count.add(1, labels)
-        if record["seconds"] is not None:
+        if record.get("seconds") is not None:
             duration.record(record["seconds"], labels)
         span = trace.get_current_span()
         if span.is_recording():
             told = {f"mtls_middleware.{name}": record[name] for name in _ATTRIBUTES if record.get(name) is not None}
-            if record["thumbprint"] is not None:
+            if record.get("thumbprint") is not None:
                 digest = base64.urlsafe_b64decode(record["thumbprint"] + "=")
                 told["tls.client.hash.sha256"] = digest.hex().upper()
             span.set_attributes(told)

@@ -60,6 +60,12 @@ def dated(claims: Mapping[str, Any], *, key_id: str | None = None) -> Dated:
     return Dated(token, begins, expires)
 
 
+def unexpired(token: AccessToken, now: float, leeway: float = 0) -> None:
+    """Raises `Refused("invalid_token")` if a token that was accepted earlier has expired at `now`."""
+    if token.expires_at is not None and now >= token.expires_at.timestamp() + leeway:
+        refuse("the token has expired")
+
+
 def of_another_kind(claims: Mapping[str, Any]) -> bool:
     """Whether the server itself says that this is no access token, in the words of Ory Hydra and Amazon Cognito
     (`token_use`) or Keycloak (`typ`): they introspect refresh tokens too, or sign ID tokens with the same keys (A56).

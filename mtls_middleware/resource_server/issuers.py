@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from mtls_middleware.effects import Decision
 from mtls_middleware.errors import ConfigurationError
-from mtls_middleware.resource_server.claims import refuse
+from mtls_middleware.resource_server.claims import refuse, unexpired
 from mtls_middleware.resource_server.opaque import IntrospectedAccessTokens
 from mtls_middleware.resource_server.signature import unverified_issuer
 from mtls_middleware.resource_server.signed import JWTAccessTokens
@@ -59,3 +59,12 @@ class TrustedIssuers:
         if member is None:
             refuse("of no issuer that is trusted here")
         return member.validate(text, now)
+
+    def check_later(self, token: AccessToken, now: float) -> None:
+        """Raises `Refused` if a token that was accepted earlier has expired at `now`, by its issuer's `leeway`."""
+        issuer = token.claims.get("iss")
+        member = self._by_issuer.get(issuer, self._opaque) if isinstance(issuer, str) else self._opaque
+        if member is None:
+            unexpired(token, now)
+        else:
+            member.check_later(token, now)

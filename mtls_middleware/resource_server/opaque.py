@@ -28,6 +28,7 @@ from mtls_middleware.resource_server.claims import (
     numeric_date,
     of_another_kind,
     refuse,
+    unexpired,
 )
 from mtls_middleware.resource_server.profiles import rules
 from mtls_middleware.resource_server.signature import Keys, verified
@@ -155,6 +156,10 @@ class IntrospectedAccessTokens:
         if answer is not None:
             return self._judged(answer, now).again()
         return self._judged((yield from self._asked(text, now, question)), now)
+
+    def check_later(self, token: AccessToken, now: float) -> None:
+        """Raises `Refused` if a token that was accepted earlier has expired at `now`. The server is not asked again."""
+        unexpired(token, now, self._rules.leeway)
 
     def _judged(self, answer: Mapping[str, Any], now: float) -> AccessToken:
         """What RFC 7662 2.2 leaves to whoever asked: every member that is there is looked at (row F10, case 132)."""

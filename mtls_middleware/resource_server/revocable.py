@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 from mtls_middleware.effects import Decision, Flow
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.resource_server import binding
-from mtls_middleware.resource_server.claims import refuse
+from mtls_middleware.resource_server.claims import refuse, unexpired
 from mtls_middleware.resource_server.revocations import RedisRevocations, token_entry
 from mtls_middleware.resource_server.token import AccessToken
 
@@ -60,14 +60,30 @@ class RevocableTokens:
     def _unrevoked_later(self, flow: Flow[AccessToken]) -> Flow[AccessToken]:
         return self._unrevoked((yield from flow))
 
+    def check_later(self, token: AccessToken, now: float) -> None:
+        """Raises `Refused` if a token that was accepted earlier has expired, or it or its certificate is revoked.
+
+        Raises `Unavailable` if the list is too old.
+        """
+        check = getattr(self._tokens, "check_later", unexpired)
+        check(token, now)
+        self._unrevoked(token)
+
+    def check_certificate_later(self, token: AccessToken, now: float) -> None:  # noqa: ARG002 (as check_later)
+        """Raises `Refused` if the certificate that the token is bound to is revoked; `Unavailable` as `check_later`."""
+        self._check_certificate(token)
+
     def _unrevoked(self, token: AccessToken) -> AccessToken:
         identity = self._identity(token.claims)
         if identity is not None and identity in self._revocations:
             refuse("the token was revoked")
+        self._check_certificate(token)
+        return token
+
+    def _check_certificate(self, token: AccessToken) -> None:
         proof = binding.demanded(token.claims, "when_present")
         if proof is not None and proof.digest in self._revocations:
             refuse("the certificate that the token is bound to was revoked")
-        return token
 
     def _identity(self, claims: Mapping[str, Any]) -> bytes | None:
         token_id, issuer = claims.get("jti"), claims.get("iss", self._issuer)

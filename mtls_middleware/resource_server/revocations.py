@@ -24,9 +24,9 @@ from mtls_middleware.resource_server.claims import check_text
 from mtls_middleware.resource_server.follower import Follower, reason
 from mtls_middleware.resource_server.revoked_list import BELOW_NEWS, WRITE, Known, NotMade, written
 
-# By so much an entry outlives what it revokes: a token is accepted for up to 60 s after its exp (leeway), and the
-# clocks of machines differ.
-_BEYOND = 300
+# Seconds that an entry outlives what it revokes. A certificate is accepted for up to 300 s after its notAfter
+# (clock_skew), and the clock of Redis may be as far ahead of this machine's.
+_BEYOND = 600
 # The first request of a process waits so long for the first reading, instead of being answered 503.
 _FIRST_WAIT = 1.0
 _RETRY_AFTER = 1
@@ -204,6 +204,8 @@ class RedisRevocations:
 class NotRevoked(Identity):
     """`revocations.not_revoked`: a verified certificate that is not on the list; `Presented(...)` of it for others.
 
+    A certificate that expired more than five minutes ago is not allowed: the list no longer says whether it is revoked.
+
     What cannot be known, since Redis cannot be had, is neither yes nor no: `Unavailable` leaves every rule around it.
     """
 
@@ -211,6 +213,9 @@ class NotRevoked(Identity):
         self._revocations = revocations
 
     def matches(self, certificate: ClientCertificate) -> bool:
+        # The list no longer has what expired this long ago. validity="handshake" lets such a certificate come here.
+        if certificate.verified and certificate.not_valid_after.timestamp() + _BEYOND / 2 < time.time():
+            return False
         return certificate.digest not in self._revocations
 
     def __repr__(self) -> str:

@@ -13,7 +13,15 @@ from mtls_middleware.cache import Cache
 from mtls_middleware.effects import Decision, Flow
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.jwks import FetchedKeys, KeySet, StaticKeys
-from mtls_middleware.resource_server.claims import Dated, check_text, dated, names_audience, of_another_kind, refuse
+from mtls_middleware.resource_server.claims import (
+    Dated,
+    check_text,
+    dated,
+    names_audience,
+    of_another_kind,
+    refuse,
+    unexpired,
+)
 from mtls_middleware.resource_server.discovery import DiscoveredKeys, Discovery
 from mtls_middleware.resource_server.profiles import Profile, rules
 from mtls_middleware.resource_server.signature import Keys, Signed, verified, verified_at_once
@@ -120,6 +128,10 @@ class JWTAccessTokens:
             return remembered.again().at(now, self._rules.leeway)
         signed = verified_at_once(text, keys=keys, algorithms=self._rules.algorithms, typ=self._rules.typ)
         return self._validated(text, digest, now) if signed is None else self._accepted(text, digest, signed, now)
+
+    def check_later(self, token: AccessToken, now: float) -> None:
+        """Raises `Refused` if a token that was accepted earlier has expired at `now`."""
+        unexpired(token, now, self._rules.leeway)
 
     def _validated(self, text: str, digest: bytes, now: float) -> Flow[AccessToken]:
         keys = yield from self._keys.current(now)

@@ -15,12 +15,14 @@ raises `ConfigurationError`; a request that comes without TLS gets the response 
   `requestFactory` of a connection to daphne's `WebRequest`.
 - Each request and websocket comes by `Server.create_application(protocol, scope)`. `protocol.transport` has the
   connection; over HTTP/2, `protocol.channel._conn` has it, which is Twisted's `H2Connection`.
+- `WebSocketProtocol.serverClose(code)` closes a websocket, and autobahn's `sendCloseFrame(code)` sends any code.
 - `WebRequest.process` serves a request whose body has arrived, and begins a websocket if `requestHeaders` ask for it.
 - Twisted's `HTTPChannel` closes the connection after a response unless it is `persistent`.
 """
 
 import ssl
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
 from importlib import import_module
@@ -122,6 +124,8 @@ class _HandsOver:
     def create_application(self, protocol: Any, scope: Any) -> Any:
         """Raises `RuntimeError` where the request came without TLS, which daphne answers 500."""
         tell(scope, partial(self._extension, _connection(protocol)))
+        if scope["type"] == "websocket":
+            protocol.serverClose = partial(_close, protocol, protocol.serverClose)
         return super().create_application(protocol, scope)  # type: ignore[misc]  # daphne's class is the next in line
 
     def _extension(self, connection: Any) -> Extension:
@@ -131,7 +135,10 @@ class _HandsOver:
 
 
 class _OnlyWebsockets:
-    """Precedes daphne's `WebRequest`: a request that asks for another protocol is the last of its connection."""
+    """Precedes daphne's `WebRequest`: a request that asks for another protocol is the last of its connection.
+
+    So is a request whose response says so.
+    """
 
     def process(self) -> Any:
         request: Any = self
@@ -150,6 +157,26 @@ class _OnlyWebsockets:
             request.setHeader(b"Content-Length", b"0")
             return request.finish()
         return super().process()  # type: ignore[misc]
+
+    def finish(self) -> Any:
+        """A response with `Connection: close` is the last of its connection (RFC 9112 9.6); Twisted keeps it open."""
+        request: Any = self
+        options = b",".join(request.responseHeaders.getRawHeaders(b"Connection", [])).lower().split(b",")
+        if b"close" in map(bytes.strip, options) and hasattr(request.channel, "persistent"):
+            request.channel.persistent = False
+        return super().finish()  # type: ignore[misc]
+
+
+def _close(protocol: Any, close: Callable[..., Any], code: int | None = None) -> None:
+    """Close a websocket with any code of RFC 6455 7.4.1: autobahn's `sendClose` rejects most of them, such as 1008."""
+    if code in _CLOSE_CODES:
+        protocol.sendCloseFrame(code=code)
+    else:
+        close(code=code)
+
+
+# Those that an endpoint may send (RFC 6455 7.4.1, and IANA's registry): not 1004 to 1006, and 1015.
+_CLOSE_CODES = frozenset({*range(1000, 1004), *range(1007, 1015)})
 
 
 @cache
@@ -238,6 +265,8 @@ def _probe_server(base: Any) -> None:
         raise TypeError("its create_application takes other arguments than protocol and scope")
     protocol: Any = import_module("daphne.http_protocol")
     require_methods(protocol.WebRequest, ("process", "finish"))
+    websocket: Any = import_module("daphne.ws_protocol").WebSocketProtocol
+    require_methods(websocket, ("serverClose", "sendCloseFrame"))
     if {"requestFactory", "WebRequest"} - names_used(protocol.HTTPFactory.buildProtocol.__code__):
         raise TypeError("its HTTPFactory sets no requestFactory")
     if "persistent" not in names_used(import_module("twisted.web.http").HTTPChannel.requestDone.__code__):

@@ -9,12 +9,13 @@ from functools import lru_cache
 from typing import Literal, TypeVar
 
 from mtls_middleware.certificate import ClientCertificate, Verification
-from mtls_middleware.errors import ConfigurationError, MalformedCertificate, require_extra
+from mtls_middleware.errors import ConfigurationError, MalformedCertificate, Refused, require_extra
 from mtls_middleware.request import Peer, RequestView
-from mtls_middleware.sources import rfc9440
+from mtls_middleware.sources import rfc9440, server
 from mtls_middleware.sources.encoding import MAX_FIELD
 from mtls_middleware.sources.trust import ProxyCertificateRule, SharedSecret, Trust
 from mtls_middleware.sources.vendors import Dialect, Verdict
+from mtls_middleware.validity import require_valid
 
 logger = logging.getLogger("mtls_middleware.sources")
 
@@ -161,6 +162,26 @@ class HeaderSource:
             return self._remembered(value, word, chain)
         except _TooLargeError:  # an exception is nothing that is remembered
             return self._judge(value, word, chain)
+
+    @property
+    def has_proxy_certificate(self) -> bool:
+        """Whether the proxy must present a certificate of its own."""
+        return self._trust.has_proxy_rule
+
+    def trusts_proxy_now(self, view: RequestView, clock_skew: float) -> bool:
+        """Whether the proxy's own certificate is within its validity period; logged if not.
+
+        `find` has already compared it with the rule.
+        """
+        presented = server.read(view.tls)
+        try:
+            if presented is not None:
+                require_valid(presented, view.now, clock_skew)
+        except Refused as refusal:
+            reason = "; ".join(refusal.evidence)
+            logger.info("the client certificate header is ignored: the proxy's own certificate %s", reason)
+            return False
+        return presented is not None
 
     def _doubt(self, peer: Peer) -> str | None:
         """Why this peer is not trusted; a header that may have written its address is logged once."""

@@ -63,6 +63,11 @@ class Trust:
         return self._peers
 
     @property
+    def has_proxy_rule(self) -> bool:
+        """Whether the proxy must present a certificate of its own."""
+        return self._rule is not None
+
+    @property
     def secret_header(self) -> str | None:
         """The field that carries the shared secret, lower case: it is removed like a certificate header."""
         return None if self._secret is None else self._secret[0]

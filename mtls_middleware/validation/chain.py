@@ -19,6 +19,7 @@ from mtls_middleware.cache import Cache
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import MalformedCertificate, Refused
 from mtls_middleware.validation import constraints, profile
+from mtls_middleware.validity import outside
 
 # Certificates beside the leaf that a client may present. Two or three are usual; each costs look-ups and signatures.
 MOST_PRESENTED = 10
@@ -132,6 +133,25 @@ class Roots:
             min([ends, *(each.ends for each in judged)]),
         )
 
+    def outside(self, certificate: ClientCertificate, now: float, clock_skew: float) -> tuple[str, ...]:
+        """For the log: which certificate between the leaf and a root is outside its validity period, and how far.
+
+        Only issuers of the leaf count, by name: a client can present other expired certificates.
+        """
+        try:
+            proven = (self._ours.get(der) for der in certificate.chain[:MOST_PRESENTED])  # by `path`
+            known = [*(each for each in proven if each is not None), *self._authorities]
+            level = [certificate.x509]
+            for place in ("the client certificate", *["an issuer in its path"] * (MOST_PRESENTED + 1)):
+                periods = [_validity(each) for each in level]
+                if periods and not any(first - clock_skew <= now <= last + clock_skew for first, last in periods):
+                    return f"{place} is outside of its validity period", *outside(periods[0], now, clock_skew)
+                names = {each.issuer for each in level if each.issuer != each.subject}
+                level = [each for each in known if each.subject in names]
+        except UNREADABLE:
+            pass
+        return ()
+
     def _judge(self, authority: x509.Certificate, is_anchor: bool) -> _Authority:
         reasons = profile.unfit_authority(authority, self._purpose, is_anchor=is_anchor)
         constrains = profile.extension(authority, x509.NameConstraints) is not None
@@ -165,9 +185,14 @@ class Roots:
         return proven
 
 
-def refused(certificate: ClientCertificate, *reasons: str) -> Refused:
+def refused(certificate: ClientCertificate, *reasons: str, new_connection: bool = False) -> Refused:
     """The refusal of a client certificate, `reasons` for the operator."""
-    return Refused("client_certificate_refused", f"{certificate.thumbprint} does not validate", *reasons)
+    return Refused(
+        "client_certificate_refused",
+        f"{certificate.thumbprint} does not validate",
+        *reasons,
+        new_connection=new_connection,
+    )
 
 
 def _validity(certificate: x509.Certificate) -> tuple[float, float]:

@@ -6,8 +6,10 @@ never vouch for another's IDs, federated or not (row N8).
 
 import base64
 import binascii
+import copy
 import json
 from collections.abc import Collection, Mapping
+from typing import Self
 
 from cryptography import x509
 
@@ -51,7 +53,7 @@ class SpiffeTrust:
         *,
         revocation: RevocationLists | None = None,
         max_depth: int = 5,
-        leeway: float = 0,
+        leeway: float | None = None,
     ) -> None:
         if not isinstance(bundles, Mapping) or not bundles:
             raise ConfigurationError(f"bundles={bundles!r}: for example {{'acme.internal': ['bundle.json']}}")
@@ -62,6 +64,12 @@ class SpiffeTrust:
             domain: _Bundle(roots, revocation=revocation, max_depth=max_depth, leeway=leeway)
             for domain, roots in bundles.items()
         }
+
+    def with_clock_skew(self, clock_skew: float) -> Self:
+        """See `TrustStore`. Example: `trust.with_clock_skew(60)`"""
+        found = copy.copy(self)
+        found._stores = {domain: store.with_clock_skew(clock_skew) for domain, store in self._stores.items()}
+        return found
 
     def validate(self, certificate: ClientCertificate, now: float) -> Decision[ClientCertificate]:
         """The certificate as `BY_TRUST_STORE`, where it is an X.509-SVID of a known domain. Raises as `TrustStore`."""

@@ -4,6 +4,7 @@ Must never know: requests. Paths are `chain.py`'s, revocation is `revocation.py`
 verdicts are remembered.
 """
 
+import copy
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from os import PathLike
@@ -20,26 +21,23 @@ from mtls_middleware.validation import chain
 from mtls_middleware.validation.files import Contents, Watched, split
 from mtls_middleware.validation.revocation import RevocationLists, along
 from mtls_middleware.validation.revocation_list import Question
+from mtls_middleware.validity import check_clock_skew
 
 # Certificates between leaf and root. Private PKIs have one or two; every one more costs a signature.
 _DEPTH = 5
 # Verdicts remembered; each holds leaf and chain, commonly some kilobytes, at most 16 KiB: whoever has one good
 # certificate may present endless others beside it.
 _REMEMBERED, _REMEMBERED_SIZE = 4096, 16_384
-# Five minutes is what clocks of one house may differ by; whoever needs more has a broken clock.
-_MOST_LEEWAY = 300
 
 Given = x509.Certificate | str | PathLike[str]
 
 
 @dataclass(frozen=True, slots=True)
 class _Verdict:
-    """What is left to ask of a path that was found, and the seconds since the epoch between which it is valid."""
+    """A path that was found: what is left to ask about its revocation. Its validity period is the certificate's."""
 
     certificate: ClientCertificate  # whose names, once read, stay read
     questions: tuple[Question, ...]
-    begins: float
-    ends: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +59,9 @@ class TrustStore:
         revocation: `RevocationLists`; without them nothing is ever taken for revoked.
         require_client_auth_eku: refuse a leaf without extended key usage; one that has it without clientAuth always is.
         max_depth: certificates that may stand between leaf and root, 0 to 16.
-        leeway: seconds by which a certificate may not yet, or no more, be valid, 0 to 300.
+        leeway: tolerance at both ends of the validity periods of the path, in seconds, 0 to 300. Default: within a
+            `ClientCertificateMiddleware` the `clock_skew` of that layer, elsewhere 0. A value given here is a second
+            limit beside `clock_skew`, never a wider one: the smaller of the two counts.
 
     Raises `ConfigurationError`.
 
@@ -78,17 +78,15 @@ class TrustStore:
         revocation: RevocationLists | None = None,
         require_client_auth_eku: bool = False,
         max_depth: int = _DEPTH,
-        leeway: float = 0,
+        leeway: float | None = None,
     ) -> None:
         if revocation is not None and not isinstance(revocation, RevocationLists):
             raise ConfigurationError(f"revocation={revocation!r}: for example RevocationLists(['clients-ca.crl'])")
         if isinstance(max_depth, bool) or not isinstance(max_depth, int) or not 0 <= max_depth <= 16:
             raise ConfigurationError(f"max_depth={max_depth!r}: a number of intermediates, 0 to 16")
-        if isinstance(leeway, bool) or not isinstance(leeway, (int, float)) or not 0 <= leeway <= _MOST_LEEWAY:
-            raise ConfigurationError(f"leeway={leeway!r}: seconds, 0 to {_MOST_LEEWAY}")
+        self._given_leeway = None if leeway is None else check_clock_skew("leeway", leeway)
+        self._leeway = self._given_leeway or 0.0
         self._revocation = revocation
-        # In this order: a certificate is found valid now, or a little earlier or later, all of its path at one time.
-        self._shifts = (0.0, -float(leeway), float(leeway)) if leeway else (0.0,)
         given = {
             "roots": split("roots", roots, x509.Certificate, "['clients-ca.pem']"),
             "intermediates": split("intermediates", intermediates, x509.Certificate, "['issuing-ca.pem']"),
@@ -111,6 +109,15 @@ class TrustStore:
             [each for both in given.values() for each in both if isinstance(each, Path)], self._suffixes, make
         )
 
+    def with_clock_skew(self, clock_skew: float) -> Self:
+        """The same store with the tolerance of a layer, unless `leeway` was given. Files and verdicts are shared.
+
+        Example: `store.with_clock_skew(60)`
+        """
+        found = copy.copy(self)
+        found._leeway = clock_skew if self._given_leeway is None else self._given_leeway
+        return found
+
     @classmethod
     def from_pem_file(cls, path: str | PathLike[str], **options: Any) -> Self:
         """The roots of one PEM file, read again when it changes. Takes and raises what the constructor does.
@@ -128,7 +135,7 @@ class TrustStore:
         snapshot = self._snapshot.current(now)
         key = (certificate.der, certificate.chain)  # the whole input, which the verdict holds anyway
         verdict = snapshot.verdicts.get(key)
-        if verdict is None or not verdict.begins <= now <= verdict.ends:
+        if verdict is None or not self._is_within(verdict.certificate.period, now):
             verdict = self._verdict(snapshot.roots, certificate, now)
             if sum(map(len, certificate.chain), len(certificate.der)) <= _REMEMBERED_SIZE:
                 snapshot.verdicts.put(key, verdict)
@@ -137,13 +144,14 @@ class TrustStore:
         return verdict.certificate
 
     def _verdict(self, roots: chain.Roots, certificate: ClientCertificate, now: float) -> _Verdict:
-        path, shift = self._path(roots, certificate, now)
+        path = self._path(roots, certificate, now)
         return _Verdict(
-            certificate.vouched_for(Verification.BY_TRUST_STORE),
+            certificate.vouched_for(Verification.BY_TRUST_STORE, (path.begins, path.ends)),
             () if self._revocation is None else self._questions(certificate, path),
-            path.begins - shift,
-            path.ends - shift,
         )
+
+    def _is_within(self, period: tuple[float, float], now: float) -> bool:
+        return period[0] - self._leeway <= now <= period[1] + self._leeway
 
     def _questions(self, certificate: ClientCertificate, path: chain.Path) -> tuple[Question, ...]:
         try:
@@ -160,15 +168,20 @@ class TrustStore:
             raise chain.refused(verdict.certificate, *refusal.evidence) from None
         return verdict.certificate
 
-    def _path(self, roots: chain.Roots, certificate: ClientCertificate, now: float) -> tuple[chain.Path, float]:
-        """The path, and by how many seconds it is out of its time. Raises `Refused`, for now where for all."""
+    def _path(self, roots: chain.Roots, certificate: ClientCertificate, now: float) -> chain.Path:
         first: Refused | None = None
-        for shift in self._shifts:
+        # A certificate may be valid now, or a little earlier or later: all of its path at one time.
+        for shift in (0.0, -self._leeway, self._leeway) if self._leeway else (0.0,):
             try:
-                return roots.path(certificate, now + shift), shift
+                path = roots.path(certificate, now + shift)
             except Refused as refusal:
                 first = first or refusal
-        raise first or chain.refused(certificate)
+                continue
+            if self._is_within((path.begins, path.ends), now):  # the engine compares whole seconds
+                return path
+        reasons = () if first is None else first.evidence[1:]
+        expired = roots.outside(certificate, now, self._leeway)
+        raise chain.refused(certificate, *expired, *reasons, new_connection=bool(expired))
 
     def _certificates(
         self, name: str, given: Collection[x509.Certificate | Path], contents: Contents
