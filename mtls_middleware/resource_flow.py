@@ -4,21 +4,21 @@ Must never know: the gateway. Both layers turn a `RequestView` into what is atta
 """
 
 from collections.abc import Collection, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from mtls_middleware import records
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.effects import Decision, Flow
 from mtls_middleware.errors import ConfigurationError, Refused
-from mtls_middleware.paths import Allow, PathRules
+from mtls_middleware.paths import Allow, PathRules, PathSet, checked_root, collection
+from mtls_middleware.policy.rule import Anyone, Rule
+from mtls_middleware.readings import one_answer
 from mtls_middleware.refusal import Answer, Challenge
 from mtls_middleware.request import RequestView
 from mtls_middleware.resource_server import bearer, binding, scope
 from mtls_middleware.resource_server.metadata import Published, published
 from mtls_middleware.resource_server.token import AccessToken
 from mtls_middleware.sources.vendors import KNOWN_HEADERS
-
-T = TypeVar("T")
 
 
 class Source(Protocol):
@@ -58,8 +58,12 @@ class Layer(records.Layer, Protocol):
     @property
     def vary(self) -> str | None: ...
     @property
-    def body_paths(self) -> frozenset[str]:
+    def body_paths(self) -> PathSet | None:
         """The paths where a POST is decided with its body in view, `MAX_BODY` octets at most."""
+
+    @property
+    def root_path(self) -> str | None:
+        """The operator's statement of where the application is mounted."""
 
     @property
     def published(self) -> Published | None:
@@ -69,12 +73,40 @@ class Layer(records.Layer, Protocol):
         """What is to be attached. Raises `Refused`, and whatever else goes wrong."""
 
 
+# Applications replace the method of a request by that of such a field. Browsers never send one in a preflight.
+_OVERRIDES = ("x-http-method-override", "x-http-method", "x-method-override")
+
+
+class Exemptions:
+    """The requests that a layer lets through although it would reject them."""
+
+    def __init__(self, paths: Collection[str], preflight: bool) -> None:
+        if preflight not in (True, False):
+            raise ConfigurationError(f"exempt_preflight={preflight!r}: expected True or False")
+        self.paths = PathSet("exempt", paths, below=True)
+        self._preflight = preflight
+
+    def cover(self, view: RequestView) -> bool:
+        """Raises `Refused` if the answer depends on how the application reads the path."""
+        return (self._preflight and _is_preflight(view)) or self.paths.covers(view)
+
+
+def _is_preflight(view: RequestView) -> bool:
+    """Whether this is a CORS preflight (Fetch standard, CORS-preflight request)."""
+    return (
+        view.method == "OPTIONS"
+        and len(view.headers("origin")) == 1
+        and len(view.headers("access-control-request-method")) == 1
+        and not any(map(view.headers, _OVERRIDES))
+    )
+
+
 class CertificateLayer:
     """Finds, validates and judges the client certificate."""
 
     name = "certificate"
     challenge = Challenge()
-    body_paths: frozenset[str] = frozenset()
+    body_paths: PathSet | None = None
     published: Published | None = None
 
     def __init__(
@@ -85,6 +117,8 @@ class CertificateLayer:
         allow: Allow | None,
         required: bool | None,
         exempt: Collection[str],
+        exempt_preflight: bool = False,
+        root_path: str | None = None,
     ) -> None:
         if not all(hasattr(source, name) for name in _SOURCE) or isinstance(source, type):  # a text has a find() too
             raise ConfigurationError(
@@ -98,11 +132,17 @@ class CertificateLayer:
         self.source = source
         self.trust_store = trust_store
         self._allow = None if allow is None else PathRules(allow)
+        if required is False and self._allow is not None and self._allow.is_mapping:
+            raise ConfigurationError(
+                "required=False with a mapping as allow= lets clients without a certificate into every path; use "
+                "policy.ANYONE for the paths that need none, for example allow={'/': rule, '/public': ANYONE}"
+            )
         self._required = (self._allow is not None) if required is None else required
         # Where neither time nor path plays a part, a certificate that was accepted once is accepted again.
         self._is_lasting = trust_store is None and (self._allow is None or self._allow.is_lasting)
         self._verdict = object()
-        self._exempt = collection("exempt", exempt, '"/health"')
+        self._exemptions = Exemptions(exempt, exempt_preflight)
+        self.root_path = checked_root(root_path)
         self.drop_headers = KNOWN_HEADERS | source.drop_headers
         self.vary = source.vary
         self._check_strength()
@@ -119,54 +159,64 @@ class CertificateLayer:
         if self._allow is None and self._required:
             raise ConfigurationError(f"required=True asks for a verified certificate; {self.source!r}: {advice}")
 
+    @property
+    def depends_on_path(self) -> bool:
+        """Whether there are different rules for different paths."""
+        return bool(self._exemptions.paths) or (self._allow is not None and not self._allow.is_single)
+
     def decide(self, view: RequestView) -> Decision[ClientCertificate | None]:
+        exempt = self._exemptions.cover(view)
         try:
+            rule = None if self._allow is None else self._allow.for_request(view)
             certificate = self.source.find(view)
             outer = view.attached.certificate
             if outer is None and type(certificate) is ClientCertificate and self._verdict in certificate.verdicts:
                 return certificate
-            found = self._accepted(view, certificate, outer)
-        except Refused as refusal:
-            self._check_exempt(view, refusal)
-            return None
-        return found if found is None or isinstance(found, ClientCertificate) else self._decide_later(view, found)
+            found = self._accepted(view, certificate, outer, rule)
+        except Refused:
+            if exempt:
+                return None  # also if an outer layer found a certificate
+            raise
+        return found if found is None or isinstance(found, ClientCertificate) else self._decide_later(found, exempt)
 
-    def _decide_later(self, view: RequestView, flow: Flow[ClientCertificate | None]) -> Flow[ClientCertificate | None]:
+    def _decide_later(self, flow: Flow[ClientCertificate | None], exempt: bool) -> Flow[ClientCertificate | None]:
         try:
             return (yield from flow)
-        except Refused as refusal:
-            self._check_exempt(view, refusal)
-            return None
-
-    def _check_exempt(self, view: RequestView, refusal: Refused) -> None:
-        """Raise it, but on exempt paths: what an outer layer found is `None` there too."""
-        if view.path not in self._exempt:
-            raise refusal
+        except Refused:
+            if exempt:
+                return None
+            raise
 
     def _accepted(
-        self, view: RequestView, certificate: ClientCertificate | None, outer: ClientCertificate | None
+        self,
+        view: RequestView,
+        certificate: ClientCertificate | None,
+        outer: ClientCertificate | None,
+        rule: Rule | Anyone | None,
     ) -> Decision[ClientCertificate | None]:
         if certificate is None or (outer is not None and certificate == outer and not certificate.verified):
             certificate = outer
         if certificate is None:
-            if self._required:
+            if self._required and not isinstance(rule, Anyone):
                 raise Refused("client_certificate_required", "no client certificate")
             return None
         if self.trust_store is None:
-            return self._allowed(view, certificate)
+            return self._allowed(certificate, rule)
         validated = self.trust_store.validate(certificate, view.now)
         if isinstance(validated, ClientCertificate):
-            return self._allowed(view, validated)
-        return self._allowed_later(view, validated)
+            return self._allowed(validated, rule)
+        return self._allowed_later(validated, rule)
 
-    def _allowed_later(self, view: RequestView, flow: Flow[ClientCertificate]) -> Flow[ClientCertificate | None]:
-        return self._allowed(view, (yield from flow))
+    def _allowed_later(
+        self, flow: Flow[ClientCertificate], rule: Rule | Anyone | None
+    ) -> Flow[ClientCertificate | None]:
+        return self._allowed((yield from flow), rule)
 
-    def _allowed(self, view: RequestView, certificate: ClientCertificate) -> ClientCertificate:
+    def _allowed(self, certificate: ClientCertificate, rule: Rule | Anyone | None) -> ClientCertificate:
         if not isinstance(certificate, ClientCertificate):  # a source or trust store of somebody else's: no pass
             raise TypeError(f"a {type(certificate).__name__} is no certificate")
-        if self._allow is not None:
-            self._allow.judge(view, certificate)
+        if self._allow is not None and rule is not None:
+            self._allow.judge(rule, certificate)
         elif self._required and not certificate.verified:
             raise Refused("client_certificate_refused", f"{certificate.thumbprint} is merely presented, not verified")
         if self._is_lasting:
@@ -179,7 +229,7 @@ class TokenLayer:
 
     name = "token"
     drop_headers: frozenset[str] = frozenset()
-    body_paths: frozenset[str] = frozenset()
+    body_paths: PathSet | None = None
     vary: str | None = None
 
     def __init__(
@@ -191,6 +241,8 @@ class TokenLayer:
         exempt: Collection[str],
         realm: str | None,
         resource_metadata: str | Mapping[str, Any] | None,
+        exempt_preflight: bool = False,
+        root_path: str | None = None,
     ) -> None:
         if not callable(getattr(tokens, "validate", None)) or isinstance(tokens, type):
             raise ConfigurationError(
@@ -201,7 +253,8 @@ class TokenLayer:
         self._tokens = tokens
         self._binding = binding
         self._scopes = collection("scopes", scopes, '"invoices:read"')
-        self._exempt = collection("exempt", exempt, '"/health"')
+        self._exemptions = Exemptions(exempt, exempt_preflight)
+        self.root_path = checked_root(root_path)
         self.published: Published | None = None
         if isinstance(resource_metadata, Mapping):
             self.published = published(resource_metadata)
@@ -212,6 +265,11 @@ class TokenLayer:
             resource_metadata=resource_metadata,
         )
 
+    @property
+    def depends_on_path(self) -> bool:
+        """Whether there are different rules for different paths."""
+        return bool(self._exemptions.paths) or self.published is not None
+
     def decide(self, view: RequestView) -> Decision[AccessToken | None]:
         outer = view.attached
         if not outer.has_certificate_layer:
@@ -219,23 +277,24 @@ class TokenLayer:
                 "CertificateBoundTokenMiddleware found no ClientCertificateMiddleware outside of it: wrap the other "
                 "way round, ClientCertificateMiddleware(CertificateBoundTokenMiddleware(app, ...), ...), or protect()"
             )
+        exempt = self._exemptions.cover(view)
         try:
             text = bearer.bearer_token(view.headers("authorization"), view.query)
             found = self._tokens.validate(text, view.now)
             if isinstance(found, AccessToken):
                 return self._accepted(found, outer.certificate)
         except Refused as refusal:
-            return self._exempted(view, refusal)
-        return self._decide_later(view, found)
+            return self._exempted(view, refusal, exempt)
+        return self._decide_later(view, found, exempt)
 
-    def _decide_later(self, view: RequestView, flow: Flow[AccessToken]) -> Flow[AccessToken | None]:
+    def _decide_later(self, view: RequestView, flow: Flow[AccessToken], exempt: bool) -> Flow[AccessToken | None]:
         try:
             return self._accepted((yield from flow), view.attached.certificate)
         except Refused as refusal:
-            return self._exempted(view, refusal)
+            return self._exempted(view, refusal, exempt)
 
-    def _exempted(self, view: RequestView, refusal: Refused) -> AccessToken | None:
-        if view.path not in self._exempt:
+    def _exempted(self, view: RequestView, refusal: Refused, exempt: bool) -> AccessToken | None:
+        if not exempt:
             raise refusal
         outer: AccessToken | None = view.attached.token
         return outer if refusal.code == "missing_token" else None
@@ -248,25 +307,22 @@ class TokenLayer:
 
 def does_more(layer: Layer) -> bool:
     """Whether the layer is to be asked for a document, or wants to see bodies: few do."""
-    return layer.published is not None or bool(layer.body_paths)
+    return layer.published is not None or layer.body_paths is not None
 
 
 def document(layer: Layer, view: RequestView) -> Answer | None:
     """What the layer publishes, where this request asks for it: no token, and no application, has to do with that."""
-    if layer.published is None or view.path != layer.published.path:
+    published = layer.published
+    if published is None or not one_answer(view.location, lambda path: path == published.path):
         return None
     if view.method not in ("GET", "HEAD"):
         raise Refused("read_only", f"{view.method} of a document")
-    return layer.published.answer
+    return published.answer
 
 
-def collection(name: str, given: Collection[T], example: str) -> frozenset[T]:
-    """A collection of texts as a set; a single text, which would be a collection of letters, is refused."""
-    # An iterator could be read once only: by the check itself, and then nothing would be demanded.
-    wrong_kind = isinstance(given, (str, bytes)) or not isinstance(given, Collection)
-    if wrong_kind or not all(isinstance(each, str) for each in given):
-        raise ConfigurationError(f"{name}={given!r}: a list of texts, for example [{example}]")
-    return frozenset(given)
+def reads_body(layer: Layer, view: RequestView) -> bool:
+    """Whether the layer decides on this request with its body."""
+    return view.method == "POST" and layer.body_paths is not None and layer.body_paths.covers(view)
 
 
 def check_without_tokens(*, scopes: Collection[str], resource_metadata: object) -> None:
