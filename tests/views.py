@@ -20,4 +20,7 @@ class View:
     attached: Attached
     now: float
     body: bytes = b""
-    location: Location = Location("/")
+
+    @property
+    def location(self) -> Location:
+        return Location(self.path)

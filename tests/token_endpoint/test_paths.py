@@ -35,9 +35,11 @@ def test_every_other_path_passes_with_nobody_attached(gateway: str, path: str) -
 @both_gateways
 def test_paths_are_what_the_application_routes_on(gateway: str) -> None:
     wrap = layers(AUTHENTICATOR, paths=["/token", "/introspect", "/b\u00fccher"])
+    mounted = layers(AUTHENTICATOR, paths=["/token", "/introspect", "/b\u00fccher"], root_path="/oauth")
     for path in ("/token", "/introspect", "/b\u00fccher"):
         assert send(gateway, wrap, replace(GOOD, path=path)).client is CLIENTS["billing"]
-        assert send(gateway, wrap, replace(GOOD, path=path, root="/oauth")).client is CLIENTS["billing"]
+        assert error(send(gateway, wrap, replace(GOOD, path=path, root="/oauth"))) == "400 ambiguous_path"
+        assert send(gateway, mounted, replace(GOOD, path=path, root="/oauth")).client is CLIENTS["billing"]
         assert send(gateway, wrap, replace(GOOD, path=path, query="a=b")).client is CLIENTS["billing"]
     assert send(gateway, wrap, replace(GOOD, path="/revoke")).client is None
 
