@@ -10,7 +10,7 @@ from typing import Any
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, Refused
 from mtls_middleware.policy.rule import Anyone, Remembering, Rule, as_rule
-from mtls_middleware.readings import one_answer
+from mtls_middleware.readings import BLANK, one_answer
 from mtls_middleware.request import RequestView
 
 # What frameworks, servers or file systems may fold, cut or decode once more.
@@ -63,7 +63,7 @@ class PathRules:
 
     def _id_of(self, path: str) -> int:
         try:
-            return id(self.of(path))
+            return id(self._rules["/"] if path == BLANK else self.of(path))
         except Refused:
             return 0
 

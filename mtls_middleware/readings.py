@@ -10,6 +10,9 @@ from mtls_middleware.errors import Refused
 
 T = TypeVar("T")
 
+# Quart reads a blank if the path is the root, or does not begin with it. Only a route for every path matches that.
+BLANK = "/ "
+
 # Characters of a client's path or root that a log record quotes.
 _QUOTED = 100
 
@@ -60,6 +63,8 @@ def _readings(location: Location) -> Iterator[str]:
         # Quart and Django remove the root without regard to slashes. Litestar removes it wherever it stands.
         yield from (_below("", path.split(root, 1)[-1]) for path in given)
         yield _below("", location.whole)
+        if not all(len(path) > len(root) and path.startswith(root) for path in given):
+            yield BLANK
     else:
         yield from location.others
     for prefix, instead in location.own:
