@@ -125,7 +125,7 @@ class PathSet:
         self._exact = frozenset(entry for entry in entries if not (below and entry.endswith(_BELOW)))
         prefixes = [entry.removesuffix(_BELOW) for entry in entries - self._exact]
         bad = [entry for entry in self._exact if not entry.startswith("/") or _WILDCARD.search(entry)]
-        bad += [f"{prefix}{_BELOW}" for prefix in prefixes if prefix and not is_plain(prefix)]
+        bad += [f"{prefix}{_BELOW}" for prefix in prefixes if prefix and (prefix == "/" or not is_plain(prefix))]
         if bad:
             raise ConfigurationError(
                 f"{name}: {bad[0]!r}; expected a decoded path that begins with a slash and has no wildcard, for "

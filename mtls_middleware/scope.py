@@ -57,7 +57,9 @@ class ScopeView:
 
     @property
     def method(self) -> str:
-        found: str = self._scope.get("method", "GET")  # a websocket's handshake is a GET
+        if self._scope.get("type") == "websocket":
+            return "GET"  # RFC 6455 4.1; ASGI gives none
+        found: str = self._scope.get("method", "GET")
         return found
 
     @property

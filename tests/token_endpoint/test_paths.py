@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from mtls_middleware import ConfigurationError
 from tests.gateways import MODULES, both_gateways, exchange, scope_of
 from tests.token_endpoint.known import AUTHENTICATOR, CLIENTS
 from tests.token_endpoint.layered import GOOD, LAYERS, error
@@ -61,3 +62,10 @@ def test_a_websocket_at_a_token_endpoint_is_closed() -> None:
     app = LAYERS(MODULES["asgi"], application)
     sent = exchange(app, scope_of(GOOD.request, "websocket"), [{"type": "websocket.connect"}])
     assert [each["type"] for each in sent] == ["websocket.close"]
+
+
+@pytest.mark.parametrize("module", MODULES.values())
+@pytest.mark.parametrize("path", ["token", "/token/*", "*", "/o/<name>", "", "https://as.test/token"])
+def test_a_path_that_would_match_nothing_is_refused(module: Any, path: str) -> None:
+    with pytest.raises(ConfigurationError, match="paths: "):
+        module.ClientAuthenticationMiddleware(lambda *_: None, AUTHENTICATOR, paths=["/introspect", path])
