@@ -25,6 +25,7 @@ class ClientLayer:
     drop_headers: frozenset[str] = frozenset()
     published = None
     vary: str | None = None
+    depends_on_path = True
 
     def __init__(
         self, authenticator: ClientAuthenticator, *, paths: Collection[str], root_path: str | None = None
