@@ -10,6 +10,7 @@ from mtls_middleware import records
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.effects import Decision, Flow
 from mtls_middleware.errors import ConfigurationError, Refused
+from mtls_middleware.exemptions import Exemptions
 from mtls_middleware.paths import Allow, PathRules, PathSet, checked_root, collection
 from mtls_middleware.policy.rule import Anyone, Rule
 from mtls_middleware.readings import one_answer
@@ -71,34 +72,6 @@ class Layer(records.Layer, Protocol):
 
     def decide(self, view: RequestView) -> Decision[Any]:
         """What is to be attached. Raises `Refused`, and whatever else goes wrong."""
-
-
-# Applications replace the method of a request by that of such a field. Browsers never send one in a preflight.
-_OVERRIDES = ("x-http-method-override", "x-http-method", "x-method-override")
-
-
-class Exemptions:
-    """The requests that a layer lets through although it would reject them."""
-
-    def __init__(self, paths: Collection[str], preflight: bool) -> None:
-        if preflight not in (True, False):
-            raise ConfigurationError(f"exempt_preflight={preflight!r}: expected True or False")
-        self.paths = PathSet("exempt", paths, below=True)
-        self._preflight = preflight
-
-    def cover(self, view: RequestView) -> bool:
-        """Raises `Refused` if the answer depends on how the application reads the path."""
-        return (self._preflight and _is_preflight(view)) or self.paths.covers(view)
-
-
-def _is_preflight(view: RequestView) -> bool:
-    """Whether this is a CORS preflight (Fetch standard, CORS-preflight request)."""
-    return (
-        view.method == "OPTIONS"
-        and len(view.headers("origin")) == 1
-        and len(view.headers("access-control-request-method")) == 1
-        and not any(map(view.headers, _OVERRIDES))
-    )
 
 
 class CertificateLayer:

@@ -118,15 +118,15 @@ def test_litestar_cuts_the_path_of_a_mount_before_its_middleware_runs() -> None:
         assert get(app, "/api/admin/users", GUEST, raw=raw)[0] == 400
 
 
-@pytest.mark.parametrize(("tenant", "status"), [("x", 400), ("admin", 400)])
-def test_a_mount_that_the_client_chooses_is_ambiguous(tenant: str, status: int) -> None:
+@pytest.mark.parametrize("tenant", ["x", "admin"])
+def test_a_mount_that_the_client_chooses_is_ambiguous(tenant: str) -> None:
     from starlette.applications import Starlette
     from starlette.routing import Mount
 
     app = Starlette(routes=[Mount("/{tenant}", guarded(path_sites.starlette(itself), ALLOW))])
-    assert get(app, f"/{tenant}/public", GUEST)[0] == (200 if tenant == "x" else status)
-    assert get(app, f"/{tenant}/admin", GUEST)[0] in {status, 403}
-    assert get(app, f"/{tenant}/admin/users", GUEST)[0] in {status, 403}
+    assert get(app, f"/{tenant}/public", GUEST)[0] == (200 if tenant == "x" else 400)
+    assert get(app, f"/{tenant}/admin", GUEST)[0] in {400, 403}
+    assert get(app, f"/{tenant}/admin/users", GUEST)[0] in {400, 403}
 
 
 def test_quart_reads_a_blank_if_the_path_has_no_root() -> None:

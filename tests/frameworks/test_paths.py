@@ -6,6 +6,7 @@ certificate, only the exempt view may be reached.
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -112,12 +113,14 @@ WSGI_SITES = ("flask", "falcon_wsgi", "bare_wsgi", "cherrypy", "django_wsgi", "d
 class Site:
     """A framework's application behind the layers."""
 
-    def __init__(self, name: str, prefix: str = "", **options: Any) -> None:
+    def __init__(self, name: str, prefix: str = "", *, bare: bool = False, **options: Any) -> None:
         self.wsgi = name.startswith(WSGI_SITES)
         self._ask = self._ask_wsgi if self.wsgi else self._ask_asgi
 
         def protect(app: Any) -> Any:
             module = wsgi if self.wsgi else asgi
+            if bare:
+                return app
             return module.protect(app, source=ServerTLS(), allow=ALLOW, exempt=["/health"], **options)
 
         self._app = getattr(path_sites, name.partition(" ")[0])(protect, prefix)
@@ -286,3 +289,60 @@ def test_without_a_root_nothing_needs_to_be_stated(site: str) -> None:
             return [await made.ask(path, "", client) for path, client in asked]
 
         assert asyncio.run(answers()) == [(200, "admin"), (200, "other"), (200, "health")]
+
+
+PARTS = ["/", "admin", "/admin", "api", "/api", "/x", "/health", "a", "pi", "//", "/..", ";", "%61", " ", "\u00e9"]
+
+
+@pytest.mark.parametrize("stated", [None, "/api", ""])
+@pytest.mark.parametrize("site", [*ASGI_SITES, *WSGI_SITES])
+def test_no_drawn_path_and_root_lead_past_a_rule(site: str, stated: str | None) -> None:
+    dice = random.Random(f"{site} {stated}")
+
+    def drawn(most: int) -> str:
+        return "".join(dice.choices(PARTS, k=dice.randint(0, most)))
+
+    async def wrong() -> list[Any]:
+        made = Site(site, prefix=(stated or "") if reads_whole(site) else "", root_path=stated)
+        found = []
+        for _ in range(500):
+            root, path, client = drawn(3), drawn(5), dice.choice(list(MAY_REACH))
+            path = root + path if dice.random() < 0.4 and not made.wsgi else path
+            status, view = await made.ask(path, root, client)
+            if status == 200 and view not in MAY_REACH[client]:
+                found.append((path, root, client, view))
+        return found
+
+    with set_up(site):
+        assert asyncio.run(wrong()) == []
+
+
+# docs/paths.md: what each framework reads with the root "/api". `None`: no view.
+READ = {
+    "starlette": ("/admin", "/apiadmin", "/x/api/admin", "/admin"),
+    "fastapi": ("/admin", "/apiadmin", "/x/api/admin", "/admin"),
+    "quart": ("/admin", "/admin", None, None),
+    "litestar": ("/admin", "/admin", "/admin", "/admin"),
+    "django_asgi": ("/admin", None, "/x/api/admin", "/admin"),
+    "falcon_asgi": ("/api/admin", "/apiadmin", "/x/api/admin", "/admin"),
+    "bare_asgi": ("/api/admin", "/apiadmin", "/x/api/admin", "/admin"),
+}
+
+
+@pytest.mark.parametrize("site", READ)
+def test_frameworks_read_what_the_page_says(site: str) -> None:
+    """A view for every path answers what is not "/admin"; Quart reads a blank, which such a view matches."""
+    with set_up(site):
+        made = Site(site, bare=True)
+
+        async def views() -> list[tuple[int, str]]:
+            return [await made.ask(path, "/api", "nobody") for path in PATHS_OF_THE_PAGE]
+
+        for read, (status, view) in zip(READ[site], asyncio.run(views()), strict=True):
+            if read is None:
+                assert (status, view) in {(404, view), (200, "other")}
+            else:
+                assert (status, view) == (200, "admin" if read == "/admin" else "other")
+
+
+PATHS_OF_THE_PAGE = ("/api/admin", "/apiadmin", "/x/api/admin", "/admin")
