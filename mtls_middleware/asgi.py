@@ -30,20 +30,19 @@ from mtls_middleware.asgi_messages import (
 )
 from mtls_middleware.effects import AwaitingDriver
 from mtls_middleware.errors import ConfigurationError
-from mtls_middleware.paths import Allow
-from mtls_middleware.records import allowed, refused
-from mtls_middleware.resource_flow import (
+from mtls_middleware.layer_interface import (
     AccessTokens,
-    CertificateLayer,
     Layer,
     Source,
-    TokenLayer,
     TrustStore,
-    check_without_tokens,
     document,
     does_more,
-    with_published,
+    reads_body,
 )
+from mtls_middleware.own_prefixes import OwnPrefixes
+from mtls_middleware.paths import Allow, one_root
+from mtls_middleware.records import allowed, refused
+from mtls_middleware.resource_flow import CertificateLayer, TokenLayer, check_without_tokens, with_published
 from mtls_middleware.resource_server.binding import Binding
 from mtls_middleware.scope import ScopeView, Shapes
 from mtls_middleware.token_endpoint.authentication import ClientAuthenticator
@@ -68,6 +67,8 @@ class _Gateway:
         self._hidden = self._shapes.dropped.union(*(each.dropped for each in further if each is not None))
         self._steps = tuple(zip(self._layers, map(does_more, self._layers), (None, *further), strict=True))
         self._vary = [(b"vary", each.vary.encode("ascii")) for each in self._layers if each.vary is not None]
+        one_root(each.root_path for each in self._layers)
+        self._prefixes = OwnPrefixes(self._app)
         self._driver = AwaitingDriver()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -82,17 +83,19 @@ class _Gateway:
     async def _request(self, kind: str, scope: Scope, receive: Receive, send: Send) -> None:
         layer, view, watch = self._layers[0], None, None
         try:
-            view = ScopeView(scope, self._shapes)
+            view = ScopeView(scope, self._shapes, self._prefixes)
             attached = view.attached
             for layer, more, shapes in self._steps:
                 if shapes is not None:
                     view.part(shapes)
+                if layer.root_path is not None:
+                    view.mount(layer.root_path)
                 if more and kind == "http":
                     if (answer := document(layer, view)) is not None:
                         self._place(scope, view)
                         await write(answer, scope, receive, send)
                         return
-                    if view.method == "POST" and view.path in layer.body_paths:
+                    if reads_body(layer, view):
                         view.body = await body(receive)
                         receive = replaying(view.body, receive)
                 found = layer.decide(view)
@@ -134,7 +137,10 @@ class ClientCertificateMiddleware(_Gateway):
         allow: a rule of `mtls_middleware.policy`, or one for each path, `{"/admin": ..., "/": ...}`; a certificate that
             it does not allow is refused.
         required: `True`: no acceptable certificate, no application. Default: `True` where `allow` is given.
-        exempt: exact decoded paths that are never refused.
+        exempt: exact decoded paths that are never rejected; `"/static/*"` covers the paths below `/static`.
+        exempt_preflight: if true, a CORS preflight is never rejected. Use it if the application answers preflights.
+        root_path: where the application is mounted, whatever the server says, for example `"/api"`, or `""`. Paths in
+            `allow` and `exempt` are below it. The layer writes it into the scope, for the application to read.
         clock_skew: tolerance at both ends of the certificate's validity period, in seconds, 0 to 300.
         validity: `"each_request"`: a verified certificate must be within its validity period on every request, also
             over an old connection. `"handshake"`: the server or proxy checked the time when the connection began, and
@@ -157,6 +163,8 @@ class ClientCertificateMiddleware(_Gateway):
         allow: Allow | None = None,
         required: bool | None = None,
         exempt: Collection[str] = (),
+        exempt_preflight: bool = False,
+        root_path: str | None = None,
         clock_skew: float = CLOCK_SKEW,
         validity: Validity = "each_request",
         websocket_lifetime: WebsocketLifetime = "certificate",
@@ -167,6 +175,8 @@ class ClientCertificateMiddleware(_Gateway):
             allow=allow,
             required=required,
             exempt=exempt,
+            exempt_preflight=exempt_preflight,
+            root_path=root_path,
             clock_skew=clock_skew,
             validity=validity,
             websocket_lifetime=websocket_lifetime,
@@ -182,7 +192,9 @@ class CertificateBoundTokenMiddleware(_Gateway):
         tokens: validates token texts, for example `JWTAccessTokens(...)`.
         scopes: scopes that every request needs.
         binding: `"required"`: an unbound token is refused. `"when_present"`: it passes as plain Bearer, `bound=False`.
-        exempt: exact decoded paths that are never refused.
+        exempt: exact decoded paths that are never rejected; `"/static/*"` covers the paths below `/static`.
+        exempt_preflight: if true, a CORS preflight is never rejected. Use it if the application answers preflights.
+        root_path: where the application is mounted, as in `ClientCertificateMiddleware`.
         realm: parameter of the challenge (RFC 6750 3).
         resource_metadata: the https address of the resource's metadata, a parameter of the challenge (RFC 9728 5.1); or
             the document itself, as `protected_resource_metadata` makes it: the layer then serves it at its well-known
@@ -205,6 +217,8 @@ class CertificateBoundTokenMiddleware(_Gateway):
         scopes: Collection[str] = (),
         binding: Binding = "required",
         exempt: Collection[str] = (),
+        exempt_preflight: bool = False,
+        root_path: str | None = None,
         realm: str | None = None,
         resource_metadata: str | Mapping[str, Any] | None = None,
         websocket_lifetime: WebsocketLifetime = "certificate",
@@ -214,6 +228,8 @@ class CertificateBoundTokenMiddleware(_Gateway):
             scopes=scopes,
             binding=binding,
             exempt=exempt,
+            exempt_preflight=exempt_preflight,
+            root_path=root_path,
             realm=realm,
             resource_metadata=resource_metadata,
             websocket_lifetime=websocket_lifetime,
@@ -228,6 +244,7 @@ class ClientAuthenticationMiddleware(_Gateway):
         app: the ASGI application.
         authenticator: who the clients are, a `ClientAuthenticator`.
         paths: exact decoded paths where clients authenticate: token, introspection, revocation, pushed requests.
+        root_path: where the application is mounted, as in `ClientCertificateMiddleware`.
 
     A POST there from a client that registered a certificate reaches the application with `oauth_client(request)`, or
     not at all. A client of another method reaches it with `None` if the request has credentials of exactly that
@@ -238,9 +255,14 @@ class ClientAuthenticationMiddleware(_Gateway):
     """
 
     def __init__(
-        self, app: ASGIApp, authenticator: ClientAuthenticator, *, paths: Collection[str] = ("/token",)
+        self,
+        app: ASGIApp,
+        authenticator: ClientAuthenticator,
+        *,
+        paths: Collection[str] = ("/token",),
+        root_path: str | None = None,
     ) -> None:
-        super().__init__(app, ClientLayer(authenticator, paths=paths))
+        super().__init__(app, ClientLayer(authenticator, paths=paths, root_path=root_path))
 
 
 def protect(
@@ -252,6 +274,8 @@ def protect(
     tokens: AccessTokens | None = None,
     scopes: Collection[str] = (),
     exempt: Collection[str] = (),
+    exempt_preflight: bool = False,
+    root_path: str | None = None,
     resource_metadata: str | Mapping[str, Any] | None = None,
     clock_skew: float = CLOCK_SKEW,
     validity: Validity = "each_request",
@@ -275,6 +299,8 @@ def protect(
             allow=allow,
             required=True,
             exempt=exempt,
+            exempt_preflight=exempt_preflight,
+            root_path=root_path,
             clock_skew=clock_skew,
             validity=validity,
             websocket_lifetime=websocket_lifetime,
@@ -284,6 +310,8 @@ def protect(
         tokens,
         scopes=scopes,
         exempt=exempt,
+        exempt_preflight=exempt_preflight,
+        root_path=root_path,
         resource_metadata=resource_metadata,
         websocket_lifetime=websocket_lifetime,
     )
@@ -293,6 +321,8 @@ def protect(
         trust_store=trust_store,
         allow=allow,
         exempt=with_published(exempt, resource_metadata),
+        exempt_preflight=exempt_preflight,
+        root_path=root_path,
         clock_skew=clock_skew,
         validity=validity,
         websocket_lifetime=websocket_lifetime,

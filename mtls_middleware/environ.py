@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, MutableMapping
 from functools import lru_cache
 from typing import Any
 
+from mtls_middleware.own_prefixes import OwnPrefixes
+from mtls_middleware.readings import Location, inner
 from mtls_middleware.request import Passage, Peer, TLSFacts, attached_to
 from mtls_middleware.sources.server import is_unix
 from mtls_middleware.wsgi_server import ServerTraits, traits_of
@@ -26,11 +28,18 @@ def _is_same(passage: Passage, environ: Mapping[str, Any]) -> bool:
 
 
 class EnvironView:
-    """A `RequestView` of an environ. `start_response`: the server's, which shows some of its options."""
+    """A `RequestView` of an environ. `start_response`: the server's, which shows some of its options.
 
-    __slots__ = ("_environ", "_start_response", "attached", "body", "now")
+    `prefixes`: those that the application removes from a path by itself.
+    """
 
-    def __init__(self, environ: MutableMapping[str, Any], start_response: object = None) -> None:
+    __slots__ = ("_carrier", "_environ", "_prefixes", "_start_response", "attached", "body", "now")
+
+    def __init__(
+        self, environ: MutableMapping[str, Any], start_response: object = None, prefixes: OwnPrefixes | None = None
+    ) -> None:
+        self._carrier = environ
+        self._prefixes = prefixes
         self._start_response = start_response
         self.now = time.time()
         self.attached = attached_to(environ, self.now, _OF_APPLICATION, _is_same)
@@ -56,8 +65,27 @@ class EnvironView:
         Octets that are no UTF-8 become U+FFFD, as they do there: left as latin-1, "/caf%E9" would be the path "/café"
         here and another one to the application.
         """
-        path: str = self._environ.get("PATH_INFO", "")
-        return path.encode("latin-1", "replace").decode("utf-8", "replace")
+        return _decoded(self._environ.get("PATH_INFO", ""))
+
+    @property
+    def location(self) -> Location:
+        """Most frameworks read `PATH_INFO`, CherryPy reads `SCRIPT_NAME` followed by `PATH_INFO`."""
+        root, path = self._environ.get("SCRIPT_NAME") or "", self._environ.get("PATH_INFO", "")
+        stated = self.attached.root_path
+        own = () if self._prefixes is None else self._prefixes.now()
+        # CherryPy joins them with one slash. Joined before they are decoded: a character may be cut in two.
+        whole = _decoded(root.rstrip("/") + path)
+        return Location(
+            _decoded(path), _decoded(root), whole, own=own, stated=stated is not None and root == _encoded(stated)
+        )
+
+    def mount(self, root: str) -> None:
+        """Write the operator's `root_path=` into the environ, so that the application reads the same path."""
+        wire = _encoded(root)
+        whole = (self._environ.get("SCRIPT_NAME") or "") + self._environ.get("PATH_INFO", "")
+        for carrier in (self._carrier,) if self._environ is self._carrier else (self._carrier, self._environ):
+            carrier["SCRIPT_NAME"], carrier["PATH_INFO"] = wire, inner(whole, wire)
+        self.attached.root_path = root
 
     @property
     def query(self) -> str:
@@ -75,6 +103,14 @@ class EnvironView:
     def headers(self, name: str) -> tuple[str, ...]:
         value = self._environ.get(_key(name))
         return () if value is None else (value,)
+
+
+def _decoded(text: str) -> str:
+    return text.encode("latin-1", "replace").decode("utf-8", "replace")
+
+
+def _encoded(path: str) -> str:
+    return path.encode("utf-8").decode("latin-1")
 
 
 @lru_cache(maxsize=64)

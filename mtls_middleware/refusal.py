@@ -28,6 +28,7 @@ ANSWERS: Mapping[str, _Row] = MappingProxyType(
         "client_certificate_refused": _Row(
             403, "client_certificate_refused", "The client certificate is not accepted."
         ),
+        "ambiguous_path": _Row(400, "ambiguous_path", "The path can be read in more than one way."),
         "missing_token": _Row(401, None, "An access token is required.", challenge=True),
         "invalid_request": _Row(400, "invalid_request", "The request is malformed.", challenge=True),
         "invalid_token": _Row(401, "invalid_token", "The access token is not accepted.", challenge=True),

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
 from mtls_middleware.certificate import ClientCertificate
+from mtls_middleware.readings import Location
 
 # The keys in environ and scope. Always set, by the layer that owns them: no value from outside survives.
 CERTIFICATE_KEY = "mtls_middleware.certificate"
@@ -56,6 +57,7 @@ class Attached:
     certificate: ClientCertificate | None = None
     token: Any = None  # an AccessToken, and
     client: Any = None  # a RegisteredClient: their classes live floors above
+    root_path: str | None = None  # the operator's statement, which a layer has written into the environ or scope
     since: float = 0.0  # seconds since the epoch, when the outermost layer got the request
 
     @property
@@ -148,7 +150,11 @@ class RequestView(Protocol):
     def method(self) -> str: ...
     @property
     def path(self) -> str:
-        """Decoded, as the application routes on it."""
+        """Decoded, without the root: for log records. Decisions read `location`."""
+
+    @property
+    def location(self) -> Location:
+        """Path and root, as the server says them."""
 
     @property
     def query(self) -> str: ...

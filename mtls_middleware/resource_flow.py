@@ -5,14 +5,16 @@ Must never know: the gateway. Both layers turn a `RequestView` into what is atta
 
 from collections.abc import Collection, Mapping
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
-from mtls_middleware import records
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.effects import Decision, Flow
 from mtls_middleware.errors import ConfigurationError, Refused
-from mtls_middleware.paths import Allow, PathRules
-from mtls_middleware.refusal import Answer, Challenge
+from mtls_middleware.exemptions import Exemptions
+from mtls_middleware.layer_interface import SOURCE_MEMBERS, AccessTokens, Source, TrustStore
+from mtls_middleware.paths import Allow, PathRules, PathSet, checked_root, collection
+from mtls_middleware.policy.rule import Anyone, Rule
+from mtls_middleware.refusal import Challenge
 from mtls_middleware.request import RequestView
 from mtls_middleware.resource_server import bearer, binding, scope
 from mtls_middleware.resource_server.metadata import Published, published
@@ -27,63 +29,13 @@ from mtls_middleware.websocket_lifetime import (
     token_recheck,
 )
 
-T = TypeVar("T")
-
-
-class Source(Protocol):
-    """What `mtls_middleware.sources` offers."""
-
-    @property
-    def can_verify(self) -> bool: ...
-    @property
-    def drop_headers(self) -> frozenset[str]: ...
-    @property
-    def vary(self) -> str | None: ...
-    def find(self, view: RequestView) -> ClientCertificate | None: ...
-
-
-_SOURCE = ("can_verify", "drop_headers", "vary", "find")
-
-
-class TrustStore(Protocol):
-    """Chain validation in this process: gives the certificate back as `BY_TRUST_STORE`, or raises `Refused`."""
-
-    def validate(self, certificate: ClientCertificate, now: float) -> Decision[ClientCertificate]: ...
-
-
-class AccessTokens(Protocol):
-    """What `mtls_middleware.resource_server` offers: text to token, or `Refused("invalid_token")`, or `Unavailable`."""
-
-    def validate(self, text: str, now: float) -> Decision[AccessToken]: ...
-
-
-class Layer(records.Layer, Protocol):
-    """One layer's decision, as the gateways drive it. `name` is also that of what it finds, in `Attached`."""
-
-    @property
-    def drop_headers(self) -> frozenset[str]:
-        """Field names, lower case with dashes, that the application must not see in any spelling."""
-
-    @property
-    def vary(self) -> str | None: ...
-    @property
-    def body_paths(self) -> frozenset[str]:
-        """The paths where a POST is decided with its body in view, `MAX_BODY` octets at most."""
-
-    @property
-    def published(self) -> Published | None:
-        """A document that the layer itself answers with, whoever asks for it."""
-
-    def decide(self, view: RequestView) -> Decision[Any]:
-        """What is to be attached. Raises `Refused`, and whatever else goes wrong."""
-
 
 class CertificateLayer:
     """Finds, validates and judges the client certificate."""
 
     name = "certificate"
     challenge = Challenge()
-    body_paths: frozenset[str] = frozenset()
+    body_paths: PathSet | None = None
     published: Published | None = None
 
     def __init__(
@@ -94,11 +46,15 @@ class CertificateLayer:
         allow: Allow | None,
         required: bool | None,
         exempt: Collection[str],
+        exempt_preflight: bool = False,
+        root_path: str | None = None,
         clock_skew: float = CLOCK_SKEW,
         validity: Validity = "each_request",
         websocket_lifetime: WebsocketLifetime = "certificate",
     ) -> None:
-        if not all(hasattr(source, name) for name in _SOURCE) or isinstance(source, type):  # a text has a find() too
+        if not all(hasattr(source, name) for name in SOURCE_MEMBERS) or isinstance(
+            source, type
+        ):  # a str has a find() too
             raise ConfigurationError(
                 f"source={source!r} is not a source; expected for example ServerTLS(), or "
                 "Nginx(trusted_proxies=['10.0.0.0/8'], shared_secret=('MtlsProxySecret', os.environ['...']))"
@@ -117,11 +73,17 @@ class CertificateLayer:
         adapted = getattr(trust_store, "with_clock_skew", None)
         self._store: TrustStore | None = adapted(self._clock_skew) if callable(adapted) else trust_store
         self._allow = None if allow is None else PathRules(allow)
+        if required is False and self._allow is not None and self._allow.is_mapping:
+            raise ConfigurationError(
+                "required=False with a mapping as allow= lets clients without a certificate into every path; use "
+                "policy.ANYONE for the paths that need none, for example allow={'/': rule, '/public': ANYONE}"
+            )
         self._required = (self._allow is not None) if required is None else required
         # If neither a trust store nor the path plays a part, the rule's answer about a certificate stays the same.
         self._is_lasting = trust_store is None and (self._allow is None or self._allow.is_lasting)
         self._verdict = object()
-        self._exempt = collection("exempt", exempt, '"/health"')
+        self._exemptions = Exemptions(exempt, exempt_preflight)
+        self.root_path = checked_root(root_path)
         self.drop_headers = KNOWN_HEADERS | source.drop_headers
         self.vary = source.vary
         self._check_strength()
@@ -138,57 +100,69 @@ class CertificateLayer:
         if self._allow is None and self._required:
             raise ConfigurationError(f"required=True asks for a verified certificate; {self.source!r}: {advice}")
 
+    @property
+    def depends_on_path(self) -> bool:
+        """Whether there are different rules for different paths."""
+        return bool(self._exemptions.paths) or (self._allow is not None and not self._allow.is_single)
+
     def decide(self, view: RequestView) -> Decision[ClientCertificate | None]:
+        exempt = self._exemptions.cover(view)
         try:
+            rule = None if self._allow is None else self._allow.for_request(view)
             certificate = self.source.find(view)
             if certificate is not None and self._trusts_proxy_now is not None:
                 certificate = certificate if self._trusts_proxy_now(view, self._clock_skew) else None
             outer = view.attached.certificate
             if outer is None and type(certificate) is ClientCertificate and self._verdict in certificate.verdicts:
                 return self._within_period(view, certificate)
-            found = self._accepted(view, certificate, outer)
-        except Refused as refusal:
-            self._check_exempt(view, refusal)
-            return None
-        return found if found is None or isinstance(found, ClientCertificate) else self._decide_later(view, found)
+            found = self._accepted(view, certificate, outer, rule)
+        except Refused:
+            if exempt:
+                return None  # also if an outer layer found a certificate
+            raise
+        return found if found is None or isinstance(found, ClientCertificate) else self._decide_later(found, exempt)
 
-    def _decide_later(self, view: RequestView, flow: Flow[ClientCertificate | None]) -> Flow[ClientCertificate | None]:
+    def _decide_later(self, flow: Flow[ClientCertificate | None], exempt: bool) -> Flow[ClientCertificate | None]:
         try:
             return (yield from flow)
-        except Refused as refusal:
-            self._check_exempt(view, refusal)
-            return None
-
-    def _check_exempt(self, view: RequestView, refusal: Refused) -> None:
-        """Raise it, but on exempt paths: what an outer layer found is `None` there too."""
-        if view.path not in self._exempt:
-            raise refusal
+        except Refused:
+            if exempt:
+                return None
+            raise
 
     def _accepted(
-        self, view: RequestView, certificate: ClientCertificate | None, outer: ClientCertificate | None
+        self,
+        view: RequestView,
+        certificate: ClientCertificate | None,
+        outer: ClientCertificate | None,
+        rule: Rule | Anyone | None,
     ) -> Decision[ClientCertificate | None]:
         if certificate is None or (outer is not None and certificate == outer and not certificate.verified):
             certificate = outer
         if certificate is None:
-            if self._required:
+            if self._required and not isinstance(rule, Anyone):
                 raise Refused("client_certificate_required", "no client certificate")
             return None
         if self._store is None:
-            return self._allowed(view, certificate)
+            return self._allowed(view, certificate, rule)
         validated = self._store.validate(certificate, view.now)
         if isinstance(validated, ClientCertificate):
-            return self._allowed(view, validated)
-        return self._allowed_later(view, validated)
+            return self._allowed(view, validated, rule)
+        return self._allowed_later(view, validated, rule)
 
-    def _allowed_later(self, view: RequestView, flow: Flow[ClientCertificate]) -> Flow[ClientCertificate | None]:
-        return self._allowed(view, (yield from flow))
+    def _allowed_later(
+        self, view: RequestView, flow: Flow[ClientCertificate], rule: Rule | Anyone | None
+    ) -> Flow[ClientCertificate | None]:
+        return self._allowed(view, (yield from flow), rule)
 
-    def _allowed(self, view: RequestView, certificate: ClientCertificate) -> ClientCertificate:
+    def _allowed(
+        self, view: RequestView, certificate: ClientCertificate, rule: Rule | Anyone | None
+    ) -> ClientCertificate:
         if not isinstance(certificate, ClientCertificate):  # a source or trust store of somebody else's: no pass
             raise TypeError(f"a {type(certificate).__name__} is no certificate")
         self._within_period(view, certificate)
-        if self._allow is not None:
-            self._allow.judge(view, certificate)
+        if self._allow is not None and rule is not None:
+            self._allow.judge(rule, certificate)
         elif self._required and not certificate.verified:
             raise Refused("client_certificate_refused", f"{certificate.thumbprint} is merely presented, not verified")
         if self._is_lasting:
@@ -200,7 +174,8 @@ class CertificateLayer:
         certificate: ClientCertificate | None = view.attached.certificate
         if certificate is None or self._lifetime == "connection":
             return None
-        allow = None if self._allow is None or self._allow.is_lasting else partial(self._allow.judge, view)
+        rule = None if self._allow is None or self._allow.is_lasting else self._allow.for_request(view)
+        allow = None if self._allow is None or rule is None else partial(self._allow.judge, rule)
         skew = self._clock_skew if self._checks_period else None
         return certificate_recheck(certificate, self._store, clock_skew=skew, allow=allow)
 
@@ -216,7 +191,7 @@ class TokenLayer:
 
     name = "token"
     drop_headers: frozenset[str] = frozenset()
-    body_paths: frozenset[str] = frozenset()
+    body_paths: PathSet | None = None
     vary: str | None = None
 
     def __init__(
@@ -228,6 +203,8 @@ class TokenLayer:
         exempt: Collection[str],
         realm: str | None,
         resource_metadata: str | Mapping[str, Any] | None,
+        exempt_preflight: bool = False,
+        root_path: str | None = None,
         websocket_lifetime: WebsocketLifetime = "certificate",
     ) -> None:
         if not callable(getattr(tokens, "validate", None)) or isinstance(tokens, type):
@@ -239,7 +216,8 @@ class TokenLayer:
         self._tokens = tokens
         self._binding = binding
         self._scopes = collection("scopes", scopes, '"invoices:read"')
-        self._exempt = collection("exempt", exempt, '"/health"')
+        self._exemptions = Exemptions(exempt, exempt_preflight)
+        self.root_path = checked_root(root_path)
         self._lifetime = check_websocket_lifetime(websocket_lifetime)
         self.published: Published | None = None
         if isinstance(resource_metadata, Mapping):
@@ -251,6 +229,11 @@ class TokenLayer:
             resource_metadata=resource_metadata,
         )
 
+    @property
+    def depends_on_path(self) -> bool:
+        """Whether there are different rules for different paths."""
+        return bool(self._exemptions.paths) or self.published is not None
+
     def decide(self, view: RequestView) -> Decision[AccessToken | None]:
         outer = view.attached
         if not outer.has_certificate_layer:
@@ -258,23 +241,24 @@ class TokenLayer:
                 "CertificateBoundTokenMiddleware found no ClientCertificateMiddleware outside of it: wrap the other "
                 "way round, ClientCertificateMiddleware(CertificateBoundTokenMiddleware(app, ...), ...), or protect()"
             )
+        exempt = self._exemptions.cover(view)
         try:
             text = bearer.bearer_token(view.headers("authorization"), view.query)
             found = self._tokens.validate(text, view.now)
             if isinstance(found, AccessToken):
                 return self._accepted(found, outer.certificate)
         except Refused as refusal:
-            return self._exempted(view, refusal)
-        return self._decide_later(view, found)
+            return self._exempted(view, refusal, exempt)
+        return self._decide_later(view, found, exempt)
 
-    def _decide_later(self, view: RequestView, flow: Flow[AccessToken]) -> Flow[AccessToken | None]:
+    def _decide_later(self, view: RequestView, flow: Flow[AccessToken], exempt: bool) -> Flow[AccessToken | None]:
         try:
             return self._accepted((yield from flow), view.attached.certificate)
         except Refused as refusal:
-            return self._exempted(view, refusal)
+            return self._exempted(view, refusal, exempt)
 
-    def _exempted(self, view: RequestView, refusal: Refused) -> AccessToken | None:
-        if view.path not in self._exempt:
+    def _exempted(self, view: RequestView, refusal: Refused, exempt: bool) -> AccessToken | None:
+        if not exempt:
             raise refusal
         outer: AccessToken | None = view.attached.token
         return outer if refusal.code == "missing_token" else None
@@ -288,29 +272,6 @@ class TokenLayer:
         token = binding.confirmed(token, certificate, self._binding)
         scope.demand(token, self._scopes)
         return token
-
-
-def does_more(layer: Layer) -> bool:
-    """Whether the layer is to be asked for a document, or wants to see bodies: few do."""
-    return layer.published is not None or bool(layer.body_paths)
-
-
-def document(layer: Layer, view: RequestView) -> Answer | None:
-    """What the layer publishes, where this request asks for it: no token, and no application, has to do with that."""
-    if layer.published is None or view.path != layer.published.path:
-        return None
-    if view.method not in ("GET", "HEAD"):
-        raise Refused("read_only", f"{view.method} of a document")
-    return layer.published.answer
-
-
-def collection(name: str, given: Collection[T], example: str) -> frozenset[T]:
-    """A collection of texts as a set; a single text, which would be a collection of letters, is refused."""
-    # An iterator could be read once only: by the check itself, and then nothing would be demanded.
-    wrong_kind = isinstance(given, (str, bytes)) or not isinstance(given, Collection)
-    if wrong_kind or not all(isinstance(each, str) for each in given):
-        raise ConfigurationError(f"{name}={given!r}: a list of texts, for example [{example}]")
-    return frozenset(given)
 
 
 def check_without_tokens(*, scopes: Collection[str], resource_metadata: object) -> None:

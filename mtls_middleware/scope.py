@@ -8,8 +8,11 @@ from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from itertools import compress
 from operator import itemgetter
 from typing import Any, NamedTuple
+from urllib.parse import unquote_to_bytes
 
 from mtls_middleware.environ import peer_of
+from mtls_middleware.own_prefixes import OwnPrefixes
+from mtls_middleware.readings import Location, inner
 from mtls_middleware.request import ORIGINAL_HEADERS_KEY, Passage, Peer, TLSFacts, attach, attached_to, peer_at
 
 Pair = tuple[bytes, bytes]
@@ -29,11 +32,16 @@ def _is_same(passage: Passage, scope: Mapping[str, Any]) -> bool:
 
 
 class ScopeView:
-    """A `RequestView` of a scope. `kept`: the headers that the application may see."""
+    """A `RequestView` of a scope. `kept`: the headers that the application may see.
 
-    __slots__ = ("_fields", "_first", "_scope", "_shape", "attached", "body", "kept", "now")
+    `prefixes`: those that the application removes from a path by itself.
+    """
 
-    def __init__(self, scope: Mapping[str, Any], shapes: "Shapes") -> None:
+    __slots__ = ("_carrier", "_fields", "_first", "_prefixes", "_scope", "_shape", "attached", "body", "kept", "now")
+
+    def __init__(self, scope: MutableMapping[str, Any], shapes: "Shapes", prefixes: OwnPrefixes | None = None) -> None:
+        self._carrier = scope
+        self._prefixes = prefixes
         self.now = time.time()
         self.attached = attached_to(scope, self.now, _OF_APPLICATION, _is_same)
         # A copy: an application changes its scope while a websocket is open, and the websocket is checked again.
@@ -73,14 +81,42 @@ class ScopeView:
 
     @property
     def method(self) -> str:
-        found: str = self._scope.get("method", "GET")  # a websocket's handshake is a GET
+        if self._scope.get("type") == "websocket":
+            return "GET"  # RFC 6455 4.1; ASGI gives none
+        found: str = self._scope.get("method", "GET")
         return found
 
     @property
     def path(self) -> str:
         root, path = self._scope.get("root_path", ""), self._scope["path"]
-        inner: str = path[len(root) :] if root and f"{path}/".startswith(f"{root}/") else path
-        return inner
+        return inner(path, root) if root and isinstance(root, str) else str(path)
+
+    @property
+    def location(self) -> Location:
+        """Frameworks disagree about `root_path`: whether `path` contains it, and where it ends."""
+        scope, stated = self._scope, self.attached.root_path
+        path, root = scope["path"], scope.get("root_path") or ""
+        if _is_routed(scope):
+            return Location(path)
+        own = () if self._prefixes is None else self._prefixes.now()
+        others = _before_mount(scope)
+        if stated is not None and root == stated and f"{path}/".startswith(f"{stated}/"):
+            return Location(inner(path, stated), root, path, others, own, stated=True)
+        whole = root.rstrip("/") + path if isinstance(root, str) else path
+        return Location(path, root, whole, others, own)
+
+    def mount(self, root: str) -> None:
+        """Write the operator's `root_path=` into the scope, so that the application reads the same path.
+
+        ASGI: `path` contains `root_path`. A path that does not begin with a slash stays: no rule for it exists.
+        """
+        path = self._scope["path"]
+        if not _is_routed(self._scope):
+            for scope in (self._scope, self._carrier):
+                scope["root_path"] = root
+                if path == "" or path.startswith("/"):
+                    scope["path"] = root + inner(path, root)
+        self.attached.root_path = root
 
     @property
     def query(self) -> str:
@@ -114,6 +150,19 @@ class ScopeView:
         if name not in self._shape.further:
             return (value,)
         return [value, *(str(self._fields[each][1], "latin-1") for each in self._shape.further[name])]
+
+
+def _is_routed(scope: Mapping[str, Any]) -> bool:
+    """Whether Litestar has chosen the view: its middleware runs then, and finds the path that it chose by in `path`."""
+    handler = scope.get("route_handler")
+    return handler is not None and "path_template" in scope and type(handler).__name__ != "ASGIRouteHandler"
+
+
+def _before_mount(scope: Mapping[str, Any]) -> tuple[str, ...]:
+    """The whole path, if a mount of Litestar has cut it off `path`."""
+    if not getattr(scope.get("route_handler"), "is_mount", False):
+        return ()
+    return (unquote_to_bytes(scope.get("raw_path") or b"").decode("utf-8", "replace"),)
 
 
 class Shape(NamedTuple):

@@ -8,9 +8,9 @@ from urllib.parse import parse_qsl
 
 from mtls_middleware.effects import Flow
 from mtls_middleware.errors import ConfigurationError, Refused
+from mtls_middleware.paths import PathSet, checked_root
 from mtls_middleware.refusal import Challenge
 from mtls_middleware.request import RequestView
-from mtls_middleware.resource_flow import collection
 from mtls_middleware.token_endpoint.authentication import ClientAuthenticator
 from mtls_middleware.token_endpoint.clients import RegisteredClient
 from mtls_middleware.token_endpoint.credentials import ClientRequest
@@ -26,12 +26,16 @@ class ClientLayer:
     drop_headers: frozenset[str] = frozenset()
     published = None
     vary: str | None = None
+    depends_on_path = True
 
-    def __init__(self, authenticator: ClientAuthenticator, *, paths: Collection[str]) -> None:
+    def __init__(
+        self, authenticator: ClientAuthenticator, *, paths: Collection[str], root_path: str | None = None
+    ) -> None:
         if not callable(getattr(authenticator, "decide", None)) or isinstance(authenticator, type):
             raise ConfigurationError(f"authenticator={authenticator!r}: for example ClientAuthenticator(clients)")
         self._authenticator = authenticator
-        self.body_paths = collection("paths", paths, '"/token"')
+        self.body_paths = PathSet("paths", paths)
+        self.root_path = checked_root(root_path)
         if not self.body_paths:
             raise ConfigurationError("paths is empty: no client would ever be authenticated")
 
@@ -43,7 +47,7 @@ class ClientLayer:
                 "round, ClientCertificateMiddleware(ClientAuthenticationMiddleware(app, ...), ...)"
             )
         outers: RegisteredClient | None = outer.client  # what another layer of this kind found for its own paths
-        if view.path not in self.body_paths:
+        if not self.body_paths.covers(view):
             return outers
         if view.method != "POST":
             raise Refused("method_not_allowed", f"{view.method} where clients authenticate")

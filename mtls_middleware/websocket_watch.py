@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from mtls_middleware.asgi_messages import Message, Receive, Send
 from mtls_middleware.effects import AwaitingDriver, Flow
 from mtls_middleware.errors import ConfigurationError
+from mtls_middleware.layer_interface import Layer
 from mtls_middleware.records import closed
 from mtls_middleware.request import RequestView
-from mtls_middleware.resource_flow import Layer
 from mtls_middleware.websocket_lifetime import Recheck
 
 if TYPE_CHECKING:

@@ -12,22 +12,21 @@ from typing import TYPE_CHECKING, Any
 from mtls_middleware.effects import BlockingDriver
 from mtls_middleware.environ import EnvironView, keys
 from mtls_middleware.errors import ConfigurationError, Refused
-from mtls_middleware.paths import Allow
+from mtls_middleware.layer_interface import (
+    AccessTokens,
+    Layer,
+    Source,
+    TrustStore,
+    document,
+    does_more,
+    reads_body,
+)
+from mtls_middleware.own_prefixes import OwnPrefixes
+from mtls_middleware.paths import Allow, one_root
 from mtls_middleware.records import allowed, refused
 from mtls_middleware.refusal import Answer
 from mtls_middleware.request import MAX_BODY, Passage, attach
-from mtls_middleware.resource_flow import (
-    AccessTokens,
-    CertificateLayer,
-    Layer,
-    Source,
-    TokenLayer,
-    TrustStore,
-    check_without_tokens,
-    document,
-    does_more,
-    with_published,
-)
+from mtls_middleware.resource_flow import CertificateLayer, TokenLayer, check_without_tokens, with_published
 from mtls_middleware.resource_server.binding import Binding
 from mtls_middleware.token_endpoint.authentication import ClientAuthenticator
 from mtls_middleware.token_flow import ClientLayer
@@ -49,19 +48,23 @@ class _Gateway:
             self._app, self._layers = app._app, (layer, *app._layers)
         self._steps = tuple((each, does_more(each), keys(each.drop_headers)) for each in self._layers)
         self._vary = [("Vary", each.vary) for each in self._layers if each.vary is not None]
+        one_root(each.root_path for each in self._layers)
+        self._prefixes = OwnPrefixes(self._app)
         self._driver = BlockingDriver()
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         layer, view = self._layers[0], None
         try:
-            view = EnvironView(environ, start_response)
+            view = EnvironView(environ, start_response, self._prefixes)
             attached = view.attached
             for layer, more, drop in self._steps:
+                if layer.root_path is not None:
+                    view.mount(layer.root_path)
                 if more:
                     if (answer := document(layer, view)) is not None:
                         self._place(environ, view)
                         return _write(answer, environ, start_response)
-                    if view.method == "POST" and view.path in layer.body_paths:
+                    if reads_body(layer, view):
                         view.body = _body(environ)
                         attached.passage.original["wsgi.input"] = environ["wsgi.input"]
                 found = layer.decide(view)
@@ -125,7 +128,10 @@ class ClientCertificateMiddleware(_Gateway):
         allow: a rule of `mtls_middleware.policy`, or one for each path, `{"/admin": ..., "/": ...}`; a certificate that
             it does not allow is refused.
         required: `True`: no acceptable certificate, no application. Default: `True` where `allow` is given.
-        exempt: exact decoded paths that are never refused.
+        exempt: exact decoded paths that are never rejected; `"/static/*"` covers the paths below `/static`.
+        exempt_preflight: if true, a CORS preflight is never rejected. Use it if the application answers preflights.
+        root_path: where the application is mounted, whatever the server says, for example `"/api"`, or `""`. Paths in
+            `allow` and `exempt` are below it. The layer writes it into the environ, for the application to read.
         clock_skew: tolerance at both ends of the certificate's validity period, in seconds, 0 to 300.
         validity: `"each_request"`: a verified certificate must be within its validity period on every request, also
             over an old connection. `"handshake"`: the server or proxy checked the time when the connection began, and
@@ -145,6 +151,8 @@ class ClientCertificateMiddleware(_Gateway):
         allow: Allow | None = None,
         required: bool | None = None,
         exempt: Collection[str] = (),
+        exempt_preflight: bool = False,
+        root_path: str | None = None,
         clock_skew: float = CLOCK_SKEW,
         validity: Validity = "each_request",
     ) -> None:
@@ -154,6 +162,8 @@ class ClientCertificateMiddleware(_Gateway):
             allow=allow,
             required=required,
             exempt=exempt,
+            exempt_preflight=exempt_preflight,
+            root_path=root_path,
             clock_skew=clock_skew,
             validity=validity,
         )
@@ -168,7 +178,9 @@ class CertificateBoundTokenMiddleware(_Gateway):
         tokens: validates token texts, for example `JWTAccessTokens(...)`.
         scopes: scopes that every request needs.
         binding: `"required"`: an unbound token is refused. `"when_present"`: it passes as plain Bearer, `bound=False`.
-        exempt: exact decoded paths that are never refused.
+        exempt: exact decoded paths that are never rejected; `"/static/*"` covers the paths below `/static`.
+        exempt_preflight: if true, a CORS preflight is never rejected. Use it if the application answers preflights.
+        root_path: where the application is mounted, as in `ClientCertificateMiddleware`.
         realm: parameter of the challenge (RFC 6750 3).
         resource_metadata: the https address of the resource's metadata, a parameter of the challenge (RFC 9728 5.1); or
             the document itself, as `protected_resource_metadata` makes it: the layer then serves it at its well-known
@@ -187,11 +199,20 @@ class CertificateBoundTokenMiddleware(_Gateway):
         scopes: Collection[str] = (),
         binding: Binding = "required",
         exempt: Collection[str] = (),
+        exempt_preflight: bool = False,
+        root_path: str | None = None,
         realm: str | None = None,
         resource_metadata: str | Mapping[str, Any] | None = None,
     ) -> None:
         layer = TokenLayer(
-            tokens, scopes=scopes, binding=binding, exempt=exempt, realm=realm, resource_metadata=resource_metadata
+            tokens,
+            scopes=scopes,
+            binding=binding,
+            exempt=exempt,
+            exempt_preflight=exempt_preflight,
+            root_path=root_path,
+            realm=realm,
+            resource_metadata=resource_metadata,
         )
         super().__init__(app, layer)
 
@@ -203,6 +224,7 @@ class ClientAuthenticationMiddleware(_Gateway):
         app: the WSGI application.
         authenticator: who the clients are, a `ClientAuthenticator`.
         paths: exact decoded paths where clients authenticate: token, introspection, revocation, pushed requests.
+        root_path: where the application is mounted, as in `ClientCertificateMiddleware`.
 
     A POST there from a client that registered a certificate reaches the application with `oauth_client(request)`, or
     not at all. A client of another method reaches it with `None` if the request has credentials of exactly that
@@ -213,9 +235,14 @@ class ClientAuthenticationMiddleware(_Gateway):
     """
 
     def __init__(
-        self, app: "WSGIApplication", authenticator: ClientAuthenticator, *, paths: Collection[str] = ("/token",)
+        self,
+        app: "WSGIApplication",
+        authenticator: ClientAuthenticator,
+        *,
+        paths: Collection[str] = ("/token",),
+        root_path: str | None = None,
     ) -> None:
-        super().__init__(app, ClientLayer(authenticator, paths=paths))
+        super().__init__(app, ClientLayer(authenticator, paths=paths, root_path=root_path))
 
 
 def protect(
@@ -227,6 +254,8 @@ def protect(
     tokens: AccessTokens | None = None,
     scopes: Collection[str] = (),
     exempt: Collection[str] = (),
+    exempt_preflight: bool = False,
+    root_path: str | None = None,
     resource_metadata: str | Mapping[str, Any] | None = None,
     clock_skew: float = CLOCK_SKEW,
     validity: Validity = "each_request",
@@ -249,11 +278,19 @@ def protect(
             allow=allow,
             required=True,
             exempt=exempt,
+            exempt_preflight=exempt_preflight,
+            root_path=root_path,
             clock_skew=clock_skew,
             validity=validity,
         )
     inner = CertificateBoundTokenMiddleware(
-        app, tokens, scopes=scopes, exempt=exempt, resource_metadata=resource_metadata
+        app,
+        tokens,
+        scopes=scopes,
+        exempt=exempt,
+        exempt_preflight=exempt_preflight,
+        root_path=root_path,
+        resource_metadata=resource_metadata,
     )
     return ClientCertificateMiddleware(
         inner,
@@ -261,6 +298,8 @@ def protect(
         trust_store=trust_store,
         allow=allow,
         exempt=with_published(exempt, resource_metadata),
+        exempt_preflight=exempt_preflight,
+        root_path=root_path,
         clock_skew=clock_skew,
         validity=validity,
     )

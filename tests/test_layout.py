@@ -56,7 +56,7 @@ def test_the_core_imports_nothing_from_its_rim():
 
 
 def test_sources_validation_and_policy_import_no_layer():
-    layers = {"resource_flow", "token_flow"}
+    layers = {"layer_interface", "resource_flow", "token_flow"}
     below = {name for name in graph() if folder(name) in {"sources", "validation", "policy"}}
     assert {(name, each) for name in below for each in graph()[name] & layers} == set()
 

@@ -81,6 +81,8 @@ def test_one_rule_for_all_judges_any_path():
     [
         *({}, {"/admin": ADMIN}, {"/": ALL, "admin": ADMIN}, {"/": ALL, "/admin/": ADMIN}, {"/": ALL, "/a//b": ADMIN}),
         *({"/": ALL, "/a/../b": ADMIN}, {"/": ALL, 7: ADMIN}, {"/": "CN=x"}, {"/": ALL, "": ADMIN}),
+        # A guest would reach /admin/users: no path begins with these.
+        *({"/": ALL, f"/admin{wildcard}": ADMIN} for wildcard in ("/*", "*", "/**", "/{id}", "/<id>", "/[a-z]", "/?")),
     ],
 )
 def test_a_mapping_that_leaves_something_open_is_refused_at_construction(given):

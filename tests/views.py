@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from mtls_middleware.readings import Location
 from mtls_middleware.request import Attached, Peer, TLSFacts
 
 
@@ -19,3 +20,7 @@ class View:
     attached: Attached
     now: float
     body: bytes = b""
+
+    @property
+    def location(self) -> Location:
+        return Location(self.path)

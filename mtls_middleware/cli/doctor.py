@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import Any
 
 from mtls_middleware.cli import findings, traps
+from mtls_middleware.cli.roots import roots
 from mtls_middleware.cli.server_command import is_server
 from mtls_middleware.cli.wiring import Wired, layers_of, takes
 from mtls_middleware.errors import ConfigurationError
@@ -52,6 +53,7 @@ def run(options: argparse.Namespace) -> int:
     found = list(examine(wired))
     if command is not None:
         found += [Finding(*each) for each in findings.of_command(command, wired, os.environ)]
+    found += [Finding(*each) for each in roots(wired, command, os.environ)]
     if options.json:
         sys.stdout.write(
             json.dumps([{"severity": f.severity, "what": f.what, "advice": f.advice} for f in found]) + "\n"

@@ -7,10 +7,10 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from mtls_middleware.errors import ConfigurationError, Refused
+from mtls_middleware.paths import collection
 from mtls_middleware.records import Told, refused
 from mtls_middleware.refusal import Answer, Challenge
 from mtls_middleware.request import ATTACHED_KEY, Attached
-from mtls_middleware.resource_flow import collection
 from mtls_middleware.resource_server import scope
 from mtls_middleware.resource_server.token import AccessToken
 

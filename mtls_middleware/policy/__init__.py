@@ -11,9 +11,10 @@ from mtls_middleware.policy.identities import (
     Subject,
     Thumbprint,
 )
-from mtls_middleware.policy.rule import Presented, Rule, as_rule
+from mtls_middleware.policy.rule import ANYONE, Presented, Rule, as_rule
 
 __all__ = [
+    "ANYONE",
     "URI",
     "DNSName",
     "Email",

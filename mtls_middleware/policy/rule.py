@@ -8,6 +8,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import chain
+from typing import NoReturn
 
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate
@@ -206,10 +207,40 @@ class Presented(Rule):
         return f"Presented({self._rule!r})"
 
 
-def as_rule(rule: Rule | Callable[[ClientCertificate], bool]) -> Rule:
+class Anyone:
+    """The type of `ANYONE`: the value of a path in `allow` that needs no certificate.
+
+    It is not a rule. `ANYONE & rule`, `~ANYONE`, `allow=ANYONE` and the like raise `ConfigurationError`.
+
+    Example: `allow={"/": Subject("CN=ops,O=Acme"), "/public": ANYONE}`
+    """
+
+    __slots__ = ()
+
+    def refuse(self, *_: object) -> NoReturn:
+        raise ConfigurationError(
+            "ANYONE is not a rule: use it only as the value of a path in allow=, for example "
+            "allow={'/': Subject('CN=ops,O=Acme'), '/public': ANYONE}"
+        )
+
+    __and__ = __or__ = __rand__ = __ror__ = __xor__ = __rxor__ = __invert__ = __bool__ = refuse
+
+    def __repr__(self) -> str:
+        return "ANYONE"
+
+    def __reduce__(self) -> str:
+        return "ANYONE"  # a copy is the same object
+
+
+ANYONE = Anyone()
+
+
+def as_rule(rule: Rule | Callable[[ClientCertificate], bool] | Anyone) -> Rule:
     """A rule as it is, a callable as a rule. Raises `ConfigurationError` for anything else, and for `async def`."""
     if isinstance(rule, Rule):
         return rule
+    if isinstance(rule, Anyone):
+        rule.refuse()
     if isinstance(rule, type) or not callable(rule):
         raise ConfigurationError(f"{rule!r} is no rule; for example Subject('CN=billing,O=Acme'), or a callable")
     if inspect.iscoroutinefunction(rule) or inspect.iscoroutinefunction(type(rule).__call__):

@@ -43,6 +43,9 @@ class Drawn:
             {"exempt": pick([(), ("/health",)]), "required": pick([None, True, False]), **pick(self._judges())}
             for _ in range(2)
         ]
+        for each in options:
+            if isinstance(each.get("allow"), Mapping) and each["required"] is False:
+                each["required"] = None  # the two exclude each other
 
         def made() -> Callable[[Any, Any], Any]:
             sources = [make() for make in makers]

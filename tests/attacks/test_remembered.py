@@ -138,7 +138,7 @@ def test_each_rule_remembers_for_itself(mtls_client: IssuedCertificate) -> None:
     def allowed(path: str) -> bool:
         view: Any = View("GET", path, "", lambda _: [], None, None, None, 0.0)  # type: ignore[arg-type]  # not asked for
         try:
-            rules.judge(view, certificate)
+            rules.judge(rules.for_request(view), certificate)
         except Refused:
             return False
         return True

@@ -57,12 +57,17 @@ def test_starlette_mount_exempts_what_is_behind_it(proxied: Headers) -> None:
     from starlette.testclient import TestClient
 
     inner: Any = Starlette(routes=[Route("/{path:path}", starlette_view)])
-    inner = asgi.protect(inner, source=SOURCE, exempt=["/health"])
-    client = TestClient(Starlette(routes=[Mount("/api", inner), Mount("/health", inner)]))
+    roots = {
+        root: asgi.protect(inner, source=SOURCE, exempt=["/health"], root_path=root) for root in ("/api", "/health")
+    }
+    mounts = [Mount("/unstated", asgi.protect(inner, source=SOURCE, exempt=["/health"]))]
+    client = TestClient(Starlette(routes=[*mounts, *(Mount(root, app) for root, app in roots.items())]))
     assert client.get("/api/health").status_code == 200
     assert client.get("/api/admin").status_code == 403
     assert client.get("/health/admin").status_code == 403
     assert client.get("/health/health").status_code == 200
+    assert client.get("/unstated/health").status_code == 400
+    assert client.get("/unstated/admin").status_code == 403
 
 
 def test_flask_closes_streams_and_keeps_its_error_pages(proxied: Headers) -> None:

@@ -41,27 +41,38 @@ def test_exempt_paths_are_written_decoded(gateway: str, path: str) -> None:
 
 @both_gateways
 def test_exempt_path_is_what_stands_behind_the_mount(gateway: str) -> None:
-    wrap = nested({"required": True, "exempt": ["/health"]})
+    wrap = nested({"required": True, "exempt": ["/health"], "root_path": "/api"})
     assert send(gateway, wrap, Request(root="/api", path="/health")).status == 200
+    assert send(gateway, wrap, Request(path="/api/health")).status == 200  # the server does not know the mount
+    assert send(gateway, wrap, Request(path="/health")).status == 200  # a proxy removed the root
     assert send(gateway, wrap, Request(root="/health", path="/admin")).status == 403
-    assert send(gateway, wrap, Request(root="/health", path="")).status == 403  # the mount's own root
+    assert send(gateway, wrap, Request(root="/health", path="")).status == 200  # "/health" below "/api"
+    assert send(gateway, wrap, Request(path="/api/api/health")).status == 403
+
+
+@both_gateways
+def test_exempt_path_is_ambiguous_if_only_the_server_names_the_mount(gateway: str) -> None:
+    wrap = nested({"required": True, "exempt": ["/health"]})
+    assert send(gateway, wrap, Request(root="/api", path="/health")).status == 400
+    assert send(gateway, wrap, Request(root="/health", path="/admin")).status == 403
+    assert send(gateway, wrap, Request(root="/health", path="")).status == 400
     assert send(gateway, wrap, Request(path="/api/health")).status == 403
 
 
 @pytest.mark.parametrize(
     ("root", "path", "status"),
     [
-        ("/api", "/api/health", 200),
-        ("/api", "/health", 200),  # servers that leave root_path out of path
+        ("/api", "/api/health", 400),
+        ("/api", "/health", 400),  # servers that leave root_path out of path
         ("/api", "/api", 403),
-        ("/api", "/apihealth", 403),
+        ("/api", "/apihealth", 400),  # Quart reads "/health"
         ("/api/health", "/api/health", 403),
-        ("/health", "/health", 403),
+        ("/health", "/health", 400),
         ("", "/health", 200),
         (None, "/health", 200),
     ],
 )
-def test_root_path_is_taken_off_as_a_path(root: Any, path: str, status: int) -> None:
+def test_no_reading_of_a_path_below_a_root_is_exempt_alone(root: Any, path: str, status: int) -> None:
     wrap = nested({"required": True, "exempt": ["/health"]})
     assert send("asgi", wrap, Request(extra={"path": path, "root_path": root})).status == status
 

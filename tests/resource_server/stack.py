@@ -9,7 +9,7 @@ from typing import Any
 from werkzeug.test import create_environ
 
 from mtls_middleware import AccessToken, ClientCertificate, access_token, asgi, client_certificate, wsgi
-from mtls_middleware.resource_flow import AccessTokens, TrustStore
+from mtls_middleware.layer_interface import AccessTokens, TrustStore
 from mtls_middleware.sources import ServerTLS
 from mtls_middleware.testing import IssuedCertificate
 

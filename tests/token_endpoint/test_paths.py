@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from mtls_middleware import ConfigurationError
 from tests.gateways import MODULES, both_gateways, exchange, scope_of
 from tests.token_endpoint.known import AUTHENTICATOR, CLIENTS
 from tests.token_endpoint.layered import GOOD, LAYERS, error
@@ -35,9 +36,11 @@ def test_every_other_path_passes_with_nobody_attached(gateway: str, path: str) -
 @both_gateways
 def test_paths_are_what_the_application_routes_on(gateway: str) -> None:
     wrap = layers(AUTHENTICATOR, paths=["/token", "/introspect", "/b\u00fccher"])
+    mounted = layers(AUTHENTICATOR, paths=["/token", "/introspect", "/b\u00fccher"], root_path="/oauth")
     for path in ("/token", "/introspect", "/b\u00fccher"):
         assert send(gateway, wrap, replace(GOOD, path=path)).client is CLIENTS["billing"]
-        assert send(gateway, wrap, replace(GOOD, path=path, root="/oauth")).client is CLIENTS["billing"]
+        assert error(send(gateway, wrap, replace(GOOD, path=path, root="/oauth"))) == "400 ambiguous_path"
+        assert send(gateway, mounted, replace(GOOD, path=path, root="/oauth")).client is CLIENTS["billing"]
         assert send(gateway, wrap, replace(GOOD, path=path, query="a=b")).client is CLIENTS["billing"]
     assert send(gateway, wrap, replace(GOOD, path="/revoke")).client is None
 
@@ -59,3 +62,10 @@ def test_a_websocket_at_a_token_endpoint_is_closed() -> None:
     app = LAYERS(MODULES["asgi"], application)
     sent = exchange(app, scope_of(GOOD.request, "websocket"), [{"type": "websocket.connect"}])
     assert [each["type"] for each in sent] == ["websocket.close"]
+
+
+@pytest.mark.parametrize("module", MODULES.values())
+@pytest.mark.parametrize("path", ["token", "/token/*", "*", "/o/<name>", "", "https://as.test/token"])
+def test_a_path_that_would_match_nothing_is_refused(module: Any, path: str) -> None:
+    with pytest.raises(ConfigurationError, match="paths: "):
+        module.ClientAuthenticationMiddleware(lambda *_: None, AUTHENTICATOR, paths=["/introspect", path])

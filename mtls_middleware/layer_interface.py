@@ -1,0 +1,86 @@
+"""What a layer is to the gateways, and what it needs from a source, a trust store and a validator of tokens."""
+
+from typing import Any, Protocol
+
+from mtls_middleware import records
+from mtls_middleware.certificate import ClientCertificate
+from mtls_middleware.effects import Decision
+from mtls_middleware.errors import Refused
+from mtls_middleware.paths import PathSet
+from mtls_middleware.readings import one_answer
+from mtls_middleware.refusal import Answer
+from mtls_middleware.request import RequestView
+from mtls_middleware.resource_server.metadata import Published
+from mtls_middleware.resource_server.token import AccessToken
+
+
+class Source(Protocol):
+    """What `mtls_middleware.sources` offers."""
+
+    @property
+    def can_verify(self) -> bool: ...
+    @property
+    def drop_headers(self) -> frozenset[str]: ...
+    @property
+    def vary(self) -> str | None: ...
+    def find(self, view: RequestView) -> ClientCertificate | None: ...
+
+
+SOURCE_MEMBERS = ("can_verify", "drop_headers", "vary", "find")
+
+
+class TrustStore(Protocol):
+    """Chain validation in this process: gives the certificate back as `BY_TRUST_STORE`, or raises `Refused`."""
+
+    def validate(self, certificate: ClientCertificate, now: float) -> Decision[ClientCertificate]: ...
+
+
+class AccessTokens(Protocol):
+    """What `mtls_middleware.resource_server` offers: text to token, or `Refused("invalid_token")`, or `Unavailable`."""
+
+    def validate(self, text: str, now: float) -> Decision[AccessToken]: ...
+
+
+class Layer(records.Layer, Protocol):
+    """One layer's decision, as the gateways drive it. `name` is also that of what it finds, in `Attached`."""
+
+    @property
+    def drop_headers(self) -> frozenset[str]:
+        """Field names, lower case with dashes, that the application must not see in any spelling."""
+
+    @property
+    def vary(self) -> str | None: ...
+    @property
+    def body_paths(self) -> PathSet | None:
+        """The paths where a POST is decided with its body in view, `MAX_BODY` octets at most."""
+
+    @property
+    def root_path(self) -> str | None:
+        """The operator's statement of where the application is mounted."""
+
+    @property
+    def published(self) -> Published | None:
+        """A document that the layer itself answers with, whoever asks for it."""
+
+    def decide(self, view: RequestView) -> Decision[Any]:
+        """What is to be attached. Raises `Refused`, and whatever else goes wrong."""
+
+
+def does_more(layer: Layer) -> bool:
+    """Whether the layer is to be asked for a document, or wants to see bodies: few do."""
+    return layer.published is not None or layer.body_paths is not None
+
+
+def document(layer: Layer, view: RequestView) -> Answer | None:
+    """What the layer publishes, where this request asks for it: no token, and no application, has to do with that."""
+    published = layer.published
+    if published is None or not one_answer(view.location, lambda path: path == published.path):
+        return None
+    if view.method not in ("GET", "HEAD"):
+        raise Refused("read_only", f"{view.method} of a document")
+    return published.answer
+
+
+def reads_body(layer: Layer, view: RequestView) -> bool:
+    """Whether the layer decides on this request with its body."""
+    return view.method == "POST" and layer.body_paths is not None and layer.body_paths.covers(view)
