@@ -29,7 +29,7 @@ _MOST_MARKS = 30
 def prepared(text: str, *, domain: bool = False) -> str | None:
     """The form in which matching directory strings are equal, `None` for a string that matches none.
 
-    A string matches none if RFC 4518 prohibits one of its characters, or if it has more than 30 combining marks in a row.
+    RFC 4518 prohibits some characters. A string with more than 30 combining marks in a row matches none, either.
 
     `domain`: a domainComponent, whose U-label equals its A-label (RFC 5280 7.3).
     """

@@ -65,7 +65,7 @@ STRINGS: dict[str, Callable[[int], str]] = {
 def test_work_grows_no_faster_than_a_string(case: str) -> None:
     short, long = STRINGS[case](2_000), STRINGS[case](8_000)
     assert lines(lambda: distinguished.expected(long)) <= 6 * lines(lambda: distinguished.expected(short)) + 1_000
-    assert lines(lambda: distinguished.expected(long)) < 100_000
+    assert lines(lambda: distinguished.expected(long)) < 200_000
 
 
 @pytest.mark.parametrize("case", STRINGS)
@@ -112,7 +112,7 @@ def test_strings_and_certificates_have_the_same_bound() -> None:
 )
 def test_no_name_of_a_certificate_takes_much_work(attributes: list[tuple[x509.ObjectIdentifier, str]]) -> None:
     name = x509.Name([_attribute(oid, value) for oid, value in attributes])
-    assert lines(lambda: distinguished.from_x509(name).comparable) < 100_000
+    assert lines(lambda: distinguished.from_x509(name).comparable) < 200_000
 
 
 def _attribute(oid: x509.ObjectIdentifier, value: str) -> x509.NameAttribute:
