@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mtls_middleware.exchange import Connections, Fetch, FetchFailed, Response, exchange
+from mtls_middleware.turns import Shares, Turns
 
 if TYPE_CHECKING:
     import httpx2
@@ -31,14 +32,15 @@ _WAITING = 0.9
 _IDLE = 5.0
 
 
-def begin(need: Fetch, soon: Callable[[Callable[[], None]], object] | None = None) -> None:
+def begin(need: Fetch, soon: Callable[[Callable[[], None]], object] | None = None, *, of: Shares = ()) -> None:
     """Have the exchange made, unless somebody has begun it; `need.outcome` has its result in time.
 
     `soon`: an event loop's `call_soon`. Then the exchange begins when this turn of that loop is over: hundreds that ask
     in one turn do not share the interpreter with the thread that answers them.
+    `of`: the shares of the client that caused it.
     """
     if need.claim():
-        _of_this_process().begin(need, soon)
+        _of_this_process().begin(need, soon, of)
 
 
 class _Background:
@@ -48,7 +50,7 @@ class _Background:
         self.process = os.getpid()
         self._loop = asyncio.SelectorEventLoop()
         self._loop.set_default_executor(_LookUps())
-        self._begun: deque[Fetch] = deque()
+        self._begun: deque[tuple[Fetch, Shares]] = deque()
         self._awaited = False  # a turn of somebody's loop will wake ours when it is over
         self._tasks: set[asyncio.Task[None]] = set()  # an event loop alone would let go of them
         self._pools: weakref.WeakKeyDictionary[Connections, _Pool] = weakref.WeakKeyDictionary()
@@ -58,9 +60,9 @@ class _Background:
         self._loop.run_forever()
         self._loop.close()
 
-    def begin(self, need: Fetch, soon: Callable[[Callable[[], None]], object] | None) -> None:
+    def begin(self, need: Fetch, soon: Callable[[Callable[[], None]], object] | None, of: Shares) -> None:
         """From any thread. To wake the loop is a system call: hundreds that begin in one turn wake it once."""
-        self._begun.append(need)
+        self._begun.append((need, of))
         if soon is None:
             self._wake()
         elif not self._awaited:
@@ -73,7 +75,7 @@ class _Background:
 
     def _begin_all(self) -> None:
         while self._begun:
-            task = self._loop.create_task(_make(self._begun.popleft(), self._pools))
+            task = self._loop.create_task(_make(*self._begun.popleft(), self._pools))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -93,18 +95,18 @@ class _Background:
 @dataclass(frozen=True, slots=True)
 class _Pool:
     transport: "httpx2.AsyncHTTPTransport"
-    turns: asyncio.Semaphore
+    turns: Turns
 
 
 _Pools = weakref.WeakKeyDictionary[Connections, _Pool]
 
 
-async def _make(need: Fetch, pools: _Pools) -> None:
+async def _make(need: Fetch, of: Shares, pools: _Pools) -> None:
     import anyio  # the client's own: its clean-up is shielded from this kind of cancellation alone, and leaks otherwise
 
     try:
         with anyio.fail_after(need.timeout):
-            response = await _response(need, pools)
+            response = await _response(need, of, pools)
     except TimeoutError:
         need.outcome.set_exception(FetchFailed(f"not complete within {need.timeout} s"))
     except asyncio.CancelledError:
@@ -115,22 +117,18 @@ async def _make(need: Fetch, pools: _Pools) -> None:
         need.outcome.set_result(response)
 
 
-async def _response(need: Fetch, pools: _Pools) -> Response:
+async def _response(need: Fetch, of: Shares, pools: _Pools) -> Response:
     if need.connections is None:
         async with _transport(need.tls) as transport:
             return await exchange(need, transport)
     pool = pools.get(need.connections)
     if pool is None:
-        pool = pools[need.connections] = _Pool(_transport(need.tls), asyncio.Semaphore(_MOST_AT_ONCE))
+        pool = pools[need.connections] = _Pool(_transport(need.tls), Turns(_MOST_AT_ONCE))
         weakref.finalize(
             need.connections, _close, pool.transport, asyncio.get_running_loop(), os.getpid()
         ).atexit = False
-    async with asyncio.timeout(_WAITING * need.timeout):
-        await pool.turns.acquire()
-    try:
+    async with pool.turns.one(of, _WAITING * need.timeout):
         return await exchange(need, pool.transport)
-    finally:
-        pool.turns.release()
 
 
 def _transport(tls: ssl.SSLContext) -> "httpx2.AsyncHTTPTransport":

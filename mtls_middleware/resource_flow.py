@@ -4,11 +4,11 @@ Must never know: the gateway. Both layers turn a `RequestView` into what is atta
 """
 
 from collections.abc import Collection, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from mtls_middleware import records
 from mtls_middleware.certificate import ClientCertificate
-from mtls_middleware.effects import Decision, Flow
+from mtls_middleware.effects import Decision, Flow, on_behalf_of
 from mtls_middleware.errors import ConfigurationError, Refused
 from mtls_middleware.paths import Allow, PathRules
 from mtls_middleware.refusal import Answer, Challenge
@@ -17,6 +17,9 @@ from mtls_middleware.resource_server import bearer, binding, scope
 from mtls_middleware.resource_server.metadata import Published, published
 from mtls_middleware.resource_server.token import AccessToken
 from mtls_middleware.sources.vendors import KNOWN_HEADERS
+
+if TYPE_CHECKING:
+    from mtls_middleware.turns import Shares
 
 T = TypeVar("T")
 
@@ -221,6 +224,11 @@ class TokenLayer:
             )
         try:
             text = bearer.bearer_token(view.headers("authorization"), view.query)
+            if outer.certificate is None and (
+                self._binding == "required" or getattr(self._tokens, "bound_only", False)
+            ):
+                # Nothing is asked of another server about a token that could not be accepted.
+                raise Refused("invalid_token", "no client certificate, and only tokens bound to one are accepted")
             found = self._tokens.validate(text, view.now)
             if isinstance(found, AccessToken):
                 return self._accepted(found, outer.certificate)
@@ -229,8 +237,10 @@ class TokenLayer:
         return self._decide_later(view, found)
 
     def _decide_later(self, view: RequestView, flow: Flow[AccessToken]) -> Flow[AccessToken | None]:
+        certificate = view.attached.certificate
         try:
-            return self._accepted((yield from flow), view.attached.certificate)
+            token = yield from on_behalf_of(lambda: _shares(certificate, view), flow)
+            return self._accepted(token, certificate)
         except Refused as refusal:
             return self._exempted(view, refusal)
 
@@ -244,6 +254,12 @@ class TokenLayer:
         token = binding.confirmed(token, certificate, self._binding)
         scope.demand(token, self._scopes)
         return token
+
+
+def _shares(certificate: ClientCertificate | None, view: RequestView) -> "Shares":
+    from mtls_middleware.turns import shares  # with the first exchange, for which asyncio is imported
+
+    return shares(certificate, view.peer.address if certificate is None else None)
 
 
 def does_more(layer: Layer) -> bool:

@@ -131,6 +131,11 @@ class IntrospectedAccessTokens:
         """The one `iss` whose tokens are accepted, where it is known."""
         return self._issuer
 
+    @property
+    def bound_only(self) -> bool:
+        """Whether it accepts only tokens that are bound to a certificate, whatever the layer says."""
+        return "cnf" in self._required
+
     def _signing_keys(
         self, signed_by: str | Mapping[str, Any] | None, tls: ssl.SSLContext | None, *, allow_http: bool
     ) -> Keys | None:
