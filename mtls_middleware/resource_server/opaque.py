@@ -17,13 +17,13 @@ from mtls_middleware.effects import Flow, ask
 from mtls_middleware.errors import ConfigurationError, Refused, Unavailable, require_extra
 from mtls_middleware.exchange import Connections, Fetch, FetchFailed, Response
 from mtls_middleware.fetched import check_address
+from mtls_middleware.json_values import json_object
 from mtls_middleware.jwks import FetchedKeys, StaticKeys
 from mtls_middleware.resource_server.answers import Answers, Question
 from mtls_middleware.resource_server.claims import (
     check_text,
     check_texts,
     dated,
-    json_object,
     names_audience,
     numeric_date,
     of_another_kind,
