@@ -13,12 +13,12 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from mtls_middleware.exchange import Connections, Fetch, FetchFailed, Response, exchange
-from mtls_middleware.turns import Shares, Turns
+from mtls_middleware.look_ups import ChosenNames, LookUps, zone_of
+from mtls_middleware.turns import Share, Shares, Turns
 
 if TYPE_CHECKING:
     import httpx2
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 # At most so many exchanges with one server at once; who comes later waits his turn. So many connections are kept as
 # well, since a new one over TLS costs more than the exchange that it is for.
 _MOST_AT_ONCE = 50
+# Of these, with addresses that clients choose in one zone, such as `example.com`.
+_MOST_OF_A_ZONE = 10
 # The part of its timeout that an exchange may wait for its turn: with less left it would connect to be cut off at once.
 _WAITING = 0.9
 # Servers close what was idle for a few seconds themselves: Node.js and uvicorn after 5.
@@ -49,11 +51,11 @@ class _Background:
     def __init__(self) -> None:
         self.process = os.getpid()
         self._loop = asyncio.SelectorEventLoop()
-        self._loop.set_default_executor(_LookUps())
+        self._loop.set_default_executor(LookUps())
         self._begun: deque[tuple[Fetch, Shares]] = deque()
         self._awaited = False  # a turn of somebody's loop will wake ours when it is over
         self._tasks: set[asyncio.Task[None]] = set()  # an event loop alone would let go of them
-        self._pools: weakref.WeakKeyDictionary[Connections, _Pool] = weakref.WeakKeyDictionary()
+        self._servers = _Servers()
         threading.Thread(target=self._run, name="mtls-middleware exchanges", daemon=True).start()
 
     def _run(self) -> None:
@@ -75,7 +77,7 @@ class _Background:
 
     def _begin_all(self) -> None:
         while self._begun:
-            task = self._loop.create_task(_make(*self._begun.popleft(), self._pools))
+            task = self._loop.create_task(_make(*self._begun.popleft(), self._servers))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -88,7 +90,7 @@ class _Background:
     async def _end(self) -> None:
         for task in self._tasks:
             task.cancel()
-        for pool in self._pools.values():
+        for pool in self._servers.pools.values():
             await pool.transport.aclose()
 
 
@@ -98,15 +100,21 @@ class _Pool:
     turns: Turns
 
 
-_Pools = weakref.WeakKeyDictionary[Connections, _Pool]
+@dataclass(frozen=True, slots=True)
+class _Servers:
+    """Those that the operator chose, with their connections; and those that clients chose, all of them together."""
+
+    pools: weakref.WeakKeyDictionary[Connections, _Pool] = field(default_factory=weakref.WeakKeyDictionary)
+    chosen: Turns = field(default_factory=lambda: Turns(_MOST_AT_ONCE))
+    names: ChosenNames = field(default_factory=ChosenNames)
 
 
-async def _make(need: Fetch, of: Shares, pools: _Pools) -> None:
+async def _make(need: Fetch, of: Shares, servers: _Servers) -> None:
     import anyio  # the client's own: its clean-up is shielded from this kind of cancellation alone, and leaks otherwise
 
     try:
         with anyio.fail_after(need.timeout):
-            response = await _response(need, of, pools)
+            response = await _response(need, of, servers)
     except TimeoutError:
         need.outcome.set_exception(FetchFailed(f"not complete within {need.timeout} s"))
     except asyncio.CancelledError:
@@ -117,18 +125,22 @@ async def _make(need: Fetch, of: Shares, pools: _Pools) -> None:
         need.outcome.set_result(response)
 
 
-async def _response(need: Fetch, of: Shares, pools: _Pools) -> Response:
-    if need.connections is None:
+async def _response(need: Fetch, of: Shares, servers: _Servers) -> Response:
+    if need.connections is None and need.allow_private:
         async with _transport(need.tls) as transport:
-            return await exchange(need, transport)
-    pool = pools.get(need.connections)
+            return await exchange(need, transport, servers.names)
+    if need.connections is None:
+        of = (Share(zone_of(need.url), _MOST_OF_A_ZONE),)
+        async with servers.chosen.one(of, _WAITING * need.timeout), _transport(need.tls) as transport:
+            return await exchange(need, transport, servers.names)
+    pool = servers.pools.get(need.connections)
     if pool is None:
-        pool = pools[need.connections] = _Pool(_transport(need.tls), Turns(_MOST_AT_ONCE))
+        pool = servers.pools[need.connections] = _Pool(_transport(need.tls), Turns(_MOST_AT_ONCE))
         weakref.finalize(
             need.connections, _close, pool.transport, asyncio.get_running_loop(), os.getpid()
         ).atexit = False
     async with pool.turns.one(of, _WAITING * need.timeout):
-        return await exchange(need, pool.transport)
+        return await exchange(need, pool.transport, servers.names)
 
 
 def _transport(tls: ssl.SSLContext) -> "httpx2.AsyncHTTPTransport":
@@ -146,23 +158,6 @@ def _close(transport: "httpx2.AsyncHTTPTransport", loop: asyncio.AbstractEventLo
         _inherited.append(transport)
     elif not loop.is_closed():
         asyncio.run_coroutine_threadsafe(transport.aclose(), loop)
-
-
-class _LookUps(ThreadPoolExecutor):
-    """A thread for each look-up of a name: one that hangs holds up neither the others nor the end of the process."""
-
-    def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
-        outcome: Future[Any] = Future()
-        outcome.set_running_or_notify_cancel()
-
-        def look_up() -> None:
-            try:
-                outcome.set_result(function(*arguments, **named))
-            except BaseException as failure:  # noqa: BLE001 (whoever waits is told)
-                outcome.set_exception(failure)
-
-        threading.Thread(target=look_up, name="mtls-middleware look-up", daemon=True).start()
-        return outcome
 
 
 _lock = threading.Lock()  # a fork may find it taken, by a thread that the child has not: it gets one of its own

@@ -15,6 +15,8 @@ from urllib.parse import urlencode, urlsplit
 if TYPE_CHECKING:
     import httpx2
 
+    from mtls_middleware.look_ups import ChosenNames
+
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Connections:
@@ -83,16 +85,13 @@ class FetchFailed(Exception):  # noqa: N818 (an outcome that a flow handles, nam
         self.again = again
 
 
-async def exchange(need: Fetch, transport: "httpx2.AsyncHTTPTransport") -> Response:
+async def exchange(need: Fetch, transport: "httpx2.AsyncHTTPTransport", names: "ChosenNames") -> Response:
     """Make the exchange. Raises `FetchFailed`. A transport knows no redirects, cookies or proxies."""
-    import asyncio
-
     import httpx2
 
     body = _Body(need)
-    loop = asyncio.get_running_loop()
     try:
-        found = () if need.allow_private else await loop.getaddrinfo(*_host_and_port(need.url))
+        found = () if need.allow_private else await names.addresses(*_host_and_port(need.url), need.timeout)
         response = await transport.handle_async_request(_request(need, found))
         body.begun = True
         try:
