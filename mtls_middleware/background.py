@@ -12,7 +12,6 @@ import ssl
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -34,15 +33,17 @@ _WAITING = 0.9
 _IDLE = 5.0
 
 
-def begin(need: Fetch, soon: Callable[[Callable[[], None]], object] | None = None, *, of: Shares = ()) -> None:
+def begin(need: Fetch, loop: asyncio.AbstractEventLoop | None = None, *, of: Shares = ()) -> None:
     """Have the exchange made, unless somebody has begun it; `need.outcome` has its result in time.
 
-    `soon`: an event loop's `call_soon`. Then the exchange begins when this turn of that loop is over: hundreds that ask
-    in one turn do not share the interpreter with the thread that answers them.
+    `loop`: the caller's event loop. Then the exchange begins when this turn of that loop is over: hundreds that ask in
+    one turn do not share the interpreter with the thread that answers them.
     `of`: the shares of the client that caused it.
     """
+    background = _of_this_process()
     if need.claim():
-        _of_this_process().begin(need, soon, of)
+        background.add(need, of)
+    background.wake_after_turn_of(loop)
 
 
 class _Background:
@@ -53,7 +54,8 @@ class _Background:
         self._loop = asyncio.SelectorEventLoop()
         self._loop.set_default_executor(LookUps())
         self._begun: deque[tuple[Fetch, Shares]] = deque()
-        self._awaited = False  # a turn of somebody's loop will wake ours when it is over
+        # Event loops whose present turn will wake ours when it is over. A loop may end before that.
+        self._awaited: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
         self._tasks: set[asyncio.Task[None]] = set()  # an event loop alone would let go of them
         self._servers = _Servers()
         threading.Thread(target=self._run, name="mtls-middleware exchanges", daemon=True).start()
@@ -62,17 +64,28 @@ class _Background:
         self._loop.run_forever()
         self._loop.close()
 
-    def begin(self, need: Fetch, soon: Callable[[Callable[[], None]], object] | None, of: Shares) -> None:
-        """From any thread. To wake the loop is a system call: hundreds that begin in one turn wake it once."""
+    def add(self, need: Fetch, of: Shares) -> None:
+        """From any thread."""
         self._begun.append((need, of))
-        if soon is None:
+
+    def wake_after_turn_of(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        """Begin what was added, also by a loop that has ended since then. Without `loop`, at once.
+
+        To wake our loop is a system call: hundreds of exchanges that are added in one turn wake it once.
+        """
+        if not self._begun:
+            return
+        if loop is None:
             self._wake()
-        elif not self._awaited:
-            self._awaited = True
-            soon(self._wake)
+        elif loop not in self._awaited:
+            self._awaited.add(loop)
+            loop.call_soon(self._wake_after, loop)
+
+    def _wake_after(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._awaited.discard(loop)  # first: what is added from now on has our loop woken again
+        self._wake()
 
     def _wake(self) -> None:
-        self._awaited = False  # first: whoever comes from now on has the loop woken again
         self._loop.call_soon_threadsafe(self._begin_all)
 
     def _begin_all(self) -> None:

@@ -7,6 +7,7 @@ once.
 
 import contextlib
 import inspect
+import weakref
 from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, overload
@@ -15,6 +16,8 @@ from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.exchange import Fetch, FetchFailed, Response
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
     from mtls_middleware.turns import Shares  # which needs asyncio, see below
 
 T = TypeVar("T")
@@ -129,19 +132,18 @@ class AwaitingDriver:
     """Runs flows for ASGI."""
 
     def __init__(self) -> None:
-        self._in_this_turn = 0
+        # For each event loop: one that ends before its next turn must not hold up another one.
+        self._in_this_turn: weakref.WeakKeyDictionary[AbstractEventLoop, int] = weakref.WeakKeyDictionary()
 
     async def _my_turn(self) -> None:
         import asyncio
 
-        while self._in_this_turn >= _IN_ONE_TURN:  # noqa: ASYNC110 (turns are what is waited for)
+        loop, begun = asyncio.get_running_loop(), self._in_this_turn
+        while begun.get(loop, 0) >= _IN_ONE_TURN:  # noqa: ASYNC110 (turns are what is waited for)
             await asyncio.sleep(0)
-        if self._in_this_turn == 0:
-            asyncio.get_running_loop().call_soon(self._next_turn)  # runs before whoever waits in this one
-        self._in_this_turn += 1
-
-    def _next_turn(self) -> None:
-        self._in_this_turn = 0
+        if loop not in begun:
+            loop.call_soon(begun.pop, loop)  # the next turn: runs before the flows that wait in this one
+        begun[loop] = begun.get(loop, 0) + 1
 
     @overload
     async def run(self, decision: Flow[T]) -> T: ...
@@ -203,7 +205,7 @@ async def _begin_async(need: Fetch, of: "Shares") -> None:
 
     from mtls_middleware.background import begin
 
-    begin(need, asyncio.get_running_loop().call_soon, of=of)
+    begin(need, asyncio.get_running_loop(), of=of)
 
 
 def _fetched(need: Fetch, of: "Shares") -> Response:
