@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
+from mtls_middleware.public_addresses import is_public
+
 if TYPE_CHECKING:
     import httpx2
 
@@ -130,7 +132,7 @@ def _request(need: Fetch, found: Iterable[Any]) -> "httpx2.Request":
     if need.allow_private:
         return httpx2.Request(method, need.url, headers=headers, content=content)
     addresses = [ipaddress.ip_address(each[4][0]) for each in found]
-    if not addresses or not all(map(_is_public, addresses)):
+    if not addresses or not all(map(is_public, addresses)):
         raise FetchFailed("an address that is not public (allow_private=True admits it)")
     parts = urlsplit(need.url)
     literal = f"[{addresses[0]}]" if addresses[0].version == 6 else str(addresses[0])
@@ -139,17 +141,6 @@ def _request(need: Fetch, found: Iterable[Any]) -> "httpx2.Request":
     extensions = {"sni_hostname": parts.hostname or ""}
     return httpx2.Request(method, pinned, headers=headers, content=content, extensions=extensions)
 
-
-def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is not None:
-            return _is_public(address.ipv4_mapped)
-        if address.sixtofour is not None or address.teredo is not None or address not in _GLOBAL_UNICAST:
-            return False  # an IPv4 address is inside, which may be any; the same goes for NAT64 and other old prefixes
-    return address.is_global and not address.is_multicast
-
-
-_GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
 
 # "identity", and the raw octets are read: a compressed answer could unfold past the limit between two looks at it.
 _HEADERS = {
