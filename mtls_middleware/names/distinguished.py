@@ -5,6 +5,7 @@ and `#hex` in another way. All work is linear in the length of a name, which is 
 """
 
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -240,14 +241,22 @@ def _attribute(text: str, position: int) -> tuple[Attribute, int]:
     return Attribute(oid, _UTF8_STRING, octets), string.end()
 
 
+# Control characters, characters that change the direction of writing or have no width, and separators of lines.
+_INVISIBLE = frozenset({"Cc", "Cf", "Zl", "Zp"})
+
+
 def _escaped(text: str) -> str:
-    """RFC 4514 2.4; control characters as hex pairs too, so that a name never breaks a line of a log."""
+    """RFC 4514 2.4. Invisible characters are written as hex pairs, too: a name must not change a log or a terminal."""
     out = [f"\\{char}" if char in '"+,;<>\\' else char for char in text]
     if out and out[0] in (" ", "#"):
         out[0] = "\\" + out[0]
     if len(out) > 1 and out[-1] == " ":
         out[-1] = "\\ "
-    return "".join(char if len(char) > 1 or not _control(char) else _hex_pairs(char) for char in out)
+    return "".join(_hex_pairs(each) if len(each) == 1 and _is_invisible(each) else each for each in out)
+
+
+def _is_invisible(char: str) -> bool:
+    return unicodedata.category(char) in _INVISIBLE
 
 
 def _hex_pairs(char: str) -> str:
