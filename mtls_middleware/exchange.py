@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
-from mtls_middleware.public_addresses import is_public
+from mtls_middleware.public_addresses import is_public as _is_public
 
 if TYPE_CHECKING:
     import httpx2
@@ -132,7 +132,7 @@ def _request(need: Fetch, found: Iterable[Any]) -> "httpx2.Request":
     if need.allow_private:
         return httpx2.Request(method, need.url, headers=headers, content=content)
     addresses = [ipaddress.ip_address(each[4][0]) for each in found]
-    if not addresses or not all(map(is_public, addresses)):
+    if not addresses or not all(map(_is_public, addresses)):
         raise FetchFailed("an address that is not public (allow_private=True admits it)")
     parts = urlsplit(need.url)
     literal = f"[{addresses[0]}]" if addresses[0].version == 6 else str(addresses[0])

@@ -46,12 +46,12 @@ PUBLIC = ["1.1.1.1", "8.8.8.8", "198.41.0.4", "2606:4700:4700::1111", "2a00:1450
 
 @pytest.mark.parametrize("address", PRIVATE)
 def test_an_address_that_is_or_hides_a_private_one_is_not_public(address: str) -> None:
-    assert not exchange.is_public(ip_address(address))
+    assert not exchange._is_public(ip_address(address))
 
 
 @pytest.mark.parametrize("address", PUBLIC)
 def test_an_address_of_the_internet_is_public(address: str) -> None:
-    assert exchange.is_public(ip_address(address))
+    assert exchange._is_public(ip_address(address))
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_the_address_that_was_looked_at_is_the_one_that_is_connected_to(
     get: Get, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """DNS rebinding: the second answer, were it asked for, would lead elsewhere. TLS still demands the name."""
-    monkeypatch.setattr(exchange, "is_public", lambda address: str(address) == "127.0.0.1")  # the one we can serve
+    monkeypatch.setattr(exchange, "_is_public", lambda address: str(address) == "127.0.0.1")  # the one we can serve
     names = Names(monkeypatch, addresses("127.0.0.1"), addresses("127.0.0.2"))
     hosts: list[str | None] = []
 
@@ -130,7 +130,7 @@ def test_the_address_that_was_looked_at_is_the_one_that_is_connected_to(
 def test_the_certificate_must_be_for_the_name_and_not_for_the_address(
     get: Get, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exchange, "is_public", lambda _: True)
+    monkeypatch.setattr(exchange, "_is_public", lambda _: True)
     Names(monkeypatch, addresses("127.0.0.1"))
     with KeyServer(b"keys", tls=serving("127.0.0.1", "other.test")) as server:
         with pytest.raises(FetchFailed):
