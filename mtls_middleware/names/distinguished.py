@@ -136,6 +136,8 @@ def parse(text: str) -> DistinguishedName:
     Raises `ValueError` with the position, or if the string has more than 8,192 octets.
     Example: `parse("CN=billing,O=Acme\\\\, Inc")`
     """
+    if not isinstance(text, str):
+        raise TypeError(f"{type(text).__name__} is not a string, expected for example 'CN=billing,O=Acme'")
     _check_length(len(text.encode("utf-8", "surrogatepass")))
     return DistinguishedName(tuple(_rdns(text)))
 
@@ -163,6 +165,8 @@ def from_x509(name: x509.Name) -> DistinguishedName:
     try:
         parsed = _from_der(name.public_bytes())
         unfit = _has_controls(parsed)
+    except _TooLong as error:
+        raise MalformedCertificate(str(error)) from error
     except ValueError as error:
         raise MalformedCertificate("a name with broken octets") from error
     if unfit:
@@ -278,9 +282,13 @@ _LONGEST = 8_192
 _LONGEST_ARC = 20
 
 
+class _TooLong(ValueError):  # noqa: N818 (an outcome, handled at once)
+    """A name with more octets than are read."""
+
+
 def _check_length(octets: int) -> None:
     if octets > _LONGEST:
-        raise ValueError(f"a name of {octets} octets, expected at most {_LONGEST}, for example 'CN=billing,O=Acme'")
+        raise _TooLong(f"a name of {octets} octets, expected at most {_LONGEST}, for example 'CN=billing,O=Acme'")
 
 
 def _from_der(der: bytes) -> DistinguishedName:
