@@ -1,13 +1,18 @@
 """Mutual TLS for Python web applications: client certificates and certificate-bound access tokens (RFC 8705).
 
-The layers are in `mtls_middleware.wsgi` and `mtls_middleware.asgi`.
+The layers are in `mtls_middleware.wsgi` and `mtls_middleware.asgi`. Each name is imported when it is first used,
+because pytest imports this package, with its plugin, in every test run of its users.
 """
 
-from mtls_middleware.accessors import access_token, client_certificate, oauth_client
-from mtls_middleware.certificate import ClientCertificate, Verification
-from mtls_middleware.errors import ConfigurationError, Refused
-from mtls_middleware.resource_server.token import AccessToken
-from mtls_middleware.token_endpoint.clients import RegisteredClient
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mtls_middleware.accessors import access_token, client_certificate, oauth_client
+    from mtls_middleware.certificate import ClientCertificate, Verification
+    from mtls_middleware.errors import ConfigurationError, Refused
+    from mtls_middleware.resource_server.token import AccessToken
+    from mtls_middleware.token_endpoint.clients import RegisteredClient
 
 __all__ = [
     "AccessToken",
@@ -20,3 +25,27 @@ __all__ = [
     "client_certificate",
     "oauth_client",
 ]
+
+_MODULES = {
+    "AccessToken": "resource_server.token",
+    "ClientCertificate": "certificate",
+    "ConfigurationError": "errors",
+    "Refused": "errors",
+    "RegisteredClient": "token_endpoint.clients",
+    "Verification": "certificate",
+    "access_token": "accessors",
+    "client_certificate": "accessors",
+    "oauth_client": "accessors",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found: object = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

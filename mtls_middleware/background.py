@@ -12,12 +12,12 @@ import ssl
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from mtls_middleware.exchange import Connections, Fetch, FetchFailed, Response, exchange
+from mtls_middleware.look_ups import ChosenNames, LookUps, zone_of
+from mtls_middleware.turns import Share, Shares, Turns
 
 if TYPE_CHECKING:
     import httpx2
@@ -25,20 +25,25 @@ if TYPE_CHECKING:
 # At most so many exchanges with one server at once; who comes later waits his turn. So many connections are kept as
 # well, since a new one over TLS costs more than the exchange that it is for.
 _MOST_AT_ONCE = 50
+# Of these, with addresses that clients choose in one zone, such as `example.com`.
+_MOST_OF_A_ZONE = 10
 # The part of its timeout that an exchange may wait for its turn: with less left it would connect to be cut off at once.
 _WAITING = 0.9
 # Servers close what was idle for a few seconds themselves: Node.js and uvicorn after 5.
 _IDLE = 5.0
 
 
-def begin(need: Fetch, soon: Callable[[Callable[[], None]], object] | None = None) -> None:
+def begin(need: Fetch, loop: asyncio.AbstractEventLoop | None = None, *, of: Shares = ()) -> None:
     """Have the exchange made, unless somebody has begun it; `need.outcome` has its result in time.
 
-    `soon`: an event loop's `call_soon`. Then the exchange begins when this turn of that loop is over: hundreds that ask
-    in one turn do not share the interpreter with the thread that answers them.
+    `loop`: the caller's event loop. Then the exchange begins when this turn of that loop is over: hundreds that ask in
+    one turn do not share the interpreter with the thread that answers them.
+    `of`: the shares of the client that caused it.
     """
+    background = _of_this_process()
     if need.claim():
-        _of_this_process().begin(need, soon)
+        background.add(need, of)
+    background.wake_after_turn_of(loop)
 
 
 class _Background:
@@ -47,33 +52,45 @@ class _Background:
     def __init__(self) -> None:
         self.process = os.getpid()
         self._loop = asyncio.SelectorEventLoop()
-        self._loop.set_default_executor(_LookUps())
-        self._begun: deque[Fetch] = deque()
-        self._awaited = False  # a turn of somebody's loop will wake ours when it is over
+        self._loop.set_default_executor(LookUps())
+        self._begun: deque[tuple[Fetch, Shares]] = deque()
+        # Event loops whose present turn will wake ours when it is over. A loop may end before that.
+        self._awaited: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
         self._tasks: set[asyncio.Task[None]] = set()  # an event loop alone would let go of them
-        self._pools: weakref.WeakKeyDictionary[Connections, _Pool] = weakref.WeakKeyDictionary()
+        self._servers = _Servers()
         threading.Thread(target=self._run, name="mtls-middleware exchanges", daemon=True).start()
 
     def _run(self) -> None:
         self._loop.run_forever()
         self._loop.close()
 
-    def begin(self, need: Fetch, soon: Callable[[Callable[[], None]], object] | None) -> None:
-        """From any thread. To wake the loop is a system call: hundreds that begin in one turn wake it once."""
-        self._begun.append(need)
-        if soon is None:
+    def add(self, need: Fetch, of: Shares) -> None:
+        """From any thread."""
+        self._begun.append((need, of))
+
+    def wake_after_turn_of(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        """Begin what was added, also by a loop that has ended since then. Without `loop`, at once.
+
+        To wake our loop is a system call: hundreds of exchanges that are added in one turn wake it once.
+        """
+        if not self._begun:
+            return
+        if loop is None:
             self._wake()
-        elif not self._awaited:
-            self._awaited = True
-            soon(self._wake)
+        elif loop not in self._awaited:
+            self._awaited.add(loop)
+            loop.call_soon(self._wake_after, loop)
+
+    def _wake_after(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._awaited.discard(loop)  # first: what is added from now on has our loop woken again
+        self._wake()
 
     def _wake(self) -> None:
-        self._awaited = False  # first: whoever comes from now on has the loop woken again
         self._loop.call_soon_threadsafe(self._begin_all)
 
     def _begin_all(self) -> None:
         while self._begun:
-            task = self._loop.create_task(_make(self._begun.popleft(), self._pools))
+            task = self._loop.create_task(_make(*self._begun.popleft(), self._servers))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -86,25 +103,31 @@ class _Background:
     async def _end(self) -> None:
         for task in self._tasks:
             task.cancel()
-        for pool in self._pools.values():
+        for pool in self._servers.pools.values():
             await pool.transport.aclose()
 
 
 @dataclass(frozen=True, slots=True)
 class _Pool:
     transport: "httpx2.AsyncHTTPTransport"
-    turns: asyncio.Semaphore
+    turns: Turns
 
 
-_Pools = weakref.WeakKeyDictionary[Connections, _Pool]
+@dataclass(frozen=True, slots=True)
+class _Servers:
+    """Those that the operator chose, with their connections; and those that clients chose, all of them together."""
+
+    pools: weakref.WeakKeyDictionary[Connections, _Pool] = field(default_factory=weakref.WeakKeyDictionary)
+    chosen: Turns = field(default_factory=lambda: Turns(_MOST_AT_ONCE))
+    names: ChosenNames = field(default_factory=ChosenNames)
 
 
-async def _make(need: Fetch, pools: _Pools) -> None:
+async def _make(need: Fetch, of: Shares, servers: _Servers) -> None:
     import anyio  # the client's own: its clean-up is shielded from this kind of cancellation alone, and leaks otherwise
 
     try:
         with anyio.fail_after(need.timeout):
-            response = await _response(need, pools)
+            response = await _response(need, of, servers)
     except TimeoutError:
         need.outcome.set_exception(FetchFailed(f"not complete within {need.timeout} s"))
     except asyncio.CancelledError:
@@ -115,22 +138,22 @@ async def _make(need: Fetch, pools: _Pools) -> None:
         need.outcome.set_result(response)
 
 
-async def _response(need: Fetch, pools: _Pools) -> Response:
-    if need.connections is None:
+async def _response(need: Fetch, of: Shares, servers: _Servers) -> Response:
+    if need.connections is None and need.allow_private:
         async with _transport(need.tls) as transport:
-            return await exchange(need, transport)
-    pool = pools.get(need.connections)
+            return await exchange(need, transport, servers.names)
+    if need.connections is None:
+        of = (Share(zone_of(need.url), _MOST_OF_A_ZONE),)
+        async with servers.chosen.one(of, _WAITING * need.timeout), _transport(need.tls) as transport:
+            return await exchange(need, transport, servers.names)
+    pool = servers.pools.get(need.connections)
     if pool is None:
-        pool = pools[need.connections] = _Pool(_transport(need.tls), asyncio.Semaphore(_MOST_AT_ONCE))
+        pool = servers.pools[need.connections] = _Pool(_transport(need.tls), Turns(_MOST_AT_ONCE))
         weakref.finalize(
             need.connections, _close, pool.transport, asyncio.get_running_loop(), os.getpid()
         ).atexit = False
-    async with asyncio.timeout(_WAITING * need.timeout):
-        await pool.turns.acquire()
-    try:
-        return await exchange(need, pool.transport)
-    finally:
-        pool.turns.release()
+    async with pool.turns.one(of, _WAITING * need.timeout):
+        return await exchange(need, pool.transport, servers.names)
 
 
 def _transport(tls: ssl.SSLContext) -> "httpx2.AsyncHTTPTransport":
@@ -148,23 +171,6 @@ def _close(transport: "httpx2.AsyncHTTPTransport", loop: asyncio.AbstractEventLo
         _inherited.append(transport)
     elif not loop.is_closed():
         asyncio.run_coroutine_threadsafe(transport.aclose(), loop)
-
-
-class _LookUps(ThreadPoolExecutor):
-    """A thread for each look-up of a name: one that hangs holds up neither the others nor the end of the process."""
-
-    def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
-        outcome: Future[Any] = Future()
-        outcome.set_running_or_notify_cancel()
-
-        def look_up() -> None:
-            try:
-                outcome.set_result(function(*arguments, **named))
-            except BaseException as failure:  # noqa: BLE001 (whoever waits is told)
-                outcome.set_exception(failure)
-
-        threading.Thread(target=look_up, name="mtls-middleware look-up", daemon=True).start()
-        return outcome
 
 
 _lock = threading.Lock()  # a fork may find it taken, by a thread that the child has not: it gets one of its own

@@ -7,12 +7,18 @@ once.
 
 import contextlib
 import inspect
+import weakref
 from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
-from typing import Any, Generic, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, overload
 
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.exchange import Fetch, FetchFailed, Response
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
+    from mtls_middleware.turns import Shares  # which needs asyncio, see below
 
 T = TypeVar("T")
 
@@ -35,7 +41,15 @@ class Begin:
     fetch: Fetch
 
 
-Need = Fetch | Begin | Call[Any]
+@dataclass(frozen=True, slots=True)
+class FetchFor:
+    """Make this exchange for a client, which has only its shares of the exchanges with that server."""
+
+    fetch: Fetch
+    shares: "Shares"
+
+
+Need = Fetch | FetchFor | Begin | Call[Any]
 Flow = Generator[Need, Any, T]
 # A decision that needs nothing is made at once; only one that may have to ask is a flow. Most requests ask for nothing.
 Decision: TypeAlias = T | Flow[T]
@@ -60,6 +74,28 @@ def settled(decision: Decision[T]) -> Flow[T]:
     if isinstance(decision, Generator):
         return (yield from decision)
     return decision
+
+
+def on_behalf_of(client: Callable[[], "Shares"], flow: Flow[T]) -> Flow[T]:
+    """The same flow, whose exchanges over kept connections count as those of one client.
+
+    Example: `token = yield from on_behalf_of(lambda: shares(certificate, address), flow)`
+    """
+    with contextlib.closing(flow):
+        try:
+            need = next(flow)
+            while True:
+                if isinstance(need, Fetch) and need.connections is not None:
+                    need = FetchFor(need, client())
+                try:
+                    answer = yield need
+                except Exception as failure:  # noqa: BLE001 (the flow handles it)
+                    need = flow.throw(failure)
+                else:
+                    need = flow.send(answer)
+        except StopIteration as stop:
+            value: T = stop.value
+            return value
 
 
 class BlockingDriver:
@@ -96,19 +132,18 @@ class AwaitingDriver:
     """Runs flows for ASGI."""
 
     def __init__(self) -> None:
-        self._in_this_turn = 0
+        # For each event loop: one that ends before its next turn must not hold up another one.
+        self._in_this_turn: weakref.WeakKeyDictionary[AbstractEventLoop, int] = weakref.WeakKeyDictionary()
 
     async def _my_turn(self) -> None:
         import asyncio
 
-        while self._in_this_turn >= _IN_ONE_TURN:  # noqa: ASYNC110 (turns are what is waited for)
+        loop, begun = asyncio.get_running_loop(), self._in_this_turn
+        while begun.get(loop, 0) >= _IN_ONE_TURN:  # noqa: ASYNC110 (turns are what is waited for)
             await asyncio.sleep(0)
-        if self._in_this_turn == 0:
-            asyncio.get_running_loop().call_soon(self._next_turn)  # runs before whoever waits in this one
-        self._in_this_turn += 1
-
-    def _next_turn(self) -> None:
-        self._in_this_turn = 0
+        if loop not in begun:
+            loop.call_soon(begun.pop, loop)  # the next turn: runs before the flows that wait in this one
+        begun[loop] = begun.get(loop, 0) + 1
 
     @overload
     async def run(self, decision: Flow[T]) -> T: ...
@@ -136,9 +171,11 @@ class AwaitingDriver:
 def _answer(need: Need) -> Any:
     match need:
         case Fetch():
-            return _fetched(need)
+            return _fetched(need, ())
+        case FetchFor():
+            return _fetched(need.fetch, need.shares)
         case Begin():
-            return _begin(need.fetch)
+            return _begin(need.fetch, ())
         case Call():
             return _called(need)
 
@@ -146,41 +183,43 @@ def _answer(need: Need) -> Any:
 async def _answer_async(need: Need) -> Any:
     match need:
         case Fetch():
-            return await _fetched_async(need)
+            return await _fetched_async(need, ())
+        case FetchFor():
+            return await _fetched_async(need.fetch, need.shares)
         case Begin():
-            return await _begin_async(need.fetch)
+            return await _begin_async(need.fetch, ())
         case Call():
             return await _called_async(need)
 
 
 # asyncio takes as long to import as all of ours together, and many applications fetch nothing: it comes with the first
 # exchange.
-def _begin(need: Fetch) -> None:
+def _begin(need: Fetch, of: "Shares") -> None:
     from mtls_middleware.background import begin
 
-    begin(need)
+    begin(need, of=of)
 
 
-async def _begin_async(need: Fetch) -> None:
+async def _begin_async(need: Fetch, of: "Shares") -> None:
     import asyncio
 
     from mtls_middleware.background import begin
 
-    begin(need, asyncio.get_running_loop().call_soon)
+    begin(need, asyncio.get_running_loop(), of=of)
 
 
-def _fetched(need: Fetch) -> Response:
-    _begin(need)
+def _fetched(need: Fetch, of: "Shares") -> Response:
+    _begin(need, of)
     try:
         return need.outcome.result(need.timeout)
     except (FetchFailed, TimeoutError) as failure:
         raise _own(failure, need) from None
 
 
-async def _fetched_async(need: Fetch) -> Response:
+async def _fetched_async(need: Fetch, of: "Shares") -> Response:
     import asyncio
 
-    await _begin_async(need)
+    await _begin_async(need, of)
     try:
         async with asyncio.timeout(need.timeout):
             return await asyncio.wrap_future(need.outcome)

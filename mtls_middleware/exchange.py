@@ -12,8 +12,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
+from mtls_middleware.public_addresses import is_public as _is_public
+
 if TYPE_CHECKING:
     import httpx2
+
+    from mtls_middleware.look_ups import ChosenNames
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
@@ -83,16 +87,13 @@ class FetchFailed(Exception):  # noqa: N818 (an outcome that a flow handles, nam
         self.again = again
 
 
-async def exchange(need: Fetch, transport: "httpx2.AsyncHTTPTransport") -> Response:
+async def exchange(need: Fetch, transport: "httpx2.AsyncHTTPTransport", names: "ChosenNames") -> Response:
     """Make the exchange. Raises `FetchFailed`. A transport knows no redirects, cookies or proxies."""
-    import asyncio
-
     import httpx2
 
     body = _Body(need)
-    loop = asyncio.get_running_loop()
     try:
-        found = () if need.allow_private else await loop.getaddrinfo(*_host_and_port(need.url))
+        found = () if need.allow_private else await names.addresses(*_host_and_port(need.url), need.timeout)
         response = await transport.handle_async_request(_request(need, found))
         body.begun = True
         try:
@@ -140,17 +141,6 @@ def _request(need: Fetch, found: Iterable[Any]) -> "httpx2.Request":
     extensions = {"sni_hostname": parts.hostname or ""}
     return httpx2.Request(method, pinned, headers=headers, content=content, extensions=extensions)
 
-
-def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is not None:
-            return _is_public(address.ipv4_mapped)
-        if address.sixtofour is not None or address.teredo is not None or address not in _GLOBAL_UNICAST:
-            return False  # an IPv4 address is inside, which may be any; the same goes for NAT64 and other old prefixes
-    return address.is_global and not address.is_multicast
-
-
-_GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
 
 # "identity", and the raw octets are read: a compressed answer could unfold past the limit between two looks at it.
 _HEADERS = {

@@ -4,7 +4,6 @@ Must never know: tokens' claims. Keys come from configuration alone; nothing in 
 """
 
 import copy
-import json
 import logging
 import ssl
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from mtls_middleware.effects import Flow
 from mtls_middleware.errors import ConfigurationError, require_extra
 from mtls_middleware.fetched import Fetched, OfNoUse, check_address
+from mtls_middleware.json_values import json_document
 
 logger = logging.getLogger("mtls_middleware.jwks")
 
@@ -27,6 +27,10 @@ _EDDSA = frozenset({"EdDSA"})
 ALGORITHMS = _RSA | _EDDSA | frozenset().union(*_EC.values())
 
 _SMALLEST_RSA = 2048  # bits: RFC 7518 3.3
+# Entries of a JWK Set. Issuers publish fewer than 20, and reading one takes up to a tenth of a millisecond.
+_MOST_KEYS = 200
+# Log lines about the entries of one document.
+_MOST_LINES = 5
 
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
 
@@ -68,17 +72,46 @@ class KeySet:
 
         Left out: symmetric and private keys, other uses, RSA under 2048 bits or with exponent 1, unknown types (A64).
         """
-        members = document.get("keys") if isinstance(document, Mapping) else None
-        if not isinstance(members, list):
-            raise ValueError('not a JWK Set: expected {"keys": [...]}')
         found: list[VerificationKey] = []
-        for number, member in enumerate(members):
+        left_out = LeftOut(logger, "key %d of the JWK Set is left out: %s")
+        for number, member in enumerate(members_of(document)):
             try:
                 found.append(_key(member))
             except (ValueError, TypeError, jwt.PyJWTError) as error:
-                reason = str(error) if type(error) is _Unusable else "not a readable JWK"
-                logger.warning("key %d of the JWK Set is left out: %s", number, reason)
+                left_out.add(number, str(error) if type(error) is _Unusable else "not a readable JWK")
+        left_out.end()
         return cls(tuple(found))
+
+
+def members_of(document: object) -> list[Any]:
+    """The entries of a JWK Set, at most 200. Raises `ValueError`."""
+    members = document.get("keys") if isinstance(document, Mapping) else None
+    if not isinstance(members, list):
+        raise OfNoUse('not a JWK Set: expected {"keys": [...]}')
+    if len(members) > _MOST_KEYS:
+        raise OfNoUse(f"a JWK Set of {len(members)} keys: expected at most {_MOST_KEYS}")
+    return members
+
+
+class LeftOut:
+    """Logs entries that are left out, at most five of one document: who writes it must not choose the number of lines.
+
+    Example: `LeftOut(logger, "key %d of the JWK Set is left out: %s")`
+    """
+
+    def __init__(self, log: logging.Logger, line: str) -> None:
+        self._log, self._line, self._count = log, line, 0
+
+    def add(self, number: int, reason: str) -> None:
+        """Entry `number` is left out."""
+        self._count += 1
+        if self._count <= _MOST_LINES:
+            self._log.warning(self._line, number, reason)
+
+    def end(self) -> None:
+        """The document is complete."""
+        if self._count > _MOST_LINES:
+            self._log.warning("%d more of its keys are left out", self._count - _MOST_LINES)
 
 
 class _Unusable(ValueError):  # noqa: N818 (an outcome, handled at once)
@@ -120,10 +153,7 @@ def _algorithms(key: object) -> frozenset[str]:
 
 def parse_text(text: str | bytes) -> KeySet:
     """A JWK Set from JSON text. Raises `ValueError`."""
-    try:
-        return KeySet.parse(json.loads(text))
-    except RecursionError as error:
-        raise ValueError("JSON nested too deeply") from error
+    return KeySet.parse(json_document(text))
 
 
 class StaticKeys:

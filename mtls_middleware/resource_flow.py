@@ -5,10 +5,10 @@ Must never know: the gateway. Both layers turn a `RequestView` into what is atta
 
 from collections.abc import Collection, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mtls_middleware.certificate import ClientCertificate
-from mtls_middleware.effects import Decision, Flow
+from mtls_middleware.effects import Decision, Flow, on_behalf_of
 from mtls_middleware.errors import ConfigurationError, Refused
 from mtls_middleware.exemptions import Exemptions
 from mtls_middleware.layer_interface import SOURCE_MEMBERS, AccessTokens, Source, TrustStore
@@ -28,6 +28,9 @@ from mtls_middleware.websocket_lifetime import (
     check_websocket_lifetime,
     token_recheck,
 )
+
+if TYPE_CHECKING:
+    from mtls_middleware.turns import Shares
 
 
 class CertificateLayer:
@@ -244,6 +247,11 @@ class TokenLayer:
         exempt = self._exemptions.cover(view)
         try:
             text = bearer.bearer_token(view.headers("authorization"), view.query)
+            if outer.certificate is None and (
+                self._binding == "required" or getattr(self._tokens, "bound_only", False)
+            ):
+                # Nothing is asked of another server about a token that could not be accepted.
+                raise Refused("invalid_token", "no client certificate, and only tokens bound to one are accepted")
             found = self._tokens.validate(text, view.now)
             if isinstance(found, AccessToken):
                 return self._accepted(found, outer.certificate)
@@ -252,8 +260,10 @@ class TokenLayer:
         return self._decide_later(view, found, exempt)
 
     def _decide_later(self, view: RequestView, flow: Flow[AccessToken], exempt: bool) -> Flow[AccessToken | None]:
+        certificate = view.attached.certificate
         try:
-            return self._accepted((yield from flow), view.attached.certificate)
+            token = yield from on_behalf_of(lambda: _shares(certificate, view), flow)
+            return self._accepted(token, certificate)
         except Refused as refusal:
             return self._exempted(view, refusal, exempt)
 
@@ -272,6 +282,12 @@ class TokenLayer:
         token = binding.confirmed(token, certificate, self._binding)
         scope.demand(token, self._scopes)
         return token
+
+
+def _shares(certificate: ClientCertificate | None, view: RequestView) -> "Shares":
+    from mtls_middleware.turns import shares  # with the first exchange, for which asyncio is imported
+
+    return shares(certificate, view.peer.address if certificate is None else None)
 
 
 def check_without_tokens(*, scopes: Collection[str], resource_metadata: object) -> None:

@@ -223,7 +223,7 @@ def test_cancelled_decision_does_not_reach_the_application() -> None:
             raise asyncio.CancelledError
             yield
 
-    inner = CertificateBoundTokenMiddleware(echo := Echo(), Cancelled())
+    inner = CertificateBoundTokenMiddleware(echo := Echo(), Cancelled(), binding="when_present")
     app = ClientCertificateMiddleware(inner, ServerTLS())
     with pytest.raises(asyncio.CancelledError):
         exchange(app, scope_of(Request(headers=[("Authorization", "Bearer x")])), [])

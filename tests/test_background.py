@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from mtls_middleware import background
-from mtls_middleware.effects import AwaitingDriver, BlockingDriver, ask
+from mtls_middleware.effects import AwaitingDriver, BlockingDriver, Call, Flow, ask
 from mtls_middleware.exchange import Connections, Fetch, FetchFailed, Response
 from tests.introspection_server import IntrospectionServer, says
 from tests.key_server import until
@@ -211,3 +211,71 @@ def test_a_fault_of_the_background_itself_is_told_and_does_not_end_it(
         with pytest.raises(SystemExit):
             get(post(server, None))
     assert get(post(server, None)).status == 200
+
+
+# --- Event loops that end
+
+
+def ended_in_the_turn_of(work: Any) -> None:
+    """Run `work()` on a loop that is stopped and closed in the very turn in which it begins."""
+    loop = asyncio.new_event_loop()
+
+    async def request() -> None:
+        loop.stop()
+        await work()
+
+    task = loop.create_task(request())
+    loop.run_forever()
+    loop.close()
+    task._log_destroy_pending = False  # type: ignore[attr-defined]  # that it is pending is what is tested
+
+
+def calling() -> Flow[int]:
+    return (yield from ask(Call(lambda: 1, ())))
+
+
+def test_a_loop_that_ends_in_the_turn_of_a_request_holds_up_no_later_loop() -> None:
+    driver = AwaitingDriver()
+    for _ in range(3):
+        ended_in_the_turn_of(lambda: driver.run(calling()))
+
+    async def one() -> int:
+        return await asyncio.wait_for(driver.run(calling()), 10)
+
+    assert [asyncio.run(one()) for _ in range(120)] == [1] * 120
+    gc.collect()
+    assert len(driver._in_this_turn) == 0
+
+
+def test_no_more_than_fifty_flows_begin_in_one_turn() -> None:
+    driver, turns, begun = AwaitingDriver(), [0], []
+
+    def flow() -> Flow[None]:
+        begun.append(turns[0])
+        yield from ask(Call(lambda: None, ()))
+
+    async def many() -> None:
+        def turn() -> None:
+            turns[0] += 1
+            loop.call_soon(turn)
+
+        loop = asyncio.get_running_loop()
+        loop.call_soon(turn)
+        await asyncio.gather(*(driver.run(flow()) for _ in range(175)))
+
+    asyncio.run(many())
+    counts = [begun.count(each) for each in sorted(set(begun))]
+    assert max(counts) == 50
+    assert len(counts) <= 5
+
+
+def test_a_loop_that_ends_in_the_turn_of_an_exchange_holds_up_no_later_one(server: IntrospectionServer) -> None:
+    """Neither an exchange that is begun later, nor one that the ended loop was to begin and others wait for."""
+    connections = Connections(TLS)
+    shared = post(server, connections)
+    ended_in_the_turn_of(lambda: AwaitingDriver().run(ask(shared)))
+    assert not shared.outcome.done()
+    assert asyncio.run(all_of([shared, post(server, connections)])) == [Response(200, BODY)] * 2
+    again = post(server, connections)
+    ended_in_the_turn_of(lambda: AwaitingDriver().run(ask(again)))
+    assert get(again) == Response(200, BODY)

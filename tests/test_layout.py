@@ -10,6 +10,8 @@ import mtls_middleware
 ROOT = Path(mtls_middleware.__file__).parent
 # What adapts the core to a gateway, a framework, a server, a test or the command line.
 RIM = {"asgi", "cli", "integrations", "servers", "testing", "wsgi"}
+# These import each name when it is used (tests/testing/test_plugin.py).
+IMPORTED_BY_THE_PLUGIN = {"", "testing"}
 
 
 @cache
@@ -71,6 +73,8 @@ def test_names_are_exported_by_literal_lists():
         if path.name == "__init__.py":
             tree = ast.parse(path.read_text("utf-8"))
             kinds = {type(node) for node in tree.body[1:]}
+            if name in IMPORTED_BY_THE_PLUGIN:
+                kinds -= {ast.If, ast.FunctionDef}
             assert kinds <= {ast.ImportFrom, ast.Assign}, f"{name} has logic"
             exported = [node for node in tree.body if isinstance(node, ast.Assign)]
             assert all(len(ast.literal_eval(node.value)) <= 16 for node in exported)

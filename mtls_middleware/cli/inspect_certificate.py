@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
 from mtls_middleware.certificate import ClientCertificate
@@ -109,7 +110,7 @@ def _readable(certificate: ClientCertificate, name: str, write: Callable[[Any], 
 def _key(certificate: ClientCertificate) -> str:
     try:
         key = certificate.x509.public_key()
-    except ValueError:
+    except (ValueError, UnsupportedAlgorithm):
         return "of an unknown kind"
     match key:
         case rsa.RSAPublicKey():

@@ -146,15 +146,19 @@ def _names_of(proxy: str, certificate: str) -> tuple[str, ...]:
 
 
 def write(path: Path, text: str, *, secret: bool) -> None:
-    """Write a file, and the folders that it lies in. One with a secret is a new file of mode 0600. Raises `OSError`.
+    """Replace a file at once by a new one, and make its folder. With a secret, its mode is 0600. Raises `OSError`.
+
+    A link in its place is replaced, and the file that it leads to stays as it is. A process that has the old file open
+    does not read the new secret.
 
     Example: `write(Path("plugins/a.go"), "package a", secret=False)`
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not secret:
-        path.write_text(text, "utf-8")
-        return
-    # A new file: a process that has the old one open, or a link in its place, does not read the secret.
-    path.unlink(missing_ok=True)
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)
+    new = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if secret else 0o666)
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)

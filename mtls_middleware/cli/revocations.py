@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mtls_middleware.errors import ConfigurationError, Unavailable, require_extra
+from mtls_middleware.json_values import json_value
 from mtls_middleware.resource_server.revocations import RedisRevocations
 
 # Where the address is looked for without --redis: an argument can be read by every user of the machine.
@@ -155,8 +156,8 @@ def _lines(path: str) -> Iterator[dict[str, Any]]:
     for number, line in enumerate(data.splitlines(), 1):
         where = f"{path}, line {number}"
         try:
-            members = json.loads(line)
-        except (ValueError, RecursionError):
+            members = json_value(line)
+        except ValueError:
             members = None
         if not isinstance(members, dict) or not {"until"} <= members.keys() <= _MEMBERS:
             raise ConfigurationError(

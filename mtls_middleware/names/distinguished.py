@@ -1,10 +1,11 @@
-"""Distinguished names: RFC 4514 text, X.509 names, and whether two of them are one (RFC 5280 7.1, RFC 4517 4.2.15).
+"""Distinguished names: RFC 4514 strings, X.509 names, and whether two of them match (RFC 5280 7.1, RFC 4517 4.2.15).
 
-Must never know: certificates, or what a match permits. Names are compared as parsed, never as text (row L5), and never
-by `cryptography`'s own `==` or text parser, which read case and `#hex` otherwise (row L13).
+Names are compared as parsed, never as strings, and never by `cryptography`'s own `==` or string parser: they treat case
+and `#hex` in another way. All work is linear in the length of a name, which is at most 8,192 octets.
 """
 
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -130,10 +131,14 @@ class DistinguishedName:
 
 
 def parse(text: str) -> DistinguishedName:
-    """Read RFC 4514 text by its grammar alone: no blank after a comma, no `;`, no quotes (row L6).
+    """Read an RFC 4514 string by its grammar alone: no blank after a comma, no `;`, no quotes.
 
-    Raises `ValueError` with the position. Example: `parse("CN=billing,O=Acme\\\\, Inc")`
+    Raises `ValueError` with the position, or if the string has more than 8,192 octets.
+    Example: `parse("CN=billing,O=Acme\\\\, Inc")`
     """
+    if not isinstance(text, str):
+        raise TypeError(f"{type(text).__name__} is not a string, expected for example 'CN=billing,O=Acme'")
+    _check_length(len(text.encode("utf-8", "surrogatepass")))
     return DistinguishedName(tuple(_rdns(text)))
 
 
@@ -160,6 +165,8 @@ def from_x509(name: x509.Name) -> DistinguishedName:
     try:
         parsed = _from_der(name.public_bytes())
         unfit = _has_controls(parsed)
+    except _TooLong as error:
+        raise MalformedCertificate(str(error)) from error
     except ValueError as error:
         raise MalformedCertificate("a name with broken octets") from error
     if unfit:
@@ -199,15 +206,15 @@ _UNPAIR = re.compile(rb"\\([0-9A-Fa-f]{2})|\\(.)", re.DOTALL)
 
 def _rdns(text: str) -> Iterator[tuple[Attribute, ...]]:
     position = 0
-    rdn: list[Attribute] = []
+    rdn: dict[str, Attribute] = {}
     while text:
         attribute, position = _attribute(text, position)
-        if any(attribute.oid == each.oid for each in rdn):
+        if attribute.oid in rdn:
             raise ValueError(f"{attribute.oid} twice in one RDN, before position {position}")
-        rdn.append(attribute)
+        rdn[attribute.oid] = attribute
         if text[position : position + 1] != "+":
-            yield tuple(rdn)
-            rdn = []
+            yield tuple(rdn.values())
+            rdn = {}
             if position == len(text):
                 return
         position += 1
@@ -223,8 +230,9 @@ def _attribute(text: str, position: int) -> tuple[Attribute, int]:
     position = match.end()
     hexstring = _HEXSTRING.match(text, position)
     if hexstring is not None:
-        tag, content, rest = _read_tlv(bytes.fromhex(hexstring[1]))
-        if rest:
+        value = bytes.fromhex(hexstring[1])
+        tag, content, end = _read_tlv(value, 0)
+        if end != len(value):
             raise ValueError(f"more than one BER value at position {position}")
         attribute = Attribute(oid, tag, content)
         _ = attribute.text  # broken octets come out here
@@ -237,14 +245,22 @@ def _attribute(text: str, position: int) -> tuple[Attribute, int]:
     return Attribute(oid, _UTF8_STRING, octets), string.end()
 
 
+# Control characters, characters that change the direction of writing or have no width, and separators of lines.
+_INVISIBLE = frozenset({"Cc", "Cf", "Zl", "Zp"})
+
+
 def _escaped(text: str) -> str:
-    """RFC 4514 2.4; control characters as hex pairs too, so that a name never breaks a line of a log."""
+    """RFC 4514 2.4. Invisible characters are written as hex pairs, too: a name must not change a log or a terminal."""
     out = [f"\\{char}" if char in '"+,;<>\\' else char for char in text]
     if out and out[0] in (" ", "#"):
         out[0] = "\\" + out[0]
     if len(out) > 1 and out[-1] == " ":
         out[-1] = "\\ "
-    return "".join(char if len(char) > 1 or not _control(char) else _hex_pairs(char) for char in out)
+    return "".join(_hex_pairs(each) if len(each) == 1 and _is_invisible(each) else each for each in out)
+
+
+def _is_invisible(char: str) -> bool:
+    return unicodedata.category(char) in _INVISIBLE
 
 
 def _hex_pairs(char: str) -> str:
@@ -260,15 +276,24 @@ def _has_controls(name: DistinguishedName) -> bool:
     return any(_control(char) for rdn in name.rdns for each in rdn for char in each.text or "")
 
 
-# Real names have some hundred octets. To prepare one (RFC 4518) takes the square of its length where it is one row of
-# combining marks: two seconds for 90 kB.
+# Octets of one name. Real names have a few hundred.
 _LONGEST = 8_192
+# Octets of one arc of an OBJECT IDENTIFIER. The longest in use are UUIDs of 128 bits (X.667), which take 19.
+_LONGEST_ARC = 20
+
+
+class _TooLong(ValueError):  # noqa: N818 (an outcome, handled at once)
+    """A name with more octets than are read."""
+
+
+def _check_length(octets: int) -> None:
+    if octets > _LONGEST:
+        raise _TooLong(f"a name of {octets} octets, expected at most {_LONGEST}, for example 'CN=billing,O=Acme'")
 
 
 def _from_der(der: bytes) -> DistinguishedName:
     """X.501 Name: SEQUENCE OF SET OF SEQUENCE { type, value }."""
-    if len(der) > _LONGEST:
-        raise ValueError(f"a name of {len(der)} octets, {_LONGEST} are read")
+    _check_length(len(der))
     rdns = [
         tuple(
             Attribute(_dotted(oid[1]), value[0], value[1])
@@ -281,24 +306,26 @@ def _from_der(der: bytes) -> DistinguishedName:
 
 
 def _values(der: bytes) -> Iterator[tuple[int, bytes]]:
-    while der:
-        tag, content, der = _read_tlv(der)
+    position = 0
+    while position < len(der):
+        tag, content, position = _read_tlv(der, position)
         yield tag, content
 
 
-def _read_tlv(der: bytes) -> tuple[int, bytes, bytes]:
-    """Tag, content and what follows, of the value at the start (X.690 8.1, definite lengths, single-octet tags)."""
-    if len(der) < 2 or der[0] & 0x1F == 0x1F:
-        raise ValueError("no BER value")
-    start, size = 2, der[1]
+def _read_tlv(der: bytes, position: int) -> tuple[int, bytes, int]:
+    """Tag, content and end of the value at `position` (X.690 8.1, definite lengths, single-octet tags)."""
+    if len(der) < position + 2 or der[position] & 0x1F == 0x1F:
+        raise ValueError("not a BER value")
+    start, size = position + 2, der[position + 1]
     if size >= 0x80:
-        start += size & 0x7F
-        size = int.from_bytes(der[2:start], "big")
-        if not 2 < start <= 6 or start > len(der):
-            raise ValueError("no BER value of definite length")
+        octets = size & 0x7F
+        size = int.from_bytes(der[start : start + octets], "big")
+        if not 0 < octets <= 4 or start + octets > len(der):
+            raise ValueError("not a BER value of definite length")
+        start += octets
     if start + size > len(der):
         raise ValueError("a BER value that is cut short")
-    return der[0], der[start : start + size], der[start + size :]
+    return der[position], der[start : start + size], start + size
 
 
 def _tlv(tag: int, content: bytes) -> bytes:
@@ -310,11 +337,14 @@ def _tlv(tag: int, content: bytes) -> bytes:
 def _dotted(content: bytes) -> str:
     """The arcs of an OBJECT IDENTIFIER (X.690 8.19)."""
     numbers = []
-    number = 0
+    number = octets = 0
     for octet in content:
         number = number << 7 | octet & 0x7F
+        octets += 1
+        if octets > _LONGEST_ARC:
+            raise ValueError(f"an OBJECT IDENTIFIER with an arc of more than {_LONGEST_ARC} octets")
         if octet < 0x80:
             numbers.append(number)
-            number = 0
+            number = octets = 0
     first = min(numbers[0] // 40, 2) if numbers else 0
     return ".".join(map(str, [first, *(numbers[:1] and [numbers[0] - 40 * first]), *numbers[1:]]))

@@ -1,6 +1,6 @@
 """String preparation for comparing directory strings: RFC 4518 section 2, as RFC 5280 7.1 asks for.
 
-Must never know: attribute types, names. The tables are those of Unicode 3.2, which RFC 3454 and so RFC 4518 fix.
+The tables are those of Unicode 3.2, which RFC 3454 and so RFC 4518 fix. All work is linear in the length of the string.
 """
 
 import re
@@ -18,25 +18,48 @@ _NOTHING = re.compile(
 _SPACE = re.compile("[\u0009-\u000d\u0085\u0020\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]")
 _SPACES = re.compile(" +")
 _LETTER_SPACE = "\0"  # stands for a space that carries a mark; NUL itself is mapped to nothing before
+# A DNS label has 63 octets (RFC 1035 2.3.4), and Punycode takes at least one for each character after "xn--". Encoding
+# takes the square of the length, so longer strings are never encoded. IDNA may map some characters to nothing.
+_LONGEST_LABEL, _LONGEST_UNMAPPED = 59, 255
+# Non-starters in a row. Normalising sorts them in the square of their number. Text in use has far fewer (UAX #15
+# section 13, Stream-Safe Text Format).
+_MOST_MARKS = 30
 
 
 def prepared(text: str, *, domain: bool = False) -> str | None:
-    """What equal directory strings have in common; `None` where RFC 4518 prohibits a character (row L10).
+    """The form in which matching directory strings are equal, `None` for a string that matches none.
 
-    `domain`: a domainComponent, whose U-label equals its A-label (RFC 5280 7.3, row L11).
+    RFC 4518 prohibits some characters. A string with more than 30 combining marks in a row matches none, either.
+
+    `domain`: a domainComponent, whose U-label equals its A-label (RFC 5280 7.3).
     """
     if domain and not text.isascii():
         try:
+            if len(text) > _LONGEST_UNMAPPED or len(idna.nameprep(text)) > _LONGEST_LABEL:
+                return None
             text = idna.ToASCII(text).decode("ascii")
         except UnicodeError:
             return None
     if text.isascii() and text.isprintable():  # the same result for nearly every name there is, sooner
         return _SPACES.sub(" ", text.lower()).strip(" ")
-    mapped = "".join(map(stringprep.map_table_b2, _SPACE.sub(" ", _NOTHING.sub("", text))))
+    kept = _SPACE.sub(" ", _NOTHING.sub("", text))
+    folded = {char: stringprep.map_table_b2(char) for char in set(kept)}
+    mapped = "".join([folded[char] for char in kept])
+    if _has_too_many_marks(mapped):
+        return None
     normal = unicode.normalize("NFKC", mapped)
-    if any(map(_prohibited, normal)):
+    if any(map(_prohibited, set(normal))):
         return None
     return _SPACES.sub(_one_space, normal).strip(" ")
+
+
+def _has_too_many_marks(text: str) -> bool:
+    # Decomposed one by one: U+0F73 is a starter, and two non-starters once it is decomposed.
+    shapes = {
+        char: "".join("m" if unicode.combining(each) else "s" for each in unicode.normalize("NFKD", char))
+        for char in set(text)
+    }
+    return "m" * (_MOST_MARKS + 1) in "".join([shapes[char] for char in text])
 
 
 def _prohibited(char: str) -> bool:

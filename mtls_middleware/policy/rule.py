@@ -1,7 +1,7 @@
 """Rules over a client certificate, joined by `&`, `|` and `~`.
 
-Must never know: requests, paths, tokens. A rule judges yes, no, or "cannot be known": the third is what a merely
-presented certificate gets from a rule that names somebody, and no operator turns it into a yes.
+The result of a rule is true, false or unknown. A rule over names is unknown if the certificate is only presented, or if
+the name cannot be read. The order of joined rules never changes the result.
 """
 
 import inspect
@@ -11,14 +11,14 @@ from itertools import chain
 from typing import NoReturn
 
 from mtls_middleware.certificate import ClientCertificate
-from mtls_middleware.errors import ConfigurationError, MalformedCertificate
+from mtls_middleware.errors import ConfigurationError, MalformedCertificate, Refused
 
 # Of joined rules so many stand in a log.
 _SHOWN = 8
 # Rules within rules: written by hand there are three or four; Python itself follows no more than some hundred.
 _DEEPEST = 100
 
-# Kleene's three values: True, False, None for "cannot be known".
+# Kleene's three values: True, False, None for "unknown".
 Judgement = bool | None
 
 
@@ -39,11 +39,15 @@ class Rule:
         cls.is_lasting = cls.__dict__.get("is_lasting", False)
 
     def judge(self, certificate: ClientCertificate) -> Judgement:
-        """Yes, no or cannot be known."""
+        """`True`, `False`, or `None` for unknown.
+
+        A rule that raises `MalformedCertificate` is unknown. If it raises another exception and the other rules do not
+        decide alone, the exception reaches the caller: the request is rejected, and the log shows the fault.
+        """
         raise NotImplementedError
 
     def holds(self, certificate: ClientCertificate) -> bool:
-        """Whether the certificate is allowed. Names that cannot be read allow nothing."""
+        """Whether the certificate is allowed: only if the result is `True`, never if it is unknown."""
         try:
             return self.judge(certificate) is True
         except MalformedCertificate:
@@ -81,6 +85,29 @@ class Joined(Rule):
         flat = (each.rules if type(each) is type(self) else (each,) for each in self.rules)
         object.__setattr__(self, "rules", tuple(chain.from_iterable(flat)))
 
+    def _joined(self, certificate: ClientCertificate, *, decisive: bool) -> Judgement:
+        """`decisive` if one rule has this result, whatever the others do; else unknown if one rule is unknown.
+
+        A rule that raises is unknown, so that the order of the rules cannot matter.
+        """
+        judgement: Judgement = not decisive
+        failures: list[Exception] = []
+        for rule in self.rules:
+            try:
+                judged = rule.judge(certificate)
+            except MalformedCertificate:
+                judged = None
+            except Exception as failure:  # noqa: BLE001 (raised below, unless another rule decides)
+                failures.append(failure)
+                continue
+            if judged is decisive:
+                return decisive
+            if judged is not (not decisive):  # also a result that is no truth value: an un-awaited coroutine is truthy
+                judgement = None
+        if failures:
+            raise max(failures, key=_severity)
+        return judgement
+
     def __repr__(self) -> str:
         shown = ", ".join(map(repr, self.rules[:_SHOWN]))
         more = len(self.rules) - _SHOWN
@@ -97,14 +124,7 @@ class All(Joined):
         super().__post_init__()
 
     def judge(self, certificate: ClientCertificate) -> Judgement:
-        judgement: Judgement = True
-        for rule in self.rules:
-            judged = rule.judge(certificate)
-            if judged is False:
-                return False
-            if judged is not True:  # None, or what is no answer at all: an un-awaited coroutine is truthy
-                judgement = None
-        return judgement
+        return self._joined(certificate, decisive=False)
 
 
 @dataclass(frozen=True, repr=False)
@@ -117,19 +137,12 @@ class AnyOf(Joined):
         super().__post_init__()
 
     def judge(self, certificate: ClientCertificate) -> Judgement:
-        judgement: Judgement = False
-        for rule in self.rules:
-            judged = rule.judge(certificate)
-            if judged is True:
-                return True
-            if judged is not False:
-                judgement = None
-        return judgement
+        return self._joined(certificate, decisive=True)
 
 
 @dataclass(frozen=True)
 class Not(Rule):
-    """`~rule`: what cannot be known stays so."""
+    """`~rule`: unknown stays unknown."""
 
     rule: Rule
 
@@ -144,6 +157,11 @@ class Not(Rule):
         return not inner if isinstance(inner, bool) else None
 
 
+def _severity(failure: Exception) -> tuple[bool, str]:
+    """The same order whatever the order of the rules: a defect before a refusal such as `Unavailable`, then by name."""
+    return not isinstance(failure, Refused), type(failure).__name__
+
+
 def _deeper(depths: Iterable[int]) -> int:
     depth = 1 + max(depths)
     if depth > _DEEPEST:
@@ -154,18 +172,25 @@ def _deeper(depths: Iterable[int]) -> int:
 
 
 class Identity(Rule):
-    """A rule that names somebody: it can only be known of a certificate whose chain somebody vouches for."""
+    """A rule over names. Its result is unknown unless the certificate is verified and the names can be read."""
 
     def matches(self, certificate: ClientCertificate) -> bool:
-        """Whether the names fit, whoever wrote them."""
+        """Whether the names match, verified or not. Raises `MalformedCertificate` if they cannot be read."""
         raise NotImplementedError
 
     def judge(self, certificate: ClientCertificate) -> Judgement:
-        return _plain(self.matches(certificate)) if certificate.verified else None
+        return self.compared(certificate) if certificate.verified else None
+
+    def compared(self, certificate: ClientCertificate) -> Judgement:
+        """The result of `matches`, unknown if the names cannot be read."""
+        try:
+            return _plain(self.matches(certificate))
+        except MalformedCertificate:
+            return None
 
 
 def _plain(answer: object) -> Judgement:
-    """Only `True` itself is a yes: an un-awaited coroutine is truthy too."""
+    """Only `True` itself is true: an un-awaited coroutine is truthy, too."""
     if answer is True or answer is False:
         return answer
     if inspect.iscoroutine(answer):
@@ -175,7 +200,7 @@ def _plain(answer: object) -> Judgement:
 
 @dataclass(frozen=True)
 class Function(Identity):
-    """Any callable over the certificate; it never sees a merely presented one."""
+    """Any callable over the certificate. It is not called with a certificate that is only presented."""
 
     function: Callable[[ClientCertificate], bool]
 
@@ -201,7 +226,7 @@ class Presented(Rule):
         self.is_lasting = type(self).is_lasting and inner.is_lasting
 
     def judge(self, certificate: ClientCertificate) -> Judgement:
-        return _plain(self._rule.matches(certificate))
+        return self._rule.compared(certificate)
 
     def __repr__(self) -> str:
         return f"Presented({self._rule!r})"

@@ -3,7 +3,6 @@
 Must never know: where the members come from, a signed token (RFC 9068) or the answer of an introspection (RFC 7662).
 """
 
-import json
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -98,34 +97,6 @@ def numeric_date(claims: Mapping[str, Any], name: str) -> float:
 def media_type(typ: str) -> str:
     """RFC 7515 4.1.9: without case, and "application/" may be left out."""
     return typ.lower().removeprefix("application/")
-
-
-def json_object(data: bytes) -> dict[str, Any]:
-    """A JSON object in UTF-8 without two members of one name, where parsers would differ (A59, row H17).
-
-    Raises `ValueError`.
-    """
-    try:
-        value = _JSON.decode(data.decode("utf-8"))
-    except (ValueError, RecursionError):
-        raise ValueError("not a JSON object in UTF-8, or a name twice in it") from None
-    if not isinstance(value, dict):
-        raise ValueError("not a JSON object")
-    return value
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("a name twice")
-    return members
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-_JSON = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
 
 
 def refuse(reason: str) -> NoReturn:

@@ -11,8 +11,8 @@ from typing import Literal
 from mtls_middleware.effects import Flow
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.fetched import Fetched, OfNoUse, check_address
+from mtls_middleware.json_values import json_document
 from mtls_middleware.jwks import FetchedKeys, KeySet
-from mtls_middleware.resource_server.claims import json_object
 from mtls_middleware.well_known import appended, inserted
 
 Discovery = Literal["rfc8414", "openid"]
@@ -70,7 +70,9 @@ class DiscoveredKeys:
 
     def _read(self, text: bytes) -> FetchedKeys:
         """What the document says of keys. `signed_metadata` is not read (RFC 8414 2.1 leaves that open)."""
-        document = json_object(text)
+        document = json_document(text)
+        if not isinstance(document, dict):
+            raise OfNoUse("it is not a JSON object")
         said = document.get("issuer")
         if said != self._issuer:
             shown = ascii(said[:_SHOWN]) if isinstance(said, str) else f"of type {type(said).__name__}"

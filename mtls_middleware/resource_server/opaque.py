@@ -17,13 +17,13 @@ from mtls_middleware.effects import Flow, ask
 from mtls_middleware.errors import ConfigurationError, Refused, Unavailable, require_extra
 from mtls_middleware.exchange import Connections, Fetch, FetchFailed, Response
 from mtls_middleware.fetched import check_address
+from mtls_middleware.json_values import json_object
 from mtls_middleware.jwks import FetchedKeys, StaticKeys
 from mtls_middleware.resource_server.answers import Answers, Question
 from mtls_middleware.resource_server.claims import (
     check_text,
     check_texts,
     dated,
-    json_object,
     names_audience,
     numeric_date,
     of_another_kind,
@@ -131,6 +131,11 @@ class IntrospectedAccessTokens:
     def issuer(self) -> str | None:
         """The one `iss` whose tokens are accepted, where it is known."""
         return self._issuer
+
+    @property
+    def bound_only(self) -> bool:
+        """Whether it accepts only tokens that are bound to a certificate, whatever the layer says."""
+        return "cnf" in self._required
 
     def _signing_keys(
         self, signed_by: str | Mapping[str, Any] | None, tls: ssl.SSLContext | None, *, allow_http: bool

@@ -12,8 +12,9 @@ import jwt
 
 from mtls_middleware.effects import Flow
 from mtls_middleware.errors import Refused
+from mtls_middleware.json_values import json_object
 from mtls_middleware.jwks import ALGORITHMS, KeySet, VerificationKey
-from mtls_middleware.resource_server.claims import json_object, media_type, refuse
+from mtls_middleware.resource_server.claims import media_type, refuse
 
 # Three parts of unpadded base64url: no JSON serialisation, no JWE, no "=" that a lax decoder would take (A59).
 _JWS = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")

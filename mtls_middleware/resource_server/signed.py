@@ -114,6 +114,11 @@ class JWTAccessTokens:
         """The one `iss` whose tokens are accepted."""
         return self._issuer
 
+    @property
+    def bound_only(self) -> bool:
+        """Whether it accepts only tokens that are bound to a certificate, whatever the layer says."""
+        return "cnf" in self._rules.required
+
     def validate(self, text: str, now: float) -> Decision[AccessToken]:
         """The token behind `text` at time `now` (seconds since the epoch), as yet unbound.
 

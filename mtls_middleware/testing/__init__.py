@@ -17,9 +17,35 @@ The pytest plugin `mtls_middleware.testing.plugin` gives `mtls_ca`, `mtls_client
 and `mtls_environ`.
 """
 
-from mtls_middleware.testing.authority import CertificateAuthority, self_signed
-from mtls_middleware.testing.environ import TESTING_ENVIRON
-from mtls_middleware.testing.issued import IssuedCertificate
-from mtls_middleware.testing.tokens import OMIT, TokenIssuer
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mtls_middleware.testing.authority import CertificateAuthority, self_signed
+    from mtls_middleware.testing.environ import TESTING_ENVIRON
+    from mtls_middleware.testing.issued import IssuedCertificate
+    from mtls_middleware.testing.tokens import OMIT, TokenIssuer
 
 __all__ = ["OMIT", "TESTING_ENVIRON", "CertificateAuthority", "IssuedCertificate", "TokenIssuer", "self_signed"]
+
+# Imported when first used: this package is imported with its pytest plugin, into every test run of its users.
+_MODULES = {
+    "OMIT": "tokens",
+    "TESTING_ENVIRON": "environ",
+    "CertificateAuthority": "authority",
+    "IssuedCertificate": "issued",
+    "TokenIssuer": "tokens",
+    "self_signed": "authority",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found: object = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -5,6 +5,7 @@ Must never know: who issued it, or whether anybody should believe it. Its repr n
 
 import base64
 import hashlib
+import os
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -83,10 +84,10 @@ class IssuedCertificate:
         Example: `context.load_cert_chain(*client.write(tmp_path))`
         """
         certificate, key = Path(directory, f"{name}.pem"), Path(directory, f"{name}-key.pem")
-        certificate.write_text(self.chain_pem, encoding="ascii")
-        key.touch(mode=0o600)
-        key.chmod(0o600)  # one that was there before keeps its mode otherwise
-        key.write_text(self.key_pem, encoding="ascii")
+        for path, text, mode in ((certificate, self.chain_pem, 0o666), (key, self.key_pem, 0o600)):
+            path.unlink(missing_ok=True)  # a new file: not one with another mode, nor the target of a link
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="ascii") as file:
+                file.write(text)
         return certificate, key
 
     def as_environ(self, *, verify: str = "SUCCESS") -> dict[str, Any]:

@@ -45,6 +45,10 @@ class ClientAuthenticator:
         allow_private: fetch a `jwks_uri` from private and loopback addresses too. Clients choose these addresses.
         allow_http: admit `http://` to loopback addresses, for tests.
 
+    Clients choose the addresses of their JWK Sets, so the cost is bounded: 262,144 octets and 200 keys for a set, 50
+    exchanges at once (10 with the names of one zone, such as `example.com`), and 32 threads for look-ups of names that
+    do not respond (8 for one zone). A client with names in many zones can still delay clients whose set is not cached.
+
     Raises `ConfigurationError`.
 
     Example: `ClientAuthenticator({"billing": billing}.get)`

@@ -4,7 +4,6 @@ Pure: no I/O, no clock. It verifies nothing: it says which methods the credentia
 """
 
 import base64
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from urllib.parse import unquote_plus
 
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, Refused
+from mtls_middleware.json_values import json_value
 
 BASIC, POST = "client_secret_basic", "client_secret_post"
 SECRET_JWT, PRIVATE_KEY_JWT = "client_secret_jwt", "private_key_jwt"
@@ -163,17 +163,10 @@ def _json_object(encoded: str, unreadable: Mapping[str, Any] | None = None) -> M
         if not _BASE64URL.fullmatch(encoded):
             raise ValueError("not base64url")
         plain = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))
-        found = json.loads(plain.decode("utf-8"), object_pairs_hook=_unrepeated)
-    except (ValueError, RecursionError):
+        found = json_value(plain)
+    except ValueError:
         found = None
     return found if isinstance(found, dict) else (unreadable or {})
-
-
-def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("a repeated member")
-    return members
 
 
 def _basic(authorization: str) -> tuple[str, str] | None:

@@ -4,7 +4,6 @@ Must never know: chains. Nobody signs these but their owner, and being equal is 
 """
 
 import hashlib
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import MalformedCertificate
+from mtls_middleware.json_values import json_document
+from mtls_middleware.jwks import LeftOut, members_of
 from mtls_middleware.sources.encoding import base64_der
 
 logger = logging.getLogger("mtls_middleware.token_endpoint")
@@ -43,16 +44,14 @@ class RegisteredCertificates:
     @classmethod
     def parse(cls, document: object) -> "RegisteredCertificates":
         """Read a JWK Set; entries without a usable `x5c` are left out, with a log line. Raises `ValueError`."""
-        members = document.get("keys") if isinstance(document, Mapping) else None
-        if not isinstance(members, list):
-            raise ValueError('not a JWK Set: expected {"keys": [...]}')
         found = []
-        for number, member in enumerate(members):
+        left_out = LeftOut(logger, "key %d of a client's JWK Set is left out: %s")
+        for number, member in enumerate(members_of(document)):
             try:
                 found.append(_certificate(member))
             except (ValueError, TypeError, KeyError, jwt.PyJWTError, MalformedCertificate) as error:
-                reason = str(error) if type(error) is _Unusable else "not readable"
-                logger.warning("key %d of a client's JWK Set is left out: %s", number, reason)
+                left_out.add(number, str(error) if type(error) is _Unusable else "not readable")
+        left_out.end()
         return cls(
             frozenset(hashlib.sha256(each.der).digest() for each in found),
             frozenset(_key_digest(each) for each in found),
@@ -61,10 +60,7 @@ class RegisteredCertificates:
     @classmethod
     def parse_text(cls, text: str | bytes) -> "RegisteredCertificates":
         """`parse` for JSON text. Raises `ValueError`."""
-        try:
-            return cls.parse(json.loads(text))
-        except RecursionError as error:
-            raise ValueError("JSON nested too deeply") from error
+        return cls.parse(json_document(text))
 
 
 class _Unusable(ValueError):  # noqa: N818 (an outcome, handled at once)

@@ -7,7 +7,6 @@ never vouch for another's IDs, federated or not (row N8).
 import base64
 import binascii
 import copy
-import json
 from collections.abc import Collection, Mapping
 from typing import Self
 
@@ -16,6 +15,7 @@ from cryptography import x509
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.effects import Decision
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate
+from mtls_middleware.json_values import json_document
 from mtls_middleware.names import spiffe
 from mtls_middleware.validation.chain import refused
 from mtls_middleware.validation.profile import extension
@@ -103,7 +103,7 @@ def read_jwks(octets: bytes) -> list[x509.Certificate]:
     Entries for other uses, and those without `x5c`, are passed over; anything else that is not as it should be makes
     the whole bundle unfit: half of the roots is no bundle.
     """
-    document = json.loads(octets)
+    document = json_document(octets)
     entries = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(entries, list) or not all(isinstance(each, dict) for each in entries):
         raise ValueError("no SPIFFE bundle: 'keys' is no list of keys")

@@ -14,6 +14,7 @@ from mtls_middleware.cli.configuration import APPLICATION_ENVIRONMENT, PROXY_ENV
 from mtls_middleware.cli.main import main
 from mtls_middleware.cli.proxies import PROXIES
 from mtls_middleware.cli.proxies import SECRET as HEADER
+from mtls_middleware.cli.proxy_config import write
 from mtls_middleware.cli.wanted import SECRET_VARIABLE, Wanted
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.sources.vendors import KNOWN_HEADERS
@@ -243,3 +244,35 @@ def test_at_no_moment_can_others_read_it(tmp_path):
         stop.set()
         watcher.join()
     assert modes == {0o600}
+
+
+@pytest.mark.parametrize("proxy", PROXIES)
+@pytest.mark.parametrize("broken", [False, True])
+def test_no_file_is_written_through_a_link(proxy, broken, tmp_path):
+    """Also those without the secret. A link is replaced by the file."""
+    out, victim = tmp_path / "out", tmp_path / "victim"
+    assert main(["proxy-config", proxy, "--output", str(tmp_path / "names")]) == 0
+    names = [path.relative_to(tmp_path / "names") for path in (tmp_path / "names").rglob("*") if path.is_file()]
+    assert len(names) > 1
+    for name in names:
+        if name.name != APPLICATION_ENVIRONMENT:  # whose secret is kept
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            (out / name).symlink_to(tmp_path / "absent" if broken else victim)
+    victim.write_text("precious")
+    assert main(["proxy-config", proxy, "--output", str(out)]) == 0
+    assert victim.read_text() == "precious"
+    assert not (tmp_path / "absent").exists()
+    assert sorted(path.relative_to(out) for path in out.rglob("*") if path.is_file()) == sorted(names)
+    assert not any((out / name).is_symlink() for name in names)
+
+
+def test_a_file_that_cannot_be_written_leaves_the_old_one_and_nothing_else(tmp_path):
+    (tmp_path / "mtls.conf").write_text("old")
+    with pytest.raises(UnicodeEncodeError):
+        write(tmp_path / "mtls.conf", "\ud800", secret=False)
+    assert (tmp_path / "mtls.conf").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["mtls.conf"]
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match="folder"):
+        write(tmp_path / "folder", "text", secret=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "mtls.conf"]

@@ -568,7 +568,7 @@ def test_streamed_response_is_not_cut(client: IssuedCertificate, clock: Clock) -
 
 
 def watches() -> int:
-    return sum(isinstance(each, WebsocketWatch) for each in gc.get_objects())
+    return sum(type(each) is WebsocketWatch for each in gc.get_objects())
 
 
 def test_many_websockets_leave_nothing_in_memory(client: IssuedCertificate, clock: Clock) -> None:

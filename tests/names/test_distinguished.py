@@ -1,5 +1,7 @@
 """Distinguished names against RFC 4514's own examples, other libraries' vectors, and themselves."""
 
+import unicodedata
+
 import pytest
 from cryptography import x509
 from cryptography.x509.oid import NameOID
@@ -253,3 +255,26 @@ def test_text_made_of_delimiters_is_a_name_or_a_value_error(text):
         distinguished.parse(text)
     except ValueError:
         return
+
+
+INVISIBLE = (
+    "\x00\x1b\x7f\x85\xad\u061c\u180e\u200b\u200d\u200e\u2028\u2029\u202a\u202e\u2060\u2066\u2069\ufeff\U000e0001"
+)
+
+
+@pytest.mark.parametrize("char", INVISIBLE, ids=ascii)
+def test_an_invisible_character_is_written_as_hex_pairs(char):
+    value = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"a{char}b", _validate=False)])
+    written = distinguished.to_string(value)
+    assert written == "CN=a" + "".join(f"\\{octet:02x}" for octet in char.encode()) + "b"
+    assert written.isascii()
+    assert distinguished.parse(written).rdns[0][0].text == f"a{char}b"
+
+
+@given(st.text(st.characters(codec="utf-8"), min_size=1, max_size=12))
+def test_a_written_name_is_one_line_that_keeps_its_direction(text):
+    value = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text, _validate=False)])
+    written = distinguished.to_string(value)
+    assert len(written.splitlines()) == 1
+    assert not any(unicodedata.category(char) in ("Cc", "Cf", "Zl", "Zp") for char in written)
+    assert distinguished.parse(written).rdns[0][0].text == text

@@ -1,11 +1,15 @@
 """The pytest plugin: what its fixtures give, and that it asks nothing of a run that does not use them."""
 
-import ast
+import os
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+import mtls_middleware.testing
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate, TokenIssuer, plugin
 
 
@@ -27,12 +31,53 @@ def test_fixtures_are_made_once(mtls_ca: CertificateAuthority, request: pytest.F
     assert request.getfixturevalue("mtls_ca") is mtls_ca
 
 
-def test_the_module_itself_imports_pytest_alone() -> None:
-    """Plugins are loaded into every run, so all else waits until a fixture is asked for."""
-    tree = ast.parse(Path(plugin.__file__).read_text("utf-8"))
-    imported = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
-    names = {node.module if isinstance(node, ast.ImportFrom) else node.names[0].name for node in imported}
-    assert names == {"pytest", "typing"}
+def modules_after(statement: str, *arguments: str) -> set[str]:
+    """Top-level packages, and modules of this one, that a fresh interpreter has imported."""
+    program = f"import sys; {statement}; print(*sys.modules)"
+    run = subprocess.run([sys.executable, *arguments, "-c", program], capture_output=True, text=True, check=True)
+    names = run.stdout.split()
+    return {name for name in names if name.startswith("mtls_middleware")} | {name.partition(".")[0] for name in names}
+
+
+def test_the_plugin_imports_nothing_until_a_fixture_is_asked_for() -> None:
+    """It is loaded into every run of a user."""
+    found = modules_after("import mtls_middleware.testing.plugin") - modules_after("import pytest")
+    assert {name for name in found if name in sys.modules} == {
+        "mtls_middleware",
+        "mtls_middleware.testing",
+        "mtls_middleware.testing.plugin",
+    }
+
+
+def test_a_run_of_pytest_with_the_plugin_imports_no_cryptography(tmp_path: Path) -> None:
+    (tmp_path / "test_users.py").write_text(
+        "import sys\n"
+        "def test_it():\n"
+        "    assert 'mtls_middleware.testing.plugin' in sys.modules\n"
+        "    assert not {'cryptography', 'jwt', 'werkzeug', 'httpx2'} & set(sys.modules)\n"
+    )
+    options = ["-p", "mtls_middleware.testing.plugin", "-q", "-p", "no:cacheprovider", "--override-ini=addopts="]
+    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""}
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, "--rootdir", str(tmp_path), str(tmp_path)],
+        capture_output=True,
+        check=False,
+        text=True,
+        env=environment,
+        cwd=tmp_path,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+@pytest.mark.parametrize("package", [mtls_middleware, mtls_middleware.testing])
+def test_names_are_imported_when_they_are_used(package: ModuleType) -> None:
+    assert set(package.__all__) == set(package._MODULES)
+    assert set(package.__all__) <= set(dir(package))
+    for name in package.__all__:
+        assert getattr(package, name) is not None
+    with pytest.raises(AttributeError, match="has no attribute 'absent'"):
+        _ = package.absent
+    assert modules_after(f"from {package.__name__} import *") >= {"cryptography", "mtls_middleware.certificate"}
 
 
 def test_the_distribution_registers_it() -> None:

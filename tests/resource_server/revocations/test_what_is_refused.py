@@ -2,6 +2,7 @@
 
 import time
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest
@@ -179,7 +180,7 @@ WAYS = {
     "not not": lambda asked, _: ~~asked,
     "and": lambda asked, yes: yes & asked,
     "or": lambda asked, yes: ~yes | asked,
-    "or before": lambda asked, yes: asked | yes,
+    "or before": lambda asked, yes: asked | ~yes,
     "not and": lambda asked, yes: ~(yes & asked),
     "presented": lambda asked, _: Presented(asked),
     "function": lambda asked, _: asked.holds,
@@ -196,6 +197,18 @@ def test_what_cannot_be_known_is_503_whatever_the_operators_around_it(
         gateway, lambda module, app: module.protect(app, source=ServerTLS(), allow=allow), Request(tls=BILLING)
     )
     assert (result.status, result.seen, result.header("Retry-After")) == (503, None, "1")
+
+
+@both_gateways
+def test_what_cannot_be_known_affects_no_alternative(redis_server: RedisServer, gateway: str) -> None:
+    asked, yes = following(redis_server).not_revoked, SpiffeTrustDomain("acme.internal")
+    for allow in (asked | yes, yes | asked):
+        wrap = partial(_protected, allow=allow)
+        assert send(gateway, wrap, Request(tls=BILLING)).status == 200
+
+
+def _protected(module: Any, app: Any, *, allow: Any) -> Any:
+    return module.protect(app, source=ServerTLS(), allow=allow)
 
 
 @both_gateways

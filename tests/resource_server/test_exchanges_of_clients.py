@@ -1,0 +1,149 @@
+"""Introspection only if its outcome can matter, and no client that uses up the exchanges of the others."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from mtls_middleware.certificate import Verification
+from mtls_middleware.resource_server import IntrospectedAccessTokens, MemoryAnswers, TrustedIssuers
+from mtls_middleware.testing import CertificateAuthority, IssuedCertificate, TokenIssuer
+from mtls_middleware.turns import Share, Turns, shares
+from tests.introspection_server import IntrospectionServer
+from tests.key_server import KeyServer
+from tests.resource_server.introspected import BEARER, TOKEN, active, asking
+from tests.resource_server.stack import ASGIStack, Stack
+
+CASES: dict[str, tuple[Callable[[IntrospectedAccessTokens], Any], dict[str, Any], dict[str, Any]]] = {
+    "binding required": (lambda tokens: tokens, {}, {}),
+    "remembered answers": (lambda tokens: tokens, {"cache": MemoryAnswers()}, {}),
+    "profile": (lambda tokens: tokens, {"profile": "fapi2"}, {"binding": "when_present"}),
+    "cnf required": (lambda tokens: tokens, {"required_claims": ["cnf"]}, {"binding": "when_present"}),
+    "several issuers": (lambda tokens: TrustedIssuers([tokens]), {"profile": "fapi2"}, {"binding": "when_present"}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_without_certificate_nobody_is_asked_about_a_token_that_must_be_bound(
+    case: str, server: IntrospectionServer, stack: type[Stack], mtls_client: IssuedCertificate
+) -> None:
+    wrap, options, layer = CASES[case]
+    server.tokens = {TOKEN: active(mtls_client)}
+    layers = stack(wrap(asking(server, **options)), **layer)
+    for token in (BEARER, "Bearer unknown", "Bearer a.b.c"):
+        found = layers.request(token)
+        assert (found.status, found.error, found.reached) == (401, "invalid_token", False)
+    assert server.questions == []
+    assert layers.request(BEARER, certificate=mtls_client).status == 200
+
+
+def test_without_certificate_no_key_is_fetched_for_a_token_that_must_be_bound(
+    stack: type[Stack], mtls_client: IssuedCertificate
+) -> None:
+    issuer = TokenIssuer()
+    with KeyServer(issuer.jwks) as server:
+        layers = stack(issuer.access_tokens(jwks_uri=server.url, jwks=None, allow_http=True))
+        assert layers.request(f"Bearer {issuer.token(certificate=mtls_client)}").status == 401
+        assert server.requests == 0
+        assert layers.request(f"Bearer {issuer.token(certificate=mtls_client)}", certificate=mtls_client).status == 200
+
+
+def test_a_token_that_may_be_unbound_is_asked_about_without_certificate(
+    server: IntrospectionServer, stack: type[Stack]
+) -> None:
+    server.tokens = {TOKEN: active()}
+    assert stack(asking(server), binding="when_present").request(BEARER).status == 200
+
+
+# --- Shares
+
+
+def test_one_client_leaves_the_exchanges_of_the_others_alone(
+    server: IntrospectionServer, mtls_client: IssuedCertificate, mtls_other_client: IssuedCertificate
+) -> None:
+    server.tokens = {TOKEN: active(mtls_client)}
+    layers = ASGIStack(asking(server, timeout=30))
+
+    async def flood_and_good() -> tuple[int, int]:
+        server.stall = 60
+        flood = [
+            asyncio.ensure_future(layers.asked(f"Bearer x{number}", certificate=mtls_other_client))
+            for number in range(200)
+        ]
+        while len(server.questions) < 10:  # noqa: ASYNC110 (of a server in another thread)
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)
+        asked, server.stall = len(server.questions), 0
+        good = await layers.asked(BEARER, certificate=mtls_client)
+        assert not any(each.done() for each in flood)
+        for each in flood:
+            each.cancel()
+        return asked, good.status
+
+    assert asyncio.run(flood_and_good()) == (10, 200)
+
+
+AUTHORITY = CertificateAuthority()
+
+
+def client(verification: Verification = Verification.BY_PROXY) -> Any:
+    return AUTHORITY.issue("CN=x").client_certificate(verification)
+
+
+VERIFIED, PRESENTED = client(), client(Verification.PRESENTED)
+ATTACKERS: dict[str, tuple[Callable[[int], Any], int]] = {
+    "one verified certificate": (lambda _: shares(VERIFIED, None), 10),
+    "one presented certificate": (lambda _: shares(PRESENTED, None), 10),
+    "many presented certificates": (lambda _: shares(client(Verification.PRESENTED), None), 25),
+    "one address": (lambda _: shares(None, "192.0.2.7"), 20),
+    "many addresses": (lambda number: shares(None, f"192.0.2.{number}"), 25),
+    "no address": (lambda _: shares(None, None), 20),
+}
+
+
+@pytest.mark.parametrize("attacker", ATTACKERS)
+def test_the_turns_of_an_attacker_are_bounded_and_the_others_get_theirs(attacker: str) -> None:
+    of, most = ATTACKERS[attacker]
+
+    async def all_at_once() -> int:
+        turns, running, released = Turns(50), 0, asyncio.Event()
+
+        async def one(number: int) -> None:
+            nonlocal running
+            async with turns.one(of(number), 30):
+                running += 1
+                await released.wait()
+
+        flood = [asyncio.ensure_future(one(number)) for number in range(100)]
+        await asyncio.sleep(0.05)
+        for good in (shares(client(), None), ()):
+            async with turns.one(good, 0.5):
+                pass
+        found = running
+        released.set()
+        await asyncio.gather(*flood)
+        assert turns._shares == {}
+        return found
+
+    assert asyncio.run(all_at_once()) == most
+
+
+def test_an_exchange_that_is_given_up_gives_its_turns_back() -> None:
+    async def one() -> None:
+        turns, share = Turns(1), (Share("a", 1),)
+        async with turns.one(share, 1):
+            waiting = [asyncio.ensure_future(turns.one(share, 30).__aenter__()) for _ in range(3)]
+            with pytest.raises(TimeoutError):
+                await turns.one((), 0.01).__aenter__()
+            with pytest.raises(TimeoutError):
+                await turns.one(share, 0.01).__aenter__()
+            await asyncio.sleep(0)
+            for each in waiting:
+                each.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+        assert turns._shares == {}
+        async with turns.one(share, 0.5):
+            pass
+
+    asyncio.run(one())
