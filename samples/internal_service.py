@@ -32,7 +32,13 @@ async def stock_async(request: Request) -> JSONResponse:
     return JSONResponse({"in stock": 1200, "for": client_certificate(request).spiffe_id})
 
 
-wsgi_app = wsgi.protect(flask_app.wsgi_app, source=ServerTLS(), trust_store=roots, allow=workloads)
+# Seconds that clocks may differ; workloads whose certificates live for minutes need less than the default.
+skew = float(os.environ.get("CLOCK_SKEW", "60"))
+wsgi_app = wsgi.protect(flask_app.wsgi_app, source=ServerTLS(), trust_store=roots, allow=workloads, clock_skew=skew)
 asgi_app = asgi.protect(
-    Starlette(routes=[Route("/stock", stock_async)]), source=ServerTLS(), trust_store=roots, allow=workloads
+    Starlette(routes=[Route("/stock", stock_async)]),
+    source=ServerTLS(),
+    trust_store=roots,
+    allow=workloads,
+    clock_skew=skew,
 )

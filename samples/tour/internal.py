@@ -3,6 +3,7 @@
 import contextlib
 import os
 import time
+from datetime import UTC, datetime, timedelta
 
 import httpx2
 from servers import free_ports, gunicorn, running, uvicorn
@@ -11,6 +12,7 @@ from world import Answer, Step, World, console, show
 from mtls_middleware.testing import CertificateAuthority
 
 ID = "spiffe://acme.internal/web"
+LIFETIME = 3  # seconds, of a certificate that expires while its client is connected
 
 
 def visit(world: World, servers: contextlib.ExitStack) -> list[bool]:
@@ -25,7 +27,7 @@ def visit(world: World, servers: contextlib.ExitStack) -> list[bool]:
     roots.write_text(old.pem)
     let_in = world.directory / "let-in.pem"
     let_in.write_text(let_in.read_text() + old.pem + new.pem)  # who may be a workload is the trust store's say
-    environment = {**os.environ, "WORKLOAD_ROOTS": str(roots)}
+    environment = {**os.environ, "WORKLOAD_ROOTS": str(roots), "CLOCK_SKEW": "0"}
     urls = [f"https://127.0.0.1:{port}" for port in free_ports(2)]
     commands = (gunicorn("internal_service:wsgi_app"), uvicorn("internal_service:asgi_app"))
     for url, command in zip(urls, commands, strict=True):
@@ -38,7 +40,24 @@ def visit(world: World, servers: contextlib.ExitStack) -> list[bool]:
     replacement.write_text(new.pem)
     replacement.replace(roots)
     time.sleep(2)
-    return right + [show(step, ask(world, url, step)) for step in after() for url in urls]
+    right += [show(step, ask(world, url, step)) for step in after() for url in urls]
+    world.certificates["web, short-lived"] = new.issue(
+        "CN=web", uris=[ID], not_after=datetime.now(UTC) + timedelta(seconds=LIFETIME)
+    )
+    return right + outlived(world, urls[1])
+
+
+def outlived(world: World, url: str) -> list[bool]:
+    """A client keeps its connection while its certificate expires, then connects again with the renewed one."""
+    step = Step("a certificate that lives for three seconds", 200, None, "web, short-lived", path="/stock")
+    late = Step("the same connection, when it has expired", 403, REFUSED, "web, short-lived", path="/stock")
+    again = Step("a new connection, with the renewed certificate", 200, None, "web, renewed", path="/stock")
+    with httpx2.Client(verify=world.context(step.certificate), trust_env=False) as client:
+        right = [show(step, answer(client.get(f"{url}{step.path}")))]
+        time.sleep(LIFETIME + 1)  # less than uvicorn keeps an idle connection
+        response = client.get(f"{url}{late.path}")
+    right.append(show(late, answer(response)) and response.headers.get("Connection") == "close")
+    return [*right, show(again, ask(world, url, again))]
 
 
 REFUSED = "client_certificate_refused"
@@ -62,5 +81,8 @@ def after() -> list[Step]:
 
 def ask(world: World, url: str, step: Step) -> Answer:
     with httpx2.Client(verify=world.context(step.certificate), trust_env=False) as client:
-        response = client.get(f"{url}{step.path}")
+        return answer(client.get(f"{url}{step.path}"))
+
+
+def answer(response: httpx2.Response) -> Answer:
     return Answer(response.status_code, response.headers.get("WWW-Authenticate", ""), response.text.strip())
