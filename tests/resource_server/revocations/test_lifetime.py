@@ -47,7 +47,7 @@ def test_certificate_that_the_list_has_forgotten_is_not_allowed(redis_server: Re
 
 
 def test_accepted_token_is_looked_up_again(redis_server: RedisServer, mtls_issuer: TokenIssuer) -> None:
-    revocations, now = made(redis_server), time.time()
+    revocations, now = made(redis_server), float(int(time.time()))  # whole: sums with a fraction are rounded
     client = AUTHORITY.issue()
     tokens = RevocableTokens(mtls_issuer.access_tokens(), revocations)
     text = mtls_issuer.token(certificate=client, claims={"exp": now + 1000})
