@@ -8,7 +8,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -55,6 +55,7 @@ class Stage:
     ports: dict[Configuration, int]
     upstream: int
     log: Path
+    read: list[int] = field(default_factory=lambda: [0])  # octets of the log that were read
 
     @property
     def keys(self) -> dict[str, tuple[str, bool]]:
@@ -62,9 +63,11 @@ class Stage:
 
     def records(self) -> list[dict[str, Any]]:
         """What the application has recorded, without what an earlier call returned."""
-        found = [json.loads(line) for line in self.log.read_bytes().splitlines()]
-        self.log.write_bytes(b"")
-        return found
+        with self.log.open("rb") as log:  # nothing is cut off: a server may be writing
+            log.seek(self.read[0])
+            whole = log.read().rpartition(b"\n")[0]
+        self.read[0] += len(whole) + bool(whole)
+        return [json.loads(line) for line in whole.splitlines()]
 
 
 @contextlib.contextmanager
