@@ -22,6 +22,7 @@ def main() -> int:
     parser.add_argument("--only", default="", metavar="WORD", help="targets with this word in their name")
     parser.add_argument("--output", type=Path, default=Path(), metavar="FOLDER", help="for inputs; default: here")
     options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
     chosen = {name: target for name, target in TARGETS.items() if options.only.lower() in name.lower()}
