@@ -5,7 +5,6 @@ No file is executed: what a Python file assigns is known if it assigns a literal
 
 import ast
 import configparser
-import io
 import re
 import shlex
 import sys
@@ -302,7 +301,7 @@ def _of_uwsgi(place: str) -> Settings:
             raise ValueError("only .ini is read")
         parser = configparser.ConfigParser(strict=False, interpolation=None, allow_no_value=True, delimiters=("=",))
         parser.optionxform = str  # type: ignore[assignment, method-assign]
-        parser.read_file(io.StringIO(_read(Path(place))))
+        parser.read_string(_read(Path(place)))
         section = dict(parser["uwsgi"]) if parser.has_section("uwsgi") else {}
     except (OSError, ValueError, configparser.Error) as error:
         return Settings(unknown={"--buffer-size": f"{place} cannot be read ({error})"})
