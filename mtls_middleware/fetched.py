@@ -1,7 +1,7 @@
 """`Fetched`: a document behind an address, fetched on demand, remembered, and renewed as a flow.
 
 Must never know: what is in the document. Addresses come from configuration or registration, never from a token or a
-certificate (rule 5).
+certificate.
 """
 
 import copy
@@ -28,7 +28,7 @@ _LIFETIME = 600.0
 _AHEAD = 480.0
 # Documents outlive an outage of their server by an hour, then 503: nobody could revoke a key meanwhile.
 _MAX_STALE = 3600.0
-# Between two attempts: what a flood of unknown key ids, or a dead server, may cost (A63, case 127).
+# Between two attempts: what a flood of unknown key ids, or a dead server, may cost.
 COOL_DOWN = 30.0
 _TIMEOUT, _LIMIT = 5.0, 262_144
 

@@ -1,6 +1,6 @@
 """JSON Web Key Sets: parse, choose the one key, and a key source that refreshes as a flow.
 
-Must never know: tokens' claims. Keys come from configuration alone; nothing in a token names an address (rule 5).
+Must never know: tokens' claims. Keys come from configuration alone; nothing in a token names an address.
 """
 
 import copy
@@ -60,7 +60,7 @@ class KeySet:
         return hash(tuple(key.key_id for key in self.keys))
 
     def choose(self, key_id: str | None, algorithm: str) -> VerificationKey | None:
-        """The key for a token's header, `None` where no key or more than one would do: never a guess (case 113)."""
+        """The key for a token's header, `None` where no key or more than one would do: never a guess."""
         candidates = self.keys if key_id is None else self._by_id.get(key_id, ())
         if len(candidates) != 1 or algorithm not in candidates[0].algorithms:
             return None
@@ -70,7 +70,7 @@ class KeySet:
     def parse(cls, document: object) -> "KeySet":
         """Read a JWK Set. Keys that cannot verify a token are left out with a log line; raises `ValueError` otherwise.
 
-        Left out: symmetric and private keys, other uses, RSA under 2048 bits or with exponent 1, unknown types (A64).
+        Left out: symmetric and private keys, other uses, RSA under 2048 bits or with exponent 1, unknown types.
         """
         found: list[VerificationKey] = []
         left_out = LeftOut(logger, "key %d of the JWK Set is left out: %s")

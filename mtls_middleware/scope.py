@@ -143,7 +143,7 @@ class ScopeView:
         return TLSFacts(extension=(self._scope.get("extensions") or {}).get("tls"))
 
     def headers(self, name: str) -> Sequence[str]:
-        at = self._first.get(name)  # with dashes: x_ssl_client_cert is another field here (case 007)
+        at = self._first.get(name)  # with dashes: x_ssl_client_cert is another field here
         if at is None:
             return ()
         value = str(self._fields[at][1], "latin-1")  # also where it is a view, as a middleware may give
@@ -212,7 +212,7 @@ class Shapes:
 
 
 def _folded(name: bytes) -> str:
-    """A field's name as applications fold it, Django and WSGI adapters among them (A02): the octet DF becomes SS."""
+    """A field's name as applications fold it, Django and WSGI adapters among them: the octet DF becomes SS."""
     return name.decode("latin-1").upper().replace("_", "-")
 
 
@@ -229,7 +229,7 @@ def _peer_of_wsgi(scope: Mapping[str, Any]) -> Peer:
 def _unnamed(server: Any) -> Peer:
     """A peer without address: on a unix socket, where the server says so."""
     match server:
-        case (str(path), None) if path:  # ASGI: the server's own socket path, and no client (case 017)
+        case (str(path), None) if path:  # ASGI: the server's own socket path, and no client
             return Peer(unix=True)
     return Peer()
 

@@ -1,6 +1,6 @@
 """Subject alternative names: read from a certificate, and compared entry by entry (RFC 5280 4.2.1.6 and section 7).
 
-Must never know: subjects. No CN is ever a host name, no wildcard is expanded, no type answers for another (rows B, M).
+Must never know: subjects. No CN is ever a host name, no wildcard is expanded, no type answers for another.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ def read(certificate: x509.Certificate) -> AlternativeNames:
     """The entries of a certificate. Raises `MalformedCertificate` where one cannot be what its type says.
 
     NUL, controls and characters outside ASCII make the whole extension unfit: what one library cuts off at them another
-    compares (RFC 8705 7.5, case 075).
+    compares (RFC 8705 7.5).
     """
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value

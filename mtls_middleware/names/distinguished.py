@@ -63,7 +63,7 @@ _OID_OF = {name.lower(): oid for table in (_OTHER_NAMES, _SHORT_NAMES) for name,
 _NAME_OF = {oid: name for name, oid in _SHORT_NAMES.items()}
 _DOMAIN_COMPONENT = _SHORT_NAMES["DC"]
 
-# X.680 string types by universal tag. TeletexString is read as Latin-1, as everybody does (row L12).
+# X.680 string types by universal tag. TeletexString is read as Latin-1, as everybody does.
 _ENCODINGS: Mapping[int, str] = {
     12: "utf-8",
     18: "ascii",
@@ -111,7 +111,7 @@ class Attribute:
 
 @dataclass(frozen=True)
 class DistinguishedName:
-    """Relative distinguished names in the order of the text, the most specific first (the reverse of DER, row L1)."""
+    """Relative distinguished names in the order of the text, the most specific first (the reverse of DER)."""
 
     rdns: tuple[tuple[Attribute, ...], ...]
 
@@ -121,13 +121,13 @@ class DistinguishedName:
         rows = []
         for rdn in self.rdns:
             row = {each.oid: each.comparable for each in rdn}
-            if len(row) < len(rdn):  # a type twice in one RDN is not allowed by X.501 (row L7)
+            if len(row) < len(rdn):  # a type twice in one RDN is not allowed by X.501
                 return None
             defined = {oid: value for oid, value in row.items() if value is not None}
             if len(defined) < len(row):
                 return None
             rows.append(defined)
-        return tuple(rows) or None  # the empty name is nobody's (row L14)
+        return tuple(rows) or None  # the empty name is nobody's
 
 
 def parse(text: str) -> DistinguishedName:
@@ -145,7 +145,7 @@ def parse(text: str) -> DistinguishedName:
 def expected(text: str) -> DistinguishedName:
     """`parse` for a name that somebody is to be recognised by: it must be able to match, and match one subject.
 
-    Raises `ValueError` for the empty name, control characters, and characters that never compare equal (row L10).
+    Raises `ValueError` for the empty name, control characters, and characters that never compare equal.
     """
     name = parse(text)
     if not name.rdns:
@@ -160,7 +160,7 @@ def expected(text: str) -> DistinguishedName:
 def from_x509(name: x509.Name) -> DistinguishedName:
     """The name of a certificate. Raises `MalformedCertificate` where it holds NUL or another control character.
 
-    RFC 4518 maps those to nothing, so that "Foo\\0bar" would equal "Foobar" (row L9, RFC 8705 7.5).
+    RFC 4518 maps those to nothing, so that "Foo\\0bar" would equal "Foobar" (RFC 8705 7.5).
     """
     try:
         parsed = _from_der(name.public_bytes())
@@ -175,7 +175,7 @@ def from_x509(name: x509.Name) -> DistinguishedName:
 
 
 def matches(one: DistinguishedName, other: DistinguishedName) -> bool:
-    """distinguishedNameMatch (RFC 4517 4.2.15) with caseIgnoreMatch on text; Undefined is no match (row L7)."""
+    """distinguishedNameMatch (RFC 4517 4.2.15) with caseIgnoreMatch on text; Undefined is no match."""
     return one.comparable is not None and one.comparable == other.comparable
 
 

@@ -1,6 +1,6 @@
 """SPIFFE IDs: the grammar of SPIFFE-ID section 2, and the one ID of an X.509-SVID (sections 2 and 5.2).
 
-Must never know: trust bundles. Upper case is refused rather than folded: section 2.1 forbids it in an ID (row N9).
+Must never know: trust bundles. Upper case is refused rather than folded: section 2.1 forbids it in an ID.
 """
 
 import re
@@ -31,7 +31,7 @@ def check(text: str) -> SpiffeId:
 
 
 def spiffe_id(names: AlternativeNames) -> str | None:
-    """The ID of a leaf: it has exactly one URI, and that is a SPIFFE ID with a path (rows N1 to N3); else `None`."""
+    """The ID of a leaf: it has exactly one URI, and that is a SPIFFE ID with a path; else `None`."""
     if len(names.uris) != 1:
         return None
     try:

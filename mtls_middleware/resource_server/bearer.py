@@ -13,7 +13,7 @@ from mtls_middleware.errors import Refused
 _OF_TOKENS = (string.ascii_letters + string.digits + "-._~+/").encode("ascii")
 _OTHERS_CHANGED = bytes(each if each in _OF_TOKENS else _OF_TOKENS[0] for each in range(256))
 _SCHEME = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+)(?: +\S.*)?")
-# A WSGI server has joined two field lines by a comma: "Basic ..., Bearer ..." (RFC 9449 7.2, case 121).
+# A WSGI server has joined two field lines by a comma: "Basic ..., Bearer ..." (RFC 9449 7.2).
 _SECOND = re.compile(r",\s*(?:bearer|dpop|basic)\s", re.IGNORECASE)
 # The parameter of that name in a query, each of its characters plain or percent-encoded. Matched as it stands: to split
 # and decode 64 kB of "&" takes a tenth of a second, and anybody may send them.
@@ -21,7 +21,7 @@ _ACCESS_TOKEN = re.compile(
     r"(?:\A|[&;])" + "".join(f"(?:{each}|%(?i:{ord(each):x}))" for each in "access_token") + r"(?:[=&;]|\Z)"
 )
 
-# Far above real tokens (2 to 4 kB), far below what would cost something to look at (A61).
+# Far above real tokens (2 to 4 kB), far below what would cost something to look at.
 MAX_TOKEN = 16_384
 
 

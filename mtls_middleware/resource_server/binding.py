@@ -1,7 +1,7 @@
 """Is this access token bound to this certificate? RFC 8705 section 3, and nothing else.
 
 Must never know: how either was found or verified. What a token's `cnf` says is read once for each token; the
-comparison is made on every request, and no cache answers for it (rule 6).
+comparison is made on every request, and no cache answers for it.
 """
 
 import base64
@@ -17,12 +17,12 @@ from mtls_middleware.resource_server.token import AccessToken
 
 Binding = Literal["required", "when_present"]
 
-# base64url of 32 octets, no padding. The last character carries two pad bits that RFC 8705's own example sets
-# (row H21), so the decoded octets are compared, not the text.
+# base64url of 32 octets, no padding. The last character carries two pad bits that RFC 8705's own example sets,
+# so the decoded octets are compared, not the text.
 _X5T_S256 = re.compile(r"[A-Za-z0-9_-]{43}")
 
 # Confirmation methods (IANA, RFC 7800) that promise a proof which nobody checks here: all of them must hold, so a token
-# that names one is refused, DPoP's jkt above all (RFC 9449 7.2, rows Q3 and Q5). Unknown members are ignored (A15).
+# that names one is refused, DPoP's jkt above all (RFC 9449 7.2). Unknown members are ignored.
 _OTHER_METHODS = frozenset({"jwk", "jwe", "kid", "jku", "jkt", "osc", "x5t", "x5c", "x5chain", "x5u"})
 
 

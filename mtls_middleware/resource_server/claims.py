@@ -67,7 +67,7 @@ def unexpired(token: AccessToken, now: float, leeway: float = 0) -> None:
 
 def of_another_kind(claims: Mapping[str, Any]) -> bool:
     """Whether the server itself says that this is no access token, in the words of Ory Hydra and Amazon Cognito
-    (`token_use`) or Keycloak (`typ`): they introspect refresh tokens too, or sign ID tokens with the same keys (A56).
+    (`token_use`) or Keycloak (`typ`): they introspect refresh tokens too, or sign ID tokens with the same keys.
     """
     kind = claims.get("typ")
     other = isinstance(kind, str) and kind.lower() in ("refresh", "offline", "id", "logout")
@@ -81,7 +81,7 @@ def names_audience(claims: Mapping[str, Any], audience: str) -> bool:
 
 
 def numeric_date(claims: Mapping[str, Any], name: str) -> float:
-    """A NumericDate (RFC 7519 2): a finite JSON number, no text, no boolean (case 117)."""
+    """A NumericDate (RFC 7519 2): a finite JSON number, no text, no boolean."""
     value = claims[name]
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         refuse(f"{name} is not a number")

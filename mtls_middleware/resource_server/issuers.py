@@ -1,6 +1,6 @@
 """`TrustedIssuers`: several issuers for one resource, each with its own keys, rules and server.
 
-Must never know: whether a token is good. It chooses who is to judge; that one then judges wholly (RFC 8725 3.8, H14).
+Must never know: whether a token is good. It chooses who is to judge; that one then judges wholly (RFC 8725 3.8).
 """
 
 from collections.abc import Collection

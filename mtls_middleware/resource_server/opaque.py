@@ -167,7 +167,7 @@ class IntrospectedAccessTokens:
         unexpired(token, now, self._rules.leeway)
 
     def _judged(self, answer: Mapping[str, Any], now: float) -> AccessToken:
-        """What RFC 7662 2.2 leaves to whoever asked: every member that is there is looked at (row F10, case 132)."""
+        """What RFC 7662 2.2 leaves to whoever asked: every member that is there is looked at."""
         if answer.get("active") is not True:
             refuse("the introspection server says that it is not active")
         token_type = answer.get("token_type", "Bearer")
@@ -256,7 +256,7 @@ class IntrospectedAccessTokens:
         return answer if answer.get("active") is True else {"active": False}
 
     def _opened(self, body: bytes, keys: Keys, now: float) -> Flow[dict[str, Any]]:
-        """What a signed answer says (RFC 9701 5). Its other top-level members are nothing to us (row F15)."""
+        """What a signed answer says (RFC 9701 5). Its other top-level members are nothing to us."""
         current = yield from keys.current(now)
         signed = yield from verified(
             body.decode("ascii").strip(),

@@ -17,7 +17,7 @@ Profile = Literal["rfc9068", "fapi2", "without_explicit_typing"]
 _RFC9068 = frozenset({"iss", "exp", "aud", "sub", "client_id", "iat", "jti"})
 # What no JWT does without here: RFC 8725 3.8 and 3.9, and an end.
 _ALWAYS = frozenset({"iss", "exp", "aud"})
-# Clocks of servers in one deployment differ by a few seconds; FAPI 2.0 asks to accept 10 and to refuse 60 (row O10).
+# Clocks of servers in one deployment differ by a few seconds; FAPI 2.0 asks to accept 10 and to refuse 60.
 LEEWAY, MOST_LEEWAY = 10, 60
 
 
@@ -39,7 +39,7 @@ PROFILES: dict[Profile, Rules] = {
     "fapi2": Rules(
         frozenset({"PS256", "ES256", "EdDSA"}), frozenset({"at+jwt"}), _RFC9068 | {"cnf"}, LEEWAY, MOST_LEEWAY - 1
     ),
-    # client_id is what no ID token has; signed.py refuses what they do have (A56).
+    # client_id is what no ID token has; signed.py refuses what they do have.
     "without_explicit_typing": Rules(ALGORITHMS, frozenset({"at+jwt", "jwt"}), _ALWAYS | {"client_id"}, 0, MOST_LEEWAY),
 }
 

@@ -16,7 +16,7 @@ from mtls_middleware.json_values import json_object
 from mtls_middleware.jwks import ALGORITHMS, KeySet, VerificationKey
 from mtls_middleware.resource_server.claims import media_type, refuse
 
-# Three parts of unpadded base64url: no JSON serialisation, no JWE, no "=" that a lax decoder would take (A59).
+# Three parts of unpadded base64url: no JSON serialisation, no JWE, no "=" that a lax decoder would take.
 _JWS = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
 
 # Its algorithms alone: its decoder would take the token apart a second time, which costs a third of a verification.
@@ -83,7 +83,7 @@ def _opened(text: str, algorithms: frozenset[str], typ: frozenset[str]) -> _Open
     if match is None:
         refuse("not three parts of base64url")
     header = _header(match[1], algorithms, typ)
-    signature = _base64url(match[3])  # not covered by itself: pad bits would be sixteen spellings of one token (A59)
+    signature = _base64url(match[3])  # not covered by itself: pad bits would be sixteen spellings of one token
     return _Opened(header, match[2], signature, text[: match.end(2)].encode("ascii"))
 
 
@@ -126,7 +126,7 @@ class _Header(NamedTuple):
 @lru_cache(maxsize=_HEADERS)
 def _header(encoded: str, algorithms: frozenset[str], accepted: frozenset[str]) -> _Header:
     header = _json_object(_base64url(encoded))
-    if "crit" in header or "b64" in header:  # A55: we understand no extension, so none may be critical
+    if "crit" in header or "b64" in header:  # we understand no extension, so none may be critical
         refuse("a crit or b64 header")
     typ, algorithm, key_id = header.get("typ"), header.get("alg"), header.get("kid")
     if not isinstance(typ, str) or media_type(typ) not in accepted:

@@ -27,7 +27,7 @@ from mtls_middleware.resource_server.profiles import Profile, rules
 from mtls_middleware.resource_server.signature import Keys, Signed, verified, verified_at_once
 from mtls_middleware.resource_server.token import AccessToken
 
-# What ID and logout tokens hold: where typ does not tell them from access tokens, this does (RFC 8725 3.12, A56).
+# What ID and logout tokens hold: where typ does not tell them from access tokens, this does (RFC 8725 3.12).
 _OF_OTHER_TOKENS = frozenset({"nonce", "at_hash", "c_hash", "s_hash", "events"})
 # Verified tokens remembered: those of 2 kB take 30 MB in all. JSON can grow a hundredfold as objects, so tokens of more
 # than so many characters, which are rare, are verified each time anew instead of filling gigabytes.

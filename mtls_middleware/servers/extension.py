@@ -48,7 +48,7 @@ def tell(scope: Any, read: Callable[[], Extension]) -> None:
 
 
 def negotiated(ssl_object: Any, server_cert: str | None) -> Extension:
-    """The extension (J2 to J6) of a connection of Python's `ssl`; `server_cert`: PEM of what was sent, if known."""
+    """The extension of a connection of Python's `ssl`; `server_cert`: PEM of what was sent, if known."""
     leaf = ssl_object.getpeercert(True)
     # `ssl` ends each handshake whose certificate does not verify, unless it was told not to verify.
     unverified = bool(leaf) and ssl_object.context.verify_mode is ssl.CERT_NONE

@@ -8,13 +8,13 @@ import re
 
 from mtls_middleware.errors import MalformedCertificate
 
-# Twice the largest value measured (Envoy's Cert and Chain of a 12 KiB certificate: 38 kB), rounded up (case 062).
+# Twice the largest value measured (Envoy's Cert and Chain of a 12 KiB certificate: 38 kB), rounded up.
 MAX_FIELD = 98_304
-# Real chains hold one to four certificates; RFC 9440 2.3 leaves the limit to us (case 048).
+# Real chains hold one to four certificates; RFC 9440 2.3 leaves the limit to us.
 MAX_CHAIN = 16
 
 # Newlines arrive as they are, as CR LF, as blanks (Apache), as LF TAB (nginx's deprecated $ssl_client_cert), or as what
-# a server made of such a fold. Nothing else may stand inside, between or around the blocks (cases 033, 034, 038).
+# a server made of such a fold. Nothing else may stand inside, between or around the blocks.
 _PEM_BLOCK = re.compile(
     r"-----BEGIN CERTIFICATE-----[ \t\r\n]++([A-Za-z0-9+/=][A-Za-z0-9+/= \t\r\n]*+)-----END CERTIFICATE-----[ \t\r\n]*+"
 )
@@ -23,7 +23,7 @@ _LAST = {1: frozenset("AEIMQUYcgkosw048"), 2: frozenset("AQgw")}
 
 
 def base64_der(text: str) -> bytes:
-    """Strict standard base64 (RFC 4648 4): alphabet, padding and pad bits are checked (case 040)."""
+    """Strict standard base64 (RFC 4648 4): alphabet, padding and pad bits are checked."""
     if not text or len(text) % 4:
         raise MalformedCertificate("not base64")
     try:
@@ -37,10 +37,10 @@ def base64_der(text: str) -> bytes:
 
 
 def pem_ders(text: str) -> tuple[bytes, ...]:
-    """The certificates of PEM text, plain or percent-encoded (RFC 3986 2.1; `+` stays `+`, case 035). At least one."""
+    """The certificates of PEM text, plain or percent-encoded (RFC 3986 2.1; `+` stays `+`). At least one."""
     if not text.isascii():
         raise MalformedCertificate("PEM with characters outside ASCII")
-    # Decoded once: a second layer leaves a "%" behind that the block does not admit (A24).
+    # Decoded once: a second layer leaves a "%" behind that the block does not admit.
     plain = _unescaped(text) if "%" in text else text
     ders: list[bytes] = []
     position = 0
@@ -68,7 +68,7 @@ def _unescaped(text: str) -> str:
 
 
 def pem_der(text: str) -> bytes:
-    """The one certificate of PEM text; two are refused, never "the first" (case 032)."""
+    """The one certificate of PEM text; two are refused, never "the first"."""
     ders = pem_ders(text)
     if len(ders) != 1:
         raise MalformedCertificate("more than one certificate where one is expected")
@@ -76,7 +76,7 @@ def pem_der(text: str) -> bytes:
 
 
 def joined_ders(text: str) -> tuple[bytes, ...]:
-    """Base64 over DER values laid end to end (HAProxy's `ssl_c_chain_der`), cut by their TLV lengths alone (A25)."""
+    """Base64 over DER values laid end to end (HAProxy's `ssl_c_chain_der`), cut by their TLV lengths alone."""
     data = base64_der(text)
     ders: list[bytes] = []
     while data:

@@ -199,7 +199,7 @@ class HeaderSource:
         return self._judge(value, word, chain_value)
 
     def _judge(self, value: str | None, word: str | None, chain_value: str) -> ClientCertificate | None:
-        """Certificate and verification word must tell the same story (cases 024 to 029)."""
+        """Certificate and verification word must tell the same story."""
         dialect = self.dialect
         verdict = None
         if word is not None and word not in ("", "(null)"):
@@ -210,7 +210,7 @@ class HeaderSource:
             harmless = verdict in (None, Verdict.NONE) or word in dialect.success_without_certificate
             if not harmless and not (verdict is Verdict.FAILED and dialect.false_without_certificate):
                 raise MalformedCertificate("a verification word that speaks of a certificate, and no certificate")
-            return None  # a chain without a leaf is nobody's (I4, case 046)
+            return None  # a chain without a leaf is nobody's
         if self._verify_header is None:
             verification = self._unworded
         elif verdict in (None, Verdict.NONE):
@@ -218,7 +218,7 @@ class HeaderSource:
         else:
             verification = Verification.BY_PROXY if verdict is Verdict.SUCCESS else Verification.PRESENTED
         size = len(value) + len(chain_value)
-        if size > MAX_FIELD:  # before any decoding (case 062)
+        if size > MAX_FIELD:  # before any decoding
             raise MalformedCertificate(f"certificate fields of {size} characters, {MAX_FIELD} are read")
         certificate = self._read(value, chain_value, verification)
         if certificate is None and verdict is Verdict.SUCCESS:
@@ -244,7 +244,7 @@ class HeaderSource:
 
 
 def only(values: Sequence[str], what: str) -> str | None:
-    if len(values) > 1:  # first, last and joined all differ from hop to hop (A03, cases 009, 010, 028)
+    if len(values) > 1:  # first, last and joined all differ from hop to hop
         raise MalformedCertificate(f"{what}: {len(values)} field lines")
     return values[0] if values else None
 

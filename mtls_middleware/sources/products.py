@@ -73,7 +73,7 @@ class Traefik(HeaderSource):
         self, leaf: bytes, chain: tuple[bytes, ...], chain_value: str, verification: Verification
     ) -> ClientCertificate:
         # Some WSGI servers join two field lines by a comma, as Traefik joins leaf and chain: then the leaf of the
-        # second line stands among what would be the chain of the first, which need not be the proxy's (case 057).
+        # second line stands among what would be the chain of the first, which need not be the proxy's.
         if not all(ClientCertificate.from_der(each).is_authority for each in chain):
             raise MalformedCertificate("another leaf behind the first")
         return super()._certificate(leaf, chain, chain_value, verification)

@@ -1,7 +1,7 @@
 """The `Client-Cert` and `Client-Cert-Chain` fields of RFC 9440, over a structured fields library (RFC 9651).
 
 Must never know: who sent them. A field that RFC 9651 4.2 would have us ignore is refused instead: ignoring could turn a
-bad certificate into an anonymous request (A27).
+bad certificate into an anonymous request.
 """
 
 from typing import cast
@@ -27,7 +27,7 @@ def client_cert(text: str) -> bytes:
 
 def client_cert_chain(text: str) -> tuple[bytes, ...]:
     """The DERs of a `Client-Cert-Chain` value: a List of Byte Sequences, leaf not among them (RFC 9440 2.3)."""
-    if text.count(",") >= MAX_CHAIN:  # before any parsing (case 048)
+    if text.count(",") >= MAX_CHAIN:  # before any parsing
         raise MalformedCertificate(f"more than {MAX_CHAIN} certificates in the chain")
     _check_shape(text)
     import http_sf
@@ -61,6 +61,6 @@ def _check_shape(text: str) -> None:
 
 def _byte_sequence(item: _Item) -> bytes:
     value, _ = item
-    if not isinstance(value, bytes) or not value:  # a Token, String, Integer, Inner List or "::" (case 043)
+    if not isinstance(value, bytes) or not value:  # a Token, String, Integer, Inner List or "::"
         raise MalformedCertificate("not a Byte Sequence")
     return value

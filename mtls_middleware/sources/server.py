@@ -1,6 +1,6 @@
 """What this very server says of the TLS connection: ASGI TLS extension, mod_ssl's and uWSGI's variables, socket.
 
-Must never know: header fields. `SSL_CLIENT_CERT` is the server's word, `HTTP_SSL_CLIENT_CERT` a client's (case 058).
+Must never know: header fields. `SSL_CLIENT_CERT` is the server's word, `HTTP_SSL_CLIENT_CERT` a client's.
 """
 
 import re
@@ -60,7 +60,7 @@ def read(facts: TLSFacts) -> ClientCertificate | None:
 
 
 def _from_extension(tls: Mapping[str, Any]) -> ClientCertificate | None:
-    """ASGI TLS extension: every key may be absent; `client_cert` (DER) as newer servers give it (rows J1 to J5)."""
+    """ASGI TLS extension: every key may be absent; `client_cert` (DER) as newer servers give it."""
     if not isinstance(tls, Mapping):
         raise MalformedCertificate("the TLS extension is not a mapping")
     try:
@@ -73,10 +73,10 @@ def _from_extension(tls: Mapping[str, Any]) -> ClientCertificate | None:
     leaf = tls.get("client_cert")
     if leaf is not None and not isinstance(leaf, bytes):
         raise MalformedCertificate("client_cert of the TLS extension is not bytes")
-    # None is the specification's word for "verified" (J5); every other value, also an empty text, is not.
+    # None is the specification's word for "verified"; every other value, also an empty text, is not.
     verification = Verification.BY_SERVER if tls.get("client_cert_error") is None else Verification.PRESENTED
     if not chain:
-        # A name alone (client_cert_name) has no bytes to compare with anything (J4).
+        # A name alone (client_cert_name) has no bytes to compare with anything.
         return _load(leaf, (), verification) if leaf else None
     certificate = _load_pem(tuple(chain), verification)
     if leaf is not None and leaf != certificate.der:
@@ -125,7 +125,7 @@ _ENCODING_DER = 2
 
 
 def _from_mod_ssl(environ: Mapping[str, Any]) -> ClientCertificate | None:
-    """mod_ssl's variables (also cheroot's and werkzeug's): only the word SUCCESS counts as verified (K2, K3)."""
+    """mod_ssl's variables (also cheroot's and werkzeug's): only the word SUCCESS counts as verified."""
     pem = environ.get("SSL_CLIENT_CERT")
     word = environ.get("SSL_CLIENT_VERIFY")
     if not pem:  # absent, or '' as mod_wsgi gives it

@@ -107,12 +107,12 @@ class Trust:
     def _is_trusted_address(self, text: str) -> bool:
         try:
             address: IPv4Address | IPv6Address = ip_address(text)
-        except ValueError:  # '', 'localhost', '<local>', 'testclient': not an address, so nobody we know (case 017)
+        except ValueError:  # '', 'localhost', '<local>', 'testclient': not an address, so nobody we know
             return False
         if isinstance(address, IPv6Address):
-            if address.scope_id is not None:  # a zone names an interface of this machine, no network of ours (A07)
+            if address.scope_id is not None:  # a zone names an interface of this machine, no network of ours
                 return False
-            address = address.ipv4_mapped or address  # an IPv4 client on a [::] listener (case 014)
+            address = address.ipv4_mapped or address  # an IPv4 client on a [::] listener
         number, width = int(address), address.max_prefixlen
         return any(
             number >> (width - prefix) in networks

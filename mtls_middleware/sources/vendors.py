@@ -25,7 +25,7 @@ Chain = Callable[[str], tuple[bytes, ...]]
 
 
 def _verdict_openssl(word: str) -> Verdict | None:
-    """nginx, Apache and all who copy them: exact words, and `FAILED:reason` (a comma is two words joined, case 028)."""
+    """nginx, Apache and all who copy them: exact words, and `FAILED:reason` (a comma is two words joined)."""
     if word in ("SUCCESS", "NONE"):
         return Verdict[word]
     if word in ("FAILED", "GENEROUS") or (word.startswith("FAILED:") and "," not in word):
@@ -50,7 +50,7 @@ def _one(leaf: Leaf) -> LeafAndChain:
 
 
 def _traefik(text: str) -> tuple[bytes, ...]:
-    """Base64 DER, the chain behind the leaf, joined by commas (case 057)."""
+    """Base64 DER, the chain behind the leaf, joined by commas."""
     parts = text.split(",", encoding.MAX_CHAIN)
     if len(parts) > encoding.MAX_CHAIN:
         raise MalformedCertificate(f"more than {encoding.MAX_CHAIN} certificates")
@@ -91,7 +91,7 @@ class Dialect:
 
 
 _X_CERT, _X_VERIFY = "X-SSL-Client-Cert", "X-SSL-Client-Verify"
-_NULL = frozenset({"", "(null)"})  # Apache's text for a variable that is not set (K7)
+_NULL = frozenset({"", "(null)"})  # Apache's text for a variable that is not set
 
 RFC9440 = Dialect(
     "RFC 9440", "Client-Cert", _one(rfc9440.client_cert),

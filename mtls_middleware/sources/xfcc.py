@@ -1,7 +1,7 @@
 """Envoy's `x-forwarded-client-cert`: elements joined by `,`, each `Key=value` pairs joined by `;`.
 
 Must never know: identities. Only `Cert` and `Chain` are taken out, and `Hash` must agree with them: Envoy writes `URI`
-and `DNS` without quotes or escapes, so a client's certificate can put any text there (A22).
+and `DNS` without quotes or escapes, so a client's certificate can put any text there.
 """
 
 import hashlib

@@ -21,7 +21,7 @@ from mtls_middleware.sources.encoding import base64_der
 
 logger = logging.getLogger("mtls_middleware.token_endpoint")
 
-# What must be equal: the certificate (RFC 8705), or its public key alone (drafts up to 12, row P5).
+# What must be equal: the certificate (RFC 8705), or its public key alone (drafts up to 12).
 Match = Literal["certificate", "public_key"]
 
 
@@ -68,7 +68,7 @@ class _Unusable(ValueError):  # noqa: N818 (an outcome, handled at once)
 
 
 def _certificate(member: object) -> ClientCertificate:
-    """The certificate of one JWK: `x5c[0]` in standard base64 (row B14), of the very key that the members describe."""
+    """The certificate of one JWK: `x5c[0]` in standard base64, of the very key that the members describe."""
     if not isinstance(member, Mapping):
         raise _Unusable("not an object")
     x5c = member.get("x5c")

@@ -1,7 +1,7 @@
 """`Roots`: is there a path from a client certificate to one of these roots? RFC 5280 section 6.
 
-Must never know: files, revocation, and addresses that a certificate names. `cryptography` builds and verifies the path
-(row A20); what it leaves to its callers is in `profile.py` and `constraints.py`.
+Must never know: files, revocation, and addresses that a certificate names. `cryptography` builds and verifies the
+path; what it leaves to its callers is in `profile.py` and `constraints.py`.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from mtls_middleware.validity import outside
 
 # Certificates beside the leaf that a client may present. Two or three are usual; each costs look-ups and signatures.
 MOST_PRESENTED = 10
-# Names of one certificate that constraints are held against: row A34, the engine's own limit is far above.
+# Names of one certificate that constraints are held against: the engine's own limit is far above.
 _MOST_NAMES = 512
 
 # CAs of the house of which it is remembered that they are ours, and how they look by themselves.
@@ -85,8 +85,8 @@ class Roots:
         # its place in a path, are looked at each time.
         self._judged = lru_cache(maxsize=_REMEMBERED)(self._judge)
         self._ours: Cache[bytes, x509.Certificate] = Cache(_REMEMBERED)
-        # What a leaf must be is ours to say, all of it; a CA is held to the engine's profile too, save that row M2 has
-        # a CA without keyUsage, as `openssl req -x509` makes it, and that the purpose is ours.
+        # `profile.py` checks leaves. The engine's profile applies to CAs, with two exceptions: a CA may lack keyUsage, as
+        # `openssl req -x509` makes it, and `profile.py` checks the purpose.
         either = verification.Criticality.AGNOSTIC
         authority = (
             verification.ExtensionPolicy.webpki_defaults_ca()
@@ -173,7 +173,7 @@ class Roots:
     ) -> list[x509.Certificate]:
         """Those that a root, or another of them that is proven, has signed: the rest is no use, and could be a maze.
 
-        So whoever has no CA of ours makes us check each signature at most once per issuer of that name (row A34).
+        So whoever has no CA of ours makes us check each signature at most once per issuer of that name.
         """
         proven: list[x509.Certificate] = []
         waiting, issuers = list(presented), [*self._authorities, *ours]

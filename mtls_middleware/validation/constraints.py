@@ -1,4 +1,4 @@
-"""Name constraints along a path (RFC 5280 4.2.1.10): the kinds that the engine leaves out, row M4.
+"""Name constraints along a path (RFC 5280 4.2.1.10): the kinds that the engine leaves out.
 
 Must never know: trust. The engine applies those on DNS names, addresses and mailboxes in alternative names; here stand
 directory names, the mailbox in a subject, and the refusal of what nobody applies.

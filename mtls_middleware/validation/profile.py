@@ -54,17 +54,17 @@ def unfit_client(
     """Why this is no certificate of a client; nothing where it is. `purpose`: what its extended key usage must name."""
     basic = found.get(x509.BasicConstraints.oid)
     if basic is not None and basic.value.ca:
-        yield "a CA certificate is no client"  # row M13
+        yield "a CA certificate is no client"
     usage = found.get(x509.KeyUsage.oid)
     if usage is not None and not (usage.value.digital_signature or usage.value.key_agreement):
-        yield "keyUsage without digitalSignature"  # row M7
+        yield "keyUsage without digitalSignature"
     if usage is not None and (usage.value.key_cert_sign or usage.value.crl_sign):
         yield "keyUsage of a CA"
     purposes = found.get(x509.ExtendedKeyUsage.oid)
     if purposes is None and require_purpose:
         yield "no extendedKeyUsage"
     if purposes is not None and purpose not in purposes.value:
-        yield "extendedKeyUsage without clientAuth"  # rows M5, M6: anyExtendedKeyUsage says nothing about clients
+        yield "extendedKeyUsage without clientAuth"  # anyExtendedKeyUsage says nothing about clients
     if x509.AuthorityKeyIdentifier.oid not in found:
         yield "no authorityKeyIdentifier"  # 4.2.1.1
     if certificate.serial_number <= 0:
@@ -85,7 +85,7 @@ def unfit_authority(certificate: x509.Certificate, purpose: x509.ObjectIdentifie
         yield "an issuer that is no CA"
     usage = found.get(x509.KeyUsage.oid)
     if usage is not None and not usage.value.key_cert_sign:
-        yield "an issuer whose keyUsage lacks keyCertSign"  # row M8
+        yield "an issuer whose keyUsage lacks keyCertSign"
     purposes = found.get(x509.ExtendedKeyUsage.oid)
     if purposes is not None and not {purpose, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & set(purposes.value):
         yield "an issuer whose extendedKeyUsage lacks clientAuth"
@@ -105,13 +105,13 @@ def unfit_authority(certificate: x509.Certificate, purpose: x509.ObjectIdentifie
 def _unfit(found: Extensions) -> Iterator[str]:
     for each in found.values():
         if each.critical and each.oid not in _PROCESSED:
-            yield f"a critical extension that is not processed: {each.oid.dotted_string}"  # row M3
+            yield f"a critical extension that is not processed: {each.oid.dotted_string}"
 
 
 def _unfit_names(certificate: x509.Certificate, found: Extensions) -> Iterator[str]:
     names = found.get(x509.SubjectAlternativeName.oid)
     if (names is None or not names.critical) and not certificate.subject.rdns:
-        yield "no subject, and no critical subjectAltName"  # row M11
+        yield "no subject, and no critical subjectAltName"
     if names is not None and not all(
         _DNS_NAME.fullmatch(each.value) for each in names.value if type(each) is x509.DNSName
     ):

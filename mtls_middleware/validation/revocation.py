@@ -1,6 +1,6 @@
 """`RevocationLists`: is a certificate of a validated path revoked? CRLs from configured files and addresses alone.
 
-Must never know: an address out of a certificate (rule 5, case 082). No OCSP: see docs/validation.md.
+Must never know: an address out of a certificate. No OCSP: see docs/validation.md.
 """
 
 import logging

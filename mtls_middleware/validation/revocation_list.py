@@ -181,7 +181,7 @@ def _refuse_critical_entries(found: x509.CertificateRevocationList) -> None:
 
 
 def _places(names: Sequence[x509.GeneralName] | None) -> frozenset[x509.GeneralName]:
-    """To be compared; nothing is ever fetched from here (case 082)."""
+    """To be compared; nothing is ever fetched from here."""
     return frozenset(each for each in names or () if isinstance(each, _COMPARABLE))
 
 

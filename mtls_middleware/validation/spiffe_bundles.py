@@ -1,7 +1,7 @@
 """`SpiffeTrust`: X.509-SVIDs, each against the bundle of its own trust domain (X509-SVID 5, SPIFFE bundle format 4).
 
 Must never know: workload APIs and endpoints; bundles are files that something else keeps fresh. One domain's roots
-never vouch for another's IDs, federated or not (row N8).
+never vouch for another's IDs, federated or not.
 """
 
 import base64
