@@ -4,8 +4,9 @@ The layers are in `mtls_middleware.wsgi` and `mtls_middleware.asgi`. Each name i
 because pytest imports this package, with its plugin, in every test run of its users.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from mtls_middleware.first_use import exports
 
 if TYPE_CHECKING:
     from mtls_middleware.accessors import access_token, client_certificate, oauth_client
@@ -38,14 +39,4 @@ _MODULES = {
     "oauth_client": "accessors",
 }
 
-
-def __getattr__(name: str) -> object:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found: object = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-    globals()[name] = found
-    return found
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = exports(__name__, _MODULES)

@@ -17,8 +17,9 @@ The pytest plugin `mtls_middleware.testing.plugin` gives `mtls_ca`, `mtls_client
 and `mtls_environ`.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from mtls_middleware.first_use import exports
 
 if TYPE_CHECKING:
     from mtls_middleware.testing.authority import CertificateAuthority, self_signed
@@ -38,14 +39,4 @@ _MODULES = {
     "self_signed": "authority",
 }
 
-
-def __getattr__(name: str) -> object:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found: object = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-    globals()[name] = found
-    return found
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = exports(__name__, _MODULES)

@@ -85,8 +85,8 @@ class Roots:
         # its place in a path, are looked at each time.
         self._judged = lru_cache(maxsize=_REMEMBERED)(self._judge)
         self._ours: Cache[bytes, x509.Certificate] = Cache(_REMEMBERED)
-        # `profile.py` checks leaves. The engine's profile applies to CAs, with two exceptions: a CA may lack keyUsage, as
-        # `openssl req -x509` makes it, and `profile.py` checks the purpose.
+        # `profile.py` checks leaves. The engine's profile applies to CAs, with two exceptions: a CA may lack keyUsage,
+        # as `openssl req -x509` makes it, and `profile.py` checks the purpose.
         either = verification.Criticality.AGNOSTIC
         authority = (
             verification.ExtensionPolicy.webpki_defaults_ca()
