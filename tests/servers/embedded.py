@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.live.servers import APPLICATIONS, ROOT
@@ -17,7 +18,6 @@ if os.geteuid() == 0:
     # Apache's children become www-data; this lets them read the project wherever it lies, in root's home too.
     APACHE = ["setpriv", "--securebits", "+no_setuid_fixup", *APACHE]
 
-MODULES = ["mpm_event", "authz_core", "socache_shmcb", "ssl", "http2", "wsgi"]
 CONFIGURATION = """
 ServerRoot {folder}
 ServerName localhost
@@ -32,20 +32,15 @@ Group www-data
 </IfModule>
 StartServers 1
 Listen 127.0.0.1:{port}
-Protocols h2 http/1.1
-SSLEngine on
-SSLCertificateFile {folder}/server.pem
-SSLCertificateKeyFile {folder}/server-key.pem
-{page}
+{lines}
 WSGIPythonHome {home}
 WSGIPythonPath {root}
 WSGISocketPrefix {folder}/wsgi
-WSGIDaemonProcess daemons python-path={root} threads=2
+WSGIDaemonProcess daemons python-path={root} threads={threads}
 WSGIProcessGroup {group}
 WSGIApplicationGroup %{{GLOBAL}}
-WSGIScriptAlias / {root}/tests/live/applications.py
-WSGICallableObject own_tls
-<Directory {root}/tests/live>
+WSGIScriptAlias / {script}
+<Directory {script.parent}>
 Require all granted
 </Directory>
 """
@@ -69,8 +64,34 @@ def mod_wsgi(group: str, port: int, files: Path, **instead: str) -> list[str]:
     page = page.replace("clients.pem", f"{files}/ca.pem")
     for name, value in instead.items():
         page = re.sub(rf"^{name} .*$", f"{name} {value}", page, flags=re.MULTILINE)
-    modules = "\n".join(f"LoadModule {each}_module /usr/lib/apache2/modules/mod_{each}.so" for each in MODULES)
-    path = files / "apache.conf"
-    known = {"folder": files, "port": port, "home": DEBIAN, "root": ROOT, "group": group}
-    path.write_text(CONFIGURATION.format(modules=modules, page=page, **known))
+    tls = [
+        "Protocols h2 http/1.1",
+        "SSLEngine on",
+        f"SSLCertificateFile {files}/server.pem",
+        f"SSLCertificateKeyFile {files}/server-key.pem",
+        "WSGICallableObject own_tls",
+        page,
+    ]
+    script = ROOT / "tests" / "live" / "applications.py"
+    return apache(port, files, script, tls, modules=("socache_shmcb", "ssl", "http2"), group=group)
+
+
+def apache(
+    port: int,
+    folder: Path,
+    script: Path,
+    lines: Sequence[str] = (),
+    *,
+    modules: Sequence[str] = (),
+    group: str = "daemons",
+    threads: int = 2,
+) -> list[str]:
+    """Write Apache's configuration for mod_wsgi, and give the arguments behind `APACHE`."""
+    loaded = "\n".join(
+        f"LoadModule {each}_module /usr/lib/apache2/modules/mod_{each}.so"
+        for each in ("mpm_event", "authz_core", "wsgi", *modules)
+    )
+    path = folder / "apache.conf"
+    known = {"folder": folder, "port": port, "home": DEBIAN, "root": ROOT, "group": group, "script": script}
+    path.write_text(CONFIGURATION.format(modules=loaded, lines="\n".join(lines), threads=threads, **known))
     return [str(path)]

@@ -14,33 +14,6 @@ WSGI = f"{APPS}:application"
 # (port, an empty folder) -> arguments of the program
 Command = Callable[[int, Path], list[str]]
 
-_APACHE = """
-ServerRoot {folder}
-ServerName localhost
-PidFile apache.pid
-DefaultRuntimeDir {folder}
-ErrorLog /dev/stderr
-LogLevel error
-{modules}
-<IfModule unixd_module>
-User www-data
-Group www-data
-</IfModule>
-StartServers 1
-Listen 127.0.0.1:{port}
-{more}
-WSGIPythonHome {home}
-WSGIPythonPath {root}
-WSGISocketPrefix {folder}/wsgi
-WSGIDaemonProcess daemons python-path={root} threads=2
-WSGIProcessGroup {group}
-WSGIApplicationGroup %{{GLOBAL}}
-WSGIScriptAlias / {root}/tests/servers/folding_apps.py
-<Directory {root}/tests/servers>
-Require all granted
-</Directory>
-"""
-
 
 def _module(*words: str) -> Command:
     return lambda port, _: ["-W", "ignore", "-m", *(word.replace("PORT", str(port)) for word in words)]
@@ -63,15 +36,9 @@ def _uwsgi(port: int, _: Path) -> list[str]:
 
 
 def _mod_wsgi(group: str, *more: str) -> Command:
-    def command(port: int, folder: Path) -> list[str]:
-        names = ["mpm_event", "authz_core", "wsgi", *(["remoteip"] if more else [])]
-        modules = "\n".join(f"LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so" for name in names)
-        known = {"folder": folder, "port": port, "home": embedded.DEBIAN, "root": ROOT, "group": group}
-        path = folder / "apache.conf"
-        path.write_text(_APACHE.format(modules=modules, more="\n".join(more), **known))
-        return [str(path)]
-
-    return command
+    script = ROOT / "tests" / "servers" / "folding_apps.py"
+    modules = ("remoteip",) if more else ()
+    return lambda port, folder: embedded.apache(port, folder, script, more, modules=modules, group=group)
 
 
 _PYTHON = (sys.executable,)

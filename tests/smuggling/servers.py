@@ -67,40 +67,9 @@ def uwsgi(port: int, _: Path) -> list[str]:
     ]  # fmt: skip
 
 
-MOD_WSGI = """
-ServerRoot {folder}
-ServerName localhost
-PidFile upstream.pid
-DefaultRuntimeDir {folder}
-ErrorLog /dev/null
-{modules}
-<IfModule unixd_module>
-User www-data
-Group www-data
-</IfModule>
-StartServers 1
-LimitRequestFieldSize 65536
-Listen 127.0.0.1:{port}
-WSGIPythonHome {home}
-WSGISocketPrefix {folder}/wsgi
-WSGIDaemonProcess daemons python-path={root} threads=32
-WSGIProcessGroup daemons
-WSGIApplicationGroup %{{GLOBAL}}
-WSGIScriptAlias / {root}/tests/smuggling/applications.py
-<Directory {root}/tests/smuggling>
-Require all granted
-</Directory>
-"""
-
-
 def mod_wsgi(port: int, folder: Path) -> list[str]:
-    names = ("mpm_event", "authz_core", "wsgi")
-    modules = "\n".join(f"LoadModule {each}_module /usr/lib/apache2/modules/mod_{each}.so" for each in names)
-    path = folder / "upstream.conf"
-    path.write_text(
-        MOD_WSGI.format(folder=folder, modules=modules, port=port, home=embedded.DEBIAN, root=ROOT), "utf-8"
-    )
-    return [*embedded.APACHE, str(path)]
+    script = ROOT / "tests" / "smuggling" / "applications.py"
+    return [*embedded.APACHE, *embedded.apache(port, folder, script, ["LimitRequestFieldSize 65536"], threads=32)]
 
 
 @dataclass(frozen=True)
