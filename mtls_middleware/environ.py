@@ -125,7 +125,7 @@ def peer_of(environ: Mapping[str, Any], start_response: object = None) -> Peer:
     traits = traits_of(environ, start_response)
     if is_unix(environ, traits.name):
         return Peer(unix=True, spoofable=traits.folding)
-    if "PROXY_PROTOCOL" in environ:  # gunicorn's word; whoever may speak that protocol to it names any address
+    if "PROXY_PROTOCOL" in environ:  # gunicorn sets it; a peer that speaks that protocol can name any address
         doubt = "the peer's address comes from the PROXY protocol: use a shared_secret= alone"
         return Peer(doubt=doubt, spoofable=traits.folding)
     # waitress deletes these fields, unless it goes by them (trusted_proxy=), and then they are all that tells it.

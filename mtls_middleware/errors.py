@@ -17,8 +17,8 @@ class Refused(Exception):  # noqa: N818 (the contract's name)
     """A request that must not reach the application.
 
     `code` is one of the fixed codes of `refusal.ANSWERS`; the client is told nothing else. `evidence` is for the
-    operator's log alone: short texts of ours, never a token, a key or a header value. `new_connection`: the client can
-    get another decision only over a new connection, for example with a renewed certificate.
+    operator's log alone: short strings of the library, never a token, a key or a header value. `new_connection`: the
+    client can get another decision only over a new connection, for example with a renewed certificate.
     """
 
     def __init__(self, code: str, *evidence: str, new_connection: bool = False) -> None:

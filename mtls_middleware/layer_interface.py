@@ -60,7 +60,7 @@ class Layer(records.Layer, Protocol):
 
     @property
     def published(self) -> Published | None:
-        """A document that the layer itself answers with, whoever asks for it."""
+        """A document that the layer serves itself, to every client."""
 
     def decide(self, view: RequestView) -> Decision[Any]:
         """What is to be attached. Raises `Refused`, and whatever else goes wrong."""

@@ -155,7 +155,7 @@ def collection(name: str, given: Collection[Any], example: str) -> frozenset[Any
     # An iterator could be read once only: by the check itself, and then nothing would be demanded.
     wrong_kind = isinstance(given, (str, bytes)) or not isinstance(given, Collection)
     if wrong_kind or not all(isinstance(each, str) for each in given):
-        raise ConfigurationError(f"{name}={given!r}: a list of texts, for example [{example}]")
+        raise ConfigurationError(f"{name}={given!r}: a list of strings, for example [{example}]")
     return frozenset(given)
 
 

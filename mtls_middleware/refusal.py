@@ -1,6 +1,6 @@
 """The answers of refusals, as data: status, header fields, body, for both gateways. RFC 6750 section 3.
 
-Must never know: the request. Descriptions are fixed texts; nothing that a client sent comes back.
+Must never know: the request. Descriptions are fixed strings; no response contains what a client sent.
 """
 
 import json
@@ -60,7 +60,7 @@ _SCOPE = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+")  # RFC 6749 3.3: one scope-tok
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """The lasting part of `WWW-Authenticate`. It always has a realm: a bare scheme is no challenge.
+    """The lasting part of `WWW-Authenticate`. It always has a realm: a scheme alone is not a challenge.
 
     `scheme`: `"Basic"` where OAuth clients authenticate: with 401 and no other status (RFC 6749 5.2, RFC 9110 15.5.2).
     """
@@ -96,7 +96,7 @@ class Challenge:
 
 
 def answer(error: Exception, challenge: Challenge) -> Answer:
-    """The response for `error`: what is not a refusal of ours is a 500 without detail."""
+    """The response for `error`: an exception that is not a `Refused` becomes a 500 without detail."""
     row = ANSWERS.get(error.code) if isinstance(error, Refused) else None
     row = row or ANSWERS["server_error"]
     members = {"error": row.error, "error_description": row.description}

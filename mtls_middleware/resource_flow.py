@@ -92,7 +92,7 @@ class CertificateLayer:
         self._check_strength()
 
     def _check_strength(self) -> None:
-        """Refuse a layer that could never let anybody in, before its first request does."""
+        """Raises `ConfigurationError` for a layer that would reject every request."""
         if self.source.can_verify or self.trust_store is not None:
             return
         advice = "give verify_header=, verified_by_proxy=True (where the proxy refuses all others), or a trust_store"

@@ -1,4 +1,4 @@
-"""`WebsocketWatch`: closes an open websocket when what let it in is no longer good.
+"""`WebsocketWatch`: closes an open websocket when its certificate or token is no longer valid.
 
 It decides nothing: the layers give the checks. One timer per websocket, and no task while nothing happens.
 """

@@ -62,7 +62,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     secret.add_argument(
         "--no-secret",
         action="store_true",
-        help="trust the proxy's address alone: whoever puts a request onto the proxy's connection is then trusted too",
+        help="trust the proxy's address alone: a client that gets a request onto its connection is then trusted, too",
     )
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="write the files there instead of printing them")
 

@@ -1,6 +1,6 @@
 """Makes the attempts of `tunnels`, and says from the responses whether one got onto the proxy's connection.
 
-What counts as a sign: 101 or a 2xx to CONNECT; a response that no request of ours should have; and responses to
+What counts as a sign: 101 or a 2xx to CONNECT; a response without a request of the probe; and responses to
 identical requests that differ after half a request was hidden in a body, because the server joined it to the next one.
 """
 

@@ -8,7 +8,7 @@ from mtls_middleware.cli.proxies import MODES, PROXIES, SECRET, Form, Mode
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.sources.vendors import KNOWN_HEADERS
 
-# The environment variable of the shared secret. It is no argument, because every user of the machine can read those.
+# The environment variable of the shared secret. An argument would be visible to every user of the machine.
 SECRET_VARIABLE = "MTLS_PROXY_SECRET"  # noqa: S105 (its name)
 
 # These values stand in a configuration as they are, so no blank, quote, brace or line end may be in them.

@@ -127,7 +127,7 @@ class DistinguishedName:
             if len(defined) < len(row):
                 return None
             rows.append(defined)
-        return tuple(rows) or None  # the empty name is nobody's
+        return tuple(rows) or None  # the empty name identifies no client
 
 
 def parse(text: str) -> DistinguishedName:
@@ -175,7 +175,7 @@ def from_x509(name: x509.Name) -> DistinguishedName:
 
 
 def matches(one: DistinguishedName, other: DistinguishedName) -> bool:
-    """distinguishedNameMatch (RFC 4517 4.2.15) with caseIgnoreMatch on text; Undefined is no match."""
+    """distinguishedNameMatch (RFC 4517 4.2.15) with caseIgnoreMatch on strings. Undefined does not match."""
     return one.comparable is not None and one.comparable == other.comparable
 
 

@@ -102,7 +102,8 @@ class Joined(Rule):
                 continue
             if judged is decisive:
                 return decisive
-            if judged is not (not decisive):  # also a result that is no truth value: an un-awaited coroutine is truthy
+            # Also for a result that is neither True nor False: a coroutine that was not awaited is truthy.
+            if judged is not (not decisive):
                 judgement = None
         if failures:
             raise max(failures, key=_severity)

@@ -1,7 +1,7 @@
 """Answers of an introspection server, remembered for seconds: in this process, or in Redis for many machines.
 
 Must never know: what an answer says, or for how long it is good. What is kept is the server's own answer, never a
-verdict: each process judges it anew, and compares the certificate, on every request.
+verdict: each process decides again, and compares the certificate, on every request.
 """
 
 import base64

@@ -167,7 +167,7 @@ class IntrospectedAccessTokens:
         unexpired(token, now, self._rules.leeway)
 
     def _judged(self, answer: Mapping[str, Any], now: float) -> AccessToken:
-        """What RFC 7662 2.2 leaves to whoever asked: every member that is there is looked at."""
+        """Checks every member of the response that is present (RFC 7662 2.2)."""
         if answer.get("active") is not True:
             refuse("the introspection server says that it is not active")
         token_type = answer.get("token_type", "Bearer")

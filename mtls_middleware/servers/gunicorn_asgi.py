@@ -3,8 +3,8 @@
     gunicorn app:app --worker-class mtls_middleware.servers.gunicorn_asgi.Worker \\
         --certfile server.pem --keyfile server.key --ca-certs clients.pem --cert-reqs 1
 
-`--cert-reqs`: 1 accepts clients without a certificate, 2 does not. gunicorn's other workers need no class of ours:
-`ServerTLS` reads `gunicorn.socket`.
+`--cert-reqs`: 1 accepts clients without a certificate, 2 does not. gunicorn's other workers need no class of this
+package: `ServerTLS` reads `gunicorn.socket`.
 
 HTTP/2 is for TLS connections that negotiate it (ALPN): the worker does not start with `--http2-cleartext`.
 

@@ -155,7 +155,7 @@ class _ReadsBodies(_OnlyWebsockets):
             if self._body_parser and rest:
                 self._body_parser.feed_data(rest)
         except HttpParserError:
-            if not self._complete:  # else the error is about octets that nobody reads
+            if not self._complete:  # else the error is about octets after the last request
                 self.logger.warning("Invalid HTTP request received.")
                 self.send_400_response("Invalid HTTP request received.")  # type: ignore[attr-defined]
 

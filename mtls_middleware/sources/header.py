@@ -210,7 +210,7 @@ class HeaderSource:
             harmless = verdict in (None, Verdict.NONE) or word in dialect.success_without_certificate
             if not harmless and not (verdict is Verdict.FAILED and dialect.false_without_certificate):
                 raise MalformedCertificate("a verification word that speaks of a certificate, and no certificate")
-            return None  # a chain without a leaf is nobody's
+            return None  # a chain without a leaf identifies no client
         if self._verify_header is None:
             verification = self._unworded
         elif verdict in (None, Verdict.NONE):

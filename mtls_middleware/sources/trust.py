@@ -107,10 +107,10 @@ class Trust:
     def _is_trusted_address(self, text: str) -> bool:
         try:
             address: IPv4Address | IPv6Address = ip_address(text)
-        except ValueError:  # '', 'localhost', '<local>', 'testclient': not an address, so nobody we know
+        except ValueError:  # '', 'localhost', '<local>', 'testclient': not an address, so not a trusted peer
             return False
         if isinstance(address, IPv6Address):
-            if address.scope_id is not None:  # a zone names an interface of this machine, no network of ours
+            if address.scope_id is not None:  # a zone names an interface of this machine, not a network
                 return False
             address = address.ipv4_mapped or address  # an IPv4 client on a [::] listener
         number, width = int(address), address.max_prefixlen

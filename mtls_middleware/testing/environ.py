@@ -8,7 +8,7 @@ from mtls_middleware.request import TESTING_KEY
 
 # No header field can set this key: every key that a client chooses begins with HTTP_ (RFC 3875 4.1.18).
 TESTING_ENVIRON: Mapping[str, Any] = MappingProxyType({TESTING_KEY: True})
-"""For the environ of a test client, which is no server: names count as kept apart, `REMOTE_ADDR` as the connection's.
+"""For the environ of a test client, which is not a server: names count as kept apart, and `REMOTE_ADDR` is trusted.
 
 Example, with a header source behind `trusted_proxies=["10.0.0.0/8"]`:
 

@@ -25,7 +25,7 @@ _SUBJECTS: Mapping[str, type[Rule]] = {
 _BOUND = "tls_client_certificate_bound_access_tokens"
 # Names of the drafts, read by a switch and never written.
 _DRAFT_BOUND, _DRAFT_SELF_SIGNED = "mutual_tls_sender_constrained_access_tokens", "pub_key_tls_client_auth"
-# Restrictions of the drafts that nobody enforces any more: whoever has them must not lose them unseen.
+# Restrictions of the drafts that nothing enforces any more. Metadata with them is rejected, so that none is lost.
 _DRAFT_RESTRICTIONS = ("tls_client_auth_root_dn", "tls_client_auth_issuer_dn")
 
 
@@ -68,7 +68,7 @@ class RegisteredClient:
             value = getattr(self, name)
             if not (isinstance(value, str) and value and value.isascii() and value.isprintable()):
                 raise ConfigurationError(f"{name}={value!r}: printable ASCII (RFC 6749 A.1)")
-        if not isinstance(self.tls_client_certificate_bound_access_tokens, bool):  # "true" is a text
+        if not isinstance(self.tls_client_certificate_bound_access_tokens, bool):  # the string "true" is not accepted
             raise ConfigurationError(f"{_BOUND}={self.tls_client_certificate_bound_access_tokens!r}: True or False")
         if self.jwks is not None and self.jwks_uri is not None:
             raise ConfigurationError("jwks and jwks_uri: one of the two (RFC 7591 2)")

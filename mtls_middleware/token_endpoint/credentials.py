@@ -40,7 +40,7 @@ class ClientRequest:
         authorization: values of the `Authorization` header.
         certificate: the client certificate, `None` where there is none.
 
-    Raises `ConfigurationError` for a text where several are meant.
+    Raises `ConfigurationError` for one string in the place of a list.
 
     Example: `ClientRequest(request.form.items(multi=True), client_certificate(request), authorization=fields)`
     """

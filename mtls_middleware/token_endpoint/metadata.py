@@ -141,7 +141,7 @@ def _texts(name: str, given: Iterable[str]) -> list[str]:
 
 
 def _boolean(given: object) -> bool:
-    if not isinstance(given, bool):  # never the text "true"
+    if not isinstance(given, bool):  # the string "true" is not accepted
         raise ConfigurationError(f"{BOUND}={given!r}: True or False")
     return given
 

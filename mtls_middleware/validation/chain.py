@@ -173,7 +173,7 @@ class Roots:
     ) -> list[x509.Certificate]:
         """Those that a root, or another of them that is proven, has signed: the rest is no use, and could be a maze.
 
-        So whoever has no CA of ours makes us check each signature at most once per issuer of that name.
+        So a client without one of these CAs causes at most one check of each signature per issuer of that name.
         """
         proven: list[x509.Certificate] = []
         waiting, issuers = list(presented), [*self._authorities, *ours]

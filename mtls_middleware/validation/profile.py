@@ -54,7 +54,7 @@ def unfit_client(
     """Why this is no certificate of a client; nothing where it is. `purpose`: what its extended key usage must name."""
     basic = found.get(x509.BasicConstraints.oid)
     if basic is not None and basic.value.ca:
-        yield "a CA certificate is no client"
+        yield "a CA certificate cannot be a client certificate"
     usage = found.get(x509.KeyUsage.oid)
     if usage is not None and not (usage.value.digital_signature or usage.value.key_agreement):
         yield "keyUsage without digitalSignature"

@@ -213,11 +213,11 @@ def test_an_async_look_up_works_under_asgi_and_under_wsgi_says_what_to_change(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"paths": "/token"}, "paths='/token': a list of texts"),
-        ({"paths": b"/token"}, "a list of texts"),
+        ({"paths": "/token"}, "paths='/token': a list of strings"),
+        ({"paths": b"/token"}, "a list of strings"),
         ({"paths": []}, "paths is empty"),
-        ({"paths": [7]}, "a list of texts"),
-        ({"paths": iter(["/token"])}, "a list of texts"),
+        ({"paths": [7]}, "a list of strings"),
+        ({"paths": iter(["/token"])}, "a list of strings"),
         ({"authenticator": None}, "for example ClientAuthenticator"),
         ({"authenticator": CLIENTS}, "for example ClientAuthenticator"),
         ({"authenticator": ClientAuthenticator}, "for example ClientAuthenticator"),

@@ -37,7 +37,7 @@ PURPOSES = {
 }
 # What we refuse and openssl does not, each a rule of ours: the reason has to say so.
 STRICTER = (
-    "a CA certificate is no client",  # M13
+    "a CA certificate cannot be a client certificate",  # M13
     "keyUsage of a CA",
     "keyUsage without digitalSignature",  # openssl 3.0 has keyEncipherment pass for no reason of a client
     "name constraints in a certificate that is no CA's",

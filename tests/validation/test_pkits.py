@@ -25,7 +25,7 @@ POLICIES = "certificate contains unaccounted-for critical extensions|is not proc
 SELF_ISSUED = "signature does not match"  # the engine's last word, when self-issued CAs exceed its path length
 SPELLING = "no interior errors"  # the engine compares names of issuers octet by octet
 DIRECTORY_NAMES = "unsupported directoryName"
-CA_AS_LEAF = "a CA certificate is no client"
+CA_AS_LEAF = "a CA certificate cannot be a client certificate"
 NO_LIST = (
     "no revocation list of its issuer covers|ConfigurationError"  # delta, indirect, for some reasons, other signer
 )

@@ -91,12 +91,12 @@ def test_key_usage_that_signs_nothing_is_refused(ca, store, names):
 @pytest.mark.standard("M13")
 @pytest.mark.case("069", "073")
 def test_no_ca_is_a_client(ca, store):
-    assert "a CA certificate is no client" in reasons(store, ca.issue(ca=True), NOW)
+    assert "a CA certificate cannot be a client certificate" in reasons(store, ca.issue(ca=True), NOW)
     own = ClientCertificate.from_der(ca.certificate.public_bytes(Encoding.DER))
     assert reasons(store, own, NOW)[1] == "a root is no client"
     below = ca.intermediate()
     between = ClientCertificate.from_der(below.certificate.public_bytes(Encoding.DER))
-    assert "a CA certificate is no client" in reasons(store, between, NOW)
+    assert "a CA certificate cannot be a client certificate" in reasons(store, between, NOW)
     for sign in ("key_cert_sign", "crl_sign"):
         assert "keyUsage of a CA" in reasons(
             store, ca.issue(extensions=[(usage("digital_signature", sign), CRITICAL)]), NOW
@@ -185,7 +185,8 @@ def test_a_critical_extension_that_nobody_processes_is_refused(ca, store):
 
 def test_every_reason_is_told_to_the_operator(ca, store):
     found = reasons(store, ca.issue(ca=True, extended_key_usage=("server",)), NOW)
-    assert {"a CA certificate is no client", "keyUsage of a CA", "extendedKeyUsage without clientAuth"} <= set(found)
+    assert "a CA certificate cannot be a client certificate" in found
+    assert {"keyUsage of a CA", "extendedKeyUsage without clientAuth"} <= set(found)
 
 
 def test_what_the_certificate_says_does_not_reach_the_log(ca, store):
