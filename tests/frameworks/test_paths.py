@@ -175,8 +175,6 @@ class Site:
 @contextmanager
 def set_up(name: str) -> Iterator[None]:
     """Django's settings, for its sites."""
-    if "cherrypy" in name:
-        pytest.importorskip("cherrypy")
     logging.getLogger("django.request").setLevel(logging.CRITICAL)
     if "django" not in name:
         yield

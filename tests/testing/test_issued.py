@@ -100,7 +100,6 @@ def test_tls_extension_has_every_key_of_the_specification_with_its_type(mtls_cli
 
 @pytest.mark.parametrize("through", [through_wsgi, through_asgi])
 def test_client_cert_fields_are_read_by_client_cert_header(client: IssuedCertificate, through: Any) -> None:
-    pytest.importorskip("http_sf")
     source = ClientCertHeader(trusted_proxies=["10.0.0.1"], verified_by_proxy=True)
     assert_is(client, through(source, headers=client.as_client_cert()), Verification.BY_PROXY, chain=True)
 
