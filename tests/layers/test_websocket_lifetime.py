@@ -495,6 +495,15 @@ def test_timeout_of_the_server_is_not_taken_for_the_end(client: IssuedCertificat
         asyncio.run(protect(app, source=ServerTLS())(socket.scope, receive, socket.send))
 
 
+async def outlived(socket: Socket, send: Any, clock: Clock) -> None:
+    """A websocket from before its certificate expires until the application has returned."""
+    task = asyncio.create_task(protect(Echo(), source=ServerTLS())(socket.scope, socket.receive, send))
+    await asyncio.sleep(0.05)
+    clock.now += LIFETIME * 2
+    async with asyncio.timeout(5):
+        await task
+
+
 def test_client_that_is_gone_and_a_server_that_says_so_are_no_error(client: IssuedCertificate, clock: Clock) -> None:
     socket = Socket(client)
 
@@ -503,14 +512,7 @@ def test_client_that_is_gone_and_a_server_that_says_so_are_no_error(client: Issu
             raise OSError("gone")
         socket.sent.append(message)
 
-    async def playing() -> None:
-        task = asyncio.create_task(protect(Echo(), source=ServerTLS())(socket.scope, socket.receive, send))
-        await asyncio.sleep(0.05)
-        clock.now += LIFETIME * 2
-        async with asyncio.timeout(5):
-            await task
-
-    asyncio.run(playing())
+    asyncio.run(outlived(socket, send, clock))
 
 
 def test_server_that_rejects_the_code_gets_another_one(client: IssuedCertificate, clock: Clock) -> None:
@@ -522,14 +524,7 @@ def test_server_that_rejects_the_code_gets_another_one(client: IssuedCertificate
             raise Exception("invalid close code 1008")  # noqa: TRY002 (as autobahn does)
         socket.sent.append(message)
 
-    async def playing() -> None:
-        task = asyncio.create_task(protect(Echo(), source=ServerTLS())(socket.scope, socket.receive, send))
-        await asyncio.sleep(0.05)
-        clock.now += LIFETIME * 2
-        async with asyncio.timeout(5):
-            await task
-
-    asyncio.run(playing())
+    asyncio.run(outlived(socket, send, clock))
     assert socket.sent == [{"type": "websocket.accept"}, {**CLOSE, "code": 3003}]
 
 
