@@ -8,19 +8,19 @@ from types import GeneratorType
 from typing import Any
 
 from mtls_middleware.asgi_messages import (  # the types are public names of this module
-    ASGIApp as ASGIApp,  # noqa: PLC0414
+    ASGIApp as ASGIApp,  # noqa: PLC0414 (exported)
 )
 from mtls_middleware.asgi_messages import (
-    Message as Message,  # noqa: PLC0414
+    Message as Message,  # noqa: PLC0414 (exported)
 )
 from mtls_middleware.asgi_messages import (
-    Receive as Receive,  # noqa: PLC0414
+    Receive as Receive,  # noqa: PLC0414 (exported)
 )
 from mtls_middleware.asgi_messages import (
-    Scope as Scope,  # noqa: PLC0414
+    Scope as Scope,  # noqa: PLC0414 (exported)
 )
 from mtls_middleware.asgi_messages import (
-    Send as Send,  # noqa: PLC0414
+    Send as Send,  # noqa: PLC0414 (exported)
 )
 from mtls_middleware.asgi_messages import (
     body,

@@ -50,8 +50,8 @@ def watched(
 class WebsocketWatch:
     """Stands between the server and the application of one websocket. `closed`: it has ended the websocket.
 
-    Under another event loop than asyncio's, such as trio, there is no timer: it checks at each message, so that none
-    passes in either direction.
+    Its timer needs asyncio. Under another event loop, such as trio, it checks at each message, so that none passes in
+    either direction after the end.
     """
 
     def __init__(self, receive: Receive, send: Send, driver: AwaitingDriver) -> None:

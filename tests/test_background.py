@@ -227,7 +227,7 @@ def ended_in_the_turn_of(work: Any) -> None:
     task = loop.create_task(request())
     loop.run_forever()
     loop.close()
-    task._log_destroy_pending = False  # type: ignore[attr-defined]  # that it is pending is what is tested
+    task._log_destroy_pending = False  # that it is pending is what is tested
 
 
 def calling() -> Flow[int]:

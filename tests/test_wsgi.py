@@ -101,7 +101,7 @@ def test_generator_that_starts_late_is_served_and_closed() -> None:
 
     chunks = ClientCertificateMiddleware(app, PROXIED)(environ_of(Request()), lambda *_: None)
     assert next(iter(chunks)) == b"one"
-    chunks.close()  # type: ignore[attr-defined]
+    chunks.close()
     assert closed == [True]
 
 

@@ -300,7 +300,7 @@ def _of_uwsgi(place: str) -> Settings:
         if not place.endswith(".ini"):
             raise ValueError("only .ini is read")
         parser = configparser.ConfigParser(strict=False, interpolation=None, allow_no_value=True, delimiters=("=",))
-        parser.optionxform = str  # type: ignore[assignment, method-assign]
+        parser.optionxform = str  # type: ignore[assignment, method-assign]  # as configparser's documentation has it
         parser.read_string(_read(Path(place)))
         section = dict(parser["uwsgi"]) if parser.has_section("uwsgi") else {}
     except (OSError, ValueError, configparser.Error) as error:

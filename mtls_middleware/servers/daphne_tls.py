@@ -71,7 +71,8 @@ class TLS:
 
         try:
             leaf, *rest = (X509.from_cryptography(each) for each in _certificates(self.certfile))
-            key = PKey.from_cryptography_key(load_pem_private_key(Path(self.keyfile).read_bytes(), None))  # type: ignore[arg-type]
+            private = load_pem_private_key(Path(self.keyfile).read_bytes(), None)
+            key = PKey.from_cryptography_key(private)  # type: ignore[arg-type]  # pyOpenSSL rejects other keys
             roots = [X509.from_cryptography(each) for each in _certificates(self.ca_certs)] if self.ca_certs else None
             options: Any = CertificateOptions(
                 privateKey=key,
@@ -156,7 +157,7 @@ class _OnlyWebsockets:
             request.setResponseCode(asks.status)
             request.setHeader(b"Content-Length", b"0")
             return request.finish()
-        return super().process()  # type: ignore[misc]
+        return super().process()  # type: ignore[misc]  # daphne's class is the next
 
     def finish(self) -> Any:
         """A response with `Connection: close` is the last of its connection (RFC 9112 9.6); Twisted keeps it open."""
@@ -164,7 +165,7 @@ class _OnlyWebsockets:
         options = b",".join(request.responseHeaders.getRawHeaders(b"Connection", [])).lower().split(b",")
         if b"close" in map(bytes.strip, options) and hasattr(request.channel, "persistent"):
             request.channel.persistent = False
-        return super().finish()  # type: ignore[misc]
+        return super().finish()  # type: ignore[misc]  # daphne's class is the next
 
 
 def _close(protocol: Any, close: Callable[..., Any], code: int | None = None) -> None:
@@ -251,10 +252,10 @@ class _TakesFiles:
 
     def run(self, args: Any) -> None:
         """Parse the options, then do as daphne does with its own."""
-        given = self.parser.parse_args(args)  # type: ignore[attr-defined]
+        given = self.parser.parse_args(args)  # type: ignore[attr-defined]  # daphne's class is the next
         tls = TLS(certfile=given.certfile, keyfile=given.keyfile, ca_certs=given.ca_certs, cert_reqs=given.cert_reqs)
         self.server_class = partial(__getattr__("Server"), tls=tls)
-        super().run(args)  # type: ignore[misc]
+        super().run(args)  # type: ignore[misc]  # daphne's class is the next
 
 
 def _probe_server(base: Any) -> None:

@@ -59,7 +59,7 @@ class _Tells(asyncio.Protocol):
         return _asked(request) is Asks.WEBSOCKET
 
     def _build_http_scope(self, request: Any, *rest: Any) -> Any:
-        scope = super()._build_http_scope(request, *rest)  # type: ignore[misc]
+        scope = super()._build_http_scope(request, *rest)  # type: ignore[misc]  # gunicorn's class is the next
         if request.must_close:
             scope["headers"] = without_upgrade(scope["headers"])
         return scope
@@ -89,7 +89,7 @@ class _HandsOver:
         super().init_process()  # type: ignore[misc]  # gunicorn's class is the next in line, here and below
 
     def _get_ssl_context(self) -> Any:
-        context = super()._get_ssl_context()  # type: ignore[misc]
+        context = super()._get_ssl_context()  # type: ignore[misc]  # gunicorn's class is the next
         if context is None and self.cfg.is_ssl:
             # gunicorn has logged why. It would go on and serve clear text on this port.
             raise SystemExit(import_module("gunicorn.arbiter").Arbiter.WORKER_BOOT_ERROR)

@@ -45,7 +45,7 @@ class _HandsOver:
         ssl_object = writer.get_extra_info("ssl_object")
         if ssl_object is not None:  # the extension is for TLS connections only
             app = telling(app, partial(_extension, ssl_object, config, writer.get_extra_info("sslcontext")))
-        super().__init__(app, loop, config, context, state, reader, writer)  # type: ignore[call-arg]
+        super().__init__(app, loop, config, context, state, reader, writer)  # type: ignore[call-arg]  # hypercorn's class is the next
 
 
 class _OnlyWebsockets:
@@ -81,7 +81,7 @@ class _OnlyWebsockets:
                 method=request.method, target=request.target, headers=raw, http_version=request.http_version
             )
             self.keep_alive_requests = self.config.keep_alive_max_requests
-        await super()._create_stream(request)  # type: ignore[misc]
+        await super()._create_stream(request)  # type: ignore[misc]  # hypercorn's class is the next
 
 
 def hand_over() -> None:

@@ -157,7 +157,7 @@ class _ReadsBodies(_OnlyWebsockets):
         except HttpParserError:
             if not self._complete:  # else the error is about octets after the last request
                 self.logger.warning("Invalid HTTP request received.")
-                self.send_400_response("Invalid HTTP request received.")  # type: ignore[attr-defined]
+                self.send_400_response("Invalid HTTP request received.")  # type: ignore[attr-defined]  # uvicorn's class is the next
 
     def _feed(self, data: bytes) -> bytes:
         """Parse; returns what follows the head of a request that httptools takes for an upgrade."""
@@ -167,7 +167,7 @@ class _ReadsBodies(_OnlyWebsockets):
             self.parser.feed_data(data)
         except HttpParserUpgrade as upgrade:
             if self._should_upgrade():
-                self.handle_websocket_upgrade()  # type: ignore[attr-defined]
+                self.handle_websocket_upgrade()  # type: ignore[attr-defined]  # uvicorn's class is the next
                 return b""
             return data[upgrade.args[0] :]
         return b""
@@ -176,11 +176,11 @@ class _ReadsBodies(_OnlyWebsockets):
         if self._asks.ends:
             raise RuntimeError("nothing follows a request that asks for an upgrade")
         self._headers_complete = False
-        super().on_message_begin()  # type: ignore[misc]
+        super().on_message_begin()  # type: ignore[misc]  # uvicorn's class is the next
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._headers_complete:
-            super().on_header(name, value)  # type: ignore[misc]
+            super().on_header(name, value)  # type: ignore[misc]  # uvicorn's class is the next
 
     def on_headers_complete(self) -> None:
         self._headers_complete = True
@@ -190,7 +190,7 @@ class _ReadsBodies(_OnlyWebsockets):
         if self._asks.ends:
             self._begin_last()
         self._prepare(self._asks)
-        super().on_headers_complete()  # type: ignore[misc]
+        super().on_headers_complete()  # type: ignore[misc]  # uvicorn's class is the next
         if self._asks.ends and self.parser.should_upgrade() and self._body_parser is None:
             self._end_last()
 
@@ -207,12 +207,12 @@ class _ReadsBodies(_OnlyWebsockets):
 
     def _end_last(self) -> None:
         self._complete = True
-        super().on_message_complete()  # type: ignore[misc]
+        super().on_message_complete()  # type: ignore[misc]  # uvicorn's class is the next
 
     def on_message_complete(self) -> None:
         # httptools says so at once of a request that it takes for an upgrade.
         if not self._asks.ends:
-            super().on_message_complete()  # type: ignore[misc]
+            super().on_message_complete()  # type: ignore[misc]  # uvicorn's class is the next
         elif not self.parser.should_upgrade():
             self._end_last()
 
@@ -243,7 +243,7 @@ _CLASSES: dict[str, tuple[str, str, str, type[Any]]] = {
 def __getattr__(name: str) -> type[Any]:
     """The class, made when it is first named: all libraries but one are optional. Raises `ConfigurationError`."""
     if name in globals():
-        return globals()[name]  # type: ignore[no-any-return]
+        return globals()[name]  # type: ignore[no-any-return]  # a class, made above
     if name not in _CLASSES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, base, library, before = _CLASSES[name]

@@ -172,7 +172,7 @@ def test_proxy_fix_makes_no_address_known_under_an_unknown_server(mtls_client: I
     layer = wsgi.ClientCertificateMiddleware(answering, Nginx(**TRUST, **PLAIN))
     request = Request(headers=[*plain(mtls_client), ("X-Forwarded-For", "203.0.113.9")])
     for environ, found in ((environ_of(request), mtls_client.thumbprint), (without_server(request), None)):
-        body = b"".join(ProxyFix(layer)(environ, lambda *_: lambda _: None))  # type: ignore[arg-type, return-value]
+        body = b"".join(ProxyFix(layer)(environ, lambda *_: lambda _: None))
         assert json.loads(body) == found
 
 
@@ -199,8 +199,8 @@ def test_headers_named_as_the_keys_of_servers_make_no_server_known(mtls_client: 
 def over_wsgi(environ: dict[str, Any], source: HeaderSource) -> tuple[int, bytes]:
     """An ASGI application under a WSGI server, by a2wsgi."""
     statuses: list[int] = []
-    app = ASGIMiddleware(asgi.ClientCertificateMiddleware(answering_asgi, source))  # type: ignore[arg-type]
-    body = b"".join(app(environ, lambda status, *_: statuses.append(int(status[:3]))))  # type: ignore[arg-type]
+    app = ASGIMiddleware(asgi.ClientCertificateMiddleware(answering_asgi, source))
+    body = b"".join(app(environ, lambda status, *_: statuses.append(int(status[:3]))))
     return statuses[0], body
 
 

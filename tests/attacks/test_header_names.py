@@ -87,7 +87,7 @@ def test_an_application_that_rewrites_its_scope_does_not_reach_the_next_request(
 
     app, scope = ClientCertificateMiddleware(vandal, source), scope_of(Request(peer=STRANGER))
     for _ in range(2):
-        asyncio.run(app(scope, None, None))  # type: ignore[arg-type]  # neither is used
+        asyncio.run(app(scope, None, None))
     assert reached[0].pop("headers") is not reached[1].pop("headers")
     assert reached[0].pop("client") != reached[1].pop("client")  # the application's own change stays
     assert reached[0] == reached[1]

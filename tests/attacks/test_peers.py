@@ -41,7 +41,7 @@ def test_uvicorns_own_rewriting_lets_no_x_forwarded_for_become_a_trusted_peer(mt
     layer = ClientCertificateMiddleware(application, Nginx(trusted_proxies=["10.0.0.0/8", "fd00::/8"]))
     fields = list(mtls_client.as_nginx().items())
     for trusted in ("127.0.0.1", "*"):
-        app: Any = ProxyHeadersMiddleware(layer, trusted)  # type: ignore[arg-type]  # typed for itself
+        app: Any = ProxyHeadersMiddleware(layer, trusted)
         for value in FORGED:
             scope = scope_of(Request(peer="127.0.0.1", headers=[*fields, ("x-forwarded-for", value)]))
             asyncio.run(app(scope, None, None))
@@ -49,7 +49,7 @@ def test_uvicorns_own_rewriting_lets_no_x_forwarded_for_become_a_trusted_peer(mt
     assert [client for client, attached in seen if attached] == []
     assert (PROXY, 1) in {client for client, _ in seen}  # so it was rewritten, port and all
 
-    asyncio.run(layer(scope_of(Request(headers=fields)), None, None))  # type: ignore[arg-type]  # neither is used
+    asyncio.run(layer(scope_of(Request(headers=fields)), None, None))
     assert seen[-1][1]
 
 

@@ -136,7 +136,7 @@ def test_each_rule_remembers_for_itself(mtls_client: IssuedCertificate) -> None:
     rules = PathRules({"/a": CLIENT, "/b": ~CLIENT, "/c": Subject("CN=client"), "/": CLIENT & ~CLIENT})
 
     def allowed(path: str) -> bool:
-        view: Any = View("GET", path, "", lambda _: [], None, None, None, 0.0)  # type: ignore[arg-type]  # not asked for
+        view: Any = View("GET", path, "", lambda _: [], None, None, None, 0.0)
         try:
             rules.judge(rules.for_request(view), certificate)
         except Refused:
@@ -152,9 +152,9 @@ def test_a_layer_that_nobody_holds_is_gone(mtls_client: IssuedCertificate) -> No
     layer = wsgi.ClientCertificateMiddleware(lambda *_: [], Nginx(**TRUST), allow=CLIENT & ~Thumbprint("A" * 43))
     environ = {"REMOTE_ADDR": "10.0.0.7", "REQUEST_METHOD": "GET", "PATH_INFO": "/", **KNOWN_SERVER}
     environ |= {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in mtls_client.as_nginx().items()}
-    layer(environ, lambda *_: lambda _: None)  # type: ignore[arg-type]  # it does not begin
+    layer(environ, lambda *_: lambda _: None)
     (inner,) = layer._layers
-    held = [weakref.ref(each) for each in (layer, inner, inner.source)]  # type: ignore[attr-defined]
+    held = [weakref.ref(each) for each in (layer, inner, inner.source)]
     del inner
     del layer
     gc.collect()

@@ -93,7 +93,7 @@ def test_a_class_made_of_a_rule_of_ours_is_asked_every_time(
     """What it asks for more, such as a list of those who left, may change from one request to the next."""
     employed = [True, True, False]
 
-    class Employed(ours):  # type: ignore[misc]  # any of them
+    class Employed(ours):
         def judge(self, certificate: ClientCertificate) -> bool:
             return employed.pop(0)
 

@@ -53,9 +53,9 @@ def flask_with_authlib(reached: list[int]) -> Flask:
     """The same behind Authlib's validator of RFC 9068, with the check of RFC 8705 3 written by hand."""
     app, protect = Flask("by_hand"), ResourceProtector()
     issuer = stacks.issuer()
-    keys = KeySet.import_key_set(issuer.jwks)  # type: ignore[arg-type]
+    keys = KeySet.import_key_set(issuer.jwks)
 
-    class Validator(JWTBearerTokenValidator):  # type: ignore[misc]
+    class Validator(JWTBearerTokenValidator):
         def get_jwks(self) -> Any:
             return keys
 

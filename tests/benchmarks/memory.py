@@ -98,7 +98,7 @@ def _signer() -> Callable[[str], str]:
     def sign(thumbprint: str) -> str:
         claims = {**usual, "jti": secrets.token_urlsafe(16), "cnf": {"x5t#S256": thumbprint}}
         signed = f"{header}.{_part(json.dumps(claims).encode('ascii'))}"
-        pair = decode_dss_signature(key.sign(signed.encode("ascii"), ECDSA(SHA256())))  # type: ignore[arg-type,call-arg]
+        pair = decode_dss_signature(key.sign(signed.encode("ascii"), ECDSA(SHA256())))
         return f"{signed}.{_part(b''.join(each.to_bytes(32, 'big') for each in pair))}"
 
     return sign

@@ -20,6 +20,6 @@ def verification() -> Subject:
     signature = base64.urlsafe_b64decode(encoded + "==")
     half = len(signature) // 2
     der = encode_dss_signature(int.from_bytes(signature[:half], "big"), int.from_bytes(signature[half:], "big"))
-    key = next(reversed(stacks.issuer().access_tokens()._keys._keys.keys)).key  # type: ignore[attr-defined]
+    key = next(reversed(stacks.issuer().access_tokens()._keys._keys.keys)).key
     message, scheme = signed.encode("ascii"), ECDSA(SHA256())
     return Subject(lambda _: key.verify(der, message, scheme), range)

@@ -48,7 +48,7 @@ def refuses_wsgi(environ: "WSGIEnvironment", start_response: "StartResponse") ->
 
 
 on_flask = flask.Flask(__name__)
-on_flask.wsgi_app = refuses_wsgi  # type: ignore[method-assign]
+on_flask.wsgi_app = refuses_wsgi
 protected = protect(open, source=ServerTLS(), allow=Subject("CN=allowed"))
 by_asgiref = WsgiToAsgi(refuses_wsgi)
 by_hypercorn = AsyncioWSGIMiddleware(refuses_wsgi)

@@ -43,7 +43,7 @@ def doctor(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], 
 
     def doctor(app: object, server: str | None = None) -> tuple[int, list[dict[str, str]]]:
         module = types.ModuleType("examined")
-        module.app = app  # type: ignore[attr-defined]
+        module.app = app
         monkeypatch.setitem(sys.modules, "examined", module)
         monkeypatch.setattr(sys, "path", list(sys.path))
         status = main(["doctor", "examined:app", "--json", *([] if server is None else ["--server", server])])

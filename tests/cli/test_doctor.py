@@ -148,8 +148,8 @@ def test_an_application_that_contains_itself_ends(doctor):
         def __call__(self) -> None: ...
 
     app = Loop()
-    app.app = app.routes = app  # type: ignore[attr-defined]
-    app.mounts = {"/": app}  # type: ignore[attr-defined]
+    app.app = app.routes = app
+    app.mounts = {"/": app}
     assert doctor(app)[0] == 1
 
 

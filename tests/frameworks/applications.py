@@ -26,8 +26,8 @@ def flask_app(tokens: JWTAccessTokens) -> Ask:
     def view(_path: str) -> Any:
         return seen(flask.request, flask.request.headers.get("X-SSL-Client-Cert"))
 
-    app.wsgi_app = wsgi.CertificateBoundTokenMiddleware(app.wsgi_app, tokens, exempt=["/health"])  # type: ignore[method-assign]
-    app.wsgi_app = wsgi.ClientCertificateMiddleware(app.wsgi_app, SOURCE, allow=ALLOW, exempt=["/health"])  # type: ignore[method-assign]
+    app.wsgi_app = wsgi.CertificateBoundTokenMiddleware(app.wsgi_app, tokens, exempt=["/health"])
+    app.wsgi_app = wsgi.ClientCertificateMiddleware(app.wsgi_app, SOURCE, allow=ALLOW, exempt=["/health"])
 
     def ask(path: str, headers: Headers) -> Any:
         response = app.test_client().get(path, headers=headers, environ_overrides=TESTING_ENVIRON)
@@ -136,7 +136,7 @@ def quart_app(tokens: JWTAccessTokens) -> Ask:
     async def view(_path: str) -> Any:
         return seen(quart.request, quart.request.headers.get("X-SSL-Client-Cert"))
 
-    app.asgi_app = asgi.protect(app.asgi_app, source=SOURCE, allow=ALLOW, tokens=tokens, exempt=["/health"])  # type: ignore[method-assign, assignment, arg-type]
+    app.asgi_app = asgi.protect(app.asgi_app, source=SOURCE, allow=ALLOW, tokens=tokens, exempt=["/health"])
 
     async def get(path: str, headers: Headers) -> Any:
         response = await app.test_client().get(path, headers=headers)

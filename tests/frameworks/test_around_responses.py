@@ -79,7 +79,7 @@ def test_flask_closes_streams_and_keeps_its_error_pages(proxied: Headers) -> Non
     @app.get("/stream")
     def stream() -> Any:
         def chunks() -> Iterator[bytes]:
-            yield client_certificate(flask.request).subject.encode()  # type: ignore[union-attr]
+            yield client_certificate(flask.request).subject.encode()
 
         response = flask.Response(flask.stream_with_context(chunks()))
         response.call_on_close(lambda: closed.append(True))
@@ -89,7 +89,7 @@ def test_flask_closes_streams_and_keeps_its_error_pages(proxied: Headers) -> Non
     def broken() -> Any:
         raise ValueError("late")
 
-    app.wsgi_app = wsgi.protect(app.wsgi_app, source=SOURCE, allow=ALLOW)  # type: ignore[method-assign]
+    app.wsgi_app = wsgi.protect(app.wsgi_app, source=SOURCE, allow=ALLOW)
     with app.test_client() as client:
         response = client.get("/stream", headers=proxied, environ_overrides=TESTING_ENVIRON)
         assert response.data == b"CN=client,O=Tests"

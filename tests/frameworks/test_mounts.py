@@ -188,7 +188,7 @@ def test_an_application_under_an_adapter_counts_for_the_wsgi_layer() -> None:
         **GUEST.as_environ(),
     }
     started: list[str] = []
-    list(app(environ, lambda status, *_: started.append(status)))  # type: ignore[arg-type]
+    list(app(environ, lambda status, *_: started.append(status)))
     assert started == ["400 Bad Request"]
 
 

@@ -69,7 +69,7 @@ def quart_websocket() -> Connect:
     async def endpoint() -> None:
         await quart.websocket.send_json(seen(quart.websocket, quart.websocket.headers.get("X-SSL-Client-Cert")))
 
-    app.asgi_app = asgi.protect(app.asgi_app, source=SOURCE, allow=ALLOW)  # type: ignore[method-assign, assignment, arg-type]
+    app.asgi_app = asgi.protect(app.asgi_app, source=SOURCE, allow=ALLOW)
 
     async def connect(headers: Headers) -> Any:
         try:
@@ -124,7 +124,7 @@ def falcon_websocket() -> Connect:
     wrapped = asgi.protect(app, source=SOURCE, allow=ALLOW)
 
     async def connect(headers: Headers) -> Any:
-        async with testing.ASGIConductor(wrapped) as conductor:  # type: ignore[arg-type]
+        async with testing.ASGIConductor(wrapped) as conductor:
             try:
                 async with conductor.simulate_ws("/ws", headers=headers) as session:
                     return json.loads(await session.receive_text())

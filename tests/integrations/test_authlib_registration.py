@@ -26,7 +26,7 @@ def server(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 def recorded(server: Server, client_id: str, check: Check) -> Any:
     """The client of this id, whose own record is `check`."""
     client = Client(client_id, CLIENTS[client_id])
-    client.check_endpoint_auth_method = check  # type: ignore[method-assign]
+    client.check_endpoint_auth_method = check
     server.models[client_id] = client
     return client
 

@@ -112,7 +112,7 @@ def test_a_certificate_layer_alone_lets_nobody_in(
 ) -> None:
     caplog.set_level(logging.INFO)
     app = _bare()
-    app.wsgi_app = wsgi.ClientCertificateMiddleware(app.wsgi_app, SOURCE)  # type: ignore[method-assign]
+    app.wsgi_app = wsgi.ClientCertificateMiddleware(app.wsgi_app, SOURCE)
     response = ask(app, "/", fields(mtls_client, mtls_issuer, "a"))
     assert response.status_code == 401
     assert "no CertificateBoundTokenMiddleware ran" in records(caplog)[0]["evidence"][0]
@@ -170,16 +170,16 @@ class _ClassBased(View):
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        (lambda: require_scopes(lambda: "view"), "in parentheses"),  # type: ignore[arg-type, return-value]
-        (lambda: require_scopes(["a", "b"]), "in parentheses"),  # type: ignore[arg-type]
-        (lambda: require_scopes(None), "in parentheses"),  # type: ignore[arg-type]
+        (lambda: require_scopes(lambda: "view"), "in parentheses"),
+        (lambda: require_scopes(["a", "b"]), "in parentheses"),
+        (lambda: require_scopes(None), "in parentheses"),
         (lambda: require_scopes("a b"), "'a b' is no scope"),
         (lambda: require_scopes(""), "'' is no scope"),
         (lambda: require_scopes('a"'), "is no scope"),
         (lambda: require_scopes("a", realm='"'), "realm="),
         (lambda: require_scopes("a", resource_metadata="http://api.example"), "resource_metadata="),
         (lambda: require_scopes("a")(_ClassBased), "decorators = "),
-        (lambda: require_scopes("a")(None), "a function"),  # type: ignore[type-var]
+        (lambda: require_scopes("a")(None), "a function"),
     ],
 )
 def test_a_misuse_is_refused_where_it_is_written(wrong: Any, words: str) -> None:
@@ -200,5 +200,5 @@ def _bare(**options: Any) -> flask.Flask:
 
 def _small(issuer: TokenIssuer, exempt: Any = (), **options: Any) -> flask.Flask:
     app = _bare(**options)
-    app.wsgi_app = wsgi.protect(app.wsgi_app, source=SOURCE, tokens=issuer.access_tokens(), exempt=exempt)  # type: ignore[method-assign]
+    app.wsgi_app = wsgi.protect(app.wsgi_app, source=SOURCE, tokens=issuer.access_tokens(), exempt=exempt)
     return app

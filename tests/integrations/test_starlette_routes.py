@@ -323,14 +323,14 @@ def test_a_decorated_endpoint_keeps_its_name() -> None:
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        (lambda: require_scopes(lambda: "view"), "in parentheses"),  # type: ignore[arg-type, return-value]
-        (lambda: require_scopes(["a", "b"]), "in parentheses"),  # type: ignore[arg-type]
+        (lambda: require_scopes(lambda: "view"), "in parentheses"),
+        (lambda: require_scopes(["a", "b"]), "in parentheses"),
         (lambda: require_scopes("a b"), "'a b' is no scope"),
         (lambda: require_scopes(""), "'' is no scope"),
         (lambda: require_scopes("a", realm='"'), "realm="),
         (lambda: require_scopes("a", resource_metadata="http://api.example"), "resource_metadata="),
         (lambda: require_scopes("a")(HTTPEndpoint), "above its methods"),
-        (lambda: require_scopes("a")(None), "a function"),  # type: ignore[type-var]
+        (lambda: require_scopes("a")(None), "a function"),
     ],
 )
 def test_a_misuse_is_refused_where_it_is_written(wrong: Callable[[], Any], words: str) -> None:

@@ -168,8 +168,8 @@ def test_the_record_says_what_the_operator_can_do(
         result = send(gateway, wrap, behind_nginx(mtls_client, path="/admin", root=root))
     assert (result.status, code(result)) == (400, "ambiguous_path")
     (record,) = caplog.records
-    assert record.mtls["code"] == "ambiguous_path"  # type: ignore[attr-defined]
-    (evidence,) = record.mtls["evidence"]  # type: ignore[attr-defined]
+    assert record.mtls["code"] == "ambiguous_path"
+    (evidence,) = record.mtls["evidence"]
     assert repr(root) in evidence
     assert "root_path='/api'" in evidence
 
@@ -178,7 +178,7 @@ def test_a_root_of_a_client_is_quoted_and_cut(caplog: pytest.LogCaptureFixture, 
     wrap = nested({"allow": {"/": CLIENT, "/admin": SOMEBODY}})
     with caplog.at_level(logging.INFO, "mtls_middleware.decision"):
         send("asgi", wrap, behind_nginx(mtls_client, path="/admin", extra={"root_path": "/\u202e\n" + "x" * 5000}))
-    (evidence,) = caplog.records[0].mtls["evidence"]  # type: ignore[attr-defined]
+    (evidence,) = caplog.records[0].mtls["evidence"]
     assert evidence.isprintable()
     assert len(evidence) < 800
 

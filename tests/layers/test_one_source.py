@@ -145,7 +145,7 @@ def test_aws_reads_the_header_of_its_mode_alone(gateway: str, mtls_client: Issue
                 expected = Verification.BY_PROXY if mode == "verify" else Verification.PRESENTED
                 assert certificate.verification is expected
     with pytest.raises((ConfigurationError, TypeError)):
-        AWSLoadBalancer(trusted_proxies=TRUSTED)  # type: ignore[call-arg]
+        AWSLoadBalancer(trusted_proxies=TRUSTED)
 
 
 @both_gateways

@@ -37,7 +37,7 @@ def fields(name: str, client: IssuedCertificate) -> list[tuple[str, str]]:
     """The header fields in which the proxy of this name sends the certificate."""
     nginx = list(client.as_nginx().items())
     escaped, der = nginx[0][1], client.as_client_cert()["Client-Cert"].strip(":")
-    hexadecimal = client.x509.fingerprint(client.x509.signature_hash_algorithm).hex()  # type: ignore[arg-type]
+    hexadecimal = client.x509.fingerprint(client.x509.signature_hash_algorithm).hex()
     return {
         "RFC 9440": list(client.as_client_cert().items()),
         "nginx": nginx,
@@ -86,7 +86,7 @@ def test_certificate_that_expires_meanwhile_is_refused_for_every_source(
 ) -> None:
     client, layer = issue(mtls_ca, clock), Layers(gateway, certificates(SOURCES[name], required=True))
     request = Request(headers=fields(name, client))
-    assert layer.send(request).application.certificate.verified  # type: ignore[union-attr]
+    assert layer.send(request).application.certificate.verified
     clock.now += LIFETIME + 61
     answer = layer.send(request)
     assert (answer.status, json.loads(answer.body)["error"]) == (403, "client_certificate_refused")
@@ -142,7 +142,7 @@ def test_presented_certificate_has_no_period(gateway: str, clock: Clock) -> None
     clock.now += LIFETIME * 10
     wrap = certificates(allow=Presented(lambda each: each.thumbprint == client.thumbprint))
     seen = send(gateway, wrap, behind_nginx(client, "FAILED:self signed certificate")).application
-    assert seen.certificate.verification is Verification.PRESENTED  # type: ignore[union-attr]
+    assert seen.certificate.verification is Verification.PRESENTED
 
 
 @both_gateways

@@ -94,7 +94,7 @@ def play(app: Any, socket: Socket, *steps: Callable[[], Any]) -> None:
         (await run(app, socket, *steps)).result()
         await asyncio.sleep(0)
         assert asyncio.all_tasks() == before
-        assert not [each for each in asyncio.get_running_loop()._scheduled if not each.cancelled()]  # type: ignore[attr-defined]
+        assert not [each for each in asyncio.get_running_loop()._scheduled if not each.cancelled()]
 
     asyncio.run(playing())
 

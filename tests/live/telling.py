@@ -114,7 +114,7 @@ def serve_uvicorn(port: int, port6: int, path: str, http: str) -> None:
     import uvicorn
 
     at = [{"uds": path}, {"host": "::", "port": port6}, {"host": "127.0.0.1", "port": port}]
-    configs = [uvicorn.Config(asgi_application, http=http, log_level="error", **each) for each in at]  # type: ignore[arg-type]
+    configs = [uvicorn.Config(asgi_application, http=http, log_level="error", **each) for each in at]
     uvicorn.Server(configs[0]).run(sockets=[each.bind_socket() for each in configs])
 
 

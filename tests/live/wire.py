@@ -96,7 +96,7 @@ def answers(connection: socket.socket, count: int) -> list[Answer]:
     found: list[Answer] = []
     with contextlib.suppress(http.client.BadStatusLine, ConnectionError), connection.makefile("rb") as stream:
         while len(found) < count:
-            response = http.client.HTTPResponse(_Reading(stream))  # type: ignore[arg-type]  # all it is asked for
+            response = http.client.HTTPResponse(_Reading(stream))
             response.begin()
             found.append(Answer(response.status, response.read(), last=response.will_close))
             if response.will_close:

@@ -37,8 +37,8 @@ def test_only_true_itself_is_a_yes(answer: Any) -> None:
 
 def test_coroutine_that_nobody_awaits_is_no_answer() -> None:
     """And it is closed: with warnings as errors, one that was never awaited would fail here."""
-    hidden = as_rule(lambda certificate: coroutine(certificate))  # type: ignore[arg-type, return-value]  # noqa: PLW0108
-    for rule in (hidden, ~hidden, Presented(hidden)):  # type: ignore[arg-type]
+    hidden = as_rule(lambda certificate: coroutine(certificate))  # noqa: PLW0108 (it hides the coroutine)
+    for rule in (hidden, ~hidden, Presented(hidden)):
         assert not rule.holds(certificate())
 
 

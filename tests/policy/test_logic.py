@@ -19,11 +19,11 @@ class Fixed(Rule):
     answer: bool | None
 
     @property
-    def may_accept_presented(self) -> bool:  # type: ignore[override]
+    def may_accept_presented(self) -> bool:
         return self.answer is not None
 
     @property
-    def may_reject_presented(self) -> bool:  # type: ignore[override]
+    def may_reject_presented(self) -> bool:
         return self.answer is not None
 
     def judge(self, certificate: ClientCertificate) -> bool | None:
@@ -59,7 +59,7 @@ leaves = st.sampled_from(
         *OTHERS,
         Presented(DNSName("billing.internal")),
         Presented(lambda _: False),
-        Presented(lambda _: 1),  # type: ignore[arg-type, return-value]
+        Presented(lambda _: 1),
     ]
 )
 

@@ -75,7 +75,7 @@ class WSGIStack:
         headers: Mapping[str, str] | None = None,
     ) -> Outcome:
         form = {"content_type": "application/x-www-form-urlencoded", "data": body} if body else {}
-        environ = create_environ("/", "https://api.test", query_string=query, method=method, headers=headers, **form)  # type: ignore[arg-type]
+        environ = create_environ("/", "https://api.test", query_string=query, method=method, headers=headers, **form)
         if authorization:
             environ["HTTP_AUTHORIZATION"] = ",".join(authorization)  # as gunicorn joins two field lines
         if certificate is not None:
@@ -87,7 +87,7 @@ class WSGIStack:
             outcome.status = int(status.split(maxsplit=1)[0])
             outcome.headers = {name.lower(): value for name, value in headers}
 
-        outcome.body = b"".join(self._app(environ, start_response))  # type: ignore[arg-type]
+        outcome.body = b"".join(self._app(environ, start_response))
         return outcome
 
 

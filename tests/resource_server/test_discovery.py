@@ -26,7 +26,7 @@ Run = Callable[..., Any]
 
 
 def keys_of(site: Published) -> DiscoveredKeys:
-    return DiscoveredKeys(site.issuer.issuer, site.discovery, allow_http=True, tls=NO_TLS)  # type: ignore[arg-type]
+    return DiscoveredKeys(site.issuer.issuer, site.discovery, allow_http=True, tls=NO_TLS)
 
 
 def names(keys: KeySet) -> set[str | None]:

@@ -142,4 +142,4 @@ WRONG = {
 def test_members_that_cannot_be_told_apart_are_refused_at_construction(kind: str) -> None:
     members, said = WRONG[kind]
     with pytest.raises(ConfigurationError, match=said):
-        TrustedIssuers(members())  # type: ignore[operator]
+        TrustedIssuers(members())

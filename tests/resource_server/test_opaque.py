@@ -199,7 +199,7 @@ def test_wrong_settings_are_refused_at_construction_with_what_is_wrong(changes: 
 
 
 def test_the_usual_settings_construct_and_nothing_shows_the_secret() -> None:
-    tokens = IntrospectedAccessTokens(**USUAL)  # type: ignore[arg-type]
+    tokens = IntrospectedAccessTokens(**USUAL)
     assert "secret" not in repr(tokens)
     need = next(tokens.validate(TOKEN, 0))
     assert TOKEN not in repr(need)
@@ -207,5 +207,5 @@ def test_the_usual_settings_construct_and_nothing_shows_the_secret() -> None:
 
 
 def test_both_kinds_of_tokens_have_the_issuer_that_they_judge() -> None:
-    assert IntrospectedAccessTokens(**USUAL, issuer=ISSUER).issuer == ISSUER  # type: ignore[arg-type]
+    assert IntrospectedAccessTokens(**USUAL, issuer=ISSUER).issuer == ISSUER
     assert JWTAccessTokens(issuer=ISSUER, audience=AUDIENCE, jwks=forge.JWKS).issuer == ISSUER

@@ -37,7 +37,7 @@ def test_no_claim_can_be_changed_at_any_depth() -> None:
         with pytest.raises(TypeError):
             container[key] = "changed"
     with pytest.raises(FrozenInstanceError):
-        token.subject = "admin"  # type: ignore[misc]
+        token.subject = "admin"
 
 
 def test_what_one_request_is_given_another_ones_is_not_touched_by(mtls_client: IssuedCertificate) -> None:

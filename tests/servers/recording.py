@@ -91,7 +91,7 @@ def wsgi(environ: Any, start_response: Any) -> Any:
 def read_wsgi(environ: Any) -> bytes:
     """PEP 3333 knows no chunked body: each server that reads one has a way of its own to say that it ends."""
     if length := environ.get("CONTENT_LENGTH"):
-        return environ["wsgi.input"].read(int(length))  # type: ignore[no-any-return]
+        return environ["wsgi.input"].read(int(length))
     if environ.get("HTTP_TRANSFER_ENCODING") is None:
         return b""
     if "uwsgi.version" in environ:
@@ -100,7 +100,7 @@ def read_wsgi(environ: Any) -> bytes:
         return b"".join(iter(uwsgi.chunked_read, b""))
     if environ["SERVER_SOFTWARE"].startswith("WSGIServer"):  # wsgiref reads on for ever
         return b""
-    return environ["wsgi.input"].read()  # type: ignore[no-any-return]
+    return environ["wsgi.input"].read()
 
 
 def serve_cheroot_tls(port: int, directory: str) -> None:

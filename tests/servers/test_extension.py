@@ -73,7 +73,7 @@ def test_an_extension_that_is_there_already_stays(theirs: dict[str, Any]) -> Non
         seen.append(scope)
 
     scope = {"type": "http", "extensions": {"tls": theirs}}
-    asyncio.run(awaited(telling(app, lambda: {"client_cert_chain": ("ours",)})(scope, None, None)))  # type: ignore[arg-type]
+    asyncio.run(awaited(telling(app, lambda: {"client_cert_chain": ("ours",)})(scope, None, None)))
     assert seen == [scope]
     assert seen[0]["extensions"]["tls"] is theirs
 
@@ -85,7 +85,7 @@ def test_the_servers_own_scope_gets_it_and_other_extensions_stay(extensions: dic
 
     scope: dict[str, Any] = {"type": "http", **extensions}
     tls: dict[str, object] = {"client_cert_chain": ("ours",)}
-    asyncio.run(awaited(telling(app, lambda: tls)(scope, None, None)))  # type: ignore[arg-type]
+    asyncio.run(awaited(telling(app, lambda: tls)(scope, None, None)))
     assert scope["extensions"] == {**(extensions.get("extensions") or {}), "tls": tls}
     assert scope["extensions"]["tls"] is not tls
     assert scope["client"] == ("192.0.2.7", 0)  # uvicorn's access log reads this very scope

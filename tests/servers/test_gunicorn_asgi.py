@@ -159,20 +159,20 @@ class NoProtocol(asyncio.Protocol):
 def test_a_moved_interface_is_told(unnamed: pytest.MonkeyPatch, name: str, moved: Any, message: str) -> None:
     unnamed.setattr(gasgi, name, moved)
     with pytest.raises(ConfigurationError, match=f"{message}.*pip install 'gunicorn==27.0") as refused:
-        gunicorn_asgi.Worker  # noqa: B018
+        gunicorn_asgi.Worker  # noqa: B018 (the access alone raises)
     assert "of gunicorn 2" in str(refused.value)
 
 
 def test_without_gunicorn_the_line_to_type_is_told(unnamed: pytest.MonkeyPatch) -> None:
     unnamed.setattr("mtls_middleware.servers.interface.find_spec", lambda name: None)
     with pytest.raises(ConfigurationError, match="pip install 'gunicorn>="):
-        gunicorn_asgi.Worker  # noqa: B018
+        gunicorn_asgi.Worker  # noqa: B018 (the access alone raises)
 
 
 def test_a_class_is_made_once_and_other_names_are_none_of_ours() -> None:
     assert gunicorn_asgi.Worker is gunicorn_asgi.Worker
     with pytest.raises(AttributeError, match="'Werker'"):
-        gunicorn_asgi.Werker  # noqa: B018
+        gunicorn_asgi.Werker  # noqa: B018 (the access alone raises)
 
 
 def test_naming_it_changes_nothing_for_gunicorns_own_worker(unnamed: pytest.MonkeyPatch) -> None:

@@ -158,7 +158,7 @@ def test_a_moved_interface_is_told_before_hypercorn_listens(
 
 
 class NoCheck(H11Protocol):
-    _check_protocol = None  # type: ignore[assignment]
+    _check_protocol = None
 
 
 class OtherEvents(H11Protocol):

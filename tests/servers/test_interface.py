@@ -65,7 +65,7 @@ def test_attributes_may_have_any_value_but_must_be_there() -> None:
 def test_names_of_inner_functions_count() -> None:
     def outer() -> Any:
         def inner() -> Any:
-            return needle.eye  # type: ignore[name-defined]  # noqa: F821
+            return needle.eye  # noqa: F821 (no such name, on purpose)
 
         return inner
 

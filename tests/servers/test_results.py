@@ -13,7 +13,10 @@ from tests.servers.plain import OURS, OWN, Class, Own
 from tests.servers.upgrades import PAYLOADS
 
 PAGE = ROOT / "docs" / "server-results.md"
-PACKAGES = "uvicorn h11 httptools zttp hypercorn uvloop gunicorn gevent daphne twisted werkzeug cheroot".split()  # noqa: SIM905
+PACKAGES = [
+    "uvicorn", "h11", "httptools", "zttp", "hypercorn", "uvloop",
+    "gunicorn", "gevent", "daphne", "twisted", "werkzeug", "cheroot",
+]  # fmt: skip
 
 OTHERS = ["granian", "waitress"]  # servers of the second table that the first one does not have
 

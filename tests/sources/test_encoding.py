@@ -2,6 +2,7 @@
 
 import base64
 import time
+from collections.abc import Callable
 from urllib.parse import quote
 
 import pytest
@@ -41,12 +42,12 @@ def test_a_literal_plus_stays_a_plus(plus: IssuedCertificate, safe: str) -> None
 
 
 @pytest.mark.parametrize("hexadecimal", [str.upper, str.lower])
-def test_percent_escapes_are_read_in_both_cases(plus: IssuedCertificate, hexadecimal: object) -> None:
+def test_percent_escapes_are_read_in_both_cases(plus: IssuedCertificate, hexadecimal: Callable[[str], str]) -> None:
     """Apache writes `%0a`, all others `%0A`."""
     text = quote(plus.pem, safe="")
     escapes = {each for each in ("%0A", "%2B", "%2F", "%3D", "%20") if each in text}
     for each in escapes:
-        text = text.replace(each, hexadecimal(each))  # type: ignore[operator]
+        text = text.replace(each, hexadecimal(each))
     assert pem_der(text) == plus.der
 
 
@@ -84,8 +85,8 @@ def test_two_certificates_are_never_the_first_of_them(
         pytest.param(lambda pem: "", id="empty"),
     ],
 )
-def test_pem_with_anything_else_is_refused(spoil: object, mtls_client: IssuedCertificate) -> None:
-    text = spoil(mtls_client.pem)  # type: ignore[operator]
+def test_pem_with_anything_else_is_refused(spoil: Callable[[str], str], mtls_client: IssuedCertificate) -> None:
+    text = spoil(mtls_client.pem)
     for each in (text, quote(text, safe="")) if text.isascii() else (text,):
         with pytest.raises(MalformedCertificate):
             pem_der(each)
@@ -111,9 +112,9 @@ def test_key_material_is_refused_and_not_repeated(mtls_client: IssuedCertificate
         pytest.param(lambda text: text.replace("%0A", "%250A"), id="escaped escape"),
     ],
 )
-def test_escapes_are_decoded_once_and_strictly(spoil: object, mtls_client: IssuedCertificate) -> None:
+def test_escapes_are_decoded_once_and_strictly(spoil: Callable[[str], str], mtls_client: IssuedCertificate) -> None:
     with pytest.raises(MalformedCertificate):
-        pem_der(spoil(quote(mtls_client.pem, safe="")))  # type: ignore[operator]
+        pem_der(spoil(quote(mtls_client.pem, safe="")))
 
 
 @pytest.mark.parametrize(

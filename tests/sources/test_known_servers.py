@@ -183,13 +183,16 @@ def test_the_statement_about_the_proxy_is_true_or_false(statement: Any) -> None:
 
 
 def test_a_source_says_what_it_trusts(mtls_client: IssuedCertificate) -> None:
-    rule = lambda certificate: True  # noqa: E731
-    for keywords, secret, alone in (
+    def rule(certificate: object) -> bool:
+        return True
+
+    tried: list[tuple[dict[str, Any], bool, bool]] = [
         (TRUST, False, True),
         ({"shared_secret": SECRET}, True, False),
         ({**TRUST, "shared_secret": SECRET}, True, False),
         ({**TRUST, "proxy_certificate": rule}, False, False),
         ({"proxy_certificate": rule}, False, False),
-    ):
-        source = Nginx(**keywords)  # type: ignore[arg-type]
+    ]
+    for keywords, secret, alone in tried:
+        source = Nginx(**keywords)
         assert (source.has_secret, source.trusts_address_alone) == (secret, alone)

@@ -90,7 +90,7 @@ def test_who_does_not_verify_is_never_let_in(mtls_ca: CertificateAuthority) -> N
 
 def test_another_mode_is_refused(mtls_ca: CertificateAuthority) -> None:
     with pytest.raises(ConfigurationError, match="client_certificates='none'"):
-        mtls_ca.server_context(mtls_ca.server(), client_certificates="none")  # type: ignore[arg-type]
+        mtls_ca.server_context(mtls_ca.server(), client_certificates="none")
 
 
 def test_contexts_leave_no_file(mtls_ca: CertificateAuthority, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:

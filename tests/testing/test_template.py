@@ -123,8 +123,8 @@ def test_given_extensions_come_beside_the_usual_ones_or_in_their_place(mtls_ca: 
         ({"extended_key_usage": "client"}, "extended_key_usage='client' is a text"),
         ({"extended_key_usage": ("code",)}, "extended_key_usage=['code']"),
         ({"key": "dsa"}, "key=str"),
-        ({"not_before": datetime(2030, 1, 1)}, "not_before="),  # noqa: DTZ001
-        ({"not_after": datetime(2030, 1, 1)}, "not_after="),  # noqa: DTZ001
+        ({"not_before": datetime(2030, 1, 1)}, "not_before="),  # noqa: DTZ001 (wrong on purpose)
+        ({"not_after": datetime(2030, 1, 1)}, "not_after="),  # noqa: DTZ001 (wrong on purpose)
     ],
 )
 def test_what_cannot_be_is_refused(mtls_ca: CertificateAuthority, options: Any, message: str) -> None:

@@ -145,7 +145,7 @@ def test_what_cannot_be_is_refused(mtls_issuer: TokenIssuer) -> None:
     with pytest.raises(ConfigurationError, match="scopes='read' is a text"):
         mtls_issuer.token(scopes="read")
     with pytest.raises(ConfigurationError, match="now="):
-        mtls_issuer.token(now=datetime(2030, 1, 1))  # noqa: DTZ001
+        mtls_issuer.token(now=datetime(2030, 1, 1))  # noqa: DTZ001 (wrong on purpose)
 
 
 def test_repr_shows_no_key() -> None:

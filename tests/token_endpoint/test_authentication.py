@@ -117,11 +117,11 @@ def test_what_the_trust_store_refuses_is_an_invalid_client(ask: Ask) -> None:
     below = CA.issue("CN=billing", **names)
     not_a_ca = CertificateAuthority("CN=Leaf", parent=ROGUE)
     wrong = [
-        CA.issue("CN=billing", ca=True, **names),  # type: ignore[arg-type]
-        CA.issue("CN=billing", extended_key_usage=["server"], **names),  # type: ignore[arg-type]
-        CA.issue("CN=billing", not_after=below.x509.not_valid_before_utc, **names),  # type: ignore[arg-type]
-        CA.issue("CN=billing", not_before=below.x509.not_valid_after_utc, **names),  # type: ignore[arg-type]
-        not_a_ca.issue("CN=billing", **names),  # type: ignore[arg-type]
+        CA.issue("CN=billing", ca=True, **names),
+        CA.issue("CN=billing", extended_key_usage=["server"], **names),
+        CA.issue("CN=billing", not_after=below.x509.not_valid_before_utc, **names),
+        CA.issue("CN=billing", not_before=below.x509.not_valid_after_utc, **names),
+        not_a_ca.issue("CN=billing", **names),
     ]
     for each in wrong:
         with refused() as caught:

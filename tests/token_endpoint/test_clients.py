@@ -46,7 +46,7 @@ def test_one_of_the_five_identifies_a_client(name: str) -> None:
     assert client == RegisteredClient(
         client_id="billing",
         token_endpoint_auth_method=PKI,
-        **{name: FIVE[name]},  # type: ignore[arg-type]
+        **{name: FIVE[name]},
     )
 
 
@@ -347,7 +347,7 @@ def test_a_client_is_a_value_that_can_be_kept_in_a_set() -> None:
 def test_a_client_cannot_be_changed() -> None:
     client = pki(san_dns="billing.internal")
     with pytest.raises(AttributeError):
-        client.tls_client_auth_san_dns = "other.internal"  # type: ignore[misc]
+        client.tls_client_auth_san_dns = "other.internal"
 
 
 def test_certificates_are_those_of_the_registration_whatever_becomes_of_the_document() -> None:

@@ -91,14 +91,14 @@ class Counting(dict[str, RegisteredClient]):
         super().__init__(*clients)
         self.looked_up: list[str] = []
 
-    def get(self, client_id: str, *_: Any) -> RegisteredClient | None:  # type: ignore[override]
+    def get(self, client_id: str, *_: Any) -> RegisteredClient | None:
         self.looked_up.append(client_id)
         return super().get(client_id)
 
     def __iter__(self) -> Iterator[str]:
         pytest.fail("all clients were walked over")
 
-    items = values = keys = __iter__  # type: ignore[assignment]
+    items = values = keys = __iter__
 
 
 @pytest.fixture(scope="module")

@@ -211,7 +211,7 @@ def test_a_resource_stands_as_it_is_given() -> None:
     for identifier in ("https://api.example", "https://api.example/", "https://api.example/v1?x=1"):
         assert resource(resource=identifier)["resource"] == identifier
     with pytest.raises(TypeError):
-        protected_resource_metadata()  # type: ignore[call-arg]
+        protected_resource_metadata()
 
 
 @pytest.mark.standard("C14")

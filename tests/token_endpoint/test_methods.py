@@ -241,4 +241,4 @@ def test_a_registration_is_looked_up_for_each_request() -> None:
 def test_two_registrations_of_one_client_id_admit_nobody() -> None:
     pair = [RegisteredClient(client_id="app", token_endpoint_auth_method=each) for each in ("none", "private_key_jwt")]
     with refused():
-        _asked(ClientAuthenticator(lambda _: pair), "app", None)  # type: ignore[arg-type,return-value]
+        _asked(ClientAuthenticator(lambda _: pair), "app", None)

@@ -62,7 +62,7 @@ def test_wrong_settings_are_refused_at_construction(options: Any, said: str) -> 
         ({"thumbprint": "ab" * 32}, "43 characters of base64url"),
         ({"thumbprint": ""}, "43 characters of base64url"),
         ({"thumbprint": b"A" * 43}, "43 characters of base64url"),
-        ({"thumbprint": "A" * 43, "until": datetime(2999, 1, 1)}, "an aware datetime"),  # noqa: DTZ001
+        ({"thumbprint": "A" * 43, "until": datetime(2999, 1, 1)}, "an aware datetime"),  # noqa: DTZ001 (wrong on purpose)
         ({"thumbprint": "A" * 43, "until": 2_000_000_000}, "an aware datetime"),
         ({"thumbprint": "A" * 43, "until": datetime(2020, 1, 1, tzinfo=UTC)}, "is over"),
     ],

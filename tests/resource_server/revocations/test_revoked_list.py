@@ -145,7 +145,7 @@ def test_spare_bits_of_an_entry_make_no_second_one() -> None:
 def test_whatever_bytes_come_nothing_but_no_list_is_raised(members: list[Any]) -> None:
     for read in (Known, known().take_news, lambda them: known().take((each, 5.0) for each in them)):
         try:
-            read(members)  # type: ignore[operator]
+            read(members)
         except NoList:
             continue
 

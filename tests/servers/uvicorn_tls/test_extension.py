@@ -58,7 +58,7 @@ def test_every_key_has_the_type_and_value_of_the_specification(
         serving(app, http=http, loop=loop, ssl_cert_reqs=ssl.CERT_REQUIRED, **files) as port,
         connected(port, context) as connection,
     ):
-        assert connection.cipher()[0] == cipher  # type: ignore[index]
+        assert connection.cipher()[0] == cipher
         connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert answers(connection) == [b"ok"]
     assert app.tls == {

@@ -36,7 +36,7 @@ def test_a_class_is_made_once_and_found_again_by_its_name(name: str) -> None:
 
 def test_other_names_are_none_of_ours() -> None:
     with pytest.raises(AttributeError, match="'H12'"):
-        uvicorn_tls.H12  # noqa: B018
+        uvicorn_tls.H12  # noqa: B018 (the access alone raises)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_a_missing_library_is_told_with_the_line_to_type(name: str, library: str
 def test_without_uvicorn_the_line_to_type_is_told_too(unnamed: pytest.MonkeyPatch) -> None:
     unnamed.setitem(sys.modules, "uvicorn", None)
     with pytest.raises(ConfigurationError, match="pip install"):
-        uvicorn_tls.H11  # noqa: B018
+        uvicorn_tls.H11  # noqa: B018 (the access alone raises)
 
 
 class NoCallback(asyncio.Protocol):
@@ -131,22 +131,22 @@ CALLBACKS = ["on_message_begin", "on_header", "on_headers_complete", "on_body", 
 def test_a_moved_callback_of_httptools_is_told(callback: str, unnamed: pytest.MonkeyPatch) -> None:
     unnamed.delattr(HttpToolsProtocol, callback)
     with pytest.raises(ConfigurationError, match=f"it has no {callback}"):
-        uvicorn_tls.HTTPTools  # noqa: B018
+        uvicorn_tls.HTTPTools  # noqa: B018 (the access alone raises)
 
 
 def test_a_moved_choice_of_protocol_is_told(unnamed: pytest.MonkeyPatch) -> None:
     unnamed.setattr("uvicorn.protocols.http.auto_zttp_impl.AutoZttpProtocol._switch", lambda self, protocol: None)
     with pytest.raises(ConfigurationError, match="its _switch takes other arguments than http2 and initial_data"):
-        uvicorn_tls.HTTP2  # noqa: B018
+        uvicorn_tls.HTTP2  # noqa: B018 (the access alone raises)
 
 
 def test_a_class_or_module_that_is_gone_is_told(unnamed: pytest.MonkeyPatch) -> None:
     unnamed.delattr("uvicorn.protocols.websockets.wsproto_impl.WSProtocol")
     with pytest.raises(ConfigurationError, match=WSProtocol.__name__):
-        uvicorn_tls.WSProto  # noqa: B018
+        uvicorn_tls.WSProto  # noqa: B018 (the access alone raises)
     unnamed.setitem(sys.modules, "uvicorn.protocols.websockets.websockets_sansio_impl", None)
     with pytest.raises(ConfigurationError, match="websockets_sansio_impl"):
-        uvicorn_tls.WebSockets  # noqa: B018
+        uvicorn_tls.WebSockets  # noqa: B018 (the access alone raises)
 
 
 def test_making_a_class_leaves_uvicorns_logging_as_it_was(unnamed: pytest.MonkeyPatch) -> None:
