@@ -156,5 +156,5 @@ def _published(document: Mapping[str, Any], others: Mapping[str, Any]) -> dict[s
     return {name: value for name, value in whole.items() if value is not None and value not in ([], {}, ())}
 
 
-# Rows P1, C13: members that never made it into an RFC.
+# Members of drafts of RFC 8705 that the RFC itself does not have.
 _DRAFTS = frozenset({"mutual_tls_sender_constrained_access_tokens"})

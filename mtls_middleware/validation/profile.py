@@ -119,7 +119,7 @@ def _unfit_names(certificate: x509.Certificate, found: Extensions) -> Iterator[s
 
 
 def _weak(certificate: x509.Certificate, also: tuple[type, ...] = ()) -> Iterator[str]:
-    """Row A32. The engine looks at the keys of issuers alone, and not at exponents."""
+    """What is weak about the key. The engine checks the keys of issuers only, and no exponent."""
     key = certificate.public_key()
     if isinstance(key, ec.EllipticCurvePublicKey):  # first: most are, and to see that something is not takes longer
         if not isinstance(key.curve, _CURVES):

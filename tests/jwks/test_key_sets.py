@@ -1,4 +1,4 @@
-"""What may be a key, and where keys may come from (A64)."""
+"""What may be a key, and where keys may come from."""
 
 import contextlib
 import json

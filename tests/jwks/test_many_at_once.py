@@ -1,4 +1,4 @@
-"""Threads and tasks that want the same keys at the same time: one fetch, and nobody waits in vain (A63)."""
+"""Threads and tasks that want the same keys at the same time: one fetch, and nobody waits in vain."""
 
 import asyncio
 import logging

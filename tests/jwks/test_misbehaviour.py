@@ -1,4 +1,4 @@
-"""A server of keys that is down, slow, too large or something else altogether: never a 200 (A63, A64)."""
+"""A server of keys that is down, slow, too large or something else altogether: never a 200."""
 
 import time
 from collections.abc import Callable

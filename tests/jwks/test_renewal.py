@@ -1,4 +1,4 @@
-"""Keys are fetched on demand, remembered, and renewed before they are old (A63)."""
+"""Keys are fetched on demand, remembered, and renewed before they are old."""
 
 import asyncio
 import time

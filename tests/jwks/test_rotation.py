@@ -1,4 +1,4 @@
-"""Keys come and go under load: no valid token is refused, and those of a key that is gone are (A63)."""
+"""Keys come and go under load: no valid token is refused, and those of a key that is gone are."""
 
 import asyncio
 import threading

@@ -1,4 +1,4 @@
-"""Header sources over real servers: the underscore twin and the duplicate never become an identity (case 005)."""
+"""Header sources over real servers: the underscore twin and the duplicate never become an identity."""
 
 import http.client
 import sys

@@ -13,7 +13,7 @@ from mtls_middleware.testing import CertificateAuthority
 from tests import shared
 
 RULES = {"dns": DNSName, "uri": URI, "ip": IPAddress, "email": Email}
-# RFC 5280 7.4 normalises URIs; we compare them as they stand, which can only refuse more (case 099).
+# RFC 5280 7.4 normalises URIs; we compare them as they stand, which can only refuse more.
 NOT_NORMALISED = {
     "HTTPS://Example.COM/A",
     "https://example.com/%61",

@@ -19,12 +19,12 @@ OPENLDAP = shared.read_json("vectors/dn/openldap-test-dn.json")
 CRYPTOGRAPHY = shared.read_json("vectors/dn/cryptography-name-cases.json")
 EXAMPLES = shared.read_json("vectors/dn/rfc4514-examples.json")
 
-# Where another library's vectors differ from RFC 4514's grammar, which is ours (row L6).
+# Where another library's vectors differ from RFC 4514's grammar, which is ours.
 LEGACY = {
     "cn=admin\\\\ ",  # a trailing blank without backslash
     "cn=admin\\\\\\\\ ",
     "1=#04024869",  # one arc is no OID: it has no DER
-    "CN=#616263",  # read as text there, as BER by the RFC (row L13)
+    "CN=#616263",  # read as text there, as BER by the RFC
 }
 
 
@@ -54,7 +54,7 @@ def test_pairs_match_by_rfc_4517_and_nothing_else(pair):
     if pair["result"].startswith("unparsable"):
         with pytest.raises(ValueError, match="position"):
             distinguished.parse(pair["certificate"])
-    else:  # the empty name is the one policy of ours that differs: it matches nothing (row L14)
+    else:  # the empty name is the one policy of ours that differs: it matches nothing
         assert matches(pair["registered"], pair["certificate"]) is (
             pair["result"] == "match" and pair["registered"] != ""
         )

@@ -13,7 +13,7 @@ from mtls_middleware.layer_interface import AccessTokens, TrustStore
 from mtls_middleware.sources import ServerTLS
 from mtls_middleware.testing import IssuedCertificate
 
-# Row G9: what RFC 6750 3 lets stand in the values of a challenge.
+# What RFC 6750 3 lets stand in the values of a challenge.
 _PARAMETER = re.compile(r'([a-z_]+)="([\x20\x21\x23-\x5B\x5D-\x7E]*)"')
 
 
@@ -30,7 +30,7 @@ class Outcome:
 
     @property
     def challenge(self) -> dict[str, str] | None:
-        """Parameters of `WWW-Authenticate: Bearer`; fails where one is there twice or badly written (G8, G9)."""
+        """Parameters of `WWW-Authenticate: Bearer`; fails where one is there twice or badly written."""
         value = self.headers.get("www-authenticate")
         if value is None:
             return None

@@ -157,7 +157,7 @@ def test_an_unbound_token_passes_as_plain_bearer_where_binding_is_checked_when_p
 
 
 def cannot_be_checked(client: IssuedCertificate) -> dict[str, Any]:
-    """Row A18 and case 108: every `cnf` that must not let `client` through."""
+    """Every `cnf` that must not let `client` through."""
     right, digest = client.thumbprint, hashlib.sha256(client.der).digest()
     standard = base64.b64encode(digest).decode().rstrip("=")
     return {

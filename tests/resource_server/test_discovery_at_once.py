@@ -1,4 +1,4 @@
-"""Many who want the keys of one issuer at the same time: one document, one key set, and nobody waits in vain (A63)."""
+"""Many who want the keys of one issuer at the same time: one document, one key set, and nobody waits in vain."""
 
 import asyncio
 import threading

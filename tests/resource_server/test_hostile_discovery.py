@@ -1,4 +1,4 @@
-"""Documents that lie, are broken or never end: try later, never yes, and nothing that they say is followed (A64)."""
+"""Documents that lie, are broken or never end: try later, never yes, and nothing that they say is followed."""
 
 import json
 from collections.abc import Callable

@@ -63,7 +63,7 @@ def test_wycheproofs_invalid_signatures_and_keys_are_refused(
 
 
 def readable(text: str, keys: list[dict[str, Any]]) -> bool:
-    """Whether we mean to accept it where it is valid: no MAC, something in it, and the key's own alg (row H11)."""
+    """Whether we mean to accept it where it is valid: no MAC, something in it, and the key's own alg."""
     header, payload, _ = text.split(".")
     algorithm = json.loads(base64.urlsafe_b64decode(header + "=="))["alg"]
     return bool(payload) and all(key["kty"] != "oct" and key.get("alg", algorithm) == algorithm for key in keys)

@@ -241,7 +241,7 @@ SERVED: dict[str, Server] = {
     "hypercorn-sendwalk": HOOKED,
     "mod_wsgi-daemon": Server(8, BY_SERVER, chain=True),
     "mod_wsgi-embedded": Server(8, BY_SERVER, chain=True),
-    "pyvoy-asgi": NOTHING,  # a name alone is no certificate (J4)
+    "pyvoy-asgi": NOTHING,  # a name alone is no certificate
     "pyvoy-asgi-hook-xfcc": NOTHING,  # its certificate comes as XFCC, which this capture does not hold
     "pyvoy-wsgi": NOTHING,
     "uvicorn-h11": NOTHING,

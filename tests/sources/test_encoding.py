@@ -1,4 +1,4 @@
-"""One canonical form of each encoding, and nothing beside it (security.md A23 to A26)."""
+"""One canonical form of each encoding, and nothing beside it."""
 
 import base64
 import time

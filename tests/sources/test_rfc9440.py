@@ -24,10 +24,10 @@ CHAIN_CASES = VECTORS.get("client_cert_chain_cases", [])
 
 # Values of the vectors that are accepted; every other one is refused.
 ACCEPTED = {
-    "padding stripped",  # RFC 9651 4.2.7: a parser should not fail on it (I19)
+    "padding stripped",  # RFC 9651 4.2.7: a parser should not fail on it
     "leading/trailing spaces around the item",
     # Diverges from the vector's remark "strict: refuse", which it calls an interpretation: parameters are ignored, as
-    # RFC 9651 1.1 wants it of fields that define none (case 044).
+    # RFC 9651 1.1 wants it of fields that define none.
     "item with a parameter",
 }
 # HTTP strips a tab around a value before any server hands it over; inside a value it is no blank of RFC 9651.

@@ -1,4 +1,4 @@
-"""Each vendor's words, and that a certificate and its word tell the same story (cases 024 to 029)."""
+"""Each vendor's words, and that a certificate and its word tell the same story."""
 
 from typing import Any
 

@@ -131,7 +131,7 @@ def test_a_certificate_without_subject_bears_no_name() -> None:
 
 # --- alternative names ---
 
-# RFC 5280 7.4 normalises URIs; ours are compared as they stand, which can only refuse more (case 099).
+# RFC 5280 7.4 normalises URIs; ours are compared as they stand, which can only refuse more.
 NOT_NORMALISED = {
     "HTTPS://Example.COM/A",
     "https://example.com/%61",
