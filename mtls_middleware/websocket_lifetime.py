@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, TypeVar
 
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.effects import Decision, Flow
 from mtls_middleware.errors import ConfigurationError
+from mtls_middleware.layer_interface import TrustStore
 from mtls_middleware.request import RequestView
 from mtls_middleware.resource_server.claims import unexpired
 from mtls_middleware.resource_server.token import AccessToken
@@ -18,10 +19,6 @@ L = TypeVar("L")
 WebsocketLifetime = Literal["certificate", "credentials", "connection"]
 # A decision about an open websocket at a time in seconds since the epoch. Raises `Refused` if the websocket must end.
 Recheck = Callable[[float], Decision[None]]
-
-
-class _TrustStore(Protocol):
-    def validate(self, certificate: ClientCertificate, now: float) -> Decision[ClientCertificate]: ...
 
 
 def check_websocket_lifetime(given: WebsocketLifetime) -> WebsocketLifetime:
@@ -42,7 +39,7 @@ def rechecks(layers: Iterable[L], view: RequestView) -> list[tuple[L, Recheck]]:
 
 def certificate_recheck(
     certificate: ClientCertificate,
-    store: _TrustStore | None,
+    store: TrustStore | None,
     *,
     clock_skew: float | None,
     allow: Callable[[ClientCertificate], None] | None,

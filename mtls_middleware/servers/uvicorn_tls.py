@@ -201,7 +201,7 @@ class _ReadsBodies(_OnlyWebsockets):
             import httptools
 
             lines = [name + b": " + value for name, value in framing(self.headers)]
-            self._body_parser = httptools.HttpRequestParser(_Body(self))
+            self._body_parser = httptools.HttpRequestParser(_LastBody(self))
             # It accepts no second request: `Connection: close`.
             self._body_parser.feed_data(b"\r\n".join([b"POST / HTTP/1.1", b"Connection: close", *lines, b"", b""]))
 
@@ -220,7 +220,7 @@ class _ReadsBodies(_OnlyWebsockets):
         return self._asks is Asks.WEBSOCKET
 
 
-class _Body:
+class _LastBody:
     """The callbacks for the body of the last request."""
 
     def __init__(self, protocol: Any) -> None:
