@@ -10,7 +10,7 @@ from typing import Any
 
 from mtls_middleware.own_prefixes import OwnPrefixes
 from mtls_middleware.readings import Location, inner
-from mtls_middleware.request import Passage, Peer, TLSFacts, attached_to
+from mtls_middleware.request import Attached, Passage, Peer, TLSFacts, attached_to
 from mtls_middleware.sources.server import is_unix
 from mtls_middleware.wsgi_server import ServerTraits, traits_of
 
@@ -41,11 +41,11 @@ class EnvironView:
         self._carrier = environ
         self._prefixes = prefixes
         self._start_response = start_response
-        self.now = time.time()
-        self.attached = attached_to(environ, self.now, _OF_APPLICATION, _is_same)
+        self.now: float = time.time()
+        self.attached: Attached = attached_to(environ, self.now, _OF_APPLICATION, _is_same)
         passage = self.attached.passage
         self._environ = passage.original.copy() if passage.retried else environ
-        self.body = b""
+        self.body: bytes = b""
 
     def drop(self, environ: MutableMapping[str, Any], keys: frozenset[str]) -> None:
         """Keep these keys from the application, and from layers further in."""

@@ -16,7 +16,7 @@ class Exemptions:
     def __init__(self, paths: Collection[str], preflight: bool) -> None:
         if preflight not in (True, False):
             raise ConfigurationError(f"exempt_preflight={preflight!r}: expected True or False")
-        self.paths = PathSet("exempt", paths, below=True)
+        self.paths: PathSet = PathSet("exempt", paths, below=True)
         self._preflight = preflight
 
     def cover(self, view: RequestView) -> bool:

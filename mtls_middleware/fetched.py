@@ -18,7 +18,7 @@ from mtls_middleware.effects import Begin, Flow, ask
 from mtls_middleware.errors import ConfigurationError, Unavailable, require_extra
 from mtls_middleware.exchange import Fetch, FetchFailed, Response
 
-logger = logging.getLogger("mtls_middleware.fetched")
+logger: logging.Logger = logging.getLogger("mtls_middleware.fetched")
 
 T = TypeVar("T")
 

@@ -18,13 +18,13 @@ from mtls_middleware.errors import ConfigurationError, require_extra
 from mtls_middleware.fetched import Fetched, OfNoUse, check_address
 from mtls_middleware.json_values import json_document
 
-logger = logging.getLogger("mtls_middleware.jwks")
+logger: logging.Logger = logging.getLogger("mtls_middleware.jwks")
 
 # Which algorithms a key of each shape may verify: one key, one family (RFC 8725 3.1), all of them asymmetric.
 _RSA = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"})
 _EC = {"secp256r1": frozenset({"ES256"}), "secp384r1": frozenset({"ES384"}), "secp521r1": frozenset({"ES512"})}
 _EDDSA = frozenset({"EdDSA"})
-ALGORITHMS = _RSA | _EDDSA | frozenset().union(*_EC.values())
+ALGORITHMS: frozenset[str] = _RSA.union(_EDDSA, *_EC.values())
 
 _SMALLEST_RSA = 2048  # bits: RFC 7518 3.3
 # Entries of a JWK Set. Issuers publish fewer than 20, and reading one takes up to a tenth of a millisecond.

@@ -34,7 +34,7 @@ class PathRules:
     """
 
     def __init__(self, given: Allow) -> None:
-        self.is_mapping = isinstance(given, Mapping)
+        self.is_mapping: bool = isinstance(given, Mapping)
         if not isinstance(given, Mapping):
             given = {"/": given}
         for path in given:

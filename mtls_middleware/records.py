@@ -14,7 +14,7 @@ from mtls_middleware.errors import ConfigurationError, Refused
 from mtls_middleware.refusal import Answer, Challenge, answer
 from mtls_middleware.request import Attached
 
-logger = logging.getLogger("mtls_middleware.decision")
+logger: logging.Logger = logging.getLogger("mtls_middleware.decision")
 
 
 class Layer(Protocol):

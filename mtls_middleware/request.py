@@ -42,7 +42,8 @@ class Passage:
     hidden: frozenset[str] = frozenset()
 
     def __init__(self, outer: "Attached | None", original: dict[str, Any]) -> None:
-        self.outer, self.original = outer, original
+        self.outer: Attached | None = outer
+        self.original: dict[str, Any] = original
 
 
 class Attached:
@@ -51,7 +52,7 @@ class Attached:
     Its presence tells an inner layer that an outer one ran; a bare value under the public keys does not.
     """
 
-    passage = Passage(None, {})  # of no gateway: replaced in what a gateway attaches
+    passage: Passage = Passage(None, {})  # of no gateway: replaced in what a gateway attaches
     watch: Any = None  # the WebsocketWatch of the outermost gateway that has one
 
     certificate: ClientCertificate | None = None
@@ -128,7 +129,9 @@ class Peer(NamedTuple):
 
 
 # The plain peer at an address. A service has few peers, its proxies, and the same ones come again and again.
-peer_at = lru_cache(maxsize=1024)(Peer)
+@lru_cache(maxsize=1024)
+def peer_at(address: str) -> Peer:
+    return Peer(address)
 
 
 class TLSFacts(NamedTuple):

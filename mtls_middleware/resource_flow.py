@@ -37,7 +37,7 @@ class CertificateLayer:
     """Finds, validates and judges the client certificate."""
 
     name = "certificate"
-    challenge = Challenge()
+    challenge: Challenge = Challenge()
     body_paths: PathSet | None = None
     published: Published | None = None
 
@@ -86,9 +86,9 @@ class CertificateLayer:
         self._is_lasting = trust_store is None and (self._allow is None or self._allow.is_lasting)
         self._verdict = object()
         self._exemptions = Exemptions(exempt, exempt_preflight)
-        self.root_path = checked_root(root_path)
-        self.drop_headers = KNOWN_HEADERS | source.drop_headers
-        self.vary = source.vary
+        self.root_path: str | None = checked_root(root_path)
+        self.drop_headers: frozenset[str] = KNOWN_HEADERS | source.drop_headers
+        self.vary: str | None = source.vary
         self._check_strength()
 
     def _check_strength(self) -> None:
@@ -220,13 +220,13 @@ class TokenLayer:
         self._binding = binding
         self._scopes = collection("scopes", scopes, '"invoices:read"')
         self._exemptions = Exemptions(exempt, exempt_preflight)
-        self.root_path = checked_root(root_path)
+        self.root_path: str | None = checked_root(root_path)
         self._lifetime = check_websocket_lifetime(websocket_lifetime)
         self.published: Published | None = None
         if isinstance(resource_metadata, Mapping):
             self.published = published(resource_metadata)
             resource_metadata = self.published.address
-        self.challenge = Challenge(
+        self.challenge: Challenge = Challenge(
             realm=Challenge().realm if realm is None else realm,
             scopes=tuple(sorted(self._scopes)),
             resource_metadata=resource_metadata,

@@ -13,7 +13,16 @@ from urllib.parse import unquote_to_bytes
 from mtls_middleware.environ import peer_of
 from mtls_middleware.own_prefixes import OwnPrefixes
 from mtls_middleware.readings import Location, inner
-from mtls_middleware.request import ORIGINAL_HEADERS_KEY, Passage, Peer, TLSFacts, attach, attached_to, peer_at
+from mtls_middleware.request import (
+    ORIGINAL_HEADERS_KEY,
+    Attached,
+    Passage,
+    Peer,
+    TLSFacts,
+    attach,
+    attached_to,
+    peer_at,
+)
 
 Pair = tuple[bytes, bytes]
 
@@ -42,11 +51,11 @@ class ScopeView:
     def __init__(self, scope: MutableMapping[str, Any], shapes: "Shapes", prefixes: OwnPrefixes | None = None) -> None:
         self._carrier = scope
         self._prefixes = prefixes
-        self.now = time.time()
-        self.attached = attached_to(scope, self.now, _OF_APPLICATION, _is_same)
+        self.now: float = time.time()
+        self.attached: Attached = attached_to(scope, self.now, _OF_APPLICATION, _is_same)
         # A copy: an application changes its scope while a websocket is open, and the websocket is checked again.
         self._scope = self.attached.passage.original
-        self.body = b""
+        self.body: bytes = b""
         # ASGI: an iterable, which may be readable once only; a list may grow under way (uvicorn: by trailer fields).
         self.kept: list[Pair] = list(self._scope.get("headers", ()))
         self._scope["headers"] = self.kept
@@ -185,7 +194,7 @@ class Shapes:
     """
 
     def __init__(self, drop: Iterable[str]) -> None:
-        self.dropped = frozenset(_folded(name.encode("ascii")) for name in drop)
+        self.dropped: frozenset[str] = frozenset(_folded(name.encode("ascii")) for name in drop)
         self._remembered: dict[tuple[bytes, ...], Shape] = {}
 
     def of(self, fields: Sequence[Pair]) -> Shape:

@@ -22,7 +22,7 @@ class ClientLayer:
     """Authenticates OAuth clients by certificate on the paths where they authenticate."""
 
     name = "client"
-    challenge = Challenge(scheme="Basic", realm="clients")
+    challenge: Challenge = Challenge(scheme="Basic", realm="clients")
     drop_headers: frozenset[str] = frozenset()
     published = None
     vary: str | None = None
@@ -34,8 +34,8 @@ class ClientLayer:
         if not callable(getattr(authenticator, "decide", None)) or isinstance(authenticator, type):
             raise ConfigurationError(f"authenticator={authenticator!r}: for example ClientAuthenticator(clients)")
         self._authenticator = authenticator
-        self.body_paths = PathSet("paths", paths)
-        self.root_path = checked_root(root_path)
+        self.body_paths: PathSet = PathSet("paths", paths)
+        self.root_path: str | None = checked_root(root_path)
         if not self.body_paths:
             raise ConfigurationError("paths is empty: no client would ever be authenticated")
 

@@ -62,7 +62,8 @@ class WebsocketWatch:
         self._waiting: set[asyncio.Timeout] = set()  # of each receive() that is under way
         self._asking: asyncio.Task[None] | None = None  # a check that needs I/O
         self._closing: asyncio.Task[None] | None = None
-        self._connected = self._over = self.closed = False
+        self._connected = self._over = False
+        self.closed: bool = False
 
     def add(self, view: RequestView, checks: Checks) -> None:
         """Make these checks too, from the next second on."""
@@ -180,7 +181,8 @@ class WebsocketWatch:
                 self._close(view, layer, error)
 
     def _close(self, view: RequestView, layer: Layer, error: Exception) -> None:
-        self.closed = self._over = True
+        self.closed = True
+        self._over = True
         if self._timer is not None:
             self._timer.cancel()
         closed(layer, error, view)

@@ -49,7 +49,7 @@ class CertificateAuthorizationServer(AuthorizationServer):
     def __init__(
         self, app: Any = None, query_client: Any = None, save_token: Any = None, *, registry: ClientRegistry
     ) -> None:
-        self.registry = _registry(registry)
+        self.registry: ClientRegistry = _registry(registry)
         self._verified = {BASIC, POST, PUBLIC, *METHODS}
         super().__init__(app, query_client, save_token)
 
@@ -140,7 +140,7 @@ class CertificateBoundTokenGenerator(JWTBearerTokenGenerator):
     """
 
     def __init__(self, issuer: str, *, registry: ClientRegistry, **options: Any) -> None:
-        self.registry = _registry(registry)
+        self.registry: ClientRegistry = _registry(registry)
         super().__init__(issuer, **options)
 
     def get_extra_claims(self, client: Any, grant_type: str, user: Any, scope: str) -> dict[str, Any]:

@@ -18,17 +18,14 @@ docs/integrations.md has a project.
 import contextlib
 import json
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import parse_qsl
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import router, transaction
 from django.http import JsonResponse
 from oauth2_provider.models import get_access_token_model
-from oauth2_provider.oauth2_backends import OAuthLibCore
-from oauth2_provider.oauth2_validators import OAuth2Validator
 from oauth2_provider.settings import oauth2_settings
-from oauth2_provider.views import IntrospectTokenView
 from oauthlib.common import Request, generate_token, urlencode
 from oauthlib.oauth2.rfc6749 import errors
 
@@ -42,6 +39,12 @@ from mtls_middleware.token_endpoint.clients import RegisteredClient
 from mtls_middleware.token_endpoint.credentials import BASIC, CREDENTIAL_PARAMETERS, POST, PUBLIC, ClientRequest
 
 # Objects of Django and oauthlib are `Any`: neither has type hints.
+if TYPE_CHECKING:
+    from mtls_middleware.integrations.toolkit_interface import IntrospectTokenView, OAuth2Validator, OAuthLibCore
+else:
+    from oauth2_provider.oauth2_backends import OAuthLibCore
+    from oauth2_provider.oauth2_validators import OAuth2Validator
+    from oauth2_provider.views import IntrospectTokenView
 
 _MARK = "~x5t-S256~"
 # The attribute of oauthlib's request that keeps its client. No parameter of a request becomes an attribute.

@@ -22,7 +22,7 @@ from mtls_middleware.token_endpoint.clients import RegisteredClient
 from mtls_middleware.token_endpoint.credentials import PUBLIC, ClientRequest
 from mtls_middleware.token_endpoint.issuance import confirm_refresh_token, confirmation, token_confirmation
 
-logger = logging.getLogger("mtls_middleware.integrations")
+logger: logging.Logger = logging.getLogger("mtls_middleware.integrations")
 
 # Reasons that were logged. A reason names a registered client, so an attacker cannot add any.
 _REPORTED = 1024

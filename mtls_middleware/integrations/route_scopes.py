@@ -33,7 +33,7 @@ class RouteScopes:
         self, scopes: Collection[str] = (), *, realm: str | None = None, resource_metadata: str | None = None
     ) -> None:
         self._scopes = collection("scopes", scopes, '"invoices:read"')
-        self.challenge = Challenge(
+        self.challenge: Challenge = Challenge(
             realm=Challenge().realm if realm is None else realm,
             scopes=tuple(sorted(self._scopes)),
             resource_metadata=resource_metadata,

@@ -15,6 +15,8 @@ from mtls_middleware.policy.rule import Identity, Judgement, Rule
 class _Named(Identity):
     """A rule over what is written in the certificate, and nothing else."""
 
+    is_lasting: bool = False
+
     def __init_subclass__(cls) -> None:
         cls.is_lasting = cls.__dict__.get("is_lasting", _Named in cls.__bases__)
 

@@ -30,7 +30,7 @@ class Rule:
     # Whether one can fail it, by what is known all the same: the answer that `~` turns into the former.
     may_reject_presented = False
     # Whether it says the same of one certificate for ever, so that its answer may be remembered.
-    is_lasting = False
+    is_lasting: bool = False
     # How many rules stand within each other.
     depth = 1
 
@@ -217,7 +217,7 @@ class Presented(Rule):
 
     may_accept_presented = True
     may_reject_presented = True
-    is_lasting = True
+    is_lasting: bool = True
 
     def __init__(self, rule: Identity | Callable[[ClientCertificate], bool]) -> None:
         inner = as_rule(rule)
@@ -249,7 +249,14 @@ class Anyone:
             "allow={'/': Subject('CN=ops,O=Acme'), '/public': ANYONE}"
         )
 
-    __and__ = __or__ = __rand__ = __ror__ = __xor__ = __rxor__ = __invert__ = __bool__ = refuse
+    __and__: Callable[..., NoReturn] = refuse
+    __or__: Callable[..., NoReturn] = refuse
+    __rand__: Callable[..., NoReturn] = refuse
+    __ror__: Callable[..., NoReturn] = refuse
+    __xor__: Callable[..., NoReturn] = refuse
+    __rxor__: Callable[..., NoReturn] = refuse
+    __invert__: Callable[..., NoReturn] = refuse
+    __bool__: Callable[..., NoReturn] = refuse
 
     def __repr__(self) -> str:
         return "ANYONE"

@@ -24,7 +24,7 @@ from mtls_middleware.cache import Cache
 from mtls_middleware.effects import Call, Flow, ask
 from mtls_middleware.errors import ConfigurationError, Unavailable
 
-logger = logging.getLogger("mtls_middleware.answers")
+logger: logging.Logger = logging.getLogger("mtls_middleware.answers")
 
 # After a failure Redis is let alone for so many seconds: an outage costs one request in five seconds its timeout.
 _COOL_DOWN = 5.0

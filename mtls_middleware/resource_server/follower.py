@@ -13,7 +13,7 @@ from typing import Any
 
 from mtls_middleware.resource_server.revoked_list import Known, NoList
 
-logger = logging.getLogger("mtls_middleware.revocations")
+logger: logging.Logger = logging.getLogger("mtls_middleware.revocations")
 
 # A revocation holds everywhere within a second: a poll, an answer, and some to spare on a busy machine.
 _EVERY = 0.25
@@ -44,10 +44,10 @@ class Follower:
     def __init__(self, client: Any, key: str) -> None:
         self._client, self._key = client, key
         self._known: Known | None = None
-        self.fresh_at = -math.inf
-        self.tried = threading.Event()
-        self.process = os.getpid()
-        self.began_at = time.monotonic()
+        self.fresh_at: float = -math.inf
+        self.tried: threading.Event = threading.Event()
+        self.process: int = os.getpid()
+        self.began_at: float = time.monotonic()
         self._forgot_at = self._told_at = -math.inf
 
     @property

@@ -46,7 +46,7 @@ class TrustedIssuers:
             raise ConfigurationError(f"two members for {', '.join(twice)}: expected one for each issuer")
         self._by_issuer: dict[str, Member] = {each.issuer: each for each in members if each.issuer is not None}
         self._opaque = opaque[0] if opaque else None
-        self.bound_only = all(each.bound_only for each in members)
+        self.bound_only: bool = all(each.bound_only for each in members)
 
     def validate(self, text: str, now: float) -> Decision[AccessToken]:
         """The token behind `text` at time `now` (seconds since the epoch), as yet unbound.

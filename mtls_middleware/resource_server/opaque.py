@@ -34,7 +34,7 @@ from mtls_middleware.resource_server.profiles import rules
 from mtls_middleware.resource_server.signature import Keys, verified
 from mtls_middleware.resource_server.token import AccessToken
 
-logger = logging.getLogger("mtls_middleware.opaque")
+logger: logging.Logger = logging.getLogger("mtls_middleware.opaque")
 
 _LIMIT = 65_536  # octets of an answer
 _MOST_REMEMBERED = 16_384  # octets of an answer that is kept: real ones have a few hundred

@@ -48,7 +48,7 @@ class RevocableTokens:
         self._tokens, self._revocations, self._ids = tokens, revocations, ids
         # Whose an introspected token is that does not say so itself.
         self._issuer = getattr(tokens, "issuer", None)
-        self.bound_only = getattr(tokens, "bound_only", False)
+        self.bound_only: bool = getattr(tokens, "bound_only", False)
 
     def validate(self, text: str, now: float) -> Decision[AccessToken]:
         """The token behind `text` at time `now` (seconds since the epoch), as yet unbound.

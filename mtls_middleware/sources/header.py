@@ -17,7 +17,7 @@ from mtls_middleware.sources.trust import ProxyCertificateRule, SharedSecret, Tr
 from mtls_middleware.sources.vendors import Dialect, Verdict
 from mtls_middleware.validity import require_valid
 
-logger = logging.getLogger("mtls_middleware.sources")
+logger: logging.Logger = logging.getLogger("mtls_middleware.sources")
 
 T = TypeVar("T")
 

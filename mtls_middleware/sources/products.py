@@ -13,6 +13,7 @@ from mtls_middleware.request import RequestView
 from mtls_middleware.sources import vendors, xfcc
 from mtls_middleware.sources.header import HeaderSource, given, only
 from mtls_middleware.sources.trust import ProxyCertificateRule, SharedSecret
+from mtls_middleware.sources.vendors import Dialect
 
 _XFCC = "x-forwarded-client-cert"
 
@@ -24,7 +25,7 @@ class ClientCertHeader(HeaderSource):
     `ClientCertHeader(trusted_proxies=["10.0.0.0/8"], shared_secret=("MtlsProxySecret", secret))`
     """
 
-    dialect = vendors.RFC9440
+    dialect: Dialect = vendors.RFC9440
 
 
 class Nginx(HeaderSource):
@@ -35,7 +36,7 @@ class Nginx(HeaderSource):
     Example: `Nginx(trusted_proxies=["10.0.0.0/8"], shared_secret=("MtlsProxySecret", secret))`
     """
 
-    dialect = vendors.NGINX
+    dialect: Dialect = vendors.NGINX
 
 
 class Apache(HeaderSource):
@@ -44,7 +45,7 @@ class Apache(HeaderSource):
     Example: `Apache(trusted_proxies=["127.0.0.1"], shared_secret=("MtlsProxySecret", secret))`
     """
 
-    dialect = vendors.APACHE
+    dialect: Dialect = vendors.APACHE
 
 
 class HAProxy(HeaderSource):
@@ -55,7 +56,7 @@ class HAProxy(HeaderSource):
     Example: `HAProxy(trusted_proxies=["unix"], shared_secret=("MtlsProxySecret", secret))`
     """
 
-    dialect = vendors.HAPROXY
+    dialect: Dialect = vendors.HAPROXY
 
 
 class Traefik(HeaderSource):
@@ -67,7 +68,7 @@ class Traefik(HeaderSource):
     `Traefik(trusted_proxies=["10.0.0.0/8"], shared_secret=("MtlsProxySecret", secret), verified_by_proxy=True)`
     """
 
-    dialect = vendors.TRAEFIK
+    dialect: Dialect = vendors.TRAEFIK
 
     def _certificate(
         self, leaf: bytes, chain: tuple[bytes, ...], chain_value: str, verification: Verification
@@ -86,7 +87,7 @@ class Caddy(HeaderSource):
     `Caddy(trusted_proxies=["127.0.0.1"], shared_secret=("MtlsProxySecret", secret), verified_by_proxy=True)`
     """
 
-    dialect = vendors.CADDY
+    dialect: Dialect = vendors.CADDY
 
 
 class GoogleCloudLoadBalancer(HeaderSource):
@@ -98,7 +99,7 @@ class GoogleCloudLoadBalancer(HeaderSource):
     Example: `GoogleCloudLoadBalancer(trusted_proxies=["35.191.0.0/16"], shared_secret=("X-Origin-Secret", secret))`
     """
 
-    dialect = vendors.GOOGLE
+    dialect: Dialect = vendors.GOOGLE
 
 
 class AzureAppService(HeaderSource):
@@ -107,7 +108,7 @@ class AzureAppService(HeaderSource):
     Azure cannot add a secret. Example: `AzureAppService(trusted_proxies=["169.254.0.0/16"])` with a `trust_store`.
     """
 
-    dialect = vendors.AZURE
+    dialect: Dialect = vendors.AZURE
 
 
 class Cloudflare(HeaderSource):
@@ -118,7 +119,7 @@ class Cloudflare(HeaderSource):
     Example: `Cloudflare(trusted_proxies=["173.245.48.0/20"], shared_secret=("X-Origin-Secret", secret))`
     """
 
-    dialect = vendors.CLOUDFLARE
+    dialect: Dialect = vendors.CLOUDFLARE
     _further_headers = ("cf-client-cert-sha256", "cf-cert-revoked")
 
     def find(self, view: RequestView) -> ClientCertificate | None:
@@ -155,7 +156,7 @@ class AWSLoadBalancer(HeaderSource):
     ) -> None:
         if mode not in ("verify", "passthrough"):
             raise ConfigurationError(f"mode={mode!r}: the load balancer's mode is 'verify' or 'passthrough'")
-        self.dialect = vendors.AWS_VERIFY if mode == "verify" else vendors.AWS_PASSTHROUGH
+        self.dialect: Dialect = vendors.AWS_VERIFY if mode == "verify" else vendors.AWS_PASSTHROUGH
         super().__init__(
             trusted_proxies=trusted_proxies,
             shared_secret=shared_secret,
@@ -179,7 +180,7 @@ class Envoy(HeaderSource):
     `Envoy(trusted_proxies=["10.0.0.0/8"], shared_secret=("MtlsProxySecret", secret), verified_by_proxy=True)`
     """
 
-    dialect = vendors.ENVOY_FORMATTER
+    dialect: Dialect = vendors.ENVOY_FORMATTER
 
     def __init__(
         self,

@@ -52,8 +52,9 @@ class Trust:
         self._networks = _by_prefix(_network(each) for each in trusted_proxies if each != "unix")
         self._secret = None if shared_secret is None else _secret(shared_secret)
         self._rule = None if proxy_certificate is None else as_rule(proxy_certificate)
-        self.trusts_address_alone = self._peers and self._secret is None and self._rule is None
-        self.is_of_peers = self._secret is None and self._rule is None  # and nothing else of a request is looked at
+        self.trusts_address_alone: bool = self._peers and self._secret is None and self._rule is None
+        # The result depends on the peer alone.
+        self.is_of_peers: bool = self._secret is None and self._rule is None
         if not self._peers and self.is_of_peers:
             raise ConfigurationError(f"a header source needs somebody to trust, {_EXAMPLE}, or shared_secret=")
 

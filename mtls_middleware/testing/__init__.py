@@ -39,4 +39,5 @@ _MODULES = {
     "self_signed": "authority",
 }
 
-__getattr__, __dir__ = exports(__name__, _MODULES)
+if not TYPE_CHECKING:  # a type checker would take any misspelt name for an attribute
+    __getattr__, __dir__ = exports(__name__, _MODULES)

@@ -25,7 +25,7 @@ from mtls_middleware.token_endpoint.credentials import (
 )
 from mtls_middleware.token_endpoint.registered import Match, RegisteredCertificates
 
-logger = logging.getLogger("mtls_middleware.token_endpoint")
+logger: logging.Logger = logging.getLogger("mtls_middleware.token_endpoint")
 
 LookUp = Callable[[str], "RegisteredClient | Awaitable[RegisteredClient | None] | None"]
 

@@ -19,7 +19,7 @@ from mtls_middleware.json_values import json_document
 from mtls_middleware.jwks import LeftOut, members_of
 from mtls_middleware.sources.encoding import base64_der
 
-logger = logging.getLogger("mtls_middleware.token_endpoint")
+logger: logging.Logger = logging.getLogger("mtls_middleware.token_endpoint")
 
 # What must be equal: the certificate (RFC 8705), or its public key alone (drafts up to 12).
 Match = Literal["certificate", "public_key"]

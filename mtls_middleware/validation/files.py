@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 from mtls_middleware.errors import ConfigurationError
 
-logger = logging.getLogger("mtls_middleware.validation")
+logger: logging.Logger = logging.getLogger("mtls_middleware.validation")
 
 T = TypeVar("T")
 

@@ -21,7 +21,7 @@ from mtls_middleware.validation import revocation_list
 from mtls_middleware.validation.files import Contents, Watched, split
 from mtls_middleware.validation.revocation_list import Question, RevocationList
 
-logger = logging.getLogger("mtls_middleware.validation")
+logger: logging.Logger = logging.getLogger("mtls_middleware.validation")
 
 _SUFFIXES = (".crl", ".pem")
 # A list of a million has 35 MB.

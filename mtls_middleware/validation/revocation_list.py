@@ -86,8 +86,8 @@ class Question:
     def __init__(self, certificate: x509.Certificate, issuer: x509.Certificate) -> None:
         basic = extension(certificate, x509.BasicConstraints)
         named = extension(certificate, x509.CRLDistributionPoints)
-        self.serial = certificate.serial_number
-        self.is_authority = basic is not None and basic.value.ca
+        self.serial: int = certificate.serial_number
+        self.is_authority: bool = basic is not None and basic.value.ca
         self.places: frozenset[x509.GeneralName] = frozenset().union(
             *(
                 _places(point.full_name)
@@ -96,8 +96,8 @@ class Question:
             )
         )
         self.issuer = issuer
-        self.issuer_name = issuer.subject.public_bytes()
-        self.issuer_der = issuer.public_bytes(Encoding.DER)
+        self.issuer_name: bytes = issuer.subject.public_bytes()
+        self.issuer_der: bytes = issuer.public_bytes(Encoding.DER)
 
 
 def parse(octets: bytes) -> RevocationList:
