@@ -27,17 +27,14 @@ __all__ = [
     "oauth_client",
 ]
 
-_MODULES = {
-    "AccessToken": "resource_server.token",
-    "ClientCertificate": "certificate",
-    "ConfigurationError": "errors",
-    "Refused": "errors",
-    "RegisteredClient": "token_endpoint.clients",
-    "Verification": "certificate",
-    "access_token": "accessors",
-    "client_certificate": "accessors",
-    "oauth_client": "accessors",
-}
-
 if not TYPE_CHECKING:  # a type checker would take any misspelt name for an attribute
-    __getattr__, __dir__ = exports(__name__, _MODULES)
+    __getattr__, __dir__ = exports(
+        __name__,
+        {
+            "accessors": ["access_token", "client_certificate", "oauth_client"],
+            "certificate": ["ClientCertificate", "Verification"],
+            "errors": ["ConfigurationError", "Refused"],
+            "resource_server.token": ["AccessToken"],
+            "token_endpoint.clients": ["RegisteredClient"],
+        },
+    )

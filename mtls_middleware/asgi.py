@@ -30,23 +30,18 @@ from mtls_middleware.asgi_messages import (
 )
 from mtls_middleware.effects import AwaitingDriver
 from mtls_middleware.errors import ConfigurationError
-from mtls_middleware.layer_interface import (
-    AccessTokens,
-    Layer,
-    Source,
-    TrustStore,
-    document,
-    does_more,
-    reads_body,
-)
+from mtls_middleware.layer_interface import Layer, document, does_more, reads_body
 from mtls_middleware.own_prefixes import OwnPrefixes
 from mtls_middleware.paths import Allow, one_root
 from mtls_middleware.records import allowed, refused
 from mtls_middleware.resource_flow import CertificateLayer, TokenLayer, check_without_tokens, with_published
+from mtls_middleware.resource_server.access_tokens import AccessTokens
 from mtls_middleware.resource_server.binding import Binding
 from mtls_middleware.scope import ScopeView, Shapes
+from mtls_middleware.sources.source import Source
 from mtls_middleware.token_endpoint.authentication import ClientAuthenticator
 from mtls_middleware.token_flow import ClientLayer
+from mtls_middleware.validation.chain_validator import ChainValidator
 from mtls_middleware.validity import CLOCK_SKEW, Validity
 from mtls_middleware.websocket_lifetime import WebsocketLifetime, rechecks
 from mtls_middleware.websocket_watch import watched
@@ -71,7 +66,7 @@ class _Gateway:
         self._prefixes = OwnPrefixes(self._app)
         self._driver = AwaitingDriver()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         kind = scope["type"]
         if kind in ("http", "websocket"):
             await self._request(kind, scope, receive, send)
@@ -159,7 +154,7 @@ class ClientCertificateMiddleware(_Gateway):
         app: ASGIApp,
         source: Source,
         *,
-        trust_store: TrustStore | None = None,
+        trust_store: ChainValidator | None = None,
         allow: Allow | None = None,
         required: bool | None = None,
         exempt: Collection[str] = (),
@@ -269,7 +264,7 @@ def protect(
     app: ASGIApp,
     *,
     source: Source,
-    trust_store: TrustStore | None = None,
+    trust_store: ChainValidator | None = None,
     allow: Allow | None = None,
     tokens: AccessTokens | None = None,
     scopes: Collection[str] = (),
@@ -280,7 +275,7 @@ def protect(
     clock_skew: float = CLOCK_SKEW,
     validity: Validity = "each_request",
     websocket_lifetime: WebsocketLifetime = "certificate",
-) -> ASGIApp:
+) -> "ClientCertificateMiddleware":
     """Both layers around `app`, in the right order; without `tokens` a certificate is required.
 
     Arguments: those of the two layers, by their names; `exempt` and `websocket_lifetime` go to both, `allow` to the

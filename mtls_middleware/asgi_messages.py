@@ -7,12 +7,13 @@ from mtls_middleware.errors import Refused
 from mtls_middleware.refusal import Answer
 from mtls_middleware.request import MAX_BODY
 
-# Looser than asgiref's typed dictionaries, as Starlette's are, so that every framework's application fits.
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+# Frameworks disagree about these types (mutable mappings, dictionaries, asgiref's typed dictionaries). With types that
+# are narrower than `Any`, type checkers reject applications that work.
+ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 async def body(receive: Receive) -> bytes:

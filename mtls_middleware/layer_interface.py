@@ -1,9 +1,8 @@
-"""What a layer is to the gateways, and what it needs from a source, a trust store and a validator of tokens."""
+"""`Layer`: what a layer is to the gateways."""
 
 from typing import Any, Protocol
 
 from mtls_middleware import records
-from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.effects import Decision
 from mtls_middleware.errors import Refused
 from mtls_middleware.paths import PathSet
@@ -11,34 +10,6 @@ from mtls_middleware.readings import one_answer
 from mtls_middleware.refusal import Answer
 from mtls_middleware.request import RequestView
 from mtls_middleware.resource_server.metadata import Published
-from mtls_middleware.resource_server.token import AccessToken
-
-
-class Source(Protocol):
-    """What `mtls_middleware.sources` offers."""
-
-    @property
-    def can_verify(self) -> bool: ...
-    @property
-    def drop_headers(self) -> frozenset[str]: ...
-    @property
-    def vary(self) -> str | None: ...
-    def find(self, view: RequestView) -> ClientCertificate | None: ...
-
-
-SOURCE_MEMBERS = ("can_verify", "drop_headers", "vary", "find")
-
-
-class TrustStore(Protocol):
-    """Chain validation in this process: gives the certificate back as `BY_TRUST_STORE`, or raises `Refused`."""
-
-    def validate(self, certificate: ClientCertificate, now: float) -> Decision[ClientCertificate]: ...
-
-
-class AccessTokens(Protocol):
-    """What `mtls_middleware.resource_server` offers: text to token, or `Refused("invalid_token")`, or `Unavailable`."""
-
-    def validate(self, text: str, now: float) -> Decision[AccessToken]: ...
 
 
 class Layer(records.Layer, Protocol):

@@ -11,15 +11,17 @@ from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.effects import Decision, Flow, on_behalf_of
 from mtls_middleware.errors import ConfigurationError, Refused
 from mtls_middleware.exemptions import Exemptions
-from mtls_middleware.layer_interface import SOURCE_MEMBERS, AccessTokens, Source, TrustStore
 from mtls_middleware.paths import Allow, PathRules, PathSet, checked_root, collection
 from mtls_middleware.policy.rule import Anyone, Rule
 from mtls_middleware.refusal import Challenge
 from mtls_middleware.request import RequestView
 from mtls_middleware.resource_server import bearer, binding, scope
+from mtls_middleware.resource_server.access_tokens import AccessTokens
 from mtls_middleware.resource_server.metadata import Published, published
 from mtls_middleware.resource_server.token import AccessToken
+from mtls_middleware.sources.source import MEMBERS, Source
 from mtls_middleware.sources.vendors import KNOWN_HEADERS
+from mtls_middleware.validation.chain_validator import ChainValidator
 from mtls_middleware.validity import CLOCK_SKEW, Validity, check_clock_skew, check_validity, require_valid
 from mtls_middleware.websocket_lifetime import (
     Recheck,
@@ -45,7 +47,7 @@ class CertificateLayer:
         self,
         source: Source,
         *,
-        trust_store: TrustStore | None,
+        trust_store: ChainValidator | None,
         allow: Allow | None,
         required: bool | None,
         exempt: Collection[str],
@@ -55,9 +57,7 @@ class CertificateLayer:
         validity: Validity = "each_request",
         websocket_lifetime: WebsocketLifetime = "certificate",
     ) -> None:
-        if not all(hasattr(source, name) for name in SOURCE_MEMBERS) or isinstance(
-            source, type
-        ):  # a str has a find() too
+        if not all(hasattr(source, name) for name in MEMBERS) or isinstance(source, type):  # a str has a find() too
             raise ConfigurationError(
                 f"source={source!r} is not a source; expected for example ServerTLS(), or "
                 "Nginx(trusted_proxies=['10.0.0.0/8'], shared_secret=('MtlsProxySecret', os.environ['...']))"
@@ -74,7 +74,7 @@ class CertificateLayer:
         checks_proxy = self._checks_period and getattr(source, "has_proxy_certificate", False)
         self._trusts_proxy_now = getattr(source, "trusts_proxy_now", None) if checks_proxy else None
         adapted = getattr(trust_store, "with_clock_skew", None)
-        self._store: TrustStore | None = adapted(self._clock_skew) if callable(adapted) else trust_store
+        self._store: ChainValidator | None = adapted(self._clock_skew) if callable(adapted) else trust_store
         self._allow = None if allow is None else PathRules(allow)
         if required is False and self._allow is not None and self._allow.is_mapping:
             raise ConfigurationError(

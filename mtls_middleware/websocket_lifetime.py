@@ -7,10 +7,10 @@ from typing import Literal, TypeVar
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.effects import Decision, Flow
 from mtls_middleware.errors import ConfigurationError
-from mtls_middleware.layer_interface import TrustStore
 from mtls_middleware.request import RequestView
 from mtls_middleware.resource_server.claims import unexpired
 from mtls_middleware.resource_server.token import AccessToken
+from mtls_middleware.validation.chain_validator import ChainValidator
 from mtls_middleware.validity import require_valid
 
 L = TypeVar("L")
@@ -39,7 +39,7 @@ def rechecks(layers: Iterable[L], view: RequestView) -> list[tuple[L, Recheck]]:
 
 def certificate_recheck(
     certificate: ClientCertificate,
-    store: TrustStore | None,
+    store: ChainValidator | None,
     *,
     clock_skew: float | None,
     allow: Callable[[ClientCertificate], None] | None,

@@ -12,24 +12,19 @@ from typing import TYPE_CHECKING, Any
 from mtls_middleware.effects import BlockingDriver
 from mtls_middleware.environ import EnvironView, keys
 from mtls_middleware.errors import ConfigurationError, Refused
-from mtls_middleware.layer_interface import (
-    AccessTokens,
-    Layer,
-    Source,
-    TrustStore,
-    document,
-    does_more,
-    reads_body,
-)
+from mtls_middleware.layer_interface import Layer, document, does_more, reads_body
 from mtls_middleware.own_prefixes import OwnPrefixes
 from mtls_middleware.paths import Allow, one_root
 from mtls_middleware.records import allowed, refused
 from mtls_middleware.refusal import Answer
 from mtls_middleware.request import MAX_BODY, Passage, attach
 from mtls_middleware.resource_flow import CertificateLayer, TokenLayer, check_without_tokens, with_published
+from mtls_middleware.resource_server.access_tokens import AccessTokens
 from mtls_middleware.resource_server.binding import Binding
+from mtls_middleware.sources.source import Source
 from mtls_middleware.token_endpoint.authentication import ClientAuthenticator
 from mtls_middleware.token_flow import ClientLayer
+from mtls_middleware.validation.chain_validator import ChainValidator
 from mtls_middleware.validity import CLOCK_SKEW, Validity
 
 if TYPE_CHECKING:
@@ -147,7 +142,7 @@ class ClientCertificateMiddleware(_Gateway):
         app: "WSGIApplication",
         source: Source,
         *,
-        trust_store: TrustStore | None = None,
+        trust_store: ChainValidator | None = None,
         allow: Allow | None = None,
         required: bool | None = None,
         exempt: Collection[str] = (),
@@ -249,7 +244,7 @@ def protect(
     app: "WSGIApplication",
     *,
     source: Source,
-    trust_store: TrustStore | None = None,
+    trust_store: ChainValidator | None = None,
     allow: Allow | None = None,
     tokens: AccessTokens | None = None,
     scopes: Collection[str] = (),
@@ -259,7 +254,7 @@ def protect(
     resource_metadata: str | Mapping[str, Any] | None = None,
     clock_skew: float = CLOCK_SKEW,
     validity: Validity = "each_request",
-) -> "WSGIApplication":
+) -> "ClientCertificateMiddleware":
     """Both layers around `app`, in the right order; without `tokens` a certificate is required.
 
     Arguments: those of the two layers, by their names; `exempt` goes to both, `allow` to the certificate layer. The

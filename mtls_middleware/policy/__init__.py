@@ -1,17 +1,22 @@
 """Rules over a client certificate: who may come."""
 
-from mtls_middleware.policy.identities import (
-    URI,
-    DNSName,
-    Email,
-    IPAddress,
-    Issuer,
-    SpiffeID,
-    SpiffeTrustDomain,
-    Subject,
-    Thumbprint,
-)
-from mtls_middleware.policy.rule import ANYONE, Presented, Rule, as_rule
+from typing import TYPE_CHECKING
+
+from mtls_middleware.first_use import exports
+
+if TYPE_CHECKING:
+    from mtls_middleware.policy.identities import (
+        URI,
+        DNSName,
+        Email,
+        IPAddress,
+        Issuer,
+        SpiffeID,
+        SpiffeTrustDomain,
+        Subject,
+        Thumbprint,
+    )
+    from mtls_middleware.policy.rule import ANYONE, Presented, Rule, as_rule
 
 __all__ = [
     "ANYONE",
@@ -28,3 +33,22 @@ __all__ = [
     "Thumbprint",
     "as_rule",
 ]
+
+if not TYPE_CHECKING:  # a type checker would take any misspelt name for an attribute
+    __getattr__, __dir__ = exports(
+        __name__,
+        {
+            "policy.identities": [
+                "URI",
+                "DNSName",
+                "Email",
+                "IPAddress",
+                "Issuer",
+                "SpiffeID",
+                "SpiffeTrustDomain",
+                "Subject",
+                "Thumbprint",
+            ],
+            "policy.rule": ["ANYONE", "Presented", "Rule", "as_rule"],
+        },
+    )

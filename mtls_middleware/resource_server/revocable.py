@@ -4,18 +4,15 @@ Must never know: how a token is validated, or how the list is kept. It runs on e
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from mtls_middleware.effects import Decision, Flow
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.resource_server import binding
+from mtls_middleware.resource_server.access_tokens import AccessTokens
 from mtls_middleware.resource_server.claims import refuse, unexpired
 from mtls_middleware.resource_server.revocations import RedisRevocations, token_entry
 from mtls_middleware.resource_server.token import AccessToken
-
-
-class _Tokens(Protocol):
-    def validate(self, text: str, now: float) -> Decision[AccessToken]: ...
 
 
 class RevocableTokens:
@@ -34,7 +31,7 @@ class RevocableTokens:
 
     def __init__(
         self,
-        tokens: _Tokens,
+        tokens: AccessTokens,
         revocations: RedisRevocations,
         *,
         ids: Literal["required", "when_present"] = "required",

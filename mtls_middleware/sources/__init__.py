@@ -1,20 +1,27 @@
 """Where client certificates come from: the server itself, or one trusted proxy's header fields."""
 
-from mtls_middleware.sources.header import HeaderSource
-from mtls_middleware.sources.products import (
-    Apache,
-    AWSLoadBalancer,
-    AzureAppService,
-    Caddy,
-    ClientCertHeader,
-    Cloudflare,
-    Envoy,
-    GoogleCloudLoadBalancer,
-    HAProxy,
-    Nginx,
-    Traefik,
-)
-from mtls_middleware.sources.server import ServerTLS
+from typing import TYPE_CHECKING
+
+from mtls_middleware.first_use import exports
+
+if TYPE_CHECKING:
+    from mtls_middleware.request import Peer, RequestView, TLSFacts
+    from mtls_middleware.sources.header import HeaderSource
+    from mtls_middleware.sources.products import (
+        Apache,
+        AWSLoadBalancer,
+        AzureAppService,
+        Caddy,
+        ClientCertHeader,
+        Cloudflare,
+        Envoy,
+        GoogleCloudLoadBalancer,
+        HAProxy,
+        Nginx,
+        Traefik,
+    )
+    from mtls_middleware.sources.server import ServerTLS
+    from mtls_middleware.sources.source import Source
 
 __all__ = [
     "AWSLoadBalancer",
@@ -28,6 +35,34 @@ __all__ = [
     "HAProxy",
     "HeaderSource",
     "Nginx",
+    "Peer",
+    "RequestView",
     "ServerTLS",
+    "Source",
+    "TLSFacts",
     "Traefik",
 ]
+
+if not TYPE_CHECKING:  # a type checker would take any misspelt name for an attribute
+    __getattr__, __dir__ = exports(
+        __name__,
+        {
+            "request": ["Peer", "RequestView", "TLSFacts"],
+            "sources.header": ["HeaderSource"],
+            "sources.products": [
+                "Apache",
+                "AWSLoadBalancer",
+                "AzureAppService",
+                "Caddy",
+                "ClientCertHeader",
+                "Cloudflare",
+                "Envoy",
+                "GoogleCloudLoadBalancer",
+                "HAProxy",
+                "Nginx",
+                "Traefik",
+            ],
+            "sources.server": ["ServerTLS"],
+            "sources.source": ["Source"],
+        },
+    )

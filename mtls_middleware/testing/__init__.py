@@ -29,15 +29,13 @@ if TYPE_CHECKING:
 
 __all__ = ["OMIT", "TESTING_ENVIRON", "CertificateAuthority", "IssuedCertificate", "TokenIssuer", "self_signed"]
 
-# Imported when first used: this package is imported with its pytest plugin, into every test run of its users.
-_MODULES = {
-    "OMIT": "tokens",
-    "TESTING_ENVIRON": "environ",
-    "CertificateAuthority": "authority",
-    "IssuedCertificate": "issued",
-    "TokenIssuer": "tokens",
-    "self_signed": "authority",
-}
-
 if not TYPE_CHECKING:  # a type checker would take any misspelt name for an attribute
-    __getattr__, __dir__ = exports(__name__, _MODULES)
+    __getattr__, __dir__ = exports(
+        __name__,
+        {
+            "testing.authority": ["CertificateAuthority", "self_signed"],
+            "testing.environ": ["TESTING_ENVIRON"],
+            "testing.issued": ["IssuedCertificate"],
+            "testing.tokens": ["OMIT", "TokenIssuer"],
+        },
+    )

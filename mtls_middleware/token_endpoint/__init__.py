@@ -1,15 +1,20 @@
 """The token endpoint's half of RFC 8705: clients authenticated by certificate, their tokens bound, and metadata."""
 
-from mtls_middleware.token_endpoint.authentication import ClientAuthenticator
-from mtls_middleware.token_endpoint.clients import RegisteredClient
-from mtls_middleware.token_endpoint.credentials import ClientRequest
-from mtls_middleware.token_endpoint.issuance import confirm_refresh_token, confirmation, token_confirmation
-from mtls_middleware.token_endpoint.metadata import (
-    authorization_server_metadata,
-    mtls_endpoint,
-    protected_resource_metadata,
-    well_known,
-)
+from typing import TYPE_CHECKING
+
+from mtls_middleware.first_use import exports
+
+if TYPE_CHECKING:
+    from mtls_middleware.token_endpoint.authentication import ClientAuthenticator
+    from mtls_middleware.token_endpoint.clients import RegisteredClient
+    from mtls_middleware.token_endpoint.credentials import ClientRequest
+    from mtls_middleware.token_endpoint.issuance import confirm_refresh_token, confirmation, token_confirmation
+    from mtls_middleware.token_endpoint.metadata import (
+        authorization_server_metadata,
+        mtls_endpoint,
+        protected_resource_metadata,
+        well_known,
+    )
 
 __all__ = [
     "ClientAuthenticator",
@@ -23,3 +28,20 @@ __all__ = [
     "token_confirmation",
     "well_known",
 ]
+
+if not TYPE_CHECKING:  # a type checker would take any misspelt name for an attribute
+    __getattr__, __dir__ = exports(
+        __name__,
+        {
+            "token_endpoint.authentication": ["ClientAuthenticator"],
+            "token_endpoint.clients": ["RegisteredClient"],
+            "token_endpoint.credentials": ["ClientRequest"],
+            "token_endpoint.issuance": ["confirm_refresh_token", "confirmation", "token_confirmation"],
+            "token_endpoint.metadata": [
+                "authorization_server_metadata",
+                "mtls_endpoint",
+                "protected_resource_metadata",
+                "well_known",
+            ],
+        },
+    )

@@ -1,7 +1,29 @@
 """Chain validation in this process: trust stores, revocation lists, SPIFFE bundles."""
 
-from mtls_middleware.validation.revocation import RevocationLists
-from mtls_middleware.validation.spiffe_bundles import SpiffeTrust
-from mtls_middleware.validation.store import TrustStore
+from typing import TYPE_CHECKING
 
-__all__ = ["RevocationLists", "SpiffeTrust", "TrustStore"]
+from mtls_middleware.first_use import exports
+
+if TYPE_CHECKING:
+    from mtls_middleware.validation.chain_validator import ChainValidator
+    from mtls_middleware.validation.revocation import RevocationLists
+    from mtls_middleware.validation.spiffe_bundles import SpiffeTrust
+    from mtls_middleware.validation.store import TrustStore
+
+__all__ = [
+    "ChainValidator",
+    "RevocationLists",
+    "SpiffeTrust",
+    "TrustStore",
+]
+
+if not TYPE_CHECKING:  # a type checker would take any misspelt name for an attribute
+    __getattr__, __dir__ = exports(
+        __name__,
+        {
+            "validation.chain_validator": ["ChainValidator"],
+            "validation.revocation": ["RevocationLists"],
+            "validation.spiffe_bundles": ["SpiffeTrust"],
+            "validation.store": ["TrustStore"],
+        },
+    )

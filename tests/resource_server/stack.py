@@ -9,9 +9,10 @@ from typing import Any
 from werkzeug.test import create_environ
 
 from mtls_middleware import AccessToken, ClientCertificate, access_token, asgi, client_certificate, wsgi
-from mtls_middleware.layer_interface import AccessTokens, TrustStore
+from mtls_middleware.resource_server import AccessTokens
 from mtls_middleware.sources import ServerTLS
 from mtls_middleware.testing import IssuedCertificate
+from mtls_middleware.validation import ChainValidator
 
 # What RFC 6750 3 lets stand in the values of a challenge.
 _PARAMETER = re.compile(r'([a-z_]+)="([\x20\x21\x23-\x5B\x5D-\x7E]*)"')
@@ -52,7 +53,7 @@ Certificate = IssuedCertificate | str | None
 class WSGIStack:
     """`ClientCertificateMiddleware` around `CertificateBoundTokenMiddleware` around an application, in WSGI."""
 
-    def __init__(self, tokens: AccessTokens, *, trust_store: TrustStore | None = None, **options: Any) -> None:
+    def __init__(self, tokens: AccessTokens, *, trust_store: ChainValidator | None = None, **options: Any) -> None:
         self._app = wsgi.ClientCertificateMiddleware(
             wsgi.CertificateBoundTokenMiddleware(self._application, tokens, **options),
             ServerTLS(),
@@ -94,7 +95,7 @@ class WSGIStack:
 class ASGIStack:
     """The same in ASGI."""
 
-    def __init__(self, tokens: AccessTokens, *, trust_store: TrustStore | None = None, **options: Any) -> None:
+    def __init__(self, tokens: AccessTokens, *, trust_store: ChainValidator | None = None, **options: Any) -> None:
         self._app = asgi.ClientCertificateMiddleware(
             asgi.CertificateBoundTokenMiddleware(self._application, tokens, **options),
             ServerTLS(),

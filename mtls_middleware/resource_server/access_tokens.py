@@ -1,0 +1,20 @@
+"""`AccessTokens`: what a layer needs of the object that validates access tokens."""
+
+from typing import Protocol
+
+from mtls_middleware.effects import Decision
+from mtls_middleware.resource_server.token import AccessToken
+
+
+class AccessTokens(Protocol):
+    """Validates access tokens. `JWTAccessTokens` and `IntrospectedAccessTokens` are such validators.
+
+    Write your own for tokens of another form. docs/extending.md has an example.
+    """
+
+    def validate(self, text: str, now: float) -> Decision[AccessToken]:
+        """The accepted token, not yet compared with the certificate, or a flow that returns it.
+
+        `text`: the token as the client sent it. `now`: seconds since the epoch. Raises `Refused("invalid_token",
+        reason)`, or `Unavailable`.
+        """
