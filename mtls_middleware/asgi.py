@@ -5,7 +5,7 @@ Must never decide: every rule is in the core, and the WSGI gateway drives the sa
 
 from collections.abc import Collection, Mapping
 from types import GeneratorType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mtls_middleware.asgi_messages import (  # the types are public names of this module
     ASGIApp as ASGIApp,  # noqa: PLC0414 (exported)
@@ -39,12 +39,13 @@ from mtls_middleware.resource_server.access_tokens import AccessTokens
 from mtls_middleware.resource_server.binding import Binding
 from mtls_middleware.scope import ScopeView, Shapes
 from mtls_middleware.sources.source import Source
-from mtls_middleware.token_endpoint.authentication import ClientAuthenticator
-from mtls_middleware.token_flow import ClientLayer
 from mtls_middleware.validation.chain_validator import ChainValidator
 from mtls_middleware.validity import CLOCK_SKEW, Validity
 from mtls_middleware.websocket_lifetime import WebsocketLifetime, rechecks
 from mtls_middleware.websocket_watch import watched
+
+if TYPE_CHECKING:
+    from mtls_middleware.token_endpoint.authentication import ClientAuthenticator
 
 
 class _Gateway:
@@ -252,11 +253,13 @@ class ClientAuthenticationMiddleware(_Gateway):
     def __init__(
         self,
         app: ASGIApp,
-        authenticator: ClientAuthenticator,
+        authenticator: "ClientAuthenticator",
         *,
         paths: Collection[str] = ("/token",),
         root_path: str | None = None,
     ) -> None:
+        from mtls_middleware.token_flow import ClientLayer  # few applications are token endpoints
+
         super().__init__(app, ClientLayer(authenticator, paths=paths, root_path=root_path))
 
 

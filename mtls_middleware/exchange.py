@@ -7,7 +7,6 @@ import ipaddress
 import ssl
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
@@ -15,6 +14,8 @@ from urllib.parse import urlencode, urlsplit
 from mtls_middleware.public_addresses import is_public as _is_public
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     import httpx2
 
     from mtls_middleware.look_ups import ChosenNames
@@ -37,6 +38,8 @@ class Connections:
 
 
 def _pending() -> "Future[Response]":
+    from concurrent.futures import Future
+
     outcome: Future[Response] = Future()
     outcome.set_running_or_notify_cancel()  # so that nobody who stops waiting can cancel it for the others
     return outcome

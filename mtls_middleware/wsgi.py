@@ -22,13 +22,13 @@ from mtls_middleware.resource_flow import CertificateLayer, TokenLayer, check_wi
 from mtls_middleware.resource_server.access_tokens import AccessTokens
 from mtls_middleware.resource_server.binding import Binding
 from mtls_middleware.sources.source import Source
-from mtls_middleware.token_endpoint.authentication import ClientAuthenticator
-from mtls_middleware.token_flow import ClientLayer
 from mtls_middleware.validation.chain_validator import ChainValidator
 from mtls_middleware.validity import CLOCK_SKEW, Validity
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from mtls_middleware.token_endpoint.authentication import ClientAuthenticator
 
 
 class _Gateway:
@@ -232,11 +232,13 @@ class ClientAuthenticationMiddleware(_Gateway):
     def __init__(
         self,
         app: "WSGIApplication",
-        authenticator: ClientAuthenticator,
+        authenticator: "ClientAuthenticator",
         *,
         paths: Collection[str] = ("/token",),
         root_path: str | None = None,
     ) -> None:
+        from mtls_middleware.token_flow import ClientLayer  # few applications are token endpoints
+
         super().__init__(app, ClientLayer(authenticator, paths=paths, root_path=root_path))
 
 

@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 from mtls_middleware import client_certificate, policy, sources
 from mtls_middleware.refusal import ANSWERS
 from mtls_middleware.testing import TESTING_ENVIRON, CertificateAuthority
+from tests.exported import exported
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -109,7 +110,7 @@ def test_every_construction_in_the_docs_works():
             .replace("[vpc]", "['10.0.0.0/16']")
         )
         if "=" in complete and '"..."' not in complete:
-            eval(complete, vars(sources).copy())
+            eval(complete, exported(sources))
 
 
 @pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", PROXIES, re.DOTALL))

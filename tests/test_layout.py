@@ -2,16 +2,17 @@
 
 import ast
 import graphlib
+import importlib
 from functools import cache
 from pathlib import Path
+
+import pytest
 
 import mtls_middleware
 
 ROOT = Path(mtls_middleware.__file__).parent
 # What adapts the core to a gateway, a framework, a server, a test or the command line.
 RIM = {"asgi", "cli", "integrations", "servers", "testing", "wsgi"}
-# These import each name when it is used (tests/testing/test_plugin.py).
-IMPORTED_BY_THE_PLUGIN = {"", "testing"}
 
 
 @cache
@@ -73,9 +74,24 @@ def test_names_are_exported_by_literal_lists():
         if path.name == "__init__.py":
             tree = ast.parse(path.read_text("utf-8"))
             kinds = {type(node) for node in tree.body[1:]}
-            if name in IMPORTED_BY_THE_PLUGIN:
-                kinds -= {ast.If}
-            assert kinds <= {ast.ImportFrom, ast.Assign}, f"{name} has logic"
+            assert kinds <= {ast.ImportFrom, ast.Assign, ast.If}, f"{name} has logic"
             assigned = [node for node in tree.body if isinstance(node, ast.Assign)]
-            exported = [node for node in assigned if not isinstance(node.value, ast.Call)]
-            assert all(len(ast.literal_eval(node.value)) <= 16 for node in exported)
+            assert all(len(ast.literal_eval(node.value)) <= 20 for node in assigned)
+
+
+def packages():
+    return [name for name in modules() if "exports(" in modules()[name].read_text("utf-8") and name != "first_use"]
+
+
+@pytest.mark.parametrize("name", packages())
+def test_type_checkers_and_the_interpreter_see_the_same_names(name):
+    package = importlib.import_module(f"mtls_middleware.{name}".rstrip("."))
+    tree = ast.parse(modules()[name].read_text("utf-8"))
+    (checked,) = [node for node in tree.body if isinstance(node, ast.If) and isinstance(node.test, ast.Name)]
+    origins = {(each.name, node.module) for node in checked.body for each in node.names}
+    assert {each for each, _ in origins} == set(package.__all__)
+    assert set(package.__all__) <= set(dir(package))
+    for each, origin in origins:
+        assert getattr(package, each) is getattr(importlib.import_module(origin), each)
+    with pytest.raises(AttributeError, match="has no attribute 'misspelt'"):
+        _ = package.misspelt

@@ -15,6 +15,7 @@ from mtls_middleware import policy
 from mtls_middleware.cli.main import main
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate
 from tests import shared
+from tests.exported import exported
 
 AUTHORITY = CertificateAuthority()
 CLIENT = AUTHORITY.intermediate().issue(
@@ -78,7 +79,7 @@ def test_every_rule_that_it_names_holds(inspect):
     rules = json.loads(inspect(CLIENT.pem.encode(), "--json"))["rules"]
     assert len(rules) == 8
     for rule in rules:
-        assert eval(rule, vars(policy).copy()).holds(certificate), rule
+        assert eval(rule, exported(policy)).holds(certificate), rule
 
 
 def test_a_file_is_read_and_a_missing_one_is_said(tmp_path, capsys):

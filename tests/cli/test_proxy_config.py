@@ -13,6 +13,7 @@ from mtls_middleware.cli.proxies import MODES, PROXIES, SECRET
 from mtls_middleware.cli.wanted import Wanted
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.sources.vendors import KNOWN_HEADERS
+from tests.exported import exported
 
 ALL = [(proxy, form, mode) for proxy, row in PROXIES.items() for form in row.source for mode in MODES]
 
@@ -26,7 +27,7 @@ def test_each_configuration_is_whole_and_names_the_source_that_fits(proxy, form,
     assert f"source = {wanted.source()}" in next(iter(texts.values()))
     for part in (wanted.certificate, "8443", "127.0.0.1:8001" if proxy != "envoy" else "8001"):
         assert part in whole
-    source = eval(wanted.source(), vars(sources).copy())
+    source = eval(wanted.source(), exported(sources))
     assert source.can_verify is (mode != "untrusted" or form not in PROXIES[proxy].wordless)
 
 

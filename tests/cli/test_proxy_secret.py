@@ -18,6 +18,7 @@ from mtls_middleware.cli.proxy_config import write
 from mtls_middleware.cli.wanted import SECRET_VARIABLE, Wanted
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.sources.vendors import KNOWN_HEADERS
+from tests.exported import exported
 
 SECRET = "0123456789abcdef"
 FORMS = [(proxy, form) for proxy, row in PROXIES.items() for form in row.source]
@@ -75,7 +76,7 @@ def test_the_source_demands_the_secret_that_the_proxy_sets(proxy, form, monkeypa
     wanted = Wanted(proxy=proxy, form=form, secret_header=HEADER, secret=SECRET)
     whole = "\n".join(configuration(wanted).values())
     assert f"#     import os\n#     from mtls_middleware.sources import {wanted.source_class}\n" in whole
-    source = eval(wanted.source(), {**vars(sources), "os": os})
+    source = eval(wanted.source(), {**exported(sources), "os": os})
     assert type(source).__name__ == wanted.source_class
     assert source.has_secret
     assert not source.reads_hyphens

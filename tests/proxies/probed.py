@@ -12,11 +12,12 @@ from cryptography import x509
 
 from mtls_middleware import asgi, sources, wsgi
 from mtls_middleware.policy import Subject
+from tests.exported import exported
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-SOURCE = eval(os.environ["SOURCE"], {**vars(sources), "os": os})
+SOURCE = eval(os.environ["SOURCE"], {**exported(sources), "os": os})
 
 
 def let_in(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:

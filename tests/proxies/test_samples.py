@@ -12,6 +12,7 @@ import pytest
 from mtls_middleware import sources
 from mtls_middleware.cli.wanted import SECRET_VARIABLE
 from mtls_middleware.testing import TokenIssuer
+from tests.exported import exported
 from tests.key_server import KeyServer
 from tests.live.servers import ROOT, free_port
 from tests.proxies import forgery, matrix, programs
@@ -82,7 +83,7 @@ def test_the_sample_has_the_source_that_the_configuration_states(setup: Setup, m
     module = (SAMPLES / "behind_proxy.py").read_text("utf-8").partition("wsgi_app =")[0]
     sample: dict[str, Any] = {}
     exec(module.replace("from flask_app", "# ").replace("from starlette_app", "# "), sample)
-    stated = eval(wanted(setup, 443, 8000, Path()).source(), {**vars(sources), "os": os})
+    stated = eval(wanted(setup, 443, 8000, Path()).source(), {**exported(sources), "os": os})
     assert facts(sample["SOURCES"]["rfc9440" if setup.form == "rfc9440" else setup.proxy]) == facts(stated)
 
 

@@ -8,8 +8,9 @@ import os
 from typing import Any
 
 from mtls_middleware import asgi, client_certificate, sources
+from tests.exported import exported
 
-SOURCE = eval(os.environ["SOURCE"], {**vars(sources), "os": os})
+SOURCE = eval(os.environ["SOURCE"], {**exported(sources), "os": os})
 
 
 async def tell(scope: dict[str, Any], receive: Any, send: Any) -> None:

@@ -11,12 +11,13 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from mtls_middleware import asgi, sources, wsgi
+from tests.exported import exported
 from tests.told import certificate_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-SOURCES = {key: eval(text, {**vars(sources), "os": os}) for key, text in json.loads(os.environ["SOURCES"]).items()}
+SOURCES = {key: eval(text, {**exported(sources), "os": os}) for key, text in json.loads(os.environ["SOURCES"]).items()}
 MARKS: dict[str, str] = json.loads(os.environ["MARKS"])
 RECORD = "tests.record"
 # The last segment of the path -> status of an answer without body. "early" and "raise" have their own code.

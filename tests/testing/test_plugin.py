@@ -5,11 +5,9 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-import mtls_middleware.testing
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate, TokenIssuer, plugin
 
 
@@ -70,15 +68,9 @@ def test_a_run_of_pytest_with_the_plugin_imports_no_cryptography(tmp_path: Path)
     assert run.returncode == 0, run.stdout + run.stderr
 
 
-@pytest.mark.parametrize("package", [mtls_middleware, mtls_middleware.testing])
-def test_names_are_imported_when_they_are_used(package: ModuleType) -> None:
-    assert set(package.__all__) == set(package._MODULES)
-    assert set(package.__all__) <= set(dir(package))
-    for name in package.__all__:
-        assert getattr(package, name) is not None
-    with pytest.raises(AttributeError, match="has no attribute 'absent'"):
-        _ = package.absent
-    assert modules_after(f"from {package.__name__} import *") >= {"cryptography", "mtls_middleware.certificate"}
+@pytest.mark.parametrize("package", ["mtls_middleware", "mtls_middleware.testing"])
+def test_importing_all_names_imports_their_modules(package: str) -> None:
+    assert modules_after(f"from {package} import *") >= {"cryptography", "mtls_middleware.certificate"}
 
 
 def test_the_distribution_registers_it() -> None:
