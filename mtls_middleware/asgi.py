@@ -7,27 +7,7 @@ from collections.abc import Collection, Mapping
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
-from mtls_middleware.asgi_messages import (  # the types are public names of this module
-    ASGIApp as ASGIApp,  # noqa: PLC0414 (exported)
-)
-from mtls_middleware.asgi_messages import (
-    Message as Message,  # noqa: PLC0414 (exported)
-)
-from mtls_middleware.asgi_messages import (
-    Receive as Receive,  # noqa: PLC0414 (exported)
-)
-from mtls_middleware.asgi_messages import (
-    Scope as Scope,  # noqa: PLC0414 (exported)
-)
-from mtls_middleware.asgi_messages import (
-    Send as Send,  # noqa: PLC0414 (exported)
-)
-from mtls_middleware.asgi_messages import (
-    body,
-    replaying,
-    varying,
-    write,
-)
+from mtls_middleware.asgi_messages import ASGIApp, Message, Receive, Scope, Send, body, replaying, varying, write
 from mtls_middleware.effects import AwaitingDriver
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.layer_interface import Layer, document, does_more, reads_body
@@ -43,6 +23,18 @@ from mtls_middleware.validation.chain_validator import ChainValidator
 from mtls_middleware.validity import CLOCK_SKEW, Validity
 from mtls_middleware.websocket_lifetime import WebsocketLifetime, rechecks
 from mtls_middleware.websocket_watch import watched
+
+__all__ = [
+    "ASGIApp",
+    "CertificateBoundTokenMiddleware",
+    "ClientAuthenticationMiddleware",
+    "ClientCertificateMiddleware",
+    "Message",
+    "Receive",
+    "Scope",
+    "Send",
+    "protect",
+]
 
 if TYPE_CHECKING:
     from mtls_middleware.token_endpoint.authentication import ClientAuthenticator
@@ -244,8 +236,9 @@ class ClientAuthenticationMiddleware(_Gateway):
 
     A POST there from a client that registered a certificate reaches the application with `oauth_client(request)`, or
     not at all. A client of another method reaches it with `None` if the request has credentials of exactly that
-    method: the application verifies them. Otherwise the request is rejected. It reads the body as ever. Raises
-    `ConfigurationError` at construction. Answers: RFC 6749 5.2; 405 for other methods than POST.
+    method: the application verifies them. Otherwise the request is rejected. It reads the body as ever.
+
+    Raises `ConfigurationError` at construction. Answers: RFC 6749 5.2; 405 for other methods than POST.
 
     Example: `ClientAuthenticationMiddleware(app, ClientAuthenticator(clients), paths=["/token", "/introspect"])`
     """
@@ -279,12 +272,34 @@ def protect(
     validity: Validity = "each_request",
     websocket_lifetime: WebsocketLifetime = "certificate",
 ) -> "ClientCertificateMiddleware":
-    """Both layers around `app`, in the right order; without `tokens` a certificate is required.
+    """Put the layers around `app`: the certificate layer, and the token layer inside of it if there are `tokens`.
 
-    Arguments: those of the two layers, by their names; `exempt` and `websocket_lifetime` go to both, `allow` to the
-    certificate layer. The document of `resource_metadata` is served to clients without certificate too.
+    Arguments:
+        app: the ASGI 3 application.
+        source: where certificates come from, an object of `mtls_middleware.sources` (or any other `Source`).
+        trust_store: validates certification paths in this process, for example `TrustStore(["clients-ca.pem"])`. A
+            certificate without a valid path is rejected.
+        allow: a rule of `mtls_middleware.policy`, or a mapping of path to rule, such as `{"/": rule, "/admin": ops}`. A
+            certificate that the rule does not allow is rejected.
+        tokens: validates access tokens, for example `JWTAccessTokens(...)`. Each token must be bound to the certificate
+            of its request (RFC 8705 section 3). Without `tokens`, every request needs a verified certificate.
+        scopes: the scopes that every token needs, for example `["invoices:read"]`. Only with `tokens`.
+        exempt: exact decoded paths that are never rejected. `"/static/*"` covers the paths below `/static`.
+        exempt_preflight: if true, a CORS preflight is never rejected. Use it if the application answers preflights.
+        root_path: where the application is mounted, whatever the server says, for example `"/api"`, or `""`. Paths in
+            `allow` and `exempt` are below it.
+        resource_metadata: for clients without a token (RFC 9728): the address of the document, or the document itself,
+            which is then served to clients without a certificate, too. Only with `tokens`.
+        clock_skew: tolerance at both ends of the certificate's validity period, in seconds, 0 to 300.
+        validity: `"each_request"`: a verified certificate must be within its validity period on every request, also
+            over an old connection. `"handshake"`: the check at the beginning of the connection is enough.
+        websocket_lifetime: when a websocket is closed, with code 1008. `"certificate"`: when its certificate expires or
+            is revoked. `"credentials"`: also when its token expires or is revoked. `"connection"`: never.
 
-    Raises `ConfigurationError`.
+    Returns the outermost layer, which is itself an ASGI application. Put it where the server or framework takes one.
+
+    Raises `ConfigurationError` if the arguments do not fit together. Responses to rejected requests: 400, 401, 403 and
+    503 as JSON, 500 for an error in the configuration.
 
     Example: `app = protect(app, source=ServerTLS(), allow=SpiffeTrustDomain("acme.internal"))`
     """

@@ -4,26 +4,24 @@ Must never decide: every rule is in the core, and the ASGI gateway drives the sa
 """
 
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
-from http import HTTPStatus
-from io import BytesIO
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from mtls_middleware.effects import BlockingDriver
 from mtls_middleware.environ import EnvironView, keys
-from mtls_middleware.errors import ConfigurationError, Refused
+from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.layer_interface import Layer, document, does_more, reads_body
 from mtls_middleware.own_prefixes import OwnPrefixes
 from mtls_middleware.paths import Allow, one_root
 from mtls_middleware.records import allowed, refused
-from mtls_middleware.refusal import Answer
-from mtls_middleware.request import MAX_BODY, Passage, attach
+from mtls_middleware.request import Passage, attach
 from mtls_middleware.resource_flow import CertificateLayer, TokenLayer, check_without_tokens, with_published
 from mtls_middleware.resource_server.access_tokens import AccessTokens
 from mtls_middleware.resource_server.binding import Binding
 from mtls_middleware.sources.source import Source
 from mtls_middleware.validation.chain_validator import ChainValidator
 from mtls_middleware.validity import CLOCK_SKEW, Validity
+from mtls_middleware.wsgi_messages import body, varying, write
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -58,9 +56,9 @@ class _Gateway:
                 if more:
                     if (answer := document(layer, view)) is not None:
                         self._place(environ, view)
-                        return _write(answer, environ, start_response)
+                        return write(answer, environ, start_response)
                     if reads_body(layer, view):
-                        view.body = _body(environ)
+                        view.body = body(environ)
                         attached.passage.original["wsgi.input"] = environ["wsgi.input"]
                 found = layer.decide(view)
                 if type(found) is GeneratorType:
@@ -71,12 +69,12 @@ class _Gateway:
         except Exception as error:  # noqa: BLE001 (fail closed: whatever went wrong, the application is not reached)
             if view is not None:
                 self._place(environ, view)
-            return _write(refused(layer, error, view), environ, start_response)
+            return write(refused(layer, error, view), environ, start_response)
         attach(environ, attached)
         allowed(layer, view)
         attached.passage.running = True
         try:
-            response = self._app(environ, _varying(start_response, self._vary) if self._vary else start_response)
+            response = self._app(environ, varying(start_response, self._vary) if self._vary else start_response)
         finally:
             attached.passage.running = False
         # A generator may call further layers while it is read.
@@ -223,8 +221,9 @@ class ClientAuthenticationMiddleware(_Gateway):
 
     A POST there from a client that registered a certificate reaches the application with `oauth_client(request)`, or
     not at all. A client of another method reaches it with `None` if the request has credentials of exactly that
-    method: the application verifies them. Otherwise the request is rejected. It reads the body as ever. Raises
-    `ConfigurationError` at construction. Answers: RFC 6749 5.2; 405 for other methods than POST.
+    method: the application verifies them. Otherwise the request is rejected. It reads the body as ever.
+
+    Raises `ConfigurationError` at construction. Answers: RFC 6749 5.2; 405 for other methods than POST.
 
     Example: `ClientAuthenticationMiddleware(app, ClientAuthenticator(clients), paths=["/token", "/introspect"])`
     """
@@ -257,12 +256,32 @@ def protect(
     clock_skew: float = CLOCK_SKEW,
     validity: Validity = "each_request",
 ) -> "ClientCertificateMiddleware":
-    """Both layers around `app`, in the right order; without `tokens` a certificate is required.
+    """Put the layers around `app`: the certificate layer, and the token layer inside of it if there are `tokens`.
 
-    Arguments: those of the two layers, by their names; `exempt` goes to both, `allow` to the certificate layer. The
-    document of `resource_metadata` is served to clients without certificate too.
+    Arguments:
+        app: the WSGI (PEP 3333) application.
+        source: where certificates come from, an object of `mtls_middleware.sources` (or any other `Source`).
+        trust_store: validates certification paths in this process, for example `TrustStore(["clients-ca.pem"])`. A
+            certificate without a valid path is rejected.
+        allow: a rule of `mtls_middleware.policy`, or a mapping of path to rule, such as `{"/": rule, "/admin": ops}`. A
+            certificate that the rule does not allow is rejected.
+        tokens: validates access tokens, for example `JWTAccessTokens(...)`. Each token must be bound to the certificate
+            of its request (RFC 8705 section 3). Without `tokens`, every request needs a verified certificate.
+        scopes: the scopes that every token needs, for example `["invoices:read"]`. Only with `tokens`.
+        exempt: exact decoded paths that are never rejected. `"/static/*"` covers the paths below `/static`.
+        exempt_preflight: if true, a CORS preflight is never rejected. Use it if the application answers preflights.
+        root_path: where the application is mounted, whatever the server says, for example `"/api"`, or `""`. Paths in
+            `allow` and `exempt` are below it.
+        resource_metadata: for clients without a token (RFC 9728): the address of the document, or the document itself,
+            which is then served to clients without a certificate, too. Only with `tokens`.
+        clock_skew: tolerance at both ends of the certificate's validity period, in seconds, 0 to 300.
+        validity: `"each_request"`: a verified certificate must be within its validity period on every request, also
+            over an old connection. `"handshake"`: the check at the beginning of the connection is enough.
 
-    Raises `ConfigurationError`.
+    Returns the outermost layer, which is itself a WSGI application. Put it where the server or framework takes one.
+
+    Raises `ConfigurationError` if the arguments do not fit together. Responses to rejected requests: 400, 401, 403 and
+    503 as JSON, 500 for an error in the configuration.
 
     Example: `app.wsgi_app = protect(app.wsgi_app, source=ServerTLS(), allow=SpiffeTrustDomain("acme.internal"))`
     """
@@ -300,45 +319,3 @@ def protect(
         clock_skew=clock_skew,
         validity=validity,
     )
-
-
-def _body(environ: "WSGIEnvironment") -> bytes:
-    """The whole body, left readable for the application. Raises `Refused`."""
-    given = environ.get("CONTENT_LENGTH") or ""
-    if given:
-        if not (given.isascii() and given.isdigit()):
-            raise Refused("invalid_request", "CONTENT_LENGTH is no number")
-        length = int(given[:20])
-    else:  # chunked, where the server says that the body has an end; otherwise there is none (PEP 3333)
-        length = MAX_BODY + 1 if environ.get("wsgi.input_terminated") else 0
-    if given and length > MAX_BODY:
-        raise Refused("payload_too_large", f"a body of {length} octets, {MAX_BODY} are read")
-    body = bytearray()
-    try:
-        while len(body) < length and (more := environ["wsgi.input"].read(length - len(body))):
-            body += more
-    except OSError as error:  # so say uWSGI, mod_wsgi and gunicorn that the client went away, or broke its chunks
-        raise Refused("invalid_request", f"a body that breaks off ({type(error).__name__})") from None
-    if len(body) > MAX_BODY:
-        raise Refused("payload_too_large", f"a body of more than {MAX_BODY} octets")
-    if given and len(body) < length:
-        raise Refused("invalid_request", "a body that ends early")
-    environ["wsgi.input"] = BytesIO(body)
-    environ["CONTENT_LENGTH"] = str(len(body))  # Django reads no body without it
-    return bytes(body)
-
-
-def _write(answer: Answer, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-    start_response(f"{answer.status} {HTTPStatus(answer.status).phrase}", list(answer.headers))
-    return [] if environ.get("REQUEST_METHOD") == "HEAD" else [answer.body]
-
-
-def _varying(start_response: "StartResponse", vary: list[tuple[str, str]]) -> "StartResponse":
-    """Mark the application's responses as selected by the certificate's field (RFC 9440 2.4)."""
-
-    def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-        if exc_info is None:
-            return start_response(status, [*headers, *vary])
-        return start_response(status, [*headers, *vary], exc_info)
-
-    return start

@@ -1,10 +1,6 @@
 """Quart, Litestar and Falcon, and servers that take an application as an argument."""
 
-import asyncio
-
 import falcon.asgi
-import hypercorn.asyncio
-import hypercorn.config
 import uvicorn
 from asgiref.typing import ASGI3Application
 from litestar import Litestar, get
@@ -23,7 +19,7 @@ async def invoices() -> list[str]:
 
 
 litestar_app = protect(Litestar([invoices]), source=ServerTLS())
-falcon_app: falcon.asgi.App = falcon.asgi.App()
+falcon_app = falcon.asgi.App()
 falcon_protected = protect(falcon_app, source=ServerTLS())
 
 
@@ -33,4 +29,3 @@ def typed(app: ASGI3Application) -> ASGI3Application:
 
 def run() -> None:
     uvicorn.run(litestar_app)
-    asyncio.run(hypercorn.asyncio.serve(litestar_app, hypercorn.config.Config()))
