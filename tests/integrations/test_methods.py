@@ -87,7 +87,7 @@ class Asked:
 def ask(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
     directory = tmp_path_factory.mktemp("table")
     if request.param == "toolkit":
-        # No scope: the toolkit 3.4 fails with a TypeError on the scope that oauthlib 4.0 gives it for a device.
+        # No scope: the toolkit 3.4.1 fails with a TypeError on the scope that oauthlib 4.0.1 gives it for a device.
         provider = {"OAUTH_DEVICE_VERIFICATION_URI": "https://as.example/device", "DEFAULT_SCOPES": []}
         with serving("gunicorn", directory, CA.pem, CLIENTS, **provider) as server:
             yield Asked("toolkit", server, TOOLKIT)
