@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import SplitResult
 
 from mtls_middleware.cli.spoofs import Field, Spoof
+from mtls_middleware.look_ups import LookUps
 
 if TYPE_CHECKING:
     import h2.connection
 
+_LOOK_UPS = LookUps()
 _LONGEST_HEAD = 65_536
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])(?: |$)")
 _CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}")
@@ -79,7 +81,7 @@ class Connection:
         self._received = b""
         self.target = target
         target.context.set_alpn_protocols([alpn])
-        plain = socket.create_connection((target.url.hostname or "", target.url.port or 443), timeout=self._left())
+        plain = self._connected(target.url.hostname or "", target.url.port or 443)
         try:
             # Nagle's algorithm would delay the request by 40 ms: it follows the handshake's last write.
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -126,6 +128,23 @@ class Connection:
     def shorten(self, seconds: float) -> None:
         """Let the deadline be at most `seconds` from now."""
         self._until = min(self._until, time.monotonic() + seconds)
+
+    def _connected(self, host: str, port: int) -> socket.socket:
+        """A TCP connection to the first address that accepts one. All addresses together have the time for one."""
+        # In a thread: `getaddrinfo` has no timeout. It raises `gaierror`, which is an `OSError`.
+        found = _LOOK_UPS.submit(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM).result(self._left())
+        failure: OSError = OSError(f"{host} has no address")
+        for number, (family, kind, protocol, _, address) in enumerate(found):
+            plain = socket.socket(family, kind, protocol)
+            try:
+                plain.settimeout(self._left() / (len(found) - number))
+                plain.connect(address)
+            except OSError as error:
+                plain.close()
+                failure = error
+            else:
+                return plain
+        raise failure
 
     def _left(self) -> float:
         left = self._until - time.monotonic()

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate
+from mtls_middleware.names.invisible import escaped
 from mtls_middleware.sources import encoding, vendors, xfcc
 
 _Ders = tuple[bytes, ...]
@@ -147,5 +148,4 @@ def _lines(described: dict[str, Any]) -> Iterator[str]:
         for position, each in enumerate(values or ["none"]):
             label = name.replace("_", " ") if position == 0 else ""
             shown = "none" if each is None else str(each)
-            # Escaped: a certificate's text must not steer the terminal that shows it.
-            yield f"{label:18}{shown.encode('unicode_escape').decode('ascii') if not shown.isprintable() else shown}\n"
+            yield f"{label:18}{escaped(shown)}\n"  # a certificate's text must not steer the terminal that shows it

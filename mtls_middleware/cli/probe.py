@@ -27,6 +27,7 @@ from mtls_middleware.cli.exchanges import Target
 from mtls_middleware.cli.smuggling import PLAIN, Sign, Usual
 from mtls_middleware.cli.spoofs import Spoof
 from mtls_middleware.errors import ConfigurationError, require_extra
+from mtls_middleware.names.invisible import escaped
 
 _FASTEST = 100.0  # requests a second: this is a look, not a load
 # A server that lets this many attempts in a row run into the deadline is given up, so that the whole run is bounded.
@@ -191,7 +192,8 @@ def _outcomes(plan: list[_Planned], target: Target, certificate: bool, usual: Us
 
 
 def _ended(error: OSError) -> str:
-    return f"connection ended ({type(error).__name__})"
+    reason = f": {error.verify_message}" if isinstance(error, ssl.SSLCertVerificationError) else ""
+    return f"connection ended ({type(error).__name__}{reason})"
 
 
 def _usual(target: Target, *, certificate: bool) -> Usual:
@@ -224,6 +226,7 @@ def _url(text: str) -> SplitResult:
     try:
         parts = urlsplit(text)
         usable = parts.scheme == "https" and parts.hostname and parts.port != 0 and text.isascii()
+        (parts.hostname or "").encode("idna")  # as `ssl` and `socket` do: "a..b" is not a name
     except ValueError:
         usable = False
     if not usable or any(character <= " " for character in text):
@@ -264,5 +267,5 @@ def _print(outcomes: list[Outcome], *, as_json: bool) -> None:
     for each in outcomes:
         word = "GOT IN" if each.got_in else "kept out" if each.tried else "unknown"
         given = "own certificate" if each.certificate else "no certificate"
-        line = f"{word:8}  {each.protocol:8}  {given:15}  {each.header:16}  {each.form:42}  {each.answer}\n"
+        line = f"{word:8}  {each.protocol:8}  {given:15}  {each.header:16}  {each.form:42}  {escaped(each.answer)}\n"
         sys.stdout.write(line)

@@ -1,10 +1,13 @@
 """`mtls-middleware proxy-config PROXY`: prints or writes a proxy's configuration, and prints the source that fits."""
 
 import argparse
+import contextlib
 import os
 import re
 import secrets
+import stat
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from cryptography import x509
@@ -13,6 +16,9 @@ from mtls_middleware.cli.configuration import APPLICATION_ENVIRONMENT, configura
 from mtls_middleware.cli.proxies import FORMS, MODES, PROXIES, SECRET
 from mtls_middleware.cli.wanted import SECRET_VARIABLE, Wanted
 from mtls_middleware.errors import ConfigurationError
+
+# Octets of the environment file. It has one line of secrets, each with at most 256 characters.
+_LONGEST_ENVIRONMENT = 65_536
 
 _EPILOG = f"""
 The configuration goes to standard output, and the source object for the application to standard error. --output writes
@@ -68,7 +74,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the configuration, or write its files. Raises `ConfigurationError` and `OSError`."""
+    """Print the configuration, or write its files. Raises `ConfigurationError`."""
     folder = options.output
     wanted = Wanted(
         proxy=options.proxy,
@@ -87,10 +93,7 @@ def run(options: argparse.Namespace) -> int:
     )
     texts = configuration(wanted, command=_command(wanted))
     if folder is not None:
-        for name, text in texts.items():
-            # The operator may have added the old secret to this file, which the application still accepts.
-            if name != APPLICATION_ENVIRONMENT or wanted.secret != _secret_in(folder / name):
-                write(folder / name, text, secret=wanted.secret is not None and wanted.secret in text)
+        _output(folder, texts, wanted.secret)
     elif len(texts) == 1:
         sys.stdout.write("".join(texts.values()))
     else:
@@ -112,9 +115,10 @@ def _secret(folder: Path | None) -> str:
     if SECRET_VARIABLE in os.environ:
         return os.environ[SECRET_VARIABLE].split(",")[0]
     path = None if folder is None else folder / APPLICATION_ENVIRONMENT
-    if path is None or not path.exists():
+    if path is None or not os.path.lexists(path):
         return secrets.token_hex(32)
-    found = _secret_in(path)
+    with _own_file(path) as file:
+        found = _first_secret(file)
     if found is None:
         raise ConfigurationError(
             f"{path} has no line {SECRET_VARIABLE}=...: write one, or remove the file for a new secret"
@@ -122,12 +126,48 @@ def _secret(folder: Path | None) -> str:
     return found
 
 
-def _secret_in(path: Path) -> str | None:
+@contextlib.contextmanager
+def _own_file(path: Path) -> Iterator[int]:
+    """A file descriptor. Raises `ConfigurationError` for a file that another user can have written."""
+    wanted = f"{path}: expected a regular file of the current user or root that not every user can write"
+    try:
+        # Neither follows a link nor waits for the other end of a FIFO.
+        file = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    except OSError as error:
+        raise ConfigurationError(f"{wanted} ({error.strerror})") from error
+    try:
+        found = os.fstat(file)
+        own = not hasattr(os, "geteuid") or found.st_uid in (0, os.geteuid())
+        if not stat.S_ISREG(found.st_mode) or not own or found.st_mode & stat.S_IWOTH:
+            raise ConfigurationError(f"{wanted}, found {stat.filemode(found.st_mode)} of the user {found.st_uid}")
+        yield file
+    finally:
+        os.close(file)
+
+
+def _first_secret(file: int) -> str | None:
     """The first secret of an environment file, which is the one that the proxy sends."""
-    if not path.exists():
-        return None
-    found = re.search(rf"^{SECRET_VARIABLE}=([^,\n]+)", path.read_text("utf-8"), re.MULTILINE)
+    text = os.read(file, _LONGEST_ENVIRONMENT).decode("utf-8", "replace")
+    found = re.search(rf"^{SECRET_VARIABLE}=([^,\r\n]+)", text, re.MULTILINE)
     return found and found[1]
+
+
+def _output(folder: Path, texts: Mapping[str, str], secret: str | None) -> None:
+    """Write the files. An environment file with this secret stays, and only its mode changes.
+
+    Raises `ConfigurationError`.
+    """
+    path, new = folder / APPLICATION_ENVIRONMENT, dict(texts)
+    with contextlib.suppress(ConfigurationError), _own_file(path) as file:
+        # The operator may have added the old secret to this file, which the application still accepts.
+        if path.name in new and _first_secret(file) == secret:
+            if hasattr(os, "fchmod"):
+                os.fchmod(file, stat.S_IMODE(os.fstat(file).st_mode) & ~stat.S_IRWXO)
+            del new[path.name]
+    try:
+        write_all(folder, new, secret)
+    except OSError as error:
+        raise ConfigurationError(f"--output {folder} cannot be written: {error}") from error
 
 
 def _names_of(proxy: str, certificate: str) -> tuple[str, ...]:
@@ -145,6 +185,28 @@ def _names_of(proxy: str, certificate: str) -> tuple[str, ...]:
     return () if any("*" in name for name in names) else tuple(name.lower() for name in names)
 
 
+def write_all(folder: Path, texts: Mapping[str, str], secret: str | None) -> None:
+    """Write all files, each one as `write` does, and make their folders.
+
+    The first old file is replaced after the last new one is complete. A link in the place of a folder below `folder` is
+    rejected: what it leads to is not the operator's choice. Raises `OSError`.
+
+    Example: `write_all(Path("made"), {"plugins/a.go": "package a"}, None)`
+    """
+    folder.mkdir(0o755, parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        made = []
+        for name, text in texts.items():
+            path = folder / name
+            for parent in reversed(path.relative_to(folder).parents[:-1]):
+                _make_folder(folder / parent)
+            if path.is_dir() and not path.is_symlink():
+                raise IsADirectoryError(f"{path} is a folder, expected a file")
+            made.append((stack.enter_context(_new_file(path, text, secret is not None and secret in text)), path))
+        for new, path in made:
+            new.replace(path)
+
+
 def write(path: Path, text: str, *, secret: bool) -> None:
     """Replace a file at once by a new one, and make its folder. With a secret, its mode is 0600. Raises `OSError`.
 
@@ -154,11 +216,25 @@ def write(path: Path, text: str, *, secret: bool) -> None:
     Example: `write(Path("plugins/a.go"), "package a", secret=False)`
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    with _new_file(path, text, secret) as new:
+        new.replace(path)
+
+
+def _make_folder(path: Path) -> None:
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(0o755)
+    if path.is_symlink() or not path.is_dir():
+        raise NotADirectoryError(f"{path} is not a folder of its own, expected a folder and not a link")
+
+
+@contextlib.contextmanager
+def _new_file(path: Path, text: str, secret: bool) -> Iterator[Path]:
+    """A new file beside `path`. It is removed at the end of the block, unless it took the place of another one."""
     new = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if secret else 0o666)
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if secret else 0o644)
     try:
         with open(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
-        new.replace(path)
+        yield new
     finally:
         new.unlink(missing_ok=True)

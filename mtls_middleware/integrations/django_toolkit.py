@@ -10,8 +10,9 @@ is opaque as ever (RFC 6749 1.4), in characters of RFC 6750 2.1.
 Rests on the public interfaces of django-oauth-toolkit 3.4 and oauthlib 4.0: the settings `OAUTH2_VALIDATOR_CLASS`,
 `OAUTH2_BACKEND_CLASS`, `ACCESS_TOKEN_GENERATOR` and `REFRESH_TOKEN_GENERATOR`; the methods overridden below, which
 oauthlib's `RequestValidator` documents, `OAuthLibCore.extract_headers`, `extract_body` and `authenticate_client`, and
-`IntrospectTokenView.get_token_response`, of which the first documents none; `Request` with `headers`, `decoded_body`,
-`uri`, `uri_query`, `http_method`, `client`, `client_id` and `grant_type`. On nothing with an underscore.
+`IntrospectTokenView.get_token_response`, of which the first documents none; `get_access_token_model` and
+`get_device_grant_model`; `Request` with `headers`, `decoded_body`, `uri`, `uri_query`, `http_method`, `client`,
+`client_id` and `grant_type`. On nothing with an underscore.
 docs/integrations.md has a project.
 """
 
@@ -24,7 +25,7 @@ from urllib.parse import parse_qsl
 from django.core.exceptions import ImproperlyConfigured
 from django.db import router, transaction
 from django.http import JsonResponse
-from oauth2_provider.models import get_access_token_model
+from oauth2_provider.models import get_access_token_model, get_device_grant_model
 from oauth2_provider.settings import oauth2_settings
 from oauthlib.common import Request, generate_token, urlencode
 from oauthlib.oauth2.rfc6749 import errors
@@ -47,6 +48,7 @@ else:
     from oauth2_provider.views import IntrospectTokenView
 
 _MARK = "~x5t-S256~"
+_DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
 # The attribute of oauthlib's request that keeps its client. No parameter of a request becomes an attribute.
 _REGISTERED = "mtls_registered_client"
 _AUTHORIZATION = ("authorization", "http_authorization")
@@ -133,6 +135,21 @@ class CertificateValidator(OAuth2Validator):
                     self.registry.reject(_certificate(request), reason)
             setattr(request, _REGISTERED, found)
         return found
+
+    def validate_grant_type(
+        self, client_id: str, grant_type: str, client: Any, request: Any, *args: Any, **options: Any
+    ) -> bool:
+        """Whether the client may use the grant. A device code is for the client that it was issued to (RFC 8628 3.4).
+
+        The toolkit does not compare the two. A client without authentication could use the code of one that has it.
+        """
+        if grant_type == _DEVICE_CODE:
+            code = dict(request.decoded_body).get("device_code")
+            issued = get_device_grant_model().objects.filter(device_code=code).first()
+            if issued is None or issued.client_id != request.client.client_id:
+                with _oauthlib_errors(request), recorded(_certificate(request)):
+                    raise Refused("invalid_grant", "the device code was issued to another client")
+        return bool(super().validate_grant_type(client_id, grant_type, client, request, *args, **options))
 
     def validate_refresh_token(self, refresh_token: str, client: Any, request: Any, *args: Any, **options: Any) -> bool:
         """A public client's refresh token needs its certificate (RFC 8705 4). Without it, nothing is even looked up."""

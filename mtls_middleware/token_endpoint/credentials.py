@@ -12,7 +12,7 @@ from urllib.parse import unquote_plus
 
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, Refused
-from mtls_middleware.json_values import json_value
+from mtls_middleware.json_values import json_object
 
 BASIC, POST = "client_secret_basic", "client_secret_post"
 SECRET_JWT, PRIVATE_KEY_JWT = "client_secret_jwt", "private_key_jwt"
@@ -138,35 +138,41 @@ def _with_basic(named: str | None, user: str, secret: str) -> Credentials:
 
 
 def _with_assertion(given: Mapping[str, str]) -> Credentials:
-    """A client assertion. Its subject is the client (RFC 7523 3); a `client_id` beside it must be the same."""
+    """A client assertion. Its subject is the client (RFC 7523 3); a `client_id` beside it must be the same.
+
+    An assertion that cannot be read here belongs to no method: its verifier could read another client in it.
+    """
     named = given.get("client_id") or None
     if given["client_assertion_type"] != _JWT_BEARER:
         return Credentials(named, f"a client_assertion_type other than {_JWT_BEARER}", frozenset())
-    header, _, rest = given["client_assertion"].partition(".")
-    subject = _json_object(rest.partition(".")[0]).get("sub")
-    if isinstance(subject, str) and named is not None and subject != named:
-        raise Refused("invalid_client", "client_id and the subject of client_assertion differ (RFC 7521 4.2)")
-    client_id = named or (subject if isinstance(subject, str) and subject else None)
-    algorithm = _json_object(header, unreadable={"alg": ""}).get("alg")
-    if algorithm is None:  # no verifier can accept it, but it is for the verifier to say so
-        return Credentials(client_id, "client_assertion without alg", frozenset({SECRET_JWT, PRIVATE_KEY_JWT}))
-    if not isinstance(algorithm, str) or not algorithm or algorithm.lower() == "none":
-        return Credentials(client_id, "client_assertion that is not signed, or not readable", frozenset())
-    if algorithm.upper().startswith("HS"):
-        return Credentials(client_id, "client_assertion with a MAC", frozenset({SECRET_JWT}))
-    return Credentials(client_id, "client_assertion with a signature", frozenset({PRIVATE_KEY_JWT}))
-
-
-def _json_object(encoded: str, unreadable: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
-    """One part of a JWT, read strictly: a repeated member could be read differently by the verifier."""
     try:
-        if not _BASE64URL.fullmatch(encoded):
-            raise ValueError("not base64url")
-        plain = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))
-        found = json_value(plain)
+        header, payload, _ = given["client_assertion"].split(".")  # JWS Compact Serialization (RFC 7515 7.1)
+        algorithm, subject = _json_part(header).get("alg"), _json_part(payload).get("sub")
     except ValueError:
-        found = None
-    return found if isinstance(found, dict) else (unreadable or {})
+        return Credentials(named, "client_assertion that is not a readable signed JWT", frozenset())
+    if subject is not None and (not isinstance(subject, str) or not subject):
+        return Credentials(named, "client_assertion whose sub is not a string", frozenset())
+    if subject is not None and named not in (None, subject):
+        raise Refused("invalid_client", "client_id and the subject of client_assertion differ (RFC 7521 4.2)")
+    return Credentials(subject or named, *_made_with(algorithm))
+
+
+def _made_with(algorithm: object) -> tuple[str, frozenset[str]]:
+    """What the `alg` of an assertion says, for the log, and the methods that it belongs to."""
+    if algorithm is None:  # no verifier can accept it, but it is for the verifier to say so
+        return "client_assertion without alg", frozenset({SECRET_JWT, PRIVATE_KEY_JWT})
+    if not isinstance(algorithm, str) or algorithm.lower() in ("", "none"):
+        return "client_assertion that is not signed", frozenset()
+    if algorithm.upper().startswith("HS"):
+        return "client_assertion with a MAC", frozenset({SECRET_JWT})
+    return "client_assertion with a signature", frozenset({PRIVATE_KEY_JWT})
+
+
+def _json_part(encoded: str) -> dict[str, Any]:
+    """The JSON object of one part of a JWT, read strictly. Raises `ValueError`."""
+    if not _BASE64URL.fullmatch(encoded):
+        raise ValueError("not base64url")
+    return json_object(base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)))
 
 
 def _basic(authorization: str) -> tuple[str, str] | None:

@@ -106,7 +106,9 @@ def test_a_name_cannot_steer_the_terminal(inspect):
     assert "\nthumbprint  forged" not in out
 
 
-@pytest.mark.parametrize("char", "\u061c\u200b\u2028\u2029\u202e\u2066\u2069\ufeff\ue000", ids=ascii)
+@pytest.mark.parametrize(
+    "char", "\u061c\u200b\u2028\u2029\u202e\u2066\u2069\ufeff\ue000\u3164\ufe0f\U000e0041\U000e0100", ids=ascii
+)
 def test_a_name_cannot_change_the_order_of_what_is_shown(inspect, char):
     hostile = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"a{char}b", _validate=False)])
     assert char not in inspect(AUTHORITY.issue(hostile).pem.encode())

@@ -1,6 +1,9 @@
 """`mtls-middleware probe` ends in bounded time, with a verdict of its own, whatever the server sends."""
 
+import contextlib
 import json
+import socket
+import threading
 import time
 from pathlib import Path
 
@@ -173,3 +176,67 @@ def test_a_service_that_is_overloaded_is_no_finding(tmp_path, capsys):
     with serving(AUTHORITY, http1=overloaded) as port:
         _, outcomes, _ = probed(port, tmp_path, capsys)
     assert [each for each in outcomes if each["got_in"]] == []
+
+
+def test_a_response_cannot_steer_the_terminal(tmp_path, capsys):
+    upgraded = b"HTTP/1.1 101 \x1b[2J\r\nUpgrade: \x1b]0;x\x07\x9b31m\xe2\x80\xae\r\n\r\n"
+    (tmp_path / "ca.pem").write_text(AUTHORITY.pem)
+    with serving(AUTHORITY, http1=refusing_plain_requests(once(upgraded))) as port:
+        arguments = ["probe", f"https://localhost:{port}/", "--ca", str(tmp_path / "ca.pem"), "--rate", "100"]
+        assert main([*arguments, "--timeout", "0.5"]) == 1
+    printed = "".join(capsys.readouterr())
+    assert "101 (\\x1b]0;x\\x07\\x9b31m" in printed
+    assert all(line.isprintable() for line in printed.split("\n"))
+
+
+# How a server treats a connection before its TLS handshake is complete.
+BEFORE_TLS = {
+    "nothing": lambda connection: time.sleep(5),
+    "the end": lambda connection: None,
+    "plain HTTP": lambda connection: connection.sendall(FORBIDDEN),
+    "half a record": lambda connection: (connection.sendall(b"\x16\x03\x03\x40\x00\x02"), time.sleep(5)),
+    "single octets": lambda connection: [
+        (connection.sendall(bytes([each])), time.sleep(0.1)) for each in b"\x16\x03\x03\x40\x00" + bytes(50)
+    ],
+    "empty records": lambda connection: [connection.sendall(b"\x17\x03\x03\x00\x00") for _ in range(10_000)],
+}
+
+
+@pytest.mark.parametrize("name", BEFORE_TLS)
+def test_a_handshake_without_an_end_is_given_up(name, tmp_path, capsys):
+    def accept():
+        with contextlib.suppress(OSError):
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1)
+                BEFORE_TLS[name](connection)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=accept, daemon=True).start()
+        (tmp_path / "ca.pem").write_text(AUTHORITY.pem)
+        began = time.monotonic()
+        url = f"https://localhost:{listener.getsockname()[1]}/"
+        assert main(["probe", url, "--ca", str(tmp_path / "ca.pem"), "--timeout", "0.5"]) == 2
+    assert time.monotonic() - began < 3
+    assert "the address does not answer without a certificate: connection ended (" in capsys.readouterr().err
+
+
+def test_all_addresses_of_a_name_have_one_timeout(monkeypatch, tmp_path, capsys):
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, contextlib.ExitStack() as stack:
+        for _ in range(5):  # the queue is full: the next connection gets no answer
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", listener.getsockname())] * 30
+        for look_up in (lambda *_, **__: found, lambda *_, **__: time.sleep(5)):
+            monkeypatch.setattr(socket, "getaddrinfo", look_up)
+            began = time.monotonic()
+            assert main(["probe", "https://localhost/", "--timeout", "0.5"]) == 2
+            assert time.monotonic() - began < 3
+            assert "connection ended (TimeoutError)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("host", ["a..b", ".example", "x" * 64 + ".example"])
+def test_a_host_that_is_not_a_name_is_rejected(host, capsys):
+    assert main(["probe", f"https://{host}/"]) == 2
+    assert "is not an https address" in capsys.readouterr().err

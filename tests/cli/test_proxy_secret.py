@@ -1,5 +1,6 @@
 """The secret of `proxy-config`: where it comes from, which files hold it, and who can read them."""
 
+import errno
 import os
 import re
 import stat
@@ -277,3 +278,107 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one_and_nothing_else(tmp_p
     with pytest.raises(OSError, match="folder"):
         write(tmp_path / "folder", "text", secret=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "mtls.conf"]
+
+
+def rejected(capsys, *arguments: str) -> str:
+    """The message of a command that wrote nothing."""
+    assert main(["proxy-config", *arguments]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    return printed.err
+
+
+# What can stand where the environment file should be.
+NOT_OWN = {
+    "a FIFO": os.mkfifo,
+    "a folder": lambda path: path.mkdir(),
+    "a device": lambda path: path.symlink_to("/dev/zero"),
+    "a link": lambda path: path.symlink_to("elsewhere"),
+    "a link to nothing": lambda path: path.symlink_to("absent"),
+    "a file that every user can write": lambda path: (
+        path.write_text(f"{SECRET_VARIABLE}={SECRET}\n"),
+        path.chmod(0o666),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", NOT_OWN)
+def test_a_secret_that_another_user_can_choose_is_rejected(kind, tmp_path, capsys):
+    (tmp_path / "elsewhere").write_text(f"{SECRET_VARIABLE}={SECRET}\n")
+    NOT_OWN[kind](tmp_path / APPLICATION_ENVIRONMENT)
+    assert "expected a regular file of the current user" in rejected(capsys, "nginx", "--output", str(tmp_path))
+    assert sorted(each.name for each in tmp_path.iterdir()) == [APPLICATION_ENVIRONMENT, "elsewhere"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give a file away")
+def test_a_secret_of_another_user_is_rejected(tmp_path, capsys):
+    path = tmp_path / APPLICATION_ENVIRONMENT
+    path.write_text(f"{SECRET_VARIABLE}={SECRET}\n")
+    os.chown(path, 65534, 65534)
+    assert "of the user 65534" in rejected(capsys, "nginx", "--output", str(tmp_path))
+
+
+def test_a_kept_secret_is_closed_to_others(tmp_path):
+    path = tmp_path / APPLICATION_ENVIRONMENT
+    path.write_text(f"{SECRET_VARIABLE}={SECRET}\n")
+    for mode, kept in ((0o644, 0o640), (0o640, 0o640), (0o600, 0o600)):
+        path.chmod(mode)
+        assert main(["proxy-config", "nginx", "--output", str(tmp_path)]) == 0
+        assert stat.S_IMODE(path.stat().st_mode) == kept
+
+
+@pytest.mark.parametrize("broken", [False, True])
+@pytest.mark.parametrize("name", ["dynamic", "plugins-local", "plugins-local/src"])
+def test_no_file_is_written_through_a_linked_folder(name, broken, tmp_path, capsys):
+    elsewhere, link = tmp_path / "elsewhere", tmp_path / "out" / name
+    link.parent.mkdir(parents=True)
+    link.symlink_to(elsewhere)
+    if not broken:
+        elsewhere.mkdir()
+    arguments = "traefik", "--form", "rfc9440", "--output", str(tmp_path / "out")
+    assert "expected a folder and not a link" in rejected(capsys, *arguments)
+    assert broken or list(elsewhere.iterdir()) == []
+    assert not [each for each in tmp_path.rglob("*") if each.is_file()]
+
+
+@pytest.mark.parametrize("name", ["mtls.conf", "mtls-secret.inc"])
+def test_a_file_that_cannot_be_replaced_leaves_all_old_files(name, tmp_path, capsys):
+    (tmp_path / name).mkdir()
+    assert f"{name} is a folder, expected a file" in rejected(capsys, "nginx", "--output", str(tmp_path))
+    assert [each.name for each in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("below", ["", "folder"])
+def test_an_output_that_is_not_a_folder_is_rejected(below, tmp_path, capsys):
+    (tmp_path / "file").write_text("precious")
+    assert "cannot be written" in rejected(capsys, "nginx", "--output", str(tmp_path / "file" / below))
+    assert (tmp_path / "file").read_text() == "precious"
+
+
+def test_a_full_disk_leaves_all_old_files(tmp_path, monkeypatch, capsys):
+    assert main(["proxy-config", "nginx", "--output", str(tmp_path)]) == 0
+    before = {each.name: each.read_text() for each in tmp_path.iterdir()}
+    opened, made = os.open, []
+
+    def full(path, flags, mode=0o777, **options):
+        if flags & os.O_CREAT:
+            made.append(path)
+            if len(made) == 2:
+                raise OSError(errno.ENOSPC, "No space left on device")
+        return opened(path, flags, mode, **options)
+
+    capsys.readouterr()
+    monkeypatch.setattr(os, "open", full)
+    monkeypatch.setenv(SECRET_VARIABLE, SECRET)
+    assert "No space left on device" in rejected(capsys, "nginx", "--mode", "required", "--output", str(tmp_path))
+    assert {each.name: each.read_text() for each in tmp_path.iterdir()} == before
+
+
+def test_no_file_or_folder_can_be_written_by_others(tmp_path):
+    before = os.umask(0)
+    try:
+        assert main(["proxy-config", "traefik", "--form", "rfc9440", "--output", str(tmp_path / "out")]) == 0
+    finally:
+        os.umask(before)
+    written = list((tmp_path / "out").rglob("*"))
+    assert {stat.S_IMODE(each.stat().st_mode) for each in written} == {0o600, 0o644, 0o755}

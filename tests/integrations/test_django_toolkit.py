@@ -167,6 +167,34 @@ def test_introspection_and_revocation_authenticate_by_certificate(server):
     assert introspect(server, "unknown") == {"active": False}
 
 
+@pytest.mark.standard("B21")
+def test_introspection_is_for_clients_and_for_tokens_of_its_scope(server):
+    """What the toolkit's view asks for: client authentication, or a token with the scope `introspection`."""
+    form = {"grant_type": "client_credentials", "client_id": "billing"}
+    scoped, other = (
+        issued(server.post("/o/token/", form | {"scope": scope}, BILLING))["access_token"]
+        for scope in ("introspection", "read")
+    )
+    named, secret = {"client_id": "billing"}, {"client_secret": SECRET}
+    bearer, wrong = ({"Authorization": f"Bearer {text}"} for text in (scoped, other))
+    for more, certificate, headers, status in (
+        (named, BILLING, {}, 200),
+        ({}, None, basic("secret"), 200),
+        ({}, BILLING, bearer, 200),
+        ({}, None, bearer, 403),  # the token is bound
+        ({}, OTHER, bearer, 403),
+        ({}, BILLING, wrong, 403),
+        (named | secret, BILLING, {}, 403),
+        (named, None, {}, 403),
+        ({"client_id": "app"}, OTHER, {}, 403),
+        ({"client_id": "plain-app"}, None, {}, 403),
+        ({}, BILLING, {}, 403),
+    ):
+        response = server.post("/o/introspect/", {"token": other, **more}, certificate, headers=headers)
+        assert response.status_code == status, (more, certificate, headers)
+        assert status == 403 or response.json()["cnf"] == cnf(BILLING)
+
+
 @pytest.mark.standard("A1", "A2")
 def test_a_bound_token_at_a_protected_view_needs_its_certificate(server):
     text = issued(server.token("robot", SELF, verify=UNVERIFIED))["access_token"]

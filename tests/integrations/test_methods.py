@@ -1,5 +1,6 @@
 """The registered method is the only one, in Authlib and in django-oauth-toolkit: a table of methods and endpoints."""
 
+import base64
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -86,7 +87,7 @@ class Asked:
 def ask(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
     directory = tmp_path_factory.mktemp("table")
     if request.param == "toolkit":
-        # No scope: the toolkit 3.4 fails with a TypeError on the scope that oauthlib 4.0 gives it for a device.
+        # No scope: the toolkit 3.4.1 fails with a TypeError on the scope that oauthlib 4.0.1 gives it for a device.
         provider = {"OAUTH_DEVICE_VERIFICATION_URI": "https://as.example/device", "DEFAULT_SCOPES": []}
         with serving("gunicorn", directory, CA.pem, CLIENTS, **provider) as server:
             yield Asked("toolkit", server, TOOLKIT)
@@ -136,7 +137,15 @@ def multipart(*pairs: tuple[str, str]) -> tuple[bytes, dict[str, str]]:
     return "".join([*parts, "--x--\r\n"]).encode(), {"Content-Type": "multipart/form-data; boundary=x"}
 
 
+def signed_payload(payload: bytes) -> tuple[str, str]:
+    """An assertion with the client's own signature, whatever the payload is."""
+    parts = b".".join(base64.urlsafe_b64encode(each).rstrip(b"=") for each in (b'{"alg": "ES256"}', payload))
+    signature = jwt.get_algorithm_by_name("ES256").sign(parts, EC_KEY)
+    return "client_assertion", f"{parts.decode()}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"
+
+
 JSON = {"Content-Type": "application/json"}
+NAMED_JWT = (("client_id", JWT_CLIENT), assertion(JWT_CLIENT)[0])
 TWICE = multipart(("client_id", "none"), ("client_id", POST_CLIENT), ("client_secret", SECRET))
 ATTACKS: dict[str, tuple[bytes, dict[str, str], dict[str, Any]]] = {
     "Basic of one client, client_id of another": (form(("client_id", "none")), header(BASIC_CLIENT), {}),
@@ -193,6 +202,12 @@ ATTACKS: dict[str, tuple[bytes, dict[str, str], dict[str, Any]]] = {
     "an assertion with a MAC of the secret": (form(*assertion(JWT_CLIENT, key=SECRET, algorithm="HS256")), {}, {}),
     "an assertion without a signature": (form(*assertion(JWT_CLIENT, key=None, algorithm="none")), {}, {}),
     "an assertion of a client with a certificate": (form(*assertion("tls_client_auth")), {}, {}),
+    "an assertion nested deeply": (form(*NAMED_JWT, signed_payload(b"[" * 20_000)), {}, {}),
+    "an assertion of two clients": (
+        form(*NAMED_JWT, signed_payload(b'{"sub": "private_key_jwt", "sub": "none"}')),
+        {},
+        {},
+    ),
     "a client that nobody registered": (form(("client_id", "nobody")), {}, {}),
     "a public client that nobody registered, by Basic": (b"", header("nobody"), {}),
     "another case": (form(("client_id", "None")), {}, {}),

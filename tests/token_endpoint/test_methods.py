@@ -142,6 +142,36 @@ def test_a_client_of_private_key_jwt_has_no_other_assertion(header: object) -> N
         decided("private_key_jwt", hand_made(header))
 
 
+UNREADABLE = {
+    "nested deeply": b'{"sub": "private_key_jwt", "x": ' + b"[" * 65 + b"]" * 65 + b"}",
+    "nested without an end": b"[" * 50_000,
+    "two subjects": b'{"sub": "private_key_jwt", "sub": "none"}',
+    "one subject twice": b'{"sub": "private_key_jwt", "sub": "private_key_jwt"}',
+    "UTF-16": '{"sub": "private_key_jwt"}'.encode("utf-16"),
+    "a byte order mark": b'\xef\xbb\xbf{"sub": "private_key_jwt"}',
+    "a list": b'["private_key_jwt"]',
+    "nothing": b"",
+    "not JSON": b"private_key_jwt",
+    "a list as subject": b'{"sub": ["private_key_jwt"]}',
+    "an empty subject": b'{"sub": ""}',
+}
+
+
+@pytest.mark.parametrize("payload", UNREADABLE)
+def test_an_assertion_that_cannot_be_read_is_no_method(payload: str) -> None:
+    """Its verifier could read another client in it, or fail."""
+    for client_id in (None, "private_key_jwt"):
+        with refused():
+            decided(client_id, hand_made({"alg": "ES256"}, UNREADABLE[payload]))
+
+
+@pytest.mark.parametrize("parts", [1, 2, 4, 5])
+def test_an_assertion_has_three_parts(parts: int) -> None:
+    signed = dict(hand_made({"alg": "ES256"}))["client_assertion"].split(".")
+    with refused():
+        decided("private_key_jwt", [ASSERTION[0], ("client_assertion", ".".join([*signed, "AA", "AA"][:parts]))])
+
+
 @pytest.mark.parametrize("algorithm", ["ES256", "PS256", "EdDSA", "Ed25519", "none"])
 def test_a_client_of_client_secret_jwt_has_no_signature(algorithm: str) -> None:
     with refused():
