@@ -27,6 +27,11 @@ def _is_same(passage: Passage, environ: Mapping[str, Any]) -> bool:
     return all(environ[key] is passage.original[key] for key in keys if key in environ)
 
 
+def _is_around(passage: Passage) -> bool:
+    """An environ is used in one thread at a time."""
+    return passage.running
+
+
 class EnvironView:
     """A `RequestView` of an environ. `start_response`: the server's, which shows some of its options.
 
@@ -42,7 +47,7 @@ class EnvironView:
         self._prefixes = prefixes
         self._start_response = start_response
         self.now = time.time()
-        self.attached = attached_to(environ, self.now, _OF_APPLICATION, _is_same)
+        self.attached = attached_to(environ, self.now, _OF_APPLICATION, _is_same, _is_around)
         passage = self.attached.passage
         self._environ = passage.original.copy() if passage.retried else environ
         self.body = b""
