@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 
 from mtls_middleware import ClientCertificate, Verification
 from mtls_middleware.errors import Unavailable
-from mtls_middleware.policy import DNSName, Issuer, Presented, Rule, SpiffeTrustDomain, Subject, Thumbprint, as_rule
+from mtls_middleware.policy import (
+    DNSName,
+    Issuer,
+    Presented,
+    Rule,
+    SpiffeID,
+    SpiffeTrustDomain,
+    Subject,
+    Thumbprint,
+    as_rule,
+)
 from mtls_middleware.policy.rule import Joined, Not
 from mtls_middleware.testing import CertificateAuthority
 from tests.policy.rules import ISSUED, MATCHING, OTHERS, certificate
@@ -118,6 +128,26 @@ def test_unreadable_alternative_names_affect_no_other_rule() -> None:
         assert unknown.judge(of) is None
         for rule in (unknown | Subject("CN=ops"), Subject("CN=ops") | unknown):
             assert rule.holds(of)
+
+
+@pytest.mark.parametrize(
+    "uris",
+    [
+        ["spiffe://td/a", "spiffe://td/b"],
+        ["spiffe://td/a", "https://td/a"],
+        ["spiffe://td"],
+        ["SPIFFE://td/a"],
+        ["spiffe://td/../a"],
+    ],
+)
+def test_a_certificate_that_names_no_single_workload_is_not_another_workload(uris: list[str]) -> None:
+    of = CA.issue("CN=ops", uris=uris).client_certificate()
+    for rule in (SpiffeID("spiffe://td/a"), SpiffeTrustDomain("td"), SpiffeTrustDomain("other")):
+        assert rule.judge(of) is None
+        assert not (~rule).holds(of)
+        assert (rule | Subject("CN=ops")).holds(of)
+    without = CA.issue("CN=ops", uris=["https://td/a", "urn:x:1"]).client_certificate()
+    assert (~SpiffeTrustDomain("td")).holds(without)
 
 
 def test_a_rule_that_raises_counts_only_if_the_others_do_not_decide() -> None:
