@@ -109,6 +109,9 @@ class EnvironView:
         value = self._environ.get(_key(name))
         return () if value is None else (value,)
 
+    def field_names(self) -> Iterable[str]:
+        return (key[5:].lower().replace("_", "-") for key in self._environ if key.startswith("HTTP_"))
+
 
 def _decoded(text: str) -> str:
     return text.encode("latin-1", "replace").decode("utf-8", "replace")

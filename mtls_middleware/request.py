@@ -4,7 +4,7 @@ Must never know: which gateway made it. Everything is read where it is asked for
 reads: a warm request asks for little.
 """
 
-from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
@@ -179,3 +179,6 @@ class RequestView(Protocol):
 
     def headers(self, name: str) -> Sequence[str]:
         """The values of a field (lower case, with dashes), one for each field line the gateway can tell apart."""
+
+    def field_names(self) -> Iterable[str]:
+        """The names of all fields, in lower case, as `headers` takes them."""

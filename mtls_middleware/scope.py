@@ -178,6 +178,9 @@ class ScopeView:
             return (value,)
         return [value, *(str(self._fields[each][1], "latin-1") for each in self._shape.further[name])]
 
+    def field_names(self) -> Iterable[str]:
+        return self._first
+
 
 def _is_routed(scope: Mapping[str, Any]) -> bool:
     """Whether Litestar has chosen the view: its middleware runs then, and finds the path that it chose by in `path`."""
