@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtls_middleware import ClientCertificate, Verification
-from mtls_middleware.errors import Unavailable
+from mtls_middleware.errors import Refused, Unavailable
+from mtls_middleware.paths import PathRules
 from mtls_middleware.policy import (
+    ANYONE,
     DNSName,
     Issuer,
     Presented,
@@ -148,6 +150,24 @@ def test_a_certificate_that_names_no_single_workload_is_not_another_workload(uri
         assert (rule | Subject("CN=ops")).holds(of)
     without = CA.issue("CN=ops", uris=["https://td/a", "urn:x:1"]).client_certificate()
     assert (~SpiffeTrustDomain("td")).holds(without)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(["/", "/a", "/a/b", "/c", "/free"])))
+def test_an_unknown_result_allows_no_path_in_any_order_of_the_paths(order: tuple[str, ...]) -> None:
+    subject, name = Subject("CN=ops"), DNSName("billing.internal")
+    named = {"/": subject | name, "/a": ~subject, "/a/b": subject & name, "/c": ~(subject & ~name), "/free": ANYONE}
+    rules = PathRules({path: named[path] for path in order})
+    paths = ["/", "/x", "/a", "/a/x", "/a/b", "/a/b/c", "/ab", "/c", "/free"]
+    allowed = {path for path in paths if allows(rules, path)}
+    assert allowed == {"/", "/x", "/ab", "/c", "/free"}
+
+
+def allows(rules: PathRules, path: str) -> bool:
+    try:
+        rules.judge(rules.of(path), loaded("unreadable subject"))
+    except Refused:
+        return False
+    return True
 
 
 def test_a_rule_that_raises_counts_only_if_the_others_do_not_decide() -> None:
