@@ -47,7 +47,8 @@ def enter(passage: Passage) -> Passage | None:
 def leave(passage: Passage, outside: Passage | None) -> None:
     """The application inside has ended."""
     passage.running = False
-    _INNERMOST.set(outside)
+    if _INNERMOST.get() is passage:  # not if Python closes an abandoned coroutine in the middle of another request
+        _INNERMOST.set(outside)
 
 
 def _is_around(passage: Passage) -> bool:

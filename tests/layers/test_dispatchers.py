@@ -1,6 +1,7 @@
 """One scope or environ, several applications: each is decided from what the server gave, not from another's traces."""
 
 import asyncio
+import contextvars
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -295,7 +296,7 @@ def test_application_that_still_runs_is_not_around_the_next_one(
     tried.certificates.clear()
     nested.certificates.clear()
     outer = asgi.ClientCertificateMiddleware(dispatcher, Nginx(trusted_proxies=TRUSTED))
-    asyncio.run(outer(scope_of(Request(headers=[*nginx(mtls_client), bearer])), None, None))  # type: ignore[arg-type]
+    asyncio.run(outer(scope_of(Request(headers=[*nginx(mtls_client), bearer])), None, None))
     assert nested.certificates == [expected, expected]
     assert tried.certificates == [expected] * 5
 
@@ -314,11 +315,33 @@ def test_applications_that_run_at_once_decide_for_themselves(mtls_client: Issued
     async def both() -> None:
         trusting = asgi.ClientCertificateMiddleware(slow, Nginx(trusted_proxies=TRUSTED))
         server = asgi.ClientCertificateMiddleware(application("asgi", tried), ServerTLS(), required=True)
-        await asyncio.gather(trusting(scope, None, send), server(scope, None, send))  # type: ignore[arg-type]
+        await asyncio.gather(trusting(scope, None, send), server(scope, None, send))
 
     asyncio.run(both())
     assert 403 in answers
     assert len(tried.certificates) == 1
+
+
+def test_request_that_is_abandoned_does_not_disturb_another_one(
+    mtls_client: IssuedCertificate, mtls_issuer: TokenIssuer
+) -> None:
+    """The garbage collector closes a coroutine within the code that runs at the moment."""
+    tried = Tried()
+    bearer = ("Authorization", "Bearer " + mtls_issuer.token(certificate=mtls_client))
+    tokens = asgi.CertificateBoundTokenMiddleware(application("asgi", tried), mtls_issuer.access_tokens())
+
+    async def waits(_scope: Any, _receive: Any, _send: Any) -> None:
+        await asyncio.sleep(0)
+
+    async def collects(scope: Any, receive: Any, send: Any) -> None:
+        abandoned.close()
+        await tokens(scope, receive, send)
+
+    abandoned = asgi.ClientCertificateMiddleware(waits, ServerTLS())(scope_of(Request()), None, None)
+    contextvars.copy_context().run(abandoned.send, None)
+    outer = asgi.ClientCertificateMiddleware(collects, ServerTLS())
+    dispatch("asgi", tried, [outer], scope_of(Request(tls=mtls_client, headers=[bearer])))
+    assert tried.statuses == [404]
 
 
 # A decision that is cut off
