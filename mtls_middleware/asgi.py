@@ -17,7 +17,7 @@ from mtls_middleware.records import allowed, refused
 from mtls_middleware.resource_flow import CertificateLayer, TokenLayer, check_without_tokens, with_published
 from mtls_middleware.resource_server.access_tokens import AccessTokens
 from mtls_middleware.resource_server.binding import Binding
-from mtls_middleware.scope import ScopeView, Shapes
+from mtls_middleware.scope import ScopeView, Shapes, enter, leave
 from mtls_middleware.sources.source import Source
 from mtls_middleware.validation.chain_validator import ChainValidator
 from mtls_middleware.validity import CLOCK_SKEW, Validity
@@ -94,21 +94,25 @@ class _Gateway:
             if kind == "websocket":
                 watch = watched(view, rechecks(self._layers, view), receive, send, self._driver)
         except Exception as error:  # noqa: BLE001 (fail closed: whatever went wrong, the application is not reached)
-            if view is not None:
-                self._place(scope, view)
+            self._place(scope, view)
             await write(refused(layer, error, view), scope, receive, send)
             return
+        except BaseException:  # the task is cancelled
+            self._place(scope, view)
+            raise
         view.place(scope, self._hidden)
         allowed(layer, view)
         send = varying(send, self._vary) if self._vary else send
-        attached.passage.running = True
+        outside = enter(attached.passage)
         try:
             await (self._app(scope, receive, send) if watch is None else watch.run(self._app, scope))
         finally:
-            attached.passage.running = False
+            leave(attached.passage, outside)
 
-    def _place(self, scope: Scope, view: ScopeView) -> None:
+    def _place(self, scope: Scope, view: ScopeView | None) -> None:
         """For a request that does not reach the application: what is outside must see no forged field either."""
+        if view is None:
+            return
         for _, _, shapes in self._steps:
             if shapes is not None:
                 view.part(shapes)

@@ -27,6 +27,11 @@ def _is_same(passage: Passage, environ: Mapping[str, Any]) -> bool:
     return all(environ[key] is passage.original[key] for key in keys if key in environ)
 
 
+def _is_around(passage: Passage) -> bool:
+    """An environ is used in one thread at a time."""
+    return passage.running
+
+
 class EnvironView:
     """A `RequestView` of an environ. `start_response`: the server's, which shows some of its options.
 
@@ -42,7 +47,7 @@ class EnvironView:
         self._prefixes = prefixes
         self._start_response = start_response
         self.now: float = time.time()
-        self.attached: Attached = attached_to(environ, self.now, _OF_APPLICATION, _is_same)
+        self.attached: Attached = attached_to(environ, self.now, _OF_APPLICATION, _is_same, _is_around)
         passage = self.attached.passage
         self._environ = passage.original.copy() if passage.retried else environ
         self.body: bytes = b""
@@ -103,6 +108,9 @@ class EnvironView:
     def headers(self, name: str) -> tuple[str, ...]:
         value = self._environ.get(_key(name))
         return () if value is None else (value,)
+
+    def field_names(self) -> Iterable[str]:
+        return (key[5:].lower().replace("_", "-") for key in self._environ if key.startswith("HTTP_"))
 
 
 def _decoded(text: str) -> str:

@@ -4,7 +4,7 @@ Must never know: which gateway made it. Everything is read where it is asked for
 reads: a warm request asks for little.
 """
 
-from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
@@ -28,8 +28,8 @@ class Passage:
 
     Attributes:
         outer: what the gateway outside of this one attached, `None` for the outermost.
-        running: whether the application inside is running. A gateway that finds it so is nested in this one. Otherwise
-            a dispatcher tries another application with the same scope or environ.
+        running: whether the application inside is running. If it is not, this passage is around no other gateway: a
+            dispatcher tries another application with the same scope or environ.
         original: a copy of the scope or environ as the gateway got it; under ASGI its headers are a list.
         retried: whether another application was tried before with the same scope or environ.
         kept: ASGI: the list of headers that the gateway put into the scope.
@@ -72,11 +72,12 @@ def attached_to(
     now: float,
     of_application: Collection[str],
     is_same: Callable[[Passage, Mapping[str, Any]], bool],
+    is_around: Callable[[Passage], bool],
 ) -> Attached:
     """What outer layers left in this environ or scope, to go on from; empty if there is no outer layer.
 
-    A layer that has finished is not an outer one: a dispatcher has called it, and now tries another application. This
-    one is decided from what the server gave to the first, except for `of_application`: the keys that say which
+    A layer that `is_around` denies is not an outer one: a dispatcher has called it, and now tries another application.
+    This one is decided from what the server gave to the first, except for `of_application`: the keys that say which
     resource the application serves, and how it reads the body.
 
     `is_same`: whether this is still the request of a passage, and not another one for which a server uses the same
@@ -85,9 +86,9 @@ def attached_to(
     attached, outer = Attached(), carrier.get(ATTACHED_KEY)
     original: dict[str, Any] | None = None
     hidden: frozenset[str] = frozenset()
-    if isinstance(outer, Attached) and not outer.passage.running:
+    if isinstance(outer, Attached) and not is_around(outer.passage):
         same = is_same(outer.passage, carrier)
-        while isinstance(outer, Attached) and not outer.passage.running:
+        while isinstance(outer, Attached) and not is_around(outer.passage):
             original = outer.passage.original if same else None
             hidden |= outer.passage.hidden
             outer = outer.passage.outer
@@ -181,3 +182,6 @@ class RequestView(Protocol):
 
     def headers(self, name: str) -> Sequence[str]:
         """The values of a field (lower case, with dashes), one for each field line the gateway can tell apart."""
+
+    def field_names(self) -> Iterable[str]:
+        """The names of all fields, in lower case, as `headers` takes them."""

@@ -5,6 +5,7 @@ Must never know: what is decided, or that anything is.
 
 import time
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from contextvars import ContextVar
 from itertools import compress
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -40,6 +41,33 @@ def _is_same(passage: Passage, scope: Mapping[str, Any]) -> bool:
     return scope.get("headers") is passage.kept
 
 
+# The innermost passage that the running code is in. A task begins with its creator's value (PEP 567).
+_INNERMOST: ContextVar[Passage | None] = ContextVar("mtls_middleware.passage", default=None)
+
+
+def enter(passage: Passage) -> Passage | None:
+    """The application inside begins to run. Give the result to `leave`."""
+    outside = _INNERMOST.get()
+    _INNERMOST.set(passage)
+    passage.running = True
+    return outside
+
+
+def leave(passage: Passage, outside: Passage | None) -> None:
+    """The application inside has ended."""
+    passage.running = False
+    if _INNERMOST.get() is passage:  # not if Python closes an abandoned coroutine in the middle of another request
+        _INNERMOST.set(outside)
+
+
+def _is_around(passage: Passage) -> bool:
+    """Not if its application still runs in another task, as a background task of Starlette does after a response."""
+    current = _INNERMOST.get() if passage.running else None
+    while current is not None and current is not passage:
+        current = None if current.outer is None else current.outer.passage
+    return current is passage
+
+
 class ScopeView:
     """A `RequestView` of a scope. `kept`: the headers that the application may see.
 
@@ -52,7 +80,7 @@ class ScopeView:
         self._carrier = scope
         self._prefixes = prefixes
         self.now: float = time.time()
-        self.attached: Attached = attached_to(scope, self.now, _OF_APPLICATION, _is_same)
+        self.attached: Attached = attached_to(scope, self.now, _OF_APPLICATION, _is_same, _is_around)
         # A copy: an application changes its scope while a websocket is open, and the websocket is checked again.
         self._scope = self.attached.passage.original
         self.body: bytes = b""
@@ -64,6 +92,8 @@ class ScopeView:
     def place(self, scope: MutableMapping[str, Any], hidden: frozenset[str]) -> None:
         """Replace the headers in this scope, and attach what was found. `hidden`: the `dropped` of `Shapes`."""
         passage = self.attached.passage
+        if passage.hidden:  # of the layers around an application that was tried before
+            self.kept = [pair for pair in self.kept if _folded(pair[0]) not in passage.hidden]
         passage.hidden |= hidden
         passage.kept = self.kept
         scope["headers"] = self.kept
@@ -81,8 +111,6 @@ class ScopeView:
             shape = shapes.of(fields)
         self._fields, self._shape, self._first = fields, shape, shape.first
         self.kept = list(compress(fields, shape.kept))
-        if hidden := self.attached.passage.hidden:  # of the layers around an application that was tried before
-            self.kept = [pair for pair in self.kept if _folded(pair[0]) not in hidden]
 
     def leave(self) -> None:
         """The layer has decided: those further in see no more than the application."""
@@ -159,6 +187,9 @@ class ScopeView:
         if name not in self._shape.further:
             return (value,)
         return [value, *(str(self._fields[each][1], "latin-1") for each in self._shape.further[name])]
+
+    def field_names(self) -> Iterable[str]:
+        return self._first
 
 
 def _is_routed(scope: Mapping[str, Any]) -> bool:

@@ -67,9 +67,11 @@ class _Gateway:
                     view.drop(environ, drop)
                 setattr(attached, layer.name, found)
         except Exception as error:  # noqa: BLE001 (fail closed: whatever went wrong, the application is not reached)
-            if view is not None:
-                self._place(environ, view)
+            self._place(environ, view)
             return write(refused(layer, error, view), environ, start_response)
+        except BaseException:  # gevent's Timeout, or SystemExit of gunicorn's worker
+            self._place(environ, view)
+            raise
         attach(environ, attached)
         allowed(layer, view)
         attached.passage.running = True
@@ -80,11 +82,12 @@ class _Gateway:
         # A generator may call further layers while it is read.
         return _Running(response, attached.passage) if type(response) is GeneratorType else response
 
-    def _place(self, environ: "WSGIEnvironment", view: EnvironView) -> None:
+    def _place(self, environ: "WSGIEnvironment", view: EnvironView | None) -> None:
         """For a request that does not reach the application: what is outside must see no forged field either."""
-        for _, _, drop in self._steps:
-            view.drop(environ, drop)
-        attach(environ, view.attached)
+        if view is not None:
+            for _, _, drop in self._steps:
+                view.drop(environ, drop)
+            attach(environ, view.attached)
 
 
 class _Running:

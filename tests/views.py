@@ -21,6 +21,9 @@ class View:
     now: float
     body: bytes = b""
 
+    def field_names(self) -> Sequence[str]:
+        return ()
+
     @property
     def location(self) -> Location:
         return Location(self.path)

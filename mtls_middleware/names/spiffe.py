@@ -6,6 +6,7 @@ Must never know: trust bundles. Upper case is refused rather than folded: sectio
 import re
 from dataclasses import dataclass
 
+from mtls_middleware.errors import MalformedCertificate
 from mtls_middleware.names.alternative import AlternativeNames
 
 _ID = re.compile(r"spiffe://([a-z0-9._-]{1,255})((?:/[A-Za-z0-9._-]+)*)")
@@ -39,6 +40,17 @@ def spiffe_id(names: AlternativeNames) -> str | None:
     except ValueError:
         return None
     return names.uris[0] if parsed.path else None
+
+
+def readable_id(names: AlternativeNames) -> str | None:
+    """The same ID, `None` without a URI of that scheme. Raises `MalformedCertificate` if it is not exactly one ID.
+
+    Such a certificate is no SVID (X509-SVID 2), and which workload it is cannot be said: not that it is another one.
+    """
+    found = spiffe_id(names)
+    if found is None and any(uri[:7].lower() == "spiffe:" for uri in names.uris):
+        raise MalformedCertificate("a URI with the scheme spiffe, and not exactly one SPIFFE ID")
+    return found
 
 
 def trust_domain(text: str) -> str:

@@ -125,7 +125,7 @@ class SpiffeID(_Named):
             raise ConfigurationError(f"SpiffeID({self.spiffe_id!r}): a workload has a path, for example /billing")
 
     def matches(self, certificate: ClientCertificate) -> bool:
-        return certificate.spiffe_id == self.spiffe_id
+        return spiffe.readable_id(certificate.alternative_names) == self.spiffe_id
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class SpiffeTrustDomain(_Named):
             raise ConfigurationError(f"SpiffeTrustDomain({self.name!r}): a name without path, such as 'acme.internal'")
 
     def matches(self, certificate: ClientCertificate) -> bool:
-        found = certificate.spiffe_id
+        found = spiffe.readable_id(certificate.alternative_names)
         return found is not None and spiffe.trust_domain(found) == self.name
 
 

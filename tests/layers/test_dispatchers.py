@@ -1,6 +1,7 @@
 """One scope or environ, several applications: each is decided from what the server gave, not from another's traces."""
 
 import asyncio
+import contextvars
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -232,6 +233,138 @@ def test_server_that_reuses_its_dictionary_for_another_request_gets_another_deci
         dispatch(gateway, tried, [app], carrier)
     expected = [mtls_client.client_certificate(), mtls_other_client.client_certificate(), None, None]
     assert tried.certificates == expected
+
+
+@both_gateways
+def test_two_layers_of_a_later_application_find_what_an_earlier_one_hid(
+    gateway: str, mtls_client: IssuedCertificate, mtls_other_client: IssuedCertificate
+) -> None:
+    """The proxy's own certificate must not stand in for the client's."""
+    proxied = Nginx(trusted_proxies=TRUSTED, **OWN)
+    own = zip(OWN.values(), dict(nginx(mtls_client)).values(), strict=True)
+    tried, _ = play(
+        gateway,
+        Request(headers=list(own), tls=mtls_other_client),
+        stack(proxied),
+        lambda module, app: stack(ServerTLS())(module, stack(proxied)(module, app)),
+    )
+    assert tried.certificates == [mtls_client.client_certificate()] * 2
+
+
+# An application that has not ended when the next one is tried
+
+
+async def _suspended(app: Any, scope: Any) -> asyncio.Task[None]:
+    """Call this application as Starlette's `BaseHTTPMiddleware` does: it waits until its body is read."""
+    started = asyncio.Event()
+
+    async def send(_message: Any) -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(app(scope, None, send))
+    await started.wait()
+    return task
+
+
+def test_application_that_still_runs_is_not_around_the_next_one(
+    mtls_client: IssuedCertificate, mtls_issuer: TokenIssuer
+) -> None:
+    tried, nested = Tried(), Tried()
+    bearer = ("Authorization", "Bearer " + mtls_issuer.token(certificate=mtls_client))
+    scope = scope_of(Request(headers=[*nginx(mtls_client), bearer]))
+    trusting = asgi.ClientCertificateMiddleware(application("asgi", tried), Nginx(trusted_proxies=TRUSTED))
+    inner = [
+        asgi.ClientCertificateMiddleware(application("asgi", tried), ServerTLS()),
+        asgi.ClientCertificateMiddleware(application("asgi", tried), ServerTLS(), required=True),
+        asgi.CertificateBoundTokenMiddleware(application("asgi", tried), mtls_issuer.access_tokens()),
+        trusting,
+    ]
+
+    async def dispatcher(scope: Any, receive: Any, send: Any) -> None:
+        nested.saw(scope)
+        tasks = [await _suspended(app, scope) for app in (trusting, *inner)]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        nested.saw(scope)
+
+    asyncio.run(dispatcher(scope, None, None))
+    expected = mtls_client.client_certificate()
+    assert tried.certificates == [expected, None, expected]
+    # Within a layer, all of them are inside of it.
+    tried.certificates.clear()
+    nested.certificates.clear()
+    outer = asgi.ClientCertificateMiddleware(dispatcher, Nginx(trusted_proxies=TRUSTED))
+    asyncio.run(outer(scope_of(Request(headers=[*nginx(mtls_client), bearer])), None, None))
+    assert nested.certificates == [expected, expected]
+    assert tried.certificates == [expected] * 5
+
+
+def test_applications_that_run_at_once_decide_for_themselves(mtls_client: IssuedCertificate) -> None:
+    tried, answers = Tried(), []
+    scope = scope_of(Request(headers=nginx(mtls_client)))
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.sleep(0)
+        await application("asgi", tried)(scope, receive, send)
+
+    async def send(message: Any) -> None:
+        answers.append(message.get("status"))
+
+    async def both() -> None:
+        trusting = asgi.ClientCertificateMiddleware(slow, Nginx(trusted_proxies=TRUSTED))
+        server = asgi.ClientCertificateMiddleware(application("asgi", tried), ServerTLS(), required=True)
+        await asyncio.gather(trusting(scope, None, send), server(scope, None, send))
+
+    asyncio.run(both())
+    assert 403 in answers
+    assert len(tried.certificates) == 1
+
+
+def test_request_that_is_abandoned_does_not_disturb_another_one(
+    mtls_client: IssuedCertificate, mtls_issuer: TokenIssuer
+) -> None:
+    """The garbage collector closes a coroutine within the code that runs at the moment."""
+    tried = Tried()
+    bearer = ("Authorization", "Bearer " + mtls_issuer.token(certificate=mtls_client))
+    tokens = asgi.CertificateBoundTokenMiddleware(application("asgi", tried), mtls_issuer.access_tokens())
+
+    async def waits(_scope: Any, _receive: Any, _send: Any) -> None:
+        await asyncio.sleep(0)
+
+    async def collects(scope: Any, receive: Any, send: Any) -> None:
+        abandoned.close()
+        await tokens(scope, receive, send)
+
+    abandoned = asgi.ClientCertificateMiddleware(waits, ServerTLS())(scope_of(Request()), None, None)
+    contextvars.copy_context().run(abandoned.send, None)
+    outer = asgi.ClientCertificateMiddleware(collects, ServerTLS())
+    dispatch("asgi", tried, [outer], scope_of(Request(tls=mtls_client, headers=[bearer])))
+    assert tried.statuses == [404]
+
+
+# A decision that is cut off
+
+
+class CutOff(BaseException):
+    """What gevent's `Timeout`, `SystemExit` and `asyncio.CancelledError` are."""
+
+
+@both_gateways
+def test_code_outside_sees_no_forged_field_after_a_decision_that_was_cut_off(
+    gateway: str, mtls_client: IssuedCertificate
+) -> None:
+    def cut_off(_: object) -> bool:
+        raise CutOff
+
+    app = stack(Nginx(trusted_proxies=TRUSTED), allow=cut_off)(MODULES[gateway], application(gateway, Tried()))
+    carrier = carrier_of(gateway, Request(headers=[*nginx(mtls_client), ("X-Other", "1")]))
+    with pytest.raises(CutOff):
+        dispatch(gateway, Tried(), [app], carrier)
+    outside = Tried()
+    outside.saw(carrier)
+    assert (outside.certificates, outside.headers) == ([None], [{"x-other"}])
 
 
 # Dispatchers within a layer, and layers within each other

@@ -10,8 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtls_middleware import ClientCertificate, Verification
-from mtls_middleware.errors import Unavailable
-from mtls_middleware.policy import DNSName, Issuer, Presented, Rule, SpiffeTrustDomain, Subject, Thumbprint, as_rule
+from mtls_middleware.errors import Refused, Unavailable
+from mtls_middleware.paths import PathRules
+from mtls_middleware.policy import (
+    ANYONE,
+    DNSName,
+    Issuer,
+    Presented,
+    Rule,
+    SpiffeID,
+    SpiffeTrustDomain,
+    Subject,
+    Thumbprint,
+    as_rule,
+)
 from mtls_middleware.policy.rule import Joined, Not
 from mtls_middleware.testing import CertificateAuthority
 from tests.policy.rules import ISSUED, MATCHING, OTHERS, certificate
@@ -118,6 +130,44 @@ def test_unreadable_alternative_names_affect_no_other_rule() -> None:
         assert unknown.judge(of) is None
         for rule in (unknown | Subject("CN=ops"), Subject("CN=ops") | unknown):
             assert rule.holds(of)
+
+
+@pytest.mark.parametrize(
+    "uris",
+    [
+        ["spiffe://td/a", "spiffe://td/b"],
+        ["spiffe://td/a", "https://td/a"],
+        ["spiffe://td"],
+        ["SPIFFE://td/a"],
+        ["spiffe://td/../a"],
+    ],
+)
+def test_a_certificate_that_names_no_single_workload_is_not_another_workload(uris: list[str]) -> None:
+    of = CA.issue("CN=ops", uris=uris).client_certificate()
+    for rule in (SpiffeID("spiffe://td/a"), SpiffeTrustDomain("td"), SpiffeTrustDomain("other")):
+        assert rule.judge(of) is None
+        assert not (~rule).holds(of)
+        assert (rule | Subject("CN=ops")).holds(of)
+    without = CA.issue("CN=ops", uris=["https://td/a", "urn:x:1"]).client_certificate()
+    assert (~SpiffeTrustDomain("td")).holds(without)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(["/", "/a", "/a/b", "/c", "/free"])))
+def test_an_unknown_result_allows_no_path_in_any_order_of_the_paths(order: tuple[str, ...]) -> None:
+    subject, name = Subject("CN=ops"), DNSName("billing.internal")
+    named = {"/": subject | name, "/a": ~subject, "/a/b": subject & name, "/c": ~(subject & ~name), "/free": ANYONE}
+    rules = PathRules({path: named[path] for path in order})
+    paths = ["/", "/x", "/a", "/a/x", "/a/b", "/a/b/c", "/ab", "/c", "/free"]
+    allowed = {path for path in paths if allows(rules, path)}
+    assert allowed == {"/", "/x", "/ab", "/c", "/free"}
+
+
+def allows(rules: PathRules, path: str) -> bool:
+    try:
+        rules.judge(rules.of(path), loaded("unreadable subject"))
+    except Refused:
+        return False
+    return True
 
 
 def test_a_rule_that_raises_counts_only_if_the_others_do_not_decide() -> None:
