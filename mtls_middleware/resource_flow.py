@@ -20,7 +20,14 @@ from mtls_middleware.resource_server import bearer, binding, scope
 from mtls_middleware.resource_server.metadata import Published, published
 from mtls_middleware.resource_server.token import AccessToken
 from mtls_middleware.sources.vendors import KNOWN_HEADERS
-from mtls_middleware.validity import CLOCK_SKEW, Validity, check_clock_skew, check_validity, require_valid
+from mtls_middleware.validity import (
+    CLOCK_SKEW,
+    Validity,
+    check_clock_skew,
+    check_validity,
+    require_valid,
+    with_clock_skew,
+)
 from mtls_middleware.websocket_lifetime import (
     Recheck,
     WebsocketLifetime,
@@ -73,8 +80,7 @@ class CertificateLayer:
         self._lifetime = check_websocket_lifetime(websocket_lifetime)
         checks_proxy = self._checks_period and getattr(source, "has_proxy_certificate", False)
         self._trusts_proxy_now = getattr(source, "trusts_proxy_now", None) if checks_proxy else None
-        adapted = getattr(trust_store, "with_clock_skew", None)
-        self._store: TrustStore | None = adapted(self._clock_skew) if callable(adapted) else trust_store
+        self._store: TrustStore | None = with_clock_skew(trust_store, self._clock_skew)
         self._allow = None if allow is None else PathRules(allow)
         if required is False and self._allow is not None and self._allow.is_mapping:
             raise ConfigurationError(
