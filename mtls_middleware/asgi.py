@@ -48,7 +48,7 @@ from mtls_middleware.scope import ScopeView, Shapes
 from mtls_middleware.token_endpoint.authentication import ClientAuthenticator
 from mtls_middleware.token_flow import ClientLayer
 from mtls_middleware.validity import CLOCK_SKEW, Validity
-from mtls_middleware.websocket_lifetime import WebsocketLifetime, rechecks
+from mtls_middleware.websocket_lifetime import Recheck, WebsocketLifetime, rechecks
 from mtls_middleware.websocket_watch import watched
 
 
@@ -82,6 +82,7 @@ class _Gateway:
 
     async def _request(self, kind: str, scope: Scope, receive: Receive, send: Send) -> None:
         layer, view, watch = self._layers[0], None, None
+        checks: list[tuple[Layer, Recheck]] = []
         try:
             view = ScopeView(scope, self._shapes, self._prefixes)
             attached = view.attached
@@ -103,8 +104,10 @@ class _Gateway:
                     found = await self._driver.run(found)
                 view.leave()
                 setattr(attached, layer.name, found)
-            if kind == "websocket":
-                watch = watched(view, rechecks(self._layers, view), receive, send, self._driver)
+                if kind == "websocket":
+                    checks += rechecks(layer, view)
+            if checks:
+                watch = watched(view, checks, receive, send, self._driver)
         except Exception as error:  # noqa: BLE001 (fail closed: whatever went wrong, the application is not reached)
             if view is not None:
                 self._place(scope, view)
