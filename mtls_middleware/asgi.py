@@ -3,6 +3,7 @@
 Must never decide: every rule is in the core, and the WSGI gateway drives the same one.
 """
 
+import time
 from collections.abc import Collection, Mapping
 from types import GeneratorType
 from typing import Any
@@ -35,6 +36,7 @@ from mtls_middleware.layer_interface import (
     Layer,
     Source,
     TrustStore,
+    after_body,
     document,
     does_more,
     reads_body,
@@ -98,6 +100,7 @@ class _Gateway:
                         return
                     if reads_body(layer, view):
                         view.body = await body(receive)
+                        view.now = after_body(view.now, time.time())
                         receive = replaying(view.body, receive)
                 found = layer.decide(view)
                 if type(found) is GeneratorType:

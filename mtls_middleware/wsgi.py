@@ -3,6 +3,7 @@
 Must never decide: every rule is in the core, and the ASGI gateway drives the same one.
 """
 
+import time
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 from http import HTTPStatus
 from io import BytesIO
@@ -17,6 +18,7 @@ from mtls_middleware.layer_interface import (
     Layer,
     Source,
     TrustStore,
+    after_body,
     document,
     does_more,
     reads_body,
@@ -66,6 +68,7 @@ class _Gateway:
                         return _write(answer, environ, start_response)
                     if reads_body(layer, view):
                         view.body = _body(environ)
+                        view.now = after_body(view.now, time.time())
                         attached.passage.original["wsgi.input"] = environ["wsgi.input"]
                 found = layer.decide(view)
                 if type(found) is GeneratorType:
