@@ -3,6 +3,7 @@
 Must never decide: every rule is in the core, and the WSGI gateway drives the same one.
 """
 
+import time
 from collections.abc import Collection, Mapping
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mtls_middleware.asgi_messages import ASGIApp, Message, Receive, Scope, Send, body, replaying, varying, write
 from mtls_middleware.effects import AwaitingDriver
 from mtls_middleware.errors import ConfigurationError
-from mtls_middleware.layer_interface import Layer, document, does_more, reads_body
+from mtls_middleware.layer_interface import Layer, after_body, document, does_more, reads_body
 from mtls_middleware.own_prefixes import OwnPrefixes
 from mtls_middleware.paths import Allow, one_root
 from mtls_middleware.records import allowed, refused
@@ -21,7 +22,7 @@ from mtls_middleware.scope import ScopeView, Shapes, enter, leave
 from mtls_middleware.sources.source import Source
 from mtls_middleware.validation.chain_validator import ChainValidator
 from mtls_middleware.validity import CLOCK_SKEW, Validity
-from mtls_middleware.websocket_lifetime import WebsocketLifetime, rechecks
+from mtls_middleware.websocket_lifetime import Recheck, WebsocketLifetime, rechecks
 from mtls_middleware.websocket_watch import watched
 
 __all__ = [
@@ -70,6 +71,7 @@ class _Gateway:
 
     async def _request(self, kind: str, scope: Scope, receive: Receive, send: Send) -> None:
         layer, view, watch = self._layers[0], None, None
+        checks: list[tuple[Layer, Recheck]] = []
         try:
             view = ScopeView(scope, self._shapes, self._prefixes)
             attached = view.attached
@@ -85,14 +87,17 @@ class _Gateway:
                         return
                     if reads_body(layer, view):
                         view.body = await body(receive)
+                        view.now = after_body(view.now, time.time())
                         receive = replaying(view.body, receive)
                 found = layer.decide(view)
                 if type(found) is GeneratorType:
                     found = await self._driver.run(found)
                 view.leave()
                 setattr(attached, layer.name, found)
-            if kind == "websocket":
-                watch = watched(view, rechecks(self._layers, view), receive, send, self._driver)
+                if kind == "websocket":
+                    checks += rechecks(layer, view)
+            if checks:
+                watch = watched(view, checks, receive, send, self._driver)
         except Exception as error:  # noqa: BLE001 (fail closed: whatever went wrong, the application is not reached)
             self._place(scope, view)
             await write(refused(layer, error, view), scope, receive, send)
@@ -301,7 +306,6 @@ def protect(
             is revoked. `"credentials"`: also when its token expires or is revoked. `"connection"`: never.
 
     Returns the outermost layer, which is itself an ASGI application. Put it where the server or framework takes one.
-
     Raises `ConfigurationError` if the arguments do not fit together. Responses to rejected requests: 400, 401, 403 and
     503 as JSON, 500 for an error in the configuration.
 

@@ -170,9 +170,10 @@ class ClientCertificate:
     @_readable
     def period(self) -> tuple[float, float]:
         """The first and the last second since the epoch at which the certificate, and its validated path, are valid."""
-        if self.path_period is not None:
-            return self.path_period
-        return self.not_valid_before.timestamp(), self.not_valid_after.timestamp()
+        begins, ends = self.not_valid_before.timestamp(), self.not_valid_after.timestamp()
+        if self.path_period is None:
+            return begins, ends
+        return max(begins, self.path_period[0]), min(ends, self.path_period[1])  # a trust store may name the CAs alone
 
     @_readable
     def is_authority(self) -> bool:

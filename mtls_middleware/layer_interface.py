@@ -11,6 +11,9 @@ from mtls_middleware.refusal import Answer
 from mtls_middleware.request import RequestView
 from mtls_middleware.resource_server.metadata import Published
 
+# Seconds that a body may take which a layer reads: some hundred octets of a form.
+_LONGEST_BODY = 60.0
+
 
 class Layer(records.Layer, Protocol):
     """One layer's decision, as the gateways drive it. `name` is also that of what it finds, in `Attached`."""
@@ -55,3 +58,14 @@ def document(layer: Layer, view: RequestView) -> Answer | None:
 def reads_body(layer: Layer, view: RequestView) -> bool:
     """Whether the layer decides on this request with its body."""
     return view.method == "POST" and layer.body_paths is not None and layer.body_paths.covers(view)
+
+
+def after_body(begun: float, now: float) -> float:
+    """The time to decide at, if reading the body of a request that began at `begun` ended at `now`.
+
+    Raises `Refused` after a minute. The layers further out have decided about the certificate before the body came: a
+    client must not be able to begin requests with a valid certificate, and complete them when it has expired.
+    """
+    if now - begun > _LONGEST_BODY:
+        raise Refused("invalid_request", f"the body took {now - begun:.0f} s; expected: at most {_LONGEST_BODY:g} s")
+    return now

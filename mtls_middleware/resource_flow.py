@@ -22,7 +22,14 @@ from mtls_middleware.resource_server.token import AccessToken
 from mtls_middleware.sources.source import MEMBERS, Source
 from mtls_middleware.sources.vendors import KNOWN_HEADERS
 from mtls_middleware.validation.chain_validator import ChainValidator
-from mtls_middleware.validity import CLOCK_SKEW, Validity, check_clock_skew, check_validity, require_valid
+from mtls_middleware.validity import (
+    CLOCK_SKEW,
+    Validity,
+    check_clock_skew,
+    check_validity,
+    require_valid,
+    with_clock_skew,
+)
 from mtls_middleware.websocket_lifetime import (
     Recheck,
     WebsocketLifetime,
@@ -73,8 +80,7 @@ class CertificateLayer:
         self._lifetime = check_websocket_lifetime(websocket_lifetime)
         checks_proxy = self._checks_period and getattr(source, "has_proxy_certificate", False)
         self._trusts_proxy_now = getattr(source, "trusts_proxy_now", None) if checks_proxy else None
-        adapted = getattr(trust_store, "with_clock_skew", None)
-        self._store: ChainValidator | None = adapted(self._clock_skew) if callable(adapted) else trust_store
+        self._store: ChainValidator | None = with_clock_skew(trust_store, self._clock_skew)
         self._allow = None if allow is None else PathRules(allow)
         if required is False and self._allow is not None and self._allow.is_mapping:
             raise ConfigurationError(
@@ -172,15 +178,20 @@ class CertificateLayer:
             certificate.verdicts[self._verdict] = True
         return certificate
 
-    def recheck(self, view: RequestView) -> Recheck | None:
-        """How to decide again about the certificate that opened a websocket; `None` if the decision cannot change."""
+    def rechecks(self, view: RequestView) -> list[Recheck]:
+        """How to decide again about the certificate that opened a websocket, and about the proxy that sent it."""
         certificate: ClientCertificate | None = view.attached.certificate
         if certificate is None or self._lifetime == "connection":
-            return None
+            return []
         rule = None if self._allow is None or self._allow.is_lasting else self._allow.for_request(view)
         allow = None if self._allow is None or rule is None else partial(self._allow.judge, rule)
         skew = self._clock_skew if self._checks_period else None
-        return certificate_recheck(certificate, self._store, clock_skew=skew, allow=allow)
+        proxys = getattr(self.source, "proxy_recheck", None)
+        found = (
+            certificate_recheck(certificate, self._store, clock_skew=skew, allow=allow),
+            None if proxys is None else proxys(view, skew),
+        )
+        return [each for each in found if each is not None]
 
     def _within_period(self, view: RequestView, certificate: ClientCertificate) -> ClientCertificate:
         """Raises `Refused` for a verified certificate outside its period. A presented one makes no claim about time."""
@@ -273,10 +284,11 @@ class TokenLayer:
         outer: AccessToken | None = view.attached.token
         return outer if refusal.code == "missing_token" else None
 
-    def recheck(self, view: RequestView) -> Recheck | None:
-        """How to decide again about the token that opened a websocket; `None` if the decision cannot change."""
+    def rechecks(self, view: RequestView) -> list[Recheck]:
+        """How to decide again about the token that opened a websocket."""
         token: AccessToken | None = view.attached.token
-        return None if token is None else token_recheck(token, self._tokens, self._lifetime)
+        again = None if token is None else token_recheck(token, self._tokens, self._lifetime)
+        return [] if again is None else [again]
 
     def _accepted(self, token: AccessToken, certificate: ClientCertificate | None) -> AccessToken:
         token = binding.confirmed(token, certificate, self._binding)

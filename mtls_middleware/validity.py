@@ -1,7 +1,7 @@
 """Whether a time is within a validity period (RFC 5280 4.1.2.5), and what the log says if not. Pure: no clock."""
 
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, Refused
@@ -27,6 +27,12 @@ def check_validity(given: Validity) -> Validity:
     if not isinstance(given, str) or given not in ("each_request", "handshake"):
         raise ConfigurationError(f"validity={given!r}: expected 'each_request' (the default) or 'handshake'")
     return given
+
+
+def with_clock_skew(store: Any, clock_skew: float) -> Any:
+    """The trust store with this tolerance, if it has one of its own: `TrustStore` and `SpiffeTrust` do."""
+    adapt = getattr(store, "with_clock_skew", None)
+    return adapt(clock_skew) if callable(adapt) else store
 
 
 def require_valid(certificate: ClientCertificate, now: float, clock_skew: float) -> None:

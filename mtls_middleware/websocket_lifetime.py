@@ -1,6 +1,6 @@
 """How long a websocket may stay open: the decisions that are made again while it is open. Pure: no I/O, no clock."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import Literal, TypeVar
 
@@ -30,11 +30,10 @@ def check_websocket_lifetime(given: WebsocketLifetime) -> WebsocketLifetime:
     return given
 
 
-def rechecks(layers: Iterable[L], view: RequestView) -> list[tuple[L, Recheck]]:
-    """What may close a websocket that these layers let through."""
-    found = ((layer, getattr(layer, "recheck", None)) for layer in layers)
-    made = ((layer, recheck(view)) for layer, recheck in found if recheck is not None)
-    return [(layer, again) for layer, again in made if again is not None]
+def rechecks(layer: L, view: RequestView) -> list[tuple[L, Recheck]]:
+    """What may close a websocket that this layer has just let through. `view` has what this layer attached."""
+    found = getattr(layer, "rechecks", None)
+    return [] if found is None else [(layer, again) for again in found(view)]
 
 
 def certificate_recheck(
@@ -60,12 +59,15 @@ def certificate_recheck(
     def later(flow: Flow[ClientCertificate], now: float) -> Flow[None]:
         judge((yield from flow), now)
 
+    leaf = certificate.vouched_for(certificate.verification)  # without the path, which the store may replace
+
     def again(now: float) -> Decision[None]:
         validated = certificate if store is None else store.validate(certificate, now)
-        if not isinstance(validated, ClientCertificate):
-            return later(validated, now)
-        judge(validated, now)
-        return None
+        if isinstance(validated, ClientCertificate):
+            judge(validated, now)
+            return None
+        judge(leaf, now)  # at once: what the store needs may take seconds
+        return later(validated, now)
 
     return again
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mtls_middleware.asgi_messages import Message, Receive, Send
 from mtls_middleware.effects import AwaitingDriver, Flow
-from mtls_middleware.errors import ConfigurationError
+from mtls_middleware.errors import ConfigurationError, Unavailable
 from mtls_middleware.layer_interface import Layer
 from mtls_middleware.records import closed
 from mtls_middleware.request import RequestView
@@ -24,19 +24,21 @@ Checks = Sequence[tuple[Layer, Recheck]]
 # Seconds between two checks. Two seconds are promised; half of them are left for a busy event loop. A timer for the end
 # of the period alone would miss a clock that was set, and the time that a virtual machine was suspended.
 _EVERY = 1.0
+# Seconds that a check with I/O may take, then the websocket ends: more than six exchanges in a row, of five each.
+_CHECK_TIMEOUT = 35.0
 # Seconds that the close may take after the application has ended: a client that does not read delays it.
 _CLOSE_TIMEOUT = 10.0
 _CODE = 1008  # RFC 6455 7.4.1: policy violation
 # Forbidden, of IANA's registry: daphne's websocket library rejects 1008, and other codes below 3000, from applications.
 _OTHER_CODE = 3003
+# What an application ends a websocket with. The response to a handshake is a response like others, and is not cut.
+_ENDS = ("websocket.close", "websocket.http.response.start")
 
 
 def watched(
     view: RequestView, checks: Checks, receive: Receive, send: Send, driver: AwaitingDriver
 ) -> "WebsocketWatch | None":
-    """A watch with these checks; `None` without any, or if a gateway further out has a watch, which then makes them."""
-    if not checks:
-        return None
+    """A watch with these checks; `None` if a gateway further out has a watch, which then makes them."""
     outer: WebsocketWatch | None = view.attached.watch
     if outer is not None:
         outer.add(view, checks)
@@ -45,6 +47,16 @@ def watched(
     watch.add(view, checks)
     view.attached.watch = watch
     return watch
+
+
+class _Check:
+    """One check of an open websocket. `running`: its task, if it needs I/O; none of the others waits for it."""
+
+    __slots__ = ("layer", "recheck", "running", "view")
+
+    def __init__(self, view: RequestView, layer: Layer, recheck: Recheck) -> None:
+        self.view, self.layer, self.recheck = view, layer, recheck
+        self.running: asyncio.Task[None] | None = None
 
 
 class WebsocketWatch:
@@ -57,17 +69,16 @@ class WebsocketWatch:
     def __init__(self, receive: Receive, send: Send, driver: AwaitingDriver) -> None:
         self._receive, self._send, self._driver = receive, send, driver
         self._loop = _running_loop()
-        self._checks: list[tuple[RequestView, Layer, Recheck]] = []
+        self._checks: list[_Check] = []
         self._timer: asyncio.TimerHandle | None = None
         self._waiting: set[asyncio.Timeout] = set()  # of each receive() that is under way
-        self._asking: asyncio.Task[None] | None = None  # a check that needs I/O
         self._closing: asyncio.Task[None] | None = None
         self._connected = self._over = False
         self.closed: bool = False
 
     def add(self, view: RequestView, checks: Checks) -> None:
         """Make these checks too, from the next second on."""
-        self._checks += [(view, layer, recheck) for layer, recheck in checks]
+        self._checks += [_Check(view, layer, recheck) for layer, recheck in checks]
 
     async def run(self, app: Callable[..., Awaitable[None]], scope: MutableMapping[str, Any]) -> None:
         """Call the application; nothing of the watch is left when it returns or raises."""
@@ -116,9 +127,15 @@ class WebsocketWatch:
         if self.closed:
             await self._turn()  # an application that sends without end must not stop the event loop
             return
-        if message["type"] in ("websocket.close", "websocket.http.response.start"):
-            self._end()
-        await self._send(message)
+        if message["type"] not in _ENDS:
+            await self._send(message)
+            return
+        self._end()
+        try:
+            await self._send(message)
+        except BaseException:
+            self._resume()  # the server rejected the message, or the application gave it up: the websocket is open
+            raise
 
     async def _turn(self) -> None:
         if self._loop is not None:
@@ -141,24 +158,33 @@ class WebsocketWatch:
         self._over = True
         if self._timer is not None:
             self._timer.cancel()
-        if self._asking is not None:
-            self._asking.cancel()
+        for check in self._checks:
+            if check.running is not None:
+                check.running.cancel()
+
+    def _resume(self) -> None:
+        """Check again after all."""
+        if not self.closed:
+            self._over = False
+            self._set_timer()
 
     def _tick(self) -> None:
         now = time.time()
-        for view, layer, recheck in self._checks:
+        for check in self._checks:
             try:
-                found = recheck(now)
+                found = check.recheck(now)
                 if isinstance(found, Generator):
-                    self._begin(view, layer, found)
-            except Exception as error:  # noqa: BLE001 (fail closed: what cannot be decided must not stay open)
-                self._close(view, layer, error)
+                    self._begin(check, found)
+            except BaseException as error:  # what cannot be decided must not stay open
+                self._close(check, error)
+                if not isinstance(error, Exception):
+                    raise
                 return
         self._set_timer()
 
-    def _begin(self, view: RequestView, layer: Layer, flow: Flow[None]) -> None:
+    def _begin(self, check: _Check, flow: Flow[None]) -> None:
         """Decide at once if the flow needs nothing, as most do; otherwise in a task, one at a time."""
-        if self._asking is not None and not self._asking.done():
+        if check.running is not None and not check.running.done():
             flow.close()
             return
         try:
@@ -171,26 +197,31 @@ class WebsocketWatch:
                 "a check of an open websocket needs I/O, which this library does with asyncio alone: use an asyncio "
                 "worker, or give websocket_lifetime='connection'"
             )
-        self._asking = self._loop.create_task(self._ask(view, layer, _resumed(flow, need)))
+        check.running = self._loop.create_task(self._decide(check, _resumed(flow, need)))
 
-    async def _ask(self, view: RequestView, layer: Layer, flow: Flow[None]) -> None:
+    async def _decide(self, check: _Check, flow: Flow[None]) -> None:
+        import asyncio
+
+        limit = asyncio.timeout(_CHECK_TIMEOUT)
         try:
-            await self._driver.run(flow)
-        except Exception as error:  # noqa: BLE001 (fail closed, as in _tick)
+            async with limit:
+                await self._driver.run(flow)
+        except BaseException as error:  # as in _tick
             if not self._over:
-                self._close(view, layer, error)
+                late = f"a check of the websocket was not complete within {_CHECK_TIMEOUT:g} s"
+                self._close(check, Unavailable(late, retry_after=1) if limit.expired() else error)
+            if not isinstance(error, Exception):
+                raise
 
-    def _close(self, view: RequestView, layer: Layer, error: Exception) -> None:
+    def _close(self, check: _Check, error: BaseException) -> None:
         self.closed = True
-        self._over = True
-        if self._timer is not None:
-            self._timer.cancel()
-        closed(layer, error, view)
-        if self._loop is None:
-            return
-        self._closing = self._loop.create_task(self._send_close())
-        for waiting in self._waiting:
-            waiting.reschedule(self._loop.time())
+        self._end()
+        if self._loop is not None:
+            self._closing = self._loop.create_task(self._send_close())
+            for waiting in self._waiting:
+                waiting.reschedule(self._loop.time())
+        known = error if isinstance(error, Exception) else RuntimeError(type(error).__name__)
+        closed(check.layer, known, check.view)
 
     async def _send_close(self) -> None:
         for code in (_CODE, _OTHER_CODE):

@@ -3,6 +3,7 @@
 Must never decide: every rule is in the core, and the ASGI gateway drives the same one.
 """
 
+import time
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mtls_middleware.effects import BlockingDriver
 from mtls_middleware.environ import EnvironView, keys
 from mtls_middleware.errors import ConfigurationError
-from mtls_middleware.layer_interface import Layer, document, does_more, reads_body
+from mtls_middleware.layer_interface import Layer, after_body, document, does_more, reads_body
 from mtls_middleware.own_prefixes import OwnPrefixes
 from mtls_middleware.paths import Allow, one_root
 from mtls_middleware.records import allowed, refused
@@ -59,6 +60,7 @@ class _Gateway:
                         return write(answer, environ, start_response)
                     if reads_body(layer, view):
                         view.body = body(environ)
+                        view.now = after_body(view.now, time.time())
                         attached.passage.original["wsgi.input"] = environ["wsgi.input"]
                 found = layer.decide(view)
                 if type(found) is GeneratorType:
@@ -282,7 +284,6 @@ def protect(
             over an old connection. `"handshake"`: the check at the beginning of the connection is enough.
 
     Returns the outermost layer, which is itself a WSGI application. Put it where the server or framework takes one.
-
     Raises `ConfigurationError` if the arguments do not fit together. Responses to rejected requests: 400, 401, 403 and
     503 as JSON, 500 for an error in the configuration.
 

@@ -4,7 +4,7 @@ Must never know: other proxies' fields, or what to fall back to. What is configu
 """
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 from typing import Literal, TypeVar
 
@@ -182,6 +182,26 @@ class HeaderSource:
             logger.info("the client certificate header is ignored: the proxy's own certificate %s", reason)
             return False
         return presented is not None
+
+    def proxy_recheck(self, view: RequestView, clock_skew: float | None) -> Callable[[float], None] | None:
+        """Decide again, at a time, about the proxy's own certificate, for an open websocket. `None` without one.
+
+        `clock_skew`: `None` if its validity period is not checked. What is returned raises `Refused`.
+        """
+        presented = server.read(view.tls) if self.has_proxy_certificate else None
+        if presented is None:
+            return None
+
+        def again(now: float) -> None:
+            try:
+                if clock_skew is not None:
+                    require_valid(presented, now, clock_skew)
+            except Refused as refusal:
+                raise Refused(refusal.code, "the proxy's own certificate", *refusal.evidence) from None
+            if not self._trust.accepts_proxy(presented):
+                raise Refused("client_certificate_refused", "the proxy's own certificate is not the one expected")
+
+        return again
 
     def _doubt(self, peer: Peer) -> str | None:
         """Why this peer is not trusted; a header that may have written its address is logged once."""

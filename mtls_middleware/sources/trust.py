@@ -101,9 +101,13 @@ class Trust:
                 presented = server.read(view.tls)
             except MalformedCertificate:
                 presented = None
-            if presented is None or not self._rule.holds(presented):
+            if presented is None or not self.accepts_proxy(presented):
                 return "the proxy's own certificate is missing or not the one expected"
         return None
+
+    def accepts_proxy(self, presented: ClientCertificate) -> bool:
+        """Whether this may be the proxy's own certificate."""
+        return self._rule is None or self._rule.holds(presented)
 
     def _is_trusted_address(self, text: str) -> bool:
         try:

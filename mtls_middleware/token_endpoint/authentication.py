@@ -24,6 +24,7 @@ from mtls_middleware.token_endpoint.credentials import (
     credentials_of,
 )
 from mtls_middleware.token_endpoint.registered import Match, RegisteredCertificates
+from mtls_middleware.validity import CLOCK_SKEW, check_clock_skew, with_clock_skew
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.token_endpoint")
 
@@ -44,6 +45,7 @@ class ClientAuthenticator:
         ssl_context: how servers behind a `jwks_uri` are verified, where the system's CAs do not do.
         allow_private: fetch a `jwks_uri` from private and loopback addresses too. Clients choose these addresses.
         allow_http: admit `http://` to loopback addresses, for tests.
+        clock_skew: tolerance of a trust store, as in `ClientCertificateMiddleware`: give both the same value.
 
     Clients choose the addresses of their JWK Sets, so the cost is bounded: 262,144 octets and 200 keys for a set, 50
     exchanges at once (10 with the names of one zone, such as `example.com`), and 32 threads for look-ups of names that
@@ -63,6 +65,7 @@ class ClientAuthenticator:
         ssl_context: ssl.SSLContext | None = None,
         allow_private: bool = False,
         allow_http: bool = False,
+        clock_skew: float = CLOCK_SKEW,
     ) -> None:
         look_up = clients.get if isinstance(clients, Mapping) else clients
         if not callable(look_up):
@@ -72,7 +75,8 @@ class ClientAuthenticator:
         if trust_store is not None and not callable(getattr(trust_store, "validate", None)):
             raise ConfigurationError(f"trust_store={trust_store!r} is no trust store")
         self._look_up: LookUp = look_up
-        self._trust_store = trust_store
+        self._clock_skew = check_clock_skew("clock_skew", clock_skew)
+        self._trust_store = with_clock_skew(trust_store, self._clock_skew)
         self._match: Match = match
         self._tls = ssl_context
         self._allow_private, self._allow_http = allow_private, allow_http
@@ -149,7 +153,8 @@ class ClientAuthenticator:
 
     def _check_identity(self, client: RegisteredClient, certificate: ClientCertificate, now: float) -> Flow[None]:
         """The PKI method (RFC 8705 2.1): a chain that somebody vouches for, and the one expected name."""
-        store = self._trust_store if client.trust_store is None else client.trust_store
+        own = client.trust_store
+        store = self._trust_store if own is None else with_clock_skew(own, self._clock_skew)
         if store is not None:
             try:
                 certificate = yield from settled(store.validate(certificate, now))

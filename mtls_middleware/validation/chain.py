@@ -4,7 +4,8 @@ Must never know: files, revocation, and addresses that a certificate names. `cry
 path; what it leaves to its callers is in `profile.py` and `constraints.py`.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import NamedTuple
@@ -51,12 +52,10 @@ class Path(NamedTuple):
 
 
 class _Authority(NamedTuple):
-    """A CA looked at alone: why it is unfit, whether it constrains names, when it is valid."""
+    """A CA looked at alone: why it is unfit, whether it constrains names."""
 
     reasons: tuple[str, ...]
     constrains: bool
-    begins: float
-    ends: float
 
 
 class Roots:
@@ -100,8 +99,11 @@ class Roots:
             .extension_policies(ca_policy=authority, ee_policy=verification.ExtensionPolicy.permit_all())
         )
 
-    def path(self, certificate: ClientCertificate, moment: float) -> Path:
-        """The path, valid at `moment` (seconds since the epoch). Raises `Refused` with every reason."""
+    def path(self, certificate: ClientCertificate, now: float, leeway: float = 0.0) -> Path:
+        """A path that is valid at `now` (seconds since the epoch), with this tolerance at both ends of its period.
+
+        Raises `Refused` with every reason.
+        """
         if certificate.der in self._anchors:
             raise refused(certificate, "a root is no client")
         if len(certificate.chain) > MOST_PRESENTED:
@@ -113,12 +115,11 @@ class Roots:
             names = found.get(x509.SubjectAlternativeName.oid)
             if names is not None and len(names.value) > _MOST_NAMES:
                 raise refused(certificate, f"more than {_MOST_NAMES} names in one certificate")
-            verifier = self._policy.time(datetime.fromtimestamp(int(moment), UTC)).build_client_verifier()
-            path = tuple(verifier.verify(certificate.x509, self._known(certificate.chain)).chain)
-            judged = [self._judged(each, each is path[-1]) for each in path[1:]]
+            path = self._path_at(certificate.x509, self._known(certificate.chain), now, leeway)
+            judged = [self._judged(each, each is path.certificates[-1]) for each in path.certificates[1:]]
             reasons += [reason for each in judged for reason in each.reasons]
             if x509.NameConstraints.oid in found or any(each.constrains for each in judged):
-                reasons += constraints.violations(path)
+                reasons += constraints.violations(path.certificates)
         except verification.VerificationError as error:
             # What follows quotes the certificate's names, which are whoever made it to choose.
             raise refused(certificate, *reasons, str(error).partition(" (encountered")[0][:200]) from None
@@ -126,12 +127,37 @@ class Roots:
             raise refused(certificate, f"a certificate of the path cannot be read ({type(error).__name__})") from None
         if reasons:
             raise refused(certificate, *dict.fromkeys(reasons))
-        begins, ends = _validity(certificate.x509)
-        return Path(
-            path,
-            max([begins, *(each.begins for each in judged)]),
-            min([ends, *(each.ends for each in judged)]),
-        )
+        return path
+
+    def _path_at(self, leaf: x509.Certificate, known: Sequence[x509.Certificate], now: float, leeway: float) -> Path:
+        """The path that the engine finds. Raises `VerificationError`: the one of the first moment says most."""
+        failure = verification.VerificationError("no path is valid at this time")
+        for attempt, moment in enumerate(self._moments([leaf, *known, *self._authorities], now, leeway)):
+            verifier = self._policy.time(datetime.fromtimestamp(moment, UTC)).build_client_verifier()
+            try:
+                certificates = tuple(verifier.verify(leaf, list(known)).chain)
+            except verification.VerificationError as error:
+                failure = failure if attempt else error
+                continue
+            begins, ends = zip(*map(_validity, certificates), strict=True)
+            path = Path(certificates, max(begins), min(ends))
+            if path.begins - leeway <= now <= path.ends + leeway:  # a leeway below a second may contain no whole second
+                return path
+        raise failure
+
+    @staticmethod
+    def _moments(certificates: Iterable[x509.Certificate], now: float, leeway: float) -> Iterator[int]:
+        """The whole seconds to look at, so that a path is found if there is one.
+
+        All of a path is valid at one time. If this time is within the tolerance, then so is the later of these two: the
+        earliest second within the tolerance, and the beginning of the path, where the last of its certificates begins.
+        """
+        yield math.floor(now)
+        earliest = math.ceil(now - leeway)
+        if earliest != math.floor(now):
+            yield earliest
+        begins = {_validity(each)[0] for each in certificates}
+        yield from sorted(int(each) for each in begins if earliest < each <= now + leeway)
 
     def outside(self, certificate: ClientCertificate, now: float, clock_skew: float) -> tuple[str, ...]:
         """For the log: which certificate between the leaf and a root is outside its validity period, and how far.
@@ -155,7 +181,7 @@ class Roots:
     def _judge(self, authority: x509.Certificate, is_anchor: bool) -> _Authority:
         reasons = profile.unfit_authority(authority, self._purpose, is_anchor=is_anchor)
         constrains = profile.extension(authority, x509.NameConstraints) is not None
-        return _Authority(tuple(reasons), constrains, *_validity(authority))
+        return _Authority(tuple(reasons), constrains)
 
     def _known(self, presented: Sequence[bytes]) -> list[x509.Certificate]:
         """The intermediates that may stand in a path: those given once, and those presented that are proven."""

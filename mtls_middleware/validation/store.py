@@ -59,9 +59,10 @@ class TrustStore:
         revocation: `RevocationLists`; without them nothing is ever taken for revoked.
         require_client_auth_eku: refuse a leaf without extended key usage; one that has it without clientAuth always is.
         max_depth: certificates that may stand between leaf and root, 0 to 16.
-        leeway: tolerance at both ends of the validity periods of the path, in seconds, 0 to 300. Default: within a
-            `ClientCertificateMiddleware` the `clock_skew` of that layer, elsewhere 0. A value given here is a second
-            limit beside `clock_skew`, never a wider one: the smaller of the two counts.
+        leeway: tolerance at both ends of the validity periods of the path, in seconds, 0 to 300. Default: the
+            `clock_skew` of the `ClientCertificateMiddleware` or `ClientAuthenticator` that uses the store; 0 if your
+            own code calls `validate`. A value given here is a second limit beside `clock_skew`, never a wider one: the
+            smaller of the two counts.
 
     Raises `ConfigurationError`.
 
@@ -110,12 +111,12 @@ class TrustStore:
         )
 
     def with_clock_skew(self, clock_skew: float) -> Self:
-        """The same store with the tolerance of a layer, unless `leeway` was given. Files and verdicts are shared.
+        """The same store with this tolerance, or its `leeway` if that is smaller. Files and verdicts are shared.
 
         Example: `store.with_clock_skew(60)`
         """
         found = copy.copy(self)
-        found._leeway = clock_skew if self._given_leeway is None else self._given_leeway
+        found._leeway = clock_skew if self._given_leeway is None else min(clock_skew, self._given_leeway)
         return found
 
     @classmethod
@@ -169,19 +170,12 @@ class TrustStore:
         return verdict.certificate
 
     def _path(self, roots: chain.Roots, certificate: ClientCertificate, now: float) -> chain.Path:
-        first: Refused | None = None
-        # A certificate may be valid now, or a little earlier or later: all of its path at one time.
-        for shift in (0.0, -self._leeway, self._leeway) if self._leeway else (0.0,):
-            try:
-                path = roots.path(certificate, now + shift)
-            except Refused as refusal:
-                first = first or refusal
-                continue
-            if self._is_within((path.begins, path.ends), now):  # the engine compares whole seconds
-                return path
-        reasons = () if first is None else first.evidence[1:]
-        expired = roots.outside(certificate, now, self._leeway)
-        raise chain.refused(certificate, *expired, *reasons, new_connection=bool(expired))
+        try:
+            return roots.path(certificate, now, self._leeway)
+        except Refused as refusal:
+            expired = roots.outside(certificate, now, self._leeway)
+            evidence = (*expired, *refusal.evidence[1:])
+            raise chain.refused(certificate, *evidence, new_connection=bool(expired)) from None
 
     def _certificates(
         self, name: str, given: Collection[x509.Certificate | Path], contents: Contents

@@ -212,12 +212,13 @@ def test_one_store_serves_layers_of_different_tolerance(clock: Clock, mtls_ca: C
 
 
 @both_gateways
+@pytest.mark.parametrize("period", [None, (0.0, 2.0**40)])
 def test_store_of_another_author_is_held_to_the_leafs_period(
-    gateway: str, clock: Clock, mtls_ca: CertificateAuthority
+    gateway: str, period: tuple[float, float] | None, clock: Clock, mtls_ca: CertificateAuthority
 ) -> None:
     class Store:
         def validate(self, certificate: ClientCertificate, _now: float) -> ClientCertificate:
-            return certificate.vouched_for(Verification.BY_TRUST_STORE)
+            return certificate.vouched_for(Verification.BY_TRUST_STORE, period)
 
     client = issue(mtls_ca, clock)
     layers = Layers(gateway, certificates(ServerTLS(), trust_store=Store()))

@@ -1,16 +1,18 @@
 """The certificate of a request against the client that it names alone: names, chains, registered certificates."""
 
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any, get_args
 
 import pytest
 
 from mtls_middleware import ClientCertificate, Verification
-from mtls_middleware.errors import Unavailable
+from mtls_middleware.errors import ConfigurationError, Unavailable
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate, self_signed
 from mtls_middleware.token_endpoint import ClientAuthenticator
 from mtls_middleware.token_endpoint.registered import Match
-from mtls_middleware.validation import TrustStore
+from mtls_middleware.validation import SpiffeTrust, TrustStore
 from tests import shared
 from tests.token_endpoint.known import AUTHENTICATOR, BILLING, CA, CLIENTS, EDGE, REPORTS, ROGUE, STRANGER
 from tests.token_endpoint.roles import PKI, SELF_SIGNED, Ask, asked, jwk, own_certificates, pki, presented, refused
@@ -108,6 +110,38 @@ def test_a_clients_own_trust_store_comes_first(ask: Ask) -> None:
         ask(authenticator, ROGUE.issue("CN=billing", dns=["billing.internal"]))
     elsewhere = ROGUE.issue("CN=reports,O=Acme")
     assert ask(authenticator, elsewhere, client_id="reports") is CLIENTS["reports"]
+
+
+# clock_skew of the authenticator, leeway of the store, and the tolerance that counts
+TOLERANCES = [
+    ({}, None, 60), ({}, 5, 5), ({}, 300, 60), ({"clock_skew": 0}, None, 0), ({"clock_skew": 0}, 60, 0),
+    ({"clock_skew": 300}, None, 300), ({"clock_skew": 300}, 60, 60),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("place", ["authenticator", "client"])
+@pytest.mark.parametrize("spiffe", [False, True])
+def test_a_trust_store_has_the_tolerance_of_the_authenticator(ask: Ask, place: str, spiffe: bool) -> None:
+    """The same default as the layers have: what passes a layer is not refused for its date behind it."""
+    now = int(time.time())
+    certificate = CA.issue(
+        dns=["billing.internal"], uris=["spiffe://acme.internal/a"], not_after=datetime.fromtimestamp(now, UTC)
+    )
+    roots = [CA.certificate]
+    for options, leeway, tolerance in TOLERANCES:
+        store = SpiffeTrust({"acme.internal": roots}, leeway=leeway) if spiffe else TrustStore(roots, leeway=leeway)
+        client = pki(san_dns="billing.internal", trust_store=store if place == "client" else None)
+        everyones = store if place == "authenticator" else None
+        authenticator = ClientAuthenticator({"billing": client}, trust_store=everyones, **options)
+        assert ask(authenticator, certificate, now=now + tolerance) is client, (options, leeway)
+        with refused():
+            ask(authenticator, certificate, now=now + tolerance + 1)
+
+
+@pytest.mark.parametrize("clock_skew", [-1, 301, True, None, "60", float("nan")])
+def test_a_wrong_tolerance_cannot_be_constructed(clock_skew: Any) -> None:
+    with pytest.raises(ConfigurationError, match="clock_skew"):
+        ClientAuthenticator({}, clock_skew=clock_skew)
 
 
 @pytest.mark.standard("B22", "B7")

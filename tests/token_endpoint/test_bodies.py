@@ -1,16 +1,24 @@
 """The body of a request to a token endpoint: what is a form, read once, up to a limit, and left whole."""
 
 import io
+from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
 from mtls_middleware.request import MAX_BODY
+from mtls_middleware.token_endpoint import ClientAuthenticator
+from mtls_middleware.validation import TrustStore
 from tests.gateways import both_gateways
-from tests.token_endpoint.known import BILLING, CLIENTS
+from tests.layers.clock import Clock, clock
+from tests.token_endpoint.known import AUTHENTICATOR, BILLING, CA, CLIENTS
 from tests.token_endpoint.layered import GOOD, LAYERS, error, messages
-from tests.token_endpoint.posts import FORM, Post, send, send_asgi, send_wsgi
+from tests.token_endpoint.posts import FORM, Post, layers, send, send_asgi, send_wsgi
 from tests.token_endpoint.roles import basic
+
+__all__ = ["clock"]
 
 # --- who it says it is from, on the wire ---
 
@@ -182,6 +190,56 @@ def test_asgi_client_that_goes_away_is_not_taken_for_a_short_body() -> None:
 def test_asgi_body_without_end_is_cut_off() -> None:
     endless = messages(*[b"x" * 1000] * 10_000)
     assert error(send_asgi(LAYERS, GOOD, endless)) == "413 invalid_request"
+
+
+class Late(io.BytesIO):
+    """A body that takes as many seconds as it has octets."""
+
+    def __init__(self, octets: bytes, seconds: float, clock: Clock) -> None:
+        super().__init__(octets)
+        self._seconds, self._clock = seconds / len(octets), clock
+
+    def read(self, _size: int | None = -1, /) -> bytes:
+        found = super().read(1)
+        self._clock.now += self._seconds * len(found)
+        return found
+
+    def messages(self) -> Iterator[dict[str, Any]]:
+        while found := self.read():
+            yield {"type": "http.request", "body": found, "more_body": True}
+        yield {"type": "http.request"}
+
+
+@both_gateways
+@pytest.mark.parametrize(("seconds", "stored", "expected"), [
+    (50, False, "200"), (50, True, "200"), (70, False, "400 invalid_request"), (70, True, "400 invalid_request"),
+])  # fmt: skip
+def test_slow_body_does_not_outlive_the_certificate(
+    gateway: str, seconds: float, stored: bool, expected: str, clock: Clock
+) -> None:
+    """A client cannot keep requests for the time after its certificate has expired."""
+    authenticator = ClientAuthenticator(CLIENTS, trust_store=TrustStore([CA.certificate])) if stored else AUTHENTICATOR
+    late = Late(GOOD.octets, seconds, clock)
+    if gateway == "wsgi":
+        outcome = send_wsgi(layers(authenticator), GOOD, **{"wsgi.input": late})
+    else:
+        outcome = send_asgi(layers(authenticator), GOOD, late.messages())
+    assert ("200" if outcome.reached else error(outcome)) == expected
+
+
+@both_gateways
+def test_trust_store_validates_when_the_body_is_complete(gateway: str, clock: Clock) -> None:
+    ends = datetime.fromtimestamp(clock.now - 30, UTC)  # within the tolerance of a minute, for half a minute more
+    post = replace(GOOD, certificate=CA.issue("CN=billing", dns=["billing.internal"], not_after=ends))
+    authenticator = ClientAuthenticator(CLIENTS, trust_store=TrustStore([CA.certificate]))
+    for seconds, expected in ((20, "200"), (40, "401 invalid_client")):
+        begun, late = clock.now, Late(GOOD.octets, seconds, clock)
+        if gateway == "wsgi":
+            outcome = send_wsgi(layers(authenticator), post, **{"wsgi.input": late})
+        else:
+            outcome = send_asgi(layers(authenticator), post, late.messages())
+        assert ("200" if outcome.reached else error(outcome)) == expected
+        clock.now = begun
 
 
 @both_gateways

@@ -72,3 +72,22 @@ def signed_as_ca(key, like):
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, SHA256)
     )
+
+
+def cross_signed(authority, issuer, begins, ends):
+    """The name and key of one CA in a certificate of another issuer; `begins`, `ends`: aware datetimes."""
+    found = authority.certificate
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(found.subject)
+        .issuer_name(issuer.certificate.subject)
+        .public_key(found.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(begins)
+        .not_valid_after(ends)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.key.public_key()), critical=False)
+    )
+    for each in found.extensions:
+        if each.oid != x509.AuthorityKeyIdentifier.oid:
+            builder = builder.add_extension(each.value, each.critical)
+    return builder.sign(issuer.key, SHA256)
