@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from mtls_middleware.resource_server.token import AccessToken
     from mtls_middleware.token_endpoint.clients import RegisteredClient
 
+__version__ = "0.1.0"
+
 __all__ = [
     "AccessToken",
     "ClientCertificate",

@@ -185,3 +185,25 @@ def exchange(app: Any, scope: Mapping[str, Any], messages: Collection[Mapping[st
 
     asyncio.run(app(scope, receive, send))
     return sent
+
+
+def staying(app: Any) -> Any:
+    """A client that disconnects when the response is complete. Django gives up earlier ones, and Quart waits for it."""
+
+    async def called(scope: Any, receive: Any, send: Any) -> None:
+        complete = asyncio.Event()
+
+        async def received() -> Any:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                await complete.wait()
+            return message
+
+        async def sent(message: Any) -> None:
+            await send(message)
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                complete.set()
+
+        await app(scope, received, sent)
+
+    return called

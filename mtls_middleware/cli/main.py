@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from mtls_middleware import __version__
 from mtls_middleware.errors import ConfigurationError
 
 # command: (its module, one line of help). Only the module of the command that is asked for is imported.
@@ -27,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     given = sys.argv[1:] if argv is None else list(argv)
     parser = argparse.ArgumentParser(prog="mtls-middleware", description="Tools beside the middleware.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (module, summary) in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=summary)

@@ -13,6 +13,7 @@ from mtls_middleware.testing import CertificateAuthority
 from tests.environs import KNOWN_SERVER
 from tests.frameworks import path_sites
 from tests.frameworks.test_paths import ALLOW
+from tests.gateways import exchange, staying
 
 AUTHORITY = CertificateAuthority()
 OPS, GUEST = AUTHORITY.issue("CN=ops,O=Acme"), AUTHORITY.issue("CN=guest,O=Acme")
@@ -28,7 +29,6 @@ def guarded(app: Any, allow: Any = MOUNTED, **options: Any) -> Any:
 
 
 def get(app: Any, path: str, client: Any, root: str = "", raw: bytes | None = None) -> tuple[int, str]:
-    sent: list[Any] = []
     scope = {
         "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "scheme": "https", "method": "GET",
         "path": path, "raw_path": path.encode() if raw is None else raw, "root_path": root,
@@ -37,15 +37,7 @@ def get(app: Any, path: str, client: Any, root: str = "", raw: bytes | None = No
         "extensions": {} if client is None else {"tls": client.as_tls_extension()},
     }  # fmt: skip
 
-    received = iter([{"type": "http.request", "body": b"", "more_body": False}])
-
-    async def receive() -> Any:
-        return next(received, None) or await asyncio.sleep(60)
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    asyncio.run(app(scope, receive, send))
+    sent = exchange(staying(app), scope, [{"type": "http.request", "body": b"", "more_body": False}])
     return sent[0]["status"], b"".join(each.get("body", b"") for each in sent[1:]).decode()
 
 

@@ -20,6 +20,7 @@ from mtls_middleware.sources import ServerTLS
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate
 from tests.environs import KNOWN_SERVER
 from tests.frameworks import path_sites
+from tests.gateways import staying
 
 AUTHORITY = CertificateAuthority()
 CLIENTS: dict[str, IssuedCertificate | None] = {
@@ -137,19 +138,16 @@ class Site:
             "extensions": {} if client is None else {"tls": client.as_tls_extension()}, "state": {},
         }  # fmt: skip
 
-        received = iter([{"type": "http.request", "body": b"", "more_body": False}])
+        messages = iter([{"type": "http.request", "body": b"", "more_body": False}])
 
         async def receive() -> Any:
-            if (message := next(received, None)) is not None:
-                return message
-            await asyncio.sleep(60)
-            raise AssertionError
+            return next(messages, {"type": "http.disconnect"})
 
         async def send(message: Any) -> None:
             sent.append(message)
 
         try:
-            await self._app(scope, receive, send)
+            await staying(self._app)(scope, receive, send)
         except Exception:  # noqa: BLE001 (a framework that breaks over such a path has run no view)
             return 500, ""
         return sent[0]["status"], b"".join(each.get("body", b"") for each in sent[1:]).decode()

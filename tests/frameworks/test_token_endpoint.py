@@ -1,6 +1,5 @@
 """What applications of each framework read behind the layer of a token endpoint: the client, and the whole form."""
 
-import asyncio
 import json
 from dataclasses import replace
 from typing import Any
@@ -9,7 +8,7 @@ from urllib.parse import parse_qsl
 import pytest
 
 from tests.frameworks.reading import described
-from tests.gateways import MODULES
+from tests.gateways import MODULES, staying
 from tests.token_endpoint.layered import GOOD, LAYERS, UNKNOWN_ANSWER, messages
 from tests.token_endpoint.posts import environ_for, send_asgi
 
@@ -105,19 +104,6 @@ def test_a_wsgi_framework_reads_the_client_and_the_form(make: Any, chunked: bool
     status, body = answered_wsgi(app, environ)
     assert (status, json.loads(body)) == (200, {"client": "billing", "grant": "client_credentials"})
     assert answered_wsgi(app, environ_for(replace(GOOD, certificate=None))) == (401, UNKNOWN_ANSWER)
-
-
-def staying(app: Any) -> Any:
-    """The client waits for its answer: Django gives up where it does not."""
-
-    async def waiting(scope: Any, receive: Any, send: Any) -> None:
-        async def from_client() -> Any:
-            message = await receive()
-            return message if message["type"] == "http.request" else await asyncio.Future()
-
-        await app(scope, from_client, send)
-
-    return waiting
 
 
 @pytest.mark.parametrize("make", ASGI_APPS, ids=lambda make: make.__name__)
