@@ -17,7 +17,7 @@ from mtls_middleware.effects import Decision
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate
 from mtls_middleware.json_values import json_document
 from mtls_middleware.names import spiffe
-from mtls_middleware.validation.chain import refused
+from mtls_middleware.validation.chain import UNREADABLE, refused
 from mtls_middleware.validation.profile import extension
 from mtls_middleware.validation.revocation import RevocationLists
 from mtls_middleware.validation.store import Given, TrustStore, read_pem
@@ -80,7 +80,7 @@ class SpiffeTrust:
             usage = extension(certificate.x509, x509.KeyUsage)
         except MalformedCertificate as error:
             raise refused(certificate, *error.evidence) from None
-        except (ValueError, TypeError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+        except UNREADABLE as error:
             raise refused(certificate, f"its extensions cannot be read ({type(error).__name__})") from None
         if usage is None or not usage.critical or not usage.value.digital_signature:
             raise refused(certificate, "keyUsage is not critical, or lacks digitalSignature (X509-SVID 4.3)")
