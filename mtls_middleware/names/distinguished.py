@@ -5,7 +5,6 @@ and `#hex` in another way. All work is linear in the length of a name, which is 
 """
 
 import re
-import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +12,7 @@ from functools import cached_property
 from cryptography import x509
 
 from mtls_middleware.errors import MalformedCertificate
+from mtls_middleware.names.invisible import INVISIBLE
 from mtls_middleware.names.preparation import prepared
 
 # Short names that a reader must know (RFC 4514 3), then others that IANA registers (RFC 4519, RFC 4520).
@@ -245,10 +245,6 @@ def _attribute(text: str, position: int) -> tuple[Attribute, int]:
     return Attribute(oid, _UTF8_STRING, octets), string.end()
 
 
-# Control characters, characters that change the direction of writing or have no width, and separators of lines.
-_INVISIBLE = frozenset({"Cc", "Cf", "Zl", "Zp"})
-
-
 def _escaped(text: str) -> str:
     """RFC 4514 2.4. Invisible characters are written as hex pairs, too: a name must not change a log or a terminal."""
     out = [f"\\{char}" if char in '"+,;<>\\' else char for char in text]
@@ -256,15 +252,11 @@ def _escaped(text: str) -> str:
         out[0] = "\\" + out[0]
     if len(out) > 1 and out[-1] == " ":
         out[-1] = "\\ "
-    return "".join(_hex_pairs(each) if len(each) == 1 and _is_invisible(each) else each for each in out)
+    return INVISIBLE.sub(_hex_pairs, "".join(out))
 
 
-def _is_invisible(char: str) -> bool:
-    return unicodedata.category(char) in _INVISIBLE
-
-
-def _hex_pairs(char: str) -> str:
-    return "".join(f"\\{octet:02x}" for octet in char.encode())
+def _hex_pairs(char: re.Match[str]) -> str:
+    return "".join(f"\\{octet:02x}" for octet in char[0].encode())
 
 
 def _control(char: str) -> bool:

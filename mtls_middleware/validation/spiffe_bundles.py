@@ -4,14 +4,13 @@ Must never know: workload APIs and endpoints; bundles are files that something e
 never vouch for another's IDs, federated or not.
 """
 
-import base64
-import binascii
 import copy
 from collections.abc import Collection, Mapping
 from typing import Self
 
 from cryptography import x509
 
+from mtls_middleware.base64_values import base64_octets
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.effects import Decision
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate
@@ -115,8 +114,8 @@ def read_jwks(octets: bytes) -> list[x509.Certificate]:
         if not isinstance(chain, list) or len(chain) != 1 or not isinstance(chain[0], str):
             raise ValueError("an x509-svid entry whose x5c is not exactly one certificate")
         try:
-            der = base64.b64decode(chain[0], validate=True)
-        except binascii.Error as error:
+            der = base64_octets(chain[0])
+        except ValueError as error:
             raise ValueError("an x5c that is no base64") from error
         found.append(x509.load_der_x509_certificate(der))
     if not found:

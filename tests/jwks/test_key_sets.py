@@ -146,3 +146,37 @@ def test_plain_http_is_for_loopback_alone_and_only_where_allowed(host: str) -> N
     with pytest.raises(ConfigurationError):
         check_address("jwks_uri", f"http://{host}:8000/jwks", allow_http=False)
     check_address("jwks_uri", "https://10.0.0.1/jwks", allow_http=False)  # an authorization server of one's own
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "[::1].a.test",
+        "a[::1]",
+        "[v1.a]",
+        "[::1",
+        "[fe80::1%25eth0]",
+        "[1.2.3.4]",
+        "u@a.test",
+        "%61.test",
+        "a;b",
+        "[::g]",
+    ],
+)
+def test_a_host_that_python_versions_read_differently_is_rejected(host: str) -> None:
+    for allow_http in (True, False):
+        with pytest.raises(ConfigurationError):
+            check_address("jwks_uri", f"https://{host}/jwks", allow_http=allow_http)
+
+
+@pytest.mark.parametrize(
+    "host", ["a.test", "a_b.test:8443", "10.0.0.1", "[::1]", "[2001:db8::1]:8443", "[::ffff:10.0.0.1]"]
+)
+def test_names_and_addresses_are_hosts(host: str) -> None:
+    check_address("jwks_uri", f"https://{host}/jwks", allow_http=False)
+
+
+def test_a_mapped_loopback_address_is_one_on_every_python() -> None:
+    check_address("jwks_uri", "http://[::ffff:127.0.0.1]/jwks", allow_http=True)
+    with pytest.raises(ConfigurationError):
+        check_address("jwks_uri", "http://[::ffff:10.0.0.1]/jwks", allow_http=True)
