@@ -176,6 +176,21 @@ def test_names_and_addresses_are_hosts(host: str) -> None:
     check_address("jwks_uri", f"https://{host}/jwks", allow_http=False)
 
 
+def test_an_address_is_bounded_before_it_is_read() -> None:
+    check_address("jwks_uri", f"https://a.test/{'a' * 2_033}", allow_http=False)
+    for long in (f"https://a.test/{'a' * 2_034}", "https://a.test" + "\u0f73" * 20_000):
+        with pytest.raises(ConfigurationError, match=r"jwks_uri of \d+ characters: expected at most 2048") as error:
+            check_address("jwks_uri", long, allow_http=False)
+        assert len(str(error.value)) < 200
+
+
+def test_only_ascii_is_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`urlsplit` takes the square of the number of combining marks."""
+    monkeypatch.setattr("mtls_middleware.fetched.urlsplit", lambda _: pytest.fail("split"))
+    with pytest.raises(ConfigurationError, match="no address"):
+        check_address("jwks_uri", "https://a\u0f73.test", allow_http=False)
+
+
 def test_a_mapped_loopback_address_is_one_on_every_python() -> None:
     check_address("jwks_uri", "http://[::ffff:127.0.0.1]/jwks", allow_http=True)
     with pytest.raises(ConfigurationError):
