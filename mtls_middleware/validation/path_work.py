@@ -12,7 +12,7 @@ from cryptography.x509.oid import NameOID
 from mtls_middleware.validation.profile import extension
 
 # Signatures that a search may verify, on all ways from the leaf up. A search for a path takes exponential time in the
-# depth (RFC 4158 section 2): nine CAs of one name that signed each other took 20 s with cryptography 46, which has no
+# depth (RFC 4158 section 2): eight CAs of one name that signed each other took 20 s with cryptography 46, which has no
 # bound of its own. Two versions of each CA on three levels take 14.
 _MOST_SIGNATURES = 32
 # Comparisons of a name with a name constraint: a leaf with 32 names under 4,096 constraints.
