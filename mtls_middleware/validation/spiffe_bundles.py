@@ -117,7 +117,10 @@ def read_jwks(octets: bytes) -> list[x509.Certificate]:
             der = base64_octets(chain[0])
         except ValueError as error:
             raise ValueError("an x5c that is no base64") from error
-        found.append(x509.load_der_x509_certificate(der))
+        try:
+            found.append(x509.load_der_x509_certificate(der))
+        except UNREADABLE as error:
+            raise ValueError(f"an x5c that is no readable certificate ({type(error).__name__})") from error
     if not found:
         raise ValueError("no x509-svid entry with a certificate")
     return found
