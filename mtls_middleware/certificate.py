@@ -6,6 +6,7 @@ Must never know: where it came from. Who vouches for it is its `verification`, a
 import base64
 import enum
 import hashlib
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -32,6 +33,9 @@ _UNREADABLE = (
     x509.UnsupportedGeneralNameType,
 )
 
+# It warns of each attribute of a name that is too short or too long, with the module that reads the name as the source.
+# A client chooses how many there are, and 83 kB held 335 different ones: they are not written to the log.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"mtls_middleware\.")
 
 _VERDICTS = 256
 

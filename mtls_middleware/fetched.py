@@ -8,6 +8,7 @@ import copy
 import ipaddress
 import logging
 import math
+import re
 import ssl
 import threading
 from collections.abc import Callable
@@ -30,6 +31,10 @@ _AHEAD = 480.0
 _MAX_STALE = 3600.0
 # Between two attempts: what a flood of unknown key ids, or a dead server, may cost.
 COOL_DOWN = 30.0
+# Characters of an address: clients register some.
+_LONGEST = 2_048
+# The host of an address, and its port: a name, or an IP address, without user, zone and percent-encoding.
+_HOST_AND_PORT = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
 _TIMEOUT, _LIMIT = 5.0, 262_144
 
 
@@ -185,14 +190,23 @@ def check_address(what: str, uri: str, *, allow_http: bool, example: str = "http
 
     Raises `ConfigurationError`.
     """
+    if isinstance(uri, str) and len(uri) > _LONGEST:
+        raise ConfigurationError(
+            f"{what} of {len(uri)} characters: expected at most {_LONGEST}, for example {example!r}"
+        )
     try:
+        # RFC 3986 2; such a one could forge lines of logs. First: `urlsplit` normalises other characters, in the square
+        # of their number.
+        if not (uri.isascii() and uri.isprintable()) or " " in uri:
+            raise ValueError
         parts = urlsplit(uri)
         host, _ = parts.hostname, parts.port
-        if not (uri.isascii() and uri.isprintable()) or " " in uri:  # RFC 3986 2; such a one could forge lines of logs
-            raise ValueError
+        # Whether `urlsplit` accepts "[::1].a.test" depends on the Python version (CVE-2025-0938).
+        if parts.netloc.startswith("["):
+            ipaddress.IPv6Address(parts.netloc.partition("]")[0][1:])
     except (ValueError, AttributeError, TypeError) as error:
         raise ConfigurationError(f"{what}={uri!r} is no address, for example {example!r}") from error
-    if not host or parts.username is not None or "#" in uri:
+    if not host or not _HOST_AND_PORT.fullmatch(parts.netloc) or "#" in uri:
         raise ConfigurationError(f"{what}={uri!r} is no plain address, for example {example!r}")
     if parts.scheme == "https" or (parts.scheme == "http" and allow_http and _is_loopback(host)):
         return
@@ -201,6 +215,8 @@ def check_address(what: str, uri: str, *, allow_http: bool, example: str = "http
 
 def _is_loopback(host: str) -> bool:
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
         return host == "localhost"
+    # Whether "::ffff:127.0.0.1" is a loopback address depends on the Python version.
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback

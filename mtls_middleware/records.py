@@ -16,6 +16,9 @@ from mtls_middleware.request import Attached
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.decision")
 
+# Characters of one value in a log line. A path of 60 kB made a line of 240 kB. `record.mtls` has the whole value.
+_LONGEST = 1_000
+
 
 class Layer(Protocol):
     """Who decided: a layer, or a route inside of one."""
@@ -134,6 +137,12 @@ def _facts(view: Request | None) -> dict[str, Any]:
     }
 
 
+def _shown(value: object) -> str:
+    if isinstance(value, str) and len(value) > _LONGEST:
+        return f"{value[:_LONGEST]!a} and {len(value) - _LONGEST} characters more"
+    return ascii(value)
+
+
 def _tell(level: int, record: dict[str, Any]) -> None:
     for observer in tuple(_observers):  # one of them may end another
         try:
@@ -142,5 +151,5 @@ def _tell(level: int, record: dict[str, Any]) -> None:
             logger.error("an observer failed: %s", type(error).__name__)
     if logger.isEnabledFor(level):
         told = {key: value for key, value in record.items() if value is not None and key != "outcome"}
-        text = " ".join(f"{key}={value!a}" for key, value in told.items())
+        text = " ".join(f"{key}={_shown(value)}" for key, value in told.items())
         logger.log(level, "%s: %s", record["outcome"], text, extra={"mtls": record})

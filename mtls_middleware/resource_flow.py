@@ -16,7 +16,7 @@ from mtls_middleware.policy.rule import Anyone, Rule
 from mtls_middleware.refusal import Challenge
 from mtls_middleware.request import RequestView
 from mtls_middleware.resource_server import bearer, binding, scope
-from mtls_middleware.resource_server.access_tokens import AccessTokens
+from mtls_middleware.resource_server.access_tokens import AccessTokens, is_bound_only
 from mtls_middleware.resource_server.metadata import Published, published
 from mtls_middleware.resource_server.token import AccessToken
 from mtls_middleware.sources.source import MEMBERS, Source
@@ -258,9 +258,7 @@ class TokenLayer:
         exempt = self._exemptions.cover(view)
         try:
             text = bearer.bearer_token(view.headers("authorization"), view.query)
-            if outer.certificate is None and (
-                self._binding == "required" or getattr(self._tokens, "bound_only", False)
-            ):
+            if outer.certificate is None and (self._binding == "required" or is_bound_only(self._tokens, text)):
                 # Nothing is asked of another server about a token that could not be accepted.
                 raise Refused("invalid_token", "no client certificate, and only tokens bound to one are accepted")
             found = self._tokens.validate(text, view.now)
@@ -299,7 +297,7 @@ class TokenLayer:
 def _shares(certificate: ClientCertificate | None, view: RequestView) -> "Shares":
     from mtls_middleware.turns import shares  # with the first exchange, for which asyncio is imported
 
-    return shares(certificate, view.peer.address if certificate is None else None)
+    return shares(certificate, view.peer.address)
 
 
 def check_without_tokens(*, scopes: Collection[str], resource_metadata: object) -> None:

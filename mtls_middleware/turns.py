@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from mtls_middleware.certificate import ClientCertificate
+from mtls_middleware.errors import MalformedCertificate
 
 # Exchanges at once, of 50 in total. A service that calls another one has a few requests at a time.
 _OF_A_CERTIFICATE = 10
+# A client may have many certificates, such as short-lived ones, and a service many replicas.
+_OF_A_NAME = 25
 # All clients behind one proxy have one address.
 _OF_AN_ADDRESS = 20
 # Anyone can make a certificate of their own, and another address. All clients whose certificate is not verified
@@ -28,11 +31,19 @@ Shares = tuple[Share, ...]
 
 
 def shares(certificate: ClientCertificate | None, address: str | None) -> Shares:
-    """The shares of the client that caused an exchange, the narrowest first."""
-    if certificate is None:
-        return Share(f"address {address}", _OF_AN_ADDRESS), Share("unverified", _UNVERIFIED)
-    own = Share(f"certificate {certificate.thumbprint}", _OF_A_CERTIFICATE)
-    return (own,) if certificate.verified else (own, Share("unverified", _UNVERIFIED))
+    """The shares of the client that caused an exchange, the narrowest first. `address`: of the peer."""
+    own = () if certificate is None else (Share(f"certificate {certificate.thumbprint}", _OF_A_CERTIFICATE),)
+    if certificate is not None and certificate.verified:
+        return *own, Share(f"name {_names(certificate)}", _OF_A_NAME)
+    return *own, Share(f"address {address}", _OF_AN_ADDRESS), Share("unverified", _UNVERIFIED)
+
+
+def _names(certificate: ClientCertificate) -> str:
+    """Subject and alternative names: what all certificates of one client have in common."""
+    try:
+        return f"{certificate.subject} {certificate.alternative_names}"
+    except MalformedCertificate:
+        return "unreadable"
 
 
 @dataclass(slots=True)

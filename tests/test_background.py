@@ -140,7 +140,7 @@ def forked(function):
 
 
 def run(server: IntrospectionServer, program: str) -> str:
-    # A program that forks after the first exchange gets this warning (docs/operations.md). We show that the child works.
+    # A program that forks after the first exchange gets this warning (docs/operations.md). The child works.
     options = ["-W", "error::ResourceWarning", "-W", "ignore:This process:DeprecationWarning"]
     command = [sys.executable, *options, "-c", PROGRAM + program, server.url]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)

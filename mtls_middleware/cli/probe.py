@@ -248,7 +248,7 @@ def _victim(path: str | None) -> x509.Certificate:
     if path is not None:
         try:
             return x509.load_pem_x509_certificate(Path(path).read_bytes())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, x509.InvalidVersion) as error:
             raise ConfigurationError(f"--victim {path}: {error}") from error
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "probe")])

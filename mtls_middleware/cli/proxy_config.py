@@ -180,7 +180,7 @@ def _names_of(proxy: str, certificate: str) -> tuple[str, ...]:
             .extensions.get_extension_for_class(x509.SubjectAlternativeName)
             .value.get_values_for_type(x509.DNSName)
         )
-    except (OSError, ValueError, x509.ExtensionNotFound):
+    except (OSError, ValueError, x509.InvalidVersion, x509.ExtensionNotFound):
         return ()
     return () if any("*" in name for name in names) else tuple(name.lower() for name in names)
 

@@ -4,6 +4,7 @@ Must never know: subjects. No CN is ever a host name, no wildcard is expanded, n
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address
 
 from cryptography import x509
@@ -11,14 +12,50 @@ from cryptography import x509
 from mtls_middleware.errors import MalformedCertificate
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class AlternativeNames:
-    """The entries by type, in the order of the certificate. Types that we have no name for are left out."""
+    """The entries by type, in the order of the certificate. Types that we have no name for are left out.
+
+    `has_...` are look-ups in sets: the work of a policy is not the number of its rules times the number of entries.
+    """
 
     dns: tuple[str, ...] = ()
     uris: tuple[str, ...] = ()
     ip_addresses: tuple[IPv4Address | IPv6Address, ...] = ()
     emails: tuple[str, ...] = ()
+
+    def has_dns(self, name: str) -> bool:
+        """Whether an entry is this whole name, without case (RFC 5280 7.2). `*` is a character like others."""
+        return name.lower() in self._dns
+
+    def has_uri(self, uri: str) -> bool:
+        """Whether an entry is this URI, character by character."""
+        return uri in self._uris
+
+    def has_address(self, address: object) -> bool:
+        """Whether an entry is this address."""
+        return address in self._addresses
+
+    def has_mailbox(self, address: str) -> bool:
+        """Whether an entry is this mailbox: local part exact, host without case (RFC 5280 7.5)."""
+        mailbox = _mailbox(address)
+        return mailbox is not None and mailbox in self._mailboxes
+
+    @cached_property
+    def _dns(self) -> frozenset[str]:
+        return frozenset(name.lower() for name in self.dns)
+
+    @cached_property
+    def _uris(self) -> frozenset[str]:
+        return frozenset(self.uris)
+
+    @cached_property
+    def _addresses(self) -> frozenset[IPv4Address | IPv6Address]:
+        return frozenset(self.ip_addresses)
+
+    @cached_property
+    def _mailboxes(self) -> frozenset[tuple[str, str] | None]:
+        return frozenset(map(_mailbox, self.emails))
 
 
 def read(certificate: x509.Certificate) -> AlternativeNames:
@@ -41,16 +78,10 @@ def read(certificate: x509.Certificate) -> AlternativeNames:
     )
 
 
-def same_dns(one: str, other: str) -> bool:
-    """Whole names, ASCII letters without case (RFC 5280 7.2). `*` is a character like others."""
-    return one.lower() == other.lower()
-
-
-def same_email(one: str, other: str) -> bool:
-    """Local part exact, host without case (RFC 5280 7.5); a host alone is no mailbox."""
-    local, at, host = one.rpartition("@")
-    other_local, _, other_host = other.rpartition("@")
-    return bool(at and local) and local == other_local and host.lower() == other_host.lower()
+def _mailbox(address: str) -> tuple[str, str] | None:
+    """Local part and host in the form in which equal mailboxes are equal; a host alone is no mailbox."""
+    local, at, host = address.rpartition("@")
+    return (local, host.lower()) if at and local else None
 
 
 def _texts(values: list[str]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from functools import cached_property
 from cryptography import x509
 
 from mtls_middleware.errors import MalformedCertificate
-from mtls_middleware.names.invisible import is_invisible
+from mtls_middleware.names.invisible import INVISIBLE
 from mtls_middleware.names.preparation import prepared
 
 # Short names that a reader must know (RFC 4514 3), then others that IANA registers (RFC 4519, RFC 4520).
@@ -252,11 +252,11 @@ def _escaped(text: str) -> str:
         out[0] = "\\" + out[0]
     if len(out) > 1 and out[-1] == " ":
         out[-1] = "\\ "
-    return "".join(_hex_pairs(each) if len(each) == 1 and is_invisible(each) else each for each in out)
+    return INVISIBLE.sub(_hex_pairs, "".join(out))
 
 
-def _hex_pairs(char: str) -> str:
-    return "".join(f"\\{octet:02x}" for octet in char.encode())
+def _hex_pairs(char: re.Match[str]) -> str:
+    return "".join(f"\\{octet:02x}" for octet in char[0].encode())
 
 
 def _control(char: str) -> bool:

@@ -1,22 +1,60 @@
-"""Characters that a log or a terminal does not show, or that change the text around them."""
+"""Characters that a log or a terminal does not show, or that change the text around them.
+
+A table of code points, so that the result is the same with every version of Python, and so of Unicode.
+"""
 
 import re
-import unicodedata
 
-# Characters that `str.isprintable` admits although they have no glyph: Default_Ignorable_Code_Point of Unicode
-# (fillers, variation selectors), and the blank U+2800. They can hide text inside of a name.
-_NO_GLYPH = re.compile(
-    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+# General categories Cc, Cf, Zl and Zp of Unicode 15.1.
+_RANGES = (
+    (0x0000, 0x001F),
+    (0x007F, 0x009F),
+    (0x00AD, 0x00AD),
+    (0x0600, 0x0605),
+    (0x061C, 0x061C),
+    (0x06DD, 0x06DD),
+    (0x070F, 0x070F),
+    (0x0890, 0x0891),
+    (0x08E2, 0x08E2),
+    (0x180E, 0x180E),
+    (0x200B, 0x200F),
+    (0x2028, 0x202E),
+    (0x2060, 0x2064),
+    (0x2066, 0x206F),
+    (0xFEFF, 0xFEFF),
+    (0xFFF9, 0xFFFB),
+    (0x110BD, 0x110BD),
+    (0x110CD, 0x110CD),
+    (0x13430, 0x1343F),
+    (0x1BCA0, 0x1BCA3),
+    (0x1D173, 0x1D17A),
+)
+# Default_Ignorable_Code_Point of Unicode 15.1, as far as it is not above: fillers, variation selectors, tags, and code
+# points that are reserved for more of them. The blank U+2800 is here because it has no glyph, either.
+_WITHOUT_GLYPH = (
+    (0x034F, 0x034F),
+    (0x115F, 0x1160),
+    (0x17B4, 0x17B5),
+    (0x180B, 0x180F),
+    (0x2065, 0x2065),
+    (0x2800, 0x2800),
+    (0x3164, 0x3164),
+    (0xFE00, 0xFE0F),
+    (0xFFA0, 0xFFA0),
+    (0xFFF0, 0xFFF8),
+    (0xE0000, 0xE0FFF),
+)
+# Private use (Co) and noncharacters: what they look like depends on the terminal.
+_UNDEFINED = (
+    (0xE000, 0xF8FF),
+    (0xF0000, 0x10FFFF),
+    (0xFDD0, 0xFDEF),
+    *((plane << 16 | 0xFFFE, plane << 16 | 0xFFFF) for plane in range(15)),
 )
 
-
-def is_invisible(char: str) -> bool:
-    """Whether the character is not shown, or changes how others are shown. Blanks (category Zs) are visible."""
-    if (
-        not char.isprintable()
-    ):  # controls, directions of writing, separators of lines, tags, private and unassigned ones
-        return unicodedata.category(char) != "Zs"
-    return _NO_GLYPH.match(char) is not None
+INVISIBLE = re.compile(
+    "[" + "".join(f"{chr(first)}-{chr(last)}" for first, last in (*_RANGES, *_WITHOUT_GLYPH, *_UNDEFINED)) + "]"
+)
 
 
 def escaped(text: str) -> str:
@@ -24,4 +62,4 @@ def escaped(text: str) -> str:
 
     Example: `escaped("a\u202eb")` is `"a\\u202eb"`
     """
-    return "".join(each.encode("unicode_escape").decode() if is_invisible(each) else each for each in text)
+    return INVISIBLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)

@@ -33,13 +33,12 @@ def prepared(text: str, *, domain: bool = False) -> str | None:
 
     `domain`: a domainComponent, whose U-label equals its A-label (RFC 5280 7.3).
     """
-    if domain and not text.isascii():
-        try:
-            if len(text) > _LONGEST_UNMAPPED or len(idna.nameprep(text)) > _LONGEST_LABEL:
-                return None
-            text = idna.ToASCII(text).decode("ascii")
-        except UnicodeError:
+    if not text.isascii():
+        # Before anything is mapped: `map_table_b2` maps newer letters by the Unicode version of Python.
+        if any(map(stringprep.in_table_a1, set(text))):
             return None
+        if domain:
+            return _a_label(text)
     if text.isascii() and text.isprintable():  # the same result for nearly every name there is, sooner
         return _SPACES.sub(" ", text.lower()).strip(" ")
     kept = _SPACE.sub(" ", _NOTHING.sub("", text))
@@ -51,6 +50,16 @@ def prepared(text: str, *, domain: bool = False) -> str | None:
     if any(map(_prohibited, set(normal))):
         return None
     return _SPACES.sub(_one_space, normal).strip(" ")
+
+
+def _a_label(text: str) -> str | None:
+    """A U-label as A-label, in lower case; `None` if it has none."""
+    try:
+        if len(text) > _LONGEST_UNMAPPED or len(idna.nameprep(text)) > _LONGEST_LABEL:
+            return None
+        return prepared(idna.ToASCII(text).decode("ascii"))
+    except UnicodeError:
+        return None
 
 
 def _has_too_many_marks(text: str) -> bool:
@@ -65,7 +74,7 @@ def _has_too_many_marks(text: str) -> bool:
 def _prohibited(char: str) -> bool:
     """RFC 4518 2.4: unassigned, private, non-characters, surrogates, changing display, U+FFFD."""
     return (
-        stringprep.in_table_a1(char)
+        stringprep.in_table_a1(char)  # a mapping can lead to one, too
         or stringprep.in_table_c3(char)
         or stringprep.in_table_c4(char)
         or stringprep.in_table_c5(char)

@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError
-from mtls_middleware.names import alternative, distinguished, spiffe
+from mtls_middleware.names import distinguished, spiffe
 from mtls_middleware.policy.rule import Identity, Judgement, Rule
 
 
@@ -60,7 +60,7 @@ class DNSName(_Named):
             raise ConfigurationError(f"DNSName({self.name!r}): a whole name, for example DNSName('billing.internal')")
 
     def matches(self, certificate: ClientCertificate) -> bool:
-        return any(alternative.same_dns(self.name, each) for each in certificate.dns_names)
+        return certificate.alternative_names.has_dns(self.name)
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class URI(_Named):
             raise ConfigurationError(f"URI({self.uri!r}): an absolute URI, for example URI('urn:acme:billing')")
 
     def matches(self, certificate: ClientCertificate) -> bool:
-        return self.uri in certificate.uris
+        return certificate.alternative_names.has_uri(self.uri)
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class IPAddress(_Named):
         object.__setattr__(self, "address", parsed)
 
     def matches(self, certificate: ClientCertificate) -> bool:
-        return self.address in certificate.ip_addresses
+        return certificate.alternative_names.has_address(self.address)
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Email(_Named):
             raise ConfigurationError(f"Email({self.address!r}): one mailbox, for example Email('ops@acme.example')")
 
     def matches(self, certificate: ClientCertificate) -> bool:
-        return any(alternative.same_email(self.address, each) for each in certificate.email_addresses)
+        return certificate.alternative_names.has_mailbox(self.address)
 
 
 @dataclass(frozen=True)

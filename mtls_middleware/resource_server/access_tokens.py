@@ -1,6 +1,6 @@
 """`AccessTokens`: what a layer needs of the object that validates access tokens."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from mtls_middleware.effects import Decision
 from mtls_middleware.resource_server.token import AccessToken
@@ -18,3 +18,12 @@ class AccessTokens(Protocol):
         `text`: the token as the client sent it. `now`: seconds since the epoch. Raises `Refused("invalid_token",
         reason)`, or `Unavailable`.
         """
+
+
+def is_bound_only(tokens: Any, text: str) -> bool:
+    """Whether these tokens, of any class, accept `text` only if it is bound to a certificate, whatever the layer says.
+
+    Example: `is_bound_only(TrustedIssuers([...]), text)`
+    """
+    found = getattr(tokens, "is_bound_only", None)
+    return callable(found) and found(text) is True

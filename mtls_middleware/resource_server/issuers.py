@@ -46,20 +46,27 @@ class TrustedIssuers:
             raise ConfigurationError(f"two members for {', '.join(twice)}: expected one for each issuer")
         self._by_issuer: dict[str, Member] = {each.issuer: each for each in members if each.issuer is not None}
         self._opaque = opaque[0] if opaque else None
-        self.bound_only: bool = all(each.bound_only for each in members)
 
     def validate(self, text: str, now: float) -> Decision[AccessToken]:
         """The token behind `text` at time `now` (seconds since the epoch), as yet unbound.
 
         Raises `Refused("invalid_token")`, or `Unavailable`.
         """
-        is_jwt, issuer = unverified_issuer(text)
-        member: Member | None = self._opaque
-        if is_jwt:
-            member = self._by_issuer.get(issuer) if isinstance(issuer, str) else None
+        member = self._member(text)
         if member is None:
             refuse("of no issuer that is trusted here")
         return member.validate(text, now)
+
+    def is_bound_only(self, text: str) -> bool:
+        """Whether this token is accepted only if it is bound to a certificate, whatever the layer says."""
+        member = self._member(text)
+        return member is not None and member.is_bound_only(text)
+
+    def _member(self, text: str) -> Member | None:
+        is_jwt, issuer = unverified_issuer(text)
+        if not is_jwt:
+            return self._opaque
+        return self._by_issuer.get(issuer) if isinstance(issuer, str) else None
 
     def check_later(self, token: AccessToken, now: float) -> None:
         """Raises `Refused` if a token that was accepted earlier has expired at `now`, by its issuer's `leeway`."""

@@ -132,9 +132,8 @@ class IntrospectedAccessTokens:
         """The one `iss` whose tokens are accepted, where it is known."""
         return self._issuer
 
-    @property
-    def bound_only(self) -> bool:
-        """Whether it accepts only tokens that are bound to a certificate, whatever the layer says."""
+    def is_bound_only(self, text: str) -> bool:  # noqa: ARG002 (as TrustedIssuers has it)
+        """Whether this token is accepted only if it is bound to a certificate, whatever the layer says."""
         return "cnf" in self._required
 
     def _signing_keys(

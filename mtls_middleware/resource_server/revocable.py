@@ -9,7 +9,7 @@ from typing import Any, Literal
 from mtls_middleware.effects import Decision, Flow
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.resource_server import binding
-from mtls_middleware.resource_server.access_tokens import AccessTokens
+from mtls_middleware.resource_server.access_tokens import AccessTokens, is_bound_only
 from mtls_middleware.resource_server.claims import refuse, unexpired
 from mtls_middleware.resource_server.revocations import RedisRevocations, token_entry
 from mtls_middleware.resource_server.token import AccessToken
@@ -45,7 +45,10 @@ class RevocableTokens:
         self._tokens, self._revocations, self._ids = tokens, revocations, ids
         # Whose an introspected token is that does not say so itself.
         self._issuer = getattr(tokens, "issuer", None)
-        self.bound_only: bool = getattr(tokens, "bound_only", False)
+
+    def is_bound_only(self, text: str) -> bool:
+        """Whether this token is accepted only if it is bound to a certificate, whatever the layer says."""
+        return is_bound_only(self._tokens, text)
 
     def validate(self, text: str, now: float) -> Decision[AccessToken]:
         """The token behind `text` at time `now` (seconds since the epoch), as yet unbound.

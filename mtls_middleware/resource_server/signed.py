@@ -24,7 +24,7 @@ from mtls_middleware.resource_server.claims import (
 )
 from mtls_middleware.resource_server.discovery import DiscoveredKeys, Discovery
 from mtls_middleware.resource_server.profiles import Profile, rules
-from mtls_middleware.resource_server.signature import Keys, Signed, verified, verified_at_once
+from mtls_middleware.resource_server.signature import Keys, Signed, unverified, verified, verified_at_once
 from mtls_middleware.resource_server.token import AccessToken
 
 # What ID and logout tokens hold: where typ does not tell them from access tokens, this does (RFC 8725 3.12).
@@ -114,9 +114,8 @@ class JWTAccessTokens:
         """The one `iss` whose tokens are accepted."""
         return self._issuer
 
-    @property
-    def bound_only(self) -> bool:
-        """Whether it accepts only tokens that are bound to a certificate, whatever the layer says."""
+    def is_bound_only(self, text: str) -> bool:  # noqa: ARG002 (as TrustedIssuers has it)
+        """Whether this token is accepted only if it is bound to a certificate, whatever the layer says."""
         return "cnf" in self._rules.required
 
     def validate(self, text: str, now: float) -> Decision[AccessToken]:
@@ -139,6 +138,9 @@ class JWTAccessTokens:
         unexpired(token, now, self._rules.leeway)
 
     def _validated(self, text: str, digest: bytes, now: float) -> Flow[AccessToken]:
+        # No key can make a token acceptable that its own claims rule out: then no key is fetched.
+        typ, claims = unverified(text, algorithms=self._rules.algorithms, typ=self._rules.typ)
+        self._judged(typ, claims, None).at(now, self._rules.leeway)
         keys = yield from self._keys.current(now)
         remembered = self._verified.get(digest)
         if remembered is not None and remembered.keys is keys:
@@ -149,14 +151,13 @@ class JWTAccessTokens:
         return self._accepted(text, digest, signed, now)
 
     def _accepted(self, text: str, digest: bytes, signed: Signed, now: float) -> AccessToken:
-        judged = self._judged(signed)
+        judged = self._judged(signed.typ, signed.claims, signed.key_id)
         if len(text) <= _REMEMBERED_SIZE:
             self._verified.put(digest, _Verified(judged, signed.keys))
         return judged.at(now, self._rules.leeway)
 
-    def _judged(self, signed: Signed) -> Dated:
-        claims = signed.claims
-        if signed.typ != "at+jwt" and (of_another_kind(claims) or not _OF_OTHER_TOKENS.isdisjoint(claims)):
+    def _judged(self, typ: str, claims: dict[str, Any], key_id: str | None) -> Dated:
+        if typ != "at+jwt" and (of_another_kind(claims) or not _OF_OTHER_TOKENS.isdisjoint(claims)):
             refuse("the claims of another kind of token")
         missing = sorted(self._rules.required - claims.keys())
         if missing:
@@ -165,4 +166,4 @@ class JWTAccessTokens:
             refuse("another issuer")
         if not names_audience(claims, self._audience):
             refuse("another audience")
-        return dated(claims, key_id=signed.key_id)
+        return dated(claims, key_id=key_id)

@@ -103,5 +103,5 @@ def first_certificate(path: str | PathLike[str]) -> str | None:
     """The first certificate of a PEM file, never the key beside it; `None` where there is none to be read."""
     try:
         return x509.load_pem_x509_certificates(Path(path).read_bytes())[0].public_bytes(Encoding.PEM).decode("ascii")
-    except (OSError, ValueError):
+    except (OSError, ValueError, x509.InvalidVersion):
         return None

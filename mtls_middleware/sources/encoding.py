@@ -3,9 +3,9 @@
 Must never know: header names, proxies, trust. Each reader accepts one canonical form or raises `MalformedCertificate`.
 """
 
-import binascii
 import re
 
+from mtls_middleware.base64_values import base64_octets
 from mtls_middleware.errors import MalformedCertificate
 
 # Twice the largest value measured (Envoy's Cert and Chain of a 12 KiB certificate: 38 kB), rounded up.
@@ -18,22 +18,17 @@ MAX_CHAIN = 16
 _PEM_BLOCK = re.compile(
     r"-----BEGIN CERTIFICATE-----[ \t\r\n]++([A-Za-z0-9+/=][A-Za-z0-9+/= \t\r\n]*+)-----END CERTIFICATE-----[ \t\r\n]*+"
 )
-# What the last character before "=" or "==" may be: the others have pad bits set (RFC 4648 3.5).
-_LAST = {1: frozenset("AEIMQUYcgkosw048"), 2: frozenset("AQgw")}
 
 
 def base64_der(text: str) -> bytes:
     """Strict standard base64 (RFC 4648 4): alphabet, padding and pad bits are checked."""
-    if not text or len(text) % 4:
-        raise MalformedCertificate("not base64")
     try:
-        data = binascii.a2b_base64(text, strict_mode=True)
+        octets = base64_octets(text)
     except ValueError as error:
-        raise MalformedCertificate("not base64") from error
-    padding = len(text) // 4 * 3 - len(data)
-    if padding and text[-1 - padding] not in _LAST.get(padding, ()):
-        raise MalformedCertificate("base64 with non-zero pad bits, or too many signs of padding")
-    return data
+        raise MalformedCertificate("not base64 in its canonical form") from error
+    if not octets:
+        raise MalformedCertificate("empty base64")
+    return octets
 
 
 def pem_ders(text: str) -> tuple[bytes, ...]:

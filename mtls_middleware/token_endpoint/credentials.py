@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 from urllib.parse import unquote_plus
 
+from mtls_middleware.base64_values import base64_octets
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, Refused
 from mtls_middleware.json_values import json_object
@@ -181,7 +182,7 @@ def _basic(authorization: str) -> tuple[str, str] | None:
     if scheme.lower() != "basic":
         return None
     try:  # strictly: two field lines that a server joined by a comma are not one
-        plain = base64.b64decode(credentials.strip(), validate=True).decode("utf-8")
+        plain = base64_octets(credentials.strip()).decode("utf-8")
         user, colon, secret = plain.partition(":")
         user, secret = unquote_plus(user, errors="strict"), unquote_plus(secret, errors="strict")
     except ValueError:

@@ -19,7 +19,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from mtls_middleware.cache import Cache
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import MalformedCertificate, Refused
-from mtls_middleware.validation import constraints, profile
+from mtls_middleware.validation import constraints, path_work, profile
 from mtls_middleware.validity import outside
 
 # Certificates beside the leaf that a client may present. Two or three are usual; each costs look-ups and signatures.
@@ -30,11 +30,13 @@ _MOST_NAMES = 512
 # CAs of the house of which it is remembered that they are ours, and how they look by themselves.
 _REMEMBERED = 256
 
-# How `cryptography`, or a name of ours, says that something in a certificate cannot be read.
+# How `cryptography`, or a name of ours, says that something in a certificate cannot be read. `Warning`: in applications
+# where warnings are errors.
 UNREADABLE = (
     ValueError,
     TypeError,
     OverflowError,
+    Warning,
     UnsupportedAlgorithm,
     x509.InvalidVersion,
     x509.DuplicateExtension,
@@ -75,9 +77,11 @@ class Roots:
         require_client_auth_eku: bool,
         purpose: x509.ObjectIdentifier = ExtendedKeyUsageOID.CLIENT_AUTH,
     ) -> None:
-        self._intermediates = list(intermediates)
+        self._roots, self._intermediates = list(roots), list(intermediates)
+        self._max_depth = max_depth
         self._anchors = frozenset(each.public_bytes(Encoding.DER) for each in roots)
         self._authorities = [*roots, *intermediates]
+        self._constraints = sum(map(_constraint_count, self._authorities))
         self._require_eku = require_client_auth_eku
         self._purpose = purpose
         # What is said of a CA by itself, and by its issuer's signature, holds as long as these roots do. Its dates, and
@@ -109,18 +113,24 @@ class Roots:
         if len(certificate.chain) > MOST_PRESENTED:
             raise refused(certificate, f"more than {MOST_PRESENTED} certificates beside the leaf")
         reasons: list[str] = []
+        left_out = 0
         try:
             found = profile.extensions(certificate.x509)
             reasons += profile.unfit_client(certificate.x509, found, self._purpose, require_purpose=self._require_eku)
-            names = found.get(x509.SubjectAlternativeName.oid)
-            if names is not None and len(names.value) > _MOST_NAMES:
+            names = path_work.name_count(certificate.x509)
+            if names > _MOST_NAMES:
                 raise refused(certificate, f"more than {_MOST_NAMES} names in one certificate")
-            path = self._path_at(certificate.x509, self._known(certificate.chain), now, leeway)
+            if not path_work.is_affordable(names, self._constraints):
+                raise refused(certificate, f"{names} names under {self._constraints} name constraints")
+            presented, left_out = self._presented(certificate)
+            path = self._path_at(certificate.x509, [*presented, *self._intermediates], now, leeway)
             judged = [self._judged(each, each is path.certificates[-1]) for each in path.certificates[1:]]
             reasons += [reason for each in judged for reason in each.reasons]
             if x509.NameConstraints.oid in found or any(each.constrains for each in judged):
                 reasons += constraints.violations(path.certificates)
         except verification.VerificationError as error:
+            if left_out:
+                reasons.append(f"{left_out} CAs of the client are left out: too many possible paths, or constraints")
             # What follows quotes the certificate's names, which are whoever made it to choose.
             raise refused(certificate, *reasons, str(error).partition(" (encountered")[0][:200]) from None
         except UNREADABLE as error:
@@ -183,26 +193,35 @@ class Roots:
         constrains = profile.extension(authority, x509.NameConstraints) is not None
         return _Authority(tuple(reasons), constrains)
 
-    def _known(self, presented: Sequence[bytes]) -> list[x509.Certificate]:
-        """The intermediates that may stand in a path: those given once, and those presented that are proven."""
-        if not presented:
-            return self._intermediates
-        before = {der: self._ours.get(der) for der in presented}
-        ours = [each for each in before.values() if each is not None]
-        new = self._proven([x509.load_der_x509_certificate(der) for der, each in before.items() if each is None], ours)
+    def _presented(self, certificate: ClientCertificate) -> tuple[list[x509.Certificate], int]:
+        """The CAs that the client presents and that are proven; and how many are left out to bound the search."""
+        before = {der: self._ours.get(der) for der in certificate.chain}
+        proven = [each for each in before.values() if each is not None]
+        new = self._proven(
+            [x509.load_der_x509_certificate(der) for der, each in before.items() if each is None], proven
+        )
         for each in new:
             self._ours.put(each.public_bytes(Encoding.DER), each)
-        return [*ours, *new, *self._intermediates]
+        proven += new
+        kept = path_work.affordable(
+            certificate.x509,
+            proven,
+            roots=self._roots,
+            intermediates=self._intermediates,
+            constraints=self._constraints,
+            depth=self._max_depth,
+        )
+        return kept, len(proven) - len(kept)
 
     def _proven(
         self, presented: Sequence[x509.Certificate], ours: Sequence[x509.Certificate]
     ) -> list[x509.Certificate]:
-        """Those that a root, or another of them that is proven, has signed: the rest is no use, and could be a maze.
+        """The CAs that a root, or another of them that is proven, has signed: the rest is no use, and could be a maze.
 
         So a client without one of these CAs causes at most one check of each signature per issuer of that name.
         """
         proven: list[x509.Certificate] = []
-        waiting, issuers = list(presented), [*self._authorities, *ours]
+        waiting, issuers = [each for each in presented if _is_authority(each)], [*self._authorities, *ours]
         while waiting and issuers:
             found = [each for each in waiting if any(_signed(each, issuer) for issuer in issuers)]
             waiting = [each for each in waiting if each not in found]
@@ -225,10 +244,27 @@ def _validity(certificate: x509.Certificate) -> tuple[float, float]:
     return certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
 
 
-def _signed(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    if certificate.issuer != issuer.subject:
-        return False
+def _constraint_count(authority: x509.Certificate) -> int:
+    """0 if it cannot be read: then no path through this CA is accepted."""
     try:
+        return path_work.constraint_count(authority)
+    except UNREADABLE:
+        return 0
+
+
+def _is_authority(certificate: x509.Certificate) -> bool:
+    """Whether it says that it is a CA. What a client signs with the key of its own certificate proves nothing."""
+    try:
+        basic = profile.extension(certificate, x509.BasicConstraints)
+    except UNREADABLE:
+        return False
+    return basic is not None and basic.value.ca
+
+
+def _signed(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    try:
+        if certificate.issuer != issuer.subject:
+            return False
         certificate.verify_directly_issued_by(issuer)
     except (InvalidSignature, *UNREADABLE):
         return False

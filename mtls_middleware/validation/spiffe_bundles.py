@@ -4,20 +4,19 @@ Must never know: workload APIs and endpoints; bundles are files that something e
 never vouch for another's IDs, federated or not.
 """
 
-import base64
-import binascii
 import copy
 from collections.abc import Collection, Mapping
 from typing import Self
 
 from cryptography import x509
 
+from mtls_middleware.base64_values import base64_octets
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.effects import Decision
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate
 from mtls_middleware.json_values import json_document
 from mtls_middleware.names import spiffe
-from mtls_middleware.validation.chain import refused
+from mtls_middleware.validation.chain import UNREADABLE, refused
 from mtls_middleware.validation.profile import extension
 from mtls_middleware.validation.revocation import RevocationLists
 from mtls_middleware.validation.store import Given, TrustStore, read_pem
@@ -80,7 +79,7 @@ class SpiffeTrust:
             usage = extension(certificate.x509, x509.KeyUsage)
         except MalformedCertificate as error:
             raise refused(certificate, *error.evidence) from None
-        except (ValueError, TypeError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+        except UNREADABLE as error:
             raise refused(certificate, f"its extensions cannot be read ({type(error).__name__})") from None
         if usage is None or not usage.critical or not usage.value.digital_signature:
             raise refused(certificate, "keyUsage is not critical, or lacks digitalSignature (X509-SVID 4.3)")
@@ -115,10 +114,13 @@ def read_jwks(octets: bytes) -> list[x509.Certificate]:
         if not isinstance(chain, list) or len(chain) != 1 or not isinstance(chain[0], str):
             raise ValueError("an x509-svid entry whose x5c is not exactly one certificate")
         try:
-            der = base64.b64decode(chain[0], validate=True)
-        except binascii.Error as error:
+            der = base64_octets(chain[0])
+        except ValueError as error:
             raise ValueError("an x5c that is no base64") from error
-        found.append(x509.load_der_x509_certificate(der))
+        try:
+            found.append(x509.load_der_x509_certificate(der))
+        except UNREADABLE as error:
+            raise ValueError(f"an x5c that is no readable certificate ({type(error).__name__})") from error
     if not found:
         raise ValueError("no x509-svid entry with a certificate")
     return found

@@ -190,7 +190,7 @@ class TrustStore:
             for file, octets in contents[each]:
                 try:
                     found += self._read(octets)
-                except (ValueError, TypeError, x509.InvalidVersion) as error:
+                except ValueError as error:
                     raise ConfigurationError(f"{name}: {file}: no PEM certificates ({error})") from error
         return found
 
@@ -202,7 +202,10 @@ class TrustStore:
 
 def read_pem(octets: bytes) -> list[x509.Certificate]:
     """All certificates of a PEM file, whole. Raises `ValueError`."""
-    found = x509.load_pem_x509_certificates(octets)
+    try:
+        found = x509.load_pem_x509_certificates(octets)
+    except chain.UNREADABLE as error:
+        raise ValueError(str(error) or type(error).__name__) from error
     if octets.count(b"-----BEGIN ") != len(found) or octets.count(b"-----END ") != len(found):
         raise ValueError("something else than whole certificates in it")  # half a file, or a private key
     return found

@@ -55,6 +55,17 @@ def test_nothing_of_a_request_breaks_the_line(
 
 
 @both_gateways
+def test_the_length_of_a_line_is_bounded(gateway: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    path = "/" + "\u00e9" * 30_000
+    send(gateway, wrap, Request(path=path, extra={"method": "A" * 60_000, "REQUEST_METHOD": "A" * 60_000}))
+    (found,) = (each for each in caplog.records if each.name == "mtls_middleware.decision")
+    assert len(found.getMessage()) < 7_000
+    assert "' and 59000 characters more" in found.getMessage()
+    assert vars(found)["mtls"]["path"] == path
+
+
+@both_gateways
 def test_a_token_that_is_well_signed_breaks_no_line(
     gateway: str, mtls_client: IssuedCertificate, mtls_issuer: TokenIssuer, caplog: pytest.LogCaptureFixture
 ) -> None:

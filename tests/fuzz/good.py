@@ -21,6 +21,10 @@ LEAF = AUTHORITY.issue(
     emails=["a@b.example"],
 )
 WORKLOAD = AUTHORITY.issue("CN=w", uris=["spiffe://acme.internal/w"])
+_MIDDLE = AUTHORITY.intermediate("CN=middle,O=Acme")
+_LOW = _MIDDLE.intermediate("CN=low,O=Acme")
+_BELOW = [_LOW.issue("CN=w", uris=["spiffe://e/w"]), _MIDDLE.issue("CN=v", dns=["a.example"])]
+CHAINS = [each.der + b"".join(each.client_certificate().chain) for each in _BELOW]
 DER, PEM = LEAF.der, LEAF.as_nginx()["X-SSL-Client-Cert"].encode()
 BASE64 = base64.b64encode(DER)
 HEX = LEAF.x509.fingerprint(hashes.SHA256()).hex().encode()

@@ -14,6 +14,7 @@ from mtls_middleware.certificate import ClientCertificate, Verification
 from mtls_middleware.cli import inspect_certificate
 from mtls_middleware.effects import BlockingDriver
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate, Refused
+from mtls_middleware.fetched import check_address
 from mtls_middleware.json_values import json_value
 from mtls_middleware.jwks import parse_text
 from mtls_middleware.names import distinguished, spiffe
@@ -47,6 +48,11 @@ def octets(parse: Callable[[bytes], object]) -> Callable[[bytes, Random], object
 def field(parse: Callable[[str], object]) -> Callable[[bytes, Random], object]:
     """For the value of a header field, which servers give as Latin-1."""
     return lambda data, _: parse(data.decode("latin-1"))
+
+
+def text_of(parse: Callable[[str], object]) -> Callable[[bytes, Random], object]:
+    """For a string of any document, such as JSON."""
+    return lambda data, _: parse(data.decode("utf-8", "replace"))
 
 
 def string(parse: Callable[[str], object]) -> Callable[[bytes, Random], object]:
@@ -96,6 +102,15 @@ def certificate(data: bytes) -> None:
     repr(found)
     RULES.holds(found)
     "".join(inspect_certificate._lines(inspect_certificate.describe(found)))
+    for store in STORES:
+        with contextlib.suppress(Refused):
+            DRIVER.run(store.validate(found, time.time()))
+
+
+def chain(data: bytes) -> None:
+    """A leaf and the certificates that a client presents beside it."""
+    leaf, *others = encoding.joined_ders(base64.b64encode(data).decode())
+    found = ClientCertificate.from_der(leaf, chain=tuple(others))
     for store in STORES:
         with contextlib.suppress(Refused):
             DRIVER.run(store.validate(found, time.time()))
@@ -188,6 +203,7 @@ TARGETS: dict[str, Target] = {
     "Caddy": Target(field(vendors._caddy), [good.BASE64, b":" + good.BASE64 + b":"], (Refused,)),
     "TLS extension": Target(extension, [good.dumped({"client_cert_chain": [good.LEAF.pem]}), good.DER], (Refused,)),
     "certificate": Target(octets(certificate), [good.DER, good.WORKLOAD.der], (Refused,)),
+    "chain": Target(octets(chain), good.CHAINS, (Refused,)),
     "inspect": Target(
         octets(inspect_certificate.read),
         [good.DER, good.LEAF.pem.encode(), good.PEM, *good.XFCC],
@@ -197,6 +213,11 @@ TARGETS: dict[str, Target] = {
         string(distinguished.expected),
         ["CN=a\\,b+OU=\u4e2d,O=Acme,DC=\u00e9".encode(), b"1.2.3=#0c0161,CN=\\20a\\20"],
         (ValueError,),
+    ),
+    "address": Target(
+        text_of(lambda text: check_address("jwks_uri", text, allow_http=True)),
+        [b"https://as.test:8443/jwks?a=b", b"http://[::1]:80/", b"https://a[::1].test/"],
+        (ConfigurationError,),
     ),
     "SPIFFE ID": Target(string(spiffe.check), [b"spiffe://acme.internal/billing/x"], (ValueError,)),
     "SPIFFE bundle": Target(octets(spiffe_bundles.read_jwks), [good.BUNDLE], (ValueError,)),

@@ -146,3 +146,52 @@ def test_plain_http_is_for_loopback_alone_and_only_where_allowed(host: str) -> N
     with pytest.raises(ConfigurationError):
         check_address("jwks_uri", f"http://{host}:8000/jwks", allow_http=False)
     check_address("jwks_uri", "https://10.0.0.1/jwks", allow_http=False)  # an authorization server of one's own
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "[::1].a.test",
+        "a[::1]",
+        "[v1.a]",
+        "[::1",
+        "[fe80::1%25eth0]",
+        "[1.2.3.4]",
+        "u@a.test",
+        "%61.test",
+        "a;b",
+        "[::g]",
+    ],
+)
+def test_a_host_that_python_versions_read_differently_is_rejected(host: str) -> None:
+    for allow_http in (True, False):
+        with pytest.raises(ConfigurationError):
+            check_address("jwks_uri", f"https://{host}/jwks", allow_http=allow_http)
+
+
+@pytest.mark.parametrize(
+    "host", ["a.test", "a_b.test:8443", "10.0.0.1", "[::1]", "[2001:db8::1]:8443", "[::ffff:10.0.0.1]"]
+)
+def test_names_and_addresses_are_hosts(host: str) -> None:
+    check_address("jwks_uri", f"https://{host}/jwks", allow_http=False)
+
+
+def test_an_address_is_bounded_before_it_is_read() -> None:
+    check_address("jwks_uri", f"https://a.test/{'a' * 2_033}", allow_http=False)
+    for long in (f"https://a.test/{'a' * 2_034}", "https://a.test" + "\u0f73" * 20_000):
+        with pytest.raises(ConfigurationError, match=r"jwks_uri of \d+ characters: expected at most 2048") as error:
+            check_address("jwks_uri", long, allow_http=False)
+        assert len(str(error.value)) < 200
+
+
+def test_only_ascii_is_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`urlsplit` takes the square of the number of combining marks."""
+    monkeypatch.setattr("mtls_middleware.fetched.urlsplit", lambda _: pytest.fail("split"))
+    with pytest.raises(ConfigurationError, match="no address"):
+        check_address("jwks_uri", "https://a\u0f73.test", allow_http=False)
+
+
+def test_a_mapped_loopback_address_is_one_on_every_python() -> None:
+    check_address("jwks_uri", "http://[::ffff:127.0.0.1]/jwks", allow_http=True)
+    with pytest.raises(ConfigurationError):
+        check_address("jwks_uri", "http://[::ffff:10.0.0.1]/jwks", allow_http=True)

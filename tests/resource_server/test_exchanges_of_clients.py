@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from cryptography import x509
 
 from mtls_middleware.certificate import Verification
 from mtls_middleware.resource_server import IntrospectedAccessTokens, MemoryAnswers, TrustedIssuers
@@ -12,6 +13,7 @@ from mtls_middleware.testing import CertificateAuthority, IssuedCertificate, Tok
 from mtls_middleware.turns import Share, Turns, shares
 from tests.introspection_server import IntrospectionServer
 from tests.key_server import KeyServer
+from tests.resource_server import forge
 from tests.resource_server.introspected import BEARER, TOKEN, active, asking
 from tests.resource_server.stack import ASGIStack, Stack
 
@@ -21,6 +23,11 @@ CASES: dict[str, tuple[Callable[[IntrospectedAccessTokens], Any], dict[str, Any]
     "profile": (lambda tokens: tokens, {"profile": "fapi2"}, {"binding": "when_present"}),
     "cnf required": (lambda tokens: tokens, {"required_claims": ["cnf"]}, {"binding": "when_present"}),
     "several issuers": (lambda tokens: TrustedIssuers([tokens]), {"profile": "fapi2"}, {"binding": "when_present"}),
+    "one issuer of several": (
+        lambda tokens: TrustedIssuers([forge.access_tokens(), tokens]),
+        {"profile": "fapi2"},
+        {"binding": "when_present"},
+    ),
 }
 
 
@@ -47,6 +54,49 @@ def test_without_certificate_no_key_is_fetched_for_a_token_that_must_be_bound(
         assert layers.request(f"Bearer {issuer.token(certificate=mtls_client)}").status == 401
         assert server.requests == 0
         assert layers.request(f"Bearer {issuer.token(certificate=mtls_client)}", certificate=mtls_client).status == 200
+
+
+def test_without_certificate_no_key_is_fetched_of_an_issuer_whose_tokens_must_be_bound(
+    server: IntrospectionServer, stack: type[Stack]
+) -> None:
+    server.tokens = {TOKEN: active()}
+    issuer = TokenIssuer()
+    with KeyServer(issuer.jwks) as keys:
+        bound = issuer.access_tokens(jwks_uri=keys.url, jwks=None, allow_http=True, profile="fapi2")
+        layers = stack(TrustedIssuers([bound, asking(server, issuer=None)]), binding="when_present")
+        assert layers.request(f"Bearer {issuer.token()}").status == 401
+        assert keys.requests == 0
+        assert layers.request(BEARER).status == 200  # the other member accepts unbound tokens
+
+
+RULED_OUT: dict[str, str] = {
+    "no JWT": "x",
+    "no header": "e30.e30.AA",
+    "ID token": forge.token({**forge.HEADER, "typ": "JWT"}),
+    "not signed": forge.token({**forge.HEADER, "alg": "none"}),
+    "expired": forge.token(payload=forge.claims(exp=1)),
+    "not yet valid": forge.token(payload=forge.claims(nbf=4e9)),
+    "another issuer": forge.token(payload=forge.claims(iss="https://other.test")),
+    "another audience": forge.token(payload=forge.claims(aud="https://other.test")),
+    "no jti": forge.token(payload=forge.claims(jti=1)),
+}
+
+
+@pytest.mark.parametrize("token", RULED_OUT)
+@pytest.mark.parametrize("fetched", ["jwks_uri", "discovery"])
+def test_no_key_is_fetched_for_a_token_that_no_key_makes_acceptable(
+    fetched: str, token: str, stack: type[Stack], mtls_client: IssuedCertificate
+) -> None:
+    with KeyServer(forge.JWKS) as server:
+        server.documents["/.well-known/oauth-authorization-server"] = {"issuer": server.host, "jwks_uri": server.url}
+        issuer = server.host if fetched == "discovery" else forge.ISSUER
+        keys = {"discovery": "rfc8414"} if fetched == "discovery" else {"jwks_uri": server.url}
+        tokens = forge.access_tokens(jwks=None, allow_http=True, issuer=issuer, **keys)
+        layers = stack(tokens)
+        assert layers.request(f"Bearer {RULED_OUT[token]}", certificate=mtls_client).error == "invalid_token"
+        assert server.requests == 0
+        good = forge.claims(iss=issuer, cnf={"x5t#S256": mtls_client.thumbprint})
+        assert layers.request(f"Bearer {forge.token(payload=good)}", certificate=mtls_client).status == 200
 
 
 def test_a_token_that_may_be_unbound_is_asked_about_without_certificate(
@@ -91,11 +141,19 @@ def client(verification: Verification = Verification.BY_PROXY) -> Any:
     return AUTHORITY.issue("CN=x").client_certificate(verification)
 
 
+def unreadable() -> Any:
+    odd = x509.SubjectAlternativeName([x509.DNSName._init_without_validation("a\0b")])
+    return AUTHORITY.issue("CN=x", extensions=[(odd, False)]).client_certificate()
+
+
 VERIFIED, PRESENTED = client(), client(Verification.PRESENTED)
 ATTACKERS: dict[str, tuple[Callable[[int], Any], int]] = {
     "one verified certificate": (lambda _: shares(VERIFIED, None), 10),
     "one presented certificate": (lambda _: shares(PRESENTED, None), 10),
-    "many presented certificates": (lambda _: shares(client(Verification.PRESENTED), None), 25),
+    "many presented certificates": (lambda _: shares(client(Verification.PRESENTED), "192.0.2.7"), 20),
+    "many of many addresses": (lambda number: shares(client(Verification.PRESENTED), f"192.0.2.{number}"), 25),
+    "many verified certificates of one name": (lambda _: shares(client(), None), 25),
+    "many of one name that cannot be read": (lambda _: shares(unreadable(), None), 25),
     "one address": (lambda _: shares(None, "192.0.2.7"), 20),
     "many addresses": (lambda number: shares(None, f"192.0.2.{number}"), 25),
     "no address": (lambda _: shares(None, None), 20),
@@ -117,7 +175,8 @@ def test_the_turns_of_an_attacker_are_bounded_and_the_others_get_theirs(attacker
 
         flood = [asyncio.ensure_future(one(number)) for number in range(100)]
         await asyncio.sleep(0.05)
-        for good in (shares(client(), None), ()):
+        good_client = AUTHORITY.issue("CN=good").client_certificate()
+        for good in (shares(good_client, None), ()):
             async with turns.one(good, 0.5):
                 pass
         found = running

@@ -1,5 +1,8 @@
 """Hostile octets: whatever a certificate or a list becomes by accident or malice, the answer is one of ours."""
 
+import base64
+import json
+import ssl
 import time
 import warnings
 
@@ -9,9 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mtls_middleware.certificate import ClientCertificate
-from mtls_middleware.errors import MalformedCertificate
+from mtls_middleware.errors import ConfigurationError, MalformedCertificate
+from mtls_middleware.servers.extension import first_certificate
 from mtls_middleware.testing import CertificateAuthority
-from mtls_middleware.validation import TrustStore, revocation_list
+from mtls_middleware.validation import SpiffeTrust, TrustStore, revocation_list
+from mtls_middleware.validation.spiffe_bundles import read_jwks
+from mtls_middleware.validation.store import read_pem
 from tests.validation.authority import crl
 from tests.validation.judged import reasons
 
@@ -71,3 +77,31 @@ def test_mutated_lists_are_refused_in_our_words(changes):
 def test_any_octets_are_no_list(octets):
     with pytest.raises(ValueError, match=r"\w"):
         revocation_list.parse(octets)
+
+
+def of_an_unknown_version():
+    """The DER of a certificate of version 8: `cryptography` raises an exception that is no `ValueError`."""
+    der = CLIENT.der
+    version = b"\xa0\x03\x02\x01\x02"
+    assert der.count(version) == 1
+    return der.replace(version, version[:-1] + b"\x07")
+
+
+def test_a_bundle_with_a_certificate_of_an_unknown_version_is_none(tmp_path):
+    text = base64.b64encode(of_an_unknown_version()).decode()
+    bundle = json.dumps({"keys": [{"use": "x509-svid", "x5c": [text]}]})
+    with pytest.raises(ValueError, match="no readable certificate"):
+        read_jwks(bundle.encode())
+    (tmp_path / "bundle.json").write_text(bundle)
+    with pytest.raises(ConfigurationError, match=r"bundle\.json"):
+        SpiffeTrust({"acme.internal": [tmp_path / "bundle.json"]})
+
+
+def test_a_file_with_a_certificate_of_an_unknown_version_holds_none(tmp_path):
+    pem = ssl.DER_cert_to_PEM_cert(of_an_unknown_version())
+    with pytest.raises(ValueError, match=r"\S"):
+        read_pem(pem.encode())
+    (tmp_path / "ca.pem").write_text(pem)
+    with pytest.raises(ConfigurationError, match=r"ca\.pem"):
+        TrustStore([tmp_path / "ca.pem"])
+    assert first_certificate(tmp_path / "ca.pem") is None

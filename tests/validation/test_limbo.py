@@ -15,7 +15,6 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.effects import BlockingDriver
 from mtls_middleware.errors import ConfigurationError, Refused
-from mtls_middleware.names import alternative
 from mtls_middleware.validation import RevocationLists
 from mtls_middleware.validation.chain import Roots
 from mtls_middleware.validation.revocation import along
@@ -100,7 +99,7 @@ def has_name(certificate, name):
     if name["kind"] == "IP":
         return ipaddress.ip_address(name["value"]) in certificate.ip_addresses
     assert name["kind"] == "DNS"
-    return any(alternative.same_dns(name["value"], each) for each in certificate.dns_names)
+    return certificate.alternative_names.has_dns(name["value"])
 
 
 @pytest.mark.shared

@@ -1,0 +1,55 @@
+"""The form in which names are compared, and written, does not depend on the Unicode version of Python."""
+
+import ast
+import stringprep
+import sys
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+import mtls_middleware
+from mtls_middleware.names.invisible import INVISIBLE
+from mtls_middleware.names.preparation import prepared
+
+# Capital letters of Unicode 5 to 16 whose small letters are in Unicode 3.2. U+A7CB: Python 3.14 knows it.
+NEWER = ["\u1e9e", "\u2c62", "\ua78d", "\ua7cb", "\ua7dc"]
+
+
+@pytest.mark.parametrize("domain", [False, True])
+@pytest.mark.parametrize("letter", NEWER)
+def test_a_letter_newer_than_unicode_3_2_matches_nothing(letter: str, domain: bool) -> None:
+    for text in (letter, f"a{letter}", f"{letter}\u0301"):
+        assert prepared(text, domain=domain) is None
+
+
+def test_neither_does_any_other_character_that_unicode_3_2_does_not_assign() -> None:
+    changed = [chr(each) for each in range(sys.maxunicode + 1) if chr(each).lower() != chr(each)]
+    newer = [char for char in changed if stringprep.in_table_a1(char)]
+    assert len(newer) > 500
+    assert {prepared(char, domain=domain) for char in newer for domain in (False, True)} == {None}
+
+
+def test_invisible_characters_are_those_of_unicode() -> None:
+    listed = {chr(each) for each in range(sys.maxunicode + 1) if INVISIBLE.fullmatch(chr(each))}
+    ours = {chr(each) for each in range(sys.maxunicode + 1) if unicodedata.category(chr(each)) in _KINDS}
+    # Unassigned ones, and some fillers, marks and symbols, are ignored by default or have no glyph.
+    assert {unicodedata.category(char) for char in listed} <= {*_KINDS, "Cn", "Lo", "Mn", "So"}
+    if tuple(map(int, unicodedata.unidata_version.split("."))) <= (15, 1, 0):
+        assert ours <= listed
+
+
+_KINDS = {"Cc", "Cf", "Co", "Zl", "Zp"}
+
+
+def test_the_unicode_tables_of_python_are_read_nowhere() -> None:
+    """`ucd_3_2_0` and `stringprep` are the tables of Unicode 3.2."""
+    root = Path(mtls_middleware.__file__).parent
+    found = set()
+    for path in root.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Import) and any(each.name == "unicodedata" for each in node.names):
+                found.add(path.relative_to(root).as_posix())
+            if isinstance(node, ast.ImportFrom) and node.module == "unicodedata":
+                assert [each.name for each in node.names] == ["ucd_3_2_0"]
+    assert found == set()
