@@ -137,7 +137,7 @@ def test_no_path_of_a_machine_is_in_the_project():
     foreign = {".git", "build", "dist", "node_modules"}
     for path in ROOT.rglob("*"):
         if path.suffix in (".py", ".md", ".toml", ".sh") and not any(
-            part in foreign or part.startswith(".venv") for part in path.parts
+            part in foreign or part.startswith((".venv", ".nox")) for part in path.parts
         ):
             text = path.read_text("utf-8")
             assert "/wor" + "k/" not in text, path
