@@ -19,19 +19,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from mtls_middleware.errors import MalformedCertificate
 from mtls_middleware.names import alternative, distinguished, spiffe
+from mtls_middleware.unreadable import UNREADABLE
 
 T = TypeVar("T")
-
-# How `cryptography` says that it cannot read a certificate, or a name in it (x400Address, ediPartyName). It warns of
-# some that break RFC 5280, such as a negative serial number; where warnings are errors, those cannot be read either.
-_UNREADABLE = (
-    ValueError,
-    TypeError,
-    Warning,
-    x509.InvalidVersion,
-    x509.DuplicateExtension,
-    x509.UnsupportedGeneralNameType,
-)
 
 # It warns of each attribute of a name that is too short or too long, with the module that reads the name as the source.
 # A client chooses how many there are, and 83 kB held 335 different ones: they are not written to the log.
@@ -55,7 +45,7 @@ def _readable(read: Callable[[Any], T]) -> cached_property[T]:
     def checked(self: "ClientCertificate") -> T:
         try:
             return read(self)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise MalformedCertificate(f"{read.__name__} of the certificate cannot be read") from error
 
     checked.__doc__ = read.__doc__
@@ -108,7 +98,7 @@ class ClientCertificate:
         """Load one certificate. Raises `MalformedCertificate` unless `der` is exactly one certificate, no byte more."""
         try:
             loaded = x509.load_der_x509_certificate(der)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise MalformedCertificate("not one DER certificate") from error
         digest = hashlib.sha256(der).digest()
         thumbprint = base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")
@@ -128,7 +118,7 @@ class ClientCertificate:
         text = pem.encode("utf-8", "replace") if isinstance(pem, str) else pem
         try:
             leaf, *chain = (each.public_bytes(Encoding.DER) for each in x509.load_pem_x509_certificates(text))
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise MalformedCertificate("no PEM certificate") from error
         return cls.from_der(leaf, chain=tuple(chain), verification=verification)
 

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate
 from mtls_middleware.names.invisible import escaped
 from mtls_middleware.sources import encoding, vendors, xfcc
+from mtls_middleware.unreadable import UNREADABLE
 
 _Ders = tuple[bytes, ...]
 
@@ -111,7 +111,7 @@ def _readable(certificate: ClientCertificate, name: str, write: Callable[[Any], 
 def _key(certificate: ClientCertificate) -> str:
     try:
         key = certificate.x509.public_key()
-    except (ValueError, UnsupportedAlgorithm):
+    except UNREADABLE:
         return "of an unknown kind"
     match key:
         case rsa.RSAPublicKey():

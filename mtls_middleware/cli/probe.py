@@ -28,6 +28,7 @@ from mtls_middleware.cli.smuggling import PLAIN, Sign, Usual
 from mtls_middleware.cli.spoofs import Spoof
 from mtls_middleware.errors import ConfigurationError, require_extra
 from mtls_middleware.names.invisible import escaped
+from mtls_middleware.unreadable import UNREADABLE
 
 _FASTEST = 100.0  # requests a second: this is a look, not a load
 # A server that lets this many attempts in a row run into the deadline is given up, so that the whole run is bounded.
@@ -248,7 +249,7 @@ def _victim(path: str | None) -> x509.Certificate:
     if path is not None:
         try:
             return x509.load_pem_x509_certificate(Path(path).read_bytes())
-        except (OSError, ValueError, x509.InvalidVersion) as error:
+        except (OSError, *UNREADABLE) as error:
             raise ConfigurationError(f"--victim {path}: {error}") from error
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "probe")])

@@ -16,6 +16,7 @@ from mtls_middleware.cli.configuration import APPLICATION_ENVIRONMENT, configura
 from mtls_middleware.cli.proxies import FORMS, MODES, PROXIES, SECRET
 from mtls_middleware.cli.wanted import SECRET_VARIABLE, Wanted
 from mtls_middleware.errors import ConfigurationError
+from mtls_middleware.unreadable import UNREADABLE
 
 # Octets of the environment file. It has one line of secrets, each with at most 256 characters.
 _LONGEST_ENVIRONMENT = 65_536
@@ -180,7 +181,7 @@ def _names_of(proxy: str, certificate: str) -> tuple[str, ...]:
             .extensions.get_extension_for_class(x509.SubjectAlternativeName)
             .value.get_values_for_type(x509.DNSName)
         )
-    except (OSError, ValueError, x509.InvalidVersion, x509.ExtensionNotFound):
+    except (OSError, *UNREADABLE, x509.ExtensionNotFound):
         return ()
     return () if any("*" in name for name in names) else tuple(name.lower() for name in names)
 

@@ -10,6 +10,7 @@ from ipaddress import IPv4Address, IPv6Address
 from cryptography import x509
 
 from mtls_middleware.errors import MalformedCertificate
+from mtls_middleware.unreadable import UNREADABLE
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def read(certificate: x509.Certificate) -> AlternativeNames:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         return AlternativeNames()
-    except (ValueError, TypeError, x509.DuplicateExtension) as error:
+    except UNREADABLE as error:
         raise MalformedCertificate("the extensions of the certificate cannot be read") from error
     return AlternativeNames(
         dns=_texts(names.get_values_for_type(x509.DNSName)),

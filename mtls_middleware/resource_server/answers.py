@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from cryptography.exceptions import InvalidTag
+from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from mtls_middleware.cache import Cache
@@ -121,6 +121,13 @@ class RedisAnswers:
             raise ConfigurationError(f"timeout={timeout!r}: seconds, more than 0 and 5 at most, for example 0.25")
         if secret is not None and (not isinstance(secret, str) or len(secret) < _SHORTEST_SECRET):
             raise ConfigurationError(f"secret: a text of {_SHORTEST_SECRET} characters or more")
+        try:
+            AESSIV(bytes(64))
+        except UnsupportedAlgorithm:
+            raise ConfigurationError(
+                "RedisAnswers needs AES-SIV (RFC 5297), which this OpenSSL does not have, as in FIPS mode: for example "
+                "MemoryAnswers() needs none"
+            ) from None
         self._prefix, self._on_failure, self._timeout = prefix, on_failure, float(timeout)
         self._secret = (secret or "").encode("utf-8")
         self._get, self._set = client.get, client.set

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import MalformedCertificate
 from mtls_middleware.sources.server import presented_chain
+from mtls_middleware.unreadable import UNREADABLE
 
 Extension = dict[str, object]
 
@@ -103,5 +104,5 @@ def first_certificate(path: str | PathLike[str]) -> str | None:
     """The first certificate of a PEM file, never the key beside it; `None` where there is none to be read."""
     try:
         return x509.load_pem_x509_certificates(Path(path).read_bytes())[0].public_bytes(Encoding.PEM).decode("ascii")
-    except (OSError, ValueError, x509.InvalidVersion):
+    except (OSError, *UNREADABLE):
         return None

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import jwt
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from mtls_middleware.certificate import ClientCertificate
@@ -18,6 +17,7 @@ from mtls_middleware.errors import MalformedCertificate
 from mtls_middleware.json_values import json_document
 from mtls_middleware.jwks import LeftOut, members_of
 from mtls_middleware.sources.encoding import base64_der
+from mtls_middleware.unreadable import UNREADABLE
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.token_endpoint")
 
@@ -49,7 +49,7 @@ class RegisteredCertificates:
         for number, member in enumerate(members_of(document)):
             try:
                 found.append(_certificate(member))
-            except (ValueError, TypeError, KeyError, jwt.PyJWTError, MalformedCertificate) as error:
+            except (*UNREADABLE, jwt.PyJWTError, MalformedCertificate) as error:
                 left_out.add(number, str(error) if type(error) is _Unusable else "not readable")
         left_out.end()
         return cls(
@@ -94,7 +94,7 @@ def _public_key(certificate: ClientCertificate) -> bytes:
     """SubjectPublicKeyInfo. Raises `MalformedCertificate` for a key of a kind that nobody here knows."""
     try:
         return _spki(certificate.x509.public_key())
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except UNREADABLE as error:
         raise MalformedCertificate("the public key of the certificate cannot be read") from error
 
 

@@ -11,11 +11,12 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import verification
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from mtls_middleware import unreadable
 from mtls_middleware.cache import Cache
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import MalformedCertificate, Refused
@@ -30,19 +31,8 @@ _MOST_NAMES = 512
 # CAs of the house of which it is remembered that they are ours, and how they look by themselves.
 _REMEMBERED = 256
 
-# How `cryptography`, or a name of ours, says that something in a certificate cannot be read. `Warning`: in applications
-# where warnings are errors.
-UNREADABLE = (
-    ValueError,
-    TypeError,
-    OverflowError,
-    Warning,
-    UnsupportedAlgorithm,
-    x509.InvalidVersion,
-    x509.DuplicateExtension,
-    x509.UnsupportedGeneralNameType,
-    MalformedCertificate,
-)
+# How `cryptography`, or a name of ours, says that something in a certificate cannot be read.
+UNREADABLE = (*unreadable.UNREADABLE, MalformedCertificate)
 
 
 class Path(NamedTuple):

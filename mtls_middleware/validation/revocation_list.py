@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import CRLEntryExtensionOID, ExtensionOID
 
+from mtls_middleware.unreadable import UNREADABLE
 from mtls_middleware.validation.profile import extension
 
 _HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
@@ -108,14 +109,9 @@ def parse(octets: bytes) -> RevocationList:
                 raise ValueError("more or less than one list in one file")
             return _read(x509.load_pem_x509_crl(octets))
         return _read(x509.load_der_x509_crl(octets))
-    except (
-        TypeError,
-        OverflowError,
-        UnsupportedAlgorithm,
-        x509.InvalidVersion,
-        x509.DuplicateExtension,
-        x509.UnsupportedGeneralNameType,
-    ) as error:
+    except ValueError:
+        raise
+    except UNREADABLE as error:
         raise ValueError(f"no readable revocation list ({type(error).__name__})") from error
 
 

@@ -10,11 +10,12 @@ import httpx2
 import pytest
 import redis
 import redis.asyncio
+from cryptography.exceptions import UnsupportedAlgorithm
 
 from mtls_middleware import ConfigurationError, Refused
 from mtls_middleware.effects import AwaitingDriver, BlockingDriver, Call, Flow, ask
 from mtls_middleware.errors import Unavailable
-from mtls_middleware.resource_server import IntrospectedAccessTokens, MemoryAnswers, RedisAnswers
+from mtls_middleware.resource_server import IntrospectedAccessTokens, MemoryAnswers, RedisAnswers, answers
 from mtls_middleware.resource_server.answers import Question
 from mtls_middleware.testing import IssuedCertificate
 from tests.introspection_server import CLIENT_ID, CLIENT_SECRET, IntrospectionServer
@@ -386,3 +387,14 @@ def blocking(**options: Any) -> redis.Redis:
 def test_wrong_settings_are_refused_at_construction(make: Any, said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
         make()
+
+
+def test_an_openssl_without_its_cipher_is_an_error_of_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenSSL's FIPS provider has no AES-SIV, and `cryptography` raises this there (docs/stability.md)."""
+
+    def unsupported(key: bytes) -> None:
+        raise UnsupportedAlgorithm("AES-SIV is not supported by this version of OpenSSL")
+
+    monkeypatch.setattr(answers, "AESSIV", unsupported)
+    with pytest.raises(ConfigurationError, match="FIPS mode"):
+        RedisAnswers(redis.Redis(socket_timeout=0.2, socket_connect_timeout=0.2))

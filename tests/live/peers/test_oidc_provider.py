@@ -12,7 +12,7 @@ import jwt
 import pytest
 
 from mtls_middleware.effects import BlockingDriver
-from mtls_middleware.errors import Unavailable
+from mtls_middleware.errors import Refused
 from mtls_middleware.resource_server import JWTAccessTokens
 from mtls_middleware.testing import IssuedCertificate
 from mtls_middleware.token_endpoint import well_known
@@ -136,9 +136,9 @@ def test_its_keys_are_found_through_each_of_its_documents(provider, discovery):
     trusting = provider.authority.client_context()
     tokens = JWTAccessTokens(issuer=provider.issuer, audience=AUDIENCE, discovery=discovery, ssl_context=trusting)
     assert BlockingDriver().run(tokens.validate(answer["access_token"], time.time())).client_id == "billing"
-    slash = f"{provider.issuer}/"  # leads to the same documents, of an issuer that is another one
+    slash = f"{provider.issuer}/"  # another issuer, although its documents would be the same
     tokens = JWTAccessTokens(issuer=slash, audience=AUDIENCE, discovery=discovery, ssl_context=trusting)
-    with pytest.raises(Unavailable):
+    with pytest.raises(Refused, match="another issuer"):
         BlockingDriver().run(tokens.validate(answer["access_token"], time.time()))
 
 
