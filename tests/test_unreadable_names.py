@@ -60,6 +60,7 @@ def test_no_property_raises_an_exception_of_another_type(client: IssuedCertifica
             continue
 
 
+@pytest.mark.live
 def test_nor_with_the_oldest_release(client: IssuedCertificate) -> None:
     """cryptography 46 to 49 raise `KeyError`."""
     lines = [spoilt(client.der, name, kind).hex() for name in ("strange client", "strange CA") for kind in TYPES]
