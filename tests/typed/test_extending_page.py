@@ -62,4 +62,4 @@ def test_the_objects_are_those_of_the_library(names: dict[str, Any]) -> None:
     client = issued(AUTUMN)
     found = names["SessionTokens"]({"x": ("alice", client.thumbprint, 4e9)}).validate("x", 0.0)
     assert isinstance(found, AccessToken)
-    assert names["of_this_quarter"](ClientCertificate.from_pem(client.pem))
+    assert names["issued_in_autumn"](ClientCertificate.from_pem(client.pem))
