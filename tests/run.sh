@@ -20,6 +20,7 @@ peers=tests/live/peers # OAuth clients and a server by others, at the versions o
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy
+.venv/bin/zizmor --offline --persona=pedantic --no-progress --quiet .github
 # More processes than cores: most live tests wait for another program. The tests on other Pythons take what is left.
 [ $# != 0 ] || { nice sh .ci/pythons >.venv/pythons.log 2>&1 & pythons=$!; }
 status=0

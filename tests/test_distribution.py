@@ -1,23 +1,65 @@
 """What people install: the sdist is whole, and the wheel made from it works where nothing else is."""
 
+import os
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
 
+import mtls_middleware
+
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def build(out: Path, root: Path) -> Path:
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(root)]
+    subprocess.run(command, check=True, capture_output=True)
+    return out
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with sdist and wheel; the wheel is built from the sdist."""
-    out = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(ROOT)]
-    subprocess.run(command, check=True, capture_output=True)
-    return out
+    return build(tmp_path_factory.mktemp("dist"), ROOT)
+
+
+@pytest.mark.live
+def test_a_build_from_the_sdist_in_another_folder_is_identical(built, tmp_path):
+    """And at another time, with another umask."""
+    with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
+        archive.extractall(tmp_path / "source", filter="data")
+    (root,) = (tmp_path / "source").iterdir()
+    for path in root.rglob("*"):
+        path.touch()
+    before = os.umask(0o077)
+    try:
+        again = build(tmp_path / "dist", root)
+    finally:
+        os.umask(before)
+    for first in built.iterdir():
+        assert (again / first.name).read_bytes() == first.read_bytes(), first.name
+
+
+@pytest.mark.live
+def test_the_distributions_pass_the_checks_of_the_index(built):
+    scripts = Path(sys.executable).parent
+    wheel, sdist = next(built.glob("*.whl")), next(built.glob("*.tar.gz"))
+    for command in (["twine", "check", "--strict", wheel, sdist], ["check-wheel-contents", wheel]):
+        done = subprocess.run(
+            [scripts / command[0], *command[1:]], capture_output=True, text=True, cwd=ROOT, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_version_has_one_place(built):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert "version" not in project
+    assert next(built.glob("*.whl")).name.startswith(f"mtls_middleware-{mtls_middleware.__version__}-")
+    assert f"## [{mtls_middleware.__version__}]" in (ROOT / "CHANGELOG.md").read_text("utf-8")
 
 
 def test_the_sdist_holds_what_a_packager_needs(built):
