@@ -35,6 +35,9 @@ def dependencies(session: nox.Session, versions: str) -> None:
     # Old frameworks use what new releases of their own dependencies have deprecated. cryptography 46 takes minutes for
     # some graphs of CAs in the reference data (x509-limbo), which clients cannot present.
     options = ("-m", "not live and not shared", "-W", "ignore::DeprecationWarning")
+    if versions == "oldest":
+        # cryptography 46 makes no ML-DSA keys, and gives other reasons for constraints on directory names.
+        options += ("--ignore=tests/test_ml_dsa.py", "--ignore=tests/validation/test_pkits.py")
     session.run("python", "-m", "pytest", *IN_PROCESS, *options, *session.posargs)
 
 
