@@ -96,9 +96,9 @@ def answers(connection: socket.socket, count: int) -> list[Answer]:
     found: list[Answer] = []
     with contextlib.suppress(http.client.BadStatusLine, ConnectionError), connection.makefile("rb") as stream:
         while len(found) < count:
-            response = http.client.HTTPResponse(_Reading(stream))
-            response.begin()
-            found.append(Answer(response.status, response.read(), last=response.will_close))
+            with http.client.HTTPResponse(_Reading(stream)) as response:  # closed before the stream is
+                response.begin()
+                found.append(Answer(response.status, response.read(), last=response.will_close))
             if response.will_close:
                 break
     return found or [CLOSED]
