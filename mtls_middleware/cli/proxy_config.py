@@ -92,13 +92,13 @@ def run(options: argparse.Namespace) -> int:
         secret=None if options.no_secret else _secret(folder),
         folder="" if folder is None else f"{folder.absolute()}/",
     )
-    texts = configuration(wanted, command=_command(wanted))
+    files = configuration(wanted, command=_command(wanted))
     if folder is not None:
-        _output(folder, texts, wanted.secret)
-    elif len(texts) == 1:
-        sys.stdout.write("".join(texts.values()))
+        _output(folder, files, wanted.secret)
+    elif len(files) == 1:
+        sys.stdout.write("".join(files.values()))
     else:
-        sys.stdout.write("".join(f"==> {name} <==\n{text}\n" for name, text in texts.items()))
+        sys.stdout.write("".join(f"==> {name} <==\n{text}\n" for name, text in files.items()))
     sys.stderr.write(f"source = {wanted.source()}\n")
     return 0
 
@@ -153,12 +153,12 @@ def _first_secret(file: int) -> str | None:
     return found and found[1]
 
 
-def _output(folder: Path, texts: Mapping[str, str], secret: str | None) -> None:
+def _output(folder: Path, files: Mapping[str, str], secret: str | None) -> None:
     """Write the files. An environment file with this secret stays, and only its mode changes.
 
     Raises `ConfigurationError`.
     """
-    path, new = folder / APPLICATION_ENVIRONMENT, dict(texts)
+    path, new = folder / APPLICATION_ENVIRONMENT, dict(files)
     with contextlib.suppress(ConfigurationError), _own_file(path) as file:
         # The operator may have added the old secret to this file, which the application still accepts.
         if path.name in new and _first_secret(file) == secret:
@@ -186,7 +186,7 @@ def _names_of(proxy: str, certificate: str) -> tuple[str, ...]:
     return () if any("*" in name for name in names) else tuple(name.lower() for name in names)
 
 
-def write_all(folder: Path, texts: Mapping[str, str], secret: str | None) -> None:
+def write_all(folder: Path, files: Mapping[str, str], secret: str | None) -> None:
     """Write all files, each one as `write` does, and make their folders.
 
     The first old file is replaced after the last new one is complete. A link in the place of a folder below `folder` is
@@ -197,7 +197,7 @@ def write_all(folder: Path, texts: Mapping[str, str], secret: str | None) -> Non
     folder.mkdir(0o755, parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         made = []
-        for name, text in texts.items():
+        for name, text in files.items():
             path = folder / name
             for parent in reversed(path.relative_to(folder).parents[:-1]):
                 _make_folder(folder / parent)

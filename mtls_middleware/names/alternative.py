@@ -80,7 +80,7 @@ def read(certificate: x509.Certificate) -> AlternativeNames:
 
 
 def _mailbox(address: str) -> tuple[str, str] | None:
-    """Local part and host in the form in which equal mailboxes are equal; a host alone is no mailbox."""
+    """Local part and host, so that equal mailboxes compare equal. `None` for a host without a local part."""
     local, at, host = address.rpartition("@")
     return (local, host.lower()) if at and local else None
 

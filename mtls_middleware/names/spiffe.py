@@ -45,7 +45,7 @@ def spiffe_id(names: AlternativeNames) -> str | None:
 def readable_id(names: AlternativeNames) -> str | None:
     """The same ID, `None` without a URI of that scheme. Raises `MalformedCertificate` if it is not exactly one ID.
 
-    Such a certificate is no SVID (X509-SVID 2), and which workload it is cannot be said: not that it is another one.
+    Such a certificate is not an X509-SVID (X509-SVID 2), so its workload is unknown.
     """
     found = spiffe_id(names)
     if found is None and any(uri[:7].lower() == "spiffe:" for uri in names.uris):

@@ -206,7 +206,7 @@ class Roots:
     def _proven(
         self, presented: Sequence[x509.Certificate], ours: Sequence[x509.Certificate]
     ) -> list[x509.Certificate]:
-        """The CAs that a root, or another of them that is proven, has signed: the rest is no use, and could be a maze.
+        """The presented CAs that a known CA has signed, directly or through other presented CAs. The rest is dropped.
 
         So a client without one of these CAs causes at most one check of each signature per issuer of that name.
         """

@@ -120,7 +120,7 @@ def read_jwks(octets: bytes) -> list[x509.Certificate]:
         try:
             found.append(x509.load_der_x509_certificate(der))
         except UNREADABLE as error:
-            raise ValueError(f"an x5c that is no readable certificate ({type(error).__name__})") from error
+            raise ValueError(f"an x5c whose certificate cannot be read ({type(error).__name__})") from error
     if not found:
         raise ValueError("no x509-svid entry with a certificate")
     return found
