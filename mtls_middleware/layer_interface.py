@@ -11,7 +11,7 @@ from mtls_middleware.refusal import Answer
 from mtls_middleware.request import RequestView
 from mtls_middleware.resource_server.metadata import Published
 
-# Seconds that a body may take which a layer reads: some hundred octets of a form.
+# Seconds that a client may take to send a body that a layer reads: a form of some hundred octets.
 _LONGEST_BODY = 60.0
 
 

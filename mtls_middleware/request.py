@@ -76,9 +76,9 @@ def attached_to(
 ) -> Attached:
     """What outer layers left in this environ or scope, to go on from; empty if there is no outer layer.
 
-    A layer that `is_around` denies is not an outer one: a dispatcher has called it, and now tries another application.
-    This one is decided from what the server gave to the first, except for `of_application`: the keys that say which
-    resource the application serves, and how it reads the body.
+    If `is_around` is false for a layer's passage, the layer is not an outer one: a dispatcher has called it, and now
+    tries another application. The request is then decided again from what the server gave to the first application,
+    except for `of_application`: the keys that say which resource the application serves, and how it reads the body.
 
     `is_same`: whether this is still the request of a passage, and not another one for which a server uses the same
     dictionary. Another request is decided from its own facts.
