@@ -187,9 +187,9 @@ def _names_of(proxy: str, certificate: str) -> tuple[str, ...]:
 
 
 def write_all(folder: Path, files: Mapping[str, str], secret: str | None) -> None:
-    """Write all files, each one as `write` does, and make their folders.
+    """Write all files, and make their folders. A file with the secret has the mode 0600.
 
-    The first old file is replaced after the last new one is complete. A link in the place of a folder below `folder` is
+    A link in the place of a file is replaced, and what it leads to stays as it is. The first old file is replaced after the last new one is complete. A link in the place of a folder below `folder` is
     rejected: what it leads to is not the operator's choice. Raises `OSError`.
 
     Example: `write_all(Path("made"), {"plugins/a.go": "package a"}, None)`
@@ -206,19 +206,6 @@ def write_all(folder: Path, files: Mapping[str, str], secret: str | None) -> Non
             made.append((stack.enter_context(_new_file(path, text, secret is not None and secret in text)), path))
         for new, path in made:
             new.replace(path)
-
-
-def write(path: Path, text: str, *, secret: bool) -> None:
-    """Replace a file at once by a new one, and make its folder. With a secret, its mode is 0600. Raises `OSError`.
-
-    A link in its place is replaced, and the file that it leads to stays as it is. A process that has the old file open
-    does not read the new secret.
-
-    Example: `write(Path("plugins/a.go"), "package a", secret=False)`
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _new_file(path, text, secret) as new:
-        new.replace(path)
 
 
 def _make_folder(path: Path) -> None:

@@ -15,7 +15,7 @@ from mtls_middleware.cli.configuration import APPLICATION_ENVIRONMENT, PROXY_ENV
 from mtls_middleware.cli.main import main
 from mtls_middleware.cli.proxies import PROXIES
 from mtls_middleware.cli.proxies import SECRET as HEADER
-from mtls_middleware.cli.proxy_config import write
+from mtls_middleware.cli.proxy_config import write_all
 from mtls_middleware.cli.wanted import SECRET_VARIABLE, Wanted
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.sources.vendors import KNOWN_HEADERS
@@ -271,12 +271,12 @@ def test_no_file_is_written_through_a_link(proxy, broken, tmp_path):
 def test_a_file_that_cannot_be_written_leaves_the_old_one_and_nothing_else(tmp_path):
     (tmp_path / "mtls.conf").write_text("old")
     with pytest.raises(UnicodeEncodeError):
-        write(tmp_path / "mtls.conf", "\ud800", secret=False)
+        write_all(tmp_path, {"mtls.conf": "\ud800"}, None)
     assert (tmp_path / "mtls.conf").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["mtls.conf"]
     (tmp_path / "folder").mkdir()
     with pytest.raises(OSError, match="folder"):
-        write(tmp_path / "folder", "text", secret=True)
+        write_all(tmp_path, {"folder": "text"}, "text")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "mtls.conf"]
 
 
