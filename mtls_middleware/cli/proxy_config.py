@@ -189,7 +189,7 @@ def _names_of(proxy: str, certificate: str) -> tuple[str, ...]:
 def write_all(folder: Path, files: Mapping[str, str], secret: str | None) -> None:
     """Write all files, and make their folders. A file with the secret has the mode 0600.
 
-    A link in the place of a file is replaced, and what it leads to stays as it is. A link in the place of a folder below
+    A link in the place of a file is replaced, and its target stays as it is. A link in the place of a folder below
     `folder` is rejected. The first old file is replaced after the last new one is complete. Raises `OSError`.
 
     Example: `write_all(Path("made"), {"plugins/a.go": "package a"}, None)`
