@@ -23,8 +23,8 @@ from mtls_middleware.unreadable import UNREADABLE
 
 T = TypeVar("T")
 
-# It warns of each attribute of a name that is too short or too long, with the module that reads the name as the source.
-# A client chooses how many there are, and 83 kB held 335 different ones: they are not written to the log.
+# `cryptography` warns of each attribute of a name that is too short or too long, as if the warning came from the module
+# that reads the name. A client chooses how many there are (335 in 83 kB), so they must not reach the log.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"mtls_middleware\.")
 
 _VERDICTS = 256
