@@ -6,7 +6,7 @@ because pytest imports this package, with its plugin, in every test run of its u
 
 from typing import TYPE_CHECKING
 
-from mtls_middleware.first_use import exports
+from mtls_middleware.lazy_exports import exports
 
 if TYPE_CHECKING:
     from mtls_middleware.accessors import access_token, client_certificate, oauth_client

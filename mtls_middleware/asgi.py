@@ -9,21 +9,22 @@ from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from mtls_middleware.asgi_messages import ASGIApp, Message, Receive, Scope, Send, body, replaying, varying, write
-from mtls_middleware.effects import AwaitingDriver
+from mtls_middleware.asgi_request import ScopeView, Shapes, enter, leave
+from mtls_middleware.asgi_websocket import watched
+from mtls_middleware.binding import Binding
+from mtls_middleware.effects.flow import AwaitingDriver
 from mtls_middleware.errors import ConfigurationError
-from mtls_middleware.layer_interface import Layer, after_body, document, does_more, reads_body
-from mtls_middleware.own_prefixes import OwnPrefixes
-from mtls_middleware.paths import Allow, one_root
-from mtls_middleware.records import allowed, refused
-from mtls_middleware.resource_flow import CertificateLayer, TokenLayer, check_without_tokens, with_published
+from mtls_middleware.layers.application_prefixes import ApplicationPrefixes
+from mtls_middleware.layers.certificate import CertificateLayer
+from mtls_middleware.layers.decisions import allowed, refused
+from mtls_middleware.layers.interface import Layer, after_body, document, does_more, reads_body
+from mtls_middleware.layers.paths import Allow, one_root
+from mtls_middleware.layers.token import TokenLayer, check_without_tokens, with_published
+from mtls_middleware.layers.websocket_lifetime import Recheck, WebsocketLifetime, rechecks
 from mtls_middleware.resource_server.access_tokens import AccessTokens
-from mtls_middleware.resource_server.binding import Binding
-from mtls_middleware.scope import ScopeView, Shapes, enter, leave
 from mtls_middleware.sources.source import Source
 from mtls_middleware.validation.chain_validator import ChainValidator
 from mtls_middleware.validity import CLOCK_SKEW, Validity
-from mtls_middleware.websocket_lifetime import Recheck, WebsocketLifetime, rechecks
-from mtls_middleware.websocket_watch import watched
 
 __all__ = [
     "ASGIApp",
@@ -57,7 +58,7 @@ class _Gateway:
         self._steps = tuple(zip(self._layers, map(does_more, self._layers), (None, *further), strict=True))
         self._vary = [(b"vary", each.vary.encode("ascii")) for each in self._layers if each.vary is not None]
         one_root(each.root_path for each in self._layers)
-        self._prefixes = OwnPrefixes(self._app)
+        self._prefixes = ApplicationPrefixes(self._app)
         self._driver = AwaitingDriver()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -260,7 +261,7 @@ class ClientAuthenticationMiddleware(_Gateway):
         paths: Collection[str] = ("/token",),
         root_path: str | None = None,
     ) -> None:
-        from mtls_middleware.token_flow import ClientLayer  # few applications are token endpoints
+        from mtls_middleware.layers.client import ClientLayer  # few applications are token endpoints
 
         super().__init__(app, ClientLayer(authenticator, paths=paths, root_path=root_path))
 

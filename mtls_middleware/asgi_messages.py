@@ -4,8 +4,8 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 from mtls_middleware.errors import Refused
-from mtls_middleware.refusal import Answer
 from mtls_middleware.request import MAX_BODY
+from mtls_middleware.responses import LayerResponse
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -45,7 +45,7 @@ def replaying(body: bytes, receive: Receive) -> Receive:
 _CLOSING_VERSIONS = ("1.0", "1.1")
 
 
-async def write(answer: Answer, scope: Scope, receive: Receive, send: Send) -> None:
+async def write(answer: LayerResponse, scope: Scope, receive: Receive, send: Send) -> None:
     kind = "http.response"
     if scope["type"] == "websocket":
         if "websocket.http.response" not in (scope.get("extensions") or {}):

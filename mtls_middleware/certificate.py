@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from mtls_middleware.errors import MalformedCertificate
 from mtls_middleware.names import alternative, distinguished, spiffe
-from mtls_middleware.unreadable import UNREADABLE
+from mtls_middleware.parser_errors import UNREADABLE
 
 T = TypeVar("T")
 

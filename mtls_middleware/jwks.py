@@ -13,9 +13,9 @@ from typing import Any
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from mtls_middleware.effects import Flow
+from mtls_middleware.effects.flow import Flow
+from mtls_middleware.effects.remote_document import RemoteDocument, UnusableDocument, check_address
 from mtls_middleware.errors import ConfigurationError, require_extra
-from mtls_middleware.fetched import Fetched, OfNoUse, check_address
 from mtls_middleware.json_values import json_document
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.jwks")
@@ -73,7 +73,7 @@ class KeySet:
         Left out: symmetric and private keys, other uses, RSA under 2048 bits or with exponent 1, unknown types.
         """
         found: list[VerificationKey] = []
-        left_out = LeftOut(logger, "key %d of the JWK Set is left out: %s")
+        left_out = SkippedKeys(logger, "key %d of the JWK Set is left out: %s")
         for number, member in enumerate(members_of(document)):
             try:
                 found.append(_key(member))
@@ -87,16 +87,16 @@ def members_of(document: object) -> list[Any]:
     """The entries of a JWK Set, at most 200. Raises `ValueError`."""
     members = document.get("keys") if isinstance(document, Mapping) else None
     if not isinstance(members, list):
-        raise OfNoUse('not a JWK Set: expected {"keys": [...]}')
+        raise UnusableDocument('not a JWK Set: expected {"keys": [...]}')
     if len(members) > _MOST_KEYS:
-        raise OfNoUse(f"a JWK Set of {len(members)} keys: expected at most {_MOST_KEYS}")
+        raise UnusableDocument(f"a JWK Set of {len(members)} keys: expected at most {_MOST_KEYS}")
     return members
 
 
-class LeftOut:
+class SkippedKeys:
     """Logs entries that are left out, at most five of one document: who writes it must not choose the number of lines.
 
-    Example: `LeftOut(logger, "key %d of the JWK Set is left out: %s")`
+    Example: `SkippedKeys(logger, "key %d of the JWK Set is left out: %s")`
     """
 
     def __init__(self, log: logging.Logger, line: str) -> None:
@@ -187,7 +187,7 @@ class FetchedKeys:
         check_address("jwks_uri", uri, allow_http=allow_http)
         self.uri = uri
         self._allow_http = allow_http
-        self._keys = Fetched(uri, _usable, tls=tls)
+        self._keys = RemoteDocument(uri, _usable, tls=tls)
 
     def at(self, uri: str) -> "FetchedKeys":
         """These keys, from `uri` now: the ones that are known serve until its keys are there, for an hour at most.
@@ -215,5 +215,5 @@ class FetchedKeys:
 def _usable(text: bytes) -> KeySet:
     keys = parse_text(text)
     if not keys.keys:
-        raise OfNoUse("no key in it that can verify a token")
+        raise UnusableDocument("no key in it that can verify a token")
     return keys

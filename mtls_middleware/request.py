@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
 from mtls_middleware.certificate import ClientCertificate
-from mtls_middleware.readings import Location
+from mtls_middleware.path_readings import Location
 
 # The keys in environ and scope. Always set, by the layer that owns them: no value from outside survives.
 CERTIFICATE_KEY = "mtls_middleware.certificate"

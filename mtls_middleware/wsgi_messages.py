@@ -6,8 +6,8 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from mtls_middleware.errors import Refused
-from mtls_middleware.refusal import Answer
 from mtls_middleware.request import MAX_BODY
+from mtls_middleware.responses import LayerResponse
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -39,7 +39,7 @@ def body(environ: "WSGIEnvironment") -> bytes:
     return bytes(body)
 
 
-def write(answer: Answer, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+def write(answer: LayerResponse, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
     start_response(f"{answer.status} {HTTPStatus(answer.status).phrase}", list(answer.headers))
     return [] if environ.get("REQUEST_METHOD") == "HEAD" else [answer.body]
 

@@ -3,8 +3,10 @@
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from typing import Any, Self
 
+import pytest
 import redis
 
 from tests.live.servers import free_port
@@ -63,3 +65,17 @@ def _answers(client: Any) -> bool:
         return bool(client.ping())
     except redis.RedisError:
         return False
+
+
+@pytest.fixture(scope="module")
+def shared_redis() -> Iterator[RedisServer]:
+    with RedisServer() as found:
+        yield found
+
+
+@pytest.fixture
+def redis_server(shared_redis: RedisServer) -> RedisServer:
+    """An empty one, for tests that leave it running."""
+    with shared_redis.client() as client:
+        client.flushall()
+    return shared_redis

@@ -76,9 +76,9 @@ def test_where_base64_is_decoded() -> None:
     assert found == {
         "base64_values.py",
         "integrations/telemetry.py",
-        "resource_server/answers.py",
-        "resource_server/binding.py",
-        "resource_server/revoked_list.py",
-        "resource_server/signature.py",
+        "binding.py",
+        "resource_server/introspection_cache.py",
+        "resource_server/jws.py",
+        "revocation/format.py",
         "token_endpoint/credentials.py",
     }

@@ -12,7 +12,7 @@ import werkzeug.test
 from starlette.applications import Starlette
 
 from mtls_middleware import client_certificate, policy, sources
-from mtls_middleware.refusal import ANSWERS
+from mtls_middleware.responses import ANSWERS
 from mtls_middleware.testing import TESTING_ENVIRON, CertificateAuthority
 from tests.exported import exported
 

@@ -14,11 +14,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from mtls_middleware import ClientCertificate, ConfigurationError, Refused, Verification
-from mtls_middleware.effects import BlockingDriver
+from mtls_middleware.binding import confirm
+from mtls_middleware.effects.flow import BlockingDriver
 from mtls_middleware.jwks import parse_text
 from mtls_middleware.policy import Subject, Thumbprint
 from mtls_middleware.resource_server import JWTAccessTokens
-from mtls_middleware.resource_server.binding import confirm
 from mtls_middleware.token_endpoint import RegisteredClient
 from mtls_middleware.validation import TrustStore
 

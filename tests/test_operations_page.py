@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from mtls_middleware import records
 from mtls_middleware.integrations import telemetry
+from mtls_middleware.layers import decisions
 from mtls_middleware.sources import ServerTLS
 from mtls_middleware.testing import IssuedCertificate, TokenIssuer
 from tests.gateways import Request, send
@@ -17,7 +17,7 @@ PAGE = (Path(__file__).resolve().parents[1] / "docs" / "operations.md").read_tex
 
 def test_the_table_has_every_key_and_no_other(mtls_client: IssuedCertificate, mtls_issuer: TokenIssuer) -> None:
     told: list[Any] = []
-    stop = records.observe(told.append)
+    stop = decisions.observe(told.append)
     try:
         for certificate in (mtls_client, None):
             headers = [("Authorization", f"Bearer {mtls_issuer.token(certificate=mtls_client)}")]

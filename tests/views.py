@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mtls_middleware.readings import Location
+from mtls_middleware.path_readings import Location
 from mtls_middleware.request import Attached, Peer, TLSFacts
 
 

@@ -15,7 +15,7 @@ from itertools import product
 from string import Template
 
 from mtls_middleware.cli.proxies import PROXIES
-from mtls_middleware.cli.wanted import SECRET_VARIABLE, Wanted, endpoint, is_address
+from mtls_middleware.cli.proxy_options import SECRET_VARIABLE, ProxyOptions, endpoint, is_address
 from mtls_middleware.sources.vendors import KNOWN_HEADERS
 
 _TEMPLATES = files("mtls_middleware.cli") / "templates"
@@ -25,7 +25,7 @@ APPLICATION_ENVIRONMENT, PROXY_ENVIRONMENT = "application.env", "proxy.env"
 _EMPTY = {"head": "", "tail": "", "secret_field": "", "secret_note": "", "server_names": "", "server_aliases": ""}
 
 
-def configuration(wanted: Wanted, *, command: str = "") -> dict[str, str]:
+def configuration(wanted: ProxyOptions, *, command: str = "") -> dict[str, str]:
     """The files of a configuration: path -> text. The first is the one to give to the proxy.
 
     Arguments: `command`, the arguments of the command line, for the first line of the file.
@@ -63,7 +63,7 @@ _FIRST = frozenset({"traefik.yml.template", "Caddyfile.template"})
 _FILE_CHOICES = ("idiomatic", "rfc9440", "secret")
 
 
-def _choices(wanted: Wanted) -> set[str]:
+def _choices(wanted: ProxyOptions) -> set[str]:
     named = wanted.server_names
     return {
         wanted.form,
@@ -83,7 +83,7 @@ def _texts(folder: Traversable, within: str = "") -> Iterator[tuple[str, str]]:
             yield within + each.name, each.read_text("utf-8").rstrip("\n")
 
 
-def _deleted(wanted: Wanted) -> list[str]:
+def _deleted(wanted: ProxyOptions) -> list[str]:
     proxy = PROXIES[wanted.proxy]
     if not proxy.spelled_out:
         return sorted(KNOWN_HEADERS - proxy.kept[wanted.form])
@@ -101,7 +101,7 @@ def _file_of(template: str) -> tuple[str, str | None]:
     return name, None
 
 
-def _values(wanted: Wanted, command: str) -> dict[str, str]:
+def _values(wanted: ProxyOptions, command: str) -> dict[str, str]:
     listen, listen_port = endpoint("listen", wanted.listen)
     upstream, upstream_port = ("", "") if wanted.socket else endpoint("upstream", wanted.upstream)
     values = {
@@ -144,7 +144,7 @@ def _values(wanted: Wanted, command: str) -> dict[str, str]:
 _PROXY_NOTES = {True: f"Start the proxy with the environment of {PROXY_ENVIRONMENT}.", False: ""}
 
 
-def _names(wanted: Wanted, port: str) -> dict[str, str]:
+def _names(wanted: ProxyOptions, port: str) -> dict[str, str]:
     """The server names as each proxy writes them."""
     names = wanted.server_names
     separator = {"envoy": ", "}.get(wanted.proxy, " ")

@@ -18,7 +18,8 @@ from mtls_middleware.cli.roots import roots
 from mtls_middleware.cli.server_command import is_server
 from mtls_middleware.cli.wiring import Wired, layers_of, takes
 from mtls_middleware.errors import ConfigurationError
-from mtls_middleware.resource_flow import CertificateLayer, TokenLayer
+from mtls_middleware.layers.certificate import CertificateLayer
+from mtls_middleware.layers.token import TokenLayer
 from mtls_middleware.sources.header import HeaderSource
 
 

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import SplitResult
 
 from mtls_middleware.cli.spoofs import Field, Spoof
-from mtls_middleware.look_ups import LookUps
+from mtls_middleware.effects.name_lookups import NameLookupThreads
 
 if TYPE_CHECKING:
     import h2.connection
 
-_LOOK_UPS = LookUps()
+_LOOK_UPS = NameLookupThreads()
 _LONGEST_HEAD = 65_536
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])(?: |$)")
 _CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}")

@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate
 from mtls_middleware.names.invisible import escaped
+from mtls_middleware.parser_errors import UNREADABLE
 from mtls_middleware.sources import encoding, vendors, xfcc
-from mtls_middleware.unreadable import UNREADABLE
 
 _Ders = tuple[bytes, ...]
 

@@ -28,7 +28,7 @@ from mtls_middleware.cli.smuggling import PLAIN, Sign, Usual
 from mtls_middleware.cli.spoofs import Spoof
 from mtls_middleware.errors import ConfigurationError, require_extra
 from mtls_middleware.names.invisible import escaped
-from mtls_middleware.unreadable import UNREADABLE
+from mtls_middleware.parser_errors import UNREADABLE
 
 _FASTEST = 100.0  # requests a second: this is a look, not a load
 # A server that lets this many attempts in a row run into the deadline is given up, so that the whole run is bounded.

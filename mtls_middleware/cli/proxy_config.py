@@ -14,9 +14,9 @@ from cryptography import x509
 
 from mtls_middleware.cli.configuration import APPLICATION_ENVIRONMENT, configuration
 from mtls_middleware.cli.proxies import FORMS, MODES, PROXIES, SECRET
-from mtls_middleware.cli.wanted import SECRET_VARIABLE, Wanted
+from mtls_middleware.cli.proxy_options import SECRET_VARIABLE, ProxyOptions
 from mtls_middleware.errors import ConfigurationError
-from mtls_middleware.unreadable import UNREADABLE
+from mtls_middleware.parser_errors import UNREADABLE
 
 # Octets of the environment file. It has one line of secrets, each with at most 256 characters.
 _LONGEST_ENVIRONMENT = 65_536
@@ -34,10 +34,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.epilog = _EPILOG
     parser.add_argument("proxy", choices=tuple(PROXIES))
-    parser.add_argument("--listen", default=Wanted.listen, metavar="[HOST]:PORT", help="default: %(default)s")
+    parser.add_argument("--listen", default=ProxyOptions.listen, metavar="[HOST]:PORT", help="default: %(default)s")
     parser.add_argument(
         "--upstream",
-        default=Wanted.upstream,
+        default=ProxyOptions.upstream,
         metavar="HOST:PORT",
         help="the application; or unix:/path, its socket; default: %(default)s",
     )
@@ -48,18 +48,21 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="a host name of this server; needed if other servers listen on the same address; may be repeated",
     )
-    parser.add_argument("--ca", default=Wanted.ca, help="the CAs that sign client certificates; default: %(default)s")
-    parser.add_argument("--certificate", default=Wanted.certificate, help="the server's; default: %(default)s")
+    parser.add_argument("--ca", default=ProxyOptions.ca, help="the CAs of client certificates; default: %(default)s")
+    parser.add_argument("--certificate", default=ProxyOptions.certificate, help="the server's; default: %(default)s")
     parser.add_argument("--key", help="its key; default: the certificate's path with .key at the end")
     parser.add_argument(
         "--mode",
         choices=MODES,
-        default=Wanted.mode,
+        default=ProxyOptions.mode,
         help="required: reject clients without an acceptable certificate; optional (default): admit clients without "
         "any; untrusted: also admit those whose certificate does not verify",
     )
     parser.add_argument(
-        "--form", choices=FORMS, default=Wanted.form, help="the proxy's own fields (default), or those of RFC 9440"
+        "--form",
+        choices=FORMS,
+        default=ProxyOptions.form,
+        help="the proxy's fields (default), or those of RFC 9440",
     )
     parser.add_argument("--proxy-address", help="the proxy's address as the application sees it, if not loopback")
     secret = parser.add_mutually_exclusive_group()
@@ -77,7 +80,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the configuration, or write its files. Raises `ConfigurationError`."""
     folder = options.output
-    wanted = Wanted(
+    wanted = ProxyOptions(
         proxy=options.proxy,
         listen=options.listen,
         upstream=options.upstream,
@@ -103,7 +106,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _command(wanted: Wanted) -> str:
+def _command(wanted: ProxyOptions) -> str:
     command = f"{wanted.proxy} --mode {wanted.mode} --form {wanted.form}"
     command += "".join(f" --server-name {name}" for name in wanted.server_names)
     if wanted.secret_header is None:

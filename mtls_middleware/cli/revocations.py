@@ -15,7 +15,7 @@ from typing import Any
 
 from mtls_middleware.errors import ConfigurationError, Unavailable, require_extra
 from mtls_middleware.json_values import json_value
-from mtls_middleware.resource_server.revocations import RedisRevocations
+from mtls_middleware.revocation.redis_list import RedisRevocations
 
 # Where the address is looked for without --redis: an argument can be read by every user of the machine.
 REDIS_VARIABLE = "MTLS_REVOCATIONS_REDIS"

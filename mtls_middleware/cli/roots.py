@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from mtls_middleware.cli.server_command import command_of
 from mtls_middleware.cli.wiring import Wired
-from mtls_middleware.own_prefixes import OwnPrefixes
+from mtls_middleware.layers.application_prefixes import ApplicationPrefixes
 
 # The option of each server that sets root_path or SCRIPT_NAME.
 _OPTIONS = {
@@ -27,7 +27,7 @@ def roots(
     by_path = [each for each in wired if each.layer.depends_on_path]
     if not by_path:
         return
-    own = dict(OwnPrefixes(by_path[0].inner).now())
+    own = dict(ApplicationPrefixes(by_path[0].inner).now())
     stated = {each.layer.root_path for each in wired} - {None}
     for prefix in sorted(own):
         if stated - {prefix}:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mtls_middleware.cli.settings import before, settings
 from mtls_middleware.cli.wiring import Wired
-from mtls_middleware.resource_flow import CertificateLayer
+from mtls_middleware.layers.certificate import CertificateLayer
 from mtls_middleware.sources.header import HeaderSource
 from mtls_middleware.sources.products import Envoy, HAProxy
 from mtls_middleware.sources.server import ServerTLS

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mtls_middleware.resource_flow import CertificateLayer, TokenLayer
-from mtls_middleware.token_flow import ClientLayer
+from mtls_middleware.layers.certificate import CertificateLayer
+from mtls_middleware.layers.client import ClientLayer
+from mtls_middleware.layers.token import TokenLayer
 
 Gateway = Literal["WSGI", "ASGI"]
 

@@ -13,7 +13,7 @@ from django.http import HttpResponse
 from mtls_middleware.accessors import carrier
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.integrations.route_scopes import check_view, decorating
-from mtls_middleware.refusal import Answer
+from mtls_middleware.responses import LayerResponse
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -47,7 +47,7 @@ def require_scopes(
             found = demanded.judge(carrier(request), method=request.method, path=request.path_info)
         except (TypeError, AttributeError):
             raise ConfigurationError(f"require_scopes around what gets no request: for example {_EXAMPLE}") from None
-        return _response(request.method, found) if isinstance(found, Answer) else None
+        return _response(request.method, found) if isinstance(found, LayerResponse) else None
 
     def decorate(view: View) -> View:
         check_view(view, _EXAMPLE)
@@ -75,6 +75,6 @@ class _Response(HttpResponse):
         return self
 
 
-def _response(method: str, answer: Answer) -> HttpResponse:
+def _response(method: str, answer: LayerResponse) -> HttpResponse:
     body = b"" if method == "HEAD" else answer.body
     return _Response(body, status=answer.status, headers=dict(answer.headers))

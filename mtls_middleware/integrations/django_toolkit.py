@@ -30,12 +30,12 @@ from oauth2_provider.settings import oauth2_settings
 from oauthlib.common import Request, generate_token, urlencode
 from oauthlib.oauth2.rfc6749 import errors
 
+from mtls_middleware import binding
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import Refused, Unavailable
 from mtls_middleware.integrations.django_applications import disagreement
 from mtls_middleware.integrations.registry import ClientRegistry, connection_certificate, recorded
 from mtls_middleware.request import CERTIFICATE_KEY
-from mtls_middleware.resource_server import binding
 from mtls_middleware.token_endpoint.clients import RegisteredClient
 from mtls_middleware.token_endpoint.credentials import BASIC, CREDENTIAL_PARAMETERS, POST, PUBLIC, ClientRequest
 

@@ -28,8 +28,8 @@ from mtls_middleware.integrations.openapi import (
 )
 from mtls_middleware.integrations.route_scopes import RouteScopes
 from mtls_middleware.integrations.starlette_routes import refuse
-from mtls_middleware.refusal import Answer
 from mtls_middleware.resource_server.token import AccessToken
+from mtls_middleware.responses import LayerResponse
 
 _VERBS = frozenset({"get", "put", "post", "delete", "options", "head", "patch", "trace"})
 
@@ -37,7 +37,7 @@ _VERBS = frozenset({"get", "put", "post", "delete", "options", "head", "patch", 
 class RouteRefused(Exception):  # noqa: N818 (no error: an answer on its way)
     """A request that must not reach its route. `answer` is the whole response."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: LayerResponse) -> None:
         super().__init__(f"status {answer.status}")
         self.answer = answer
 
@@ -108,7 +108,7 @@ class CertificateBoundToken(OAuth2):
         route = self._route(tuple(demanded.scopes))
         method, path = connection.scope.get("method", "GET"), connection.scope["path"]
         found = route.judge(connection.scope, method=method, path=path)
-        if isinstance(found, Answer):
+        if isinstance(found, LayerResponse):
             raise RouteRefused(found)
         return found
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 import flask
 
 from mtls_middleware.integrations.route_scopes import check_view, decorating
-from mtls_middleware.refusal import Answer
+from mtls_middleware.responses import LayerResponse
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -45,7 +45,7 @@ def require_scopes(
         def checked(*arguments: Any, **named: Any) -> Any:
             request = flask.request
             found = demanded.judge(request.environ, method=request.method, path=request.path)
-            if isinstance(found, Answer):
+            if isinstance(found, LayerResponse):
                 flask.abort(flask.Response(found.body, found.status, headers=list(found.headers)))
             return flask.current_app.ensure_sync(view)(*arguments, **named)
 

@@ -9,8 +9,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mtls_middleware.errors import ConfigurationError
-from mtls_middleware.paths import collection
-from mtls_middleware.refusal import Challenge
+from mtls_middleware.layers.paths import collection
+from mtls_middleware.responses import Challenge
 
 # The names of both schemes, under `components.securitySchemes`.
 MUTUAL_TLS = "mtls"

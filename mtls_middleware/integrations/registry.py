@@ -14,9 +14,9 @@ from mtls_middleware.accessors import client_certificate
 from mtls_middleware.cache import Cache
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, Refused
-from mtls_middleware.records import Told, refused
-from mtls_middleware.refusal import Challenge
+from mtls_middleware.layers.decisions import RequestFacts, refused
 from mtls_middleware.request import ATTACHED_KEY, Attached
+from mtls_middleware.responses import Challenge
 from mtls_middleware.token_endpoint.authentication import ClientAuthenticator
 from mtls_middleware.token_endpoint.clients import RegisteredClient
 from mtls_middleware.token_endpoint.credentials import PUBLIC, ClientRequest
@@ -159,7 +159,7 @@ def recorded(certificate: ClientCertificate | None) -> Iterator[None]:
     except Refused as refusal:
         attached = Attached()
         attached.certificate = certificate
-        refused(_Server(), refusal, Told(attached))
+        refused(_Server(), refusal, RequestFacts(attached))
         raise
 
 

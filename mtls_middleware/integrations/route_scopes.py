@@ -7,12 +7,12 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from mtls_middleware.errors import ConfigurationError, Refused
-from mtls_middleware.paths import collection
-from mtls_middleware.records import Told, refused
-from mtls_middleware.refusal import Answer, Challenge
+from mtls_middleware.layers.decisions import RequestFacts, refused
+from mtls_middleware.layers.paths import collection
 from mtls_middleware.request import ATTACHED_KEY, Attached
-from mtls_middleware.resource_server import scope
+from mtls_middleware.resource_server import scopes
 from mtls_middleware.resource_server.token import AccessToken
+from mtls_middleware.responses import Challenge, LayerResponse
 
 
 class RouteScopes:
@@ -39,7 +39,7 @@ class RouteScopes:
             resource_metadata=resource_metadata,
         )
 
-    def judge(self, carrier: Mapping[str, Any], *, method: str, path: str) -> AccessToken | Answer:
+    def judge(self, carrier: Mapping[str, Any], *, method: str, path: str) -> AccessToken | LayerResponse:
         """The token of this request, or the answer that refuses it: the layer's own, recorded in the log as it does.
 
         Arguments:
@@ -54,7 +54,7 @@ class RouteScopes:
         try:
             return self._accepted(attached)
         except Exception as error:  # noqa: BLE001 (fail closed: whatever went wrong, the route is not reached)
-            return refused(self, error, Told(attached, method, path))
+            return refused(self, error, RequestFacts(attached, method, path))
 
     def _accepted(self, attached: Attached | None) -> AccessToken:
         if attached is None:
@@ -68,7 +68,7 @@ class RouteScopes:
                 "missing_token",
                 "no token was accepted for this request: its path is exempt, or no CertificateBoundTokenMiddleware ran",
             )
-        scope.demand(token, self._scopes)
+        scopes.demand(token, self._scopes)
         return token
 
 

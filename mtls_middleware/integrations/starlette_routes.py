@@ -14,8 +14,8 @@ from starlette.websockets import WebSocket
 
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.integrations.route_scopes import check_view, decorating
-from mtls_middleware.refusal import Answer
 from mtls_middleware.resource_server.token import AccessToken
+from mtls_middleware.responses import LayerResponse
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
@@ -44,7 +44,7 @@ def require_scopes(
     """
     demanded = decorating(scopes, _EXAMPLE, realm=realm, resource_metadata=resource_metadata)
 
-    def judged(connection: HTTPConnection) -> AccessToken | Answer:
+    def judged(connection: HTTPConnection) -> AccessToken | LayerResponse:
         method, path = connection.scope.get("method", "GET"), connection.scope["path"]
         return demanded.judge(connection.scope, method=method, path=path)
 
@@ -55,20 +55,22 @@ def require_scopes(
         async def awaited(*arguments: Any, **named: Any) -> Any:
             connection = _connection(*arguments, *named.values())
             found = judged(connection)
-            return await (refuse(connection, found) if isinstance(found, Answer) else endpoint(*arguments, **named))
+            return await (
+                refuse(connection, found) if isinstance(found, LayerResponse) else endpoint(*arguments, **named)
+            )
 
         @functools.wraps(endpoint)
         def called(*arguments: Any, **named: Any) -> Any:  # in a thread, as the endpoint itself
             connection = _connection(*arguments, *named.values())
             found = judged(connection)
-            return _response(connection, found) if isinstance(found, Answer) else endpoint(*arguments, **named)
+            return _response(connection, found) if isinstance(found, LayerResponse) else endpoint(*arguments, **named)
 
         return cast("Endpoint", awaited if _is_async(endpoint) else called)
 
     return decorate
 
 
-async def refuse(connection: HTTPConnection, answer: Answer) -> Response | None:
+async def refuse(connection: HTTPConnection, answer: LayerResponse) -> Response | None:
     """The response of an endpoint, or handler; a websocket is refused at once, as far as its server can tell it why.
 
     Example: `return await refuse(request, answer)`
@@ -83,7 +85,7 @@ async def refuse(connection: HTTPConnection, answer: Answer) -> Response | None:
     return None
 
 
-def _response(connection: HTTPConnection, answer: Answer) -> Response:
+def _response(connection: HTTPConnection, answer: LayerResponse) -> Response:
     body = b"" if connection.scope.get("method") == "HEAD" else answer.body
     return Response(body, answer.status, dict(answer.headers))
 

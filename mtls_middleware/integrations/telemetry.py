@@ -7,8 +7,8 @@ import base64
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mtls_middleware import records
 from mtls_middleware.errors import ConfigurationError, require_extra
+from mtls_middleware.layers import decisions
 
 # The bounds of seconds that a decision takes: a remembered one microseconds, one that asks a server up to its timeout.
 _BOUNDS = (0.00001, 0.0001, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)
@@ -63,4 +63,4 @@ def observe(meter_provider: Any = None) -> Callable[[], None]:
                 told["tls.client.hash.sha256"] = digest.hex().upper()
             span.set_attributes(told)
 
-    return records.observe(measured)
+    return decisions.observe(measured)

@@ -10,7 +10,7 @@ from ipaddress import IPv4Address, IPv6Address
 from cryptography import x509
 
 from mtls_middleware.errors import MalformedCertificate
-from mtls_middleware.unreadable import UNREADABLE
+from mtls_middleware.parser_errors import UNREADABLE
 
 
 @dataclass(frozen=True)

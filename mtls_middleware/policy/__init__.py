@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from mtls_middleware.first_use import exports
+from mtls_middleware.lazy_exports import exports
 
 if TYPE_CHECKING:
     from mtls_middleware.policy.identities import (

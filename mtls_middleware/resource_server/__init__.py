@@ -2,30 +2,33 @@
 
 from typing import TYPE_CHECKING
 
-from mtls_middleware.first_use import exports
+from mtls_middleware.lazy_exports import exports
 
 if TYPE_CHECKING:
     from mtls_middleware.resource_server.access_tokens import AccessTokens
-    from mtls_middleware.resource_server.answers import Answers, MemoryAnswers, Question, RedisAnswers
+    from mtls_middleware.resource_server.introspection import IntrospectedAccessTokens
+    from mtls_middleware.resource_server.introspection_cache import (
+        IntrospectionCache,
+        IntrospectionKey,
+        MemoryAnswers,
+        RedisAnswers,
+    )
     from mtls_middleware.resource_server.issuers import TrustedIssuers
-    from mtls_middleware.resource_server.opaque import IntrospectedAccessTokens
-    from mtls_middleware.resource_server.revocable import RevocableTokens
-    from mtls_middleware.resource_server.revocations import RedisRevocations
-    from mtls_middleware.resource_server.signed import JWTAccessTokens
+    from mtls_middleware.resource_server.jwt_tokens import JWTAccessTokens
+    from mtls_middleware.resource_server.metadata import protected_resource_metadata
     from mtls_middleware.resource_server.token import AccessToken
 
 __all__ = [
     "AccessToken",
     "AccessTokens",
-    "Answers",
     "IntrospectedAccessTokens",
+    "IntrospectionCache",
+    "IntrospectionKey",
     "JWTAccessTokens",
     "MemoryAnswers",
-    "Question",
     "RedisAnswers",
-    "RedisRevocations",
-    "RevocableTokens",
     "TrustedIssuers",
+    "protected_resource_metadata",
 ]
 
 if not TYPE_CHECKING:  # a type checker would take any misspelt name for an attribute
@@ -33,12 +36,17 @@ if not TYPE_CHECKING:  # a type checker would take any misspelt name for an attr
         __name__,
         {
             "resource_server.access_tokens": ["AccessTokens"],
-            "resource_server.answers": ["Answers", "MemoryAnswers", "Question", "RedisAnswers"],
+            "resource_server.introspection_cache": [
+                "IntrospectionCache",
+                "IntrospectionKey",
+                "MemoryAnswers",
+                "RedisAnswers",
+            ],
             "resource_server.issuers": ["TrustedIssuers"],
-            "resource_server.opaque": ["IntrospectedAccessTokens"],
-            "resource_server.revocable": ["RevocableTokens"],
-            "resource_server.revocations": ["RedisRevocations"],
-            "resource_server.signed": ["JWTAccessTokens"],
+            "resource_server.introspection": ["IntrospectedAccessTokens"],
+            "resource_server.metadata": ["protected_resource_metadata"],
+            "resource_server.jwt_tokens": ["JWTAccessTokens"],
             "resource_server.token": ["AccessToken"],
         },
+        moved={"RedisRevocations": "revocation", "RevocableTokens": "revocation"},
     )

@@ -2,7 +2,7 @@
 
 from typing import Any, Protocol
 
-from mtls_middleware.effects import Decision
+from mtls_middleware.effects.flow import Decision
 from mtls_middleware.resource_server.token import AccessToken
 
 

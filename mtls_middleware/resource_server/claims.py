@@ -14,16 +14,16 @@ from mtls_middleware.resource_server.token import AccessToken, read_only
 
 
 @dataclass(frozen=True, slots=True)
-class Dated:
+class TimedToken:
     """A token, and when it is good: seconds since the epoch, without leeway. `expires` is infinite without `exp`."""
 
     token: AccessToken
     not_before: float
     expires: float
 
-    def again(self) -> "Dated":
+    def again(self) -> "TimedToken":
         """The same, for a later request."""
-        return Dated(self.token.again(), self.not_before, self.expires)
+        return TimedToken(self.token.again(), self.not_before, self.expires)
 
     def at(self, now: float, leeway: float) -> AccessToken:
         """The token, where it is good at `now`. Raises `Refused("invalid_token")`."""
@@ -34,7 +34,7 @@ class Dated:
         return self.token
 
 
-def dated(claims: Mapping[str, Any], *, key_id: str | None = None) -> Dated:
+def timed_token(claims: Mapping[str, Any], *, key_id: str | None = None) -> TimedToken:
     """The token that has these claims. Raises `Refused("invalid_token")` where one is not of its type.
 
     `iss` and `aud` are the caller's to judge.
@@ -56,7 +56,7 @@ def dated(claims: Mapping[str, Any], *, key_id: str | None = None) -> Dated:
     except RecursionError:
         refuse("claims nested too deeply")
     token = AccessToken(whole, claims.get("sub"), claims.get("client_id"), scopes, expires_at, key_id=key_id)
-    return Dated(token, begins, expires)
+    return TimedToken(token, begins, expires)
 
 
 def unexpired(token: AccessToken, now: float, leeway: float = 0) -> None:

@@ -8,9 +8,9 @@ import ssl
 from collections.abc import Callable, Mapping
 from typing import Literal
 
-from mtls_middleware.effects import Flow
+from mtls_middleware.effects.flow import Flow
+from mtls_middleware.effects.remote_document import RemoteDocument, UnusableDocument, check_address
 from mtls_middleware.errors import ConfigurationError
-from mtls_middleware.fetched import Fetched, OfNoUse, check_address
 from mtls_middleware.json_values import json_document
 from mtls_middleware.jwks import FetchedKeys, KeySet
 from mtls_middleware.well_known import appended, inserted
@@ -51,7 +51,7 @@ class DiscoveredKeys:
         self._issuer, self._allow_http = issuer, allow_http
         self._tls = tls or ssl.create_default_context()
         self._keys: FetchedKeys | None = None  # touched by _read alone, which runs once at a time
-        self._document = Fetched(_ADDRESSES[discovery](issuer), self._read, tls=self._tls, what="discovery")
+        self._document = RemoteDocument(_ADDRESSES[discovery](issuer), self._read, tls=self._tls, what="discovery")
 
     def fresh(self, now: float) -> KeySet | None:
         """The keys, where nobody need look for others, or for another document."""
@@ -72,20 +72,20 @@ class DiscoveredKeys:
         """What the document says of keys. `signed_metadata` is not read (RFC 8414 2.1 leaves that open)."""
         document = json_document(text)
         if not isinstance(document, dict):
-            raise OfNoUse("it is not a JSON object")
+            raise UnusableDocument("it is not a JSON object")
         said = document.get("issuer")
         if said != self._issuer:
             shown = ascii(said[:_SHOWN]) if isinstance(said, str) else f"of type {type(said).__name__}"
-            raise OfNoUse(f"its issuer is {shown}, expected exactly {self._issuer!a}, which is issuer= here")
+            raise UnusableDocument(f"its issuer is {shown}, expected exactly {self._issuer!a}, which is issuer= here")
         self._keys = self._keys_at(document.get("jwks_uri"))
         return self._keys
 
     def _keys_at(self, uri: object) -> FetchedKeys:
         if not isinstance(uri, str) or len(uri) > _LONGEST:
-            raise OfNoUse("no jwks_uri in it that is an address")
+            raise UnusableDocument("no jwks_uri in it that is an address")
         try:
             if self._keys is not None:
                 return self._keys.at(uri)
             return FetchedKeys(uri, allow_http=self._allow_http, tls=self._tls)
         except ConfigurationError:
-            raise OfNoUse("its jwks_uri is not a plain https address without user and fragment") from None
+            raise UnusableDocument("its jwks_uri is not a plain https address without user and fragment") from None

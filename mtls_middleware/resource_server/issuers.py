@@ -5,12 +5,12 @@ Must never know: whether a token is good. It chooses who is to judge; that one t
 
 from collections.abc import Collection
 
-from mtls_middleware.effects import Decision
+from mtls_middleware.effects.flow import Decision
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.resource_server.claims import refuse, unexpired
-from mtls_middleware.resource_server.opaque import IntrospectedAccessTokens
-from mtls_middleware.resource_server.signature import unverified_issuer
-from mtls_middleware.resource_server.signed import JWTAccessTokens
+from mtls_middleware.resource_server.introspection import IntrospectedAccessTokens
+from mtls_middleware.resource_server.jws import unverified_issuer
+from mtls_middleware.resource_server.jwt_tokens import JWTAccessTokens
 from mtls_middleware.resource_server.token import AccessToken
 
 Member = JWTAccessTokens | IntrospectedAccessTokens

@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import MalformedCertificate
+from mtls_middleware.parser_errors import UNREADABLE
 from mtls_middleware.sources.server import presented_chain
-from mtls_middleware.unreadable import UNREADABLE
 
 Extension = dict[str, object]
 

@@ -19,7 +19,7 @@ and `mtls_environ`.
 
 from typing import TYPE_CHECKING
 
-from mtls_middleware.first_use import exports
+from mtls_middleware.lazy_exports import exports
 
 if TYPE_CHECKING:
     from mtls_middleware.testing.authority import CertificateAuthority, self_signed

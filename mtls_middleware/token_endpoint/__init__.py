@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from mtls_middleware.first_use import exports
+from mtls_middleware.lazy_exports import exports
 
 if TYPE_CHECKING:
     from mtls_middleware.token_endpoint.authentication import ClientAuthenticator
@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from mtls_middleware.token_endpoint.metadata import (
         authorization_server_metadata,
         mtls_endpoint,
-        protected_resource_metadata,
         well_known,
     )
 
@@ -24,7 +23,6 @@ __all__ = [
     "confirm_refresh_token",
     "confirmation",
     "mtls_endpoint",
-    "protected_resource_metadata",
     "token_confirmation",
     "well_known",
 ]
@@ -40,8 +38,8 @@ if not TYPE_CHECKING:  # a type checker would take any misspelt name for an attr
             "token_endpoint.metadata": [
                 "authorization_server_metadata",
                 "mtls_endpoint",
-                "protected_resource_metadata",
                 "well_known",
             ],
         },
+        moved={"protected_resource_metadata": "resource_server"},
     )

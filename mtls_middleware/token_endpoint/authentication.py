@@ -11,9 +11,9 @@ from typing import Any, NoReturn
 
 from mtls_middleware.cache import Cache
 from mtls_middleware.certificate import ClientCertificate
-from mtls_middleware.effects import AwaitingDriver, BlockingDriver, Call, Flow, ask, settled
+from mtls_middleware.effects.flow import AwaitingDriver, BlockingDriver, Call, Flow, ask, settled
+from mtls_middleware.effects.remote_document import RemoteDocument, check_address
 from mtls_middleware.errors import ConfigurationError, Refused, Unavailable
-from mtls_middleware.fetched import Fetched, check_address
 from mtls_middleware.token_endpoint.clients import RegisteredClient
 from mtls_middleware.token_endpoint.credentials import (
     OTHER_SCHEME,
@@ -80,7 +80,7 @@ class ClientAuthenticator:
         self._match: Match = match
         self._tls = ssl_context
         self._allow_private, self._allow_http = allow_private, allow_http
-        self._fetched: Cache[str, Fetched[RegisteredCertificates]] = Cache(_REMEMBERED)
+        self._fetched: Cache[str, RemoteDocument[RegisteredCertificates]] = Cache(_REMEMBERED)
         self._blocking, self._awaiting = BlockingDriver(), AwaitingDriver()
 
     def authenticate(self, request: ClientRequest, now: float) -> RegisteredClient | None:
@@ -182,7 +182,7 @@ class ClientAuthenticator:
                 return
         _refuse(f"{certificate.thumbprint} is not registered for the client")
 
-    def _fetched_from(self, uri: str) -> Fetched[RegisteredCertificates]:
+    def _fetched_from(self, uri: str) -> RemoteDocument[RegisteredCertificates]:
         fetched = self._fetched.get(uri)
         if fetched is None:
             try:
@@ -191,7 +191,9 @@ class ClientAuthenticator:
                 logger.error("%s", error)
                 _refuse("its jwks_uri is not one that we fetch from")
             self._tls = self._tls or ssl.create_default_context()  # one for all clients: it holds each CA of the system
-            fetched = Fetched(uri, RegisteredCertificates.parse_text, tls=self._tls, allow_private=self._allow_private)
+            fetched = RemoteDocument(
+                uri, RegisteredCertificates.parse_text, tls=self._tls, allow_private=self._allow_private
+            )
             self._fetched.put(uri, fetched)
         return fetched
 

@@ -6,9 +6,9 @@ Must never know: how a token is made or stored. It gives the `cnf` object, and c
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from mtls_middleware import binding
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, Refused
-from mtls_middleware.resource_server import binding
 from mtls_middleware.token_endpoint.clients import RegisteredClient
 
 

@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import MalformedCertificate
 from mtls_middleware.json_values import json_document
-from mtls_middleware.jwks import LeftOut, members_of
+from mtls_middleware.jwks import SkippedKeys, members_of
+from mtls_middleware.parser_errors import UNREADABLE
 from mtls_middleware.sources.encoding import base64_der
-from mtls_middleware.unreadable import UNREADABLE
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.token_endpoint")
 
@@ -45,7 +45,7 @@ class RegisteredCertificates:
     def parse(cls, document: object) -> "RegisteredCertificates":
         """Read a JWK Set; entries without a usable `x5c` are left out, with a log line. Raises `ValueError`."""
         found = []
-        left_out = LeftOut(logger, "key %d of a client's JWK Set is left out: %s")
+        left_out = SkippedKeys(logger, "key %d of a client's JWK Set is left out: %s")
         for number, member in enumerate(members_of(document)):
             try:
                 found.append(_certificate(member))

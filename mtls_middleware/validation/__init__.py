@@ -2,11 +2,11 @@
 
 from typing import TYPE_CHECKING
 
-from mtls_middleware.first_use import exports
+from mtls_middleware.lazy_exports import exports
 
 if TYPE_CHECKING:
     from mtls_middleware.validation.chain_validator import ChainValidator
-    from mtls_middleware.validation.revocation import RevocationLists
+    from mtls_middleware.validation.revocation_lists import RevocationLists
     from mtls_middleware.validation.spiffe_bundles import SpiffeTrust
     from mtls_middleware.validation.store import TrustStore
 
@@ -22,7 +22,7 @@ if not TYPE_CHECKING:  # a type checker would take any misspelt name for an attr
         __name__,
         {
             "validation.chain_validator": ["ChainValidator"],
-            "validation.revocation": ["RevocationLists"],
+            "validation.revocation_lists": ["RevocationLists"],
             "validation.spiffe_bundles": ["SpiffeTrust"],
             "validation.store": ["TrustStore"],
         },

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import verification
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from mtls_middleware import unreadable
+from mtls_middleware import parser_errors
 from mtls_middleware.cache import Cache
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import MalformedCertificate, Refused
@@ -32,7 +32,7 @@ _MOST_NAMES = 512
 _REMEMBERED = 256
 
 # How `cryptography`, or a name of ours, says that something in a certificate cannot be read.
-UNREADABLE = (*unreadable.UNREADABLE, MalformedCertificate)
+UNREADABLE = (*parser_errors.UNREADABLE, MalformedCertificate)
 
 
 class Path(NamedTuple):

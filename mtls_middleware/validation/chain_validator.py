@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from mtls_middleware.certificate import ClientCertificate
-from mtls_middleware.effects import Decision
+from mtls_middleware.effects.flow import Decision
 
 
 class ChainValidator(Protocol):

@@ -12,13 +12,13 @@ from cryptography import x509
 
 from mtls_middleware.base64_values import base64_octets
 from mtls_middleware.certificate import ClientCertificate
-from mtls_middleware.effects import Decision
+from mtls_middleware.effects.flow import Decision
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate
 from mtls_middleware.json_values import json_document
 from mtls_middleware.names import spiffe
 from mtls_middleware.validation.chain import UNREADABLE, refused
 from mtls_middleware.validation.profile import extension
-from mtls_middleware.validation.revocation import RevocationLists
+from mtls_middleware.validation.revocation_lists import RevocationLists
 from mtls_middleware.validation.store import Given, TrustStore, read_pem
 
 

@@ -15,12 +15,12 @@ from cryptography import x509
 
 from mtls_middleware.cache import Cache
 from mtls_middleware.certificate import ClientCertificate, Verification
-from mtls_middleware.effects import Decision, Flow
+from mtls_middleware.effects.flow import Decision, Flow
 from mtls_middleware.errors import ConfigurationError, Refused, Unavailable
 from mtls_middleware.validation import chain
+from mtls_middleware.validation.crl import StatusRequest
 from mtls_middleware.validation.files import Contents, Watched, split
-from mtls_middleware.validation.revocation import RevocationLists, along
-from mtls_middleware.validation.revocation_list import Question
+from mtls_middleware.validation.revocation_lists import RevocationLists, status_requests
 from mtls_middleware.validity import check_clock_skew
 
 # Certificates between leaf and root. Private PKIs have one or two; every one more costs a signature.
@@ -37,7 +37,7 @@ class _Verdict:
     """A path that was found: what is left to ask about its revocation. Its validity period is the certificate's."""
 
     certificate: ClientCertificate  # whose names, once read, stay read
-    questions: tuple[Question, ...]
+    questions: tuple[StatusRequest, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +154,9 @@ class TrustStore:
     def _is_within(self, period: tuple[float, float], now: float) -> bool:
         return period[0] - self._leeway <= now <= period[1] + self._leeway
 
-    def _questions(self, certificate: ClientCertificate, path: chain.Path) -> tuple[Question, ...]:
+    def _questions(self, certificate: ClientCertificate, path: chain.Path) -> tuple[StatusRequest, ...]:
         try:
-            return along(path.certificates)
+            return status_requests(path.certificates)
         except chain.UNREADABLE as error:  # distribution points, which nobody has read so far
             raise chain.refused(certificate, f"its extensions cannot be read ({type(error).__name__})") from None
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from mtls_middleware import ClientCertificate, RegisteredClient, asgi, effects
-from mtls_middleware.effects import Call, Flow
+from mtls_middleware.effects.flow import Call, Flow
 from mtls_middleware.sources import Nginx, ServerTLS
 from mtls_middleware.testing import IssuedCertificate, TokenIssuer
 from mtls_middleware.token_endpoint import ClientAuthenticator

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mtls_middleware import Refused
-from mtls_middleware.effects import BlockingDriver
+from mtls_middleware.effects.flow import BlockingDriver
 from mtls_middleware.errors import Unavailable
 from mtls_middleware.resource_server import MemoryAnswers, TrustedIssuers
 from mtls_middleware.sources import ServerTLS

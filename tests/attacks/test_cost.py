@@ -12,13 +12,13 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from mtls_middleware import ClientCertificate, Verification
-from mtls_middleware.effects import BlockingDriver
+from mtls_middleware.asgi_request import ScopeView, Shapes
+from mtls_middleware.effects.flow import BlockingDriver
 from mtls_middleware.errors import Refused
-from mtls_middleware.paths import PathRules
+from mtls_middleware.layers.paths import PathRules
 from mtls_middleware.policy import Issuer, Subject
 from mtls_middleware.request import Peer, TLSFacts
 from mtls_middleware.resource_server.bearer import bearer_token
-from mtls_middleware.scope import ScopeView, Shapes
 from mtls_middleware.sources import ClientCertHeader, Envoy, HAProxy, Nginx
 from mtls_middleware.sources.encoding import MAX_FIELD
 from mtls_middleware.sources.vendors import KNOWN_HEADERS

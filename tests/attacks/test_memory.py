@@ -14,14 +14,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from mtls_middleware import ClientCertificate, Verification
-from mtls_middleware.environ import EnvironView
+from mtls_middleware.asgi_request import ScopeView, Shapes
 from mtls_middleware.policy import Thumbprint
 from mtls_middleware.policy.rule import Remembering
-from mtls_middleware.scope import ScopeView, Shapes
 from mtls_middleware.sources import Nginx
 from mtls_middleware.sources.vendors import KNOWN_HEADERS
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate
 from mtls_middleware.validation import TrustStore
+from mtls_middleware.wsgi_request import EnvironView
 
 LARGE, MANY = 60_000, 1_500
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.wrappers import Request as WerkzeugRequest
 
-from mtls_middleware.paths import PathRules
+from mtls_middleware.layers.paths import PathRules
 from mtls_middleware.policy import Thumbprint
 from mtls_middleware.sources import ServerTLS
 from tests.gateways import Request, environ_of, send

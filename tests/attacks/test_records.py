@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mtls_middleware import records
+from mtls_middleware.layers import decisions
 from mtls_middleware.policy import Subject
 from mtls_middleware.sources import ServerTLS
 from mtls_middleware.testing import IssuedCertificate, TokenIssuer
@@ -26,7 +26,7 @@ def with_tokens(issuer: TokenIssuer) -> Wrap:
 @pytest.fixture
 def told() -> Iterator[list[Any]]:
     found: list[Any] = []
-    stop = records.observe(found.append)
+    stop = decisions.observe(found.append)
     yield found
     stop()
 
@@ -88,7 +88,7 @@ def test_an_observer_that_writes_changes_neither_the_decision_nor_the_record(
         record["outcome"], record["path"] = "allowed", "/public"
 
     caplog.set_level(logging.INFO)
-    stops = [records.observe(vandal), records.observe(liar)]
+    stops = [decisions.observe(vandal), decisions.observe(liar)]
     try:
         assert send(gateway, wrap, Request(path="/private")).status == 403
         assert send(gateway, wrap, Request(path="/private", tls=mtls_client)).status == 200

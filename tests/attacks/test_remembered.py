@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from mtls_middleware import ClientCertificate, Verification, wsgi
-from mtls_middleware.effects import BlockingDriver
+from mtls_middleware import ClientCertificate, Verification, binding, wsgi
+from mtls_middleware.effects.flow import BlockingDriver
 from mtls_middleware.errors import Refused
-from mtls_middleware.paths import PathRules
+from mtls_middleware.layers.paths import PathRules
 from mtls_middleware.policy import Subject, Thumbprint
 from mtls_middleware.policy.rule import Remembering
-from mtls_middleware.resource_server import AccessToken, binding
+from mtls_middleware.resource_server import AccessToken
 from mtls_middleware.sources import Cloudflare, HAProxy, Nginx, ServerTLS
 from mtls_middleware.testing import IssuedCertificate, TokenIssuer
 from tests.environs import KNOWN_SERVER

@@ -15,7 +15,7 @@ from mtls_middleware.testing import IssuedCertificate
 ASKED: list[Any] = []
 
 
-class Answers(Rule):
+class IntrospectionCache(Rule):
     """What it was told to answer, be it an answer or not."""
 
     def __init__(self, make: Callable[[], Any]) -> None:
@@ -60,7 +60,7 @@ def test_what_is_neither_true_nor_false_lets_nobody_in_however_it_is_joined(
     case: str, mtls_client: IssuedCertificate
 ) -> None:
     certificate = mtls_client.client_certificate(Verification.BY_PROXY)
-    asked, yes, no = Answers(NO_ANSWERS[case]), Thumbprint(certificate.thumbprint), DNSName("other.internal")
+    asked, yes, no = IntrospectionCache(NO_ANSWERS[case]), Thumbprint(certificate.thumbprint), DNSName("other.internal")
     assert yes.holds(certificate)
     assert (~no).holds(certificate)
     for rule in (

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from mtls_middleware.certificate import ClientCertificate
-from mtls_middleware.environ import EnvironView
 from mtls_middleware.sources import vendors
+from mtls_middleware.wsgi_request import EnvironView
 from tests.benchmarks import by_hand, raw, stacks
 from tests.benchmarks.carriers import WSGI
 from tests.benchmarks.loop import Size, Subject, take_turns

@@ -83,7 +83,7 @@ class Turn:
     per_processor_second: float = 0.0
 
 
-Turns: TypeAlias = Mapping[str, Sequence[Turn]]  # by application, the bare one first
+ConcurrencyLimit: TypeAlias = Mapping[str, Sequence[Turn]]  # by application, the bare one first
 
 
 @contextlib.contextmanager
@@ -140,7 +140,7 @@ def wrk(port: int, headers: Mapping[str, str], duration: int) -> float:
     return float(found[1])
 
 
-def measured(contest: Contest, credentials: Credentials, rounds: int, duration: int) -> Turns:
+def measured(contest: Contest, credentials: Credentials, rounds: int, duration: int) -> ConcurrencyLimit:
     """Each application's turns. Every second round goes backwards, so that no place is the better one."""
     turns: dict[str, list[Turn]] = {application: [] for application in contest.applications}
     with contextlib.ExitStack() as stack:
@@ -151,13 +151,13 @@ def measured(contest: Contest, credentials: Credentials, rounds: int, duration: 
     return turns
 
 
-def kept(turns: Turns, application: str) -> list[float]:
+def kept(turns: ConcurrencyLimit, application: str) -> list[float]:
     """What share of the bare application's rate this one has, round by round."""
     bare = next(iter(turns.values()))
     return [mine.rate / theirs.rate for mine, theirs in zip(turns[application], bare, strict=True)]
 
 
-def kept_of_processor(turns: Turns, application: str) -> float | None:
+def kept_of_processor(turns: ConcurrencyLimit, application: str) -> float | None:
     """The same by processor time, all rounds together; `None` where that is not known."""
     bare = next(iter(turns.values()))
     theirs, mine = (statistics.median(each.per_processor_second for each in one) for one in (bare, turns[application]))
@@ -168,7 +168,7 @@ def _per_second(turns: Sequence[Turn]) -> str:
     return f"{statistics.median(each.rate for each in turns):,.0f}/s"
 
 
-def _ours(contest: Contest, turns: Turns) -> Row:
+def _ours(contest: Contest, turns: ConcurrencyLimit) -> Row:
     bare, ours, *_ = contest.applications
     shares, of_processor = kept(turns, ours), kept_of_processor(turns, ours)
     note = f"{len(shares)} rounds, {min(shares):.3f} to {max(shares):.3f}"
@@ -179,7 +179,7 @@ def _ours(contest: Contest, turns: Turns) -> Row:
     return Row(5, what, *rates, statistics.median(shares), GOAL, at_least=True, note=note)
 
 
-def _beside(what: str, ours: float, turns: Turns, application: str) -> Row:
+def _beside(what: str, ours: float, turns: ConcurrencyLimit, application: str) -> Row:
     """Ours beside another's way to protect: each as its share of its own bare application."""
     theirs = statistics.median(kept(turns, application))
     note = f"{_per_second(turns[application])} of {_per_second(next(iter(turns.values())))}"

@@ -10,7 +10,7 @@ from mtls_middleware import sources
 from mtls_middleware.cli.configuration import configuration
 from mtls_middleware.cli.main import main
 from mtls_middleware.cli.proxies import MODES, PROXIES, SECRET
-from mtls_middleware.cli.wanted import Wanted
+from mtls_middleware.cli.proxy_options import ProxyOptions
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.sources.vendors import KNOWN_HEADERS
 from tests.exported import exported
@@ -20,7 +20,7 @@ ALL = [(proxy, form, mode) for proxy, row in PROXIES.items() for form in row.sou
 
 @pytest.mark.parametrize(("proxy", "form", "mode"), ALL)
 def test_each_configuration_is_whole_and_names_the_source_that_fits(proxy, form, mode):
-    wanted = Wanted(proxy=proxy, form=form, mode=mode, listen="127.0.0.1:8443", upstream="127.0.0.1:8001")
+    wanted = ProxyOptions(proxy=proxy, form=form, mode=mode, listen="127.0.0.1:8443", upstream="127.0.0.1:8001")
     texts = configuration(wanted)
     whole = "\n".join(texts.values())
     assert "@@" not in whole
@@ -33,7 +33,7 @@ def test_each_configuration_is_whole_and_names_the_source_that_fits(proxy, form,
 
 @pytest.mark.parametrize(("proxy", "form"), sorted({each[:2] for each in ALL}))
 def test_every_name_that_our_sources_know_is_deleted_or_set(proxy, form):
-    whole = "\n".join(configuration(Wanted(proxy=proxy, form=form)).values()).lower()
+    whole = "\n".join(configuration(ProxyOptions(proxy=proxy, form=form)).values()).lower()
     words = set(whole.replace(":", " ").replace('"', " ").replace("-x-", "- x-").split())
     missing = {each for each in KNOWN_HEADERS if each not in words and f"-{each}" not in words}
     # Envoy sets and clears its own name by a setting.
@@ -41,7 +41,7 @@ def test_every_name_that_our_sources_know_is_deleted_or_set(proxy, form):
 
 
 def test_where_nothing_matches_by_pattern_each_spelling_is_deleted():
-    text = configuration(Wanted(proxy="apache"))["mtls.conf"]
+    text = configuration(ProxyOptions(proxy="apache"))["mtls.conf"]
     for dashes in itertools.product("-_", repeat=3):
         assert "RequestHeader unset x{}ssl{}client{}cert\n".format(*dashes) in text
 
@@ -50,7 +50,7 @@ def test_the_text_goes_to_standard_output_and_the_source_to_standard_error(capsy
     arguments = ["nginx", "--upstream", "127.0.0.1:9", "--mode", "required", "--no-secret", "--server-name", "a.test"]
     assert main(["proxy-config", *arguments]) == 0
     printed = capsys.readouterr()
-    wanted = Wanted(proxy="nginx", upstream="127.0.0.1:9", mode="required", server_names=("a.test",))
+    wanted = ProxyOptions(proxy="nginx", upstream="127.0.0.1:9", mode="required", server_names=("a.test",))
     assert printed.out == configuration(
         wanted, command="nginx --mode required --form idiomatic --server-name a.test --no-secret"
     )["mtls.conf"]  # fmt: skip
@@ -75,7 +75,7 @@ def test_a_configuration_with_folders_is_written_into_folders_made_for_it(capsys
     plugin = "plugins-local/src/mtls-middleware/clientcert"
     files = {str(each.relative_to(output)) for each in output.rglob("*") if each.is_file()}
     assert files == {"traefik.yml", "dynamic/application.yml", f"{plugin}/.traefik.yml", f"{plugin}/clientcert.go"}
-    assert files == set(configuration(Wanted(proxy="traefik", form="rfc9440")))
+    assert files == set(configuration(ProxyOptions(proxy="traefik", form="rfc9440")))
     module = plugin.removeprefix("plugins-local/src/")
     assert f"moduleName: {module}\n" in (output / "traefik.yml").read_text()
     assert f"import: {module}\n" in (output / plugin / ".traefik.yml").read_text()
@@ -123,7 +123,7 @@ UNIX = {
 
 @pytest.mark.parametrize(("proxy", "line"), UNIX.items())
 def test_an_application_on_a_unix_socket_is_reached_there_and_believes_the_socket(proxy, line):
-    wanted = Wanted(proxy=proxy, upstream="unix:/run/app.sock")
+    wanted = ProxyOptions(proxy=proxy, upstream="unix:/run/app.sock")
     (text,) = configuration(wanted).values()
     assert line in [each.strip() for each in text.splitlines()]
     assert '(trusted_proxies=["unix"]' in wanted.source()
@@ -134,14 +134,14 @@ def test_every_proxy_that_reaches_unix_sockets_is_tried():
 
 
 def test_an_application_elsewhere_needs_the_proxys_address():
-    wanted = Wanted(proxy="envoy", upstream="app.internal:80", proxy_address="10.0.0.7")
+    wanted = ProxyOptions(proxy="envoy", upstream="app.internal:80", proxy_address="10.0.0.7")
     assert 'trusted_proxies=["10.0.0.7"]' in wanted.source()
     assert "STRICT_DNS" in configuration(wanted)["envoy.yaml"]
 
 
 def test_an_unknown_proxy_is_refused_by_name():
     with pytest.raises(ConfigurationError, match="nginx, haproxy"):
-        Wanted(proxy="squid")
+        ProxyOptions(proxy="squid")
 
 
 @pytest.mark.parametrize("arguments", [[], ["nothing"], ["proxy-config"], ["proxy-config", "squid"]])
@@ -158,7 +158,7 @@ LANGUAGES = {"nginx": "nginx", "apache": "apache", "haproxy": "haproxy", "yaml":
 @pytest.mark.parametrize(("language", "proxy"), LANGUAGES.items())
 def test_every_line_of_configuration_in_the_docs_is_one_that_the_command_prints(language, proxy):
     text = (Path(__file__).resolve().parents[2] / "docs" / "proxies.md").read_text("utf-8")
-    wanted = Wanted(proxy=proxy, secret_header=SECRET, secret=64 * "0")
+    wanted = ProxyOptions(proxy=proxy, secret_header=SECRET, secret=64 * "0")
     printed = {line.strip() for text in configuration(wanted).values() for line in text.splitlines()}
     blocks = re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
     assert blocks

@@ -16,7 +16,7 @@ from mtls_middleware.cli.main import main
 from mtls_middleware.cli.proxies import PROXIES
 from mtls_middleware.cli.proxies import SECRET as HEADER
 from mtls_middleware.cli.proxy_config import write_all
-from mtls_middleware.cli.wanted import SECRET_VARIABLE, Wanted
+from mtls_middleware.cli.proxy_options import SECRET_VARIABLE, ProxyOptions
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.sources.vendors import KNOWN_HEADERS
 from tests.exported import exported
@@ -74,7 +74,7 @@ def test_only_the_named_files_hold_the_secret_and_only_their_owner_reads_them(pr
 
 @pytest.mark.parametrize(("proxy", "form"), FORMS)
 def test_the_source_demands_the_secret_that_the_proxy_sets(proxy, form, monkeypatch, given):
-    wanted = Wanted(proxy=proxy, form=form, secret_header=HEADER, secret=SECRET)
+    wanted = ProxyOptions(proxy=proxy, form=form, secret_header=HEADER, secret=SECRET)
     whole = "\n".join(configuration(wanted).values())
     assert f"#     import os\n#     from mtls_middleware.sources import {wanted.source_class}\n" in whole
     source = eval(wanted.source(), {**exported(sources), "os": os})
@@ -143,7 +143,7 @@ def test_a_folder_whose_name_is_syntax_is_rejected(tmp_path, capsys):
 
 
 def test_apache_deletes_each_spelling_of_a_secret_header_with_dashes():
-    text = configuration(Wanted(proxy="apache", secret_header="X-Proxy-Secret", secret=SECRET))["mtls.conf"]
+    text = configuration(ProxyOptions(proxy="apache", secret_header="X-Proxy-Secret", secret=SECRET))["mtls.conf"]
     for name in ("x-proxy-secret", "x_proxy-secret", "x-proxy_secret", "x_proxy_secret"):
         assert f"RequestHeader unset {name}\n" in text
 
@@ -160,7 +160,7 @@ def test_apache_deletes_each_spelling_of_a_secret_header_with_dashes():
 @pytest.mark.parametrize("proxy", ["nginx", "apache"])
 def test_a_secret_that_is_short_or_would_be_syntax_is_rejected_and_not_shown(proxy, secret):
     with pytest.raises(ConfigurationError, match=f"{SECRET_VARIABLE}.*openssl rand -hex 32") as refused:
-        Wanted(proxy=proxy, secret_header=HEADER, secret=secret)
+        ProxyOptions(proxy=proxy, secret_header=HEADER, secret=secret)
     assert not secret or secret == "short" or secret not in str(refused.value)
 
 
@@ -182,16 +182,16 @@ def test_a_header_that_has_another_meaning_is_rejected(header, capsys, given):
 def test_no_certificate_header_can_be_the_secrets():
     for name in KNOWN_HEADERS:
         with pytest.raises(ConfigurationError):
-            Wanted(proxy="caddy", secret_header=name, secret=SECRET)
+            ProxyOptions(proxy="caddy", secret_header=name, secret=SECRET)
 
 
 def test_a_secret_without_header_is_rejected():
     with pytest.raises(ConfigurationError, match=HEADER):
-        Wanted(proxy="nginx", secret=SECRET)
+        ProxyOptions(proxy="nginx", secret=SECRET)
 
 
 def test_a_secret_is_enough_if_the_proxys_address_is_not_known():
-    wanted = Wanted(proxy="nginx", upstream="app.internal:80", secret_header=HEADER, secret=SECRET)
+    wanted = ProxyOptions(proxy="nginx", upstream="app.internal:80", secret_header=HEADER, secret=SECRET)
     assert "trusted_proxies" not in wanted.source()
     assert f'shared_secret=("{HEADER}", os.environ["{SECRET_VARIABLE}"].split(","))' in wanted.source()
 

@@ -17,13 +17,13 @@ from werkzeug.test import Client
 from mtls_middleware import wsgi
 from mtls_middleware.cli.main import main
 from mtls_middleware.cli.revocations import REDIS_VARIABLE
-from mtls_middleware.resource_server import RedisRevocations, RevocableTokens
+from mtls_middleware.revocation import RedisRevocations, RevocableTokens
 from mtls_middleware.sources import Nginx
 from mtls_middleware.testing import TESTING_ENVIRON, IssuedCertificate, TokenIssuer
 from tests.key_server import until
 from tests.live.servers import ROOT
 from tests.redis_server import RedisServer
-from tests.resource_server.revocations.revoking import AUTHORITY, BILLING, KEY, following, includes
+from tests.revocation.revoking import AUTHORITY, BILLING, KEY, following, includes
 
 Run = Callable[..., tuple[int, str, str]]
 

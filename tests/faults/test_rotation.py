@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from mtls_middleware import environ
+from mtls_middleware import wsgi_request
 from mtls_middleware.resource_server import IntrospectedAccessTokens, MemoryAnswers, TrustedIssuers
 from mtls_middleware.testing import IssuedCertificate, TokenIssuer
 from tests.faults.server_process import ServerProcess
@@ -49,7 +49,7 @@ def test_keys_rotate_under_the_load_of_fifty_threads(
     mtls_client: IssuedCertificate, mtls_other_client: IssuedCertificate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     issuer, stranger, clock = TokenIssuer(), TokenIssuer(), Clock()
-    monkeypatch.setattr(environ, "time", clock)
+    monkeypatch.setattr(wsgi_request, "time", clock)
     with KeyServer(issuer.jwks) as keys, ServerProcess() as server:
         signed = issuer.access_tokens(jwks_uri=keys.url, allow_http=True)
         stack = WSGIStack(TrustedIssuers([signed, IntrospectedAccessTokens(**server.options, cache=MemoryAnswers())]))

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from mtls_middleware import asgi, wsgi
-from mtls_middleware.own_prefixes import OwnPrefixes
+from mtls_middleware.layers.application_prefixes import ApplicationPrefixes
 from mtls_middleware.policy import ANYONE
 from mtls_middleware.sources import ServerTLS
 from mtls_middleware.testing import CertificateAuthority
@@ -200,5 +200,5 @@ class Odd:
 
 
 def test_an_odd_application_has_no_prefix() -> None:
-    assert OwnPrefixes(Odd()).now() == ()
-    assert OwnPrefixes(None).now() == ()
+    assert ApplicationPrefixes(Odd()).now() == ()
+    assert ApplicationPrefixes(None).now() == ()

@@ -12,21 +12,21 @@ from typing import Any
 from mtls_middleware import policy, sources
 from mtls_middleware.certificate import ClientCertificate, Verification
 from mtls_middleware.cli import inspect_certificate
-from mtls_middleware.effects import BlockingDriver
+from mtls_middleware.effects.flow import BlockingDriver
+from mtls_middleware.effects.remote_document import check_address
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate, Refused
-from mtls_middleware.fetched import check_address
 from mtls_middleware.json_values import json_value
 from mtls_middleware.jwks import parse_text
+from mtls_middleware.layers.client import _pairs
+from mtls_middleware.layers.paths import PathRules
 from mtls_middleware.names import distinguished, spiffe
-from mtls_middleware.paths import PathRules
-from mtls_middleware.resource_server import IntrospectedAccessTokens, bearer, signature
-from mtls_middleware.resource_server.claims import dated
+from mtls_middleware.resource_server import IntrospectedAccessTokens, bearer, jws
+from mtls_middleware.resource_server.claims import timed_token
 from mtls_middleware.resource_server.discovery import DiscoveredKeys
 from mtls_middleware.sources import encoding, rfc9440, vendors, xfcc
 from mtls_middleware.token_endpoint import ClientAuthenticator, ClientRequest, RegisteredClient
 from mtls_middleware.token_endpoint.registered import RegisteredCertificates
-from mtls_middleware.token_flow import _pairs
-from mtls_middleware.validation import TrustStore, revocation_list, spiffe_bundles
+from mtls_middleware.validation import TrustStore, crl, spiffe_bundles
 from tests.fuzz import good
 from tests.gateways import MODULES, Request, send
 from tests.resource_server import forge
@@ -118,7 +118,7 @@ def chain(data: bytes) -> None:
 
 def token(data: bytes) -> None:
     text = bearer.bearer_token([f"Bearer {data.decode('latin-1')}"], "")
-    signature.unverified_issuer(text)
+    jws.unverified_issuer(text)
     for tokens in (TOKENS, FORGED):
         with contextlib.suppress(Refused):
             DRIVER.run(tokens.validate(text, time.time()))
@@ -136,7 +136,7 @@ def header(data: bytes) -> None:
 def introspection(data: bytes) -> None:
     value = json_value(data)
     if isinstance(value, dict):
-        dated(value)
+        timed_token(value)
         INTROSPECTED._judged(value, time.time())
 
 
@@ -224,7 +224,7 @@ TARGETS: dict[str, Target] = {
     "JWK Set": Target(octets(parse_text), [good.JWKS], (ValueError,)),
     "client's JWK Set": Target(octets(RegisteredCertificates.parse_text), [good.CERTIFICATE_JWKS], (ValueError,)),
     "CRL": Target(
-        octets(revocation_list.parse),
+        octets(crl.parse),
         [good.crl(), b"-----BEGIN X509 CRL-----\n" + base64.encodebytes(good.crl()) + b"-----END X509 CRL-----\n"],
         (ValueError,),
     ),

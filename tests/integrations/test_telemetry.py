@@ -13,8 +13,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import CollectorRegistry, generate_latest
 
-from mtls_middleware import ConfigurationError, records
+from mtls_middleware import ConfigurationError
 from mtls_middleware.integrations.telemetry import observe
+from mtls_middleware.layers import decisions
 from mtls_middleware.sources import ServerTLS
 from mtls_middleware.testing import IssuedCertificate, TokenIssuer
 from tests.gateways import Request, both_gateways, send
@@ -111,7 +112,7 @@ def test_nothing_is_measured_any_more_when_it_was_stopped(
     mtls_client: IssuedCertificate, mtls_issuer: TokenIssuer
 ) -> None:
     told: list[Any] = []
-    stop = records.observe(told.append)
+    stop = decisions.observe(told.append)
     ask("wsgi", mtls_issuer, mtls_client, None)
     stop()
     ask("wsgi", mtls_issuer, mtls_client, None)
@@ -126,7 +127,7 @@ def test_an_observer_that_fails_changes_no_decision(
         raise RuntimeError(record["thumbprint"])
 
     token = mtls_issuer.token(certificate=mtls_client)
-    stop = records.observe(broken)
+    stop = decisions.observe(broken)
     try:
         with caplog.at_level(logging.ERROR):
             assert ask(gateway, mtls_issuer, mtls_client, token) == 200

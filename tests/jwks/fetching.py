@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from mtls_middleware.effects import AwaitingDriver, Flow
+from mtls_middleware.effects.flow import AwaitingDriver, Flow
 from mtls_middleware.jwks import FetchedKeys
 from mtls_middleware.resource_server import JWTAccessTokens
 from mtls_middleware.testing import TokenIssuer

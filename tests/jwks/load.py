@@ -5,8 +5,8 @@ import time
 from typing import Any, Self
 
 from mtls_middleware import Refused
-from mtls_middleware.effects import BlockingDriver
-from mtls_middleware.fetched import COOL_DOWN
+from mtls_middleware.effects.flow import BlockingDriver
+from mtls_middleware.effects.remote_document import COOL_DOWN
 from mtls_middleware.resource_server import JWTAccessTokens
 from tests.key_server import until
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtls_middleware import ConfigurationError, jwks
-from mtls_middleware.fetched import check_address
+from mtls_middleware.effects.remote_document import check_address
 from mtls_middleware.jwks import FetchedKeys, KeySet
 
 
@@ -186,7 +186,7 @@ def test_an_address_is_bounded_before_it_is_read() -> None:
 
 def test_only_ascii_is_split(monkeypatch: pytest.MonkeyPatch) -> None:
     """`urlsplit` takes the square of the number of combining marks."""
-    monkeypatch.setattr("mtls_middleware.fetched.urlsplit", lambda _: pytest.fail("split"))
+    monkeypatch.setattr("mtls_middleware.effects.remote_document.urlsplit", lambda _: pytest.fail("split"))
     with pytest.raises(ConfigurationError, match="no address"):
         check_address("jwks_uri", "https://a\u0f73.test", allow_http=False)
 

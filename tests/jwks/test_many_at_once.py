@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mtls_middleware.effects import AwaitingDriver, BlockingDriver
+from mtls_middleware.effects.flow import AwaitingDriver, BlockingDriver
 from mtls_middleware.errors import Unavailable
 from mtls_middleware.testing import IssuedCertificate, TokenIssuer
 from tests.jwks.fetching import START, at_once, fetched, fetching

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from mtls_middleware import Refused
-from mtls_middleware.effects import Flow
+from mtls_middleware.effects.flow import Flow
+from mtls_middleware.effects.remote_document import COOL_DOWN
 from mtls_middleware.errors import Unavailable
-from mtls_middleware.fetched import COOL_DOWN
 from mtls_middleware.testing import IssuedCertificate, TokenIssuer
 from tests.jwks.fetching import HOUR, START, fetched, fetching, protected
 from tests.jwks.misbehaviour import DRIPS, MISBEHAVIOUR
@@ -118,7 +118,7 @@ def test_a_hundred_megabytes_are_not_read_to_their_end(server: KeyServer, run: C
 def test_the_whole_answer_has_to_be_there_in_time(
     behaviour: Behaviour, server: KeyServer, run: Callable[[Flow[Any]], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mtls_middleware.fetched._TIMEOUT", 0.3)
+    monkeypatch.setattr("mtls_middleware.effects.remote_document._TIMEOUT", 0.3)
     server.behaviour = behaviour
     begun = time.monotonic()
     with pytest.raises(Unavailable):

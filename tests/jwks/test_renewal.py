@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from mtls_middleware import Refused
-from mtls_middleware.effects import AwaitingDriver, BlockingDriver, Flow
-from mtls_middleware.fetched import COOL_DOWN
+from mtls_middleware.effects.flow import AwaitingDriver, BlockingDriver, Flow
+from mtls_middleware.effects.remote_document import COOL_DOWN
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate, TokenIssuer
 from tests.jwks.fetching import HOUR, START, fetched, fetching, protected
 from tests.key_server import KeyServer, die

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from mtls_middleware import Refused
-from mtls_middleware.effects import AwaitingDriver, BlockingDriver
-from mtls_middleware.fetched import COOL_DOWN
+from mtls_middleware.effects.flow import AwaitingDriver, BlockingDriver
+from mtls_middleware.effects.remote_document import COOL_DOWN
 from mtls_middleware.testing import TokenIssuer
 from tests.jwks.fetching import at_once, fetching
 from tests.jwks.load import Load

@@ -9,9 +9,9 @@ import pytest
 
 from mtls_middleware import ConfigurationError
 from mtls_middleware.policy import ANYONE
+from mtls_middleware.resource_server import protected_resource_metadata
 from mtls_middleware.sources import AzureAppService, ServerTLS
 from mtls_middleware.testing import IssuedCertificate, TokenIssuer
-from mtls_middleware.token_endpoint import protected_resource_metadata
 from tests.gateways import MODULES, Request, both_gateways, send
 from tests.layers.world import CLIENT, SOMEBODY, TRUSTED, behind_nginx, nested
 

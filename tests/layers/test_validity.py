@@ -16,7 +16,7 @@ from mtls_middleware.validation import SpiffeTrust, TrustStore
 from tests.gateways import MODULES, Request, Result, Wrap, both_gateways, send
 from tests.layers.clock import Clock, clock
 from tests.layers.formats import SOURCES
-from tests.layers.test_records import record
+from tests.layers.test_decisions import record
 from tests.layers.world import behind_nginx, certificates, nested
 
 __all__ = ["clock"]

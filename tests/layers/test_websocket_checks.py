@@ -10,7 +10,7 @@ import pytest
 
 from mtls_middleware import Refused, client_certificate
 from mtls_middleware.asgi import ClientCertificateMiddleware, protect
-from mtls_middleware.effects import Call, ask
+from mtls_middleware.effects.flow import Call, ask
 from mtls_middleware.policy import Thumbprint
 from mtls_middleware.sources import Nginx, ServerTLS
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate
@@ -235,7 +235,7 @@ def test_slow_store_does_not_hold_up_the_end_of_the_certificate(
 def test_check_that_never_ends_closes_the_websocket(
     client: IssuedCertificate, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("mtls_middleware.websocket_watch._CHECK_TIMEOUT", 0.1)
+    monkeypatch.setattr("mtls_middleware.asgi_websocket._CHECK_TIMEOUT", 0.1)
     caplog.set_level(logging.INFO)
     socket = Socket(client)
     play(ClientCertificateMiddleware(Echo(), ServerTLS(), trust_store=Slow()), socket)
@@ -276,7 +276,7 @@ def test_log_that_fails_does_not_keep_the_websocket_open(
     def fail(*_: Any) -> None:
         raise OSError("the disk is full")
 
-    monkeypatch.setattr("mtls_middleware.websocket_watch.closed", fail)
+    monkeypatch.setattr("mtls_middleware.asgi_websocket.closed", fail)
     socket, echo = Socket(client), Echo()
     play(protect(echo, source=ServerTLS()), socket, expire(clock))
     assert socket.types() == ["accept", "close"]

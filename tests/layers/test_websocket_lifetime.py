@@ -11,12 +11,12 @@ import pytest
 
 from mtls_middleware import ConfigurationError, Refused, access_token, client_certificate
 from mtls_middleware.asgi import CertificateBoundTokenMiddleware, ClientCertificateMiddleware, protect
+from mtls_middleware.asgi_websocket import WebsocketWatch
 from mtls_middleware.errors import Unavailable
 from mtls_middleware.policy import Thumbprint
 from mtls_middleware.sources import ServerTLS
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate, TokenIssuer
 from mtls_middleware.validation import RevocationLists, TrustStore
-from mtls_middleware.websocket_watch import WebsocketWatch
 from tests.gateways import Request, scope_of
 from tests.layers.clock import Clock, clock
 from tests.validation.authority import crl
@@ -30,7 +30,7 @@ LIFETIME = 1000
 
 @pytest.fixture(autouse=True)
 def _often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mtls_middleware.websocket_watch._EVERY", 0.01)
+    monkeypatch.setattr("mtls_middleware.asgi_websocket._EVERY", 0.01)
 
 
 @pytest.fixture
@@ -263,7 +263,7 @@ def test_certificate_on_a_changed_revocation_list_ends_it(
 
 
 def test_check_that_needs_io_is_made_once_at_a_time_and_ends_with_the_websocket(client: IssuedCertificate) -> None:
-    from mtls_middleware.effects import Call, ask
+    from mtls_middleware.effects.flow import Call, ask
 
     calls: list[asyncio.Future[None]] = []
 

@@ -152,6 +152,8 @@ def _in_threads(serving: Iterable[Any]) -> None:
     threads = [threading.Thread(target=serve) for serve in serving]
     for thread in threads:
         thread.start()
+    for thread in threads:  # Python 3.12 starts no thread after the end of the main one
+        thread.join()
 
 
 if "LOG" in os.environ:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mtls_middleware import ClientCertificate, Verification
 from mtls_middleware.errors import Refused, Unavailable
-from mtls_middleware.paths import PathRules
+from mtls_middleware.layers.paths import PathRules
 from mtls_middleware.policy import (
     ANYONE,
     DNSName,

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from mtls_middleware.cli.proxies import SECRET
-from mtls_middleware.cli.wanted import SECRET_VARIABLE, Wanted
+from mtls_middleware.cli.proxy_options import SECRET_VARIABLE, ProxyOptions
 from tests.live.servers import ROOT, free_port
 from tests.proxies import matrix, programs
 from tests.proxies.client import over_http1
@@ -33,9 +33,9 @@ class Stage:
     path: str
 
 
-def wanted(setup: Setup, listen: int, upstream: int | Path, files: Path) -> Wanted:
+def wanted(setup: Setup, listen: int, upstream: int | Path, files: Path) -> ProxyOptions:
     secret = setup.extra != "no-secret"
-    return Wanted(
+    return ProxyOptions(
         proxy=setup.proxy,
         form=setup.form,
         mode=setup.mode,

@@ -15,7 +15,7 @@ from pathlib import Path
 from unittest import mock
 
 from mtls_middleware.cli.main import main
-from mtls_middleware.cli.wanted import SECRET_VARIABLE, Wanted
+from mtls_middleware.cli.proxy_options import SECRET_VARIABLE, ProxyOptions
 
 PATH = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"], "/usr/sbin"))
 
@@ -64,7 +64,7 @@ def version(name: str) -> str:
     return found[0]
 
 
-def write(wanted: Wanted, folder: Path) -> None:
+def write(wanted: ProxyOptions, folder: Path) -> None:
     """The configuration's files, by the command itself."""
     arguments = ["proxy-config", wanted.proxy, "--mode", wanted.mode, "--form", wanted.form]
     for name in ("listen", "upstream", "ca", "certificate", "key"):
@@ -76,12 +76,12 @@ def write(wanted: Wanted, folder: Path) -> None:
         assert main([*arguments, "--output", str(folder)]) == 0
 
 
-def environment(wanted: Wanted) -> dict[str, str]:
+def environment(wanted: ProxyOptions) -> dict[str, str]:
     """What the proxy and the application find in their environment."""
     return {} if wanted.secret is None else {SECRET_VARIABLE: wanted.secret}
 
 
-def command(wanted: Wanted, folder: Path) -> list[str]:
+def command(wanted: ProxyOptions, folder: Path) -> list[str]:
     match wanted.proxy:
         case "nginx":
             njs = "load_module /usr/lib/nginx/modules/ngx_http_js_module.so;" if wanted.form == "rfc9440" else ""
@@ -163,7 +163,7 @@ def alive(group: int) -> bool:
 
 
 @contextlib.contextmanager
-def proxy(wanted: Wanted, folder: Path, *, add: Callable[[], None] = lambda: None) -> Iterator[None]:
+def proxy(wanted: ProxyOptions, folder: Path, *, add: Callable[[], None] = lambda: None) -> Iterator[None]:
     """The proxy that `wanted` describes, its files in `folder`. `add` may change them before it starts."""
     write(wanted, folder)
     add()

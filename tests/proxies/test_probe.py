@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mtls_middleware.cli.main import main
-from mtls_middleware.cli.wanted import Wanted
+from mtls_middleware.cli.proxy_options import ProxyOptions
 from tests.live.servers import ROOT, free_port
 from tests.proxies import matrix, programs
 from tests.proxies.client import over_http1, over_http2
@@ -114,7 +114,7 @@ def probe(server_files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     return run
 
 
-def configured(made: Wanted, folder: Path) -> list[str]:
+def configured(made: ProxyOptions, folder: Path) -> list[str]:
     """The command that starts the proxy with the printed configuration."""
     programs.write(made, folder)
     if made.proxy == "envoy":  # it leaves whoever sends malformed HTTP/2 waiting for a second, forty times

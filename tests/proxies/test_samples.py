@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mtls_middleware import sources
-from mtls_middleware.cli.wanted import SECRET_VARIABLE
+from mtls_middleware.cli.proxy_options import SECRET_VARIABLE
 from mtls_middleware.testing import TokenIssuer
 from tests.exported import exported
 from tests.key_server import KeyServer

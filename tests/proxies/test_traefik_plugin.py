@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mtls_middleware.cli.wanted import Wanted
+from mtls_middleware.cli.proxy_options import ProxyOptions
 from tests.live.servers import free_port
 from tests.proxies import forgery, programs
 from tests.proxies.client import over_http1, over_http2
@@ -20,7 +20,7 @@ NAMES = (b"client-cert", b"client-cert-chain", b"mtlsclientverify")
 
 
 @pytest.fixture
-def made(upstream, server_files: Path, tmp_path: Path) -> Wanted:
+def made(upstream, server_files: Path, tmp_path: Path) -> ProxyOptions:
     made = wanted(SETUP, free_port(), upstream(SETUP), server_files)
     programs.write(made, tmp_path)
     return made
@@ -33,7 +33,7 @@ def rewrite(file: Path, old: str, new: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["none", "EC, intermediate"])
-def test_the_plugin_alone_lets_no_spelling_of_its_three_names_through(made: Wanted, tmp_path: Path, kind):
+def test_the_plugin_alone_lets_no_spelling_of_its_three_names_through(made: ProxyOptions, tmp_path: Path, kind):
     rewrite(tmp_path / "traefik.yml", "      aliasHeadersStrategy: delete\n", "      aliasHeadersStrategy: keep\n")
     rewrite(
         tmp_path / "dynamic" / "application.yml",
@@ -61,7 +61,7 @@ def test_the_plugin_alone_lets_no_spelling_of_its_three_names_through(made: Want
             assert names == {"x-unrelated_name", "x-ssl-client-cert"}
 
 
-def test_without_its_plugin_traefik_serves_nothing_there(made: Wanted, tmp_path: Path):
+def test_without_its_plugin_traefik_serves_nothing_there(made: ProxyOptions, tmp_path: Path):
     shutil.rmtree(tmp_path / "plugins-local")
     rewrite(
         tmp_path / "dynamic" / "application.yml",

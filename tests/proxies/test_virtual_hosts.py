@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from mtls_middleware.cli.proxies import PROXIES
-from mtls_middleware.cli.wanted import SECRET_VARIABLE
+from mtls_middleware.cli.proxy_options import SECRET_VARIABLE
 from mtls_middleware.testing import CertificateAuthority
 from tests.live.servers import ROOT, free_port
 from tests.proxies import matrix, neighbours, programs

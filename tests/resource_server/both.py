@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mtls_middleware.effects import BlockingDriver, Flow
+from mtls_middleware.effects.flow import BlockingDriver, Flow
 from tests.jwks.fetching import awaited
 from tests.resource_server.stack import ASGIStack, Stack, WSGIStack
 

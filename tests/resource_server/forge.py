@@ -8,7 +8,7 @@ from typing import Any
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from mtls_middleware.effects import BlockingDriver
+from mtls_middleware.effects.flow import BlockingDriver
 from mtls_middleware.resource_server import AccessToken, JWTAccessTokens
 
 ISSUER, AUDIENCE, KEY_ID = "https://issuer.test", "https://api.test", "forge"

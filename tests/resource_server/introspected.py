@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from mtls_middleware.effects import BlockingDriver
+from mtls_middleware.effects.flow import BlockingDriver
 from mtls_middleware.resource_server import IntrospectedAccessTokens
 from mtls_middleware.testing import IssuedCertificate
 from tests.introspection_server import CLIENT_ID, CLIENT_SECRET, IntrospectionServer

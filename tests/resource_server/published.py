@@ -15,7 +15,7 @@ PATHS = {
 }
 
 
-class Published:
+class ServedDocument:
     """`site.tokens()` finds keys by `site.discovery`; `site.publish(jwks_uri=...)` changes what the document says."""
 
     def __init__(self, server: KeyServer, discovery: str) -> None:

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from mtls_middleware import ClientCertificate, Refused, Verification
-from mtls_middleware.resource_server import binding
+from mtls_middleware import ClientCertificate, Refused, Verification, binding
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate, TokenIssuer, self_signed
 from tests.resource_server import forge
 from tests.resource_server.stack import Outcome, Stack

@@ -10,22 +10,22 @@ import jwt
 import pytest
 
 from mtls_middleware import ConfigurationError, Refused
-from mtls_middleware.effects import BlockingDriver
+from mtls_middleware.effects.flow import BlockingDriver
+from mtls_middleware.effects.remote_document import COOL_DOWN
 from mtls_middleware.errors import Unavailable
-from mtls_middleware.fetched import COOL_DOWN
 from mtls_middleware.jwks import KeySet
 from mtls_middleware.resource_server import JWTAccessTokens
 from mtls_middleware.resource_server.discovery import DiscoveredKeys
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate, TokenIssuer
 from tests.jwks.fetching import HOUR, NO_TLS, START
 from tests.key_server import KeyServer, answer, die, until
-from tests.resource_server.published import PATHS, Published
+from tests.resource_server.published import PATHS, ServedDocument
 from tests.resource_server.stack import Stack
 
 Run = Callable[..., Any]
 
 
-def keys_of(site: Published) -> DiscoveredKeys:
+def keys_of(site: ServedDocument) -> DiscoveredKeys:
     return DiscoveredKeys(site.issuer.issuer, site.discovery, allow_http=True, tls=NO_TLS)
 
 
@@ -93,7 +93,7 @@ def test_an_issuer_that_is_no_https_address_is_not_discovered(discovery: Any, is
 
 @pytest.mark.standard("C9")
 def test_the_document_is_asked_once_and_then_the_keys_that_it_names(
-    stack: type[Stack], site: Published, mtls_client: IssuedCertificate
+    stack: type[Stack], site: ServedDocument, mtls_client: IssuedCertificate
 ) -> None:
     app = stack(site.tokens())
     assert site.server.asked == []
@@ -104,7 +104,7 @@ def test_the_document_is_asked_once_and_then_the_keys_that_it_names(
 
 
 def test_a_document_of_the_other_standard_is_no_substitute(
-    stack: type[Stack], site: Published, mtls_client: IssuedCertificate
+    stack: type[Stack], site: ServedDocument, mtls_client: IssuedCertificate
 ) -> None:
     for path in PATHS.values():
         site.server.documents[path] = site.server.documents[site.path]
@@ -114,7 +114,7 @@ def test_a_document_of_the_other_standard_is_no_substitute(
     assert site.server.asked == [site.path]
 
 
-def test_the_keys_may_be_on_another_host(site: Published, run: Run) -> None:
+def test_the_keys_may_be_on_another_host(site: ServedDocument, run: Run) -> None:
     with KeyServer(site.issuer.jwks) as elsewhere:
         site.publish(jwks_uri=elsewhere.url.replace("127.0.0.1", "localhost"))
         assert run(site.tokens().validate(site.issuer.token(), time.time())).subject == "user"
@@ -122,7 +122,7 @@ def test_the_keys_may_be_on_another_host(site: Published, run: Run) -> None:
 
 
 @pytest.mark.standard("C11", "C16")
-def test_signed_metadata_and_unknown_members_are_not_read(site: Published, run: Run) -> None:
+def test_signed_metadata_and_unknown_members_are_not_read(site: ServedDocument, run: Run) -> None:
     attacker = TokenIssuer(site.issuer.issuer)
     with KeyServer(attacker.jwks) as elsewhere:
         claims = {"iss": site.issuer.issuer, "issuer": site.issuer.issuer, "jwks_uri": elsewhere.url}
@@ -143,7 +143,7 @@ def test_both_documents_come_over_https_from_a_server_that_is_verified(
 ) -> None:
     context = mtls_ca.server_context(mtls_ca.server(), client_certificates="optional")
     with KeyServer({"keys": []}, tls=context) as server:
-        site = Published(server, discovery)
+        site = ServedDocument(server, discovery)
         authorization = f"Bearer {site.issuer.token(certificate=mtls_client)}"
         options: dict[str, Any] = {"ssl_context": mtls_ca.client_context(), "allow_http": False}
         trusting, wary = stack(site.tokens(**options)), stack(site.tokens(ssl_context=None, allow_http=False))
@@ -159,7 +159,7 @@ def test_both_documents_come_over_https_from_a_server_that_is_verified(
 # --- renewed, and borne ---
 
 
-def test_the_document_is_renewed_in_the_background_and_equal_keys_stay_the_same_object(site: Published) -> None:
+def test_the_document_is_renewed_in_the_background_and_equal_keys_stay_the_same_object(site: ServedDocument) -> None:
     driver, keys = BlockingDriver(), keys_of(site)
     first = driver.run(keys.current(START))
     assert driver.run(keys.current(START + 479)) is first
@@ -170,7 +170,7 @@ def test_the_document_is_renewed_in_the_background_and_equal_keys_stay_the_same_
     assert driver.run(keys.current(START + 1200)) is first
 
 
-def test_keys_at_another_address_end_what_the_former_ones_signed(site: Published, run: Run) -> None:
+def test_keys_at_another_address_end_what_the_former_ones_signed(site: ServedDocument, run: Run) -> None:
     tokens, now = site.tokens(), time.time()
     old = site.issuer.token(lifetime=timedelta(hours=1))
     assert run(tokens.validate(old, now))
@@ -186,7 +186,7 @@ def test_keys_at_another_address_end_what_the_former_ones_signed(site: Published
         assert (site.counts, elsewhere.requests) == ((2, 1), 1)
 
 
-def test_the_former_keys_serve_for_an_hour_where_the_new_address_gives_nothing(site: Published, run: Run) -> None:
+def test_the_former_keys_serve_for_an_hour_where_the_new_address_gives_nothing(site: ServedDocument, run: Run) -> None:
     keys = keys_of(site)
     first = run(keys.current(START))
     with KeyServer(site.issuer.jwks) as elsewhere:
@@ -203,7 +203,7 @@ def test_the_former_keys_serve_for_an_hour_where_the_new_address_gives_nothing(s
         assert site.counts[1] == 1
 
 
-def test_what_the_former_address_still_answers_is_not_what_the_new_one_says(site: Published) -> None:
+def test_what_the_former_address_still_answers_is_not_what_the_new_one_says(site: ServedDocument) -> None:
     """Both were asked ahead of time; the answer of the former comes when the document already names the new one."""
     driver, keys = BlockingDriver(), keys_of(site)
     first = driver.run(keys.current(START))
@@ -226,7 +226,7 @@ def test_what_the_former_address_still_answers_is_not_what_the_new_one_says(site
 @pytest.mark.standard("C10")
 @pytest.mark.parametrize("address", ["http://as.example/jwks", "https://user@as.example/jwks", "/jwks", "", None, 1])
 def test_a_document_that_turns_to_an_address_that_is_none_changes_nothing(
-    address: Any, site: Published, run: Run
+    address: Any, site: ServedDocument, run: Run
 ) -> None:
     keys = keys_of(site)
     first = run(keys.current(START))
@@ -237,7 +237,7 @@ def test_a_document_that_turns_to_an_address_that_is_none_changes_nothing(
         run(keys.current(START + 600 + HOUR))
 
 
-def test_without_its_document_an_issuer_is_borne_for_an_hour(site: Published, run: Run) -> None:
+def test_without_its_document_an_issuer_is_borne_for_an_hour(site: ServedDocument, run: Run) -> None:
     keys = keys_of(site)
     first = run(keys.current(START))
     site.server.behaviours[site.path] = die
@@ -252,7 +252,7 @@ def test_without_its_document_an_issuer_is_borne_for_an_hour(site: Published, ru
 
 @pytest.mark.case("127")
 def test_unknown_key_ids_cost_one_look_for_keys_per_cool_down_and_none_for_the_document(
-    site: Published, run: Run
+    site: ServedDocument, run: Run
 ) -> None:
     keys = keys_of(site)
     run(keys.current(START))
@@ -262,7 +262,7 @@ def test_unknown_key_ids_cost_one_look_for_keys_per_cool_down_and_none_for_the_d
 
 
 @pytest.mark.case("130")
-def test_a_document_that_turns_to_another_issuer_changes_nothing(site: Published, run: Run) -> None:
+def test_a_document_that_turns_to_another_issuer_changes_nothing(site: ServedDocument, run: Run) -> None:
     keys = keys_of(site)
     first = run(keys.current(START))
     with KeyServer(TokenIssuer().jwks) as elsewhere:
@@ -274,7 +274,7 @@ def test_a_document_that_turns_to_another_issuer_changes_nothing(site: Published
         assert elsewhere.requests == 0
 
 
-def test_the_document_is_json_and_nothing_else_is_taken_for_it(site: Published, run: Run) -> None:
+def test_the_document_is_json_and_nothing_else_is_taken_for_it(site: ServedDocument, run: Run) -> None:
     for body in (json.dumps(site.server.documents[site.path]).encode()[:-1], b'"https://as.example"', b"{}"):
         site.server.documents[site.path] = body
         with pytest.raises(Unavailable):

@@ -8,13 +8,13 @@ from datetime import timedelta
 
 import pytest
 
-from mtls_middleware.effects import BlockingDriver
-from mtls_middleware.fetched import COOL_DOWN
+from mtls_middleware.effects.flow import BlockingDriver
+from mtls_middleware.effects.remote_document import COOL_DOWN
 from mtls_middleware.testing import IssuedCertificate
 from tests.jwks.fetching import at_once
 from tests.jwks.load import Load
 from tests.key_server import gated, until
-from tests.resource_server.published import Published
+from tests.resource_server.published import ServedDocument
 from tests.resource_server.stack import ASGIStack
 
 LONG = timedelta(hours=2)
@@ -22,7 +22,7 @@ LONG = timedelta(hours=2)
 
 @pytest.mark.case("127")
 @pytest.mark.parametrize("stall", [0.0, 0.1])
-def test_fifty_threads_share_one_document_and_one_key_set(stall: float, site: Published) -> None:
+def test_fifty_threads_share_one_document_and_one_key_set(stall: float, site: ServedDocument) -> None:
     site.server.stall = stall
     tokens, driver = site.tokens(), BlockingDriver()
     text = site.issuer.token()
@@ -34,7 +34,7 @@ def test_fifty_threads_share_one_document_and_one_key_set(stall: float, site: Pu
 @pytest.mark.case("127")
 @pytest.mark.parametrize("stall", [0.0, 0.1])
 def test_five_hundred_tasks_share_one_document_and_one_key_set(
-    stall: float, site: Published, mtls_client: IssuedCertificate
+    stall: float, site: ServedDocument, mtls_client: IssuedCertificate
 ) -> None:
     site.server.stall = stall
     app = ASGIStack(site.tokens())
@@ -49,7 +49,7 @@ def test_five_hundred_tasks_share_one_document_and_one_key_set(
 
 
 @pytest.mark.parametrize("age", [480, 600])
-def test_nobody_but_one_waits_for_a_document_that_is_slow_to_be_renewed(age: float, site: Published) -> None:
+def test_nobody_but_one_waits_for_a_document_that_is_slow_to_be_renewed(age: float, site: ServedDocument) -> None:
     tokens, driver, gate, now = site.tokens(), BlockingDriver(), threading.Event(), time.time()
     driver.run(tokens.validate(site.issuer.token(), now))
     site.server.behaviours[site.path] = gated(gate)
@@ -67,7 +67,7 @@ def test_nobody_but_one_waits_for_a_document_that_is_slow_to_be_renewed(age: flo
         assert first.result() == "user"
 
 
-def test_whoever_comes_with_the_new_key_waits_for_the_document_that_leads_to_it(site: Published) -> None:
+def test_whoever_comes_with_the_new_key_waits_for_the_document_that_leads_to_it(site: ServedDocument) -> None:
     tokens, driver, gate, now = site.tokens(), BlockingDriver(), threading.Event(), time.time()
     driver.run(tokens.validate(site.issuer.token(), now))
     known = site.issuer.token(lifetime=LONG)
@@ -89,7 +89,9 @@ def test_whoever_comes_with_the_new_key_waits_for_the_document_that_leads_to_it(
 
 
 @pytest.mark.case("127")
-def test_keys_that_move_to_another_address_rotate_under_load_and_no_valid_token_is_refused(site: Published) -> None:
+def test_keys_that_move_to_another_address_rotate_under_load_and_no_valid_token_is_refused(
+    site: ServedDocument,
+) -> None:
     """The document is published ten minutes before the new key signs: so long it may be remembered."""
     with Load(site.tokens(), site.issuer.token(lifetime=LONG), clients=4) as load:
         begun = load.now

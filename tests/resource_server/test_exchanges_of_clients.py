@@ -8,9 +8,9 @@ import pytest
 from cryptography import x509
 
 from mtls_middleware.certificate import Verification
+from mtls_middleware.effects.limits import ConcurrencyLimit, Share, shares
 from mtls_middleware.resource_server import IntrospectedAccessTokens, MemoryAnswers, TrustedIssuers
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate, TokenIssuer
-from mtls_middleware.turns import Share, Turns, shares
 from tests.introspection_server import IntrospectionServer
 from tests.key_server import KeyServer
 from tests.resource_server import forge
@@ -165,7 +165,7 @@ def test_the_turns_of_an_attacker_are_bounded_and_the_others_get_theirs(attacker
     of, most = ATTACKERS[attacker]
 
     async def all_at_once() -> int:
-        turns, running, released = Turns(50), 0, asyncio.Event()
+        turns, running, released = ConcurrencyLimit(50), 0, asyncio.Event()
 
         async def one(number: int) -> None:
             nonlocal running
@@ -190,7 +190,7 @@ def test_the_turns_of_an_attacker_are_bounded_and_the_others_get_theirs(attacker
 
 def test_an_exchange_that_is_given_up_gives_its_turns_back() -> None:
     async def one() -> None:
-        turns, share = Turns(1), (Share("a", 1),)
+        turns, share = ConcurrencyLimit(1), (Share("a", 1),)
         async with turns.one(share, 1):
             waiting = [asyncio.ensure_future(turns.one(share, 30).__aenter__()) for _ in range(3)]
             with pytest.raises(TimeoutError):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtls_middleware.fetched import COOL_DOWN
+from mtls_middleware.effects.remote_document import COOL_DOWN
 from mtls_middleware.resource_server.discovery import DiscoveredKeys
 from mtls_middleware.testing import IssuedCertificate, TokenIssuer
 from mtls_middleware.testing.tokens import OMIT
@@ -16,11 +16,11 @@ from tests.jwks.fetching import NO_TLS
 from tests.jwks.misbehaviour import DRIPS, MISBEHAVIOUR
 from tests.key_server import KeyServer, answer
 from tests.loopback import Behaviour
-from tests.resource_server.published import Published
+from tests.resource_server.published import ServedDocument
 from tests.resource_server.stack import Outcome, Stack
 
 
-def asked(stack: type[Stack], site: Published, certificate: IssuedCertificate, **options: Any) -> Outcome:
+def asked(stack: type[Stack], site: ServedDocument, certificate: IssuedCertificate, **options: Any) -> Outcome:
     text = site.issuer.token(certificate=certificate)
     return stack(site.tokens(**options)).request(f"Bearer {text}", certificate=certificate)
 
@@ -61,7 +61,7 @@ OTHERS: dict[str, Callable[[str], Any]] = {
 def test_a_document_of_another_issuer_is_of_no_use_and_the_log_says_which_was_expected(
     other: Callable[[str], Any],
     stack: type[Stack],
-    site: Published,
+    site: ServedDocument,
     mtls_client: IssuedCertificate,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -73,11 +73,11 @@ def test_a_document_of_another_issuer_is_of_no_use_and_the_log_says_which_was_ex
 
 @pytest.mark.case("130")
 def test_what_a_server_said_is_cut_short_and_forges_no_line_of_the_log(
-    stack: type[Stack], site: Published, mtls_client: IssuedCertificate, caplog: pytest.LogCaptureFixture
+    stack: type[Stack], site: ServedDocument, mtls_client: IssuedCertificate, caplog: pytest.LogCaptureFixture
 ) -> None:
     site.publish(issuer="https://x\r\nERROR forged \x1b[2J\u2028\ud800" + "x" * 100_000)
     assert try_later(asked(stack, site, mtls_client))
-    (line,) = [each.getMessage() for each in caplog.records if each.name == "mtls_middleware.fetched"]
+    (line,) = [each.getMessage() for each in caplog.records if each.name == "mtls_middleware.remote_documents"]
     assert line.isascii()
     assert line.isprintable()
     assert len(line) < 500
@@ -115,7 +115,11 @@ def test_what_a_server_said_is_cut_short_and_forges_no_line_of_the_log(
     ids=lambda address: ascii(address)[:40],
 )
 def test_an_address_that_is_not_to_be_fetched_from_makes_the_document_of_no_use(
-    address: Any, stack: type[Stack], site: Published, mtls_client: IssuedCertificate, caplog: pytest.LogCaptureFixture
+    address: Any,
+    stack: type[Stack],
+    site: ServedDocument,
+    mtls_client: IssuedCertificate,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     site.publish(jwks_uri=address)
     assert try_later(asked(stack, site, mtls_client))
@@ -127,7 +131,7 @@ def test_an_address_that_is_not_to_be_fetched_from_makes_the_document_of_no_use(
 @pytest.mark.case("130")
 @pytest.mark.parametrize("behaviour", MISBEHAVIOUR.values(), ids=MISBEHAVIOUR)
 def test_a_broken_server_of_the_document_means_try_later_and_never_yes(
-    behaviour: Behaviour, stack: type[Stack], site: Published, mtls_client: IssuedCertificate
+    behaviour: Behaviour, stack: type[Stack], site: ServedDocument, mtls_client: IssuedCertificate
 ) -> None:
     site.server.behaviours[site.path] = behaviour
     app, text = stack(site.tokens()), site.issuer.token(certificate=mtls_client)
@@ -140,11 +144,11 @@ def test_a_broken_server_of_the_document_means_try_later_and_never_yes(
 def test_the_whole_document_has_to_be_there_in_time(
     behaviour: Behaviour,
     stack: type[Stack],
-    site: Published,
+    site: ServedDocument,
     mtls_client: IssuedCertificate,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("mtls_middleware.fetched._TIMEOUT", 0.3)
+    monkeypatch.setattr("mtls_middleware.effects.remote_document._TIMEOUT", 0.3)
     site.server.behaviours[site.path] = behaviour
     assert try_later(asked(stack, site, mtls_client))
     assert site.server.asked == [site.path]
@@ -153,7 +157,7 @@ def test_the_whole_document_has_to_be_there_in_time(
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("which", ["document", "keys"])
 def test_redirects_are_not_followed(
-    status: int, which: str, stack: type[Stack], site: Published, mtls_client: IssuedCertificate
+    status: int, which: str, stack: type[Stack], site: ServedDocument, mtls_client: IssuedCertificate
 ) -> None:
     with KeyServer(site.issuer.jwks) as elsewhere:
         elsewhere.documents[site.path] = site.server.documents[site.path]
@@ -165,7 +169,7 @@ def test_redirects_are_not_followed(
 
 @pytest.mark.parametrize("member", ["issuer", "jwks_uri"])
 def test_a_member_that_is_there_twice_is_not_chosen_from(
-    member: str, stack: type[Stack], site: Published, mtls_client: IssuedCertificate
+    member: str, stack: type[Stack], site: ServedDocument, mtls_client: IssuedCertificate
 ) -> None:
     usual = json.dumps(site.server.documents[site.path])
     site.server.documents[site.path] = f'{{"{member}": "https://attacker.example/", {usual[1:]}'.encode()
@@ -174,7 +178,7 @@ def test_a_member_that_is_there_twice_is_not_chosen_from(
 
 
 def test_a_document_is_no_key_set_and_a_key_set_no_document(
-    stack: type[Stack], site: Published, mtls_client: IssuedCertificate
+    stack: type[Stack], site: ServedDocument, mtls_client: IssuedCertificate
 ) -> None:
     both = {"issuer": site.issuer.issuer, **site.issuer.jwks}
     site.server.documents[site.path] = both
@@ -184,7 +188,7 @@ def test_a_document_is_no_key_set_and_a_key_set_no_document(
 
 
 def test_an_issuer_that_names_the_keys_of_another_speaks_for_itself_alone(
-    stack: type[Stack], site: Published, mtls_client: IssuedCertificate
+    stack: type[Stack], site: ServedDocument, mtls_client: IssuedCertificate
 ) -> None:
     victim = TokenIssuer("https://victim.example")
     site.publish()

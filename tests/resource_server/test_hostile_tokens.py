@@ -8,9 +8,9 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from mtls_middleware import Refused
+from mtls_middleware.binding import confirm
 from mtls_middleware.resource_server import AccessToken
 from mtls_middleware.resource_server.bearer import bearer_token
-from mtls_middleware.resource_server.binding import confirm
 from mtls_middleware.testing import CertificateAuthority
 from tests.resource_server import forge
 from tests.resource_server.stack import ASGIStack, WSGIStack

@@ -7,9 +7,9 @@ import pytest
 
 from mtls_middleware import ConfigurationError
 from mtls_middleware.policy import Subject
+from mtls_middleware.resource_server import protected_resource_metadata
 from mtls_middleware.sources import ServerTLS
 from mtls_middleware.testing import IssuedCertificate, TokenIssuer
-from mtls_middleware.token_endpoint import protected_resource_metadata
 from tests.gateways import MODULES, Request, Result, Wrap, both_gateways, exchange, scope_of, send
 
 DOCUMENT = protected_resource_metadata(

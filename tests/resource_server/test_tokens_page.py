@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from mtls_middleware import resource_server
+from mtls_middleware import resource_server, revocation
 from mtls_middleware.resource_server.profiles import LEEWAY, PROFILES
 from mtls_middleware.testing import CertificateAuthority
 from tests.redis_server import RedisServer
@@ -80,5 +80,5 @@ def test_the_table_of_profiles_is_the_one_in_the_code() -> None:
 
 
 def test_everything_that_is_exported_is_on_this_page_or_on_that_of_extensions() -> None:
-    for name in set(resource_server.__all__) - {"AccessToken"}:
+    for name in {*resource_server.__all__, *revocation.__all__} - {"AccessToken"}:
         assert name in PAGE + EXTENSIONS

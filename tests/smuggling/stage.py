@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mtls_middleware.cli.proxies import SECRET
-from mtls_middleware.cli.wanted import SECRET_VARIABLE, Wanted
+from mtls_middleware.cli.proxy_options import SECRET_VARIABLE, ProxyOptions
 from tests.live.servers import ROOT, free_port
 from tests.proxies import matrix, programs
 from tests.smuggling.attack import ATTACKER, INNOCENT, VICTIM, Attack, certificate
@@ -35,8 +35,8 @@ class Configuration:
     def key(self) -> str:
         return f"{self.proxy}-{'secret' if self.secret else 'address'}"
 
-    def wanted(self, listen: int, upstream: int, files: Path) -> Wanted:
-        return Wanted(
+    def wanted(self, listen: int, upstream: int, files: Path) -> ProxyOptions:
+        return ProxyOptions(
             proxy=self.proxy,
             listen=f"127.0.0.1:{listen}",
             upstream=f"127.0.0.1:{upstream}",

@@ -42,7 +42,7 @@ def test_the_plugin_imports_nothing_until_a_fixture_is_asked_for() -> None:
     found = modules_after("import mtls_middleware.testing.plugin") - modules_after("import pytest")
     assert {name for name in found if name in sys.modules} == {
         "mtls_middleware",
-        "mtls_middleware.first_use",
+        "mtls_middleware.lazy_exports",
         "mtls_middleware.testing",
         "mtls_middleware.testing.plugin",
     }

@@ -10,7 +10,7 @@ import jwt
 import pytest
 
 from mtls_middleware import AccessToken, ConfigurationError, Refused
-from mtls_middleware.effects import BlockingDriver
+from mtls_middleware.effects.flow import BlockingDriver
 from mtls_middleware.jwks import ALGORITHMS
 from mtls_middleware.resource_server import JWTAccessTokens
 from mtls_middleware.sources import ServerTLS

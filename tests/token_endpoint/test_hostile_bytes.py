@@ -14,14 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtls_middleware import ClientCertificate, Refused, RegisteredClient, Verification
-from mtls_middleware.effects import BlockingDriver
+from mtls_middleware.effects.flow import BlockingDriver
 from mtls_middleware.errors import MalformedCertificate
-from mtls_middleware.refusal import ANSWERS
+from mtls_middleware.layers.client import ClientLayer
 from mtls_middleware.request import Attached, Peer, TLSFacts
+from mtls_middleware.responses import ANSWERS
 from mtls_middleware.testing import CertificateAuthority, self_signed
 from mtls_middleware.token_endpoint import ClientAuthenticator, ClientRequest
 from mtls_middleware.token_endpoint.registered import Match, RegisteredCertificates
-from mtls_middleware.token_flow import ClientLayer
 from mtls_middleware.validation import TrustStore
 from tests.token_endpoint.posts import Post, layers, send_asgi, send_wsgi
 from tests.token_endpoint.roles import asked, basic, jwk, own_certificates, pki, refused

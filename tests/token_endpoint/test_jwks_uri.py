@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from mtls_middleware import RegisteredClient
+from mtls_middleware.effects.remote_document import COOL_DOWN
 from mtls_middleware.errors import Unavailable
-from mtls_middleware.fetched import COOL_DOWN
 from mtls_middleware.testing import CertificateAuthority, self_signed
 from mtls_middleware.token_endpoint import ClientAuthenticator
 from tests.key_server import KeyServer, answer, die, raw

@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from mtls_middleware.certificate import ClientCertificate, Verification
-from mtls_middleware.effects import BlockingDriver, Decision
+from mtls_middleware.effects.flow import BlockingDriver, Decision
 from mtls_middleware.errors import Refused
 from mtls_middleware.testing.issued import IssuedCertificate
 

@@ -15,7 +15,8 @@ from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate
 from mtls_middleware.servers.extension import first_certificate
 from mtls_middleware.testing import CertificateAuthority
-from mtls_middleware.validation import SpiffeTrust, TrustStore, revocation_list
+from mtls_middleware.validation import SpiffeTrust, TrustStore
+from mtls_middleware.validation.crl import parse
 from mtls_middleware.validation.spiffe_bundles import read_jwks
 from mtls_middleware.validation.store import read_pem
 from tests.validation.authority import crl
@@ -66,17 +67,17 @@ def test_mutated_certificates_are_refused_in_our_words(leaf_changes, chain_chang
 def test_mutated_lists_are_refused_in_our_words(changes):
     octets = mutated(LIST, changes)
     try:
-        found = revocation_list.parse(octets)
+        found = parse(octets)
     except ValueError:
         return
-    assert octets == LIST or not found.is_signed_by(revocation_list.Question(CA.certificate, CA.certificate))
+    assert octets == LIST or not found.is_signed_by(crl.Question(CA.certificate, CA.certificate))
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=200))
 def test_any_octets_are_no_list(octets):
     with pytest.raises(ValueError, match=r"\w"):
-        revocation_list.parse(octets)
+        parse(octets)
 
 
 def of_an_unknown_version():

@@ -11,7 +11,7 @@ import httpx2
 import jwt
 import pytest
 
-from mtls_middleware.effects import BlockingDriver
+from mtls_middleware.effects.flow import BlockingDriver
 from mtls_middleware.errors import Refused
 from mtls_middleware.resource_server import JWTAccessTokens
 from mtls_middleware.testing import IssuedCertificate

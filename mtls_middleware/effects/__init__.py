@@ -1,0 +1,31 @@
+"""Input and output: what a flow may request, and what carries it out."""
+
+from typing import TYPE_CHECKING
+
+from mtls_middleware.lazy_exports import exports
+
+if TYPE_CHECKING:
+    from mtls_middleware.effects.exchange import Fetch, FetchFailed, Response
+    from mtls_middleware.effects.flow import AwaitingDriver, Begin, BlockingDriver, Call, Decision, Flow, ask
+
+__all__ = [
+    "AwaitingDriver",
+    "Begin",
+    "BlockingDriver",
+    "Call",
+    "Decision",
+    "Fetch",
+    "FetchFailed",
+    "Flow",
+    "Response",
+    "ask",
+]
+
+if not TYPE_CHECKING:  # a type checker would take any misspelt name for an attribute
+    __getattr__, __dir__ = exports(
+        __name__,
+        {
+            "effects.exchange": ["Fetch", "FetchFailed", "Response"],
+            "effects.flow": ["AwaitingDriver", "Begin", "BlockingDriver", "Call", "Decision", "Flow", "ask"],
+        },
+    )

@@ -1,0 +1,1 @@
+"""The decisions of the middleware, for both gateways."""

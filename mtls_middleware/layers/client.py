@@ -1,0 +1,78 @@
+"""The order of decision at a token endpoint: body, who it says it is from, the certificate against that client alone.
+
+Must never know: the gateway. The layer turns a `RequestView` with its body into what is attached, or raises.
+"""
+
+from collections.abc import Collection
+from urllib.parse import parse_qsl
+
+from mtls_middleware.effects.flow import Flow
+from mtls_middleware.errors import ConfigurationError, Refused
+from mtls_middleware.layers.paths import PathSet, checked_root
+from mtls_middleware.request import RequestView
+from mtls_middleware.responses import Challenge
+from mtls_middleware.token_endpoint.authentication import ClientAuthenticator
+from mtls_middleware.token_endpoint.clients import RegisteredClient
+from mtls_middleware.token_endpoint.credentials import ClientRequest
+
+_MAX_FIELDS = 200
+
+
+class ClientLayer:
+    """Authenticates OAuth clients by certificate on the paths where they authenticate."""
+
+    name = "client"
+    challenge: Challenge = Challenge(scheme="Basic", realm="clients")
+    drop_headers: frozenset[str] = frozenset()
+    published = None
+    vary: str | None = None
+    depends_on_path = True
+
+    def __init__(
+        self, authenticator: ClientAuthenticator, *, paths: Collection[str], root_path: str | None = None
+    ) -> None:
+        if not callable(getattr(authenticator, "decide", None)) or isinstance(authenticator, type):
+            raise ConfigurationError(f"authenticator={authenticator!r}: for example ClientAuthenticator(clients)")
+        self._authenticator = authenticator
+        self.body_paths: PathSet = PathSet("paths", paths)
+        self.root_path: str | None = checked_root(root_path)
+        if not self.body_paths:
+            raise ConfigurationError("paths is empty: no client would ever be authenticated")
+
+    def decide(self, view: RequestView) -> Flow[RegisteredClient | None]:
+        outer = view.attached
+        if not outer.has_certificate_layer:
+            raise ConfigurationError(
+                "ClientAuthenticationMiddleware found no ClientCertificateMiddleware outside of it: wrap the other way "
+                "round, ClientCertificateMiddleware(ClientAuthenticationMiddleware(app, ...), ...)"
+            )
+        outers: RegisteredClient | None = outer.client  # what another layer of this kind found for its own paths
+        if not self.body_paths.covers(view):
+            return outers
+        if view.method != "POST":
+            raise Refused("method_not_allowed", f"{view.method} where clients authenticate")
+        request = ClientRequest(
+            form=_form(view),
+            certificate=outer.certificate,
+            query=_pairs(view.query.encode("latin-1", "replace")),
+            authorization=view.headers("authorization"),
+        )
+        client = yield from self._authenticator.decide(request, view.now)
+        return outers if client is None else client
+
+
+def _form(view: RequestView) -> list[tuple[str, str]]:
+    types = view.headers("content-type")
+    media_type, _, parameters = (types[0] if len(types) == 1 else "").partition(";")
+    charset = parameters.strip().lower().replace('"', "")
+    if media_type.strip().lower() != "application/x-www-form-urlencoded" or charset not in ("", "charset=utf-8"):
+        raise Refused("invalid_request", "the body is not a form in UTF-8 (RFC 6749 B)")
+    return _pairs(view.body)
+
+
+def _pairs(encoded: bytes) -> list[tuple[str, str]]:
+    """Names and values (RFC 6749 appendix B), none of them dropped, so that repeated ones are seen."""
+    try:
+        return parse_qsl(encoded.decode("utf-8"), keep_blank_values=True, errors="strict", max_num_fields=_MAX_FIELDS)
+    except ValueError:
+        raise Refused("invalid_request", "a form that cannot be read") from None

@@ -1,0 +1,97 @@
+"""Access tokens that can be revoked before their time: what any validator accepts is looked up on the list.
+
+Must never know: how a token is validated, or how the list is kept. It runs on every request, remembered token or not.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from mtls_middleware import binding
+from mtls_middleware.effects.flow import Decision, Flow
+from mtls_middleware.errors import ConfigurationError
+from mtls_middleware.resource_server.access_tokens import AccessTokens, is_bound_only
+from mtls_middleware.resource_server.claims import refuse, unexpired
+from mtls_middleware.resource_server.token import AccessToken
+from mtls_middleware.revocation.redis_list import RedisRevocations, token_entry
+
+
+class RevocableTokens:
+    """Tokens of any kind, asked on every request whether they, or the certificate they are bound to, were revoked.
+
+    Arguments:
+        tokens: `JWTAccessTokens(...)`, `IntrospectedAccessTokens(...)` or `TrustedIssuers(...)`.
+        revocations: `RedisRevocations(...)`.
+        ids: `"required"`: a token without `jti` is refused, since nobody could revoke it (RFC 9068 2.2 demands one);
+            `"when_present"`: it passes, for those who revoke certificates alone.
+
+    Raises `ConfigurationError`.
+
+    Example: `protect(app, source=..., tokens=RevocableTokens(JWTAccessTokens(...), revocations))`
+    """
+
+    def __init__(
+        self,
+        tokens: AccessTokens,
+        revocations: RedisRevocations,
+        *,
+        ids: Literal["required", "when_present"] = "required",
+    ) -> None:
+        if not callable(getattr(tokens, "validate", None)) or isinstance(tokens, type):
+            raise ConfigurationError(f"tokens={tokens!r}: for example JWTAccessTokens(...)")
+        if not isinstance(revocations, RedisRevocations):
+            raise ConfigurationError(f"revocations={revocations!r}: expected RedisRevocations(...)")
+        if ids not in ("required", "when_present"):
+            raise ConfigurationError(f"ids={ids!r}: 'required' or 'when_present'")
+        self._tokens, self._revocations, self._ids = tokens, revocations, ids
+        # Whose an introspected token is that does not say so itself.
+        self._issuer = getattr(tokens, "issuer", None)
+
+    def is_bound_only(self, text: str) -> bool:
+        """Whether this token is accepted only if it is bound to a certificate, whatever the layer says."""
+        return is_bound_only(self._tokens, text)
+
+    def validate(self, text: str, now: float) -> Decision[AccessToken]:
+        """The token behind `text` at time `now` (seconds since the epoch), as yet unbound.
+
+        Raises `Refused("invalid_token")`, or `Unavailable`.
+        """
+        found = self._tokens.validate(text, now)
+        return self._unrevoked(found) if isinstance(found, AccessToken) else self._unrevoked_later(found)
+
+    def _unrevoked_later(self, flow: Flow[AccessToken]) -> Flow[AccessToken]:
+        return self._unrevoked((yield from flow))
+
+    def check_later(self, token: AccessToken, now: float) -> None:
+        """Raises `Refused` if a token that was accepted earlier has expired, or it or its certificate is revoked.
+
+        Raises `Unavailable` if the list is too old.
+        """
+        check = getattr(self._tokens, "check_later", unexpired)
+        check(token, now)
+        self._unrevoked(token)
+
+    def check_certificate_later(self, token: AccessToken, now: float) -> None:  # noqa: ARG002 (as check_later)
+        """Raises `Refused` if the certificate that the token is bound to is revoked; `Unavailable` as `check_later`."""
+        self._check_certificate(token)
+
+    def _unrevoked(self, token: AccessToken) -> AccessToken:
+        identity = self._identity(token.claims)
+        if identity is not None and identity in self._revocations:
+            refuse("the token was revoked")
+        self._check_certificate(token)
+        return token
+
+    def _check_certificate(self, token: AccessToken) -> None:
+        proof = binding.demanded(token.claims, "when_present")
+        if proof is not None and proof.digest in self._revocations:
+            refuse("the certificate that the token is bound to was revoked")
+
+    def _identity(self, claims: Mapping[str, Any]) -> bytes | None:
+        token_id, issuer = claims.get("jti"), claims.get("iss", self._issuer)
+        if not token_id:
+            if self._ids == "required":
+                refuse("a token without jti, which nobody could revoke (ids='when_present' lets it pass)")
+            return None
+        if not isinstance(issuer, str) or not isinstance(token_id, str):
+            refuse("a token with a jti and without iss: nobody can tell which it is")
+        return token_entry(issuer, token_id)

@@ -1,0 +1,186 @@
+"""`RevocationList`: one complete CRL, read once and strictly, then a set of serial numbers (RFC 5280 section 5).
+
+Must never know: where it came from, and whether its issuer is trusted. What is not processed is refused as a whole:
+delta lists, indirect lists, lists for some reasons only, unknown critical extensions.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import CRLEntryExtensionOID, ExtensionOID
+
+from mtls_middleware.parser_errors import UNREADABLE
+from mtls_middleware.validation.profile import extension
+
+_HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
+_PROCESSED = frozenset({ExtensionOID.ISSUING_DISTRIBUTION_POINT})
+_COMPARABLE = (x509.UniformResourceIdentifier, x509.DirectoryName)
+_CRITICAL = b"\x01\x01\xff"  # DER of `critical TRUE`, without which no extension in a list is
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RevocationList:
+    """What a list says; the list itself, which is about as large as all certificates, is let go.
+
+    Attributes:
+        issuer: DER of the name.
+        this_update, next_update: seconds since the epoch.
+        serials: the revoked ones, on hold or for good.
+        points: where the list is to be found, for a list that covers only certificates which name one of these.
+    """
+
+    issuer: bytes
+    this_update: float
+    next_update: float
+    serials: frozenset[int]
+    points: frozenset[x509.GeneralName]
+    only_clients: bool
+    only_authorities: bool
+    digest: bytes
+    signature: bytes
+    scheme: padding.PKCS1v15 | padding.PSS | ec.ECDSA
+    algorithm: hashes.HashAlgorithm
+    _checked: dict[bytes, bool] = field(default_factory=dict, repr=False)
+
+    def is_signed_by(self, asked: "StatusRequest") -> bool:
+        """Whether the issuer's key signed the list, and may: cRLSign where there is key usage (RFC 5280 6.3.3 f, g)."""
+        known = self._checked.get(asked.issuer_der)
+        if known is None:
+            known = self._is_signed_by(asked.issuer)
+            if len(self._checked) < 64:  # CAs of one name that a validated path went through: a few
+                self._checked[asked.issuer_der] = known
+        return known
+
+    def _is_signed_by(self, issuer: x509.Certificate) -> bool:
+        try:
+            usage = extension(issuer, x509.KeyUsage)
+            if usage is not None and not usage.value.crl_sign:
+                return False
+            key, hashed = issuer.public_key(), Prehashed(self.algorithm)
+            if isinstance(key, rsa.RSAPublicKey) and isinstance(self.scheme, (padding.PKCS1v15, padding.PSS)):
+                key.verify(self.signature, self.digest, self.scheme, hashed)
+                return True
+            if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(self.scheme, ec.ECDSA):
+                key.verify(self.signature, self.digest, ec.ECDSA(hashed))
+                return True
+        except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
+            return False
+        return False
+
+    def covers(self, asked: "StatusRequest") -> bool:
+        """Whether the list would name this certificate, were it revoked (RFC 5280 6.3.3 b 2)."""
+        if self.only_clients if asked.is_authority else self.only_authorities:
+            return False
+        return not self.points or bool(self.points & asked.places)
+
+
+class StatusRequest:
+    """What is asked of lists about one certificate of a path: read once, asked on every request."""
+
+    def __init__(self, certificate: x509.Certificate, issuer: x509.Certificate) -> None:
+        basic = extension(certificate, x509.BasicConstraints)
+        named = extension(certificate, x509.CRLDistributionPoints)
+        self.serial: int = certificate.serial_number
+        self.is_authority: bool = basic is not None and basic.value.ca
+        self.places: frozenset[x509.GeneralName] = frozenset().union(
+            *(
+                _places(point.full_name)
+                for point in (named.value if named is not None else ())
+                if point.reasons is None and point.crl_issuer is None
+            )
+        )
+        self.issuer = issuer
+        self.issuer_name: bytes = issuer.subject.public_bytes()
+        self.issuer_der: bytes = issuer.public_bytes(Encoding.DER)
+
+
+def parse(octets: bytes) -> RevocationList:
+    """One list, DER or PEM. Raises `ValueError` that says why the list is of no use."""
+    try:
+        if b"-----BEGIN" in octets:
+            if octets.count(b"-----BEGIN ") != 1 or octets.count(b"-----END ") != 1:
+                raise ValueError("more or less than one list in one file")
+            return _read(x509.load_pem_x509_crl(octets))
+        return _read(x509.load_der_x509_crl(octets))
+    except ValueError:
+        raise
+    except UNREADABLE as error:
+        raise ValueError(f"no readable revocation list ({type(error).__name__})") from error
+
+
+def _read(found: x509.CertificateRevocationList) -> RevocationList:
+    algorithm, scheme = found.signature_hash_algorithm, found.signature_algorithm_parameters
+    if not isinstance(algorithm, _HASHES) or not isinstance(scheme, (padding.PKCS1v15, padding.PSS, ec.ECDSA)):
+        raise ValueError("a signature of a kind that is not accepted: RSA or ECDSA with SHA-256, SHA-384 or SHA-512")
+    if found.next_update_utc is None:
+        raise ValueError("no nextUpdate (RFC 5280 5.1.2.5)")
+    points, only_clients, only_authorities = _scope(found)
+    body = found.tbs_certlist_bytes
+    if _CRITICAL in body:
+        _refuse_critical_entries(found)
+    digest = hashes.Hash(algorithm)
+    digest.update(body)
+    return RevocationList(
+        issuer=found.issuer.public_bytes(),
+        this_update=found.last_update_utc.timestamp(),
+        next_update=found.next_update_utc.timestamp(),
+        serials=frozenset([each.serial_number for each in found]),
+        points=points,
+        only_clients=only_clients,
+        only_authorities=only_authorities,
+        digest=digest.finalize(),
+        signature=found.signature,
+        scheme=scheme,
+        algorithm=algorithm,
+    )
+
+
+def _scope(found: x509.CertificateRevocationList) -> tuple[frozenset[x509.GeneralName], bool, bool]:
+    """What the list's extensions say of its kind and extent. Raises `ValueError`."""
+    kinds = {each.oid: each for each in found.extensions}
+    if ExtensionOID.DELTA_CRL_INDICATOR in kinds:
+        raise ValueError("a delta list, which is not processed: give the complete one")
+    if ExtensionOID.CRL_NUMBER not in kinds:
+        raise ValueError(
+            "no cRLNumber (RFC 5280 5.2.3); with openssl: crl_extensions and crlnumber in its configuration"
+        )
+    for each in kinds.values():
+        if each.critical and each.oid not in _PROCESSED:
+            raise ValueError(f"a critical extension that is not processed: {each.oid.dotted_string}")
+    if ExtensionOID.ISSUING_DISTRIBUTION_POINT not in kinds:
+        return frozenset(), False, False
+    extent = kinds[ExtensionOID.ISSUING_DISTRIBUTION_POINT].value
+    if not isinstance(extent, x509.IssuingDistributionPoint):
+        raise ValueError("an issuingDistributionPoint that cannot be read")
+    if extent.indirect_crl:
+        raise ValueError("an indirect list, which is not processed")
+    if extent.only_some_reasons or extent.only_contains_attribute_certs or extent.relative_name is not None:
+        raise ValueError("a list for some reasons, for attribute certificates, or under a relative name: not processed")
+    points = _places(extent.full_name)
+    if extent.full_name is not None and not points:
+        raise ValueError("a list whose distribution point is neither an address nor a directory name: not processed")
+    return points, extent.only_contains_user_certs, extent.only_contains_ca_certs
+
+
+def _refuse_critical_entries(found: x509.CertificateRevocationList) -> None:
+    for entry in found:
+        for each in entry.extensions:
+            if each.critical or each.oid == CRLEntryExtensionOID.CERTIFICATE_ISSUER:
+                raise ValueError(f"an entry with a critical extension: {each.oid.dotted_string} (RFC 5280 5.3)")
+
+
+def _places(names: Sequence[x509.GeneralName] | None) -> frozenset[x509.GeneralName]:
+    """To be compared; nothing is ever fetched from here."""
+    return frozenset(each for each in names or () if isinstance(each, _COMPARABLE))
+
+
+def fingerprint(octets: bytes) -> bytes:
+    """By which the same list is known again."""
+    return hashlib.sha256(octets).digest()

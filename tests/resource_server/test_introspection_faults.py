@@ -1,0 +1,174 @@
+"""An introspection server that fails, and many who ask it at once."""
+
+import asyncio
+import logging
+import socket
+import threading
+import time
+
+import pytest
+
+from mtls_middleware.errors import Unavailable
+from mtls_middleware.resource_server import IntrospectedAccessTokens, MemoryAnswers
+from mtls_middleware.testing import IssuedCertificate
+from tests.introspection_server import (
+    CLIENT_ID,
+    CLIENT_SECRET,
+    Behaviour,
+    IntrospectionServer,
+    endless,
+    moved,
+    says,
+    send,
+)
+from tests.key_server import die, raw
+from tests.resource_server.introspected import BEARER, TOKEN, active, asking, validate
+from tests.resource_server.stack import ASGIStack, Stack
+
+# --- a server that fails ---
+
+
+def status(code: int) -> Behaviour:
+    return lambda handler: send(handler, code, b'{"active": true}' if code != 204 else b"")
+
+
+GOOD = b'{"active": true}'
+FAULTS: dict[str, Behaviour] = {
+    "html": says(GOOD, "text/html"),
+    "no type": says(GOOD, ""),
+    "a signed answer": says(GOOD, "application/token-introspection+jwt"),
+    "garbage": says(b"\xff\xfe{}"),
+    "a list": says([{"active": True}]),
+    "a text": says("active"),
+    "nothing": says(b""),
+    "half": says(b'{"active": true'),
+    "two": says(b'{"active": true}{"active": true}'),
+    "a name twice": says(b'{"active": false, "active": true}'),
+    "NaN": says(b'{"active": true, "exp": NaN}'),
+    "deep": says(b'{"active": true, "a": ' + b"[" * 30_000 + b"]" * 30_000 + b"}"),
+    "UTF-16": says(GOOD.decode().encode("utf-16")),
+    "no HTTP": raw(b"active: true\r\n\r\n"),
+    "cut off": raw(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n" + GOOD),
+    "too much": endless,
+    "redirect": moved,
+    "dead": die,
+    **{str(code): status(code) for code in (201, 204, 302, 400, 401, 403, 404, 405, 429, 500, 502, 503)},
+}
+
+
+@pytest.mark.case("133")
+@pytest.mark.standard("F2", "F17", "A22")
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_server_that_fails_is_503_and_never_a_verdict(
+    server: IntrospectionServer,
+    stack: type[Stack],
+    mtls_client: IssuedCertificate,
+    fault: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    server.behaviour = FAULTS[fault]
+    outcome = stack(asking(server), binding="when_present").request(BEARER, certificate=mtls_client)
+    assert (outcome.status, outcome.reached, outcome.challenge) == (503, False, None)
+    assert int(outcome.headers["retry-after"]) >= 1
+    assert any(each.name == "mtls_middleware.introspection" and each.levelname == "ERROR" for each in caplog.records)
+    assert TOKEN not in caplog.text
+    assert "s3cret" not in caplog.text
+    assert TOKEN.encode() not in outcome.body
+
+
+@pytest.mark.standard("F17")
+@pytest.mark.parametrize("fault", ["stalls", "drips"])
+def test_a_server_that_is_slow_is_503_within_the_time_and_is_asked_once(
+    server: IntrospectionServer, stack: type[Stack], mtls_client: IssuedCertificate, fault: str
+) -> None:
+    if fault == "stalls":
+        server.stall = 30
+    else:
+        server.behaviour = raw(b"HTTP/1.1 200 OK\r\n", *[b"X-Slow: 1\r\n"] * 100, pause=0.1)
+    start = time.monotonic()
+    outcome = stack(asking(server, timeout=0.5)).request(BEARER, certificate=mtls_client)
+    assert (outcome.status, outcome.reached) == (503, False)
+    assert time.monotonic() - start < 5
+    assert len(server.questions) == 1
+
+
+def test_what_the_operator_is_to_change_is_in_the_log(
+    server: IntrospectionServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(Unavailable):
+        validate(asking(server, client_secret="an old one"))
+    assert "check client_id and client_secret" in caplog.text
+    server.behaviour = status(403)
+    with pytest.raises(Unavailable):
+        validate(asking(server))
+    assert "does not let this client introspect" in caplog.text
+
+
+def test_a_connection_that_breaks_is_tried_once_more(
+    server: IntrospectionServer, stack: type[Stack], mtls_client: IssuedCertificate
+) -> None:
+    server.tokens = {TOKEN: active(mtls_client)}
+    server.behaviours = [die]
+    layers = stack(asking(server))
+    assert layers.request(BEARER, certificate=mtls_client).status == 200
+    assert len(server.questions) == 2
+    server.behaviours = [die, die]
+    assert layers.request(BEARER, certificate=mtls_client).status == 503
+    assert len(server.questions) == 4
+
+
+def test_nobody_at_the_address_is_503(stack: type[Stack], mtls_client: IssuedCertificate) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        tokens = IntrospectedAccessTokens(
+            endpoint=f"http://127.0.0.1:{unused.getsockname()[1]}/",
+            client_id=CLIENT_ID,
+            client_secret=CLIENT_SECRET,
+            allow_http=True,
+        )
+        assert stack(tokens).request(BEARER, certificate=mtls_client).status == 503
+
+
+# --- many at once ---
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_fifty_threads_ask_once_each_or_once_together_where_answers_are_remembered(
+    server: IntrospectionServer, mtls_client: IssuedCertificate, cached: bool
+) -> None:
+    server.tokens = {TOKEN: active(mtls_client)}
+    server.stall = 0.3
+    tokens = asking(server, cache=MemoryAnswers() if cached else None)
+    found: list[str] = []
+    barrier = threading.Barrier(50)
+
+    def one() -> None:
+        barrier.wait()
+        found.append(validate(tokens).subject)
+
+    threads = [threading.Thread(target=one) for _ in range(50)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert found == ["user"] * 50
+    assert len(server.questions) == (1 if cached else 50)
+
+
+def test_an_asker_that_goes_away_takes_nothing_from_the_others(
+    server: IntrospectionServer, mtls_client: IssuedCertificate
+) -> None:
+    server.tokens = {TOKEN: active(mtls_client)}
+    server.stall = 0.3
+    layers = ASGIStack(asking(server, cache=MemoryAnswers()))
+
+    async def two() -> int:
+        first = asyncio.create_task(layers.asked(BEARER, certificate=mtls_client))
+        await asyncio.sleep(0.05)
+        second = asyncio.create_task(layers.asked(BEARER, certificate=mtls_client))
+        await asyncio.sleep(0.05)
+        first.cancel()
+        return (await second).status
+
+    assert asyncio.run(two()) == 200

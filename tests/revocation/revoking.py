@@ -1,0 +1,40 @@
+"""Lists of revocations as tests make and ask them."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from mtls_middleware import Verification
+from mtls_middleware.errors import Unavailable
+from mtls_middleware.revocation import RedisRevocations
+from mtls_middleware.testing import CertificateAuthority, IssuedCertificate
+from tests.key_server import until
+from tests.live.servers import ROOT
+from tests.redis_server import RedisServer
+
+PAGE = (ROOT / "docs" / "tokens.md").read_text("utf-8")
+KEY = "mtls_middleware:revoked"
+AUTHORITY = CertificateAuthority()
+BILLING = AUTHORITY.issue("CN=billing", uris=["spiffe://acme.internal/billing"])
+SOON = datetime.now(UTC) + timedelta(hours=1)
+
+
+def following(server: RedisServer, **options: Any) -> RedisRevocations:
+    """As a process that has just started: nothing is read yet."""
+    return RedisRevocations(server.client(socket_timeout=1, socket_connect_timeout=1), **options)
+
+
+def made(server: RedisServer, **options: Any) -> RedisRevocations:
+    """With a list, and the list read."""
+    found = following(server, **options)
+    found.create()
+    until(lambda: includes(found, BILLING) is False, seconds=20)
+    return found
+
+
+def includes(revocations: RedisRevocations, certificate: IssuedCertificate) -> bool | str:
+    """Whether the certificate is on the list, as a rule sees it; "503" where that cannot be known."""
+    verified = certificate.client_certificate(Verification.BY_SERVER)
+    try:
+        return not revocations.not_revoked.holds(verified)
+    except Unavailable:
+        return "503"
