@@ -16,7 +16,7 @@ from mtls_middleware.errors import ConfigurationError, MalformedCertificate
 from mtls_middleware.servers.extension import first_certificate
 from mtls_middleware.testing import CertificateAuthority
 from mtls_middleware.validation import SpiffeTrust, TrustStore
-from mtls_middleware.validation.crl import parse
+from mtls_middleware.validation.crl import StatusRequest, parse
 from mtls_middleware.validation.spiffe_bundles import read_jwks
 from mtls_middleware.validation.store import read_pem
 from tests.validation.authority import crl
@@ -70,7 +70,7 @@ def test_mutated_lists_are_refused_in_our_words(changes):
         found = parse(octets)
     except ValueError:
         return
-    assert octets == LIST or not found.is_signed_by(crl.Question(CA.certificate, CA.certificate))
+    assert octets == LIST or not found.is_signed_by(StatusRequest(CA.certificate, CA.certificate))
 
 
 @settings(max_examples=200, deadline=None)

@@ -330,8 +330,10 @@ def test_a_list_keeps_its_serial_numbers_and_little_else(ca):
 def test_the_signature_is_checked_once_per_issuer(ca, client, monkeypatch):
     found = crl_module.parse(crl(ca, now=NOW))
     checks = []
-    check = crl.RevocationList._is_signed_by
-    monkeypatch.setattr(crl.RevocationList, "_is_signed_by", lambda *arguments: checks.append(1) or check(*arguments))
+    check = crl_module.RevocationList._is_signed_by
+    monkeypatch.setattr(
+        crl_module.RevocationList, "_is_signed_by", lambda *arguments: checks.append(1) or check(*arguments)
+    )
     assert all(found.is_signed_by(StatusRequest(ca.certificate, ca.certificate)) for _ in range(5))
     assert checks == [1]
     assert not found.is_signed_by(StatusRequest(ca.certificate, CertificateAuthority().certificate))
