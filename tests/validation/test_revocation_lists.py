@@ -17,7 +17,7 @@ from mtls_middleware.effects.flow import AwaitingDriver, BlockingDriver
 from mtls_middleware.errors import ConfigurationError, Refused, Unavailable
 from mtls_middleware.testing import CertificateAuthority
 from mtls_middleware.validation import RevocationLists, TrustStore
-from mtls_middleware.validation import crl as crl_module
+from mtls_middleware.validation import crl as module
 from mtls_middleware.validation.crl import StatusRequest
 from tests.key_server import KeyServer
 from tests.validation.authority import HOUR, at, crl, long_crl
@@ -306,7 +306,7 @@ def test_addresses_in_a_certificate_open_no_connection(ca, tmp_path, monkeypatch
 
 def test_a_look_up_costs_the_same_for_ten_and_for_a_hundred_thousand(ca, client):
     def seconds(count):
-        found = crl_module.parse(long_crl(ca, range(1, count + 1), now=NOW))
+        found = module.parse(long_crl(ca, range(1, count + 1), now=NOW))
         assert found.is_signed_by(StatusRequest(ca.certificate, ca.certificate))
         begun = time.perf_counter()
         for _ in range(20_000):
@@ -320,7 +320,7 @@ def test_a_look_up_costs_the_same_for_ten_and_for_a_hundred_thousand(ca, client)
 def test_a_list_keeps_its_serial_numbers_and_little_else(ca):
     octets = long_crl(ca, [x509.random_serial_number() for _ in range(50_000)], now=NOW)
     tracemalloc.start()
-    found = crl_module.parse(octets)
+    found = module.parse(octets)
     held = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
     assert len(found.serials) == 50_000
@@ -328,11 +328,11 @@ def test_a_list_keeps_its_serial_numbers_and_little_else(ca):
 
 
 def test_the_signature_is_checked_once_per_issuer(ca, client, monkeypatch):
-    found = crl_module.parse(crl(ca, now=NOW))
+    found = module.parse(crl(ca, now=NOW))
     checks = []
-    check = crl_module.RevocationList._is_signed_by
+    check = module.RevocationList._is_signed_by
     monkeypatch.setattr(
-        crl_module.RevocationList, "_is_signed_by", lambda *arguments: checks.append(1) or check(*arguments)
+        module.RevocationList, "_is_signed_by", lambda *arguments: checks.append(1) or check(*arguments)
     )
     assert all(found.is_signed_by(StatusRequest(ca.certificate, ca.certificate)) for _ in range(5))
     assert checks == [1]
@@ -350,7 +350,7 @@ def test_lists_signed_by_rsa_are_read(scheme):
         .add_extension(x509.CRLNumber(1), critical=False)
     )
     signed = builder.sign(own, hashes.SHA384(), rsa_padding=scheme)
-    found = crl_module.parse(signed.public_bytes(Encoding.DER))
+    found = module.parse(signed.public_bytes(Encoding.DER))
     issuer = Authority(own).certificate
     other = Authority(rsa.generate_private_key(65537, 2048)).certificate
     assert found.is_signed_by(StatusRequest(issuer, issuer))
