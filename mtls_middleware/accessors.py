@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mtls_middleware.certificate import ClientCertificate
-from mtls_middleware.request import CERTIFICATE_KEY, CLIENT_KEY, TOKEN_KEY
+from mtls_middleware.layers.attached import CERTIFICATE_KEY, CLIENT_KEY, TOKEN_KEY
 from mtls_middleware.resource_server.token import AccessToken
 from mtls_middleware.token_endpoint.clients import RegisteredClient
 

@@ -3,13 +3,11 @@
 Must never decide: every rule is in the core, and the WSGI gateway drives the same one.
 """
 
-import time
 from collections.abc import Collection, Mapping
-from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
-from mtls_middleware.asgi_messages import ASGIApp, Message, Receive, Scope, Send, body, replaying, varying, write
-from mtls_middleware.asgi_request import ScopeView, Shapes, enter, leave
+from mtls_middleware.asgi_messages import ASGIApp, Message, Receive, Scope, Send, varying, write
+from mtls_middleware.asgi_request import ASGIRequest, enter, facts_reader, leave
 from mtls_middleware.asgi_websocket import watched
 from mtls_middleware.binding import Binding
 from mtls_middleware.effects.flow import AwaitingDriver
@@ -17,10 +15,11 @@ from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.layers.application_prefixes import ApplicationPrefixes
 from mtls_middleware.layers.certificate import CertificateLayer
 from mtls_middleware.layers.decisions import allowed, refused
-from mtls_middleware.layers.interface import Layer, after_body, document, does_more, reads_body
-from mtls_middleware.layers.paths import Allow, one_root
+from mtls_middleware.layers.interface import Layer
+from mtls_middleware.layers.paths import Allow
+from mtls_middleware.layers.stack import Stack
 from mtls_middleware.layers.token import TokenLayer, check_without_tokens, with_published
-from mtls_middleware.layers.websocket_lifetime import Recheck, WebsocketLifetime, rechecks
+from mtls_middleware.layers.websocket_lifetime import WebsocketLifetime
 from mtls_middleware.resource_server.access_tokens import AccessTokens
 from mtls_middleware.sources.source import Source
 from mtls_middleware.validation.chain_validator import ChainValidator
@@ -43,86 +42,57 @@ if TYPE_CHECKING:
 
 
 class _Gateway:
-    """Drives its layers in front of one application: those that stand directly around each other are one gateway."""
+    """Runs a stack of layers in front of one application. Adjacent middlewares are merged into one stack."""
 
     def __init__(self, app: ASGIApp, layer: Layer) -> None:
         if not callable(app):
-            raise ConfigurationError(f"app={app!r} is no ASGI application")
+            raise ConfigurationError(f"app={app!r} is not an ASGI application")
         self._app: ASGIApp = app
         self._layers: tuple[Layer, ...] = (layer,)
         if isinstance(app, _Gateway) and type(app).__call__ is _Gateway.__call__:
             self._app, self._layers = app._app, (layer, *app._layers)
-        self._shapes = Shapes(self._layers[0].drop_headers)
-        further = [Shapes(each.drop_headers) if each.drop_headers else None for each in self._layers[1:]]
-        self._hidden = self._shapes.dropped.union(*(each.dropped for each in further if each is not None))
-        self._steps = tuple(zip(self._layers, map(does_more, self._layers), (None, *further), strict=True))
-        self._vary = [(b"vary", each.vary.encode("ascii")) for each in self._layers if each.vary is not None]
-        one_root(each.root_path for each in self._layers)
+        self._stack = Stack(self._layers, facts_reader)
+        self._vary = [(b"vary", each.encode("ascii")) for each in self._stack.vary]
         self._prefixes = ApplicationPrefixes(self._app)
         self._driver = AwaitingDriver()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         kind = scope["type"]
         if kind in ("http", "websocket"):
-            await self._request(kind, scope, receive, send)
+            await self._request(scope, receive, send)
         elif kind == "lifespan":
             await self._app(scope, receive, send)
         else:
             raise RuntimeError(f"ASGI scope type {kind!r} is unknown here; expected 'http', 'websocket' or 'lifespan'")
 
-    async def _request(self, kind: str, scope: Scope, receive: Receive, send: Send) -> None:
-        layer, view, watch = self._layers[0], None, None
-        checks: list[tuple[Layer, Recheck]] = []
+    async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            view = ScopeView(scope, self._shapes, self._prefixes)
-            attached = view.attached
-            for layer, more, shapes in self._steps:
-                if shapes is not None:
-                    view.part(shapes)
-                if layer.root_path is not None:
-                    view.mount(layer.root_path)
-                if more and kind == "http":
-                    if (answer := document(layer, view)) is not None:
-                        self._place(scope, view)
-                        await write(answer, scope, receive, send)
-                        return
-                    if reads_body(layer, view):
-                        view.body = await body(receive)
-                        view.now = after_body(view.now, time.time())
-                        receive = replaying(view.body, receive)
-                found = layer.decide(view)
-                if type(found) is GeneratorType:
-                    found = await self._driver.run(found)
-                view.leave()
-                setattr(attached, layer.name, found)
-                if kind == "websocket":
-                    checks += rechecks(layer, view)
-            if checks:
-                watch = watched(view, checks, receive, send, self._driver)
-        except Exception as error:  # noqa: BLE001 (fail closed: whatever went wrong, the application is not reached)
-            self._place(scope, view)
-            await write(refused(layer, error, view), scope, receive, send)
+            request = ASGIRequest(scope, receive, self._prefixes)
+        except Exception as error:  # noqa: BLE001 (fail closed: the application is not reached)
+            await write(refused(self._layers[0], error, None), scope, receive, send)
             return
-        except BaseException:  # the task is cancelled
-            self._place(scope, view)
-            raise
-        view.place(scope, self._hidden)
-        allowed(layer, view)
-        send = varying(send, self._vary) if self._vary else send
-        outside = enter(attached.passage)
+        response, watch = None, None
         try:
-            await (self._app(scope, receive, send) if watch is None else watch.run(self._app, scope))
+            decided = self._stack.recall(request)
+            if decided < len(self._layers):
+                response = await self._driver.run(self._stack.decide(request, decided))
+            if request.is_websocket:
+                watch = watched(request, request.rechecks, receive, send, self._driver)
+        except Exception as error:  # noqa: BLE001 (fail closed: the application is not reached)
+            response = refused(request.layer, error, request)
         finally:
-            leave(attached.passage, outside)
-
-    def _place(self, scope: Scope, view: ScopeView | None) -> None:
-        """For a request that does not reach the application: what is outside must see no forged field either."""
-        if view is None:
+            request.place(self._stack.drop_headers)  # also for a rejected request, for middleware outside
+        if response is not None:
+            await write(response, scope, receive, send)
             return
-        for _, _, shapes in self._steps:
-            if shapes is not None:
-                view.part(shapes)
-        view.place(scope, self._hidden)
+        allowed(request.layer, request)
+        send = varying(send, self._vary) if self._vary else send
+        passage = request.attached.passage
+        outside = enter(passage)
+        try:
+            await (self._app(scope, request.receive, send) if watch is None else watch.run(self._app, scope))
+        finally:
+            leave(passage, outside)
 
 
 class ClientCertificateMiddleware(_Gateway):

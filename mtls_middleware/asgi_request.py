@@ -1,43 +1,32 @@
-"""An ASGI scope as a `RequestView` (ASGI 3): what its keys mean, and which header fields applications may see.
+"""`ASGIRequest`: an ASGI scope as a request (ASGI 3): its keys, and the header fields that applications may see."""
 
-Must never know: what is decided, or that anything is.
-"""
-
+import hashlib
 import time
-from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, MutableMapping, Sequence
 from contextvars import ContextVar
-from itertools import compress
-from operator import itemgetter
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
+from mtls_middleware.asgi_messages import Receive, body, replaying
 from mtls_middleware.layers.application_prefixes import ApplicationPrefixes
+from mtls_middleware.layers.attached import ORIGINAL_HEADERS_KEY, Attached, Passage, attach, attached_to
+from mtls_middleware.layers.interface import Facts, Layer
+from mtls_middleware.layers.websocket_lifetime import Recheck
 from mtls_middleware.path_readings import Location, inner
-from mtls_middleware.request import (
-    ORIGINAL_HEADERS_KEY,
-    Attached,
-    Passage,
-    Peer,
-    TLSFacts,
-    attach,
-    attached_to,
-    peer_at,
-)
+from mtls_middleware.request import Peer, TLSFacts
+from mtls_middleware.resource_server.bearer import has_token
+from mtls_middleware.sources.server import tls_identity
 from mtls_middleware.wsgi_request import peer_of
 
 Pair = tuple[bytes, bytes]
 
-# Shapes that are remembered, the longest of them in octets, and what a name weighs beside its own: a service's clients
-# have some dozen shapes of some twenty names. 2 MB where somebody invents others.
-_REMEMBERED, _LONGEST, _WEIGHT = 128, 4096, 32
-
-
-# What says which resource an application serves; all else is what the server gave.
+# What says which resource an application serves. Every other key is the server's.
 _OF_APPLICATION = ("type", "method", "path", "raw_path", "root_path", "query_string")
 
 
 def _is_same(passage: Passage, scope: Mapping[str, Any]) -> bool:
-    """A server that uses one scope for several requests gives each its own list of headers."""
+    """A server that uses one scope for several requests makes a new list of headers for each."""
     return scope.get("headers") is passage.kept
 
 
@@ -68,60 +57,78 @@ def _is_around(passage: Passage) -> bool:
     return current is passage
 
 
-class ScopeView:
-    """A `RequestView` of a scope. `kept`: the headers that the application may see.
+class ASGIRequest:
+    """A `GatewayRequest` of a scope.
 
-    `prefixes`: those that the application removes from a path by itself.
+    Arguments:
+        receive: the server's, for the body. `receive` then gives the application the same body again.
+        prefixes: the prefixes that the application itself removes from a path.
     """
 
-    __slots__ = ("_carrier", "_fields", "_first", "_prefixes", "_scope", "_shape", "attached", "body", "kept", "now")
+    __slots__ = (
+        "_carrier", "_fields", "_names", "_prefixes", "_scope",
+        "attached", "body", "cache_key", "is_websocket", "layer", "now", "receive", "rechecks",
+    )  # fmt: skip
+
+    layer: Layer  # the stack sets it
 
     def __init__(
-        self, scope: MutableMapping[str, Any], shapes: "Shapes", prefixes: ApplicationPrefixes | None = None
+        self,
+        scope: MutableMapping[str, Any],
+        receive: Receive | None = None,
+        prefixes: ApplicationPrefixes | None = None,
     ) -> None:
         self._carrier = scope
         self._prefixes = prefixes
+        self.receive = receive
         self.now: float = time.time()
         self.attached: Attached = attached_to(scope, self.now, _OF_APPLICATION, _is_same, _is_around)
         # A copy: an application changes its scope while a websocket is open, and the websocket is checked again.
         self._scope = self.attached.passage.original
         self.body: bytes = b""
-        # ASGI: an iterable, which may be readable once only; a list may grow under way (uvicorn: by trailer fields).
-        self.kept: list[Pair] = list(self._scope.get("headers", ()))
-        self._scope["headers"] = self.kept
-        self.part(shapes)
+        self.cache_key: Hashable | None = None
+        # ASGI: an iterable, which may be readable once only. A list may grow later (uvicorn adds trailer fields).
+        self._fields: list[Pair] = list(self._scope.get("headers", ()))
+        self._scope["headers"] = list(self._fields)
+        if not all(map(_is_pair, self._fields)):
+            self._fields = [(bytes(name), bytes(value)) for name, value in self._fields]
+        self._names = _lower_names(self._fields)
+        self.is_websocket: bool = scope.get("type") == "websocket"
+        self.rechecks: list[tuple[Layer, Recheck]] = []
 
-    def place(self, scope: MutableMapping[str, Any], hidden: frozenset[str]) -> None:
-        """Replace the headers in this scope, and attach what was found. `hidden`: the `dropped` of `Shapes`."""
+    def drop(self, names: frozenset[str]) -> None:
+        """Remove these fields from the request, as the application and further layers see it: in every spelling."""
+        if names:
+            hidden = _folded_names(names)
+            kept = [position for position, name in enumerate(self._names) if not hidden(name)]
+            if len(kept) < len(self._names):
+                self._fields = [self._fields[position] for position in kept]
+                self._names = [self._names[position] for position in kept]
+
+    def place(self, names: frozenset[str]) -> None:
+        """Remove these fields from the scope, and attach what the layers found."""
+        self.drop(names)
         passage = self.attached.passage
         if passage.hidden:  # of the layers around an application that was tried before
-            self.kept = [pair for pair in self.kept if _folded(pair[0]) not in passage.hidden]
-        passage.hidden |= hidden
-        passage.kept = self.kept
-        scope["headers"] = self.kept
+            self.drop(passage.hidden)
+        passage.hidden |= names
+        passage.kept = self._carrier["headers"] = self._fields
         if passage.outer is None:
-            scope[ORIGINAL_HEADERS_KEY] = self._scope["headers"]
-        attach(scope, self.attached)
+            self._carrier[ORIGINAL_HEADERS_KEY] = self._scope["headers"]
+        attach(self._carrier, self.attached)
 
-    def part(self, shapes: "Shapes") -> None:
-        """Keep these fields from the application, and from layers further in."""
-        fields = self.kept
-        try:
-            shape = shapes.of(fields)
-        except TypeError:  # not all pairs of octets, as servers give them: each is read this once
-            fields = [(bytes(name), bytes(value)) for name, value in fields]
-            shape = shapes.of(fields)
-        self._fields, self._shape, self._first = fields, shape, shape.first
-        self.kept = list(compress(fields, shape.kept))
-
-    def leave(self) -> None:
-        """The layer has decided: those further in see no more than the application."""
-        self._first = self._shape.first_kept
+    async def read_body(self) -> None:
+        """Read the whole body. Raises `Refused`."""
+        if self.receive is None:
+            raise RuntimeError("a request without receive")
+        self.body = await body(self.receive)
+        self.receive = replaying(self.body, self.receive)
+        self.now = time.time()
 
     @property
     def method(self) -> str:
-        if self._scope.get("type") == "websocket":
-            return "GET"  # RFC 6455 4.1; ASGI gives none
+        if self.is_websocket:
+            return "GET"  # RFC 6455 4.1; ASGI gives no method
         found: str = self._scope.get("method", "GET")
         return found
 
@@ -163,35 +170,72 @@ class ScopeView:
         return bytes(given).decode("latin-1") if given else ""
 
     @property
+    def origin(self) -> str | None:
+        return self.peer.address
+
+    @property
     def peer(self) -> Peer:
-        """Names come as they were sent, so this peer is not `spoofable`, unless a WSGI server is below this scope."""
+        """Names arrive as they were sent, so this peer is not `spoofable`, unless a WSGI server is below this scope."""
         if not self._scope.keys().isdisjoint(_WSGI_KEYS):
             return _peer_of_wsgi(self._scope)
         client = self._scope.get("client")
         if not client or not client[0]:
             return _unnamed(self._scope.get("server"))
         address, port = client[0], client[1]
-        forwarded = self.headers("x-forwarded-for")
-        ports = self.headers("x-forwarded-port") if forwarded and "x-forwarded-port" in self._first else ()
-        if port and not ports and isinstance(address, str) and address not in "".join(forwarded):
-            return peer_at(address)  # no header tells of this address, so none has written it
-        return _maybe_rewritten(address, port, forwarded, ports)
+        if b"x-forwarded-for" not in self._names and port:
+            return Peer(address)  # no header can have written the address
+        return _maybe_rewritten(address, port, self.headers("x-forwarded-for"), self.headers("x-forwarded-port"))
 
     @property
     def tls(self) -> TLSFacts:
         return TLSFacts(extension=(self._scope.get("extensions") or {}).get("tls"))
 
     def headers(self, name: str) -> Sequence[str]:
-        at = self._first.get(name)  # with dashes: x_ssl_client_cert is another field here
-        if at is None:
+        wanted = name.encode("latin-1", "replace")  # with hyphens: x_ssl_client_cert is another field here
+        if wanted not in self._names:
             return ()
-        value = str(self._fields[at][1], "latin-1")  # also where it is a view, as a middleware may give
-        if name not in self._shape.further:
-            return (value,)
-        return [value, *(str(self._fields[each][1], "latin-1") for each in self._shape.further[name])]
+        return [
+            str(value, "latin-1")  # a middleware may give a memoryview
+            for lower, (_, value) in zip(self._names, self._fields, strict=True)
+            if lower == wanted
+        ]
 
     def field_names(self) -> Iterable[str]:
-        return self._first
+        return dict.fromkeys(name.decode("latin-1") for name in self._names)
+
+
+def _lower_names(fields: Sequence[Pair]) -> list[bytes]:
+    names = [name for name, _ in fields]
+    return names if b"".join(names).islower() else [name.lower() for name in names]
+
+
+def facts_reader(facts: Facts) -> Callable[[ASGIRequest], tuple[object, ...] | None]:
+    """A function that reads these facts of a request as a cache key; `None` if the request must not be cached."""
+    fields = tuple(name.encode("ascii") for name in sorted(facts.fields))
+    wanted = frozenset({*fields, b"authorization"} if facts.credentials else fields)
+
+    def read(request: ASGIRequest) -> tuple[object, ...] | None:
+        values: dict[bytes, bytes] = {}
+        for name, pair in zip(request._names, request._fields, strict=True):
+            if name in wanted:
+                if name in values:  # two lines of one field
+                    return None
+                values[name] = pair[1]
+        found: list[object] = [values.get(name) for name in fields]
+        if facts.peer:
+            found.append(request.peer)
+        if facts.tls:
+            identity = tls_identity(request.tls)
+            if identity is None:
+                return None
+            found.append(identity)
+        if facts.credentials:
+            if b"authorization" not in values or has_token(request.query):
+                return None
+            found.append(hashlib.sha256(values[b"authorization"]).digest())
+        return tuple(found)
+
+    return read
 
 
 def _is_routed(scope: Mapping[str, Any]) -> bool:
@@ -207,54 +251,20 @@ def _before_mount(scope: Mapping[str, Any]) -> tuple[str, ...]:
     return (unquote_to_bytes(scope.get("raw_path") or b"").decode("utf-8", "replace"),)
 
 
-class Shape(NamedTuple):
-    """What follows from the names of a request's fields alone, in the order in which they came."""
+@lru_cache(maxsize=64)  # one function for each layer
+def _folded_names(names: frozenset[str]) -> Callable[[bytes], bool]:
+    """Whether applications fold a name in lower case into one of `names`, as Django and WSGI adapters do."""
+    plain = frozenset(name.encode("ascii") for name in names)
+    folded = frozenset(_folded(name) for name in plain)
 
-    first: Mapping[str, int]  # the place of the first field of each name, which is in lower case
-    first_kept: Mapping[str, int]  # the same without those that the application may not see
-    further: Mapping[str, Sequence[int]]  # the places of the others, of a name that came more than once
-    kept: Sequence[bool]  # of each field, whether the application may see it
+    def is_among(name: bytes) -> bool:
+        return name in plain or ((b"_" in name or not name.isascii()) and _folded(name) in folded)
 
-
-_NAME = itemgetter(0)
-
-
-class Shapes:
-    """The shapes of requests, where these fields are kept from the application: in every spelling that it may fold.
-
-    A client sends the same fields in the same order again and again. So what their names mean is found out once, and
-    the next request of that shape is taken apart without a look at any name.
-    """
-
-    def __init__(self, drop: Iterable[str]) -> None:
-        self.dropped: frozenset[str] = frozenset(_folded(name.encode("ascii")) for name in drop)
-        self._remembered: dict[tuple[bytes, ...], Shape] = {}
-
-    def of(self, fields: Sequence[Pair]) -> Shape:
-        """The shape of a request with these fields. Raises `TypeError` where one is no pair of octets."""
-        names = tuple(map(_NAME, fields))
-        return self._remembered.get(names) or self._found(names)
-
-    def _found(self, names: tuple[bytes, ...]) -> Shape:
-        first: dict[str, int] = {}
-        further: dict[str, list[int]] = {}
-        for at, name in enumerate(names):
-            if not isinstance(name, bytes):
-                raise TypeError(f"{type(name).__name__} as the name of a field")
-            lower = name.lower().decode("latin-1")
-            if first.setdefault(lower, at) != at:
-                further.setdefault(lower, []).append(at)
-        kept = [_folded(name) not in self.dropped for name in names]  # alike for all fields of one name
-        shape = Shape(first, {name: at for name, at in first.items() if kept[at]}, further, kept)
-        if sum(map(len, names)) + _WEIGHT * len(names) <= _LONGEST:
-            if len(self._remembered) >= _REMEMBERED:
-                self._remembered.clear()
-            self._remembered[names] = shape
-        return shape
+    return is_among
 
 
 def _folded(name: bytes) -> str:
-    """A field's name as applications fold it, Django and WSGI adapters among them: the octet DF becomes SS."""
+    """A field's name as applications fold it: an underscore becomes a hyphen, and the byte DF becomes SS."""
     return name.decode("latin-1").upper().replace("_", "-")
 
 
@@ -277,14 +287,14 @@ def _unnamed(server: Any) -> Peer:
 
 
 def _maybe_rewritten(address: Any, port: Any, forwarded: Sequence[str], ports: Sequence[str]) -> Peer:
-    """Whoever rewrites `client` leaves the header, and gives port 0 (uvicorn, hypercorn, granian), the header's port
-    (uvicorn from 0.54) or that of X-Forwarded-Port (daphne). A bare address that is the peer's own proves nothing: a
-    client on the proxy's host has it.
+    """The peer, or a doubt if a server or middleware may have rewritten `client` from a header.
+
+    Programs that rewrite `client` leave the header in place. They set port 0 (uvicorn, hypercorn, granian), the port in
+    X-Forwarded-For (uvicorn from 0.54) or the port in X-Forwarded-Port (daphne). The address alone proves nothing: a
+    client on the proxy's host has the proxy's address.
     """
     marks = f"{address}:", f"[{address}]:"
-    lines = (
-        line for line in forwarded if marks[0] in line or marks[1] in line
-    )  # seldom one: anybody sends 64 kB of ","
+    lines = (line for line in forwarded if marks[0] in line or marks[1] in line)  # a client can send 64 kB of commas
     each = (part.strip() for line in lines for part in line.split(","))
     if port and not any(part.startswith(marks) for part in each) and not any(_is_number(each, port) for each in ports):
         return Peer(address)
@@ -300,3 +310,8 @@ def _is_number(text: str, port: Any) -> bool:
         return int(text.encode("latin-1").decode("utf-8")) == int(port)
     except ValueError:
         return False
+
+
+def _is_pair(field: Any) -> bool:
+    """Whether a field is as servers give it. A middleware may give other bytes-like objects."""
+    return type(field) is tuple and type(field[0]) is bytes and type(field[1]) is bytes

@@ -12,9 +12,8 @@ from mtls_middleware.asgi_messages import Message, Receive, Send
 from mtls_middleware.effects.flow import AwaitingDriver, Flow
 from mtls_middleware.errors import ConfigurationError, Unavailable
 from mtls_middleware.layers.decisions import closed
-from mtls_middleware.layers.interface import Layer
+from mtls_middleware.layers.interface import Layer, LayerRequest
 from mtls_middleware.layers.websocket_lifetime import Recheck
-from mtls_middleware.request import RequestView
 
 if TYPE_CHECKING:
     import asyncio
@@ -36,9 +35,14 @@ _ENDS = ("websocket.close", "websocket.http.response.start")
 
 
 def watched(
-    view: RequestView, checks: Checks, receive: Receive, send: Send, driver: AwaitingDriver
+    view: LayerRequest, checks: Checks, receive: Receive, send: Send, driver: AwaitingDriver
 ) -> "WebsocketWatch | None":
-    """A watch with these checks; `None` if a gateway further out has a watch, which then makes them."""
+    """A watch with these checks.
+
+    `None` if nothing can close the websocket, or if an outer gateway has a watch, which then makes the checks.
+    """
+    if not checks:
+        return None
     outer: WebsocketWatch | None = view.attached.watch
     if outer is not None:
         outer.add(view, checks)
@@ -54,7 +58,7 @@ class _Check:
 
     __slots__ = ("layer", "recheck", "running", "view")
 
-    def __init__(self, view: RequestView, layer: Layer, recheck: Recheck) -> None:
+    def __init__(self, view: LayerRequest, layer: Layer, recheck: Recheck) -> None:
         self.view, self.layer, self.recheck = view, layer, recheck
         self.running: asyncio.Task[None] | None = None
 
@@ -76,7 +80,7 @@ class WebsocketWatch:
         self._connected = self._over = False
         self.closed: bool = False
 
-    def add(self, view: RequestView, checks: Checks) -> None:
+    def add(self, view: LayerRequest, checks: Checks) -> None:
         """Make these checks too, from the next second on."""
         self._checks += [_Check(view, layer, recheck) for layer, recheck in checks]
 

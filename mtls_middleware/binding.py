@@ -1,7 +1,6 @@
-"""Is this access token bound to this certificate? RFC 8705 section 3, and nothing else.
+"""Whether an access token is bound to the client certificate of its request: RFC 8705 section 3.1.
 
-Must never know: how either was found or verified. What a token's `cnf` says is read once for each token; the
-comparison is made on every request, and no cache answers for it.
+Pure: no cache. The comparison is made for every request.
 """
 
 import base64
@@ -13,79 +12,68 @@ from typing import Any, Literal
 
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import Refused
-from mtls_middleware.resource_server.token import AccessToken
 
 Binding = Literal["required", "when_present"]
 
-# base64url of 32 octets, no padding. The last character carries two pad bits that RFC 8705's own example sets,
-# so the decoded octets are compared, not the text.
+# base64url of 32 bytes without padding. The last character has two pad bits, which RFC 8705's own example sets, so the
+# decoded bytes are compared and not the strings.
 _X5T_S256 = re.compile(r"[A-Za-z0-9_-]{43}")
 
-# Confirmation methods (IANA, RFC 7800) that promise a proof which nobody checks here: all of them must hold, so a token
-# that names one is refused, DPoP's jkt above all (RFC 9449 7.2). Unknown members are ignored.
+# Confirmation methods (IANA registry, RFC 7800) whose proof is not checked here. All methods that a token names must
+# hold, so such a token is rejected; DPoP's jkt is an example (RFC 9449 7.2). Unknown members are ignored.
 _OTHER_METHODS = frozenset({"jwk", "jwe", "kid", "jku", "jkt", "osc", "x5t", "x5c", "x5chain", "x5u"})
 
 
 @dataclass(frozen=True, slots=True)
-class Proof:
-    """What `cnf` asks for: the certificate with this SHA-256. `thumbprint` is the text that says so."""
+class Confirmation:
+    """The certificate that `cnf` names: its SHA-256 digest, and the thumbprint as the token has it."""
 
     digest: bytes
     thumbprint: str
 
+    def matches(self, certificate: ClientCertificate) -> bool:
+        """Compares in constant time."""
+        return hmac.compare_digest(self.digest, certificate.digest)
 
-def confirm(claims: Mapping[str, Any], certificate: ClientCertificate | None, binding: Binding) -> str | None:
-    """The `x5t#S256` value that binds the token to `certificate`; `None` for an unbound token that may pass.
 
-    Raises `Refused("invalid_token")` for every other token: unbound where binding is required, bound to what cannot be
-    checked, bound without a certificate, bound to another certificate.
+def confirm(claims: Mapping[str, Any], certificate: ClientCertificate | None, binding: Binding) -> Confirmation | None:
+    """The confirmation that binds the token to `certificate`; `None` for an unbound token that is accepted.
+
+    Raises `Refused("invalid_token")` for every other token: unbound although binding is required, bound by a method
+    that cannot be checked, bound without a certificate, bound to another certificate.
     """
-    proof = demanded(claims, binding)
-    if proof is None:
-        return None
-    compare(proof, certificate)
-    return proof.thumbprint
+    confirmation = confirmation_of(claims, binding)
+    if confirmation is not None:
+        compare(confirmation, certificate)
+    return confirmation
 
 
-def confirmed(token: AccessToken, certificate: ClientCertificate | None, binding: Binding) -> AccessToken:
-    """The same for a token: itself where it is unbound and may pass, else marked as bound. Raises as `confirm` does."""
-    known: tuple[Proof, AccessToken] | None = token.proof
-    if known is None:
-        proof = demanded(token.claims, binding)
-        if proof is None:
-            return token
-        known = proof, token.bound_by(proof.thumbprint)
-        object.__setattr__(token, "proof", known)
-    compare(known[0], certificate)
-    return known[1]
-
-
-def demanded(claims: Mapping[str, Any], binding: Binding) -> Proof | None:
-    """What `cnf` in these claims demands, `None` where there is none and none is needed. Raises `Refused`."""
+def confirmation_of(claims: Mapping[str, Any], binding: Binding) -> Confirmation | None:
+    """The confirmation in these claims; `None` if there is none and none is required. Raises `Refused`."""
     if "cnf" not in claims:
         if binding == "required":
             raise Refused("invalid_token", "the token is not bound to a certificate, and binding is required")
         return None
     confirmation = claims["cnf"]
     thumbprint = confirmation.get("x5t#S256") if isinstance(confirmation, Mapping) else None
-    digest = decoded(thumbprint)
+    digest = decode(thumbprint)
     if thumbprint is None or digest is None:
-        raise Refused("invalid_token", "cnf holds no x5t#S256 of 43 base64url characters")
+        raise Refused("invalid_token", "cnf has no x5t#S256 of 43 base64url characters")
     if not _OTHER_METHODS.isdisjoint(confirmation):
-        raise Refused("invalid_token", "cnf names a second proof that is not checked here (such as DPoP's jkt)")
-    return Proof(digest, thumbprint)
+        raise Refused("invalid_token", "cnf names a second method that is not checked here, for example DPoP's jkt")
+    return Confirmation(digest, thumbprint)
 
 
-def decoded(thumbprint: object) -> bytes | None:
-    """The 32 octets of a thumbprint as text; `None` where it is none."""
+def decode(thumbprint: object) -> bytes | None:
+    """The 32 bytes of a thumbprint; `None` if it is not a thumbprint."""
     if isinstance(thumbprint, str) and _X5T_S256.fullmatch(thumbprint):
         return base64.urlsafe_b64decode(thumbprint + "=")
     return None
 
 
-def compare(proof: Proof, certificate: ClientCertificate | None) -> None:
-    """Raises `Refused("invalid_token")` unless this is the certificate that is asked for."""
+def compare(confirmation: Confirmation, certificate: ClientCertificate | None) -> None:
+    """Raises `Refused("invalid_token")` unless the confirmation names this certificate."""
     if certificate is None:
         raise Refused("invalid_token", "the token is bound, and there is no client certificate")
-    if not hmac.compare_digest(proof.digest, certificate.digest):
+    if not confirmation.matches(certificate):
         raise Refused("invalid_token", "the token is bound to another certificate")

@@ -1,8 +1,4 @@
-"""What is remembered between requests: at most so many values, least recently used go first.
-
-Must never know: a clock. A value that ages carries its own time, and the reader compares it with `now`.
-Our own few lines, since `cachetools` would need a lock around it all the same and be a fifth runtime dependency.
-"""
+"""`Cache`: a bounded mapping for many threads. The least recently used entries are removed first."""
 
 import threading
 from collections import OrderedDict
@@ -14,28 +10,46 @@ V = TypeVar("V")
 
 
 class Cache(Generic[K, V]):
-    """A bounded mapping for many threads. Example: `cache = Cache(1024); cache.put(key, value); cache.get(key)`."""
+    """Entries with a total cost of at most `limit`. An entry that costs more than `largest` is not cached.
 
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._values: OrderedDict[K, V] = OrderedDict()
+    Our own few lines: `cachetools` would need a lock around it as well, and would be a fifth runtime dependency.
+
+    Example: `cache = Cache(1024); cache.put("key", value); cache.get("key")`
+    """
+
+    def __init__(self, limit: int, *, largest: int | None = None) -> None:
+        self._limit = limit
+        self._largest = limit if largest is None else largest
+        self._entries: OrderedDict[K, tuple[V, int]] = OrderedDict()
+        self._cost = 0
         self._lock = threading.Lock()
 
     def get(self, key: K) -> V | None:
-        value = self._values.get(key)
-        if value is not None:
-            try:  # no lock: both are one step each, and another thread may have let it go between them
-                self._values.move_to_end(key)
-            except KeyError:
-                return value
-        return value
+        """The value, or `None`."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        try:  # no lock: each step is atomic
+            self._entries.move_to_end(key)
+        except KeyError:  # another thread has just removed the entry
+            return entry[0]
+        return entry[0]
 
-    def put(self, key: K, value: V) -> None:
+    def put(self, key: K, value: V, cost: int = 1) -> None:
+        """Cache the value, unless it costs too much."""
+        if cost > self._largest:
+            return
         with self._lock:
-            self._values[key] = value
-            self._values.move_to_end(key)
-            while len(self._values) > self._size:
-                self._values.popitem(last=False)
+            former = self._entries.pop(key, None)
+            self._entries[key] = value, cost
+            self._cost += cost - (0 if former is None else former[1])
+            while self._cost > self._limit:
+                _, (_, removed) = self._entries.popitem(last=False)
+                self._cost -= removed
+
+    def __deepcopy__(self, memo: object) -> "Cache[K, V]":
+        """An empty cache: a copy of the owner must not share the lock."""
+        return Cache(self._limit, largest=self._largest)
 
     def __len__(self) -> int:
-        return len(self._values)
+        return len(self._entries)

@@ -8,7 +8,7 @@ import enum
 import hashlib
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address
@@ -26,8 +26,6 @@ T = TypeVar("T")
 # `cryptography` warns of each attribute of a name that is too short or too long, as if the warning came from the module
 # that reads the name. A client chooses how many there are (335 in 83 kB), so they must not reach the log.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"mtls_middleware\.")
-
-_VERDICTS = 256
 
 
 class Verification(enum.Enum):
@@ -50,18 +48,6 @@ def _readable(read: Callable[[Any], T]) -> cached_property[T]:
 
     checked.__doc__ = read.__doc__
     return cached_property(checked)
-
-
-class Verdicts(dict[object, bool]):
-    """What was said of one certificate, by whom: of so many at most as no application has.
-
-    Applications come and go, while some certificates stay as long as the process.
-    """
-
-    def __setitem__(self, judge: object, verdict: bool) -> None:
-        if len(self) >= _VERDICTS:
-            self.clear()
-        super().__setitem__(judge, verdict)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -89,7 +75,6 @@ class ClientCertificate:
     digest: bytes = b""
     thumbprint: str = ""
     path_period: tuple[float, float] | None = None
-    verdicts: Verdicts = field(default_factory=Verdicts, init=False)  # of layers and their rules, each asked once
 
     @classmethod
     def from_der(
@@ -121,6 +106,11 @@ class ClientCertificate:
         except UNREADABLE as error:
             raise MalformedCertificate("no PEM certificate") from error
         return cls.from_der(leaf, chain=tuple(chain), verification=verification)
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """Everything that this object was made of. Objects with equal identities are the same in every respect."""
+        return self.der, self.chain, self.verification, self.path_period
 
     @property
     def verified(self) -> bool:

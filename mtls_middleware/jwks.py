@@ -17,6 +17,7 @@ from mtls_middleware.effects.flow import Flow
 from mtls_middleware.effects.remote_document import RemoteDocument, UnusableDocument, check_address
 from mtls_middleware.errors import ConfigurationError, require_extra
 from mtls_middleware.json_values import json_document
+from mtls_middleware.reusable import Check
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.jwks")
 
@@ -178,6 +179,9 @@ class StaticKeys:
         yield from ()
         return self._keys
 
+    def checks(self, keys: KeySet) -> tuple[Check, ...]:  # noqa: ARG002 (as FetchedKeys has it)
+        return ()
+
 
 class FetchedKeys:
     """Keys behind a `jwks_uri`, refreshed where a key id is unknown: that may be a rotation."""
@@ -210,6 +214,9 @@ class FetchedKeys:
 
     def refreshed(self, now: float, key_id: str | None) -> Flow[KeySet]:
         return self._keys.current(now) if key_id is None else self._keys.refreshed(now)
+
+    def checks(self, keys: KeySet) -> tuple[Check, ...]:
+        return (lambda now: self._keys.fresh(now) is keys,)
 
 
 def _usable(text: bytes) -> KeySet:

@@ -3,7 +3,6 @@
 Must never decide: every rule is in the core, and the ASGI gateway drives the same one.
 """
 
-import time
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any
@@ -12,18 +11,19 @@ from mtls_middleware.binding import Binding
 from mtls_middleware.effects.flow import BlockingDriver
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.layers.application_prefixes import ApplicationPrefixes
+from mtls_middleware.layers.attached import Passage
 from mtls_middleware.layers.certificate import CertificateLayer
 from mtls_middleware.layers.decisions import allowed, refused
-from mtls_middleware.layers.interface import Layer, after_body, document, does_more, reads_body
-from mtls_middleware.layers.paths import Allow, one_root
+from mtls_middleware.layers.interface import Layer
+from mtls_middleware.layers.paths import Allow
+from mtls_middleware.layers.stack import Stack
 from mtls_middleware.layers.token import TokenLayer, check_without_tokens, with_published
-from mtls_middleware.request import Passage, attach
 from mtls_middleware.resource_server.access_tokens import AccessTokens
 from mtls_middleware.sources.source import Source
 from mtls_middleware.validation.chain_validator import ChainValidator
 from mtls_middleware.validity import CLOCK_SKEW, Validity
-from mtls_middleware.wsgi_messages import body, varying, write
-from mtls_middleware.wsgi_request import EnvironView, keys
+from mtls_middleware.wsgi_messages import varying, write
+from mtls_middleware.wsgi_request import WSGIRequest, facts_reader, keys
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -32,69 +32,50 @@ if TYPE_CHECKING:
 
 
 class _Gateway:
-    """Drives its layers in front of one application: those that stand directly around each other are one gateway."""
+    """Runs a stack of layers in front of one application. Adjacent middlewares are merged into one stack."""
 
     def __init__(self, app: "WSGIApplication", layer: Layer) -> None:
         if not callable(app):
-            raise ConfigurationError(f"app={app!r} is no WSGI application")
+            raise ConfigurationError(f"app={app!r} is not a WSGI application")
         self._app: WSGIApplication = app
         self._layers: tuple[Layer, ...] = (layer,)
         if isinstance(app, _Gateway) and type(app).__call__ is _Gateway.__call__:
             self._app, self._layers = app._app, (layer, *app._layers)
-        self._steps = tuple((each, does_more(each), keys(each.drop_headers)) for each in self._layers)
-        self._vary = [("Vary", each.vary) for each in self._layers if each.vary is not None]
-        one_root(each.root_path for each in self._layers)
+        self._stack = Stack(self._layers, facts_reader)
+        self._drop = keys(self._stack.drop_headers)
+        self._vary = [("Vary", each) for each in self._stack.vary]
         self._prefixes = ApplicationPrefixes(self._app)
         self._driver = BlockingDriver()
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        layer, view = self._layers[0], None
         try:
-            view = EnvironView(environ, start_response, self._prefixes)
-            attached = view.attached
-            for layer, more, drop in self._steps:
-                if layer.root_path is not None:
-                    view.mount(layer.root_path)
-                if more:
-                    if (answer := document(layer, view)) is not None:
-                        self._place(environ, view)
-                        return write(answer, environ, start_response)
-                    if reads_body(layer, view):
-                        view.body = body(environ)
-                        view.now = after_body(view.now, time.time())
-                        attached.passage.original["wsgi.input"] = environ["wsgi.input"]
-                found = layer.decide(view)
-                if type(found) is GeneratorType:
-                    found = self._driver.run(found)
-                if drop:
-                    view.drop(environ, drop)
-                setattr(attached, layer.name, found)
-        except Exception as error:  # noqa: BLE001 (fail closed: whatever went wrong, the application is not reached)
-            self._place(environ, view)
-            return write(refused(layer, error, view), environ, start_response)
-        except BaseException:  # gevent's Timeout, or SystemExit of gunicorn's worker
-            self._place(environ, view)
-            raise
-        attach(environ, attached)
-        allowed(layer, view)
-        attached.passage.running = True
+            request = WSGIRequest(environ, start_response, self._prefixes)
+        except Exception as error:  # noqa: BLE001 (fail closed: the application is not reached)
+            return write(refused(self._layers[0], error, None), environ, start_response)
+        response = None
         try:
-            response = self._app(environ, varying(start_response, self._vary) if self._vary else start_response)
+            decided = self._stack.recall(request)
+            if decided < len(self._layers):
+                response = self._driver.run(self._stack.decide(request, decided))
+        except Exception as error:  # noqa: BLE001 (fail closed: the application is not reached)
+            response = refused(request.layer, error, request)
         finally:
-            attached.passage.running = False
+            request.place(self._drop)  # also for a rejected request, for middleware outside
+        if response is not None:
+            return write(response, environ, start_response)
+        allowed(request.layer, request)
+        passage = request.attached.passage
+        passage.running = True
+        try:
+            body = self._app(environ, varying(start_response, self._vary) if self._vary else start_response)
+        finally:
+            passage.running = False
         # A generator may call further layers while it is read.
-        return _Running(response, attached.passage) if type(response) is GeneratorType else response
-
-    def _place(self, environ: "WSGIEnvironment", view: EnvironView | None) -> None:
-        """For a request that does not reach the application: what is outside must see no forged field either."""
-        if view is not None:
-            for _, _, drop in self._steps:
-                view.drop(environ, drop)
-            attach(environ, view.attached)
+        return _Running(body, passage) if type(body) is GeneratorType else body
 
 
 class _Running:
-    """A response that is being generated: the application inside of the passage is running while a part is made."""
+    """A response that a generator produces. The application of the passage is running while it produces each part."""
 
     def __init__(self, response: Generator[bytes, Any, Any], passage: Passage) -> None:
         self._response, self._passage = response, passage

@@ -1,20 +1,23 @@
-"""A WSGI environ as a `RequestView` (PEP 3333): what its keys mean, and under which keys header fields arrive.
+"""`WSGIRequest`: a WSGI environ as a request (PEP 3333): its keys, and the keys of header fields."""
 
-Must never know: what is decided, or that anything is.
-"""
-
+import hashlib
 import time
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
 from mtls_middleware.layers.application_prefixes import ApplicationPrefixes
+from mtls_middleware.layers.attached import Attached, Passage, attach, attached_to
+from mtls_middleware.layers.interface import Facts, Layer
+from mtls_middleware.layers.websocket_lifetime import Recheck
 from mtls_middleware.path_readings import Location, inner
-from mtls_middleware.request import Attached, Passage, Peer, TLSFacts, attached_to
-from mtls_middleware.sources.server import is_unix
-from mtls_middleware.wsgi_server import ServerTraits, traits_of
+from mtls_middleware.request import Peer, TLSFacts
+from mtls_middleware.resource_server.bearer import has_token
+from mtls_middleware.sources.server import is_unix, tls_identity
+from mtls_middleware.wsgi_messages import body
+from mtls_middleware.wsgi_server import traits_of
 
-# What says which resource an application serves, and how it reads the body; all else is what the server gave.
+# What says which resource an application serves, and how it reads the body. Every other key is the server's.
 _OF_APPLICATION = (
     "REQUEST_METHOD", "SCRIPT_NAME", "PATH_INFO", "QUERY_STRING",
     "CONTENT_LENGTH", "wsgi.input", "wsgi.input_terminated",
@@ -22,7 +25,7 @@ _OF_APPLICATION = (
 
 
 def _is_same(passage: Passage, environ: Mapping[str, Any]) -> bool:
-    """A server that uses one environ for several requests makes each one's values anew. An application may add keys."""
+    """A server that uses one environ for several requests makes new values for each. An application may add keys."""
     keys = [key for key in passage.original if key.startswith("HTTP_") or key == "wsgi.input"]
     return all(environ[key] is passage.original[key] for key in keys if key in environ)
 
@@ -32,17 +35,26 @@ def _is_around(passage: Passage) -> bool:
     return passage.running
 
 
-class EnvironView:
-    """A `RequestView` of an environ. `start_response`: the server's, which shows some of its options.
+class WSGIRequest:
+    """A `GatewayRequest` of an environ.
 
-    `prefixes`: those that the application removes from a path by itself.
+    Arguments:
+        start_response: the server's, whose attributes show some options of the server.
+        prefixes: the prefixes that the application itself removes from a path.
     """
 
-    __slots__ = ("_carrier", "_environ", "_prefixes", "_start_response", "attached", "body", "now")
+    __slots__ = (
+        "_carrier", "_environ", "_prefixes", "_start_response",
+        "attached", "body", "cache_key", "layer", "now",
+    )  # fmt: skip
+
+    layer: Layer  # the stack sets it
+    is_websocket = False
+    rechecks: list[tuple[Layer, Recheck]]  # only of websockets
 
     def __init__(
         self,
-        environ: MutableMapping[str, Any],
+        environ: dict[str, Any],
         start_response: object = None,
         prefixes: ApplicationPrefixes | None = None,
     ) -> None:
@@ -54,12 +66,31 @@ class EnvironView:
         passage = self.attached.passage
         self._environ = passage.original.copy() if passage.retried else environ
         self.body: bytes = b""
+        self.cache_key: Hashable | None = None
 
-    def drop(self, environ: MutableMapping[str, Any], keys: frozenset[str]) -> None:
-        """Keep these keys from the application, and from layers further in."""
-        for carrier in (environ,) if self._environ is environ else (environ, self._environ):
-            for key in keys.intersection(carrier):
-                del carrier[key]
+    def drop(self, names: frozenset[str]) -> None:
+        """Remove these fields from the request, as the application and further layers see it."""
+        if names:
+            self.drop_keys(keys(names))
+
+    def drop_keys(self, keys: frozenset[str]) -> None:
+        """The same with the keys of these fields in the environ."""
+        for key in keys.intersection(self._carrier):
+            del self._carrier[key]
+        if self._environ is not self._carrier:
+            for key in keys.intersection(self._environ):
+                del self._environ[key]
+
+    def place(self, keys: frozenset[str]) -> None:
+        """Remove these keys from the environ, and attach what the layers found."""
+        self.drop_keys(keys)
+        attach(self._carrier, self.attached)
+
+    def read_body(self) -> None:
+        """Read the whole body. Raises `Refused`."""
+        self.body = body(self._carrier)
+        self.now = time.time()
+        self.attached.passage.original["wsgi.input"] = self._carrier["wsgi.input"]
 
     @property
     def method(self) -> str:
@@ -68,10 +99,10 @@ class EnvironView:
 
     @property
     def path(self) -> str:
-        """PEP 3333 lays the path's octets out as latin-1, applications and ASGI read them as UTF-8.
+        """PEP 3333 decodes the path's bytes as latin-1; applications and ASGI decode them as UTF-8.
 
-        Octets that are no UTF-8 become U+FFFD, as they do there: left as latin-1, "/caf%E9" would be the path "/café"
-        here and another one to the application.
+        Bytes that are not UTF-8 become U+FFFD, as they do in applications. As latin-1, "/caf%E9" would be the path
+        "/café" here, and another path to the application.
         """
         return _decoded(self._environ.get("PATH_INFO", ""))
 
@@ -81,7 +112,8 @@ class EnvironView:
         root, path = self._environ.get("SCRIPT_NAME") or "", self._environ.get("PATH_INFO", "")
         stated = self.attached.root_path
         own = () if self._prefixes is None else self._prefixes.now()
-        # CherryPy joins them with one slash. Joined before they are decoded: a character may be cut in two.
+        # CherryPy joins them with one slash. They are joined before decoding, because the bytes of one character may be
+        # in both.
         whole = _decoded(root.rstrip("/") + path)
         return Location(
             _decoded(path), _decoded(root), whole, own=own, stated=stated is not None and root == _encoded(stated)
@@ -101,6 +133,10 @@ class EnvironView:
         return found
 
     @property
+    def origin(self) -> str | None:
+        return self.peer.address
+
+    @property
     def peer(self) -> Peer:
         return peer_of(self._environ, self._start_response)
 
@@ -114,6 +150,30 @@ class EnvironView:
 
     def field_names(self) -> Iterable[str]:
         return (key[5:].lower().replace("_", "-") for key in self._environ if key.startswith("HTTP_"))
+
+
+def facts_reader(facts: Facts) -> Callable[[WSGIRequest], tuple[object, ...] | None]:
+    """A function that reads these facts of a request as a cache key; `None` if the request must not be cached."""
+    fields = tuple(_key(name) for name in sorted(facts.fields))
+
+    def read(request: WSGIRequest) -> tuple[object, ...] | None:
+        environ = request._environ
+        found: list[object] = [environ.get(key) for key in fields]
+        if facts.peer:
+            found.append(peer_of(environ, request._start_response))
+        if facts.tls:
+            identity = tls_identity(TLSFacts(environ=environ))
+            if identity is None:
+                return None
+            found.append(identity)
+        if facts.credentials:
+            authorization = environ.get("HTTP_AUTHORIZATION")
+            if not isinstance(authorization, str) or has_token(environ.get("QUERY_STRING", "")):
+                return None
+            found.append(hashlib.sha256(authorization.encode("utf-8", "surrogateescape")).digest())
+        return tuple(found)
+
+    return read
 
 
 def _decoded(text: str) -> str:
@@ -136,10 +196,10 @@ def peer_of(environ: Mapping[str, Any], start_response: object = None) -> Peer:
     traits = traits_of(environ, start_response)
     if is_unix(environ, traits.name):
         return Peer(unix=True, spoofable=traits.folding)
-    if "PROXY_PROTOCOL" in environ:  # gunicorn sets it; a peer that speaks that protocol can name any address
+    if "PROXY_PROTOCOL" in environ:  # set by gunicorn; a peer that uses this protocol can claim any address
         doubt = "the peer's address comes from the PROXY protocol: use a shared_secret= alone"
         return Peer(doubt=doubt, spoofable=traits.folding)
-    # waitress deletes these fields, unless it goes by them (trusted_proxy=), and then they are all that tells it.
+    # waitress deletes these fields unless it uses them (trusted_proxy=). Nothing else in the environ shows that option.
     if traits.name == "waitress" and ("HTTP_X_FORWARDED_FOR" in environ or "HTTP_FORWARDED" in environ):
         return Peer(
             doubt="the peer's address seems to come from X-Forwarded-For or Forwarded, which no trust can rest on: "
@@ -149,17 +209,12 @@ def peer_of(environ: Mapping[str, Any], start_response: object = None) -> Peer:
         return Peer(doubt=traits.address_doubt, spoofable=traits.folding)
     original = environ.get("werkzeug.proxy_fix.orig")
     if original is not None:  # ProxyFix overwrote REMOTE_ADDR from a header, and kept the transport's
-        return _peer_at(original.get("REMOTE_ADDR"), traits)
-    return _peer_at(environ.get("REMOTE_ADDR"), traits)
+        return Peer(original.get("REMOTE_ADDR"), spoofable=traits.folding)
+    return Peer(environ.get("REMOTE_ADDR"), spoofable=traits.folding)
 
 
-# A service has few peers, its proxies, and the same ones come again and again.
-@lru_cache(maxsize=1024)
-def _peer_at(address: str | None, traits: ServerTraits) -> Peer:
-    return Peer(address, spoofable=traits.folding)
-
-
-def keys(names: Iterable[str]) -> frozenset[str]:
-    """CGI folds dashes and underscores into one name, so one key removes every twin; uWSGI keeps a trailing blank."""
+@lru_cache(maxsize=64)  # one set for each layer
+def keys(names: frozenset[str]) -> frozenset[str]:
+    """The keys of these fields: one for every spelling (RFC 3875 4.1.18), and one with the blank that uWSGI keeps."""
     folded = {"HTTP_" + name.upper().replace("-", "_") for name in names}
     return frozenset(folded | {key + " " for key in folded})

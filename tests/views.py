@@ -3,8 +3,9 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from mtls_middleware.layers.attached import Attached
 from mtls_middleware.path_readings import Location
-from mtls_middleware.request import Attached, Peer, TLSFacts
+from mtls_middleware.request import Peer, TLSFacts
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class View:
     attached: Attached
     now: float
     body: bytes = b""
+    origin: str | None = None
 
     def field_names(self) -> Sequence[str]:
         return ()

@@ -6,14 +6,13 @@ from mtls_middleware.lazy_exports import exports
 
 if TYPE_CHECKING:
     from mtls_middleware.effects.exchange import Fetch, FetchFailed, Response
-    from mtls_middleware.effects.flow import AwaitingDriver, Begin, BlockingDriver, Call, Decision, Flow, ask
+    from mtls_middleware.effects.flow import AwaitingDriver, Begin, BlockingDriver, Call, Flow, ask
 
 __all__ = [
     "AwaitingDriver",
     "Begin",
     "BlockingDriver",
     "Call",
-    "Decision",
     "Fetch",
     "FetchFailed",
     "Flow",
@@ -26,6 +25,6 @@ if not TYPE_CHECKING:  # a type checker would take any misspelt name for an attr
         __name__,
         {
             "effects.exchange": ["Fetch", "FetchFailed", "Response"],
-            "effects.flow": ["AwaitingDriver", "Begin", "BlockingDriver", "Call", "Decision", "Flow", "ask"],
+            "effects.flow": ["AwaitingDriver", "Begin", "BlockingDriver", "Call", "Flow", "ask"],
         },
     )

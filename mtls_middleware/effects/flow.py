@@ -1,8 +1,7 @@
-"""What a flow may ask for, and the two drivers that answer: one blocks, one awaits.
+"""What a flow may request, and the two drivers that carry it out: one blocks, one awaits.
 
-A flow is a generator of decisions. It yields a `Fetch` or a `Call` and is resumed with the answer, or with the failure
-thrown into it. Must never know: what is asked for, or why. Neither driver decides anything, so each decision is written
-once.
+A flow is a generator that makes a decision. It yields a need, such as `Fetch` or `Call`, and the driver resumes it with
+the result, or throws the failure into it. The drivers decide nothing, so each decision is written once.
 """
 
 import contextlib
@@ -10,7 +9,7 @@ import inspect
 import weakref
 from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from mtls_middleware.effects.exchange import Fetch, FetchFailed, Response
 from mtls_middleware.errors import ConfigurationError
@@ -25,9 +24,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """Call a user's hook, a function or `async def` (under ASGI alone). Whatever it raises goes through the flow.
+    """Call a function, which may be `async` under ASGI. An exception that it raises is thrown into the flow.
 
-    A function that does I/O blocks the event loop under ASGI: give an `async def` there.
+    Under ASGI, a plain function that does I/O blocks the event loop: use an `async` function there.
     """
 
     function: Callable[..., T | Awaitable[T]]
@@ -36,14 +35,14 @@ class Call(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """Begin this exchange, and go on without its outcome: somebody asks for that later."""
+    """Begin this exchange and continue without its outcome, which another flow reads later."""
 
     fetch: Fetch
 
 
 @dataclass(frozen=True, slots=True)
 class FetchFor:
-    """Make this exchange for a client, which has only its shares of the exchanges with that server."""
+    """Make this exchange on behalf of a client, within the client's shares of the connections to that server."""
 
     fetch: Fetch
     shares: "Shares"
@@ -51,8 +50,6 @@ class FetchFor:
 
 Need = Fetch | FetchFor | Begin | Call[Any]
 Flow = Generator[Need, Any, T]
-# A decision that needs nothing is made at once; only one that may have to ask is a flow. Most requests ask for nothing.
-Decision: TypeAlias = T | Flow[T]
 
 
 @overload
@@ -62,22 +59,15 @@ def ask(need: Begin) -> Flow[None]: ...
 @overload
 def ask(need: Call[T]) -> Flow[T]: ...
 def ask(need: Need) -> Flow[Any]:
-    """Yield `need` from a flow, with its answer typed. Raises `FetchFailed` where a `Fetch` does not come about.
+    """Yield `need` from a flow, and return its typed result. Raises `FetchFailed` if a `Fetch` fails.
 
     Example: `response = yield from ask(Fetch(url, tls, 5, 65_536))`
     """
     return (yield need)
 
 
-def settled(decision: Decision[T]) -> Flow[T]:
-    """Within a flow, what a decision comes to. Example: `token = yield from settled(tokens.validate(text, now))`"""
-    if isinstance(decision, Generator):
-        return (yield from decision)
-    return decision
-
-
 def on_behalf_of(client: Callable[[], "Shares"], flow: Flow[T]) -> Flow[T]:
-    """The same flow, whose exchanges over kept connections count as those of one client.
+    """The same flow. Its exchanges over persistent connections count as exchanges of one client.
 
     Example: `token = yield from on_behalf_of(lambda: shares(certificate, address), flow)`
     """
@@ -101,30 +91,25 @@ def on_behalf_of(client: Callable[[], "Shares"], flow: Flow[T]) -> Flow[T]:
 class BlockingDriver:
     """Runs flows for WSGI."""
 
-    @overload
-    def run(self, decision: Flow[T]) -> T: ...
-    @overload
-    def run(self, decision: T) -> T: ...
-    def run(self, decision: Any) -> Any:
-        """What a decision comes to, made at once or by way of its needs."""
-        if not isinstance(decision, Generator):
-            return decision
-        with contextlib.closing(decision) as flow:
+    def run(self, flow: Flow[T]) -> T:
+        """The result of a flow. Raises what the flow raises."""
+        with contextlib.closing(flow):
             try:
                 need = next(flow)
                 while True:
                     try:
                         answer = _answer(need)
-                    except Exception as failure:  # noqa: BLE001 (the flow's to handle)
+                    except Exception as failure:  # noqa: BLE001 (the flow handles it)
                         need = flow.throw(failure)
                     else:
                         need = flow.send(answer)
             except StopIteration as stop:
-                return stop.value
+                value: T = stop.value
+                return value
 
 
-# So many flows begin in one turn of an event loop: what is behind them costs a tenth of a millisecond each, and five
-# hundred requests that a server reads at once would hold up everything else for as long as all of them take.
+# Flows that begin in one iteration of an event loop. Each takes about 0.1 ms: if a server reads 500 requests at once,
+# they must not block the loop for 50 ms.
 _IN_ONE_TURN = 50
 
 
@@ -132,40 +117,39 @@ class AwaitingDriver:
     """Runs flows for ASGI."""
 
     def __init__(self) -> None:
-        # For each event loop: one that ends before its next turn must not hold up another one.
+        # Per event loop: a loop that ends before its next iteration must not delay another loop.
         self._in_this_turn: weakref.WeakKeyDictionary[AbstractEventLoop, int] = weakref.WeakKeyDictionary()
 
     async def _my_turn(self) -> None:
         import asyncio
 
-        loop, begun = asyncio.get_running_loop(), self._in_this_turn
-        while begun.get(loop, 0) >= _IN_ONE_TURN:  # noqa: ASYNC110 (turns are what is waited for)
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # another event loop, such as trio's
+            return
+        begun = self._in_this_turn
+        while begun.get(loop, 0) >= _IN_ONE_TURN:  # noqa: ASYNC110 (each sleep is one iteration of the loop)
             await asyncio.sleep(0)
         if loop not in begun:
-            loop.call_soon(begun.pop, loop)  # the next turn: runs before the flows that wait in this one
+            loop.call_soon(begun.pop, loop)  # the next iteration: runs before the flows that wait
         begun[loop] = begun.get(loop, 0) + 1
 
-    @overload
-    async def run(self, decision: Flow[T]) -> T: ...
-    @overload
-    async def run(self, decision: T) -> T: ...
-    async def run(self, decision: Any) -> Any:
-        """What a decision comes to, made at once or by way of its needs."""
-        if not isinstance(decision, Generator):
-            return decision
-        with contextlib.closing(decision) as flow:
+    async def run(self, flow: Flow[T]) -> T:
+        """The result of a flow. Raises what the flow raises."""
+        with contextlib.closing(flow):
             await self._my_turn()
             try:
                 need = next(flow)
                 while True:
                     try:
                         answer = await _answer_async(need)
-                    except Exception as failure:  # noqa: BLE001 (the flow's to handle)
+                    except Exception as failure:  # noqa: BLE001 (the flow handles it)
                         need = flow.throw(failure)
                     else:
                         need = flow.send(answer)
             except StopIteration as stop:
-                return stop.value
+                value: T = stop.value
+                return value
 
 
 def _answer(need: Need) -> Any:
@@ -192,8 +176,8 @@ async def _answer_async(need: Need) -> Any:
             return await _called_async(need)
 
 
-# asyncio takes as long to import as all of ours together, and many applications fetch nothing: it comes with the first
-# exchange.
+# asyncio takes as long to import as this whole package, and many applications fetch nothing: the first exchange imports
+# it.
 def _begin(need: Fetch, of: "Shares") -> None:
     from mtls_middleware.effects.background import begin
 
@@ -228,7 +212,7 @@ async def _fetched_async(need: Fetch, of: "Shares") -> Response:
 
 
 def _own(failure: Exception, need: Fetch) -> FetchFailed:
-    """The failure for one asker: an exception that many threads raised at once would gather all their tracebacks."""
+    """The failure as a new exception: one exception that many threads raise would collect all their tracebacks."""
     if isinstance(failure, FetchFailed):
         return FetchFailed(*failure.args, again=failure.again)
     return FetchFailed(f"not complete within {need.timeout} s")
@@ -240,7 +224,7 @@ def _called(call: Call[T]) -> T:
         return answer
     if inspect.iscoroutine(answer):
         answer.close()
-    raise ConfigurationError(f"{call.function!r} is async, and WSGI cannot await: give a plain function")
+    raise ConfigurationError(f"{call.function!r} is async, and WSGI cannot await: expected a plain function")
 
 
 async def _called_async(call: Call[T]) -> T:

@@ -35,7 +35,7 @@ from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import Refused, Unavailable
 from mtls_middleware.integrations.django_applications import disagreement
 from mtls_middleware.integrations.registry import ClientRegistry, connection_certificate, recorded
-from mtls_middleware.request import CERTIFICATE_KEY
+from mtls_middleware.layers.attached import CERTIFICATE_KEY
 from mtls_middleware.token_endpoint.clients import RegisteredClient
 from mtls_middleware.token_endpoint.credentials import BASIC, CREDENTIAL_PARAMETERS, POST, PUBLIC, ClientRequest
 

@@ -14,8 +14,8 @@ from mtls_middleware.accessors import client_certificate
 from mtls_middleware.cache import Cache
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, Refused
+from mtls_middleware.layers.attached import ATTACHED_KEY, Attached
 from mtls_middleware.layers.decisions import RequestFacts, refused
-from mtls_middleware.request import ATTACHED_KEY, Attached
 from mtls_middleware.responses import Challenge
 from mtls_middleware.token_endpoint.authentication import ClientAuthenticator
 from mtls_middleware.token_endpoint.clients import RegisteredClient

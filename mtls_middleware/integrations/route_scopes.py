@@ -7,9 +7,9 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from mtls_middleware.errors import ConfigurationError, Refused
+from mtls_middleware.layers.attached import ATTACHED_KEY, Attached
 from mtls_middleware.layers.decisions import RequestFacts, refused
 from mtls_middleware.layers.paths import collection
-from mtls_middleware.request import ATTACHED_KEY, Attached
 from mtls_middleware.resource_server import scopes
 from mtls_middleware.resource_server.token import AccessToken
 from mtls_middleware.responses import Challenge, LayerResponse

@@ -14,10 +14,10 @@ from mtls_middleware.layers import decisions
 _BOUNDS = (0.00001, 0.0001, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)
 
 # What metrics are told apart by: few values each. Thumbprints and client ids would make a series for each client.
-_LABELS = ("outcome", "layer", "code", "verification", "bound", "remembered")
+_LABELS = ("outcome", "layer", "code", "verification", "bound", "cached")
 
 # What a span is told: `tls.client.*` by OpenTelemetry's semantic conventions, the others our own.
-_ATTRIBUTES = ("outcome", "layer", "code", "verification", "bound", "remembered", "issuer", "key_id", "client_id")
+_ATTRIBUTES = ("outcome", "layer", "code", "verification", "bound", "cached", "issuer", "key_id", "client_id")
 
 
 def observe(meter_provider: Any = None) -> Callable[[], None]:

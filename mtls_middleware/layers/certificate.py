@@ -1,12 +1,13 @@
-"""The layer that finds, validates and judges the client certificate of a request."""
+"""`CertificateLayer`: finds, validates and judges the client certificate of a request."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import partial
 
 from mtls_middleware.certificate import ClientCertificate
-from mtls_middleware.effects.flow import Decision, Flow
+from mtls_middleware.effects.flow import Flow
 from mtls_middleware.errors import ConfigurationError, Refused
 from mtls_middleware.layers.exemptions import Exemptions
+from mtls_middleware.layers.interface import Facts, LayerRequest, Route
 from mtls_middleware.layers.paths import Allow, PathRules, PathSet, checked_root
 from mtls_middleware.layers.websocket_lifetime import (
     Recheck,
@@ -15,9 +16,8 @@ from mtls_middleware.layers.websocket_lifetime import (
     check_websocket_lifetime,
 )
 from mtls_middleware.policy.rule import Anyone, Rule
-from mtls_middleware.request import RequestView
-from mtls_middleware.resource_server.metadata import ServedDocument
-from mtls_middleware.responses import Challenge
+from mtls_middleware.responses import Challenge, LayerResponse
+from mtls_middleware.reusable import Check, Reusable, decide, once, opts_in
 from mtls_middleware.sources.source import MEMBERS, Source
 from mtls_middleware.sources.vendors import KNOWN_HEADERS
 from mtls_middleware.validation.chain_validator import ChainValidator
@@ -32,12 +32,11 @@ from mtls_middleware.validity import (
 
 
 class CertificateLayer:
-    """Finds, validates and judges the client certificate."""
+    """Attaches the client certificate, and rejects requests without an acceptable certificate."""
 
     name = "certificate"
     challenge: Challenge = Challenge()
     body_paths: PathSet | None = None
-    published: ServedDocument | None = None
 
     def __init__(
         self,
@@ -59,16 +58,17 @@ class CertificateLayer:
                 "Nginx(trusted_proxies=['10.0.0.0/8'], shared_secret=('MtlsProxySecret', os.environ['...']))"
             )
         if trust_store is not None and not callable(getattr(trust_store, "validate", None)):
-            raise ConfigurationError(f"trust_store={trust_store!r} is no trust store")
+            raise ConfigurationError(
+                f"trust_store={trust_store!r}: expected for example TrustStore(['clients-ca.pem'])"
+            )
         if required not in (True, False, None):
-            raise ConfigurationError(f"required={required!r}: True, False or None")
+            raise ConfigurationError(f"required={required!r}: expected True, False or None")
         self.source = source
         self.trust_store = trust_store
         self._clock_skew = check_clock_skew("clock_skew", clock_skew)
         self._checks_period = check_validity(validity) == "each_request"
         self._lifetime = check_websocket_lifetime(websocket_lifetime)
-        checks_proxy = self._checks_period and getattr(source, "has_proxy_certificate", False)
-        self._trusts_proxy_now = getattr(source, "trusts_proxy_now", None) if checks_proxy else None
+        self._has_proxy_certificate = getattr(source, "has_proxy_certificate", False)
         self._store: ChainValidator | None = with_clock_skew(trust_store, self._clock_skew)
         self._allow = None if allow is None else PathRules(allow)
         if required is False and self._allow is not None and self._allow.is_mapping:
@@ -77,113 +77,144 @@ class CertificateLayer:
                 "policy.ANYONE for the paths that need none, for example allow={'/': rule, '/public': ANYONE}"
             )
         self._required = (self._allow is not None) if required is None else required
-        # If neither a trust store nor the path plays a part, the rule's answer about a certificate stays the same.
-        self._is_lasting = trust_store is None and (self._allow is None or self._allow.is_lasting)
-        self._verdict = object()
         self._exemptions = Exemptions(exempt, exempt_preflight)
         self.root_path: str | None = checked_root(root_path)
         self.drop_headers: frozenset[str] = KNOWN_HEADERS | source.drop_headers
         self.vary: str | None = source.vary
         self._check_strength()
+        self.facts: Facts | None = self._declared_facts()
+        self.fixed_route: Route | None = None
+        if not self._exemptions and (self._allow is None or self._allow.is_single):
+            self.fixed_route = Route(rule=None if self._allow is None else 0)
 
     def _check_strength(self) -> None:
         """Raises `ConfigurationError` for a layer that would reject every request."""
         if self.source.can_verify or self.trust_store is not None:
             return
-        advice = "give verify_header=, verified_by_proxy=True (where the proxy refuses all others), or a trust_store"
+        advice = "give verify_header=, verified_by_proxy=True (if the proxy rejects all others), or a trust_store"
         if self._allow is not None and not self._allow.may_accept_presented:
             raise ConfigurationError(
-                f"allow={self._allow!r} asks for a verified certificate; {self.source!r}: {advice}"
+                f"allow={self._allow!r} needs a verified certificate, but {self.source!r} never gives one: {advice}"
             )
         if self._allow is None and self._required:
-            raise ConfigurationError(f"required=True asks for a verified certificate; {self.source!r}: {advice}")
+            raise ConfigurationError(
+                f"required=True needs a verified certificate, but {self.source!r} never gives one: {advice}"
+            )
+
+    def _declared_facts(self) -> Facts | None:
+        source = self.source
+        if not opts_in(source):
+            return None
+        reads_peer, reads_tls = getattr(source, "reads_peer", True), getattr(source, "reads_tls", True)
+        return Facts(fields=frozenset(source.drop_headers), peer=reads_peer, tls=reads_tls)
 
     @property
     def depends_on_path(self) -> bool:
         """Whether there are different rules for different paths."""
         return bool(self._exemptions.paths) or (self._allow is not None and not self._allow.is_single)
 
-    def decide(self, view: RequestView) -> Decision[ClientCertificate | None]:
-        exempt = self._exemptions.cover(view)
-        try:
-            rule = None if self._allow is None else self._allow.for_request(view)
-            certificate = self.source.find(view)
-            if certificate is not None and self._trusts_proxy_now is not None:
-                certificate = certificate if self._trusts_proxy_now(view, self._clock_skew) else None
-            outer = view.attached.certificate
-            if outer is None and type(certificate) is ClientCertificate and self._verdict in certificate.verdicts:
-                return self._within_period(view, certificate)
-            found = self._accepted(view, certificate, outer, rule)
-        except Refused:
-            if exempt:
-                return None  # also if an outer layer found a certificate
-            raise
-        return found if found is None or isinstance(found, ClientCertificate) else self._decide_later(found, exempt)
+    def document(self, request: LayerRequest) -> LayerResponse | None:  # noqa: ARG002 (this layer serves no document)
+        return None
 
-    def _decide_later(self, flow: Flow[ClientCertificate | None], exempt: bool) -> Flow[ClientCertificate | None]:
+    def route(self, request: LayerRequest) -> Route:
+        exempt = self._exemptions.cover(request)
+        if self._allow is None:
+            return Route(exempt)
         try:
-            return (yield from flow)
+            return Route(exempt, self._allow.position(request))
         except Refused:
-            if exempt:
-                return None
-            raise
+            if not exempt:
+                raise
+            return Route(exempt=True)  # no rule is needed: the layer rejects nothing here
 
-    def _accepted(
-        self,
-        view: RequestView,
-        certificate: ClientCertificate | None,
-        outer: ClientCertificate | None,
-        rule: Rule | Anyone | None,
-    ) -> Decision[ClientCertificate | None]:
-        if certificate is None or (outer is not None and certificate == outer and not certificate.verified):
-            certificate = outer
+    def decide(self, request: LayerRequest, route: Route) -> Flow[Reusable[ClientCertificate | None]]:
+        if not route.exempt:
+            return (yield from self._decide(request, route))
+        if self._allow is not None and route.rule is None:
+            return once(None)
+        try:
+            decided = yield from self._decide(request, route)
+        except Refused:
+            return once(None)  # even if an outer layer found a certificate
+        return once(decided.value)
+
+    def _decide(self, request: LayerRequest, route: Route) -> Flow[Reusable[ClientCertificate | None]]:
+        rule = None if self._allow is None or route.rule is None else self._allow.rules[route.rule]
+        certificate = self._found(request)
         if certificate is None:
             if self._required and not isinstance(rule, Anyone):
                 raise Refused("client_certificate_required", "no client certificate")
-            return None
-        if self._store is None:
-            return self._allowed(view, certificate, rule)
-        validated = self._store.validate(certificate, view.now)
-        if isinstance(validated, ClientCertificate):
-            return self._allowed(view, validated, rule)
-        return self._allowed_later(view, validated, rule)
+            return once(None)  # an ignored header is logged each time
+        validated: Reusable[ClientCertificate] = Reusable(certificate)
+        if self._store is not None:
+            validated = yield from decide(self._store, certificate, request.now)
+        certificate, begins, ends, checks = validated
+        if not isinstance(certificate, ClientCertificate):  # from a source or trust store outside this package
+            raise TypeError(f"expected a ClientCertificate, got a {type(certificate).__name__}")
+        if self._checks_period and certificate.verified:
+            require_valid(certificate, request.now, self._clock_skew)
+            begins = max(begins, certificate.period[0] - self._clock_skew)
+            ends = min(ends, certificate.period[1] + self._clock_skew)
+        self._judge(rule, certificate)
+        if isinstance(rule, Rule) and not rule.is_lasting:
+            checks += (partial(_still_holds, rule, certificate),)
+        checks += self._proxy_checks(request)
+        return Reusable(certificate, begins, ends, checks)
 
-    def _allowed_later(
-        self, view: RequestView, flow: Flow[ClientCertificate], rule: Rule | Anyone | None
-    ) -> Flow[ClientCertificate | None]:
-        return self._allowed(view, (yield from flow), rule)
-
-    def _allowed(
-        self, view: RequestView, certificate: ClientCertificate, rule: Rule | Anyone | None
-    ) -> ClientCertificate:
-        if not isinstance(certificate, ClientCertificate):  # a source or trust store of somebody else's: no pass
-            raise TypeError(f"a {type(certificate).__name__} is no certificate")
-        self._within_period(view, certificate)
-        if self._allow is not None and rule is not None:
-            self._allow.judge(rule, certificate)
-        elif self._required and not certificate.verified:
-            raise Refused("client_certificate_refused", f"{certificate.thumbprint} is merely presented, not verified")
-        if self._is_lasting:
-            certificate.verdicts[self._verdict] = True
+    def _found(self, request: LayerRequest) -> ClientCertificate | None:
+        """The certificate that the source finds, or the one of an outer layer."""
+        certificate = self.source.find(request)
+        if certificate is not None and self._has_proxy_certificate and self._checks_period:
+            trusts = getattr(self.source, "trusts_proxy_now", None)
+            certificate = certificate if trusts is None or trusts(request, self._clock_skew) else None
+        outer = request.attached.certificate
+        if certificate is None or (outer is not None and certificate == outer and not certificate.verified):
+            return outer
         return certificate
 
-    def rechecks(self, view: RequestView) -> list[Recheck]:
+    def _judge(self, rule: Rule | Anyone | None, certificate: ClientCertificate) -> None:
+        """Raises `Refused` if the rule does not allow the certificate, or if it is required and not verified."""
+        if isinstance(rule, Rule):
+            if not rule.holds(certificate):
+                raise Refused("client_certificate_refused", f"{certificate.thumbprint} is not allowed by {rule!r}")
+        elif rule is None and self._required and not certificate.verified:
+            raise Refused("client_certificate_refused", f"{certificate.thumbprint} is only presented, not verified")
+
+    def _proxy_checks(self, request: LayerRequest) -> tuple[Check, ...]:
+        """What to look up when a decision is used again: the proxy's own certificate."""
+        again = self._proxy_recheck(request)
+        return () if again is None else (partial(_raises_nothing, again),)
+
+    def _proxy_recheck(self, request: LayerRequest) -> Callable[[float], None] | None:
+        """How to decide again about the proxy's own certificate. What this returns raises `Refused`."""
+        recheck = getattr(self.source, "proxy_recheck", None) if self._has_proxy_certificate else None
+        if recheck is None:
+            return None
+        found: Callable[[float], None] | None = recheck(request, self._clock_skew if self._checks_period else None)
+        return found
+
+    def rechecks(self, request: LayerRequest) -> list[Recheck]:
         """How to decide again about the certificate that opened a websocket, and about the proxy that sent it."""
-        certificate: ClientCertificate | None = view.attached.certificate
+        certificate = request.attached.certificate
         if certificate is None or self._lifetime == "connection":
             return []
-        rule = None if self._allow is None or self._allow.is_lasting else self._allow.for_request(view)
-        allow = None if self._allow is None or rule is None else partial(self._allow.judge, rule)
-        skew = self._clock_skew if self._checks_period else None
-        proxys = getattr(self.source, "proxy_recheck", None)
-        found = (
-            certificate_recheck(certificate, self._store, clock_skew=skew, allow=allow),
-            None if proxys is None else proxys(view, skew),
+        rule = None
+        if self._allow is not None and not self._allow.is_lasting:
+            rule = self._allow.rules[self._allow.position(request)]
+        found = certificate_recheck(
+            certificate,
+            self._store,
+            clock_skew=self._clock_skew if self._checks_period else None,
+            allow=None if rule is None else partial(self._judge, rule),
         )
-        return [each for each in found if each is not None]
+        proxys = self._proxy_recheck(request)
+        return [each for each in (found, proxys) if each is not None]
 
-    def _within_period(self, view: RequestView, certificate: ClientCertificate) -> ClientCertificate:
-        """Raises `Refused` for a verified certificate outside its period. A presented one makes no claim about time."""
-        if self._checks_period and certificate.verified:
-            require_valid(certificate, view.now, self._clock_skew)
-        return certificate
+
+def _still_holds(rule: Rule, certificate: ClientCertificate, _now: float) -> bool:
+    return rule.holds(certificate)
+
+
+def _raises_nothing(again: Callable[[float], None], now: float) -> bool:
+    again(now)
+    return True

@@ -1,16 +1,14 @@
-"""The order of decision at a token endpoint: body, who it says it is from, the certificate against that client alone.
-
-Must never know: the gateway. The layer turns a `RequestView` with its body into what is attached, or raises.
-"""
+"""`ClientLayer`: authenticates OAuth clients by certificate at a token endpoint (RFC 8705 section 2)."""
 
 from collections.abc import Collection
 from urllib.parse import parse_qsl
 
 from mtls_middleware.effects.flow import Flow
 from mtls_middleware.errors import ConfigurationError, Refused
+from mtls_middleware.layers.interface import Facts, LayerRequest, Route
 from mtls_middleware.layers.paths import PathSet, checked_root
-from mtls_middleware.request import RequestView
-from mtls_middleware.responses import Challenge
+from mtls_middleware.responses import Challenge, LayerResponse
+from mtls_middleware.reusable import Reusable, once
 from mtls_middleware.token_endpoint.authentication import ClientAuthenticator
 from mtls_middleware.token_endpoint.clients import RegisteredClient
 from mtls_middleware.token_endpoint.credentials import ClientRequest
@@ -24,9 +22,10 @@ class ClientLayer:
     name = "client"
     challenge: Challenge = Challenge(scheme="Basic", realm="clients")
     drop_headers: frozenset[str] = frozenset()
-    published = None
     vary: str | None = None
     depends_on_path = True
+    facts: Facts | None = None  # it reads the body
+    fixed_route: Route | None = Route()
 
     def __init__(
         self, authenticator: ClientAuthenticator, *, paths: Collection[str], root_path: str | None = None
@@ -39,16 +38,24 @@ class ClientLayer:
         if not self.body_paths:
             raise ConfigurationError("paths is empty: no client would ever be authenticated")
 
-    def decide(self, view: RequestView) -> Flow[RegisteredClient | None]:
+    def document(self, request: LayerRequest) -> LayerResponse | None:  # noqa: ARG002 (this layer serves no document)
+        return None
+
+    def route(self, request: LayerRequest) -> Route:  # noqa: ARG002 (see `fixed_route`)
+        return Route()
+
+    def decide(self, view: LayerRequest, route: Route) -> Flow[Reusable[RegisteredClient | None]]:  # noqa: ARG002 (fixed)
+        return once((yield from self._decide(view)))
+
+    def _decide(self, view: LayerRequest) -> Flow[RegisteredClient | None]:
         outer = view.attached
         if not outer.has_certificate_layer:
             raise ConfigurationError(
                 "ClientAuthenticationMiddleware found no ClientCertificateMiddleware outside of it: wrap the other way "
                 "round, ClientCertificateMiddleware(ClientAuthenticationMiddleware(app, ...), ...)"
             )
-        outers: RegisteredClient | None = outer.client  # what another layer of this kind found for its own paths
         if not self.body_paths.covers(view):
-            return outers
+            return outer.client  # from another layer of this kind, for its own paths
         if view.method != "POST":
             raise Refused("method_not_allowed", f"{view.method} where clients authenticate")
         request = ClientRequest(
@@ -58,10 +65,10 @@ class ClientLayer:
             authorization=view.headers("authorization"),
         )
         client = yield from self._authenticator.decide(request, view.now)
-        return outers if client is None else client
+        return outer.client if client is None else client
 
 
-def _form(view: RequestView) -> list[tuple[str, str]]:
+def _form(view: LayerRequest) -> list[tuple[str, str]]:
     types = view.headers("content-type")
     media_type, _, parameters = (types[0] if len(types) == 1 else "").partition(";")
     charset = parameters.strip().lower().replace('"', "")

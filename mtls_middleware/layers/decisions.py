@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from mtls_middleware.errors import ConfigurationError, Refused
-from mtls_middleware.request import Attached
+from mtls_middleware.layers.attached import Attached
 from mtls_middleware.responses import Challenge, LayerResponse, answer
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.decision")
@@ -129,7 +129,7 @@ def _facts(view: Request | None) -> dict[str, Any]:
         "thumbprint": None if certificate is None else certificate.thumbprint,
         "verification": None if certificate is None else certificate.verification.name,
         "bound": None if token is None else token.bound,
-        "remembered": None if token is None else token.remembered,
+        "cached": None if attached is None else attached.cached,
         "issuer": None if token is None else token.claims.get("iss"),
         "key_id": None if token is None else token.key_id,
         "client_id": token.client_id if token is not None else client.client_id if client is not None else None,

@@ -22,6 +22,10 @@ class Exemptions:
         self.paths: PathSet = PathSet("exempt", paths, below=True)
         self._preflight = preflight
 
+    def __bool__(self) -> bool:
+        """Whether any request can be exempt."""
+        return self._preflight or bool(self.paths)
+
     def cover(self, view: RequestView) -> bool:
         """Raises `Refused` if the answer depends on how the application reads the path."""
         return (self._preflight and _is_preflight(view)) or self.paths.covers(view)

@@ -1,71 +1,183 @@
-"""`Layer`: what a layer is to the gateways."""
+"""`Layer`: what a stack of layers needs of each of them, and the facts of a request that a layer may read."""
 
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
-from mtls_middleware.effects.flow import Decision
-from mtls_middleware.errors import Refused
-from mtls_middleware.layers import decisions
+from mtls_middleware.effects.flow import Flow
+from mtls_middleware.layers.attached import Attached
 from mtls_middleware.layers.paths import PathSet
-from mtls_middleware.path_readings import one_answer
-from mtls_middleware.request import RequestView
-from mtls_middleware.resource_server.metadata import ServedDocument
-from mtls_middleware.responses import LayerResponse
-
-# Seconds that a client may take to send a body that a layer reads: a form of some hundred octets.
-_LONGEST_BODY = 60.0
+from mtls_middleware.path_readings import Location
+from mtls_middleware.request import Peer, RequestView, TLSFacts
+from mtls_middleware.responses import Challenge, LayerResponse
+from mtls_middleware.reusable import Reusable
 
 
-class Layer(decisions.Layer, Protocol):
-    """One layer's decision, as the gateways drive it. `name` is also that of what it finds, in `Attached`."""
+class LayerRequest(RequestView, Protocol):
+    """One request as a layer reads it."""
+
+    @property
+    def attached(self) -> Attached:
+        """What outer layers found, including those of the same gateway."""
+
+    @property
+    def body(self) -> bytes:
+        """The request's body if a layer reads it, else empty."""
+
+    @property
+    def origin(self) -> str | None:
+        """The peer's address, to share connections fairly among clients. No decision depends on it."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a layer reads of a request, in addition to its route and to what outer layers attached.
+
+    Attributes:
+        fields: names of header fields, in lower case.
+        peer: whether it reads the peer.
+        tls: whether it reads what the server reports about the TLS connection.
+        credentials: whether it reads the `Authorization` field, and looks for a token in the query.
+    """
+
+    fields: frozenset[str] = frozenset()
+    peer: bool = False
+    tls: bool = False
+    credentials: bool = False
+
+    def __or__(self, other: "Facts") -> "Facts":
+        return Facts(
+            self.fields | other.fields,
+            self.peer or other.peer,
+            self.tls or other.tls,
+            self.credentials or other.credentials,
+        )
+
+
+class Route(NamedTuple):
+    """What depends on method, path and CORS fields. It is read for every request, cached or not.
+
+    Attributes:
+        exempt: whether the layer never rejects the request.
+        rule: position of the path's rule among the layer's rules; `None` if no rule applies.
+    """
+
+    exempt: bool = False
+    rule: int | None = None
+
+
+class Layer(Protocol):
+    """One layer. `name` is also the attribute of `Attached` for what the layer finds."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def challenge(self) -> Challenge: ...
+    @property
+    def facts(self) -> Facts | None:
+        """The facts that the layer reads. `None`: it may read anything, so its decisions are never cached."""
+
+    @property
+    def fixed_route(self) -> Route | None:
+        """The route of every request, if method and path play no part."""
 
     @property
     def drop_headers(self) -> frozenset[str]:
-        """Field names, lower case with dashes, that the application must not see in any spelling."""
+        """Names of fields, in lower case and with hyphens, that the application must not see in any spelling."""
 
     @property
-    def vary(self) -> str | None: ...
+    def vary(self) -> str | None:
+        """Names of the fields that select the response, for `Vary`."""
+
     @property
     def body_paths(self) -> PathSet | None:
-        """The paths where a POST is decided with its body in view, `MAX_BODY` octets at most."""
+        """The paths where the layer reads the body of a POST, up to `MAX_BODY` bytes."""
 
     @property
     def root_path(self) -> str | None:
         """The operator's statement of where the application is mounted."""
 
-    @property
-    def published(self) -> ServedDocument | None:
-        """A document that the layer serves itself, to every client."""
+    def route(self, request: LayerRequest) -> Route:
+        """Raises `Refused` if frameworks read the path differently, and different rules apply to the readings."""
 
-    def decide(self, view: RequestView) -> Decision[Any]:
-        """What is to be attached. Raises `Refused`, and whatever else goes wrong."""
+    def document(self, request: LayerRequest) -> LayerResponse | None:
+        """The document that the layer itself serves to every client, if this request is for it. Raises `Refused`."""
 
-
-def does_more(layer: Layer) -> bool:
-    """Whether the layer is to be asked for a document, or wants to see bodies: few do."""
-    return layer.published is not None or layer.body_paths is not None
+    def decide(self, request: LayerRequest, route: Route) -> Flow[Reusable[Any]]:
+        """What to attach. Raises `Refused`, or any other exception if something is wrong."""
 
 
-def document(layer: Layer, view: RequestView) -> LayerResponse | None:
-    """What the layer publishes, where this request asks for it: no token, and no application, has to do with that."""
-    published = layer.published
-    if published is None or not one_answer(view.location, lambda path: path == published.path):
-        return None
-    if view.method not in ("GET", "HEAD"):
-        raise Refused("read_only", f"{view.method} of a document")
-    return published.answer
+class UndeclaredFact(RuntimeError):  # noqa: N818 (a defect of a layer, which the first test of that layer shows)
+    """A layer reads a fact that it did not declare, so the key of its cached decisions would be incomplete."""
 
 
-def reads_body(layer: Layer, view: RequestView) -> bool:
-    """Whether the layer decides on this request with its body."""
-    return view.method == "POST" and layer.body_paths is not None and layer.body_paths.covers(view)
+class DeclaredView:
+    """A `LayerRequest` that gives a layer only the facts that it declared.
 
-
-def after_body(begun: float, now: float) -> float:
-    """The time to decide at, if reading the body of a request that began at `begun` ended at `now`.
-
-    Raises `Refused` after a minute. The layers further out have decided about the certificate before the body came: a
-    client must not be able to begin requests with a valid certificate, and complete them when it has expired.
+    Method, path and query are the route's business: a layer with declared facts does not read them when it decides.
     """
-    if now - begun > _LONGEST_BODY:
-        raise Refused("invalid_request", f"the body took {now - begun:.0f} s; expected: at most {_LONGEST_BODY:g} s")
-    return now
+
+    __slots__ = ("_facts", "_request")
+
+    def __init__(self, request: LayerRequest, facts: Facts) -> None:
+        self._request, self._facts = request, facts
+
+    @property
+    def attached(self) -> Attached:
+        return self._request.attached
+
+    @property
+    def now(self) -> float:
+        return self._request.now
+
+    @property
+    def origin(self) -> str | None:
+        return self._request.origin
+
+    @property
+    def peer(self) -> Peer:
+        self._require("peer", declared=self._facts.peer)
+        return self._request.peer
+
+    @property
+    def tls(self) -> TLSFacts:
+        self._require("tls", declared=self._facts.tls)
+        return self._request.tls
+
+    @property
+    def query(self) -> str:
+        self._require("query", declared=self._facts.credentials)
+        return self._request.query
+
+    def headers(self, name: str) -> Sequence[str]:
+        declared = name in self._facts.fields or (self._facts.credentials and name == "authorization")
+        self._require(name, declared=declared)
+        return self._request.headers(name)
+
+    @property
+    def method(self) -> str:
+        raise UndeclaredFact("method")
+
+    @property
+    def path(self) -> str:
+        raise UndeclaredFact("path")
+
+    @property
+    def location(self) -> Location:
+        raise UndeclaredFact("location")
+
+    @property
+    def body(self) -> bytes:
+        raise UndeclaredFact("body")
+
+    def field_names(self) -> Iterable[str]:
+        raise UndeclaredFact("field_names")
+
+    @staticmethod
+    def _require(name: str, *, declared: bool) -> None:
+        if not declared:
+            raise UndeclaredFact(name)
+
+
+# Reads the declared facts of a request in one step, as a cache key; `None` if the request must not be cached.
+FactsReader = Callable[[Any], tuple[object, ...] | None]

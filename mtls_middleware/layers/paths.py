@@ -10,7 +10,7 @@ from typing import Any
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, Refused
 from mtls_middleware.path_readings import BLANK, one_answer
-from mtls_middleware.policy.rule import Anyone, Remembering, Rule, as_rule
+from mtls_middleware.policy.rule import Anyone, Rule, as_rule
 from mtls_middleware.request import RequestView
 
 # What frameworks, servers or file systems may fold, cut or decode once more.
@@ -45,68 +45,68 @@ class PathRules:
                 )
         if "/" not in given:
             raise ConfigurationError("allow names no rule for '/', and so none for what is not under the other paths")
-        self._rules = {
-            path: rule if self.is_mapping and isinstance(rule, Anyone) else as_rule(rule)
-            for path, rule in given.items()
-        }
-        self._only = self._rules["/"] if len(self._rules) == 1 else None
-        self._longest = max(map(len, self._rules))
-        self._judges = {id(rule): Remembering(rule) for rule in self._rules.values() if isinstance(rule, Rule)}
+        rules = [rule if self.is_mapping and isinstance(rule, Anyone) else as_rule(rule) for rule in given.values()]
+        self.rules: tuple[Rule | Anyone, ...] = tuple(rules)
+        # By identity: one rule may be the rule of several paths, and `==` between rules belongs to the user.
+        first = {id(rule): position for position, rule in reversed(list(enumerate(rules)))}
+        self._positions = {path: first[id(rule)] for path, rule in zip(given, rules, strict=True)}
+        self._longest = max(map(len, self._positions))
 
-    def for_request(self, view: RequestView) -> Rule | Anyone:
-        """The rule for this request. Raises `Refused` if the application may read a path with another rule."""
-        if self._only is not None:
-            return self._only
-        # By identity: `==` between rules is the user's.
-        rule = self._by_id(one_answer(view.location, self._id_of))
-        return self.of(view.location.path) if rule is None else rule
+    def position(self, request: RequestView) -> int:
+        """The position in `rules` of the rule for this request.
 
-    def _id_of(self, path: str) -> int:
-        try:
-            return id(self._rules["/"] if path == BLANK else self.of(path))
-        except Refused:
+        Raises `Refused` for a path that an application may read as a path with another rule.
+        """
+        if self.is_single:
             return 0
+        found = one_answer(request.location, self._position_or_none)
+        return self._position_of(request.location.path) if found is None else found
 
-    def _by_id(self, wanted: int) -> Rule | Anyone | None:
-        return next((rule for rule in self._rules.values() if id(rule) == wanted), None)
-
-    def judge(self, rule: Rule | Anyone, certificate: ClientCertificate) -> None:
-        """Raises `Refused` if the rule does not allow the certificate."""
-        if isinstance(rule, Rule) and not self._judges[id(rule)](certificate):
-            raise Refused("client_certificate_refused", f"{certificate.thumbprint} is not allowed by {rule!r}")
+    def _position_or_none(self, path: str) -> int | None:
+        try:
+            return self._positions["/"] if path == BLANK else self._position_of(path)
+        except Refused:
+            return None
 
     def of(self, path: str) -> Rule | Anyone:
-        """The rule for a request's decoded path. Raises `Refused` for a path that could be read as another."""
-        if self._only is not None:
-            return self._only
+        """The rule for a request's decoded path. Raises `Refused` for a path that could be read as another path."""
+        return self.rules[self._position_of(path)]
+
+    def _position_of(self, path: str) -> int:
+        if self.is_single:
+            return 0
         if not path.startswith("/") or _AMBIGUOUS.search(path):
-            raise Refused("client_certificate_refused", "a path that may be read as another, where allow goes by paths")
-        # No longer than a rule's: a long path has thousands of others above it.
+            raise Refused(
+                "client_certificate_refused", "applications read this path differently, and allow= has rules for paths"
+            )
+        # Only as much of the path as the longest path of a rule: a long path has thousands of paths above it.
         above = f"{path.rstrip('/')}/"[: self._longest + 1].rpartition("/")[0]
         while above:
-            if above in self._rules:
-                return self._rules[above]
+            if above in self._positions:
+                return self._positions[above]
             above = above.rpartition("/")[0]
-        return self._rules["/"]
+        return self._positions["/"]
 
     @property
     def is_single(self) -> bool:
         """Whether one rule applies to every path."""
-        return self._only is not None
+        return len(self.rules) == 1
 
     @property
     def is_lasting(self) -> bool:
         """Whether the same certificate gets the same answer for ever, whatever the path."""
-        return isinstance(self._only, Rule) and self._only.is_lasting
+        return self.is_single and isinstance(self.rules[0], Rule) and self.rules[0].is_lasting
 
     @property
     def may_accept_presented(self) -> bool:
         """Whether a certificate that is only presented can satisfy a rule. `ANYONE` is not a rule over certificates."""
-        rules = [rule for rule in self._rules.values() if isinstance(rule, Rule)]
+        rules = [rule for rule in self.rules if isinstance(rule, Rule)]
         return not rules or any(rule.may_accept_presented for rule in rules)
 
     def __repr__(self) -> str:
-        return repr(self._only if self._only is not None else self._rules)
+        if self.is_single:
+            return repr(self.rules[0])
+        return repr({path: self.rules[position] for path, position in self._positions.items()})
 
 
 class PathSet:
@@ -178,10 +178,11 @@ def checked_root(root_path: str | None) -> str | None:
     return root_path
 
 
-def one_root(stated: Iterable[str | None]) -> None:
-    """Layers that are directly around each other are around one application. Raises `ConfigurationError`."""
+def one_root(stated: Iterable[str | None]) -> str | None:
+    """The one `root_path=` of the layers of a gateway. Raises `ConfigurationError` if there are two."""
     roots = {each for each in stated if each is not None}
     if len(roots) > 1:
         raise ConfigurationError(
             f"the layers around one application have different root_path={sorted(roots)}: give all of them the same"
         )
+    return roots.pop() if roots else None

@@ -1,13 +1,16 @@
-"""The layer that validates the access token of a request, its binding and its scopes."""
+"""`TokenLayer`: validates the access token of a request, its binding to the certificate, and its scopes."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mtls_middleware import binding
 from mtls_middleware.certificate import ClientCertificate
-from mtls_middleware.effects.flow import Decision, Flow, on_behalf_of
+from mtls_middleware.effects.flow import Flow, on_behalf_of
 from mtls_middleware.errors import ConfigurationError, Refused
 from mtls_middleware.layers.exemptions import Exemptions
+from mtls_middleware.layers.interface import Facts, LayerRequest, Route
 from mtls_middleware.layers.paths import PathSet, checked_root, collection
 from mtls_middleware.layers.websocket_lifetime import (
     Recheck,
@@ -15,20 +18,21 @@ from mtls_middleware.layers.websocket_lifetime import (
     check_websocket_lifetime,
     token_recheck,
 )
-from mtls_middleware.request import RequestView
+from mtls_middleware.path_readings import one_answer
 from mtls_middleware.resource_server import bearer
 from mtls_middleware.resource_server import scopes as token_scopes
 from mtls_middleware.resource_server.access_tokens import AccessTokens, is_bound_only
 from mtls_middleware.resource_server.metadata import ServedDocument, served_document
 from mtls_middleware.resource_server.token import AccessToken
-from mtls_middleware.responses import Challenge
+from mtls_middleware.responses import Challenge, LayerResponse
+from mtls_middleware.reusable import Reusable, decide, once, opts_in
 
 if TYPE_CHECKING:
     from mtls_middleware.effects.limits import Shares
 
 
 class TokenLayer:
-    """Validates the access token, its binding to the attached certificate, and its scope."""
+    """Attaches the access token, and rejects requests without an acceptable token (RFC 8705 section 3)."""
 
     name = "token"
     drop_headers: frozenset[str] = frozenset()
@@ -50,10 +54,10 @@ class TokenLayer:
     ) -> None:
         if not callable(getattr(tokens, "validate", None)) or isinstance(tokens, type):
             raise ConfigurationError(
-                f"tokens={tokens!r}: for example JWTAccessTokens(issuer=..., audience=..., jwks=...)"
+                f"tokens={tokens!r}: expected for example JWTAccessTokens(issuer=..., audience=..., jwks=...)"
             )
         if binding not in ("required", "when_present"):
-            raise ConfigurationError(f"binding={binding!r}: 'required' or 'when_present'")
+            raise ConfigurationError(f"binding={binding!r}: expected 'required' or 'when_present'")
         self._tokens = tokens
         self._binding = binding
         self._scopes = collection("scopes", scopes, '"invoices:read"')
@@ -69,66 +73,77 @@ class TokenLayer:
             scopes=tuple(sorted(self._scopes)),
             resource_metadata=resource_metadata,
         )
+        self.facts: Facts | None = Facts(credentials=True) if opts_in(tokens) else None
+        self.fixed_route: Route | None = None if self._exemptions or self.published is not None else Route()
 
     @property
     def depends_on_path(self) -> bool:
         """Whether there are different rules for different paths."""
         return bool(self._exemptions.paths) or self.published is not None
 
-    def decide(self, view: RequestView) -> Decision[AccessToken | None]:
-        outer = view.attached
-        if not outer.has_certificate_layer:
+    def document(self, request: LayerRequest) -> LayerResponse | None:
+        """The resource's metadata (RFC 9728 section 3), if this request is for it. Raises `Refused` for a POST."""
+        published = self.published
+        if published is None or not one_answer(request.location, lambda path: path == published.path):
+            return None
+        if request.method not in ("GET", "HEAD"):
+            raise Refused("read_only", f"{request.method} of a document")
+        return published.answer
+
+    def route(self, request: LayerRequest) -> Route:
+        return Route(self._exemptions.cover(request))
+
+    def decide(self, request: LayerRequest, route: Route) -> Flow[Reusable[AccessToken | None]]:
+        if not request.attached.has_certificate_layer:
             raise ConfigurationError(
                 "CertificateBoundTokenMiddleware found no ClientCertificateMiddleware outside of it: wrap the other "
                 "way round, ClientCertificateMiddleware(CertificateBoundTokenMiddleware(app, ...), ...), or protect()"
             )
-        exempt = self._exemptions.cover(view)
+        if not route.exempt:
+            return (yield from self._decide(request))
         try:
-            text = bearer.bearer_token(view.headers("authorization"), view.query)
-            if outer.certificate is None and (self._binding == "required" or is_bound_only(self._tokens, text)):
-                # Nothing is asked of another server about a token that could not be accepted.
-                raise Refused("invalid_token", "no client certificate, and only tokens bound to one are accepted")
-            found = self._tokens.validate(text, view.now)
-            if isinstance(found, AccessToken):
-                return self._accepted(found, outer.certificate)
+            decided = yield from self._decide(request)
         except Refused as refusal:
-            return self._exempted(view, refusal, exempt)
-        return self._decide_later(view, found, exempt)
+            return once(request.attached.token if refusal.code == "missing_token" else None)
+        return once(decided.value)
 
-    def _decide_later(self, view: RequestView, flow: Flow[AccessToken], exempt: bool) -> Flow[AccessToken | None]:
-        certificate = view.attached.certificate
-        try:
-            token = yield from on_behalf_of(lambda: _shares(certificate, view), flow)
-            return self._accepted(token, certificate)
-        except Refused as refusal:
-            return self._exempted(view, refusal, exempt)
+    def _decide(self, request: LayerRequest) -> Flow[Reusable[AccessToken | None]]:
+        certificate = request.attached.certificate
+        text = bearer.bearer_token(request.headers("authorization"), request.query)
+        if certificate is None and (self._binding == "required" or is_bound_only(self._tokens, text)):
+            # No other server is asked about a token that could not be accepted.
+            raise Refused("invalid_token", "no client certificate, and only tokens bound to one are accepted")
+        client = partial(_shares, certificate, request)
+        validated = yield from on_behalf_of(client, decide(self._tokens, text, request.now))
+        if not isinstance(validated.value, AccessToken):  # from a validator outside this package
+            raise TypeError(f"expected an AccessToken, got a {type(validated.value).__name__}")
+        token, checks = validated.value, validated.checks
+        confirmation = binding.confirm(token.claims, certificate, self._binding)
+        if confirmation is not None and certificate is not None:
+            token = replace(token, bound=True, confirmation=confirmation.thumbprint)
+            checks += (partial(_is_still_bound, confirmation, certificate),)
+        token_scopes.demand(token, self._scopes)
+        return Reusable(token, validated.begins, validated.ends, checks)
 
-    def _exempted(self, view: RequestView, refusal: Refused, exempt: bool) -> AccessToken | None:
-        if not exempt:
-            raise refusal
-        outer: AccessToken | None = view.attached.token
-        return outer if refusal.code == "missing_token" else None
-
-    def rechecks(self, view: RequestView) -> list[Recheck]:
+    def rechecks(self, request: LayerRequest) -> list[Recheck]:
         """How to decide again about the token that opened a websocket."""
-        token: AccessToken | None = view.attached.token
+        token = request.attached.token
         again = None if token is None else token_recheck(token, self._tokens, self._lifetime)
         return [] if again is None else [again]
 
-    def _accepted(self, token: AccessToken, certificate: ClientCertificate | None) -> AccessToken:
-        token = binding.confirmed(token, certificate, self._binding)
-        token_scopes.demand(token, self._scopes)
-        return token
+
+def _is_still_bound(confirmation: binding.Confirmation, certificate: ClientCertificate, _now: float) -> bool:
+    return confirmation.matches(certificate)
 
 
-def _shares(certificate: ClientCertificate | None, view: RequestView) -> "Shares":
-    from mtls_middleware.effects.limits import shares  # with the first exchange, for which asyncio is imported
+def _shares(certificate: ClientCertificate | None, request: LayerRequest) -> "Shares":
+    from mtls_middleware.effects.limits import shares  # with the first exchange, which imports asyncio
 
-    return shares(certificate, view.peer.address)
+    return shares(certificate, request.origin)
 
 
 def check_without_tokens(*, scopes: Collection[str], resource_metadata: object) -> None:
-    """What `protect` cannot do without `tokens`. Raises `ConfigurationError`."""
+    """Raises `ConfigurationError` for arguments of `protect` that need `tokens`."""
     if scopes:
         raise ConfigurationError(f"scopes={scopes!r} without tokens=: scopes are read from access tokens")
     if resource_metadata is not None:
@@ -136,7 +151,7 @@ def check_without_tokens(*, scopes: Collection[str], resource_metadata: object) 
 
 
 def with_published(exempt: Collection[str], resource_metadata: str | Mapping[str, Any] | None) -> Collection[str]:
-    """The exempt paths of the layer outside of one that serves this document."""
+    """The exempt paths of the certificate layer: its own, and the path of the document that the token layer serves."""
     if not isinstance(resource_metadata, Mapping):
         return exempt
     return collection("exempt", exempt, '"/health"') | {served_document(resource_metadata).path}

@@ -5,11 +5,12 @@ from functools import partial
 from typing import Literal, TypeVar
 
 from mtls_middleware.certificate import ClientCertificate
-from mtls_middleware.effects.flow import Decision, Flow
+from mtls_middleware.effects.flow import Flow
 from mtls_middleware.errors import ConfigurationError
-from mtls_middleware.request import RequestView
+from mtls_middleware.layers.interface import LayerRequest
 from mtls_middleware.resource_server.claims import unexpired
 from mtls_middleware.resource_server.token import AccessToken
+from mtls_middleware.reusable import decide
 from mtls_middleware.validation.chain_validator import ChainValidator
 from mtls_middleware.validity import require_valid
 
@@ -18,7 +19,7 @@ L = TypeVar("L")
 # When a websocket ends: with its certificate, also with its token, or with the connection alone.
 WebsocketLifetime = Literal["certificate", "credentials", "connection"]
 # A decision about an open websocket at a time in seconds since the epoch. Raises `Refused` if the websocket must end.
-Recheck = Callable[[float], Decision[None]]
+Recheck = Callable[[float], Flow[None] | None]
 
 
 def check_websocket_lifetime(given: WebsocketLifetime) -> WebsocketLifetime:
@@ -30,7 +31,7 @@ def check_websocket_lifetime(given: WebsocketLifetime) -> WebsocketLifetime:
     return given
 
 
-def rechecks(layer: L, view: RequestView) -> list[tuple[L, Recheck]]:
+def rechecks(layer: L, view: LayerRequest) -> list[tuple[L, Recheck]]:
     """What may close a websocket that this layer has just let through. `view` has what this layer attached."""
     found = getattr(layer, "rechecks", None)
     return [] if found is None else [(layer, again) for again in found(view)]
@@ -56,18 +57,16 @@ def certificate_recheck(
         if allow is not None:
             allow(found)
 
-    def later(flow: Flow[ClientCertificate], now: float) -> Flow[None]:
-        judge((yield from flow), now)
-
     leaf = certificate.vouched_for(certificate.verification)  # without the path, which the store may replace
 
-    def again(now: float) -> Decision[None]:
-        validated = certificate if store is None else store.validate(certificate, now)
-        if isinstance(validated, ClientCertificate):
-            judge(validated, now)
-            return None
-        judge(leaf, now)  # at once: what the store needs may take seconds
-        return later(validated, now)
+    def again(now: float) -> Flow[None] | None:
+        # At once, even while the store is still busy with an earlier recheck.
+        judge(certificate if store is None else leaf, now)
+        return None if store is None else validate(store, now)
+
+    def validate(store: ChainValidator, now: float) -> Flow[None]:
+        validated = yield from decide(store, certificate, now)
+        judge(validated.value, now)
 
     return again
 

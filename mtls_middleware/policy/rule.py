@@ -279,22 +279,3 @@ def as_rule(rule: Rule | Callable[[ClientCertificate], bool] | Anyone) -> Rule:
     if inspect.iscoroutinefunction(rule) or inspect.iscoroutinefunction(type(rule).__call__):
         raise ConfigurationError(f"{rule!r} is async: a rule answers at once, True or False")
     return Function(rule)
-
-
-class Remembering:
-    """`rule.holds`, asked once of each certificate where its answer lasts: a callable's may change at any time.
-
-    What it said is kept with the certificate, as names that were read are, and goes with it.
-    """
-
-    def __init__(self, rule: Rule) -> None:
-        self._rule = rule
-
-    def __call__(self, certificate: ClientCertificate) -> bool:
-        if not self._rule.is_lasting:
-            return self._rule.holds(certificate)
-        verdict = certificate.verdicts.get(self)
-        if verdict is None:
-            verdict = self._rule.holds(certificate)
-            certificate.verdicts[self] = verdict
-        return verdict

@@ -2,7 +2,7 @@
 
 from typing import Any, Protocol
 
-from mtls_middleware.effects.flow import Decision
+from mtls_middleware.effects.flow import Flow
 from mtls_middleware.resource_server.token import AccessToken
 
 
@@ -12,7 +12,7 @@ class AccessTokens(Protocol):
     Write your own for tokens of another form. docs/extending.md has an example.
     """
 
-    def validate(self, text: str, now: float) -> Decision[AccessToken]:
+    def validate(self, text: str, now: float) -> AccessToken | Flow[AccessToken]:
         """The accepted token, not yet compared with the certificate, or a flow that returns it.
 
         `text`: the token as the client sent it. `now`: seconds since the epoch. Raises `Refused("invalid_token",

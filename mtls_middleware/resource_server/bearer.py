@@ -38,11 +38,16 @@ def bearer_token(authorization: Sequence[str], query: str) -> str:
         if scheme is None or scheme[1].lower() == "bearer" or _SECOND.search(value):
             raise Refused("invalid_request", "malformed Authorization header")
         raise Refused("missing_token", "another Authorization scheme")
-    if query and _ACCESS_TOKEN.search(query):
+    if has_token(query):
         raise Refused("invalid_request", "a token in the header and one in the query")
     if len(text) > MAX_TOKEN:
         raise Refused("invalid_token", f"a token of more than {MAX_TOKEN} characters")
     return text
+
+
+def has_token(query: str) -> bool:
+    """Whether the query of a request has the parameter `access_token` (RFC 6750 section 2.3)."""
+    return bool(query) and _ACCESS_TOKEN.search(query) is not None
 
 
 def _is_b64token(text: str) -> bool:

@@ -11,27 +11,24 @@ from typing import Any, NoReturn
 
 from mtls_middleware.errors import ConfigurationError, Refused
 from mtls_middleware.resource_server.token import AccessToken, read_only
+from mtls_middleware.reusable import Reusable
 
 
 @dataclass(frozen=True, slots=True)
 class TimedToken:
-    """A token, and when it is good: seconds since the epoch, without leeway. `expires` is infinite without `exp`."""
+    """A token and its validity period, in seconds since the epoch. `expires` is infinite without `exp`."""
 
     token: AccessToken
     not_before: float
     expires: float
 
-    def again(self) -> "TimedToken":
-        """The same, for a later request."""
-        return TimedToken(self.token.again(), self.not_before, self.expires)
-
-    def at(self, now: float, leeway: float) -> AccessToken:
-        """The token, where it is good at `now`. Raises `Refused("invalid_token")`."""
+    def at(self, now: float, leeway: float) -> Reusable[AccessToken]:
+        """The token, if it is valid at `now`. Raises `Refused("invalid_token")`."""
         if now >= self.expires + leeway:
             refuse("the token has expired")
         if now < self.not_before - leeway:
-            refuse("the token is not valid yet: nbf or iat lies ahead")
-        return self.token
+            refuse("the token is not valid yet: nbf or iat is in the future")
+        return Reusable(self.token, self.not_before - leeway, self.expires + leeway)
 
 
 def timed_token(claims: Mapping[str, Any], *, key_id: str | None = None) -> TimedToken:

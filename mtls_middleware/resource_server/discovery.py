@@ -13,6 +13,7 @@ from mtls_middleware.effects.remote_document import RemoteDocument, UnusableDocu
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.json_values import json_document
 from mtls_middleware.jwks import FetchedKeys, KeySet
+from mtls_middleware.reusable import Check
 from mtls_middleware.well_known import appended, inserted
 
 Discovery = Literal["rfc8414", "openid"]
@@ -67,6 +68,9 @@ class DiscoveredKeys:
         """The keys after one more look, where the cool-down allows it. Raises `Unavailable`."""
         keys = yield from self._document.current(now, join=True)  # which may lead to where the key is
         return (yield from keys.refreshed(now, key_id))
+
+    def checks(self, keys: KeySet) -> tuple[Check, ...]:
+        return (lambda now: self.fresh(now) is keys,)
 
     def _read(self, text: bytes) -> FetchedKeys:
         """What the document says of keys. `signed_metadata` is not read (RFC 8414 2.1 leaves that open)."""

@@ -29,10 +29,11 @@ from mtls_middleware.resource_server.claims import (
     timed_token,
     unexpired,
 )
-from mtls_middleware.resource_server.introspection_cache import IntrospectionCache, IntrospectionKey
+from mtls_middleware.resource_server.introspection_cache import IntrospectionCache, IntrospectionKey, MemoryAnswers
 from mtls_middleware.resource_server.jws import Keys, verified
 from mtls_middleware.resource_server.profiles import rules
 from mtls_middleware.resource_server.token import AccessToken
+from mtls_middleware.reusable import Reusable, once
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.introspection")
 
@@ -147,25 +148,34 @@ class IntrospectedAccessTokens:
             return FetchedKeys(signed_by, allow_http=allow_http, tls=tls)
         return StaticKeys(signed_by)
 
-    def validate(self, text: str, now: float) -> Flow[AccessToken]:
-        """The token behind `text` at time `now` (seconds since the epoch), as yet unbound.
+    is_reusable = True
 
-        Raises `Refused("invalid_token")`, or `Unavailable` where the server cannot be asked.
+    def validate(self, text: str, now: float) -> Flow[AccessToken]:
+        """The token behind `text` at time `now` (seconds since the epoch), not yet compared with the certificate.
+
+        Raises `Refused("invalid_token")`, or `Unavailable` if the server cannot be asked.
         """
+        return (yield from self.decide(text, now)).value
+
+    def decide(self, text: str, now: float) -> Flow[Reusable[AccessToken]]:
+        """The same, with the time for which the result holds: for as long as `MemoryAnswers` caches the response."""
         if self._cache is None:
-            return self._judged((yield from self._asked(text, now, None)), now)
+            return once(self._judged((yield from self._asked(text, now, None)), now).value)
         question = IntrospectionKey.about(text, endpoint=self._endpoint, client_id=self._client_id, secret=self._secret)
         record = yield from self._cache.get(question, now)
-        answer = None if record is None else self._remembered(record, now)
-        if answer is not None:
-            return self._judged(answer, now).again()
-        return self._judged((yield from self._asked(text, now, question)), now)
+        cached = None if record is None else self._cached(record, now)
+        if cached is None:
+            return once(self._judged((yield from self._asked(text, now, question)), now).value)
+        judged = self._judged(cached.value, now)
+        if type(self._cache) is not MemoryAnswers:  # another process, or an operator, can remove the response
+            return once(judged.value)
+        return judged._replace(begins=max(judged.begins, cached.begins), ends=min(judged.ends, cached.ends))
 
     def check_later(self, token: AccessToken, now: float) -> None:
         """Raises `Refused` if a token that was accepted earlier has expired at `now`. The server is not asked again."""
         unexpired(token, now, self._rules.leeway)
 
-    def _judged(self, answer: Mapping[str, Any], now: float) -> AccessToken:
+    def _judged(self, answer: Mapping[str, Any], now: float) -> Reusable[AccessToken]:
         """Checks every member of the response that is present (RFC 7662 2.2)."""
         if answer.get("active") is not True:
             refuse("the introspection server says that it is not active")
@@ -292,17 +302,19 @@ class IntrospectedAccessTokens:
         if self._cache is not None and seconds > 0 and len(record) <= _MOST_REMEMBERED:
             yield from self._cache.put(question, record, seconds, now)
 
-    def _remembered(self, record: bytes, now: float) -> dict[str, Any] | None:
-        """The answer in a record, where it is still good, by our own measure: a clock that was set back, or another
-        machine's longer times, do not prolong it.
+    def _cached(self, record: bytes, now: float) -> Reusable[dict[str, Any]] | None:
+        """The response in a cached record, if it is still valid by this process's own settings.
+
+        A clock that was set back, or another machine's longer times, do not prolong it.
         """
         try:
-            kept = json_object(record)
-            answer: dict[str, Any] = kept["answer"]
-            most = self._active if answer["active"] else self._inactive
-            return answer if 0 < kept["until"] - now <= most else None
-        except (ValueError, KeyError, TypeError):  # another version of us wrote it
+            found = json_object(record)
+            response: dict[str, Any] = found["answer"]
+            longest = self._active if response["active"] else self._inactive
+            until = float(found["until"])
+        except (ValueError, KeyError, TypeError):  # written by another version of this library
             return None
+        return Reusable(response, until - longest, until) if until - longest <= now < until else None
 
 
 def _authentication(

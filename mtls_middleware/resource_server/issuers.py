@@ -5,13 +5,14 @@ Must never know: whether a token is good. It chooses who is to judge; that one t
 
 from collections.abc import Collection
 
-from mtls_middleware.effects.flow import Decision
+from mtls_middleware.effects.flow import Flow
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.resource_server.claims import refuse, unexpired
 from mtls_middleware.resource_server.introspection import IntrospectedAccessTokens
 from mtls_middleware.resource_server.jws import unverified_issuer
 from mtls_middleware.resource_server.jwt_tokens import JWTAccessTokens
 from mtls_middleware.resource_server.token import AccessToken
+from mtls_middleware.reusable import Reusable, decide
 
 Member = JWTAccessTokens | IntrospectedAccessTokens
 
@@ -47,15 +48,21 @@ class TrustedIssuers:
         self._by_issuer: dict[str, Member] = {each.issuer: each for each in members if each.issuer is not None}
         self._opaque = opaque[0] if opaque else None
 
-    def validate(self, text: str, now: float) -> Decision[AccessToken]:
-        """The token behind `text` at time `now` (seconds since the epoch), as yet unbound.
+    is_reusable = True
+
+    def validate(self, text: str, now: float) -> Flow[AccessToken]:
+        """The token behind `text` at time `now` (seconds since the epoch), not yet compared with the certificate.
 
         Raises `Refused("invalid_token")`, or `Unavailable`.
         """
+        return (yield from self.decide(text, now)).value
+
+    def decide(self, text: str, now: float) -> Flow[Reusable[AccessToken]]:
+        """The same, with the time for which the result holds."""
         member = self._member(text)
         if member is None:
-            refuse("of no issuer that is trusted here")
-        return member.validate(text, now)
+            refuse("the issuer of the token is not trusted")
+        return (yield from decide(member, text, now))
 
     def is_bound_only(self, text: str) -> bool:
         """Whether this token is accepted only if it is bound to a certificate, whatever the layer says."""

@@ -15,6 +15,7 @@ from mtls_middleware.errors import Refused
 from mtls_middleware.json_values import json_object
 from mtls_middleware.jwks import ALGORITHMS, KeySet, VerificationKey
 from mtls_middleware.resource_server.claims import media_type, refuse
+from mtls_middleware.reusable import Check
 
 # Three parts of unpadded base64url: no JSON serialisation, no JWE, no "=" that a lax decoder would take.
 _JWS = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
@@ -34,6 +35,8 @@ class Keys(Protocol):
     def fresh(self, now: float) -> KeySet | None: ...
     def current(self, now: float) -> Flow[KeySet]: ...
     def refreshed(self, now: float, key_id: str | None) -> Flow[KeySet]: ...
+    def checks(self, keys: KeySet) -> tuple[Check, ...]:
+        """How to look up whether these are still the issuer's keys."""
 
 
 class Signed(NamedTuple):
@@ -62,13 +65,6 @@ def verified(
     if key is None:
         refuse("no key of the issuer for this kid and alg, or more than one")
     return _checked(opened, key, keys)
-
-
-def verified_at_once(text: str, *, keys: KeySet, algorithms: frozenset[str], typ: frozenset[str]) -> Signed | None:
-    """The same where a known key does; `None` where the issuer may have a new one. Raises `Refused`."""
-    opened = _opened(text, algorithms, typ)
-    key = keys.choose(opened.header.key_id, opened.header.algorithm)
-    return None if key is None else _checked(opened, key, keys)
 
 
 def unverified(text: str, *, algorithms: frozenset[str], typ: frozenset[str]) -> tuple[str, dict[str, Any]]:

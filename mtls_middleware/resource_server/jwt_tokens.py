@@ -6,11 +6,10 @@ Must never know: the certificate. Claims that do not change are checked once per
 import hashlib
 import ssl
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from mtls_middleware.cache import Cache
-from mtls_middleware.effects.flow import Decision, Flow
+from mtls_middleware.effects.flow import Flow
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.jwks import FetchedKeys, KeySet, StaticKeys
 from mtls_middleware.resource_server.claims import (
@@ -23,29 +22,21 @@ from mtls_middleware.resource_server.claims import (
     unexpired,
 )
 from mtls_middleware.resource_server.discovery import DiscoveredKeys, Discovery
-from mtls_middleware.resource_server.jws import Keys, Signed, unverified, verified, verified_at_once
+from mtls_middleware.resource_server.jws import Keys, unverified, verified
 from mtls_middleware.resource_server.profiles import Profile, rules
 from mtls_middleware.resource_server.token import AccessToken
+from mtls_middleware.reusable import Reusable
 
 # What ID and logout tokens hold: where typ does not tell them from access tokens, this does (RFC 8725 3.12).
 _OF_OTHER_TOKENS = frozenset({"nonce", "at_hash", "c_hash", "s_hash", "events"})
-# Verified tokens remembered: those of 2 kB take 30 MB in all. JSON can grow a hundredfold as objects, so tokens of more
-# than so many characters, which are rare, are verified each time anew instead of filling gigabytes.
-_REMEMBERED = 4096
-_REMEMBERED_SIZE = 4096
+# Characters of the cached tokens, and of the largest of them. JSON can grow a hundredfold as objects, so a larger token
+# is verified each time.
+_CACHED, _LARGEST = 8 * 1024 * 1024, 4096
 
 
-@dataclass(slots=True)
-class _Verified:
-    dated: TimedToken
-    keys: KeySet  # the set that verified it: another set, another verification
-    came_again: bool = False
-
-    def again(self) -> TimedToken:
-        """The token for a later request: most never come again, and are not copied in vain."""
-        if not self.came_again:
-            self.dated, self.came_again = self.dated.again(), True
-        return self.dated
+class _Verified(NamedTuple):
+    timed: TimedToken
+    keys: KeySet  # the set that verified the token: with another set, the token is verified again
 
 
 class JWTAccessTokens:
@@ -107,7 +98,9 @@ class JWTAccessTokens:
             self._keys = FetchedKeys(jwks_uri, allow_http=allow_http, tls=ssl_context)
         elif discovery is not None:
             self._keys = DiscoveredKeys(issuer, discovery, allow_http=allow_http, tls=ssl_context)
-        self._verified: Cache[bytes, _Verified] = Cache(_REMEMBERED)
+        self._verified: Cache[bytes, _Verified] = Cache(_CACHED, largest=_LARGEST)
+
+    is_reusable = True
 
     @property
     def issuer(self) -> str:
@@ -118,43 +111,33 @@ class JWTAccessTokens:
         """Whether this token is accepted only if it is bound to a certificate, whatever the layer says."""
         return "cnf" in self._rules.required
 
-    def validate(self, text: str, now: float) -> Decision[AccessToken]:
-        """The token behind `text` at time `now` (seconds since the epoch), as yet unbound.
+    def validate(self, text: str, now: float) -> Flow[AccessToken]:
+        """The token behind `text` at time `now` (seconds since the epoch), not yet compared with the certificate.
 
-        Raises `Refused("invalid_token")`, or `Unavailable` where the keys cannot be had.
+        Raises `Refused("invalid_token")`, or `Unavailable` if the keys cannot be fetched.
         """
-        digest = hashlib.sha256(text.encode("ascii", "replace")).digest()
+        return (yield from self.decide(text, now)).value
+
+    def decide(self, text: str, now: float) -> Flow[Reusable[AccessToken]]:
+        """The same, with the time for which the result holds."""
+        algorithms, typ, leeway = self._rules.algorithms, self._rules.typ, self._rules.leeway
         keys = self._keys.fresh(now)
         if keys is None:
-            return self._validated(text, digest, now)
-        remembered = self._verified.get(digest)
-        if remembered is not None and remembered.keys is keys:
-            return remembered.again().at(now, self._rules.leeway)
-        signed = verified_at_once(text, keys=keys, algorithms=self._rules.algorithms, typ=self._rules.typ)
-        return self._validated(text, digest, now) if signed is None else self._accepted(text, digest, signed, now)
+            # No key can make a token acceptable that its own claims rule out, so no key is fetched for it.
+            claimed_typ, claims = unverified(text, algorithms=algorithms, typ=typ)
+            self._judged(claimed_typ, claims, None).at(now, leeway)
+            keys = yield from self._keys.current(now)
+        digest = hashlib.sha256(text.encode("ascii", "replace")).digest()
+        known = self._verified.get(digest)
+        if known is None or known.keys is not keys:
+            signed = yield from verified(text, source=self._keys, keys=keys, algorithms=algorithms, typ=typ, now=now)
+            known = _Verified(self._judged(signed.typ, signed.claims, signed.key_id), signed.keys)
+            self._verified.put(digest, known, len(text))
+        return known.timed.at(now, leeway)._replace(checks=self._keys.checks(known.keys))
 
     def check_later(self, token: AccessToken, now: float) -> None:
         """Raises `Refused` if a token that was accepted earlier has expired at `now`."""
         unexpired(token, now, self._rules.leeway)
-
-    def _validated(self, text: str, digest: bytes, now: float) -> Flow[AccessToken]:
-        # No key can make a token acceptable that its own claims rule out: then no key is fetched.
-        typ, claims = unverified(text, algorithms=self._rules.algorithms, typ=self._rules.typ)
-        self._judged(typ, claims, None).at(now, self._rules.leeway)
-        keys = yield from self._keys.current(now)
-        remembered = self._verified.get(digest)
-        if remembered is not None and remembered.keys is keys:
-            return remembered.again().at(now, self._rules.leeway)
-        signed = yield from verified(
-            text, source=self._keys, keys=keys, algorithms=self._rules.algorithms, typ=self._rules.typ, now=now
-        )
-        return self._accepted(text, digest, signed, now)
-
-    def _accepted(self, text: str, digest: bytes, signed: Signed, now: float) -> AccessToken:
-        judged = self._judged(signed.typ, signed.claims, signed.key_id)
-        if len(text) <= _REMEMBERED_SIZE:
-            self._verified.put(digest, _Verified(judged, signed.keys))
-        return judged.at(now, self._rules.leeway)
 
     def _judged(self, typ: str, claims: dict[str, Any], key_id: str | None) -> TimedToken:
         if typ != "at+jwt" and (of_another_kind(claims) or not _OF_OTHER_TOKENS.isdisjoint(claims)):

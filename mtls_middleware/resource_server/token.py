@@ -1,6 +1,6 @@
-"""`AccessToken`: what a validated access token says, whatever form it had.
+"""`AccessToken`: what a validated access token says, whatever its form.
 
-Must never know: the token's text, so that no repr, log or traceback can show it (RFC 9700 4.9.3).
+It never contains the token's string, so no repr, log line or traceback can show it (RFC 9700 section 4.9.3).
 """
 
 from collections.abc import Mapping
@@ -15,14 +15,14 @@ class AccessToken:
     """An access token that was accepted for this request.
 
     Attributes:
-        claims: all claims (RFC 9068 2.2) or introspection members, read-only all the way down: lists are tuples.
-        subject, client_id: `sub` and `client_id`, `None` where the token has none.
+        claims: all claims (RFC 9068 2.2) or introspection members. Mappings are read-only, and lists are tuples.
+        subject: `sub`; `None` if the token has none.
+        client_id: `client_id`; `None` if the token has none.
         scopes: the single values of `scope`.
-        expires_at: `exp` as an aware datetime, UTC; `None` where an introspection answer has none (RFC 7662 2.2).
-        bound: whether the token is bound to the certificate of this request (RFC 8705 3).
-        confirmation: the `x5t#S256` value that it is bound to, or `None`.
-        key_id: `kid` of the issuer's key that verified it, `None` for an introspected token.
-        remembered: whether what is said of it was found out for an earlier request.
+        expires_at: `exp` as an aware datetime in UTC; `None` if an introspection response has none (RFC 7662 2.2).
+        bound: whether the token is bound to the certificate of this request (RFC 8705 section 3).
+        confirmation: the `x5t#S256` value that the token is bound to, or `None`.
+        key_id: `kid` of the issuer's key that verified the token; `None` for an introspected token.
     """
 
     claims: Mapping[str, Any]
@@ -33,22 +33,12 @@ class AccessToken:
     bound: bool = False
     confirmation: str | None = None
     key_id: str | None = field(default=None, compare=False)
-    remembered: bool = field(default=False, compare=False)
-    # What binding.py has read in `claims`: kept with the token, since a remembered token comes again and again.
-    proof: Any = field(default=None, init=False, compare=False)
 
-    def bound_by(self, thumbprint: str) -> "AccessToken":
-        """The same token, bound to the certificate of this thumbprint."""
-        return self._copy(bound=True, confirmation=thumbprint, remembered=self.remembered)
-
-    def again(self) -> "AccessToken":
-        """The same token, for a later request."""
-        return self._copy(bound=self.bound, confirmation=self.confirmation, remembered=True)
-
-    def _copy(self, *, bound: bool, confirmation: str | None, remembered: bool) -> "AccessToken":
-        # dataclasses.replace() takes five times as long, and each new token is copied.
-        known = self.claims, self.subject, self.client_id, self.scopes, self.expires_at
-        return AccessToken(*known, bound, confirmation, self.key_id, remembered)
+    @property
+    def issuer(self) -> str | None:
+        """`iss`; `None` if an introspection response has none."""
+        found = self.claims.get("iss")
+        return found if isinstance(found, str) else None
 
     def __repr__(self) -> str:
         return (
@@ -58,7 +48,7 @@ class AccessToken:
 
 
 def read_only(value: Any) -> Any:
-    """JSON data as mappings and tuples that nobody can change."""
+    """JSON data with read-only mappings, and tuples instead of lists."""
     if type(value) is dict:
         return MappingProxyType({name: each if type(each) is str else read_only(each) for name, each in value.items()})
     if type(value) is list:

@@ -241,7 +241,7 @@ def _entry(
         return token_entry(str(issuer), str(token_id)), second
     if token_id is not None or issuer is not None:
         raise ConfigurationError("thumbprint= beside token_id= or issuer=: one revocation, of one thing")
-    octets = binding.decoded(thumbprint)
+    octets = binding.decode(thumbprint)
     if octets is None:
         raise ConfigurationError(f"thumbprint={thumbprint!r}: 43 characters of base64url, as certificate.thumbprint")
     return octets, second

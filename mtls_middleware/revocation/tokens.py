@@ -4,14 +4,16 @@ Must never know: how a token is validated, or how the list is kept. It runs on e
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Literal
 
 from mtls_middleware import binding
-from mtls_middleware.effects.flow import Decision, Flow
+from mtls_middleware.effects.flow import Flow
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.resource_server.access_tokens import AccessTokens, is_bound_only
 from mtls_middleware.resource_server.claims import refuse, unexpired
 from mtls_middleware.resource_server.token import AccessToken
+from mtls_middleware.reusable import Reusable, decide
 from mtls_middleware.revocation.redis_list import RedisRevocations, token_entry
 
 
@@ -50,16 +52,24 @@ class RevocableTokens:
         """Whether this token is accepted only if it is bound to a certificate, whatever the layer says."""
         return is_bound_only(self._tokens, text)
 
-    def validate(self, text: str, now: float) -> Decision[AccessToken]:
-        """The token behind `text` at time `now` (seconds since the epoch), as yet unbound.
+    is_reusable = True
+
+    def validate(self, text: str, now: float) -> Flow[AccessToken]:
+        """The token behind `text` at time `now` (seconds since the epoch), not yet compared with the certificate.
 
         Raises `Refused("invalid_token")`, or `Unavailable`.
         """
-        found = self._tokens.validate(text, now)
-        return self._unrevoked(found) if isinstance(found, AccessToken) else self._unrevoked_later(found)
+        return (yield from self.decide(text, now)).value
 
-    def _unrevoked_later(self, flow: Flow[AccessToken]) -> Flow[AccessToken]:
-        return self._unrevoked((yield from flow))
+    def decide(self, text: str, now: float) -> Flow[Reusable[AccessToken]]:
+        """The same, with the time for which the result holds. Each use looks up the list again."""
+        decided = yield from decide(self._tokens, text, now)
+        self._check(decided.value)
+        return decided._replace(checks=(*decided.checks, partial(self._is_unrevoked, decided.value)))
+
+    def _is_unrevoked(self, token: AccessToken, _now: float) -> bool:
+        self._check(token)
+        return True
 
     def check_later(self, token: AccessToken, now: float) -> None:
         """Raises `Refused` if a token that was accepted earlier has expired, or it or its certificate is revoked.
@@ -68,22 +78,22 @@ class RevocableTokens:
         """
         check = getattr(self._tokens, "check_later", unexpired)
         check(token, now)
-        self._unrevoked(token)
+        self._check(token)
 
     def check_certificate_later(self, token: AccessToken, now: float) -> None:  # noqa: ARG002 (as check_later)
         """Raises `Refused` if the certificate that the token is bound to is revoked; `Unavailable` as `check_later`."""
         self._check_certificate(token)
 
-    def _unrevoked(self, token: AccessToken) -> AccessToken:
+    def _check(self, token: AccessToken) -> None:
+        """Raises `Refused` if the token, or the certificate that it is bound to, is revoked."""
         identity = self._identity(token.claims)
         if identity is not None and identity in self._revocations:
             refuse("the token was revoked")
         self._check_certificate(token)
-        return token
 
     def _check_certificate(self, token: AccessToken) -> None:
-        proof = binding.demanded(token.claims, "when_present")
-        if proof is not None and proof.digest in self._revocations:
+        confirmation = binding.confirmation_of(token.claims, "when_present")
+        if confirmation is not None and confirmation.digest in self._revocations:
             refuse("the certificate that the token is bound to was revoked")
 
     def _identity(self, claims: Mapping[str, Any]) -> bytes | None:

@@ -5,9 +5,9 @@ Must never know: other proxies' fields, or what to fall back to. What is configu
 
 import logging
 from collections.abc import Callable, Collection, Sequence
-from functools import lru_cache
 from typing import Literal, TypeVar
 
+from mtls_middleware.cache import Cache
 from mtls_middleware.certificate import ClientCertificate, Verification
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate, Refused, require_extra
 from mtls_middleware.request import Peer, RequestView
@@ -21,18 +21,10 @@ logger: logging.Logger = logging.getLogger("mtls_middleware.sources")
 
 T = TypeVar("T")
 
-# 512 remembered values, none of more than 16 KiB: commonly 2 MB, at most some 20; and 180 where an application reads
-# the names of 512 certificates that were made to hold as many as they can.
-_REMEMBERED, _REMEMBERED_SIZE = 512, 16_384
-
-# Each peer is looked at once; these are more than any set of proxies.
-_PEERS = 4096
+# Characters of the cached values, some thousand certificates, and of the largest of them.
+_CACHED, _LARGEST = 8 * 1024 * 1024, 16_384
 
 _NEEDS_STRUCTURED_FIELDS = (rfc9440.client_cert_chain,)
-
-
-class _TooLargeError(Exception):
-    """To be remembered."""
 
 
 class HeaderSource:
@@ -57,6 +49,7 @@ class HeaderSource:
     """
 
     dialect: Dialect
+    is_reusable: bool
 
     # Names, in lower case, of fields that only this product has.
     _further_headers: tuple[str, ...] = ()
@@ -95,8 +88,21 @@ class HeaderSource:
         self._reads_hyphens = not proxy_deletes_underscores and any(map(_is_foldable, self._names()))
         self._unworded = Verification.BY_PROXY if verified_by_proxy else Verification.PRESENTED
         self._warned: set[str] = set()  # one string for each server and each way to rewrite an address
-        self._doubted = lru_cache(maxsize=_PEERS)(self._doubt)
-        self._remembered = lru_cache(maxsize=_REMEMBERED)(self._judge_to_remember)
+        self._certificates: Cache[tuple[str, str | None, str], ClientCertificate] = Cache(_CACHED, largest=_LARGEST)
+
+    def __init_subclass__(cls) -> None:
+        """Declare the classes of this package reusable: they read only the fields that the constructor names."""
+        cls.is_reusable = cls.__module__ == "mtls_middleware.sources.products"
+
+    @property
+    def reads_peer(self) -> bool:
+        """Whether the certificate depends on the peer: on its address, and on whether its server folds names."""
+        return True
+
+    @property
+    def reads_tls(self) -> bool:
+        """Whether the certificate depends on the certificate that the proxy itself presents."""
+        return self._trust.has_proxy_rule
 
     @property
     def can_verify(self) -> bool:
@@ -143,7 +149,7 @@ class HeaderSource:
         Raises `MalformedCertificate` if the fields of a trusted peer contradict each other, and `ConfigurationError`
         if this server may fold other names into a name with a hyphen, and `proxy_deletes_underscores` is not given.
         """
-        doubt = self._doubted(view.peer)
+        doubt = self._doubt(view.peer)
         if doubt is None and not self._trust.is_of_peers:
             doubt = self._trust.doubt_request(view)
         values = view.headers(self._certificate_header)
@@ -158,10 +164,15 @@ class HeaderSource:
             word = words[0] if len(words) == 1 else only(words, "verification word")
         if self._chain_header is not None:
             chain = ", ".join(view.headers(self._chain_header))  # several lines are one list (RFC 9440 2.3)
-        try:
-            return self._remembered(value, word, chain)
-        except _TooLargeError:  # an exception is nothing that is remembered
-            return self._judge(value, word, chain)
+        if value is None:
+            return self._judge(None, word, chain)
+        key = (value, word, chain)
+        certificate = self._certificates.get(key)
+        if certificate is None:
+            certificate = self._judge(value, word, chain)
+            if certificate is not None:
+                self._certificates.put(key, certificate, len(value) + len(word or "") + len(chain))
+        return certificate
 
     @property
     def has_proxy_certificate(self) -> bool:
@@ -212,11 +223,6 @@ class HeaderSource:
             self._warned.add(doubt)
             logger.warning("%s", doubt)
         return doubt
-
-    def _judge_to_remember(self, value: str | None, word: str | None, chain_value: str) -> ClientCertificate | None:
-        if len(value or "") + len(word or "") + len(chain_value) > _REMEMBERED_SIZE:
-            raise _TooLargeError
-        return self._judge(value, word, chain_value)
 
     def _judge(self, value: str | None, word: str | None, chain_value: str) -> ClientCertificate | None:
         """Certificate and verification word must tell the same story."""

@@ -6,10 +6,10 @@ Must never know: header fields. `SSL_CLIENT_CERT` is the server's word, `HTTP_SS
 import re
 import socket as sockets
 from collections.abc import Mapping
-from functools import lru_cache
 from itertools import islice
 from typing import Any
 
+from mtls_middleware.cache import Cache
 from mtls_middleware.certificate import ClientCertificate, Verification
 from mtls_middleware.errors import MalformedCertificate
 from mtls_middleware.request import RequestView, TLSFacts
@@ -35,9 +35,12 @@ class ServerTLS:
     Example: `ClientCertificateMiddleware(app, ServerTLS(), required=True)`
     """
 
+    is_reusable = True
     can_verify = True
     drop_headers: frozenset[str] = frozenset()
     vary: str | None = None
+    reads_peer = False
+    reads_tls = True
 
     def find(self, view: RequestView) -> ClientCertificate | None:
         """The client certificate or `None`. Raises `MalformedCertificate` where the server's facts contradict."""
@@ -57,6 +60,41 @@ def read(facts: TLSFacts) -> ClientCertificate | None:
     if any(claim != claims[0] for claim in claims[1:]):
         raise MalformedCertificate("the server names two different client certificates")
     return claims[0] if claims else None
+
+
+def tls_identity(facts: TLSFacts) -> tuple[object, ...] | None:
+    """Everything that `read` can depend on, as a hashable key; `None` for values of unusual types."""
+    if facts.extension is not None:
+        found = _extension_values(facts.extension)
+    elif facts.environ is not None:
+        found = _environ_values(facts.environ)
+    else:
+        return ()
+    return found if found is not None and all(isinstance(each, (str, bytes, type(None))) for each in found) else None
+
+
+def _extension_values(tls: Mapping[str, Any]) -> tuple[object, ...] | None:
+    if not isinstance(tls, Mapping):
+        return None
+    chain = tls.get("client_cert_chain") or ()
+    if not isinstance(chain, (tuple, list)) or len(chain) > MAX_CHAIN:  # another iterable may be readable only once
+        return None
+    return (tls.get("client_cert"), tls.get("client_cert_error"), *chain)
+
+
+def _environ_values(environ: Mapping[str, Any]) -> tuple[object, ...] | None:
+    values = [environ.get(key) for key in _ENVIRON_KEYS]
+    if values[0]:  # SSL_CLIENT_CERT, which may have a chain in numbered keys
+        numbered = sorted(key for key in environ if _CHAIN_KEY.fullmatch(key))
+        values += [each for key in numbered for each in (key, environ[key])]
+    for key in SOCKET_KEYS:
+        if (socket := environ.get(key)) is not None:
+            presented = _presented(socket)
+            values += ("socket", *(() if presented is None else presented))
+    return tuple(values)
+
+
+_ENVIRON_KEYS = ("SSL_CLIENT_CERT", "SSL_CLIENT_VERIFY", "HTTPS_CC", "HTTPS_CLIENT_CERTIFICATE")
 
 
 def _from_extension(tls: Mapping[str, Any]) -> ClientCertificate | None:
@@ -93,19 +131,25 @@ def _pem_text(value: object) -> str:
 def _from_socket(environ: Mapping[str, Any]) -> ClientCertificate | None:
     """The TLS socket: Python's `ssl` never hands out a certificate that did not verify."""
     for key in SOCKET_KEYS:
-        socket = environ.get(key)
-        read_peer = getattr(socket, "getpeercert", None)
-        if read_peer is None:
-            continue
-        try:
-            leaf = read_peer(True)
-        except (ValueError, OSError):  # handshake not done, or the connection is gone: there is no certificate to show
-            continue
-        if isinstance(leaf, bytes) and leaf:
-            presented = (der for der in presented_chain(socket) if isinstance(der, bytes) and der != leaf)
-            chain = tuple(islice(presented, MAX_CHAIN))
-            return _load(leaf, chain, Verification.BY_SERVER)
+        presented = _presented(environ.get(key))
+        if presented is not None:
+            return _load(presented[0], presented[1:], Verification.BY_SERVER)
     return None
+
+
+def _presented(socket: Any) -> tuple[bytes, ...] | None:
+    """The leaf and the chain that the peer of a TLS socket presented; `None` if there is no certificate."""
+    read_peer = getattr(socket, "getpeercert", None)
+    if read_peer is None:
+        return None
+    try:
+        leaf = read_peer(True)
+    except (ValueError, OSError):  # the handshake is not complete, or the connection is closed
+        return None
+    if not isinstance(leaf, bytes) or not leaf:
+        return None
+    chain = (der for der in presented_chain(socket) if isinstance(der, bytes) and der != leaf)
+    return leaf, *islice(chain, MAX_CHAIN)
 
 
 def presented_chain(socket: Any) -> tuple[bytes, ...]:
@@ -160,31 +204,28 @@ def _from_uwsgi(environ: Mapping[str, Any]) -> ClientCertificate | None:
 _ENVIRON_READERS = (_from_socket, _from_mod_ssl, _from_uwsgi)
 
 
-# Keyed by the whole input, so they can be shared. As many, and as large, as a header source remembers.
-_REMEMBERED_SIZE = 16_384
+# Certificates by everything that they are read from, so that all layers of a process can share them. As in a header
+# source: values of at most 16 KiB, in 8 MiB.
+_CERTIFICATES: Cache[tuple[object, ...], ClientCertificate] = Cache(8 * 1024 * 1024, largest=16_384)
 
 
 def _load(leaf: bytes, chain: tuple[bytes, ...], verification: Verification) -> ClientCertificate:
-    small = len(leaf) + sum(map(len, chain)) <= _REMEMBERED_SIZE
-    return (_remembered if small else _certificate)(leaf, chain, verification)
+    key = (leaf, chain, verification)
+    certificate = _CERTIFICATES.get(key)
+    if certificate is None:
+        certificate = ClientCertificate.from_der(leaf, chain=chain, verification=verification)
+        _CERTIFICATES.put(key, certificate, sum(map(len, chain), len(leaf)))
+    return certificate
 
 
 def _load_pem(pems: tuple[str, ...], verification: Verification) -> ClientCertificate:
-    small = sum(map(len, pems)) <= _REMEMBERED_SIZE
-    return (_remembered_pem if small else _certificate_of_pem)(pems, verification)
-
-
-def _certificate(leaf: bytes, chain: tuple[bytes, ...], verification: Verification) -> ClientCertificate:
-    return ClientCertificate.from_der(leaf, chain=chain, verification=verification)
-
-
-def _certificate_of_pem(pems: tuple[str, ...], verification: Verification) -> ClientCertificate:
-    leaf, *chain = (pem_der(pem) for pem in pems)
-    return _certificate(leaf, tuple(chain), verification)
-
-
-_remembered = lru_cache(maxsize=512)(_certificate)
-_remembered_pem = lru_cache(maxsize=512)(_certificate_of_pem)
+    key = (pems, verification)
+    certificate = _CERTIFICATES.get(key)
+    if certificate is None:
+        leaf, *chain = (pem_der(pem) for pem in pems)
+        certificate = ClientCertificate.from_der(leaf, chain=tuple(chain), verification=verification)
+        _CERTIFICATES.put(key, certificate, sum(map(len, pems)))
+    return certificate
 
 
 def is_unix(environ: Mapping[str, Any], software: str) -> bool:

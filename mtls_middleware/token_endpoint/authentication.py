@@ -11,9 +11,10 @@ from typing import Any, NoReturn
 
 from mtls_middleware.cache import Cache
 from mtls_middleware.certificate import ClientCertificate
-from mtls_middleware.effects.flow import AwaitingDriver, BlockingDriver, Call, Flow, ask, settled
+from mtls_middleware.effects.flow import AwaitingDriver, BlockingDriver, Call, Flow, ask
 from mtls_middleware.effects.remote_document import RemoteDocument, check_address
 from mtls_middleware.errors import ConfigurationError, Refused, Unavailable
+from mtls_middleware.reusable import decide
 from mtls_middleware.token_endpoint.clients import RegisteredClient
 from mtls_middleware.token_endpoint.credentials import (
     OTHER_SCHEME,
@@ -157,7 +158,8 @@ class ClientAuthenticator:
         store = self._trust_store if own is None else with_clock_skew(own, self._clock_skew)
         if store is not None:
             try:
-                certificate = yield from settled(store.validate(certificate, now))
+                validated = yield from decide(store, certificate, now)
+                certificate = validated.value
             except Unavailable:
                 raise
             except Refused as refusal:

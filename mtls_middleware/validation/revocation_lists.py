@@ -8,6 +8,7 @@ import math
 import ssl
 import threading
 from collections.abc import Collection, Sequence
+from functools import partial
 from itertools import pairwise
 from os import PathLike
 from pathlib import Path
@@ -17,6 +18,7 @@ from cryptography import x509
 from mtls_middleware.effects.flow import Flow
 from mtls_middleware.effects.remote_document import COOL_DOWN, RemoteDocument, check_address
 from mtls_middleware.errors import ConfigurationError, Refused, Unavailable
+from mtls_middleware.reusable import Reusable, once
 from mtls_middleware.validation import crl
 from mtls_middleware.validation.crl import RevocationList, StatusRequest
 from mtls_middleware.validation.files import Contents, Watched, split
@@ -74,33 +76,50 @@ class RevocationLists:
         self._soft_fail, self._leaf_only = soft_fail, leaf_only
         self._warned_at = float("-inf")
 
-    def check(self, questions: Sequence[StatusRequest], now: float) -> Flow[None]:
+    def check(self, questions: Sequence[StatusRequest], now: float) -> Flow[Reusable[None]]:
         """Check that no certificate of a validated path is revoked. `questions`: the `status_requests` of the path.
+
+        Returns the time for which this holds.
 
         Raises `Refused` with the reason, and `Unavailable` where a list that might say more cannot be fetched.
         """
         unavailable: Unavailable | None = None
-        lists = self._files.current(now)
+        files = lists = self._files.current(now)
+        remote_lists: list[RevocationList] = []
+        found: Reusable[None] = Reusable(None)
         for remote in self._remote:
             try:
                 fetched = yield from remote.current(now)
             except Unavailable as failure:
                 unavailable = failure
             else:
+                remote_lists.append(fetched)
                 lists = {**lists, fetched.issuer: (*lists.get(fetched.issuer, ()), fetched)}
                 if now > fetched.next_update:
                     unavailable = Unavailable(
                         "a list has expired, and there is none after it", retry_after=int(COOL_DOWN)
                     )
         for asked in questions[:1] if self._leaf_only else questions:
-            unknown = _unknown(asked, lists.get(asked.issuer_name, ()), now)
-            if unknown is None:
+            status = _status(asked, lists.get(asked.issuer_name, ()), now)
+            if isinstance(status, Reusable):
+                found = Reusable(None, max(found.begins, status.begins), min(found.ends, status.ends))
                 continue
+            unknown = status
             if not self._soft_fail:
                 raise unavailable or Refused("client_certificate_refused", unknown)
+            found = once(None)  # each use is logged
             if abs(now - self._warned_at) >= COOL_DOWN:
                 self._warned_at = now
                 logger.warning("let pass by soft_fail: %s", unknown)
+        if unavailable is not None:
+            return once(None)
+        return found._replace(checks=(partial(self._are_current, files, remote_lists),))
+
+    def _are_current(self, files: object, remote_lists: Sequence[RevocationList], now: float) -> bool:
+        """Whether these are still the newest lists, and none of them has to be fetched."""
+        return self._files.current(now) is files and all(
+            remote.fresh(now) is each for remote, each in zip(self._remote, remote_lists, strict=True)
+        )
 
 
 def status_requests(path: Sequence[x509.Certificate]) -> tuple[StatusRequest, ...]:
@@ -108,8 +127,8 @@ def status_requests(path: Sequence[x509.Certificate]) -> tuple[StatusRequest, ..
     return tuple(StatusRequest(certificate, issuer) for certificate, issuer in pairwise(path))
 
 
-def _unknown(asked: StatusRequest, lists: Sequence[RevocationList], now: float) -> str | None:
-    """Why the status is not known; `None` where the certificate is good. Raises `Refused` where it is revoked."""
+def _status(asked: StatusRequest, lists: Sequence[RevocationList], now: float) -> Reusable[None] | str:
+    """The time for which the certificate is good; or why its status is unknown. Raises `Refused` if it is revoked."""
     signed = [each for each in lists if each.covers(asked) and each.is_signed_by(asked)]
     begun = [each for each in signed if each.this_update <= now]
     if not begun:
@@ -119,7 +138,8 @@ def _unknown(asked: StatusRequest, lists: Sequence[RevocationList], now: float) 
         raise Refused("client_certificate_refused", f"serial {asked.serial:x} is revoked")
     if now > newest.next_update:
         return f"the revocation list for serial {asked.serial:x} has expired"
-    return None
+    later = (each.this_update for each in signed if each.this_update > now)
+    return Reusable(None, newest.this_update, min([newest.next_update, *later]))
 
 
 class _Remote:
@@ -142,6 +162,10 @@ class _Remote:
         if self._list is None:  # the first is read in passing, so there is one
             raise Unavailable(f"nothing from {self._url}", retry_after=int(COOL_DOWN))
         return self._list
+
+    def fresh(self, now: float) -> RevocationList | None:
+        """The list, if there is no need to look for a newer list."""
+        return None if self._fetched.fresh(now) is None else self._list
 
     def _take_in(self, octets: bytes) -> bytes:
         """The fingerprint of what came. A long list that replaces another is read by a thread. Raises `ValueError`."""

@@ -12,10 +12,11 @@ from cryptography import x509
 
 from mtls_middleware.base64_values import base64_octets
 from mtls_middleware.certificate import ClientCertificate
-from mtls_middleware.effects.flow import Decision
+from mtls_middleware.effects.flow import Flow
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate
 from mtls_middleware.json_values import json_document
 from mtls_middleware.names import spiffe
+from mtls_middleware.reusable import Reusable
 from mtls_middleware.validation.chain import UNREADABLE, refused
 from mtls_middleware.validation.profile import extension
 from mtls_middleware.validation.revocation_lists import RevocationLists
@@ -70,8 +71,14 @@ class SpiffeTrust:
         found._stores = {domain: store.with_clock_skew(clock_skew) for domain, store in self._stores.items()}
         return found
 
-    def validate(self, certificate: ClientCertificate, now: float) -> Decision[ClientCertificate]:
-        """The certificate as `BY_TRUST_STORE`, where it is an X.509-SVID of a known domain. Raises as `TrustStore`."""
+    is_reusable = True
+
+    def validate(self, certificate: ClientCertificate, now: float) -> Flow[ClientCertificate]:
+        """The certificate as `BY_TRUST_STORE`, if it is an X.509-SVID of a known domain. Raises as `TrustStore`."""
+        return (yield from self.decide(certificate, now)).value
+
+    def decide(self, certificate: ClientCertificate, now: float) -> Flow[Reusable[ClientCertificate]]:
+        """The same, with the time for which the result holds."""
         try:
             found = certificate.spiffe_id
             if found is None:
@@ -86,7 +93,7 @@ class SpiffeTrust:
         domain = spiffe.trust_domain(found)
         if domain not in self._stores:
             raise refused(certificate, f"no bundle for the trust domain {domain}")
-        return self._stores[domain].validate(certificate, now)
+        return (yield from self._stores[domain].decide(certificate, now))
 
 
 def _is_trust_domain(text: str) -> bool:

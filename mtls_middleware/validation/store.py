@@ -1,8 +1,4 @@
-"""`TrustStore`: who may call, as the layers and the authenticator ask it.
-
-Must never know: requests. Paths are `chain.py`'s, revocation is `revocation.py`'s; here they come in order, and
-verdicts are remembered.
-"""
+"""`TrustStore`: validates client certificates: a path to a root first, then the revocation status along the path."""
 
 import copy
 from collections.abc import Collection
@@ -15,8 +11,9 @@ from cryptography import x509
 
 from mtls_middleware.cache import Cache
 from mtls_middleware.certificate import ClientCertificate, Verification
-from mtls_middleware.effects.flow import Decision, Flow
+from mtls_middleware.effects.flow import Flow
 from mtls_middleware.errors import ConfigurationError, Refused, Unavailable
+from mtls_middleware.reusable import Reusable
 from mtls_middleware.validation import chain
 from mtls_middleware.validation.crl import StatusRequest
 from mtls_middleware.validation.files import Contents, Watched, split
@@ -25,27 +22,29 @@ from mtls_middleware.validity import check_clock_skew
 
 # Certificates between leaf and root. Private PKIs have one or two; every one more costs a signature.
 _DEPTH = 5
-# Verdicts remembered; each holds leaf and chain, commonly some kilobytes, at most 16 KiB: whoever has one good
-# certificate may present endless others beside it.
-_REMEMBERED, _REMEMBERED_SIZE = 4096, 16_384
+# Bytes of the leaves and chains whose paths are cached, and of the largest of them: a client with one good certificate
+# can present endless other certificates with it.
+_CACHED, _LARGEST = 16 * 1024 * 1024, 16_384
 
 Given = x509.Certificate | str | PathLike[str]
 
 
 @dataclass(frozen=True, slots=True)
-class _Verdict:
-    """A path that was found: what is left to ask about its revocation. Its validity period is the certificate's."""
+class _Validated:
+    """A certificate with a path that was found, and the certificates whose revocation status must be known."""
 
-    certificate: ClientCertificate  # whose names, once read, stay read
+    certificate: ClientCertificate
     questions: tuple[StatusRequest, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class _Snapshot:
-    """The store as its files are at one time, and what was found with it: both change together."""
+    """The store as its files are at one time, and the paths that were found with it."""
 
     roots: chain.Roots
-    verdicts: Cache[tuple[bytes, tuple[bytes, ...]], _Verdict] = field(default_factory=lambda: Cache(_REMEMBERED))
+    paths: Cache[tuple[bytes, tuple[bytes, ...]], _Validated] = field(
+        default_factory=lambda: Cache(_CACHED, largest=_LARGEST)
+    )
 
 
 class TrustStore:
@@ -127,26 +126,43 @@ class TrustStore:
         """
         return cls([path], **options)
 
-    def validate(self, certificate: ClientCertificate, now: float) -> Decision[ClientCertificate]:
-        """The certificate as `BY_TRUST_STORE` (RFC 5280 6.1).
+    is_reusable = True
+
+    def validate(self, certificate: ClientCertificate, now: float) -> Flow[ClientCertificate]:
+        """The certificate as `BY_TRUST_STORE` (RFC 5280 section 6.1).
 
         `now`: seconds since the epoch. Raises `Refused("client_certificate_refused")` with every reason, and
-        `Unavailable` where revocation lists cannot be fetched.
+        `Unavailable` if revocation lists cannot be fetched.
         """
-        snapshot = self._snapshot.current(now)
-        key = (certificate.der, certificate.chain)  # the whole input, which the verdict holds anyway
-        verdict = snapshot.verdicts.get(key)
-        if verdict is None or not self._is_within(verdict.certificate.period, now):
-            verdict = self._verdict(snapshot.roots, certificate, now)
-            if sum(map(len, certificate.chain), len(certificate.der)) <= _REMEMBERED_SIZE:
-                snapshot.verdicts.put(key, verdict)
-        if self._revocation is not None:  # not remembered: a look-up costs less than knowing when it would be stale
-            return self._unrevoked(self._revocation, verdict, now)
-        return verdict.certificate
+        return (yield from self.decide(certificate, now)).value
 
-    def _verdict(self, roots: chain.Roots, certificate: ClientCertificate, now: float) -> _Verdict:
+    def decide(self, certificate: ClientCertificate, now: float) -> Flow[Reusable[ClientCertificate]]:
+        """The same, with the time for which the result holds."""
+        snapshot = self._snapshot.current(now)
+        key = (certificate.der, certificate.chain)
+        validated = snapshot.paths.get(key)
+        if validated is None or not self._is_within(validated.certificate.period, now):
+            validated = self._validated(snapshot.roots, certificate, now)
+            snapshot.paths.put(key, validated, sum(map(len, certificate.chain), len(certificate.der)))
+        begins, ends = validated.certificate.period
+        found = Reusable(
+            validated.certificate,
+            begins - self._leeway,
+            ends + self._leeway,
+            (lambda now: self._snapshot.current(now) is snapshot,),
+        )
+        if self._revocation is None:
+            return found
+        status = yield from self._unrevoked(self._revocation, validated, now)
+        return found._replace(
+            begins=max(found.begins, status.begins),
+            ends=min(found.ends, status.ends),
+            checks=(*found.checks, *status.checks),
+        )
+
+    def _validated(self, roots: chain.Roots, certificate: ClientCertificate, now: float) -> _Validated:
         path = self._path(roots, certificate, now)
-        return _Verdict(
+        return _Validated(
             certificate.vouched_for(Verification.BY_TRUST_STORE, (path.begins, path.ends)),
             () if self._revocation is None else self._questions(certificate, path),
         )
@@ -160,14 +176,13 @@ class TrustStore:
         except chain.UNREADABLE as error:  # distribution points, which nobody has read so far
             raise chain.refused(certificate, f"its extensions cannot be read ({type(error).__name__})") from None
 
-    def _unrevoked(self, revocation: RevocationLists, verdict: _Verdict, now: float) -> Flow[ClientCertificate]:
+    def _unrevoked(self, revocation: RevocationLists, validated: _Validated, now: float) -> Flow[Reusable[None]]:
         try:
-            yield from revocation.check(verdict.questions, now)
+            return (yield from revocation.check(validated.questions, now))
         except Unavailable:
             raise
         except Refused as refusal:
-            raise chain.refused(verdict.certificate, *refusal.evidence) from None
-        return verdict.certificate
+            raise chain.refused(validated.certificate, *refusal.evidence) from None
 
     def _path(self, roots: chain.Roots, certificate: ClientCertificate, now: float) -> chain.Path:
         try:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import httpx2
 from servers import free_ports, gunicorn, running, uvicorn
-from world import LayerResponse, Step, World, console, show
+from world import Answer, Step, World, console, show
 
 from mtls_middleware.testing import CertificateAuthority
 
@@ -79,10 +79,10 @@ def after() -> list[Step]:
     ]
 
 
-def ask(world: World, url: str, step: Step) -> LayerResponse:
+def ask(world: World, url: str, step: Step) -> Answer:
     with httpx2.Client(verify=world.context(step.certificate), trust_env=False) as client:
         return answer(client.get(f"{url}{step.path}"))
 
 
-def answer(response: httpx2.Response) -> LayerResponse:
-    return LayerResponse(response.status_code, response.headers.get("WWW-Authenticate", ""), response.text.strip())
+def answer(response: httpx2.Response) -> Answer:
+    return Answer(response.status_code, response.headers.get("WWW-Authenticate", ""), response.text.strip())

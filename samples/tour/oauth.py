@@ -14,7 +14,7 @@ import jwt
 from servers import free_ports, gunicorn, running, uvicorn
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
-from world import LayerResponse, Step, World, console, show
+from world import Answer, Step, World, console, show
 
 from mtls_middleware.testing import self_signed
 from mtls_middleware.token_endpoint import mtls_endpoint, well_known
@@ -168,12 +168,12 @@ def token_steps(issuer: str) -> list[Step]:
     ]
 
 
-def ask_for_token(world: World, metadata: dict[str, object], step: Step) -> LayerResponse:
+def ask_for_token(world: World, metadata: dict[str, object], step: Step) -> Answer:
     form = {"grant_type": "client_credentials", "client_id": str(step.token)}
     if step.token == "desktop":
         form |= {"grant_type": "refresh_token", "refresh_token": world.refresh_token}
     response = post(world, metadata, form, step.certificate)
-    return LayerResponse(response.status_code, body=response.text.strip())
+    return Answer(response.status_code, body=response.text.strip())
 
 
 def steps(world: World, framework: str, url: str) -> list[Step]:
@@ -201,25 +201,25 @@ def websocket_steps() -> list[Step]:
     ]
 
 
-def ask(world: World, url: str, step: Step) -> LayerResponse:
+def ask(world: World, url: str, step: Step) -> Answer:
     """Send the step's request over a connection of its own, with its certificate."""
     if step.token == "billing-once" and (wait := world.expired_at - time.monotonic()) > 0:
         console.print(f"\n[dim]  ... waiting {wait:.0f} s: clocks may differ by {LEEWAY} s[/]")
         time.sleep(wait)
     with httpx2.Client(verify=world.context(step.certificate), trust_env=False) as client:
         response = client.get(f"{url}/invoices", headers=headers(world, step))
-    return LayerResponse(response.status_code, response.headers.get("WWW-Authenticate", ""), response.text.strip())
+    return Answer(response.status_code, response.headers.get("WWW-Authenticate", ""), response.text.strip())
 
 
-def ask_websocket(world: World, url: str, step: Step) -> LayerResponse:
+def ask_websocket(world: World, url: str, step: Step) -> Answer:
     address = url.replace("https:", "wss:") + "/live"
     try:
         tls = world.context(step.certificate)
         with connect(address, ssl=tls, additional_headers=headers(world, step), proxy=None) as websocket:
-            return LayerResponse(101, body=str(websocket.recv(timeout=10)))
+            return Answer(101, body=str(websocket.recv(timeout=10)))
     except InvalidStatus as refused:
         response = refused.response
-        return LayerResponse(response.status_code, response.headers.get("WWW-Authenticate", ""), response.body.decode())
+        return Answer(response.status_code, response.headers.get("WWW-Authenticate", ""), response.body.decode())
 
 
 def headers(world: World, step: Step) -> dict[str, str]:

@@ -30,7 +30,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class LayerResponse:
+class Answer:
     """What came back."""
 
     status: int
@@ -64,7 +64,7 @@ class World:
         return self.authority.client_context(self.certificates[certificate] if certificate else None)
 
 
-def show(step: Step, answer: LayerResponse) -> bool:
+def show(step: Step, answer: Answer) -> bool:
     """Print what was sent and what came back; gives whether that is right."""
     right = answer.suits(step)
     sent = [request_line(step), f"certificate [green]{step.certificate}[/]" if step.certificate else "no certificate"]

@@ -143,6 +143,5 @@ def test_no_request_is_decided_by_what_others_left_behind(
     for drawn.turn, request in enumerate(requests):
         answers.append(told(send(gateway, lasting, request)))
     for drawn.turn, request in enumerate(requests):
-        server._remembered.cache_clear()
-        server._remembered_pem.cache_clear()
+        server._CERTIFICATES._entries.clear()
         assert answers[drawn.turn] == told(send(gateway, make(), request))

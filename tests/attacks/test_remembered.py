@@ -16,7 +16,7 @@ from mtls_middleware.effects.flow import BlockingDriver
 from mtls_middleware.errors import Refused
 from mtls_middleware.layers.paths import PathRules
 from mtls_middleware.policy import Subject, Thumbprint
-from mtls_middleware.policy.rule import Remembering
+from mtls_middleware.policy.rule import Rule
 from mtls_middleware.resource_server import AccessToken
 from mtls_middleware.sources import Cloudflare, HAProxy, Nginx, ServerTLS
 from mtls_middleware.testing import IssuedCertificate, TokenIssuer
@@ -116,32 +116,17 @@ def test_what_cloudflare_says_beside_a_remembered_certificate_is_read_every_time
         assert ask(Request(headers=[*others, (name, value)])) == status
 
 
-def test_a_rule_tells_certificates_apart_by_their_octets_and_by_who_vouches(
-    mtls_client: IssuedCertificate, mtls_other_client: IssuedCertificate
-) -> None:
-    """A certificate that was put together by hand may lack its digest, or have another's."""
-    rule = Remembering(CLIENT)
-    for verification in (*Verification, *reversed(Verification)):
-        good = mtls_client.client_certificate(verification)
-        other = mtls_other_client.client_certificate(verification)
-        forged = ClientCertificate(other.x509, other.der, good.chain, verification, good.digest, good.thumbprint)
-        bare = ClientCertificate(other.x509, other.der, verification=verification)
-        assert rule(good) is good.verified
-        assert [rule(good.vouched_for(each)) for each in Verification] == [False, True, True, True]
-        assert [rule(each) for each in (other, forged, bare)] == [False] * 3
-
-
-def test_each_rule_remembers_for_itself(mtls_client: IssuedCertificate) -> None:
+def test_each_path_has_its_own_rule(mtls_client: IssuedCertificate) -> None:
     certificate = mtls_client.client_certificate()
     rules = PathRules({"/a": CLIENT, "/b": ~CLIENT, "/c": Subject("CN=client"), "/": CLIENT & ~CLIENT})
 
     def allowed(path: str) -> bool:
         view: Any = View("GET", path, "", lambda _: [], None, None, None, 0.0)
         try:
-            rules.judge(rules.for_request(view), certificate)
+            rule = rules.rules[rules.position(view)]
         except Refused:
             return False
-        return True
+        return isinstance(rule, Rule) and rule.holds(certificate)
 
     for _ in range(2):
         assert [allowed(path) for path in ("/a", "/b", "/c", "/")] == [True, False, False, False]
@@ -159,18 +144,6 @@ def test_a_layer_that_nobody_holds_is_gone(mtls_client: IssuedCertificate) -> No
     del layer
     gc.collect()
     assert [each() for each in held] == [None, None, None]
-
-
-def test_a_certificate_that_stays_does_not_keep_the_rules_of_all_layers_that_ever_were(
-    mtls_client: IssuedCertificate,
-) -> None:
-    """`ServerTLS` remembers certificates for the whole process."""
-    certificate = mtls_client.client_certificate()
-    for number in range(2_000):
-        assert Remembering(Thumbprint(certificate.thumbprint))(certificate)
-        assert not Remembering(Subject(f"CN={number}"))(certificate)
-    gc.collect()
-    assert sum(type(each) is Remembering for each in gc.get_objects()) < 1_000
 
 
 @both_gateways
@@ -224,7 +197,7 @@ def test_one_token_among_many_threads_is_bound_to_its_certificate_alone(
         start.wait()
         for _ in range(500):
             try:
-                passed: Any = binding.confirmed(judged, certificate, "when_present").bound
+                passed: Any = binding.confirm(judged.claims, certificate, "when_present") is not None
             except Refused:
                 passed = None
             if passed != (True if certificate is good else None):
@@ -242,15 +215,16 @@ def test_what_was_read_in_one_token_is_not_taken_over_by_another(
     judged: AccessToken, mtls_client: IssuedCertificate, mtls_other_client: IssuedCertificate
 ) -> None:
     good, other = mtls_client.client_certificate(), mtls_other_client.client_certificate()
-    bound = binding.confirmed(judged, good, "required")
-    for token in (judged, bound):
+    for token in (judged, replace(judged, bound=True, confirmation=good.thumbprint)):
         foreign = replace(token, claims={**judged.claims, "cnf": {"x5t#S256": other.thumbprint}})
         with pytest.raises(Refused):
-            binding.confirmed(foreign, good, "required")
+            binding.confirm(foreign.claims, good, "required")
         unbound = replace(token, claims={name: judged.claims[name] for name in judged.claims if name != "cnf"})
         with pytest.raises(Refused):
-            binding.confirmed(unbound, good, "required")
-    assert binding.confirmed(bound, good, "required").confirmation == good.thumbprint
+            binding.confirm(unbound.claims, good, "required")
+    confirmation = binding.confirm(judged.claims, good, "required")
+    assert confirmation is not None
+    assert confirmation.thumbprint == good.thumbprint
     assert not judged.bound
 
 
@@ -287,7 +261,7 @@ def test_a_remembered_token_is_good_in_its_own_time_alone_whatever_the_clock_doe
     text = mtls_issuer.token(certificate=mtls_client)
     assert driver.run(tokens.validate(text, now))
     if shift == 0:
-        assert driver.run(tokens.validate(text, now + shift)).remembered
+        assert driver.run(tokens.validate(text, now + shift))
         return
     with pytest.raises(Refused):
         driver.run(tokens.validate(text, now + shift))

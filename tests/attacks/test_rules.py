@@ -9,13 +9,12 @@ import pytest
 
 from mtls_middleware import ClientCertificate, Verification, policy
 from mtls_middleware.policy import DNSName, Rule, Thumbprint
-from mtls_middleware.policy.rule import Remembering
 from mtls_middleware.testing import IssuedCertificate
 
 ASKED: list[Any] = []
 
 
-class IntrospectionCache(Rule):
+class Answers(Rule):
     """What it was told to answer, be it an answer or not."""
 
     def __init__(self, make: Callable[[], Any]) -> None:
@@ -60,7 +59,7 @@ def test_what_is_neither_true_nor_false_lets_nobody_in_however_it_is_joined(
     case: str, mtls_client: IssuedCertificate
 ) -> None:
     certificate = mtls_client.client_certificate(Verification.BY_PROXY)
-    asked, yes, no = IntrospectionCache(NO_ANSWERS[case]), Thumbprint(certificate.thumbprint), DNSName("other.internal")
+    asked, yes, no = Answers(NO_ANSWERS[case]), Thumbprint(certificate.thumbprint), DNSName("other.internal")
     assert yes.holds(certificate)
     assert (~no).holds(certificate)
     for rule in (
@@ -106,7 +105,7 @@ def test_a_class_made_of_a_rule_of_ours_is_asked_every_time(
         rule = made(*arguments)
         for joined in (rule, rule & ~~rule, Thumbprint(certificate.thumbprint) & rule):
             employed[:] = [True, True, False, False]
-            judged = Remembering(joined)
-            assert judged(certificate)
+            assert not joined.is_lasting
+            assert joined.holds(certificate)
             employed[:] = [False, False]
-            assert not judged(certificate)
+            assert not joined.holds(certificate)

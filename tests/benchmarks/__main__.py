@@ -22,6 +22,7 @@ MEASURES = {
     7: ("memory", "resident memory after many certificates and tokens"),
     8: ("imports", "time to import"),
     9: ("concurrency", "threads"),
+    10: ("floor", "warm requests against the least possible program"),
 }
 
 

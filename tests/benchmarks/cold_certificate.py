@@ -8,7 +8,7 @@ from typing import Any
 
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.sources import vendors
-from mtls_middleware.wsgi_request import EnvironView
+from mtls_middleware.wsgi_request import WSGIRequest
 from tests.benchmarks import by_hand, raw, stacks
 from tests.benchmarks.carriers import WSGI
 from tests.benchmarks.loop import Size, Subject, take_turns
@@ -38,7 +38,7 @@ def _rows(form: stacks.Form, quick: bool) -> list[Row]:
         (leaf,) = decode(text)
         return ClientCertificate.from_der(leaf).thumbprint
 
-    def find(view: EnvironView) -> None:
+    def find(view: WSGIRequest) -> None:
         assert source.find(view) is not None
 
     serials = stacks.distinct(template)
@@ -46,7 +46,7 @@ def _rows(form: stacks.Form, quick: bool) -> list[Row]:
         {
             "by hand": Subject(_BY_HAND[form.name], stacks.drawn(serials, value)),
             "read": Subject(read, stacks.drawn(serials, value)),
-            "found": Subject(find, stacks.drawn(serials, lambda der: EnvironView(environ(der)))),
+            "found": Subject(find, stacks.drawn(serials, lambda der: WSGIRequest(environ(der)))),
             "raw": raw.verification(),
         },
         Size.of(quick=quick),

@@ -8,7 +8,7 @@ import pytest
 from werkzeug.test import Client
 
 from mtls_middleware import AccessToken, wsgi
-from mtls_middleware.request import ATTACHED_KEY, TOKEN_KEY
+from mtls_middleware.layers.attached import ATTACHED_KEY, TOKEN_KEY
 from mtls_middleware.testing import TESTING_ENVIRON, IssuedCertificate, TokenIssuer
 from tests.integrations.documented import FILES, PROXY, SOURCE, proxy_fields
 

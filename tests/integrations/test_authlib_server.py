@@ -291,7 +291,7 @@ def test_what_cannot_be_had_is_503_with_a_time_to_come_back(server, monkeypatch)
     def validate(certificate: ClientCertificate, now: float) -> Any:
         raise Unavailable("the CRL", retry_after=7)
 
-    monkeypatch.setattr(server.registry._authenticator._trust_store, "validate", validate)
+    monkeypatch.setattr(server.registry._authenticator._trust_store, "decide", validate)
     response = server.token("billing", BILLING)
     refused(response, "temporarily_unavailable", 503)
     assert response.headers["Retry-After"] == "7"

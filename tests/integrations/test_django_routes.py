@@ -21,7 +21,7 @@ from werkzeug.test import Client
 
 from mtls_middleware import ConfigurationError, asgi, wsgi
 from mtls_middleware.integrations.django_routes import require_scopes
-from mtls_middleware.request import TOKEN_KEY
+from mtls_middleware.layers.attached import TOKEN_KEY
 from mtls_middleware.testing import TESTING_ENVIRON, IssuedCertificate, TokenIssuer
 from tests.frameworks import django_site
 from tests.integrations.documented import proxy_fields

@@ -13,7 +13,7 @@ from starlette.testclient import WebSocketDenialResponse
 
 from mtls_middleware import AccessToken, ConfigurationError, asgi
 from mtls_middleware.integrations.fastapi_routes import CertificateBoundToken
-from mtls_middleware.request import TOKEN_KEY
+from mtls_middleware.layers.attached import TOKEN_KEY
 from mtls_middleware.testing import IssuedCertificate, TokenIssuer
 from tests.integrations.documented import proxy_fields
 from tests.integrations.route_requests import (

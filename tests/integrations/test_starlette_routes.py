@@ -19,7 +19,7 @@ from starlette.websockets import WebSocket
 
 from mtls_middleware import ConfigurationError, asgi
 from mtls_middleware.integrations.starlette_routes import require_scopes
-from mtls_middleware.request import TOKEN_KEY
+from mtls_middleware.layers.attached import TOKEN_KEY
 from mtls_middleware.testing import IssuedCertificate, TokenIssuer
 from tests.integrations.documented import proxy_fields
 from tests.integrations.route_requests import (

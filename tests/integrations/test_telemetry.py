@@ -66,7 +66,7 @@ def test_each_decision_is_counted_by_what_came_of_it_and_by_nothing_that_names_a
     }
     assert counted == {("allowed", None): 1, ("refused", "invalid_token"): 2}
     labels = {name for point in points(reader, "mtls_middleware.decisions") for name in point.attributes}
-    assert labels <= {"outcome", "layer", "code", "verification", "bound", "remembered"}
+    assert labels <= {"outcome", "layer", "code", "verification", "bound", "cached"}
     durations = points(reader, "mtls_middleware.decision.duration")
     assert sum(point.count for point in durations) == 3
     assert all(0 <= point.min <= point.max < 60 for point in durations)

@@ -76,7 +76,7 @@ def test_one_rule_and_required_false_keep_their_meaning(
 def test_a_source_that_verifies_nothing_is_for_no_rule_beside_anyone() -> None:
     azure = AzureAppService(trusted_proxies=TRUSTED)
     for module in MODULES.values():
-        with pytest.raises(ConfigurationError, match="asks for a verified certificate"):
+        with pytest.raises(ConfigurationError, match="needs a verified certificate"):
             module.ClientCertificateMiddleware(lambda *_: None, azure, allow=MIXED)
 
 

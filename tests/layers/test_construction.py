@@ -22,7 +22,7 @@ CERTIFICATE_LAYER: list[tuple[dict[str, Any], str]] = [
     ({"exempt": b"/health"}, "a list of strings"),
     ({"exempt": [b"/health"]}, "a list of strings"),
     ({"exempt": iter(["/health"])}, "a list of strings"),
-    ({"trust_store": "roots.pem"}, "is no trust store"),
+    ({"trust_store": "roots.pem"}, "expected for example TrustStore"),
     ({"allow": "CN=x"}, "is no rule"),
     ({"allow": True}, "is no rule"),
     ({"allow": Subject}, "is no rule"),
@@ -109,7 +109,7 @@ SILENT = [
 @pytest.mark.parametrize("name", WITHOUT_WORD)
 @pytest.mark.case("029")
 def test_source_that_never_verifies_cannot_be_asked_for_it(module: Any, source: Any, name: str) -> None:
-    with pytest.raises(ConfigurationError, match="asks for a verified certificate"):
+    with pytest.raises(ConfigurationError, match="needs a verified certificate"):
         module.ClientCertificateMiddleware(lambda *_: None, source, **WITHOUT_WORD[name])
 
 

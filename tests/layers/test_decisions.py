@@ -41,7 +41,8 @@ def test_refusal_is_one_record_with_reason_and_thumbprint(
         "path": "/invoices",
         "thumbprint": mtls_client.thumbprint,
         "verification": "BY_SERVER",
-        **dict.fromkeys(("bound", "remembered", "issuer", "key_id", "client_id")),
+        "cached": False,
+        **dict.fromkeys(("bound", "issuer", "key_id", "client_id")),
     }
 
 
@@ -64,7 +65,7 @@ def test_request_that_is_let_through_is_one_record_by_the_innermost_layer(
         "thumbprint": mtls_client.thumbprint,
         "verification": "BY_SERVER",
         "bound": True,
-        "remembered": False,
+        "cached": False,
         "issuer": mtls_issuer.issuer,
         "key_id": mtls_issuer.jwks["keys"][0]["kid"],
         "client_id": "client",

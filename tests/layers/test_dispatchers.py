@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from mtls_middleware import access_token, asgi, client_certificate, wsgi
+from mtls_middleware.layers.attached import ORIGINAL_HEADERS_KEY
 from mtls_middleware.policy import Thumbprint
-from mtls_middleware.request import ORIGINAL_HEADERS_KEY
 from mtls_middleware.sources import Nginx, ServerTLS
 from mtls_middleware.testing import IssuedCertificate, TokenIssuer
 from tests.gateways import MODULES, STRANGER, Request, both_gateways, environ_of, scope_of

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from mtls_middleware import ClientCertificate, Verification
+from mtls_middleware.layers.attached import Attached
 from mtls_middleware.policy import DNSName
-from mtls_middleware.request import Attached
 from mtls_middleware.sources import AWSLoadBalancer, Nginx, ServerTLS
 from mtls_middleware.testing import IssuedCertificate, TokenIssuer
 from tests.gateways import Request, both_gateways, send

@@ -92,7 +92,7 @@ def test_a_mapping_that_leaves_something_open_is_refused_at_construction(given):
 
 def test_a_source_that_verifies_nothing_needs_a_part_that_it_may_get_into():
     azure = AzureAppService(trusted_proxies=["10.0.0.0/8"])
-    with pytest.raises(ConfigurationError, match="asks for a verified certificate"):
+    with pytest.raises(ConfigurationError, match="needs a verified certificate"):
         wsgi.ClientCertificateMiddleware(lambda *_: [], azure, allow={"/": ALL, "/admin": ADMIN})
     wsgi.ClientCertificateMiddleware(lambda *_: [], azure, allow={"/": ALL, "/own": Thumbprint(OPS.thumbprint)})
 

@@ -290,7 +290,7 @@ def test_how_the_client_authenticated_at_the_token_endpoint_does_not_matter(
 def test_confirm_reads_a_read_only_confirmation(mtls_client: IssuedCertificate) -> None:
     cnf = MappingProxyType({"x5t#S256": mtls_client.thumbprint})
     certificate = mtls_client.client_certificate(Verification.PRESENTED)
-    assert binding.confirm({"cnf": cnf}, certificate, "required") == mtls_client.thumbprint
+    assert binding.confirm({"cnf": cnf}, certificate, "required").thumbprint == mtls_client.thumbprint
 
 
 @pytest.mark.standard("H24")

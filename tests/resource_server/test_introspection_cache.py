@@ -194,13 +194,6 @@ def test_each_reader_judges_a_remembered_answer_by_its_own_rules(server: Introsp
     assert len(server.questions) == 1
 
 
-def test_a_token_says_whether_its_answer_was_remembered(server: IntrospectionServer) -> None:
-    server.tokens = {TOKEN: {"active": True}}
-    tokens = asking(server, cache=MemoryAnswers())
-    assert [validate(tokens).remembered for _ in range(3)] == [False, True, True]
-    assert [validate(asking(server)).remembered for _ in range(2)] == [False, False]
-
-
 def test_memory_is_bounded(server: IntrospectionServer) -> None:
     cache = MemoryAnswers(2)
     tokens = asking(server, cache=cache)

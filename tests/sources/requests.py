@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from mtls_middleware import ClientCertificate, asgi, client_certificate, wsgi
-from mtls_middleware.request import Attached, Peer, TLSFacts
+from mtls_middleware.layers.attached import Attached
+from mtls_middleware.request import Peer, TLSFacts
 from tests.environs import KNOWN_SERVER
 from tests.views import View
 

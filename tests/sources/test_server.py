@@ -8,8 +8,8 @@ import pytest
 
 from mtls_middleware import ClientCertificate, Verification
 from mtls_middleware.errors import MalformedCertificate
+from mtls_middleware.layers.attached import CERTIFICATE_KEY
 from mtls_middleware.policy import Subject, Thumbprint
-from mtls_middleware.request import CERTIFICATE_KEY
 from mtls_middleware.sources import Nginx, ServerTLS
 from mtls_middleware.sources.encoding import MAX_CHAIN, MAX_FIELD
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from mtls_middleware import ClientCertificate, Refused, RegisteredClient, Verification
 from mtls_middleware.effects.flow import BlockingDriver
 from mtls_middleware.errors import MalformedCertificate
+from mtls_middleware.layers.attached import Attached
 from mtls_middleware.layers.client import ClientLayer
-from mtls_middleware.request import Attached, Peer, TLSFacts
+from mtls_middleware.request import Peer, TLSFacts
 from mtls_middleware.responses import ANSWERS
 from mtls_middleware.testing import CertificateAuthority, self_signed
 from mtls_middleware.token_endpoint import ClientAuthenticator, ClientRequest
@@ -111,7 +112,7 @@ def test_any_request_is_refused_by_type_or_passes_as_who_it_is(
         now=0,
         body=body,
     )
-    client, code = decided(lambda: BlockingDriver().run(LAYER.decide(view)))
+    client, code = decided(lambda: BlockingDriver().run(LAYER.decide(view, LAYER.route(view))).value)
     assert code in ({None, *EXPECTED} if method == "POST" else {"method_not_allowed"})
     if client is not None:  # then it is exactly this
         assert (client, certificate) in ((CLIENTS["billing"], BILLING), (CLIENTS["edge"], EDGE))

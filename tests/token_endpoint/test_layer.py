@@ -203,7 +203,7 @@ def test_an_async_look_up_works_under_asgi_and_under_wsgi_says_what_to_change(
     wrap = layers(ClientAuthenticator(later))
     assert send_asgi(wrap, GOOD).client is CLIENTS["billing"]
     assert error(send_wsgi(wrap, GOOD)) == "500 server_error"
-    assert "WSGI cannot await: give a plain function" in caplog.text
+    assert "WSGI cannot await: expected a plain function" in caplog.text
 
 
 # --- construction ---

@@ -36,7 +36,7 @@ def test_an_async_look_up_under_wsgi_says_what_to_change() -> None:
     async def later(client_id: str) -> RegisteredClient | None:
         return CLIENTS.get(client_id)
 
-    with pytest.raises(ConfigurationError, match="WSGI cannot await: give a plain function"):
+    with pytest.raises(ConfigurationError, match="WSGI cannot await: expected a plain function"):
         asked(ClientAuthenticator(later), BILLING)
 
 

@@ -3,13 +3,14 @@
 from typing import Protocol
 
 from mtls_middleware.certificate import ClientCertificate, Verification
-from mtls_middleware.effects.flow import BlockingDriver, Decision
+from mtls_middleware.effects.flow import BlockingDriver, Flow
 from mtls_middleware.errors import Refused
+from mtls_middleware.reusable import decide
 from mtls_middleware.testing.issued import IssuedCertificate
 
 
 class Store(Protocol):
-    def validate(self, certificate: ClientCertificate, now: float) -> Decision[ClientCertificate]: ...
+    def validate(self, certificate: ClientCertificate, now: float) -> ClientCertificate | Flow[ClientCertificate]: ...
 
 
 def presented(issued: IssuedCertificate) -> ClientCertificate:
@@ -21,7 +22,7 @@ def reasons(store: Store, certificate: ClientCertificate | IssuedCertificate, no
     if isinstance(certificate, IssuedCertificate):
         certificate = presented(certificate)
     try:
-        found = BlockingDriver().run(store.validate(certificate, now))
+        found = BlockingDriver().run(decide(store, certificate, now)).value
     except Refused as refusal:
         return (refusal.code, *refusal.evidence[1:])
     assert found == certificate

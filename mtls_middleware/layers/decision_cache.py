@@ -1,0 +1,102 @@
+"""`DecisionCache`: the decisions of a stack about requests with equal facts. A reader may skip this file.
+
+The cache only saves time: without it, every request is decided in the same way, by `Stack.decide`.
+
+- A key contains every fact that the layers can read, because a layer sees only the facts that it declared. A token is
+  part of the key as a digest.
+- An entry is used only while its time limits hold and its checks are true. The checks look up revocation, compare the
+  binding, ask rules whose answer can change, and compare the identity of keys, trust stores and revocation lists with
+  those that the decision was based on.
+- If any check fails or raises, the request is decided anew. So the cache never rejects a request, and it contains no
+  rejected request.
+"""
+
+from collections.abc import Callable, Hashable
+from typing import Any, NamedTuple
+
+from mtls_middleware.cache import Cache
+from mtls_middleware.layers.attached import Attached
+from mtls_middleware.layers.interface import Facts, FactsReader, Layer
+from mtls_middleware.reusable import Check, Reusable, holds
+
+# Bytes. 10,000 clients with a certificate and a token of usual size fit.
+LIMIT = 64 * 1024 * 1024
+# Bytes of one key: more than the header field of a certificate with a usual chain.
+_LARGEST_KEY = 16_384
+# Bytes of the objects of one entry, in addition to its key: the certificate as read, the token, its claims.
+_OBJECTS = 5_000
+
+
+class _Entry(NamedTuple):
+    found: tuple[Any, ...]
+    begins: float
+    ends: float
+    checks: tuple[Check, ...]
+
+
+class DecisionCache:
+    """Caches the decisions of the first layers of a stack: those up to the first layer that declares no facts.
+
+    Arguments:
+        layers: the layers of one gateway, the outermost first.
+        reader: makes a function that reads facts from the gateway's requests.
+    """
+
+    def __init__(self, layers: tuple[Layer, ...], reader: Callable[[Facts], FactsReader]) -> None:
+        self.names: tuple[str, ...] = ()
+        declared = Facts()
+        for layer in layers:
+            if layer.facts is None:
+                break
+            declared |= layer.facts
+            self.names += (layer.name,)
+        self._read = reader(declared)
+        self._routed = tuple(layer for layer in layers[: len(self.names)] if layer.fixed_route is None)
+        self._entries: Cache[Hashable, _Entry] = Cache(LIMIT, largest=_LARGEST_KEY + _OBJECTS)
+
+    def key(self, request: Any) -> Hashable | None:
+        """The key of this request; `None` if its decisions must not be cached."""
+        facts = self._read(request)
+        if facts is None or not self.names:
+            return None
+        for layer in self._routed:
+            if layer.document(request) is not None:
+                return None
+        attached: Attached = request.attached
+        if attached.has_certificate_layer:
+            return None if attached.token or attached.client else (facts, self._routes(request), _outer(attached))
+        return (facts, self._routes(request)) if self._routed else facts
+
+    def recall(self, key: Hashable, attached: Attached, now: float) -> bool:
+        """Attach what was decided about an equal request. Returns whether there is such a decision that still holds."""
+        entry = self._entries.get(key)
+        if entry is None or not holds(entry.begins, entry.ends, entry.checks, now):
+            return False
+        for name, found in zip(self.names, entry.found, strict=True):
+            attached.set(name, found)
+        return True
+
+    def store(self, key: Hashable, decided: list[Reusable[Any]]) -> None:
+        """Cache the decisions of the first layers, if all of them are reusable."""
+        begins = max(each.begins for each in decided)
+        ends = min(each.ends for each in decided)
+        if begins < ends:
+            checks = tuple(check for each in decided for check in each.checks)
+            entry = _Entry(tuple(each.value for each in decided), begins, ends, checks)
+            self._entries.put(key, entry, _size(key) + _OBJECTS)
+
+    def _routes(self, request: Any) -> tuple[object, ...]:
+        """The routes of the layers for which method and path play a part."""
+        return tuple(layer.route(request) for layer in self._routed)
+
+
+def _outer(attached: Attached) -> tuple[object, ...] | None:
+    """What an outer gateway attached: everything that a decision about the certificate can depend on."""
+    certificate = attached.certificate
+    return None if certificate is None else certificate.identity
+
+
+def _size(value: object) -> int:
+    if isinstance(value, (str, bytes)):
+        return len(value)
+    return sum(map(_size, value)) if isinstance(value, tuple) else 0

@@ -1,0 +1,116 @@
+"""`Stack`: the layers of one gateway, and the order in which they decide about a request."""
+
+from collections.abc import Callable, Hashable
+from typing import Any, Protocol
+
+from mtls_middleware.effects.flow import Call, Flow, ask
+from mtls_middleware.errors import Refused
+from mtls_middleware.layers.decision_cache import DecisionCache
+from mtls_middleware.layers.interface import DeclaredView, Facts, FactsReader, Layer, LayerRequest
+from mtls_middleware.layers.paths import one_root
+from mtls_middleware.layers.websocket_lifetime import Recheck, rechecks
+from mtls_middleware.responses import LayerResponse
+from mtls_middleware.reusable import Reusable
+
+# Seconds that a client may take to send a body that a layer reads: a form of some hundred bytes.
+_LONGEST_BODY = 60.0
+
+
+class GatewayRequest(LayerRequest, Protocol):
+    """One request as a stack uses it."""
+
+    layer: Layer  # the one that decides, or decided last
+    body: bytes
+    now: float
+    cache_key: Hashable | None
+    is_websocket: bool
+    rechecks: list[tuple[Layer, Recheck]]  # of a websocket
+
+    def mount(self, root: str) -> None:
+        """Write the operator's `root_path=` into the environ or scope, so that the application reads the same path."""
+
+    def drop(self, names: frozenset[str]) -> None:
+        """Remove these fields from the request, as the application and further layers see it."""
+
+    def read_body(self) -> Any:
+        """Read the whole body into `body`, and set `now` anew; a coroutine function under ASGI. Raises `Refused`."""
+
+
+class Stack:
+    """The layers of one gateway, the outermost first. `reader`: see `DecisionCache`."""
+
+    def __init__(self, layers: tuple[Layer, ...], reader: Callable[[Facts], FactsReader]) -> None:
+        self.layers = layers
+        self.root_path: str | None = one_root(layer.root_path for layer in layers)
+        self.drop_headers: frozenset[str] = frozenset[str]().union(*(layer.drop_headers for layer in layers))
+        self.vary: tuple[str, ...] = tuple(layer.vary for layer in layers if layer.vary is not None)
+        self._cache = DecisionCache(layers, reader)
+        self._cached = len(self._cache.names)
+        cached_layers = layers[: self._cached]
+        self._cached_headers = frozenset[str]().union(*(layer.drop_headers for layer in cached_layers))
+
+    def recall(self, request: GatewayRequest) -> int:
+        """Attach the cached decisions about this request, if there are any.
+
+        Returns the number of layers, from the outside, whose decisions were cached.
+        """
+        request.layer = self.layers[0]
+        if self.root_path is not None:
+            request.mount(self.root_path)
+        if request.is_websocket:  # each layer gives its rechecks when it decides
+            return 0
+        try:
+            request.cache_key = self._cache.key(request)
+        except Refused:  # `decide` raises it in the order of the layers
+            return 0
+        key, attached = request.cache_key, request.attached
+        if key is None or not self._cache.recall(key, attached, request.now):
+            return 0
+        request.drop(self._cached_headers)
+        request.layer = self.layers[self._cached - 1]
+        attached.cached = self._cached == len(self.layers)
+        return self._cached
+
+    def decide(self, request: GatewayRequest, first: int = 0) -> Flow[LayerResponse | None]:
+        """Let the layers decide, from number `first` inwards.
+
+        Returns a response that replaces the application's, or `None`. Raises `Refused`, or any other exception if
+        something is wrong; `request.layer` is then the layer that raised it.
+        """
+        key = None if first else request.cache_key
+        decided: list[Reusable[Any]] = []
+        for position, layer in enumerate(self.layers[first:], first):
+            request.layer = layer
+            if not request.is_websocket:
+                if (document := layer.document(request)) is not None:
+                    return document
+                if _reads_body(layer, request):
+                    yield from _read_body(request)
+            route = layer.fixed_route or layer.route(request)
+            view: Any = request if layer.facts is None else DeclaredView(request, layer.facts)
+            found = yield from layer.decide(view, route)
+            request.attached.set(layer.name, found.value)
+            if request.is_websocket:
+                request.rechecks += rechecks(layer, request)
+            request.drop(layer.drop_headers)
+            decided.append(found)
+            if position + 1 == self._cached and key is not None:
+                self._cache.store(key, decided)
+        return None
+
+
+def _reads_body(layer: Layer, request: LayerRequest) -> bool:
+    return layer.body_paths is not None and request.method == "POST" and layer.body_paths.covers(request)
+
+
+def _read_body(request: GatewayRequest) -> Flow[None]:
+    """Read the body. Raises `Refused` after a minute.
+
+    The outer layers have decided about the certificate before the body came. A client must not be able to begin
+    requests with a valid certificate, and to complete them when it has expired.
+    """
+    begun = request.now
+    yield from ask(Call(request.read_body, ()))
+    if request.now - begun > _LONGEST_BODY:
+        seconds = f"{request.now - begun:.0f}"
+        raise Refused("invalid_request", f"the body took {seconds} s; expected: at most {_LONGEST_BODY:g} s")

@@ -1,0 +1,70 @@
+"""A result, and for how long it may be used again without deciding again."""
+
+import math
+from collections.abc import Callable, Generator
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from mtls_middleware.effects.flow import Flow
+
+T = TypeVar("T")
+
+# Whether a result still holds at a time (seconds since the epoch), by a look-up in memory. If it raises, the result is
+# not used, and the next decision gives the reason.
+Check = Callable[[float], bool]
+
+
+class Reusable(NamedTuple, Generic[T]):
+    """A result that may be used again from `begins` until before `ends`, as long as every check is true.
+
+    Attributes:
+        value: the result.
+        begins, ends: seconds since the epoch. Without arguments, the result holds for ever.
+        checks: what to look up at each use, for example whether the issuer's keys are unchanged.
+
+    Example: `Reusable(token, begins=not_before, ends=expires)`
+    """
+
+    value: T
+    begins: float = -math.inf
+    ends: float = math.inf
+    checks: tuple[Check, ...] = ()
+
+    @property
+    def is_reusable(self) -> bool:
+        """Whether there is any time at which the result may be used again."""
+        return self.begins < self.ends
+
+
+def once(value: T) -> Reusable[T]:
+    """A result that must not be used again. Example: `once(None)`"""
+    return Reusable(value, ends=-math.inf)
+
+
+def holds(begins: float, ends: float, checks: tuple[Check, ...], now: float) -> bool:
+    """Whether a result with these limits may be used at `now`."""
+    if not begins <= now < ends:
+        return False
+    try:
+        return all(check(now) for check in checks)
+    except Exception:  # noqa: BLE001 (the decision that follows raises the same, and handles it)
+        return False
+
+
+def opts_in(owner: object) -> bool:
+    """Whether the class of this object declares `is_reusable = True` itself.
+
+    The declaration is not inherited: a subclass may depend on more than its base class.
+    """
+    return type(owner).__dict__.get("is_reusable") is True
+
+
+def decide(validator: Any, given: Any, now: float) -> Flow[Reusable[Any]]:
+    """The result of `validator.decide(given, now)`; of `validate` if the validator does not declare itself reusable.
+
+    The `validate` method of a user's class may return its result, or a flow.
+    """
+    if opts_in(validator):
+        decided: Reusable[Any] = yield from validator.decide(given, now)
+        return decided
+    found = validator.validate(given, now)
+    return once((yield from found) if isinstance(found, Generator) else found)
