@@ -100,7 +100,7 @@ def test_any_request_is_refused_by_type_or_passes_as_who_it_is(
 ) -> None:
     fields = {"content-type": [content_type], "authorization": authorization}
     attached = Attached()
-    attached.certificate = certificate and certificate.client_certificate()
+    attached.set("certificate", certificate and certificate.client_certificate())
     view = View(
         method=method,
         path="/token",
