@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mtls_middleware.cli.settings import before, settings
+from mtls_middleware.cli.settings import assignments, settings
 from mtls_middleware.cli.wiring import LayerPlacement
 from mtls_middleware.layers.certificate import CertificateLayer
 from mtls_middleware.sources.header import HeaderSource
@@ -74,7 +74,7 @@ def command_of(
     position, server = _server(words)
     if server is None:
         return None
-    variables = {**environment, **before(words[:position])}
+    variables = {**environment, **assignments(words[:position])}
     found = settings(_PARSED_AS.get(server, server), words[position + 1 :], variables)
     layers = [each for each in placements if isinstance(each.layer, CertificateLayer)]
     sources = [each.layer.source for each in layers]
