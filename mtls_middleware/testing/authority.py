@@ -89,7 +89,7 @@ class CertificateAuthority:
         )
 
     def issue(self, subject: str | x509.Name = "CN=client", **options: Unpack[CertificateOptions]) -> IssuedCertificate:
-        """Issue a certificate with a new key, by default for a TLS client.
+        """Issue a certificate, by default for a TLS client and with a new key.
 
         Arguments: `subject`, an RFC 4514 string (may be empty) or an `x509.Name`; `options`, see `CertificateOptions`.
 
