@@ -1,11 +1,15 @@
-"""A small authorization server: each token that it issues to a client with a certificate is bound to that certificate.
+"""A small authorization server that binds the tokens of a client with a certificate to that certificate.
 
-Client credentials, authorization code with PKCE (RFC 7636), refresh tokens, introspection, revocation, metadata.
-Clients authenticate by certificate (RFC 8705 section 2), or by a secret, or are public. To be read, and to try clients
-against: everybody is logged in as alice, and what it knows lives as long as the process. Settings, by environment:
+It supports client credentials, authorization code with PKCE (RFC 7636), refresh tokens, introspection, revocation and
+metadata. Clients authenticate with a certificate (RFC 8705 section 2) or a secret, or are public. This server is an
+example: every user is logged in as alice, and all data is lost when the process ends.
 
-    ISSUER   its address                     CLIENTS  a JSON file with the metadata of each client (RFC 7591)
-    CA       roots for `tls_client_auth`     ALIASES  where clients with a certificate go, if not to ISSUER
+Environment variables:
+
+    ISSUER   the URL of this server
+    CLIENTS  a JSON file with the metadata of the clients (RFC 7591)
+    CA       a PEM file with the root certificates for `tls_client_auth`
+    ALIASES  the URL for clients with a certificate, if it is not ISSUER
 """
 
 import base64
@@ -55,7 +59,7 @@ JWKS = {
 
 @dataclass
 class Grant:
-    """What somebody allowed a client, and what must come back with it: the code's challenge, or the certificate."""
+    """The access that a user gave to a client, and the PKCE challenge or certificate that the client must prove."""
 
     client_id: str
     subject: str
@@ -73,7 +77,7 @@ app = Flask(__name__)
 
 
 class OAuthError(Exception):
-    """An error of RFC 6749 5.2, by its code."""
+    """An error response of RFC 6749 5.2. The argument is the error code."""
 
 
 @app.errorhandler(OAuthError)
@@ -121,14 +125,14 @@ def jwks() -> dict[str, Any]:
 def authorize() -> Any:
     client_id, redirect_uri = request.args.get("client_id", ""), request.args.get("redirect_uri", "")
     if redirect_uri not in METADATA.get(client_id, {}).get("redirect_uris", ()):
-        raise OAuthError("invalid_request")  # never redirect to an address that is not registered
+        raise OAuthError("invalid_request")  # never redirect to an unregistered URI
     challenge = request.args.get("code_challenge", "")
     if request.args.get("response_type") != "code" or request.args.get("code_challenge_method") != "S256":
         raise OAuthError("invalid_request")
     code = secrets.token_urlsafe()
     codes[code] = Grant(client_id, "alice", METADATA[client_id]["scope"], challenge, redirect_uri)
-    answer = {"code": code, "state": request.args.get("state", ""), "iss": ISSUER}
-    return redirect(f"{redirect_uri}?{urlencode(answer)}", 303)
+    query = {"code": code, "state": request.args.get("state", ""), "iss": ISSUER}
+    return redirect(f"{redirect_uri}?{urlencode(query)}", 303)
 
 
 @app.post("/token")
@@ -146,12 +150,15 @@ def token() -> Response:
 
 
 def authenticated_client(*, public: bool = True) -> RegisteredClient:
-    """The client, authenticated by its certificate by the middleware, or by its secret here; or a public one."""
+    """The client of the request. The middleware has checked certificates; this function checks secrets.
+
+    A public client is accepted unless `public` is false.
+    """
     client = oauth_client(request)
     if client is not None:
         return client
     basic = request.authorization
-    # RFC 6749 2.3.1: name and secret are encoded as in a form before they go into HTTP Basic.
+    # The client form-encodes its id and secret before HTTP Basic (RFC 6749 2.3.1).
     client_id = unquote_plus(basic.username or "") if basic else request.form.get("client_id", "")
     given = unquote_plus(basic.password or "") if basic else ""
     client = CLIENTS.get(client_id)
@@ -165,7 +172,7 @@ def authenticated_client(*, public: bool = True) -> RegisteredClient:
 
 
 def same(given: str, expected: str) -> bool:
-    """Whether two texts are equal, in a time that does not tell where they differ."""
+    """Compare two strings in constant time."""
     return secrets.compare_digest(given.encode(), expected.encode())
 
 
@@ -203,7 +210,7 @@ def refresh(client: RegisteredClient) -> dict[str, Any]:
 
 
 def issue(grant: Grant, *, refreshable: bool = False) -> dict[str, Any]:
-    """An access token, bound to the certificate of this very request where it has one (RFC 8705 3 and 6.3)."""
+    """Issue an access token. By default it is bound to the certificate of this request (RFC 8705 3 and 6.3)."""
     now, lifetime = int(time.time()), METADATA[grant.client_id].get("lifetime", 300)
     claims = {
         "iss": ISSUER,
@@ -219,11 +226,11 @@ def issue(grant: Grant, *, refreshable: bool = False) -> dict[str, Any]:
     if certificate is not None and METADATA[grant.client_id].get("tls_client_certificate_bound_access_tokens", True):
         claims["cnf"] = confirmation(certificate)
     signed = jwt.encode(claims, KEY, algorithm="ES256", headers={"typ": "at+jwt", "kid": KEY_ID})
-    answer = {"access_token": signed, "token_type": "Bearer", "expires_in": lifetime, "scope": grant.scope}
+    response_body = {"access_token": signed, "token_type": "Bearer", "expires_in": lifetime, "scope": grant.scope}
     if refreshable:
-        answer["refresh_token"] = secrets.token_urlsafe()
-        refresh_tokens[answer["refresh_token"]] = grant
-    return answer
+        response_body["refresh_token"] = secrets.token_urlsafe()
+        refresh_tokens[response_body["refresh_token"]] = grant
+    return response_body
 
 
 @app.post("/introspect")
@@ -235,27 +242,27 @@ def introspect() -> Response:
 @app.post("/revoke")
 def revoke() -> Response:
     client = authenticated_client()
-    text = request.form.get("token", "")
-    claims = active_claims(text)
+    token_value = request.form.get("token", "")
+    claims = active_claims(token_value)
     if claims and claims["client_id"] == client.client_id:
         revoked.add(claims["jti"])
-    grant = refresh_tokens.get(text)
+    grant = refresh_tokens.get(token_value)
     if grant and grant.client_id == client.client_id:
-        del refresh_tokens[text]
-    return Response(status=200)  # also for a token that it does not know (RFC 7009 2.2)
+        del refresh_tokens[token_value]
+    return Response(status=200)  # also for an unknown token (RFC 7009 2.2)
 
 
-def active_claims(text: str) -> dict[str, Any] | None:
-    """The introspection answer (RFC 7662 2.2) for an access token that is good now, with its `cnf` (RFC 8705 3.2)."""
+def active_claims(token_value: str) -> dict[str, Any] | None:
+    """The introspection response (RFC 7662 2.2) for a valid access token, with `cnf` (RFC 8705 3.2), or `None`."""
     try:
-        claims = jwt.decode(text, KEY.public_key(), algorithms=["ES256"], audience=AUDIENCE, issuer=ISSUER)
+        claims = jwt.decode(token_value, KEY.public_key(), algorithms=["ES256"], audience=AUDIENCE, issuer=ISSUER)
     except jwt.PyJWTError:
         return None
     return None if claims["jti"] in revoked else {"active": True, "token_type": "Bearer", **claims}
 
 
-# Outside in: the certificate is attached, then clients that registered one authenticate by it on these three paths.
-# A self-signed certificate proves its key and no name: who may be a `tls_client_auth` client is the trust store's say.
+# The outer middleware reads the certificate. The inner middleware authenticates clients that registered a certificate,
+# on these paths. A self-signed certificate proves only its key, so the trust store verifies `tls_client_auth` clients.
 authenticator = ClientAuthenticator(CLIENTS, trust_store=TrustStore([os.environ["CA"]]))
 app.wsgi_app = ClientCertificateMiddleware(
     ClientAuthenticationMiddleware(app.wsgi_app, authenticator, paths=["/token", "/introspect", "/revoke"]),

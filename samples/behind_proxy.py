@@ -1,8 +1,8 @@
-"""The Flask and the Starlette API behind a proxy, named by PROXY: one more layer attaches the certificate.
+"""The Flask and the Starlette API behind the proxy named in PROXY: an additional layer reads the proxy's headers.
 
-`mtls-middleware proxy-config nginx --output FOLDER` (or another proxy) writes the proxy's configuration and the secret,
-and prints the source for it, as below. Start the application with the environment of FOLDER/application.env. Your own
-application gives that source to `protect()`, instead of `ServerTLS()`.
+`mtls-middleware proxy-config nginx --output FOLDER` (or another proxy) writes the configuration of the proxy and the
+secret, and prints the matching source, as below. Start the application with the environment of FOLDER/application.env.
+In your own application, pass that source to `protect()` instead of `ServerTLS()`.
 """
 
 import os
@@ -14,18 +14,18 @@ from starlette_app import app as starlette_app
 from mtls_middleware import asgi, wsgi
 from mtls_middleware.sources import Apache, Caddy, ClientCertHeader, Envoy, HAProxy, Nginx, Traefik
 
-# The address says which machine speaks; the secret, that it is the proxy.
+# The address identifies the machine of the proxy. The secret proves that the request comes from the proxy itself.
 TRUST: dict[str, Any] = {
     "trusted_proxies": ["127.0.0.1"],
     "shared_secret": ("MtlsProxySecret", os.environ["MTLS_PROXY_SECRET"].split(",")),
 }
-OURS = {"certificate_header": "MtlsClientCert", "verify_header": "MtlsClientVerify"}
-# These have a hyphen in a name that the standard or the proxy chose.
+OWN_HEADERS = {"certificate_header": "MtlsClientCert", "verify_header": "MtlsClientVerify"}
+# For sources with a hyphen in a header name, which the standard or the proxy determines.
 HYPHENS: dict[str, Any] = {"proxy_deletes_underscores": True}
 SOURCES = {
-    "nginx": Nginx(**OURS, **TRUST),
-    "haproxy": HAProxy(**OURS, chain_header="MtlsClientCertChain", **TRUST),
-    "apache": Apache(**OURS, **TRUST),
+    "nginx": Nginx(**OWN_HEADERS, **TRUST),
+    "haproxy": HAProxy(**OWN_HEADERS, chain_header="MtlsClientCertChain", **TRUST),
+    "apache": Apache(**OWN_HEADERS, **TRUST),
     "envoy": Envoy(verify_header="MtlsClientVerify", **HYPHENS, **TRUST),
     "traefik": Traefik(verified_by_proxy=True, **HYPHENS, **TRUST),
     "caddy": Caddy(certificate_header="MtlsClientCert", verified_by_proxy=True, **TRUST),

@@ -1,4 +1,4 @@
-"""A Flask API behind certificate-bound access tokens; the WSGI server ends TLS and hands over the certificate.
+"""A Flask API that requires certificate-bound access tokens. The WSGI server terminates TLS and passes the certificate.
 
 `sh samples/tour.sh --serve` starts it together with the authorization server.
 """
@@ -22,7 +22,7 @@ def health() -> dict[str, object]:
 
 @app.get("/invoices")
 def invoices() -> dict[str, object]:
-    # Both are there: protect() lets nobody come here without.
+    # Neither is None: protect() rejects requests without a certificate or token.
     certificate, token = client_certificate(request), access_token(request)
     return {"invoices": [17, 42], "for": certificate.subject, "scopes": sorted(token.scopes)}
 

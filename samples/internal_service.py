@@ -1,7 +1,7 @@
-"""An internal service, protected by a private CA and SPIFFE IDs in a few lines; as WSGI and as ASGI application.
+"""An internal service that is protected by a private CA and SPIFFE IDs, as a WSGI and as an ASGI application.
 
-Who may come: workloads of one trust domain, whose certificates a root in WORKLOAD_ROOTS signed. The file may change
-while the service runs: within seconds the new roots count, and the old ones do not.
+It accepts workloads of one trust domain whose certificates were issued under a root in the file WORKLOAD_ROOTS. The
+file may change while the service runs: within seconds, the service trusts the new roots and no longer the old roots.
 """
 
 import os
@@ -32,7 +32,7 @@ async def stock_async(request: Request) -> JSONResponse:
     return JSONResponse({"in stock": 1200, "for": client_certificate(request).spiffe_id})
 
 
-# Seconds that clocks may differ; workloads whose certificates live for minutes need less than the default.
+# The accepted difference between clocks, in seconds. Use less than the default if certificates are valid for minutes.
 skew = float(os.environ.get("CLOCK_SKEW", "60"))
 wsgi_app = wsgi.protect(flask_app.wsgi_app, source=ServerTLS(), trust_store=roots, allow=workloads, clock_skew=skew)
 asgi_app = asgi.protect(

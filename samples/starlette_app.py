@@ -1,4 +1,4 @@
-"""A Starlette API behind certificate-bound access tokens; uvicorn ends TLS, with our protocol classes.
+"""A Starlette API that requires certificate-bound access tokens. uvicorn terminates TLS with the library's protocols.
 
 `sh samples/tour.sh --serve` starts it together with the authorization server.
 """
@@ -22,7 +22,7 @@ async def health(request: Request) -> JSONResponse:
 
 
 async def invoices(request: Request) -> JSONResponse:
-    # Both are there: protect() lets nobody come here without.
+    # Neither is None: protect() rejects requests without a certificate or token.
     certificate, token = client_certificate(request), access_token(request)
     return JSONResponse({"invoices": [17, 42], "for": certificate.subject, "scopes": sorted(token.scopes)})
 

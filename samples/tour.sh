@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what the samples need into .venv, then runs the tour. Arguments go to it: --serve leaves the servers running.
+# Installs the dependencies of the samples into .venv, then runs the tour. With --serve, the servers keep running.
 set -eu
 cd "$(dirname "$0")/.."
 sh .ci/environment samples

@@ -1,10 +1,14 @@
-"""Makes a proxy's configuration from the templates of its folder. Vendor facts are in those files.
+"""Builds the configuration files of a proxy from the templates in its folder.
 
-A folder has `<file>.template` for each file of the configuration (folders within are the configuration's own),
-`deleted` for the line that deletes one field, and parts that the templates name as `@@{part}`: `<part>.<choice>`. A
-choice is a form, a mode, `tcp` or `unix` (the way to the application), `secret` (there is one), `named` or `nameless`
-(server names are given or not) or `several` (more than one name is given). `<file>.<choice>.template` is a file for
-that choice alone.
+Each proxy has one folder of templates:
+
+- `<file>.template` becomes a file of the configuration. Subfolders become folders of the configuration.
+- `<file>.<choice>.template` becomes a file only for that choice.
+- `<part>.<choice>` is the text of `@@{part}` in a template, for that choice.
+- `deleted` is the line that deletes one field.
+
+A choice is a form, a mode, `tcp` or `unix` (the connection to the application), `secret` (a secret is given), `named`
+or `nameless` (server names are given or not) or `several` (more than one server name is given).
 """
 
 import re
@@ -19,81 +23,81 @@ from mtls_middleware.cli.proxy_options import SECRET_VARIABLE, ProxyOptions, end
 from mtls_middleware.sources.vendors import KNOWN_HEADERS
 
 _TEMPLATES = files("mtls_middleware.cli") / "templates"
-# The environment file for the application; a proxy that reads the secret from its environment has one of its own.
+# The files with environment variables for the application, and for a proxy that reads the secret from its environment.
 APPLICATION_ENVIRONMENT, PROXY_ENVIRONMENT = "application.env", "proxy.env"
-# Parts that a configuration may lack.
+# Parts that are empty if no template defines them.
 _EMPTY = {"head": "", "tail": "", "secret_field": "", "secret_note": "", "server_names": "", "server_aliases": ""}
 
 
-def configuration(wanted: ProxyOptions, *, command: str = "") -> dict[str, str]:
-    """The files of a configuration: path -> text. The first is the one to give to the proxy.
+def configuration(options: ProxyOptions, *, command: str = "") -> dict[str, str]:
+    """The files of a configuration, path -> content. The proxy is started with the first file.
 
-    Arguments: `command`, the arguments of the command line, for the first line of the file.
+    Arguments: `command`, the arguments of the command line, for the first line of the configuration.
 
     Raises `ConfigurationError`.
 
-    Example: `configuration(Wanted(proxy="caddy"))["Caddyfile"]`
+    Example: `configuration(ProxyOptions(proxy="caddy"))["Caddyfile"]`
     """
-    here = dict(_texts(_TEMPLATES / wanted.proxy))
-    chosen = _choices(wanted)
-    values = _values(wanted, command)
-    line = here.pop("deleted")
-    values["deleted"] = "\n".join(_filled(line, {"name": name}) for name in _deleted(wanted))
-    # Parts may name parts: the aliases within Apache's names and the words within Envoy's fields come first.
-    for name in sorted(here, key=lambda each: not each.startswith(("words", "server_aliases"))):
-        part, _, which = name.partition(".")
-        if which in chosen:
-            values[part] = _filled(here[name], values)
-    texts = {}
-    for name in sorted(here, key=lambda each: (each.count("."), each not in _FIRST, each)):
+    templates = dict(_template_texts(_TEMPLATES / options.proxy))
+    choices = _choices(options)
+    values = _values(options, command)
+    line = templates.pop("deleted")
+    values["deleted"] = "\n".join(_fill(line, {"name": name}) for name in _deleted_names(options))
+    # Some parts contain other parts, so the aliases in Apache's names and the words in Envoy's fields are filled first.
+    for name in sorted(templates, key=lambda each: not each.startswith(("words", "server_aliases"))):
+        part, _, part_choice = name.partition(".")
+        if part_choice in choices:
+            values[part] = _fill(templates[name], values)
+    contents = {}
+    for name in sorted(templates, key=lambda each: (each.count("."), each not in _MAIN_FILES, each)):
         if name.endswith(".template"):
             file, choice = _file_of(name)
-            if choice is None or choice in chosen:
-                texts[file] = _filled(here[name], values).rstrip("\n") + "\n"
-    if wanted.secret:
-        environment = _filled((_TEMPLATES / "application.env").read_text("utf-8"), values)
-        texts[APPLICATION_ENVIRONMENT] = environment
-        if PROXIES[wanted.proxy].environment:
-            texts[PROXY_ENVIRONMENT] = environment.replace("application's service", "proxy's service")
-    return texts
+            if choice is None or choice in choices:
+                contents[file] = _fill(templates[name], values).rstrip("\n") + "\n"
+    if options.secret:
+        environment = _fill((_TEMPLATES / "application.env").read_text("utf-8"), values)
+        contents[APPLICATION_ENVIRONMENT] = environment
+        if PROXIES[options.proxy].environment:
+            contents[PROXY_ENVIRONMENT] = environment.replace("application's service", "proxy's service")
+    return contents
 
 
-# The proxy starts with these, and reads the other files of its configuration from there.
-_FIRST = frozenset({"traefik.yml.template", "Caddyfile.template"})
+# The proxy is started with these files. They refer to the other files of the configuration.
+_MAIN_FILES = frozenset({"traefik.yml.template", "Caddyfile.template"})
 _FILE_CHOICES = ("idiomatic", "rfc9440", "secret")
 
 
-def _choices(wanted: ProxyOptions) -> set[str]:
-    named = wanted.server_names
+def _choices(options: ProxyOptions) -> set[str]:
+    named = options.server_names
     return {
-        wanted.form,
-        wanted.mode,
-        "unix" if wanted.socket else "tcp",
+        options.form,
+        options.mode,
+        "unix" if options.socket else "tcp",
         "named" if named else "nameless",
         *(["several"] if len(named) > 1 else []),
-        *(["secret"] if wanted.secret else []),
+        *(["secret"] if options.secret else []),
     }
 
 
-def _texts(folder: Traversable, within: str = "") -> Iterator[tuple[str, str]]:
+def _template_texts(folder: Traversable, prefix: str = "") -> Iterator[tuple[str, str]]:
     for each in folder.iterdir():
         if each.is_dir():
-            yield from _texts(each, f"{within}{each.name}/")
+            yield from _template_texts(each, f"{prefix}{each.name}/")
         else:
-            yield within + each.name, each.read_text("utf-8").rstrip("\n")
+            yield prefix + each.name, each.read_text("utf-8").rstrip("\n")
 
 
-def _deleted(wanted: ProxyOptions) -> list[str]:
-    proxy = PROXIES[wanted.proxy]
+def _deleted_names(options: ProxyOptions) -> list[str]:
+    proxy = PROXIES[options.proxy]
     if not proxy.spelled_out:
-        return sorted(KNOWN_HEADERS - proxy.kept[wanted.form])
-    names = sorted(KNOWN_HEADERS | ({wanted.secret_header.lower()} if wanted.secret_header else set()))
+        return sorted(KNOWN_HEADERS - proxy.kept[options.form])
+    names = sorted(KNOWN_HEADERS | ({options.secret_header.lower()} if options.secret_header else set()))
     parts = (re.split("(-)", name) for name in names)
     return ["".join(each) for name in parts for each in product(*(("-", "_") if x == "-" else (x,) for x in name))]
 
 
 def _file_of(template: str) -> tuple[str, str | None]:
-    """The file that a template makes, and the choice that it is for."""
+    """The file that a template makes, and the choice for which it is made (`None`: always)."""
     name = template.removesuffix(".template")
     for choice in _FILE_CHOICES:
         if name.endswith(f".{choice}"):
@@ -101,53 +105,53 @@ def _file_of(template: str) -> tuple[str, str | None]:
     return name, None
 
 
-def _values(wanted: ProxyOptions, command: str) -> dict[str, str]:
-    listen, listen_port = endpoint("listen", wanted.listen)
-    upstream, upstream_port = ("", "") if wanted.socket else endpoint("upstream", wanted.upstream)
+def _values(options: ProxyOptions, command: str) -> dict[str, str]:
+    listen, listen_port = endpoint("listen", options.listen)
+    upstream, upstream_port = ("", "") if options.socket else endpoint("upstream", options.upstream)
     values = {
-        "listen": wanted.listen if listen else {"haproxy": f":{listen_port}"}.get(wanted.proxy, listen_port),
-        "upstream": wanted.upstream,
-        "socket": wanted.socket or "",
-        "listen_host": listen.strip("[]") or "0.0.0.0",  # noqa: S104 (the address that the operator asked for)
+        "listen": options.listen if listen else {"haproxy": f":{listen_port}"}.get(options.proxy, listen_port),
+        "upstream": options.upstream,
+        "socket": options.socket or "",
+        "listen_host": listen.strip("[]") or "0.0.0.0",  # noqa: S104 (no host means every address)
         "listen_port": listen_port,
         "upstream_host": upstream.strip("[]"),
         "upstream_port": upstream_port,
-        "ca": wanted.ca,
-        "certificate": wanted.certificate,
-        "key": wanted.key,
-        "secret_header": wanted.secret_header or "",
-        "secret": wanted.secret or "",
+        "ca": options.ca,
+        "certificate": options.certificate,
+        "key": options.key,
+        "secret_header": options.secret_header or "",
+        "secret": options.secret or "",
         "secret_variable": SECRET_VARIABLE,
-        "secret_path": wanted.folder,
-        "source": wanted.source(),
-        "class": wanted.source_class,
-        "command": command or wanted.proxy,
-        "imports": "    import os" if wanted.secret else "",
-        "vhost": wanted.listen if listen else f"*:{listen_port}",
+        "secret_path": options.folder,
+        "source": options.source(),
+        "class": options.source_class,
+        "command": command or options.proxy,
+        "imports": "    import os" if options.secret else "",
+        "vhost": options.listen if listen else f"*:{listen_port}",
         "caddy_bind": f"\tbind {listen.strip('[]')}" if listen else "",
-        "envoy_discovery": "STATIC" if wanted.socket or is_address(upstream.strip("[]")) else "STRICT_DNS",
+        "envoy_discovery": "STATIC" if options.socket or is_address(upstream.strip("[]")) else "STRICT_DNS",
     }
-    if wanted.proxy == "traefik" and not listen:
+    if options.proxy == "traefik" and not listen:
         values["listen"] = f":{listen_port}"
-    values |= _names(wanted, listen_port)
-    if wanted.secret:
+    values |= _names(options, listen_port)
+    if options.secret:
         note = (_TEMPLATES / "secret_note.secret").read_text("utf-8").rstrip("\n")
-        values["proxy_secret_note"] = _PROXY_NOTES[PROXIES[wanted.proxy].environment]
-        values["secret_note"] = _filled(note, values)
+        values["proxy_secret_note"] = _PROXY_NOTES[PROXIES[options.proxy].environment]
+        values["secret_note"] = _fill(note, values)
     values = _EMPTY | values
-    beside = _filled((_TEMPLATES / "beside.txt").read_text("utf-8").rstrip("\n"), values)
-    values["beside"] = "\n".join(f"# {line}".rstrip() for line in beside.splitlines())
+    instructions = _fill((_TEMPLATES / "instructions.txt").read_text("utf-8").rstrip("\n"), values)
+    values["instructions"] = "\n".join(f"# {line}".rstrip() for line in instructions.splitlines())
     return values
 
 
-# Whether the proxy reads its secret from the environment -> what the operator must know.
+# Whether the proxy reads the secret from its environment -> a note for the operator.
 _PROXY_NOTES = {True: f"Start the proxy with the environment of {PROXY_ENVIRONMENT}.", False: ""}
 
 
-def _names(wanted: ProxyOptions, port: str) -> dict[str, str]:
-    """The server names as each proxy writes them."""
-    names = wanted.server_names
-    separator = {"envoy": ", "}.get(wanted.proxy, " ")
+def _names(options: ProxyOptions, port: str) -> dict[str, str]:
+    """The server names in the syntax of the proxy."""
+    names = options.server_names
+    separator = {"envoy": ", "}.get(options.proxy, " ")
     return {
         "names": separator.join(names),
         "first_name": names[0] if names else "",
@@ -156,21 +160,21 @@ def _names(wanted: ProxyOptions, port: str) -> dict[str, str]:
         "rule": " || ".join(f"Host(`{name}`)" for name in names) or "PathPrefix(`/`)",
         "router_tls": "{options: application}" if names else "{}",
         "middlewares": ", ".join(
-            ["without-client-certificates", "client-certificate", *(["proxy-secret"] if wanted.secret else [])]
+            ["without-client-certificates", "client-certificate", *(["proxy-secret"] if options.secret else [])]
         ),
     }
 
 
-class _Text(Template):
-    """`@@{name}`: no proxy's own syntax uses this."""
+class _PartTemplate(Template):
+    """A template whose parts are written `@@{name}`. No proxy uses this syntax itself."""
 
     delimiter = "@@"
 
 
-# A line that is one part and nothing else.
-_ALONE = re.compile(r"^@@\{(\w+)\}\n", re.MULTILINE)
+# A line that contains only one part.
+_PART_LINE = re.compile(r"^@@\{(\w+)\}\n", re.MULTILINE)
 
 
-def _filled(text: str, values: Mapping[str, str]) -> str:
-    """The text with its parts in place. A line that is a part alone is dropped if that part is empty."""
-    return _Text(_ALONE.sub(lambda line: line[0] if values[line[1]] else "", text)).substitute(values)
+def _fill(text: str, values: Mapping[str, str]) -> str:
+    """Replace the parts of a template by their values. A line that contains only an empty part is dropped."""
+    return _PartTemplate(_PART_LINE.sub(lambda line: line[0] if values[line[1]] else "", text)).substitute(values)

@@ -1,6 +1,6 @@
-"""`mtls-middleware doctor MODULE:APP` looks at a wired application, and at the command that starts its server.
+"""The command `mtls-middleware doctor MODULE:APP`: checks an application and the command that starts its server.
 
-It imports the application, reads files that the command names, and starts nothing.
+It imports the application, reads the files that the command names, and starts nothing.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from typing import Any
 from mtls_middleware.cli import findings, traps
 from mtls_middleware.cli.roots import roots
 from mtls_middleware.cli.server_command import is_server
-from mtls_middleware.cli.wiring import Wired, layers_of, takes
+from mtls_middleware.cli.wiring import LayerPlacement, gateway_of_application, layers_of
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.layers.certificate import CertificateLayer
 from mtls_middleware.layers.token import TokenLayer
@@ -25,7 +25,13 @@ from mtls_middleware.sources.header import HeaderSource
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One finding. `severity`: change an "error", look at a "warning", know a "note"."""
+    """One finding of `doctor`.
+
+    Attributes:
+        severity: "error" (must be changed), "warning" (should be checked) or "note" (for information).
+        what: the problem.
+        advice: what the operator can change.
+    """
 
     severity: str
     what: str
@@ -33,28 +39,28 @@ class Finding:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Say which options the command takes."""
-    parser.add_argument("application", metavar="MODULE:APP", help="as its server names it, for example shop.wsgi:app")
+    """Add the options of the command."""
+    parser.add_argument("application", metavar="MODULE:APP", help="the application, for example shop.wsgi:app")
     parser.add_argument(
         "--server",
         metavar="COMMAND",
-        help='how its server is started, for example "gunicorn shop.wsgi:app"; run doctor in the folder and with the '
-        "environment of the server, because it reads the server's variables and files as well",
+        help='the command that starts the server, for example "gunicorn shop.wsgi:app"; run doctor in the folder '
+        "and with the environment of the server, because doctor also reads the server's variables and files",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the findings. Raises `ConfigurationError` if the application cannot be imported.
+    """Print the findings. Return 1 if a finding is an error, otherwise 0.
 
-    Returns 1 if one of the findings is an error.
+    Raises `ConfigurationError` if the application cannot be imported.
     """
     command = _words(options.server)
-    wired = list(layers_of(load(options.application)))
-    found = list(examine(wired))
+    placements = list(layers_of(load(options.application)))
+    found = list(examine(placements))
     if command is not None:
-        found += [Finding(*each) for each in findings.of_command(command, wired, os.environ)]
-    found += [Finding(*each) for each in roots(wired, command, os.environ)]
+        found += [Finding(*each) for each in findings.of_command(command, placements, os.environ)]
+    found += [Finding(*each) for each in roots(placements, command, os.environ)]
     if options.json:
         sys.stdout.write(
             json.dumps([{"severity": f.severity, "what": f.what, "advice": f.advice} for f in found]) + "\n"
@@ -62,14 +68,14 @@ def run(options: argparse.Namespace) -> int:
     else:
         sys.stdout.writelines(f"{f.severity:8} {f.what}\n         {f.advice}\n" for f in found)
         if not found:
-            sys.stdout.write("nothing found\n")
+            sys.stdout.write("no findings\n")
     return int(any(finding.severity == "error" for finding in found))
 
 
 def load(name: str) -> Any:
-    """The object that `MODULE:APP` names. Raises `ConfigurationError`."""
+    """Import the object that `MODULE:APP` names. Raises `ConfigurationError`."""
     module, _, path = name.partition(":")
-    sys.path.insert(0, "")  # as servers do: the folder that the command is run in
+    sys.path.insert(0, "")  # the current folder, as servers do
     try:
         found = import_module(module)
         for attribute in path.split("."):
@@ -79,19 +85,19 @@ def load(name: str) -> Any:
     return found
 
 
-def examine(wired: Sequence[Wired]) -> Iterator[Finding]:
-    """What the wiring itself shows."""
-    if not wired:
+def examine(placements: Sequence[LayerPlacement]) -> Iterator[Finding]:
+    """Yield the findings about the layers, without the server's command."""
+    if not placements:
         yield Finding(
             "error", "no layer of mtls-middleware found", "wrap the application, for example with protect(app, ...)"
         )
     certificate_seen = False
-    for each in wired:
-        yield from _about_gateway(each)
+    for each in placements:
+        yield from _gateway_findings(each)
         if isinstance(each.layer, CertificateLayer):
             certificate_seen = True
-            yield from _about_source(each.layer)
-            yield from _about_adapter(each)
+            yield from _source_findings(each.layer)
+            yield from _adapter_findings(each)
         elif not certificate_seen:
             name = (
                 "CertificateBoundTokenMiddleware"
@@ -100,49 +106,51 @@ def examine(wired: Sequence[Wired]) -> Iterator[Finding]:
             )
             yield Finding(
                 "error",
-                f"{name} is outside of ClientCertificateMiddleware: every request is answered 500",
-                f"wrap in the other order: ClientCertificateMiddleware({name}(app, ...), source)",
+                f"{name} is outside of ClientCertificateMiddleware: every request gets 500",
+                f"wrap them in the other order: ClientCertificateMiddleware({name}(app, ...), source)",
             )
 
 
-def _about_gateway(wired: Wired) -> Iterator[Finding]:
-    inner = takes(wired.inner)
-    if inner is not None and inner != wired.gateway:
+def _gateway_findings(placement: LayerPlacement) -> Iterator[Finding]:
+    inner = gateway_of_application(placement.inner)
+    if inner is not None and inner != placement.gateway:
         yield Finding(
             "error",
-            f"a layer of mtls_middleware.{wired.gateway.lower()} is around an application that is {inner}",
-            f"import it from mtls_middleware.{inner.lower()}",
+            f"a layer of mtls_middleware.{placement.gateway.lower()} is around an application that is {inner}",
+            f"import the layer from mtls_middleware.{inner.lower()}",
         )
 
 
-def _about_source(layer: CertificateLayer) -> Iterator[Finding]:
+def _source_findings(layer: CertificateLayer) -> Iterator[Finding]:
     source = layer.source
     if not isinstance(source, HeaderSource):
         return
     if not source.can_verify and layer.trust_store is None:
         yield Finding(
             "note",
-            f"{source!r} gives certificates that are not verified (PRESENTED)",
-            "enough to bind tokens to; for identities give verify_header=, verified_by_proxy=True or a trust_store=",
+            f"{source!r} gives unverified certificates (PRESENTED)",
+            "this is enough for certificate-bound tokens; to trust the names in certificates, give verify_header=, "
+            "verified_by_proxy=True or a trust_store=",
         )
     if source.trusts_address_alone:
         yield Finding(
             "warning",
             f"{source!r} trusts an address alone (trusted_proxies=): an attacker who smuggles a request onto the "
             "proxy's connection, or tunnels through the proxy, has the proxy's address",
-            "add a secret: shared_secret=(header, value); mtls-middleware proxy-config writes one. It is a second line "
-            "of defence and not a cure: half a smuggled request inherits the secret of the request that completes it",
+            "add a secret: shared_secret=(header, value); mtls-middleware proxy-config writes one. A secret is a "
+            "second line of defence and not a cure: half a smuggled request inherits the secret of the request that "
+            "completes it",
         )
 
 
-def _about_adapter(wired: Wired) -> Iterator[Finding]:
-    source = wired.layer.source
-    if wired.folding is None or not isinstance(source, HeaderSource):
+def _adapter_findings(placement: LayerPlacement) -> Iterator[Finding]:
+    source = placement.layer.source
+    if placement.folding is None or not isinstance(source, HeaderSource):
         return
     if source.reads_hyphens:
-        yield Finding("error", f"{wired.folding} {traps.FOLDS}", traps.FOLDS_ADVICE)
+        yield Finding("error", f"{placement.folding} {traps.FOLDS}", traps.FOLDS_ADVICE)
     if source.needs_address:
-        yield Finding("error", f"{wired.folding} {traps.HIDES}", traps.HIDES_ADVICE)
+        yield Finding("error", f"{placement.folding} {traps.HIDES}", traps.HIDES_ADVICE)
 
 
 def _words(command: str | None) -> list[str] | None:
@@ -154,7 +162,7 @@ def _words(command: str | None) -> list[str] | None:
         raise ConfigurationError(
             f'--server {command!r}: {error}; expected a command line, for example "gunicorn shop.wsgi:app"'
         ) from error
-    # sh -c "exec gunicorn ...": the command is one word.
+    # In sh -c "exec gunicorn ...", the server's command is a single word.
     return [part for word in words for part in (_words(word) or [] if _is_script(word) else [word])]
 
 

@@ -1,6 +1,6 @@
-"""One connection to the probed address, what is written on it, and the statuses that come back.
+"""Sends HTTP/1.1 and HTTP/2 requests to the probed address, and reads the statuses of the responses.
 
-Everything on a connection ends at one deadline, whatever the other side sends.
+Each connection has one deadline for everything on it, whatever the server sends.
 """
 
 import contextlib
@@ -19,19 +19,19 @@ from mtls_middleware.effects.name_lookups import NameLookupThreads
 if TYPE_CHECKING:
     import h2.connection
 
-_LOOK_UPS = NameLookupThreads()
+_NAME_LOOKUPS = NameLookupThreads()
 _LONGEST_HEAD = 65_536
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])(?: |$)")
 _CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}")
 _STATUS = re.compile(rb"[1-5][0-9][0-9]")
 
 
-class NotSpoken(Exception):  # noqa: N818 (an outcome)
+class ProtocolNotSupported(Exception):  # noqa: N818 (an outcome, not an error)
     """The server does not speak the protocol."""
 
 
 class MalformedResponseError(ConnectionError):
-    """The server sent something that is not a response of the protocol."""
+    """The server sent something that is not a valid response."""
 
 
 class NoResponseError(ConnectionError):
@@ -43,10 +43,10 @@ class Target:
     """The address to probe.
 
     Attributes:
-        url: the operator's address. Nothing is sent to another one.
-        context: TLS, with or without a certificate of the operator's.
-        seconds: how long one connection may take, from its first octet to its last.
-        pause: seconds from the beginning of one connection to the beginning of the next.
+        url: the URL that the operator gave. Nothing is sent to another address.
+        context: the TLS context, with or without the operator's certificate.
+        seconds: the time limit of one connection, in seconds.
+        pause: the time from the start of one connection to the start of the next, in seconds.
     """
 
     url: SplitResult
@@ -57,7 +57,7 @@ class Target:
 
     @property
     def authority(self) -> str:
-        """Host and port as they stand in the address."""
+        """Host and port as in the URL."""
         return self.url.netloc.rpartition("@")[2]
 
     @property
@@ -66,7 +66,7 @@ class Target:
         return (self.url.path or "/") + (f"?{self.url.query}" if self.url.query else "")
 
     def connection(self, alpn: str) -> "Connection":
-        """A new TLS connection, not earlier than the pace permits. Raises `OSError`."""
+        """Open a new TLS connection, at least `pause` seconds after the previous one. Raises `OSError`."""
         if self._opened:
             time.sleep(max(0.0, self._opened.pop() + self.pause - time.monotonic()))
         self._opened.append(time.monotonic())
@@ -81,11 +81,11 @@ class Connection:
         self._received = b""
         self.target = target
         target.context.set_alpn_protocols([alpn])
-        plain = self._connected(target.url.hostname or "", target.url.port or 443)
+        plain = self._connect(target.url.hostname or "", target.url.port or 443)
         try:
-            # Nagle's algorithm would delay the request by 40 ms: it follows the handshake's last write.
+            # The request follows the last write of the handshake, so Nagle's algorithm would delay it by 40 ms.
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            plain.settimeout(self._left())
+            plain.settimeout(self._remaining())
             self._socket = target.context.wrap_socket(plain, server_hostname=target.url.hostname)
         except BaseException:
             plain.close()
@@ -98,46 +98,49 @@ class Connection:
         self.close()
 
     def close(self) -> None:
-        """End the connection without a TLS alert: the other side may not read it."""
+        """Close the connection without a TLS alert, which the server may not read."""
         self._socket.close()
 
     @property
     def alpn(self) -> str | None:
-        """The protocol that the handshake chose."""
+        """The protocol that the handshake negotiated."""
         return self._socket.selected_alpn_protocol()
 
     def send(self, data: bytes) -> None:
-        """Send all of it. `ssl` applies a timeout to each write, so that a slow reader could extend `sendall`."""
+        """Send all of `data`.
+
+        `sendall` could exceed the deadline if the server reads slowly, because `ssl` applies its timeout to each write.
+        """
         rest = memoryview(data)
         while rest:
-            self._socket.settimeout(self._left())
+            self._socket.settimeout(self._remaining())
             rest = rest[self._socket.send(rest) :]
 
     def receive(self) -> bytes:
-        """What arrives next, empty at the end."""
+        """The next octets that arrive; empty at the end of the connection."""
         if self._received:
             data, self._received = self._received, b""
             return data
-        self._socket.settimeout(self._left())
+        self._socket.settimeout(self._remaining())
         return self._socket.recv(65_536)
 
     def give_back(self, data: bytes) -> None:
-        """Let `receive` return these octets first."""
+        """Make the next `receive` return these octets first."""
         self._received = data + self._received
 
     def shorten(self, seconds: float) -> None:
-        """Let the deadline be at most `seconds` from now."""
+        """Move the deadline to `seconds` from now, if that is earlier."""
         self._until = min(self._until, time.monotonic() + seconds)
 
-    def _connected(self, host: str, port: int) -> socket.socket:
-        """A TCP connection to the first address that accepts one. All addresses together have the time for one."""
-        # In a thread: `getaddrinfo` has no timeout. It raises `gaierror`, which is an `OSError`.
-        found = _LOOK_UPS.submit(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM).result(self._left())
+    def _connect(self, host: str, port: int) -> socket.socket:
+        """A TCP connection to the first address that accepts one. All addresses share one deadline."""
+        # `getaddrinfo` has no timeout, so it runs in a thread. Its `gaierror` is an `OSError`.
+        found = _NAME_LOOKUPS.submit(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM).result(self._remaining())
         failure: OSError = OSError(f"{host} has no address")
         for number, (family, kind, protocol, _, address) in enumerate(found):
             plain = socket.socket(family, kind, protocol)
             try:
-                plain.settimeout(self._left() / (len(found) - number))
+                plain.settimeout(self._remaining() / (len(found) - number))
                 plain.connect(address)
             except OSError as error:
                 plain.close()
@@ -146,20 +149,20 @@ class Connection:
                 return plain
         raise failure
 
-    def _left(self) -> float:
-        left = self._until - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("no end within the time for one connection")
-        return left
+    def _remaining(self) -> float:
+        remaining = self._until - time.monotonic()
+        if remaining <= 0:
+            raise TimeoutError("the connection did not end within its time limit")
+        return remaining
 
     def head(self) -> tuple[int, dict[str, str]]:
-        """Status and fields of the next final HTTP/1.1 response, or of 101. Raises `OSError`."""
+        """Status and header fields of the next HTTP/1.1 response that is final or 101. Raises `OSError`."""
         while True:
             received = b""
             while b"\r\n\r\n" not in received:
                 more = self.receive()
                 if not more and not received:
-                    raise NoResponseError("closed without a response")
+                    raise NoResponseError("the connection closed without a response")
                 if not more or len(received) > _LONGEST_HEAD:
                     break
                 received += more
@@ -175,7 +178,7 @@ class Connection:
                 return status, {name.strip().lower(): value.strip() for name, _, value in pairs}
 
     def skip_body(self, status: int, fields: dict[str, str]) -> None:
-        """Read over the body of an HTTP/1.1 response, so that the next response follows. Raises `OSError`."""
+        """Read and discard the body of an HTTP/1.1 response, so that the next response follows. Raises `OSError`."""
         length = fields.get("content-length", "")
         if status in (204, 304):  # no body, whatever the fields say (RFC 9112 6.3)
             return
@@ -191,7 +194,7 @@ class Connection:
         while count:
             data = self.receive()
             if not data:
-                raise NoResponseError("closed within a body")
+                raise NoResponseError("the connection closed within a body")
             self.give_back(data[count:])
             count -= min(count, len(data))
 
@@ -219,14 +222,14 @@ class Connection:
 
 
 def http1(target: Target, spoof: Spoof) -> int:
-    """The status of an HTTP/1.1 request. Raises `OSError`."""
+    """Send an HTTP/1.1 request and return the status. Raises `OSError`."""
     with target.connection("http/1.1") as connection:
         connection.send(http1_request(target, spoof))
         return connection.head()[0]
 
 
 def http1_request(target: Target, spoof: Spoof) -> bytes:
-    """An HTTP/1.1 request as its octets."""
+    """The octets of an HTTP/1.1 request."""
     fields = "".join(f"{name}{spoof.joiner}{value}\r\n" for name, value in spoof.fields)
     start = f" {target.path} HTTP/1.1\r\nHost: {target.authority}\r\n"
     own_connection = any(name.lower() == "connection" for name, _ in spoof.fields)
@@ -239,7 +242,10 @@ def http1_request(target: Target, spoof: Spoof) -> bytes:
 
 
 def http2(target: Target, spoof: Spoof) -> int:
-    """The status of an HTTP/2 request. Raises `OSError` and `NotSpoken`. Needs the extra `probe`."""
+    """Send an HTTP/2 request and return the status. Raises `OSError` and `ProtocolNotSupported`.
+
+    Requires the extra `probe`.
+    """
     pseudo = [
         (":method", "POST" if spoof.trailers else "GET"),
         (":scheme", "https"),
@@ -256,14 +262,14 @@ def http2(target: Target, spoof: Spoof) -> int:
 def http2_stream(
     target: Target, fields: list[Field], body: bytes | None = None, *, trailers: tuple[Field, ...] = ()
 ) -> Iterator[int]:
-    """The status of one HTTP/2 stream with these fields as they are; the connection stays open in the block.
+    """Send one HTTP/2 stream with exactly these fields, and yield the status.
 
-    Raises `OSError` and `NotSpoken`.
+    The connection stays open until the end of the block. Raises `OSError` and `ProtocolNotSupported`.
     """
     protocol = http2_state()
     with target.connection("h2") as connection:
         if connection.alpn != "h2":
-            raise NotSpoken
+            raise ProtocolNotSupported
         protocol.initiate_connection()
         protocol.send_headers(1, fields, end_stream=body is None)
         if body is not None:
@@ -273,12 +279,12 @@ def http2_stream(
         connection.send(protocol.data_to_send())
         status = next((status for _, status in http2_statuses(connection, protocol)), None)
         if status is None:
-            raise NoResponseError("closed without a response")
+            raise NoResponseError("the connection closed without a response")
         yield status
 
 
 def http2_state() -> "h2.connection.H2Connection":
-    """The client's side of an HTTP/2 connection, without checks of what is sent."""
+    """The client side of an HTTP/2 connection, which does not validate the fields that it sends."""
     import h2.config
     import h2.connection
 
@@ -292,9 +298,9 @@ def http2_state() -> "h2.connection.H2Connection":
 
 
 def http2_statuses(connection: Connection, protocol: Any) -> Iterator[tuple[int, int | None]]:
-    """Stream and status of each response, `None` for a stream that was reset. Raises `OSError`.
+    """Yield the stream id and status of each response, until the server closes the connection.
 
-    Ends where the server ends the connection.
+    The status is `None` for a stream that was reset. Raises `OSError`.
     """
     import h2.events
     import h2.exceptions
@@ -318,5 +324,5 @@ def http2_statuses(connection: Connection, protocol: Any) -> Iterator[tuple[int,
 def _status(fields: Any) -> int:
     values = [bytes(value) for name, value in fields if name == b":status"]
     if len(values) != 1 or _STATUS.fullmatch(values[0]) is None:
-        raise MalformedResponseError("a response without one :status of three digits")
+        raise MalformedResponseError("a response without exactly one :status of three digits")
     return int(values[0])

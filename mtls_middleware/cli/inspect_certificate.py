@@ -1,7 +1,4 @@
-"""`mtls-middleware inspect CERT`: what a certificate says, and what each rule would call it.
-
-Must never know: which forms of writing there are beyond the readers of `sources`; it tries each, and exactly one fits.
-"""
+"""The command `mtls-middleware inspect CERT`: prints a certificate, and the rules of `policy` that match it."""
 
 import argparse
 import json
@@ -24,45 +21,47 @@ _Ders = tuple[bytes, ...]
 def _xfcc(text: str) -> _Ders:
     found = xfcc.client_certificate(text, None)
     if found is None:
-        raise MalformedCertificate("no Cert and no Chain")
+        raise MalformedCertificate("neither Cert nor Chain")
     return (found[0], *found[1])
 
 
-# How a certificate is written in a header, most telling form first: (what we call it, its reader).
-_FORMS: tuple[tuple[str, Callable[[str], _Ders]], ...] = (
+# The encodings of a certificate in a header, as (name, decoder). The most specific encoding is tried first.
+_ENCODINGS: tuple[tuple[str, Callable[[str], _Ders]], ...] = (
     ("RFC 9440 Client-Cert", vendors.RFC9440.leaf),
     ("Envoy x-forwarded-client-cert", _xfcc),
-    ("PEM, as nginx, Apache and AWS write it", encoding.pem_ders),
-    ("base64 DER, as HAProxy, Caddy, Azure and Cloudflare write it", vendors.HAPROXY.leaf),
+    ("PEM, as nginx, Apache and AWS send it", encoding.pem_ders),
+    ("base64 DER, as HAProxy, Caddy, Azure and Cloudflare send it", vendors.HAPROXY.leaf),
     ("Traefik X-Forwarded-Tls-Client-Cert", vendors.TRAEFIK.leaf),
 )
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Say which options the command takes."""
+    """Add the options of the command."""
     parser.add_argument(
-        "certificate", metavar="CERT", help="a PEM or DER file; - reads one, or a header's value, from standard input"
+        "certificate",
+        metavar="CERT",
+        help="a PEM or DER file; - reads a certificate, or the value of a header, from standard input",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print what the certificate says. Raises `ConfigurationError` where there is none to read."""
+    """Print the certificate. Raises `ConfigurationError` if there is no readable certificate."""
     try:
         data = sys.stdin.buffer.read() if options.certificate == "-" else Path(options.certificate).read_bytes()
     except OSError as error:
         raise ConfigurationError(f"{options.certificate}: {error.strerror}") from error
     form, certificate = read(data)
-    described = {"form": form, **describe(certificate)}
+    description = {"form": form, **describe(certificate)}
     if options.json:
-        sys.stdout.write(json.dumps(described, indent=2) + "\n")
+        sys.stdout.write(json.dumps(description, indent=2) + "\n")
     else:
-        sys.stdout.writelines(_lines(described))
+        sys.stdout.writelines(_lines(description))
     return 0
 
 
 def read(data: bytes) -> tuple[str, ClientCertificate]:
-    """The certificate in `data`, and how it is written there. Raises `ConfigurationError`.
+    """The name of the encoding of `data`, and the certificate in it. Raises `ConfigurationError`.
 
     Example: `read(Path("client.pem").read_bytes())`
     """
@@ -71,20 +70,22 @@ def read(data: bytes) -> tuple[str, ClientCertificate]:
     except MalformedCertificate:
         pass
     text = data.decode("latin-1").strip()
-    for form, reader in _FORMS:
+    for form, decode in _ENCODINGS:
         try:
-            leaf, *chain = reader(text)
+            leaf, *chain = decode(text)
             return form, ClientCertificate.from_der(leaf, chain=tuple(chain))
         except MalformedCertificate:
             continue
     try:
         return "PEM file", ClientCertificate.from_pem(data)
     except MalformedCertificate:
-        raise ConfigurationError("no certificate: neither DER nor PEM, nor a header's value that we can read") from None
+        raise ConfigurationError(
+            "no certificate found: expected a DER or PEM file, or the value of a certificate header"
+        ) from None
 
 
 def describe(certificate: ClientCertificate) -> dict[str, Any]:
-    """All of it as JSON data; what cannot be read is said in place of the value."""
+    """The contents of the certificate as JSON data. A field that cannot be read has the reason as its value."""
     names = ("subject", "issuer", "dns_names", "uris", "ip_addresses", "email_addresses", "spiffe_id")
     return {
         "thumbprint": certificate.thumbprint,
@@ -112,7 +113,7 @@ def _key(certificate: ClientCertificate) -> str:
     try:
         key = certificate.x509.public_key()
     except UNREADABLE:
-        return "of an unknown kind"
+        return "unknown"
     match key:
         case rsa.RSAPublicKey():
             return f"RSA {key.key_size}"
@@ -124,7 +125,7 @@ def _key(certificate: ClientCertificate) -> str:
 
 
 def _rules(certificate: ClientCertificate) -> Iterator[str]:
-    """The rules of `mtls_middleware.policy` that name this certificate, as Python to copy."""
+    """Yield the rules of `mtls_middleware.policy` that match this certificate, as Python code."""
     yield f"Thumbprint({certificate.thumbprint!r})"
     for rule, name in (
         ("Subject", "subject"),
@@ -142,10 +143,10 @@ def _rules(certificate: ClientCertificate) -> Iterator[str]:
             yield f"{rule}({each!r})"
 
 
-def _lines(described: dict[str, Any]) -> Iterator[str]:
-    for name, value in described.items():
+def _lines(description: dict[str, Any]) -> Iterator[str]:
+    for name, value in description.items():
         values = value if isinstance(value, list) else [value]
         for position, each in enumerate(values or ["none"]):
             label = name.replace("_", " ") if position == 0 else ""
-            shown = "none" if each is None else str(each)
-            yield f"{label:18}{escaped(shown)}\n"  # a certificate's text must not steer the terminal that shows it
+            text = "none" if each is None else str(each)
+            yield f"{label:18}{escaped(text)}\n"  # a certificate must not send control characters to the terminal

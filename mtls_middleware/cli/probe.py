@@ -1,6 +1,6 @@
-"""`mtls-middleware probe URL` tries from outside whether a forged certificate header gets past an address.
+"""The command `mtls-middleware probe URL`: tries from outside whether an address accepts a forged certificate header.
 
-The address must refuse requests without a certificate, so that a request that is not refused got in.
+The address must reject requests without a certificate. An attempt that is not rejected got in.
 """
 
 import argparse
@@ -24,46 +24,47 @@ from cryptography.x509.oid import NameOID
 
 from mtls_middleware.cli import exchanges, smuggling, spoofs, tunnels
 from mtls_middleware.cli.exchanges import Target
-from mtls_middleware.cli.smuggling import PLAIN, Sign, Usual
+from mtls_middleware.cli.smuggling import PLAIN, Baseline, Verdict
 from mtls_middleware.cli.spoofs import Spoof
 from mtls_middleware.errors import ConfigurationError, require_extra
 from mtls_middleware.names.invisible import escaped
 from mtls_middleware.parser_errors import UNREADABLE
 
-_FASTEST = 100.0  # requests a second: this is a look, not a load
-# A server that lets this many attempts in a row run into the deadline is given up, so that the whole run is bounded.
-_PATIENCE = 3
-_LATE = "no end within the time for one exchange"
-_GIVEN_UP = f"not tried: {_PATIENCE} exchanges in a row had no end"
+# Connections a second: the probe must not overload the server.
+_MAX_RATE = 100.0
+# After this number of timeouts in a row, the remaining attempts of a protocol are not tried.
+_MAX_TIMEOUTS = 3
+_BASELINE_REQUESTS = 3
+_TIMED_OUT = "timed out: no end within --timeout"
+_PROTOCOL_SKIPPED = f"not tried: {_MAX_TIMEOUTS} attempts in a row timed out"
+_LIMIT_REACHED = "not tried: the run reached its --limit"
 
-_OVER = "not tried: the run reached its --limit"
-
-_BEFORE = """\
-making {count} attempts at {url}, {rate:g} connections a second at most; nothing is sent to another address
+_START_NOTE = """\
+making {count} attempts at {url}, with at most {rate:g} connections a second; nothing is sent to another address
 """
-_CONNECTIONS = """\
-Attempts with half a request can disturb other clients of a vulnerable system: one of them may get 400.
-Leave them out with --headers-only.
+_DISTURBANCE_NOTE = """\
+Attempts with half a request can disturb other clients of a vulnerable system: a client may get 400.
+Use --headers-only to leave these attempts out.
 """
-_AFTER = """\
-What cannot be seen from here: a request that a proxy hands on inside of a body, and whose response it drops.
-Half a request shows it only if the proxy uses the same connection again, which is less likely on a busy system.
-"kept out" is therefore no proof. Run "mtls-middleware doctor" with the server's command as well.
+_LIMITS_NOTE = """\
+The probe cannot see a hidden request if the proxy forwards it within a body and drops its response.
+Half a request shows this only if the proxy uses the same connection again, which is less likely on a busy system.
+Therefore "kept out" proves nothing. Run "mtls-middleware doctor" with the server's command as well.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one attempt got.
+    """The result of one attempt, as it is reported.
 
     Attributes:
         protocol: "HTTP/1.1" or "HTTP/2".
-        certificate: whether it was made with the operator's own certificate.
-        header: whose header was forged, or how the connection was attacked.
-        form: how.
-        answer: the statuses, or how the connection ended.
-        got_in: the verdict.
-        tried: `False` if the attempt was left out, or its exchange had no end in time: there is no verdict.
+        certificate: whether the attempt used the operator's certificate.
+        header: the proxy or standard whose header was forged, or the kind of attack on the connection.
+        form: the variant of the attempt.
+        answer: the statuses of the responses, or how the connection ended.
+        got_in: whether the attempt got in.
+        tried: `False` if the attempt was not made or timed out. Then `got_in` means nothing.
     """
 
     protocol: str
@@ -75,163 +76,176 @@ class Outcome:
     tried: bool = True
 
 
-class _Make(Protocol):
-    def __call__(self, target: Target, usual: Usual, /) -> Sign:
-        """Raises `OSError` and `NotSpoken`."""
+class _MakeAttempt(Protocol):
+    def __call__(self, target: Target, baseline: Baseline, /) -> Verdict:
+        """Make the attempt. Raises `OSError` and `ProtocolNotSupported`."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Planned:
+class _Attempt:
     protocol: str
     header: str
     form: str
-    make: _Make
+    make: _MakeAttempt
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Say which options the command takes."""
-    parser.add_argument("url", metavar="URL", help="https address of your own that refuses without a certificate")
+    """Add the options of the command."""
+    parser.add_argument(
+        "url", metavar="URL", help="an https address of your own that rejects requests without a certificate"
+    )
     parser.add_argument(
         "--victim",
         metavar="CERT",
-        help="PEM file of the certificate to pretend to have; default: one that is made for this run",
+        help="PEM file of the certificate to forge; default: a new certificate, made for this run",
     )
     parser.add_argument(
-        "--certificate", metavar="CERT", help="PEM file of a certificate of yours that is refused there"
+        "--certificate", metavar="CERT", help="PEM file of a certificate of your own that the address rejects"
     )
-    parser.add_argument("--key", help="its key; default: in the same file")
-    parser.add_argument("--ca", help="PEM file of the CA that signed the server's certificate; default: the system's")
-    parser.add_argument("--rate", type=float, default=20.0, help="connections a second, 100 at most; default: 20")
+    parser.add_argument("--key", help="PEM file of the key of --certificate; default: the key is in the same file")
+    parser.add_argument("--ca", help="PEM file of the CA of the server's certificate; default: the CAs of the system")
+    parser.add_argument("--rate", type=float, default=20.0, help="connections a second, at most 100; default: 20")
     parser.add_argument(
-        "--timeout", type=float, default=5.0, help="seconds for one exchange, from 0.1 to 60; default: 5"
+        "--timeout", type=float, default=5.0, help="seconds for one attempt, from 0.1 to 60; default: 5"
     )
-    parser.add_argument("--limit", type=float, default=900.0, help="seconds for the whole run, at most; default: 900")
+    parser.add_argument(
+        "--limit", type=float, default=900.0, help="maximum number of seconds for the whole run; default: 900"
+    )
     parser.add_argument(
         "--headers-only",
         action="store_true",
-        help="forge header fields alone; leave out upgrades, CONNECT and requests inside of bodies",
+        help="only forge header fields; leave out upgrades, CONNECT and requests in bodies",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Make each attempt and print what got in. Raises `ConfigurationError`.
+    """Make all attempts and print their results. Raises `ConfigurationError`.
 
-    Returns 1 if something got in, 2 if an attempt could not be made, else 0.
+    Returns 1 if an attempt got in, 2 if an attempt has no verdict, otherwise 0.
     """
     url = _url(options.url)
     require_extra("h2", "probe", "probe")
-    if not 0 < options.rate <= _FASTEST:
-        raise ConfigurationError(f"--rate {options.rate}: more than 0, and {_FASTEST:.0f} at most")
+    if not 0 < options.rate <= _MAX_RATE:
+        raise ConfigurationError(
+            f"--rate {options.rate}: expected more than 0 and at most {_MAX_RATE:.0f}, for example --rate 20"
+        )
     if not 0.1 <= options.timeout <= 60:
-        raise ConfigurationError(f"--timeout {options.timeout}: from 0.1 to 60 seconds, for example --timeout 5")
+        raise ConfigurationError(f"--timeout {options.timeout}: expected 0.1 to 60 seconds, for example --timeout 5")
     contexts = [(False, _context(options, None))]
     if options.certificate is not None:
         contexts.append((True, _context(options, options.certificate)))
     targets = {given: Target(url, context, options.timeout, 1 / options.rate) for given, context in contexts}
     plan = list(_plan(_victim(options.victim), targets[False], headers_only=options.headers_only))
-    usual = {given: _usual(target, certificate=given) for given, target in targets.items()}
+    baseline = {given: _baseline(target, certificate=given) for given, target in targets.items()}
     count = len(plan) * len(targets)
-    sys.stderr.write(_BEFORE.format(count=count, url=options.url, rate=options.rate))
+    sys.stderr.write(_START_NOTE.format(count=count, url=options.url, rate=options.rate))
     if not options.headers_only:
-        sys.stderr.write(_CONNECTIONS)
+        sys.stderr.write(_DISTURBANCE_NOTE)
     until = time.monotonic() + options.limit
     outcomes = [
-        each for given, target in targets.items() for each in _outcomes(plan, target, given, usual[given], until)
+        outcome
+        for given, target in targets.items()
+        for outcome in _outcomes(plan, target, given, baseline[given], until)
     ]
     _print(outcomes, as_json=options.json)
-    entered = sum(each.got_in for each in outcomes)
-    sys.stderr.write(f"{entered} of {len(outcomes)} got in\n")
+    got_in = sum(outcome.got_in for outcome in outcomes)
+    sys.stderr.write(f"{got_in} of {len(outcomes)} got in\n")
     if not options.headers_only:
-        sys.stderr.write(_AFTER)
-    untried = sum(not each.tried for each in outcomes)
+        sys.stderr.write(_LIMITS_NOTE)
+    untried = sum(not outcome.tried for outcome in outcomes)
     if untried:
-        sys.stderr.write(f"{untried} of {len(outcomes)} have no verdict: the server did not end the exchange in time\n")
-    return 1 if entered else 2 if untried else 0
+        sys.stderr.write(f"{untried} of {len(outcomes)} have no verdict: they timed out or were not tried\n")
+    return 1 if got_in else 2 if untried else 0
 
 
-def _plan(victim: x509.Certificate, target: Target, *, headers_only: bool) -> Iterator[_Planned]:
+def _plan(victim: x509.Certificate, target: Target, *, headers_only: bool) -> Iterator[_Attempt]:
     for spoof in spoofs.over_http1(victim):
-        yield _Planned("HTTP/1.1", spoof.header, spoof.form, partial(_forge, exchanges.http1, spoof))
+        yield _Attempt("HTTP/1.1", spoof.header, spoof.form, partial(_forge, exchanges.http1, spoof))
     for spoof in spoofs.over_http2(victim):
-        yield _Planned("HTTP/2", spoof.header, spoof.form, partial(_forge, exchanges.http2, spoof))
+        yield _Attempt("HTTP/2", spoof.header, spoof.form, partial(_forge, exchanges.http2, spoof))
     if headers_only:
         return
     forged = spoofs.claims(victim)
     for upgrade in tunnels.upgrades():
-        yield _Planned(upgrade.protocol, upgrade.kind, upgrade.form, partial(smuggling.upgrade, upgrade, forged))
+        yield _Attempt(upgrade.protocol, upgrade.kind, upgrade.form, partial(smuggling.upgrade, upgrade, forged))
     for body in tunnels.bodies():
-        yield _Planned(body.protocol, body.kind, body.form, partial(smuggling.body, body, forged))
+        yield _Attempt(body.protocol, body.kind, body.form, partial(smuggling.body, body, forged))
     for stream in tunnels.streams(target.authority, target.path):
-        yield _Planned(stream.protocol, stream.kind, stream.form, partial(smuggling.stream, stream, forged))
+        yield _Attempt(stream.protocol, stream.kind, stream.form, partial(smuggling.stream, stream, forged))
 
 
-def _forge(exchange: Callable[[Target, Spoof], int], spoof: Spoof, target: Target, _: Usual) -> Sign:
+def _forge(exchange: Callable[[Target, Spoof], int], spoof: Spoof, target: Target, _: Baseline) -> Verdict:
     status = exchange(target, spoof)
-    return Sign(str(status), got_in=status < 400)
+    return Verdict(str(status), got_in=status < 400)
 
 
-def _outcomes(plan: list[_Planned], target: Target, certificate: bool, usual: Usual, until: float) -> Iterator[Outcome]:
-    late: Counter[str] = Counter()
-    for each in plan:
+def _outcomes(
+    plan: list[_Attempt], target: Target, certificate: bool, baseline: Baseline, until: float
+) -> Iterator[Outcome]:
+    timeouts: Counter[str] = Counter()
+    for attempt in plan:
         in_time = time.monotonic() < until
-        tried = in_time and late[each.protocol] < _PATIENCE
-        sign = Sign(_GIVEN_UP if in_time else _OVER, got_in=False)
+        tried = in_time and timeouts[attempt.protocol] < _MAX_TIMEOUTS
+        verdict = Verdict(_PROTOCOL_SKIPPED if in_time else _LIMIT_REACHED, got_in=False)
         if tried:
             try:
-                sign = each.make(target, usual)
-                late[each.protocol] = 0
-            except exchanges.NotSpoken:
-                sign = Sign("not spoken there", got_in=False)
+                verdict = attempt.make(target, baseline)
+                timeouts[attempt.protocol] = 0
+            except exchanges.ProtocolNotSupported:
+                verdict = Verdict("the server does not support the protocol", got_in=False)
             except TimeoutError:
-                late[each.protocol] += 1
-                tried, sign = False, Sign(_LATE, got_in=False)
+                timeouts[attempt.protocol] += 1
+                tried, verdict = False, Verdict(_TIMED_OUT, got_in=False)
             except OSError as error:
-                late[each.protocol] = 0
-                sign = Sign(_ended(error), got_in=False)
-        yield Outcome(each.protocol, certificate, each.header, each.form, sign.answer, sign.got_in, tried)
+                timeouts[attempt.protocol] = 0
+                verdict = Verdict(_failure(error), got_in=False)
+        yield Outcome(
+            attempt.protocol, certificate, attempt.header, attempt.form, verdict.answer, verdict.got_in, tried
+        )
 
 
-def _ended(error: OSError) -> str:
+def _failure(error: OSError) -> str:
     reason = f": {error.verify_message}" if isinstance(error, ssl.SSLCertVerificationError) else ""
     return f"connection ended ({type(error).__name__}{reason})"
 
 
-def _usual(target: Target, *, certificate: bool) -> Usual:
-    """What plain requests get. Raises `ConfigurationError` unless the address refuses them."""
+def _baseline(target: Target, *, certificate: bool) -> Baseline:
+    """The statuses of plain requests. Raises `ConfigurationError` unless the address rejects plain requests."""
     given = "with your certificate" if certificate else "without a certificate"
     try:
-        statuses = {exchanges.http1(target, PLAIN) for _ in range(_PATIENCE)}
+        statuses = {exchanges.http1(target, PLAIN) for _ in range(_BASELINE_REQUESTS)}
     except OSError as error:
         raise ConfigurationError(
-            f"the address does not answer {given}: {_ended(error)}. A server that demands certificates in the "
-            "handshake reads no header without one; give --certificate"
+            f"the address does not answer {given}: {_failure(error)}. A server that requires a certificate in the "
+            "handshake reads no request without a certificate; then give --certificate"
         ) from error
-    welcome = [status for status in statuses if status < 400]
-    if welcome:
+    accepted = [status for status in statuses if status < 400]
+    if accepted:
         raise ConfigurationError(
-            f"the address answers {welcome[0]} {given}, so there is nothing to get past: name a path that is refused"
+            f"the address answers {accepted[0]} {given}, so there is nothing to get past: give a URL that it rejects"
         )
     if len(statuses) > 1:
         raise ConfigurationError(
-            f"the address answers {sorted(statuses)} to the same request {given}: name a path with one answer"
+            f"the address answers {sorted(statuses)} to the same request {given}: give a URL that always gets the "
+            "same status"
         )
     try:
         post = exchanges.http1(target, Spoof("none", "none", (), trailers=True))
     except OSError:
         post = 0
-    return Usual(get=statuses.pop(), post=post)
+    return Baseline(get=statuses.pop(), post=post)
 
 
 def _url(text: str) -> SplitResult:
     try:
         parts = urlsplit(text)
         usable = parts.scheme == "https" and parts.hostname and parts.port != 0 and text.isascii()
-        (parts.hostname or "").encode("idna")  # as `ssl` and `socket` do: "a..b" is not a name
+        (parts.hostname or "").encode("idna")  # as `ssl` and `socket` do; raises for "a..b"
     except ValueError:
         usable = False
     if not usable or any(character <= " " for character in text):
-        raise ConfigurationError(f"{text!r} is not an https address, for example https://api.example/private")
+        raise ConfigurationError(f"{text!r} is not an https address, expected for example https://api.example/private")
     return parts
 
 
@@ -262,11 +276,11 @@ def _victim(path: str | None) -> x509.Certificate:
 
 def _print(outcomes: list[Outcome], *, as_json: bool) -> None:
     if as_json:
-        slots = [each.name for each in fields(Outcome)]
-        sys.stdout.write(json.dumps([{name: getattr(each, name) for name in slots} for each in outcomes]) + "\n")
+        names = [field.name for field in fields(Outcome)]
+        sys.stdout.write(json.dumps([{name: getattr(outcome, name) for name in names} for outcome in outcomes]) + "\n")
         return
-    for each in outcomes:
-        word = "GOT IN" if each.got_in else "kept out" if each.tried else "unknown"
-        given = "own certificate" if each.certificate else "no certificate"
-        line = f"{word:8}  {each.protocol:8}  {given:15}  {each.header:16}  {each.form:42}  {escaped(each.answer)}\n"
-        sys.stdout.write(line)
+    for outcome in outcomes:
+        label = "GOT IN" if outcome.got_in else "kept out" if outcome.tried else "unknown"
+        given = "own certificate" if outcome.certificate else "no certificate"
+        attempt = f"{outcome.protocol:8}  {given:15}  {outcome.header:16}  {outcome.form:42}"
+        sys.stdout.write(f"{label:8}  {attempt}  {escaped(outcome.answer)}\n")

@@ -1,4 +1,4 @@
-"""The proxies that have templates, as a table: the source that fits each, and what the templates cannot express."""
+"""The table of the proxies that have templates: the matching source of each, and what its templates cannot express."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,21 +9,23 @@ Mode = Literal["required", "optional", "untrusted"]
 FORMS: tuple[Form, ...] = ("idiomatic", "rfc9440")
 MODES: tuple[Mode, ...] = ("required", "optional", "untrusted")
 
-# No other name folds into a name without hyphens (RFC 3875 4.1.18), so any server may stand behind the proxy.
+# A WSGI server can confuse only names with hyphens (RFC 3875 4.1.18). These names have none, so any server can be used.
 CERTIFICATE, CHAIN, VERIFY, SECRET = "MtlsClientCert", "MtlsClientCertChain", "MtlsClientVerify", "MtlsProxySecret"
 
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """One row.
+    """One row of the table of proxies.
 
     Attributes:
-        source: form -> the class of the source, and its keywords except those about trust.
-        kept: form -> names that the list of deletions leaves out, because the configuration sets them in that place.
-        wordless: forms without a verification word; the source gets `verified_by_proxy` instead.
-        spelled_out: the proxy has no patterns, so the list of deletions has each spelling with dashes and underscores.
-        unix: whether the proxy can reach an application on a unix socket.
-        environment: whether the proxy reads the secret from its environment, and not from a file.
+        source: form -> the source class, and its keywords except those about trust.
+        kept: form -> header names that the list of deletions omits, because the configuration sets or deletes them
+            elsewhere.
+        wordless: the forms in which the proxy sends no verification word. Their source gets `verified_by_proxy=True`.
+        spelled_out: whether the list of deletions needs every spelling of a name with hyphens and underscores, because
+            the proxy has no patterns.
+        unix: whether the proxy can connect to an application on a unix socket.
+        environment: whether the proxy reads the secret from an environment variable instead of a file.
     """
 
     source: Mapping[Form, tuple[str, Mapping[str, str]]]
@@ -34,20 +36,20 @@ class Proxy:
     environment: bool = False
 
 
-_NOTHING: Mapping[Form, frozenset[str]] = {"idiomatic": frozenset(), "rfc9440": frozenset()}
-_OURS = {"certificate_header": CERTIFICATE, "verify_header": VERIFY}
+_NO_NAMES: Mapping[Form, frozenset[str]] = {"idiomatic": frozenset(), "rfc9440": frozenset()}
+_OWN_HEADERS = {"certificate_header": CERTIFICATE, "verify_header": VERIFY}
 _STANDARD: tuple[str, Mapping[str, str]] = ("ClientCertHeader", {"verify_header": VERIFY})
 _WORD = VERIFY.lower()
 
 PROXIES = {
     "nginx": Proxy(
-        {"idiomatic": ("Nginx", _OURS), "rfc9440": _STANDARD},
+        {"idiomatic": ("Nginx", _OWN_HEADERS), "rfc9440": _STANDARD},
         kept={"idiomatic": frozenset({_WORD, CERTIFICATE.lower()}), "rfc9440": frozenset({_WORD, "client-cert"})},
     ),
     "haproxy": Proxy(
-        {"idiomatic": ("HAProxy", {**_OURS, "chain_header": CHAIN}), "rfc9440": _STANDARD}, kept=_NOTHING
+        {"idiomatic": ("HAProxy", {**_OWN_HEADERS, "chain_header": CHAIN}), "rfc9440": _STANDARD}, kept=_NO_NAMES
     ),
-    "apache": Proxy({"idiomatic": ("Apache", _OURS), "rfc9440": _STANDARD}, kept=_NOTHING, spelled_out=True),
+    "apache": Proxy({"idiomatic": ("Apache", _OWN_HEADERS), "rfc9440": _STANDARD}, kept=_NO_NAMES, spelled_out=True),
     "envoy": Proxy(
         {"idiomatic": ("Envoy", {"verify_header": VERIFY}), "rfc9440": _STANDARD},
         kept={
@@ -58,13 +60,13 @@ PROXIES = {
     ),
     "traefik": Proxy(
         {"idiomatic": ("Traefik", {}), "rfc9440": _STANDARD},
-        kept=_NOTHING,
+        kept=_NO_NAMES,
         wordless=frozenset({"idiomatic"}),
         unix=False,
     ),
     "caddy": Proxy(
         {"idiomatic": ("Caddy", {"certificate_header": CERTIFICATE}), "rfc9440": ("ClientCertHeader", {})},
-        kept=_NOTHING,
+        kept=_NO_NAMES,
         wordless=frozenset(FORMS),
         environment=True,
     ),

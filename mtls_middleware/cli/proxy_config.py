@@ -1,4 +1,4 @@
-"""`mtls-middleware proxy-config PROXY`: prints or writes a proxy's configuration, and prints the source that fits."""
+"""The command `mtls-middleware proxy-config PROXY`: makes a proxy's configuration, and prints the matching source."""
 
 import argparse
 import contextlib
@@ -18,15 +18,15 @@ from mtls_middleware.cli.proxy_options import SECRET_VARIABLE, ProxyOptions
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.parser_errors import UNREADABLE
 
-# Octets of the environment file. It has one line of secrets, each with at most 256 characters.
+# Octets that are read from the environment file. It has one line of secrets, each of at most 256 characters.
 _LONGEST_ENVIRONMENT = 65_536
 
 _EPILOG = f"""
-The configuration goes to standard output, and the source object for the application to standard error. --output writes
-files instead; without it, a line with the file's name comes before each file. The proxy adds a secret to every request,
-and the application accepts no certificate without it. The secret is the value of the environment variable
-{SECRET_VARIABLE}, or that of FOLDER/{APPLICATION_ENVIRONMENT} if the file exists, or else a new random one. Only
-their owner can read the files that contain it.
+The configuration is written to standard output, and the source object for the application to standard error. If the
+configuration has several files, a line with the name precedes each file. With --output, the files are written to a
+folder instead. The proxy adds a secret to every request, and the application accepts no certificate without the secret.
+The secret is the value of the environment variable {SECRET_VARIABLE}, or else the one in
+FOLDER/{APPLICATION_ENVIRONMENT}, or else a new random value. Only the owner can read the files that contain the secret.
 """
 
 
@@ -39,48 +39,63 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--upstream",
         default=ProxyOptions.upstream,
         metavar="HOST:PORT",
-        help="the application; or unix:/path, its socket; default: %(default)s",
+        help="the address of the application, or unix:/path for its unix socket; default: %(default)s",
     )
     parser.add_argument(
         "--server-name",
         action="append",
         default=[],
         metavar="NAME",
-        help="a host name of this server; needed if other servers listen on the same address; may be repeated",
+        help="a host name of this server; required if other servers listen on the same address; may be repeated",
     )
-    parser.add_argument("--ca", default=ProxyOptions.ca, help="the CAs of client certificates; default: %(default)s")
-    parser.add_argument("--certificate", default=ProxyOptions.certificate, help="the server's; default: %(default)s")
-    parser.add_argument("--key", help="its key; default: the certificate's path with .key at the end")
+    parser.add_argument(
+        "--ca", default=ProxyOptions.ca, help="PEM file of the CAs of client certificates; default: %(default)s"
+    )
+    parser.add_argument(
+        "--certificate",
+        default=ProxyOptions.certificate,
+        help="PEM file of the server's certificate; default: %(default)s",
+    )
+    parser.add_argument(
+        "--key", help="PEM file of the server's key; default: the path of the certificate with .key at the end"
+    )
     parser.add_argument(
         "--mode",
         choices=MODES,
         default=ProxyOptions.mode,
-        help="required: reject clients without an acceptable certificate; optional (default): admit clients without "
-        "any; untrusted: also admit those whose certificate does not verify",
+        help="required: reject clients without a valid certificate; optional (default): also accept clients without a "
+        "certificate; untrusted: accept clients whose certificate does not verify as well",
     )
     parser.add_argument(
         "--form",
         choices=FORMS,
         default=ProxyOptions.form,
-        help="the proxy's fields (default), or those of RFC 9440",
+        help="idiomatic (default): the usual fields of the proxy; rfc9440: the fields of RFC 9440",
     )
-    parser.add_argument("--proxy-address", help="the proxy's address as the application sees it, if not loopback")
+    parser.add_argument(
+        "--proxy-address", help="the address of the proxy as the application sees it; default: loopback"
+    )
     secret = parser.add_mutually_exclusive_group()
     secret.add_argument(
-        "--secret-header", metavar="NAME", default=SECRET, help="the field with the secret; default: %(default)s"
+        "--secret-header",
+        metavar="NAME",
+        default=SECRET,
+        help="the header that carries the secret; default: %(default)s",
     )
     secret.add_argument(
         "--no-secret",
         action="store_true",
-        help="trust the proxy's address alone: a client that gets a request onto its connection is then trusted, too",
+        help="trust only the proxy's address; a client that gets a request onto the proxy's connection is then trusted",
     )
-    parser.add_argument("--output", type=Path, metavar="FOLDER", help="write the files there instead of printing them")
+    parser.add_argument(
+        "--output", type=Path, metavar="FOLDER", help="write the files to this folder instead of printing them"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the configuration, or write its files. Raises `ConfigurationError`."""
     folder = options.output
-    wanted = ProxyOptions(
+    proxy_options = ProxyOptions(
         proxy=options.proxy,
         listen=options.listen,
         upstream=options.upstream,
@@ -95,75 +110,77 @@ def run(options: argparse.Namespace) -> int:
         secret=None if options.no_secret else _secret(folder),
         folder="" if folder is None else f"{folder.absolute()}/",
     )
-    files = configuration(wanted, command=_command(wanted))
+    files = configuration(proxy_options, command=_command(proxy_options))
     if folder is not None:
-        _output(folder, files, wanted.secret)
+        _output(folder, files, proxy_options.secret)
     elif len(files) == 1:
         sys.stdout.write("".join(files.values()))
     else:
         sys.stdout.write("".join(f"==> {name} <==\n{text}\n" for name, text in files.items()))
-    sys.stderr.write(f"source = {wanted.source()}\n")
+    sys.stderr.write(f"source = {proxy_options.source()}\n")
     return 0
 
 
-def _command(wanted: ProxyOptions) -> str:
-    command = f"{wanted.proxy} --mode {wanted.mode} --form {wanted.form}"
-    command += "".join(f" --server-name {name}" for name in wanted.server_names)
-    if wanted.secret_header is None:
+def _command(proxy_options: ProxyOptions) -> str:
+    command = f"{proxy_options.proxy} --mode {proxy_options.mode} --form {proxy_options.form}"
+    command += "".join(f" --server-name {name}" for name in proxy_options.server_names)
+    if proxy_options.secret_header is None:
         return f"{command} --no-secret"
-    return command if wanted.secret_header == SECRET else f"{command} --secret-header {wanted.secret_header}"
+    return (
+        command if proxy_options.secret_header == SECRET else f"{command} --secret-header {proxy_options.secret_header}"
+    )
 
 
 def _secret(folder: Path | None) -> str:
-    """The secret to write. Writing the files again keeps it, so that a running application stays in step."""
+    """The secret to write. An existing secret is kept, so that a running application still accepts it."""
     if SECRET_VARIABLE in os.environ:
         return os.environ[SECRET_VARIABLE].split(",")[0]
     path = None if folder is None else folder / APPLICATION_ENVIRONMENT
     if path is None or not os.path.lexists(path):
         return secrets.token_hex(32)
-    with _own_file(path) as file:
+    with _trusted_file(path) as file:
         found = _first_secret(file)
     if found is None:
         raise ConfigurationError(
-            f"{path} has no line {SECRET_VARIABLE}=...: write one, or remove the file for a new secret"
+            f"{path} has no line {SECRET_VARIABLE}=...: add the line, or remove the file for a new secret"
         )
     return found
 
 
 @contextlib.contextmanager
-def _own_file(path: Path) -> Iterator[int]:
-    """A file descriptor. Raises `ConfigurationError` for a file that another user can have written."""
-    wanted = f"{path}: expected a regular file of the current user or root that not every user can write"
+def _trusted_file(path: Path) -> Iterator[int]:
+    """Open a file and yield its descriptor. Raises `ConfigurationError` if another user may have written the file."""
+    expected = f"{path}: expected a regular file of the current user or root that is not writable by every user"
     try:
-        # Neither follows a link nor waits for the other end of a FIFO.
+        # Does not follow a link, and does not wait for the writer of a FIFO.
         file = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     except OSError as error:
-        raise ConfigurationError(f"{wanted} ({error.strerror})") from error
+        raise ConfigurationError(f"{expected} ({error.strerror})") from error
     try:
         found = os.fstat(file)
-        own = not hasattr(os, "geteuid") or found.st_uid in (0, os.geteuid())
-        if not stat.S_ISREG(found.st_mode) or not own or found.st_mode & stat.S_IWOTH:
-            raise ConfigurationError(f"{wanted}, found {stat.filemode(found.st_mode)} of the user {found.st_uid}")
+        trusted_owner = not hasattr(os, "geteuid") or found.st_uid in (0, os.geteuid())
+        if not stat.S_ISREG(found.st_mode) or not trusted_owner or found.st_mode & stat.S_IWOTH:
+            raise ConfigurationError(f"{expected}, found {stat.filemode(found.st_mode)} of the user {found.st_uid}")
         yield file
     finally:
         os.close(file)
 
 
 def _first_secret(file: int) -> str | None:
-    """The first secret of an environment file, which is the one that the proxy sends."""
+    """The first secret in an environment file. The proxy sends this secret."""
     text = os.read(file, _LONGEST_ENVIRONMENT).decode("utf-8", "replace")
     found = re.search(rf"^{SECRET_VARIABLE}=([^,\r\n]+)", text, re.MULTILINE)
     return found and found[1]
 
 
 def _output(folder: Path, files: Mapping[str, str], secret: str | None) -> None:
-    """Write the files. An environment file with this secret stays, and only its mode changes.
+    """Write the files. An existing environment file with this secret is kept; only its mode is restricted.
 
     Raises `ConfigurationError`.
     """
     path, new = folder / APPLICATION_ENVIRONMENT, dict(files)
-    with contextlib.suppress(ConfigurationError), _own_file(path) as file:
-        # The operator may have added the old secret to this file, which the application still accepts.
+    with contextlib.suppress(ConfigurationError), _trusted_file(path) as file:
+        # Keep the file: the operator may have added the old secret, which the application still accepts.
         if path.name in new and _first_secret(file) == secret:
             if hasattr(os, "fchmod"):
                 os.fchmod(file, stat.S_IMODE(os.fstat(file).st_mode) & ~stat.S_IRWXO)
@@ -175,7 +192,7 @@ def _output(folder: Path, files: Mapping[str, str], secret: str | None) -> None:
 
 
 def _names_of(proxy: str, certificate: str) -> tuple[str, ...]:
-    """The DNS names of the server's certificate, for Traefik, which compares SNI and Host by names that it knows."""
+    """The DNS names in the server's certificate. Only for Traefik, which compares SNI and Host only for given names."""
     if proxy != "traefik":
         return ()
     try:
@@ -190,24 +207,25 @@ def _names_of(proxy: str, certificate: str) -> tuple[str, ...]:
 
 
 def write_all(folder: Path, files: Mapping[str, str], secret: str | None) -> None:
-    """Write all files, and make their folders. A file with the secret has the mode 0600.
+    """Write all files, and create their folders. A file that contains the secret gets the mode 0600.
 
-    A link in the place of a file is replaced, and its target stays as it is. A link in the place of a folder below
-    `folder` is rejected. The first old file is replaced after the last new one is complete. Raises `OSError`.
+    A symbolic link in the place of a file is replaced, and its target is not changed. A symbolic link in the place of a
+    folder below `folder` is rejected. All new files are complete before the first old file is replaced. Raises
+    `OSError`.
 
     Example: `write_all(Path("made"), {"plugins/a.go": "package a"}, None)`
     """
     folder.mkdir(0o755, parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
-        made = []
+        new_files = []
         for name, text in files.items():
             path = folder / name
             for parent in reversed(path.relative_to(folder).parents[:-1]):
                 _make_folder(folder / parent)
             if path.is_dir() and not path.is_symlink():
                 raise IsADirectoryError(f"{path} is a folder, expected a file")
-            made.append((stack.enter_context(_new_file(path, text, secret is not None and secret in text)), path))
-        for new, path in made:
+            new_files.append((stack.enter_context(_new_file(path, text, secret is not None and secret in text)), path))
+        for new, path in new_files:
             new.replace(path)
 
 
@@ -215,12 +233,12 @@ def _make_folder(path: Path) -> None:
     with contextlib.suppress(FileExistsError):
         path.mkdir(0o755)
     if path.is_symlink() or not path.is_dir():
-        raise NotADirectoryError(f"{path} is not a folder of its own, expected a folder and not a link")
+        raise NotADirectoryError(f"{path}: expected a folder and not a link")
 
 
 @contextlib.contextmanager
 def _new_file(path: Path, text: str, secret: bool) -> Iterator[Path]:
-    """A new file beside `path`. It is removed at the end of the block, unless it took the place of another one."""
+    """Write a new file in the folder of `path`. The end of the block removes the file if it was not renamed."""
     new = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if secret else 0o644)
     try:

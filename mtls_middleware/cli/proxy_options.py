@@ -1,4 +1,4 @@
-"""The options of one proxy's configuration, checked: no value passes that a proxy's file would read as syntax."""
+"""Checks the options of a proxy configuration: no value may contain syntax of the configuration file."""
 
 import re
 from dataclasses import dataclass, field
@@ -11,39 +11,40 @@ from mtls_middleware.sources.vendors import KNOWN_HEADERS
 # The environment variable of the shared secret. An argument would be visible to every user of the machine.
 SECRET_VARIABLE = "MTLS_PROXY_SECRET"  # noqa: S105 (its name)
 
-# These values stand in a configuration as they are, so no blank, quote, brace or line end may be in them.
+# These values are written to a configuration unescaped, so they must not contain spaces, quotes, braces or line ends.
 _PATH = re.compile(r"[A-Za-z0-9._/+:@-]+")
 _FOLDER = re.compile(r"/([A-Za-z0-9._/+:@-]*/)?")
 _ENDPOINT = re.compile(r"(?P<host>[A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")
-# No ":", which would end the path for nginx, and no more octets than a socket's address can hold.
+# No ":", which ends the path in nginx, and at most 107 octets, the limit of a unix socket address.
 _SOCKET = re.compile(r"unix:(?P<path>/[A-Za-z0-9._/+@-]{1,106})")
-# Names that no proxy reads for itself, as it does Host or Connection.
+# Names that no proxy interprets itself, unlike Host or Connection.
 _SECRET_HEADER = re.compile(r"X(-[A-Za-z0-9]+)+|Mtls[A-Za-z0-9]+", re.IGNORECASE)
-# A host name (RFC 1123 2.1), and no address: clients send no SNI for an address (RFC 6066 3).
+# A host name (RFC 1123 2.1), not an IP address: clients send no SNI for an IP address (RFC 6066 3).
 _SERVER_NAME = re.compile(r"(?!.*\.[0-9]+$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
-# Hex, base64 and base64url. "=" only at the end: Apache reads a value that begins with "expr=" as an expression.
+# Hex, base64 and base64url. "=" is allowed only at the end: Apache evaluates a value that begins with "expr=".
 _SECRET = re.compile(r"[A-Za-z0-9._~+/-]{16,256}={0,2}")
 
 
 @dataclass(frozen=True, kw_only=True)  # no slots: the defaults are read from the class
 class ProxyOptions:
-    """The options of a configuration. Raises `ConfigurationError` for a value that cannot stand in one.
+    """The options of a proxy configuration. Raises `ConfigurationError` for an invalid value.
 
     Attributes:
         proxy: a name in `PROXIES`.
         listen: `address:port` or `:port` for TLS connections.
-        upstream: the application: `host:port`, or `unix:/path`, its socket on this machine.
-        ca, certificate, key: PEM files: the CAs of client certificates, the server's certificate, its key.
-        mode: `required` rejects clients without an acceptable certificate, `optional` admits clients without any,
-            `untrusted` also admits those whose certificate does not verify.
+        upstream: the address of the application, `host:port`, or `unix:/path` for a unix socket.
+        ca: the PEM file with the CAs of client certificates.
+        certificate, key: the PEM files with the certificate and the key of the server.
+        mode: `required` rejects clients without a valid certificate. `optional` also accepts clients without a
+            certificate. `untrusted` accepts clients whose certificate does not verify as well.
         form: the proxy's own header fields, or `Client-Cert` of RFC 9440.
-        server_names: the host names of this server. Needed if other servers listen on the same address.
-        proxy_address: the address or network from which the application sees the proxy. `None`: the address of
+        server_names: the host names of this server. Required if other servers listen on the same address.
+        proxy_address: the address or network of the proxy, as the application sees it. `None`: the address of
             `upstream`, if that is a loopback address.
-        secret_header: the field that carries the shared secret, `Mtls...` or `X-...`; `None`: there is no secret.
-        secret: its value, 16 to 256 characters of hex, base64 or base64url. Give both or none.
+        secret_header: the name of the header with the shared secret, `Mtls...` or `X-...`. `None`: no secret.
+        secret: the shared secret, 16 to 256 characters of hex, base64 or base64url. Required with `secret_header`.
         folder: the folder in which the proxy finds the file with the secret, as an absolute path that ends in `/`.
-            Empty: the proxy's own (nginx: the folder of nginx.conf, Apache: `ServerRoot`).
+            Empty: the default folder of the proxy (nginx: the folder of nginx.conf, Apache: `ServerRoot`).
 
     Example: `ProxyOptions(proxy="nginx", upstream="127.0.0.1:8000", ca="/etc/ssl/ca.pem", certificate=..., key=...)`
     """
@@ -65,11 +66,11 @@ class ProxyOptions:
     def __post_init__(self) -> None:
         known = PROXIES.get(self.proxy)
         if known is None:
-            raise ConfigurationError(f"proxy {self.proxy!r}: one of {', '.join(PROXIES)}")
+            raise ConfigurationError(f"proxy {self.proxy!r}: expected one of {', '.join(PROXIES)}")
         if self.mode not in MODES:
-            raise ConfigurationError(f"mode {self.mode!r}: one of {', '.join(MODES)}")
+            raise ConfigurationError(f"mode {self.mode!r}: expected one of {', '.join(MODES)}")
         if self.form not in known.source:
-            raise ConfigurationError(f"form {self.form!r}: {self.proxy} has {', '.join(known.source)}")
+            raise ConfigurationError(f"form {self.form!r}: expected one of {', '.join(known.source)}")
         endpoint("listen", self.listen)
         for name in self.server_names:
             if len(name) > 253 or not _SERVER_NAME.fullmatch(name):
@@ -84,30 +85,33 @@ class ProxyOptions:
         for option in ("ca", "certificate", "key"):
             if not _PATH.fullmatch(path := getattr(self, option)):
                 raise ConfigurationError(
-                    f"{option} {path!r}: a path of letters, digits and ._/+:@- such as /etc/ssl/{option}.pem"
+                    f"{option} {path!r}: expected a path of letters, digits and ._/+:@-, for example "
+                    f"/etc/ssl/{option}.pem"
                 )
         if self.proxy == "haproxy" and self.key not in (self.certificate, f"{self.certificate}.key"):
             raise ConfigurationError(
-                f"key {self.key!r}: HAProxy reads the key from the certificate's own file or from "
-                f"{self.certificate}.key; give one of the two"
+                f"key {self.key!r}: expected {self.certificate} or {self.certificate}.key, because HAProxy reads "
+                "the key only from these files"
             )
 
     def _check_upstream(self) -> None:
         if not self.upstream.startswith("unix:"):
             if not endpoint("upstream", self.upstream)[0]:
-                raise ConfigurationError(f"upstream {self.upstream!r} has no host, expected for example 127.0.0.1:8000")
+                raise ConfigurationError(
+                    f"upstream {self.upstream!r}: expected a host and a port, for example 127.0.0.1:8000"
+                )
         elif not PROXIES[self.proxy].unix:
             raise ConfigurationError(
-                f"upstream {self.upstream!r}: {self.proxy} has no unix sockets, expected for example 127.0.0.1:8000"
+                f"upstream {self.upstream!r}: {self.proxy} cannot use unix sockets, expected for example 127.0.0.1:8000"
             )
         elif self.socket is None:
             raise ConfigurationError(
-                f"upstream {self.upstream!r}: expected a whole path of letters, digits and ._/+@-, of at most 107 "
+                f"upstream {self.upstream!r}: expected an absolute path of letters, digits and ._/+@-, of at most 107 "
                 "characters, for example unix:/run/app.sock"
             )
         elif self.proxy_address is not None:
             raise ConfigurationError(
-                f"proxy address {self.proxy_address!r}: over a unix socket the application sees none, leave it out"
+                f"proxy address {self.proxy_address!r}: leave it out, because a unix socket has no peer address"
             )
 
     def _check_secret(self) -> None:
@@ -118,17 +122,19 @@ class ProxyOptions:
             )
         if header is None:
             if self.secret is not None:
-                raise ConfigurationError(f"a secret without secret_header, expected for example {SECRET!r}")
+                raise ConfigurationError(
+                    f"secret is given without secret_header: expected both, for example secret_header={SECRET!r}"
+                )
             return
         if not _SECRET_HEADER.fullmatch(header) or len(header) > 40 or header.lower() in KNOWN_HEADERS:
             raise ConfigurationError(
-                f"secret header {header!r}: expected at most 40 letters, digits and dashes that begin with Mtls or X-, "
-                f"and not the name of a certificate header, for example {SECRET}"
+                f"secret header {header!r}: expected at most 40 letters, digits and hyphens that begin with Mtls or "
+                f"X-, and not the name of a certificate header, for example {SECRET}"
             )
         if self.secret is None:
             raise ConfigurationError(
-                f"there is no secret for {header}: set the environment variable {SECRET_VARIABLE}, for example to the "
-                "output of: openssl rand -hex 32"
+                f"the secret for {header} is missing: set the environment variable {SECRET_VARIABLE}, for example to "
+                "the output of: openssl rand -hex 32"
             )
         if not _SECRET.fullmatch(self.secret):  # the message must not contain the value
             raise ConfigurationError(
@@ -139,16 +145,18 @@ class ProxyOptions:
     @property
     def socket(self) -> str | None:
         """The path of the application's unix socket, or `None`."""
-        found = _SOCKET.fullmatch(self.upstream)
-        return found and found["path"]
+        match = _SOCKET.fullmatch(self.upstream)
+        return match and match["path"]
 
     @property
     def source_class(self) -> str:
-        """The name of the class in `mtls_middleware.sources`."""
+        """The name of the matching class in `mtls_middleware.sources`."""
         return PROXIES[self.proxy].source[self.form][0]
 
     def source(self) -> str:
-        """The source object that fits, as Python code. Raises `ConfigurationError` without address and secret.
+        """The matching source, as Python code.
+
+        Raises `ConfigurationError` if neither the address of the proxy nor the secret is known.
 
         Example: `Nginx(trusted_proxies=["127.0.0.1"], certificate_header="MtlsClientCert", ...)`
         """
@@ -165,7 +173,7 @@ class ProxyOptions:
         return f"{self.source_class}({', '.join(keywords)})"
 
     def _trusted(self) -> str | None:
-        """The peer that the application sees. `None` if it is not known and a secret is enough."""
+        """The trusted peer of the application. `None` if it is unknown and the secret is sufficient."""
         address = self.proxy_address
         if self.socket:
             return "unix"
@@ -175,28 +183,28 @@ class ProxyOptions:
                 if self.secret_header:
                     return None
                 raise ConfigurationError(
-                    f"upstream {self.upstream!r} is on another machine: say which address the application sees the "
-                    "proxy come from, for example --proxy-address 10.0.0.7, or give a --secret-header"
+                    f"upstream {self.upstream!r} is on another machine: give the address of the proxy as the "
+                    "application sees it, for example --proxy-address 10.0.0.7, or give a --secret-header"
                 )
             address = "127.0.0.1" if host == "localhost" else host
         if not re.fullmatch(r"[0-9A-Fa-f.:/]+", address):
-            raise ConfigurationError(f"proxy address {address!r}: an address or network such as 10.0.0.7")
+            raise ConfigurationError(f"proxy address {address!r}: expected an address or network, for example 10.0.0.7")
         return address
 
 
 def endpoint(option: str, text: str) -> tuple[str, str]:
-    """Host (which may be missing) and port. Raises `ConfigurationError`, which calls the text by `option`.
+    """Split `host:port` or `:port` into host and port. Raises `ConfigurationError`, which names `option`.
 
     Example: `endpoint("listen", "[::1]:8443") == ("[::1]", "8443")`
     """
-    found = _ENDPOINT.fullmatch(text)
-    if found is None or not 0 < int(found["port"]) < 65536:
+    match = _ENDPOINT.fullmatch(text)
+    if match is None or not 0 < int(match["port"]) < 65536:
         raise ConfigurationError(f"{option} {text!r}: expected host:port, for example 127.0.0.1:8000 or [::1]:8000")
-    return found["host"], found["port"]
+    return match["host"], match["port"]
 
 
 def is_address(host: str) -> bool:
-    """Whether it is an address, and no name. Example: `is_address("::1")`"""
+    """Whether `host` is an IP address and not a name. Example: `is_address("::1")`"""
     try:
         ip_address(host)
     except ValueError:

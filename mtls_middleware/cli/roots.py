@@ -1,12 +1,12 @@
-"""Where a server, a framework or a client sets the root of an application whose layers have rules by path."""
+"""Finds out whether a server, framework or client sets the root path of an application whose layers depend on paths."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
 from mtls_middleware.cli.server_command import command_of
-from mtls_middleware.cli.wiring import Wired
+from mtls_middleware.cli.wiring import LayerPlacement
 from mtls_middleware.layers.application_prefixes import ApplicationPrefixes
 
-# The option of each server that sets root_path or SCRIPT_NAME.
+# Server -> its option that sets root_path or SCRIPT_NAME.
 _OPTIONS = {
     "uvicorn": "--root-path",
     "hypercorn": "--root-path",
@@ -21,36 +21,36 @@ _REJECTED = "requests whose path can be read in two ways are rejected (400 ambig
 
 
 def roots(
-    wired: Sequence[Wired], words: Sequence[str] | None, environment: Mapping[str, str]
+    placements: Sequence[LayerPlacement], words: Sequence[str] | None, environment: Mapping[str, str]
 ) -> Iterator[tuple[str, str, str]]:
-    """Severity, finding and advice, if the layers have different rules for different paths."""
-    by_path = [each for each in wired if each.layer.depends_on_path]
+    """Yield severity, finding and advice if the layers have different rules for different paths."""
+    by_path = [each for each in placements if each.layer.depends_on_path]
     if not by_path:
         return
     own = dict(ApplicationPrefixes(by_path[0].inner).now())
-    stated = {each.layer.root_path for each in wired} - {None}
+    configured = {each.layer.root_path for each in placements} - {None}
     for prefix in sorted(own):
-        if stated - {prefix}:
+        if configured - {prefix}:
             yield (
                 "error",
-                f"the application removes {prefix!r} from paths by itself, and the layers have root_path={stated}",
-                "give both the same root",
+                f"the application itself removes {prefix!r} from paths, but the layers have root_path={configured}",
+                "give the application and the layers the same root",
             )
-        elif not stated:
+        elif not configured:
             yield (
                 "warning",
-                f"the application removes {prefix!r} from paths by itself (root_path of FastAPI, FORCE_SCRIPT_NAME, a "
+                f"the application itself removes {prefix!r} from paths (root_path of FastAPI, FORCE_SCRIPT_NAME, a "
                 f"dispatcher): {_REJECTED}",
                 f"give the layers root_path={prefix!r} if the application is mounted there",
             )
-    if not stated and words is not None:
-        yield from _of_command(words, wired, environment)
+    if not configured and words is not None:
+        yield from _roots_of_command(words, placements, environment)
 
 
-def _of_command(
-    words: Sequence[str], wired: Sequence[Wired], environment: Mapping[str, str]
+def _roots_of_command(
+    words: Sequence[str], placements: Sequence[LayerPlacement], environment: Mapping[str, str]
 ) -> Iterator[tuple[str, str, str]]:
-    command = command_of(words, wired, environment)
+    command = command_of(words, placements, environment)
     if command is None:
         return
     option = _OPTIONS.get(command.server, "")
@@ -58,13 +58,13 @@ def _of_command(
     if root:
         yield (
             "warning",
-            f"{command.server} sets the root {root!r}, and the layers have no root_path=: {_REJECTED}",
+            f"{command.server} sets the root {root!r}, but the layers have no root_path=: {_REJECTED}",
             f"give the layers root_path={root.rstrip('/')!r}",
         )
     elif command.server.startswith("daphne"):
         yield (
             "note",
-            f"a client sets the root of its request under daphne (Daphne-Root-Path): {_REJECTED}",
-            "give the layers root_path='', or the root at which the application is mounted: it then applies whatever "
-            "the client sends",
+            f"under daphne, a client can set the root of its own request (Daphne-Root-Path): {_REJECTED}",
+            "give the layers root_path='', or the root at which the application is mounted: the layers then use this "
+            "root, whatever the client sends",
         )

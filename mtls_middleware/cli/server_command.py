@@ -1,44 +1,46 @@
-"""A server's command line: which server it starts, with which options, and what the application needs of it."""
+"""Reads a server's command line: the server, its options, and what the application needs from the server."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mtls_middleware.cli.settings import before, settings
-from mtls_middleware.cli.wiring import Wired
+from mtls_middleware.cli.settings import assignments, settings
+from mtls_middleware.cli.wiring import LayerPlacement
 from mtls_middleware.layers.certificate import CertificateLayer
 from mtls_middleware.sources.header import HeaderSource
 from mtls_middleware.sources.products import Envoy, HAProxy
 from mtls_middleware.sources.server import ServerTLS
 
-# The servers that were measured. The last two are those that mtls-middleware starts itself.
+# The servers whose behaviour was measured. The last two are modules of mtls_middleware.servers.
 KNOWN = frozenset({
     "cheroot", "daphne", "flask", "gevent", "granian", "gunicorn", "hypercorn", "twist", "uvicorn", "uwsgi", "waitress",
     "werkzeug", "wsgiref", "daphne_tls", "hypercorn_tls",
 })  # fmt: skip
-# What starts a server that has another name. runserver is Django's.
+# Commands whose server has another name. runserver is a Django command.
 _ALIASES = {"runserver": "wsgiref", "twistd": "twist", "uwsgi-core": "uwsgi", "flask": "werkzeug"}
-_OURS = {
+_OWN_MODULES = {
     "mtls_middleware.servers.hypercorn_tls": "hypercorn_tls",
     "mtls_middleware.servers.daphne_tls": "daphne_tls",
 }
-# Takes the options of another server.
+# Servers that take the options of another server.
 _PARSED_AS = {"hypercorn_tls": "hypercorn", "daphne_tls": "daphne"}
 
 
 @dataclass(frozen=True)
 class Command:
-    """A server's command line, and what the application needs of the server.
+    """A server's command line, and what the application needs from the server.
 
     Attributes:
-        server: the server's name in the table.
-        options: each option and its value, "" if it has none; from files and the environment as well.
-        unknown: options whose value cannot be read, and why.
-        headers: whether the application reads a header source.
-        addresses: whether a header source requires that the peer's address is a trusted proxy's.
-        hyphens: whether a WSGI application reads a field with a hyphen in its name.
-        served: "WSGI" or "ASGI": what the server has to serve; "" if that is not known.
-        own_tls: whether the application reads `ServerTLS`.
+        server: the name of the server, as in `KNOWN`.
+        options: option -> value ("" if it has none), from the command line, files and the environment.
+        unknown: option -> the reason why its value cannot be read.
+        headers: whether the application uses a header source.
+        addresses: whether a header source requires that the peer's address is that of a trusted proxy.
+        hyphens: whether a WSGI application reads a header with a hyphen in its name.
+        served: the interface that the server calls, "WSGI" or "ASGI"; "" if it is not known.
+        own_tls: whether the application uses `ServerTLS`.
+        behind_haproxy: whether the application uses the source `HAProxy`.
+        behind_envoy: whether the application uses the source `Envoy`.
     """
 
     server: str
@@ -53,23 +55,28 @@ class Command:
     behind_envoy: bool = False
 
     def get(self, option: str, default: str = "") -> str:
-        """An option's value."""
+        """The value of an option, or `default`."""
         return self.options.get(option, default)
 
     def number(self, option: str, default: int) -> int:
-        """An option's number."""
+        """The value of an option as a number, or `default` if it is not one of at most 9 digits."""
         value = self.get(option)
         return int(value) if value.isascii() and value.isdecimal() and len(value) < 10 else default
 
 
-def command_of(words: Sequence[str], wired: Sequence[Wired], environment: Mapping[str, str]) -> Command | None:
-    """The server that a command line starts, `None` if it is not a known one; `environment`: its variables."""
+def command_of(
+    words: Sequence[str], placements: Sequence[LayerPlacement], environment: Mapping[str, str]
+) -> Command | None:
+    """The command that starts a known server in a command line, or `None`.
+
+    Arguments: `environment`, the environment variables of the server.
+    """
     position, server = _server(words)
     if server is None:
         return None
-    variables = {**environment, **before(words[:position])}
+    variables = {**environment, **assignments(words[:position])}
     found = settings(_PARSED_AS.get(server, server), words[position + 1 :], variables)
-    layers = [each for each in wired if isinstance(each.layer, CertificateLayer)]
+    layers = [each for each in placements if isinstance(each.layer, CertificateLayer)]
     sources = [each.layer.source for each in layers]
     served = {each.served for each in layers}
     return Command(
@@ -86,17 +93,17 @@ def command_of(words: Sequence[str], wired: Sequence[Wired], environment: Mappin
     )
 
 
-def reads_hyphens(wired: Wired) -> bool:
-    """Whether the server decides about names, and the source reads one that a name with underscores may fold into."""
-    source = getattr(wired.layer, "source", None)
-    joined_anyway = wired.folding is not None  # by an adapter, which is a finding of its own
-    return isinstance(source, HeaderSource) and source.reads_hyphens and wired.served == "WSGI" and not joined_anyway
+def reads_hyphens(placement: LayerPlacement) -> bool:
+    """Whether the server can confuse a header that the source reads with one that has underscores in its name."""
+    source = getattr(placement.layer, "source", None)
+    by_adapter = placement.folding is not None  # doctor reports the adapter separately
+    return isinstance(source, HeaderSource) and source.reads_hyphens and placement.served == "WSGI" and not by_adapter
 
 
-def needs_address(wired: Wired) -> bool:
-    """Whether the source requires an address, and the server's own word about it reaches the layer."""
-    source = getattr(wired.layer, "source", None)
-    return isinstance(source, HeaderSource) and source.needs_address and wired.folding is None
+def needs_address(placement: LayerPlacement) -> bool:
+    """Whether the source requires a trusted address, and no adapter hides the server's address from the layer."""
+    source = getattr(placement.layer, "source", None)
+    return isinstance(source, HeaderSource) and source.needs_address and placement.folding is None
 
 
 def is_server(word: str) -> bool:
@@ -105,12 +112,12 @@ def is_server(word: str) -> bool:
 
 
 def _server(words: Sequence[str]) -> tuple[int, str | None]:
-    """The server's place in the command line and its name; `python -m SERVER` and paths to it included."""
+    """The index and name of the server in the command line, also after `python -m` and as a path."""
     folders = {number + 1 for number, word in enumerate(words) if word in ("cd", "--chdir", "--app-dir")}
     position = next((number for number, word in enumerate(words) if is_server(word) and number not in folders), None)
     return (0, None) if position is None else (position, _name(words[position]))
 
 
 def _name(word: str) -> str:
-    name = _OURS.get(word) or Path(word).name.removesuffix(".exe").removesuffix("-serve")
+    name = _OWN_MODULES.get(word) or Path(word).name.removesuffix(".exe").removesuffix("-serve")
     return _ALIASES.get(name, name)

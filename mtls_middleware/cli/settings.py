@@ -1,6 +1,7 @@
-"""Reads the options of a server from where the server itself takes them: command line, environment, files.
+"""Reads the options of a server from the places that the server itself reads: command line, environment, files.
 
-No file is executed: what a Python file assigns is known if it assigns a literal, once, at its top level.
+No file is executed. The value of a setting in a Python file is known only if the file assigns it once, as a literal, at
+its top level.
 """
 
 import ast
@@ -16,15 +17,15 @@ from typing import Any
 
 Options = dict[str, str]
 
-# An option in its short form, by server. Those that no trap is about are here if they take a value, so that the value
-# is not read as another option.
+# Server -> short form of an option -> long form. Options that no trap uses are listed if they take a value, so that the
+# value is not read as another option.
 _SHORT: Mapping[str, Mapping[str, str]] = {
     "gunicorn": {"-k": "--worker-class", "-c": "--config", "-b": "--bind", "-w": "--workers", "-t": "--timeout"},
     "hypercorn": {"-k": "--worker-class", "-c": "--config", "-b": "--bind", "-w": "--workers"},
     "daphne": {"-b": "--bind", "-p": "--port", "-u": "--unix-socket", "-e": "--endpoint"},
     "uwsgi": {"-b": "--buffer-size", "-s": "--socket", "-p": "--processes", "-w": "--module"},
 }
-# Servers whose parser accepts the beginning of a long option (argparse, getopt), and the options that traps are about.
+# Servers whose parser accepts abbreviated long options (argparse, getopt), and the options that traps use.
 _ABBREVIATED: Mapping[str, Sequence[str]] = {
     "gunicorn": (
         "--config", "--worker-class", "--header-map", "--forwarder-headers", "--forwarded-allow-ips",
@@ -36,9 +37,9 @@ _ABBREVIATED: Mapping[str, Sequence[str]] = {
     "waitress": ("--trusted-proxy",),
     "uwsgi": ("--buffer-size", "--ini"),
 }  # fmt: skip
-# Variables with these beginnings are options.
+# Environment variables with these prefixes are options.
 _VARIABLES = {"uvicorn": "UVICORN_", "granian": "GRANIAN_", "uwsgi": "UWSGI_"}
-# The settings that traps are about, in files.
+# The settings in configuration files that traps use.
 _SETTINGS: Mapping[str, frozenset[str]] = {
     "gunicorn": frozenset({
         "header_map", "forwarder_headers", "worker_class", "http2_cleartext", "http_protocols",
@@ -47,51 +48,51 @@ _SETTINGS: Mapping[str, frozenset[str]] = {
     }),
     "hypercorn": frozenset({"verify_mode", "worker_class"}),
 }  # fmt: skip
-# Where an option's name is not the setting's with dashes.
+# Setting -> option, if the option is not the setting with hyphens instead of underscores.
 _OPTION = {"limit_request_field_size": "--limit-request-field_size"}
 _ASSIGNED = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
-_LARGEST = 1_000_000  # octets of a file that are read
+_LARGEST = 1_000_000  # octets; a larger file is not read
 
 
 @dataclass(slots=True)
 class Settings:
-    """What a server is started with.
+    """The options and arguments of a server.
 
     Attributes:
-        options: each option and its value, "" if it has none.
-        positional: the other words.
-        unknown: settings whose value cannot be read, and why.
+        options: option -> value ("" if it has none).
+        positional: the positional arguments.
+        unknown: option -> the reason why its value cannot be read.
     """
 
     options: Options = field(default_factory=dict)
     positional: list[str] = field(default_factory=list)
     unknown: dict[str, str] = field(default_factory=dict)
 
-    def merge(self, stronger: "Settings") -> None:
-        """Let the settings of a stronger place replace these."""
-        for option, value in stronger.options.items():
+    def merge(self, other: "Settings") -> None:
+        """Replace these settings by those of a place with higher priority."""
+        for option, value in other.options.items():
             _set(self.options, option, value)
             self.unknown.pop(option, None)
-        for option, why in stronger.unknown.items():
+        for option, why in other.unknown.items():
             self.options.pop(option, None)
             self.unknown[option] = why
-        self.positional += stronger.positional
+        self.positional += other.positional
 
 
 def settings(server: str, words: Sequence[str], environment: Mapping[str, str]) -> Settings:
-    """Everything that decides how `server` runs: `words` are its command line behind its name."""
-    line = parsed(server, words)
+    """The settings of `server` from all places. `words` is the command line after the name of the server."""
+    line = parse(server, words)
     found = Settings()
     match server:
         case "gunicorn":
-            variable = parsed(server, _words(environment.get("GUNICORN_CMD_ARGS", "")))
+            variable = parse(server, _words(environment.get("GUNICORN_CMD_ARGS", "")))
             place = line.options.get("--config") or variable.options.get("--config")
             if place is None and Path("gunicorn.conf.py").is_file():
                 place = "gunicorn.conf.py"
             _from_environment(found, environment, "FORWARDED_ALLOW_IPS")
             for paste in ("--paste", "--paster"):
                 if paste in line.options or paste in variable.options:
-                    found.merge(_all_unknown(server, f"the file of {paste} may set it"))
+                    found.merge(_all_unknown(server, f"the file of {paste} may set the option"))
             found.merge(_of_file(server, place))
             found.merge(Settings(variable.options))
         case "hypercorn":
@@ -115,8 +116,8 @@ def settings(server: str, words: Sequence[str], environment: Mapping[str, str]) 
     return found
 
 
-def parsed(server: str, words: Sequence[str]) -> Settings:
-    """A command line as its server reads it: `--name value`, `--name=value`, `-n value`, `-nvalue`, `-n=value`."""
+def parse(server: str, words: Sequence[str]) -> Settings:
+    """Parse a command line as the server does: `--name value`, `--name=value`, `-n value`, `-nvalue`, `-n=value`."""
     found = Settings()
     rest = list(words)
     while rest:
@@ -126,7 +127,7 @@ def parsed(server: str, words: Sequence[str]) -> Settings:
             found.positional += rest
             break
         if word.startswith("--"):
-            option = _unabbreviated(server, name)
+            option = _full_name(server, name)
         elif word.startswith("-") and len(word) > 1:
             short = _SHORT.get(server, {}).get(word[:2])
             option, equals, value = short or name, word[2:], word[2:].removeprefix("=")
@@ -135,14 +136,14 @@ def parsed(server: str, words: Sequence[str]) -> Settings:
             continue
         if not equals:
             value = rest[0] if rest and not rest[0].startswith("-") else ""
-            if value and not _is_application(value):  # "--reload shop.wsgi:app": an option without a value
+            if value and not _is_application(value):  # in "--reload shop.wsgi:app", the option has no value
                 rest.pop(0)
         _set(found.options, option, value)
     return found
 
 
-def before(words: Iterable[str]) -> dict[str, str]:
-    """Variables that stand before the server's name, as a shell and `env` read them."""
+def assignments(words: Iterable[str]) -> dict[str, str]:
+    """The variables that are assigned before the name of the server, as for a shell or `env`."""
     return {found[1]: found[2] for word in words if (found := _ASSIGNED.fullmatch(word)) is not None}
 
 
@@ -152,14 +153,14 @@ def _is_application(word: str) -> bool:
 
 def _set(options: Options, option: str, value: str) -> None:
     opposite = f"--{option[5:]}" if option.startswith("--no-") else f"--no-{option[2:]}"
-    options.pop(opposite, None)  # of --proxy-headers and --no-proxy-headers the last one counts
+    options.pop(opposite, None)  # the last of --proxy-headers and --no-proxy-headers wins
     options[option] = value
 
 
-def _unabbreviated(server: str, name: str) -> str:
+def _full_name(server: str, name: str) -> str:
     known = _ABBREVIATED.get(server, ())
-    meant = [option for option in known if option.startswith(name)] if name not in known and len(name) > 3 else []
-    return meant[0] if len(meant) == 1 else name
+    candidates = [option for option in known if option.startswith(name)] if name not in known and len(name) > 3 else []
+    return candidates[0] if len(candidates) == 1 else name
 
 
 def _words(text: str) -> list[str]:
@@ -179,9 +180,9 @@ def _of_variables(server: str, environment: Mapping[str, str]) -> Settings:
     found = Settings()
     for name, value in environment.items():
         if name.startswith(prefix):
-            no = value.strip().lower() in ("0", "false", "f", "no", "n", "off")
+            is_false = value.strip().lower() in ("0", "false", "f", "no", "n", "off")
             option = _option(name.removeprefix(prefix))
-            _set(found.options, f"--no-{option[2:]}" if no else option, value)
+            _set(found.options, f"--no-{option[2:]}" if is_false else option, value)
     return found
 
 
@@ -190,25 +191,25 @@ def _option(name: str) -> str:
 
 
 def _of_file(server: str, place: str | None) -> Settings:
-    """A configuration of gunicorn's or hypercorn's, by the way in which the server names it."""
+    """The settings in a configuration file of gunicorn or hypercorn. `place` is the value of `--config`."""
     if not place:
         return Settings()
     kind, _, rest = place.partition(":")
-    wanted = _SETTINGS[server]
+    names = _SETTINGS[server]
     try:
         match kind:
             case "python":
-                return _of_python(_read(_module(rest)), wanted, place)
+                return _of_python(_read(_module(rest)), names, place)
             case "file":
-                return _of_python(_read(Path(rest)), wanted, place)
+                return _of_python(_read(Path(rest)), names, place)
             case _ if server == "hypercorn":
                 return Settings({
                     _option(name): _text(value)
                     for name, value in tomllib.loads(_read(Path(place))).items()
-                    if name in wanted
+                    if name in names
                 })  # fmt: skip
             case _:
-                return _of_python(_read(Path(place)), wanted, place)
+                return _of_python(_read(Path(place)), names, place)
     except (OSError, ValueError, SyntaxError, RecursionError, MemoryError) as error:
         return _all_unknown(server, f"{place} cannot be read ({error})")
 
@@ -226,7 +227,7 @@ def _read(path: Path) -> str:
 
 
 def _module(name: str) -> Path:
-    """A module's file, without importing it or its packages. Raises `FileNotFoundError`."""
+    """The file of a module. Does not import the module or its packages. Raises `FileNotFoundError`."""
     for folder in sys.path:
         path = Path(folder).joinpath(*name.split("."))
         for file in (path / "__init__.py", path.with_name(path.name + ".py")):
@@ -235,26 +236,26 @@ def _module(name: str) -> Path:
     raise FileNotFoundError(f"no module {name} on the path")
 
 
-def _of_python(source: str, wanted: frozenset[str], place: str) -> Settings:
+def _of_python(source: str, names: frozenset[str], place: str) -> Settings:
     found = Settings()
     tree = ast.parse(source)
-    plain = [(name, value) for statement in tree.body for name, value in _assigned(statement)]
+    plain = [(name, value) for statement in tree.body for name, value in _assignments(statement)]
     opaque = _is_opaque(tree)
-    for name in wanted:
+    for name in names:
         stores = sum(1 for node in ast.walk(tree) if _binds(node, name))
         values = [value for each, value in plain if each == name]
         if opaque or stores != len(values):
             if opaque or stores:
-                found.unknown[_option(name)] = f"{place} does not assign {name} once, at its top level"
+                found.unknown[_option(name)] = f"{place} does not assign {name} exactly once, at its top level"
         elif values:
             try:
                 found.options[_option(name)] = _text(ast.literal_eval(values[-1]))
             except (ValueError, TypeError, RecursionError, MemoryError):
-                found.unknown[_option(name)] = f"{place} computes {name}"
+                found.unknown[_option(name)] = f"{place} computes {name}, expected a literal value"
     return found
 
 
-def _assigned(statement: ast.stmt) -> Iterator[tuple[str, ast.expr]]:
+def _assignments(statement: ast.stmt) -> Iterator[tuple[str, ast.expr]]:
     match statement:
         case ast.Assign(targets=targets, value=value):
             yield from ((target.id, value) for target in targets if isinstance(target, ast.Name))
@@ -279,7 +280,7 @@ def _binds(node: ast.AST, name: str) -> bool:
 
 
 def _is_opaque(tree: ast.Module) -> bool:
-    """Whether the file may assign names that do not stand in it."""
+    """Whether the file may assign names without mentioning them, with `import *` or for example `exec`."""
     for node in ast.walk(tree):
         match node:
             case ast.ImportFrom(names=names) if any(each.name == "*" for each in names):
@@ -298,9 +299,9 @@ def _text(value: Any) -> str:
 def _of_uwsgi(place: str) -> Settings:
     try:
         if not place.endswith(".ini"):
-            raise ValueError("only .ini is read")
+            raise ValueError("expected a .ini file")
         parser = configparser.ConfigParser(strict=False, interpolation=None, allow_no_value=True, delimiters=("=",))
-        parser.optionxform = str  # type: ignore[assignment, method-assign]  # as configparser's documentation has it
+        parser.optionxform = str  # type: ignore[assignment, method-assign]  # as in the documentation of configparser
         parser.read_string(_read(Path(place)))
         section = dict(parser["uwsgi"]) if parser.has_section("uwsgi") else {}
     except (OSError, ValueError, configparser.Error) as error:
@@ -314,5 +315,5 @@ def _of_env_file(place: str, found: Settings) -> dict[str, str]:
     except (OSError, ValueError) as error:
         found.unknown["--forwarded-allow-ips"] = f"{place} cannot be read ({error})"
         return {}
-    variables = before(line.strip().removeprefix("export ").lstrip() for line in lines)
+    variables = assignments(line.strip().removeprefix("export ").lstrip() for line in lines)
     return {name: value.strip().strip("'\"") for name, value in variables.items()}

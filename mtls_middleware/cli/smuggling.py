@@ -1,7 +1,8 @@
-"""Makes the attempts of `tunnels`, and says from the responses whether one got onto the proxy's connection.
+"""Makes the attempts of `tunnels`, and decides from the responses whether an attempt reached the proxy's connection.
 
-What counts as a sign: 101 or a 2xx to CONNECT; a response without a request of the probe; and responses to
-identical requests that differ after half a request was hidden in a body, because the server joined it to the next one.
+An attempt got in if the status is 101, or 2xx in response to CONNECT. It also got in if a second response follows,
+although the probe sent one request. After half a request, it got in if identical requests get different responses,
+because the server joined the half to the next request.
 """
 
 import contextlib
@@ -19,47 +20,52 @@ from mtls_middleware.cli.exchanges import Connection, Target
 from mtls_middleware.cli.spoofs import Field, Spoof
 from mtls_middleware.cli.tunnels import PADDING, Body, Framing, Stream, Upgrade
 
-# Half a request is sent this often, each time with plain requests behind it.
-_TRIES = 5
-# Plain requests at the same time.
-_TOGETHER = 4
-# One response may differ by chance, and one because of the attempt before.
-_ENOUGH = 2
-# What overloaded or rate-limited services send, with or without an attack (RFC 9110 15, RFC 6585 4).
-_PASSING = frozenset({0, 408, 429, 499, 500, 502, 503, 504})
-# How long to wait for a second response, in seconds.
-_SECOND = 0.5
-# The body follows the head after this time, in seconds, so that the proxy forwards the head on its own.
-_GAP = 0.02
-# A proxy may take this long, in seconds, until it has put the connection back among its idle ones.
-_IDLE = 0.03
+# Number of times that half a request is sent, each time followed by plain requests.
+_ATTEMPTS = 5
+# Number of plain requests at the same time.
+_SIMULTANEOUS = 4
+# One response may differ by chance, or because of the previous attempt.
+_MIN_DIFFERENT = 2
+# Statuses that overloaded or rate-limited services send without any attack (RFC 9110 15, RFC 6585 4); 0 is no response.
+_TRANSIENT = frozenset({0, 408, 429, 499, 500, 502, 503, 504})
+# Seconds to wait for a second response.
+_SECOND_RESPONSE_TIMEOUT = 0.5
+# Seconds between the head and the body, so that the proxy forwards the head separately.
+_BODY_DELAY = 0.02
+# Seconds that a proxy may need to return the connection to its pool of idle connections.
+_POOL_DELAY = 0.03
 
-# Each header with its forged fields.
+# Header (as in `Spoof.header`) -> its forged fields.
 Forged = dict[str, tuple[Field, ...]]
-# Sends the outer request of an attempt, and yields its status.
+# Sends the outer request of an attempt, and yields the status of the response.
 Outer = Callable[[], contextlib.AbstractContextManager[int]]
 
 PLAIN = Spoof("none", "none", ())
 
 
 @dataclass(frozen=True, slots=True)
-class Usual:
-    """The statuses of plain requests without any forgery."""
+class Baseline:
+    """The statuses of plain requests without any forged field: a GET, and a POST with a body (0: no response)."""
 
     get: int
     post: int
 
 
 @dataclass(frozen=True, slots=True)
-class Sign:
-    """What one attempt got: `answer` in words, and whether it reached the proxy's own connection."""
+class Verdict:
+    """The result of one attempt.
+
+    Attributes:
+        answer: a description of the responses.
+        got_in: whether the attempt reached the proxy's own connection to the server.
+    """
 
     answer: str
     got_in: bool
 
 
-def upgrade(attempt: Upgrade, forged: Forged, target: Target, _: Usual) -> Sign:
-    """Ask for HTTP/2 in clear text; then send each forged field over it. Raises `OSError`."""
+def upgrade(attempt: Upgrade, forged: Forged, target: Target, _: Baseline) -> Verdict:
+    """Request HTTP/2 in clear text. If the server accepts, send each forged field over it. Raises `OSError`."""
     protocol = exchanges.http2_state()
     settings = (protocol.initiate_upgrade_connection() or b"").decode("ascii")
     lines = "".join(f"{name}: {value.format(settings=settings)}\r\n" for name, value in attempt.fields)
@@ -67,16 +73,19 @@ def upgrade(attempt: Upgrade, forged: Forged, target: Target, _: Usual) -> Sign:
         connection.send(f"GET {target.path} HTTP/1.1\r\nHost: {target.authority}\r\n{lines}\r\n".encode("latin-1"))
         status, fields = connection.head()
         if status != 101:
-            return Sign(str(status), got_in=status < 400)
+            return Verdict(str(status), got_in=status < 400)
         chosen = fields.get("upgrade", "")
-        if chosen.lower() == "websocket":  # what some attempts offer beside h2c
-            return Sign("101 (websocket)", got_in=True)
-        spoken = "; ".join(_over_http2(connection, protocol, target, forged))
-        return Sign(f"101 ({chosen[:20]})" + (f", then {spoken}" if spoken else ""), got_in=True)
+        if chosen.lower() == "websocket":  # some attempts offer websocket as well as h2c
+            return Verdict("101 (websocket)", got_in=True)
+        statuses = "; ".join(_over_http2(connection, protocol, target, forged))
+        return Verdict(f"101 ({chosen[:20]})" + (f", then {statuses}" if statuses else ""), got_in=True)
 
 
 def _over_http2(connection: Connection, protocol: Any, target: Target, forged: Forged) -> Iterator[str]:
-    """Which forged fields got which status on the upgraded connection; nothing where HTTP/2 is not spoken."""
+    """Yield a description of each status that forged fields got on the upgraded connection.
+
+    Yields nothing if the server does not speak HTTP/2.
+    """
     plain = [(":method", "GET"), (":scheme", "https"), (":authority", target.authority), (":path", target.path)]
     streams = dict(zip(range(3, 1000, 2), forged, strict=False))
     statuses: dict[int, int] = {}
@@ -98,36 +107,37 @@ def _over_http2(connection: Connection, protocol: Any, target: Target, forged: F
         yield f"{status or 'reset'} to {which}"
 
 
-def body(attempt: Body, forged: Forged, target: Target, usual: Usual) -> Sign:
-    """Hide a request in a body. Raises `OSError`."""
-    sender = _Sender(target, attempt, _hidden(target, forged, complete=attempt.complete))
-    # The outer request itself is let in: a 2xx to CONNECT is a tunnel, and a POST should be refused as ever.
-    let_in = range(200, 300) if sender.connect else range(200, 400) if usual.post >= 400 else range(0)
+def body(attempt: Body, forged: Forged, target: Target, baseline: Baseline) -> Verdict:
+    """Hide a request in the body of another request. Raises `OSError`."""
+    sender = _Sender(target, attempt, _hidden_request(target, forged, complete=attempt.complete))
+    # Statuses that show success of the outer request. 2xx to CONNECT is a tunnel. A POST that is usually rejected must
+    # still be rejected.
+    success = range(200, 300) if sender.connect else range(200, 400) if baseline.post >= 400 else range(0)
     if attempt.complete:
-        return _second(sender, let_in)
-    return _joined(target, sender.outer, usual.get, let_in)
+        return _second_response(sender, success)
+    return _join_verdict(target, sender.outer, baseline.get, success)
 
 
-def stream(attempt: Stream, forged: Forged, target: Target, usual: Usual) -> Sign:
-    """Hide a request in the DATA of an HTTP/2 CONNECT. Raises `OSError` and `NotSpoken`."""
-    hidden = _hidden(target, forged, complete=attempt.complete)
+def stream(attempt: Stream, forged: Forged, target: Target, baseline: Baseline) -> Verdict:
+    """Hide a request in the DATA frames of an HTTP/2 CONNECT. Raises `OSError` and `ProtocolNotSupported`."""
+    hidden = _hidden_request(target, forged, complete=attempt.complete)
     fields = [*attempt.fields]
     if attempt.framing == "length":
         fields.append(("content-length", str(len(hidden))))
 
     outer = partial(exchanges.http2_stream, target, fields, hidden)
-    let_in = range(200, 300)
+    success = range(200, 300)
     if attempt.complete:
         with outer() as status:
-            return Sign(_words(status, let_in), got_in=status in let_in)
-    return _joined(target, outer, usual.get, let_in)
+            return Verdict(_description(status, success), got_in=status in success)
+    return _join_verdict(target, outer, baseline.get, success)
 
 
-def _hidden(target: Target, forged: Forged, *, complete: bool) -> bytes:
-    """A request with every forged field; or one that ends within a field's name.
+def _hidden_request(target: Target, forged: Forged, *, complete: bool) -> bytes:
+    """A complete request with every forged field, or an incomplete request that ends within a field name.
 
-    No request can follow the second kind: a server that joins it to the next one sees a blank in a field's name, and
-    rejects both (RFC 9112 5.1). A client that is hit by chance gets 400, and nothing of its request is kept.
+    A server that joins the incomplete request to the next one sees a space in a field name and rejects both (RFC 9112
+    5.1). If the next request comes from another client, that client gets 400, and no part of its request is stored.
     """
     start = f"GET {target.path} HTTP/1.1\r\nHost: {target.authority}\r\n"
     if not complete:
@@ -139,29 +149,29 @@ def _hidden(target: Target, forged: Forged, *, complete: bool) -> bytes:
 
 
 class _Sender:
-    """Sends one `Body` on a connection of its own."""
+    """Sends one `Body` on a new connection."""
 
     def __init__(self, target: Target, attempt: Body, hidden: bytes) -> None:
         self._target = target
         self.connect = attempt.method == "CONNECT"
-        where = {
+        targets = {
             "path": target.path,
             "authority": _with_port(target),
             "absolute": f"https://{target.authority}{target.path}",
         }
         lines = "".join(f"{name}: {value}\r\n" for name, value in attempt.fields)
         content = (b"\r\n" * (PADDING // 2) if attempt.padded else b"") + hidden
-        length, self._body = _framed(content, attempt.framing)
-        start = f"{attempt.method} {where[attempt.target]} HTTP/1.1\r\nHost: {target.authority}\r\n"
+        length, self._body = _frame(content, attempt.framing)
+        start = f"{attempt.method} {targets[attempt.target]} HTTP/1.1\r\nHost: {target.authority}\r\n"
         self._head = f"{start}{lines}{length}\r\n".encode("latin-1")
 
     def connection(self) -> Connection:
-        """A connection on which everything has been sent."""
+        """Open a connection and send the whole outer request on it."""
         connection = self._target.connection("http/1.1")
         try:
             connection.send(self._head)
-            time.sleep(_GAP)
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # a response may come before the end
+            time.sleep(_BODY_DELAY)
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the server may respond and close early
                 connection.send(self._body)
         except BaseException:
             connection.close()
@@ -170,7 +180,7 @@ class _Sender:
 
     @contextlib.contextmanager
     def outer(self) -> Iterator[int]:
-        """The status of the outer request. Its connection stays open in the block."""
+        """Yield the status of the outer request. The connection stays open until the end of the block."""
         with self.connection() as connection:
             yield connection.head()[0]
 
@@ -180,7 +190,7 @@ def _with_port(target: Target) -> str:
     return f"{f'[{host}]' if ':' in host else host}:{target.url.port or 443}"
 
 
-def _framed(content: bytes, framing: Framing) -> tuple[str, bytes]:
+def _frame(content: bytes, framing: Framing) -> tuple[str, bytes]:
     match framing:
         case "length":
             return f"Content-Length: {len(content)}\r\n", content
@@ -190,72 +200,72 @@ def _framed(content: bytes, framing: Framing) -> tuple[str, bytes]:
             return "", content
 
 
-def _second(sender: _Sender, let_in: range) -> Sign:
-    """The outer request's response, and whether another one follows on the same connection."""
+def _second_response(sender: _Sender, success: range) -> Verdict:
+    """Whether a second response follows the response to the outer request, on the same connection."""
     with sender.connection() as connection:
         first, fields = connection.head()
-        if first == 101 or first in let_in:
-            return Sign(_words(first, let_in), got_in=True)
+        if first == 101 or first in success:
+            return Verdict(_description(first, success), got_in=True)
         try:
             connection.skip_body(first, fields)
-            connection.shorten(_SECOND)
+            connection.shorten(_SECOND_RESPONSE_TIMEOUT)
             second, _ = connection.head()
         except OSError:
-            return Sign(str(first), got_in=False)
-    # A proxy that ends CONNECT itself may serve what follows as its client's next request, and clean it as ever.
-    return Sign(f"{first}, then {second}", got_in=second < 400 or not sender.connect)
+            return Verdict(str(first), got_in=False)
+    # A proxy that answers CONNECT itself may read the body as the client's next request and remove its forged fields.
+    return Verdict(f"{first}, then {second}", got_in=second < 400 or not sender.connect)
 
 
-def _words(status: int, let_in: range) -> str:
-    return f"{status}: a tunnel" if status == 101 or status in let_in else str(status)
+def _description(status: int, success: range) -> str:
+    return f"{status}: a tunnel" if status == 101 or status in success else str(status)
 
 
-def _joined(target: Target, outer: Outer, usual: int, let_in: range) -> Sign:
-    """Whether half a request changes the response to a later one."""
+def _join_verdict(target: Target, outer: Outer, baseline: int, success: range) -> Verdict:
+    """Whether half a request changes the response to a later request."""
     first: list[int] = []
     later: list[int] = []
-    for _ in range(_TRIES):
+    for _ in range(_ATTEMPTS):
         try:
             with outer() as status:
                 first.append(status)
-                if status == 101 or status in let_in:
-                    return Sign(_words(status, let_in), got_in=True)
-                time.sleep(_IDLE)
-                later += _plain(target)  # while the outer connection is open: some proxies end both together
-        except (TimeoutError, exchanges.NotSpoken):
+                if status == 101 or status in success:
+                    return Verdict(_description(status, success), got_in=True)
+                time.sleep(_POOL_DELAY)
+                later += _plain_statuses(target)  # before the outer connection closes: some proxies close both together
+        except (TimeoutError, exchanges.ProtocolNotSupported):
             raise
         except OSError:
             first.append(0)
-            later += _plain(target)
-        if sum(map(partial(_differs, usual), later)) >= _ENOUGH:
+            later += _plain_statuses(target)
+        if sum(map(partial(_differs, baseline), later)) >= _MIN_DIFFERENT:
             break
     answer = "/".join(str(status) if status else "closed" for status in dict.fromkeys(first))
-    changed = [status for status in later if _differs(usual, status)]
-    known = [status for status in first if status not in _PASSING]
-    # Once from one status to another is a change of the service's. Back and forth is a request that was joined.
-    back_and_forth = sum(one != other for one, other in pairwise(known)) >= _ENOUGH
-    if len(changed) < _ENOUGH and not back_and_forth:
-        return Sign(answer, got_in=False)
-    if usual not in _plain(target):
-        return Sign(f"{answer}; plain requests no longer get {usual}: cannot tell", got_in=False)
-    sign = f"plain requests behind it got {changed[0]}" if changed else "the same request got both"
-    return Sign(f"{answer}; {sign}", got_in=True)
+    changed = [status for status in later if _differs(baseline, status)]
+    known = [status for status in first if status not in _TRANSIENT]
+    # A single change of status may come from the service itself. A change back and forth shows a joined request.
+    back_and_forth = sum(one != other for one, other in pairwise(known)) >= _MIN_DIFFERENT
+    if len(changed) < _MIN_DIFFERENT and not back_and_forth:
+        return Verdict(answer, got_in=False)
+    if baseline not in _plain_statuses(target):
+        return Verdict(f"{answer}; cannot tell: plain requests no longer get {baseline}", got_in=False)
+    difference = f"later plain requests got {changed[0]}" if changed else "the same request got both statuses"
+    return Verdict(f"{answer}; {difference}", got_in=True)
 
 
-def _differs(usual: int, status: int) -> bool:
-    return status not in _PASSING and status != usual
+def _differs(baseline: int, status: int) -> bool:
+    return status not in _TRANSIENT and status != baseline
 
 
-def _plain(target: Target) -> list[int]:
-    """The statuses of plain requests that wait at the same time, 0 for a connection that ends without one.
+def _plain_statuses(target: Target) -> list[int]:
+    """Send plain requests at the same time, and return their statuses; 0 for a connection that closes without one.
 
-    A proxy takes its idle connections last in, first out. Requests at the same time reach more than the last one.
+    A proxy reuses its most recent idle connection first. Several requests at the same time reach older ones as well.
     Raises `TimeoutError`.
     """
     statuses: list[int] = []
     with contextlib.ExitStack() as stack:
         waiting: list[Connection] = []
-        for _ in range(_TOGETHER):
+        for _ in range(_SIMULTANEOUS):
             with contextlib.suppress(ConnectionError, ssl.SSLError):
                 waiting.append(stack.enter_context(target.connection("http/1.1")))
         request = exchanges.http1_request(target, PLAIN)

@@ -1,6 +1,6 @@
-"""The ways in which a client writes a certificate header that only its proxy should write: data to send, no more.
+"""Lists the requests with which a client can forge a certificate header that only its proxy should send.
 
-Must never know: sockets, or what an answer means.
+Pure: no I/O, no clock.
 """
 
 import base64
@@ -12,20 +12,20 @@ from urllib.parse import quote
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-# One field of a request, as its octets go over the wire: name, value.
+# The name and value of one field of a request, exactly as they are sent.
 Field = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Spoof:
-    """One request to send.
+    """One request with forged fields.
 
     Attributes:
-        header: whose header it forges.
-        form: how it is written.
-        fields: the forged fields, names as they are sent.
-        trailers: fields behind a chunked body, in place of header fields.
-        joiner: what stands between name and value.
+        header: the proxy or standard whose header is forged, for the report.
+        form: the spelling of the fields, for the report.
+        fields: the forged fields, with their names as they are sent.
+        trailers: whether the fields are sent as trailer fields after a chunked body, instead of as header fields.
+        joiner: the characters between name and value.
     """
 
     header: str
@@ -36,7 +36,7 @@ class Spoof:
 
 
 def claims(certificate: x509.Certificate) -> dict[str, tuple[Field, ...]]:
-    """What each proxy or cloud would write for `certificate`, verified."""
+    """The fields that each proxy or cloud would send for `certificate` after it had verified the certificate."""
     der = certificate.public_bytes(Encoding.DER)
     pem = certificate.public_bytes(Encoding.PEM).decode("ascii")
     b64, escaped = base64.b64encode(der).decode("ascii"), quote(pem, safe="")
@@ -50,7 +50,7 @@ def claims(certificate: x509.Certificate) -> dict[str, tuple[Field, ...]]:
         "ingress-nginx": (("ssl-client-cert", escaped), ("ssl-client-verify", "SUCCESS")),
         "RFC 9440": (("Client-Cert", f":{b64}:"),),
         "Envoy": (xfcc,),
-        # The names that proxy-config chooses.
+        # With the names that the configurations of proxy-config use.
         "nginx and Apache, generated": (("MtlsClientCert", escaped), word),
         "HAProxy and Caddy, generated": (("MtlsClientCert", b64), word),
         "Envoy, generated": (xfcc, word),
@@ -65,7 +65,7 @@ def claims(certificate: x509.Certificate) -> dict[str, tuple[Field, ...]]:
 
 
 def over_http1(certificate: x509.Certificate) -> Iterator[Spoof]:
-    """Every forgery in every form that HTTP/1.1 can be written in, allowed or not."""
+    """Yield every forgery in every spelling over HTTP/1.1, valid or invalid."""
     for header, fields in claims(certificate).items():
         yield Spoof(header, "exact name", fields)
         yield Spoof(header, "lower case", _renamed(fields, str.lower))
@@ -74,17 +74,17 @@ def over_http1(certificate: x509.Certificate) -> Iterator[Spoof]:
         yield Spoof(header, "one underscore", _renamed(fields, lambda name: "_".join(name.rsplit("-", 1))))
         yield Spoof(header, "dots", _renamed(fields, lambda name: name.replace("-", ".")))
         yield Spoof(header, "twice", (*fields, *fields))
-        yield Spoof(header, "blank after the name", fields, joiner=" : ")
+        yield Spoof(header, "space after the name", fields, joiner=" : ")
         yield Spoof(header, "tab after the name", fields, joiner="\t: ")
         yield Spoof(header, "folded line", tuple((name, f"\r\n {value}") for name, value in fields))
         yield Spoof(header, "named by Connection", (*fields, ("Connection", ", ".join(name for name, _ in fields))))
         yield Spoof(header, "trailer", fields, trailers=True)
         for name, _ in fields[1:]:
-            yield Spoof(header, f"{name} taken away by Connection", (("Connection", name),))
+            yield Spoof(header, f"{name} removed by Connection", (("Connection", name),))
 
 
 def over_http2(certificate: x509.Certificate) -> Iterator[Spoof]:
-    """The same for HTTP/2, where names are lower case, and what is not allowed may be sent all the same."""
+    """Yield the same forgeries over HTTP/2. Some have invalid names, such as names in upper case (RFC 9113 8.2.1)."""
     for header, fields in claims(certificate).items():
         lower = _renamed(fields, str.lower)
         yield Spoof(header, "exact name", lower)
@@ -92,7 +92,7 @@ def over_http2(certificate: x509.Certificate) -> Iterator[Spoof]:
         yield Spoof(header, "underscores", _renamed(lower, lambda name: name.replace("-", "_")))
         yield Spoof(header, "dots", _renamed(lower, lambda name: name.replace("-", ".")))
         yield Spoof(header, "twice", (*lower, *lower))
-        yield Spoof(header, "blank after the name", _renamed(lower, lambda name: f"{name} "))
+        yield Spoof(header, "space after the name", _renamed(lower, lambda name: f"{name} "))
         yield Spoof(header, "trailer", lower, trailers=True)
 
 

@@ -1,4 +1,4 @@
-"""`Trap`: one way in which the command that starts a server lets certificates be forged or lost."""
+"""`Trap`: one server setting that lets a client forge a certificate, or that loses the certificate."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,9 +8,16 @@ from mtls_middleware.cli.server_command import Command
 
 @dataclass(frozen=True, slots=True)
 class Trap:
-    """One row: for which server, when, how bad, what is wrong, what to do.
+    """One row of the table of traps.
 
-    `rests_on` is the option that decides. If its value cannot be read, a warning says so instead.
+    Attributes:
+        server: the name of the server, as in `Command.server`.
+        when: whether a command has the trap.
+        severity: "error", "warning" or "note".
+        what: the problem.
+        advice: what the operator can change.
+        deciding_option: the option that decides whether a command has the trap. If the value of this option cannot be
+            read, `doctor` reports that instead, as a warning.
     """
 
     server: str
@@ -18,4 +25,4 @@ class Trap:
     severity: str
     what: str
     advice: str
-    rests_on: str | None = None
+    deciding_option: str | None = None

@@ -1,6 +1,6 @@
-"""The known traps of servers, as a table: what in the command that starts one lets certificates be forged or lost.
+"""The table of traps: server settings that let a client forge a certificate, or that lose the certificate.
 
-The facts are measured on the real servers.
+Every row was measured on the real server.
 """
 
 import re
@@ -9,15 +9,14 @@ from collections.abc import Callable
 from mtls_middleware.cli.server_command import Command
 from mtls_middleware.cli.trap import Trap
 
-# A certificate of 12 kB is 19 kB percent-encoded, and 38 kB as Envoy writes it with its chain.
+# The size of a header with a certificate of 12 kB, percent-encoded. Envoy's header with the chain has 38 kB.
 _LARGE = 18_881
 
-
-_OURS = "mtls_middleware.servers.uvicorn_tls:"
-_OUR_WORKER = "mtls_middleware.servers.gunicorn_asgi.Worker"
+_UVICORN_MODULE = "mtls_middleware.servers.uvicorn_tls:"
+_GUNICORN_ASGI_WORKER = "mtls_middleware.servers.gunicorn_asgi.Worker"
 _HTTPTOOLS = ("auto", "httptools", "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol")
 _UVICORN_WORKER = re.compile(r"uvicorn(?:_worker|\.workers)\.(?:_workers\.)?Uvicorn\w*Worker")
-# gunicorn's workers that keep names with underscores apart. Its tornado worker does not.
+# The gunicorn workers that never read X_Name as X-Name. Its tornado worker does.
 _GUNICORN_WORKERS = ("", "sync", "gthread", "gevent", "gevent_pywsgi", "gevent_wsgi", "eventlet", "asgi")
 
 
@@ -34,8 +33,8 @@ def _may_fold(command: Command) -> bool:
 
 
 def _rewrites_peers(command: Command) -> bool:
-    shut = "--no-proxy-headers" in command.options or command.get("--forwarded-allow-ips", "127.0.0.1") == ""
-    return command.addresses and not shut
+    disabled = "--no-proxy-headers" in command.options or command.get("--forwarded-allow-ips", "127.0.0.1") == ""
+    return command.addresses and not disabled
 
 
 def _forwards_certificates(command: Command) -> bool:
@@ -48,35 +47,35 @@ def _uvicorn_http(command: Command) -> str:
 
 
 FOLDS = (
-    "joins a client's X_SSL_Client_Cert and the proxy's X-SSL-Client-Cert to one name: header sources that read names "
-    "with hyphens refuse to work"
+    "joins a client's X_SSL_Client_Cert and the proxy's X-SSL-Client-Cert to one name: a header source that reads a "
+    "name with hyphens raises ConfigurationError"
 )
 FOLDS_ADVICE = (
-    "use names without hyphens such as MtlsClientCert, as proxy-config generates them; or another server, such as "
-    "gunicorn or waitress; or let the proxy delete all names with underscores, and say so with "
+    "use header names without hyphens such as MtlsClientCert, as proxy-config does; or use another server, such as "
+    "gunicorn or waitress; or let the proxy delete all header names with underscores, and set "
     "proxy_deletes_underscores=True"
 )
 HIDES = (
-    "does not show a WSGI application where the peer's address comes from, so trusted_proxies= does not hold: the "
+    "does not show a WSGI application where the peer's address comes from, so trusted_proxies= never matches: the "
     "certificate is ignored"
 )
-HIDES_ADVICE = "give shared_secret= without trusted_proxies=; or use mtls_middleware.asgi around the adapter"
+HIDES_ADVICE = "use shared_secret= without trusted_proxies=; or wrap the adapter in a layer of mtls_middleware.asgi"
 _NO_CURE = "A shared_secret= is a second line of defence and not a cure: half a request inherits the next one's secret."
 _H2C = (
-    "accepts HTTP/2 in clear text: through a proxy that forwards upgrades, a client then writes to it itself, with the "
+    "accepts HTTP/2 in clear text: if the proxy forwards upgrades, a client can write to the server directly, with the "
     "proxy's address and any certificate header"
 )
 _BODY = (
-    "does not consume the body of a message that asks for an upgrade: a request in that body has the proxy's address "
-    "and any certificate header"
+    "does not consume the body of a request for an upgrade: a second request in that body has the proxy's address, "
+    "and can have any certificate header"
 )
 _CONNECT = (
-    "reads what follows CONNECT as further requests: if the proxy forwards CONNECT, they have the proxy's address and "
-    "any certificate header"
+    "reads what follows CONNECT as further requests: if the proxy forwards CONNECT, these requests have the proxy's "
+    "address, and can have any certificate header"
 )
-_CONNECT_ADVICE = "let the proxy answer CONNECT itself, as configurations of proxy-config do"
-_ADDRESS = "start it without, or use a shared_secret= without trusted_proxies="
-_HTTP_OURS = f"start it with --http {_OURS}HTTPTools (or H11, Zttp, HTTP2)"
+_CONNECT_ADVICE = "let the proxy answer CONNECT itself, as the configurations of proxy-config do"
+_ADDRESS = "start it without this option, or use shared_secret= without trusted_proxies="
+_UVICORN_HTTP_ADVICE = f"start it with --http {_UVICORN_MODULE}HTTPTools (or H11, Zttp, HTTP2)"
 
 
 def _folding(server: str, when: Callable[[Command], bool] = _may_fold) -> Trap:
@@ -112,20 +111,20 @@ TRAPS = (
         lambda c: c.own_tls,
         "error",
         "granian cannot hand over the client certificate, so ServerTLS() never finds one",
-        "let a proxy end TLS, and use its header source",
+        "let a proxy terminate TLS, and use the header source of that proxy",
     ),
     Trap(
         "waitress",
         lambda c: c.own_tls,
         "error",
         "waitress has no TLS, so ServerTLS() never finds a certificate",
-        "let a proxy end TLS, and use its header source",
+        "let a proxy terminate TLS, and use the header source of that proxy",
     ),
     Trap(
         "waitress",
         lambda c: c.addresses and "--trusted-proxy" in c.options,
         "error",
-        "waitress writes the address of X-Forwarded-For over the peer's (--trusted-proxy)",
+        "waitress replaces the peer's address with the one in X-Forwarded-For (--trusted-proxy)",
         _ADDRESS,
     ),
     _connect("waitress"),
@@ -135,7 +134,7 @@ TRAPS = (
         "uwsgi",
         lambda c: c.headers and c.number("--buffer-size", 4096) < _LARGE,
         "warning",
-        "uWSGI ends connections whose headers exceed 4 kB (--buffer-size)",
+        "uWSGI closes the connection if the headers of a request exceed 4 kB (--buffer-size)",
         "start it with --buffer-size 65535",
         "--buffer-size",
     ),
@@ -144,8 +143,8 @@ TRAPS = (
         "gunicorn",
         _forwards_certificates,
         "error",
-        "gunicorn's forwarder_headers lets the underscore spelling of a certificate header through, forged ones too",
-        "take certificate headers out of forwarder_headers",
+        "gunicorn's forwarder_headers accepts a certificate header that is spelled with underscores, even a forged one",
+        "remove certificate headers from forwarder_headers",
         "--forwarder-headers",
     ),
     Trap(
@@ -153,7 +152,7 @@ TRAPS = (
         lambda c: _may_fold(c) and c.get("--protocol").strip().lower() == "uwsgi",
         "error",
         f"gunicorn with protocol = uwsgi {FOLDS}",
-        f"leave protocol at http, the default; or {FOLDS_ADVICE}",
+        f"leave protocol at its default, http; or {FOLDS_ADVICE}",
         "--protocol",
     ),
     Trap(
@@ -161,7 +160,7 @@ TRAPS = (
         lambda c: _may_fold(c) and c.get("--header-map").strip().lower() == "dangerous",
         "error",
         "gunicorn's header_map = dangerous joins a client's X_SSL_Client_Cert to the proxy's header",
-        "leave it at drop, the default",
+        "leave it at its default, drop",
         "--header-map",
     ),
     Trap(
@@ -173,7 +172,8 @@ TRAPS = (
             and not _is_uvicorn_worker(c)
         ),
         "error",
-        f"gunicorn's worker class is not known to keep names with underscores apart; one like tornado's {FOLDS}",
+        "gunicorn's worker class is unknown, and may read X_SSL_Client_Cert as X-SSL-Client-Cert; for example, the "
+        f"tornado worker {FOLDS}",
         f"use sync, gthread or gevent; or {FOLDS_ADVICE}",
         "--worker-class",
     ),
@@ -186,7 +186,7 @@ TRAPS = (
         ),
         "error",
         f"gunicorn with http2_cleartext {_H2C}",
-        f"leave it at off, the default. {_NO_CURE}",
+        f"leave it at its default, off. {_NO_CURE}",
         "--http2-cleartext",
     ),
     Trap(
@@ -194,25 +194,25 @@ TRAPS = (
         lambda c: c.headers and _is_uvicorn_worker(c) and not c.get("--worker-class").endswith("H11Worker"),
         "error",
         f"uvicorn's worker (httptools) {_BODY}",
-        f"start it with --worker-class {_OUR_WORKER}. {_NO_CURE}",
+        f"start it with --worker-class {_GUNICORN_ASGI_WORKER}. {_NO_CURE}",
         "--worker-class",
     ),
     Trap(
         "gunicorn",
         lambda c: _is_uvicorn_worker(c) and _rewrites_peers(c),
         "error",
-        "uvicorn's worker writes the address of X-Forwarded-For over the peer's, which trusted_proxies= reads",
-        f"start it with --forwarded-allow-ips '', or --worker-class {_OUR_WORKER}",
+        "uvicorn's worker replaces the peer's address, which trusted_proxies= reads, with the one in X-Forwarded-For",
+        f"start it with --forwarded-allow-ips '', or --worker-class {_GUNICORN_ASGI_WORKER}",
         "--forwarded-allow-ips",
     ),
-    _connect("gunicorn", f"start it with --worker-class {_OUR_WORKER}", _is_uvicorn_worker),
+    _connect("gunicorn", f"start it with --worker-class {_GUNICORN_ASGI_WORKER}", _is_uvicorn_worker),
     _hidden_address("gunicorn", _is_tornado_worker),
     _connect("gunicorn", "start it with --worker-class gthread", _is_tornado_worker),
     Trap(
         "gunicorn",
         lambda c: c.addresses and c.get("--proxy-protocol", "off").strip().lower() not in ("off", "false", "none", "0"),
         "error",
-        "gunicorn takes the peer's address from the PROXY protocol, which trusted_proxies= does not trust",
+        "gunicorn takes the peer's address from the PROXY protocol, and trusted_proxies= does not trust this address",
         _ADDRESS,
         "--proxy-protocol",
     ),
@@ -220,7 +220,7 @@ TRAPS = (
         "gunicorn",
         lambda c: c.headers and c.number("--limit-request-field_size", 8190) < _LARGE,
         "warning",
-        "gunicorn answers 431 to a header of more than 8190 octets; a certificate of 12 kB has 19 kB",
+        "gunicorn answers 431 to a header of more than 8190 octets; the header for a certificate of 12 kB has 19 kB",
         "start it with --limit-request-field_size 65536 if certificates may be large",
         "--limit-request-field_size",
     ),
@@ -228,7 +228,7 @@ TRAPS = (
         "gunicorn",
         lambda c: c.own_tls and c.number("--cert-reqs", 0) == 0,
         "error",
-        "gunicorn asks clients for no certificate (--cert-reqs 0), so ServerTLS() never finds one",
+        "gunicorn does not request client certificates (--cert-reqs 0), so ServerTLS() never finds one",
         "start it with --cert-reqs 1 (optional) or 2 (required), and --ca-certs",
         "--cert-reqs",
     ),
@@ -236,8 +236,8 @@ TRAPS = (
         "uvicorn",
         _rewrites_peers,
         "error",
-        "uvicorn writes the address of X-Forwarded-For over the peer's (--proxy-headers is the default)",
-        "start it with --no-proxy-headers: trusted_proxies= trusts no address that a header wrote",
+        "uvicorn replaces the peer's address with the one in X-Forwarded-For (--proxy-headers is the default)",
+        "start it with --no-proxy-headers: trusted_proxies= must not use an address from a header",
         "--forwarded-allow-ips",
     ),
     Trap(
@@ -252,50 +252,51 @@ TRAPS = (
         lambda c: c.served == "WSGI" and c.get("--interface") != "wsgi",
         "error",
         "uvicorn serves ASGI applications, and this one is WSGI",
-        "serve it with gunicorn, for example",
+        "use a WSGI server, for example gunicorn",
     ),
     Trap(
         "uvicorn",
         lambda c: c.headers and "--http2" not in c.options and _uvicorn_http(c) in _HTTPTOOLS,
         "error",
         f"uvicorn's httptools (--http auto is the default) {_BODY}",
-        f"{_HTTP_OURS}, or --http h11. {_NO_CURE}",
+        f"{_UVICORN_HTTP_ADVICE}, or --http h11. {_NO_CURE}",
     ),
     Trap(
         "uvicorn",
         lambda c: c.headers and "--http2" in c.options,
         "error",
         f"uvicorn with --http2 {_H2C}",
-        f"start it without --http2, with --http {_OURS}Zttp or --http {_OURS}HTTP2. {_NO_CURE}",
+        f"start it without --http2, with --http {_UVICORN_MODULE}Zttp or --http {_UVICORN_MODULE}HTTP2. {_NO_CURE}",
     ),
-    _connect("uvicorn", _HTTP_OURS, lambda c: not _uvicorn_http(c).startswith(_OURS)),
+    _connect("uvicorn", _UVICORN_HTTP_ADVICE, lambda c: not _uvicorn_http(c).startswith(_UVICORN_MODULE)),
     Trap(
         "uvicorn",
-        lambda c: c.own_tls and not _uvicorn_http(c).startswith(_OURS),
+        lambda c: c.own_tls and not _uvicorn_http(c).startswith(_UVICORN_MODULE),
         "error",
         "uvicorn itself does not hand over the client certificate, so ServerTLS() never finds one",
-        f"start it with --http {_OURS}H11 --ws {_OURS}WebSockets",
+        f"start it with --http {_UVICORN_MODULE}H11 --ws {_UVICORN_MODULE}WebSockets",
     ),
     Trap(
         "uvicorn",
         lambda c: c.own_tls and c.number("--ssl-cert-reqs", 0) == 0,
         "error",
-        "uvicorn asks clients for no certificate (--ssl-cert-reqs 0), so ServerTLS() never finds one",
+        "uvicorn does not request client certificates (--ssl-cert-reqs 0), so ServerTLS() never finds one",
         "start it with --ssl-cert-reqs 1 (optional) or 2 (required), and --ssl-ca-certs",
     ),
     Trap(
         "uvicorn",
-        lambda c: c.own_tls and not c.get("--ws").startswith(_OURS) and c.get("--ws") != "none",
+        lambda c: c.own_tls and not c.get("--ws").startswith(_UVICORN_MODULE) and c.get("--ws") != "none",
         "warning",
-        "websockets carry no certificate: only --http names a class of mtls-middleware",
-        f"start it with --ws {_OURS}WebSockets, or --ws none",
+        "websockets get no certificate, because --ws does not name a class of mtls-middleware",
+        f"start it with --ws {_UVICORN_MODULE}WebSockets, or --ws none",
     ),
     Trap(
         "uvicorn",
         lambda c: c.behind_haproxy and "--http2" not in c.options and _uvicorn_http(c) in _HTTPTOOLS,
         "error",
-        "HAProxy forwards trailer fields, and uvicorn's httptools class takes them for header fields: a full spoof",
-        f"start it with --http h11 or --http {_OURS}HTTPTools",
+        "HAProxy forwards trailer fields, and uvicorn's httptools class reads them as header fields: a client can "
+        "forge any certificate",
+        f"start it with --http h11 or --http {_UVICORN_MODULE}HTTPTools",
     ),
     Trap("hypercorn", _may_fold, "error", f"hypercorn's WSGI {FOLDS}", FOLDS_ADVICE),
     Trap("hypercorn_tls", _may_fold, "error", f"hypercorn's WSGI {FOLDS}", FOLDS_ADVICE),
@@ -303,14 +304,14 @@ TRAPS = (
         "hypercorn",
         lambda c: c.headers,
         "error",
-        f"hypercorn {_H2C}; it has no option against it",
+        f"hypercorn {_H2C}; no option turns this off",
         f"start it with python -m mtls_middleware.servers.hypercorn_tls, which takes the same options. {_NO_CURE}",
     ),
     Trap(
         "hypercorn_tls",
         lambda c: c.headers and c.get("--worker-class") == "trio",
         "error",
-        f"hypercorn's trio worker {_H2C}; mtls_middleware.servers.hypercorn_tls changes the asyncio worker only",
+        f"hypercorn's trio worker {_H2C}; mtls_middleware.servers.hypercorn_tls fixes only the asyncio worker",
         f"start it without --worker-class trio. {_NO_CURE}",
         "--worker-class",
     ),
@@ -330,7 +331,7 @@ TRAPS = (
         "daphne",
         lambda c: c.addresses and "--proxy-headers" in c.options,
         "error",
-        "daphne writes the address of X-Forwarded-For over the peer's (--proxy-headers), which trusted_proxies= reads",
+        "daphne replaces the peer's address, which trusted_proxies= reads, with X-Forwarded-For (--proxy-headers)",
         _ADDRESS,
     ),
     *(
@@ -338,7 +339,7 @@ TRAPS = (
             daphne,
             lambda c: c.headers and c.behind_envoy,
             "warning",
-            "daphne answers 400 to a header of more than 16 kB; Envoy's may have 38 kB",
+            "daphne answers 400 to a header of more than 16 kB; the header of Envoy may have 38 kB",
             "leave chain: true out of Envoy's set_current_client_cert_details if certificates may be large",
         )
         for daphne in ("daphne", "daphne_tls")

@@ -1,6 +1,6 @@
-"""The ways in which a client gets a request onto the proxy's own connection to the server: data to send, no more.
+"""Lists the attempts to put a client's request onto the proxy's own connection to the server.
 
-An attempt opens a tunnel (an upgrade to HTTP/2 in clear text, CONNECT) or hides a request in a body that the server
+An attempt opens a tunnel (an upgrade to HTTP/2 in clear text, or CONNECT), or hides a request in a body that the server
 may not consume. Pure: no I/O, no clock.
 """
 
@@ -10,7 +10,8 @@ from typing import Literal
 
 from mtls_middleware.cli.spoofs import Field
 
-# A proxy writes a body of this size in several parts, so that the server sees the last of them on their own.
+# Octets before the hidden request. A proxy sends such a body in several parts, so that the server reads the last part,
+# with the hidden request, on its own.
 PADDING = 200_000
 
 Framing = Literal["length", "chunked", "none"]
@@ -21,11 +22,13 @@ _FRAMINGS: tuple[Framing, ...] = ("length", "chunked")
 
 @dataclass(frozen=True, slots=True)
 class Upgrade:
-    """A GET that asks for HTTP/2 in clear text (RFC 7540 3.2).
+    """A GET request for an upgrade to HTTP/2 in clear text (RFC 7540 3.2).
 
     Attributes:
-        form: what the operator reads.
-        fields: field lines; `{settings}` stands for the value of HTTP2-Settings.
+        form: the variant, for the report.
+        fields: the header fields; `{settings}` stands for the value of HTTP2-Settings.
+        kind: the kind of attempt, for the report.
+        protocol: the protocol, for the report.
     """
 
     form: str
@@ -39,14 +42,15 @@ class Body:
     """An HTTP/1.1 request whose body holds another request.
 
     Attributes:
-        kind: the outer request, as the operator reads it.
-        form: the rest of what the operator reads.
-        method: the outer method.
-        target: the outer request target: `path`, `authority` or `absolute`.
-        fields: the outer request's further fields.
-        framing: how its body is delimited.
-        padded: whether line ends of `PADDING` octets stand before the request in the body.
-        complete: whether the request in the body is complete, or ends within a field line.
+        kind: the kind of the outer request, for the report.
+        form: the variant, for the report.
+        method: the method of the outer request.
+        target: the form of the outer request's target: `path`, `authority` or `absolute`.
+        fields: the additional header fields of the outer request.
+        framing: how the body of the outer request is delimited.
+        padded: whether `PADDING` octets of line ends precede the hidden request.
+        complete: whether the hidden request is complete. Otherwise it ends within a field name.
+        protocol: the protocol, for the report.
     """
 
     kind: str
@@ -62,7 +66,7 @@ class Body:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """An HTTP/2 CONNECT whose DATA holds a request; the attributes are those of `Body`."""
+    """An HTTP/2 CONNECT whose DATA frames contain another request. Attributes: see `Body`."""
 
     kind: str
     form: str
@@ -73,34 +77,37 @@ class Stream:
 
 
 _SETTINGS = ("HTTP2-Settings", "{settings}")
-_BOTH = ("Connection", "Upgrade, HTTP2-Settings")
-_ONE = ("Connection", "Upgrade")
+_CONNECTION_BOTH = ("Connection", "Upgrade, HTTP2-Settings")
+_CONNECTION_ONE = ("Connection", "Upgrade")
 
 
 def upgrades() -> Iterator[Upgrade]:
-    """HTTP/2 in clear text, asked for in every spelling that a filter may miss."""
-    yield Upgrade("as in RFC 7540", (_BOTH, ("Upgrade", "h2c"), _SETTINGS))
-    yield Upgrade("not listed in Connection: settings", (_ONE, ("Upgrade", "h2c"), _SETTINGS))
-    yield Upgrade("without HTTP2-Settings", (_ONE, ("Upgrade", "h2c")))
+    """Yield upgrades to HTTP/2 in clear text, in every spelling that a filter may miss."""
+    yield Upgrade("as in RFC 7540", (_CONNECTION_BOTH, ("Upgrade", "h2c"), _SETTINGS))
+    yield Upgrade("HTTP2-Settings not listed in Connection", (_CONNECTION_ONE, ("Upgrade", "h2c"), _SETTINGS))
+    yield Upgrade("without HTTP2-Settings", (_CONNECTION_ONE, ("Upgrade", "h2c")))
     for spelling in ("H2C", "h2C", "h2c, websocket", "websocket, h2c", "h2c,", "\th2c\t"):
-        yield Upgrade(f"spelt {spelling!r}", (_BOTH, ("Upgrade", spelling), _SETTINGS))
-    yield Upgrade("two lines, h2c first", (_BOTH, ("Upgrade", "h2c"), ("Upgrade", "websocket"), _SETTINGS))
-    yield Upgrade("two lines, h2c last", (_BOTH, ("Upgrade", "websocket"), ("Upgrade", "h2c"), _SETTINGS))
+        yield Upgrade(f"spelt {spelling!r}", (_CONNECTION_BOTH, ("Upgrade", spelling), _SETTINGS))
+    yield Upgrade("two lines, h2c first", (_CONNECTION_BOTH, ("Upgrade", "h2c"), ("Upgrade", "websocket"), _SETTINGS))
+    yield Upgrade("two lines, h2c last", (_CONNECTION_BOTH, ("Upgrade", "websocket"), ("Upgrade", "h2c"), _SETTINGS))
     yield Upgrade("names in lower case", (("connection", "upgrade, http2-settings"), ("upgrade", "h2c"), _SETTINGS))
     yield Upgrade("names in upper case", (("CONNECTION", "UPGRADE, HTTP2-SETTINGS"), ("UPGRADE", "h2c"), _SETTINGS))
-    yield Upgrade("Connection in two lines", (("Connection", "HTTP2-Settings"), _ONE, ("Upgrade", "h2c"), _SETTINGS))
+    yield Upgrade(
+        "Connection in two lines",
+        (("Connection", "HTTP2-Settings"), _CONNECTION_ONE, ("Upgrade", "h2c"), _SETTINGS),
+    )
 
 
-_KEY = (("Sec-WebSocket-Version", "13"), ("Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAA=="))
+_WEBSOCKET_FIELDS = (("Sec-WebSocket-Version", "13"), ("Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAA=="))
 
 
 def bodies() -> Iterator[Body]:
-    """Requests in the body of a message that asks for an upgrade, or of CONNECT."""
+    """Yield requests hidden in the body of a request for an upgrade, or in the body of CONNECT."""
     for complete in (True, False):
         content = "whole request" if complete else "half a request"
         for framing in _FRAMINGS:
             for token in ("foo", "h2c", "websocket"):
-                fields = (_ONE, ("Upgrade", token), *(_KEY if token == "websocket" else ()))  # noqa: S105 (no secret)
+                fields = (_CONNECTION_ONE, ("Upgrade", token), *(_WEBSOCKET_FIELDS if token == "websocket" else ()))  # noqa: S105 (no secret)
                 for padded in (False, True):
                     form = f"{token}, {framing}, {content}{', padded' if padded else ''}"
                     yield Body("Upgrade, body", form, "POST", "path", fields, framing, padded, complete)
@@ -113,14 +120,15 @@ def bodies() -> Iterator[Body]:
 
 
 def streams(authority: str, path: str) -> Iterator[Stream]:
-    """The same over HTTP/2: plain CONNECT (RFC 9113 8.5) and extended CONNECT (RFC 8441)."""
-    to, rest = (":authority", authority), ((":scheme", "https"), (":authority", authority), (":path", path))
+    """Yield requests hidden in an HTTP/2 stream of CONNECT (RFC 9113 8.5) or extended CONNECT (RFC 8441)."""
+    target = (":authority", authority)
+    target_with_path = ((":scheme", "https"), target, (":path", path))
     method = (":method", "CONNECT")
     for complete in (True, False):
         content = "whole request" if complete else "half a request"
-        yield Stream("CONNECT", content, (method, to), complete)
-        yield Stream("CONNECT", f"with a length, {content}", (method, to), complete, framing="length")
-        yield Stream("CONNECT", f"with a path, {content}", (method, *rest), complete)
+        yield Stream("CONNECT", content, (method, target), complete)
+        yield Stream("CONNECT", f"with Content-Length, {content}", (method, target), complete, framing="length")
+        yield Stream("CONNECT", f"with :path, {content}", (method, *target_with_path), complete)
         for name in ("websocket", "h2c"):
-            fields = (method, (":protocol", name), *rest)
+            fields = (method, (":protocol", name), *target_with_path)
             yield Stream("extended CONNECT", f"{name}, {content}", fields, complete)

@@ -1,6 +1,6 @@
-"""Finds the layers of mtls-middleware in an application, and the adapters between them and the server.
+"""Finds the layers of mtls-middleware in an application, and the adapters between the layers and the server.
 
-It reads attributes and calls nothing of the application's.
+Reads attributes of the application, and calls none of its functions.
 """
 
 import inspect
@@ -14,12 +14,21 @@ from mtls_middleware.layers.token import TokenLayer
 
 Gateway = Literal["WSGI", "ASGI"]
 
-# Applications, middleware and adapters keep the application inside of them under one of these names.
-_INNER = ("_app", "app", "wsgi_app", "asgi_app", "wsgi_application", "application", "_application", "wrapped")
-_DEPTH = 64
-# Package and class of each adapter that serves a WSGI application to an ASGI (or other) server. All of them write
-# X_SSL_Client_Cert and X-SSL-Client-Cert into one key of the environ.
-_FOLDING = {
+# Attributes in which applications, middleware and adapters keep the application that they wrap.
+_INNER_NAMES = (
+    "_app",
+    "app",
+    "wsgi_app",
+    "asgi_app",
+    "wsgi_application",
+    "application",
+    "_application",
+    "wrapped",
+)
+_MAX_DEPTH = 64
+# Package and class of each adapter that runs a WSGI application on an ASGI (or other) server. Every adapter writes
+# X_SSL_Client_Cert and X-SSL-Client-Cert into the same key of the environ.
+_FOLDING_ADAPTERS = {
     ("a2wsgi", "WSGIMiddleware"),
     ("aiohttp_wsgi", "WSGIHandler"),
     ("asgiref", "WsgiToAsgi"),
@@ -29,23 +38,23 @@ _FOLDING = {
     ("starlette", "WSGIMiddleware"),
     ("tornado", "WSGIContainer"),
     ("twisted", "WSGIResource"),
-    ("uvicorn", "WSGIMiddleware"),  # a2wsgi's, if that is installed
+    ("uvicorn", "WSGIMiddleware"),  # the class of a2wsgi, if a2wsgi is installed
     ("uvicorn", "_WSGIMiddleware"),
 }
-# Serves an ASGI application to a WSGI server, which decides about names.
-_UNDER_WSGI = {("a2wsgi", "ASGIMiddleware")}
+# Runs an ASGI application on a WSGI server. The WSGI server decides how header names are joined.
+_ASGI_ON_WSGI_ADAPTERS = {("a2wsgi", "ASGIMiddleware")}
 
 
 @dataclass(frozen=True, slots=True)
-class Wired:
-    """One layer where it was found.
+class LayerPlacement:
+    """A layer, and what surrounds it in the application.
 
     Attributes:
         layer: the layer.
-        gateway: what its class wraps.
-        served: what the server itself must serve: other than `gateway` under an adapter.
-        folding: the adapter around it that joins header names, as the operator knows it.
-        inner: the application inside of it.
+        gateway: the interface of the application that the layer wraps.
+        served: the interface that the server calls. It differs from `gateway` if there is an adapter in between.
+        folding: the name of the adapter around the layer that joins header names, or `None`.
+        inner: the application that the layer wraps.
     """
 
     layer: Any
@@ -55,63 +64,64 @@ class Wired:
     inner: Any
 
 
-def layers_of(application: Any) -> Iterator[Wired]:
-    """The layers around and in `application`, the outermost first."""
+def layers_of(application: Any) -> Iterator[LayerPlacement]:
+    """Yield the layers around and inside `application`, outermost first."""
     yield from _walk(application, set(), None, None)
 
 
-def _walk(application: Any, seen: set[int], folding: str | None, served: Gateway | None) -> Iterator[Wired]:
+def _walk(application: Any, seen: set[int], folding: str | None, served: Gateway | None) -> Iterator[LayerPlacement]:
     current = application
-    for _ in range(_DEPTH):
+    for _ in range(_MAX_DEPTH):
         if current is None or id(current) in seen:
             return
         seen.add(id(current))
-        if (name := _among(_FOLDING, current)) is not None:
+        if (name := _known_class(_FOLDING_ADAPTERS, current)) is not None:
             folding, served = folding or name, served or "ASGI"
-        if _among(_UNDER_WSGI, current) is not None:
+        if _known_class(_ASGI_ON_WSGI_ADAPTERS, current) is not None:
             served = served or "WSGI"
         layers = _get(current, "_layers")
         for layer in layers if isinstance(layers, tuple) else ():
             if isinstance(layer, (CertificateLayer, TokenLayer, ClientLayer)):
-                gateway = _gateway(current)
-                yield Wired(layer, gateway, served or gateway, folding, _get(current, "_app"))
-        for middleware in _sequence(current, "user_middleware"):  # Starlette's, outermost first
-            yield from _walk(_built(middleware), seen, folding, served)
-        for inner in (*_routed(current), *_mounted(current)):
+                gateway = _gateway_of_layer(current)
+                yield LayerPlacement(layer, gateway, served or gateway, folding, _get(current, "_app"))
+        for middleware in _sequence(current, "user_middleware"):  # of Starlette, outermost first
+            yield from _walk(_starlette_layer(middleware), seen, folding, served)
+        for inner in (*_router_mounts(current), *_dispatcher_mounts(current)):
             yield from _walk(inner, seen, folding, served)
-        current = next((inner for name in _INNER if (inner := _attribute(current, name)) is not None), None)
+        inner_applications = (_inner_application(current, name) for name in _INNER_NAMES)
+        current = next((inner for inner in inner_applications if inner is not None), None)
 
 
-def takes(application: Any) -> Gateway | None:
-    """Which gateway an application is written for, `None` if its signature does not show it."""
+def gateway_of_application(application: Any) -> Gateway | None:
+    """The interface that an application implements, or `None` if its signature does not show this."""
     if inspect.iscoroutinefunction(application) or inspect.iscoroutinefunction(_get(application, "__call__")):
         return "ASGI"
     if isinstance(_get(application, "_layers"), tuple):
-        return _gateway(application)
+        return _gateway_of_layer(application)
     try:
         parameters = inspect.signature(application).parameters.values()
     except (TypeError, ValueError):
         return None
-    plain = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    required = [each for each in parameters if each.default is each.empty]
-    return "WSGI" if len(required) == 2 and all(each.kind in plain for each in required) else None
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    required = [parameter for parameter in parameters if parameter.default is parameter.empty]
+    return "WSGI" if len(required) == 2 and all(parameter.kind in positional for parameter in required) else None
 
 
-def _gateway(layer: Any) -> Gateway:
+def _gateway_of_layer(layer: Any) -> Gateway:
     modules = {cls.__module__ for cls in type(layer).__mro__}
     return "WSGI" if "mtls_middleware.wsgi" in modules else "ASGI"
 
 
 def _get(owner: Any, name: str) -> Any:
-    """An attribute, `None` if there is none. A proxy object may raise anything outside of a request."""
+    """The value of an attribute, or `None`. A proxy object may raise any exception outside a request."""
     try:
         return getattr(owner, name, None)
-    except Exception:  # noqa: BLE001 (what another project's attribute raises)
+    except Exception:  # noqa: BLE001 (a property may raise anything)
         return None
 
 
-def _among(known: set[tuple[str, str]], owner: Any) -> str | None:
-    """Package and class of `owner`, or of a class that it extends, if they are known."""
+def _known_class(known: set[tuple[str, str]], owner: Any) -> str | None:
+    """The package and class of `owner`, or of one of its base classes, if `known` contains them; otherwise `None`."""
     for cls in type(owner).__mro__:
         package = cls.__module__.partition(".")[0]
         if (package, cls.__name__) in known:
@@ -124,32 +134,35 @@ def _sequence(owner: Any, name: str) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else []
 
 
-def _routed(owner: Any) -> Iterator[Any]:
-    """Applications that a router mounts (Starlette, FastAPI)."""
+def _router_mounts(owner: Any) -> Iterator[Any]:
+    """Yield the applications that a router mounts (Starlette, FastAPI)."""
     for route in _sequence(owner, "routes"):
-        if _get(route, "routes") is not None:  # a mount; a plain route has an endpoint only
+        if _get(route, "routes") is not None:  # only a mount has routes of its own; a plain route has an endpoint
             yield _get(route, "app")
 
 
-def _mounted(owner: Any) -> Iterator[Any]:
-    """Applications of a dispatcher (werkzeug, hypercorn)."""
+def _dispatcher_mounts(owner: Any) -> Iterator[Any]:
+    """Yield the applications of a dispatcher (werkzeug, hypercorn)."""
     mounts = _get(owner, "mounts")
     if isinstance(mounts, dict):
         yield from mounts.values()
 
 
-def _attribute(owner: Any, name: str) -> Any:
+def _inner_application(owner: Any, name: str) -> Any:
     value = _get(owner, name)
-    # A method of the owner, such as Flask's own wsgi_app, is not an application inside of it.
+    # A bound method of the owner, such as Flask's own wsgi_app, is not an inner application.
     return None if _get(value, "__self__") is owner or not callable(value) else value
 
 
-def _built(middleware: Any) -> Any:
-    """A layer that Starlette has as `Middleware(cls, ...)`, made around nothing."""
+def _starlette_layer(middleware: Any) -> Any:
+    """The layer that Starlette keeps as `Middleware(cls, ...)`, built around an empty application.
+
+    Returns `None` if the class is not from this package.
+    """
     cls = _get(middleware, "cls")
     if cls is None or not getattr(cls, "__module__", "").startswith("mtls_middleware."):
         return None
 
-    async def nothing(*_: Any) -> None: ...
+    async def empty_application(*_: Any) -> None: ...
 
-    return cls(nothing, *middleware.args, **middleware.kwargs)
+    return cls(empty_application, *middleware.args, **middleware.kwargs)

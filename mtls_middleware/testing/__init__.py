@@ -1,8 +1,8 @@
-"""For tests of applications behind mutual TLS: a throwaway CA, client certificates, tokens bound to them.
+"""Helpers for tests of applications behind mutual TLS: a throwaway CA, client certificates and tokens bound to them.
 
-Must never be imported by the rest of the package. Keys made here live in memory and protect nothing.
+The rest of the package never imports this package. The keys are for tests only.
 
-Example, without any TLS:
+Example, without TLS:
 
     ca, issuer = CertificateAuthority(), TokenIssuer()
     client = ca.issue("CN=billing,O=Acme")
@@ -10,11 +10,12 @@ Example, without any TLS:
     authorization = {"Authorization": "Bearer " + issuer.token(certificate=client, scopes=["invoices:read"])}
     assert app.test_client().get("/", headers=authorization, environ_overrides=client.as_environ()).status_code == 200
 
-With a header source instead of `ServerTLS()`: `headers=client.as_nginx()`, and `environ_overrides=` takes
-`{**TESTING_ENVIRON, "REMOTE_ADDR": "10.0.0.1"}`, because a test client is not a WSGI server that the library knows.
+With a header source instead of `ServerTLS()`, pass `headers=client.as_nginx()` and
+`environ_overrides={**TESTING_ENVIRON, "REMOTE_ADDR": "10.0.0.1"}`. A test client is not a WSGI server that the library
+knows, so the library trusts its address only with `TESTING_ENVIRON`.
 
-The pytest plugin `mtls_middleware.testing.plugin` gives `mtls_ca`, `mtls_client`, `mtls_other_client`, `mtls_issuer`
-and `mtls_environ`.
+The pytest plugin `mtls_middleware.testing.plugin` provides the fixtures `mtls_ca`, `mtls_client`, `mtls_other_client`,
+`mtls_issuer` and `mtls_environ`.
 """
 
 from typing import TYPE_CHECKING
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OMIT", "TESTING_ENVIRON", "CertificateAuthority", "IssuedCertificate", "TokenIssuer", "self_signed"]
 
-if not TYPE_CHECKING:  # a type checker would take any misspelt name for an attribute
+if not TYPE_CHECKING:  # otherwise a type checker would accept any misspelt name
     __getattr__, __dir__ = exports(
         __name__,
         {

@@ -1,6 +1,6 @@
-"""`CertificateAuthority`: a throwaway CA in memory, the certificates it issues, TLS contexts that trust it.
+"""`CertificateAuthority`: a throwaway CA for tests, with the certificates that it issues and TLS contexts.
 
-Must never know: requests. Its keys protect nothing and leave memory only where `ssl` insists on files.
+Keys stay in memory, except for a temporary file where `ssl` can only load files.
 """
 
 import ipaddress
@@ -16,20 +16,20 @@ from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.testing.issued import IssuedCertificate, PrivateKey
 from mtls_middleware.testing.template import CertificateOptions, Extension, make
 
-# Outlives whatever it issues by default.
+# Longer than the default lifetime of the certificates that the CA issues.
 _CA_LIFETIME = timedelta(days=3650)
 
 
 class CertificateAuthority:
-    """A CA for tests: EC P-256, in memory, gone with the process.
+    """A CA for tests, with an EC P-256 key that exists only in memory.
 
     Arguments:
-        name: the subject, an RFC 4514 text or an `x509.Name`.
-        parent: the CA that signs this one; `None`: a root.
-        not_before, not_after: aware datetimes; by default from a day ago for ten years from now.
+        name: the subject, an RFC 4514 string or an `x509.Name`.
+        parent: the CA that signs this CA's certificate. `None`: this CA is a root.
+        not_before, not_after: aware datetimes; by default from a day ago until ten years from now.
         extensions: as in `CertificateOptions`, for example a path length or name constraints.
 
-    Raises `ValueError`, of which `ConfigurationError` is one, where something given cannot go into a certificate.
+    Raises `ValueError`, or its subclass `ConfigurationError`, if an argument cannot be part of a certificate.
 
     Example: `client = CertificateAuthority().issue("CN=billing,O=Acme", dns=["billing.internal"])`
     """
@@ -43,9 +43,9 @@ class CertificateAuthority:
         not_after: datetime | None = None,
         extensions: Collection[Extension] = (),
     ) -> None:
-        self._own: IssuedCertificate = make(
+        self._identity: IssuedCertificate = make(
             name,
-            None if parent is None else parent._own,
+            None if parent is None else parent._identity,
             not_before=not_before,
             not_after=not_after,
             lifetime=_CA_LIFETIME,
@@ -53,22 +53,24 @@ class CertificateAuthority:
             ca=True,
             extensions=extensions,
         )
-        self._own_chain: tuple[x509.Certificate, ...] = () if parent is None else (self._own.x509, *parent._own_chain)
+        self._own_chain: tuple[x509.Certificate, ...] = ()
+        if parent is not None:
+            self._own_chain = (self._identity.x509, *parent._own_chain)
 
     @property
     def certificate(self) -> x509.Certificate:
         """The CA's own certificate."""
-        return self._own.x509
+        return self._identity.x509
 
     @property
     def pem(self) -> str:
-        """The CA's own certificate as PEM text: what a `TrustStore` or a proxy is given."""
-        return self._own.pem
+        """The CA's own certificate in PEM format, for example for a `TrustStore` or a proxy."""
+        return self._identity.pem
 
     @property
     def key(self) -> PrivateKey:
-        """The CA's private key, for what this class has no method for, such as a CRL."""
-        return self._own.key
+        """The CA's private key, for tasks that this class does not support, such as signing a CRL."""
+        return self._identity.key
 
     def intermediate(
         self,
@@ -78,7 +80,7 @@ class CertificateAuthority:
         not_after: datetime | None = None,
         extensions: Collection[Extension] = (),
     ) -> "CertificateAuthority":
-        """A CA below this one; what it issues carries it in `chain`. Raises as the constructor does.
+        """A CA that this CA signs. The certificates that it issues contain it in `chain`. Raises like the constructor.
 
         Example: `ca.intermediate().issue().chain`
         """
@@ -87,19 +89,19 @@ class CertificateAuthority:
         )
 
     def issue(self, subject: str | x509.Name = "CN=client", **options: Unpack[CertificateOptions]) -> IssuedCertificate:
-        """A certificate of this CA, by default for a TLS client, with a key of its own.
+        """Issue a certificate, by default for a TLS client and with a new key.
 
-        Arguments: `subject`, an RFC 4514 text (may be empty) or an `x509.Name`; `options`, see `CertificateOptions`.
+        Arguments: `subject`, an RFC 4514 string (may be empty) or an `x509.Name`; `options`, see `CertificateOptions`.
 
-        Raises `ValueError`, of which `ConfigurationError` is one, where something given cannot go into a certificate.
+        Raises `ValueError`, or its subclass `ConfigurationError`, if an argument cannot be part of a certificate.
 
         Example: `ca.issue("CN=billing,O=Acme", uris=["spiffe://acme.internal/billing"], key="rsa")`
         """
-        made = make(subject, self._own, **options)
-        return IssuedCertificate(made.x509, made.key, self._own_chain)
+        issued = make(subject, self._identity, **options)
+        return IssuedCertificate(issued.x509, issued.key, self._own_chain)
 
     def server(self, *hosts: str) -> IssuedCertificate:
-        """A certificate for a TLS server under `hosts`, names and addresses; by default those of loopback.
+        """Issue a certificate for a TLS server. `hosts`: host names and IP addresses, by default those of loopback.
 
         Example: `context = ca.server_context(ca.server())`
         """
@@ -111,36 +113,37 @@ class CertificateAuthority:
     def server_context(
         self, server: IssuedCertificate, *, client_certificates: Literal["required", "optional"] = "required"
     ) -> ssl.SSLContext:
-        """A server's TLS context: presents `server`, and trusts this CA, and no other, for clients.
+        """A TLS context for a server that presents `server`, and trusts only this CA for client certificates.
 
-        With `"optional"` a client without certificate is let in; one that does not verify never is.
+        With `"optional"`, a client without a certificate is accepted. A certificate that does not verify is always
+        rejected.
 
-        Raises `ConfigurationError`.
+        Raises `ConfigurationError` for another value of `client_certificates`.
 
         Example: `asyncio.start_server(serve, "127.0.0.1", 0, ssl=ca.server_context(ca.server()))`
         """
         modes = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL}
         if client_certificates not in modes:
-            raise ConfigurationError(f"client_certificates={client_certificates!r}: 'required' or 'optional'")
-        context = self._trusting(ssl.PROTOCOL_TLS_SERVER)
+            raise ConfigurationError(f"client_certificates={client_certificates!r}: expected 'required' or 'optional'")
+        context = self._trust_context(ssl.PROTOCOL_TLS_SERVER)
         context.verify_mode = modes[client_certificates]
         _load(context, server)
         return context
 
     def client_context(self, client: IssuedCertificate | None = None) -> ssl.SSLContext:
-        """A client's TLS context: trusts this CA, and no other, for servers, and presents `client` where given.
+        """A TLS context for a client that trusts only this CA for server certificates, and presents `client` if given.
 
         Example: `httpx.Client(verify=ca.client_context(ca.issue()))`
         """
-        context = self._trusting(ssl.PROTOCOL_TLS_CLIENT)
+        context = self._trust_context(ssl.PROTOCOL_TLS_CLIENT)
         if client is not None:
             _load(context, client)
         return context
 
-    def _trusting(self, protocol: int) -> ssl.SSLContext:
+    def _trust_context(self, protocol: int) -> ssl.SSLContext:
         context = ssl.SSLContext(protocol)
         context.load_verify_locations(cadata=self.pem)
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # an intermediate may be the anchor
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # the trust anchor may be an intermediate CA
         return context
 
     def __repr__(self) -> str:
@@ -148,18 +151,18 @@ class CertificateAuthority:
 
 
 def self_signed(subject: str | x509.Name = "CN=client", **options: Unpack[CertificateOptions]) -> IssuedCertificate:
-    """A certificate signed by its own key, as `self_signed_tls_client_auth` admits them (RFC 8705 2.2).
+    """A self-signed certificate, for example for `self_signed_tls_client_auth` (RFC 8705 2.2).
 
-    Takes and raises what `CertificateAuthority.issue` does.
+    Arguments and exceptions: see `CertificateAuthority.issue`.
 
     Example: `self_signed("CN=client").as_nginx(verify="FAILED:self signed certificate")`
     """
     return make(subject, None, **options)
 
 
-def _load(context: ssl.SSLContext, own: IssuedCertificate) -> None:
-    with tempfile.TemporaryDirectory() as directory:  # ssl reads files only; this one is for our eyes, and gone at once
-        certificate, key = own.write(directory)
+def _load(context: ssl.SSLContext, certificate_and_key: IssuedCertificate) -> None:
+    with tempfile.TemporaryDirectory() as directory:  # ssl loads only files; others cannot read this one
+        certificate, key = certificate_and_key.write(directory)
         context.load_cert_chain(certificate, key)
 
 

@@ -1,4 +1,4 @@
-"""What marks the environ of a test's request."""
+"""`TESTING_ENVIRON`: the WSGI environ key that marks a request of a test client."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -6,9 +6,11 @@ from typing import Any
 
 from mtls_middleware.request import TESTING_KEY
 
-# No header field can set this key: every key that a client chooses begins with HTTP_ (RFC 3875 4.1.18).
+# A client cannot set this key: the keys of header fields begin with HTTP_ (RFC 3875 4.1.18).
 TESTING_ENVIRON: Mapping[str, Any] = MappingProxyType({TESTING_KEY: True})
-"""For the environ of a test client, which is not a server: names count as kept apart, and `REMOTE_ADDR` is trusted.
+"""An environ key for a test client: the library then trusts the header names and `REMOTE_ADDR` of the request.
+
+Without this key, the library does not trust them, because a test client is not a WSGI server that it knows.
 
 Example, with a header source behind `trusted_proxies=["10.0.0.0/8"]`:
 

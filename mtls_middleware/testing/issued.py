@@ -1,6 +1,6 @@
-"""`IssuedCertificate`: a test certificate with its key, and the forms in which it comes into a request.
+"""`IssuedCertificate`: a test certificate with its key, and the headers and environ keys that describe it in a request.
 
-Must never know: who issued it, or whether anybody should believe it. Its repr never shows the key.
+The repr never shows the key.
 """
 
 import base64
@@ -21,20 +21,20 @@ from mtls_middleware.request import TESTING_KEY
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 
-# The numbers on the wire (RFC 8446 4.2.1 and B.4), as the ASGI TLS extension wants them.
+# The code points of RFC 8446 4.2.1 and B.4, which the ASGI TLS extension requires.
 _TLS_1_3, _TLS_AES_128_GCM_SHA256 = 0x0304, 0x1301
 
 
 @dataclass(frozen=True, repr=False)
 class IssuedCertificate:
-    """A certificate made for tests, and its private key.
+    """A test certificate and its private key.
 
     Attributes:
-        x509: the leaf, a `cryptography` object.
+        x509: the leaf certificate, a `cryptography` object.
         key: its private key.
-        chain: the intermediates above it, nearest first, without the leaf and without the root.
+        chain: the intermediate certificates, beginning with the issuer of the leaf, without the root.
 
-    Each `as_...` method gives what one kind of server or proxy says of a connection with this certificate.
+    Each `as_...` method returns what one kind of server or proxy reports for a connection with this certificate.
 
     Example: `CertificateAuthority().issue("CN=billing,O=Acme").thumbprint`
     """
@@ -45,31 +45,31 @@ class IssuedCertificate:
 
     @property
     def der(self) -> bytes:
-        """The leaf as DER."""
+        """The leaf certificate in DER format."""
         return self.x509.public_bytes(Encoding.DER)
 
     @property
     def pem(self) -> str:
-        """The leaf as PEM text."""
+        """The leaf certificate in PEM format."""
         return _pem(self.x509)
 
     @property
     def chain_pem(self) -> str:
-        """Leaf and intermediates as PEM text: what a TLS client or server loads."""
+        """The leaf and intermediate certificates in PEM format, as a TLS client or server loads them."""
         return "".join(_pem(each) for each in (self.x509, *self.chain))
 
     @property
     def key_pem(self) -> str:
-        """The private key as PKCS #8 PEM text, not encrypted."""
+        """The private key in PKCS #8 PEM format, not encrypted."""
         return self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode("ascii")
 
     @property
     def thumbprint(self) -> str:
-        """The `x5t#S256` value (RFC 8705 3.1): base64url of SHA-256 over `der`, unpadded."""
+        """The `x5t#S256` value (RFC 8705 3.1): the base64url of the SHA-256 digest of `der`, without padding."""
         return base64.urlsafe_b64encode(hashlib.sha256(self.der).digest()).rstrip(b"=").decode("ascii")
 
     def client_certificate(self, verification: Verification = Verification.BY_SERVER) -> ClientCertificate:
-        """The object that an application behind the middleware sees, `chain` included.
+        """The `ClientCertificate` that an application behind the middleware gets, with its `chain`.
 
         Example: `assert rule.holds(client.client_certificate())`
         """
@@ -77,7 +77,7 @@ class IssuedCertificate:
         return ClientCertificate.from_der(self.der, chain=chain, verification=verification)
 
     def write(self, directory: str | PathLike[str], *, name: str = "client") -> tuple[Path, Path]:
-        """Write `<name>.pem` (leaf and intermediates) and `<name>-key.pem` (mode 0600); gives the two paths.
+        """Write `<name>.pem` (leaf and intermediates) and `<name>-key.pem` (mode 0600), and return both paths.
 
         The directory must exist. Raises `OSError`.
 
@@ -85,18 +85,16 @@ class IssuedCertificate:
         """
         certificate, key = Path(directory, f"{name}.pem"), Path(directory, f"{name}-key.pem")
         for path, text, mode in ((certificate, self.chain_pem, 0o666), (key, self.key_pem, 0o600)):
-            path.unlink(missing_ok=True)  # a new file: not one with another mode, nor the target of a link
+            path.unlink(missing_ok=True)  # always a new file: no old mode, and no target of a link
             with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="ascii") as file:
                 file.write(text)
         return certificate, key
 
     def as_environ(self, *, verify: str = "SUCCESS") -> dict[str, Any]:
-        """mod_ssl's WSGI variables, which `ServerTLS` reads as `BY_SERVER`; as `PRESENTED` with another word.
-
-        With the mark of `TESTING_ENVIRON`.
+        """The WSGI variables of mod_ssl, which `ServerTLS` reads, together with `TESTING_ENVIRON`.
 
         Arguments:
-            verify: `SSL_CLIENT_VERIFY`: `"SUCCESS"`, `"GENEROUS"` or `"FAILED:reason"`.
+            verify: `SSL_CLIENT_VERIFY`: `"SUCCESS"` (`BY_SERVER`), `"GENEROUS"` or `"FAILED:reason"` (`PRESENTED`).
 
         Example: `flask_app.test_client().get("/", environ_overrides=client.as_environ())`
         """
@@ -104,10 +102,10 @@ class IssuedCertificate:
         return {"SSL_CLIENT_CERT": self.pem, "SSL_CLIENT_VERIFY": verify, **chain, TESTING_KEY: True}
 
     def as_tls_extension(self, *, error: str | None = None) -> dict[str, Any]:
-        """The ASGI TLS extension (0.2), every key of it, which `ServerTLS` reads as `BY_SERVER`.
+        """The ASGI TLS extension (0.2) with all its keys, which `ServerTLS` reads as `BY_SERVER`.
 
         Arguments:
-            error: `client_cert_error`: any text makes the certificate `PRESENTED`.
+            error: `client_cert_error`. Any string makes the certificate `PRESENTED`.
 
         Example: `scope["extensions"] = {"tls": client.as_tls_extension()}`
         """
@@ -121,7 +119,7 @@ class IssuedCertificate:
         }
 
     def as_client_cert(self) -> dict[str, str]:
-        """The fields of RFC 9440, which `ClientCertHeader` reads: `Client-Cert`, and with a chain `Client-Cert-Chain`.
+        """The fields of RFC 9440 that `ClientCertHeader` reads: `Client-Cert`, and with a chain `Client-Cert-Chain`.
 
         Example: `client.get("/", headers=billing.as_client_cert())`
         """
@@ -131,14 +129,14 @@ class IssuedCertificate:
         return fields
 
     def as_nginx(self, *, verify: str = "SUCCESS") -> dict[str, str]:
-        """nginx's `$ssl_client_escaped_cert` and `$ssl_client_verify` in the fields that `Nginx` reads.
+        """The values of nginx's `$ssl_client_escaped_cert` and `$ssl_client_verify`, in the fields that `Nginx` reads.
 
         Arguments:
             verify: `X-SSL-Client-Verify`: `"SUCCESS"` (`BY_PROXY`) or `"FAILED:reason"` (`PRESENTED`).
 
         Example: `client.get("/", headers=billing.as_nginx())`
         """
-        # nginx escapes all but the unreserved characters of RFC 3986, with capital hexadecimal digits: as quote() does.
+        # Like quote(), nginx escapes all but the unreserved characters of RFC 3986, with upper-case hexadecimal digits.
         return {"X-SSL-Client-Cert": quote(self.pem, safe=""), "X-SSL-Client-Verify": verify}
 
     def __repr__(self) -> str:

@@ -1,6 +1,6 @@
-"""The pytest plugin: a CA, two clients of it and a token issuer, made once per session.
+"""The pytest plugin: fixtures for a CA, two client certificates and a token issuer, created once a session.
 
-Must never know: anything but pytest until a fixture is asked for. It is loaded into every pytest run of a user.
+Every pytest run of a user loads this module, so a fixture imports the rest of the package only when it is used.
 """
 
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def mtls_ca() -> "CertificateAuthority":
-    """A throwaway CA: `TrustStore`s, proxies and TLS contexts of the tests trust it."""
+    """A throwaway CA for the trust stores, proxies and TLS contexts of tests."""
     from mtls_middleware.testing import CertificateAuthority
 
     return CertificateAuthority()
@@ -23,19 +23,19 @@ def mtls_ca() -> "CertificateAuthority":
 
 @pytest.fixture(scope="session")
 def mtls_client(mtls_ca: "CertificateAuthority") -> "IssuedCertificate":
-    """A client of `mtls_ca`: `CN=client,O=Tests`, `client.example.test`, `spiffe://example.test/client`."""
+    """A certificate of `mtls_ca`: `CN=client,O=Tests`, `client.example.test`, `spiffe://example.test/client`."""
     return mtls_ca.issue("CN=client,O=Tests", dns=["client.example.test"], uris=["spiffe://example.test/client"])
 
 
 @pytest.fixture(scope="session")
 def mtls_other_client(mtls_ca: "CertificateAuthority") -> "IssuedCertificate":
-    """Another client of `mtls_ca`, as valid, and not the one that a token or rule is about."""
+    """Another valid certificate of `mtls_ca`, for tests in which the wrong client must be rejected."""
     return mtls_ca.issue("CN=other,O=Tests", dns=["other.example.test"], uris=["spiffe://example.test/other"])
 
 
 @pytest.fixture(scope="session")
 def mtls_issuer() -> "TokenIssuer":
-    """A token issuer. Session-wide: tests that `rotate` or `retire` keys make a `TokenIssuer` of their own."""
+    """A token issuer for the whole session. A test that calls `rotate` or `retire` needs its own `TokenIssuer`."""
     from mtls_middleware.testing import TokenIssuer
 
     return TokenIssuer()
@@ -43,7 +43,7 @@ def mtls_issuer() -> "TokenIssuer":
 
 @pytest.fixture
 def mtls_environ() -> "dict[str, Any]":
-    """`TESTING_ENVIRON` as a dictionary of the test's own, for `environ_overrides=` and the like."""
+    """A new dictionary with `TESTING_ENVIRON`, for example for `environ_overrides=`."""
     from mtls_middleware.testing import TESTING_ENVIRON
 
     return dict(TESTING_ENVIRON)

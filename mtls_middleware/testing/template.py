@@ -1,7 +1,4 @@
-"""What goes into a test certificate: names, dates, key, extensions, and the signature under them.
-
-Must never know: CAs. Who signs arrives as an argument, `None` for a certificate that signs itself.
-"""
+"""Builds and signs a test certificate from its names, validity, key and extensions."""
 
 import ipaddress
 from collections.abc import Collection, Iterator, Sequence
@@ -21,21 +18,21 @@ Purpose = Literal["client", "server"]
 Extension = tuple[x509.ExtensionType, bool]
 
 _PURPOSES = {"client": ExtendedKeyUsageOID.CLIENT_AUTH, "server": ExtendedKeyUsageOID.SERVER_AUTH}
-# Valid for a day already, so that no clock is behind it.
+# Certificates begin to be valid a day ago, in case the clock of a test machine is behind.
 _DAY = timedelta(days=1)
-# Longer than any test run: a certificate that has expired is one that a test made so.
+# Longer than any test run, so that a certificate expires only if a test wants it.
 _LIFETIME = timedelta(days=30)
 
 
 class CertificateOptions(TypedDict, total=False):
     """Keywords of `CertificateAuthority.issue` and `self_signed`.
 
-    dns, uris, ip_addresses, emails: the subject alternative names, as texts.
+    dns, uris, ip_addresses, emails: the subject alternative names, as lists of strings.
     not_before, not_after: aware datetimes; by default from a day ago to 30 days from now.
-    key: `"ec"` (P-256, the default), `"rsa"` (2048 bits), `"ed25519"`, or a private key to certify.
-    extended_key_usage: of `"client"` and `"server"`; `()` leaves the extension out. Default: `("client",)`.
+    key: `"ec"` (P-256, the default), `"rsa"` (2048 bits), `"ed25519"`, or an existing private key.
+    extended_key_usage: `"client"`, `"server"` or both. `()` omits the extension. Default: `("client",)`.
     ca: whether the certificate may sign others (basicConstraints, keyUsage). Default: `False`.
-    extensions: pairs `(x509.ExtensionType, critical)`; each takes the place of the usual one of its kind.
+    extensions: pairs `(x509.ExtensionType, critical)`. Each pair replaces the default extension of the same type.
     """
 
     dns: Collection[str]
@@ -66,50 +63,50 @@ def make(
     ca: bool = False,
     extensions: Collection[Extension] = (),
 ) -> IssuedCertificate:
-    """One certificate, without chain, signed by `signer` or by its own key. Arguments: see `CertificateOptions`.
+    """Make a certificate without a chain, signed by `signer` or, if `None`, by its own key. See `CertificateOptions`.
 
-    Raises `ValueError`, of which `ConfigurationError` is one, where something given cannot go into a certificate.
+    Raises `ValueError`, or its subclass `ConfigurationError`, if an argument cannot be part of a certificate.
     """
     for option, given in (("dns", dns), ("uris", uris), ("ip_addresses", ip_addresses), ("emails", emails)):
-        refuse_text(option, given)
-    refuse_text("extended_key_usage", extended_key_usage)
+        reject_string(option, given)
+    reject_string("extended_key_usage", extended_key_usage)
     name = _name(subject)
     own_key = _private_key(key)
     signing_key, issuer = (own_key, name) if signer is None else (signer.key, signer.x509.subject)
-    begins, ends = _validity(not_before, not_after, lifetime)
+    not_before_date, not_after_date = _validity(not_before, not_after, lifetime)
     builder = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(issuer)
         .public_key(own_key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(begins)
-        .not_valid_after(ends)
+        .not_valid_before(not_before_date)
+        .not_valid_after(not_after_date)
     )
-    usual = [
+    defaults = [
         (x509.BasicConstraints(ca=ca, path_length=None), True),
         (_key_usage(ca=ca), True),
         (x509.SubjectKeyIdentifier.from_public_key(own_key.public_key()), False),
         (x509.AuthorityKeyIdentifier.from_issuer_public_key(signing_key.public_key()), False),
         *_purposes(extended_key_usage),
-        # Critical where it is the only name there is (RFC 5280 4.2.1.6).
+        # The subject alternative name is critical if the subject is empty (RFC 5280 4.2.1.6).
         *((names, not name.rdns) for names in _alternative_names(dns, uris, ip_addresses, emails)),
     ]
     given_kinds = {extension.oid for extension, _ in extensions}
-    for extension, critical in [*(each for each in usual if each[0].oid not in given_kinds), *extensions]:
+    for extension, critical in [*(each for each in defaults if each[0].oid not in given_kinds), *extensions]:
         builder = builder.add_extension(extension, critical)
     digest = None if isinstance(signing_key, ed25519.Ed25519PrivateKey) else SHA256()
     return IssuedCertificate(builder.sign(signing_key, digest), own_key)
 
 
-def refuse_text(option: str, given: object) -> None:
-    """Raise `ConfigurationError` for a text where a collection of texts is meant: its letters would be taken."""
+def reject_string(option: str, given: object) -> None:
+    """Raise `ConfigurationError` if `given` is a string: iterating over it would yield its characters."""
     if isinstance(given, (str, bytes)):
-        raise ConfigurationError(f"{option}={given!r} is a text, expected a collection such as [{given!r}]")
+        raise ConfigurationError(f"{option}={given!r} is a string, expected a list of strings, for example [{given!r}]")
 
 
 def aware(option: str, time: datetime) -> datetime:
-    """`time` itself. Raises `ConfigurationError` where it has no time zone."""
+    """Return `time`. Raises `ConfigurationError` if it has no time zone."""
     if time.tzinfo is None:
         raise ConfigurationError(f"{option}={time!r} has no time zone, expected for example datetime.now(UTC)")
     return time
@@ -121,7 +118,7 @@ def _name(subject: str | x509.Name) -> x509.Name:
     try:
         return x509.Name.from_rfc4514_string(subject)
     except ValueError as error:
-        raise ConfigurationError(f"{subject!r} is no RFC 4514 name, for example 'CN=client,O=Tests'") from error
+        raise ConfigurationError(f"{subject!r} is not an RFC 4514 name such as 'CN=client,O=Tests'") from error
 
 
 def _private_key(key: KeyKind | PrivateKey | None) -> PrivateKey:
@@ -134,13 +131,15 @@ def _private_key(key: KeyKind | PrivateKey | None) -> PrivateKey:
             return ed25519.Ed25519PrivateKey.generate()
         case ec.EllipticCurvePrivateKey() | rsa.RSAPrivateKey() | ed25519.Ed25519PrivateKey():
             return key
-    raise ConfigurationError(f"key={type(key).__name__}: 'ec', 'rsa', 'ed25519', or a private key of these")
+    raise ConfigurationError(
+        f"key={type(key).__name__}: expected 'ec', 'rsa', 'ed25519', or a private key of these types"
+    )
 
 
 def _validity(
     not_before: datetime | None, not_after: datetime | None, lifetime: timedelta
 ) -> tuple[datetime, datetime]:
-    """Both ends; one that is not given stands on the right side of the one that is, be it past or future."""
+    """Both dates. A default is always chosen so that not_before is earlier than not_after."""
     now = datetime.now(UTC)
     if not_before is None:
         not_before = min(now, aware("not_after", not_after or now)) - _DAY
@@ -166,7 +165,7 @@ def _key_usage(*, ca: bool) -> x509.KeyUsage:
 def _purposes(purposes: Sequence[Purpose]) -> Iterator[Extension]:
     unknown = [each for each in purposes if each not in _PURPOSES]
     if unknown:
-        raise ConfigurationError(f"extended_key_usage={unknown!r}: of 'client' and 'server'")
+        raise ConfigurationError(f"extended_key_usage={unknown!r}: expected 'client', 'server' or both")
     if purposes:
         yield x509.ExtendedKeyUsage([_PURPOSES[each] for each in purposes]), False
 

@@ -1,6 +1,6 @@
-"""`TokenIssuer`: an authorization server reduced to its signing keys, for access tokens in tests.
+"""`TokenIssuer`: signs access tokens for tests, like an authorization server.
 
-Must never know: whether a token is acceptable. It signs whatever it is told to, so that tests can be wrong on purpose.
+It also signs invalid tokens, so that tests can check that they are rejected.
 """
 
 import base64
@@ -18,9 +18,9 @@ from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.resource_server import JWTAccessTokens
 from mtls_middleware.testing.issued import IssuedCertificate, PrivateKey
-from mtls_middleware.testing.template import aware, refuse_text
+from mtls_middleware.testing.template import aware, reject_string
 
-# As the value of a claim or header: leave it out.
+# The value of a claim or header that is left out.
 OMIT: Final[EllipsisType] = ...
 
 _LIFETIME = timedelta(minutes=5)
@@ -40,12 +40,12 @@ _NEW_KEY: dict[str, Callable[[], PrivateKey]] = {
 
 
 class TokenIssuer:
-    """Signs JWT access tokens (RFC 9068) with keys that it makes itself.
+    """Signs JWT access tokens (RFC 9068) with its own new keys.
 
     Arguments:
         issuer: `iss` of its tokens.
         audience: `aud` of its tokens.
-        algorithm: the JWS algorithm, an asymmetric one such as `"ES256"`, `"PS256"` or `"EdDSA"`.
+        algorithm: an asymmetric JWS algorithm, for example `"ES256"`, `"PS256"` or `"EdDSA"`.
 
     Raises `ConfigurationError` for another algorithm.
 
@@ -56,17 +56,17 @@ class TokenIssuer:
         self, issuer: str = "https://issuer.test", *, audience: str = "https://api.test", algorithm: str = "ES256"
     ) -> None:
         if algorithm not in _NEW_KEY:
-            raise ConfigurationError(f"algorithm={algorithm!r}: one of {', '.join(_NEW_KEY)}")
+            raise ConfigurationError(f"algorithm={algorithm!r}: expected one of {', '.join(_NEW_KEY)}")
         self.issuer = issuer
         self.audience = audience
         self.algorithm = algorithm
         self._jws = jwt.get_algorithm_by_name(algorithm)
-        self._keys: dict[str, PrivateKey] = {}  # by kid; the last one signs
+        self._keys: dict[str, PrivateKey] = {}  # kid -> key; the last key signs
         self.rotate()
 
     @property
     def jwks(self) -> dict[str, Any]:
-        """The public keys as a JWK Set (RFC 7517 5), as of now: a dict of its own, ready for JSON."""
+        """The current public keys as a JWK Set (RFC 7517 5): a new dictionary that JSON can encode."""
         return {
             "keys": [
                 {
@@ -89,23 +89,23 @@ class TokenIssuer:
         lifetime: timedelta = _LIFETIME,
         now: datetime | None = None,
     ) -> str:
-        """A signed token with every claim of RFC 9068 2.2, as it stands behind `Bearer`.
+        """A signed token with every claim of RFC 9068 2.2, without the prefix `Bearer`.
 
         Arguments:
-            certificate: binds the token to it by `cnf`, `x5t#S256` (RFC 8705 3.1).
-            scopes: become `scope`; without any there is none.
-            claims, headers: put over the claims and JOSE headers made here, whatever they are; `OMIT` takes one away.
-            lifetime: from `now` to `exp`; a negative one gives a token that has expired.
-            now: aware; `iat`. Default: the present.
+            certificate: the certificate to which `cnf` with `x5t#S256` binds the token (RFC 8705 3.1).
+            scopes: the value of `scope`. If empty, the token has no `scope`.
+            claims, headers: replace or extend the default claims and JOSE headers. `OMIT` removes a claim or header.
+            lifetime: the time from `now` to `exp`. With a negative value, the token has expired.
+            now: `iat`, an aware datetime. Default: the current time.
 
-        Raises `ConfigurationError` for a text as `scopes` and a `now` without time zone, `TypeError` for a value that
-        JSON cannot hold.
+        Raises `ConfigurationError` if `scopes` is a string or `now` has no time zone, and `TypeError` for a value that
+        JSON cannot encode.
 
         Example: `issuer.token(certificate=client, claims={"sub": "alice", "jti": OMIT}, headers={"typ": "JWT"})`
         """
-        refuse_text("scopes", scopes)
+        reject_string("scopes", scopes)
         issued_at = datetime.now(UTC) if now is None else aware("now", now)
-        usual: dict[str, Any] = {
+        default_claims: dict[str, Any] = {
             "iss": self.issuer,
             "aud": self.audience,
             "sub": "user",
@@ -115,28 +115,28 @@ class TokenIssuer:
             "jti": secrets.token_urlsafe(16),
         }
         if scopes:
-            usual["scope"] = " ".join(scopes)
+            default_claims["scope"] = " ".join(scopes)
         if certificate is not None:
-            usual["cnf"] = {"x5t#S256": certificate.thumbprint}
+            default_claims["cnf"] = {"x5t#S256": certificate.thumbprint}
         key_id, key = next(reversed(self._keys.items()))
         header = {"typ": "at+jwt", "alg": self.algorithm, "kid": key_id}
-        # Put together here: PyJWT's encode() refuses some of the wrong tokens that a test needs.
-        signed = f"{_part(_overridden(header, headers))}.{_part(_overridden(usual, claims))}"
+        # Not with PyJWT's encode(), which rejects some of the invalid tokens that tests need.
+        signed = f"{_encode(_override(header, headers))}.{_encode(_override(default_claims, claims))}"
         return f"{signed}.{_base64url(self._jws.sign(signed.encode('ascii'), key))}"
 
     def rotate(self) -> None:
-        """Sign with a new key from now on. The old one stays published, and its tokens good."""
+        """Sign with a new key from now on. The old key stays in `jwks`, so its tokens stay valid."""
         self._keys[secrets.token_hex(8)] = _NEW_KEY[self.algorithm]()
 
     def retire(self) -> None:
-        """Publish the current key alone: what older ones signed is no longer good."""
+        """Remove all keys but the current one from `jwks`. Tokens that older keys signed become invalid."""
         self._keys = dict([self._keys.popitem()])
 
     def access_tokens(self, **options: Any) -> JWTAccessTokens:
-        """The validator for these tokens, with the keys as they are now: a later `rotate` is not seen by it.
+        """A validator for these tokens, with the current keys. A later `rotate` does not change it.
 
         Arguments:
-            options: keywords of `JWTAccessTokens`, in place of `issuer`, `audience` and `jwks` or beside them.
+            options: keywords of `JWTAccessTokens`. They replace or extend `issuer`, `audience` and `jwks`.
 
         Raises `ConfigurationError`.
 
@@ -149,11 +149,11 @@ class TokenIssuer:
         return f"<TokenIssuer {self.issuer!a} {self.algorithm}>"
 
 
-def _overridden(usual: Mapping[str, Any], given: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {name: value for name, value in {**usual, **(given or {})}.items() if value is not OMIT}
+def _override(default_claims: Mapping[str, Any], overrides: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {name: value for name, value in {**default_claims, **(overrides or {})}.items() if value is not OMIT}
 
 
-def _part(members: Mapping[str, Any]) -> str:
+def _encode(members: Mapping[str, Any]) -> str:
     return _base64url(json.dumps(members, separators=(",", ":")).encode("utf-8"))
 
 

@@ -1,6 +1,7 @@
-"""The tour: the samples, started for real, and every answer that matters, asked for and shown.
+"""The tour: starts the samples on real servers, sends requests to them, and shows the responses.
 
-`--serve` leaves the servers running, with lines for curl. Exits 0 only if each answer is as it must be.
+With `--serve`, the servers keep running, and the tour prints curl commands. Exits 0 only if every response is as
+expected.
 """
 
 import argparse
@@ -17,24 +18,24 @@ from world import World, console
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="tour", description="Shows the samples at work, on real servers.")
-    parser.add_argument("--serve", action="store_true", help="leave the servers running, and print lines for curl")
+    parser = argparse.ArgumentParser(prog="tour", description="Runs the samples on real servers.")
+    parser.add_argument("--serve", action="store_true", help="leave the servers running, and print curl commands")
     serve = parser.parse_args().serve
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers go with us
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers are stopped too
     with tempfile.TemporaryDirectory(prefix="mtls-tour-") as directory, contextlib.ExitStack() as servers:
         world = World(Path(directory))
-        right = oauth.visit(world, servers) + internal.visit(world, servers)
-        console.print(f"\n[bold]{sum(right)} of {len(right)} answers are as they must be.[/]")
-        if serve and all(right):
+        results = oauth.visit(world, servers) + internal.visit(world, servers)
+        console.print(f"\n[bold]{sum(results)} of {len(results)} responses are as expected.[/]")
+        if serve and all(results):
             issuer, *apis = world.urls
-            lines_for_curl(world, issuer, apis)
+            print_curl_commands(world, issuer, apis)
             with contextlib.suppress(KeyboardInterrupt):
                 while True:
                     time.sleep(3600)
-        return 0 if all(right) else 1
+        return 0 if all(results) else 1
 
 
-def lines_for_curl(world: World, issuer: str, apis: list[str]) -> None:
+def print_curl_commands(world: World, issuer: str, apis: list[str]) -> None:
     directory = world.directory
     console.print()
     console.rule("[bold]Try it yourself[/]  the servers run until you press Ctrl-C", align="left")

@@ -1,4 +1,4 @@
-"""The tour's second part: an internal service without OAuth, and its roots exchanged while it runs."""
+"""The second part of the tour: an internal service without OAuth, whose root certificates change while it runs."""
 
 import contextlib
 import os
@@ -6,17 +6,17 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import httpx2
-from servers import free_ports, gunicorn, running, uvicorn
-from world import Answer, Step, World, console, show
+from servers import free_ports, gunicorn, run_server, uvicorn
+from world import Response, Step, World, console, show
 
 from mtls_middleware.testing import CertificateAuthority
 
 ID = "spiffe://acme.internal/web"
-LIFETIME = 3  # seconds, of a certificate that expires while its client is connected
+LIFETIME = 3  # seconds, for a certificate that expires while its client is connected
 
 
 def visit(world: World, servers: contextlib.ExitStack) -> list[bool]:
-    """Start the internal service as WSGI and as ASGI application, and say of each answer whether it is right."""
+    """Start the internal service as a WSGI and as an ASGI application. Return whether each response is as expected."""
     old, new = CertificateAuthority("CN=Workloads 2026"), CertificateAuthority("CN=Workloads 2027")
     world.certificates |= {
         "web": old.issue("CN=web", uris=[ID]),
@@ -25,39 +25,41 @@ def visit(world: World, servers: contextlib.ExitStack) -> list[bool]:
     }
     roots = world.directory / "workload-roots.pem"
     roots.write_text(old.pem)
-    let_in = world.directory / "let-in.pem"
-    let_in.write_text(let_in.read_text() + old.pem + new.pem)  # who may be a workload is the trust store's say
+    accepted = world.directory / "accepted-clients.pem"
+    accepted.write_text(accepted.read_text() + old.pem + new.pem)  # the trust store decides about workloads
     environment = {**os.environ, "WORKLOAD_ROOTS": str(roots), "CLOCK_SKEW": "0"}
     urls = [f"https://127.0.0.1:{port}" for port in free_ports(2)]
     commands = (gunicorn("internal_service:wsgi_app"), uvicorn("internal_service:asgi_app"))
     for url, command in zip(urls, commands, strict=True):
-        servers.enter_context(running([*command(world.directory, url.rpartition(":")[2])], url, environment))
+        servers.enter_context(run_server([*command(world.directory, url.rpartition(":")[2])], url, environment))
     console.print()
     console.rule(f"[bold]An internal service[/]  as WSGI {urls[0]}  and ASGI {urls[1]}", align="left")
-    right = [show(step, ask(world, url, step)) for step in before() for url in urls]
-    console.print("\n[dim]  ... the file of roots is replaced; the service goes on[/]")
+    results = [show(step, send(world, url, step)) for step in before() for url in urls]
+    console.print("\n[dim]  ... replacing the file of roots while the service runs[/]")
     replacement = roots.with_suffix(".new")
     replacement.write_text(new.pem)
     replacement.replace(roots)
     time.sleep(2)
-    right += [show(step, ask(world, url, step)) for step in after() for url in urls]
+    results += [show(step, send(world, url, step)) for step in after() for url in urls]
     world.certificates["web, short-lived"] = new.issue(
         "CN=web", uris=[ID], not_after=datetime.now(UTC) + timedelta(seconds=LIFETIME)
     )
-    return right + outlived(world, urls[1])
+    return results + expiry_steps(world, urls[1])
 
 
-def outlived(world: World, url: str) -> list[bool]:
-    """A client keeps its connection while its certificate expires, then connects again with the renewed one."""
-    step = Step("a certificate that lives for three seconds", 200, None, "web, short-lived", path="/stock")
-    late = Step("the same connection, when it has expired", 403, REFUSED, "web, short-lived", path="/stock")
+def expiry_steps(world: World, url: str) -> list[bool]:
+    """A client keeps its connection while its certificate expires, then connects again with a renewed certificate."""
+    step = Step("a certificate that is valid for three seconds", 200, None, "web, short-lived", path="/stock")
+    late = Step(
+        "the same connection, after the certificate has expired", 403, REFUSED, "web, short-lived", path="/stock"
+    )
     again = Step("a new connection, with the renewed certificate", 200, None, "web, renewed", path="/stock")
     with httpx2.Client(verify=world.context(step.certificate), trust_env=False) as client:
-        right = [show(step, answer(client.get(f"{url}{step.path}")))]
-        time.sleep(LIFETIME + 1)  # less than uvicorn keeps an idle connection
+        results = [show(step, response_of(client.get(f"{url}{step.path}")))]
+        time.sleep(LIFETIME + 1)  # shorter than uvicorn's timeout for idle connections
         response = client.get(f"{url}{late.path}")
-    right.append(show(late, answer(response)) and response.headers.get("Connection") == "close")
-    return [*right, show(again, ask(world, url, again))]
+    results.append(show(late, response_of(response)) and response.headers.get("Connection") == "close")
+    return [*results, show(again, send(world, url, again))]
 
 
 REFUSED = "client_certificate_refused"
@@ -68,21 +70,21 @@ def before() -> list[Step]:
         Step("a workload of the trust domain", 200, None, "web", path="/stock"),
         Step("no certificate", 403, "client_certificate_required", None, path="/stock"),
         Step("a workload of another trust domain", 403, REFUSED, "web of evil.example", path="/stock"),
-        Step("the right name, from a root that does not count", 403, REFUSED, "web, renewed", path="/stock"),
+        Step("the right name, but an untrusted root", 403, REFUSED, "web, renewed", path="/stock"),
     ]
 
 
 def after() -> list[Step]:
     return [
         Step("the workload with its new certificate", 200, None, "web, renewed", path="/stock"),
-        Step("the old certificate, whose root is gone", 403, REFUSED, "web", path="/stock"),
+        Step("the old certificate, whose root was removed", 403, REFUSED, "web", path="/stock"),
     ]
 
 
-def ask(world: World, url: str, step: Step) -> Answer:
+def send(world: World, url: str, step: Step) -> Response:
     with httpx2.Client(verify=world.context(step.certificate), trust_env=False) as client:
-        return answer(client.get(f"{url}{step.path}"))
+        return response_of(client.get(f"{url}{step.path}"))
 
 
-def answer(response: httpx2.Response) -> Answer:
-    return Answer(response.status_code, response.headers.get("WWW-Authenticate", ""), response.text.strip())
+def response_of(response: httpx2.Response) -> Response:
+    return Response(response.status_code, response.headers.get("WWW-Authenticate", ""), response.text.strip())

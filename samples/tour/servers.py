@@ -1,4 +1,4 @@
-"""The tour's servers, each a process of its own: how it is started, and that it is there."""
+"""Starts the servers of the tour as processes, and waits until they accept connections."""
 
 import contextlib
 import random
@@ -14,35 +14,35 @@ SAMPLES = Path(__file__).resolve().parents[1]
 
 
 def gunicorn(app: str) -> Callable[[Path, str], list[str]]:
-    """gunicorn's threaded worker: the one that hands over its socket, and with it the certificate."""
+    """The command for gunicorn. Its gthread worker gives the application the socket, and with it the certificate."""
     return lambda directory, port: [
         *(sys.executable, "-m", "gunicorn", app, "--bind", f"127.0.0.1:{port}", "--worker-class", "gthread"),
         *("--threads", "4", "--log-level", "warning", "--no-control-socket"),
         *("--certfile", f"{directory}/server.pem", "--keyfile", f"{directory}/server-key.pem"),
-        *("--ca-certs", f"{directory}/let-in.pem", "--cert-reqs", "1"),
+        *("--ca-certs", f"{directory}/accepted-clients.pem", "--cert-reqs", "1"),
     ]
 
 
 def uvicorn(app: str) -> Callable[[Path, str], list[str]]:
-    """uvicorn with our protocol classes, which hand over the certificate in the ASGI TLS extension."""
+    """The command for uvicorn, with the protocol classes that pass the certificate in the ASGI TLS extension."""
     return lambda directory, port: [
         *(sys.executable, "-m", "uvicorn", app, "--host", "127.0.0.1", "--port", port, "--log-level", "warning"),
         *("--http", "mtls_middleware.servers.uvicorn_tls:HTTPTools"),
         *("--ws", "mtls_middleware.servers.uvicorn_tls:WebSockets", "--no-proxy-headers"),
         *("--ssl-certfile", f"{directory}/server.pem", "--ssl-keyfile", f"{directory}/server-key.pem"),
-        *("--ssl-ca-certs", f"{directory}/let-in.pem", "--ssl-cert-reqs", "1"),
+        *("--ssl-ca-certs", f"{directory}/accepted-clients.pem", "--ssl-cert-reqs", "1"),
     ]
 
 
 @contextlib.contextmanager
-def running(command: list[str], url: str, environment: dict[str, str]) -> Iterator[None]:
-    """One server, from when it accepts connections until the end of the block."""
+def run_server(command: list[str], url: str, environment: dict[str, str]) -> Iterator[None]:
+    """Run a server until the end of the block. The block starts when the server accepts connections."""
     port = int(url.rpartition(":")[2])
     with tempfile.TemporaryFile() as log:
         server = subprocess.Popen(command, cwd=SAMPLES, env=environment, stdout=log, stderr=log)
         try:
-            until = time.monotonic() + 60
-            while server.poll() is None and time.monotonic() < until:
+            deadline = time.monotonic() + 60
+            while server.poll() is None and time.monotonic() < deadline:
                 with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
                     break
                 time.sleep(0.05)
@@ -54,18 +54,18 @@ def running(command: list[str], url: str, environment: dict[str, str]) -> Iterat
             server.terminate()
             try:
                 server.wait(timeout=5)
-            except subprocess.TimeoutExpired:  # gunicorn gives open connections half a minute
+            except subprocess.TimeoutExpired:  # gunicorn waits 30 seconds for open connections
                 server.kill()
                 server.wait()
 
 
 def free_ports(count: int) -> list[int]:
-    """Below those of outgoing connections (from 32,768 on), of which one could take it before the server does."""
-    found: list[int] = []
+    """Free ports below 32768: an outgoing connection could take a higher port before the server does."""
+    ports: list[int] = []
     for port in random.sample(range(20_000, 32_000), 1_000):
         with socket.socket() as each, contextlib.suppress(OSError):
             each.bind(("127.0.0.1", port))
-            found.append(port)
-        if len(found) == count:
-            return found
+            ports.append(port)
+        if len(ports) == count:
+            return ports
     raise SystemExit("no free ports from 20000 to 32000")

@@ -1,4 +1,4 @@
-"""What the tour's parts share: a step, an answer, the world they happen in, and how both are shown."""
+"""The shared parts of the tour: steps, responses, the state of the tour, and their output."""
 
 import json
 import secrets
@@ -11,14 +11,14 @@ from rich.markup import escape
 
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate
 
-# Errors that have no challenge (RFC 6749 5.2, and those of certificates).
-IN_THE_BODY = {"invalid_client", "invalid_grant", "client_certificate_required", "client_certificate_refused"}
+# Errors in the body of the response, without a challenge (RFC 6749 5.2, and certificate errors).
+ERRORS_IN_BODY = {"invalid_client", "invalid_grant", "client_certificate_required", "client_certificate_refused"}
 console = Console(highlight=False, soft_wrap=True)
 
 
 @dataclass(frozen=True)
 class Step:
-    """One request, and the answer that it must get. Certificate and token go by the names that `World` gives them."""
+    """One request and its expected response. `certificate` and `token` are keys of the dictionaries in `World`."""
 
     title: str
     status: int
@@ -30,18 +30,18 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What came back."""
+class Response:
+    """The response to a step."""
 
     status: int
     challenge: str = ""
     body: str = ""
 
-    def suits(self, step: Step) -> bool:
-        """Whether this is the answer that the step must get: the status, and the error by its code."""
+    def matches(self, step: Step) -> bool:
+        """Whether the status and the error code are those that the step expects."""
         if self.status != step.status:
             return False
-        if step.error in IN_THE_BODY:
+        if step.error in ERRORS_IN_BODY:
             return bool(json.loads(self.body)["error"] == step.error)
         error = f'error="{step.error}"' in self.challenge if step.error else "error=" not in self.challenge
         return error and bool(self.challenge) == (step.status in (401, 403))
@@ -49,7 +49,7 @@ class Answer:
 
 @dataclass
 class World:
-    """Everything that the steps need."""
+    """The state of the tour: files, certificates, tokens and servers."""
 
     directory: Path
     authority: CertificateAuthority = field(default_factory=lambda: CertificateAuthority("CN=Tour CA"))
@@ -64,20 +64,20 @@ class World:
         return self.authority.client_context(self.certificates[certificate] if certificate else None)
 
 
-def show(step: Step, answer: Answer) -> bool:
-    """Print what was sent and what came back; gives whether that is right."""
-    right = answer.suits(step)
+def show(step: Step, response: Response) -> bool:
+    """Print the request and the response. Return whether the response is as expected."""
+    is_expected = response.matches(step)
     sent = [request_line(step), f"certificate [green]{step.certificate}[/]" if step.certificate else "no certificate"]
     if not sent[0].startswith("POST") and step.path == "/invoices":
         sent.append(f"token of [yellow]{step.token}[/]" if step.token else "no token")
     sent += [f"[red]{name}: {value[:28]}{'…' * (len(value) > 28)}[/]" for name, value in step.headers.items()]
-    mark, color = ("✔", "green") if right else ("✘", "red")
+    mark, color = ("✔", "green") if is_expected else ("✘", "red")
     console.print(f"\n[{color}]{mark}[/] [bold]{step.title}[/]")
     console.print(f"  → {'  '.join(sent)}")
-    console.print(f"  ← [bold {color}]{answer.status}[/]  {escape(answer.challenge or answer.body[:120])}")
-    if not right:
+    console.print(f"  ← [bold {color}]{response.status}[/]  {escape(response.challenge or response.body[:120])}")
+    if not is_expected:
         console.print(f"    [red]expected {step.status} {step.error or ''}[/]")
-    return right
+    return is_expected
 
 
 def request_line(step: Step) -> str:

@@ -110,7 +110,7 @@ def test_an_address_that_refuses_nobody_cannot_be_judged(files, capsys):
     ("arguments", "word"),
     [
         (["http://localhost/"], "is not an https address"),
-        (["https://localhost/", "--rate", "1000"], "100 at most"),
+        (["https://localhost/", "--rate", "1000"], "at most 100"),
         (["https://localhost/", "--timeout", "600"], "0.1 to 60 seconds"),
         (["https://localhost:99999/"], "is not an https address"),
         (["https://[::1/"], "is not an https address"),
@@ -134,7 +134,7 @@ def test_it_says_what_it_sends_and_what_it_cannot_see(files, capsys):
     assert "100 connections a second" in err
     assert "nothing is sent to another address" in err
     assert "can disturb other clients" in err
-    assert "What cannot be seen from here" in err
+    assert "The probe cannot see" in err
     assert out.count("kept out") == int(err.split()[1])
 
 

@@ -75,7 +75,7 @@ def test_http2_without_an_end_is_given_up(name, tmp_path, capsys):
     over_http2 = [each for each in outcomes if each["protocol"] == "HTTP/2"]
     if all(not each["tried"] for each in over_http2):
         assert status == 2
-        assert len([each for each in over_http2 if str(each["answer"]).startswith("no end")]) == 3
+        assert len([each for each in over_http2 if str(each["answer"]).startswith("timed out")]) == 3
     else:  # the library that reads HTTP/2 rejects it
         assert all("connection ended" in str(each["answer"]) for each in over_http2 if each["tried"])
 

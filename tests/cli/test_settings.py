@@ -11,7 +11,7 @@ WSGI = wsgi.ClientCertificateMiddleware(bare, NGINX)
 ASGI = asgi.ClientCertificateMiddleware(bare_asgi, NGINX)
 LARGE = "--limit-request-field_size 65536"
 JOINS = "header_map = dangerous"
-UNKNOWN = "cannot tell what --header-map is"
+UNKNOWN = "cannot tell the value of --header-map"
 
 
 def words(findings: list[dict[str, str]]) -> str:
@@ -139,7 +139,7 @@ H11 = "--http mtls_middleware.servers.uvicorn_tls:H11"
         (f"FORWARDED_ALLOW_IPS=10.0.0.1 uvicorn x:app {H11}", "X-Forwarded-For"),
         (f"uvicorn x:app {H11} --env-file server.env", "X-Forwarded-For"),
         (f"UVICORN_ENV_FILE=server.env uvicorn x:app {H11}", "X-Forwarded-For"),
-        (f"uvicorn x:app {H11} --env-file nowhere", "cannot tell what --forwarded-allow-ips is"),
+        (f"uvicorn x:app {H11} --env-file nowhere", "cannot tell the value of --forwarded-allow-ips"),
         ("GRANIAN_HTTP=auto granian --interface asgi x:app", "clear text"),
     ],
 )
@@ -188,4 +188,4 @@ def test_uwsgis_buffer_is_read_from_its_file(command, doctor, tmp_path):
     _, findings = doctor(WSGI, command)
     assert "--buffer-size" not in words(findings)
     _, findings = doctor(WSGI, "uwsgi app.yaml")
-    assert "cannot tell what --buffer-size is" in words(findings)
+    assert "cannot tell the value of --buffer-size" in words(findings)

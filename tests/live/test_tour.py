@@ -18,7 +18,7 @@ TOUR = Path(__file__).resolve().parents[2] / "samples" / "tour"
 def test_the_tour_shows_every_answer_and_exits_0():
     result = subprocess.run([sys.executable, str(TOUR)], capture_output=True, text=True, timeout=240, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "39 of 39 answers are as they must be." in result.stdout
+    assert "39 of 39 responses are as expected." in result.stdout
     assert result.stdout.count("✔") == 39
 
 
@@ -67,7 +67,7 @@ def tour_module():
 def test_the_tour_takes_no_other_answer_for_the_right_one(status, challenge, right, capsys):
     tour = tour_module()
     step = tour.Step("a stolen token", 401, "invalid_token", None, "billing")
-    assert tour.show(step, tour.Answer(status, challenge)) is right
+    assert tour.show(step, tour.Response(status, challenge)) is right
     assert ("✔" if right else "expected 401") in capsys.readouterr().out
 
 

@@ -141,7 +141,7 @@ def test_nothing_gets_in_with_or_without_a_certificate_of_ones_own(setup: Setup,
     assert (status, [each for each in outcomes if each["got_in"]]) == (0, [])
     tried = {(each["protocol"], each["certificate"]) for each in outcomes}
     assert tried == {(protocol, own) for protocol in ("HTTP/1.1", "HTTP/2") for own in (True, False)}
-    assert not [each for each in outcomes if each["answer"] == "not spoken there"]
+    assert not [each for each in outcomes if each["answer"] == "the server does not support the protocol"]
 
 
 def test_what_gets_past_a_careless_proxy_and_a_careless_parser_is_found(server_files, tmp_path, probe):

@@ -118,9 +118,9 @@ def test_given_extensions_come_beside_the_usual_ones_or_in_their_place(mtls_ca: 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"subject": "billing"}, "'billing' is no RFC 4514 name"),
-        ({"dns": "a.test"}, "dns='a.test' is a text"),
-        ({"extended_key_usage": "client"}, "extended_key_usage='client' is a text"),
+        ({"subject": "billing"}, "'billing' is not an RFC 4514 name"),
+        ({"dns": "a.test"}, "dns='a.test' is a string"),
+        ({"extended_key_usage": "client"}, "extended_key_usage='client' is a string"),
         ({"extended_key_usage": ("code",)}, "extended_key_usage=['code']"),
         ({"key": "dsa"}, "key=str"),
         ({"not_before": datetime(2030, 1, 1)}, "not_before="),  # noqa: DTZ001 (wrong on purpose)

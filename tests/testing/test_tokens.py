@@ -142,7 +142,7 @@ def test_options_of_the_validator_override(mtls_issuer: TokenIssuer) -> None:
 def test_what_cannot_be_is_refused(mtls_issuer: TokenIssuer) -> None:
     with pytest.raises(ConfigurationError, match="algorithm='HS256'"):
         TokenIssuer(algorithm="HS256")
-    with pytest.raises(ConfigurationError, match="scopes='read' is a text"):
+    with pytest.raises(ConfigurationError, match="scopes='read' is a string"):
         mtls_issuer.token(scopes="read")
     with pytest.raises(ConfigurationError, match="now="):
         mtls_issuer.token(now=datetime(2030, 1, 1))  # noqa: DTZ001 (wrong on purpose)

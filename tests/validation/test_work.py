@@ -47,7 +47,7 @@ def test_a_stranger_s_maze_of_cas_costs_no_more_than_its_certificates(ca, store,
     key = ec.generate_private_key(ec.SECP256R1())
     maze = [CertificateAuthority() for _ in range(10)]  # named like the root
     for each in maze:  # all of one name and key: each has signed each
-        each._own = type(each._own)(signed_as_ca(key, each.certificate), key)
+        each._identity = type(each._identity)(signed_as_ca(key, each.certificate), key)
     client = maze[0].issue()
     certificate = ClientCertificate.from_der(
         client.der, chain=tuple(each.certificate.public_bytes(Encoding.DER) for each in maze)
