@@ -1,1 +1,1 @@
-"""What makes a server that ends TLS itself hand over the client certificate. One module for each server."""
+"""Adapters that make servers which terminate TLS hand over the client certificate. One module for each server."""
