@@ -69,7 +69,7 @@ class CertificateAuthorizationServer(AuthorizationServer):
                 self.registry.reject(client_request.certificate, reason)
             if method not in methods:
                 with log_rejection(client_request.certificate):
-                    raise Refused("invalid_client", f"{method} is not among {sorted(methods)} of this endpoint")
+                    raise Refused("invalid_client", f"this endpoint accepts {sorted(methods)}, not {method}")
             if method not in METHODS:
                 client = self._verify_with_authlib(request, registered, endpoint, client_request.certificate)
         request.auth_method = method
@@ -96,7 +96,7 @@ class CertificateAuthorizationServer(AuthorizationServer):
             try:
                 client = super().authenticate_client(request, [method], endpoint)
             except InvalidClientError:
-                raise Refused("invalid_client", f"Authlib did not accept the credentials of {method}") from None
+                raise Refused("invalid_client", f"Authlib rejected the credentials of {method}") from None
             if client.get_client_id() != registered.client_id:
                 raise Refused("invalid_client", f"Authlib authenticated another client by {method}")
         return client

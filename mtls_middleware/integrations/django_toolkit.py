@@ -52,8 +52,8 @@ else:
 
 _SEPARATOR = "~x5t-S256~"
 _DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
-# The attribute of oauthlib's request that caches its client. A client cannot set it: parameters of a request do not
-# become attributes.
+# The attribute of oauthlib's request in which the registered client is cached. A client cannot set it, because
+# parameters of a request do not become attributes.
 _REGISTERED = "mtls_registered_client"
 _AUTHORIZATION = ("authorization", "http_authorization")
 
@@ -98,7 +98,7 @@ class CertificateValidator(OAuth2Validator):
     def __init__(self, *args: Any, **options: Any) -> None:
         if not isinstance(getattr(self, "registry", None), ClientRegistry):
             raise ImproperlyConfigured(
-                f"{type(self).__name__}.registry: expected for example ClientRegistry(registered)"
+                f"{type(self).__name__}.registry: expected a ClientRegistry, for example ClientRegistry(registered)"
             )
         super().__init__(*args, **options)
 
@@ -214,8 +214,8 @@ class CertificateIntrospectTokenView(IntrospectTokenView):
     def get_token_response(token_value: str | None = None) -> Any:
         """The introspection response for this token."""
         response = IntrospectTokenView.get_token_response(token_value)
-        answer, cnf = json.loads(response.content), token_binding(token_value)
-        return JsonResponse({**answer, "cnf": cnf}) if answer.get("active") is True and cnf is not None else response
+        payload, cnf = json.loads(response.content), token_binding(token_value)
+        return JsonResponse({**payload, "cnf": cnf}) if payload.get("active") is True and cnf is not None else response
 
 
 def bound_access_token(request: Any, token: str | None = None) -> str:
@@ -243,7 +243,7 @@ def _bind(token: str, cnf: dict[str, str] | None) -> str:
 
 
 def token_binding(token: str | None) -> dict[str, str] | None:
-    """The `cnf` at the end of a token; `None` for an unbound token. Valid only if the server knows the whole token.
+    """The `cnf` at the end of a token; `None` for an unbound token. Trust it only if the server knows the whole token.
 
     Example: `token_binding("8W7c...~x5t-S256~bwcK0esc3ACC3DB2Y5_lESsXE8o9ltc05O89jdN-dg2")`
     """

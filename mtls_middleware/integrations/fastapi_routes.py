@@ -72,7 +72,7 @@ class CertificateBoundToken(OAuth2):
         self._mutual_tls = schemes[MUTUAL_TLS]
         self._declared = frozenset(scopes)
         self._route_scopes = functools.partial(RouteScopes, realm=realm, resource_metadata=resource_metadata)
-        # By scopes, one entry for each combination that routes use. The first entry is created here, so that an invalid
+        # The checks of the routes, by the scopes that they require. The first entry is created here, so that an invalid
         # realm raises an exception now.
         self._routes: dict[tuple[str, ...], RouteScopes] = {(): self._route_scopes()}
 
@@ -154,7 +154,7 @@ class CertificateBoundToken(OAuth2):
 
 
 def _with_certificate(alternatives: list[dict[str, list[str]]]) -> list[dict[str, list[str]]]:
-    """Add the certificate and the token to each alternative. The operation requires both with every other scheme."""
+    """Add the certificate and the token to each alternative. Whichever alternative a client uses, it needs both."""
     token_scopes = [each[OAUTH2] for each in alternatives if OAUTH2 in each]
     if not token_scopes or any(MUTUAL_TLS in each for each in alternatives):
         return alternatives

@@ -56,10 +56,10 @@ class ClientRegistry:
             )
 
     def authenticate(self, request: ClientRequest) -> RegisteredClient | None:
-        """Authenticate a client by its certificate (RFC 8705 2). `None` if the library must authenticate the client.
+        """Authenticate a client by its certificate (RFC 8705 2).
 
-        Raises `Refused` with `invalid_client` or `invalid_request`, or `Unavailable` if data for the decision cannot be
-        fetched.
+        Returns `None` if the library must authenticate the client, because its method uses no certificate. Raises
+        `Refused` with `invalid_client` or `invalid_request`, or `Unavailable` if required data cannot be fetched.
 
         Example: `registry.authenticate(ClientRequest(form=[("client_id", "billing")], certificate=certificate))`
         """

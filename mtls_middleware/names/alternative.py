@@ -15,7 +15,7 @@ from mtls_middleware.parser_errors import UNREADABLE
 
 @dataclass(frozen=True)
 class AlternativeNames:
-    """The entries by type, in the order of the certificate. Entries of other types are left out.
+    """The subject alternative names of a certificate, by type, in their order. Entries of other types are left out.
 
     The `has_...` methods look up in sets, so that many rules stay cheap for a certificate with many entries.
     """
@@ -38,10 +38,7 @@ class AlternativeNames:
         return address in self._addresses
 
     def has_mailbox(self, address: str) -> bool:
-        """Whether an entry equals this mailbox. The case of the host is ignored, that of the local part is not.
-
-        See RFC 5280 7.5.
-        """
+        """Whether an entry equals this mailbox: the host ignoring case, the local part exactly (RFC 5280 7.5)."""
         mailbox = _mailbox(address)
         return mailbox is not None and mailbox in self._mailboxes
 

@@ -93,7 +93,7 @@ class Attribute:
 
     @cached_property
     def comparable(self) -> str | tuple[int, bytes] | None:
-        """The form in which equal values compare equal; `None` if the comparison is Undefined."""
+        """The form in which equal values compare equal; `None` if no value can equal this one (Undefined)."""
         if self.text is None:
             return (self.tag, self.content)
         return prepare(self.text, domain=self.oid == _DOMAIN_COMPONENT)
@@ -104,7 +104,7 @@ class Attribute:
             text = self.text
         except ValueError:
             text = None  # undecodable octets are written in hex, and never match
-        if name is None or text is None:  # RFC 4514 2.4
+        if name is None or text is None:  # RFC 4514 2.4: write the value in hex
             return f"{self.oid}=#{_tlv(self.tag, self.content).hex()}"
         return f"{name}={_escaped(text)}"
 

@@ -18,13 +18,13 @@ _NOTHING = re.compile(
 )
 _SPACE = re.compile("[\u0009-\u000d\u0085\u0020\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]")
 _SPACES = re.compile(" +")
-_LETTER_SPACE = "\0"  # replaces a space before a combining mark; NUL itself was mapped to nothing before
+_LETTER_SPACE = "\0"  # replaces a space before a combining mark; NUL itself has already been mapped to nothing
 # A DNS label has at most 63 octets (RFC 1035 2.3.4). After "xn--", Punycode has at least one octet for each character,
-# so a longer string has no A-label. Encoding takes time in the square of the length, so longer strings are not encoded.
-# The limit before IDNA's mapping is higher, because IDNA maps some characters to nothing.
+# so a longer string has no A-label. Encoding takes time proportional to the square of the length, so longer strings are
+# not encoded. The limit before IDNA's mapping is higher, because IDNA maps some characters to nothing.
 _LONGEST_LABEL, _LONGEST_UNMAPPED = 59, 255
-# The maximum number of combining marks (non-starters) in a row. Normalization sorts them in time that is the square of
-# their number. Real text has far fewer (UAX #15 section 13, Stream-Safe Text Format).
+# The maximum number of combining marks (non-starters) in a row. Normalization sorts them, in time proportional to the
+# square of their number. Real text has far fewer (UAX #15 section 13, Stream-Safe Text Format).
 _MOST_MARKS = 30
 
 
@@ -91,7 +91,7 @@ def _prohibited(char: str) -> bool:
 
 
 def _one_space(run: re.Match[str]) -> str:
-    """The replacement for a run of spaces. A space before a combining mark does not count as one (RFC 4518 2.6.1)."""
+    """The replacement for a run of spaces. A space before a combining mark is no space (RFC 4518 2.6.1)."""
     if unicode.combining(run.string[run.end() : run.end() + 1] or " "):
         return (" " if len(run[0]) > 1 else "") + _LETTER_SPACE
     return " "

@@ -10,12 +10,12 @@ from mtls_middleware.errors import MalformedCertificate
 from mtls_middleware.names.alternative import AlternativeNames
 
 _ID = re.compile(r"spiffe://([a-z0-9._-]{1,255})((?:/[A-Za-z0-9._-]+)*)")
-_MOST_OCTETS = 2048  # SPIFFE-ID 2.3
+_MOST_OCTETS = 2048  # the maximum length of an ID (SPIFFE-ID section 2.3)
 
 
 @dataclass(frozen=True, slots=True)
 class SpiffeId:
-    """The two parts of an ID. `path` is empty for the ID of a trust domain. Otherwise, it begins with a slash."""
+    """The two parts of a SPIFFE ID. `path` is empty for the ID of a trust domain. Otherwise, it begins with a slash."""
 
     trust_domain: str
     path: str

@@ -1,1 +1,1 @@
-"""Adapters that make servers which terminate TLS hand over the client certificate. One module for each server."""
+"""Adapters, one module per server, that make servers pass the client certificate of TLS to the application."""

@@ -28,7 +28,7 @@ class _PresentedChainMixin:
     def get_environ(self, sock: Any) -> dict[str, Any]:
         """The variables that cheroot merges into the environ of each request of this connection."""
         environ: dict[str, Any] = super().get_environ(sock)  # type: ignore[misc]  # super() is cheroot's class
-        # cheroot sets the leaf only if the context verifies clients. A chain without its leaf has no use.
+        # cheroot sets the leaf only if the context verifies clients. A chain without its leaf is useless.
         if environ.get("SSL_CLIENT_CERT"):
             leaf, *rest = presented_chain(sock) or (b"",)
             if leaf == sock.getpeercert(True):
@@ -62,4 +62,4 @@ def _probe(base: Any) -> None:
     if list(signature(base.get_environ).parameters) != ["self", "sock"]:
         raise TypeError("the argument of get_environ is not sock")
     if "get_environ" not in names_used(base.wrap.__code__):
-        raise TypeError("wrap does not call get_environ")
+        raise TypeError("BuiltinSSLAdapter.wrap does not call get_environ")

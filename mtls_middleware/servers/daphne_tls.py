@@ -1,4 +1,4 @@
-"""daphne with TLS that requests client certificates and the ASGI TLS extension 0.2, without upgrades except websocket.
+"""daphne with TLS, client certificates and the ASGI TLS extension 0.2, without upgrades other than to websocket.
 
     python -m mtls_middleware.servers.daphne_tls --certfile server.pem --keyfile server.key \\
         --ca-certs clients.pem --cert-reqs 1 --bind 0.0.0.0 --port 8443 app:app
@@ -109,7 +109,7 @@ class _ServerMixin:
     def __init__(self, *args: Any, tls: TLS, **options: Any) -> None:
         self._tls = tls
         self._options = tls.options()
-        self._extensions: WeakKeyDictionary[Any, Extension] = WeakKeyDictionary()  # by connection
+        self._extensions: WeakKeyDictionary[Any, Extension] = WeakKeyDictionary()  # cached by connection
         super().__init__(*args, **options)
 
     @property
@@ -292,7 +292,7 @@ def _probe_server(base: Any) -> None:
     if {"requestFactory", "WebRequest"} - names_used(protocol.HTTPFactory.buildProtocol.__code__):
         raise TypeError("HTTPFactory.buildProtocol does not set requestFactory")
     if "persistent" not in names_used(import_module("twisted.web.http").HTTPChannel.requestDone.__code__):
-        raise TypeError("Twisted's HTTPChannel has no persistent")
+        raise TypeError("Twisted's HTTPChannel.requestDone does not use persistent")
     if import_module("twisted.web.http").H2_ENABLED:
         stream = import_module("twisted.web._http2").H2Stream
         if "_conn" not in names_used(stream.__init__.__code__):

@@ -104,7 +104,7 @@ def cipher_suite(context: ssl.SSLContext, name: str) -> int | None:
     return next((each["id"] & 0xFFFF for each in context.get_ciphers() if each["name"] == name), None)
 
 
-@lru_cache(maxsize=8)  # servers also load the file only once
+@lru_cache(maxsize=8)  # cached, because a server also loads the file only once
 def first_certificate(path: str | PathLike[str]) -> str | None:
     """The first certificate of a PEM file; `None` if there is none, or if the file cannot be read.
 

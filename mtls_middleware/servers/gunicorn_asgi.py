@@ -1,4 +1,4 @@
-"""gunicorn's asgi worker, with the ASGI TLS extension 0.2, and without upgrades to any protocol other than websocket.
+"""gunicorn's asgi worker, with the ASGI TLS extension 0.2, and without upgrades other than to websocket.
 
     gunicorn app:app --worker-class mtls_middleware.servers.gunicorn_asgi.Worker \\
         --certfile server.pem --keyfile server.key --ca-certs clients.pem --cert-reqs 1
@@ -42,7 +42,7 @@ class _ProtocolMixin(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         ssl_object = transport.get_extra_info("ssl_object")
-        if ssl_object is not None:  # the extension is for TLS connections only
+        if ssl_object is not None:  # clear-text connections get no TLS extension
             read = partial(_extension, ssl_object, self.cfg, transport.get_extra_info("sslcontext"))
             self.app = with_tls_extension(self.app, read)
         super().connection_made(transport)

@@ -1,4 +1,4 @@
-"""hypercorn, with the ASGI TLS extension 0.2, and without upgrades to any protocol other than websocket.
+"""hypercorn, with the ASGI TLS extension 0.2, and without upgrades other than to websocket.
 
     python -m mtls_middleware.servers.hypercorn_tls app:app --bind 0.0.0.0:8443 \\
         --certfile server.pem --keyfile server.key --ca-certs clients.pem --verify-mode CERT_OPTIONAL
@@ -43,7 +43,7 @@ class _TCPServerMixin:
         self, app: Any, loop: Any, config: Any, context: Any, state: Any, reader: Any, writer: Any
     ) -> None:
         ssl_object = writer.get_extra_info("ssl_object")
-        if ssl_object is not None:  # the extension is for TLS connections only
+        if ssl_object is not None:  # clear-text connections get no TLS extension
             read = partial(_extension, ssl_object, config, writer.get_extra_info("sslcontext"))
             app = with_tls_extension(app, read)
         super().__init__(app, loop, config, context, state, reader, writer)  # type: ignore[call-arg]  # super() is hypercorn's class

@@ -15,7 +15,7 @@ def server_interface(
     """Import `name` from `module` of a server, check it with `probe`, and return it.
 
     Arguments:
-        feature: the name of this package that needs the object, for messages.
+        feature: the name in this package that needs the object, used in messages.
         probe: raises an exception unless the object has the interface that it has in `release` of the server.
         needs: the modules that must be installed.
         pip: the arguments of `pip install` that install them.

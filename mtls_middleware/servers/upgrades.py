@@ -29,7 +29,7 @@ class ProtocolChange(enum.Enum):
 
     @property
     def status(self) -> int:
-        """The status of the response that the server sends instead of calling the application; 0 if it calls it."""
+        """The status of the response that the server sends instead of calling the application; otherwise 0."""
         return {ProtocolChange.TUNNEL: 501, ProtocolChange.VERSION: 505}.get(self, 0)
 
 

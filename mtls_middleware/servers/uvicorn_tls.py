@@ -1,4 +1,4 @@
-"""uvicorn's protocol classes, with the ASGI TLS extension 0.2, without upgrades to protocols other than websocket.
+"""uvicorn's protocol classes, with the ASGI TLS extension 0.2, without upgrades other than to websocket.
 
     uvicorn app:app --ssl-certfile server.pem --ssl-keyfile server.key --ssl-ca-certs clients.pem --ssl-cert-reqs 1 \\
         --http mtls_middleware.servers.uvicorn_tls:H11 --ws mtls_middleware.servers.uvicorn_tls:WebSockets
@@ -53,7 +53,7 @@ class _TLSExtensionMixin(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         ssl_object = transport.get_extra_info("ssl_object")
-        if ssl_object is not None:  # the extension is for TLS connections only
+        if ssl_object is not None:  # clear-text connections get no TLS extension
             self.app = with_tls_extension(self.app, partial(_extension, ssl_object, self.config))
 
     def data_received(self, data: bytes) -> None:
@@ -204,7 +204,7 @@ class _HTTPToolsMixin(_HTTP1Mixin):
 
     def _begin_last(self) -> None:
         if self._change is ProtocolChange.TUNNEL:
-            self.url = b"/"  # uvicorn cannot parse host:port
+            self.url = b"/"  # uvicorn cannot parse host:port, the target of CONNECT
         elif self.parser.should_upgrade() and has_body(self.headers):
             import httptools
 

@@ -320,7 +320,7 @@ print(response.status_code, response.text)
             {"OAUTH2_VALIDATOR_CLASS": "mtls_middleware.integrations.django_toolkit.CertificateValidator"},
             "",
             [],
-            "CertificateValidator.registry: expected for example",
+            "CertificateValidator.registry: expected a ClientRegistry",
             id="registry",
         ),
     ],

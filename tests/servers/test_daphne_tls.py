@@ -163,7 +163,7 @@ MOVED = {
     "daphne.server.Server.run = lambda self: None": "Server.run does not listen with http_factory",
     "del daphne.server.Server": "has no attribute 'Server'",
     "daphne.http_protocol.HTTPFactory.buildProtocol = lambda self, address: None": "does not set requestFactory",
-    "twisted.web.http.HTTPChannel.requestDone = lambda self, request: None": "HTTPChannel has no persistent",
+    "twisted.web.http.HTTPChannel.requestDone = lambda self, request: None": "requestDone does not use persistent",
     "twisted.web._http2.H2Stream.__init__ = lambda self: None": "has no _conn",
 }
 
