@@ -1,7 +1,7 @@
-"""django-oauth-toolkit's application beside its registration metadata: the client, and where the two disagree.
+"""Builds a `RegisteredClient` from an application of django-oauth-toolkit, and finds where the two disagree.
 
-It imports no Django, so that a `models.py` can use it. It needs the attributes `client_id`, `client_type` and
-`client_secret` of the application.
+This module does not import Django, so that a `models.py` can import it. It uses the attributes `client_id`,
+`client_type` and `client_secret` of the application.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.token_endpoint.clients import RegisteredClient
 from mtls_middleware.token_endpoint.credentials import BASIC, PKI, POST, PUBLIC, SELF_SIGNED
 
-# The toolkit verifies secrets, and the library verifies certificates. Neither verifies a client's JWT.
+# The toolkit verifies secrets, and this package verifies certificates. Neither verifies a JWT of a client.
 METHODS = (BASIC, POST, PKI, SELF_SIGNED, PUBLIC)
 
 
@@ -28,7 +28,7 @@ def registered_client(application: Any, metadata: Mapping[str, Any] | None = Non
     if members.get("client_id", application.client_id) != application.client_id:
         raise ConfigurationError(
             f"metadata with client_id={members['client_id']!r} for the application {application.client_id!r}: "
-            "leave client_id out of the metadata, or write the application's own"
+            "omit client_id from the metadata, or use the client_id of the application"
         )
     return RegisteredClient.from_metadata({**members, "client_id": application.client_id})
 
@@ -36,8 +36,8 @@ def registered_client(application: Any, metadata: Mapping[str, Any] | None = Non
 def check_registration(application: Any, client: RegisteredClient) -> None:
     """Check that an application and its registration agree. Call it before you save either of them.
 
-    Raises `ConfigurationError` if one says that the client is public and the other does not, or if nothing can verify
-    the registered method.
+    Raises `ConfigurationError` if only one of them says that the client is public, if they have different values of
+    `client_id`, if nothing can verify the registered method, or if a method with a secret has no secret.
 
     Example: `check_registration(application, registered_client(application, metadata))`
     """
@@ -47,11 +47,11 @@ def check_registration(application: Any, client: RegisteredClient) -> None:
 
 
 def disagreement(application: Any, client: RegisteredClient) -> str | None:
-    """What disagrees and what to change, `None` if application and registration agree."""
+    """How the application and its registration disagree, and what to change; `None` if they agree."""
     method, kind = client.token_endpoint_auth_method, application.client_type
     subject = f"client {client.client_id!r}: token_endpoint_auth_method is {method!r}"
     if application.client_id != client.client_id:
-        return f"{subject}, and the application is {application.client_id!r}: the two must have one client_id"
+        return f"{subject}, but the application is {application.client_id!r}: both must have the same client_id"
     if method not in METHODS:
         return (
             f"{subject}, which django-oauth-toolkit cannot verify: register one of {', '.join(METHODS)}, for example "
@@ -60,9 +60,9 @@ def disagreement(application: Any, client: RegisteredClient) -> str | None:
     expected = "public" if method == PUBLIC else "confidential"
     if kind != expected:
         return (
-            f"{subject}, and the application's client_type is {kind!r}: set client_type to {expected!r}, or register "
+            f"{subject}, but the application's client_type is {kind!r}: set client_type to {expected!r}, or register "
             + (f"{PUBLIC!r}" if kind == "public" else "the method that the client uses")
         )
     if method in (BASIC, POST) and not application.client_secret:
-        return f"{subject}, and the application has no client_secret: give it one, or register another method"
+        return f"{subject}, but the application has no client_secret: set one, or register another method"
     return None

@@ -1,7 +1,4 @@
-"""`require_scopes`: what a Django view demands of the access token of its request, under WSGI and ASGI.
-
-Must never know: how a token is judged, which is `route_scopes.py`'s to say. It writes the answer in Django's way.
-"""
+"""`require_scopes`: a decorator for Django views that require an access token with scopes, under WSGI and ASGI."""
 
 import functools
 from collections.abc import Callable, Generator
@@ -12,13 +9,13 @@ from django.http import HttpResponse
 
 from mtls_middleware.accessors import carrier
 from mtls_middleware.errors import ConfigurationError
-from mtls_middleware.integrations.route_scopes import check_view, decorating
+from mtls_middleware.integrations.route_scopes import check_view, decorator_scopes
 from mtls_middleware.responses import LayerResponse
 
 View = TypeVar("View", bound=Callable[..., Any])
 
 _EXAMPLE = (
-    '@require_scopes("invoices:read") above the view; for class based views '
+    '@require_scopes("invoices:read") above the view; for class-based views '
     'path("invoices", require_scopes("invoices:read")(Invoices.as_view())), and above a method '
     '@method_decorator(require_scopes("invoices:read"))'
 )
@@ -27,54 +24,62 @@ _EXAMPLE = (
 def require_scopes(
     *scopes: str, realm: str | None = None, resource_metadata: str | None = None
 ) -> Callable[[View], View]:
-    """Decorate a view, sync or async, that needs an access token with all of `scopes`; without any, a token.
+    """Require an access token with all of `scopes` for a view, sync or async.
 
-    It stands around what `as_view()` gives, and by Django's `method_decorator` above a method, or `dispatch`. A
-    decorator above it runs before it: one that caches answers must stand below.
+    Without `scopes`, any access token is accepted.
+
+    For a class-based view, apply it to the result of `as_view()`, or use Django's `method_decorator` on a method or on
+    `dispatch`. Decorators above it run first, so write a decorator that caches responses below it.
 
     Arguments:
-        scopes: the single scopes, a text each.
-        realm, resource_metadata: parameters of the challenge (RFC 6750 3, RFC 9728 5.1), as the layer has them.
+        scopes: one string for each scope.
+        realm, resource_metadata: parameters of the challenge (RFC 6750 3, RFC 9728 5.1). Use the values of the layer.
 
-    Raises `ConfigurationError`. Answers: 401 without token, 403 `insufficient_scope`, 500 without our layers.
+    Raises `ConfigurationError`. The response is 401 without a token, 403 `insufficient_scope` if a scope is missing,
+    and 500 if no layer of `mtls_middleware` wraps the application.
 
     Example: `@require_scopes("invoices:read")`, and in the view `access_token(request).subject`
     """
-    demanded = decorating(scopes, _EXAMPLE, realm=realm, resource_metadata=resource_metadata)
+    route_scopes = decorator_scopes(scopes, _EXAMPLE, realm=realm, resource_metadata=resource_metadata)
 
-    def refusal(request: Any) -> HttpResponse | None:
+    def rejection(request: Any) -> HttpResponse | None:
         try:
-            found = demanded.judge(carrier(request), method=request.method, path=request.path_info)
+            result = route_scopes.check(carrier(request), method=request.method, path=request.path_info)
         except (TypeError, AttributeError):
-            raise ConfigurationError(f"require_scopes around what gets no request: for example {_EXAMPLE}") from None
-        return _response(request.method, found) if isinstance(found, LayerResponse) else None
+            raise ConfigurationError(
+                f"the function that require_scopes decorates did not receive a request, expected for example {_EXAMPLE}"
+            ) from None
+        return _response(request.method, result) if isinstance(result, LayerResponse) else None
 
     def decorate(view: View) -> View:
         check_view(view, _EXAMPLE)
 
         @functools.wraps(view)
-        async def awaited(request: Any, *arguments: Any, **named: Any) -> Any:
-            refused = refusal(request)
-            return await view(request, *arguments, **named) if refused is None else refused
+        async def async_wrapper(request: Any, *arguments: Any, **named: Any) -> Any:
+            response = rejection(request)
+            return await view(request, *arguments, **named) if response is None else response
 
         @functools.wraps(view)
-        def called(request: Any, *arguments: Any, **named: Any) -> Any:
-            refused = refusal(request)
-            return view(request, *arguments, **named) if refused is None else refused
+        def sync_wrapper(request: Any, *arguments: Any, **named: Any) -> Any:
+            response = rejection(request)
+            return view(request, *arguments, **named) if response is None else response
 
-        return cast("View", awaited if iscoroutinefunction(view) else called)
+        return cast("View", async_wrapper if iscoroutinefunction(view) else sync_wrapper)
 
     return decorate
 
 
-class _Response(HttpResponse):
-    """`dispatch` of an async class is not async, and yet Django awaits what it gives: this may be awaited, or not."""
+class _AwaitableResponse(HttpResponse):
+    """A response that can also be awaited.
 
-    def __await__(self) -> Generator[None, None, "_Response"]:
+    For an async class-based view, Django awaits the result of `dispatch`, although `dispatch` itself is not async.
+    """
+
+    def __await__(self) -> Generator[None, None, "_AwaitableResponse"]:
         yield from ()
         return self
 
 
-def _response(method: str, answer: LayerResponse) -> HttpResponse:
-    body = b"" if method == "HEAD" else answer.body
-    return _Response(body, status=answer.status, headers=dict(answer.headers))
+def _response(method: str, response: LayerResponse) -> HttpResponse:
+    body = b"" if method == "HEAD" else response.body
+    return _AwaitableResponse(body, status=response.status, headers=dict(response.headers))

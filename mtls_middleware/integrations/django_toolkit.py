@@ -1,19 +1,22 @@
-"""django-oauth-toolkit's authorization server, with the clients and tokens of RFC 8705, under WSGI and ASGI.
+"""django-oauth-toolkit's authorization server, with the client authentication and bound tokens of RFC 8705.
 
-`registry.py` decides. This module turns oauthlib's calls into its calls.
+It works under WSGI and ASGI. `registry.py` makes the decisions. This module converts oauthlib's calls to calls of the
+registry.
 
-What a token is bound to is the end of its own text: `<random>~x5t-S256~<thumbprint>`. The server looks tokens up by the
-digest of the whole text, so the end cannot be changed or cut off; it lives and dies with the token, also where only
-digests are stored; and no model changes, there is nothing to migrate, and no row that could be missing. To clients it
-is opaque as ever (RFC 6749 1.4), in characters of RFC 6750 2.1.
+A bound token ends with the thumbprint of its certificate: `<random>~x5t-S256~<thumbprint>`. The server looks up tokens
+by the digest of the whole string, so a client cannot change or remove the thumbprint. The binding is part of the token,
+so no model changes, no migration is needed, and no row can be missing, even if only digests of tokens are stored. The
+token stays opaque to clients (RFC 6749 1.4), and has only characters of RFC 6750 2.1.
 
-Rests on the public interfaces of django-oauth-toolkit 3.4 and oauthlib 4.0: the settings `OAUTH2_VALIDATOR_CLASS`,
-`OAUTH2_BACKEND_CLASS`, `ACCESS_TOKEN_GENERATOR` and `REFRESH_TOKEN_GENERATOR`; the methods overridden below, which
-oauthlib's `RequestValidator` documents, `OAuthLibCore.extract_headers`, `extract_body` and `authenticate_client`, and
-`IntrospectTokenView.get_token_response`, of which the first documents none; `get_access_token_model` and
-`get_device_grant_model`; `Request` with `headers`, `decoded_body`, `uri`, `uri_query`, `http_method`, `client`,
-`client_id` and `grant_type`. On nothing with an underscore.
-docs/integrations.md has a project.
+The module uses only public interfaces of django-oauth-toolkit 3.4 and oauthlib 4.0, and no name with an underscore:
+
+- the settings `OAUTH2_VALIDATOR_CLASS`, `OAUTH2_BACKEND_CLASS`, `ACCESS_TOKEN_GENERATOR`, `REFRESH_TOKEN_GENERATOR`;
+- the overridden methods, which oauthlib's `RequestValidator` documents, and these undocumented methods of the toolkit:
+  `OAuthLibCore.extract_headers`, `extract_body` and `authenticate_client`, `IntrospectTokenView.get_token_response`;
+- `get_access_token_model` and `get_device_grant_model`;
+- `Request` with `headers`, `decoded_body`, `uri`, `uri_query`, `http_method`, `client`, `client_id` and `grant_type`.
+
+docs/integrations.md has a complete project.
 """
 
 import contextlib
@@ -34,12 +37,12 @@ from mtls_middleware import binding
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import Refused, Unavailable
 from mtls_middleware.integrations.django_applications import disagreement
-from mtls_middleware.integrations.registry import ClientRegistry, connection_certificate, recorded
+from mtls_middleware.integrations.registry import ClientRegistry, connection_certificate, log_rejection
 from mtls_middleware.layers.attached import CERTIFICATE_KEY
 from mtls_middleware.token_endpoint.clients import RegisteredClient
 from mtls_middleware.token_endpoint.credentials import BASIC, CREDENTIAL_PARAMETERS, POST, PUBLIC, ClientRequest
 
-# Objects of Django and oauthlib are `Any`: neither has type hints.
+# Django and oauthlib have no type hints, so their objects are `Any`.
 if TYPE_CHECKING:
     from mtls_middleware.integrations.toolkit_interface import IntrospectTokenView, OAuth2Validator, OAuthLibCore
 else:
@@ -47,29 +50,30 @@ else:
     from oauth2_provider.oauth2_validators import OAuth2Validator
     from oauth2_provider.views import IntrospectTokenView
 
-_MARK = "~x5t-S256~"
+_SEPARATOR = "~x5t-S256~"
 _DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
-# The attribute of oauthlib's request that keeps its client. No parameter of a request becomes an attribute.
+# The attribute of oauthlib's request in which the registered client is cached. A client cannot set it, because
+# parameters of a request do not become attributes.
 _REGISTERED = "mtls_registered_client"
 _AUTHORIZATION = ("authorization", "http_authorization")
 
 
 class CertificateBackend(OAuthLibCore):
-    """Setting `OAUTH2_BACKEND_CLASS`: hands the certificate of each request on to the validator."""
+    """For the setting `OAUTH2_BACKEND_CLASS`: passes the certificate of each request to the validator."""
 
     def extract_headers(self, request: Any) -> dict[str, Any]:
-        """Django's `META` and the certificate, under a key that no header can have."""
+        """Django's `META`, and the certificate under a key that no header can have."""
         headers: dict[str, Any] = super().extract_headers(request)
         headers[CERTIFICATE_KEY] = connection_certificate(request)
         return headers
 
     def extract_body(self, request: Any) -> list[tuple[str, str]]:
-        """The form. Repeated credentials are kept, so that the request is rejected (RFC 6749 3.2)."""
+        """The form. Repeated credentials stay in it, so that the registry rejects the request (RFC 6749 3.2)."""
         repeated = [(name, each) for name in CREDENTIAL_PARAMETERS for each in request.POST.getlist(name)[:-1]]
         return [*repeated, *super().extract_body(request)]
 
     def authenticate_client(self, request: Any) -> bool:
-        """For views such as introspection, which take a yes or a no."""
+        """Whether the client authenticates. Views such as introspection expect `False`, not an exception."""
         try:
             return bool(super().authenticate_client(request))
         except errors.OAuth2Error:
@@ -77,11 +81,14 @@ class CertificateBackend(OAuthLibCore):
 
 
 class CertificateValidator(OAuth2Validator):
-    """Setting `OAUTH2_VALIDATOR_CLASS`, by a subclass with a `registry`: clients by certificate, tokens bound to it.
+    """For the setting `OAUTH2_VALIDATOR_CLASS`: authenticates clients by certificate, and binds tokens to it.
 
-    The toolkit's own views, and the protected ones, check that a bound token comes with its certificate. The decorator
-    `protected_resource` makes a validator of its own: give it `validator_cls`, or protect the path with
-    `CertificateBoundTokenMiddleware`. A class without registry raises `ImproperlyConfigured` when it is made.
+    Write a subclass with the attribute `registry`, and use it in the setting. Without `registry`, creating an object
+    raises `ImproperlyConfigured`.
+
+    The toolkit's own views, and the views that it protects, reject a bound token without its certificate. The decorator
+    `protected_resource` creates its own validator: pass `validator_cls`, or protect the path with
+    `CertificateBoundTokenMiddleware`.
 
     Example: `class Validator(CertificateValidator): registry = ClientRegistry(registered, trust_store=store)`
     """
@@ -90,11 +97,13 @@ class CertificateValidator(OAuth2Validator):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         if not isinstance(getattr(self, "registry", None), ClientRegistry):
-            raise ImproperlyConfigured(f"{type(self).__name__}.registry: for example ClientRegistry(registered)")
+            raise ImproperlyConfigured(
+                f"{type(self).__name__}.registry: expected a ClientRegistry, for example ClientRegistry(registered)"
+            )
         super().__init__(*args, **options)
 
     def client_authentication_required(self, request: Any, *_: Any, **__: Any) -> bool:
-        """Whether the client has to authenticate: by its registered method, whatever the request carries."""
+        """Whether the client must authenticate. This depends on its registered method only, not on the request."""
         return self._registered(request).token_endpoint_auth_method != PUBLIC
 
     def authenticate_client(self, request: Any, *args: Any, **options: Any) -> bool:
@@ -104,16 +113,16 @@ class CertificateValidator(OAuth2Validator):
         if method == PUBLIC:
             return False
         if method in (BASIC, POST):
-            alone = _with_credentials_alone(request, method)
-            if not super().authenticate_client(alone, *args, **options):
+            reduced_request = _with_credentials_of(method, request)
+            if not super().authenticate_client(reduced_request, *args, **options):
                 return False
-            request.client = alone.client
+            request.client = reduced_request.client
         elif not self.validate_client_id(registered.client_id, request):
             return False
         return bool(request.client.client_id == registered.client_id)
 
     def authenticate_client_id(self, client_id: str, request: Any, *args: Any, **options: Any) -> bool:
-        """Admit a client that registered the method `none`, and no other client, without authentication."""
+        """Accept a client without authentication if it registered the method `none`. Reject every other client."""
         registered = self._registered(request)
         if registered.token_endpoint_auth_method != PUBLIC or registered.client_id != client_id:
             return False
@@ -122,44 +131,45 @@ class CertificateValidator(OAuth2Validator):
     def _registered(self, request: Any) -> RegisteredClient:
         """The registration of the client that the request names. Raises oauthlib's errors.
 
-        Decided once for each request: oauthlib asks several times.
+        The result is cached in the request, because oauthlib calls several methods for one request.
         """
-        found: RegisteredClient | None = vars(request).get(_REGISTERED)
-        if found is None:
+        registered: RegisteredClient | None = vars(request).get(_REGISTERED)
+        if registered is None:
             with _oauthlib_errors(request):
-                found = self.registry.identify(_client_request(request))
-                if not self.validate_client_id(found.client_id, request):
-                    self.registry.reject(_certificate(request), f"client {found.client_id!r}: no usable application")
-                reason = disagreement(request.client, found)
+                registered = self.registry.identify(_client_request(request))
+                client_id = registered.client_id
+                if not self.validate_client_id(client_id, request):
+                    self.registry.reject(_certificate(request), f"client {client_id!r}: no usable application")
+                reason = disagreement(request.client, registered)
                 if reason is not None:
                     self.registry.reject(_certificate(request), reason)
-            setattr(request, _REGISTERED, found)
-        return found
+            setattr(request, _REGISTERED, registered)
+        return registered
 
     def validate_grant_type(
         self, client_id: str, grant_type: str, client: Any, request: Any, *args: Any, **options: Any
     ) -> bool:
-        """Whether the client may use the grant. A device code is for the client that it was issued to (RFC 8628 3.4).
+        """Whether the client may use the grant. Only the client that got a device code may use it (RFC 8628 3.4).
 
-        The toolkit does not compare the two. A client without authentication could use the code of one that has it.
+        The toolkit does not check this: a public client could use a device code of a client that must authenticate.
         """
         if grant_type == _DEVICE_CODE:
             code = dict(request.decoded_body).get("device_code")
             issued = get_device_grant_model().objects.filter(device_code=code).first()
             if issued is None or issued.client_id != request.client.client_id:
-                with _oauthlib_errors(request), recorded(_certificate(request)):
-                    raise Refused("invalid_grant", "the device code was issued to another client")
+                with _oauthlib_errors(request), log_rejection(_certificate(request)):
+                    raise Refused("invalid_grant", "the device code is unknown or was issued to another client")
         return bool(super().validate_grant_type(client_id, grant_type, client, request, *args, **options))
 
     def validate_refresh_token(self, refresh_token: str, client: Any, request: Any, *args: Any, **options: Any) -> bool:
-        """A public client's refresh token needs its certificate (RFC 8705 4). Without it, nothing is even looked up."""
+        """Check the certificate of a public client's bound refresh token (RFC 8705 4), then look the token up."""
         with _oauthlib_errors(request):
             cnf = token_binding(refresh_token)
             self.registry.confirm_refresh(client.client_id, cnf, _certificate(request))
         return bool(super().validate_refresh_token(refresh_token, client, request, *args, **options))
 
     def validate_bearer_token(self, token: str | None, scopes: Any, request: Any) -> bool:
-        """A bound access token needs its certificate (RFC 8705 3)."""
+        """Check the certificate of a bound access token (RFC 8705 3), then look the token up."""
         cnf = token_binding(token)
         try:
             binding.confirm({} if cnf is None else {"cnf": cnf}, _certificate(request), "when_present")
@@ -169,24 +179,24 @@ class CertificateValidator(OAuth2Validator):
         return bool(super().validate_bearer_token(token, scopes, request))
 
     def save_bearer_token(self, token: dict[str, Any], request: Any, *args: Any, **options: Any) -> Any:
-        """Save the tokens of this request, bound to its certificate if the client asks for bound tokens.
+        """Save the tokens of this request. They are bound to its certificate if the client registered for bound tokens.
 
         Within `REFRESH_TOKEN_GRACE_PERIOD_SECONDS`, the toolkit returns the tokens of an earlier request. If they are
         bound to another certificate, this raises oauthlib's `InvalidGrantError`.
         """
         with _oauthlib_errors(request):
             access, refresh = _confirmations(request)
-        missing = access not in (None, token_binding(token["access_token"]))
-        if missing or ("refresh_token" in token and refresh not in (None, token_binding(token["refresh_token"]))):
+        is_unbound = access not in (None, token_binding(token["access_token"]))
+        if is_unbound or ("refresh_token" in token and refresh not in (None, token_binding(token["refresh_token"]))):
             raise ImproperlyConfigured(
-                "tokens are not bound: set ACCESS_TOKEN_GENERATOR and REFRESH_TOKEN_GENERATOR in OAUTH2_PROVIDER to "
-                f"{__name__}.bound_access_token and .bound_refresh_token"
+                "the new tokens are not bound: set ACCESS_TOKEN_GENERATOR and REFRESH_TOKEN_GENERATOR in "
+                f"OAUTH2_PROVIDER to '{__name__}.bound_access_token' and '{__name__}.bound_refresh_token'"
             )
         with transaction.atomic(using=router.db_for_write(get_access_token_model())):
             saved = super().save_bearer_token(token, request, *args, **options)
             bound = token_binding(token["access_token"]), token_binding(token.get("refresh_token"))
             if bound[0] != access or ("refresh_token" in token and refresh not in (None, bound[1])):
-                with _oauthlib_errors(request), recorded(_certificate(request)):
+                with _oauthlib_errors(request), log_rejection(_certificate(request)):
                     raise Refused(
                         "invalid_grant",
                         "the refresh token was used before, and its new tokens are bound to another certificate",
@@ -195,20 +205,23 @@ class CertificateValidator(OAuth2Validator):
 
 
 class CertificateIntrospectTokenView(IntrospectTokenView):
-    """The introspection view, with `cnf` in the answer for bound tokens (RFC 8705 3.2). Put its path before theirs."""
+    """The introspection view, with `cnf` in the response for a bound token (RFC 8705 3.2).
+
+    In `urlpatterns`, put its path before the paths of the toolkit.
+    """
 
     @staticmethod
     def get_token_response(token_value: str | None = None) -> Any:
-        """The answer for this token."""
+        """The introspection response for this token."""
         response = IntrospectTokenView.get_token_response(token_value)
-        answer, cnf = json.loads(response.content), token_binding(token_value)
-        return JsonResponse({**answer, "cnf": cnf}) if answer.get("active") is True and cnf is not None else response
+        payload, cnf = json.loads(response.content), token_binding(token_value)
+        return JsonResponse({**payload, "cnf": cnf}) if payload.get("active") is True and cnf is not None else response
 
 
 def bound_access_token(request: Any, token: str | None = None) -> str:
-    """Setting `ACCESS_TOKEN_GENERATOR`: a token, bound if the client asks for it. Raises oauthlib's errors.
+    """For the setting `ACCESS_TOKEN_GENERATOR`: a token, bound if the client registered for bound tokens.
 
-    `token`: the text of a generator of your own, by default a random one.
+    `token`: a string from your own generator; by default, a random string. Raises oauthlib's errors.
 
     Example: `def generator(request): return bound_access_token(request, secrets.token_urlsafe())`
     """
@@ -217,30 +230,33 @@ def bound_access_token(request: Any, token: str | None = None) -> str:
 
 
 def bound_refresh_token(request: Any, token: str | None = None) -> str:
-    """Setting `REFRESH_TOKEN_GENERATOR`: the same for refresh tokens, which are bound for public clients alone."""
+    """For the setting `REFRESH_TOKEN_GENERATOR`: like `bound_access_token`, but bound for public clients only.
+
+    Other clients must authenticate when they use a refresh token (RFC 8705 4).
+    """
     with _oauthlib_errors(request):
         return _bind(token or generate_token(), _confirmations(request)[1])
 
 
 def _bind(token: str, cnf: dict[str, str] | None) -> str:
-    return token if cnf is None else f"{token}{_MARK}{cnf['x5t#S256']}"
+    return token if cnf is None else f"{token}{_SEPARATOR}{cnf['x5t#S256']}"
 
 
 def token_binding(token: str | None) -> dict[str, str] | None:
-    """The `cnf` of a token, from its text; to be believed once the server has found that very text.
+    """The `cnf` at the end of a token; `None` for an unbound token. Trust it only if the server knows the whole token.
 
     Example: `token_binding("8W7c...~x5t-S256~bwcK0esc3ACC3DB2Y5_lESsXE8o9ltc05O89jdN-dg2")`
     """
-    _, mark, thumbprint = (token or "").rpartition(_MARK)
-    return {"x5t#S256": thumbprint} if mark else None
+    _, separator, thumbprint = (token or "").rpartition(_SEPARATOR)
+    return {"x5t#S256": thumbprint} if separator else None
 
 
 def _confirmations(request: Any) -> tuple[dict[str, str] | None, dict[str, str] | None]:
-    """For the access token and for the refresh token of this request.
+    """The `cnf` of the access token and of the refresh token for this request.
 
-    At the authorization endpoint, the certificate is the browser's, and nothing is bound to it (RFC 8705 6.4). A
-    `response_type` tells it apart: a query can have a `grant_type` as well. The registration is checked once more,
-    because no client authenticates there.
+    At the authorization endpoint, the certificate is the browser's, so it is ignored (RFC 8705 6.4). Requests to this
+    endpoint have a `response_type`. `grant_type` alone is no proof, because a query can contain it too. The
+    registration is checked again here, because clients do not authenticate at the authorization endpoint.
     """
     registry: ClientRegistry = oauth2_settings.OAUTH2_VALIDATOR_CLASS.registry
     certificate = _certificate(request) if request.grant_type and not request.response_type else None
@@ -252,12 +268,12 @@ def _confirmations(request: Any) -> tuple[dict[str, str] | None, dict[str, str] 
     return registry.confirmation(client_id, certificate), registry.refresh_confirmation(client_id, certificate)
 
 
-def _with_credentials_alone(request: Any, method: str) -> Request:
-    """The request with the credentials of this one method, so that the toolkit cannot use others.
+def _with_credentials_of(method: str, request: Any) -> Request:
+    """A copy of the request that has only the credentials of `method`, so that the toolkit cannot use other ones.
 
-    The toolkit tries Basic and then the body, takes an absent secret for an empty one, and does not verify the secret
-    of a public client for the device grant. It decodes Basic by the charset that a parameter `encoding` names, so the
-    query is left out as well.
+    The toolkit tries Basic and then the body, treats a missing secret as an empty secret, and does not verify the
+    secret of a public client for the device grant. It decodes Basic with the charset in the query parameter `encoding`,
+    so the copy has no query.
     """
     headers = {name: value for name, value in request.headers.items() if name.lower() not in _AUTHORIZATION}
     body: list[tuple[str, str]] = []
@@ -281,9 +297,9 @@ def _client_request(request: Any) -> ClientRequest:
 
 def _certificate(request: Any) -> ClientCertificate | None:
     if CERTIFICATE_KEY not in request.headers:
-        raise ImproperlyConfigured(f"OAUTH2_PROVIDER['OAUTH2_BACKEND_CLASS']: '{__name__}.CertificateBackend'")
-    found = request.headers[CERTIFICATE_KEY]
-    return found if isinstance(found, ClientCertificate) else None
+        raise ImproperlyConfigured(f"set OAUTH2_PROVIDER['OAUTH2_BACKEND_CLASS'] to '{__name__}.CertificateBackend'")
+    certificate = request.headers[CERTIFICATE_KEY]
+    return certificate if isinstance(certificate, ClientCertificate) else None
 
 
 class _UnavailableError(errors.TemporarilyUnavailableError):
@@ -298,7 +314,7 @@ class _UnavailableError(errors.TemporarilyUnavailableError):
 
 @contextlib.contextmanager
 def _oauthlib_errors(request: Any) -> Iterator[None]:
-    """Our refusals as oauthlib writes them."""
+    """Convert `Refused` to oauthlib's errors."""
     try:
         yield
     except Unavailable as refusal:

@@ -1,13 +1,12 @@
-"""`CertificateBoundToken`: the access token as a FastAPI dependency, with scopes per route, and as OpenAPI shows it.
+"""`CertificateBoundToken`: the access token as a FastAPI dependency, with scopes per route and an OpenAPI description.
 
-Must never know: how a token is judged, which is `route_scopes.py`'s to say, or how an answer is written.
+FastAPI lists the security schemes of an operation as alternatives, so a client could assume that a certificate alone is
+enough. It also has no model for `mutualTLS`. So FastAPI gets only the OAuth scheme, and this module adds `mutualTLS` to
+the finished document.
 
-FastAPI lists the security schemes of an operation as alternatives, each in an object of its own, which would let a
-client believe that a certificate alone is enough; and it has no model of `mutualTLS`. So it is shown the OAuth scheme
-alone, and what it made of that is completed in the document.
-
-Rests on FastAPI's public interface, tried with 0.115.14 and 0.165: a subclass of `fastapi.security.OAuth2` (to older
-versions nothing else has scopes), `SecurityScopes`, `exception_handlers`, `add_exception_handler`, and `openapi()`.
+The module uses FastAPI's public interface, tested with 0.115.14 and 0.165: a subclass of `fastapi.security.OAuth2`
+(in older versions, no other class can have scopes), `SecurityScopes`, `exception_handlers`, `add_exception_handler`
+and `openapi()`.
 """
 
 import functools
@@ -27,32 +26,34 @@ from mtls_middleware.integrations.openapi import (
     security_schemes,
 )
 from mtls_middleware.integrations.route_scopes import RouteScopes
-from mtls_middleware.integrations.starlette_routes import refuse
+from mtls_middleware.integrations.starlette_routes import reject
 from mtls_middleware.resource_server.token import AccessToken
 from mtls_middleware.responses import LayerResponse
 
 _VERBS = frozenset({"get", "put", "post", "delete", "options", "head", "patch", "trace"})
 
 
-class RouteRefused(Exception):  # noqa: N818 (no error: an answer on its way)
-    """A request that must not reach its route. `answer` is the whole response."""
+class RouteRefused(Exception):  # noqa: N818 (not an error: it carries the response to the exception handler)
+    """The request must not reach its route. `response` is the complete response."""
 
-    def __init__(self, answer: LayerResponse) -> None:
-        super().__init__(f"status {answer.status}")
-        self.answer = answer
+    def __init__(self, response: LayerResponse) -> None:
+        super().__init__(f"status {response.status}")
+        self.response = response
 
 
 class CertificateBoundToken(OAuth2):
-    """A dependency: the `AccessToken` that the layers accepted for the request, if it has the scopes of the route.
+    """A dependency that returns the accepted `AccessToken` of the request if it has the scopes of the route.
+
+    Create one object for each application, and call `install(app)`. Use it in routes, routers, sub-dependencies and
+    websockets.
 
     Arguments:
-        token_url, scopes, authorization_url: of the authorization server, as `security_schemes` takes them. A route
-            demands scopes that are declared here, and no others.
-        realm, resource_metadata: parameters of the challenge (RFC 6750 3, RFC 9728 5.1), as the layer has them.
+        token_url, scopes, authorization_url: the arguments of `security_schemes`. A route can require only scopes that
+            are declared here.
+        realm, resource_metadata: parameters of the challenge (RFC 6750 3, RFC 9728 5.1). Use the values of the layer.
 
-    One of them serves an application, after `install(app)`. It stands in routes, routers, sub-dependencies and
-    websockets. Raises `ConfigurationError`. Answers: 401 without token, 403 `insufficient_scope`, 500 without our
-    layers; a websocket is refused before accept.
+    Raises `ConfigurationError`. The response is 401 without a token, 403 `insufficient_scope` if a scope is missing,
+    and 500 if no layer of `mtls_middleware` wraps the application. A websocket is rejected before it is accepted.
 
     Example: `token: Annotated[AccessToken, Security(bound, scopes=["invoices:read"])]`
     """
@@ -70,66 +71,77 @@ class CertificateBoundToken(OAuth2):
         super().__init__(flows=schemes[OAUTH2]["flows"], scheme_name=OAUTH2)
         self._mutual_tls = schemes[MUTUAL_TLS]
         self._declared = frozenset(scopes)
-        self._demand = functools.partial(RouteScopes, realm=realm, resource_metadata=resource_metadata)
-        # By scopes: as many as routes say. The first is there at once, so that a bad realm is refused here.
-        self._routes: dict[tuple[str, ...], RouteScopes] = {(): self._demand()}
+        self._route_scopes = functools.partial(RouteScopes, realm=realm, resource_metadata=resource_metadata)
+        # The checks of the routes, by the scopes that they require. The first entry is created here, so that an invalid
+        # realm raises an exception now.
+        self._routes: dict[tuple[str, ...], RouteScopes] = {(): self._route_scopes()}
 
     def install(self, app: FastAPI) -> None:
-        """Answer refusals of `app` as the layers do, and complete its OpenAPI document.
+        """Make rejections of `app` look like those of the layers, and add `mutualTLS` to its OpenAPI document.
 
-        An application that is mounted into another has its own. Where you replace `app.openapi`, do it before.
+        Call it before the first request, and for each mounted application too. If you replace `app.openapi`, do so
+        before.
 
-        Raises `ConfigurationError`: twice on one application, after its first request, or OpenAPI 3.0, which has no
-        `mutualTLS`.
+        Raises `ConfigurationError` on the second call for one application, after the first request, or if the document
+        has OpenAPI version 3.0, which has no `mutualTLS`.
 
         Example: `bound.install(app)`
         """
         if not isinstance(app, FastAPI):
-            raise ConfigurationError(f"install({app!r}): the application itself, for example install(FastAPI())")
+            raise ConfigurationError(
+                f"install({app!r}): expected a FastAPI application, for example install(FastAPI())"
+            )
         if RouteRefused in app.exception_handlers:
-            raise ConfigurationError(f"install({app!r}): it has one already, and one serves the whole application")
+            raise ConfigurationError(
+                f"install({app!r}): the application already has a CertificateBoundToken, use that one"
+            )
         if app.middleware_stack is not None:
-            raise ConfigurationError(f"install({app!r}): it has served requests: install before, beside its making")
+            raise ConfigurationError(
+                f"install({app!r}): the application has served requests, call install before the first request"
+            )
         check_version(app.openapi_version)
-        app.add_exception_handler(RouteRefused, self._respond)  # type: ignore[arg-type]  # one for both kinds
+        app.add_exception_handler(RouteRefused, self._respond)  # type: ignore[arg-type]  # for requests and websockets
         generate = app.openapi
 
         def openapi() -> dict[str, Any]:
-            return self._completed(generate())
+            return self._with_mutual_tls(generate())
 
-        app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI's documentation has it
+        app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documentation does the same
 
-    async def __call__(  # type: ignore[override]  # FastAPI reads the signature, and gives what it names
-        self, connection: HTTPConnection, demanded: SecurityScopes
+    async def __call__(  # type: ignore[override]  # FastAPI passes arguments by the types in the signature
+        self, connection: HTTPConnection, required: SecurityScopes
     ) -> AccessToken:
-        """The token of this request. Raises `RouteRefused`; `ConfigurationError` for a mistake in the wiring."""
+        """The token of this request. Raises `RouteRefused`, or `ConfigurationError` if the route is set up wrongly."""
         if connection.app.exception_handlers.get(RouteRefused) != self._respond:
-            raise ConfigurationError("a route has a CertificateBoundToken that is not installed: bound.install(app)")
-        route = self._route(tuple(demanded.scopes))
+            raise ConfigurationError(
+                "a route uses a CertificateBoundToken that is not installed in its application: call bound.install(app)"
+            )
+        route = self._route(tuple(required.scopes))
         method, path = connection.scope.get("method", "GET"), connection.scope["path"]
-        found = route.judge(connection.scope, method=method, path=path)
-        if isinstance(found, LayerResponse):
-            raise RouteRefused(found)
-        return found
+        result = route.check(connection.scope, method=method, path=path)
+        if isinstance(result, LayerResponse):
+            raise RouteRefused(result)
+        return result
 
     def _route(self, scopes: tuple[str, ...]) -> RouteScopes:
         route = self._routes.get(scopes)
         if route is None:
             if undeclared := [each for each in scopes if each not in self._declared]:
                 raise ConfigurationError(
-                    f"a route demands {undeclared!r}, and CertificateBoundToken declares {sorted(self._declared)!r}: "
-                    "declare each one there, and give lists, for example Security(bound, scopes=['invoices:read'])"
+                    f"a route requires {undeclared!r}, but CertificateBoundToken declares {sorted(self._declared)!r}: "
+                    "declare each scope, and pass scopes as a list, for example "
+                    "Security(bound, scopes=['invoices:read'])"
                 )
-            route = self._routes[scopes] = self._demand(scopes)
+            route = self._routes[scopes] = self._route_scopes(scopes)
         return route
 
-    async def _respond(self, connection: HTTPConnection, refused: Exception) -> Response | None:
-        if not isinstance(refused, RouteRefused):
-            raise refused
-        return await refuse(connection, refused.answer)
+    async def _respond(self, connection: HTTPConnection, error: Exception) -> Response | None:
+        if not isinstance(error, RouteRefused):
+            raise error
+        return await reject(connection, error.response)
 
-    def _completed(self, document: dict[str, Any]) -> dict[str, Any]:
-        """The document with `mutualTLS`. FastAPI keeps what it made, so it may have been completed before."""
+    def _with_mutual_tls(self, document: dict[str, Any]) -> dict[str, Any]:
+        """Add `mutualTLS` to the document. FastAPI caches the document, so an earlier call may have added it."""
         check_version(document.get("openapi"))
         schemes = document.get("components", {}).get("securitySchemes", {})
         if OAUTH2 in schemes:
@@ -137,15 +149,15 @@ class CertificateBoundToken(OAuth2):
         for path in document.get("paths", {}).values():
             for verb in path.keys() & _VERBS:
                 if "security" in path[verb]:
-                    path[verb]["security"] = _joined(path[verb]["security"])
+                    path[verb]["security"] = _with_certificate(path[verb]["security"])
         return document
 
 
-def _joined(listed: list[dict[str, list[str]]]) -> list[dict[str, list[str]]]:
-    """The list with a certificate and the token in each object: whichever other scheme serves, both are needed."""
-    ours = [each[OAUTH2] for each in listed if OAUTH2 in each]
-    if not ours or any(MUTUAL_TLS in each for each in listed):
-        return listed
-    needed = security_requirement([scope for scopes in ours for scope in scopes])
-    others = [each for each in listed if OAUTH2 not in each]
-    return [{**needed, **each} for each in others] or [needed]
+def _with_certificate(alternatives: list[dict[str, list[str]]]) -> list[dict[str, list[str]]]:
+    """Add the certificate and the token to each alternative. Whichever alternative a client uses, it needs both."""
+    token_scopes = [each[OAUTH2] for each in alternatives if OAUTH2 in each]
+    if not token_scopes or any(MUTUAL_TLS in each for each in alternatives):
+        return alternatives
+    requirement = security_requirement([scope for scopes in token_scopes for scope in scopes])
+    others = [each for each in alternatives if OAUTH2 not in each]
+    return [{**requirement, **each} for each in others] or [requirement]

@@ -1,7 +1,8 @@
-"""Certificate-bound access tokens in an OpenAPI 3.1 document: the security schemes, and what an operation requires.
+"""Security schemes and security requirements for certificate-bound access tokens in an OpenAPI 3.1 document.
 
-Must never know: which framework writes the document. OpenAPI 3.0 has no `mutualTLS`; one object of requirements means
-all of its schemes together, several objects in the list mean one of them (OpenAPI 3.1.0, Security Requirement Object).
+Independent of the framework that writes the document. OpenAPI 3.0 has no `mutualTLS`. A requirement object requires all
+of its schemes. If an operation lists several objects, one of them is enough (OpenAPI 3.1.0, "Security Requirement
+Object").
 """
 
 from collections.abc import Collection, Mapping
@@ -12,7 +13,7 @@ from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.layers.paths import collection
 from mtls_middleware.responses import Challenge
 
-# The names of both schemes, under `components.securitySchemes`.
+# The names of the two schemes in `components.securitySchemes`.
 MUTUAL_TLS = "mtls"
 OAUTH2 = "oauth2"
 
@@ -20,14 +21,14 @@ OAUTH2 = "oauth2"
 def security_schemes(
     *, token_url: str, scopes: Mapping[str, str], authorization_url: str | None = None
 ) -> dict[str, dict[str, Any]]:
-    """Both schemes, for `components.securitySchemes` of an OpenAPI 3.1 document, as dicts of your own.
+    """The two schemes for `components.securitySchemes` of an OpenAPI 3.1 document. You may change the returned dicts.
 
     Arguments:
-        token_url: the https address where clients get their tokens: the one of `mtls_endpoint_aliases`, where the
-            authorization server has these (RFC 8705 5).
-        scopes: each scope, and what it allows, in words for people.
-        authorization_url: the https address where users consent. With it the flow is `authorizationCode`, without it
-            `clientCredentials`.
+        token_url: the https URL of the token endpoint. If the authorization server has `mtls_endpoint_aliases`, use the
+            URL from there (RFC 8705 5).
+        scopes: a mapping from each scope to a description of what it allows.
+        authorization_url: the https URL of the authorization endpoint. The flow is `authorizationCode` if it is given,
+            otherwise `clientCredentials`.
 
     Raises `ConfigurationError`.
 
@@ -35,9 +36,9 @@ def security_schemes(
     """
     if not isinstance(scopes, Mapping) or not all(isinstance(text, str) for text in scopes.values()):
         raise ConfigurationError(
-            f"scopes={scopes!r}: a dict of texts, for example {{'invoices:read': 'Read invoices'}}"
+            f"scopes={scopes!r}: expected a dict of strings, for example {{'invoices:read': 'Read invoices'}}"
         )
-    Challenge(scopes=tuple(scopes))  # which knows what a scope may be
+    Challenge(scopes=tuple(scopes))  # raises ConfigurationError for an invalid scope
     flow: dict[str, Any] = {"tokenUrl": _https("token_url", token_url), "scopes": dict(scopes)}
     kind = "clientCredentials"
     if authorization_url is not None:
@@ -46,7 +47,7 @@ def security_schemes(
 
 
 def security_requirement(scopes: Collection[str] = ()) -> dict[str, list[str]]:
-    """One object for an operation's `security`: a certificate, and a token with all of `scopes`.
+    """A requirement object for an operation's `security`: a certificate, and a token with all of `scopes`.
 
     Raises `ConfigurationError`.
 
@@ -54,23 +55,23 @@ def security_requirement(scopes: Collection[str] = ()) -> dict[str, list[str]]:
     """
     collection("scopes", scopes, '"invoices:read"')
     listed = tuple(dict.fromkeys(scopes))
-    Challenge(scopes=listed)
+    Challenge(scopes=listed)  # raises ConfigurationError for an invalid scope
     return {MUTUAL_TLS: [], OAUTH2: list(listed)}
 
 
 def check_version(version: object) -> None:
-    """Raises `ConfigurationError` for the version of a document that cannot say `mutualTLS`."""
+    """Raise `ConfigurationError` for an OpenAPI version that has no `mutualTLS`."""
     if not isinstance(version, str) or version.startswith(("2.", "3.0")):
         raise ConfigurationError(
-            f"an OpenAPI document of version {version!r}: mutualTLS needs 3.1, for example '3.1.0'"
+            f"the OpenAPI document has version {version!r}: mutualTLS needs 3.1 or later, for example '3.1.0'"
         )
 
 
 def _https(name: str, address: object) -> str:
     try:
         parts = urlsplit(address) if isinstance(address, str) else None
-    except ValueError:  # brackets that are no IPv6 address
+    except ValueError:  # for example brackets that contain no IPv6 address
         parts = None
     if not isinstance(address, str) or parts is None or parts.scheme != "https" or not parts.netloc or parts.fragment:
-        raise ConfigurationError(f"{name}={address!r}: an https address, for example 'https://as.example/token'")
+        raise ConfigurationError(f"{name}={address!r}: expected an https URL, for example 'https://as.example/token'")
     return address

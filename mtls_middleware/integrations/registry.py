@@ -1,6 +1,6 @@
-"""`ClientRegistry`: every decision about an OAuth client's registration and certificate, for an authorization server.
+"""`ClientRegistry`: decides about the registrations and certificates of OAuth clients for an authorization server.
 
-It knows no framework. An integration turns its request into a `ClientRequest`, and a rejection into its own error.
+It imports no framework. An integration converts its request to a `ClientRequest`, and a `Refused` to its own error.
 """
 
 import contextlib
@@ -24,17 +24,19 @@ from mtls_middleware.token_endpoint.issuance import confirm_refresh_token, confi
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.integrations")
 
-# Reasons that were logged. A reason names a registered client, so an attacker cannot add any.
-_REPORTED = 1024
+# The number of reasons whose log line is not repeated. Each reason contains the id of a registered client, so an
+# attacker cannot create new reasons.
+_MAX_LOGGED_REASONS = 1024
 
 
 class ClientRegistry:
     """The OAuth clients of one authorization server, and every decision about their certificates.
 
     Arguments:
-        clients: `client_id` to `RegisteredClient` or `None`, a mapping or a function that blocks. It must know every
-            client, those of other methods too: nobody else is let in.
-        options: what `ClientAuthenticator` takes by keyword, above all `trust_store`.
+        clients: a mapping from `client_id` to `RegisteredClient`, or a synchronous function that returns the
+            `RegisteredClient` or `None`. It must contain every client, also clients that do not use a certificate:
+            other clients are rejected.
+        options: the keyword arguments of `ClientAuthenticator`, above all `trust_store`.
 
     Raises `ConfigurationError`.
 
@@ -45,34 +47,39 @@ class ClientRegistry:
         self, clients: Mapping[str, RegisteredClient] | Callable[[str], RegisteredClient | None], **options: Any
     ) -> None:
         self._authenticator = ClientAuthenticator(clients, **options)
-        self._reported: Cache[str, bool] = Cache(_REPORTED)
+        self._logged_reasons: Cache[str, bool] = Cache(_MAX_LOGGED_REASONS)
         self._clients = clients.get if isinstance(clients, Mapping) else clients
         if inspect.iscoroutinefunction(self._clients):
-            raise ConfigurationError(f"clients={clients!r} is async, and these libraries wait: give a function")
+            raise ConfigurationError(
+                f"clients={clients!r} is an async function, expected a synchronous function or a mapping, for example "
+                "clients={'billing': RegisteredClient(...)}"
+            )
 
     def authenticate(self, request: ClientRequest) -> RegisteredClient | None:
-        """The client, by its certificate; `None` for one that the library is to authenticate (RFC 8705 2).
+        """Authenticate a client by its certificate (RFC 8705 2).
 
-        Raises `Refused`: `invalid_client` or `invalid_request`; `Unavailable`.
+        Returns `None` if the library must authenticate the client, because its method uses no certificate. Raises
+        `Refused` with `invalid_client` or `invalid_request`, or `Unavailable` if required data cannot be fetched.
 
         Example: `registry.authenticate(ClientRequest(form=[("client_id", "billing")], certificate=certificate))`
         """
-        with recorded(request.certificate):
+        with log_rejection(request.certificate):
             return self._authenticator.authenticate(request, time.time())
 
     def identify(self, request: ClientRequest) -> RegisteredClient:
-        """The client that the request names; authenticated if it registered a certificate.
+        """The client that the request names. It is authenticated only if it registered a certificate.
 
-        The credentials of the request belong to the registered method. For a client that did not register a
-        certificate, the library verifies them by that method alone. Raises what `authenticate` raises.
+        This checks that the credentials in the request belong to the registered method. For a client without a
+        registered certificate, the library must verify them, by this method only. Raises the same exceptions as
+        `authenticate`.
 
         Example: `method = registry.identify(request).token_endpoint_auth_method`
         """
-        with recorded(request.certificate):
+        with log_rejection(request.certificate):
             return self._authenticator.identify(request, time.time())
 
     def look_up(self, client_id: object) -> RegisteredClient | None:
-        """The registration of this client, `None` if there is none. It authenticates nothing.
+        """The registration of this client; `None` if it is not registered. This does not authenticate the client.
 
         Example: `registry.look_up("billing")`
         """
@@ -80,64 +87,66 @@ class ClientRegistry:
         return client if isinstance(client, RegisteredClient) and client.client_id == client_id else None
 
     def reject(self, certificate: ClientCertificate | None, reason: str) -> NoReturn:
-        """Raise `Refused("invalid_client")` for a registration that the operator must correct.
+        """Raise `Refused("invalid_client")` because of a registration that the operator must correct.
 
-        The log has each reason once as an error, and in the record of each request.
+        Each reason is logged once as an error. It is also in the log record of each rejected request.
 
         Example: `registry.reject(certificate, "client 'app': Authlib has no method 'private_key_jwt'; register ...")`
         """
-        if self._reported.get(reason) is None:
-            self._reported.put(reason, True)
+        if self._logged_reasons.get(reason) is None:
+            self._logged_reasons.put(reason, True)
             logger.error("%s", reason)
-        with recorded(certificate):
-            _refuse(reason)
+        with log_rejection(certificate):
+            raise Refused("invalid_client", reason)
 
     def confirmation(self, client_id: object, certificate: ClientCertificate | None) -> dict[str, str] | None:
-        """The `cnf` of an access token for this client; `None` for a client that does not ask for bound tokens.
+        """The `cnf` of an access token for this client; `None` if the client did not register for bound tokens.
 
-        Raises `Refused("invalid_request")` where one that does comes without certificate (RFC 8705 3.4).
+        Raises `Refused("invalid_request")` if it did, and the request has no certificate (RFC 8705 3.4).
 
         Example: `claims["cnf"] = registry.confirmation("billing", certificate)`
         """
-        with recorded(certificate):
-            return token_confirmation(self._known(client_id), certificate)
+        with log_rejection(certificate):
+            return token_confirmation(self._registered_client(client_id), certificate)
 
     def refresh_confirmation(self, client_id: object, certificate: ClientCertificate | None) -> dict[str, str] | None:
-        """The `cnf` to keep with a refresh token: for public clients alone (RFC 8705 4 and 7.1).
+        """The `cnf` to store with a refresh token. It is `None` unless the client is public (RFC 8705 4 and 7.1).
 
         Example: `stored.cnf = registry.refresh_confirmation("app", certificate)`
         """
-        client = self._known(client_id)
+        client = self._registered_client(client_id)
         bound = client.token_endpoint_auth_method == PUBLIC and client.tls_client_certificate_bound_access_tokens
         return confirmation(certificate) if bound and certificate is not None else None
 
     def confirm_refresh(
         self, client_id: object, cnf: Mapping[str, Any] | None, certificate: ClientCertificate | None
     ) -> None:
-        """Check what `refresh_confirmation` gave against the certificate of this request (RFC 8705 4).
+        """Check the stored `cnf` of a refresh token against the certificate of this request (RFC 8705 4).
 
-        A public client that asks for bound tokens has no unbound refresh tokens. Raises `Refused("invalid_grant")`.
+        `cnf`: the result of `refresh_confirmation` when the token was issued. For a public client that registered for
+        bound tokens, `None` is rejected. Raises `Refused("invalid_grant")`.
 
         Example: `registry.confirm_refresh("app", stored.cnf, certificate)`
         """
-        client = self._known(client_id)
+        client = self._registered_client(client_id)
         if client.token_endpoint_auth_method != PUBLIC:
-            return  # bound to the client, which has just authenticated, and not to one of its certificates
+            return  # the token is bound to the client, which has just authenticated, not to a certificate
         if cnf is not None or client.tls_client_certificate_bound_access_tokens:
-            with recorded(certificate):
+            with log_rejection(certificate):
                 confirm_refresh_token({} if cnf is None else cnf, certificate)
 
-    def _known(self, client_id: object) -> RegisteredClient:
+    def _registered_client(self, client_id: object) -> RegisteredClient:
         client = self.look_up(client_id)
         if client is None:
-            _refuse("no such client")
+            raise Refused("invalid_client", "no such client")
         return client
 
 
 def connection_certificate(request: Any) -> ClientCertificate | None:
-    """The certificate of this request. Raises `ConfigurationError` where no layer of ours could have attached one.
+    """The certificate of this request; `None` if the client presented none.
 
-    `request`: of a framework, or its environ or scope.
+    `request`: a framework's request, a WSGI environ or an ASGI scope. Raises `ConfigurationError` if the request did
+    not pass through a `ClientCertificateMiddleware`.
     """
     certificate = client_certificate(request)
     carriers = (getattr(request, name, None) for name in ("scope", "environ"))
@@ -145,30 +154,26 @@ def connection_certificate(request: Any) -> ClientCertificate | None:
     attached = carrier.get(ATTACHED_KEY)
     if not (isinstance(attached, Attached) and attached.has_certificate_layer):
         raise ConfigurationError(
-            "no ClientCertificateMiddleware around the authorization server: wrap the whole application, for example "
+            "the authorization server has no ClientCertificateMiddleware: wrap the whole application, for example "
             "ClientCertificateMiddleware(app, Nginx(trusted_proxies=[...], shared_secret=(...)))"
         )
     return certificate
 
 
 @contextlib.contextmanager
-def recorded(certificate: ClientCertificate | None) -> Iterator[None]:
-    """One record in the log for each refusal, for the operator alone, as the layers write it."""
+def log_rejection(certificate: ClientCertificate | None) -> Iterator[None]:
+    """Write one log record for a `Refused` that is raised inside the `with` block, in the format of the layers."""
     try:
         yield
     except Refused as refusal:
         attached = Attached()
         attached.certificate = certificate
-        refused(_Server(), refusal, RequestFacts(attached))
+        refused(_AuthorizationServer(), refusal, RequestFacts(attached))
         raise
 
 
-class _Server:
-    """Who refused, for the record: the library writes its own answer."""
+class _AuthorizationServer:
+    """The `layer` of the log record. The challenge is not used, because the library writes its own response."""
 
     name = "authorization server"
     challenge = Challenge(scheme="Basic", realm="clients")
-
-
-def _refuse(*evidence: str) -> NoReturn:
-    raise Refused("invalid_client", *evidence)

@@ -1,6 +1,6 @@
-"""`RouteScopes`: what one route demands of the access token that the layers attached to its request.
+"""`RouteScopes`: checks that the access token of a request has the scopes that one route requires.
 
-Must never know: which framework asks. Each one gives what the gateway gave it, and writes the answer its own way.
+It imports no framework. An integration passes the environ or scope, and converts a `LayerResponse` to its own response.
 """
 
 from collections.abc import Collection, Mapping
@@ -16,15 +16,15 @@ from mtls_middleware.responses import Challenge, LayerResponse
 
 
 class RouteScopes:
-    """The scopes that one route needs, on top of those that its layer demands of every request.
+    """The scopes that one route requires, in addition to the scopes that its layer requires for every request.
 
     Arguments:
-        scopes: all of them are needed; without any, a token of whatever scope.
-        realm, resource_metadata: parameters of the challenge (RFC 6750 3, RFC 9728 5.1), as the layer has them.
+        scopes: the token must have all of them. If empty, a token with any scope is accepted.
+        realm, resource_metadata: parameters of the challenge (RFC 6750 3, RFC 9728 5.1). Use the values of the layer.
 
     Raises `ConfigurationError`.
 
-    Example: `RouteScopes(["invoices:read"]).judge(environ, method="GET", path="/invoices")`
+    Example: `RouteScopes(["invoices:read"]).check(environ, method="GET", path="/invoices")`
     """
 
     name = "route"
@@ -39,28 +39,30 @@ class RouteScopes:
             resource_metadata=resource_metadata,
         )
 
-    def judge(self, carrier: Mapping[str, Any], *, method: str, path: str) -> AccessToken | LayerResponse:
-        """The token of this request, or the answer that refuses it: the layer's own, recorded in the log as it does.
+    def check(self, carrier: Mapping[str, Any], *, method: str, path: str) -> AccessToken | LayerResponse:
+        """The token of this request, or the response that rejects it. A rejection is logged.
+
+        The response and the log record have the same format as those of the layer for tokens.
 
         Arguments:
-            carrier: the environ, or the scope.
-            method, path: for the record in the log alone.
+            carrier: the WSGI environ or the ASGI scope.
+            method, path: used in the log record only.
 
-        401 where no token was accepted for the request, 403 where it has too little scope, and 500 where no layer of
-        ours saw the request at all.
+        The status is 401 if no token was accepted for the request, 403 if the token lacks a scope, and 500 if the
+        request did not pass through a layer of `mtls_middleware`.
         """
         found = carrier.get(ATTACHED_KEY)
         attached = found if isinstance(found, Attached) else None
         try:
-            return self._accepted(attached)
-        except Exception as error:  # noqa: BLE001 (fail closed: whatever went wrong, the route is not reached)
+            return self._token(attached)
+        except Exception as error:  # noqa: BLE001 (fail closed: after any error, the route does not run)
             return refused(self, error, RequestFacts(attached, method, path))
 
-    def _accepted(self, attached: Attached | None) -> AccessToken:
+    def _token(self, attached: Attached | None) -> AccessToken:
         if attached is None:
             raise ConfigurationError(
-                "a route demands an access token, and no layer of mtls_middleware is around the application: wrap the "
-                "whole of it, for example protect(app, source=Nginx(...), tokens=...)"
+                "a route requires an access token, but no layer of mtls_middleware wraps the application: wrap the "
+                "whole application, for example protect(app, source=Nginx(...), tokens=...)"
             )
         token = attached.token
         if not isinstance(token, AccessToken):
@@ -72,22 +74,28 @@ class RouteScopes:
         return token
 
 
-def decorating(
+def decorator_scopes(
     scopes: tuple[str, ...], example: str, *, realm: str | None, resource_metadata: str | None
 ) -> RouteScopes:
-    """What a decorator of these scopes demands. Raises `ConfigurationError`, with `example` of how it is written.
+    """The `RouteScopes` for the arguments of `require_scopes`.
 
-    Example: `decorating(("invoices:read",), '@require_scopes("invoices:read")', realm=None, resource_metadata=None)`
+    Raises `ConfigurationError`, with `example` in the message, if an argument is not a string. This also detects the
+    decorator without parentheses, because its argument is then the view.
+
+    Example:
+        `decorator_scopes(("invoices:read",), '@require_scopes("invoices:read")', realm=None, resource_metadata=None)`
     """
     if not all(isinstance(each, str) for each in scopes):
-        raise ConfigurationError(f"require_scopes of {scopes!r}: texts, in parentheses, for example {example}")
+        raise ConfigurationError(
+            f"require_scopes got {scopes!r}: expected strings in parentheses, for example {example}"
+        )
     return RouteScopes(scopes, realm=realm, resource_metadata=resource_metadata)
 
 
 def check_view(view: object, example: str) -> None:
-    """Raises `ConfigurationError`, with `example`, for what a decorator cannot stand around: a class, or no function.
+    """Raise `ConfigurationError`, with `example` in the message, unless `view` is a function and not a class.
 
     Example: `check_view(invoices, '@require_scopes("invoices:read") above the view')`
     """
     if not callable(view) or isinstance(view, type):
-        raise ConfigurationError(f"require_scopes around {view!r}: a function, for example {example}")
+        raise ConfigurationError(f"require_scopes cannot decorate {view!r}: expected a function, for example {example}")

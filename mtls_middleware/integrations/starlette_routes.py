@@ -1,7 +1,4 @@
-"""`require_scopes`: what a Starlette endpoint demands of the access token of its request, or websocket.
-
-Must never know: how a token is judged, which is `route_scopes.py`'s to say. It writes the answer in Starlette's way.
-"""
+"""`require_scopes`: a decorator for Starlette endpoints that require an access token with scopes, also websockets."""
 
 import functools
 import inspect
@@ -13,69 +10,74 @@ from starlette.responses import Response
 from starlette.websockets import WebSocket
 
 from mtls_middleware.errors import ConfigurationError
-from mtls_middleware.integrations.route_scopes import check_view, decorating
+from mtls_middleware.integrations.route_scopes import check_view, decorator_scopes
 from mtls_middleware.resource_server.token import AccessToken
 from mtls_middleware.responses import LayerResponse
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
 _EXAMPLE = (
-    '@require_scopes("invoices:read") above the endpoint that Route("/invoices", endpoint) has; '
-    "a class based endpoint has it above its methods"
+    '@require_scopes("invoices:read") above the endpoint of Route("/invoices", endpoint); '
+    "for a class-based endpoint above its methods"
 )
 
 
 def require_scopes(
     *scopes: str, realm: str | None = None, resource_metadata: str | None = None
 ) -> Callable[[Endpoint], Endpoint]:
-    """Decorate an endpoint, sync or async, that needs an access token with all of `scopes`; without any, a token.
+    """Require an access token with all of `scopes` for an endpoint, sync or async.
 
-    It finds the request, or websocket, among the endpoint's arguments, so it does for methods of a class too: those
-    that do not have it demand nothing.
+    Without `scopes`, any access token is accepted.
+
+    The decorator finds the request or websocket among the arguments, so it also works on the methods of a class.
+    Methods without the decorator require no token.
 
     Arguments:
-        scopes: the single scopes, a text each.
-        realm, resource_metadata: parameters of the challenge (RFC 6750 3, RFC 9728 5.1), as the layer has them.
+        scopes: one string for each scope.
+        realm, resource_metadata: parameters of the challenge (RFC 6750 3, RFC 9728 5.1). Use the values of the layer.
 
-    Raises `ConfigurationError`. Answers: 401 without token, 403 `insufficient_scope`, 500 without our layers; a
-    websocket is refused before accept.
+    Raises `ConfigurationError`. The response is 401 without a token, 403 `insufficient_scope` if a scope is missing,
+    and 500 if no layer of `mtls_middleware` wraps the application. A websocket is rejected before it is accepted.
 
     Example: `@require_scopes("invoices:read")`, and in the endpoint `access_token(request).subject`
     """
-    demanded = decorating(scopes, _EXAMPLE, realm=realm, resource_metadata=resource_metadata)
+    route_scopes = decorator_scopes(scopes, _EXAMPLE, realm=realm, resource_metadata=resource_metadata)
 
-    def judged(connection: HTTPConnection) -> AccessToken | LayerResponse:
+    def check(connection: HTTPConnection) -> AccessToken | LayerResponse:
         method, path = connection.scope.get("method", "GET"), connection.scope["path"]
-        return demanded.judge(connection.scope, method=method, path=path)
+        return route_scopes.check(connection.scope, method=method, path=path)
 
     def decorate(endpoint: Endpoint) -> Endpoint:
         check_view(endpoint, _EXAMPLE)
 
         @functools.wraps(endpoint)
-        async def awaited(*arguments: Any, **named: Any) -> Any:
+        async def async_wrapper(*arguments: Any, **named: Any) -> Any:
             connection = _connection(*arguments, *named.values())
-            found = judged(connection)
+            result = check(connection)
             return await (
-                refuse(connection, found) if isinstance(found, LayerResponse) else endpoint(*arguments, **named)
+                reject(connection, result) if isinstance(result, LayerResponse) else endpoint(*arguments, **named)
             )
 
         @functools.wraps(endpoint)
-        def called(*arguments: Any, **named: Any) -> Any:  # in a thread, as the endpoint itself
+        def sync_wrapper(*arguments: Any, **named: Any) -> Any:  # Starlette runs it in a thread
             connection = _connection(*arguments, *named.values())
-            found = judged(connection)
-            return _response(connection, found) if isinstance(found, LayerResponse) else endpoint(*arguments, **named)
+            result = check(connection)
+            return _response(connection, result) if isinstance(result, LayerResponse) else endpoint(*arguments, **named)
 
-        return cast("Endpoint", awaited if _is_async(endpoint) else called)
+        return cast("Endpoint", async_wrapper if _is_async(endpoint) else sync_wrapper)
 
     return decorate
 
 
-async def refuse(connection: HTTPConnection, answer: LayerResponse) -> Response | None:
-    """The response of an endpoint, or handler; a websocket is refused at once, as far as its server can tell it why.
+async def reject(connection: HTTPConnection, rejection: LayerResponse) -> Response | None:
+    """Reject a request or a websocket. For a request, return the response, which the endpoint or handler returns.
 
-    Example: `return await refuse(request, answer)`
+    A websocket is rejected at once. It gets the response if the server supports denial responses. Otherwise, it is
+    closed with code 1008.
+
+    Example: `return await reject(request, rejection)`
     """
-    response = _response(connection, answer)
+    response = _response(connection, rejection)
     if not isinstance(connection, WebSocket):
         return response
     if "websocket.http.response" in connection.scope.get("extensions", {}):
@@ -85,16 +87,19 @@ async def refuse(connection: HTTPConnection, answer: LayerResponse) -> Response 
     return None
 
 
-def _response(connection: HTTPConnection, answer: LayerResponse) -> Response:
-    body = b"" if connection.scope.get("method") == "HEAD" else answer.body
-    return Response(body, answer.status, dict(answer.headers))
+def _response(connection: HTTPConnection, rejection: LayerResponse) -> Response:
+    body = b"" if connection.scope.get("method") == "HEAD" else rejection.body
+    return Response(body, rejection.status, dict(rejection.headers))
 
 
 def _connection(*arguments: Any) -> HTTPConnection:
     for each in arguments:
         if isinstance(each, HTTPConnection):
             return each
-    raise ConfigurationError(f"require_scopes around what gets neither Request nor WebSocket: for example {_EXAMPLE}")
+    raise ConfigurationError(
+        "the function that require_scopes decorates received neither a Request nor a WebSocket, expected for example "
+        f"{_EXAMPLE}"
+    )
 
 
 def _is_async(endpoint: Callable[..., Any]) -> bool:

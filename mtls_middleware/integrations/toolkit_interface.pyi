@@ -1,4 +1,4 @@
-# What `django_toolkit` uses of django-oauth-toolkit 3.4, which has no type hints. Type checkers alone read this.
+# Type hints for the classes of django-oauth-toolkit 3.4 that `django_toolkit` uses. Only type checkers read this file.
 
 from typing import Any
 

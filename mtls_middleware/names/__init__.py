@@ -1,1 +1,1 @@
-"""The three grammars of names in a client certificate: distinguished names, alternative names, SPIFFE IDs."""
+"""Parsing and comparison of the names in a client certificate: distinguished names, alternative names, SPIFFE IDs."""

@@ -1,6 +1,6 @@
-"""Subject alternative names: read from a certificate, and compared entry by entry (RFC 5280 4.2.1.6 and section 7).
+"""Reads the subject alternative names of a certificate and compares their entries (RFC 5280 4.2.1.6 and section 7).
 
-Must never know: subjects. No CN is ever a host name, no wildcard is expanded, no type answers for another.
+A common name is never used as a host name. No wildcard is expanded. An entry of one type never matches another type.
 """
 
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ from mtls_middleware.parser_errors import UNREADABLE
 
 @dataclass(frozen=True)
 class AlternativeNames:
-    """The entries by type, in the order of the certificate. Types that we have no name for are left out.
+    """The subject alternative names of a certificate, by type, in their order. Entries of other types are left out.
 
-    `has_...` are look-ups in sets: the work of a policy is not the number of its rules times the number of entries.
+    The `has_...` methods look up in sets, so that many rules stay cheap for a certificate with many entries.
     """
 
     dns: tuple[str, ...] = ()
@@ -26,19 +26,19 @@ class AlternativeNames:
     emails: tuple[str, ...] = ()
 
     def has_dns(self, name: str) -> bool:
-        """Whether an entry is this whole name, without case (RFC 5280 7.2). `*` is a character like others."""
+        """Whether an entry equals this name, ignoring case (RFC 5280 7.2). `*` matches only `*`."""
         return name.lower() in self._dns
 
     def has_uri(self, uri: str) -> bool:
-        """Whether an entry is this URI, character by character."""
+        """Whether an entry equals this URI, character by character."""
         return uri in self._uris
 
     def has_address(self, address: object) -> bool:
-        """Whether an entry is this address."""
+        """Whether an entry equals this `ipaddress` object."""
         return address in self._addresses
 
     def has_mailbox(self, address: str) -> bool:
-        """Whether an entry is this mailbox: local part exact, host without case (RFC 5280 7.5)."""
+        """Whether an entry equals this mailbox: the host ignoring case, the local part exactly (RFC 5280 7.5)."""
         mailbox = _mailbox(address)
         return mailbox is not None and mailbox in self._mailboxes
 
@@ -60,10 +60,10 @@ class AlternativeNames:
 
 
 def read(certificate: x509.Certificate) -> AlternativeNames:
-    """The entries of a certificate. Raises `MalformedCertificate` where one cannot be what its type says.
+    """Read the entries of a certificate. Raises `MalformedCertificate` if an entry is invalid for its type.
 
-    NUL, controls and characters outside ASCII make the whole extension unfit: what one library cuts off at them another
-    compares (RFC 8705 7.5).
+    A NUL, a control character or a character outside ASCII in an entry makes the whole extension invalid. Libraries
+    disagree about such an entry: one truncates it at the character, another compares the whole string (RFC 8705 7.5).
     """
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -72,27 +72,27 @@ def read(certificate: x509.Certificate) -> AlternativeNames:
     except UNREADABLE as error:
         raise MalformedCertificate("the extensions of the certificate cannot be read") from error
     return AlternativeNames(
-        dns=_texts(names.get_values_for_type(x509.DNSName)),
-        uris=_texts(names.get_values_for_type(x509.UniformResourceIdentifier)),
-        ip_addresses=tuple(_address(each) for each in names.get_values_for_type(x509.IPAddress)),
-        emails=_texts(names.get_values_for_type(x509.RFC822Name)),
+        dns=_ascii_strings(names.get_values_for_type(x509.DNSName)),
+        uris=_ascii_strings(names.get_values_for_type(x509.UniformResourceIdentifier)),
+        ip_addresses=tuple(_single_address(each) for each in names.get_values_for_type(x509.IPAddress)),
+        emails=_ascii_strings(names.get_values_for_type(x509.RFC822Name)),
     )
 
 
 def _mailbox(address: str) -> tuple[str, str] | None:
-    """Local part and host, so that equal mailboxes compare equal. `None` for a host without a local part."""
+    """Local part and lower-case host, so that equal mailboxes compare equal. `None` without a local part."""
     local, at, host = address.rpartition("@")
     return (local, host.lower()) if at and local else None
 
 
-def _texts(values: list[str]) -> tuple[str, ...]:
+def _ascii_strings(values: list[str]) -> tuple[str, ...]:
     for value in values:
         if not (value.isascii() and value.isprintable()):
-            raise MalformedCertificate("a subject alternative name with a control character or outside ASCII")
+            raise MalformedCertificate("a subject alternative name has a control or non-ASCII character")
     return tuple(values)
 
 
-def _address(value: object) -> IPv4Address | IPv6Address:
+def _single_address(value: object) -> IPv4Address | IPv6Address:
     if not isinstance(value, (IPv4Address, IPv6Address)):
-        raise MalformedCertificate("an iPAddress entry that is a network")
+        raise MalformedCertificate("an iPAddress entry is a network, expected a single address")
     return value

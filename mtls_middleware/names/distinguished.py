@@ -1,7 +1,7 @@
-"""Distinguished names: RFC 4514 strings, X.509 names, and whether two of them match (RFC 5280 7.1, RFC 4517 4.2.15).
+"""Distinguished names: reads RFC 4514 strings and X.509 names, and compares them (RFC 5280 7.1, RFC 4517 4.2.15).
 
-Names are compared as parsed, never as strings, and never by `cryptography`'s own `==` or string parser: they treat case
-and `#hex` in another way. All work is linear in the length of a name, which is at most 8,192 octets.
+Parsed names are compared, never strings. The `==` and the string parser of `cryptography` are not used, because they
+treat case and `#hex` differently. All work is linear in the length of a name, which is at most 8,192 octets.
 """
 
 import re
@@ -13,9 +13,9 @@ from cryptography import x509
 
 from mtls_middleware.errors import MalformedCertificate
 from mtls_middleware.names.invisible import INVISIBLE
-from mtls_middleware.names.preparation import prepared
+from mtls_middleware.names.preparation import prepare
 
-# Short names that a reader must know (RFC 4514 3), then others that IANA registers (RFC 4519, RFC 4520).
+# Short names that every implementation must accept (RFC 4514 3), then others that IANA registers (RFC 4519, RFC 4520).
 _SHORT_NAMES: Mapping[str, str] = {
     "CN": "2.5.4.3",
     "L": "2.5.4.7",
@@ -39,7 +39,7 @@ _SHORT_NAMES: Mapping[str, str] = {
     "dnQualifier": "2.5.4.46",
     "emailAddress": "1.2.840.113549.1.9.1",
 }
-# Read, and never written: they are not registered, but people have them from OpenSSL and Java.
+# Names that are accepted in strings but never written. They are not registered, but OpenSSL and Java write them.
 _OTHER_NAMES: Mapping[str, str] = {
     "E": "1.2.840.113549.1.9.1",
     "email": "1.2.840.113549.1.9.1",
@@ -63,7 +63,7 @@ _OID_OF = {name.lower(): oid for table in (_OTHER_NAMES, _SHORT_NAMES) for name,
 _NAME_OF = {oid: name for name, oid in _SHORT_NAMES.items()}
 _DOMAIN_COMPONENT = _SHORT_NAMES["DC"]
 
-# X.680 string types by universal tag. TeletexString is read as Latin-1, as everybody does.
+# X.680 string types by universal tag. TeletexString (20) is decoded as Latin-1, as other libraries do.
 _ENCODINGS: Mapping[int, str] = {
     12: "utf-8",
     18: "ascii",
@@ -79,7 +79,7 @@ _UTF8_STRING, _SEQUENCE, _SET, _OID = 12, 0x30, 0x31, 6
 
 @dataclass(frozen=True)
 class Attribute:
-    """One type and value: the type as a dotted OID, the value by its ASN.1 tag and content."""
+    """One attribute: its type as a dotted OID, and its value as ASN.1 tag and content octets."""
 
     oid: str
     tag: int
@@ -87,41 +87,41 @@ class Attribute:
 
     @cached_property
     def text(self) -> str | None:
-        """The value as text, `None` where its type is not a string. Raises `ValueError` for broken octets."""
+        """The value as a string; `None` if its type is no string type. Raises `ValueError` for undecodable octets."""
         encoding = _ENCODINGS.get(self.tag)
         return None if encoding is None else self.content.decode(encoding)
 
     @cached_property
     def comparable(self) -> str | tuple[int, bytes] | None:
-        """What equal values have in common; `None` where the comparison is Undefined."""
+        """The form in which equal values compare equal; `None` if no value can equal this one (Undefined)."""
         if self.text is None:
             return (self.tag, self.content)
-        return prepared(self.text, domain=self.oid == _DOMAIN_COMPONENT)
+        return prepare(self.text, domain=self.oid == _DOMAIN_COMPONENT)
 
     def __str__(self) -> str:
         name = _NAME_OF.get(self.oid)
         try:
             text = self.text
         except ValueError:
-            text = None  # broken octets can be shown, and never match
-        if name is None or text is None:  # RFC 4514 2.4
+            text = None  # undecodable octets are written in hex, and never match
+        if name is None or text is None:  # RFC 4514 2.4: write the value in hex
             return f"{self.oid}=#{_tlv(self.tag, self.content).hex()}"
         return f"{name}={_escaped(text)}"
 
 
 @dataclass(frozen=True)
 class DistinguishedName:
-    """Relative distinguished names in the order of the text, the most specific first (the reverse of DER)."""
+    """The relative distinguished names in the order of the string: the most specific first, the reverse of DER."""
 
     rdns: tuple[tuple[Attribute, ...], ...]
 
     @cached_property
     def comparable(self) -> tuple[Mapping[str, str | tuple[int, bytes]], ...] | None:
-        """One mapping of type to value for each RDN; `None` where nothing can equal this name."""
+        """One mapping of type to comparable value for each RDN; `None` if no name can equal this name."""
         rows = []
         for rdn in self.rdns:
             row = {each.oid: each.comparable for each in rdn}
-            if len(row) < len(rdn):  # a type twice in one RDN is not allowed by X.501
+            if len(row) < len(rdn):  # X.501 does not allow a type twice in one RDN
                 return None
             defined = {oid: value for oid, value in row.items() if value is not None}
             if len(defined) < len(row):
@@ -131,56 +131,59 @@ class DistinguishedName:
 
 
 def parse(text: str) -> DistinguishedName:
-    """Read an RFC 4514 string by its grammar alone: no blank after a comma, no `;`, no quotes.
+    """Parse a string strictly by the grammar of RFC 4514: no space after a comma, no `;`, no quotes.
 
-    Raises `ValueError` with the position, or if the string has more than 8,192 octets.
+    Raises `ValueError` if the string is invalid or has more than 8,192 octets, and `TypeError` if it is not a string.
     Example: `parse("CN=billing,O=Acme\\\\, Inc")`
     """
     if not isinstance(text, str):
         raise TypeError(f"{type(text).__name__} is not a string, expected for example 'CN=billing,O=Acme'")
     _check_length(len(text.encode("utf-8", "surrogatepass")))
-    return DistinguishedName(tuple(_rdns(text)))
+    return DistinguishedName(tuple(_parse_rdns(text)))
 
 
-def expected(text: str) -> DistinguishedName:
-    """`parse` for a name that somebody is to be recognised by: it must be able to match, and match one subject.
+def parse_expected(text: str) -> DistinguishedName:
+    """Parse a configured name that a certificate must have. Like `parse`, but the name must be able to match.
 
-    Raises `ValueError` for the empty name, control characters, and characters that never compare equal.
+    Raises `ValueError` also for the empty name, control characters, and characters that never compare equal.
     """
     name = parse(text)
     if not name.rdns:
-        raise ValueError("the empty name, which every certificate without a subject bears")
+        raise ValueError("the name is empty, and every certificate without a subject has the empty name")
     if _has_controls(name):
-        raise ValueError("a control character, which no certificate is accepted with")
+        raise ValueError("the name has a control character, and certificates with control characters are rejected")
     if name.comparable is None:
-        raise ValueError("a character that RFC 4518 lets nothing be equal to (such as one newer than Unicode 3.2)")
+        raise ValueError("the name has a character that never matches by RFC 4518, such as one newer than Unicode 3.2")
     return name
 
 
 def from_x509(name: x509.Name) -> DistinguishedName:
-    """The name of a certificate. Raises `MalformedCertificate` where it holds NUL or another control character.
+    """Read a name of a certificate. Raises `MalformedCertificate` if it has NUL or another control character.
 
-    RFC 4518 maps those to nothing, so that "Foo\\0bar" would equal "Foobar" (RFC 8705 7.5).
+    RFC 4518 maps most of these characters to nothing, so that "Foo\\0bar" would equal "Foobar" (RFC 8705 7.5).
     """
     try:
         parsed = _from_der(name.public_bytes())
         unfit = _has_controls(parsed)
-    except _TooLong as error:
+    except _NameTooLong as error:
         raise MalformedCertificate(str(error)) from error
     except ValueError as error:
-        raise MalformedCertificate("a name with broken octets") from error
+        raise MalformedCertificate("a distinguished name cannot be decoded") from error
     if unfit:
-        raise MalformedCertificate("a name with a control character")
+        raise MalformedCertificate("a distinguished name has a control character")
     return parsed
 
 
 def matches(one: DistinguishedName, other: DistinguishedName) -> bool:
-    """distinguishedNameMatch (RFC 4517 4.2.15) with caseIgnoreMatch on strings. Undefined does not match."""
+    """distinguishedNameMatch (RFC 4517 4.2.15), with caseIgnoreMatch for strings. Undefined counts as no match."""
     return one.comparable is not None and one.comparable == other.comparable
 
 
 def is_within(name: DistinguishedName, subtree: DistinguishedName) -> bool | None:
-    """Whether `name` begins, from the root, with all of `subtree` (RFC 5280 4.2.1.10); `None` where it is Undefined."""
+    """Whether `name` is in `subtree` (RFC 5280 4.2.1.10): its RDNs next to the root equal all RDNs of `subtree`.
+
+    Returns `None` if the comparison is Undefined.
+    """
     if not subtree.rdns:
         return True
     whole, part = name.comparable, subtree.comparable
@@ -190,11 +193,11 @@ def is_within(name: DistinguishedName, subtree: DistinguishedName) -> bool | Non
 
 
 def to_string(name: x509.Name) -> str:
-    """The RFC 4514 text of a certificate's name; `parse` reads it back to an equal name. Raises `ValueError`."""
+    """The RFC 4514 string of a certificate's name. `parse` turns it into an equal name. Raises `ValueError`."""
     return ",".join("+".join(map(str, rdn)) for rdn in _from_der(name.public_bytes()).rdns)
 
 
-# RFC 4514 section 3, regular expressions in its words; a number has no leading zero (RFC 4512 1.4).
+# The grammar of RFC 4514 section 3 as regular expressions. A number has no leading zero (RFC 4512 1.4).
 _TYPE = re.compile(r"([A-Za-z][A-Za-z0-9-]*|(?:0|[1-9][0-9]*)(?:\.(?:0|[1-9][0-9]*))+)=")
 _HEXSTRING = re.compile(r"#((?:[0-9A-Fa-f]{2})+)(?=[,+]|\Z)")
 _PAIR = r'\\(?:[\\"+,;<> #=]|[0-9A-Fa-f]{2})'
@@ -204,13 +207,13 @@ _STRING = re.compile(
 _UNPAIR = re.compile(rb"\\([0-9A-Fa-f]{2})|\\(.)", re.DOTALL)
 
 
-def _rdns(text: str) -> Iterator[tuple[Attribute, ...]]:
+def _parse_rdns(text: str) -> Iterator[tuple[Attribute, ...]]:
     position = 0
     rdn: dict[str, Attribute] = {}
     while text:
-        attribute, position = _attribute(text, position)
+        attribute, position = _parse_attribute(text, position)
         if attribute.oid in rdn:
-            raise ValueError(f"{attribute.oid} twice in one RDN, before position {position}")
+            raise ValueError(f"attribute type {attribute.oid} twice in one RDN, before position {position}")
         rdn[attribute.oid] = attribute
         if text[position : position + 1] != "+":
             yield tuple(rdn.values())
@@ -220,13 +223,13 @@ def _rdns(text: str) -> Iterator[tuple[Attribute, ...]]:
         position += 1
 
 
-def _attribute(text: str, position: int) -> tuple[Attribute, int]:
+def _parse_attribute(text: str, position: int) -> tuple[Attribute, int]:
     match = _TYPE.match(text, position)
     if match is None:
-        raise ValueError(f"no attribute type at position {position}; RFC 4514 text, for example 'CN=billing,O=Acme'")
+        raise ValueError(f"no attribute type at position {position}; expected for example 'CN=billing,O=Acme'")
     oid = match[1] if match[1][0].isdigit() else _OID_OF.get(match[1].lower())
     if oid is None:
-        raise ValueError(f"unknown attribute type {match[1]!r}: write its dotted OID")
+        raise ValueError(f"unknown attribute type {match[1]!r}: write its dotted OID, for example '2.5.4.3=billing'")
     position = match.end()
     hexstring = _HEXSTRING.match(text, position)
     if hexstring is not None:
@@ -235,18 +238,18 @@ def _attribute(text: str, position: int) -> tuple[Attribute, int]:
         if end != len(value):
             raise ValueError(f"more than one BER value at position {position}")
         attribute = Attribute(oid, tag, content)
-        _ = attribute.text  # broken octets come out here
+        _ = attribute.text  # raises ValueError for octets that cannot be decoded
         return attribute, hexstring.end()
     string = _STRING.match(text, position)
     if string is None:
-        raise ValueError(f"no RFC 4514 value at position {position}: a blank or special character needs a backslash")
+        raise ValueError(f"invalid value at position {position}: escape special characters and outer spaces with '\\'")
     octets = _UNPAIR.sub(lambda pair: bytes.fromhex(pair[1].decode()) if pair[1] else pair[2], string[0].encode())
     octets.decode("utf-8")
     return Attribute(oid, _UTF8_STRING, octets), string.end()
 
 
 def _escaped(text: str) -> str:
-    """RFC 4514 2.4. Invisible characters are written as hex pairs, too: a name must not change a log or a terminal."""
+    """Escape a value by RFC 4514 2.4. Invisible characters become hex pairs, which cannot disrupt a log or terminal."""
     out = [f"\\{char}" if char in '"+,;<>\\' else char for char in text]
     if out and out[0] in (" ", "#"):
         out[0] = "\\" + out[0]
@@ -259,36 +262,39 @@ def _hex_pairs(char: re.Match[str]) -> str:
     return "".join(f"\\{octet:02x}" for octet in char[0].encode())
 
 
-def _control(char: str) -> bool:
-    """C0, C1, and what turns the direction of writing: RFC 4518 drops them, so two names would look or be alike."""
+def _is_control(char: str) -> bool:
+    """Whether this is a control character: C0, C1, or a control of the text direction.
+
+    RFC 4518 maps most of them to nothing. With them, two different names could look the same or compare equal.
+    """
     return char < " " or "\x7f" <= char < "\xa0" or char in "\u200e\u200f\u202a\u202b\u202c\u202d\u202e"
 
 
 def _has_controls(name: DistinguishedName) -> bool:
-    return any(_control(char) for rdn in name.rdns for each in rdn for char in each.text or "")
+    return any(_is_control(char) for rdn in name.rdns for each in rdn for char in each.text or "")
 
 
-# Octets of one name. Real names have a few hundred.
+# The maximum number of octets of one name. Real names have at most a few hundred.
 _LONGEST = 8_192
-# Octets of one arc of an OBJECT IDENTIFIER. The longest in use are UUIDs of 128 bits (X.667), which take 19.
+# The maximum number of octets of one arc of an OBJECT IDENTIFIER. The longest arcs in use are UUIDs (X.667): 19 octets.
 _LONGEST_ARC = 20
 
 
-class _TooLong(ValueError):  # noqa: N818 (an outcome, handled at once)
-    """A name with more octets than are read."""
+class _NameTooLong(ValueError):  # noqa: N818 (callers see a ValueError)
+    """The name has more than 8,192 octets."""
 
 
 def _check_length(octets: int) -> None:
     if octets > _LONGEST:
-        raise _TooLong(f"a name of {octets} octets, expected at most {_LONGEST}, for example 'CN=billing,O=Acme'")
+        raise _NameTooLong(f"a name of {octets} octets, expected at most {_LONGEST}, for example 'CN=billing,O=Acme'")
 
 
 def _from_der(der: bytes) -> DistinguishedName:
-    """X.501 Name: SEQUENCE OF SET OF SEQUENCE { type, value }."""
+    """Parse the DER of an X.501 Name: SEQUENCE OF SET OF SEQUENCE { type, value }."""
     _check_length(len(der))
     rdns = [
         tuple(
-            Attribute(_dotted(oid[1]), value[0], value[1])
+            Attribute(_dotted_oid(oid[1]), value[0], value[1])
             for each in _values(rdn[1])
             for oid, value in [tuple(_values(each[1]))]
         )
@@ -316,7 +322,7 @@ def _read_tlv(der: bytes, position: int) -> tuple[int, bytes, int]:
             raise ValueError("not a BER value of definite length")
         start += octets
     if start + size > len(der):
-        raise ValueError("a BER value that is cut short")
+        raise ValueError("a truncated BER value")
     return der[position], der[start : start + size], start + size
 
 
@@ -326,8 +332,8 @@ def _tlv(tag: int, content: bytes) -> bytes:
     return bytes([tag]) + (bytes([size]) if size < 0x80 else bytes([0x80 | len(octets)]) + octets) + content
 
 
-def _dotted(content: bytes) -> str:
-    """The arcs of an OBJECT IDENTIFIER (X.690 8.19)."""
+def _dotted_oid(content: bytes) -> str:
+    """The dotted form of an OBJECT IDENTIFIER, from its content octets (X.690 8.19)."""
     numbers = []
     number = octets = 0
     for octet in content:

@@ -1,11 +1,11 @@
-"""Characters that a log or a terminal does not show, or that change the text around them.
+"""The characters that a log or a terminal does not show, or that change how other text is shown.
 
-A table of code points, so that the result is the same with every version of Python, and so of Unicode.
+The table lists code points, so that the result does not depend on the Unicode version of Python.
 """
 
 import re
 
-# General categories Cc, Cf, Zl and Zp of Unicode 15.1.
+# The general categories Cc, Cf, Zl and Zp of Unicode 15.1.
 _RANGES = (
     (0x0000, 0x001F),
     (0x007F, 0x009F),
@@ -29,8 +29,8 @@ _RANGES = (
     (0x1BCA0, 0x1BCA3),
     (0x1D173, 0x1D17A),
 )
-# Default_Ignorable_Code_Point of Unicode 15.1, as far as it is not above: fillers, variation selectors, tags, and code
-# points that are reserved for more of them. The blank U+2800 is here because it has no glyph, either.
+# The rest of Default_Ignorable_Code_Point of Unicode 15.1: fillers, variation selectors, tags, and code points that are
+# reserved for more such characters. U+2800 (BRAILLE PATTERN BLANK) is added because it has no visible glyph either.
 _WITHOUT_GLYPH = (
     (0x034F, 0x034F),
     (0x115F, 0x1160),
@@ -44,7 +44,7 @@ _WITHOUT_GLYPH = (
     (0xFFF0, 0xFFF8),
     (0xE0000, 0xE0FFF),
 )
-# Private use (Co) and noncharacters: what they look like depends on the terminal.
+# Private use (Co) and noncharacters. How they look depends on the terminal.
 _UNDEFINED = (
     (0xE000, 0xF8FF),
     (0xF0000, 0x10FFFF),
@@ -58,7 +58,7 @@ INVISIBLE = re.compile(
 
 
 def escaped(text: str) -> str:
-    r"""The text with invisible characters as Python escapes, for a line on a terminal.
+    r"""Replace invisible characters by Python escapes, so that the string is safe to show on a terminal.
 
     Example: `escaped("a\u202eb")` is `"a\\u202eb"`
     """

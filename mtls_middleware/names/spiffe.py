@@ -1,6 +1,6 @@
-"""SPIFFE IDs: the grammar of SPIFFE-ID section 2, and the one ID of an X.509-SVID (sections 2 and 5.2).
+"""SPIFFE IDs: their grammar (SPIFFE-ID section 2), and the ID of an X.509-SVID (X509-SVID sections 2 and 5.2).
 
-Must never know: trust bundles. Upper case is refused rather than folded: section 2.1 forbids it in an ID.
+Upper case in the scheme or the trust domain is rejected, not converted to lower case (SPIFFE-ID section 2.1).
 """
 
 import re
@@ -10,29 +10,29 @@ from mtls_middleware.errors import MalformedCertificate
 from mtls_middleware.names.alternative import AlternativeNames
 
 _ID = re.compile(r"spiffe://([a-z0-9._-]{1,255})((?:/[A-Za-z0-9._-]+)*)")
-_MOST_OCTETS = 2048  # SPIFFE-ID 2.3
+_MOST_OCTETS = 2048  # the maximum length of an ID (SPIFFE-ID section 2.3)
 
 
 @dataclass(frozen=True, slots=True)
 class SpiffeId:
-    """The two parts of an ID; `path` is empty for a trust domain, else begins with a slash."""
+    """The two parts of a SPIFFE ID. `path` is empty for the ID of a trust domain. Otherwise, it begins with a slash."""
 
     trust_domain: str
     path: str
 
 
 def check(text: str) -> SpiffeId:
-    """The parts of `text`. Raises `ValueError` unless it is a SPIFFE ID, character by character."""
+    """Parse a SPIFFE ID into its parts. Raises `ValueError` unless the whole string is a SPIFFE ID."""
     match = _ID.fullmatch(text)
     if match is None or len(text) > _MOST_OCTETS:
-        raise ValueError("no SPIFFE ID; for example 'spiffe://acme.internal/billing'")
+        raise ValueError("not a SPIFFE ID, expected for example 'spiffe://acme.internal/billing'")
     if {".", ".."} & set(match[2].split("/")):
-        raise ValueError("a SPIFFE ID with a dot segment")
+        raise ValueError("a SPIFFE ID must not have the path segments '.' and '..'")
     return SpiffeId(match[1], match[2])
 
 
 def spiffe_id(names: AlternativeNames) -> str | None:
-    """The ID of a leaf: it has exactly one URI, and that is a SPIFFE ID with a path; else `None`."""
+    """The SPIFFE ID of a leaf certificate, if its only URI is a SPIFFE ID with a path; otherwise `None`."""
     if len(names.uris) != 1:
         return None
     try:
@@ -43,16 +43,20 @@ def spiffe_id(names: AlternativeNames) -> str | None:
 
 
 def readable_id(names: AlternativeNames) -> str | None:
-    """The same ID, `None` without a URI of that scheme. Raises `MalformedCertificate` if it is not exactly one ID.
+    """The SPIFFE ID of a leaf certificate; `None` if no URI has the scheme `spiffe`.
 
-    Such a certificate is not an X509-SVID (X509-SVID 2), so its workload is unknown.
+    Raises `MalformedCertificate` if a URI has the scheme `spiffe`, and the certificate does not have exactly one URI
+    that is a SPIFFE ID with a path. This certificate is not an X509-SVID (X509-SVID 2), so its workload is unknown.
     """
     found = spiffe_id(names)
     if found is None and any(uri[:7].lower() == "spiffe:" for uri in names.uris):
-        raise MalformedCertificate("a URI with the scheme spiffe, and not exactly one SPIFFE ID")
+        raise MalformedCertificate("a URI has the scheme spiffe: expected exactly one URI, a SPIFFE ID with a path")
     return found
 
 
 def trust_domain(text: str) -> str:
-    """The trust domain of an ID. Raises `ValueError`. Example: `trust_domain("spiffe://acme.internal/billing")`"""
+    """The trust domain of a SPIFFE ID. Raises `ValueError`.
+
+    Example: `trust_domain("spiffe://acme.internal/billing")` is `"acme.internal"`.
+    """
     return check(text).trust_domain

@@ -172,7 +172,7 @@ class Thumbprint(Rule):
 
 def _dn(rule: str, text: str) -> distinguished.DistinguishedName:
     try:
-        return distinguished.expected(text)
+        return distinguished.parse_expected(text)
     except (ValueError, TypeError) as error:
         raise ConfigurationError(f"{rule}({text!r}): {error}") from error
 

@@ -1,1 +1,1 @@
-"""What makes a server that ends TLS itself hand over the client certificate. One module for each server."""
+"""Adapters, one module per server, that make servers pass the client certificate of TLS to the application."""

@@ -1,36 +1,34 @@
-"""cheroot's adapter for Python's `ssl`, made to hand over the chain that the client presented.
-
-Must never know: header fields. What it tells is the `ssl` module's word alone, which `sources.ServerTLS` then reads.
+"""cheroot's adapter for Python's `ssl`, extended so that it hands over the chain that the client presented.
 
     server = cheroot.wsgi.Server(("0.0.0.0", 8443), app)
     server.ssl_adapter = cheroot_tls.Adapter("server.pem", "server.key")
     server.ssl_adapter.context.load_verify_locations("clients.pem")
     server.ssl_adapter.context.verify_mode = ssl.CERT_OPTIONAL
 
-cheroot's own adapter gives `SSL_CLIENT_CERT` and `SSL_CLIENT_VERIFY`; this one, beside them, `SSL_CLIENT_CERT_CHAIN_0`
-and on: the rest of the chain, PEM, in mod_ssl's names. `CERT_OPTIONAL` lets clients without certificate in,
-`CERT_REQUIRED` does not.
+cheroot's own adapter sets `SSL_CLIENT_CERT` and `SSL_CLIENT_VERIFY`. This adapter also sets `SSL_CLIENT_CERT_CHAIN_0`,
+`SSL_CLIENT_CERT_CHAIN_1` and so on: the rest of the chain as PEM, under the names that mod_ssl uses. The source
+`ServerTLS` reads them. `CERT_OPTIONAL` accepts clients without a certificate, `CERT_REQUIRED` does not.
 
-Rests on what cheroot promises, as it is in 11.1, and was since 9.0: `BuiltinSSLAdapter.get_environ(sock)` is a public
-method whose answer is merged into the environ of each request of the connection. Where that has moved, naming
-`Adapter` raises `ConfigurationError`.
+The class depends on cheroot 9.0 to 11.1: `BuiltinSSLAdapter.get_environ(sock)` is a public method, and cheroot merges
+its result into the environ of each request of the connection. If this has changed, accessing `Adapter` raises
+`ConfigurationError`.
 """
 
 import ssl
 from inspect import signature
 from typing import Any
 
-from mtls_middleware.servers.interface import names_used, require_methods, taken
+from mtls_middleware.servers.interface import names_used, require_methods, server_interface
 from mtls_middleware.sources.server import presented_chain
 
 
-class _HandsOver:
+class _PresentedChainMixin:
     """cheroot's `BuiltinSSLAdapter`, with the presented chain in `SSL_CLIENT_CERT_CHAIN_n`."""
 
     def get_environ(self, sock: Any) -> dict[str, Any]:
-        """What is merged into the environ of each request of this connection."""
-        environ: dict[str, Any] = super().get_environ(sock)  # type: ignore[misc]  # cheroot's class is the next in line
-        # cheroot has the leaf here only where the context verifies; without it a chain is nobody's.
+        """The variables that cheroot merges into the environ of each request of this connection."""
+        environ: dict[str, Any] = super().get_environ(sock)  # type: ignore[misc]  # super() is cheroot's class
+        # cheroot sets the leaf only if the context verifies clients. A chain without its leaf is useless.
         if environ.get("SSL_CLIENT_CERT"):
             leaf, *rest = presented_chain(sock) or (b"",)
             if leaf == sock.getpeercert(True):
@@ -40,10 +38,10 @@ class _HandsOver:
 
 
 def __getattr__(name: str) -> type:
-    """`Adapter`, made when it is first named: cheroot is optional. Raises `ConfigurationError`."""
+    """Create `Adapter` when it is first accessed, because cheroot is optional. Raises `ConfigurationError`."""
     if name != "Adapter":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    base = taken(
+    base = server_interface(
         f"{__name__}.Adapter",
         "cheroot.ssl.builtin",
         "BuiltinSSLAdapter",
@@ -52,14 +50,16 @@ def __getattr__(name: str) -> type:
         release="11.1",
         pip="'cheroot>=11.0'",
     )
-    made = type(name, (_HandsOver, base), {"__doc__": _HandsOver.__doc__, "__module__": __name__})
-    globals()[name] = made
-    return made
+    adapter = type(
+        name, (_PresentedChainMixin, base), {"__doc__": _PresentedChainMixin.__doc__, "__module__": __name__}
+    )
+    globals()[name] = adapter
+    return adapter
 
 
 def _probe(base: Any) -> None:
     require_methods(base, ("get_environ", "wrap"))
     if list(signature(base.get_environ).parameters) != ["self", "sock"]:
-        raise TypeError("its get_environ takes other arguments than sock")
+        raise TypeError("the argument of get_environ is not sock")
     if "get_environ" not in names_used(base.wrap.__code__):
-        raise TypeError("its wrap does not ask get_environ")
+        raise TypeError("BuiltinSSLAdapter.wrap does not call get_environ")

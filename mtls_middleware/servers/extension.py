@@ -1,6 +1,6 @@
-"""The ASGI TLS extension 0.2 in its exact types: six keys from an `ssl` object, and an application that is told them.
+"""The ASGI TLS extension 0.2: its six keys, built from an `ssl` object, and how an application receives them.
 
-Must never know: a server. Which object belongs to which connection, and which certificate was loaded, servers/*.py say.
+Contains nothing about a particular server: the other modules of this folder supply the connection and its certificate.
 """
 
 import ssl
@@ -20,38 +20,40 @@ from mtls_middleware.sources.server import presented_chain
 
 Extension = dict[str, object]
 
-# The two bytes that TLS itself writes (RFC 5246 A.1, RFC 8446 4.2.1), by the names of Python's `ssl`.
+# The two-byte version numbers of the TLS protocol (RFC 5246 A.1, RFC 8446 4.2.1), by the names in Python's `ssl`.
 _VERSIONS = {"TLSv1": 0x0301, "TLSv1.1": 0x0302, "TLSv1.2": 0x0303, "TLSv1.3": 0x0304}
 
 
-def telling(app: Callable[..., Any], read: Callable[[], Extension]) -> Callable[..., Any]:
-    """`app`, with the extension in each scope that has none; where the server brings one itself, that one stays.
+def with_tls_extension(app: Callable[..., Any], read: Callable[[], Extension]) -> Callable[..., Any]:
+    """Wrap `app` so that each scope has the extension. If the server itself added one, that one stays.
 
-    `read` is called at the connection's first request, and no more: what fails before a request would leave the
-    connection open and the application told nothing, what fails at one is answered 500.
+    `read` runs at the first request of the connection, and its result is cached for later requests. It does not run
+    earlier: an exception then would leave the connection open, and no request would fail. An exception during a request
+    becomes a response with status 500.
     """
-    once = cache(read)
+    read_once = cache(read)
 
-    def told(scope: Any, *rest: Any) -> Any:
-        tell(scope, once)
+    def wrapped(scope: Any, *rest: Any) -> Any:
+        add_tls_extension(scope, read_once)
         return app(scope, *rest)
 
-    return told
+    return wrapped
 
 
-def tell(scope: Any, read: Callable[[], Extension]) -> None:
-    """Put the extension into this scope, unless the server brought one."""
+def add_tls_extension(scope: Any, read: Callable[[], Extension]) -> None:
+    """Add the extension to this scope, unless the server added one."""
     extensions = scope.get("extensions") or {}
     if "tls" not in extensions:
-        # In the server's own scope, not in a copy: uvicorn's access log reads the client that ProxyHeaders puts there.
-        # A dictionary for each request: what an application writes into it, the connection's next does not see.
+        # Change the server's own scope, not a copy: uvicorn's access log reads `client` from it, which
+        # ProxyHeadersMiddleware sets. Give each request its own dictionary, so that changes by the application do not
+        # reach the next request of the connection.
         scope["extensions"] = {**extensions, "tls": {**read()}}
 
 
-def negotiated(ssl_object: Any, server_cert: str | None) -> Extension:
-    """The extension of a connection of Python's `ssl`; `server_cert`: PEM of what was sent, if known."""
+def extension_from_ssl(ssl_object: Any, server_cert: str | None) -> Extension:
+    """The extension for a connection of Python's `ssl`. `server_cert`: the server's certificate as PEM, if known."""
     leaf = ssl_object.getpeercert(True)
-    # `ssl` ends each handshake whose certificate does not verify, unless it was told not to verify.
+    # Unless verification is off (CERT_NONE), `ssl` aborts the handshake if the client's certificate does not verify.
     unverified = bool(leaf) and ssl_object.context.verify_mode is ssl.CERT_NONE
     return extension(
         server_cert=server_cert,
@@ -72,10 +74,13 @@ def extension(
     version: int | None,
     cipher_suite: int | None,
 ) -> Extension:
-    """The six keys, each an immutable value. `presented`: DER, leaf first; without the leaf it is not believed."""
+    """The six keys, each with an immutable value.
+
+    `presented`: the chain as DER, leaf first. A chain that does not begin with `leaf` is ignored.
+    """
     chain = tuple(presented) if leaf else ()
     if leaf and chain[:1] != (leaf,):
-        chain = (leaf,)  # a resumed session still has its leaf, and no chain any more
+        chain = (leaf,)  # a resumed session has the leaf, but no longer has the chain
     return {
         "server_cert": server_cert,
         "client_cert_chain": tuple(ssl.DER_cert_to_PEM_cert(der) for der in chain),
@@ -89,19 +94,22 @@ def extension(
 def _subject(leaf: bytes) -> str | None:
     try:
         return ClientCertificate.from_der(leaf).subject
-    except MalformedCertificate:  # OpenSSL is less strict; who reads the chain is told so then
+    except MalformedCertificate:  # OpenSSL is less strict. The source that reads the chain rejects the certificate
         return None
 
 
-@lru_cache(maxsize=64)  # names of suites times contexts: more than one only where a callback chooses by server name
+@lru_cache(maxsize=64)  # one entry per suite and context; a server has several contexts only if SNI selects one
 def cipher_suite(context: ssl.SSLContext, name: str) -> int | None:
-    """IANA's number: OpenSSL's identifier of a suite is 0x03000000 plus that."""
+    """The IANA number of a cipher suite. OpenSSL's identifier of a suite is 0x03000000 plus this number."""
     return next((each["id"] & 0xFFFF for each in context.get_ciphers() if each["name"] == name), None)
 
 
-@lru_cache(maxsize=8)  # as servers do, which load the file once
+@lru_cache(maxsize=8)  # cached, because a server also loads the file only once
 def first_certificate(path: str | PathLike[str]) -> str | None:
-    """The first certificate of a PEM file, never the key beside it; `None` where there is none to be read."""
+    """The first certificate of a PEM file; `None` if there is none, or if the file cannot be read.
+
+    A private key in the same file is never returned.
+    """
     try:
         return x509.load_pem_x509_certificates(Path(path).read_bytes())[0].public_bytes(Encoding.PEM).decode("ascii")
     except (OSError, *UNREADABLE):

@@ -1,4 +1,4 @@
-"""gunicorn's asgi worker, with the ASGI TLS extension 0.2, and with no upgrade but that to a websocket.
+"""gunicorn's asgi worker, with the ASGI TLS extension 0.2, and without upgrades other than to websocket.
 
     gunicorn app:app --worker-class mtls_middleware.servers.gunicorn_asgi.Worker \\
         --certfile server.pem --keyfile server.key --ca-certs clients.pem --cert-reqs 1
@@ -6,17 +6,17 @@
 `--cert-reqs`: 1 accepts clients without a certificate, 2 does not. gunicorn's other workers need no class of this
 package: `ServerTLS` reads `gunicorn.socket`.
 
-HTTP/2 is for TLS connections that negotiate it (ALPN): the worker does not start with `--http2-cleartext`.
+HTTP/2 requires a TLS connection that negotiates it (ALPN): the worker does not start with `--http2-cleartext`.
 
-The class depends on these internals of gunicorn 25.3 to 27.0. If one of them has moved, gunicorn does not start, and
+The class depends on these internals of gunicorn 25.3 to 27.0. If one of them has changed, gunicorn does not start, and
 logs a `ConfigurationError`.
 
-- The worker makes an `ASGIProtocol` of its module's globals for each connection. That takes its application from
-  `worker.asgi`, keeps it as `app`, and calls that for each request.
-- When the head of a request is complete, the protocol calls its `_on_headers_complete`, which sets `_current_request`.
-  It asks `_is_websocket_upgrade(request)` before it calls the application with the scope of `_build_http_scope`. After
-  a request with `must_close`, it closes the connection.
-- The worker makes its TLS context in `_get_ssl_context`.
+- For each connection, the worker creates an `ASGIProtocol`, which it looks up in its module's globals. The protocol
+  takes its application from `worker.asgi`, keeps it as `app`, and calls it for each request.
+- When the header section of a request is complete, the protocol calls its `_on_headers_complete`, which sets
+  `_current_request`. It calls `_is_websocket_upgrade(request)` before it calls the application with the scope from
+  `_build_http_scope`. After a request with `must_close`, it closes the connection.
+- The worker creates its TLS context in `_get_ssl_context`.
 """
 
 import asyncio
@@ -25,15 +25,15 @@ from importlib import import_module
 from typing import Any
 
 from mtls_middleware.errors import ConfigurationError
-from mtls_middleware.servers.extension import Extension, first_certificate, negotiated, telling
-from mtls_middleware.servers.interface import names_used, require_methods, taken
-from mtls_middleware.servers.upgrades import Asks, asked, last_response, without_upgrade
+from mtls_middleware.servers.extension import Extension, extension_from_ssl, first_certificate, with_tls_extension
+from mtls_middleware.servers.interface import names_used, require_methods, server_interface
+from mtls_middleware.servers.upgrades import ProtocolChange, protocol_change, with_connection_close, without_upgrade
 
 
-class _Tells(asyncio.Protocol):
-    """Precedes gunicorn's protocol, which is made for each connection.
+class _ProtocolMixin(asyncio.Protocol):
+    """Extends gunicorn's `ASGIProtocol`, the class of each connection.
 
-    A request that asks for another protocol is the last of its connection.
+    A request that asks for another protocol is the last request of its connection.
     """
 
     app: Any
@@ -42,36 +42,36 @@ class _Tells(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         ssl_object = transport.get_extra_info("ssl_object")
-        if ssl_object is not None:  # the extension is for TLS connections only
+        if ssl_object is not None:  # clear-text connections get no TLS extension
             read = partial(_extension, ssl_object, self.cfg, transport.get_extra_info("sslcontext"))
-            self.app = telling(self.app, read)
+            self.app = with_tls_extension(self.app, read)
         super().connection_made(transport)
 
     def _on_headers_complete(self) -> Any:
-        answer = super()._on_headers_complete()  # type: ignore[misc]  # gunicorn's class is the next in line, here and below
-        asks = _asked(self._current_request)
-        if asks.ends:
+        result = super()._on_headers_complete()  # type: ignore[misc]  # super() is gunicorn's class
+        change = _protocol_change(self._current_request)
+        if change.ends_connection:
             self._current_request.must_close = True
-            self.app = last_response(self.app, asks.status)
-        return answer
+            self.app = with_connection_close(self.app, change.status)
+        return result
 
     def _is_websocket_upgrade(self, request: Any) -> bool:
-        return _asked(request) is Asks.WEBSOCKET
+        return _protocol_change(request) is ProtocolChange.WEBSOCKET
 
     def _build_http_scope(self, request: Any, *rest: Any) -> Any:
-        scope = super()._build_http_scope(request, *rest)  # type: ignore[misc]  # gunicorn's class is the next
+        scope = super()._build_http_scope(request, *rest)  # type: ignore[misc]  # super() is gunicorn's class
         if request.must_close:
             scope["headers"] = without_upgrade(scope["headers"])
         return scope
 
 
-def _asked(request: Any) -> Asks:
+def _protocol_change(request: Any) -> ProtocolChange:
     version = ".".join(str(number) for number in request.version)
     headers = [(name.encode("latin-1").lower(), value.encode("latin-1")) for name, value in request.headers]
-    return asked(request.method, version, headers)
+    return protocol_change(request.method, version, headers)
 
 
-class _HandsOver:
+class _WorkerMixin:
     """gunicorn's asgi worker. Its applications find the client certificate in `extensions["tls"]`."""
 
     cfg: Any
@@ -80,27 +80,27 @@ class _HandsOver:
         cleartext = getattr(self.cfg, "http2_cleartext", "off")
         if cleartext != "off":
             raise ConfigurationError(
-                f"http2_cleartext={cleartext!r}: expected 'off', the default. This worker speaks HTTP/2 over TLS "
-                "only, because a client could speak it in clear text through a proxy's connection"
+                f"http2_cleartext={cleartext!r}: expected 'off', the default. This worker supports HTTP/2 over TLS "
+                "only, because a client could send HTTP/2 in clear text through a proxy's connection"
             )
-        # Only this worker's process is changed, and it serves with this class only.
+        # This changes the module in the worker's own process only. The process uses no other worker class.
         module: Any = import_module("gunicorn.workers.gasgi")
-        module.ASGIProtocol = type("ASGIProtocol", (_Tells, module.ASGIProtocol), {})
-        super().init_process()  # type: ignore[misc]  # gunicorn's class is the next in line, here and below
+        module.ASGIProtocol = type("ASGIProtocol", (_ProtocolMixin, module.ASGIProtocol), {})
+        super().init_process()  # type: ignore[misc]  # super() is gunicorn's class
 
     def _get_ssl_context(self) -> Any:
-        context = super()._get_ssl_context()  # type: ignore[misc]  # gunicorn's class is the next
+        context = super()._get_ssl_context()  # type: ignore[misc]  # super() is gunicorn's class
         if context is None and self.cfg.is_ssl:
-            # gunicorn has logged why. It would go on and serve clear text on this port.
+            # gunicorn has logged the reason. Without this exit, it would serve clear text on this port.
             raise SystemExit(import_module("gunicorn.arbiter").Arbiter.WORKER_BOOT_ERROR)
         return context
 
 
 def __getattr__(name: str) -> type:
-    """`Worker`, made when it is first named: gunicorn is optional. Raises `ConfigurationError`."""
+    """Create `Worker` when it is first accessed, because gunicorn is optional. Raises `ConfigurationError`."""
     if name != "Worker":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    base = taken(
+    base = server_interface(
         f"{__name__}.Worker",
         "gunicorn.workers.gasgi",
         "ASGIWorker",
@@ -109,9 +109,9 @@ def __getattr__(name: str) -> type:
         release="27.0",
         pip="'gunicorn>=27.0'",
     )
-    made = type(name, (_HandsOver, base), {"__doc__": _HandsOver.__doc__, "__module__": __name__})
-    globals()[name] = made
-    return made
+    worker = type(name, (_WorkerMixin, base), {"__doc__": _WorkerMixin.__doc__, "__module__": __name__})
+    globals()[name] = worker
+    return worker
 
 
 def _probe(base: Any) -> None:
@@ -120,18 +120,18 @@ def _probe(base: Any) -> None:
     names = ("connection_made", "_on_headers_complete", "_is_websocket_upgrade", "_build_http_scope")
     require_methods(protocol, names, asyncio.Protocol)
     if "_is_websocket_upgrade" not in names_used(protocol._handle_connection.__code__):
-        raise TypeError("its ASGIProtocol does not ask _is_websocket_upgrade")
+        raise TypeError("ASGIProtocol does not call _is_websocket_upgrade")
     if "_current_request" not in names_used(protocol._on_headers_complete.__code__):
-        raise TypeError("its ASGIProtocol has no _current_request")
+        raise TypeError("ASGIProtocol has no _current_request")
     if "must_close" not in names_used(import_module("gunicorn.asgi.parser").CallbackRequest.should_close.__code__):
-        raise TypeError("its requests have no must_close")
+        raise TypeError("CallbackRequest has no must_close")
     if "ASGIProtocol" not in names_used(base._serve.__code__):
-        raise TypeError("it makes no ASGIProtocol")
+        raise TypeError("ASGIWorker creates no ASGIProtocol")
     if {"app", "asgi", "cfg"} - names_used(protocol.__init__.__code__):
-        raise TypeError("the app of its ASGIProtocol is not worker.asgi")
+        raise TypeError("ASGIProtocol does not take its app from worker.asgi")
 
 
 def _extension(ssl_object: Any, cfg: Any, context: Any) -> Extension:
-    # `ssl` does not say which certificate was sent. It is known if no hook made or chose another context.
+    # `ssl` does not say which certificate the server sent. It is `certfile`, unless a hook made or chose a context.
     own = cfg.ssl_context is cfg.settings["ssl_context"].default and ssl_object.context is context
-    return negotiated(ssl_object, first_certificate(cfg.certfile) if own else None)
+    return extension_from_ssl(ssl_object, first_certificate(cfg.certfile) if own else None)

@@ -1,7 +1,4 @@
-"""What our adapters take from a server: found and tried when it is named, so that the server never starts with less.
-
-Must never know: TLS, and what any one adapter does with what it takes.
-"""
+"""Looks up the internals of a server that an adapter extends, and checks them before the server starts."""
 
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -12,46 +9,53 @@ from typing import Any
 from mtls_middleware.errors import ConfigurationError
 
 
-def taken(
-    what: str, module: str, name: str, probe: Callable[[Any], None], *, needs: Sequence[str], release: str, pip: str
+def server_interface(
+    feature: str, module: str, name: str, probe: Callable[[Any], None], *, needs: Sequence[str], release: str, pip: str
 ) -> Any:
-    """`name` of `module`, for our `what`.
+    """Import `name` from `module` of a server, check it with `probe`, and return it.
 
-    Arguments: `probe` raises unless it is as in `release` of the server; `needs`: modules that must be installed;
-    `pip`: what to write behind `pip install` where they are not.
+    Arguments:
+        feature: the name in this package that needs the object, used in messages.
+        probe: raises an exception unless the object has the interface that it has in `release` of the server.
+        needs: the modules that must be installed.
+        pip: the arguments of `pip install` that install them.
 
-    Raises `ConfigurationError` with the line to type: where something is missing, and where the interface has moved.
+    Raises `ConfigurationError` if a module is not installed, or if the interface has changed. The message contains the
+    command that helps.
     """
     server = module.partition(".")[0]
     if any(find_spec(each) is None for each in needs):
-        raise ConfigurationError(f"{what} needs an optional dependency: pip install {pip}")
+        raise ConfigurationError(f"{feature} needs an optional dependency: pip install {pip}")
     try:
         found = getattr(import_module(module), name)
         probe(found)
     except Exception as error:
         raise ConfigurationError(
-            f"{what} does not fit {name} in {module} of {server} {_version(server)}, which is not as in {release} "
-            f"({error}): upgrade mtls-middleware, or pip install '{server}=={release}.*'"
+            f"{feature} is not compatible with {name} in {module} of {server} {_version(server)} ({error}). It is "
+            f"compatible with release {release}: upgrade mtls-middleware, or pip install '{server}=={release}.*'"
         ) from error
     return found
 
 
-def require_methods(base: Any, methods: Sequence[str], beside: type = object) -> None:
-    """Raise `TypeError` unless `base` has each of the methods, and not merely from `beside`."""
+def require_methods(base: Any, methods: Sequence[str], ancestor: type = object) -> None:
+    """Raise `TypeError` unless the class has each method.
+
+    A method that the class inherits unchanged from `ancestor` does not count.
+    """
     for method in methods:
-        if getattr(base, method, None) in (None, getattr(beside, method, None)):
-            raise TypeError(f"it has no {method}")
+        if getattr(base, method, None) in (None, getattr(ancestor, method, None)):
+            raise TypeError(f"{base.__name__} has no {method}")
 
 
-def require_attributes(made: Any, names: Sequence[str]) -> None:
-    """Raise `TypeError` unless the object has each of them, whatever its value."""
+def require_attributes(instance: Any, names: Sequence[str]) -> None:
+    """Raise `TypeError` unless the object has each attribute. The value may be anything, also `None`."""
     for name in names:
-        if not hasattr(made, name):
-            raise TypeError(f"its {type(made).__name__} has no {name}")
+        if not hasattr(instance, name):
+            raise TypeError(f"{type(instance).__name__} has no {name}")
 
 
 def names_used(code: Any) -> set[str]:
-    """The names of globals and attributes that a function's code, or a function within it, looks up."""
+    """The globals and attributes that a function's code object looks up, including functions defined inside it."""
     inner = (names_used(each) for each in code.co_consts if hasattr(each, "co_names"))
     return set(code.co_names).union(*inner)
 

@@ -1,7 +1,8 @@
-"""Which HTTP/1 requests are the last of their connection, because they ask for another protocol. Pure: no I/O.
+"""Finds the HTTP/1 requests that ask for another protocol, and makes each the last request of its connection.
 
-A client behind a proxy that forwards such a request can then write to the proxy's connection. Whatever it writes comes
-from the proxy's address. So a server carries out no upgrade but a websocket handshake, and ends the connection.
+If a proxy forwards such a request, the client can write to the proxy's connection, and everything it writes comes from
+the proxy's address. So a server must carry out no upgrade other than a websocket handshake, and must close the
+connection. Pure: no I/O.
 """
 
 import enum
@@ -12,41 +13,50 @@ Headers = Iterable[tuple[bytes, bytes]]
 App = Callable[..., Any]
 
 
-class Asks(enum.Enum):
-    """What a request asks for."""
+class ProtocolChange(enum.Enum):
+    """The change of protocol that a request asks for."""
 
-    NOTHING = "no other protocol"
+    NONE = "no other protocol"
     WEBSOCKET = "a websocket"
     UPGRADE = "another protocol"  # RFC 9110 section 7.8: a server may ignore the Upgrade field
-    TUNNEL = "CONNECT"  # RFC 9110 section 9.3.6: what follows the head is not HTTP
-    VERSION = "another version"  # the preface of HTTP/2 is PRI * HTTP/2.0 (RFC 9113 section 3.4)
+    TUNNEL = "CONNECT"  # RFC 9110 section 9.3.6: the octets after the header section are not HTTP
+    VERSION = "another version of HTTP"  # the preface of HTTP/2 is PRI * HTTP/2.0 (RFC 9113 section 3.4)
 
     @property
-    def ends(self) -> bool:
-        """Whether the connection ends after the response, and no octet after the request is read."""
-        return self not in {Asks.NOTHING, Asks.WEBSOCKET}
+    def ends_connection(self) -> bool:
+        """Whether the connection must close after the response. The server then ignores octets after the request."""
+        return self not in {ProtocolChange.NONE, ProtocolChange.WEBSOCKET}
 
     @property
     def status(self) -> int:
-        """Of the response that stands for the application's, or 0."""
-        return {Asks.TUNNEL: 501, Asks.VERSION: 505}.get(self, 0)
+        """The status of the response that the server sends instead of calling the application; otherwise 0."""
+        return {ProtocolChange.TUNNEL: 501, ProtocolChange.VERSION: 505}.get(self, 0)
 
 
-def asked(method: str, http_version: str, headers: Headers, *, websockets: bool = True) -> Asks:
-    """What a request of HTTP/1 asks for. `headers`: lower-case names. `websockets`: whether the server takes them."""
+def protocol_change(method: str, http_version: str, headers: Headers, *, websockets: bool = True) -> ProtocolChange:
+    """The change of protocol that an HTTP/1 request asks for.
+
+    Arguments:
+        http_version: for example `"1.1"`.
+        headers: the fields, with lower-case names.
+        websockets: whether the server accepts websockets.
+    """
     if not http_version.startswith("1."):
-        return Asks.VERSION
-    if method.upper() == "CONNECT":  # methods are case-sensitive, but not every proxy may know it
-        return Asks.TUNNEL
+        return ProtocolChange.VERSION
+    if method.upper() == "CONNECT":  # methods are case-sensitive, but a proxy may treat "connect" as CONNECT
+        return ProtocolChange.TUNNEL
     fields = [(name, value.strip(b" \t").lower()) for name, value in headers if name in _FIELDS]
     if all(name != b"upgrade" for name, _ in fields):
-        return Asks.NOTHING
+        return ProtocolChange.NONE
     handshake = method == "GET" and http_version == "1.1" and websockets and _is_handshake(fields)
-    return Asks.WEBSOCKET if handshake else Asks.UPGRADE
+    return ProtocolChange.WEBSOCKET if handshake else ProtocolChange.UPGRADE
 
 
 def _is_handshake(fields: list[tuple[bytes, bytes]]) -> bool:
-    """RFC 6455 section 4.2.1, for one protocol and without a body: frames follow the head."""
+    """Whether the fields are those of a websocket handshake (RFC 6455 section 4.2.1) without a body.
+
+    `websocket` must be the only value of `Upgrade`. A body is not allowed, because frames follow the header section.
+    """
     options = [each.strip() for name, value in fields if name == b"connection" for each in value.split(b",")]
     return (
         [value for name, value in fields if name == b"upgrade"] == [b"websocket"]
@@ -56,44 +66,47 @@ def _is_handshake(fields: list[tuple[bytes, bytes]]) -> bool:
 
 
 def has_body(headers: Headers) -> bool:
-    """Whether the head announces a body (RFC 9112 section 6.3)."""
+    """Whether the fields announce a body (RFC 9112 section 6.3)."""
     framing = [(name, value.strip(b" \t")) for name, value in headers if name in _FRAMING]
     return any(name != b"content-length" or value.strip(b"0") or not value for name, value in framing)
 
 
-def framing(headers: Headers) -> list[tuple[bytes, bytes]]:
-    """The fields that say where the body ends."""
+def framing_fields(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """The fields that determine the length of the body: `Content-Length` and `Transfer-Encoding`."""
     return [(name, value) for name, value in headers if name in _FRAMING]
 
 
 def without_upgrade(headers: Headers) -> list[tuple[bytes, bytes]]:
-    """The fields, as if the client had not asked for another protocol."""
+    """The fields without `Upgrade`."""
     return [(name, value) for name, value in headers if name.lower() != b"upgrade"]
 
 
-def last_response(app: App, status: int = 0) -> App:
-    """`app`, whose response says that the connection ends. With a `status`, a response with it replaces the app's."""
+def with_connection_close(app: App, status: int = 0) -> App:
+    """Wrap `app` so that its response has `Connection: close`.
 
-    async def closing(scope: Any, receive: Any, send: Any, *rest: Any) -> None:
-        async def send_last(message: Any) -> None:
+    If `status` is not 0, `app` is not called, and the response has this status and no body.
+    """
+
+    async def wrapped(scope: Any, receive: Any, send: Any, *rest: Any) -> None:
+        async def send_with_close(message: Any) -> None:
             if message["type"] == "http.response.start":
                 kept = [(name, value) for name, value in message.get("headers", ()) if name.lower() != b"connection"]
                 message = {**message, "headers": [*kept, (b"connection", b"close")]}
             await send(message)
 
-        await (rejecting(status) if status else app)(scope, receive, send_last, *rest)
+        await (_status_app(status) if status else app)(scope, receive, send_with_close, *rest)
 
-    return closing
+    return wrapped
 
 
-def rejecting(status: int) -> App:
-    """An ASGI application that responds with this status alone."""
+def _status_app(status: int) -> App:
+    """An ASGI application that responds to every request with this status and no body."""
 
-    async def rejects(_scope: Any, _receive: Any, send: Any, *_rest: Any) -> None:
+    async def respond(_scope: Any, _receive: Any, send: Any, *_rest: Any) -> None:
         await send({"type": "http.response.start", "status": status, "headers": [(b"content-length", b"0")]})
         await send({"type": "http.response.body", "body": b""})
 
-    return rejects
+    return respond
 
 
 _FRAMING = {b"content-length", b"transfer-encoding"}

@@ -210,7 +210,7 @@ TARGETS: dict[str, Target] = {
         (ConfigurationError,),
     ),
     "DN": Target(
-        string(distinguished.expected),
+        string(distinguished.parse_expected),
         ["CN=a\\,b+OU=\u4e2d,O=Acme,DC=\u00e9".encode(), b"1.2.3=#0c0161,CN=\\20a\\20"],
         (ValueError,),
     ),

@@ -99,7 +99,7 @@ def test_an_assertion_is_verified_by_authlib_and_used_once(server) -> None:
 
 def test_a_client_that_only_one_of_the_two_stores_knows_is_rejected(server, monkeypatch, caplog) -> None:
     stranger = Client("stranger", CLIENTS["client_secret_basic"])
-    with pytest.raises(ConfigurationError, match="query_client gave another client"):
+    with pytest.raises(ConfigurationError, match="query_client returned another client"):
         server.authlib.check_registration(stranger, server.registration(server.models["client_secret_basic"]))
     form, header = {"grant_type": "client_credentials"}, basic("client_secret_basic", SECRET)
     monkeypatch.setattr(server.authlib, "query_client", lambda client_id: None)
@@ -107,4 +107,4 @@ def test_a_client_that_only_one_of_the_two_stores_knows_is_rejected(server, monk
     assert "query_client does not find the client" in caplog.text
     monkeypatch.setattr(server.authlib, "query_client", lambda client_id: stranger)
     assert server.post("/token", form, headers=header).json["error"] == "invalid_client"
-    assert "query_client gave another client" in caplog.text
+    assert "query_client returned another client" in caplog.text

@@ -283,7 +283,7 @@ def test_a_certificate_header_from_anybody_but_the_proxy_binds_nothing_and_authe
 def test_without_the_certificate_layer_nothing_is_answered(server, monkeypatch):
     monkeypatch.setattr(server.app, "wsgi_app", server.app.wsgi_app._app)
     monkeypatch.setattr(server.app, "testing", True)
-    with pytest.raises(ConfigurationError, match="no ClientCertificateMiddleware"):
+    with pytest.raises(ConfigurationError, match="has no ClientCertificateMiddleware"):
         server.token("billing", BILLING)
 
 

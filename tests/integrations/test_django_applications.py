@@ -43,7 +43,7 @@ def test_without_a_method_the_type_decides(metadata: Any) -> None:
 def test_a_secret_is_there_if_the_method_needs_one() -> None:
     for method in ("client_secret_basic", "client_secret_post"):
         given = application("confidential", client_secret="")
-        with pytest.raises(ConfigurationError, match="has no client_secret: give it one"):
+        with pytest.raises(ConfigurationError, match="has no client_secret: set one"):
             check_registration(given, registered_client(given, {"token_endpoint_auth_method": method}))
     check_registration(
         application("confidential", client_secret=""),
@@ -54,5 +54,5 @@ def test_a_secret_is_there_if_the_method_needs_one() -> None:
 def test_metadata_of_another_client_are_rejected() -> None:
     with pytest.raises(ConfigurationError, match=r"client_id='other' for the application 'app'"):
         registered_client(application("public"), {"client_id": "other"})
-    with pytest.raises(ConfigurationError, match="the two must have one client_id"):
+    with pytest.raises(ConfigurationError, match="both must have the same client_id"):
         check_registration(application("public", "other"), registered_client(application("public")))

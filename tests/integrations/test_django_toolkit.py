@@ -315,12 +315,12 @@ print(response.status_code, response.text)
             {"ACCESS_TOKEN_GENERATOR": None}, "", ["bound-secret"], "set ACCESS_TOKEN_GENERATOR", id="generator"
         ),
         pytest.param({"OAUTH2_BACKEND_CLASS": None}, "bare", [], "OAUTH2_BACKEND_CLASS", id="backend"),
-        pytest.param({}, "bare", [], "no ClientCertificateMiddleware around", id="layer"),
+        pytest.param({}, "bare", [], "has no ClientCertificateMiddleware", id="layer"),
         pytest.param(
             {"OAUTH2_VALIDATOR_CLASS": "mtls_middleware.integrations.django_toolkit.CertificateValidator"},
             "",
             [],
-            "CertificateValidator.registry: for example",
+            "CertificateValidator.registry: expected a ClientRegistry",
             id="registry",
         ),
     ],

@@ -307,7 +307,7 @@ def test_what_is_no_endpoint_of_starlette_is_not_reached(
 
     app = Starlette(routes=[Mount("/mounted", require_scopes("a")(mounted))])
     client = behind_proxy(protected(app, mtls_issuer))
-    with pytest.raises(ConfigurationError, match="neither Request nor WebSocket"):
+    with pytest.raises(ConfigurationError, match="neither a Request nor a WebSocket"):
         client.get("/mounted/", headers=fields(mtls_client, mtls_issuer, "a"))
 
 

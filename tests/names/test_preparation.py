@@ -10,7 +10,7 @@ import pytest
 
 import mtls_middleware
 from mtls_middleware.names.invisible import INVISIBLE
-from mtls_middleware.names.preparation import prepared
+from mtls_middleware.names.preparation import prepare
 
 # Capital letters of Unicode 5 to 16 whose small letters are in Unicode 3.2. U+A7CB: Python 3.14 knows it.
 NEWER = ["\u1e9e", "\u2c62", "\ua78d", "\ua7cb", "\ua7dc"]
@@ -20,14 +20,14 @@ NEWER = ["\u1e9e", "\u2c62", "\ua78d", "\ua7cb", "\ua7dc"]
 @pytest.mark.parametrize("letter", NEWER)
 def test_a_letter_newer_than_unicode_3_2_matches_nothing(letter: str, domain: bool) -> None:
     for text in (letter, f"a{letter}", f"{letter}\u0301"):
-        assert prepared(text, domain=domain) is None
+        assert prepare(text, domain=domain) is None
 
 
 def test_neither_does_any_other_character_that_unicode_3_2_does_not_assign() -> None:
     changed = [chr(each) for each in range(sys.maxunicode + 1) if chr(each).lower() != chr(each)]
     newer = [char for char in changed if stringprep.in_table_a1(char)]
     assert len(newer) > 500
-    assert {prepared(char, domain=domain) for char in newer for domain in (False, True)} == {None}
+    assert {prepare(char, domain=domain) for char in newer for domain in (False, True)} == {None}
 
 
 def test_invisible_characters_are_those_of_unicode() -> None:

@@ -102,8 +102,8 @@ class NoEnviron:
 @pytest.mark.parametrize(
     ("moved", "message"),
     [
-        (OtherArguments, "takes other arguments than sock"),
-        (OtherWrap, "does not ask get_environ"),
+        (OtherArguments, "the argument of get_environ is not sock"),
+        (OtherWrap, "does not call get_environ"),
         (NoEnviron, "no get_environ"),
     ],
 )

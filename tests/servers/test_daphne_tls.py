@@ -158,12 +158,12 @@ Moved(tell_unattached, endpoints=["tcp:{port}:interface=127.0.0.1"], tls=tls).ru
 # --- a moved interface ---
 
 MOVED = {
-    "del daphne.server.Server.create_application": "it has no create_application",
-    "daphne.server.Server.create_application = lambda self, scope: None": "takes other arguments than protocol and sc",
-    "daphne.server.Server.run = lambda self: None": "its run does not listen with http_factory",
+    "del daphne.server.Server.create_application": "Server has no create_application",
+    "daphne.server.Server.create_application = lambda self, scope: None": "the arguments of create_application are not",
+    "daphne.server.Server.run = lambda self: None": "Server.run does not listen with http_factory",
     "del daphne.server.Server": "has no attribute 'Server'",
-    "daphne.http_protocol.HTTPFactory.buildProtocol = lambda self, address: None": "sets no requestFactory",
-    "twisted.web.http.HTTPChannel.requestDone = lambda self, request: None": "HTTPChannel is not persistent",
+    "daphne.http_protocol.HTTPFactory.buildProtocol = lambda self, address: None": "does not set requestFactory",
+    "twisted.web.http.HTTPChannel.requestDone = lambda self, request: None": "requestDone does not use persistent",
     "twisted.web._http2.H2Stream.__init__ = lambda self: None": "has no _conn",
 }
 
@@ -172,7 +172,7 @@ MOVED = {
 def test_a_moved_interface_is_told_before_daphne_listens(change: str) -> None:
     program = f"import daphne.server, twisted.web._http2\n{change}\nimport {MODULE} as ours\nours.Server"
     told = python(program)
-    assert told.startswith(f"mtls_middleware.errors.ConfigurationError: {MODULE}.Server does not fit")
+    assert told.startswith(f"mtls_middleware.errors.ConfigurationError: {MODULE}.Server is not compatible with")
     assert MOVED[change] in told
     assert "pip install 'daphne==4.2.*'" in told
 
@@ -180,7 +180,7 @@ def test_a_moved_interface_is_told_before_daphne_listens(change: str) -> None:
 def test_a_moved_command_line_is_told_too() -> None:
     change = "daphne.cli.CommandLineInterface.run = lambda self, args: None"
     told = python(f"import daphne.cli\n{change}\nimport {MODULE} as ours\nours.CommandLineInterface")
-    assert "its run makes no server_class" in told
+    assert "CommandLineInterface.run does not use server_class" in told
 
 
 @pytest.mark.parametrize("missing", ["daphne", "twisted", "OpenSSL"])

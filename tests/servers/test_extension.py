@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mtls_middleware.servers.extension import extension, first_certificate, negotiated, telling
+from mtls_middleware.servers.extension import extension, extension_from_ssl, first_certificate, with_tls_extension
 from mtls_middleware.testing import CertificateAuthority
 
 CA = CertificateAuthority()
@@ -47,22 +47,22 @@ class Negotiated:
 
 
 def test_what_cannot_be_had_is_none() -> None:
-    tls = negotiated(Negotiated(CLIENT.der), None)
+    tls = extension_from_ssl(Negotiated(CLIENT.der), None)
     assert tls["client_cert_chain"] == (CLIENT.pem,)
     assert [tls[key] for key in ("server_cert", "tls_version", "cipher_suite")] == [None, None, None]
 
 
 def test_a_certificate_that_cannot_be_parsed_has_no_name_and_is_still_shown() -> None:
     """OpenSSL accepts some that `cryptography` does not; that it is there is not hidden, so `ServerTLS` refuses it."""
-    tls = negotiated(Negotiated(b"not DER"), None)
+    tls = extension_from_ssl(Negotiated(b"not DER"), None)
     assert tls["client_cert_name"] is None
     assert tls["client_cert_chain"] == (ssl.DER_cert_to_PEM_cert(b"not DER"),)
 
 
 def test_a_context_that_verifies_nothing_never_says_verified() -> None:
-    tls = negotiated(Negotiated(CLIENT.der, mode=ssl.CERT_NONE), None)
+    tls = extension_from_ssl(Negotiated(CLIENT.der, mode=ssl.CERT_NONE), None)
     assert tls["client_cert_error"]
-    assert negotiated(Negotiated(None, mode=ssl.CERT_NONE), None)["client_cert_error"] is None
+    assert extension_from_ssl(Negotiated(None, mode=ssl.CERT_NONE), None)["client_cert_error"] is None
 
 
 @pytest.mark.parametrize("theirs", [{}, {"client_cert_chain": ()}, {"client_cert": b"theirs"}])
@@ -73,7 +73,7 @@ def test_an_extension_that_is_there_already_stays(theirs: dict[str, Any]) -> Non
         seen.append(scope)
 
     scope = {"type": "http", "extensions": {"tls": theirs}}
-    asyncio.run(awaited(telling(app, lambda: {"client_cert_chain": ("ours",)})(scope, None, None)))
+    asyncio.run(awaited(with_tls_extension(app, lambda: {"client_cert_chain": ("ours",)})(scope, None, None)))
     assert seen == [scope]
     assert seen[0]["extensions"]["tls"] is theirs
 
@@ -85,7 +85,7 @@ def test_the_servers_own_scope_gets_it_and_other_extensions_stay(extensions: dic
 
     scope: dict[str, Any] = {"type": "http", **extensions}
     tls: dict[str, object] = {"client_cert_chain": ("ours",)}
-    asyncio.run(awaited(telling(app, lambda: tls)(scope, None, None)))
+    asyncio.run(awaited(with_tls_extension(app, lambda: tls)(scope, None, None)))
     assert scope["extensions"] == {**(extensions.get("extensions") or {}), "tls": tls}
     assert scope["extensions"]["tls"] is not tls
     assert scope["client"] == ("192.0.2.7", 0)  # uvicorn's access log reads this very scope
@@ -109,10 +109,10 @@ def test_it_is_read_at_the_first_request_and_no_more_and_told_to_each(others: tu
         assert rest == others  # hypercorn hands its applications more than ASGI's three
         scope["extensions"]["tls"]["client_cert_chain"] = ("forged",)
 
-    told = telling(app, read)
+    wrapped = with_tls_extension(app, read)
     assert reads == []
     for _ in range(3):
-        told({"type": "http"}, *others)
+        wrapped({"type": "http"}, *others)
     assert reads == [1]
     assert seen == [{"client_cert_chain": ("ours",)}] * 3
 
@@ -121,10 +121,10 @@ def test_what_cannot_be_read_is_tried_again_and_the_application_not_reached() ->
     def read() -> dict[str, object]:
         raise OSError("gone")
 
-    told = telling(lambda *_: pytest.fail("reached"), read)
+    wrapped = with_tls_extension(lambda *_: pytest.fail("reached"), read)
     for _ in range(2):
         with pytest.raises(OSError, match="gone"):
-            told({"type": "http"}, None, None)
+            wrapped({"type": "http"}, None, None)
 
 
 @pytest.mark.standard("J3")

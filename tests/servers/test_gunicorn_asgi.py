@@ -107,8 +107,9 @@ def test_gunicorn_does_not_start_where_its_interface_has_moved() -> None:
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False, timeout=30
     )
     assert done.returncode != 0
-    assert "ConfigurationError: mtls_middleware.servers.gunicorn_asgi.Worker does not fit" in done.stderr + done.stdout
-    assert "it has no connection_made" in done.stderr + done.stdout
+    output = done.stderr + done.stdout
+    assert "ConfigurationError: mtls_middleware.servers.gunicorn_asgi.Worker is not compatible with" in output
+    assert "ASGIProtocol has no connection_made" in output
 
 
 # --- a moved interface ---
@@ -148,10 +149,10 @@ class NoProtocol(asyncio.Protocol):
 @pytest.mark.parametrize(
     ("name", "moved", "message"),
     [
-        ("ASGIWorker", OtherServe, "it makes no ASGIProtocol"),
-        ("ASGIProtocol", OtherApplication, "app of its ASGIProtocol is not worker.asgi"),
-        ("ASGIProtocol", NoProtocol, "it has no connection_made"),
-        ("ASGIProtocol", OtherConnection, "does not ask _is_websocket_upgrade"),
+        ("ASGIWorker", OtherServe, "ASGIWorker creates no ASGIProtocol"),
+        ("ASGIProtocol", OtherApplication, "ASGIProtocol does not take its app from worker.asgi"),
+        ("ASGIProtocol", NoProtocol, "NoProtocol has no connection_made"),
+        ("ASGIProtocol", OtherConnection, "does not call _is_websocket_upgrade"),
         ("ASGIProtocol", OtherHead, "has no _current_request"),
     ],
     ids=["serve", "application", "protocol", "upgrade", "request"],

@@ -142,9 +142,9 @@ async def other_worker_serve() -> None:
 @pytest.mark.parametrize(
     ("name", "moved", "message"),
     [
-        ("TCPServer", OtherArguments, "TCPServer takes other arguments than app, loop"),
-        ("TCPServer", OtherRun, "does not hand its app to a protocol"),
-        ("worker_serve", other_worker_serve, "makes no TCPServer"),
+        ("TCPServer", OtherArguments, "the arguments of TCPServer are not app, loop"),
+        ("TCPServer", OtherRun, "does not pass its app to a protocol"),
+        ("worker_serve", other_worker_serve, "creates no TCPServer"),
     ],
     ids=["arguments", "run", "worker_serve"],
 )
@@ -179,10 +179,10 @@ class OtherWrapper(ProtocolWrapper):
 @pytest.mark.parametrize(
     ("name", "moved", "message"),
     [
-        ("H11Protocol", NoCheck, "it has no _check_protocol"),
+        ("H11Protocol", NoCheck, "NoCheck has no _check_protocol"),
         ("H11Protocol", OtherEvents, "does not call _check_protocol and _create_stream"),
         ("H11Protocol", OtherCount, "does not count requests"),
-        ("ProtocolWrapper", OtherWrapper, "makes no H11Protocol"),
+        ("ProtocolWrapper", OtherWrapper, "creates no H11Protocol"),
     ],
 )
 def test_a_moved_protocol_is_told_before_hypercorn_listens(

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 
 from mtls_middleware import ConfigurationError
-from mtls_middleware.servers.interface import names_used, require_attributes, require_methods, taken
+from mtls_middleware.servers.interface import names_used, require_attributes, require_methods, server_interface
 
 
 def take(probe: Any = lambda _: None, *, needs: tuple[str, ...] = ("json",), name: str = "JSONEncoder") -> Any:
-    return taken("our thing", "json.encoder", name, probe, needs=needs, release="2.0", pip="'json>=2.0'")
+    return server_interface("our thing", "json.encoder", name, probe, needs=needs, release="2.0", pip="'json>=2.0'")
 
 
 def test_what_fits_is_given() -> None:
@@ -24,7 +24,9 @@ def test_what_is_not_installed_is_told_with_the_line_to_type() -> None:
 
 
 def test_a_name_or_module_that_is_gone_is_told() -> None:
-    with pytest.raises(ConfigurationError, match=r"does not fit Gone in json.encoder of json of unknown version.*2\.0"):
+    with pytest.raises(
+        ConfigurationError, match=r"not compatible with Gone in json.encoder of json of unknown version.*2\.0"
+    ):
         take(name="Gone")
 
 
@@ -52,13 +54,13 @@ def test_methods_must_be_there_and_not_only_inherited() -> None:
     require_methods(Derived, ("overridden",), Base)
     require_methods(Derived, ("overridden", "inherited"))
     for absent in ("inherited", "attribute", "gone"):
-        with pytest.raises(TypeError, match=f"it has no {absent}"):
+        with pytest.raises(TypeError, match=f"Derived has no {absent}"):
             require_methods(Derived, ("overridden", absent), Base)
 
 
 def test_attributes_may_have_any_value_but_must_be_there() -> None:
     require_attributes(Derived(), ("attribute",))
-    with pytest.raises(TypeError, match="its Derived has no gone"):
+    with pytest.raises(TypeError, match="Derived has no gone"):
         require_attributes(Derived(), ("attribute", "gone"))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mtls_middleware.servers.upgrades import Asks, asked, has_body
+from mtls_middleware.servers.upgrades import ProtocolChange, has_body, protocol_change
 from tests.live.servers import ROOT, free_port, running, tls_files
 from tests.servers.asking import BILLING, CA
 from tests.servers.plain import MEASURED, OURS, OWN, PRIOR_KNOWLEDGE, RELEASES, Class, measured
@@ -59,52 +59,52 @@ WEBSOCKET = [(b"connection", b"Upgrade"), (b"upgrade", b"websocket")]
 
 
 @pytest.mark.parametrize(
-    ("headers", "asks"),
+    ("headers", "change"),
     [
-        ([], Asks.NOTHING),
-        ([(b"connection", b"upgrade")], Asks.NOTHING),
-        (WEBSOCKET, Asks.WEBSOCKET),
-        ([*WEBSOCKET, (b"content-length", b"0")], Asks.WEBSOCKET),
-        ([(b"connection", b"keep-alive"), *WEBSOCKET], Asks.WEBSOCKET),
-        ([(b"connection", b"keep-alive ,\tUPGRADE"), (b"upgrade", b" WebSocket\t")], Asks.WEBSOCKET),
-        ([*WEBSOCKET, (b"content-length", b"1")], Asks.UPGRADE),
-        ([*WEBSOCKET, (b"content-length", b"0"), (b"content-length", b"1")], Asks.UPGRADE),
-        ([*WEBSOCKET, (b"content-length", b"")], Asks.UPGRADE),
-        ([*WEBSOCKET, (b"transfer-encoding", b"identity")], Asks.UPGRADE),
-        ([*WEBSOCKET, (b"upgrade", b"websocket")], Asks.UPGRADE),
-        ([*WEBSOCKET, (b"upgrade", b"h2c")], Asks.UPGRADE),
-        ([WEBSOCKET[0], (b"upgrade", b"websocket, h2c")], Asks.UPGRADE),
-        ([WEBSOCKET[0], (b"upgrade", b"websocket\x0b")], Asks.UPGRADE),
-        ([WEBSOCKET[0], (b"upgrade", b"")], Asks.UPGRADE),
-        ([(b"upgrade", b"websocket")], Asks.UPGRADE),
-        ([(b"connection", b"upgraded"), WEBSOCKET[1]], Asks.UPGRADE),
+        ([], ProtocolChange.NONE),
+        ([(b"connection", b"upgrade")], ProtocolChange.NONE),
+        (WEBSOCKET, ProtocolChange.WEBSOCKET),
+        ([*WEBSOCKET, (b"content-length", b"0")], ProtocolChange.WEBSOCKET),
+        ([(b"connection", b"keep-alive"), *WEBSOCKET], ProtocolChange.WEBSOCKET),
+        ([(b"connection", b"keep-alive ,\tUPGRADE"), (b"upgrade", b" WebSocket\t")], ProtocolChange.WEBSOCKET),
+        ([*WEBSOCKET, (b"content-length", b"1")], ProtocolChange.UPGRADE),
+        ([*WEBSOCKET, (b"content-length", b"0"), (b"content-length", b"1")], ProtocolChange.UPGRADE),
+        ([*WEBSOCKET, (b"content-length", b"")], ProtocolChange.UPGRADE),
+        ([*WEBSOCKET, (b"transfer-encoding", b"identity")], ProtocolChange.UPGRADE),
+        ([*WEBSOCKET, (b"upgrade", b"websocket")], ProtocolChange.UPGRADE),
+        ([*WEBSOCKET, (b"upgrade", b"h2c")], ProtocolChange.UPGRADE),
+        ([WEBSOCKET[0], (b"upgrade", b"websocket, h2c")], ProtocolChange.UPGRADE),
+        ([WEBSOCKET[0], (b"upgrade", b"websocket\x0b")], ProtocolChange.UPGRADE),
+        ([WEBSOCKET[0], (b"upgrade", b"")], ProtocolChange.UPGRADE),
+        ([(b"upgrade", b"websocket")], ProtocolChange.UPGRADE),
+        ([(b"connection", b"upgraded"), WEBSOCKET[1]], ProtocolChange.UPGRADE),
     ],
 )
-def test_only_a_websocket_handshake_is_an_upgrade(headers: list[tuple[bytes, bytes]], asks: Asks) -> None:
-    assert asked("GET", "1.1", headers) is asks
+def test_only_a_websocket_handshake_is_an_upgrade(headers: list[tuple[bytes, bytes]], change: ProtocolChange) -> None:
+    assert protocol_change("GET", "1.1", headers) is change
 
 
 @pytest.mark.parametrize(
-    ("method", "version", "asks"),
+    ("method", "version", "change"),
     [
-        ("POST", "1.1", Asks.UPGRADE),
-        ("get", "1.1", Asks.UPGRADE),
-        ("GET", "1.0", Asks.UPGRADE),
-        ("GET", "2.0", Asks.VERSION),
-        ("PRI", "2.0", Asks.VERSION),
-        ("CONNECT", "1.1", Asks.TUNNEL),
-        ("Connect", "1.1", Asks.TUNNEL),
-        ("CONNECT", "1.0", Asks.TUNNEL),
-        ("CONNECT", "2.0", Asks.VERSION),
-        ("GET", "1.2", Asks.UPGRADE),
+        ("POST", "1.1", ProtocolChange.UPGRADE),
+        ("get", "1.1", ProtocolChange.UPGRADE),
+        ("GET", "1.0", ProtocolChange.UPGRADE),
+        ("GET", "2.0", ProtocolChange.VERSION),
+        ("PRI", "2.0", ProtocolChange.VERSION),
+        ("CONNECT", "1.1", ProtocolChange.TUNNEL),
+        ("Connect", "1.1", ProtocolChange.TUNNEL),
+        ("CONNECT", "1.0", ProtocolChange.TUNNEL),
+        ("CONNECT", "2.0", ProtocolChange.VERSION),
+        ("GET", "1.2", ProtocolChange.UPGRADE),
     ],
 )
-def test_a_handshake_is_a_get_of_http_1_1(method: str, version: str, asks: Asks) -> None:
-    assert asked(method, version, WEBSOCKET) is asks
+def test_a_handshake_is_a_get_of_http_1_1(method: str, version: str, change: ProtocolChange) -> None:
+    assert protocol_change(method, version, WEBSOCKET) is change
 
 
 def test_without_websockets_a_handshake_is_one_more_upgrade() -> None:
-    assert asked("GET", "1.1", WEBSOCKET, websockets=False) is Asks.UPGRADE
+    assert protocol_change("GET", "1.1", WEBSOCKET, websockets=False) is ProtocolChange.UPGRADE
 
 
 @pytest.mark.parametrize(("value", "body"), [(b"0", False), (b" 00 ", False), (b"1", True), (b"", True), (b"x", True)])

@@ -104,13 +104,13 @@ class NoScope(H11Protocol):
     ("base", "told"),
     [
         (NoCallback, "no connection_made"),
-        (OtherApplication, "its app is not config.loaded_app"),
+        (OtherApplication, "the app of OtherApplication is not config.loaded_app"),
         (NoApplication, "'app'"),
         (OtherArguments, "unexpected keyword argument"),
         (NoLoadedApplication, "'loaded_app'"),
         (NoContextFactory, "no ssl_context_factory"),
-        (OtherEvents, "does not ask _should_upgrade before it takes its app"),
-        (NoScope, "its NoScope has no scope"),
+        (OtherEvents, "does not call _should_upgrade before it uses its app"),
+        (NoScope, "NoScope has no scope"),
     ],
 )
 def test_a_moved_interface_is_told_before_uvicorn_listens(
@@ -130,13 +130,13 @@ CALLBACKS = ["on_message_begin", "on_header", "on_headers_complete", "on_body", 
 @pytest.mark.parametrize("callback", [*CALLBACKS, "handle_websocket_upgrade", "_should_upgrade", "send_400_response"])
 def test_a_moved_callback_of_httptools_is_told(callback: str, unnamed: pytest.MonkeyPatch) -> None:
     unnamed.delattr(HttpToolsProtocol, callback)
-    with pytest.raises(ConfigurationError, match=f"it has no {callback}"):
+    with pytest.raises(ConfigurationError, match=f"HttpToolsProtocol has no {callback}"):
         uvicorn_tls.HTTPTools  # noqa: B018 (the access alone raises)
 
 
 def test_a_moved_choice_of_protocol_is_told(unnamed: pytest.MonkeyPatch) -> None:
     unnamed.setattr("uvicorn.protocols.http.auto_zttp_impl.AutoZttpProtocol._switch", lambda self, protocol: None)
-    with pytest.raises(ConfigurationError, match="its _switch takes other arguments than http2 and initial_data"):
+    with pytest.raises(ConfigurationError, match="the arguments of _switch are not http2 and initial_data"):
         uvicorn_tls.HTTP2  # noqa: B018 (the access alone raises)
 
 
