@@ -166,7 +166,7 @@ class Roots:
     def outside(self, certificate: ClientCertificate, now: float, clock_skew: float) -> tuple[str, ...]:
         """For the log: which certificate between leaf and root is outside of its validity period, and by how long.
 
-        Only the issuers of the leaf, by name, are checked, because a client can present unrelated expired certificates.
+        Besides the leaf, only its issuers (by name) are checked, because a client can present unrelated certificates.
         """
         try:
             # `path` has filled this cache.
