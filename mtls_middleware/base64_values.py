@@ -1,12 +1,12 @@
-"""Reads base64 that others wrote, with the same result on every Python version."""
+"""Decodes untrusted base64 strictly, with the same result on every Python version."""
 
 import binascii
 
 
 def base64_octets(text: str) -> bytes:
-    """Standard base64 with padding (RFC 4648 section 4), only in its one canonical form. Raises `ValueError`.
+    """Decode standard base64 with padding (RFC 4648 section 4). Raises `ValueError` for a non-canonical encoding.
 
-    Python 3.11 and 3.12 accept more padding than there has to be, also in the strict mode of `binascii`; 3.13 does not.
+    The strict mode of `binascii` is not enough: it accepts excess padding in Python 3.11 and 3.12.
     """
     written = text.encode("ascii")
     octets = binascii.a2b_base64(written, strict_mode=True)

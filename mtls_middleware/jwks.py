@@ -1,6 +1,6 @@
-"""JSON Web Key Sets: parse, choose the one key, and a key source that refreshes as a flow.
+"""Parses JSON Web Key Sets, selects the key for a token, and fetches key sets from a `jwks_uri`.
 
-Must never know: tokens' claims. Keys come from configuration alone; nothing in a token names an address.
+All addresses come from configuration or discovery. No address from a token is ever fetched.
 """
 
 import copy
@@ -21,24 +21,24 @@ from mtls_middleware.reusable import Check
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.jwks")
 
-# Which algorithms a key of each shape may verify: one key, one family (RFC 8725 3.1), all of them asymmetric.
+# Algorithms by key type. A key verifies one family of algorithms only (RFC 8725 3.1). All are asymmetric.
 _RSA = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"})
 _EC = {"secp256r1": frozenset({"ES256"}), "secp384r1": frozenset({"ES384"}), "secp521r1": frozenset({"ES512"})}
 _EDDSA = frozenset({"EdDSA"})
 ALGORITHMS: frozenset[str] = _RSA.union(_EDDSA, *_EC.values())
 
-_SMALLEST_RSA = 2048  # bits: RFC 7518 3.3
-# Entries of a JWK Set. Issuers publish fewer than 20, and reading one takes up to a tenth of a millisecond.
-_MOST_KEYS = 200
-# Log lines about the entries of one document.
-_MOST_LINES = 5
+_MIN_RSA_BITS = 2048  # RFC 7518 3.3
+# Keys in a JWK Set. Issuers publish fewer than 20, and reading one key takes up to 0.1 ms.
+_MAX_KEYS = 200
+# Log lines about ignored keys for each JWK Set.
+_MAX_LOG_LINES = 5
 
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
 
 
 @dataclass(frozen=True, slots=True)
 class VerificationKey:
-    """One public key and the algorithms that it may verify."""
+    """A public key and the algorithms that it may verify."""
 
     key_id: str | None
     algorithms: frozenset[str]
@@ -46,7 +46,7 @@ class VerificationKey:
 
 
 class KeySet:
-    """The usable keys of a JWK Set (RFC 7517 5), found by key id."""
+    """The usable keys of a JWK Set (RFC 7517 5), indexed by key id."""
 
     def __init__(self, keys: tuple[VerificationKey, ...]) -> None:
         self.keys = keys
@@ -61,7 +61,7 @@ class KeySet:
         return hash(tuple(key.key_id for key in self.keys))
 
     def choose(self, key_id: str | None, algorithm: str) -> VerificationKey | None:
-        """The key for a token's header, `None` where no key or more than one would do: never a guess."""
+        """Return the key for the `kid` and `alg` of a token header, or `None` unless exactly one key matches."""
         candidates = self.keys if key_id is None else self._by_id.get(key_id, ())
         if len(candidates) != 1 or algorithm not in candidates[0].algorithms:
             return None
@@ -69,83 +69,84 @@ class KeySet:
 
     @classmethod
     def parse(cls, document: object) -> "KeySet":
-        """Read a JWK Set. Keys that cannot verify a token are left out with a log line; raises `ValueError` otherwise.
+        """Read a JWK Set. Keys that cannot verify a token are ignored and logged.
 
-        Left out: symmetric and private keys, other uses, RSA under 2048 bits or with exponent 1, unknown types.
+        These are symmetric and private keys, keys for other uses, RSA keys under 2048 bits or with exponent 1, and keys
+        of unknown types. Raises `ValueError` if `document` is not a JWK Set.
         """
         found: list[VerificationKey] = []
-        left_out = SkippedKeys(logger, "key %d of the JWK Set is left out: %s")
+        skipped = SkippedKeys(logger, "key %d of the JWK Set is ignored: %s")
         for number, member in enumerate(members_of(document)):
             try:
                 found.append(_key(member))
             except (ValueError, TypeError, jwt.PyJWTError) as error:
-                left_out.add(number, str(error) if type(error) is _Unusable else "not a readable JWK")
-        left_out.end()
+                skipped.add(number, str(error) if type(error) is _UnusableKey else "not a readable JWK")
+        skipped.end()
         return cls(tuple(found))
 
 
 def members_of(document: object) -> list[Any]:
-    """The entries of a JWK Set, at most 200. Raises `ValueError`."""
+    """The keys of a JWK Set, unparsed. Raises `ValueError` for more than 200 keys."""
     members = document.get("keys") if isinstance(document, Mapping) else None
     if not isinstance(members, list):
         raise UnusableDocument('not a JWK Set: expected {"keys": [...]}')
-    if len(members) > _MOST_KEYS:
-        raise UnusableDocument(f"a JWK Set of {len(members)} keys: expected at most {_MOST_KEYS}")
+    if len(members) > _MAX_KEYS:
+        raise UnusableDocument(f"a JWK Set of {len(members)} keys: expected at most {_MAX_KEYS}")
     return members
 
 
 class SkippedKeys:
-    """Logs entries that are left out, at most five of one document: who writes it must not choose the number of lines.
+    """Logs the ignored keys of one JWK Set, at most five, so that the document cannot flood the log.
 
-    Example: `SkippedKeys(logger, "key %d of the JWK Set is left out: %s")`
+    Example: `SkippedKeys(logger, "key %d of the JWK Set is ignored: %s")`
     """
 
     def __init__(self, log: logging.Logger, line: str) -> None:
         self._log, self._line, self._count = log, line, 0
 
     def add(self, number: int, reason: str) -> None:
-        """Entry `number` is left out."""
+        """Record that key `number` is ignored."""
         self._count += 1
-        if self._count <= _MOST_LINES:
+        if self._count <= _MAX_LOG_LINES:
             self._log.warning(self._line, number, reason)
 
     def end(self) -> None:
-        """The document is complete."""
-        if self._count > _MOST_LINES:
-            self._log.warning("%d more of its keys are left out", self._count - _MOST_LINES)
+        """Log how many further keys of the document are ignored."""
+        if self._count > _MAX_LOG_LINES:
+            self._log.warning("%d more keys of the JWK Set are ignored", self._count - _MAX_LOG_LINES)
 
 
-class _Unusable(ValueError):  # noqa: N818 (an outcome, handled at once)
-    """Why a JWK is left out, in words of ours."""
+class _UnusableKey(ValueError):  # noqa: N818 (not an error: the caller logs it)
+    """The reason why a key is ignored. Its message contains no input, so it is safe to log."""
 
 
 def _key(member: object) -> VerificationKey:
     if not isinstance(member, dict):
-        raise _Unusable("not an object")
+        raise _UnusableKey("not a JSON object")
     if member.get("kty") not in ("RSA", "EC", "OKP"):
-        raise _Unusable("not an RSA, EC or OKP key")
+        raise _UnusableKey("not an RSA, EC or OKP key")
     if "d" in member:
-        raise _Unusable("a private key: publish its public part only")
+        raise _UnusableKey("a private key: publish its public part only")
     operations = member.get("key_ops", ["verify"])
     if member.get("use", "sig") != "sig" or not isinstance(operations, list) or "verify" not in operations:
-        raise _Unusable("not for signatures")
+        raise _UnusableKey("not for signatures")
     key_id, declared = member.get("kid"), member.get("alg")
     if key_id is not None and not isinstance(key_id, str):
-        raise _Unusable("kid is not a text")
+        raise _UnusableKey("kid is not a string")
     shape = {name: member.get(name) for name in ("kty", "crv", "n", "e", "x", "y") if name in member}
     key = jwt.PyJWK(shape).key
     algorithms = _algorithms(key)
     if declared is not None:
         algorithms &= {declared}
     if not algorithms:
-        raise _Unusable("its alg does not go with its type")
+        raise _UnusableKey("its alg does not match its key type")
     return VerificationKey(key_id, algorithms, key)
 
 
 def _algorithms(key: object) -> frozenset[str]:
     if isinstance(key, rsa.RSAPublicKey):
-        if key.key_size < _SMALLEST_RSA or key.public_numbers().e < 3:
-            raise _Unusable("an RSA key under 2048 bits, or with exponent 1")
+        if key.key_size < _MIN_RSA_BITS or key.public_numbers().e < 3:
+            raise _UnusableKey("an RSA key under 2048 bits, or with exponent 1")
         return _RSA
     if isinstance(key, ec.EllipticCurvePublicKey):
         return _EC.get(key.curve.name, frozenset())
@@ -153,12 +154,12 @@ def _algorithms(key: object) -> frozenset[str]:
 
 
 def parse_text(text: str | bytes) -> KeySet:
-    """A JWK Set from JSON text. Raises `ValueError`."""
+    """Parse a JWK Set from a JSON string. Raises `ValueError`."""
     return KeySet.parse(json_document(text))
 
 
 class StaticKeys:
-    """Keys given once. Raises `ConfigurationError` where none of them can verify a token."""
+    """Keys from configuration. Raises `ConfigurationError` if no key can verify a token."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
         try:
@@ -166,7 +167,9 @@ class StaticKeys:
         except ValueError as error:
             raise ConfigurationError(f"jwks={type(document).__name__}: {error}") from error
         if not self._keys.keys:
-            raise ConfigurationError("jwks= holds no public key that can verify a token (see the log for each)")
+            raise ConfigurationError(
+                "jwks= contains no public key that can verify a token (the log has a reason for each key)"
+            )
 
     def fresh(self, now: float) -> KeySet:  # noqa: ARG002 (as FetchedKeys has it)
         return self._keys
@@ -184,29 +187,29 @@ class StaticKeys:
 
 
 class FetchedKeys:
-    """Keys behind a `jwks_uri`, refreshed where a key id is unknown: that may be a rotation."""
+    """Keys fetched from a `jwks_uri`. An unknown key id causes a new fetch, because keys may have been rotated."""
 
     def __init__(self, uri: str, *, allow_http: bool, tls: ssl.SSLContext | None) -> None:
         require_extra("httpx2", "http", "jwks_uri")
         check_address("jwks_uri", uri, allow_http=allow_http)
         self.uri = uri
         self._allow_http = allow_http
-        self._keys = RemoteDocument(uri, _usable, tls=tls)
+        self._keys = RemoteDocument(uri, _parse_usable, tls=tls)
 
-    def at(self, uri: str) -> "FetchedKeys":
-        """These keys, from `uri` now: the ones that are known serve until its keys are there, for an hour at most.
+    def with_uri(self, uri: str) -> "FetchedKeys":
+        """Return a copy that fetches from `uri`. The cached keys are used until its first success, for an hour at most.
 
         Raises `ConfigurationError`.
         """
         if uri == self.uri:
             return self
         check_address("jwks_uri", uri, allow_http=self._allow_http)
-        moved = copy.copy(self)
-        moved.uri, moved._keys = uri, self._keys.moved(uri)
-        return moved
+        keys = copy.copy(self)
+        keys.uri, keys._keys = uri, self._keys.with_uri(uri)
+        return keys
 
     def fresh(self, now: float) -> KeySet | None:
-        """The keys, where nobody need look for others."""
+        """The cached keys, or `None` if they are missing or due for a renewal."""
         return self._keys.fresh(now)
 
     def current(self, now: float) -> Flow[KeySet]:
@@ -219,8 +222,8 @@ class FetchedKeys:
         return (lambda now: self._keys.fresh(now) is keys,)
 
 
-def _usable(text: bytes) -> KeySet:
+def _parse_usable(text: bytes) -> KeySet:
     keys = parse_text(text)
     if not keys.keys:
-        raise UnusableDocument("no key in it that can verify a token")
+        raise UnusableDocument("the JWK Set contains no key that can verify a token")
     return keys

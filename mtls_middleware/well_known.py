@@ -1,25 +1,25 @@
-"""Where the document of an issuer or a resource is found: RFC 8414 3, RFC 9728 3, OpenID Connect Discovery 1.0 4.
+"""Builds well-known URLs of issuers and resources (RFC 8414 3, RFC 9728 3, OpenID Connect Discovery 1.0 section 4).
 
-Must never know: what is in the document, or whether anybody may fetch from there.
+Pure: no I/O.
 """
 
 from urllib.parse import urlsplit, urlunsplit
 
 
-def inserted(identifier: str, name: str) -> str:
-    """The well-known path between host and path, as RFC 8414 and RFC 9728 have it.
+def insert_well_known(identifier: str, name: str) -> str:
+    """Insert the well-known path between host and path, as RFC 8414 and RFC 9728 define.
 
-    Example: `inserted("https://as.example/tenant", "oauth-authorization-server")` is
+    Example: `insert_well_known("https://as.example/tenant", "oauth-authorization-server")` is
     `"https://as.example/.well-known/oauth-authorization-server/tenant"`.
     """
     parts = urlsplit(identifier)
     return urlunsplit((parts.scheme, parts.netloc, f"/.well-known/{name}{parts.path.rstrip('/')}", parts.query, ""))
 
 
-def appended(identifier: str, name: str) -> str:
-    """The well-known path after the whole identifier, as OpenID Connect Discovery has it.
+def append_well_known(identifier: str, name: str) -> str:
+    """Append the well-known path to the identifier, as OpenID Connect Discovery defines.
 
-    Example: `appended("https://as.example/tenant", "openid-configuration")` is
+    Example: `append_well_known("https://as.example/tenant", "openid-configuration")` is
     `"https://as.example/tenant/.well-known/openid-configuration"`.
     """
     return f"{identifier.rstrip('/')}/.well-known/{name}"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import mtls_middleware
 from mtls_middleware import ConfigurationError
 from mtls_middleware.errors import Refused, Unavailable
-from mtls_middleware.json_values import MOST_NESTED, json_document, json_object, json_value
+from mtls_middleware.json_values import MAX_NESTING, json_document, json_object, json_value
 from mtls_middleware.jwks import KeySet, parse_text
 from mtls_middleware.resource_server import MemoryAnswers
 from mtls_middleware.resource_server.discovery import DiscoveredKeys
@@ -45,7 +45,7 @@ def nested(depth: int) -> str:
 @pytest.mark.parametrize("inner", ["{}", nested(1), '"]"', '"\\"]"', '"\\\\", [0]'])
 def test_depth_is_counted_by_brackets_outside_of_strings(inner: str) -> None:
     deep = 1 if "[" in inner.replace('"]"', "") or "{" in inner else 0
-    for depth, readable in ((MOST_NESTED - deep, True), (MOST_NESTED - deep + 1, False)):
+    for depth, readable in ((MAX_NESTING - deep, True), (MAX_NESTING - deep + 1, False)):
         data = ("[" * depth + inner + "]" * depth).encode()
         if readable:
             assert json_value(data) is not None
@@ -119,7 +119,7 @@ READERS: dict[str, Callable[[str], object]] = {
 
 
 @pytest.mark.parametrize("reader", READERS)
-@pytest.mark.parametrize("depth", [MOST_NESTED + 1, 500, 2_000, 100_000])
+@pytest.mark.parametrize("depth", [MAX_NESTING + 1, 500, 2_000, 100_000])
 def test_a_deeply_nested_document_is_an_error_of_ours(reader: str, depth: int) -> None:
     for data in (nested(depth), f'{{"keys":{nested(depth)}}}', f'{{"keys":[{{"x5c":{nested(depth)}}}]}}'):
         with pytest.raises(ValueError, match="nested too deeply"):
@@ -131,7 +131,7 @@ def test_a_deeply_nested_bundle_file_is_a_configuration_error(tmp_path: Path) ->
         bundle_file(f'{{"keys":{nested(100_000)}}}', tmp_path)
 
 
-@pytest.mark.parametrize(("depth", "accepted"), [(MOST_NESTED - 1, True), (MOST_NESTED, False), (3_000, False)])
+@pytest.mark.parametrize(("depth", "accepted"), [(MAX_NESTING - 1, True), (MAX_NESTING, False), (3_000, False)])
 def test_the_same_depth_of_a_token_is_accepted_on_every_python(depth: int, accepted: bool) -> None:
     text = forge.token(payload=forge.with_member(f'"deep": {nested(depth)}'))
     if accepted:
@@ -142,7 +142,7 @@ def test_the_same_depth_of_a_token_is_accepted_on_every_python(depth: int, accep
         assert "nested too deeply" in str(refusal.value.evidence)
 
 
-@pytest.mark.parametrize(("depth", "accepted"), [(MOST_NESTED - 1, True), (MOST_NESTED, False), (3_000, False)])
+@pytest.mark.parametrize(("depth", "accepted"), [(MAX_NESTING - 1, True), (MAX_NESTING, False), (3_000, False)])
 def test_the_same_depth_of_an_introspection_response_is_accepted(depth: int, accepted: bool) -> None:
     with IntrospectionServer(
         {TOKEN: json.dumps(active())[:-1].encode() + f', "deep": {nested(depth)}}}'.encode()}
@@ -176,7 +176,7 @@ def test_a_document_causes_six_log_lines_at_most(
     caplog.set_level(logging.DEBUG)
     parse({"keys": [0] * 200})
     assert len(caplog.records) == 6
-    assert "195 more of its keys are left out" in caplog.text
+    assert "195 more keys of the JWK Set are ignored" in caplog.text
     caplog.clear()
     parse({"keys": [0] * 5})
     assert len(caplog.records) == 5

@@ -88,7 +88,7 @@ def test_no_token_names_such_an_algorithm(algorithm: str) -> None:
 def test_no_self_signed_client_registers_such_a_key(key: Any) -> None:
     der = certificate(key, key, "client", "client", ca=False).public_bytes(Encoding.DER)
     entry = {"kty": "AKP", "x5c": [base64.b64encode(der).decode()]}
-    with pytest.raises(ConfigurationError, match="no entry with a usable x5c"):
+    with pytest.raises(ConfigurationError, match="requires an entry with a usable x5c"):
         RegisteredClient(
             client_id="billing", token_endpoint_auth_method="self_signed_tls_client_auth", jwks={"keys": [entry]}
         )

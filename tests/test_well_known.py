@@ -2,7 +2,7 @@
 
 import pytest
 
-from mtls_middleware.well_known import appended, inserted
+from mtls_middleware.well_known import append_well_known, insert_well_known
 
 
 @pytest.mark.standard("C8")
@@ -18,5 +18,5 @@ from mtls_middleware.well_known import appended, inserted
     ],
 )  # fmt: skip
 def test_the_document_is_where_the_standard_says(issuer: str, in_between: str, behind: str) -> None:
-    assert inserted(issuer, "x") == in_between
-    assert appended(issuer, "x") == behind
+    assert insert_well_known(issuer, "x") == in_between
+    assert append_well_known(issuer, "x") == behind

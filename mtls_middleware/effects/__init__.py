@@ -1,4 +1,4 @@
-"""Input and output: what a flow may request, and what carries it out."""
+"""Input and output: the requests that a flow can yield, and the drivers that execute them."""
 
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ __all__ = [
     "ask",
 ]
 
-if not TYPE_CHECKING:  # a type checker would take any misspelt name for an attribute
+if not TYPE_CHECKING:  # with `__getattr__`, a type checker would accept any misspelt name
     __getattr__, __dir__ = exports(
         __name__,
         {

@@ -1,7 +1,7 @@
-"""The one thread where a process makes its exchanges, on an event loop of its own.
+"""Runs all HTTP exchanges of a process on one background thread with its own event loop.
 
-Whoever asks, a thread or an event loop, only waits for the outcome: five hundred exchanges at once hold up nobody's
-event loop, and need no five hundred threads. Must never know: what is fetched, or why.
+Callers, in threads or event loops, only wait for the result. So 500 exchanges at once neither block the event loop of
+an application nor need 500 threads.
 """
 
 import asyncio
@@ -17,46 +17,46 @@ from typing import TYPE_CHECKING
 
 from mtls_middleware.effects.exchange import Connections, Fetch, FetchFailed, Response, exchange
 from mtls_middleware.effects.limits import ConcurrencyLimit, Share, Shares
-from mtls_middleware.effects.name_lookups import ClientNameLookups, NameLookupThreads, zone_of
+from mtls_middleware.effects.name_lookups import ClientNameLookups, NameLookupThreads, zone_of_url
 
 if TYPE_CHECKING:
     import httpx2
 
-# At most so many exchanges with one server at once; who comes later waits his turn. So many connections are kept as
-# well, since a new one over TLS costs more than the exchange that it is for.
-_MOST_AT_ONCE = 50
-# Of these, with addresses that clients choose in one zone, such as `example.com`.
-_MOST_OF_A_ZONE = 10
-# The part of its timeout that an exchange may wait for its turn: with less left it would connect to be cut off at once.
-_WAITING = 0.9
-# Servers close what was idle for a few seconds themselves: Node.js and uvicorn after 5.
-_IDLE = 5.0
+# Concurrent exchanges with one server. Later exchanges wait in a queue. The same number of connections is kept open,
+# because a new TLS connection costs more than the exchange itself.
+_MAX_EXCHANGES = 50
+# Concurrent exchanges with the names of one DNS zone, such as `example.com`, if clients choose the URLs.
+_MAX_ZONE_EXCHANGES = 10
+# The part of its timeout that an exchange may wait in the queue. Later it could not complete in the remaining time.
+_QUEUE_TIMEOUT = 0.9
+# Seconds that an idle connection is kept open. Node.js and uvicorn close idle connections after 5 seconds.
+_KEEP_ALIVE = 5.0
 
 
-def begin(need: Fetch, loop: asyncio.AbstractEventLoop | None = None, *, of: Shares = ()) -> None:
-    """Have the exchange made, unless somebody has begun it; `need.outcome` has its result in time.
+def begin(fetch: Fetch, loop: asyncio.AbstractEventLoop | None = None, *, shares: Shares = ()) -> None:
+    """Start the exchange, unless another caller has started it. `fetch.outcome` is the future of its result.
 
-    `loop`: the caller's event loop. Then the exchange begins when this turn of that loop is over: hundreds that ask in
-    one turn do not share the interpreter with the thread that answers them.
-    `of`: the shares of the client that caused it.
+    `loop`: the event loop of the caller. The exchange starts after the current iteration of that loop, so hundreds of
+    requests in one iteration do not compete with the background thread for the interpreter.
+    `shares`: the shares of the client that caused the exchange.
     """
-    background = _of_this_process()
-    if need.claim():
-        background.add(need, of)
-    background.wake_after_turn_of(loop)
+    background = _current_background()
+    if fetch.claim():
+        background.add(fetch, shares)
+    background.wake_after_iteration(loop)
 
 
 class _Background:
-    """The thread, and what only it touches: exchanges under way, and the connections to each server."""
+    """The background thread, its event loop, the exchanges in progress, and the connections to each server."""
 
     def __init__(self) -> None:
         self.process = os.getpid()
         self._loop = asyncio.SelectorEventLoop()
         self._loop.set_default_executor(NameLookupThreads())
-        self._begun: deque[tuple[Fetch, Shares]] = deque()
-        # Event loops whose present turn will wake ours when it is over. A loop may end before that.
-        self._awaited: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
-        self._tasks: set[asyncio.Task[None]] = set()  # an event loop alone would let go of them
+        self._queue: deque[tuple[Fetch, Shares]] = deque()
+        # Event loops that wake the background loop after their current iteration. A loop may end before that.
+        self._waking_loops: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
+        self._tasks: set[asyncio.Task[None]] = set()  # an event loop keeps only weak references to tasks
         self._servers = _Servers()
         threading.Thread(target=self._run, name="mtls-middleware exchanges", daemon=True).start()
 
@@ -64,43 +64,44 @@ class _Background:
         self._loop.run_forever()
         self._loop.close()
 
-    def add(self, need: Fetch, of: Shares) -> None:
-        """From any thread."""
-        self._begun.append((need, of))
+    def add(self, fetch: Fetch, shares: Shares) -> None:
+        """Add an exchange to the queue. Thread-safe."""
+        self._queue.append((fetch, shares))
 
-    def wake_after_turn_of(self, loop: asyncio.AbstractEventLoop | None) -> None:
-        """Begin what was added, also by a loop that has ended since then. Without `loop`, at once.
+    def wake_after_iteration(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        """Start the queued exchanges after the current iteration of `loop`, or at once if `loop` is `None`.
 
-        To wake our loop is a system call: hundreds of exchanges that are added in one turn wake it once.
+        The queue may contain exchanges of a loop that has ended. To wake the background loop is a system call, so
+        hundreds of exchanges in one iteration wake it only once.
         """
-        if not self._begun:
+        if not self._queue:
             return
         if loop is None:
             self._wake()
-        elif loop not in self._awaited:
-            self._awaited.add(loop)
-            loop.call_soon(self._wake_after, loop)
+        elif loop not in self._waking_loops:
+            self._waking_loops.add(loop)
+            loop.call_soon(self._wake_from, loop)
 
-    def _wake_after(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._awaited.discard(loop)  # first: what is added from now on has our loop woken again
+    def _wake_from(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._waking_loops.discard(loop)  # first, so that an exchange added from now on wakes the loop again
         self._wake()
 
     def _wake(self) -> None:
-        self._loop.call_soon_threadsafe(self._begin_all)
+        self._loop.call_soon_threadsafe(self._start_queued)
 
-    def _begin_all(self) -> None:
-        while self._begun:
-            task = self._loop.create_task(_make(*self._begun.popleft(), self._servers))
+    def _start_queued(self) -> None:
+        while self._queue:
+            task = self._loop.create_task(_run(*self._queue.popleft(), self._servers))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
     def end(self) -> None:
-        """Close everything, within a second."""
+        """Cancel the exchanges, close the connections and stop the loop. Blocks for at most a second."""
         with contextlib.suppress(TimeoutError):
-            asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(1)
+            asyncio.run_coroutine_threadsafe(self._close_all(), self._loop).result(1)
         self._loop.call_soon_threadsafe(self._loop.stop)
 
-    async def _end(self) -> None:
+    async def _close_all(self) -> None:
         for task in self._tasks:
             task.cancel()
         for pool in self._servers.pools.values():
@@ -109,85 +110,93 @@ class _Background:
 
 @dataclass(frozen=True, slots=True)
 class _Pool:
+    """The connections to one server that the operator configured, and the limit for exchanges with it."""
+
     transport: "httpx2.AsyncHTTPTransport"
-    turns: ConcurrencyLimit
+    limit: ConcurrencyLimit
 
 
 @dataclass(frozen=True, slots=True)
 class _Servers:
-    """Those that the operator chose, with their connections; and those that clients chose, all of them together."""
+    """A pool for each server that the operator configured, and one limit for all servers that clients choose."""
 
     pools: weakref.WeakKeyDictionary[Connections, _Pool] = field(default_factory=weakref.WeakKeyDictionary)
-    chosen: ConcurrencyLimit = field(default_factory=lambda: ConcurrencyLimit(_MOST_AT_ONCE))
+    client_chosen: ConcurrencyLimit = field(default_factory=lambda: ConcurrencyLimit(_MAX_EXCHANGES))
     names: ClientNameLookups = field(default_factory=ClientNameLookups)
 
 
-async def _make(need: Fetch, of: Shares, servers: _Servers) -> None:
-    import anyio  # the client's own: its clean-up is shielded from this kind of cancellation alone, and leaks otherwise
+async def _run(fetch: Fetch, shares: Shares, servers: _Servers) -> None:
+    # httpx2 uses anyio, and shields its clean-up from cancellation by anyio only. Cancellation by asyncio leaks
+    # connections.
+    import anyio
 
     try:
-        with anyio.fail_after(need.timeout):
-            response = await _response(need, of, servers)
+        with anyio.fail_after(fetch.timeout):
+            response = await _response(fetch, shares, servers)
     except TimeoutError:
-        need.outcome.set_exception(FetchFailed(f"not complete within {need.timeout} s"))
+        fetch.outcome.set_exception(FetchFailed(f"not complete within {fetch.timeout} s"))
     except asyncio.CancelledError:
-        need.outcome.set_exception(FetchFailed("given up, the process ends"))
-    except BaseException as failure:  # noqa: BLE001 (whoever waits is told)
-        need.outcome.set_exception(failure)
+        fetch.outcome.set_exception(FetchFailed("cancelled, because the process ends"))
+    except BaseException as failure:  # noqa: BLE001 (raised in the callers that wait for the outcome)
+        fetch.outcome.set_exception(failure)
     else:
-        need.outcome.set_result(response)
+        fetch.outcome.set_result(response)
 
 
-async def _response(need: Fetch, of: Shares, servers: _Servers) -> Response:
-    if need.connections is None and need.allow_private:
-        async with _transport(need.tls) as transport:
-            return await exchange(need, transport, servers.names)
-    if need.connections is None:
-        of = (Share(zone_of(need.url), _MOST_OF_A_ZONE),)
-        async with servers.chosen.one(of, _WAITING * need.timeout), _transport(need.tls) as transport:
-            return await exchange(need, transport, servers.names)
-    pool = servers.pools.get(need.connections)
+async def _response(fetch: Fetch, shares: Shares, servers: _Servers) -> Response:
+    if fetch.connections is None and fetch.allow_private:
+        async with _transport(fetch.tls) as transport:
+            return await exchange(fetch, transport, servers.names)
+    if fetch.connections is None:
+        shares = (Share(zone_of_url(fetch.url), _MAX_ZONE_EXCHANGES),)
+        async with (
+            servers.client_chosen.slot(shares, _QUEUE_TIMEOUT * fetch.timeout),
+            _transport(fetch.tls) as transport,
+        ):
+            return await exchange(fetch, transport, servers.names)
+    pool = servers.pools.get(fetch.connections)
     if pool is None:
-        pool = servers.pools[need.connections] = _Pool(_transport(need.tls), ConcurrencyLimit(_MOST_AT_ONCE))
+        pool = servers.pools[fetch.connections] = _Pool(_transport(fetch.tls), ConcurrencyLimit(_MAX_EXCHANGES))
         weakref.finalize(
-            need.connections, _close, pool.transport, asyncio.get_running_loop(), os.getpid()
+            fetch.connections, _close, pool.transport, asyncio.get_running_loop(), os.getpid()
         ).atexit = False
-    async with pool.turns.one(of, _WAITING * need.timeout):
-        return await exchange(need, pool.transport, servers.names)
+    async with pool.limit.slot(shares, _QUEUE_TIMEOUT * fetch.timeout):
+        return await exchange(fetch, pool.transport, servers.names)
 
 
 def _transport(tls: ssl.SSLContext) -> "httpx2.AsyncHTTPTransport":
     import httpx2
 
     limits = httpx2.Limits(
-        max_connections=_MOST_AT_ONCE, max_keepalive_connections=_MOST_AT_ONCE, keepalive_expiry=_IDLE
+        max_connections=_MAX_EXCHANGES, max_keepalive_connections=_MAX_EXCHANGES, keepalive_expiry=_KEEP_ALIVE
     )
     return httpx2.AsyncHTTPTransport(verify=tls, trust_env=False, limits=limits)
 
 
 def _close(transport: "httpx2.AsyncHTTPTransport", loop: asyncio.AbstractEventLoop, process: int) -> None:
-    """From any thread, the garbage collector's. A forked child leaves its parent's connections alone."""
+    """Close a transport, from any thread. A forked child does not close the connections of its parent."""
     if process != os.getpid():
-        _inherited.append(transport)
+        _inherited_transports.append(transport)
     elif not loop.is_closed():
         asyncio.run_coroutine_threadsafe(transport.aclose(), loop)
 
 
-_lock = threading.Lock()  # a fork may find it taken, by a thread that the child has not: it gets one of its own
-_backgrounds: list[_Background] = []  # the last is ours
-_inherited: list[object] = []  # a parent's connections are kept, as its backgrounds are: nothing here may close them
+# A fork may happen while another thread holds the lock. That thread does not exist in the child: it gets a new lock.
+_lock = threading.Lock()
+_backgrounds: list[_Background] = []  # the last one belongs to this process, the others to its parents
+_inherited_transports: list[object] = []  # referenced, so that garbage collection does not close a parent's connections
 
 
-def _unlock() -> None:
-    global _lock  # noqa: PLW0603 (in a child that has no other thread yet)
+def _replace_lock() -> None:
+    global _lock  # noqa: PLW0603 (the child has no other thread yet)
     _lock = threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_unlock)
+    os.register_at_fork(after_in_child=_replace_lock)
 
 
-def _of_this_process() -> _Background:
+def _current_background() -> _Background:
     with _lock:
         if not _backgrounds or _backgrounds[-1].process != os.getpid():
             _backgrounds.append(_Background())

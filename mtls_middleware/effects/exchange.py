@@ -1,6 +1,6 @@
-"""One HTTP exchange: GET an address, or POST a form to it, within a time and a size, no redirect followed.
+"""One HTTP exchange: GET a URL, or POST a form to it, with a timeout and a size limit. No redirect is followed.
 
-Must never know: what is fetched, or why. One client underneath (extra `http`), imported when the first exchange begins.
+The HTTP client is httpx2 (extra `http`). It is imported when the first exchange starts.
 """
 
 import ipaddress
@@ -23,66 +23,74 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Connections:
-    """Connections to one server that are kept open between exchanges, for all threads and event loops of a process.
+    """Connections to one server that stay open between exchanges, shared by all threads and event loops of a process.
 
-    They are closed when this object goes, or the interpreter ends. A forked child makes its own.
+    They are closed when this object is garbage collected or the interpreter exits. A forked child opens new ones.
 
     Arguments:
-        tls: how the server is verified, and the client certificate that we present.
+        tls: verifies the server, and contains the client certificate to present.
     """
 
     tls: ssl.SSLContext
 
     def __post_init__(self) -> None:
-        import httpx2  # noqa: F401 (it takes a quarter of a second, which the first exchange should not)
+        import httpx2  # noqa: F401 (imported now: it takes 0.25 s, which would delay the first exchange)
 
 
 def _pending() -> "Future[Response]":
     from concurrent.futures import Future
 
     outcome: Future[Response] = Future()
-    outcome.set_running_or_notify_cancel()  # so that nobody who stops waiting can cancel it for the others
+    outcome.set_running_or_notify_cancel()  # a caller that stops waiting cannot cancel it for the others
     return outcome
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fetch:
-    """GET this address, or POST `form` to it: whole answer within `timeout` seconds and `limit` bytes, no redirect
+    """A GET of `url`, or a POST of `form` to it.
+
+    The complete response must arrive within `timeout` seconds, with a body of at most `limit` bytes. No redirect is
     followed.
 
-    One object is one exchange: flows that yield the same one, in any thread or event loop, early or late, share its
-    outcome, and nobody who goes away takes it from the others.
+    One object is one exchange. All flows that yield the same object, in any thread or event loop, share its result. A
+    flow that is cancelled does not cancel the exchange for the others.
     """
 
     url: str
     tls: ssl.SSLContext
     timeout: float
     limit: int
-    allow_private: bool = True  # else the name must lead to public addresses alone, and one of those is connected to
-    form: Sequence[tuple[str, str]] | None = field(default=None, repr=False)  # may hold secrets, as headers may
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # over those that a key set is asked with
-    connections: Connections | None = field(default=None, repr=False)  # else a connection of its own
+    allow_private: bool = True  # False: the host name must resolve to public addresses only
+    form: Sequence[tuple[str, str]] | None = field(default=None, repr=False)  # may contain secrets, as `headers` may
+    headers: Mapping[str, str] = field(
+        default_factory=dict, repr=False
+    )  # added to the default headers, or override them
+    connections: Connections | None = field(default=None, repr=False)  # None: a new connection for this exchange
     outcome: "Future[Response]" = field(default_factory=_pending, init=False, repr=False)
-    _unclaimed: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+    _claim_lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def claim(self) -> bool:
-        """Whether the caller is the first, who has to begin the exchange."""
-        return self._unclaimed.acquire(blocking=False)
+        """Return `True` for the first caller, which must start the exchange."""
+        return self._claim_lock.acquire(blocking=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What came back; `body` is complete. `content_type`: the media type alone, lower case, `""` without one."""
+    """An HTTP response with its complete body.
+
+    `content_type`: the media type in lower case, without parameters. `""` if there is no `Content-Type` field.
+    """
 
     status: int
     body: bytes
     content_type: str = field(default="", compare=False)
 
 
-class FetchFailed(Exception):  # noqa: N818 (an outcome that a flow handles, named like one)
-    """No complete answer: refused, unreachable, too slow, too large. The text is for the operator's log.
+class FetchFailed(Exception):  # noqa: N818 (a result that a flow handles)
+    """There is no complete response: the server is unreachable or too slow, or the response is too large.
 
-    `again`: the connection failed before anything came back, and did not use up the time: once more is worth it.
+    The message is for the log of the operator. `again`: a retry is useful, because the connection was refused, reset or
+    closed before a response arrived.
     """
 
     def __init__(self, *reasons: str, again: bool = False) -> None:
@@ -90,14 +98,14 @@ class FetchFailed(Exception):  # noqa: N818 (an outcome that a flow handles, nam
         self.again = again
 
 
-async def exchange(need: Fetch, transport: "httpx2.AsyncHTTPTransport", names: "ClientNameLookups") -> Response:
-    """Make the exchange. Raises `FetchFailed`. A transport knows no redirects, cookies or proxies."""
+async def exchange(fetch: Fetch, transport: "httpx2.AsyncHTTPTransport", names: "ClientNameLookups") -> Response:
+    """Make the exchange. Raises `FetchFailed`. A transport has no redirects, cookies and proxies."""
     import httpx2
 
-    body = _Body(need)
+    body = _Body(fetch)
     try:
-        found = () if need.allow_private else await names.addresses(*_host_and_port(need.url), need.timeout)
-        response = await transport.handle_async_request(_request(need, found))
+        resolved = () if fetch.allow_private else await names.addresses(*_host_and_port(fetch.url), fetch.timeout)
+        response = await transport.handle_async_request(_request(fetch, resolved))
         body.begun = True
         try:
             async for chunk in response.aiter_raw():
@@ -105,12 +113,12 @@ async def exchange(need: Fetch, transport: "httpx2.AsyncHTTPTransport", names: "
         finally:
             await response.aclose()
         return body.response(response)
-    except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:  # ValueError: a name that IDNA refuses
+    except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:  # ValueError: a name that IDNA rejects
         raise FetchFailed(type(error).__name__, again=not body.begun and _is_broken(error)) from error
 
 
 def _is_broken(error: Exception) -> bool:
-    """A connection that was refused, reset or closed: not one that was slow, nor an answer that cannot be read."""
+    """Whether the connection was refused, reset or closed. `False` for a timeout or a malformed response."""
     import httpx2
 
     closed = isinstance(error, httpx2.RemoteProtocolError) and "disconnected" in str(error)
@@ -122,22 +130,23 @@ def _host_and_port(url: str) -> tuple[str, int]:
     return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
 
-def _request(need: Fetch, found: Iterable[Any]) -> "httpx2.Request":
-    """Where private addresses are shut out, the address that was looked at is the one that is connected to, whatever
-    the name leads to a moment later; TLS still demands the name.
+def _request(fetch: Fetch, resolved: Iterable[Any]) -> "httpx2.Request":
+    """Build the request. Unless private addresses are allowed, it connects to the address that was checked.
+
+    So DNS rebinding has no effect: the name is resolved only once. TLS still verifies the name of the server.
     """
     import httpx2
 
-    method, headers, content = "GET", _HEADERS | dict(need.headers), None
-    if need.form is not None:
-        method, content = "POST", urlencode(need.form).encode("ascii")
+    method, headers, content = "GET", _HEADERS | dict(fetch.headers), None
+    if fetch.form is not None:
+        method, content = "POST", urlencode(fetch.form).encode("ascii")
         headers["Content-Type"] = "application/x-www-form-urlencoded"
-    if need.allow_private:
-        return httpx2.Request(method, need.url, headers=headers, content=content)
-    addresses = [ipaddress.ip_address(each[4][0]) for each in found]
+    if fetch.allow_private:
+        return httpx2.Request(method, fetch.url, headers=headers, content=content)
+    addresses = [ipaddress.ip_address(each[4][0]) for each in resolved]
     if not addresses or not all(map(_is_public, addresses)):
-        raise FetchFailed("an address that is not public (allow_private=True admits it)")
-    parts = urlsplit(need.url)
+        raise FetchFailed("the host name resolves to an address that is not public (allow_private=True allows it)")
+    parts = urlsplit(fetch.url)
     literal = f"[{addresses[0]}]" if addresses[0].version == 6 else str(addresses[0])
     pinned = parts._replace(netloc=literal if parts.port is None else f"{literal}:{parts.port}").geturl()
     headers["Host"] = parts.netloc
@@ -145,26 +154,26 @@ def _request(need: Fetch, found: Iterable[Any]) -> "httpx2.Request":
     return httpx2.Request(method, pinned, headers=headers, content=content, extensions=extensions)
 
 
-# "identity", and the raw octets are read: a compressed answer could unfold past the limit between two looks at it.
+# No compression: a small compressed body could expand beyond the size limit.
 _HEADERS = {
     "Accept": "application/jwk-set+json, application/json",
     "Accept-Encoding": "identity",
-    "User-Agent": "mtls-middleware",  # some servers turn away who does not name himself
+    "User-Agent": "mtls-middleware",  # some servers reject requests without User-Agent
 }
 
 
 class _Body:
-    """The bytes of one answer while they arrive, within the limits of its `Fetch`."""
+    """Collects the body of one response. Raises `FetchFailed` if it is larger than the limit of its `Fetch`."""
 
-    def __init__(self, need: Fetch) -> None:
-        self.begun = False  # an answer has come, if not its body
-        self._need = need
+    def __init__(self, fetch: Fetch) -> None:
+        self.begun = False  # a response has arrived, perhaps without its body
+        self._fetch = fetch
         self._bytes = bytearray()
 
     def add(self, chunk: bytes) -> None:
         self._bytes += chunk
-        if len(self._bytes) > self._need.limit:
-            raise FetchFailed(f"more than {self._need.limit} bytes")
+        if len(self._bytes) > self._fetch.limit:
+            raise FetchFailed(f"the response has more than {self._fetch.limit} bytes")
 
     def response(self, response: "httpx2.Response") -> Response:
         content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()

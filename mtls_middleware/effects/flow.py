@@ -181,7 +181,7 @@ async def _answer_async(need: Need) -> Any:
 def _begin(need: Fetch, of: "Shares") -> None:
     from mtls_middleware.effects.background import begin
 
-    begin(need, of=of)
+    begin(need, shares=of)
 
 
 async def _begin_async(need: Fetch, of: "Shares") -> None:
@@ -189,7 +189,7 @@ async def _begin_async(need: Fetch, of: "Shares") -> None:
 
     from mtls_middleware.effects.background import begin
 
-    begin(need, asyncio.get_running_loop(), of=of)
+    begin(need, asyncio.get_running_loop(), shares=of)
 
 
 def _fetched(need: Fetch, of: "Shares") -> Response:

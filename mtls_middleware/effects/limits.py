@@ -1,4 +1,4 @@
-"""`ConcurrencyLimit`: how many exchanges with one server run at once, in total and for one client."""
+"""`ConcurrencyLimit`: limits the concurrent exchanges with one server, in total and for each client."""
 
 import asyncio
 import contextlib
@@ -9,19 +9,19 @@ from typing import NamedTuple
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import MalformedCertificate
 
-# Exchanges at once, of 50 in total. A service that calls another one has a few requests at a time.
-_OF_A_CERTIFICATE = 10
-# A client may have many certificates, such as short-lived ones, and a service many replicas.
-_OF_A_NAME = 25
-# All clients behind one proxy have one address.
-_OF_AN_ADDRESS = 20
-# Anyone can make a certificate of their own, and another address. All clients whose certificate is not verified
-# together leave half of the turns to those whose certificate is.
+# Concurrent exchanges for each certificate, of 50 in total. A service usually has only a few requests in progress.
+_PER_CERTIFICATE = 10
+# For each client name. One client may have many short-lived certificates, and one service many replicas.
+_PER_NAME = 25
+# For each peer address. All clients behind one proxy share an address.
+_PER_ADDRESS = 20
+# For all clients without a verified certificate together. Such clients can create any number of certificates and
+# addresses, so half of the exchanges are reserved for clients with a verified certificate.
 _UNVERIFIED = 25
 
 
 class Share(NamedTuple):
-    """At most `most` exchanges at once have this key."""
+    """A limit of `most` concurrent exchanges for all that have the same `key`."""
 
     key: str
     most: int
@@ -31,15 +31,15 @@ Shares = tuple[Share, ...]
 
 
 def shares(certificate: ClientCertificate | None, address: str | None) -> Shares:
-    """The shares of the client that caused an exchange, the narrowest first. `address`: of the peer."""
-    own = () if certificate is None else (Share(f"certificate {certificate.thumbprint}", _OF_A_CERTIFICATE),)
+    """Return the shares of the client that caused an exchange, the smallest first. `address`: the peer address."""
+    own = () if certificate is None else (Share(f"certificate {certificate.thumbprint}", _PER_CERTIFICATE),)
     if certificate is not None and certificate.verified:
-        return *own, Share(f"name {_names(certificate)}", _OF_A_NAME)
-    return *own, Share(f"address {address}", _OF_AN_ADDRESS), Share("unverified", _UNVERIFIED)
+        return *own, Share(f"name {_names(certificate)}", _PER_NAME)
+    return *own, Share(f"address {address}", _PER_ADDRESS), Share("unverified", _UNVERIFIED)
 
 
 def _names(certificate: ClientCertificate) -> str:
-    """Subject and alternative names: what all certificates of one client have in common."""
+    """Subject and alternative names, which all certificates of one client have in common."""
     try:
         return f"{certificate.subject} {certificate.alternative_names}"
     except MalformedCertificate:
@@ -47,36 +47,41 @@ def _names(certificate: ClientCertificate) -> str:
 
 
 @dataclass(slots=True)
-class _Users:
-    turns: asyncio.Semaphore
-    count: int = 0
+class _CountedSemaphore:
+    """A semaphore and the number of exchanges that use it or wait for it."""
+
+    semaphore: asyncio.Semaphore
+    users: int = 0
 
 
 class ConcurrencyLimit:
-    """At most `most` exchanges at once. Each waits first for its own shares, so one client cannot fill the queue."""
+    """Limits concurrent exchanges to `most`.
+
+    An exchange waits for its shares first, so one client cannot fill the queue.
+    """
 
     def __init__(self, most: int) -> None:
-        self._all = asyncio.Semaphore(most)
-        self._shares: dict[str, _Users] = {}
+        self._total = asyncio.Semaphore(most)
+        self._shares: dict[str, _CountedSemaphore] = {}
 
     @contextlib.asynccontextmanager
-    async def one(self, of: Shares, seconds: float) -> AsyncIterator[None]:
-        """One turn. Raises `TimeoutError` if it does not come within `seconds`."""
+    async def slot(self, shares: Shares, seconds: float) -> AsyncIterator[None]:
+        """Hold a slot for one exchange. Raises `TimeoutError` if none is free within `seconds`."""
         async with contextlib.AsyncExitStack() as held:
             async with asyncio.timeout(seconds):
-                for share in of:
-                    await held.enter_async_context(self._of(share))
-                await held.enter_async_context(self._all)
+                for share in shares:
+                    await held.enter_async_context(self._share_slot(share))
+                await held.enter_async_context(self._total)
             yield
 
     @contextlib.asynccontextmanager
-    async def _of(self, share: Share) -> AsyncIterator[None]:
-        users = self._shares.setdefault(share.key, _Users(asyncio.Semaphore(share.most)))
-        users.count += 1
+    async def _share_slot(self, share: Share) -> AsyncIterator[None]:
+        counted = self._shares.setdefault(share.key, _CountedSemaphore(asyncio.Semaphore(share.most)))
+        counted.users += 1
         try:
-            async with users.turns:
+            async with counted.semaphore:
                 yield
         finally:
-            users.count -= 1
-            if users.count == 0:
+            counted.users -= 1
+            if counted.users == 0:
                 del self._shares[share.key]

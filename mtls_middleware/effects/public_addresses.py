@@ -1,22 +1,22 @@
-"""Which addresses are public: the library's own table, because that of `ipaddress` depends on the Python version."""
+"""Determines whether an IP address is public. The table in `ipaddress` differs between Python versions."""
 
 from ipaddress import IPv4Address, IPv6Address, ip_network
 
-# All special-purpose addresses of IANA (RFC 6890), also the few that are reachable from everywhere (anycast services):
-# no one publishes documents there.
+# All special-purpose addresses of the IANA registry (RFC 6890). This includes the few that are globally reachable,
+# which are for anycast services and never serve documents.
 _NOT_PUBLIC_4 = (
     "0.0.0.0/8",  # this network (RFC 791)
     "10.0.0.0/8",  # private (RFC 1918)
-    "100.64.0.0/10",  # shared by carriers (RFC 6598); Alibaba Cloud's metadata, 100.100.100.200
+    "100.64.0.0/10",  # carrier-grade NAT (RFC 6598); Alibaba Cloud metadata service, 100.100.100.200
     "127.0.0.0/8",  # loopback
-    "168.63.129.16/32",  # Azure's platform services
-    "169.254.0.0/16",  # link local (RFC 3927); metadata of most clouds, 169.254.169.254
+    "168.63.129.16/32",  # platform services of Azure
+    "169.254.0.0/16",  # link local (RFC 3927); metadata services of most clouds, 169.254.169.254
     "172.16.0.0/12",  # private
-    "192.0.0.0/24",  # IETF protocols (RFC 6890); Oracle Cloud's metadata, 192.0.0.192
+    "192.0.0.0/24",  # IETF protocols (RFC 6890); Oracle Cloud metadata service, 192.0.0.192
     "192.0.2.0/24",  # documentation (RFC 5737)
     "192.31.196.0/24",  # AS112 (RFC 7535)
     "192.52.193.0/24",  # AMT (RFC 7450)
-    "192.88.99.0/24",  # relays of 6to4 (RFC 7526)
+    "192.88.99.0/24",  # 6to4 relays (RFC 7526)
     "192.168.0.0/16",  # private
     "192.175.48.0/24",  # AS112 (RFC 7534)
     "198.18.0.0/15",  # benchmarks (RFC 2544)
@@ -25,12 +25,12 @@ _NOT_PUBLIC_4 = (
     "224.0.0.0/4",  # multicast
     "240.0.0.0/4",  # reserved, and 255.255.255.255
 )
-# Everything outside of 2000::/3 is not public, and of that:
+# All addresses outside 2000::/3 are not public. These networks inside it are not public either:
 _GLOBAL_UNICAST = ip_network("2000::/3")
 _NOT_PUBLIC_6 = (
     "2001::/23",  # IETF protocols (RFC 2928): Teredo, ORCHID, benchmarks
     "2001:db8::/32",  # documentation (RFC 3849)
-    "2002::/16",  # 6to4 (RFC 3056): any IPv4 address is inside
+    "2002::/16",  # 6to4 (RFC 3056): contains any IPv4 address
     "2620:4f:8000::/48",  # AS112 (RFC 7534)
     "3fff::/20",  # documentation (RFC 9637)
 )
@@ -39,9 +39,9 @@ _NETWORKS_6 = tuple(map(ip_network, _NOT_PUBLIC_6))
 
 
 def is_public(address: IPv4Address | IPv6Address) -> bool:
-    """Whether the address is a public unicast address. Addresses with an IPv4 address inside are not."""
+    """Whether the address is a public unicast address. 6to4 and Teredo addresses, which contain IPv4, are not."""
     if isinstance(address, IPv4Address):
         return not any(address in each for each in _NETWORKS_4)
-    if address.ipv4_mapped is not None:  # the same address in the notation of IPv6 sockets
+    if address.ipv4_mapped is not None:  # an IPv6 socket shows an IPv4 address in this form
         return is_public(address.ipv4_mapped)
     return address in _GLOBAL_UNICAST and not any(address in each for each in _NETWORKS_6)

@@ -1,7 +1,6 @@
-"""`RemoteDocument`: a document behind an address, fetched on demand, remembered, and renewed as a flow.
+"""`RemoteDocument`: fetches the document at a URL on demand, caches it and renews it, as a flow.
 
-Must never know: what is in the document. Addresses come from configuration or registration, never from a token or a
-certificate.
+URLs come from configuration, discovery or client registration, never from a token or a certificate.
 """
 
 import copy
@@ -23,39 +22,41 @@ logger: logging.Logger = logging.getLogger("mtls_middleware.remote_documents")
 
 T = TypeVar("T")
 
-# A rotation is seen after ten minutes at the latest without anybody asking for it.
+# Seconds after which a cached document is old and must be renewed. So a rotated key is found within ten minutes.
 _LIFETIME = 600.0
-# From eight minutes on it is looked for in the background, so that a busy application never waits for it.
-_AHEAD = 480.0
-# Documents outlive an outage of their server by an hour, then 503: nobody could revoke a key meanwhile.
+# Age in seconds from which a document is renewed in the background, so that requests do not wait for the renewal.
+_RENEWAL_AGE = 480.0
+# Seconds that an old document is still used while its server is down. Longer would delay the revocation of a key.
 _MAX_STALE = 3600.0
-# Between two attempts: what a flood of unknown key ids, or a dead server, may cost.
+# Seconds between two attempts. Limits the requests that unknown key ids or a dead server can cause.
 COOL_DOWN = 30.0
-# Characters of an address: clients register some.
-_LONGEST = 2_048
-# The host of an address, and its port: a name, or an IP address, without user, zone and percent-encoding.
+# Characters of a URL. OAuth clients register such URLs.
+_MAX_LENGTH = 2_048
+# Host and port of a URL. The host is a name or an IP address, without user name, zone id and percent-encoding.
 _HOST_AND_PORT = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
 _TIMEOUT, _LIMIT = 5.0, 262_144
 
 
-class UnusableDocument(ValueError):  # noqa: N818 (an outcome, handled at once)
-    """Why a document cannot be used, in words of ours that go into the log."""
+class UnusableDocument(ValueError):  # noqa: N818 (not an error: the caller logs it)
+    """The reason why a document cannot be used. The message is logged, so it must not quote the document."""
 
 
 class RemoteDocument(Generic[T]):
-    """What `parse` makes of the document at `uri`; equal documents stay one object.
+    """The cached document at `uri`, converted by `parse`. A renewal that finds an equal value keeps the old object.
 
-    It is renewed in the background before it is old, and the last good one is kept through an outage. At most one
-    attempt per cool-down, whatever comes; those who cannot do without its outcome wait for it together. Times are
-    compared by distance: a clock that is set back renews.
+    The document is renewed in the background after 8 minutes, and is old after 10. If its server is down, the last good
+    document is used for `max_stale` seconds more. There is at most one attempt every 30 seconds (`COOL_DOWN`), and all
+    callers that need its result wait for the same attempt. Ages are absolute differences, so a clock that is set back
+    causes a renewal.
 
     Arguments:
-        parse: octets to value. Raises `ValueError` for a document that is of no use, `UnusableDocument` to say why.
-        tls: how the server is verified, where the system's CAs do not do.
-        allow_private: connect to private and loopback addresses too; for addresses that an operator configured.
-        limit, timeout: octets and seconds that one attempt may take.
-        max_stale: seconds by which a value may outlive its ten minutes while its server is down.
-        what: the argument that needs the extra `http`, for the message where it is missing.
+        parse: converts the body to the value. Raises `ValueError` for an unusable document, or `UnusableDocument` with
+            the reason for the log.
+        tls: verifies the server. Default: the CAs of the system.
+        allow_private: also connect to private and loopback addresses. For URLs that an operator configured.
+        limit, timeout: maximum bytes of the body and seconds of one attempt.
+        max_stale: seconds that an old value is still used while its server is down.
+        what: the argument that needs the extra `http`, for the error message if the extra is missing.
     """
 
     def __init__(
@@ -78,58 +79,60 @@ class RemoteDocument(Generic[T]):
         self._limit = _LIMIT if limit is None else limit
         self._timeout = _TIMEOUT if timeout is None else timeout
         self._max_stale = max_stale
-        self._lock = threading.Lock()  # around what follows; never held while anybody waits
+        self._lock = threading.Lock()  # protects the attributes below; never held during I/O
         self._value: T | None = None
         self._fetched_at = float("-inf")
-        self._attempt: Fetch | None = None  # whose outcome nobody has taken in yet
+        self._attempt: Fetch | None = None  # the attempt whose result is not applied yet
         self._attempted_at = float("-inf")
 
     def current(self, now: float, *, join: bool = False) -> Flow[T]:
-        """The value, fetched where there is none or it is old. Raises `Unavailable`.
+        """Return the value. It is fetched first if there is none or it is old. Raises `Unavailable`.
 
-        `join`: where somebody else renews an old value, wait for the new one.
+        `join`: if another caller is renewing an old value, wait for the new value instead of using the old one.
         """
         age = abs(now - self._fetched_at)
         if self._value is None or age >= _LIFETIME:
-            # While one asker renews an old value the others go on with it; without any they all wait.
-            yield from self._renew(now, join=join or self._held(now) is None)
-        elif age >= _AHEAD:
-            yield from self._renew_meanwhile(now)
-        value = self._held(now)
+            # While one caller renews an old value, the other callers use the old one. Without a value, all wait.
+            yield from self._renew(now, join=join or self._usable_value(now) is None)
+        elif age >= _RENEWAL_AGE:
+            yield from self._renew_in_background(now)
+        value = self._usable_value(now)
         if value is None:
             wait = max(1, math.ceil(COOL_DOWN - abs(now - self._attempted_at)))
-            raise Unavailable(f"nothing from {self._uri}", retry_after=wait)
+            raise Unavailable(f"the document at {self._uri} is unavailable", retry_after=wait)
         return value
 
     def fresh(self, now: float) -> T | None:
-        """The value, where it is there and young enough that nobody need look for another."""
-        return self._value if abs(now - self._fetched_at) < _AHEAD else None
+        """The cached value, or `None` if it is missing or due for a renewal."""
+        return self._value if abs(now - self._fetched_at) < _RENEWAL_AGE else None
 
     def refreshed(self, now: float) -> Flow[T]:
-        """The value after one more look, where the cool-down allows it: what was not found may be new."""
+        """Return the value after a new fetch if the cool-down allows one, for example for an unknown key id."""
         value = yield from self.current(now)
         yield from self._renew(now, join=True)
         return value if self._value is None else self._value
 
-    def moved(self, uri: str) -> "RemoteDocument[T]":
-        """The same document at another address. What came from the former one is old at once, and serves until
-        something comes from the new one, for an hour at most.
-        """
-        moved = copy.copy(self)
-        moved._uri, moved._lock, moved._attempt = uri, threading.Lock(), None
-        moved._attempted_at = float("-inf")
-        with self._lock:
-            moved._value, moved._fetched_at = self._value, self._fetched_at - _LIFETIME
-        return moved
+    def with_uri(self, uri: str) -> "RemoteDocument[T]":
+        """Return a copy that fetches from `uri`. The cached value counts as old, so the next `current` fetches.
 
-    def _held(self, now: float) -> T | None:
+        If that fails, the cached value is used for at most `max_stale` seconds.
+        """
+        document = copy.copy(self)
+        document._uri, document._lock, document._attempt = uri, threading.Lock(), None
+        document._attempted_at = float("-inf")
+        with self._lock:
+            document._value, document._fetched_at = self._value, self._fetched_at - _LIFETIME
+        return document
+
+    def _usable_value(self, now: float) -> T | None:
+        """The cached value, unless it is older than the lifetime and `max_stale`."""
         return self._value if abs(now - self._fetched_at) < _LIFETIME + self._max_stale else None
 
     def _renew(self, now: float, *, join: bool) -> Flow[None]:
-        """Wait for one attempt where the cool-down allows it; else, to `join`, for the one that is under way."""
+        """Make one attempt if the cool-down allows it. Otherwise, if `join`, wait for the attempt in progress."""
         with self._lock:
-            due = self._is_due(now)
-            attempt = self._attempt if due or join else None
+            started = self._start_if_due(now)
+            attempt = self._attempt if started or join else None
         if attempt is None:
             return
         found: Response | FetchFailed
@@ -138,30 +141,31 @@ class RemoteDocument(Generic[T]):
         except FetchFailed as failure:
             found = failure
         with self._lock:
-            if self._attempt is attempt:  # else another asker has taken it in
+            if self._attempt is attempt:  # otherwise another caller has applied the result
                 self._attempt = None
-                self._take_in(found)
+                self._apply(found)
 
-    def _renew_meanwhile(self, now: float) -> Flow[None]:
-        """Have the value renewed in the background; whoever comes later finds the outcome."""
+    def _renew_in_background(self, now: float) -> Flow[None]:
+        """Start a renewal if the cool-down allows it. A later call applies its result."""
         with self._lock:
-            attempt = self._attempt if self._is_due(now) else None
+            attempt = self._attempt if self._start_if_due(now) else None
         if attempt is not None:
             yield from ask(Begin(attempt))
 
-    def _is_due(self, now: float) -> bool:
-        """Take in what came back in the background; then, where the cool-down allows another attempt, make it out."""
+    def _start_if_due(self, now: float) -> bool:
+        """Apply the result of a finished attempt. Then create a new attempt if the cool-down allows it."""
         attempt = self._attempt
         if attempt is not None and attempt.outcome.done():
             self._attempt = None
-            self._take_in(_outcome(attempt))
+            self._apply(_outcome(attempt))
         if abs(now - self._attempted_at) < COOL_DOWN:
             return False
         self._attempt = Fetch(self._uri, self._tls, self._timeout, self._limit, self._allow_private)
         self._attempted_at = now
         return True
 
-    def _take_in(self, found: Response | FetchFailed) -> None:
+    def _apply(self, found: Response | FetchFailed) -> None:
+        """Store the value of a response, or log why it cannot be used."""
         try:
             if isinstance(found, FetchFailed):
                 raise found
@@ -169,12 +173,12 @@ class RemoteDocument(Generic[T]):
                 raise FetchFailed(f"status {found.status}")
             value = self._parse(found.body)
         except (FetchFailed, ValueError) as failure:
-            ours = isinstance(failure, FetchFailed | UnusableDocument)
-            reason = failure if ours else "not the document that is expected there"
-            logger.error("nothing fresh from %s: %s", self._uri, reason)
+            is_safe_to_log = isinstance(failure, FetchFailed | UnusableDocument)
+            reason = failure if is_safe_to_log else "not the expected document"
+            logger.error("fetching %s failed: %s", self._uri, reason)
             return
         self._fetched_at = self._attempted_at
-        if value != self._value:  # the same document stays the same object: see resource_server/signed.py
+        if value != self._value:  # an equal document stays the same object: see resource_server/signed.py
             self._value = value
 
 
@@ -186,17 +190,17 @@ def _outcome(attempt: Fetch) -> Response | FetchFailed:
 
 
 def check_address(what: str, uri: str, *, allow_http: bool, example: str = "https://as.example/jwks") -> None:
-    """An address that we fetch from: https; http only where allowed, and then to a loopback address only.
+    """Check a URL that the library fetches: https, or http to a loopback address if `allow_http`.
 
-    Raises `ConfigurationError`.
+    Raises `ConfigurationError`. `what`: the argument that contains the URL, for the message.
     """
-    if isinstance(uri, str) and len(uri) > _LONGEST:
+    if isinstance(uri, str) and len(uri) > _MAX_LENGTH:
         raise ConfigurationError(
-            f"{what} of {len(uri)} characters: expected at most {_LONGEST}, for example {example!r}"
+            f"{what} of {len(uri)} characters: expected at most {_MAX_LENGTH}, for example {example!r}"
         )
     try:
-        # RFC 3986 2; such a one could forge lines of logs. First: `urlsplit` normalises other characters, in the square
-        # of their number.
+        # RFC 3986 2. A line break could forge a log line. This check comes first, because `urlsplit` takes quadratic
+        # time to normalise non-ASCII characters.
         if not (uri.isascii() and uri.isprintable()) or " " in uri:
             raise ValueError
         parts = urlsplit(uri)
@@ -205,12 +209,16 @@ def check_address(what: str, uri: str, *, allow_http: bool, example: str = "http
         if parts.netloc.startswith("["):
             ipaddress.IPv6Address(parts.netloc.partition("]")[0][1:])
     except (ValueError, AttributeError, TypeError) as error:
-        raise ConfigurationError(f"{what}={uri!r} is no address, for example {example!r}") from error
+        raise ConfigurationError(f"{what}={uri!r} is not a URL: expected for example {example!r}") from error
     if not host or not _HOST_AND_PORT.fullmatch(parts.netloc) or "#" in uri:
-        raise ConfigurationError(f"{what}={uri!r} is no plain address, for example {example!r}")
+        raise ConfigurationError(
+            f"{what}={uri!r}: expected a URL without user name and fragment, for example {example!r}"
+        )
     if parts.scheme == "https" or (parts.scheme == "http" and allow_http and _is_loopback(host)):
         return
-    raise ConfigurationError(f"{what}={uri!r} must be https (allow_http=True admits http to loopback, for tests)")
+    raise ConfigurationError(
+        f"{what}={uri!r}: expected https (allow_http=True allows http to loopback addresses, for tests)"
+    )
 
 
 def _is_loopback(host: str) -> bool:

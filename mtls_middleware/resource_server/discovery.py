@@ -14,14 +14,14 @@ from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.json_values import json_document
 from mtls_middleware.jwks import FetchedKeys, KeySet
 from mtls_middleware.reusable import Check
-from mtls_middleware.well_known import appended, inserted
+from mtls_middleware.well_known import append_well_known, insert_well_known
 
 Discovery = Literal["rfc8414", "openid"]
 
 # Where the document of an issuer is, by the name of the standard that says so.
 _ADDRESSES: Mapping[str, Callable[[str], str]] = {
-    "rfc8414": lambda issuer: inserted(issuer, "oauth-authorization-server"),
-    "openid": lambda issuer: appended(issuer, "openid-configuration"),
+    "rfc8414": lambda issuer: insert_well_known(issuer, "oauth-authorization-server"),
+    "openid": lambda issuer: append_well_known(issuer, "openid-configuration"),
 }
 # Characters of what a server said that go into the log, and those of an address that it may name.
 _SHOWN, _LONGEST = 80, 2048
@@ -70,6 +70,7 @@ class DiscoveredKeys:
         return (yield from keys.refreshed(now, key_id))
 
     def checks(self, keys: KeySet) -> tuple[Check, ...]:
+        """How to look up whether these are still the issuer's keys."""
         return (lambda now: self.fresh(now) is keys,)
 
     def _read(self, text: bytes) -> FetchedKeys:
@@ -89,7 +90,7 @@ class DiscoveredKeys:
             raise UnusableDocument("no jwks_uri in it that is an address")
         try:
             if self._keys is not None:
-                return self._keys.at(uri)
+                return self._keys.with_uri(uri)
             return FetchedKeys(uri, allow_http=self._allow_http, tls=self._tls)
         except ConfigurationError:
             raise UnusableDocument("its jwks_uri is not a plain https address without user and fragment") from None

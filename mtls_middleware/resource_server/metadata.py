@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.oauth_metadata import BOUND, check_boolean, check_https, complete, string_list
 from mtls_middleware.responses import LayerResponse
-from mtls_middleware.well_known import inserted
+from mtls_middleware.well_known import insert_well_known
 
 # As long as clients may go on with what they know: keys and addresses of servers last longer.
 _MAX_AGE = 3600
@@ -73,7 +73,7 @@ def served_document(document: Mapping[str, Any]) -> ServedDocument:
         raise ConfigurationError(
             f"resource_metadata of {resource!r}: an https address without query and fragment: {example}"
         )
-    address = inserted(str(resource), "oauth-protected-resource")
+    address = insert_well_known(str(resource), "oauth-protected-resource")
     headers = (
         ("Content-Type", "application/json"),
         ("Content-Length", str(len(body))),

@@ -1,4 +1,4 @@
-"""The shared list of revoked access tokens and certificates."""
+"""Revokes access tokens and certificates with a list that all processes share."""
 
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ __all__ = [
     "RevocableTokens",
 ]
 
-if not TYPE_CHECKING:  # a type checker would take any misspelt name for an attribute
+if not TYPE_CHECKING:  # with `__getattr__`, a type checker would accept any misspelt name
     __getattr__, __dir__ = exports(
         __name__,
         {

@@ -1,13 +1,15 @@
-"""The list of what was revoked, as it lies in Redis and as one process knows it: one sorted set, written by one script.
+"""Defines the format of the revocation list in Redis, and the copy of the list in one process.
 
-Must never know: the connection, threads, what an entry stands for. What does not read as a list of ours is none.
+Pure: no I/O, no clock. Data that is not in this format is rejected as a whole.
 
-All is in one key, which Redis loses or keeps as a whole: no half of it can be evicted. Its members are
-- entries: 32 octets in base64url, with the second (Unix time) up to which they count as score;
-- the news, in order: "list:number:until:entry", with `_NEWS + number` as score, the last `_KEPT` of them. Number 0
-  says that there is a list, be it empty, and `list` tells one list from another that was made in its place.
-A reader asks for the news from the last that it knows on, that one included: what it gets begins with it, or else a
-part was missed, and everything is read again: the newest, then all in pages, then the news from that newest on.
+The list is one sorted set under one key, so Redis can evict it only as a whole. Its members are:
+- entries: 32 bytes in base64url. The score is the Unix time until which the entry is valid.
+- changes: "list:number:until:entry", numbered in order. The score is `_FIRST_CHANGE + number`. The last 1000 are kept.
+  Change 0, "list:0:", marks a complete list, which may be empty. `list` is a random id: a list that is created again
+  has a new one.
+
+A reader requests the changes from the last one that it has, inclusive. If the response does not begin with that change,
+the reader has missed some. Then it reads the newest change, all members in pages, and the changes since the newest.
 """
 
 import base64
@@ -16,14 +18,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-_NEWS = 10**12  # above the Unix time of the year 9999
-BELOW_NEWS = f"({_NEWS}"  # the end of the entries, as ZCOUNT takes it
-_KEPT = 1000  # so many entries at once, or within a poll, do not make every process read everything again
+_FIRST_CHANGE = 10**12  # a score above the Unix time of the year 9999
+MAX_ENTRY_SCORE = f"({_FIRST_CHANGE}"  # the maximum score of entries, exclusive, in the syntax of ZCOUNT
+_MAX_CHANGES = 1000  # if more entries are written between two polls, all processes must read the whole list again
 
-# In one script, so that no reader sees a part. The time by which entries are dropped is that of Redis: a writer whose
-# clock is ahead drops nothing that still counts. ARGV: how, and then entries, each with its second. How: "" adds to a
-# list, and is 0 where there is none; "+" adds also to one that is yet to be made; any other text makes one of that name
-# where there is none. What is no list of ours is left alone.
+# A script is atomic, so no reader sees a partial change. Expired entries are removed by the clock of Redis, so that a
+# writer whose clock is ahead does not remove valid entries. ARGV[1] is the mode, followed by pairs of entry and Unix
+# time. The mode "" adds to an existing list, and the script returns 0 if there is none. "+" adds also to a list that
+# does not exist or is not complete. Any other string is an id: it completes such a list. The script returns 0 and
+# changes nothing if the key contains other data.
 WRITE = f"""
 local last = redis.call('ZRANGE', KEYS[1], -1, -1)[1] or ''
 local list, number = string.match(last, '^([%w_-]+):(%d+):')
@@ -32,42 +35,43 @@ if not list and (ARGV[1] == '' or last ~= '' and not (#last == 43 and string.mat
 end
 if not list and ARGV[1] ~= '+' then
   list, number = ARGV[1], 0
-  redis.call('ZADD', KEYS[1], '{_NEWS}', list .. ':0:')
+  redis.call('ZADD', KEYS[1], '{_FIRST_CHANGE}', list .. ':0:')
 end
 for i = 2, #ARGV, 2 do
   redis.call('ZADD', KEYS[1], 'GT', ARGV[i + 1], ARGV[i])
   if list then
     number = number + 1
-    redis.call('ZADD', KEYS[1], string.format('%.0f', {_NEWS} + number),
+    redis.call('ZADD', KEYS[1], string.format('%.0f', {_FIRST_CHANGE} + number),
                string.format('%s:%d:%s:%s', list, number, ARGV[i + 1], ARGV[i]))
   end
 end
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', '(' .. redis.call('TIME')[1])
 if list then
-  redis.call('ZREMRANGEBYSCORE', KEYS[1], '{_NEWS}', string.format('(%.0f', {_NEWS} + number - {_KEPT}))
+  redis.call('ZREMRANGEBYSCORE', KEYS[1], '{_FIRST_CHANGE}',
+             string.format('(%.0f', {_FIRST_CHANGE} + number - {_MAX_CHANGES}))
 end
 return 1
 """
 
 _ENTRY = re.compile(r"[A-Za-z0-9_-]{43}")
-_ITEM = re.compile(r"([A-Za-z0-9_-]{16,64}):([0-9]{1,12}):(?:([0-9]{1,12}):([A-Za-z0-9_-]{43}))?")
+_CHANGE = re.compile(r"([A-Za-z0-9_-]{16,64}):([0-9]{1,12}):(?:([0-9]{1,12}):([A-Za-z0-9_-]{43}))?")
 
 
-_MAKE = "call create() once, with all that is still revoked (docs/tokens.md)"
-_ELSE = "who else writes there? Give key= a name that nothing else uses"
+_CREATE_ADVICE = "call create() once, with all revocations that are still valid (docs/tokens.md)"
+_KEY_ADVICE = "another program may write to the key: set key= to a name that nothing else uses"
 
 
-class UnreadableList(ValueError):  # noqa: N818 (it says what is found, as Refused does)
-    """What was read is no list of revocations; the message says what it is, and what an operator does about it."""
+class UnreadableList(ValueError):  # noqa: N818 (named after what was found, as Refused is)
+    """The data is not a revocation list. The message contains the reason and the remedy, for the operator."""
 
 
 class ListNotCreated(UnreadableList):
-    """There is none, or one whose making was not finished: `create()` makes one of it."""
+    """There is no list, or its creation was not completed. `create()` creates or completes it."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Item:
-    text: str
+class _Change:
+    member: str
     list: str
     number: int
     until: int = 0
@@ -75,89 +79,100 @@ class _Item:
 
 
 class RevocationListCopy:
-    """What one process knows of a list, at first from `newest`: the member with the highest score, in a sequence.
+    """The copy of a list in one process.
 
-    `revoked`: entry to the second up to which it counts. Raises `UnreadableList`.
+    Arguments:
+        newest: a sequence with the member that has the highest score, or an empty sequence.
+
+    Attributes:
+        revoked: entry to the Unix time until which it is valid. Empty at first.
+
+    Raises `UnreadableList`.
     """
 
     def __init__(self, newest: Sequence[Any]) -> None:
         if not newest:
-            raise ListNotCreated(f"there is none; {_MAKE}")
-        if _ENTRY.fullmatch(_text(newest[0])):
-            raise ListNotCreated(f"one whose making was not finished; {_MAKE}")
-        self._last = _item(newest[0])
+            raise ListNotCreated(f"there is no list; {_CREATE_ADVICE}")
+        if _ENTRY.fullmatch(_string(newest[0])):
+            raise ListNotCreated(f"its creation was not completed; {_CREATE_ADVICE}")
+        self._last = _parse_change(newest[0])
         self.revoked: dict[bytes, float] = {}
 
     @property
     def position(self) -> int:
-        """The score from which on to ask for news."""
-        return _NEWS + self._last.number
+        """The score of the last change in this copy. The next request for changes starts there."""
+        return _FIRST_CHANGE + self._last.number
 
     @property
     def changes(self) -> int:
-        """How many revocations were written since the list was made."""
+        """The number of revocations written since the list was created."""
         return self._last.number
 
-    def take(self, pairs: Iterable[Any]) -> None:
-        """Add any part of the list: pairs of member and score. Raises `UnreadableList`."""
+    def add_members(self, pairs: Iterable[Any]) -> None:
+        """Add a page of the list: pairs of member and score. Raises `UnreadableList`."""
         for member, score in pairs:
-            if score < _NEWS:
-                self.revoked[_octets(_text(member))] = score
-            elif (item := _item(member)).list != self._last.list or score != _NEWS + item.number:
-                raise UnreadableList(f"a member out of its place, or of another list; {_ELSE}")
+            if score < _FIRST_CHANGE:
+                self.revoked[_decode_entry(_string(member))] = score
+            elif (change := _parse_change(member)).list != self._last.list or score != _FIRST_CHANGE + change.number:
+                raise UnreadableList(f"a member has the wrong score, or belongs to another list; {_KEY_ADVICE}")
 
-    def take_news(self, members: Sequence[Any]) -> bool:
-        """Add what is new. Returns `False` and adds nothing if a part is missing. Raises `UnreadableList`."""
-        items = [_item(each) for each in members]
+    def add_changes(self, members: Sequence[Any]) -> bool:
+        """Add the changes since `position`. Returns `False` and adds nothing if one is missing.
+
+        Raises `UnreadableList`.
+        """
+        changes = [_parse_change(each) for each in members]
         last = self._last
-        if not items or items[0] != last:
+        if not changes or changes[0] != last:
             return False
-        if any(each.list != last.list or each.number != last.number + n for n, each in enumerate(items)):
+        if any(each.list != last.list or each.number != last.number + n for n, each in enumerate(changes)):
             return False
-        for each in items[1:]:
+        for each in changes[1:]:
             self.revoked[each.entry] = max(each.until, self.revoked.get(each.entry, 0))
-        self._last = items[-1]
+        self._last = changes[-1]
         return True
 
-    def succeed(self, former: "RevocationListCopy") -> bool:
-        """Keep what was known of this very list before: nothing but time takes an entry from it, and where Redis has
-        lost some, by going back to an older copy, they stay revoked here. `False` where it did.
-        """
-        if former._last.list != self._last.list:
-            return True
-        self.revoked = {**former.revoked, **self.revoked}
-        return former._last.number <= self._last.number
+    def merge(self, previous: "RevocationListCopy") -> bool:
+        """Keep the entries of the previous copy of the same list.
 
-    def forget(self, now: float) -> None:
-        """Drop what counts no longer."""
+        Entries only expire, they are never withdrawn. So entries that Redis has lost by a restore of an older state
+        stay revoked here. Returns `False` if Redis has lost changes.
+        """
+        if previous._last.list != self._last.list:
+            return True
+        self.revoked = {**previous.revoked, **self.revoked}
+        return previous._last.number <= self._last.number
+
+    def drop_expired(self, now: float) -> None:
+        """Drop the entries that are not valid any more. `now`: Unix time."""
         self.revoked = {entry: until for entry, until in self.revoked.items() if until >= now}
 
 
-def _item(member: object) -> _Item:
-    parts = _ITEM.fullmatch(text := _text(member))
+def _parse_change(member: object) -> _Change:
+    parts = _CHANGE.fullmatch(text := _string(member))
     if parts is None or (parts[3] is None) != (int(parts[2]) == 0):
-        raise UnreadableList(f"a member that is none of ours; {_ELSE}")
+        raise UnreadableList(f"a member has an unknown format; {_KEY_ADVICE}")
     if parts[3] is None:
-        return _Item(text, parts[1], 0)
-    return _Item(text, parts[1], int(parts[2]), int(parts[3]), _octets(parts[4]))
+        return _Change(text, parts[1], 0)
+    return _Change(text, parts[1], int(parts[2]), int(parts[3]), _decode_entry(parts[4]))
 
 
-def _octets(text: str) -> bytes:
+def _decode_entry(text: str) -> bytes:
     if not _ENTRY.fullmatch(text):
-        raise UnreadableList(f"a member that is none of ours; {_ELSE}")
+        raise UnreadableList(f"a member has an unknown format; {_KEY_ADVICE}")
     return base64.urlsafe_b64decode(text + "=")
 
 
-def _text(member: object) -> str:
+def _string(member: object) -> str:
     if isinstance(member, bytes):
         return member.decode("ascii", "replace")
     if isinstance(member, str):  # a client with decode_responses=True
         return member
-    raise UnreadableList(f"a member that is no text; {_ELSE}")
+    raise UnreadableList(f"a member is not a string; {_KEY_ADVICE}")
 
 
-def written(entries: Iterable[tuple[bytes, int]]) -> list[str | int]:
-    """The arguments of `WRITE` for these entries."""
+def script_arguments(entries: Iterable[tuple[bytes, int]]) -> list[str | int]:
+    """The arguments of the script `WRITE` for these entries, without the mode. Each entry is bytes and a Unix time."""
     return [
         each
         for octets, until in entries

@@ -1,6 +1,6 @@
-"""One thread of this process that knows the list of what was revoked, four times a second anew.
+"""Polls the revocation list in Redis four times a second, in one thread of the process.
 
-Must never know: requests, or what follows from an old list. Whatever Redis does, it goes on trying.
+The thread never ends because of an error: it logs the error and polls again.
 """
 
 import logging
@@ -15,113 +15,116 @@ from mtls_middleware.revocation.format import RevocationListCopy, UnreadableList
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.revocation")
 
-# A revocation holds everywhere within a second: a poll, an answer, and some to spare on a busy machine.
-_EVERY = 0.25
-_FORGET_EVERY = 60.0  # what counts no longer, by the clock of Redis as when it is dropped there
-_PAGE = 1000  # members read at once: some milliseconds of Redis
-_TELL_EVERY = 30.0  # lines in the log while an outage lasts
+# Seconds between two polls. So a revocation takes effect in all processes within a second, also on a busy machine.
+_INTERVAL = 0.25
+_CLEANUP_INTERVAL = 60.0  # seconds between two removals of expired entries, by the clock of Redis
+_PAGE = 1000  # members in one read, which keeps Redis busy for a few milliseconds
+_LOG_INTERVAL = 30.0  # seconds between two log lines during an outage
 
-# What an operator changes, by the name of the library's exception. Its text may quote what Redis said: not for the log.
+# Advice for the operator, by the name of the client's exception. The message of the exception is not logged, because it
+# may quote data from Redis.
 _ADVICE = {
     "AuthenticationError": "check username= and password= of the client",
-    "NoPermissionError": "let its user read this key (ACL: ~KEY +zrange +zscan +zrangebyscore +time)",
-    "ConnectionError": "is it up, and is host= the right one?",
-    "TimeoutError": "is it up, and near enough for socket_timeout=?",
+    "NoPermissionError": "let the user of the client read this key (ACL: ~KEY +zrange +zscan +zrangebyscore +time)",
+    "ConnectionError": "check that Redis is running, and host= of the client",
+    "TimeoutError": "check that Redis is running, and that socket_timeout= exceeds its response time",
 }
 
 
 class RevocationListPoller:
-    """What is revoked, as this process knows it.
+    """Keeps a copy of the revocation list up to date.
 
     Attributes:
-        revoked: entry to the second up to which it counts.
-        fresh_at: when the reading began that `revoked` is of: `time.monotonic()`, minus infinity before the first.
-        tried: set after the first attempt, whatever came of it.
-        began_at: `time.monotonic()` when this object was made.
-        process: the id of the process that the thread runs in; in a fork of it there is none.
+        revoked: entry to the Unix time until which it is valid.
+        read_at: `time.monotonic()` at the start of the last successful poll, minus infinity before the first.
+        first_poll: set after the first poll, successful or not.
+        created_at: `time.monotonic()` when this object was created.
+        process: the id of the process in which the thread runs. A forked child has no such thread.
     """
 
     def __init__(self, client: Any, key: str) -> None:
         self._client, self._key = client, key
-        self._known: RevocationListCopy | None = None
-        self.fresh_at: float = -math.inf
-        self.tried: threading.Event = threading.Event()
+        self._copy: RevocationListCopy | None = None
+        self.read_at: float = -math.inf
+        self.first_poll: threading.Event = threading.Event()
         self.process: int = os.getpid()
-        self.began_at: float = time.monotonic()
-        self._forgot_at = self._told_at = -math.inf
+        self.created_at: float = time.monotonic()
+        self._cleaned_at = self._logged_at = -math.inf
 
     @property
     def revoked(self) -> dict[bytes, float]:
-        return {} if self._known is None else self._known.revoked
+        return {} if self._copy is None else self._copy.revoked
 
     def start(self) -> None:
-        """Begin to follow, until nobody holds this object any more."""
+        """Start the thread. It ends when this object is garbage collected."""
         name = "mtls_middleware.revocation"
         threading.Thread(target=_poll, args=(weakref.ref(self),), name=name, daemon=True).start()
 
     def poll(self) -> None:
-        """Have a look at Redis; whatever it answers, nothing is raised."""
+        """Update the copy from Redis. All exceptions are logged, and none is raised."""
         began = time.monotonic()
         try:
-            self._take_in()
-        except Exception as failure:  # noqa: BLE001 (whatever the library raises is an outage)
-            self._tell(failure, began)
+            self._update()
+        except Exception as failure:  # noqa: BLE001 (any exception of the client is an outage)
+            self._log_failure(failure, began)
         else:
-            if self._told_at > self.fresh_at:
-                logger.warning("revocations: the list is there again")
-            self.fresh_at = began
-        self.tried.set()
+            if self._logged_at > self.read_at:
+                logger.warning("revocations: the list can be read again")
+            self.read_at = began
+        self.first_poll.set()
 
-    def _take_in(self) -> None:
-        known = self._known
-        if known is None or not known.take_news(self._news(known)):
-            self._known = known = self._whole()
-        if time.monotonic() - self._forgot_at >= _FORGET_EVERY:
-            known.forget(float(self._client.time()[0]))
-            self._forgot_at = time.monotonic()
+    def _update(self) -> None:
+        copy = self._copy
+        if copy is None or not copy.add_changes(self._read_changes(copy)):
+            self._copy = copy = self._read_all()
+        if time.monotonic() - self._cleaned_at >= _CLEANUP_INTERVAL:
+            copy.drop_expired(float(self._client.time()[0]))
+            self._cleaned_at = time.monotonic()
 
-    def _news(self, known: RevocationListCopy) -> Any:
-        return self._client.zrangebyscore(self._key, known.position, "+inf")
+    def _read_changes(self, copy: RevocationListCopy) -> Any:
+        return self._client.zrangebyscore(self._key, copy.position, "+inf")
 
-    def _whole(self) -> RevocationListCopy:
-        """All that is revoked, read in pages, so that Redis is never busy for long. ZSCAN gives what is there from its
-        beginning to its end; what was written meanwhile is among the news.
+    def _read_all(self) -> RevocationListCopy:
+        """Read the whole list in pages, so that Redis is never busy for long.
+
+        ZSCAN returns all members that exist from its start to its end. The changes include the members written
+        meanwhile.
         """
-        known = RevocationListCopy(self._client.zrange(self._key, -1, -1))
+        copy = RevocationListCopy(self._client.zrange(self._key, -1, -1))
         cursor = 0
         while True:
             cursor, pairs = self._client.zscan(self._key, cursor, count=_PAGE)
-            known.take(pairs)
+            copy.add_members(pairs)
             if int(cursor) == 0:
                 break
-        if not known.take_news(self._news(known)):
-            raise UnreadableList("it was lost, or made anew, while it was read; it is read again")
-        if self._known is not None and not known.succeed(self._known):
-            logger.error("revocations: Redis went back to an older list; what is known here stays revoked")
-        return known
+        if not copy.add_changes(self._read_changes(copy)):
+            raise UnreadableList("the list was deleted or created again while it was read; it is read again")
+        if self._copy is not None and not copy.merge(self._copy):
+            logger.error("revocations: Redis has lost changes; the entries that this process has stay revoked")
+        return copy
 
-    def _tell(self, failure: Exception, now: float) -> None:
-        if now - self._told_at < _TELL_EVERY:
+    def _log_failure(self, failure: Exception, now: float) -> None:
+        if now - self._logged_at < _LOG_INTERVAL:
             return
-        self._told_at = now
-        logger.error("revocations: no list under %r in Redis: %s", self._key, reason(failure))
+        self._logged_at = now
+        logger.error("revocations: cannot read the list under %r in Redis: %s", self._key, reason(failure))
 
 
 def reason(failure: Exception) -> str:
-    """Why there is no list to read, and what an operator does about it.
+    """Describe why the list cannot be read, with advice for the operator.
 
     Example: `reason(redis.ConnectionError())`
     """
     if isinstance(failure, UnreadableList):
         return str(failure)
     if str(failure).startswith("WRONGTYPE"):
-        return "something else; give key= a name that nothing else uses"
+        return "the key contains another type of data; set key= to a name that nothing else uses"
     name = type(failure).__name__
-    return f"{name}; {_ADVICE.get(name, 'see what Redis itself logs')}"
+    return f"{name}; {_ADVICE.get(name, 'see the log of Redis')}"
 
 
 def _poll(reference: "weakref.ref[RevocationListPoller]") -> None:
     while (poller := reference()) is not None:
         poller.poll()
         del poller
-        time.sleep(_EVERY)
+        time.sleep(_INTERVAL)

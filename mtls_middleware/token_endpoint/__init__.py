@@ -1,4 +1,4 @@
-"""The token endpoint's half of RFC 8705: clients authenticated by certificate, their tokens bound, and metadata."""
+"""RFC 8705 at the token endpoint: client authentication by certificate, certificate-bound tokens, and metadata."""
 
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,7 @@ __all__ = [
     "well_known",
 ]
 
-if not TYPE_CHECKING:  # a type checker would take any misspelt name for an attribute
+if not TYPE_CHECKING:  # with `__getattr__`, a type checker would accept any misspelt name
     __getattr__, __dir__ = exports(
         __name__,
         {

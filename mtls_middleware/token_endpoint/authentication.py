@@ -1,7 +1,7 @@
-"""Is this request from that OAuth client? RFC 8705 section 2, for each endpoint where clients authenticate.
+"""Authenticates OAuth clients by certificate (RFC 8705 section 2), for each endpoint where clients authenticate.
 
-Pure, apart from what it asks for as a flow. A client is held to the method that it registered, never to one that the
-request suggests, and its certificate is checked against the one client that the request names.
+A client must use the method that it registered. The request cannot select another method. The certificate is compared
+with the registration of one client only: the client that the request names.
 """
 
 import logging
@@ -31,26 +31,30 @@ logger: logging.Logger = logging.getLogger("mtls_middleware.token_endpoint")
 
 LookUp = Callable[[str], "RegisteredClient | Awaitable[RegisteredClient | None] | None"]
 
-# Clients with a jwks_uri whose certificates are remembered: some kilobytes each.
-_REMEMBERED = 1024
+# Cached JWK Sets, one for each jwks_uri. Each takes a few kilobytes.
+_CACHED_SETS = 1024
 
 
 class ClientAuthenticator:
     """Authenticates OAuth clients by certificate: `tls_client_auth` and `self_signed_tls_client_auth`.
 
     Arguments:
-        clients: `client_id` to `RegisteredClient` or `None`: a function, an `async def` (under ASGI), or a mapping. It
-            must know the clients of other methods too: an unknown client is refused.
-        trust_store: validates chains for `tls_client_auth`, also where a proxy already has. A client's own comes first.
-        match: `"certificate"` (RFC 8705), or `"public_key"` for clients that renew certificates as the drafts let them.
-        ssl_context: how servers behind a `jwks_uri` are verified, where the system's CAs do not do.
-        allow_private: fetch a `jwks_uri` from private and loopback addresses too. Clients choose these addresses.
-        allow_http: admit `http://` to loopback addresses, for tests.
-        clock_skew: tolerance of a trust store, as in `ClientCertificateMiddleware`: give both the same value.
+        clients: looks up the `RegisteredClient` of a `client_id`. A function, an `async def` (under ASGI only), or a
+            mapping. A function returns `None` for an unknown client, which is then rejected. Include the clients that
+            use other authentication methods.
+        trust_store: validates the chain for `tls_client_auth`, even if a proxy has already validated it. A client's own
+            `trust_store` takes precedence.
+        match: what must equal the registered certificate: `"certificate"`, the whole certificate (RFC 8705), or
+            `"public_key"`, the public key only (early drafts), which allows a client to renew its certificate.
+        ssl_context: verifies the servers behind a `jwks_uri`. Default: the CAs of the system.
+        allow_private: also fetch a `jwks_uri` from private and loopback addresses. Clients choose these addresses.
+        allow_http: allow `http://` for loopback addresses. For tests only.
+        clock_skew: tolerance in seconds for the validity periods that a trust store checks. Give the same value to
+            `ClientCertificateMiddleware`.
 
-    Clients choose the addresses of their JWK Sets, so the cost is bounded: 262,144 octets and 200 keys for a set, 50
-    exchanges at once (10 with the names of one zone, such as `example.com`), and 32 threads for look-ups of names that
-    do not respond (8 for one zone). A client with names in many zones can still delay clients whose set is not cached.
+    Clients choose the addresses of their JWK Sets, so the cost is limited: 262,144 bytes and 200 keys for each set, 50
+    exchanges at once (10 for the names of one zone, such as `example.com`), and 32 threads for name look-ups (8 for one
+    zone). A client with names in many zones can still delay other clients whose JWK Set is not cached.
 
     Raises `ConfigurationError`.
 
@@ -70,57 +74,65 @@ class ClientAuthenticator:
     ) -> None:
         look_up = clients.get if isinstance(clients, Mapping) else clients
         if not callable(look_up):
-            raise ConfigurationError(f"clients={clients!r}: a function or a mapping from client_id to RegisteredClient")
+            raise ConfigurationError(
+                f"clients={clients!r}: expected a function or a mapping from client_id to RegisteredClient"
+            )
         if match not in ("certificate", "public_key"):
-            raise ConfigurationError(f"match={match!r}: 'certificate' or 'public_key'")
+            raise ConfigurationError(f"match={match!r}: expected 'certificate' or 'public_key'")
         if trust_store is not None and not callable(getattr(trust_store, "validate", None)):
-            raise ConfigurationError(f"trust_store={trust_store!r} is no trust store")
+            raise ConfigurationError(
+                f"trust_store={trust_store!r}: expected a trust store, for example TrustStore(['clients-ca.pem'])"
+            )
         self._look_up: LookUp = look_up
         self._clock_skew = check_clock_skew("clock_skew", clock_skew)
         self._trust_store = with_clock_skew(trust_store, self._clock_skew)
         self._match: Match = match
         self._tls = ssl_context
         self._allow_private, self._allow_http = allow_private, allow_http
-        self._fetched: Cache[str, RemoteDocument[RegisteredCertificates]] = Cache(_REMEMBERED)
+        self._key_sets: Cache[str, RemoteDocument[RegisteredCertificates]] = Cache(_CACHED_SETS)
         self._blocking, self._awaiting = BlockingDriver(), AwaitingDriver()
 
     def authenticate(self, request: ClientRequest, now: float) -> RegisteredClient | None:
-        """The client, authenticated by its certificate; `None` for one that is the application's to authenticate.
+        """Return the client if its certificate authenticates it, or `None` if the application must authenticate it.
 
-        Raises `Refused("invalid_client")` for credentials of another method than the registered one: the application
-        sees only requests with credentials of the registered method. Raises `Refused("invalid_request")` for several
-        methods in one request, and `Unavailable`. Blocks. `now`: seconds since the epoch.
+        The result is `None` for a client that registered another method, and for a request that names no client and has
+        an `Authorization` header that is not Basic. `now`: seconds since the epoch. This method blocks.
+
+        Raises `Refused("invalid_client")` if the credentials do not belong to the registered method, so the application
+        sees only credentials of that method. Raises `Refused("invalid_request")` if the request has several methods,
+        and `Unavailable` if a JWK Set or a revocation list cannot be fetched.
 
         Example: `authenticator.authenticate(ClientRequest(form.items(multi=True), certificate), time.time())`
         """
         return self._blocking.run(self.decide(request, now))
 
     async def authenticate_async(self, request: ClientRequest, now: float) -> RegisteredClient | None:
-        """`authenticate` for an event loop."""
+        """Like `authenticate`, for an event loop."""
         return await self._awaiting.run(self.decide(request, now))
 
     def identify(self, request: ClientRequest, now: float) -> RegisteredClient:
-        """The client that the request names. It is authenticated only if it registered a certificate.
+        """Return the client that the request names. It is authenticated only if it registered a certificate method.
 
-        For every other client, the caller checks the credentials by `token_endpoint_auth_method`, and by no other
-        method. Raises what `authenticate` raises, and `Refused("invalid_client")` if the request names no client.
+        For any other client, the caller must check the credentials by the client's `token_endpoint_auth_method`, and by
+        no other method. Raises what `authenticate` raises, and `Refused("invalid_client")` if the request names no
+        client.
 
         Example: `client = authenticator.identify(request, time.time())`
         """
-        return self._blocking.run(self._decide(credentials_of(request), request.certificate, now))
+        return self._blocking.run(self._identify(credentials_of(request), request.certificate, now))
 
     def decide(self, request: ClientRequest, now: float) -> Flow[RegisteredClient | None]:
-        """The decision itself, as a flow."""
+        """Return the flow that `authenticate` and `authenticate_async` run."""
         credentials = credentials_of(request)
         if credentials.client_id is None and credentials.found == OTHER_SCHEME:
             return None  # a bearer token, for example at an introspection endpoint (RFC 7662 2.1)
-        client = yield from self._decide(credentials, request.certificate, now)
+        client = yield from self._identify(credentials, request.certificate, now)
         return client if client.token_endpoint_auth_method in (PKI, SELF_SIGNED) else None
 
-    def _decide(
+    def _identify(
         self, credentials: Credentials, certificate: ClientCertificate | None, now: float
     ) -> Flow[RegisteredClient]:
-        client = yield from self._named(credentials.client_id)
+        client = yield from self._client(credentials.client_id)
         method = client.token_endpoint_auth_method
         if not credentials.permit(method):
             used = f"registered method {method}, found {credentials.found}"
@@ -137,23 +149,23 @@ class ClientAuthenticator:
             yield from self._check_registered(client, certificate, now)
         return client
 
-    def _named(self, client_id: str | None) -> Flow[RegisteredClient]:
-        """The registration of this very `client_id`."""
+    def _client(self, client_id: str | None) -> Flow[RegisteredClient]:
+        """Look up the registration of `client_id`."""
         if client_id is None:
             _refuse("no client_id")
         if not (client_id.isascii() and client_id.isprintable()):
-            _refuse("no such client: its client_id is not printable ASCII (RFC 6749 A.1)")
+            _refuse("no such client: the client_id is not printable ASCII (RFC 6749 A.1)")
         client = yield from ask(Call(self._look_up, (client_id,)))
         if client is None:
             _refuse("no such client")
         if not isinstance(client, RegisteredClient) or client.client_id != client_id:
-            # Say, a database that compares without case: another client's rights would be at stake.
-            logger.error("clients gave something else than the RegisteredClient of that very client_id")
-            _refuse("the look-up gave another client")
+            # For example, a database that ignores case returns another client, with the rights of that client.
+            logger.error("clients returned an object that is not the RegisteredClient with the requested client_id")
+            _refuse("the client look-up returned another client")
         return client
 
     def _check_identity(self, client: RegisteredClient, certificate: ClientCertificate, now: float) -> Flow[None]:
-        """The PKI method (RFC 8705 2.1): a chain that somebody vouches for, and the one expected name."""
+        """The PKI method (RFC 8705 2.1): the certificate has a verified chain and the registered name."""
         own = client.trust_store
         store = self._trust_store if own is None else with_clock_skew(own, self._clock_skew)
         if store is not None:
@@ -165,39 +177,43 @@ class ClientAuthenticator:
             except Refused as refusal:
                 _refuse(f"{certificate.thumbprint} does not validate", *refusal.evidence)
         if not certificate.verified:
-            _refuse(f"{certificate.thumbprint} is merely presented, and tls_client_auth needs a verified chain")
+            _refuse(
+                f"{certificate.thumbprint} is presented but not verified; tls_client_auth requires a verified chain"
+            )
         if client.identity is None or not client.identity.holds(certificate):
-            _refuse(f"{certificate.thumbprint} is not {client.identity!r}")
+            _refuse(f"{certificate.thumbprint} does not match {client.identity!r}")
 
     def _check_registered(self, client: RegisteredClient, certificate: ClientCertificate, now: float) -> Flow[None]:
-        """The self-signed method (RFC 8705 2.2): one of the registered certificates, its chain does not matter."""
+        """The self-signed method (RFC 8705 2.2): the certificate is a registered one. Its chain is not checked."""
         if client.certificates is not None:
-            if client.certificates.hold(certificate, self._match):
+            if client.certificates.contains(certificate, self._match):
                 return
         elif client.jwks_uri is not None:
-            fetched = self._fetched_from(client.jwks_uri)
-            registered = yield from fetched.current(now)
-            if registered.hold(certificate, self._match):
+            document = self._key_set(client.jwks_uri)
+            registered = yield from document.current(now)
+            if registered.contains(certificate, self._match):
                 return
-            registered = yield from fetched.refreshed(now)  # the client may have a new certificate
-            if registered.hold(certificate, self._match):
+            registered = yield from document.refreshed(now)  # the client may have a new certificate
+            if registered.contains(certificate, self._match):
                 return
         _refuse(f"{certificate.thumbprint} is not registered for the client")
 
-    def _fetched_from(self, uri: str) -> RemoteDocument[RegisteredCertificates]:
-        fetched = self._fetched.get(uri)
-        if fetched is None:
+    def _key_set(self, uri: str) -> RemoteDocument[RegisteredCertificates]:
+        document = self._key_sets.get(uri)
+        if document is None:
             try:
                 check_address("jwks_uri", uri, allow_http=self._allow_http)
             except ConfigurationError as error:
                 logger.error("%s", error)
-                _refuse("its jwks_uri is not one that we fetch from")
-            self._tls = self._tls or ssl.create_default_context()  # one for all clients: it holds each CA of the system
-            fetched = RemoteDocument(
+                _refuse("the client's jwks_uri is not an address that may be fetched (see the log)")
+            self._tls = (
+                self._tls or ssl.create_default_context()
+            )  # shared by all clients: it holds each CA of the system
+            document = RemoteDocument(
                 uri, RegisteredCertificates.parse_text, tls=self._tls, allow_private=self._allow_private
             )
-            self._fetched.put(uri, fetched)
-        return fetched
+            self._key_sets.put(uri, document)
+        return document
 
 
 def _refuse(*evidence: str) -> NoReturn:

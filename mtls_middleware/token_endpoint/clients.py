@@ -1,6 +1,6 @@
-"""`RegisteredClient`: one OAuth client and the RFC 8705 metadata that it registered.
+"""`RegisteredClient`: an OAuth client and its registered RFC 8705 metadata.
 
-Must never know: requests. What cannot identify exactly one client is refused here, at registration.
+Metadata that cannot identify exactly one client is rejected here, at registration.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from mtls_middleware.policy.rule import Rule
 from mtls_middleware.token_endpoint.credentials import PKI, SELF_SIGNED
 from mtls_middleware.token_endpoint.registered import RegisteredCertificates
 
-# RFC 8705 2.1.2: exactly one of these, and the rule that each one is.
+# RFC 8705 2.1.2: a client registers exactly one of these. Each value is the rule that checks the certificate.
 _SUBJECTS: Mapping[str, type[Rule]] = {
     "tls_client_auth_subject_dn": Subject,
     "tls_client_auth_san_dns": DNSName,
@@ -23,25 +23,27 @@ _SUBJECTS: Mapping[str, type[Rule]] = {
     "tls_client_auth_san_email": Email,
 }
 _BOUND = "tls_client_certificate_bound_access_tokens"
-# Names of the drafts, read by a switch and never written.
+# Names in drafts of RFC 8705. They are accepted with `drafts=True`, and never written.
 _DRAFT_BOUND, _DRAFT_SELF_SIGNED = "mutual_tls_sender_constrained_access_tokens", "pub_key_tls_client_auth"
-# Restrictions of the drafts that nothing enforces any more. Metadata with them is rejected, so that none is lost.
+# Restrictions in drafts of RFC 8705 that are not implemented. Metadata with one of these is rejected, because
+# to ignore a restriction would widen access.
 _DRAFT_RESTRICTIONS = ("tls_client_auth_root_dn", "tls_client_auth_issuer_dn")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RegisteredClient:
-    """An OAuth client as registered (RFC 7591 2), with the members of RFC 8705 by their own names.
+    """A registered OAuth client (RFC 7591 2). The RFC 8705 attributes have the names of that RFC.
 
     Attributes:
-        client_id: as the client sends it, compared character by character.
-        token_endpoint_auth_method: `"tls_client_auth"`, `"self_signed_tls_client_auth"`, or a method that is the
-            application's to check, such as `"client_secret_basic"` or `"none"`.
+        client_id: the identifier that the client sends. The comparison is exact.
+        token_endpoint_auth_method: `"tls_client_auth"`, `"self_signed_tls_client_auth"`, or a method that the
+            application checks, such as `"client_secret_basic"` or `"none"`.
         tls_client_auth_subject_dn, tls_client_auth_san_dns, tls_client_auth_san_uri, tls_client_auth_san_ip,
-        tls_client_auth_san_email: whom the certificate must name; exactly one for `tls_client_auth`.
-        jwks, jwks_uri: the certificates of a self-signed client, in `x5c`; one of the two.
-        tls_client_certificate_bound_access_tokens: whether the client asks for bound tokens (RFC 8705 3.4).
-        trust_store: validates this client's certificates, in place of the authenticator's.
+        tls_client_auth_san_email: the name that the certificate must contain. `tls_client_auth` requires exactly one.
+        jwks, jwks_uri: the certificates of a `self_signed_tls_client_auth` client, in `x5c`. Give one of the two.
+        tls_client_certificate_bound_access_tokens: whether the client requests certificate-bound access tokens
+            (RFC 8705 3.4).
+        trust_store: validates this client's certificates, instead of the `trust_store` of the authenticator.
 
     Raises `ConfigurationError`.
 
@@ -67,11 +69,13 @@ class RegisteredClient:
         for name in ("client_id", "token_endpoint_auth_method"):
             value = getattr(self, name)
             if not (isinstance(value, str) and value and value.isascii() and value.isprintable()):
-                raise ConfigurationError(f"{name}={value!r}: printable ASCII (RFC 6749 A.1)")
+                raise ConfigurationError(f"{name}={value!r}: expected a string of printable ASCII (RFC 6749 A.1)")
         if not isinstance(self.tls_client_certificate_bound_access_tokens, bool):  # the string "true" is not accepted
-            raise ConfigurationError(f"{_BOUND}={self.tls_client_certificate_bound_access_tokens!r}: True or False")
+            raise ConfigurationError(
+                f"{_BOUND}={self.tls_client_certificate_bound_access_tokens!r}: expected True or False"
+            )
         if self.jwks is not None and self.jwks_uri is not None:
-            raise ConfigurationError("jwks and jwks_uri: one of the two (RFC 7591 2)")
+            raise ConfigurationError("jwks and jwks_uri are both given: expected one of the two (RFC 7591 2)")
         object.__setattr__(self, "identity", self._identity())
         object.__setattr__(self, "certificates", self._certificates())
 
@@ -79,15 +83,15 @@ class RegisteredClient:
         given = {name: getattr(self, name) for name in _SUBJECTS if getattr(self, name) is not None}
         if self.token_endpoint_auth_method != PKI:
             if given:
-                raise ConfigurationError(f"{', '.join(given)}: for the method {PKI!r} alone")
+                raise ConfigurationError(f"{', '.join(given)}: only for the method {PKI!r}")
             return None
         if len(given) != 1:
-            raise ConfigurationError(f"{PKI} takes exactly one of {', '.join(_SUBJECTS)}; given: {len(given)}")
+            raise ConfigurationError(f"{PKI} requires exactly one of {', '.join(_SUBJECTS)}; given: {len(given)}")
         ((name, value),) = given.items()
         try:
             if not isinstance(value, str):
-                raise ConfigurationError(f"{value!r} is no text")
-            return _SUBJECTS[name](value)  # type: ignore[call-arg]  # each of the five takes one text
+                raise ConfigurationError(f"{value!r}: expected a string")
+            return _SUBJECTS[name](value)  # type: ignore[call-arg]  # each of the five takes one string
         except ConfigurationError as error:
             raise ConfigurationError(f"{name}: {error}") from error
 
@@ -96,48 +100,57 @@ class RegisteredClient:
             return None
         if self.jwks_uri is not None:
             require_extra("httpx2", "http", "jwks_uri")
-            check_address("jwks_uri", self.jwks_uri, allow_http=True)  # the authenticator says whether http will do
+            check_address(
+                "jwks_uri", self.jwks_uri, allow_http=True
+            )  # the authenticator decides whether http is allowed
             return None
         try:
             found = RegisteredCertificates.parse(self.jwks)
         except ValueError as error:
-            raise ConfigurationError(f"jwks: {error}; {SELF_SIGNED} takes jwks or jwks_uri") from error
+            raise ConfigurationError(f"jwks: {error}; {SELF_SIGNED} requires jwks or jwks_uri") from error
         if not found.certificates:
-            raise ConfigurationError(f"jwks: no entry with a usable x5c, which {SELF_SIGNED} compares (see the log)")
+            raise ConfigurationError(
+                f"jwks: {SELF_SIGNED} requires an entry with a usable x5c, found none (see the log)"
+            )
         return found
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any], *, drafts: bool = False, trust_store: Any = None) -> Self:
-        """The client that registration metadata describe (RFC 7591 2); members that it does not know are ignored.
+        """Create a client from registration metadata (RFC 7591 2). Unknown members are ignored.
 
         Arguments:
-            metadata: a JSON object with `client_id`; without `token_endpoint_auth_method` it is `client_secret_basic`.
-            drafts: read the names of the drafts too. A draft's restriction to one CA is refused, switch or not.
+            metadata: a parsed JSON object with `client_id`. Default of `token_endpoint_auth_method`:
+                `client_secret_basic`.
+            drafts: also accept the names in drafts of RFC 8705. The drafts' restrictions to one CA,
+                `tls_client_auth_root_dn` and `tls_client_auth_issuer_dn`, are always rejected.
+            trust_store: see `RegisteredClient`.
 
         Raises `ConfigurationError`. Example: `RegisteredClient.from_metadata(json.loads(text))`
         """
         if not isinstance(metadata, Mapping):
-            raise ConfigurationError(f"{type(metadata).__name__} is no metadata: a mapping, for example of JSON")
+            raise ConfigurationError(
+                f"metadata is a {type(metadata).__name__}: expected a mapping, for example a parsed JSON object"
+            )
         given = dict(metadata)
         for name in _DRAFT_RESTRICTIONS:
             if name in given:
                 raise ConfigurationError(
-                    f"{name} was a restriction in the drafts; give the client a trust_store instead"
+                    f"{name} is a restriction in drafts of RFC 8705; give the client a trust_store instead"
                 )
         if drafts:
-            _modernise(given)
+            _rename_draft_members(given)
         members = {name: given[name] for name in _MEMBERS if given.get(name) is not None}
         members.setdefault("token_endpoint_auth_method", "client_secret_basic")
         if "client_id" not in members:
-            raise ConfigurationError("metadata without client_id")
+            raise ConfigurationError("the metadata has no client_id")
         return cls(**members, trust_store=trust_store)
 
 
 _MEMBERS = ("client_id", "token_endpoint_auth_method", *_SUBJECTS, "jwks", "jwks_uri", _BOUND)
 
 
-def _modernise(given: dict[str, Any]) -> None:
-    """Write a draft's names as the RFC's. Both there and different is nobody's intention."""
+def _rename_draft_members(given: dict[str, Any]) -> None:
+    """Replace draft names by the names of RFC 8705. Raises `ConfigurationError` if the two have different values."""
     if given.get("token_endpoint_auth_method") == _DRAFT_SELF_SIGNED:
         given["token_endpoint_auth_method"] = SELF_SIGNED
     if _DRAFT_BOUND in given and given.setdefault(_BOUND, given[_DRAFT_BOUND]) != given[_DRAFT_BOUND]:

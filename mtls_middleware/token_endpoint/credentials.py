@@ -1,6 +1,6 @@
-"""The client that a request to a token endpoint names, and the credentials that it carries (RFC 6749 2.3).
+"""Reads which client a token endpoint request names, and the credentials in the request (RFC 6749 2.3).
 
-Pure: no I/O, no clock. It verifies nothing: it says which methods the credentials can belong to.
+Pure: no I/O, no clock. It verifies no credentials. It determines the authentication methods that they can belong to.
 """
 
 import base64
@@ -33,15 +33,15 @@ _BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
 
 @dataclass(frozen=True, slots=True)
 class ClientRequest:
-    """What client authentication looks at.
+    """The parts of an HTTP request that client authentication reads.
 
     Attributes:
-        form: names and values of the body, in order, repeated ones too.
-        query: the same of the address; `client_id` and credentials have no place there.
-        authorization: values of the `Authorization` header.
-        certificate: the client certificate, `None` where there is none.
+        form: names and values of the form parameters in the body, in order, with repeated names.
+        query: the parameters of the query string, in the same form. A `client_id` or credentials there are rejected.
+        authorization: a list with the value of each `Authorization` header.
+        certificate: the client certificate, or `None`.
 
-    Raises `ConfigurationError` for one string in the place of a list.
+    Raises `ConfigurationError` for a string or a mapping where a list is expected.
 
     Example: `ClientRequest(request.form.items(multi=True), client_certificate(request), authorization=fields)`
     """
@@ -56,9 +56,9 @@ class ClientRequest:
             given = getattr(self, name)
             if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Iterable):
                 raise ConfigurationError(
-                    f"{name}: a list, for example form.items(multi=True); not one value, no mapping"
+                    f"{name} is a {type(given).__name__}: expected a list, for example form.items(multi=True)"
                 )
-            object.__setattr__(self, name, tuple(given))  # an iterator would be empty at the second look
+            object.__setattr__(self, name, tuple(given))  # an iterator could be read only once
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +66,10 @@ class Credentials:
     """The credentials of one request.
 
     Attributes:
-        client_id: the client that the request names; `None` if it names none.
-        found: what the request carries, for the log.
+        client_id: the client that the request names, or `None`.
+        found: describes the credentials, for the log.
         methods: the standard methods that these credentials can belong to.
-        standard: whether they are credentials of a standard method, valid or not.
+        standard: whether these are credentials of a standard method, valid or invalid.
     """
 
     client_id: str | None
@@ -78,32 +78,32 @@ class Credentials:
     standard: bool = True
 
     def permit(self, method: str) -> bool:
-        """Whether the client may be authenticated by `method`, which it registered.
+        """Whether these credentials can belong to `method`, the method that the client registered.
 
-        A method that is not a standard one has credentials of its own, so standard credentials do not belong to it.
+        A non-standard method has its own kind of credentials, so standard credentials do not belong to it.
         """
         return method in self.methods if method in STANDARD_METHODS else not self.standard
 
 
 def credentials_of(request: ClientRequest) -> Credentials:
-    """Read the credentials of a request. Parameters without a value are treated as omitted (RFC 6749 3.2).
+    """Read the credentials of a request. A parameter without a value is treated as omitted (RFC 6749 3.2).
 
-    Raises `Refused("invalid_request")` if the request repeats a parameter, carries several methods or is malformed.
+    Raises `Refused("invalid_request")` if the request repeats a parameter, uses several methods or is malformed.
     """
     if any(name in CREDENTIAL_PARAMETERS for name, _ in request.query):
-        _malformed("client_id or credentials in the query; they belong into the body or the Authorization header")
+        _malformed("client_id or credentials in the query, expected in the body or the Authorization header")
     given: dict[str, str] = {}
     for name, value in request.form:
         if name in CREDENTIAL_PARAMETERS:
             if name in given:
-                _malformed(f"{name} more than once (RFC 6749 3.2)")
+                _malformed(f"{name} is given more than once (RFC 6749 3.2)")
             given[name] = value
     authorization = tuple(request.authorization)
     if len(authorization) > 1:
         _malformed("more than one Authorization header")
     basic = _basic(authorization[0]) if authorization else None
     if bool(given.get("client_assertion")) != bool(given.get("client_assertion_type")):
-        _malformed("client_assertion and client_assertion_type: one without the other (RFC 7521 4.2)")
+        _malformed("client_assertion without client_assertion_type, or the reverse (RFC 7521 4.2)")
     carried = [
         name
         for name, present in (
@@ -116,9 +116,9 @@ def credentials_of(request: ClientRequest) -> Credentials:
     if len(carried) > 1:
         _malformed(f"{' and '.join(carried)}: several authentication methods in one request (RFC 6749 2.3)")
     if basic is not None:
-        return _with_basic(given.get("client_id"), *basic)
+        return _basic_credentials(given.get("client_id"), *basic)
     if carried == ["client_assertion"]:
-        return _with_assertion(given)
+        return _assertion_credentials(given)
     client_id = given.get("client_id") or None
     if authorization:
         found = OTHER_SCHEME if authorization[0].strip() else "an empty Authorization header"
@@ -130,37 +130,37 @@ def credentials_of(request: ClientRequest) -> Credentials:
     )
 
 
-def _with_basic(named: str | None, user: str, secret: str) -> Credentials:
-    if named and named != user:
-        _malformed("client_id and the user of Authorization differ")
+def _basic_credentials(client_id: str | None, user: str, secret: str) -> Credentials:
+    if client_id and client_id != user:
+        _malformed("client_id and the user name in the Authorization header differ")
     if not secret:
         return Credentials(user or None, "Basic with an empty secret", frozenset())
     return Credentials(user or None, "Basic", frozenset({BASIC}))
 
 
-def _with_assertion(given: Mapping[str, str]) -> Credentials:
-    """A client assertion. Its subject is the client (RFC 7523 3); a `client_id` beside it must be the same.
+def _assertion_credentials(given: Mapping[str, str]) -> Credentials:
+    """Read a client assertion. Its subject is the client (RFC 7523 3). If `client_id` is given, both must be equal.
 
-    An assertion that cannot be read here belongs to no method: its verifier could read another client in it.
+    An assertion that cannot be read here belongs to no method, because its verifier could read another client from it.
     """
-    named = given.get("client_id") or None
+    client_id = given.get("client_id") or None
     if given["client_assertion_type"] != _JWT_BEARER:
-        return Credentials(named, f"a client_assertion_type other than {_JWT_BEARER}", frozenset())
+        return Credentials(client_id, f"a client_assertion_type other than {_JWT_BEARER}", frozenset())
     try:
         header, payload, _ = given["client_assertion"].split(".")  # JWS Compact Serialization (RFC 7515 7.1)
         algorithm, subject = _json_part(header).get("alg"), _json_part(payload).get("sub")
     except ValueError:
-        return Credentials(named, "client_assertion that is not a readable signed JWT", frozenset())
+        return Credentials(client_id, "client_assertion that is not a readable signed JWT", frozenset())
     if subject is not None and (not isinstance(subject, str) or not subject):
-        return Credentials(named, "client_assertion whose sub is not a string", frozenset())
-    if subject is not None and named not in (None, subject):
+        return Credentials(client_id, "client_assertion whose sub is not a string", frozenset())
+    if subject is not None and client_id not in (None, subject):
         raise Refused("invalid_client", "client_id and the subject of client_assertion differ (RFC 7521 4.2)")
-    return Credentials(subject or named, *_made_with(algorithm))
+    return Credentials(subject or client_id, *_assertion_methods(algorithm))
 
 
-def _made_with(algorithm: object) -> tuple[str, frozenset[str]]:
-    """What the `alg` of an assertion says, for the log, and the methods that it belongs to."""
-    if algorithm is None:  # no verifier can accept it, but it is for the verifier to say so
+def _assertion_methods(algorithm: object) -> tuple[str, frozenset[str]]:
+    """A description for the log, and the methods that an assertion with this `alg` can belong to."""
+    if algorithm is None:  # the verifier of either method rejects it
         return "client_assertion without alg", frozenset({SECRET_JWT, PRIVATE_KEY_JWT})
     if not isinstance(algorithm, str) or algorithm.lower() in ("", "none"):
         return "client_assertion that is not signed", frozenset()
@@ -170,25 +170,25 @@ def _made_with(algorithm: object) -> tuple[str, frozenset[str]]:
 
 
 def _json_part(encoded: str) -> dict[str, Any]:
-    """The JSON object of one part of a JWT, read strictly. Raises `ValueError`."""
+    """Decode one part of a JWT to a JSON object, strictly. Raises `ValueError`."""
     if not _BASE64URL.fullmatch(encoded):
         raise ValueError("not base64url")
     return json_object(base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)))
 
 
 def _basic(authorization: str) -> tuple[str, str] | None:
-    """User and secret of HTTP Basic (RFC 6749 2.3.1); `None` for another scheme."""
+    """The user name and secret of HTTP Basic (RFC 6749 2.3.1), or `None` for another scheme."""
     scheme, _, credentials = authorization.strip().partition(" ")
     if scheme.lower() != "basic":
         return None
-    try:  # strictly: two field lines that a server joined by a comma are not one
+    try:  # strictly: a server may have joined two header fields with a comma
         plain = base64_octets(credentials.strip()).decode("utf-8")
         user, colon, secret = plain.partition(":")
         user, secret = unquote_plus(user, errors="strict"), unquote_plus(secret, errors="strict")
     except ValueError:
         colon = ""
     if not colon:
-        _malformed("Authorization: Basic that cannot be read, expected base64 of client_id:client_secret")
+        _malformed("Authorization: unreadable Basic credentials, expected base64 of client_id:client_secret")
     return user, secret
 
 

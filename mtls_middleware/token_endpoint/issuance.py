@@ -1,6 +1,6 @@
-"""What an authorization server puts into the tokens it issues, and checks when refresh tokens come back.
+"""Binds access tokens and refresh tokens to a client certificate, for authorization servers (RFC 8705 3 and 4).
 
-Must never know: how a token is made or stored. It gives the `cnf` object, and compares it later.
+The functions create the `cnf` claim and compare it later. They neither create nor store tokens.
 """
 
 from collections.abc import Mapping
@@ -13,10 +13,10 @@ from mtls_middleware.token_endpoint.clients import RegisteredClient
 
 
 def confirmation(certificate: ClientCertificate) -> dict[str, str]:
-    """The `cnf` claim that binds a token to `certificate` (RFC 8705 3.1), for a JWT or an introspection answer.
+    """Return the `cnf` claim that binds a token to `certificate` (RFC 8705 3.1), in a JWT or introspection response.
 
-    The certificate of the token request itself, also when a token is renewed (RFC 8705 6.3): attached by one of our
-    layers, so that its key was proven in the handshake.
+    Give the certificate of the current token request, also for a refresh (RFC 8705 6.3). Use a certificate that the
+    middleware has attached to the request, because the client has proven possession of its key in the TLS handshake.
 
     Example: `claims["cnf"] = confirmation(client_certificate(request))`
     """
@@ -29,35 +29,40 @@ def token_confirmation(
     *,
     without_certificate: Literal["refuse", "unbound"] = "refuse",
 ) -> dict[str, str] | None:
-    """The `cnf` claim for an access token of this client, `None` for one that is to be unbound.
+    """Return the `cnf` claim for an access token of this client, or `None` if the token is not bound.
+
+    The token is bound only if the client registered `tls_client_certificate_bound_access_tokens`.
 
     Arguments:
-        without_certificate: what a client gets that asks for bound tokens and comes without certificate; RFC 8705 3.4
-            leaves it to the server: an error, or an unbound token.
-
-    A client that does not ask for bound tokens gets unbound ones. Raises `Refused("invalid_request")`.
+        without_certificate: what to do if such a client sends no certificate (RFC 8705 3.4 allows both): `"refuse"`
+            raises `Refused("invalid_request")`, `"unbound"` returns `None`.
 
     Example: `cnf = token_confirmation(client, client_certificate(request))`
     """
     if without_certificate not in ("refuse", "unbound"):
-        raise ConfigurationError(f"without_certificate={without_certificate!r}: 'refuse' or 'unbound'")
+        raise ConfigurationError(f"without_certificate={without_certificate!r}: expected 'refuse' or 'unbound'")
     if not client.tls_client_certificate_bound_access_tokens:
         return None
     if certificate is not None:
         return confirmation(certificate)
     if without_certificate == "refuse":
-        raise Refused("invalid_request", "the client asks for bound tokens, and came without certificate")
+        raise Refused(
+            "invalid_request",
+            "the client registered for certificate-bound tokens, and the request has no client certificate",
+        )
     return None
 
 
 def confirm_refresh_token(cnf: Mapping[str, Any], certificate: ClientCertificate | None) -> None:
     """Check a public client's refresh token against the certificate of this request (RFC 8705 4).
 
-    Arguments:
-        cnf: what `confirmation` gave when the refresh token was issued, kept with it.
+    Do not check the refresh tokens of clients that authenticate. They are bound to the client already, and stay valid
+    when the client renews its certificate (RFC 8705 7.1).
 
-    Refresh tokens of clients that authenticate are bound to the client already, and live through its renewals of
-    certificates (RFC 8705 7.1): do not check those. Raises `Refused("invalid_grant")`.
+    Arguments:
+        cnf: the result of `confirmation` when the refresh token was issued. Store it with the refresh token.
+
+    Raises `Refused("invalid_grant")` if the certificate does not match.
 
     Example: `confirm_refresh_token(stored.cnf, client_certificate(request))`
     """

@@ -1,4 +1,4 @@
-"""The metadata of an authorization server: RFC 8414, RFC 8705 section 5."""
+"""Creates and reads authorization server metadata (RFC 8414, RFC 8705 section 5)."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.oauth_metadata import BOUND, check_boolean, check_https, complete, string_list
-from mtls_middleware.well_known import inserted
+from mtls_middleware.well_known import insert_well_known
 
 METHODS = ("tls_client_auth", "self_signed_tls_client_auth")
 
@@ -20,15 +20,15 @@ def authorization_server_metadata(
     tls_client_certificate_bound_access_tokens: bool = True,
     **others: Any,
 ) -> dict[str, Any]:
-    """The document of RFC 8414 2 with the members of RFC 8705 3.3 and 5, ready for JSON.
+    """Create the metadata document of RFC 8414 2, with the members of RFC 8705 3.3 and 5, as a dict for `json.dumps`.
 
     Arguments:
-        issuer: https, without query and fragment.
-        token_endpoint_auth_methods_supported: every method, those of RFC 8705 among them.
-        mtls_endpoint_aliases: endpoint name -> address, for servers that ask for certificates on another host or port.
-            `issuer`, `authorization_endpoint` and `jwks_uri` have no place there (RFC 8705 5).
-        others: further members, by their own names; empty lists and `None` are left out (RFC 8414 3.2). Endpoints and
-            `jwks_uri` are https.
+        issuer: an https URL without query and fragment.
+        token_endpoint_auth_methods_supported: all supported methods, not only those of RFC 8705.
+        mtls_endpoint_aliases: endpoint name to URL, for a server that requests client certificates on another host or
+            port. `issuer`, `authorization_endpoint` and `jwks_uri` are rejected (RFC 8705 5).
+        others: further members by name. Members that are empty or `None` are omitted (RFC 8414 3.2). Endpoints and
+            `jwks_uri` must be https URLs.
 
     Raises `ConfigurationError`.
 
@@ -36,7 +36,7 @@ def authorization_server_metadata(
     """
     check_https("issuer", issuer)
     if urlsplit(issuer).query:
-        raise ConfigurationError(f"issuer={issuer!r}: without query (RFC 8414 2)")
+        raise ConfigurationError(f"issuer={issuer!r}: expected a URL without query (RFC 8414 2)")
     methods = string_list("token_endpoint_auth_methods_supported", token_endpoint_auth_methods_supported)
     document = {
         "issuer": issuer,
@@ -52,18 +52,22 @@ def authorization_server_metadata(
 
 
 def well_known(identifier: str, name: str = "oauth-authorization-server") -> str:
-    """Where the document of an issuer or a resource is found: the path is put between host and path (RFC 8414 3).
+    """Return the URL of the metadata document of an issuer or a resource: the well-known path follows the host.
+
+    RFC 8414 3 and RFC 9728 3 define this URL. For a resource, give `name="oauth-protected-resource"`. Raises
+    `ConfigurationError` if `identifier` is not an https URL.
 
     Example: `well_known("https://as.example/tenant")` is
-    `"https://as.example/.well-known/oauth-authorization-server/tenant"`; for resources,
-    `name="oauth-protected-resource"`. Raises `ConfigurationError` for what is no https address.
+    `"https://as.example/.well-known/oauth-authorization-server/tenant"`
     """
     check_https("identifier", identifier)
-    return inserted(identifier, name)
+    return insert_well_known(identifier, name)
 
 
 def mtls_endpoint(metadata: Mapping[str, Any], name: str) -> str | None:
-    """The address of an endpoint for a client that uses its certificate: the alias where there is one (RFC 8705 5).
+    """Return the URL of an endpoint for a client that uses its certificate: the alias if there is one (RFC 8705 5).
+
+    Returns `None` if the metadata contains neither an alias nor the endpoint.
 
     Example: `mtls_endpoint(metadata, "token_endpoint")`
     """
@@ -78,9 +82,11 @@ _NEVER_ALIASES = frozenset({"issuer", "authorization_endpoint", "jwks_uri"})
 
 def _aliases(aliases: Mapping[str, str]) -> dict[str, str]:
     if not isinstance(aliases, Mapping):
-        raise ConfigurationError(f"mtls_endpoint_aliases={aliases!r}: a mapping, such as {{'token_endpoint': address}}")
+        raise ConfigurationError(
+            f"mtls_endpoint_aliases={aliases!r}: expected a mapping, for example {{'token_endpoint': url}}"
+        )
     for name, address in aliases.items():
         if name in _NEVER_ALIASES or not str(name).endswith("_endpoint"):
-            raise ConfigurationError(f"mtls_endpoint_aliases: {name} is no endpoint that clients call (RFC 8705 5)")
+            raise ConfigurationError(f"mtls_endpoint_aliases: {name} is not an endpoint that clients call (RFC 8705 5)")
         check_https(name, address)
     return dict(aliases)

@@ -1,6 +1,6 @@
-"""The certificates that a self-signed client has registered: the `x5c` members of its JWK Set (RFC 8705 2.2.2).
+"""Reads the certificates that a `self_signed_tls_client_auth` client registered: `x5c` in its JWK Set (RFC 8705 2.2.2).
 
-Must never know: chains. Nobody signs these but their owner, and being equal is all that counts (RFC 8705 2.2).
+Certificates are compared for equality only. No chain is validated (RFC 8705 2.2).
 """
 
 import hashlib
@@ -21,19 +21,19 @@ from mtls_middleware.sources.encoding import base64_der
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.token_endpoint")
 
-# What must be equal: the certificate (RFC 8705), or its public key alone (drafts up to 12).
+# Compare the whole certificate (RFC 8705), or its public key only (drafts of RFC 8705 up to draft 12).
 Match = Literal["certificate", "public_key"]
 
 
 @dataclass(frozen=True, slots=True)
 class RegisteredCertificates:
-    """SHA-256 digests of the certificates, and of their SubjectPublicKeyInfo."""
+    """SHA-256 digests of the registered certificates, and of their SubjectPublicKeyInfo."""
 
     certificates: frozenset[bytes]
     public_keys: frozenset[bytes]
 
-    def hold(self, certificate: ClientCertificate, match: Match) -> bool:
-        """Whether the presented certificate is a registered one, or has the key of one."""
+    def contains(self, certificate: ClientCertificate, match: Match) -> bool:
+        """Whether the presented certificate is registered, or, if `match` is `"public_key"`, its public key."""
         if match == "public_key":
             try:
                 return _key_digest(certificate) in self.public_keys
@@ -43,15 +43,15 @@ class RegisteredCertificates:
 
     @classmethod
     def parse(cls, document: object) -> "RegisteredCertificates":
-        """Read a JWK Set; entries without a usable `x5c` are left out, with a log line. Raises `ValueError`."""
+        """Read a JWK Set. Entries without a usable `x5c` are ignored and logged. Raises `ValueError`."""
         found = []
-        left_out = SkippedKeys(logger, "key %d of a client's JWK Set is left out: %s")
+        skipped = SkippedKeys(logger, "key %d of a client's JWK Set is ignored: %s")
         for number, member in enumerate(members_of(document)):
             try:
                 found.append(_certificate(member))
             except (*UNREADABLE, jwt.PyJWTError, MalformedCertificate) as error:
-                left_out.add(number, str(error) if type(error) is _Unusable else "not readable")
-        left_out.end()
+                skipped.add(number, str(error) if type(error) is _UnusableKey else "unreadable")
+        skipped.end()
         return cls(
             frozenset(hashlib.sha256(each.der).digest() for each in found),
             frozenset(_key_digest(each) for each in found),
@@ -59,30 +59,30 @@ class RegisteredCertificates:
 
     @classmethod
     def parse_text(cls, text: str | bytes) -> "RegisteredCertificates":
-        """`parse` for JSON text. Raises `ValueError`."""
+        """Like `parse`, for a JSON string. Raises `ValueError`."""
         return cls.parse(json_document(text))
 
 
-class _Unusable(ValueError):  # noqa: N818 (an outcome, handled at once)
-    """Why an entry is left out, in words of ours."""
+class _UnusableKey(ValueError):  # noqa: N818 (not an error: the caller logs it)
+    """The reason why an entry is ignored. Its message contains no input, so it is safe to log."""
 
 
 def _certificate(member: object) -> ClientCertificate:
-    """The certificate of one JWK: `x5c[0]` in standard base64, of the very key that the members describe."""
+    """The certificate of one JWK: `x5c[0]` in standard base64. Its key must be the key that the JWK describes."""
     if not isinstance(member, Mapping):
-        raise _Unusable("not an object")
+        raise _UnusableKey("not a JSON object")
     x5c = member.get("x5c")
     if not isinstance(x5c, list) or not x5c or not isinstance(x5c[0], str):
-        raise _Unusable("without x5c, and the certificate is what is compared (RFC 8705 2.2.2)")
+        raise _UnusableKey("no x5c with the certificate to compare (RFC 8705 2.2.2)")
     certificate = ClientCertificate.from_der(base64_der(x5c[0]))
     shape = {name: member[name] for name in ("kty", "crv", "n", "e", "x", "y") if name in member}
     described = jwt.PyJWK(shape, algorithm=_ANY_ALGORITHM.get(str(member.get("kty")))).key
     if _spki(described) != _public_key(certificate):
-        raise _Unusable("its members describe another key than x5c (RFC 7517 4.7)")
+        raise _UnusableKey("its members describe a different key than x5c (RFC 7517 4.7)")
     return certificate
 
 
-# PyJWK wants an algorithm where it cannot guess one; which does not matter for reading a key.
+# PyJWK requires an algorithm for some key types. The choice does not affect how it reads the key.
 _ANY_ALGORITHM = {"RSA": "RS256"}
 
 
@@ -91,7 +91,7 @@ def _key_digest(certificate: ClientCertificate) -> bytes:
 
 
 def _public_key(certificate: ClientCertificate) -> bytes:
-    """SubjectPublicKeyInfo. Raises `MalformedCertificate` for a key of a kind that nobody here knows."""
+    """SubjectPublicKeyInfo in DER. Raises `MalformedCertificate` for a key of an unsupported type."""
     try:
         return _spki(certificate.x509.public_key())
     except UNREADABLE as error:
@@ -101,6 +101,6 @@ def _public_key(certificate: ClientCertificate) -> bytes:
 def _spki(key: object) -> bytes:
     public_bytes = getattr(key, "public_bytes", None)
     if public_bytes is None:
-        raise _Unusable("not a public key")
+        raise _UnusableKey("not a public key")
     spki: bytes = public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return spki

@@ -1,4 +1,4 @@
-"""Chain validation in this process: trust stores, revocation lists, SPIFFE bundles."""
+"""Validates certificate chains in this process: trust stores, revocation lists and SPIFFE bundles."""
 
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ __all__ = [
     "TrustStore",
 ]
 
-if not TYPE_CHECKING:  # a type checker would take any misspelt name for an attribute
+if not TYPE_CHECKING:  # with `__getattr__`, a type checker would accept any misspelt name
     __getattr__, __dir__ = exports(
         __name__,
         {

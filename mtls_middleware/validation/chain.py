@@ -1,7 +1,6 @@
-"""`Roots`: is there a path from a client certificate to one of these roots? RFC 5280 section 6.
+"""`Roots`: finds and validates a path from a client certificate to a trusted root (RFC 5280 section 6).
 
-Must never know: files, revocation, and addresses that a certificate names. `cryptography` builds and verifies the
-path; what it leaves to its callers is in `profile.py` and `constraints.py`.
+`cryptography` builds and verifies the path. `profile.py` and `constraints.py` contain the checks that it does not make.
 """
 
 import math
@@ -23,39 +22,39 @@ from mtls_middleware.errors import MalformedCertificate, Refused
 from mtls_middleware.validation import constraints, path_work, profile
 from mtls_middleware.validity import outside
 
-# Certificates beside the leaf that a client may present. Two or three are usual; each costs look-ups and signatures.
-MOST_PRESENTED = 10
-# Names of one certificate that constraints are held against: the engine's own limit is far above.
-_MOST_NAMES = 512
+# Certificates that a client may present besides the leaf. Two or three are usual. Each costs signature checks.
+MAX_PRESENTED = 10
+# Names of the leaf that are compared with name constraints. The limit of `cryptography` is much higher.
+_MAX_NAMES = 512
 
-# CAs of the house of which it is remembered that they are ours, and how they look by themselves.
-_REMEMBERED = 256
+# Cached CA certificates: those that passed a signature check, and the results of the checks of each CA.
+_CACHED_AUTHORITIES = 256
 
-# How `cryptography`, or a name of ours, says that something in a certificate cannot be read.
+# Exceptions for an unreadable part of a certificate, from `cryptography` and from this library.
 UNREADABLE = (*parser_errors.UNREADABLE, MalformedCertificate)
 
 
 class Path(NamedTuple):
-    """Leaf to root, and the seconds since the epoch between which all of them are valid."""
+    """The certificates from leaf to root, and the period (seconds since the epoch) in which all are valid."""
 
     certificates: tuple[x509.Certificate, ...]
     begins: float
     ends: float
 
 
-class _Authority(NamedTuple):
-    """A CA looked at alone: why it is unfit, whether it constrains names."""
+class _AuthorityCheck(NamedTuple):
+    """The result of the checks of one CA certificate: why it is unsuitable, and whether it has name constraints."""
 
     reasons: tuple[str, ...]
-    constrains: bool
+    has_constraints: bool
 
 
 class Roots:
-    """Roots, the intermediates that are known beside them, and what is asked of a path. Immutable.
+    """Trusted roots, configured intermediates, and the requirements for a path. Immutable.
 
     Arguments:
-        max_depth: certificates that may stand between leaf and root.
-        purpose: the extended key usage that is asked for. Always `clientAuth`, save in a test suite made for servers.
+        max_depth: maximum number of certificates between leaf and root.
+        purpose: the required extended key usage: `clientAuth`. Only a test suite for servers gives another one.
     """
 
     def __init__(
@@ -74,12 +73,12 @@ class Roots:
         self._constraints = sum(map(_constraint_count, self._authorities))
         self._require_eku = require_client_auth_eku
         self._purpose = purpose
-        # What is said of a CA by itself, and by its issuer's signature, holds as long as these roots do. Its dates, and
-        # its place in a path, are looked at each time.
-        self._judged = lru_cache(maxsize=_REMEMBERED)(self._judge)
-        self._ours: Cache[bytes, x509.Certificate] = Cache(_REMEMBERED)
-        # `profile.py` checks leaves. The engine's profile applies to CAs, with two exceptions: a CA may lack keyUsage,
-        # as `openssl req -x509` makes it, and `profile.py` checks the purpose.
+        # Cached as long as this object exists: the checks of a CA certificate by itself, and the signature of its
+        # issuer. The validity period and the place in the path are checked for each path.
+        self._cached_check = lru_cache(maxsize=_CACHED_AUTHORITIES)(self._check_authority)
+        self._verified_authorities: Cache[bytes, x509.Certificate] = Cache(_CACHED_AUTHORITIES)
+        # `profile.py` checks leaves. The profile of `cryptography` applies to CAs, with two exceptions: a CA may lack
+        # keyUsage, because `openssl req -x509` omits it, and `profile.py` checks the extended key usage.
         either = verification.Criticality.AGNOSTIC
         authority = (
             verification.ExtensionPolicy.webpki_defaults_ca()
@@ -94,34 +93,36 @@ class Roots:
         )
 
     def path(self, certificate: ClientCertificate, now: float, leeway: float = 0.0) -> Path:
-        """A path that is valid at `now` (seconds since the epoch), with this tolerance at both ends of its period.
+        """Return a path that is valid at `now` (seconds since the epoch).
 
-        Raises `Refused` with every reason.
+        `leeway`: tolerance in seconds at both ends of the validity period. Raises `Refused` with all reasons.
         """
         if certificate.der in self._anchors:
-            raise refused(certificate, "a root is no client")
-        if len(certificate.chain) > MOST_PRESENTED:
-            raise refused(certificate, f"more than {MOST_PRESENTED} certificates beside the leaf")
+            raise refused(certificate, "a root certificate cannot be a client certificate")
+        if len(certificate.chain) > MAX_PRESENTED:
+            raise refused(certificate, f"more than {MAX_PRESENTED} certificates besides the leaf")
         reasons: list[str] = []
-        left_out = 0
+        ignored = 0
         try:
             found = profile.extensions(certificate.x509)
-            reasons += profile.unfit_client(certificate.x509, found, self._purpose, require_purpose=self._require_eku)
+            reasons += profile.client_defects(certificate.x509, found, self._purpose, require_purpose=self._require_eku)
             names = path_work.name_count(certificate.x509)
-            if names > _MOST_NAMES:
-                raise refused(certificate, f"more than {_MOST_NAMES} names in one certificate")
+            if names > _MAX_NAMES:
+                raise refused(certificate, f"more than {_MAX_NAMES} names in one certificate")
             if not path_work.is_affordable(names, self._constraints):
                 raise refused(certificate, f"{names} names under {self._constraints} name constraints")
-            presented, left_out = self._presented(certificate)
-            path = self._path_at(certificate.x509, [*presented, *self._intermediates], now, leeway)
-            judged = [self._judged(each, each is path.certificates[-1]) for each in path.certificates[1:]]
-            reasons += [reason for each in judged for reason in each.reasons]
-            if x509.NameConstraints.oid in found or any(each.constrains for each in judged):
+            presented, ignored = self._presented_authorities(certificate)
+            path = self._find_path(certificate.x509, [*presented, *self._intermediates], now, leeway)
+            checks = [self._cached_check(each, each is path.certificates[-1]) for each in path.certificates[1:]]
+            reasons += [reason for each in checks for reason in each.reasons]
+            if x509.NameConstraints.oid in found or any(each.has_constraints for each in checks):
                 reasons += constraints.violations(path.certificates)
         except verification.VerificationError as error:
-            if left_out:
-                reasons.append(f"{left_out} CAs of the client are left out: too many possible paths, or constraints")
-            # What follows quotes the certificate's names, which are whoever made it to choose.
+            if ignored:
+                reasons.append(
+                    f"{ignored} CAs that the client presented are ignored: too many possible paths or name constraints"
+                )
+            # The end of the message is cut off, because it quotes names that the client chose.
             raise refused(certificate, *reasons, str(error).partition(" (encountered")[0][:200]) from None
         except UNREADABLE as error:
             raise refused(certificate, f"a certificate of the path cannot be read ({type(error).__name__})") from None
@@ -129,11 +130,11 @@ class Roots:
             raise refused(certificate, *dict.fromkeys(reasons))
         return path
 
-    def _path_at(self, leaf: x509.Certificate, known: Sequence[x509.Certificate], now: float, leeway: float) -> Path:
-        """The path that the engine finds. Raises `VerificationError`: the one of the first moment says most."""
+    def _find_path(self, leaf: x509.Certificate, known: Sequence[x509.Certificate], now: float, leeway: float) -> Path:
+        """Return the path that `cryptography` finds. Raises the `VerificationError` of the first attempt, at `now`."""
         failure = verification.VerificationError("no path is valid at this time")
-        for attempt, moment in enumerate(self._moments([leaf, *known, *self._authorities], now, leeway)):
-            verifier = self._policy.time(datetime.fromtimestamp(moment, UTC)).build_client_verifier()
+        for attempt, time in enumerate(self._times_to_try([leaf, *known, *self._authorities], now, leeway)):
+            verifier = self._policy.time(datetime.fromtimestamp(time, UTC)).build_client_verifier()
             try:
                 certificates = tuple(verifier.verify(leaf, list(known)).chain)
             except verification.VerificationError as error:
@@ -141,16 +142,19 @@ class Roots:
                 continue
             begins, ends = zip(*map(_validity, certificates), strict=True)
             path = Path(certificates, max(begins), min(ends))
-            if path.begins - leeway <= now <= path.ends + leeway:  # a leeway below a second may contain no whole second
+            if (
+                path.begins - leeway <= now <= path.ends + leeway
+            ):  # no whole second may be within a leeway below a second
                 return path
         raise failure
 
     @staticmethod
-    def _moments(certificates: Iterable[x509.Certificate], now: float, leeway: float) -> Iterator[int]:
-        """The whole seconds to look at, so that a path is found if there is one.
+    def _times_to_try(certificates: Iterable[x509.Certificate], now: float, leeway: float) -> Iterator[int]:
+        """Yield the whole seconds at which to search for a path, so that a valid path within the leeway is found.
 
-        All of a path is valid at one time. If this time is within the tolerance, then so is the later of these two: the
-        earliest second within the tolerance, and the beginning of the path, where the last of its certificates begins.
+        `now` comes first, then the earliest second within the leeway, then each notBefore within the leeway. This is
+        sufficient: a path that is valid at some time within the leeway is also valid at the later of the earliest
+        second and the latest notBefore of its certificates.
         """
         yield math.floor(now)
         earliest = math.ceil(now - leeway)
@@ -160,15 +164,16 @@ class Roots:
         yield from sorted(int(each) for each in begins if earliest < each <= now + leeway)
 
     def outside(self, certificate: ClientCertificate, now: float, clock_skew: float) -> tuple[str, ...]:
-        """For the log: which certificate between the leaf and a root is outside its validity period, and how far.
+        """For the log: which certificate between leaf and root is outside of its validity period, and by how long.
 
-        Only issuers of the leaf count, by name: a client can present other expired certificates.
+        Besides the leaf, only its issuers (by name) are checked, because a client can present unrelated certificates.
         """
         try:
-            proven = (self._ours.get(der) for der in certificate.chain[:MOST_PRESENTED])  # by `path`
-            known = [*(each for each in proven if each is not None), *self._authorities]
+            # `path` has filled this cache.
+            presented = map(self._verified_authorities.get, certificate.chain[:MAX_PRESENTED])
+            known = [*(each for each in presented if each is not None), *self._authorities]
             level = [certificate.x509]
-            for place in ("the client certificate", *["an issuer in its path"] * (MOST_PRESENTED + 1)):
+            for place in ("the client certificate", *["an issuer in its path"] * (MAX_PRESENTED + 1)):
                 periods = [_validity(each) for each in level]
                 if periods and not any(first - clock_skew <= now <= last + clock_skew for first, last in periods):
                     return f"{place} is outside of its validity period", *outside(periods[0], now, clock_skew)
@@ -178,50 +183,51 @@ class Roots:
             pass
         return ()
 
-    def _judge(self, authority: x509.Certificate, is_anchor: bool) -> _Authority:
-        reasons = profile.unfit_authority(authority, self._purpose, is_anchor=is_anchor)
-        constrains = profile.extension(authority, x509.NameConstraints) is not None
-        return _Authority(tuple(reasons), constrains)
+    def _check_authority(self, authority: x509.Certificate, is_anchor: bool) -> _AuthorityCheck:
+        reasons = profile.authority_defects(authority, self._purpose, is_anchor=is_anchor)
+        has_constraints = profile.extension(authority, x509.NameConstraints) is not None
+        return _AuthorityCheck(tuple(reasons), has_constraints)
 
-    def _presented(self, certificate: ClientCertificate) -> tuple[list[x509.Certificate], int]:
-        """The CAs that the client presents and that are proven; and how many are left out to bound the search."""
-        before = {der: self._ours.get(der) for der in certificate.chain}
-        proven = [each for each in before.values() if each is not None]
-        new = self._proven(
-            [x509.load_der_x509_certificate(der) for der, each in before.items() if each is None], proven
+    def _presented_authorities(self, certificate: ClientCertificate) -> tuple[list[x509.Certificate], int]:
+        """The presented CAs with a verified signature, and the number of CAs that are ignored to limit the search."""
+        cached = {der: self._verified_authorities.get(der) for der in certificate.chain}
+        verified = [each for each in cached.values() if each is not None]
+        new = self._signed_by_known(
+            [x509.load_der_x509_certificate(der) for der, each in cached.items() if each is None], verified
         )
         for each in new:
-            self._ours.put(each.public_bytes(Encoding.DER), each)
-        proven += new
+            self._verified_authorities.put(each.public_bytes(Encoding.DER), each)
+        verified += new
         kept = path_work.affordable(
             certificate.x509,
-            proven,
+            verified,
             roots=self._roots,
             intermediates=self._intermediates,
             constraints=self._constraints,
             depth=self._max_depth,
         )
-        return kept, len(proven) - len(kept)
+        return kept, len(verified) - len(kept)
 
-    def _proven(
-        self, presented: Sequence[x509.Certificate], ours: Sequence[x509.Certificate]
+    def _signed_by_known(
+        self, presented: Sequence[x509.Certificate], verified: Sequence[x509.Certificate]
     ) -> list[x509.Certificate]:
-        """The presented CAs that a known CA has signed, directly or through other presented CAs. The rest is dropped.
+        """The presented CAs that a known CA has signed, directly or through other presented CAs.
 
-        So a client without one of these CAs causes at most one check of each signature per issuer of that name.
+        The other CAs are dropped. So a client of an unknown CA causes at most one signature check for each presented CA
+        and each known CA with the name of its issuer.
         """
-        proven: list[x509.Certificate] = []
-        waiting, issuers = [each for each in presented if _is_authority(each)], [*self._authorities, *ours]
-        while waiting and issuers:
-            found = [each for each in waiting if any(_signed(each, issuer) for issuer in issuers)]
-            waiting = [each for each in waiting if each not in found]
-            proven += found
+        signed: list[x509.Certificate] = []
+        remaining, issuers = [each for each in presented if _is_authority(each)], [*self._authorities, *verified]
+        while remaining and issuers:
+            found = [each for each in remaining if any(_is_signed_by(each, issuer) for issuer in issuers)]
+            remaining = [each for each in remaining if each not in found]
+            signed += found
             issuers = found
-        return proven
+        return signed
 
 
 def refused(certificate: ClientCertificate, *reasons: str, new_connection: bool = False) -> Refused:
-    """The refusal of a client certificate, `reasons` for the operator."""
+    """Create the exception for a rejected client certificate. `reasons`: for the log of the operator."""
     return Refused(
         "client_certificate_refused",
         f"{certificate.thumbprint} does not validate",
@@ -235,7 +241,7 @@ def _validity(certificate: x509.Certificate) -> tuple[float, float]:
 
 
 def _constraint_count(authority: x509.Certificate) -> int:
-    """0 if it cannot be read: then no path through this CA is accepted."""
+    """The number of name constraints of a CA, or 0 if they are unreadable. No path through such a CA is accepted."""
     try:
         return path_work.constraint_count(authority)
     except UNREADABLE:
@@ -243,7 +249,7 @@ def _constraint_count(authority: x509.Certificate) -> int:
 
 
 def _is_authority(certificate: x509.Certificate) -> bool:
-    """Whether it says that it is a CA. What a client signs with the key of its own certificate proves nothing."""
+    """Whether basicConstraints marks the certificate as a CA. A certificate that a client's own key signed is not."""
     try:
         basic = profile.extension(certificate, x509.BasicConstraints)
     except UNREADABLE:
@@ -251,7 +257,7 @@ def _is_authority(certificate: x509.Certificate) -> bool:
     return basic is not None and basic.value.ca
 
 
-def _signed(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+def _is_signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     try:
         if certificate.issuer != issuer.subject:
             return False

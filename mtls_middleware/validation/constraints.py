@@ -1,7 +1,7 @@
-"""Name constraints along a path (RFC 5280 4.2.1.10): the kinds that the engine leaves out.
+"""Checks name constraints along a path (RFC 5280 4.2.1.10), as far as `cryptography` does not.
 
-Must never know: trust. The engine applies those on DNS names, addresses and mailboxes in alternative names; here stand
-directory names, the mailbox in a subject, and the refusal of what nobody applies.
+`cryptography` checks DNS names, IP addresses and mailboxes in subjectAltName. This module checks directory names and
+the mailbox in a subject, and rejects constraints of other types.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,38 +11,38 @@ from cryptography.x509.oid import NameOID
 
 from mtls_middleware.names import distinguished
 
-_BY_ENGINE = (x509.DNSName, x509.IPAddress, x509.RFC822Name)
+_CHECKED_BY_CRYPTOGRAPHY = (x509.DNSName, x509.IPAddress, x509.RFC822Name)
 
 
 def violations(path: Sequence[x509.Certificate]) -> Iterator[str]:
-    """What is wrong, in words; nothing where all holds. `path`: leaf first.
+    """Yield a description of each violation. `path`: the certificates, leaf first.
 
-    Raises `MalformedCertificate`, `ValueError` and what `cryptography` raises for names that cannot be read.
+    Raises the exceptions of `chain.UNREADABLE` for unreadable names.
     """
     for position, authority in enumerate(path):
         constraints = _constraints(authority)
         if constraints is None:
             continue
         if position == 0:
-            yield "name constraints in a certificate that is no CA's"
+            yield "name constraints in a certificate that is not a CA certificate"
             continue
         if constraints.public_bytes() not in authority.tbs_certificate_bytes:
-            # minimum and maximum are dropped by the parser (4.2.1.10: zero and absent).
+            # The parser of `cryptography` drops minimum and maximum. 4.2.1.10: they must be zero and absent.
             yield "name constraints with a minimum or a maximum"
         for number, below in enumerate(path[:position]):
-            # Not on self-issued CAs between, which is how a CA changes its key (4.2.1.10).
+            # Constraints do not apply to self-issued CAs between, with which a CA changes its key (4.2.1.10).
             if number == 0 or below.subject != below.issuer:
-                yield from _outside(below, constraints)
+                yield from _violations_of(below, constraints)
 
 
-def _outside(certificate: x509.Certificate, constraints: x509.NameConstraints) -> Iterator[str]:
+def _violations_of(certificate: x509.Certificate, constraints: x509.NameConstraints) -> Iterator[str]:
     permitted, excluded = constraints.permitted_subtrees or [], constraints.excluded_subtrees or []
     alternative = _alternative(certificate)
     for subtree in (*permitted, *excluded):
-        if not isinstance(subtree, (*_BY_ENGINE, x509.DirectoryName)) and any(
+        if not isinstance(subtree, (*_CHECKED_BY_CRYPTOGRAPHY, x509.DirectoryName)) and any(
             isinstance(name, type(subtree)) for name in alternative
         ):
-            yield f"a name constraint of a kind that is not processed: {type(subtree).__name__}"
+            yield f"a name constraint of an unsupported type: {type(subtree).__name__}"
     yield from _directory_names(certificate, alternative, permitted, excluded)
     yield from _subject_mailboxes(certificate, permitted, excluded)
 
@@ -70,7 +70,7 @@ def _directory_names(
 def _subject_mailboxes(
     certificate: x509.Certificate, permitted: Sequence[x509.GeneralName], excluded: Sequence[x509.GeneralName]
 ) -> Iterator[str]:
-    """emailAddress in the subject is a mailbox as well (4.2.1.10), which the engine does not look at."""
+    """Check emailAddress in the subject, which is a mailbox too (4.2.1.10). `cryptography` does not check it."""
     within = [each.value for each in permitted if isinstance(each, x509.RFC822Name)]
     without = [each.value for each in excluded if isinstance(each, x509.RFC822Name)]
     if not within and not without:
@@ -84,7 +84,7 @@ def _subject_mailboxes(
 
 
 def _is_mailbox_within(mailbox: str, subtree: str) -> bool:
-    """`user@host` is that mailbox, `host` all at that host, `.domain` all at hosts below that domain."""
+    """Whether `mailbox` is within `subtree`: `user@host` (a mailbox), `host` (its mailboxes), `.domain` (its hosts)."""
     local, _, host = mailbox.rpartition("@")
     subtree_local, at, subtree_host = subtree.rpartition("@")
     if at:

@@ -1,7 +1,7 @@
-"""`RevocationList`: one complete CRL, read once and strictly, then a set of serial numbers (RFC 5280 section 5).
+"""`RevocationList`: parses a complete CRL strictly into a set of serial numbers (RFC 5280 section 5).
 
-Must never know: where it came from, and whether its issuer is trusted. What is not processed is refused as a whole:
-delta lists, indirect lists, lists for some reasons only, unknown critical extensions.
+Pure: no I/O, no clock. Delta CRLs, indirect CRLs, CRLs for some reasons only and CRLs with unknown critical extensions
+are rejected.
 """
 
 import hashlib
@@ -22,41 +22,46 @@ from mtls_middleware.validation.profile import extension
 _HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 _PROCESSED = frozenset({ExtensionOID.ISSUING_DISTRIBUTION_POINT})
 _COMPARABLE = (x509.UniformResourceIdentifier, x509.DirectoryName)
-_CRITICAL = b"\x01\x01\xff"  # DER of `critical TRUE`, without which no extension in a list is
+_CRITICAL = b"\x01\x01\xff"  # DER of `critical TRUE`, which every critical extension contains
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RevocationList:
-    """What a list says; the list itself, which is about as large as all certificates, is let go.
+    """The contents of a CRL. The CRL object itself is not kept, because it takes much more memory.
 
     Attributes:
-        issuer: DER of the name.
+        issuer: DER of the issuer's name.
         this_update, next_update: seconds since the epoch.
-        serials: the revoked ones, on hold or for good.
-        points: where the list is to be found, for a list that covers only certificates which name one of these.
+        serials: serial numbers of revoked certificates, including those on hold.
+        distribution_points: if not empty, the list covers only certificates that name one of these distribution points.
+        only_clients, only_authorities: whether the list covers only end-entity certificates, or only CA certificates.
+        digest, signature, scheme, algorithm: the signature, and the digest that it signs.
     """
 
     issuer: bytes
     this_update: float
     next_update: float
     serials: frozenset[int]
-    points: frozenset[x509.GeneralName]
+    distribution_points: frozenset[x509.GeneralName]
     only_clients: bool
     only_authorities: bool
     digest: bytes
     signature: bytes
     scheme: padding.PKCS1v15 | padding.PSS | ec.ECDSA
     algorithm: hashes.HashAlgorithm
-    _checked: dict[bytes, bool] = field(default_factory=dict, repr=False)
+    _signature_checks: dict[bytes, bool] = field(default_factory=dict, repr=False)
 
-    def is_signed_by(self, asked: "StatusRequest") -> bool:
-        """Whether the issuer's key signed the list, and may: cRLSign where there is key usage (RFC 5280 6.3.3 f, g)."""
-        known = self._checked.get(asked.issuer_der)
-        if known is None:
-            known = self._is_signed_by(asked.issuer)
-            if len(self._checked) < 64:  # CAs of one name that a validated path went through: a few
-                self._checked[asked.issuer_der] = known
-        return known
+    def is_signed_by_issuer(self, request: "StatusRequest") -> bool:
+        """Whether the issuer of the certificate signed the list (RFC 5280 6.3.3 f, g).
+
+        If the issuer has keyUsage, it must include cRLSign.
+        """
+        result = self._signature_checks.get(request.issuer_der)
+        if result is None:
+            result = self._is_signed_by(request.issuer)
+            if len(self._signature_checks) < 64:  # usually a few: the CAs of this name in validated paths
+                self._signature_checks[request.issuer_der] = result
+        return result
 
     def _is_signed_by(self, issuer: x509.Certificate) -> bool:
         try:
@@ -74,25 +79,28 @@ class RevocationList:
             return False
         return False
 
-    def covers(self, asked: "StatusRequest") -> bool:
-        """Whether the list would name this certificate, were it revoked (RFC 5280 6.3.3 b 2)."""
-        if self.only_clients if asked.is_authority else self.only_authorities:
+    def covers(self, request: "StatusRequest") -> bool:
+        """Whether the certificate is within the scope of the list (RFC 5280 6.3.3 b 2)."""
+        if self.only_clients if request.is_authority else self.only_authorities:
             return False
-        return not self.points or bool(self.points & asked.places)
+        return not self.distribution_points or bool(self.distribution_points & request.distribution_points)
 
 
 class StatusRequest:
-    """What is asked of lists about one certificate of a path: read once, asked on every request."""
+    """The data of one certificate of a path that its revocation check needs.
+
+    It is read once, when the path is validated, because the check runs on every request.
+    """
 
     def __init__(self, certificate: x509.Certificate, issuer: x509.Certificate) -> None:
         basic = extension(certificate, x509.BasicConstraints)
-        named = extension(certificate, x509.CRLDistributionPoints)
+        points = extension(certificate, x509.CRLDistributionPoints)
         self.serial: int = certificate.serial_number
         self.is_authority: bool = basic is not None and basic.value.ca
-        self.places: frozenset[x509.GeneralName] = frozenset().union(
+        self.distribution_points: frozenset[x509.GeneralName] = frozenset().union(
             *(
-                _places(point.full_name)
-                for point in (named.value if named is not None else ())
+                _comparable(point.full_name)
+                for point in (points.value if points is not None else ())
                 if point.reasons is None and point.crl_issuer is None
             )
         )
@@ -102,23 +110,23 @@ class StatusRequest:
 
 
 def parse(octets: bytes) -> RevocationList:
-    """One list, DER or PEM. Raises `ValueError` that says why the list is of no use."""
+    """Parse one CRL, DER or PEM. Raises `ValueError` with the reason if it is unusable."""
     try:
         if b"-----BEGIN" in octets:
             if octets.count(b"-----BEGIN ") != 1 or octets.count(b"-----END ") != 1:
-                raise ValueError("more or less than one list in one file")
+                raise ValueError("expected exactly one revocation list in a PEM file")
             return _read(x509.load_pem_x509_crl(octets))
         return _read(x509.load_der_x509_crl(octets))
     except ValueError:
         raise
     except UNREADABLE as error:
-        raise ValueError(f"no readable revocation list ({type(error).__name__})") from error
+        raise ValueError(f"not a readable revocation list ({type(error).__name__})") from error
 
 
 def _read(found: x509.CertificateRevocationList) -> RevocationList:
     algorithm, scheme = found.signature_hash_algorithm, found.signature_algorithm_parameters
     if not isinstance(algorithm, _HASHES) or not isinstance(scheme, (padding.PKCS1v15, padding.PSS, ec.ECDSA)):
-        raise ValueError("a signature of a kind that is not accepted: RSA or ECDSA with SHA-256, SHA-384 or SHA-512")
+        raise ValueError("an unsupported signature: expected RSA or ECDSA with SHA-256, SHA-384 or SHA-512")
     if found.next_update_utc is None:
         raise ValueError("no nextUpdate (RFC 5280 5.1.2.5)")
     points, only_clients, only_authorities = _scope(found)
@@ -132,7 +140,7 @@ def _read(found: x509.CertificateRevocationList) -> RevocationList:
         this_update=found.last_update_utc.timestamp(),
         next_update=found.next_update_utc.timestamp(),
         serials=frozenset([each.serial_number for each in found]),
-        points=points,
+        distribution_points=points,
         only_clients=only_clients,
         only_authorities=only_authorities,
         digest=digest.finalize(),
@@ -143,13 +151,13 @@ def _read(found: x509.CertificateRevocationList) -> RevocationList:
 
 
 def _scope(found: x509.CertificateRevocationList) -> tuple[frozenset[x509.GeneralName], bool, bool]:
-    """What the list's extensions say of its kind and extent. Raises `ValueError`."""
+    """Read from the extensions which certificates the list covers. Raises `ValueError` for an unsupported list."""
     kinds = {each.oid: each for each in found.extensions}
     if ExtensionOID.DELTA_CRL_INDICATOR in kinds:
-        raise ValueError("a delta list, which is not processed: give the complete one")
+        raise ValueError("a delta list, which is not supported: give the complete list")
     if ExtensionOID.CRL_NUMBER not in kinds:
         raise ValueError(
-            "no cRLNumber (RFC 5280 5.2.3); with openssl: crl_extensions and crlnumber in its configuration"
+            "no cRLNumber (RFC 5280 5.2.3); for openssl, set crl_extensions and crlnumber in its configuration"
         )
     for each in kinds.values():
         if each.critical and each.oid not in _PROCESSED:
@@ -158,14 +166,14 @@ def _scope(found: x509.CertificateRevocationList) -> tuple[frozenset[x509.Genera
         return frozenset(), False, False
     extent = kinds[ExtensionOID.ISSUING_DISTRIBUTION_POINT].value
     if not isinstance(extent, x509.IssuingDistributionPoint):
-        raise ValueError("an issuingDistributionPoint that cannot be read")
+        raise ValueError("an unreadable issuingDistributionPoint")
     if extent.indirect_crl:
-        raise ValueError("an indirect list, which is not processed")
+        raise ValueError("an indirect list, which is not supported")
     if extent.only_some_reasons or extent.only_contains_attribute_certs or extent.relative_name is not None:
-        raise ValueError("a list for some reasons, for attribute certificates, or under a relative name: not processed")
-    points = _places(extent.full_name)
+        raise ValueError("a list for some reasons, for attribute certificates, or with a relative name: not supported")
+    points = _comparable(extent.full_name)
     if extent.full_name is not None and not points:
-        raise ValueError("a list whose distribution point is neither an address nor a directory name: not processed")
+        raise ValueError("a list whose distribution point is neither a URI nor a directory name: not supported")
     return points, extent.only_contains_user_certs, extent.only_contains_ca_certs
 
 
@@ -176,11 +184,11 @@ def _refuse_critical_entries(found: x509.CertificateRevocationList) -> None:
                 raise ValueError(f"an entry with a critical extension: {each.oid.dotted_string} (RFC 5280 5.3)")
 
 
-def _places(names: Sequence[x509.GeneralName] | None) -> frozenset[x509.GeneralName]:
-    """To be compared; nothing is ever fetched from here."""
+def _comparable(names: Sequence[x509.GeneralName] | None) -> frozenset[x509.GeneralName]:
+    """The URIs and directory names of a distribution point. They are only compared, and never fetched."""
     return frozenset(each for each in names or () if isinstance(each, _COMPARABLE))
 
 
 def fingerprint(octets: bytes) -> bytes:
-    """By which the same list is known again."""
+    """Return a hash of the bytes, by which an unchanged list is recognised."""
     return hashlib.sha256(octets).digest()

@@ -1,6 +1,6 @@
-"""`Watched`: a value made of files, made anew when they change on disk.
+"""`FileCache`: a value that is parsed from files, and parsed again when the files change.
 
-Must never know: what the files hold. A broken new file never replaces a good old one, and nobody sees half of a change.
+A broken new file never replaces a good value. A reader never gets a value that mixes old and new files.
 """
 
 import logging
@@ -16,61 +16,63 @@ logger: logging.Logger = logging.getLogger("mtls_middleware.validation")
 
 T = TypeVar("T")
 
-# What each given path held: its own octets, or those of the files in it.
+# For each configured path, the files and their bytes: the file itself, or the files in a directory.
 Contents = Mapping[Path, Sequence[tuple[Path, bytes]]]
-# One file's state: what changes when it is written, or another is renamed to its place.
+# The state of one file: name, mtime, size, inode and ctime. It changes if the file is written or replaced.
 _State = tuple[str, int, int, int, int]
 
-# Between two looks at the disk: a change counts within about a second, and a busy server asks the disk once a second.
+# Seconds between two checks for changed files. A change takes effect within about a second.
 _INTERVAL = 1.0
-# Up to here a change is read by the request that sees it; beyond, by a thread, and requests go on with the old value.
-_READ_IN_PASSING = 2_097_152
-# A file that changes while it is read is read again, so often.
+# Bytes up to which a request reads changed files itself. A thread reads larger files, and requests use the old value.
+_MAX_INLINE_SIZE = 2_097_152
+# Files that change while they are read are read again, up to this number of attempts.
 _ATTEMPTS = 3
 
 
-class Watched(Generic[T]):
-    """What `make` makes of the files at `paths`, where a directory stands for the files in it with these suffixes.
+class FileCache(Generic[T]):
+    """The value that `parse` returns for the files at `paths`.
 
     Arguments:
-        make: contents to value. Whatever it raises at construction comes through; later it is logged, and the old
-            value stays.
+        paths: files, or directories.
+        suffixes: the suffixes of the files to read in a directory.
+        parse: converts the contents to the value. Its exceptions are raised at construction. Later they are logged, and
+            the old value is kept.
 
-    Raises `ConfigurationError` where a path cannot be read.
+    Raises `ConfigurationError` if a path cannot be read.
     """
 
-    def __init__(self, paths: Collection[Path], suffixes: Collection[str], make: Callable[[Contents], T]) -> None:
+    def __init__(self, paths: Collection[Path], suffixes: Collection[str], parse: Callable[[Contents], T]) -> None:
         self._paths = tuple(dict.fromkeys(paths))
         self._suffixes = frozenset(suffixes)
-        self._make = make
-        self._lock = threading.Lock()  # who holds it makes the next value; nobody waits for it
-        self._looked_at = float("-inf")
+        self._parse = parse
+        self._lock = threading.Lock()  # held while the value is renewed; no caller waits for it
+        self._checked_at = float("-inf")
         try:
             self._state, self._value = self._load()
         except OSError as error:
             raise ConfigurationError(f"{error.filename}: cannot be read ({type(error).__name__})") from error
 
     def current(self, now: float) -> T:
-        """The value; made anew first, where more than a second has passed since the last look and files changed."""
-        if self._paths and abs(now - self._looked_at) >= _INTERVAL and self._lock.acquire(blocking=False):
-            keep = False
+        """Return the value. At most once a second, check for changed files and renew the value first."""
+        if self._paths and abs(now - self._checked_at) >= _INTERVAL and self._lock.acquire(blocking=False):
+            has_thread = False
             try:
-                self._looked_at = now
-                keep = self._look()
+                self._checked_at = now
+                has_thread = self._check()
             finally:
-                if not keep:
+                if not has_thread:
                     self._lock.release()
         return self._value
 
-    def _look(self) -> bool:
-        """Make the value anew where files changed; whether a thread now holds the lock and will."""
+    def _check(self) -> bool:
+        """Renew the value if files changed. Returns `True` if a thread does it, which then releases the lock."""
         try:
             state = self._states()
         except OSError as error:
             state = ((str(error), 0, 0, 0, 0),)
         if state == self._state:
             return False
-        if sum(size for _, _, size, _, _ in state) <= _READ_IN_PASSING:
+        if sum(size for _, _, size, _, _ in state) <= _MAX_INLINE_SIZE:
             self._renew(state)
             return False
         threading.Thread(
@@ -84,21 +86,21 @@ class Watched(Generic[T]):
         finally:
             self._lock.release()
 
-    def _renew(self, seen: tuple[_State, ...]) -> None:
+    def _renew(self, state: tuple[_State, ...]) -> None:
         try:
             self._state, self._value = self._load()
-            logger.info("changed files are in use: %s", ", ".join(map(str, self._paths)))
-        except Exception as error:  # noqa: BLE001 (whatever is wrong with the new files, the old value is good)
-            self._state = seen  # said once, and tried again when they change again
-            logger.error("changed files are not used, what they held before stays: %s", error)
+            logger.info("changed files are loaded: %s", ", ".join(map(str, self._paths)))
+        except Exception as error:  # noqa: BLE001 (any exception of `parse`: the old value is still good)
+            self._state = state  # logged once; the next attempt follows the next change
+            logger.error("cannot load the changed files, the old contents stay in use: %s", error)
 
     def _load(self) -> tuple[tuple[_State, ...], T]:
         for _ in range(_ATTEMPTS):
             before = self._states()
             contents = {path: [(file, file.read_bytes()) for file in self._files(path)] for path in self._paths}
             if self._states() == before:
-                return before, self._make(contents)
-        raise ConfigurationError("files that change while they are read: replace them by renaming")
+                return before, self._parse(contents)
+        raise ConfigurationError("the files changed while they were read: replace files by renaming")
 
     def _states(self) -> tuple[_State, ...]:
         found = []
@@ -119,9 +121,9 @@ class Watched(Generic[T]):
 
 
 def split(name: str, given: object, kind: type[T], example: str) -> list[T | Path]:
-    """A configured list of objects and paths, the paths as `Path`. Raises `ConfigurationError`."""
+    """Check a configured list of objects and paths, and convert the paths to `Path`. Raises `ConfigurationError`."""
     if isinstance(given, (str, bytes, PathLike, Mapping)) or not isinstance(given, Collection):
-        raise ConfigurationError(f"{name}={given!r}: a list, for example {example}")
+        raise ConfigurationError(f"{name}={given!r}: expected a list, for example {example}")
     found: list[T | Path] = []
     for each in given:
         if isinstance(each, kind):
@@ -129,5 +131,5 @@ def split(name: str, given: object, kind: type[T], example: str) -> list[T | Pat
         elif isinstance(each, (str, PathLike)) and str(each):
             found.append(Path(each))
         else:
-            raise ConfigurationError(f"{name}: {each!r} is no path and no {kind.__name__}, for example {example}")
+            raise ConfigurationError(f"{name}: unexpected {each!r}, expected for example {example}")
     return found

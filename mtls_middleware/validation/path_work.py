@@ -1,6 +1,6 @@
-"""Bounds the work of path building: CAs that a client presents are left out if the search could take too long.
+"""Limits the work of path building: ignores CAs that a client presents if the search could take too long.
 
-Pure: no signature is verified here, and no clock is read.
+Pure: no I/O, no clock. No signature is verified here.
 """
 
 from collections import Counter
@@ -11,12 +11,12 @@ from cryptography.x509.oid import NameOID
 
 from mtls_middleware.validation.profile import extension
 
-# Signatures that a search may verify, on all ways from the leaf up. A search for a path takes exponential time in the
-# depth (RFC 4158 section 2): eight CAs of one name that signed each other took 20 s with cryptography 46, which has no
-# bound of its own. Two versions of each CA on three levels take 14.
-_MOST_SIGNATURES = 32
-# Comparisons of a name with a name constraint: a leaf with 32 names under 4,096 constraints.
-_MOST_COMPARISONS = 131_072
+# Signatures that a search may verify on all possible paths. The search takes exponential time in the depth (RFC 4158
+# section 2), and cryptography 46 has no limit: eight CAs of one name that signed each other took 20 s. Three levels
+# with two versions of each CA need 14 signatures.
+_MAX_SIGNATURES = 32
+# Comparisons of a name with a name constraint, for example a leaf with 32 names under 4,096 constraints.
+_MAX_COMPARISONS = 131_072
 
 
 def affordable(
@@ -28,11 +28,11 @@ def affordable(
     constraints: int,
     depth: int,
 ) -> list[x509.Certificate]:
-    """The CAs of `presented` with which a search stays within both bounds, the first ones first.
+    """Return the CAs of `presented` with which a search stays within both limits. Earlier CAs take precedence.
 
-    `constraints`: how many name constraints the roots and the intermediates have.
+    `constraints`: the number of name constraints in the roots and the intermediates.
 
-    Raises `ValueError` and what `cryptography` raises for certificates that cannot be read.
+    Raises the exceptions of `parser_errors.UNREADABLE` for unreadable certificates.
     """
     if not presented:
         return []
@@ -43,7 +43,7 @@ def affordable(
     for each in presented:
         link = each.subject, each.issuer
         more_names, more_constraints = names + name_count(each), constraints + constraint_count(each)
-        if _signatures(leaf.issuer, [*links, link], depth) <= _MOST_SIGNATURES and is_affordable(
+        if _signatures(leaf.issuer, [*links, link], depth) <= _MAX_SIGNATURES and is_affordable(
             more_names, more_constraints
         ):
             kept.append(each)
@@ -53,14 +53,14 @@ def affordable(
 
 
 def name_count(certificate: x509.Certificate) -> int:
-    """How many names a constraint can be compared with: alternative names, and mailboxes in the subject."""
+    """The number of names to compare with name constraints: alternative names, and mailboxes in the subject."""
     names = extension(certificate, x509.SubjectAlternativeName)
     mailboxes = certificate.subject.get_attributes_for_oid(NameOID.EMAIL_ADDRESS)
     return (0 if names is None else len(names.value)) + len(mailboxes)
 
 
 def constraint_count(certificate: x509.Certificate) -> int:
-    """How many name constraints a CA has."""
+    """The number of name constraints of a CA."""
     found = extension(certificate, x509.NameConstraints)
     if found is None:
         return 0
@@ -68,18 +68,18 @@ def constraint_count(certificate: x509.Certificate) -> int:
 
 
 def is_affordable(names: int, constraints: int) -> bool:
-    """Whether comparing each of these names with each of these constraints stays within the bound."""
-    return names * constraints <= _MOST_COMPARISONS
+    """Whether the comparisons of each name with each constraint stay within the limit."""
+    return names * constraints <= _MAX_COMPARISONS
 
 
 def _signatures(issuer: x509.Name, links: Sequence[tuple[x509.Name, x509.Name | None]], depth: int) -> int:
-    """How many pairs of a certificate and a possible issuer of it a search by names alone can meet."""
-    ways, found = Counter({issuer: 1}), 0
+    """The maximum number of signatures that a search verifies: pairs of a certificate and a possible issuer."""
+    paths, found = Counter({issuer: 1}), 0
     for _ in range(depth + 1):
         above: Counter[x509.Name] = Counter()
         for subject, its_issuer in links:
-            found += ways[subject]
-            if its_issuer is not None and ways[subject]:
-                above[its_issuer] += ways[subject]
-        ways = above
+            found += paths[subject]
+            if its_issuer is not None and paths[subject]:
+                above[its_issuer] += paths[subject]
+        paths = above
     return found

@@ -1,6 +1,6 @@
-"""What a client's certificate must be, and a CA's, each looked at alone (RFC 5280 4.1, 4.2).
+"""Checks a client certificate or a CA certificate by itself, without its path (RFC 5280 4.1, 4.2).
 
-Must never know: paths and trust. Every rule yields a reason in words, so that the operator sees all of them at once.
+Each failed check yields a reason, so that the operator sees all reasons at once.
 """
 
 import re
@@ -14,8 +14,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 E = TypeVar("E", bound=x509.ExtensionType)
 Extensions = Mapping[x509.ObjectIdentifier, x509.Extension[Any]]
 
-# What is processed, here, in `constraints.py`, or by the engine. Any other extension that is marked critical asks for
-# something that nobody would do, so the certificate is refused (4.2): certificatePolicies among them.
+# Extensions that this module, `constraints.py` or `cryptography` processes. A certificate with any other critical
+# extension, such as certificatePolicies, is rejected (4.2).
 _PROCESSED = frozenset(
     {
         ExtensionOID.BASIC_CONSTRAINTS,
@@ -29,29 +29,32 @@ _NOT_POSITIVE = "a serial number that is not positive"  # 4.1.2.2
 _CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 # NIST SP 800-131A: 112 bits of strength. SP 800-56B 6.2: an odd exponent above 2^16.
 _RSA_BITS, _RSA_EXPONENT = 2048, 65_537
-# The preferred name syntax (4.2.1.6, RFC 1034 3.5, RFC 1123 2.1), with the wildcard that no rule of ours expands.
+# The preferred name syntax (4.2.1.6, RFC 1034 3.5, RFC 1123 2.1) with an optional wildcard, which no rule expands.
 _DNS_NAME = re.compile(
     r"(?:\*\.)?[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*"
 )
 
 
 def extensions(certificate: x509.Certificate) -> Extensions:
-    """All of them. `cryptography` finds one by going through all, each time; who asks for several asks this once.
+    """All extensions by OID. Use this to read several, because each look-up in `cryptography` iterates over all.
 
-    Raises `ValueError` and what `cryptography` raises for what cannot be read.
+    Raises the exceptions of `parser_errors.UNREADABLE` for unreadable extensions.
     """
     return {each.oid: each for each in certificate.extensions}
 
 
 def extension(certificate: x509.Certificate, kind: type[E]) -> x509.Extension[E] | None:
-    """The extension, or `None`. Raises as `extensions` does."""
+    """The extension of this type, or `None`. Raises the same exceptions as `extensions`."""
     return extensions(certificate).get(kind.oid)
 
 
-def unfit_client(
+def client_defects(
     certificate: x509.Certificate, found: Extensions, purpose: x509.ObjectIdentifier, *, require_purpose: bool
 ) -> Iterator[str]:
-    """Why this is no certificate of a client; nothing where it is. `purpose`: what its extended key usage must name."""
+    """Yield the reasons why this is not an acceptable client certificate.
+
+    `purpose`: the required extended key usage.
+    """
     basic = found.get(x509.BasicConstraints.oid)
     if basic is not None and basic.value.ca:
         yield "a CA certificate cannot be a client certificate"
@@ -64,25 +67,27 @@ def unfit_client(
     if purposes is None and require_purpose:
         yield "no extendedKeyUsage"
     if purposes is not None and purpose not in purposes.value:
-        yield "extendedKeyUsage without clientAuth"  # anyExtendedKeyUsage says nothing about clients
+        yield "extendedKeyUsage without clientAuth"  # anyExtendedKeyUsage is not sufficient
     if x509.AuthorityKeyIdentifier.oid not in found:
         yield "no authorityKeyIdentifier"  # 4.2.1.1
     if certificate.serial_number <= 0:
         yield _NOT_POSITIVE
-    yield from _unfit_names(certificate, found)
-    yield from _unfit(found)
-    yield from _weak(certificate, also=(ed25519.Ed25519PublicKey, ed448.Ed448PublicKey))
+    yield from _name_defects(certificate, found)
+    yield from _unprocessed(found)
+    yield from _key_defects(certificate, also=(ed25519.Ed25519PublicKey, ed448.Ed448PublicKey))
 
 
-def unfit_authority(certificate: x509.Certificate, purpose: x509.ObjectIdentifier, *, is_anchor: bool) -> Iterator[str]:
-    """Why this CA's certificate is unfit, beside what the engine demands of it.
+def authority_defects(
+    certificate: x509.Certificate, purpose: x509.ObjectIdentifier, *, is_anchor: bool
+) -> Iterator[str]:
+    """Yield the reasons why this CA certificate is not acceptable. `cryptography` makes further checks.
 
-    `is_anchor`: whether it is trusted for itself, so that nothing has to lead to who issued it.
+    `is_anchor`: whether it is a trusted root, so that its own issuer does not matter.
     """
     found = extensions(certificate)
     basic = found.get(x509.BasicConstraints.oid)
     if basic is None or not basic.value.ca:
-        yield "an issuer that is no CA"
+        yield "an issuer that is not a CA"
     usage = found.get(x509.KeyUsage.oid)
     if usage is not None and not usage.value.key_cert_sign:
         yield "an issuer whose keyUsage lacks keyCertSign"
@@ -91,37 +96,39 @@ def unfit_authority(certificate: x509.Certificate, purpose: x509.ObjectIdentifie
         yield "an issuer whose extendedKeyUsage lacks clientAuth"
     if x509.SubjectKeyIdentifier.oid not in found:
         yield "an issuer without subjectKeyIdentifier"  # 4.2.1.2
-    if not is_anchor and certificate.serial_number <= 0:  # there are old roots whose number is 0
+    if not is_anchor and certificate.serial_number <= 0:  # some old roots have the serial number 0
         yield _NOT_POSITIVE
     if not is_anchor and x509.AuthorityKeyIdentifier.oid not in found:
         yield "an issuer without authorityKeyIdentifier"  # 4.2.1.1
     for policies in (x509.PolicyConstraints, x509.InhibitAnyPolicy):
-        if policies.oid in found:  # marked critical or not: it must be, and nobody processes it
+        if policies.oid in found:  # critical or not, because it must be critical and is not processed
             yield f"{policies.__name__}, which is not processed"
-    yield from _unfit(found)
-    yield from _weak(certificate)
+    yield from _unprocessed(found)
+    yield from _key_defects(certificate)
 
 
-def _unfit(found: Extensions) -> Iterator[str]:
+def _unprocessed(found: Extensions) -> Iterator[str]:
     for each in found.values():
         if each.critical and each.oid not in _PROCESSED:
             yield f"a critical extension that is not processed: {each.oid.dotted_string}"
 
 
-def _unfit_names(certificate: x509.Certificate, found: Extensions) -> Iterator[str]:
+def _name_defects(certificate: x509.Certificate, found: Extensions) -> Iterator[str]:
     names = found.get(x509.SubjectAlternativeName.oid)
     if (names is None or not names.critical) and not certificate.subject.rdns:
         yield "no subject, and no critical subjectAltName"
     if names is not None and not all(
         _DNS_NAME.fullmatch(each.value) for each in names.value if type(each) is x509.DNSName
     ):
-        yield "a dNSName that is none"
+        yield "an invalid dNSName"
 
 
-def _weak(certificate: x509.Certificate, also: tuple[type, ...] = ()) -> Iterator[str]:
-    """What is weak about the key. The engine checks the keys of issuers only, and no exponent."""
+def _key_defects(certificate: x509.Certificate, also: tuple[type, ...] = ()) -> Iterator[str]:
+    """Yield why the key is weak. `cryptography` checks only the keys of issuers, and no RSA exponents."""
     key = certificate.public_key()
-    if isinstance(key, ec.EllipticCurvePublicKey):  # first: most are, and to see that something is not takes longer
+    if isinstance(
+        key, ec.EllipticCurvePublicKey
+    ):  # first, because most keys are, and a negative isinstance takes longer
         if not isinstance(key.curve, _CURVES):
             yield f"a key on the curve {key.curve.name}"
     elif isinstance(key, rsa.RSAPublicKey):
@@ -130,4 +137,4 @@ def _weak(certificate: x509.Certificate, also: tuple[type, ...] = ()) -> Iterato
         if key.public_numbers().e < _RSA_EXPONENT:
             yield f"an RSA key whose exponent is below {_RSA_EXPONENT}"
     elif not isinstance(key, also):
-        yield f"a key of a kind that is not accepted: {type(key).__name__}"
+        yield f"a key of an unsupported type: {type(key).__name__}"

@@ -16,7 +16,7 @@ from mtls_middleware.errors import ConfigurationError, Refused, Unavailable
 from mtls_middleware.reusable import Reusable
 from mtls_middleware.validation import chain
 from mtls_middleware.validation.crl import StatusRequest
-from mtls_middleware.validation.files import Contents, Watched, split
+from mtls_middleware.validation.files import Contents, FileCache, split
 from mtls_middleware.validation.revocation_lists import RevocationLists, status_requests
 from mtls_middleware.validity import check_clock_skew
 
@@ -105,7 +105,7 @@ class TrustStore:
                 )
             )
 
-        self._snapshot = Watched(
+        self._snapshot = FileCache(
             [each for both in given.values() for each in both if isinstance(each, Path)], self._suffixes, make
         )
 

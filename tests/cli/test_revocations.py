@@ -195,7 +195,7 @@ def test_the_key_is_that_of_the_class() -> None:
         (["revoke", "--thumbprint=" + "A" * 43, "--thumbprint=A", *LATER], "43 characters"),
         (["revoke", "--thumbprint=" + "A" * 43, "--token-id=1", *LATER], "issuer="),
         (["revoke", "--thumbprint=" + "A" * 43], "--until"),
-        (["revoke", "--thumbprint=" + "A" * 43, "--until", "2001-01-01T00:00:00Z"], "is over"),
+        (["revoke", "--thumbprint=" + "A" * 43, "--until", "2001-01-01T00:00:00Z"], "is in the past"),
         *(
             (["revoke", "--thumbprint=" + "A" * 43, "--until", each], "seconds since 1970")
             for each in ("", "soon", "2099-01-01", "2099-01-01T00:00:00", "1800000000000", "9" * 400, "inf", "nan")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mtls_middleware.effects import name_lookups
-from mtls_middleware.effects.name_lookups import ClientNameLookups, NameLookupThreads, zone, zone_of
+from mtls_middleware.effects.name_lookups import ClientNameLookups, NameLookupThreads, zone, zone_of_url
 from mtls_middleware.testing import CertificateAuthority
 from mtls_middleware.token_endpoint import ClientAuthenticator, ClientRequest, RegisteredClient
 from tests.key_server import until
@@ -60,7 +60,7 @@ def test_look_ups_of_one_name_share_a_thread(names: NameServers) -> None:
 def test_a_look_up_that_hangs_for_long_is_tried_again_a_few_times(
     names: NameServers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(name_lookups, "_SHARED", 0.0)
+    monkeypatch.setattr(name_lookups, "_SHARED_SECONDS", 0.0)
     pool = NameLookupThreads()
     for _ in range(50):
         pool.submit(socket.getaddrinfo, "hangs.test", 443)
@@ -136,5 +136,5 @@ def test_clients_with_a_name_that_hangs_get_503_and_take_eight_threads(names: Na
     ],
 )
 def test_the_zone_of_an_address(url: str, expected: str) -> None:
-    assert zone_of(url) == expected
+    assert zone_of_url(url) == expected
     assert zone("x." + "example.com") == "example.com"

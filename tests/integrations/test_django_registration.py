@@ -66,7 +66,7 @@ def test_a_disagreement_is_rejected_when_it_is_saved(tmp_path) -> None:
             "client_type is 'public': set client_type to 'confidential', or register 'none'",
             "client_type is 'confidential': set client_type to 'public', or register the method",
             "which django-oauth-toolkit cannot verify",
-            "tls_client_auth takes exactly one of",
+            "tls_client_auth requires exactly one of",
             "saved",
             "saved",
             "client_type is 'confidential': set client_type to 'public', or register the method",

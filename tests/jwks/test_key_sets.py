@@ -187,7 +187,7 @@ def test_an_address_is_bounded_before_it_is_read() -> None:
 def test_only_ascii_is_split(monkeypatch: pytest.MonkeyPatch) -> None:
     """`urlsplit` takes the square of the number of combining marks."""
     monkeypatch.setattr("mtls_middleware.effects.remote_document.urlsplit", lambda _: pytest.fail("split"))
-    with pytest.raises(ConfigurationError, match="no address"):
+    with pytest.raises(ConfigurationError, match="not a URL"):
         check_address("jwks_uri", "https://a\u0f73.test", allow_http=False)
 
 

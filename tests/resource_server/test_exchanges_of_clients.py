@@ -169,7 +169,7 @@ def test_the_turns_of_an_attacker_are_bounded_and_the_others_get_theirs(attacker
 
         async def one(number: int) -> None:
             nonlocal running
-            async with turns.one(of(number), 30):
+            async with turns.slot(of(number), 30):
                 running += 1
                 await released.wait()
 
@@ -177,7 +177,7 @@ def test_the_turns_of_an_attacker_are_bounded_and_the_others_get_theirs(attacker
         await asyncio.sleep(0.05)
         good_client = AUTHORITY.issue("CN=good").client_certificate()
         for good in (shares(good_client, None), ()):
-            async with turns.one(good, 0.5):
+            async with turns.slot(good, 0.5):
                 pass
         found = running
         released.set()
@@ -191,18 +191,18 @@ def test_the_turns_of_an_attacker_are_bounded_and_the_others_get_theirs(attacker
 def test_an_exchange_that_is_given_up_gives_its_turns_back() -> None:
     async def one() -> None:
         turns, share = ConcurrencyLimit(1), (Share("a", 1),)
-        async with turns.one(share, 1):
-            waiting = [asyncio.ensure_future(turns.one(share, 30).__aenter__()) for _ in range(3)]
+        async with turns.slot(share, 1):
+            waiting = [asyncio.ensure_future(turns.slot(share, 30).__aenter__()) for _ in range(3)]
             with pytest.raises(TimeoutError):
-                await turns.one((), 0.01).__aenter__()
+                await turns.slot((), 0.01).__aenter__()
             with pytest.raises(TimeoutError):
-                await turns.one(share, 0.01).__aenter__()
+                await turns.slot(share, 0.01).__aenter__()
             await asyncio.sleep(0)
             for each in waiting:
                 each.cancel()
             await asyncio.gather(*waiting, return_exceptions=True)
         assert turns._shares == {}
-        async with turns.one(share, 0.5):
+        async with turns.slot(share, 0.5):
             pass
 
     asyncio.run(one())

@@ -24,8 +24,8 @@ def client(**options: Any) -> redis.Redis:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"client": "redis://:password@cache.internal"}, "client is a str: for example redis"),
-        ({"client": redis.asyncio.Redis()}, "give a redis.Redis, under ASGI too"),
+        ({"client": "redis://:password@cache.internal"}, "client is a str: expected for example redis"),
+        ({"client": redis.asyncio.Redis()}, "expected redis.Redis, also under ASGI"),
         ({"client": client(socket_timeout=None)}, "socket_timeout=None: 1 second at most"),
         ({"client": redis.Redis(socket_timeout=0.2, socket_connect_timeout=0.2)}, "retries: 1 at most"),
         ({"key": ""}, "key="),
@@ -54,14 +54,14 @@ def test_wrong_settings_are_refused_at_construction(options: Any, said: str) -> 
         ({"issuer": "i"}, "token_id="),
         ({"token_id": "", "issuer": "i"}, "token_id="),
         ({"token_id": 7, "issuer": "i"}, "token_id="),
-        ({"thumbprint": "A" * 43, "token_id": "1", "issuer": "i"}, "of one thing"),
-        ({"thumbprint": "A" * 43, "issuer": "i"}, "of one thing"),
+        ({"thumbprint": "A" * 43, "token_id": "1", "issuer": "i"}, "a certificate or a token, not both"),
+        ({"thumbprint": "A" * 43, "issuer": "i"}, "a certificate or a token, not both"),
         ({"thumbprint": "ab" * 32}, "43 characters of base64url"),
         ({"thumbprint": ""}, "43 characters of base64url"),
         ({"thumbprint": b"A" * 43}, "43 characters of base64url"),
         ({"thumbprint": "A" * 43, "until": datetime(2999, 1, 1)}, "an aware datetime"),  # noqa: DTZ001 (wrong on purpose)
         ({"thumbprint": "A" * 43, "until": 2_000_000_000}, "an aware datetime"),
-        ({"thumbprint": "A" * 43, "until": datetime(2020, 1, 1, tzinfo=UTC)}, "is over"),
+        ({"thumbprint": "A" * 43, "until": datetime(2020, 1, 1, tzinfo=UTC)}, "is in the past"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtls_middleware.revocation.format import RevocationListCopy, UnreadableList, written
+from mtls_middleware.revocation.format import RevocationListCopy, UnreadableList, script_arguments
 
 LIST = "AAAAAAAAAAAAAAAAAAAAAA"
 NEWS = 10**12
@@ -31,10 +31,10 @@ def known(number: int = 1) -> RevocationListCopy:
 def test_news_are_added_one_after_the_other() -> None:
     reader = known(1)
     assert reader.position == NEWS + 1
-    assert reader.take_news([news(1), news(2), news(3, 7)])
+    assert reader.add_changes([news(1), news(2), news(3, 7)])
     assert reader.revoked == {ENTRIES[2]: 2_000_000_000, ENTRIES[3]: 7}
     assert reader.position == NEWS + 3
-    assert reader.take_news([news(3, 7)])
+    assert reader.add_changes([news(3, 7)])
     assert reader.position == NEWS + 3
 
 
@@ -55,13 +55,13 @@ def test_news_are_added_one_after_the_other() -> None:
 )
 def test_where_something_was_missed_nothing_is_added_and_all_is_read_again(members: list[bytes]) -> None:
     reader = known(1)
-    assert not reader.take_news(members)
+    assert not reader.add_changes(members)
     assert (reader.revoked, reader.position) == ({}, NEWS + 1)
 
 
 def test_a_second_revocation_never_shortens_the_first() -> None:
     reader = known(0)
-    assert reader.take_news([news(0), news(1, 900), f"{LIST}:2:800:{text(ENTRIES[1])}"])
+    assert reader.add_changes([news(0), news(1, 900), f"{LIST}:2:800:{text(ENTRIES[1])}"])
     assert reader.revoked == {ENTRIES[1]: 900}
 
 
@@ -77,12 +77,12 @@ HOSTILE: list[Any] = [
 @pytest.mark.parametrize("member", HOSTILE, ids=range(len(HOSTILE)))
 def test_a_member_that_is_none_of_ours_makes_it_no_list(member: Any) -> None:
     with pytest.raises(UnreadableList):
-        known(1).take_news([news(1), member])
+        known(1).add_changes([news(1), member])
     with pytest.raises(UnreadableList):
         RevocationListCopy([member])
     for score in (5.0, NEWS + 2.0):
         with pytest.raises(UnreadableList):
-            known(1).take([(member, score)])
+            known(1).add_members([(member, score)])
 
 
 @pytest.mark.parametrize(
@@ -98,38 +98,38 @@ def test_a_member_that_is_none_of_ours_makes_it_no_list(member: Any) -> None:
 )
 def test_a_member_out_of_its_place_makes_it_no_list(pair: tuple[bytes, float]) -> None:
     with pytest.raises(UnreadableList):
-        known(1).take([pair])
+        known(1).add_members([pair])
 
 
 def test_no_member_at_all_and_entries_alone_are_no_list() -> None:
-    with pytest.raises(UnreadableList, match="there is none"):
+    with pytest.raises(UnreadableList, match="there is no list"):
         RevocationListCopy([])
-    with pytest.raises(UnreadableList, match="not finished"):
+    with pytest.raises(UnreadableList, match="not completed"):
         RevocationListCopy([text(ENTRIES[0]).encode()])
 
 
 @pytest.mark.parametrize(("newest", "whole"), [(3, True), (2, True), (1, False)])
 def test_what_was_known_of_a_list_stays_where_redis_lost_it(newest: int, whole: bool) -> None:
     former, later = known(1), known(newest)
-    former.take_news([news(1), news(2)])
-    later.take([(text(ENTRIES[4]).encode(), 9.0)])
-    assert later.succeed(former) is whole
+    former.add_changes([news(1), news(2)])
+    later.add_members([(text(ENTRIES[4]).encode(), 9.0)])
+    assert later.merge(former) is whole
     assert later.revoked == {ENTRIES[2]: 2_000_000_000, ENTRIES[4]: 9.0}
 
 
 def test_a_list_made_in_the_place_of_another_stands_alone() -> None:
     former, later = known(1), RevocationListCopy([news(0, name="B" * 22)])
-    former.take_news([news(1), news(2)])
-    assert later.succeed(former)
+    former.add_changes([news(1), news(2)])
+    assert later.merge(former)
     assert later.revoked == {}
 
 
 def test_what_counts_no_longer_is_forgotten_and_not_a_second_before() -> None:
     reader = known(0)
-    reader.take_news([news(0), news(1, 100), news(2, 101)])
-    reader.forget(100.0)
+    reader.add_changes([news(0), news(1, 100), news(2, 101)])
+    reader.drop_expired(100.0)
     assert reader.revoked.keys() == {ENTRIES[1], ENTRIES[2]}
-    reader.forget(100.5)
+    reader.drop_expired(100.5)
     assert reader.revoked.keys() == {ENTRIES[2]}
 
 
@@ -137,13 +137,17 @@ def test_spare_bits_of_an_entry_make_no_second_one() -> None:
     canonical = text(ENTRIES[1])
     other = canonical[:-1] + chr(ord(canonical[-1]) + 1)
     reader = known(0)
-    reader.take([(canonical.encode(), 5.0), (other, 5.0)])
+    reader.add_members([(canonical.encode(), 5.0), (other, 5.0)])
     assert reader.revoked.keys() == {ENTRIES[1]}
 
 
 @given(st.lists(st.one_of(st.binary(max_size=80), st.text(max_size=80)), max_size=4))
 def test_whatever_bytes_come_nothing_but_no_list_is_raised(members: list[Any]) -> None:
-    for read in (RevocationListCopy, known().take_news, lambda them: known().take((each, 5.0) for each in them)):
+    for read in (
+        RevocationListCopy,
+        known().add_changes,
+        lambda them: known().add_members((each, 5.0) for each in them),
+    ):
         try:
             read(members)
         except UnreadableList:
@@ -151,7 +155,7 @@ def test_whatever_bytes_come_nothing_but_no_list_is_raised(members: list[Any]) -
 
 
 def test_what_is_written_is_what_is_read() -> None:
-    arguments = written([(ENTRIES[1], 5), (ENTRIES[2], 6)])
+    arguments = script_arguments([(ENTRIES[1], 5), (ENTRIES[2], 6)])
     reader = known(0)
-    reader.take(zip(arguments[::2], arguments[1::2], strict=True))
+    reader.add_members(zip(arguments[::2], arguments[1::2], strict=True))
     assert reader.revoked == {ENTRIES[1]: 5, ENTRIES[2]: 6}

@@ -99,7 +99,7 @@ def test_a_value_that_is_no_such_name_is_refused_by_its_parameter(name: str, val
 @pytest.mark.standard("D1")
 @pytest.mark.case("100")
 def test_a_subject_of_another_method_is_refused(method: str) -> None:
-    with pytest.raises(ConfigurationError, match="tls_client_auth_san_dns: for the method 'tls_client_auth' alone"):
+    with pytest.raises(ConfigurationError, match="tls_client_auth_san_dns: only for the method 'tls_client_auth'"):
         registered(token_endpoint_auth_method=method, jwks=jwks(OWN), tls_client_auth_san_dns="billing.internal")
 
 
@@ -319,17 +319,17 @@ def test_other_members_are_ignored() -> None:
 @pytest.mark.parametrize(
     ("metadata", "words"),
     [
-        ({}, "without client_id"),
-        ({"client_id": None}, "without client_id"),
+        ({}, "the metadata has no client_id"),
+        ({"client_id": None}, "the metadata has no client_id"),
         ({"client_id": ""}, "printable ASCII"),
         ({"client_id": "b\u00fccher"}, "printable ASCII"),
         ({"client_id": "a\nb"}, "printable ASCII"),
         ({"client_id": 7}, "printable ASCII"),
         ({"client_id": "a", "token_endpoint_auth_method": ["none"]}, "printable ASCII"),
         ({"client_id": "a", "token_endpoint_auth_method": ""}, "printable ASCII"),
-        (None, "no metadata: a mapping"),
-        ("{}", "no metadata: a mapping"),
-        ([], "no metadata: a mapping"),
+        (None, "expected a mapping, for example a parsed JSON object"),
+        ("{}", "expected a mapping, for example a parsed JSON object"),
+        ([], "expected a mapping, for example a parsed JSON object"),
     ],
     ids=repr,
 )

@@ -184,7 +184,7 @@ def test_any_json_is_a_key_set_or_none(document: Any) -> None:
         found = RegisteredCertificates.parse_text(json.dumps(document))
     except ValueError:
         return
-    own = [each for each in KINDS if found.hold(each.client_certificate(), "certificate")]
+    own = [each for each in KINDS if found.contains(each.client_certificate(), "certificate")]
     assert len(own) == len(found.certificates)  # nothing else than what stands there whole
 
 

@@ -219,5 +219,5 @@ def test_many_clients_with_addresses_share_one_tls_context() -> None:
     for url in urls:
         with pytest.raises(Unavailable):
             asked(authenticator, OLD, client_id=url)
-    contexts = {id(fetched._tls) for url in urls if (fetched := authenticator._fetched.get(url))}
+    contexts = {id(document._tls) for url in urls if (document := authenticator._key_sets.get(url))}
     assert len(contexts) == 1

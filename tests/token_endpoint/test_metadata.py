@@ -81,7 +81,7 @@ def test_addresses_are_https(publish: Any, address: Any) -> None:
     for member in (name, "token_endpoint" if publish is server else "jwks_uri"):
         if publish is resource and member == "jwks_uri" and address is None:
             continue
-        with pytest.raises(ConfigurationError, match=f"{member}=.*an https address"):
+        with pytest.raises(ConfigurationError, match=f"{member}=.*an https URL"):
             publish(**{member: address})
 
 
@@ -101,7 +101,7 @@ def test_an_issuer_stands_as_it_is_given_and_has_no_query() -> None:
     "name", ["jwks_uri", "introspection_endpoint", "revocation_endpoint", "authorization_endpoint"]
 )
 def test_every_endpoint_is_https(name: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"{name}=.*an https address"):
+    with pytest.raises(ConfigurationError, match=f"{name}=.*an https URL"):
         server(**{name: "http://as.example/x"})
     assert server(**{name: "https://as.example/x"})[name] == "https://as.example/x"
 
@@ -121,7 +121,7 @@ def test_methods_are_listed_by_their_names() -> None:
     assert document["revocation_endpoint_auth_methods_supported"] == methods
     assert "introspection_endpoint_auth_methods_supported" not in server()  # which has no default
     for wrong in ("tls_client_auth", b"x", None, 7, [7]):
-        with pytest.raises(ConfigurationError, match="a list of texts"):
+        with pytest.raises(ConfigurationError, match="a list of strings"):
             server(token_endpoint_auth_methods_supported=wrong)
 
 
@@ -136,14 +136,14 @@ def test_aliases_are_an_object_of_endpoints_or_nothing() -> None:
 @pytest.mark.standard("C4")
 @pytest.mark.parametrize("name", ["issuer", "authorization_endpoint", "jwks_uri", "token", "scopes_supported", 7])
 def test_what_no_client_calls_has_no_alias(name: Any) -> None:
-    with pytest.raises(ConfigurationError, match="is no endpoint that clients call"):
+    with pytest.raises(ConfigurationError, match="is not an endpoint that clients call"):
         server(mtls_endpoint_aliases={name: "https://mtls.as.example/x"})
 
 
 @pytest.mark.standard("C4", "C10")
 @pytest.mark.parametrize("aliases", [{"token_endpoint": "http://m.example"}, {"token_endpoint": None}, ["x"], "x", 7])
 def test_aliases_that_are_none_are_refused(aliases: Any) -> None:
-    with pytest.raises(ConfigurationError, match=r"an https address|a mapping"):
+    with pytest.raises(ConfigurationError, match=r"an https URL|a mapping"):
         server(mtls_endpoint_aliases=aliases)
 
 
@@ -199,7 +199,7 @@ def test_a_document_stands_between_host_and_path(identifier: str, expected: str)
 
 @pytest.mark.parametrize("identifier", ["http://as.example", "as.example", "", "https://[", None])
 def test_an_identifier_that_is_no_https_address_has_no_document(identifier: Any) -> None:
-    with pytest.raises(ConfigurationError, match="an https address"):
+    with pytest.raises(ConfigurationError, match="an https URL"):
         well_known(identifier)
 
 
@@ -247,7 +247,7 @@ def test_scopes_and_servers_are_lists() -> None:
     assert document["authorization_servers"] == ["https://as.example"]
     assert not [name for name in document if "required" in name]  # RFC 9728 has no such member for certificates
     for name in ("scopes_supported", "authorization_servers"):
-        with pytest.raises(ConfigurationError, match=f"{name}=.*a list of texts"):
+        with pytest.raises(ConfigurationError, match=f"{name}=.*a list of strings"):
             resource(**{name: "read"})
 
 

@@ -149,5 +149,5 @@ def test_iterators_are_read_as_often_as_needed() -> None:
 )
 def test_one_value_where_several_are_meant_is_a_configuration_error(wrong: dict[str, Any]) -> None:
     """A mapping has each name once: a repeated client_id could not be seen."""
-    with pytest.raises(ConfigurationError, match=f"{next(iter(wrong))}: a list"):
+    with pytest.raises(ConfigurationError, match=f"{next(iter(wrong))} is a .*: expected a list"):
         ClientRequest(**{"form": [], "certificate": None, **wrong})

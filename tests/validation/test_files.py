@@ -10,7 +10,7 @@ import pytest
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.testing import CertificateAuthority
 from mtls_middleware.validation import RevocationLists, SpiffeTrust, TrustStore
-from mtls_middleware.validation.files import Watched
+from mtls_middleware.validation.files import FileCache
 from tests.validation.authority import crl
 from tests.validation.judged import reasons
 
@@ -163,7 +163,7 @@ def test_a_long_file_is_read_by_a_thread_while_requests_go_on_with_the_old_value
             assert may_end.wait(10)
         return octets[:1]
 
-    watched = Watched([path], (".crl",), make)
+    watched = FileCache([path], (".crl",), make)
     path.write_bytes(b"2" * 3_000_000)
     assert watched.current(NOW) == b"1"
     assert began.wait(10)
@@ -191,7 +191,7 @@ def test_nobody_sees_half_of_a_change(tmp_path):
         beside.replace(link)
 
     publish(0)
-    watched = Watched([link], (".pem",), lambda contents: tuple(octets for _, octets in contents[link]))
+    watched = FileCache([link], (".pem",), lambda contents: tuple(octets for _, octets in contents[link]))
     seen, stop = set(), threading.Event()
 
     def read(start):
@@ -216,7 +216,7 @@ def test_nobody_sees_half_of_a_change(tmp_path):
 def test_the_disk_is_asked_once_a_second_at_most(tmp_path, monkeypatch):
     path = tmp_path / "a.pem"
     path.write_bytes(b"1")
-    watched = Watched([path], (".pem",), lambda contents: contents[path][0][1])
+    watched = FileCache([path], (".pem",), lambda contents: contents[path][0][1])
     asked = []
     stat = os.stat
     monkeypatch.setattr(Path, "stat", lambda self, **options: asked.append(1) or stat(self, **options))

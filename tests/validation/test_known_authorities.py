@@ -22,8 +22,8 @@ def ca():
 
 def signatures(monkeypatch):
     """The issuers' signatures that are looked at before a path is sought, one entry for each."""
-    looked, signed = [], chain._signed
-    monkeypatch.setattr(chain, "_signed", lambda *pair: looked.append(pair) or signed(*pair))
+    looked, signed = [], chain._is_signed_by
+    monkeypatch.setattr(chain, "_is_signed_by", lambda *pair: looked.append(pair) or signed(*pair))
     return looked
 
 
@@ -67,7 +67,7 @@ def test_a_stranger_s_certificates_are_not_remembered(ca, monkeypatch):
     for _ in range(3):
         assert reasons(store, stranger.intermediate().issue(), NOW)
     assert len(looked) == 3
-    assert len(store._snapshot.current(NOW).roots._ours) == 0
+    assert len(store._snapshot.current(NOW).roots._verified_authorities) == 0
 
 
 def test_an_unfit_authority_is_unfit_each_time(ca):

@@ -40,7 +40,7 @@ STRICTER = (
     "a CA certificate cannot be a client certificate",  # M13
     "keyUsage of a CA",
     "keyUsage without digitalSignature",  # openssl 3.0 has keyEncipherment pass for no reason of a client
-    "name constraints in a certificate that is no CA's",
+    "name constraints in a certificate that is not a CA certificate",
     "extendedKeyUsage without clientAuth",  # anyExtendedKeyUsage
     "an issuer whose extendedKeyUsage lacks clientAuth",
     "unsupported directoryName",  # the engine

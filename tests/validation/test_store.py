@@ -93,7 +93,7 @@ def test_key_usage_that_signs_nothing_is_refused(ca, store, names):
 def test_no_ca_is_a_client(ca, store):
     assert "a CA certificate cannot be a client certificate" in reasons(store, ca.issue(ca=True), NOW)
     own = ClientCertificate.from_der(ca.certificate.public_bytes(Encoding.DER))
-    assert reasons(store, own, NOW)[1] == "a root is no client"
+    assert reasons(store, own, NOW)[1] == "a root certificate cannot be a client certificate"
     below = ca.intermediate()
     between = ClientCertificate.from_der(below.certificate.public_bytes(Encoding.DER))
     assert "a CA certificate cannot be a client certificate" in reasons(store, between, NOW)
@@ -104,7 +104,7 @@ def test_no_ca_is_a_client(ca, store):
     reversed_chain = ClientCertificate.from_der(between.der, chain=(below.issue().der,))
     assert reasons(store, reversed_chain, NOW) != ()
     leaf = self_signed("CN=self")
-    assert reasons(TrustStore([leaf.x509]), leaf, NOW)[1] == "a root is no client"
+    assert reasons(TrustStore([leaf.x509]), leaf, NOW)[1] == "a root certificate cannot be a client certificate"
 
 
 @pytest.mark.standard("M2", "M8")
@@ -209,7 +209,7 @@ def test_the_chain_may_come_from_the_client_or_from_configuration(ca):
         ({"roots": []}, "empty"),
         ({"roots": "ca.pem"}, "a list"),
         ({"roots": {"ca.pem": 1}}, "a list"),
-        ({"roots": [b"ca.pem"]}, "no path"),
+        ({"roots": [b"ca.pem"]}, "expected for example"),
         ({"roots": ["/nowhere/ca.pem"]}, "cannot be read"),
         ({"max_depth": True}, "max_depth"),
         ({"max_depth": 17}, "max_depth"),
