@@ -51,7 +51,7 @@ def test_a_certificate_is_attached_named_and_bound(key: Any) -> None:
     assert found.subject == "CN=client"
     assert Subject("CN=client").holds(found)
     assert Thumbprint(found.thumbprint).holds(found)
-    assert confirm({"cnf": {"x5t#S256": found.thumbprint}}, found, "required") == found.thumbprint
+    assert confirm({"cnf": {"x5t#S256": found.thumbprint}}, found, "required").thumbprint == found.thumbprint
 
 
 @pytest.mark.parametrize("which", ["leaf", "authority", "both"])
