@@ -58,14 +58,11 @@ class _Gateway:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         kind = scope["type"]
-        if kind in ("http", "websocket"):
-            await self._request(scope, receive, send)
-        elif kind == "lifespan":
+        if kind == "lifespan":
             await self._app(scope, receive, send)
-        else:
+            return
+        if kind not in ("http", "websocket"):
             raise RuntimeError(f"ASGI scope type {kind!r} is unknown here; expected 'http', 'websocket' or 'lifespan'")
-
-    async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             request = ASGIRequest(scope, receive, self._prefixes)
         except Exception as error:  # noqa: BLE001 (fail closed: the application is not reached)

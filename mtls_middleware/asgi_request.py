@@ -21,6 +21,8 @@ from mtls_middleware.wsgi_request import peer_of
 
 Pair = tuple[bytes, bytes]
 
+_BYTES, _PAIRS = frozenset({bytes}), frozenset({tuple, list})
+
 # What says which resource an application serves. Every other key is the server's.
 _OF_APPLICATION = ("type", "method", "path", "raw_path", "root_path", "query_string")
 
@@ -66,7 +68,7 @@ class ASGIRequest:
     """
 
     __slots__ = (
-        "_carrier", "_fields", "_names", "_prefixes", "_scope",
+        "_carrier", "_fields", "_is_plain", "_names", "_prefixes", "_scope",
         "attached", "body", "cache_key", "is_websocket", "layer", "now", "receive", "rechecks",
     )  # fmt: skip
 
@@ -89,30 +91,39 @@ class ASGIRequest:
         self.cache_key: Hashable | None = None
         # ASGI: an iterable, which may be readable once only. A list may grow later (uvicorn adds trailer fields).
         self._fields: list[Pair] = list(self._scope.get("headers", ()))
-        self._scope["headers"] = list(self._fields)
-        if not all(map(_is_pair, self._fields)):
-            self._fields = [(bytes(name), bytes(value)) for name, value in self._fields]
-        self._names = _lower_names(self._fields)
+        self._scope["headers"] = self._fields
+        if not _PAIRS.issuperset(map(type, self._fields)):  # ASGI admits any iterable of two items
+            self._fields = [(name, value) for name, value in self._fields]
+        names = [name for name, _ in self._fields]
+        if not _BYTES.issuperset(map(type, names)):  # a middleware may give other bytes-like objects
+            names = list(map(bytes, names))
+            self._fields = [(name, bytes(value)) for name, (_, value) in zip(names, self._fields, strict=True)]
+        joined = b"".join(names)
+        self._names = names if joined.islower() else [name.lower() for name in names]
+        self._is_plain = joined.isascii() and b"_" not in joined
         self.is_websocket: bool = scope.get("type") == "websocket"
         self.rechecks: list[tuple[Layer, Recheck]] = []
 
     def drop(self, names: frozenset[str]) -> None:
         """Remove these fields from the request, as the application and further layers see it: in every spelling."""
         if names:
-            hidden = _folded_names(names)
-            kept = [position for position, name in enumerate(self._names) if not hidden(name)]
-            if len(kept) < len(self._names):
-                self._fields = [self._fields[position] for position in kept]
-                self._names = [self._names[position] for position in kept]
+            self._fields = self._without(names)
+            self._names = [name.lower() for name, _ in self._fields]
+
+    def _without(self, names: frozenset[str]) -> list[Pair]:
+        """The fields without these, as an application may fold their names."""
+        plain, folded = _spellings(names)
+        fields = zip(self._names, self._fields, strict=True)
+        if self._is_plain:
+            return [field for name, field in fields if name not in plain]
+        return [field for name, field in fields if _folded(name) not in folded]
 
     def place(self, names: frozenset[str]) -> None:
         """Remove these fields from the scope, and attach what the layers found."""
-        self.drop(names)
         passage = self.attached.passage
-        if passage.hidden:  # of the layers around an application that was tried before
-            self.drop(passage.hidden)
-        passage.hidden |= names
-        passage.kept = self._carrier["headers"] = self._fields
+        # Hidden so far: the fields of the layers around an application that was tried before.
+        passage.hidden = names | passage.hidden if passage.hidden else names
+        passage.kept = self._carrier["headers"] = self._without(passage.hidden)
         if passage.outer is None:
             self._carrier[ORIGINAL_HEADERS_KEY] = self._scope["headers"]
         attach(self._carrier, self.attached)
@@ -204,11 +215,6 @@ class ASGIRequest:
         return dict.fromkeys(name.decode("latin-1") for name in self._names)
 
 
-def _lower_names(fields: Sequence[Pair]) -> list[bytes]:
-    names = [name for name, _ in fields]
-    return names if b"".join(names).islower() else [name.lower() for name in names]
-
-
 def facts_reader(facts: Facts) -> Callable[[ASGIRequest], tuple[object, ...] | None]:
     """A function that reads these facts of a request as a cache key; `None` if the request must not be cached."""
     fields = tuple(name.encode("ascii") for name in sorted(facts.fields))
@@ -218,22 +224,21 @@ def facts_reader(facts: Facts) -> Callable[[ASGIRequest], tuple[object, ...] | N
         values: dict[bytes, bytes] = {}
         for name, pair in zip(request._names, request._fields, strict=True):
             if name in wanted:
-                if name in values:  # two lines of one field
+                if name in values or type(pair[1]) is not bytes:  # two lines of one field, or a buffer that may change
                     return None
                 values[name] = pair[1]
-        found: list[object] = [values.get(name) for name in fields]
-        if facts.peer:
-            found.append(request.peer)
+        peer = request.peer if facts.peer else None
+        digest = identity = None
         if facts.tls:
             identity = tls_identity(request.tls)
             if identity is None:
                 return None
-            found.append(identity)
         if facts.credentials:
-            if b"authorization" not in values or has_token(request.query):
+            authorization, query = values.get(b"authorization"), request._scope.get("query_string")
+            if authorization is None or (query and has_token(request.query)):
                 return None
-            found.append(hashlib.sha256(values[b"authorization"]).digest())
-        return tuple(found)
+            digest = hashlib.sha256(authorization).digest()
+        return (peer, identity, digest, *map(values.get, fields))
 
     return read
 
@@ -251,20 +256,15 @@ def _before_mount(scope: Mapping[str, Any]) -> tuple[str, ...]:
     return (unquote_to_bytes(scope.get("raw_path") or b"").decode("utf-8", "replace"),)
 
 
-@lru_cache(maxsize=64)  # one function for each layer
-def _folded_names(names: frozenset[str]) -> Callable[[bytes], bool]:
-    """Whether applications fold a name in lower case into one of `names`, as Django and WSGI adapters do."""
+@lru_cache(maxsize=64)  # one entry for each layer
+def _spellings(names: frozenset[str]) -> tuple[frozenset[bytes], frozenset[str]]:
+    """These names in lower case with hyphens, and as applications fold them."""
     plain = frozenset(name.encode("ascii") for name in names)
-    folded = frozenset(_folded(name) for name in plain)
-
-    def is_among(name: bytes) -> bool:
-        return name in plain or ((b"_" in name or not name.isascii()) and _folded(name) in folded)
-
-    return is_among
+    return plain, frozenset(map(_folded, plain))
 
 
 def _folded(name: bytes) -> str:
-    """A field's name as applications fold it: an underscore becomes a hyphen, and the byte DF becomes SS."""
+    """A name as Django and WSGI adapters fold it: an underscore becomes a hyphen, and the byte DF becomes SS."""
     return name.decode("latin-1").upper().replace("_", "-")
 
 
@@ -293,6 +293,8 @@ def _maybe_rewritten(address: Any, port: Any, forwarded: Sequence[str], ports: S
     X-Forwarded-For (uvicorn from 0.54) or the port in X-Forwarded-Port (daphne). The address alone proves nothing: a
     client on the proxy's host has the proxy's address.
     """
+    if port and not ports and isinstance(address, str) and not any(address in line for line in forwarded):
+        return Peer(address)
     marks = f"{address}:", f"[{address}]:"
     lines = (line for line in forwarded if marks[0] in line or marks[1] in line)  # a client can send 64 kB of commas
     each = (part.strip() for line in lines for part in line.split(","))
@@ -310,8 +312,3 @@ def _is_number(text: str, port: Any) -> bool:
         return int(text.encode("latin-1").decode("utf-8")) == int(port)
     except ValueError:
         return False
-
-
-def _is_pair(field: Any) -> bool:
-    """Whether a field is as servers give it. A middleware may give other bytes-like objects."""
-    return type(field) is tuple and type(field[0]) is bytes and type(field[1]) is bytes

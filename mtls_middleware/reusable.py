@@ -40,16 +40,6 @@ def once(value: T) -> Reusable[T]:
     return Reusable(value, ends=-math.inf)
 
 
-def holds(begins: float, ends: float, checks: tuple[Check, ...], now: float) -> bool:
-    """Whether a result with these limits may be used at `now`."""
-    if not begins <= now < ends:
-        return False
-    try:
-        return all(check(now) for check in checks)
-    except Exception:  # noqa: BLE001 (the decision that follows raises the same, and handles it)
-        return False
-
-
 def opts_in(owner: object) -> bool:
     """Whether the class of this object declares `is_reusable = True` itself.
 

@@ -71,20 +71,16 @@ class WSGIRequest:
     def drop(self, names: frozenset[str]) -> None:
         """Remove these fields from the request, as the application and further layers see it."""
         if names:
-            self.drop_keys(keys(names))
-
-    def drop_keys(self, keys: frozenset[str]) -> None:
-        """The same with the keys of these fields in the environ."""
-        for key in keys.intersection(self._carrier):
-            del self._carrier[key]
-        if self._environ is not self._carrier:
-            for key in keys.intersection(self._environ):
-                del self._environ[key]
+            for environ in (self._carrier,) if self._environ is self._carrier else (self._carrier, self._environ):
+                for key in keys(names).intersection(environ):
+                    del environ[key]
 
     def place(self, keys: frozenset[str]) -> None:
         """Remove these keys from the environ, and attach what the layers found."""
-        self.drop_keys(keys)
-        attach(self._carrier, self.attached)
+        environ = self._carrier
+        for key in keys.intersection(environ):
+            del environ[key]
+        attach(environ, self.attached)
 
     def read_body(self) -> None:
         """Read the whole body. Raises `Refused`."""
@@ -158,20 +154,19 @@ def facts_reader(facts: Facts) -> Callable[[WSGIRequest], tuple[object, ...] | N
 
     def read(request: WSGIRequest) -> tuple[object, ...] | None:
         environ = request._environ
-        found: list[object] = [environ.get(key) for key in fields]
+        peer = digest = identity = None
         if facts.peer:
-            found.append(peer_of(environ, request._start_response))
+            peer = peer_of(environ, request._start_response)
         if facts.tls:
             identity = tls_identity(TLSFacts(environ=environ))
             if identity is None:
                 return None
-            found.append(identity)
         if facts.credentials:
-            authorization = environ.get("HTTP_AUTHORIZATION")
-            if not isinstance(authorization, str) or has_token(environ.get("QUERY_STRING", "")):
+            authorization, query = environ.get("HTTP_AUTHORIZATION"), environ.get("QUERY_STRING")
+            if not isinstance(authorization, str) or (query and has_token(query)):
                 return None
-            found.append(hashlib.sha256(authorization.encode("utf-8", "surrogateescape")).digest())
-        return tuple(found)
+            digest = hashlib.sha256(authorization.encode("utf-8", "surrogateescape")).digest()
+        return (peer, identity, digest, *map(environ.get, fields))
 
     return read
 

@@ -1,7 +1,6 @@
 """`Attached`: what the layers found in one request, and where they keep it in the environ or scope."""
 
 from collections.abc import Callable, Collection, Mapping, MutableMapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mtls_middleware.certificate import ClientCertificate
@@ -19,7 +18,6 @@ ATTACHED_KEY = "mtls_middleware.attached"
 ORIGINAL_HEADERS_KEY = "mtls_middleware.original_headers"
 
 
-@dataclass(slots=True, eq=False)
 class Passage:
     """One request on its way through one gateway.
 
@@ -30,10 +28,10 @@ class Passage:
             dispatcher tries another application with the same scope or environ.
         retried: whether another application was tried before with the same scope or environ.
         kept: ASGI: the list of headers that the gateway put into the scope.
-        hidden: ASGI: the folded names of the fields that applications do not see.
+        hidden: ASGI: the names of the fields that applications do not see.
     """
 
-    original: dict[str, Any] = field(default_factory=dict)
+    original: dict[str, Any]
     outer: "Attached | None" = None
     running: bool = False
     retried: bool = False
@@ -41,7 +39,6 @@ class Passage:
     hidden: frozenset[str] = frozenset()
 
 
-@dataclass(slots=True, eq=False)
 class Attached:
     """What the layers found in one request, under `ATTACHED_KEY`. Each gateway makes its own.
 
@@ -57,7 +54,7 @@ class Attached:
         watch: the `WebsocketWatch` of the outermost gateway that has one.
     """
 
-    passage: Passage = field(default_factory=Passage)
+    passage: Passage
     since: float = 0.0
     has_certificate_layer: bool = False
     certificate: ClientCertificate | None = None
@@ -90,9 +87,12 @@ def attached_to(
     `is_same`: whether this is still the request of a passage, and not another request for which a server uses the same
     dictionary. Another request is decided from its own facts.
     """
-    outer = carrier.get(ATTACHED_KEY)
+    attached, outer = Attached(), carrier.get(ATTACHED_KEY)
+    attached.passage = passage = Passage()
     if not isinstance(outer, Attached):
-        return Attached(Passage(dict(carrier)), now)
+        attached.since = now
+        passage.original = dict(carrier)
+        return attached
     original: dict[str, Any] | None = None
     hidden: frozenset[str] = frozenset()
     found: Attached | None = outer
@@ -101,24 +101,16 @@ def attached_to(
         original = found.passage.original if same else None
         hidden |= found.passage.hidden
         found = found.passage.outer
-    retried = original is not None
+    passage.outer, passage.hidden, passage.retried = found, hidden, original is not None
     if original is None:
-        original = dict(carrier)
+        passage.original = dict(carrier)
     else:
-        original = {**original, **{key: carrier[key] for key in of_application if key in carrier}}
-    passage = Passage(original, found, retried=retried, hidden=hidden)
+        passage.original = {**original, **{key: carrier[key] for key in of_application if key in carrier}}
     if found is None:
-        return Attached(passage, now)
-    return Attached(
-        passage,
-        found.since,
-        found.has_certificate_layer,
-        found.certificate,
-        found.token,
-        found.client,
-        found.root_path,
-        watch=found.watch,
-    )
+        attached.since = now
+    else:
+        vars(attached).update({**vars(found), "passage": passage, "cached": False})
+    return attached
 
 
 def attach(carrier: MutableMapping[str, Any], attached: Attached) -> None:

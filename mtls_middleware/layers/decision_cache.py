@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from mtls_middleware.cache import Cache
 from mtls_middleware.layers.attached import Attached
 from mtls_middleware.layers.interface import Facts, FactsReader, Layer
-from mtls_middleware.reusable import Check, Reusable, holds
+from mtls_middleware.reusable import Check, Reusable
 
 # Bytes. 10,000 clients with a certificate and a token of usual size fit.
 LIMIT = 64 * 1024 * 1024
@@ -28,7 +28,7 @@ _OBJECTS = 5_000
 
 
 class _Entry(NamedTuple):
-    found: tuple[Any, ...]
+    found: dict[str, Any]  # attributes of `Attached`
     begins: float
     ends: float
     checks: tuple[Check, ...]
@@ -70,10 +70,15 @@ class DecisionCache:
     def recall(self, key: Hashable, attached: Attached, now: float) -> bool:
         """Attach what was decided about an equal request. Returns whether there is such a decision that still holds."""
         entry = self._entries.get(key)
-        if entry is None or not holds(entry.begins, entry.ends, entry.checks, now):
+        if entry is None or not entry.begins <= now < entry.ends:
             return False
-        for name, found in zip(self.names, entry.found, strict=True):
-            attached.set(name, found)
+        try:
+            for check in entry.checks:
+                if not check(now):
+                    return False
+        except Exception:  # noqa: BLE001 (the decision that follows raises the same, and handles it)
+            return False
+        vars(attached).update(entry.found)
         return True
 
     def store(self, key: Hashable, decided: list[Reusable[Any]]) -> None:
@@ -81,9 +86,11 @@ class DecisionCache:
         begins = max(each.begins for each in decided)
         ends = min(each.ends for each in decided)
         if begins < ends:
+            attached = Attached()
+            for name, each in zip(self.names, decided, strict=True):
+                attached.set(name, each.value)
             checks = tuple(check for each in decided for check in each.checks)
-            entry = _Entry(tuple(each.value for each in decided), begins, ends, checks)
-            self._entries.put(key, entry, _size(key) + _OBJECTS)
+            self._entries.put(key, _Entry(vars(attached), begins, ends, checks), _size(key) + _OBJECTS)
 
     def _routes(self, request: Any) -> tuple[object, ...]:
         """The routes of the layers for which method and path play a part."""

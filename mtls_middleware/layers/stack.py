@@ -66,9 +66,11 @@ class Stack:
         key, attached = request.cache_key, request.attached
         if key is None or not self._cache.recall(key, attached, request.now):
             return 0
-        request.drop(self._cached_headers)
         request.layer = self.layers[self._cached - 1]
-        attached.cached = self._cached == len(self.layers)
+        if self._cached == len(self.layers):
+            attached.cached = True
+        else:
+            request.drop(self._cached_headers)
         return self._cached
 
     def decide(self, request: GatewayRequest, first: int = 0) -> Flow[LayerResponse | None]:
