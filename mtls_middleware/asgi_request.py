@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, MutableMapping, Sequence
 from contextvars import ContextVar
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -20,8 +21,9 @@ from mtls_middleware.sources.server import tls_identity
 from mtls_middleware.wsgi_request import peer_of
 
 Pair = tuple[bytes, bytes]
-
+_NAME = itemgetter(0)
 _BYTES, _PAIRS = frozenset({bytes}), frozenset({tuple, list})
+
 
 # What says which resource an application serves. Every other key is the server's.
 _OF_APPLICATION = ("type", "method", "path", "raw_path", "root_path", "query_string")
@@ -68,7 +70,7 @@ class ASGIRequest:
     """
 
     __slots__ = (
-        "_carrier", "_fields", "_is_plain", "_names", "_prefixes", "_scope",
+        "_carrier", "_fields", "_is_plain", "_lower", "_prefixes", "_scope",
         "attached", "body", "cache_key", "is_websocket", "layer", "now", "receive", "rechecks",
     )  # fmt: skip
 
@@ -89,18 +91,17 @@ class ASGIRequest:
         self._scope = self.attached.passage.original
         self.body: bytes = b""
         self.cache_key: Hashable | None = None
-        # ASGI: an iterable, which may be readable once only. A list may grow later (uvicorn adds trailer fields).
+        # ASGI: an iterable, which may be readable only once. A list may grow later (uvicorn adds trailer fields).
         self._fields: list[Pair] = list(self._scope.get("headers", ()))
-        self._scope["headers"] = self._fields
-        if not _PAIRS.issuperset(map(type, self._fields)):  # ASGI admits any iterable of two items
+        if not _PAIRS.issuperset(map(type, self._fields)):  # any iterable of two items
             self._fields = [(name, value) for name, value in self._fields]
-        names = [name for name, _ in self._fields]
-        if not _BYTES.issuperset(map(type, names)):  # a middleware may give other bytes-like objects
-            names = list(map(bytes, names))
-            self._fields = [(name, bytes(value)) for name, (_, value) in zip(names, self._fields, strict=True)]
-        joined = b"".join(names)
-        self._names = names if joined.islower() else [name.lower() for name in names]
-        self._is_plain = joined.isascii() and b"_" not in joined
+        if not _BYTES.issuperset(map(type, map(_NAME, self._fields))):  # a middleware may give other bytes-like objects
+            self._fields = [(bytes(name), bytes(value)) for name, value in self._fields]
+        self._scope["headers"] = self._fields
+        names = b"".join(map(_NAME, self._fields))
+        # The same fields with names in lower case, as most servers give them.
+        self._lower = self._fields if names.islower() else [(name.lower(), value) for name, value in self._fields]
+        self._is_plain = names.isascii() and b"_" not in names
         self.is_websocket: bool = scope.get("type") == "websocket"
         self.rechecks: list[tuple[Layer, Recheck]] = []
 
@@ -108,15 +109,15 @@ class ASGIRequest:
         """Remove these fields from the request, as the application and further layers see it: in every spelling."""
         if names:
             self._fields = self._without(names)
-            self._names = [name.lower() for name, _ in self._fields]
+            self._lower = [(name.lower(), value) for name, value in self._fields]
 
     def _without(self, names: frozenset[str]) -> list[Pair]:
         """The fields without these, as an application may fold their names."""
         plain, folded = _spellings(names)
-        fields = zip(self._names, self._fields, strict=True)
-        if self._is_plain:
-            return [field for name, field in fields if name not in plain]
-        return [field for name, field in fields if _folded(name) not in folded]
+        if self._is_plain and self._lower is self._fields:
+            return [field for field in self._fields if field[0] not in plain]
+        fields = zip(self._lower, self._fields, strict=True)
+        return [field for (name, _), field in fields if _folded(name) not in folded]
 
     def place(self, names: frozenset[str]) -> None:
         """Remove these fields from the scope, and attach what the layers found."""
@@ -186,56 +187,54 @@ class ASGIRequest:
 
     @property
     def peer(self) -> Peer:
-        """Names arrive as they were sent, so this peer is not `spoofable`, unless a WSGI server is below this scope."""
-        if not self._scope.keys().isdisjoint(_WSGI_KEYS):
-            return _peer_of_wsgi(self._scope)
-        client = self._scope.get("client")
-        if not client or not client[0]:
-            return _unnamed(self._scope.get("server"))
-        address, port = client[0], client[1]
-        if b"x-forwarded-for" not in self._names and port:
-            return Peer(address)  # no header can have written the address
-        return _maybe_rewritten(address, port, self.headers("x-forwarded-for"), self.headers("x-forwarded-port"))
+        forwarded, ports = self._values(b"x-forwarded-for"), self._values(b"x-forwarded-port")
+        return _peer(self._scope, forwarded, ports)
 
     @property
     def tls(self) -> TLSFacts:
         return TLSFacts(extension=(self._scope.get("extensions") or {}).get("tls"))
 
     def headers(self, name: str) -> Sequence[str]:
-        wanted = name.encode("latin-1", "replace")  # with hyphens: x_ssl_client_cert is another field here
-        if wanted not in self._names:
-            return ()
-        return [
-            str(value, "latin-1")  # a middleware may give a memoryview
-            for lower, (_, value) in zip(self._names, self._fields, strict=True)
-            if lower == wanted
-        ]
+        # With hyphens: x_ssl_client_cert is another field here. A middleware may give a memoryview as the value.
+        return [str(value, "latin-1") for value in self._values(name.encode("latin-1", "replace"))]
+
+    def _values(self, name: bytes) -> list[bytes]:
+        return [value for lower, value in self._lower if lower == name]
 
     def field_names(self) -> Iterable[str]:
-        return dict.fromkeys(name.decode("latin-1") for name in self._names)
+        return dict.fromkeys(str(name, "latin-1") for name, _ in self._lower)
 
 
 def facts_reader(facts: Facts) -> Callable[[ASGIRequest], tuple[object, ...] | None]:
     """A function that reads these facts of a request as a cache key; `None` if the request must not be cached."""
     fields = tuple(name.encode("ascii") for name in sorted(facts.fields))
-    wanted = frozenset({*fields, b"authorization"} if facts.credentials else fields)
+    wanted = frozenset(
+        (
+            *fields,
+            *((b"authorization",) if facts.credentials else ()),
+            *((b"x-forwarded-for", b"x-forwarded-port") if facts.peer else ()),
+        )
+    )
 
     def read(request: ASGIRequest) -> tuple[object, ...] | None:
         values: dict[bytes, bytes] = {}
-        for name, pair in zip(request._names, request._fields, strict=True):
+        for name, value in request._lower:
             if name in wanted:
-                if name in values or type(pair[1]) is not bytes:  # two lines of one field, or a buffer that may change
+                if name in values or type(value) is not bytes:  # two lines of one field, or a buffer that may change
                     return None
-                values[name] = pair[1]
-        peer = request.peer if facts.peer else None
-        digest = identity = None
+                values[name] = value
+        scope = request._scope
+        peer = digest = identity = None
+        if facts.peer:
+            forwarded, port = values.get(b"x-forwarded-for"), values.get(b"x-forwarded-port")
+            peer = _peer(scope, () if forwarded is None else (forwarded,), () if port is None else (port,))
         if facts.tls:
             identity = tls_identity(request.tls)
             if identity is None:
                 return None
         if facts.credentials:
-            authorization, query = values.get(b"authorization"), request._scope.get("query_string")
-            if authorization is None or (query and has_token(request.query)):
+            authorization = values.get(b"authorization")
+            if authorization is None or (scope.get("query_string") and has_token(request.query)):
                 return None
             digest = hashlib.sha256(authorization).digest()
         return (peer, identity, digest, *map(values.get, fields))
@@ -272,43 +271,53 @@ def _folded(name: bytes) -> str:
 _WSGI_KEYS = ("wsgi_environ", "wsgi.environ", "environ")
 
 
-def _peer_of_wsgi(scope: Mapping[str, Any]) -> Peer:
-    """The peer of the WSGI server below: it has folded the names, and found the address."""
-    environ = next(scope[key] for key in _WSGI_KEYS if key in scope)
-    return peer_of(environ if isinstance(environ, Mapping) else {})
+def _peer(scope: Mapping[str, Any], forwarded: Sequence[bytes], ports: Sequence[bytes]) -> Peer:
+    """The peer. `forwarded` and `ports`: the values of X-Forwarded-For and X-Forwarded-Port.
+
+    Under ASGI, names arrive as they were sent, so the peer is not `spoofable`, unless a WSGI server is below the scope.
+
+    Programs that rewrite `client` from X-Forwarded-For leave that field in place. They set port 0 (uvicorn, hypercorn,
+    granian), the port in X-Forwarded-For (uvicorn from 0.54) or the port in X-Forwarded-Port (daphne). The address
+    alone proves nothing: a client on the proxy's host has the proxy's address.
+    """
+    if not scope.keys().isdisjoint(_WSGI_KEYS):
+        environ = next(scope[key] for key in _WSGI_KEYS if key in scope)
+        return peer_of(environ if isinstance(environ, Mapping) else {})
+    client = scope.get("client")
+    if not client or not client[0]:
+        return _unnamed(scope.get("server"))
+    address, port = client[0], client[1]
+    if port and not _may_be_rewritten(address, port, forwarded, ports):
+        return Peer(address)
+    return Peer(
+        doubt="the peer's address may come from X-Forwarded-For, which any client can send: run uvicorn with "
+        "--no-proxy-headers (FORWARDED_ALLOW_IPS=''), other servers with the corresponding option, or use a "
+        "shared_secret= alone"
+    )
+
+
+def _may_be_rewritten(address: Any, port: Any, forwarded: Sequence[bytes], ports: Sequence[bytes]) -> bool:
+    """Whether the header fields contain the address and port of `client`."""
+    if not forwarded:
+        return False
+    marks = f"{address}:", f"[{address}]:"
+    lines = [str(line, "latin-1") for line in forwarded]  # servers strip the blanks of latin-1 as well
+    lines = [line for line in lines if marks[0] in line or marks[1] in line]  # a client can send 64 kB of commas
+    parts = (part.strip() for line in lines for part in line.split(","))
+    return any(part.startswith(marks) for part in parts) or any(_is_number(each, port) for each in ports)
 
 
 def _unnamed(server: Any) -> Peer:
-    """A peer without address: on a unix socket, where the server says so."""
+    """A peer without address: on a unix socket, if the server says so."""
     match server:
         case (str(path), None) if path:  # ASGI: the server's own socket path, and no client
             return Peer(unix=True)
     return Peer()
 
 
-def _maybe_rewritten(address: Any, port: Any, forwarded: Sequence[str], ports: Sequence[str]) -> Peer:
-    """The peer, or a doubt if a server or middleware may have rewritten `client` from a header.
-
-    Programs that rewrite `client` leave the header in place. They set port 0 (uvicorn, hypercorn, granian), the port in
-    X-Forwarded-For (uvicorn from 0.54) or the port in X-Forwarded-Port (daphne). The address alone proves nothing: a
-    client on the proxy's host has the proxy's address.
-    """
-    if port and not ports and isinstance(address, str) and not any(address in line for line in forwarded):
-        return Peer(address)
-    marks = f"{address}:", f"[{address}]:"
-    lines = (line for line in forwarded if marks[0] in line or marks[1] in line)  # a client can send 64 kB of commas
-    each = (part.strip() for line in lines for part in line.split(","))
-    if port and not any(part.startswith(marks) for part in each) and not any(_is_number(each, port) for each in ports):
-        return Peer(address)
-    return Peer(
-        doubt="the peer's address seems to come from X-Forwarded-For, which no trust can rest on: run uvicorn with "
-        "--no-proxy-headers (FORWARDED_ALLOW_IPS=''), and the like for other servers, or use a shared_secret= alone"
-    )
-
-
-def _is_number(text: str, port: Any) -> bool:
-    """Whether this is that port to `int`, which takes blanks, signs and the digits of all scripts."""
+def _is_number(value: bytes, port: Any) -> bool:
+    """Whether `int`, as daphne uses it, reads this port: it accepts blanks, signs and the digits of all scripts."""
     try:
-        return int(text.encode("latin-1").decode("utf-8")) == int(port)
+        return int(bytes(value).decode("utf-8")) == int(port)
     except ValueError:
         return False

@@ -31,8 +31,8 @@ class Confirmation:
     digest: bytes
     thumbprint: str
 
-    def matches(self, certificate: ClientCertificate) -> bool:
-        """Compares in constant time."""
+    def matches(self, certificate: ClientCertificate, _now: float = 0.0) -> bool:
+        """Compares in constant time. `_now`: the comparison is also the check of a `Reusable`."""
         return hmac.compare_digest(self.digest, certificate.digest)
 
 

@@ -55,9 +55,9 @@ class DecisionCache:
         self._entries: Cache[Hashable, _Entry] = Cache(LIMIT, largest=_LARGEST_KEY + _OBJECTS)
 
     def key(self, request: Any) -> Hashable | None:
-        """The key of this request; `None` if its decisions must not be cached."""
-        facts = self._read(request)
-        if facts is None or not self.names:
+        """The key of this request; `None` if its decisions must not be cached. Raises `Refused`: see `Layer.route`."""
+        facts = self._read(request) if self.names else None
+        if facts is None:
             return None
         for layer in self._routed:
             if layer.document(request) is not None:

@@ -121,7 +121,7 @@ class TokenLayer:
         confirmation = binding.confirm(token.claims, certificate, self._binding)
         if confirmation is not None and certificate is not None:
             token = replace(token, bound=True, confirmation=confirmation.thumbprint)
-            checks += (partial(_is_still_bound, confirmation, certificate),)
+            checks += (partial(confirmation.matches, certificate),)
         token_scopes.demand(token, self._scopes)
         return Reusable(token, validated.begins, validated.ends, checks)
 
@@ -130,10 +130,6 @@ class TokenLayer:
         token = request.attached.token
         again = None if token is None else token_recheck(token, self._tokens, self._lifetime)
         return [] if again is None else [again]
-
-
-def _is_still_bound(confirmation: binding.Confirmation, certificate: ClientCertificate, _now: float) -> bool:
-    return confirmation.matches(certificate)
 
 
 def _shares(certificate: ClientCertificate | None, request: LayerRequest) -> "Shares":

@@ -4,7 +4,6 @@ Must never know: header fields. `SSL_CLIENT_CERT` is the server's word, `HTTP_SS
 """
 
 import re
-import socket as sockets
 from collections.abc import Mapping
 from itertools import islice
 from typing import Any
@@ -17,8 +16,6 @@ from mtls_middleware.sources.encoding import MAX_CHAIN, MAX_FIELD, pem_der
 
 # The environ keys under which a server hands over its socket; each speaks Python's `ssl`.
 SOCKET_KEYS = ("gunicorn.socket", "werkzeug.socket")
-_SOCKET_KEYS = frozenset(SOCKET_KEYS)
-_FAMILY = sockets.SocketType.family.__get__
 
 _CHAIN_KEY = re.compile(r"SSL_CLIENT_CERT_CHAIN_(\d{1,3})")
 
@@ -226,24 +223,3 @@ def _load_pem(pems: tuple[str, ...], verification: Verification) -> ClientCertif
         certificate = ClientCertificate.from_der(leaf, chain=tuple(chain), verification=verification)
         _CERTIFICATES.put(key, certificate, sum(map(len, pems)))
     return certificate
-
-
-def is_unix(environ: Mapping[str, Any], software: str) -> bool:
-    """Whether the WSGI server itself says that the peer came over a unix socket; an empty address alone says nothing.
-
-    gunicorn and werkzeug: the family of their socket. waitress: the socket's path as `SERVER_PORT`. uWSGI, cheroot and
-    others do not say so in a form that a TCP listener could not show as well. `software`: the server's name.
-    """
-    if not environ.keys().isdisjoint(_SOCKET_KEYS):
-        for key in SOCKET_KEYS:
-            if (family := _family(environ.get(key))) is not None:
-                return bool(family == getattr(sockets, "AF_UNIX", None))
-    if software != "waitress" or not str(environ.get("SERVER_PORT", "")).startswith("/"):
-        return False
-    # With trusted_proxy= waitress writes what these fields say into SERVER_PORT, be it a number or not.
-    return not any(key in environ for key in ("HTTP_X_FORWARDED_PORT", "HTTP_X_FORWARDED_HOST", "HTTP_FORWARDED"))
-
-
-def _family(socket: Any) -> Any:
-    """Of a socket, in a tenth of the time that it takes to make an enumeration's member of it, for each request."""
-    return _FAMILY(socket) if isinstance(socket, sockets.SocketType) else getattr(socket, "family", None)
