@@ -11,11 +11,13 @@ import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mtls_middleware.errors import ConfigurationError, Unavailable, require_extra
 from mtls_middleware.json_values import json_value
-from mtls_middleware.revocation.redis_list import RedisRevocations
+
+if TYPE_CHECKING:
+    from mtls_middleware.revocation.redis_list import RedisRevocations
 
 # The environment variable with the Redis address. An argument would be visible to every user of the machine.
 REDIS_VARIABLE = "MTLS_REVOCATIONS_REDIS"
@@ -90,6 +92,8 @@ def run(options: argparse.Namespace) -> int:
 
     Raises `ConfigurationError`.
     """
+    from mtls_middleware.revocation.redis_list import RedisRevocations  # a part of the library that may be absent
+
     revocations = RedisRevocations(_client(options.redis), key=options.key)
     try:
         result = _ACTIONS[options.action](revocations, options)
@@ -103,7 +107,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _create(revocations: RedisRevocations, options: argparse.Namespace) -> dict[str, int]:
+def _create(revocations: "RedisRevocations", options: argparse.Namespace) -> dict[str, int]:
     revoked = [] if options.revoked is None else list(_read_entries(options.revoked))
     # Two processes may both find no list. Then the list gets the entries of both.
     if revocations.look() is not None:
@@ -114,7 +118,7 @@ def _create(revocations: RedisRevocations, options: argparse.Namespace) -> dict[
     return {"revoked": len(revoked)}
 
 
-def _revoke(revocations: RedisRevocations, options: argparse.Namespace) -> dict[str, int]:
+def _revoke(revocations: "RedisRevocations", options: argparse.Namespace) -> dict[str, int]:
     until = _parse_time("--until", options.until)
     revoked = [{"thumbprint": each, "until": until} for each in options.thumbprint]
     revoked += [{"token_id": each, "issuer": options.issuer, "until": until} for each in options.token_id]
@@ -130,14 +134,14 @@ def _revoke(revocations: RedisRevocations, options: argparse.Namespace) -> dict[
     return {"revoked": len(revoked)}
 
 
-def _show(revocations: RedisRevocations, options: argparse.Namespace) -> dict[str, int]:
+def _show(revocations: "RedisRevocations", options: argparse.Namespace) -> dict[str, int]:
     found = revocations.look()
     if found is None:
         raise _NotDone(f"there is no list under {options.key!r}; run create, with your own records in --revoked")
     return {"entries": found.entries, "changes": found.changes}
 
 
-_ACTIONS: dict[str, Callable[[RedisRevocations, argparse.Namespace], dict[str, int]]] = {
+_ACTIONS: dict[str, Callable[["RedisRevocations", argparse.Namespace], dict[str, int]]] = {
     "create": _create,
     "revoke": _revoke,
     "show": _show,
