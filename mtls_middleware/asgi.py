@@ -56,6 +56,16 @@ class _Gateway:
         self._prefixes = ApplicationPrefixes(self._app)
         self._driver = AwaitingDriver()
 
+    @property
+    def application(self) -> ASGIApp:
+        """The application inside of all layers of this gateway."""
+        return self._app
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers of this gateway, the outermost first, as `mtls-middleware doctor` describes them."""
+        return self._layers
+
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         kind = scope["type"]
         if kind == "lifespan":

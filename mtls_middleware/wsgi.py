@@ -47,6 +47,16 @@ class _Gateway:
         self._prefixes = ApplicationPrefixes(self._app)
         self._driver = BlockingDriver()
 
+    @property
+    def application(self) -> "WSGIApplication":
+        """The application inside of all layers of this gateway."""
+        return self._app
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers of this gateway, the outermost first, as `mtls-middleware doctor` describes them."""
+        return self._layers
+
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         try:
             request = WSGIRequest(environ, start_response, self._prefixes)

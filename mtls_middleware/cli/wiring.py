@@ -79,11 +79,11 @@ def _walk(application: Any, seen: set[int], folding: str | None, served: Gateway
             folding, served = folding or name, served or "ASGI"
         if _known_class(_ASGI_ON_WSGI_ADAPTERS, current) is not None:
             served = served or "WSGI"
-        layers = _get(current, "_layers")
+        layers = _get(current, "layers")
         for layer in layers if isinstance(layers, tuple) else ():
             if isinstance(layer, (CertificateLayer, TokenLayer, ClientLayer)):
                 gateway = _gateway_of_layer(current)
-                yield LayerPlacement(layer, gateway, served or gateway, folding, _get(current, "_app"))
+                yield LayerPlacement(layer, gateway, served or gateway, folding, _get(current, "application"))
         for middleware in _sequence(current, "user_middleware"):  # of Starlette, outermost first
             yield from _walk(_starlette_layer(middleware), seen, folding, served)
         for inner in (*_router_mounts(current), *_dispatcher_mounts(current)):
@@ -96,7 +96,7 @@ def gateway_of_application(application: Any) -> Gateway | None:
     """The interface that an application implements, or `None` if its signature does not show this."""
     if inspect.iscoroutinefunction(application) or inspect.iscoroutinefunction(_get(application, "__call__")):
         return "ASGI"
-    if isinstance(_get(application, "_layers"), tuple):
+    if isinstance(_get(application, "layers"), tuple):
         return _gateway_of_layer(application)
     try:
         parameters = inspect.signature(application).parameters.values()
