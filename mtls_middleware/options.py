@@ -1,0 +1,84 @@
+"""The checks of arguments. Each check returns the argument, or raises `ConfigurationError`.
+
+A message says what was given, what is expected, and an example.
+"""
+
+from collections.abc import Collection
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from mtls_middleware.errors import ConfigurationError
+
+T = TypeVar("T")
+
+
+def string(name: str, given: Any, example: str) -> str:
+    """A string that is not empty. Example: `string("issuer", issuer, "https://as.example")`"""
+    if not isinstance(given, str) or not given:
+        raise ConfigurationError(f"{name}={given!r}: expected a string, for example {example!r}")
+    return given
+
+
+def strings(name: str, given: Any, example: str) -> frozenset[str]:
+    """A collection of strings. Example: `strings("scopes", scopes, '"invoices:read"')`
+
+    A single string is rejected, because it would be a collection of characters. An iterator is rejected, because it can
+    be read only once.
+    """
+    wrong_kind = isinstance(given, (str, bytes)) or not isinstance(given, Collection)
+    if wrong_kind or not all(isinstance(each, str) for each in given):
+        raise ConfigurationError(f"{name}={given!r}: expected a list of strings, for example [{example}]")
+    return frozenset(given)
+
+
+def boolean(name: str, given: Any) -> bool:
+    """`True` or `False`: the string `"false"` would count as true. Example: `boolean("allow_http", allow_http)`"""
+    if not isinstance(given, bool):
+        raise ConfigurationError(f"{name}={given!r}: expected True or False")
+    return given
+
+
+def seconds(name: str, given: Any, least: float, most: float, example: float) -> float:
+    """A number of seconds from `least` to `most`. Example: `seconds("timeout", timeout, 0.05, 60, 5)`"""
+    if isinstance(given, bool) or not isinstance(given, (int, float)) or not least <= given <= most:
+        raise ConfigurationError(
+            f"{name}={given!r}: expected seconds from {least:g} to {most:g}, for example {example:g}"
+        )
+    return float(given)
+
+
+def integer(name: str, given: Any, least: int, most: int, example: int) -> int:
+    """A whole number from `least` to `most`. Example: `integer("max_depth", max_depth, 0, 16, 5)`"""
+    if isinstance(given, bool) or not isinstance(given, int) or not least <= given <= most:
+        raise ConfigurationError(f"{name}={given!r}: expected a number from {least} to {most}, for example {example}")
+    return given
+
+
+def one_of(name: str, given: T, choices: tuple[T, ...]) -> T:
+    """One of these values. Example: `one_of("binding", binding, ("required", "when_present"))`"""
+    if not isinstance(given, (str, type(None))) or given not in choices:
+        *others, last = map(repr, choices)
+        expected = f"{', '.join(others)} or {last}" if others else last
+        raise ConfigurationError(f"{name}={given!r}: expected {expected}")
+    return given
+
+
+def having(name: str, given: T, method: str, example: str) -> T:
+    """An object with this method, and not the class of such objects.
+
+    Example: `having("tokens", tokens, "validate", "JWTAccessTokens(issuer=..., audience=..., jwks=...)")`
+    """
+    if not callable(getattr(given, method, None)) or isinstance(given, type):
+        raise ConfigurationError(f"{name}={given!r}: expected for example {example}")
+    return given
+
+
+def https_address(name: str, given: Any, example: str = "https://as.example") -> str:
+    """An https address without fragment. Example: `https_address("issuer", issuer)`"""
+    try:
+        parts = urlsplit(given) if isinstance(given, str) else None
+    except ValueError:
+        parts = None
+    if not isinstance(given, str) or parts is None or parts.scheme != "https" or not parts.netloc or "#" in given:
+        raise ConfigurationError(f"{name}={given!r}: expected an https address without fragment, such as {example!r}")
+    return given
