@@ -51,11 +51,14 @@ def holds(begins: float, ends: float, checks: tuple[Check, ...], now: float) -> 
 
 
 def opts_in(owner: object) -> bool:
-    """Whether the class of this object declares `is_reusable = True` itself.
+    """Whether the class of this object declares `is_reusable = True` itself, and the object replaces no method.
 
-    The declaration is not inherited: a subclass may depend on more than its base class.
+    The declaration is not inherited: a subclass, or a method that a user sets on one object, may depend on more.
     """
-    return type(owner).__dict__.get("is_reusable") is True
+    kind = type(owner)
+    if kind.__dict__.get("is_reusable") is not True:
+        return False
+    return not any(hasattr(kind, name) for name in getattr(owner, "__dict__", ()))
 
 
 def decide(validator: Any, given: Any, now: float) -> Flow[Reusable[Any]]:

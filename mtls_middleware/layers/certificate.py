@@ -145,6 +145,7 @@ class CertificateLayer:
             if self._required and not isinstance(rule, Anyone):
                 raise Refused("client_certificate_required", "no client certificate")
             return once(None)  # an ignored header is logged each time
+        is_outer = certificate is request.attached.certificate
         validated: Reusable[ClientCertificate] = Reusable(certificate)
         if self._store is not None:
             validated = yield from decide(self._store, certificate, request.now)
@@ -158,6 +159,8 @@ class CertificateLayer:
         self._judge(rule, certificate)
         if isinstance(rule, Rule) and not rule.is_lasting:
             checks += (partial(_still_holds, rule, certificate),)
+        if is_outer and self._has_proxy_certificate:
+            return once(certificate)  # until the proxy is trusted again, which no check of the proxy shows
         checks += self._proxy_checks(request)
         return Reusable(certificate, begins, ends, checks)
 

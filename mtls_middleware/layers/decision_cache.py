@@ -15,6 +15,7 @@ from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 from mtls_middleware.cache import Cache
+from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.layers.attached import Attached
 from mtls_middleware.layers.interface import Facts, FactsReader, Layer
 from mtls_middleware.reusable import Check, Reusable, holds
@@ -64,7 +65,9 @@ class DecisionCache:
                 return None
         attached: Attached = request.attached
         if attached.has_certificate_layer:
-            return None if attached.token or attached.client else (facts, self._routes(request), _outer(attached))
+            if attached.token or attached.client or not _is_plain(attached.certificate):
+                return None
+            return facts, self._routes(request), _outer(attached)
         return (facts, self._routes(request)) if self._routed else facts
 
     def recall(self, key: Hashable, attached: Attached, now: float) -> bool:
@@ -88,6 +91,11 @@ class DecisionCache:
     def _routes(self, request: Any) -> tuple[object, ...]:
         """The routes of the layers for which method and path play a part."""
         return tuple(layer.route(request) for layer in self._routed)
+
+
+def _is_plain(certificate: ClientCertificate | None) -> bool:
+    """Whether its identity says everything about it. An object of a user's subclass may say more."""
+    return certificate is None or type(certificate) is ClientCertificate
 
 
 def _outer(attached: Attached) -> tuple[object, ...] | None:

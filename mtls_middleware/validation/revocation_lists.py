@@ -80,6 +80,8 @@ class RevocationLists:
         self._soft_fail, self._leaf_only = soft_fail, leaf_only
         self._warned_at = float("-inf")
 
+    is_reusable = True
+
     def check(self, requests: Sequence[StatusRequest], now: float) -> Flow[Reusable[None]]:
         """Check that no certificate of a validated path is revoked. `requests`: the `status_requests` of the path.
 

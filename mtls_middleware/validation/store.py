@@ -13,7 +13,7 @@ from mtls_middleware.cache import Cache
 from mtls_middleware.certificate import ClientCertificate, Verification
 from mtls_middleware.effects.flow import Flow
 from mtls_middleware.errors import ConfigurationError, Refused, Unavailable
-from mtls_middleware.reusable import Reusable
+from mtls_middleware.reusable import Reusable, once, opts_in
 from mtls_middleware.validation import chain
 from mtls_middleware.validation.crl import StatusRequest
 from mtls_middleware.validation.files import Contents, FileCache, split
@@ -154,6 +154,8 @@ class TrustStore:
         if self._revocation is None:
             return found
         status = yield from self._unrevoked(self._revocation, validated, now)
+        if not opts_in(self._revocation):
+            return once(validated.certificate)
         return found._replace(
             begins=max(found.begins, status.begins),
             ends=min(found.ends, status.ends),
