@@ -11,21 +11,25 @@ The cache only saves time: without it, every request is decided in the same way,
   rejected request.
 """
 
-from collections.abc import Callable, Hashable
+import sys
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, NamedTuple
 
 from mtls_middleware.cache import Cache
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.layers.attached import Attached
 from mtls_middleware.layers.interface import Facts, FactsReader, Layer
+from mtls_middleware.resource_server.token import AccessToken
 from mtls_middleware.reusable import Check, Reusable, holds
 
 # Bytes. 10,000 clients with a certificate and a token of usual size fit.
 LIMIT = 64 * 1024 * 1024
 # Bytes of one key: more than the header field of a certificate with a usual chain.
 _LARGEST_KEY = 16_384
-# Bytes of the objects of one entry, in addition to its key: the certificate as read, the token, its claims.
+# Bytes of the objects of one entry, in addition to its key: the certificate as read, the token, its usual claims.
 _OBJECTS = 5_000
+# Bytes of the usual claims of a token. A client can choose some claims (RFC 9396), and JSON grows up to fortyfold.
+_USUAL_CLAIMS = 2_500
 
 
 class _Entry(NamedTuple):
@@ -86,7 +90,7 @@ class DecisionCache:
         if begins < ends:
             checks = tuple(check for each in decided for check in each.checks)
             entry = _Entry(tuple(each.value for each in decided), begins, ends, checks)
-            self._entries.put(key, entry, _size(key) + _OBJECTS)
+            self._entries.put(key, entry, _size(key) + _OBJECTS + sum(map(_unusual, entry.found)))
 
     def _routes(self, request: Any) -> tuple[object, ...]:
         """The routes of the layers for which method and path play a part."""
@@ -102,6 +106,27 @@ def _outer(attached: Attached) -> tuple[object, ...] | None:
     """What an outer gateway attached: everything that a decision about the certificate can depend on."""
     certificate = attached.certificate
     return None if certificate is None else certificate.identity
+
+
+def _unusual(found: object) -> int:
+    """The bytes of the claims of a token beyond those of a usual token."""
+    return max(0, _held(found.claims) - _USUAL_CLAIMS) if isinstance(found, AccessToken) else 0
+
+
+def _held(claims: object) -> int:
+    """The bytes of JSON data in memory. It stops counting beyond what the cache takes.
+
+    Not recursive, because a client may choose how deep the data is.
+    """
+    held, waiting = 0, [claims]
+    while waiting and held <= 2 * _LARGEST_KEY:
+        each = waiting.pop()
+        held += 240 if isinstance(each, Mapping) else sys.getsizeof(each)
+        if isinstance(each, Mapping):
+            waiting += (*each, *each.values())
+        elif isinstance(each, tuple):
+            waiting += each
+    return held
 
 
 def _size(value: object) -> int:

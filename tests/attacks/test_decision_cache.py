@@ -21,6 +21,8 @@ from mtls_middleware.sources import Nginx, ServerTLS
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate, TokenIssuer
 from mtls_middleware.token_endpoint import ClientAuthenticator
 from mtls_middleware.validation import RevocationLists, TrustStore
+from mtls_middleware.validation import store as store_module
+from mtls_middleware.validation.crl import RevocationList
 from tests.attacks.test_fresh import relay
 from tests.gateways import MODULES, PROXY, STRANGER, Request, Result, both_gateways, exchange, scope_of, send
 from tests.introspection_server import IntrospectionServer
@@ -345,3 +347,86 @@ def _date(seconds: float) -> Any:
     from datetime import UTC, datetime
 
     return datetime.fromtimestamp(seconds, UTC)
+
+
+# Memory
+
+
+def lists_in_memory() -> int:
+    gc.collect()
+    return sum(type(each) is RevocationList for each in gc.get_objects())
+
+
+@both_gateways
+def test_a_cached_decision_keeps_no_old_revocation_list_and_no_old_roots_in_memory(
+    gateway: str, clock: Clock, mtls_ca: CertificateAuthority, tmp_path: Path
+) -> None:
+    """A list may have a million entries, and a client who came once is looked up never again."""
+    (tmp_path / "roots").mkdir()
+    lists, roots = tmp_path / "ca.crl", tmp_path / "roots" / "ca.pem"
+    lists.write_bytes(crl(mtls_ca, [1], now=clock.now, ends=86_400))
+    roots.write_text(mtls_ca.pem)
+    with KeyServer(lists.read_bytes()) as server:
+        revocation = RevocationLists([lists], urls=[server.url], allow_http=True)
+        store = TrustStore([tmp_path / "roots"], revocation=revocation)
+        layers, before = Layers(gateway, certificates(ServerTLS(), trust_store=store)), lists_in_memory()
+        for number in range(5):
+            cached(layers, Request(tls=mtls_ca.issue(f"CN=client {number}")))
+            server.jwks = crl(mtls_ca, [1], now=clock.now, number=number + 2, begins=number - 3600, ends=86_400)
+            lists.write_bytes(server.jwks)
+            roots.write_text(mtls_ca.pem + "\n" * number)
+            clock.now += 700
+        cached(layers, Request(tls=mtls_ca.issue("CN=client")))
+        assert entries(layers) == 6
+        assert lists_in_memory() == before + 1  # the fetched one
+        assert sum(type(each) is store_module._Snapshot for each in gc.get_objects()) == 1
+
+
+@both_gateways
+@pytest.mark.parametrize(
+    "claim", [[{}] * 3_500, [[{}]] * 2_000, ["a1"] * 2_000, {str(each): {} for each in range(999)}]
+)
+def test_a_token_with_endless_claims_is_not_cached(gateway: str, claim: Any, world: World) -> None:
+    """A client chooses authorization_details (RFC 9396), and 12 kB of JSON can be 450 kB as objects."""
+    layers = Layers(gateway, world.tokens())
+    text = world.issuer.token(certificate=world.client, claims={"authorization_details": claim})
+    assert len(text) < 16_384
+    for _ in range(3):
+        assert layers.send(carrying(world, ("Authorization", f"Bearer {text}"))).application.token is not None
+    assert entries(layers) == 0
+
+
+@both_gateways
+def test_a_token_with_deep_claims_is_accepted_like_any_other(gateway: str, world: World) -> None:
+    deep: Any = "end"
+    for _ in range(10):
+        deep = {"a": [deep]}
+    cached(Layers(gateway, world.tokens()), carrying(world, world.bearer(certificate=world.client, claims={"a": deep})))
+
+
+@both_gateways
+def test_clients_without_an_accepted_certificate_put_nothing_into_the_cache(gateway: str, world: World) -> None:
+    layers = Layers(gateway, world.tokens(allow=CLIENT, exempt=["/health"]))
+    good = world.bearer(certificate=world.client)
+    for request in (
+        Request(), Request(headers=[good]), Request(path="/health"), Request(path="/health", headers=[good]),
+        Request(tls=world.other, headers=[good]), Request(tls=world.client, verified=False, headers=[good]),
+        Request(tls=world.client), Request(tls=world.client, headers=[world.bearer(certificate=world.other)]),
+        Request(tls=world.client, headers=[world.bearer()]), Request(tls=world.client, headers=[good, good]),
+        Request(tls=world.client, headers=[good], query="access_token=x"),
+    ):  # fmt: skip
+        for _ in range(2):
+            layers.send(request)
+    assert entries(layers) == 0
+    cached(layers, carrying(world, good))
+    assert entries(layers) == 1
+
+
+@both_gateways
+def test_a_header_field_of_many_kilobytes_is_not_kept(gateway: str, world: World) -> None:
+    layers = Layers(gateway, certificates(Nginx(trusted_proxies=TRUSTED)))
+    blanks = "%20" * 7_000  # which PEM may have at its end
+    field, word = nginx(world.client)
+    for _ in range(3):
+        assert layers.send(Request(headers=[(field[0], field[1] + blanks), word])).application.certificate is not None
+    assert entries(layers) == 0
