@@ -12,19 +12,36 @@ from typing import Any
 import pytest
 
 from mtls_middleware import AccessToken, ClientCertificate, Refused, Verification
-from mtls_middleware.effects.flow import Flow
+from mtls_middleware import sources
+from mtls_middleware.asgi_request import ASGIRequest
+from mtls_middleware.effects.flow import BlockingDriver, Flow
 from mtls_middleware.layers.attached import ATTACHED_KEY
+from mtls_middleware.layers.certificate import CertificateLayer
+from mtls_middleware.layers.interface import DeclaredView, Facts, Route, UndeclaredFact
+from mtls_middleware.layers.token import TokenLayer
 from mtls_middleware.policy import DNSName, Presented, Subject, Thumbprint
 from mtls_middleware.policy.rule import All, Not, Rule
 from mtls_middleware.resource_server import JWTAccessTokens, MemoryAnswers, TrustedIssuers
-from mtls_middleware.sources import Nginx, ServerTLS
+from mtls_middleware.sources import Nginx, ServerTLS, server
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate, TokenIssuer
 from mtls_middleware.token_endpoint import ClientAuthenticator
 from mtls_middleware.validation import RevocationLists, TrustStore
 from mtls_middleware.validation import store as store_module
 from mtls_middleware.validation.crl import RevocationList
+from mtls_middleware.wsgi_request import WSGIRequest
 from tests.attacks.test_fresh import relay
-from tests.gateways import MODULES, PROXY, STRANGER, Request, Result, both_gateways, exchange, scope_of, send
+from tests.gateways import (
+    MODULES,
+    PROXY,
+    STRANGER,
+    Request,
+    Result,
+    both_gateways,
+    environ_of,
+    exchange,
+    scope_of,
+    send,
+)
 from tests.introspection_server import IntrospectionServer
 from tests.key_server import KeyServer
 from tests.layers.clock import Clock, clock
@@ -430,3 +447,146 @@ def test_a_header_field_of_many_kilobytes_is_not_kept(gateway: str, world: World
     for _ in range(3):
         assert layers.send(Request(headers=[(field[0], field[1] + blanks), word])).application.certificate is not None
     assert entries(layers) == 0
+
+
+# The facts that a layer reads
+
+
+def _sources() -> dict[str, Any]:
+    """Each source of the package, with each kind of trust, and with each field that it can read."""
+    every = {
+        name: kind
+        for name in sources.__all__
+        if isinstance(kind := getattr(sources, name), type) and name not in ("HeaderSource", "Source")
+        if hasattr(kind, "find")
+    }
+    assert len(every) >= 12
+    trust = {"trusted_proxies": TRUSTED, "shared_secret": SECRET, "proxy_certificate": Subject("CN=client,O=Tests")}
+    found: dict[str, Any] = {"ServerTLS": every.pop("ServerTLS")()}
+    for name, kind in every.items():
+        mode: dict[str, Any] = {"mode": "verify"} if kind is sources.AWSLoadBalancer else {}
+        found |= {f"{name} {key}": kind(**{key: value}, **mode) for key, value in trust.items()}
+        found[name] = kind(**trust, **mode)
+    found["HAProxy chain"] = sources.HAProxy(chain_header="X-SSL-Client-Chain", **trust)
+    found["AWS passthrough"] = sources.AWSLoadBalancer(mode="passthrough", **trust)
+    found["Envoy hops"] = sources.Envoy(hops=1, verified_by_proxy=True, **trust)
+    found["Envoy formatter"] = sources.Envoy(certificate_header="X-Own", verify_header="X-Own-Verify", **trust)
+    return found
+
+
+EVERY = _sources()
+
+
+def _lines(source: Any, client: IssuedCertificate) -> Iterator[list[tuple[str, str]]]:
+    """Header fields that get as far as the source reads: with a certificate in each format, and with none."""
+    secret = [SECRET] if getattr(source, "has_secret", False) else []
+    pem, der = client.as_nginx()["X-SSL-Client-Cert"], client.as_client_cert()["Client-Cert"]
+    for value in (pem, der, der.strip(":"), f"Cert={pem}", f"Cert={pem},Cert={pem}", "rubbish", None):
+        for word in ("SUCCESS", "true", "FAILED", "rubbish", None):
+            lines = [*secret]
+            for name in sorted(source.drop_headers - {SECRET[0].lower()}):
+                given = word if any(each in name for each in ("verif", "revoked")) else value
+                if name.endswith("sha256"):
+                    given = client.client_certificate().digest.hex()
+                if given is not None and not name.endswith("chain"):
+                    lines.append((name, given))
+            yield lines
+
+
+def _found(source: Any, view: Any) -> Any:
+    try:
+        certificate = source.find(view)
+    except Refused as refusal:
+        return refusal.code
+    return None if certificate is None else certificate.identity
+
+
+def _request(gateway: str, request: Request) -> Any:
+    return ASGIRequest(scope_of(request)) if gateway == "asgi" else WSGIRequest(environ_of(request))
+
+
+@both_gateways
+@pytest.mark.parametrize("name", EVERY)
+def test_a_source_reads_only_the_facts_that_it_declares(gateway: str, name: str, world: World) -> None:
+    source = EVERY[name]
+    layer = CertificateLayer(source, trust_store=None, allow=None, required=None, exempt=())
+    assert layer.facts is not None
+    everything = []
+    for lines in _lines(source, world.client):
+        for tls in (world.client, world.other, None):
+            request = _request(gateway, Request(headers=lines, tls=tls))
+            declared = DeclaredView(request, layer.facts)
+            found = _found(source, declared)  # an undeclared fact raises UndeclaredFact, which is no refusal
+            layer._proxy_checks(declared)
+            assert found == _found(source, request)
+            everything.append(found)
+    assert any(isinstance(each, tuple) for each in everything)  # a certificate
+    assert None in everything
+
+
+@both_gateways
+def test_the_tls_facts_of_a_layer_hold_nothing_that_is_not_in_the_key(gateway: str, world: World) -> None:
+    """Under WSGI, they come in the environ, beside the path and all header fields."""
+    chained = replace(world.client, chain=(world.other.x509,))
+    request = _request(gateway, Request(headers=nginx(world.client), tls=chained, extra={"SSL_CLIENT_S_DN": "CN=x"}))
+    facts = DeclaredView(request, Facts(tls=True)).tls
+    if gateway == "asgi":
+        assert facts.environ is None
+        assert facts.extension is not None
+        assert set(facts.extension) == {"client_cert_error", "client_cert_chain"}
+    else:
+        assert facts.extension is None
+        assert facts.environ is not None
+        assert set(facts.environ) == {"SSL_CLIENT_CERT", "SSL_CLIENT_VERIFY", "SSL_CLIENT_CERT_CHAIN_0"}
+    assert server.tls_identity(facts) == server.tls_identity(request.tls)
+    certificate = server.read(facts)
+    assert certificate is not None
+    assert certificate.chain == (world.other.der,)
+
+
+@both_gateways
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda view: view.peer, lambda view: view.tls, lambda view: view.query, lambda view: view.method,
+        lambda view: view.path, lambda view: view.location, lambda view: view.body, lambda view: view.field_names(),
+        lambda view: view.headers("accept"), lambda view: view.headers("authorization"), lambda view: view.headers("x-owner"),
+    ],
+)  # fmt: skip
+def test_a_layer_that_reads_an_undeclared_fact_fails(gateway: str, read: Any, world: World) -> None:
+    """So a decision cannot depend on a fact outside of the key of the cache."""
+    request = _request(gateway, carrying(world, world.bearer(), ("X-Own", "declared")))
+    view = DeclaredView(request, Facts(fields=frozenset({"x-own"})))
+    assert list(view.headers("x-own")) == ["declared"]
+    with pytest.raises(UndeclaredFact):
+        read(view)
+
+
+@both_gateways
+def test_a_source_that_reads_an_undeclared_fact_is_never_reached_with_it(gateway: str, world: World) -> None:
+    class Careless:
+        is_reusable, can_verify, drop_headers, vary, reads_peer = True, True, frozenset({"x-own"}), None, False
+
+        def find(self, view: Any) -> ClientCertificate | None:
+            found = server.read(view.tls)
+            return found if view.headers("x-tenant") or view.peer else None
+
+    for _ in range(2):
+        assert send(gateway, certificates(Careless()), Request(tls=world.client)).status == 500
+
+
+@both_gateways
+def test_a_token_layer_reads_only_the_facts_that_it_declares(gateway: str, world: World) -> None:
+    layer = TokenLayer(
+        world.issuer.access_tokens(), scopes=(), binding="required", exempt=(), realm=None, resource_metadata=None
+    )
+    good = world.bearer(certificate=world.client)
+    for lines in ([], [good], [good, good], [world.bearer()], [("Authorization", "Basic eDp5")]):
+        request = _request(gateway, Request(headers=lines, tls=world.client))
+        request.attached.set("certificate", world.client.client_certificate())
+        view: Any = DeclaredView(request, layer.facts or Facts())
+        try:
+            found: Any = BlockingDriver().run(layer.decide(view, Route())).value.claims["jti"]
+        except Refused as refusal:
+            found = refusal.code
+        assert isinstance(found, str)  # an undeclared fact raises UndeclaredFact
