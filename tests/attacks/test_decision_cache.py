@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import io
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,8 +12,16 @@ from typing import Any
 
 import pytest
 
-from mtls_middleware import AccessToken, ClientCertificate, Refused, Verification
-from mtls_middleware import sources
+from mtls_middleware import (
+    AccessToken,
+    ClientCertificate,
+    Refused,
+    Verification,
+    access_token,
+    client_certificate,
+    oauth_client,
+    sources,
+)
 from mtls_middleware.asgi_request import ASGIRequest
 from mtls_middleware.effects.flow import BlockingDriver, Flow
 from mtls_middleware.layers.attached import ATTACHED_KEY
@@ -21,10 +30,11 @@ from mtls_middleware.layers.interface import DeclaredView, Facts, Route, Undecla
 from mtls_middleware.layers.token import TokenLayer
 from mtls_middleware.policy import DNSName, Presented, Subject, Thumbprint
 from mtls_middleware.policy.rule import All, Not, Rule
-from mtls_middleware.resource_server import JWTAccessTokens, MemoryAnswers, TrustedIssuers
+from mtls_middleware.resource_server import JWTAccessTokens, MemoryAnswers, TrustedIssuers, protected_resource_metadata
+from mtls_middleware.revocation import RedisRevocations, RevocableTokens
 from mtls_middleware.sources import Nginx, ServerTLS, server
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate, TokenIssuer
-from mtls_middleware.token_endpoint import ClientAuthenticator
+from mtls_middleware.token_endpoint import ClientAuthenticator, RegisteredClient
 from mtls_middleware.validation import RevocationLists, TrustStore
 from mtls_middleware.validation import store as store_module
 from mtls_middleware.validation.crl import RevocationList
@@ -44,13 +54,15 @@ from tests.gateways import (
 )
 from tests.introspection_server import IntrospectionServer
 from tests.key_server import KeyServer
+from tests.key_server import until as until_true
 from tests.layers.clock import Clock, clock
 from tests.layers.test_validity import Layers
 from tests.layers.world import CLIENT, SECRET, TRUSTED, World, behind_nginx, carrying, certificates, nginx
+from tests.redis_server import RedisServer, redis_server, shared_redis
 from tests.resource_server.introspected import TOKEN, active, asking
 from tests.validation.authority import crl
 
-__all__ = ["clock"]
+__all__ = ["clock", "redis_server", "shared_redis"]
 
 # Names that an outer layer of another source does not keep from the inner one.
 OWN = {"certificate_header": "X-Own", "verify_header": "X-Own-Verify"}
@@ -241,7 +253,7 @@ def test_a_method_that_one_object_replaces_is_called_on_every_request(
     owners: dict[str, Any] = {
         "find": source, "validate a certificate": store, "check": lists, "validate a token": tokens,
     }  # fmt: skip
-    owner, name = owners[what], what.split()[0]
+    owner, name = owners[what], what.split(maxsplit=1)[0]
     replaced, blocked = getattr(owner, name), []
 
     def instead(*arguments: Any) -> Any:
@@ -550,7 +562,8 @@ def test_the_tls_facts_of_a_layer_hold_nothing_that_is_not_in_the_key(gateway: s
     [
         lambda view: view.peer, lambda view: view.tls, lambda view: view.query, lambda view: view.method,
         lambda view: view.path, lambda view: view.location, lambda view: view.body, lambda view: view.field_names(),
-        lambda view: view.headers("accept"), lambda view: view.headers("authorization"), lambda view: view.headers("x-owner"),
+        lambda view: view.headers("accept"), lambda view: view.headers("authorization"),
+        lambda view: view.headers("x-owner"),
     ],
 )  # fmt: skip
 def test_a_layer_that_reads_an_undeclared_fact_fails(gateway: str, read: Any, world: World) -> None:
@@ -590,3 +603,591 @@ def test_a_token_layer_reads_only_the_facts_that_it_declares(gateway: str, world
         except Refused as refusal:
             found = refusal.code
         assert isinstance(found, str)  # an undeclared fact raises UndeclaredFact
+
+
+# Time, and what changes while a decision is cached or under way
+
+
+@both_gateways
+def test_no_jump_of_the_clock_lets_a_cached_decision_outlive_its_certificate_token_or_list(
+    gateway: str, clock: Clock, mtls_ca: CertificateAuthority, mtls_issuer: TokenIssuer, tmp_path: Path
+) -> None:
+    begun = clock.now
+    client = mtls_ca.issue("CN=client", not_before=_date(begun - 500), not_after=_date(begun + 1000))
+    text = mtls_issuer.token(certificate=client, claims={"iat": begun - 300, "exp": begun + 700})
+    (tmp_path / "ca.crl").write_bytes(crl(mtls_ca, [1], now=begun, begins=-100, ends=500))
+    store = TrustStore([mtls_ca.certificate], revocation=RevocationLists([tmp_path]))
+    request = Request(tls=client, headers=[("Authorization", f"Bearer {text}")])
+    for options, first, last in (
+        ({"tokens": None}, -560, 1060),
+        ({}, -310, 709),
+        ({"trust_store": store}, -100, 500),
+    ):
+        tokens = {"tokens": mtls_issuer.access_tokens(), **options}
+        wrap: Any = lambda module, app, given=tokens: module.protect(app, source=ServerTLS(), **given)  # noqa: E731
+        clock.now = begun
+        layers = Layers(gateway, wrap)
+        cached(layers, request)
+        for later in (first, first - 1, last, last + 1, 0, last + 100_000, -100_000, first, last + 1, 0):
+            clock.now = begun + later
+            result = layers.send(request)
+            assert (result.status == 200) == (first <= later <= last), (options, later)
+            assert result.status == send(gateway, wrap, request).status
+
+
+@both_gateways
+def test_a_future_revocation_list_takes_effect_at_its_time(
+    gateway: str, clock: Clock, mtls_ca: CertificateAuthority, mtls_client: IssuedCertificate, tmp_path: Path
+) -> None:
+    (tmp_path / "now.crl").write_bytes(crl(mtls_ca, [1], now=clock.now, ends=90_000))
+    (tmp_path / "later.crl").write_bytes(crl(mtls_ca, [mtls_client], now=clock.now, begins=1000, ends=90_000, number=2))
+    store = TrustStore([mtls_ca.certificate], revocation=RevocationLists([tmp_path]))
+    layers, begun = Layers(gateway, certificates(ServerTLS(), trust_store=store)), clock.now
+    for later, status in ((0, 200), (999, 200), (1000, 403), (5000, 403), (999, 200), (1000, 403)):
+        clock.now = begun + later
+        for _ in range(2):
+            assert layers.send(Request(tls=mtls_client)).status == status, later
+
+
+@both_gateways
+def test_a_status_that_soft_fail_lets_pass_is_asked_for_on_every_request(
+    gateway: str, clock: Clock, mtls_ca: CertificateAuthority, mtls_client: IssuedCertificate, tmp_path: Path
+) -> None:
+    other = CertificateAuthority("CN=another CA")
+    (tmp_path / "ca.crl").write_bytes(crl(other, [1], now=clock.now))
+    store = TrustStore([mtls_ca.certificate], revocation=RevocationLists([tmp_path], soft_fail=True))
+    layers = Layers(gateway, certificates(ServerTLS(), trust_store=store))
+    for _ in range(3):
+        assert layers.send(Request(tls=mtls_client)).status == 200
+    assert entries(layers) == 0
+    (tmp_path / "ca.crl").write_bytes(crl(mtls_ca, [mtls_client], now=clock.now))
+    clock.now += 2
+    assert layers.send(Request(tls=mtls_client)).status == 403
+
+
+@both_gateways
+def test_roots_that_are_replaced_while_a_decision_is_under_way_hold_for_the_next_request(
+    gateway: str, clock: Clock, mtls_ca: CertificateAuthority, mtls_client: IssuedCertificate, tmp_path: Path
+) -> None:
+    """The rule is asked after the trust store."""
+    roots, replace_now = tmp_path / "roots.pem", [False]
+    roots.write_text(mtls_ca.pem)
+    store = TrustStore([roots])
+
+    def replaces(_: ClientCertificate) -> bool:
+        if replace_now[0]:
+            roots.write_text(CertificateAuthority("CN=another CA").pem)
+            clock.now += 2
+        return True
+
+    layers = Layers(gateway, certificates(ServerTLS(), trust_store=store, allow=replaces))
+    replace_now[0] = True
+    assert layers.send(Request(tls=mtls_client)).status == 200
+    replace_now[0] = False
+    assert layers.send(Request(tls=mtls_client)).status == 403
+    roots.write_text(mtls_ca.pem)
+    clock.now += 2
+    cached(layers, Request(tls=mtls_client))
+
+
+@both_gateways
+@pytest.mark.parametrize("way", ["jwks_uri", "discovery"])
+def test_a_key_that_is_gone_ends_its_tokens_and_an_equal_document_ends_none(
+    gateway: str, way: str, clock: Clock, mtls_client: IssuedCertificate
+) -> None:
+    with KeyServer({}) as server_of_keys:
+        issuer = TokenIssuer(server_of_keys.host)
+        server_of_keys.jwks = issuer.jwks
+        document = "/.well-known/oauth-authorization-server"
+        server_of_keys.documents[document] = {"issuer": issuer.issuer, "jwks_uri": server_of_keys.url}
+        given = {"jwks_uri": server_of_keys.url} if way == "jwks_uri" else {"discovery": "rfc8414"}
+        tokens = issuer.access_tokens(jwks=None, allow_http=True, **given)
+        layers = Layers(gateway, lambda module, app: module.protect(app, source=ServerTLS(), tokens=tokens))
+        text = issuer.token(certificate=mtls_client, claims={"exp": clock.now + 90_000})
+        request = Request(tls=mtls_client, headers=[("Authorization", f"Bearer {text}")])
+        cached(layers, request)
+        clock.now += 700
+        server_of_keys.jwks = {**issuer.jwks, "a new member": 1}
+        layers.send(request)
+        assert is_cached(layers.send(request))  # at once: the set has the same keys
+        issuer.rotate()
+        issuer.retire()
+        server_of_keys.jwks = issuer.jwks
+        server_of_keys.documents["/elsewhere"] = issuer.jwks
+        server_of_keys.documents[document] = {"issuer": issuer.issuer, "jwks_uri": f"{server_of_keys.host}/elsewhere"}
+        clock.now += 700
+        assert layers.send(request).status == 401
+        clock.now -= 700
+        assert layers.send(request).status == 401
+
+
+@both_gateways
+def test_an_introspection_response_is_used_as_long_as_its_cache_keeps_it(
+    gateway: str, clock: Clock, mtls_client: IssuedCertificate
+) -> None:
+    with IntrospectionServer({TOKEN: active(mtls_client, exp=int(clock.now) + 900)}) as introspection:
+        tokens = asking(introspection, cache=MemoryAnswers(), remember_active=60)
+        layers = Layers(gateway, lambda module, app: module.protect(app, source=ServerTLS(), tokens=tokens))
+        request = Request(tls=mtls_client, headers=[("Authorization", f"Bearer {TOKEN}")])
+        cached(layers, request)
+        introspection.tokens = {}
+        begun = clock.now
+        for later, status in ((59, 200), (60, 401), (61, 401), (-1, 401)):
+            clock.now = begun + later
+            assert layers.send(request).status == status, later
+
+
+@both_gateways
+def test_a_response_in_a_cache_of_the_user_is_asked_for_on_every_request(
+    gateway: str, mtls_client: IssuedCertificate
+) -> None:
+    class Emptied(MemoryAnswers):
+        pass
+
+    for kept in (Emptied(), None):
+        with IntrospectionServer({TOKEN: active(mtls_client)}) as introspection:
+            tokens = asking(introspection, cache=kept)
+            layers = Layers(
+                gateway, lambda module, app, given=tokens: module.protect(app, source=ServerTLS(), tokens=given)
+            )
+            request = Request(tls=mtls_client, headers=[("Authorization", f"Bearer {TOKEN}")])
+            for _ in range(3):
+                assert layers.send(request).status == 200
+            introspection.tokens = {}
+            if kept is not None:
+                kept._records = MemoryAnswers()._records
+            assert layers.send(request).status == 401
+
+
+@both_gateways
+def test_a_revoked_token_and_a_revoked_certificate_end_cached_decisions(
+    gateway: str, redis_server: RedisServer, world: World
+) -> None:
+    with redis_server.client() as client:
+        revocations = RedisRevocations(client)
+        revocations.create()
+        until = _date(time.time() + 1000)
+        tokens = RevocableTokens(TrustedIssuers([world.issuer.access_tokens()]), revocations)
+        first, second = (
+            world.issuer.token(certificate=world.client, claims={"jti": each, "iss": world.issuer.issuer})
+            for each in ("first", "second")
+        )
+        by_token = Layers(gateway, world.tokens(tokens=tokens))
+        by_rule = Layers(gateway, certificates(ServerTLS(), allow=CLIENT & Presented(revocations.not_revoked)))
+        requests = [carrying(world, ("Authorization", f"Bearer {each}")) for each in (first, second)]
+        for each in requests:
+            cached(by_token, each)
+            cached(by_rule, each)
+        revocations.revoke(token_id="first", issuer=world.issuer.issuer, until=until)
+        until_true(lambda: by_token.send(requests[0]).status == 401)
+        assert is_cached(by_token.send(requests[1]))
+        revocations.revoke(thumbprint=world.client.thumbprint, until=until)
+        until_true(lambda: by_token.send(requests[1]).status == 401)
+        assert by_rule.send(requests[0]).status == 403
+
+
+# Which requests are cached, and which are the same
+
+
+@both_gateways
+def test_a_preflight_an_exempt_path_and_the_metadata_are_never_answered_from_the_cache(
+    gateway: str, world: World
+) -> None:
+    address = "https://api.test/.well-known/oauth-protected-resource"
+    metadata = protected_resource_metadata(resource="https://api.test", authorization_servers=["https://as.test"])
+    layers = Layers(
+        gateway, world.tokens(exempt=["/health"], exempt_preflight=True, resource_metadata=metadata, scopes=["read"])
+    )
+    good = world.bearer(certificate=world.client, scopes=["read"])
+    cached(layers, carrying(world, good))
+    asked = [("Origin", "https://a.test"), ("Access-Control-Request-Method", "PUT")]
+    for _ in range(2):
+        preflight = carrying(world, good, *asked, method="OPTIONS")
+        assert not is_cached(layers.send(preflight))
+        assert not is_cached(layers.send(carrying(world, good, path="/health")))
+        assert layers.send(Request(headers=asked, method="OPTIONS")).application.certificate is None
+        assert layers.send(Request(path="/health")).application.token is None
+        served = layers.send(carrying(world, good, path=address.removeprefix("https://api.test")))
+        assert (served.status, served.seen) == (200, None)
+        posted = layers.send(carrying(world, good, path=address.removeprefix("https://api.test"), method="POST"))
+        assert (posted.status, posted.seen) == (405, None)
+        assert layers.send(Request(headers=asked)).status == 401
+        for method in ("GET", "HEAD", "POST", "OPTIONS"):
+            assert is_cached(layers.send(carrying(world, good, method=method)))
+
+
+@both_gateways
+def test_a_path_with_two_readings_is_refused_whatever_is_cached(gateway: str, world: World) -> None:
+    rules = {"/": CLIENT, "/admin": Thumbprint("A" * 43), "/api/open": CLIENT}
+    layers = Layers(gateway, certificates(ServerTLS(), allow=rules))
+    for path in ("/", "/x", "/api/open"):
+        cached(layers, Request(tls=world.client, path=path))
+    for _ in range(2):
+        assert layers.send(Request(tls=world.client, path="/admin")).status == 403
+        assert layers.send(Request(tls=world.client, path="/admin", root="/api")).status in (400, 403)
+        assert layers.send(Request(tls=world.client, path="/x/../admin")).status == 403
+
+
+@both_gateways
+@pytest.mark.parametrize("what", ["spelling", "twice", "word twice", "blank", "case", "secret", "peer", "odd name"])
+def test_a_request_that_differs_in_one_field_is_decided_as_new_layers_do(gateway: str, what: str, world: World) -> None:
+    source = Nginx(trusted_proxies=TRUSTED, shared_secret=SECRET)
+    wrap = certificates(source, required=True)
+    layers, good = Layers(gateway, wrap), [*nginx(world.client), SECRET]
+    evil, cert, word = nginx(world.other), good[0], good[1]
+    others = {
+        "spelling": [[("X_SSL_Client_Cert", evil[0][1]), *good], [("X_SSL_Client_Cert", cert[1]), word, SECRET]],
+        "twice": [[evil[0], *good], [*good, evil[0]], [cert, *good]],
+        "word twice": [[("X-SSL-Client-Verify", "FAILED:x"), *good], [word, *good]],
+        "blank": [[(cert[0], cert[1] + " "), word, SECRET], [cert, (word[0], word[1] + " "), SECRET]],
+        "case": [[(cert[0].lower(), cert[1]), (word[0].upper(), word[1]), SECRET], [cert, (word[0], "x"), SECRET]],
+        "secret": [[cert, word], [cert, word, (SECRET[0], SECRET[1][:-1])], [cert, word, SECRET, SECRET]],
+        "peer": [good],
+        "odd name": [[("x-\u00dfl-client-cert", evil[0][1]), *good], [("x-ssl-client-cert ", evil[0][1]), *good]],
+    }  # fmt: skip
+    for _ in range(2):
+        cached(layers, Request(headers=good))
+        for headers in others[what]:
+            request = Request(headers=headers, peer=STRANGER if what == "peer" else PROXY)
+            kept, new = layers.send(request), send(gateway, wrap, request)
+            assert (kept.status, thumbprint(kept)) == (new.status, thumbprint(new))
+            assert kept.seen is None or new.seen is None or kept.seen.headers == new.seen.headers
+
+
+@pytest.mark.parametrize("extra", [
+    {"REMOTE_ADDR": STRANGER, "werkzeug.proxy_fix.orig": {"REMOTE_ADDR": PROXY}},
+    {"REMOTE_ADDR": PROXY, "werkzeug.proxy_fix.orig": {"REMOTE_ADDR": STRANGER}},
+    {"PROXY_PROTOCOL": "TCP4"}, {"SERVER_SOFTWARE": "Unknown/1.0"}, {"SERVER_SOFTWARE": "gunicorn/20.0.0"},
+    {"SERVER_SOFTWARE": "waitress", "waitress.client_disconnected": bool, "HTTP_X_FORWARDED_FOR": PROXY},
+    {"uwsgi.version": b"2.0"}, {"REMOTE_ADDR": None}, {"REMOTE_ADDR": ""}, {"REMOTE_ADDR": f"::ffff:{PROXY}"},
+])  # fmt: skip
+def test_the_peer_of_this_environ_decides(extra: dict[str, Any], world: World) -> None:
+    wrap = certificates(Nginx(trusted_proxies=TRUSTED), required=True)
+    layers = Layers("wsgi", wrap)
+    cached(layers, behind_nginx(world.client))
+    for _ in range(2):
+        request = behind_nginx(world.client, extra=extra)
+        kept, new = layers.send(request), send("wsgi", wrap, request)
+        assert (kept.status, thumbprint(kept)) == (new.status, thumbprint(new))
+
+
+@pytest.mark.parametrize("extra", [
+    {"client": None}, {"client": (PROXY, 0), "headers+": [("X-Forwarded-For", PROXY)]},
+    {"client": (PROXY, 4711), "headers+": [("X-Forwarded-For", f"{PROXY}:4711")]},
+    {"client": (PROXY, 4711), "headers+": [("X-Forwarded-For", "1"), ("X-Forwarded-Port", "4711")]},
+    {"client": (PROXY, 4712)}, {"client": (STRANGER, 50_000)}, {"client": ("", 0), "server": ("/run/app.sock", None)},
+    {"wsgi_environ": {"REMOTE_ADDR": STRANGER}}, {"wsgi.environ": None}, {"environ": {"SERVER_SOFTWARE": "x"}},
+])  # fmt: skip
+def test_the_peer_of_this_scope_decides(extra: dict[str, Any], world: World) -> None:
+    wrap = certificates(Nginx(trusted_proxies=TRUSTED), required=True)
+    layers = Layers("asgi", wrap)
+    cached(layers, behind_nginx(world.client))
+    for _ in range(2):
+        rest = {key: value for key, value in extra.items() if key != "headers+"}
+        request = behind_nginx(world.client, extra=rest).with_headers(*extra.get("headers+", ()))
+        kept, new = layers.send(request), send("asgi", wrap, request)
+        assert (kept.status, thumbprint(kept)) == (new.status, thumbprint(new))
+
+
+@pytest.mark.parametrize("change", [
+    lambda tls: {**tls, "client_cert_error": ""}, lambda tls: {**tls, "client_cert_error": False},
+    lambda tls: {**tls, "client_cert_error": 0}, lambda tls: {**tls, "client_cert_error": ["x"]},
+    lambda tls: {**tls, "client_cert_chain": iter(tls["client_cert_chain"])},
+    lambda tls: {**tls, "client_cert_chain": {"x": 1}}, lambda tls: {**tls, "client_cert_chain": None},
+    lambda tls: {**tls, "client_cert_chain": tls["client_cert_chain"] * 2},
+    lambda tls: {**tls, "client_cert_chain": [each.encode() for each in tls["client_cert_chain"]]},
+    lambda tls: {**tls, "client_cert_chain": [[]]}, lambda tls: {**tls, "client_cert_chain": 1},
+    lambda tls: {**tls, "client_cert_chain": "".join(tls["client_cert_chain"])},
+    lambda tls: {**tls, "client_cert": b"x"}, lambda tls: {**tls, "client_cert": "x"},
+    lambda tls: {**tls, "client_cert": bytearray(b"x")}, lambda tls: [*tls.items()], lambda _: {}, lambda _: None,
+])  # fmt: skip
+def test_odd_tls_facts_are_no_others(change: Any, world: World) -> None:
+    wrap = certificates(ServerTLS(), required=True)
+    layers, tls = Layers("asgi", wrap), world.client.as_tls_extension()
+    cached(layers, Request(tls=world.client))
+    for _ in range(2):
+        kept, new = (
+            each(Request(extra={"extensions": {"tls": change(tls)}}))
+            for each in (layers.send, lambda request: send("asgi", wrap, request))
+        )
+        assert (kept.status, thumbprint(kept)) == (new.status, thumbprint(new))
+
+
+@pytest.mark.parametrize("change", [
+    {"SSL_CLIENT_VERIFY": "NONE"}, {"SSL_CLIENT_VERIFY": "FAILED:x"}, {"SSL_CLIENT_VERIFY": None},
+    {"SSL_CLIENT_VERIFY": True}, {"SSL_CLIENT_CERT_CHAIN_0": "x"}, {"SSL_CLIENT_CERT_CHAIN_7": ""},
+    {"SSL_CLIENT_CERT_CHAIN_\u0663": "x"}, {"HTTPS_CC": "x"}, {"HTTPS_CLIENT_CERTIFICATE": "x"}, {"HTTPS_CC": ["x"]},
+    {"SSL_CLIENT_CERT": b"x"}, {"SSL_CLIENT_CERT": ""}, {"gunicorn.socket": object()}, {"HTTP_SSL_CLIENT_CERT": "x"},
+])  # fmt: skip
+def test_odd_tls_variables_are_no_others(change: dict[str, Any], world: World) -> None:
+    wrap = certificates(ServerTLS(), required=True)
+    layers = Layers("wsgi", wrap)
+    cached(layers, Request(tls=world.client))
+    for _ in range(2):
+        request = Request(tls=world.client, extra=change)
+        kept, new = layers.send(request), send("wsgi", wrap, request)
+        assert (kept.status, thumbprint(kept)) == (new.status, thumbprint(new))
+
+
+def test_headers_of_other_types_are_read_as_bytes(world: World) -> None:
+    layers = Layers("asgi", certificates(Nginx(trusted_proxies=TRUSTED), required=True))
+    good = [(name.lower().encode(), value.encode()) for name, value in nginx(world.client)]
+    evil = [(name.lower().encode(), value.encode()) for name, value in nginx(world.client, "FAILED:x")]
+    for kind in (bytes, bytearray, memoryview):
+        for fields, status in ((good, 200), (evil, 403), (good, 200)):
+            made = [[kind(name), kind(value)] for name, value in fields]
+            assert layers.send(Request(extra={"headers": made})).status == status
+
+
+@both_gateways
+def test_an_authorization_field_is_compared_as_a_whole(gateway: str, world: World) -> None:
+    layers = Layers(gateway, world.tokens())
+    name, good = world.bearer(certificate=world.client)
+    cached(layers, carrying(world, (name, good)))
+    for value in (f"{good}x", f"{good}=", good[:-1], f"{good}, {good}", f"{good}\u00e9", f" {good}", good.lower(), ""):
+        for _ in range(2):
+            assert layers.send(carrying(world, (name, value))).status in (400, 401)
+    assert layers.send(carrying(world, (name, good), (name, good))).status == 400
+    assert layers.send(carrying(world, (name, good), query="a=b&access%5ftoken=x")).status == 400
+    assert layers.send(Request(tls=world.other, headers=[(name, good)])).status == 401
+    assert layers.send(Request(headers=[(name, good)])).status == 401
+
+
+@both_gateways
+def test_two_clients_at_once_are_never_taken_for_each_other(gateway: str, world: World) -> None:
+    """Many threads, or many tasks, through one stack: the cache is filled while it is read."""
+    requests = [
+        Request(tls=client, headers=[world.bearer(certificate=bound, claims={"sub": client.thumbprint})])
+        for client in (world.client, world.other)
+        for bound in (client, world.client if client is world.other else world.other)
+    ]
+    module, wrong = MODULES[gateway], list[Any]()
+
+    def told(carrier: Any) -> Any:
+        return client_certificate(carrier).thumbprint, access_token(carrier).subject  # type: ignore[union-attr]
+
+    def application(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        return ["".join(told(environ)).encode()]
+
+    async def awaited(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.sleep(0)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": "".join(told(scope)).encode()})
+
+    made = world.tokens()(module, application if gateway == "wsgi" else awaited)
+
+    def ask_wsgi(request: Request) -> tuple[int, bytes]:
+        started: list[str] = []
+        body = b"".join(made(environ_of(request), lambda status, *_: started.append(status)))
+        return int(started[0][:3]), body
+
+    async def ask_asgi(request: Request) -> tuple[int, bytes]:
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        await made(scope_of(request), None, send)
+        return sent[0]["status"], sent[1]["body"]
+
+    def check(number: int, answer: tuple[int, bytes]) -> None:
+        client = world.client if number < 2 else world.other
+        expected = 401 if number % 2 else 200
+        if answer[0] != expected or (expected == 200 and answer[1] != (client.thumbprint * 2).encode()):
+            wrong.append((number, answer))
+
+    def run(seed: int) -> None:
+        for turn in range(200):
+            number = (seed + turn * 7) % 4
+            check(number, ask_wsgi(requests[number]))
+            if turn % 50 == 49:
+                made._stack._cache._entries._entries.clear()
+
+    async def run_all() -> None:
+        numbers = [number % 4 for number in range(400)]
+        for number, answer in zip(
+            numbers, await asyncio.gather(*(ask_asgi(requests[each]) for each in numbers)), strict=True
+        ):
+            check(number, answer)
+
+    if gateway == "asgi":
+        asyncio.run(run_all())
+        asyncio.run(run_all())
+    else:
+        threads = [threading.Thread(target=run, args=(seed,)) for seed in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
+
+
+def test_an_open_websocket_is_never_decided_by_the_cache(world: World) -> None:
+    app = MODULES["asgi"].protect(_accepting, source=ServerTLS(), tokens=world.issuer.access_tokens())
+    good = carrying(world, world.bearer(certificate=world.client))
+    for _ in range(3):
+        exchange(app, scope_of(good), [{"type": "http.request", "body": b""}])
+    scope = scope_of(good, "websocket")
+    sent = exchange(app, scope, [{"type": "websocket.connect"}])
+    assert sent[0]["type"] == "websocket.accept"
+    assert not scope[ATTACHED_KEY].cached
+    refused = exchange(app, scope_of(replace(good, tls=world.other), "websocket"), [{"type": "websocket.connect"}])
+    assert refused[0]["type"] == "websocket.close"
+
+
+async def _accepting(scope: Any, receive: Any, send: Any) -> None:
+    await receive()
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.accept"})
+    else:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+
+@both_gateways
+def test_a_dispatcher_that_tries_again_gets_the_decision_of_each_application(gateway: str, world: World) -> None:
+    """With the same environ or scope, in which the first application's layers left their findings."""
+    first_app, second_app = [list[Any]() for _ in range(2)]
+    kept: list[Any] = []
+
+    def wrap(module: Any, app: Any) -> Any:
+        first_app[:], second_app[:] = [_nothing(module)], [app]
+        if not kept:
+            kept.append(module.ClientCertificateMiddleware(relay(module, first_app), Nginx(trusted_proxies=TRUSTED)))
+            kept.append(
+                module.protect(relay(module, second_app), source=ServerTLS(), tokens=world.issuer.access_tokens())
+            )
+        return _one_after_the_other(module, *kept)
+
+    good = world.bearer(certificate=world.client)
+    for _ in range(3):
+        for tls, headers, client in (
+            (world.client, [*nginx(world.other), good], world.client),
+            (world.other, [*nginx(world.client), good], None),
+            (None, [*nginx(world.client), good], None),
+            (world.client, [*nginx(world.other)], None),
+        ):
+            result = send(gateway, wrap, Request(tls=tls, headers=headers))
+            assert thumbprint(result) == (None if client is None else client.thumbprint)
+
+
+def _nothing(module: Any) -> Any:
+    async def awaited(scope: Any, receive: Any, send: Any) -> None:
+        return None
+
+    return (lambda environ, start_response: []) if module is MODULES["wsgi"] else awaited
+
+
+def _one_after_the_other(module: Any, first: Any, second: Any) -> Any:
+    def called(environ: Any, start_response: Any) -> Any:
+        assert list(first(environ, start_response)) == []
+        return second(environ, start_response)
+
+    async def awaited(scope: Any, receive: Any, send: Any) -> None:
+        await first(scope, receive, send)
+        await second(scope, receive, send)
+
+    return called if module is MODULES["wsgi"] else awaited
+
+
+@both_gateways
+def test_nothing_that_an_application_can_change_reaches_the_next_request(gateway: str, world: World) -> None:
+    layers = Layers(gateway, world.tokens())
+    claims = {"roles": ["reader"], "more": {"a": [{"b": "c"}]}}
+    request = carrying(world, world.bearer(certificate=world.client, claims=claims), ("X-Other", "other"))
+    seen = cached(layers, request).application
+    certificate, token = seen.certificate, seen.token
+    assert certificate is not None
+    assert token is not None
+    changes: list[Callable[[Any, Any], Any]] = [
+        lambda token, _: token.claims.update(roles=["admin"]), lambda token, _: token.claims["roles"].append("admin"),
+        lambda token, _: token.claims["more"]["a"][0].update(b="d"), lambda token, _: token.scopes.add("admin"),
+        lambda token, _: setattr(token, "subject", "admin"), lambda token, _: setattr(token, "tenant", "admin"),
+        lambda _, found: setattr(found, "verification", Verification.PRESENTED), lambda _, found: delattr(found, "pem"),
+        lambda _, found: setattr(found, "tenant", "admin"), lambda _, found: found.dns_names.append("admin"),
+        lambda _, found: found.chain.append(b""),
+    ]  # fmt: skip
+    for change in changes:
+        with pytest.raises((AttributeError, TypeError)):
+            change(token, certificate)
+    before = dict(seen.headers)
+    for key in ("mtls_middleware.certificate", "mtls_middleware.token"):
+        seen.carrier[key] = None  # type: ignore[index]
+    seen.carrier[ATTACHED_KEY].certificate = seen.carrier[ATTACHED_KEY].token = None
+    if gateway == "asgi":
+        seen.carrier["headers"].clear()
+    result = layers.send(request)
+    assert is_cached(result)
+    assert result.application.certificate is certificate
+    assert result.application.token == token
+    assert result.application.headers == before
+
+
+@both_gateways
+def test_a_layer_that_reads_the_body_decides_behind_cached_layers(gateway: str, world: World) -> None:
+    module, names = MODULES[gateway], {"one": "client.example.test", "two": "other.example.test"}
+    clients = {
+        each: RegisteredClient(
+            client_id=each, token_endpoint_auth_method="tls_client_auth", tls_client_auth_san_dns=name
+        )
+        for each, name in names.items()
+    }
+    seen: list[Any] = []
+
+    def application(environ: Any, start_response: Any) -> list[bytes]:
+        seen.append((oauth_client(environ), client_certificate(environ)))
+        start_response("200 OK", [])
+        return []
+
+    async def awaited(scope: Any, receive: Any, send: Any) -> None:
+        seen.append((oauth_client(scope), client_certificate(scope)))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    inner = module.ClientAuthenticationMiddleware(
+        application if gateway == "wsgi" else awaited, ClientAuthenticator(clients)
+    )
+    app = module.ClientCertificateMiddleware(inner, ServerTLS(), required=False)
+
+    def ask(tls: IssuedCertificate | None, client_id: str) -> int:
+        body = f"client_id={client_id}&grant_type=client_credentials".encode()
+        form = ("Content-Type", "application/x-www-form-urlencoded")
+        request = Request(method="POST", path="/token", tls=tls, headers=[form])
+        if gateway == "asgi":
+            found: int = exchange(app, scope_of(request), [{"type": "http.request", "body": body}])[0]["status"]
+            return found
+        started: list[str] = []
+        of_body = {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body)), "CONTENT_TYPE": form[1]}
+        list(app(environ_of(request) | of_body, lambda status, *_: started.append(status)))
+        return int(started[0][:3])
+
+    for _ in range(3):
+        for tls, client_id in ((world.client, "one"), (world.other, "two")):
+            assert ask(tls, client_id) == 200
+            client, certificate = seen.pop()
+            assert (client.client_id, certificate.thumbprint) == (client_id, tls.thumbprint)
+        for stranger, client_id in ((world.client, "two"), (world.other, "one"), (None, "one")):
+            assert ask(stranger, client_id) == 401
+    assert seen == []
+    assert len(app._stack._cache._entries) == 2
+
+
+@both_gateways
+def test_the_cost_of_a_huge_header_grows_no_faster_than_its_size(gateway: str, world: World) -> None:
+    layers = Layers(gateway, world.tokens(source=Nginx(trusted_proxies=TRUSTED)))
+    layers.send(behind_nginx(world.client))
+    key = stack_of(layers)._cache.key
+
+    def seconds(size: int) -> float:
+        huge = [("X-SSL-Client-Cert", "x" * size), ("Authorization", "Bearer " + "x" * size)]
+        best = 1.0
+        for _ in range(5):
+            made = Request(headers=huge, peer=STRANGER)
+            request = ASGIRequest(scope_of(made)) if gateway == "asgi" else WSGIRequest(environ_of(made))
+            begun = time.perf_counter()
+            hash(key(request))
+            best = min(best, time.perf_counter() - begun)
+        return best
+
+    assert seconds(1_600_000) < 40 * seconds(100_000) + 0.01
