@@ -23,6 +23,9 @@ from mtls_middleware.parser_errors import UNREADABLE
 
 T = TypeVar("T")
 
+# Bytes of a certificate with an RSA key of 4096 bits and a few names.
+_USUAL_DER = 2_000
+
 # `cryptography` warns of each attribute of a name that is too short or too long, as if the warning came from the module
 # that reads the name. A client chooses how many there are (335 in 83 kB), so they must not reach the log.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"mtls_middleware\.")
@@ -111,6 +114,14 @@ class ClientCertificate:
     def identity(self) -> tuple[object, ...]:
         """Everything that this object was made of. Objects with equal identities are the same in every respect."""
         return self.der, self.chain, self.verification, self.path_period
+
+    @property
+    def cost(self) -> int:
+        """Bytes that it needs in memory beyond a certificate of usual size, once an application has read its names.
+
+        Names that were made to be many need about fifty times as much memory as their DER.
+        """
+        return 50 * max(0, len(self.der) - _USUAL_DER)
 
     @property
     def verified(self) -> bool:

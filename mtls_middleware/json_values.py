@@ -18,6 +18,14 @@ _NOT_BRACKETS = bytes(each for each in range(256) if each not in b"[]{}")
 _STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 
 
+def memory_of(data: bytes) -> int:
+    """At most how many bytes this JSON needs as Python objects: up to forty times its length.
+
+    Example: `memory_of(b'[1, 2]')`
+    """
+    return len(data) + 240 * (data.count(b"{") + data.count(b"[")) + 110 * (data.count(b",") + data.count(b":"))
+
+
 def json_value(data: bytes | str) -> Any:
     """Parse one JSON value in UTF-8 (RFC 8259).
 

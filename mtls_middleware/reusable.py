@@ -20,6 +20,7 @@ class Reusable(NamedTuple, Generic[T]):
         value: the result.
         begins, ends: seconds since the epoch. Without arguments, the result holds for ever.
         checks: what to look up at each use, for example whether the issuer's keys are unchanged.
+        cost: bytes that the value needs in memory, beyond a value of usual size.
 
     Example: `Reusable(token, begins=not_before, ends=expires)`
     """
@@ -28,6 +29,7 @@ class Reusable(NamedTuple, Generic[T]):
     begins: float = -math.inf
     ends: float = math.inf
     checks: tuple[Check, ...] = ()
+    cost: int = 0
 
     @property
     def is_reusable(self) -> bool:
@@ -41,11 +43,14 @@ def once(value: T) -> Reusable[T]:
 
 
 def opts_in(owner: object) -> bool:
-    """Whether the class of this object declares `is_reusable = True` itself.
+    """Whether the class of this object declares `is_reusable = True` itself, and the object replaces no method.
 
-    The declaration is not inherited: a subclass may depend on more than its base class.
+    The declaration is not inherited: a subclass, or a method that a user sets on one object, may depend on more.
     """
-    return type(owner).__dict__.get("is_reusable") is True
+    kind = type(owner)
+    if kind.__dict__.get("is_reusable") is not True:
+        return False
+    return not any(hasattr(kind, name) for name in getattr(owner, "__dict__", ()))
 
 
 def decide(validator: Any, given: Any, now: float) -> Flow[Reusable[Any]]:

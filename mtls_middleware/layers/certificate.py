@@ -145,10 +145,11 @@ class CertificateLayer:
             if self._required and not isinstance(rule, Anyone):
                 raise Refused("client_certificate_required", "no client certificate")
             return once(None)  # an ignored header is logged each time
+        is_outer = certificate is request.attached.certificate
         validated: Reusable[ClientCertificate] = Reusable(certificate)
         if self._store is not None:
             validated = yield from decide(self._store, certificate, request.now)
-        certificate, begins, ends, checks = validated
+        certificate, begins, ends, checks, _ = validated
         if not isinstance(certificate, ClientCertificate):  # from a source or trust store outside this package
             raise TypeError(f"expected a ClientCertificate, got a {type(certificate).__name__}")
         if self._checks_period and certificate.verified:
@@ -158,8 +159,10 @@ class CertificateLayer:
         self._judge(rule, certificate)
         if isinstance(rule, Rule) and not rule.is_lasting:
             checks += (partial(_still_holds, rule, certificate),)
+        if is_outer and self._has_proxy_certificate:
+            return once(certificate)  # until the proxy is trusted again, which no check of the proxy shows
         checks += self._proxy_checks(request)
-        return Reusable(certificate, begins, ends, checks)
+        return Reusable(certificate, begins, ends, checks, certificate.cost)
 
     def _found(self, request: LayerRequest) -> ClientCertificate | None:
         """The certificate that the source finds, or the one of an outer layer."""

@@ -15,6 +15,7 @@ from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 from mtls_middleware.cache import Cache
+from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.layers.attached import Attached
 from mtls_middleware.layers.interface import Facts, FactsReader, Layer
 from mtls_middleware.reusable import Check, Reusable
@@ -23,8 +24,10 @@ from mtls_middleware.reusable import Check, Reusable
 LIMIT = 64 * 1024 * 1024
 # Bytes of one key: more than the header field of a certificate with a usual chain.
 _LARGEST_KEY = 16_384
-# Bytes of the objects of one entry, in addition to its key: the certificate as read, the token, its claims.
+# Bytes of the objects of one entry, in addition to its key: the certificate as read, the token, its usual claims.
 _OBJECTS = 5_000
+# Bytes of one entry.
+_LARGEST = 1_000_000
 
 
 class _Entry(NamedTuple):
@@ -52,7 +55,7 @@ class DecisionCache:
             self.names += (layer.name,)
         self._read = reader(declared)
         self._routed = tuple(layer for layer in layers[: len(self.names)] if layer.fixed_route is None)
-        self._entries: Cache[Hashable, _Entry] = Cache(LIMIT, largest=_LARGEST_KEY + _OBJECTS)
+        self._entries: Cache[Hashable, _Entry] = Cache(LIMIT, largest=_LARGEST)
 
     def key(self, request: Any) -> Hashable | None:
         """The key of this request; `None` if its decisions must not be cached. Raises `Refused`: see `Layer.route`."""
@@ -64,7 +67,9 @@ class DecisionCache:
                 return None
         attached: Attached = request.attached
         if attached.has_certificate_layer:
-            return None if attached.token or attached.client else (facts, self._routes(request), _outer(attached))
+            if attached.token or attached.client or not _is_plain(attached.certificate):
+                return None
+            return facts, self._routes(request), _outer(attached)
         return (facts, self._routes(request)) if self._routed else facts
 
     def recall(self, key: Hashable, attached: Attached, now: float) -> bool:
@@ -85,16 +90,23 @@ class DecisionCache:
         """Cache the decisions of the first layers, if all of them are reusable."""
         begins = max(each.begins for each in decided)
         ends = min(each.ends for each in decided)
-        if begins < ends:
+        size = _size(key)
+        if begins < ends and size <= _LARGEST_KEY:
             attached = Attached()
             for name, each in zip(self.names, decided, strict=True):
                 attached.set(name, each.value)
             checks = tuple(check for each in decided for check in each.checks)
-            self._entries.put(key, _Entry(vars(attached), begins, ends, checks), _size(key) + _OBJECTS)
+            cost = size + _OBJECTS + sum(each.cost for each in decided)
+            self._entries.put(key, _Entry(vars(attached), begins, ends, checks), cost)
 
     def _routes(self, request: Any) -> tuple[object, ...]:
         """The routes of the layers for which method and path play a part."""
         return tuple(layer.route(request) for layer in self._routed)
+
+
+def _is_plain(certificate: ClientCertificate | None) -> bool:
+    """Whether its identity says everything about it. An object of a user's subclass may say more."""
+    return certificate is None or type(certificate) is ClientCertificate
 
 
 def _outer(attached: Attached) -> tuple[object, ...] | None:

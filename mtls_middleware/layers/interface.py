@@ -11,6 +11,7 @@ from mtls_middleware.path_readings import Location
 from mtls_middleware.request import Peer, RequestView, TLSFacts
 from mtls_middleware.responses import Challenge, LayerResponse
 from mtls_middleware.reusable import Reusable
+from mtls_middleware.sources.server import tls_only
 
 
 class LayerRequest(RequestView, Protocol):
@@ -142,7 +143,7 @@ class DeclaredView:
     @property
     def tls(self) -> TLSFacts:
         self._require("tls", declared=self._facts.tls)
-        return self._request.tls
+        return tls_only(self._request.tls)
 
     @property
     def query(self) -> str:

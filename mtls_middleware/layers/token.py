@@ -107,7 +107,7 @@ class TokenLayer:
             return once(request.attached.token if refusal.code == "missing_token" else None)
         return once(decided.value)
 
-    def _decide(self, request: LayerRequest) -> Flow[Reusable[AccessToken | None]]:
+    def _decide(self, request: LayerRequest) -> Flow[Reusable[Any]]:
         certificate = request.attached.certificate
         text = bearer.bearer_token(request.headers("authorization"), request.query)
         if certificate is None and (self._binding == "required" or is_bound_only(self._tokens, text)):
@@ -123,7 +123,7 @@ class TokenLayer:
             token = replace(token, bound=True, confirmation=confirmation.thumbprint)
             checks += (partial(confirmation.matches, certificate),)
         token_scopes.demand(token, self._scopes)
-        return Reusable(token, validated.begins, validated.ends, checks)
+        return validated._replace(value=token, checks=checks)
 
     def rechecks(self, request: LayerRequest) -> list[Recheck]:
         """How to decide again about the token that opened a websocket."""

@@ -80,7 +80,7 @@ class Joined(Rule):
     rules: tuple[Rule, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "is_lasting", all(each.is_lasting for each in self.rules))
+        object.__setattr__(self, "is_lasting", type(self).is_lasting and all(each.is_lasting for each in self.rules))
         object.__setattr__(self, "depth", _deeper(each.depth - (type(each) is type(self)) for each in self.rules))
         flat = (each.rules if type(each) is type(self) else (each,) for each in self.rules)
         object.__setattr__(self, "rules", tuple(chain.from_iterable(flat)))
@@ -119,6 +119,8 @@ class Joined(Rule):
 class All(Joined):
     """`left & right`."""
 
+    is_lasting = True
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "may_accept_presented", all(each.may_accept_presented for each in self.rules))
         object.__setattr__(self, "may_reject_presented", any(each.may_reject_presented for each in self.rules))
@@ -131,6 +133,8 @@ class All(Joined):
 @dataclass(frozen=True, repr=False)
 class AnyOf(Joined):
     """`left | right`."""
+
+    is_lasting = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "may_accept_presented", any(each.may_accept_presented for each in self.rules))
@@ -146,11 +150,12 @@ class Not(Rule):
     """`~rule`: unknown stays unknown."""
 
     rule: Rule
+    is_lasting = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "may_accept_presented", self.rule.may_reject_presented)
         object.__setattr__(self, "may_reject_presented", self.rule.may_accept_presented)
-        object.__setattr__(self, "is_lasting", self.rule.is_lasting)
+        object.__setattr__(self, "is_lasting", type(self).is_lasting and self.rule.is_lasting)
         object.__setattr__(self, "depth", _deeper([self.rule.depth]))
 
     def judge(self, certificate: ClientCertificate) -> Judgement:

@@ -29,11 +29,11 @@ from mtls_middleware.resource_server.claims import (
     timed_token,
     unexpired,
 )
-from mtls_middleware.resource_server.introspection_cache import IntrospectionCache, IntrospectionKey, MemoryAnswers
+from mtls_middleware.resource_server.introspection_cache import IntrospectionCache, IntrospectionKey
 from mtls_middleware.resource_server.jws import Keys, verified
 from mtls_middleware.resource_server.profiles import rules
 from mtls_middleware.resource_server.token import AccessToken
-from mtls_middleware.reusable import Reusable, once
+from mtls_middleware.reusable import Reusable, once, opts_in
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.introspection")
 
@@ -167,7 +167,7 @@ class IntrospectedAccessTokens:
         if cached is None:
             return once(self._judged((yield from self._asked(text, now, question)), now).value)
         judged = self._judged(cached.value, now)
-        if type(self._cache) is not MemoryAnswers:  # another process, or an operator, can remove the response
+        if not opts_in(self._cache):  # another process, or an operator, can remove the response
             return once(judged.value)
         return judged._replace(begins=max(judged.begins, cached.begins), ends=min(judged.ends, cached.ends))
 

@@ -71,6 +71,8 @@ class MemoryAnswers:
             raise ConfigurationError(f"size={size!r}: how many answers to remember, for example 4096")
         self._records: Cache[str, bytes] = Cache(size)
 
+    is_reusable = True
+
     def get(self, question: IntrospectionKey, now: float) -> Flow[bytes | None]:  # noqa: ARG002 (as RedisAnswers has it)
         yield from ()
         return self._records.get(question.key)

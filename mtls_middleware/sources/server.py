@@ -70,6 +70,16 @@ def tls_identity(facts: TLSFacts) -> tuple[object, ...] | None:
     return found if found is not None and all(isinstance(each, (str, bytes, type(None))) for each in found) else None
 
 
+def tls_only(facts: TLSFacts) -> TLSFacts:
+    """The same facts without anything that `tls_identity` leaves out: header fields, the path, the cipher."""
+    tls, environ = facts
+    if isinstance(tls, Mapping):
+        tls = {key: tls[key] for key in _EXTENSION_KEYS if key in tls}
+    if environ is not None:
+        environ = {key: environ[key] for key in environ if key in _READ or _CHAIN_KEY.fullmatch(key)}
+    return TLSFacts(tls, environ)
+
+
 def _extension_values(tls: Mapping[str, Any]) -> tuple[object, ...] | None:
     if not isinstance(tls, Mapping):
         return None
@@ -91,7 +101,9 @@ def _environ_values(environ: Mapping[str, Any]) -> tuple[object, ...] | None:
     return tuple(values)
 
 
+_EXTENSION_KEYS = ("client_cert", "client_cert_error", "client_cert_chain")
 _ENVIRON_KEYS = ("SSL_CLIENT_CERT", "SSL_CLIENT_VERIFY", "HTTPS_CC", "HTTPS_CLIENT_CERTIFICATE")
+_READ = frozenset((*SOCKET_KEYS, *_ENVIRON_KEYS))
 
 
 def _from_extension(tls: Mapping[str, Any]) -> ClientCertificate | None:

@@ -25,7 +25,7 @@ _COMPARABLE = (x509.UniformResourceIdentifier, x509.DirectoryName)
 _CRITICAL = b"\x01\x01\xff"  # DER of `critical TRUE`, which every critical extension contains
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class RevocationList:
     """The contents of a CRL. The CRL object itself is not kept, because it takes much more memory.
 

@@ -8,7 +8,8 @@ import logging
 import math
 import ssl
 import threading
-from collections.abc import Collection, Sequence
+import weakref
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from os import PathLike
@@ -80,6 +81,8 @@ class RevocationLists:
         self._soft_fail, self._leaf_only = soft_fail, leaf_only
         self._warned_at = float("-inf")
 
+    is_reusable = True
+
     def check(self, requests: Sequence[StatusRequest], now: float) -> Flow[Reusable[None]]:
         """Check that no certificate of a validated path is revoked. `requests`: the `status_requests` of the path.
 
@@ -89,7 +92,8 @@ class RevocationLists:
         instead if the status is unknown and a list could not be fetched.
         """
         unavailable: Unavailable | None = None
-        files = lists = self._files.current(now)
+        files = self._files.current(now)
+        lists: Mapping[bytes, tuple[RevocationList, ...]] = files
         remote_lists: list[RevocationList] = []
         found: Reusable[None] = Reusable(None)
         for remote in self._remote:
@@ -117,12 +121,19 @@ class RevocationLists:
                 logger.warning("accepted because of soft_fail: %s", status)
         if unavailable is not None:
             return once(None)
-        return found._replace(checks=(partial(self._are_current, files, remote_lists),))
+        known = [weakref.ref(each) for each in remote_lists]
+        return found._replace(checks=(partial(self._are_current, weakref.ref(files), known),))
 
-    def _are_current(self, files: object, remote_lists: Sequence[RevocationList], now: float) -> bool:
-        """Whether these are still the newest lists, and none of them has to be fetched."""
-        return self._files.current(now) is files and all(
-            remote.fresh(now) is each for remote, each in zip(self._remote, remote_lists, strict=True)
+    def _are_current(
+        self, files: "weakref.ref[_Lists]", remote_lists: "Sequence[weakref.ref[RevocationList]]", now: float
+    ) -> bool:
+        """Whether these are still the newest lists, and none of them has to be fetched.
+
+        A cached decision must not keep old lists in memory: each may have a million entries.
+        """
+        return self._files.current(now) is files() and all(
+            (found := remote.fresh(now)) is not None and found is each()
+            for remote, each in zip(self._remote, remote_lists, strict=True)
         )
 
 
@@ -201,9 +212,13 @@ class _RemoteList:
             logger.error("the new revocation list from %s is unusable, the old one stays in use: %s", self._url, error)
 
 
-def _parse_files(contents: Contents) -> dict[bytes, tuple[RevocationList, ...]]:
+class _Lists(dict[bytes, tuple[RevocationList, ...]]):
+    """The lists of all files, by issuer. Unlike a plain `dict`, it can be the target of a weak reference."""
+
+
+def _parse_files(contents: Contents) -> _Lists:
     """Parse the lists of all files, and group them by issuer. Raises `ConfigurationError`."""
-    found: dict[bytes, tuple[RevocationList, ...]] = {}
+    found = _Lists()
     for path, files in contents.items():
         if not files:
             raise ConfigurationError(f"files: the directory {path} contains no *.crl and no *.pem file")

@@ -1,8 +1,10 @@
 """`TrustStore`: validates client certificates: a path to a root first, then the revocation status along the path."""
 
 import copy
+import weakref
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self
@@ -13,7 +15,7 @@ from mtls_middleware.cache import Cache
 from mtls_middleware.certificate import ClientCertificate, Verification
 from mtls_middleware.effects.flow import Flow
 from mtls_middleware.errors import ConfigurationError, Refused, Unavailable
-from mtls_middleware.reusable import Reusable
+from mtls_middleware.reusable import Reusable, once, opts_in
 from mtls_middleware.validation import chain
 from mtls_middleware.validation.crl import StatusRequest
 from mtls_middleware.validation.files import Contents, FileCache, split
@@ -37,7 +39,7 @@ class _Validated:
     questions: tuple[StatusRequest, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class _Snapshot:
     """The store as its files are at one time, and the paths that were found with it."""
 
@@ -149,16 +151,22 @@ class TrustStore:
             validated.certificate,
             begins - self._leeway,
             ends + self._leeway,
-            (lambda now: self._snapshot.current(now) is snapshot,),
+            (partial(self._is_current, weakref.ref(snapshot)),),
         )
         if self._revocation is None:
             return found
         status = yield from self._unrevoked(self._revocation, validated, now)
+        if not opts_in(self._revocation):
+            return once(validated.certificate)
         return found._replace(
             begins=max(found.begins, status.begins),
             ends=min(found.ends, status.ends),
             checks=(*found.checks, *status.checks),
         )
+
+    def _is_current(self, snapshot: "weakref.ref[_Snapshot]", now: float) -> bool:
+        """Whether the files are unchanged. A cached decision must not keep an old snapshot in memory."""
+        return self._snapshot.current(now) is snapshot()
 
     def _validated(self, roots: chain.Roots, certificate: ClientCertificate, now: float) -> _Validated:
         path = self._path(roots, certificate, now)
