@@ -100,4 +100,4 @@ def test_ignored_header_is_worth_a_line(
 ) -> None:
     caplog.set_level(logging.INFO)
     send(gateway, nested({}), behind_nginx(mtls_client, peer=STRANGER))
-    assert "header is ignored: the peer is not among trusted_proxies" in caplog.text
+    assert "header is ignored: the peer's address is not in trusted_proxies" in caplog.text
