@@ -137,7 +137,7 @@ def introspection(data: bytes) -> None:
     value = json_value(data)
     if isinstance(value, dict):
         timed_token(value)
-        INTROSPECTED._judged(value, time.time())
+        INTROSPECTED._check_response(value, time.time())
 
 
 def registration(data: bytes) -> None:

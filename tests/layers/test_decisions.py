@@ -36,7 +36,7 @@ def test_refusal_is_one_record_with_reason_and_thumbprint(
         "layer": "token",
         "status": 401,
         "code": "invalid_token",
-        "evidence": ("not three parts of base64url",),
+        "evidence": ("the token does not consist of three parts in base64url",),
         "method": "GET",
         "path": "/invoices",
         "thumbprint": mtls_client.thumbprint,
