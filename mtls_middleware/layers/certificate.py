@@ -156,7 +156,7 @@ class CertificateLayer:
             begins = max(begins, certificate.period[0] - self._clock_skew)
             ends = min(ends, certificate.period[1] + self._clock_skew)
         self._judge(rule, certificate)
-        if isinstance(rule, Rule) and not rule.is_lasting:
+        if isinstance(rule, Rule) and not rule.depends_only_on_certificate:
             checks += (partial(_still_holds, rule, certificate),)
         checks += self._proxy_checks(request)
         return Reusable(certificate, begins, ends, checks)
@@ -199,7 +199,7 @@ class CertificateLayer:
         if certificate is None or self._lifetime == "connection":
             return []
         rule = None
-        if self._allow is not None and not self._allow.is_lasting:
+        if self._allow is not None and not self._allow.depends_only_on_certificate:
             rule = self._allow.rules[self._allow.position(request)]
         found = certificate_recheck(
             certificate,

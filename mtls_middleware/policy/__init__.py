@@ -1,4 +1,4 @@
-"""Rules over a client certificate: who may come."""
+"""Rules that decide which client certificates are allowed."""
 
 from typing import TYPE_CHECKING
 

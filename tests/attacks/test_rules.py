@@ -20,7 +20,7 @@ class Answers(Rule):
     def __init__(self, make: Callable[[], Any]) -> None:
         self._make = make
 
-    def judge(self, certificate: ClientCertificate) -> Any:
+    def evaluate(self, certificate: ClientCertificate) -> Any:
         answer = self._make()
         ASKED.append(answer)
         return answer
@@ -93,19 +93,19 @@ def test_a_class_made_of_a_rule_of_ours_is_asked_every_time(
     employed = [True, True, False]
 
     class Employed(ours):
-        def judge(self, certificate: ClientCertificate) -> bool:
+        def evaluate(self, certificate: ClientCertificate) -> bool:
             return employed.pop(0)
 
     class Inherited(Employed):
         pass
 
     certificate = mtls_client.client_certificate()
-    assert ours(*arguments).is_lasting
+    assert ours(*arguments).depends_only_on_certificate
     for made in (Employed, Inherited):
         rule = made(*arguments)
         for joined in (rule, rule & ~~rule, Thumbprint(certificate.thumbprint) & rule):
             employed[:] = [True, True, False, False]
-            assert not joined.is_lasting
+            assert not joined.depends_only_on_certificate
             assert joined.holds(certificate)
             employed[:] = [False, False]
             assert not joined.holds(certificate)

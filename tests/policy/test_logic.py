@@ -26,7 +26,7 @@ class Fixed(Rule):
     def may_reject_presented(self) -> bool:
         return self.answer is not None
 
-    def judge(self, certificate: ClientCertificate) -> bool | None:
+    def evaluate(self, certificate: ClientCertificate) -> bool | None:
         return self.answer
 
 
@@ -46,9 +46,9 @@ OR = {
 @pytest.mark.parametrize(("left", "right"), list(itertools.product([True, False, None], repeat=2)))
 def test_operators_follow_kleene(left: bool | None, right: bool | None) -> None:
     one, other = Fixed(left), Fixed(right)
-    assert (one & other).judge(certificate()) is AND[left, right]
-    assert (one | other).judge(certificate()) is OR[left, right]
-    assert (~one).judge(certificate()) is (None if left is None else not left)
+    assert (one & other).evaluate(certificate()) is AND[left, right]
+    assert (one | other).evaluate(certificate()) is OR[left, right]
+    assert (~one).evaluate(certificate()) is (None if left is None else not left)
     assert (one & other).holds(certificate()) is (AND[left, right] is True)
 
 
@@ -80,18 +80,18 @@ def trees(of: st.SearchStrategy[Rule]) -> st.SearchStrategy[Rule]:
 @pytest.mark.case("025")
 def test_no_tree_of_identity_rules_accepts_a_presented_certificate(rule: Rule) -> None:
     assert not rule.may_accept_presented
-    assert rule.judge(certificate(Verification.PRESENTED)) is None
+    assert rule.evaluate(certificate(Verification.PRESENTED)) is None
 
 
 @given(rule=trees(leaves))
 def test_what_may_not_accept_presented_never_does(rule: Rule) -> None:
-    answer = rule.judge(certificate(Verification.PRESENTED))
+    answer = rule.evaluate(certificate(Verification.PRESENTED))
     assert rule.may_accept_presented or answer is not True
     assert rule.may_reject_presented or answer is not False
 
 
 @given(rule=trees(st.sampled_from(MATCHING + OTHERS)), verification=st.sampled_from(STRONGER))
 def test_of_a_verified_certificate_everything_is_known(rule: Rule, verification: Verification) -> None:
-    answer = rule.judge(certificate(verification))
+    answer = rule.evaluate(certificate(verification))
     assert answer in (True, False)
-    assert (~rule).judge(certificate(verification)) is (not answer)
+    assert (~rule).evaluate(certificate(verification)) is (not answer)

@@ -35,7 +35,7 @@ def test_names_of_a_presented_certificate_cannot_be_known(rule: Rule) -> None:
         assert rule.may_accept_presented
         assert (~rule).may_accept_presented
     else:
-        assert rule.judge(presented) is None
+        assert rule.evaluate(presented) is None
         assert not rule.holds(presented)
         assert not (~rule).holds(presented)
         assert not (~~rule).holds(presented)

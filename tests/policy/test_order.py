@@ -24,7 +24,7 @@ from mtls_middleware.policy import (
     Thumbprint,
     as_rule,
 )
-from mtls_middleware.policy.rule import Joined, Not
+from mtls_middleware.policy.rule import Combination, Not
 from mtls_middleware.testing import CertificateAuthority
 from tests.policy.rules import ISSUED, MATCHING, OTHERS, certificate
 
@@ -45,7 +45,7 @@ def loaded(case: str, verification: Verification = Verification.BY_PROXY) -> Cli
 class Unreadable(Rule):
     """A user's rule that lets the library's exception through."""
 
-    def judge(self, certificate: ClientCertificate) -> bool | None:
+    def evaluate(self, certificate: ClientCertificate) -> bool | None:
         _ = loaded("unreadable subject").subject_name
         raise AssertionError("not reached")
 
@@ -82,7 +82,7 @@ def joined(children: st.SearchStrategy[Rule]) -> st.SearchStrategy[Rule]:
 
 def permutations(rule: Rule) -> Iterator[Rule]:
     """The rule with its joined rules in every order, on every level."""
-    if isinstance(rule, Joined):
+    if isinstance(rule, Combination):
         for order in itertools.permutations(rule.rules):
             for rules in itertools.product(*map(permutations, order)):
                 yield type(rule)(rules)
@@ -95,7 +95,7 @@ def permutations(rule: Rule) -> Iterator[Rule]:
 
 def result(rule: Rule, of: ClientCertificate) -> object:
     try:
-        return rule.judge(of), rule.holds(of)
+        return rule.evaluate(of), rule.holds(of)
     except Exception as error:  # noqa: BLE001 (which one is part of the result)
         return type(error)
 
@@ -117,17 +117,17 @@ def test_an_unreadable_subject_affects_no_other_rule() -> None:
     for rule in (subject | name, name | subject, ~subject | name, name | ~subject, Issuer("CN=x") | subject | name):
         assert rule.holds(of)
     for rule in (subject & name, name & subject, ~subject & name, subject, ~subject, ~~subject):
-        assert rule.judge(of) is None
+        assert rule.evaluate(of) is None
         assert not rule.holds(of)
     for rule in (subject & ~name, ~name & subject):
-        assert rule.judge(of) is False
+        assert rule.evaluate(of) is False
         assert (~rule).holds(of)
 
 
 def test_unreadable_alternative_names_affect_no_other_rule() -> None:
     of = loaded("unreadable alternative names")
     for unknown in (DNSName("x"), SpiffeTrustDomain("x"), as_rule(lambda each: "x" in each.dns_names)):
-        assert unknown.judge(of) is None
+        assert unknown.evaluate(of) is None
         for rule in (unknown | Subject("CN=ops"), Subject("CN=ops") | unknown):
             assert rule.holds(of)
 
@@ -145,7 +145,7 @@ def test_unreadable_alternative_names_affect_no_other_rule() -> None:
 def test_a_certificate_that_names_no_single_workload_is_not_another_workload(uris: list[str]) -> None:
     of = CA.issue("CN=ops", uris=uris).client_certificate()
     for rule in (SpiffeID("spiffe://td/a"), SpiffeTrustDomain("td"), SpiffeTrustDomain("other")):
-        assert rule.judge(of) is None
+        assert rule.evaluate(of) is None
         assert not (~rule).holds(of)
         assert (rule | Subject("CN=ops")).holds(of)
     without = CA.issue("CN=ops", uris=["https://td/a", "urn:x:1"]).client_certificate()

@@ -404,7 +404,7 @@ def test_a_secret_must_be_in_a_field_that_can_be_kept_from_applications(name: st
 
 @pytest.mark.parametrize("rule", ["CN=proxy", 5, True, Subject, object()], ids=shown)
 def test_what_is_no_rule_over_the_proxys_certificate_is_refused(rule: Any) -> None:
-    with pytest.raises(ConfigurationError, match="is no rule"):
+    with pytest.raises(ConfigurationError, match="is not a rule"):
         Nginx(proxy_certificate=rule)
 
 
