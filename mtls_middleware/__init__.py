@@ -29,7 +29,7 @@ __all__ = [
     "oauth_client",
 ]
 
-if not TYPE_CHECKING:  # a type checker would take any misspelt name for an attribute
+if not TYPE_CHECKING:  # with `__getattr__`, a type checker would accept any misspelt name
     __getattr__, __dir__ = exports(
         __name__,
         {

@@ -70,7 +70,7 @@ class RouteScopes:
                 "missing_token",
                 "no token was accepted for this request: its path is exempt, or no CertificateBoundTokenMiddleware ran",
             )
-        scopes.demand(token, self._scopes)
+        scopes.require_scopes(token, self._scopes)
         return token
 
 

@@ -157,7 +157,7 @@ class CertificateLayer:
             begins = max(begins, certificate.period[0] - self._clock_skew)
             ends = min(ends, certificate.period[1] + self._clock_skew)
         self._judge(rule, certificate)
-        if isinstance(rule, Rule) and not rule.is_lasting:
+        if isinstance(rule, Rule) and not rule.depends_only_on_certificate:
             checks += (partial(_still_holds, rule, certificate),)
         if is_outer and self._has_proxy_certificate:
             return once(certificate)  # until the proxy is trusted again, which no check of the proxy shows
@@ -202,7 +202,7 @@ class CertificateLayer:
         if certificate is None or self._lifetime == "connection":
             return []
         rule = None
-        if self._allow is not None and not self._allow.is_lasting:
+        if self._allow is not None and not self._allow.depends_only_on_certificate:
             rule = self._allow.rules[self._allow.position(request)]
         found = certificate_recheck(
             certificate,

@@ -93,9 +93,9 @@ class PathRules:
         return len(self.rules) == 1
 
     @property
-    def is_lasting(self) -> bool:
+    def depends_only_on_certificate(self) -> bool:
         """Whether the same certificate gets the same answer for ever, whatever the path."""
-        return self.is_single and isinstance(self.rules[0], Rule) and self.rules[0].is_lasting
+        return self.is_single and isinstance(self.rules[0], Rule) and self.rules[0].depends_only_on_certificate
 
     @property
     def may_accept_presented(self) -> bool:

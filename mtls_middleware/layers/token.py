@@ -88,7 +88,7 @@ class TokenLayer:
             return None
         if request.method not in ("GET", "HEAD"):
             raise Refused("read_only", f"{request.method} of a document")
-        return published.answer
+        return published.response
 
     def route(self, request: LayerRequest) -> Route:
         return Route(self._exemptions.cover(request))
@@ -122,7 +122,7 @@ class TokenLayer:
         if confirmation is not None and certificate is not None:
             token = replace(token, bound=True, confirmation=confirmation.thumbprint)
             checks += (partial(confirmation.matches, certificate),)
-        token_scopes.demand(token, self._scopes)
+        token_scopes.require_scopes(token, self._scopes)
         return validated._replace(value=token, checks=checks)
 
     def rechecks(self, request: LayerRequest) -> list[Recheck]:

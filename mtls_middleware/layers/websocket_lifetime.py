@@ -8,7 +8,7 @@ from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.effects.flow import Flow
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.layers.interface import LayerRequest
-from mtls_middleware.resource_server.claims import unexpired
+from mtls_middleware.resource_server.claims import check_expiry
 from mtls_middleware.resource_server.token import AccessToken
 from mtls_middleware.reusable import decide
 from mtls_middleware.validation.chain_validator import ChainValidator
@@ -81,4 +81,4 @@ def token_recheck(token: AccessToken, tokens: object, lifetime: WebsocketLifetim
     check = getattr(tokens, "check_later" if lifetime == "credentials" else "check_certificate_later", None)
     if callable(check):
         return partial(check, token)
-    return partial(unexpired, token) if lifetime == "credentials" else None
+    return partial(check_expiry, token) if lifetime == "credentials" else None

@@ -1,4 +1,4 @@
-"""Rules over a client certificate: who may come."""
+"""Rules that decide which client certificates are allowed."""
 
 from typing import TYPE_CHECKING
 
@@ -34,7 +34,7 @@ __all__ = [
     "as_rule",
 ]
 
-if not TYPE_CHECKING:  # a type checker would take any misspelt name for an attribute
+if not TYPE_CHECKING:  # with `__getattr__`, a type checker would accept any misspelt name
     __getattr__, __dir__ = exports(
         __name__,
         {

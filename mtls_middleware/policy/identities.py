@@ -1,6 +1,6 @@
-"""The rules that name somebody by what stands in the certificate: subject, issuer, SAN, SPIFFE ID, thumbprint.
+"""Rules for the contents of a certificate: subject, issuer, alternative names, SPIFFE ID, thumbprint.
 
-Must never know: requests, or how rules are joined. How names are compared is the business of `names`.
+The package `names` compares the names. Pure: no I/O, no clock.
 """
 
 from dataclasses import dataclass, field
@@ -9,21 +9,23 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.names import distinguished, spiffe
-from mtls_middleware.policy.rule import Identity, Judgement, Rule
+from mtls_middleware.policy.rule import Identity, Result, Rule
 
 
-class _Named(Identity):
-    """A rule over what is written in the certificate, and nothing else."""
+class _NameRule(Identity):
+    """A rule that depends only on names in the certificate."""
 
-    is_lasting: bool = False
+    depends_only_on_certificate: bool = False
 
     def __init_subclass__(cls) -> None:
-        cls.is_lasting = cls.__dict__.get("is_lasting", _Named in cls.__bases__)
+        """The rules of this module depend only on the certificate. Their subclasses must declare it themselves."""
+        declared = cls.__dict__.get("depends_only_on_certificate", _NameRule in cls.__bases__)
+        cls.depends_only_on_certificate = declared
 
 
 @dataclass(frozen=True)
-class Subject(_Named):
-    """The whole subject DN, compared as parsed names (RFC 5280 7.1). Example: `Subject("CN=billing,O=Acme")`"""
+class Subject(_NameRule):
+    """The whole subject DN, compared attribute by attribute (RFC 5280 7.1). Example: `Subject("CN=billing,O=Acme")`"""
 
     name: str
     _parsed: distinguished.DistinguishedName = field(init=False, repr=False, compare=False)
@@ -36,8 +38,8 @@ class Subject(_Named):
 
 
 @dataclass(frozen=True)
-class Issuer(_Named):
-    """The whole issuer DN, compared as `Subject` is. Example: `Issuer("CN=Acme Client CA,O=Acme")`"""
+class Issuer(_NameRule):
+    """The whole issuer DN, compared in the same way as `Subject`. Example: `Issuer("CN=Acme Client CA,O=Acme")`"""
 
     name: str
     _parsed: distinguished.DistinguishedName = field(init=False, repr=False, compare=False)
@@ -50,36 +52,42 @@ class Issuer(_Named):
 
 
 @dataclass(frozen=True)
-class DNSName(_Named):
-    """One of the dNSName entries, without case; no wildcard, no CN. Example: `DNSName("billing.internal")`"""
+class DNSName(_NameRule):
+    """One of the dNSName entries. Case is ignored; wildcards and the CN do not match.
+
+    Example: `DNSName("billing.internal")`
+    """
 
     name: str
 
     def __post_init__(self) -> None:
-        if not _is_text(self.name) or {"*", " "} & set(self.name) or self.name.endswith("."):
-            raise ConfigurationError(f"DNSName({self.name!r}): a whole name, for example DNSName('billing.internal')")
+        if not _is_printable_ascii(self.name) or {"*", " "} & set(self.name) or self.name.endswith("."):
+            raise ConfigurationError(
+                f"DNSName({self.name!r}): expected a name without wildcard and without a dot at its end, for example "
+                "DNSName('billing.internal')"
+            )
 
     def matches(self, certificate: ClientCertificate) -> bool:
         return certificate.alternative_names.has_dns(self.name)
 
 
 @dataclass(frozen=True)
-class URI(_Named):
-    """One of the URI entries, character by character. Example: `URI("urn:acme:billing")`"""
+class URI(_NameRule):
+    """One of the URI entries, compared as an exact string. Example: `URI("urn:acme:billing")`"""
 
     uri: str
 
     def __post_init__(self) -> None:
-        if not _is_text(self.uri) or ":" not in self.uri:
-            raise ConfigurationError(f"URI({self.uri!r}): an absolute URI, for example URI('urn:acme:billing')")
+        if not _is_printable_ascii(self.uri) or ":" not in self.uri:
+            raise ConfigurationError(f"URI({self.uri!r}): expected an absolute URI, for example 'urn:acme:billing'")
 
     def matches(self, certificate: ClientCertificate) -> bool:
         return certificate.alternative_names.has_uri(self.uri)
 
 
 @dataclass(frozen=True)
-class IPAddress(_Named):
-    """One of the iPAddress entries, compared in binary (RFC 5952 8). Example: `IPAddress("192.0.2.7")`"""
+class IPAddress(_NameRule):
+    """One of the iPAddress entries, compared as a number (RFC 5952 8). Example: `IPAddress("192.0.2.7")`"""
 
     address: str | IPv4Address | IPv6Address
 
@@ -87,9 +95,13 @@ class IPAddress(_Named):
         try:
             parsed = ip_address(self.address)
         except ValueError as error:
-            raise ConfigurationError(f"IPAddress({self.address!r}): one address, for example '192.0.2.7'") from error
+            raise ConfigurationError(
+                f"IPAddress({self.address!r}): expected an IP address, for example IPAddress('192.0.2.7')"
+            ) from error
         if "%" in str(parsed):
-            raise ConfigurationError(f"IPAddress({self.address!r}): a zone is local to one host, no certificate has it")
+            raise ConfigurationError(
+                f"IPAddress({self.address!r}): expected an address without a zone, because certificates contain none"
+            )
         object.__setattr__(self, "address", parsed)
 
     def matches(self, certificate: ClientCertificate) -> bool:
@@ -97,22 +109,24 @@ class IPAddress(_Named):
 
 
 @dataclass(frozen=True)
-class Email(_Named):
-    """One of the rfc822Name entries: local part exact, domain without case. Example: `Email("ops@acme.example")`"""
+class Email(_NameRule):
+    """One of the rfc822Name entries. Case is ignored in the domain only. Example: `Email("ops@acme.example")`"""
 
     address: str
 
     def __post_init__(self) -> None:
-        if not _is_text(self.address) or not all(self.address.rpartition("@")[::2]):
-            raise ConfigurationError(f"Email({self.address!r}): one mailbox, for example Email('ops@acme.example')")
+        if not _is_printable_ascii(self.address) or not all(self.address.rpartition("@")[::2]):
+            raise ConfigurationError(
+                f"Email({self.address!r}): expected an address, for example Email('ops@acme.example')"
+            )
 
     def matches(self, certificate: ClientCertificate) -> bool:
         return certificate.alternative_names.has_mailbox(self.address)
 
 
 @dataclass(frozen=True)
-class SpiffeID(_Named):
-    """The SPIFFE ID, exactly. Example: `SpiffeID("spiffe://acme.internal/billing")`"""
+class SpiffeID(_NameRule):
+    """The SPIFFE ID, compared as an exact string. Example: `SpiffeID("spiffe://acme.internal/billing")`"""
 
     spiffe_id: str
 
@@ -122,14 +136,16 @@ class SpiffeID(_Named):
         except ValueError as error:
             raise ConfigurationError(f"SpiffeID({self.spiffe_id!r}): {error}") from error
         if not parsed.path:
-            raise ConfigurationError(f"SpiffeID({self.spiffe_id!r}): a workload has a path, for example /billing")
+            raise ConfigurationError(
+                f"SpiffeID({self.spiffe_id!r}): expected a path, for example SpiffeID('spiffe://acme.internal/billing')"
+            )
 
     def matches(self, certificate: ClientCertificate) -> bool:
         return spiffe.readable_id(certificate.alternative_names) == self.spiffe_id
 
 
 @dataclass(frozen=True)
-class SpiffeTrustDomain(_Named):
+class SpiffeTrustDomain(_NameRule):
     """Any workload of one SPIFFE trust domain. Example: `SpiffeTrustDomain("acme.internal")`"""
 
     name: str
@@ -140,7 +156,7 @@ class SpiffeTrustDomain(_Named):
         except ValueError as error:
             raise ConfigurationError(f"SpiffeTrustDomain({self.name!r}): {error}") from error
         if parsed.path:
-            raise ConfigurationError(f"SpiffeTrustDomain({self.name!r}): a name without path, such as 'acme.internal'")
+            raise ConfigurationError(f"SpiffeTrustDomain({self.name!r}): expected a name, for example 'acme.internal'")
 
     def matches(self, certificate: ClientCertificate) -> bool:
         found = spiffe.readable_id(certificate.alternative_names)
@@ -149,24 +165,25 @@ class SpiffeTrustDomain(_Named):
 
 @dataclass(frozen=True)
 class Thumbprint(Rule):
-    """One very certificate, by its `x5t#S256` (RFC 8705 3.1). Needs no chain: it accepts a merely presented one too.
+    """One certificate, by its `x5t#S256` (RFC 8705 3.1). It matches even if the certificate is only `PRESENTED`.
 
-    Example: `Thumbprint("A4DtL2JmUMhAsvJj5tKyn64SqzmuXbMrJa0n761y5v0")`, as `certificate.thumbprint` gives it.
+    The argument has the form of `ClientCertificate.thumbprint`. Example:
+    `Thumbprint("A4DtL2JmUMhAsvJj5tKyn64SqzmuXbMrJa0n761y5v0")`
     """
 
     thumbprint: str
     may_accept_presented = True
     may_reject_presented = True
-    is_lasting = True
+    depends_only_on_certificate = True
 
     def __post_init__(self) -> None:
         text = self.thumbprint
-        if not _is_text(text) or len(text) != 43 or not text.replace("-", "").replace("_", "").isalnum():
+        if not _is_printable_ascii(text) or len(text) != 43 or not text.replace("-", "").replace("_", "").isalnum():
             raise ConfigurationError(
-                f"Thumbprint({text!r}): 43 characters of base64url, the SHA-256 of the DER; not hex, not padded"
+                f"Thumbprint({text!r}): expected the SHA-256 of the DER as 43 characters of base64url, not hex"
             )
 
-    def judge(self, certificate: ClientCertificate) -> Judgement:
+    def judge(self, certificate: ClientCertificate) -> Result:
         return certificate.thumbprint == self.thumbprint
 
 
@@ -177,5 +194,5 @@ def _dn(rule: str, text: str) -> distinguished.DistinguishedName:
         raise ConfigurationError(f"{rule}({text!r}): {error}") from error
 
 
-def _is_text(value: object) -> bool:
+def _is_printable_ascii(value: object) -> bool:
     return isinstance(value, str) and bool(value) and value.isascii() and value.isprintable()

@@ -1,7 +1,7 @@
-"""Rules over a client certificate, joined by `&`, `|` and `~`.
+"""Rules for client certificates, and their combination with `&`, `|` and `~`.
 
-The result of a rule is true, false or unknown. A rule over names is unknown if the certificate is only presented, or if
-the name cannot be read. The order of joined rules never changes the result.
+The result of a rule is true, false or unknown. The result of a rule about names is unknown if the certificate is not
+verified, or if the name cannot be read. The order of combined rules does not change the result.
 """
 
 import inspect
@@ -13,41 +13,43 @@ from typing import NoReturn
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate, Refused
 
-# Of joined rules so many stand in a log.
-_SHOWN = 8
-# Rules within rules: written by hand there are three or four; Python itself follows no more than some hundred.
-_DEEPEST = 100
+# Combined rules that a repr, and so a log record, shows.
+_MAX_SHOWN = 8
+# Nesting depth of rules. Rules written by hand have three or four levels. Each level needs several of the 1,000 frames
+# that Python allows by default.
+_MAX_DEPTH = 100
 
-# Kleene's three values: True, False, None for "unknown".
-Judgement = bool | None
+# Kleene's three-valued logic: True, False, or None for "unknown".
+Result = bool | None
 
 
 class Rule:
-    """What all rules have in common. `rule.holds(certificate)` is `True` only for a plain yes."""
+    """The base class of all rules."""
 
-    # Whether a merely presented certificate can satisfy the rule at all; decides at construction whether a source fits.
+    # Whether the result can be `True` for an unverified certificate. The layer checks it at construction, because some
+    # sources never return a verified certificate.
     may_accept_presented = False
-    # Whether one can fail it, by what is known all the same: the answer that `~` turns into the former.
+    # Whether the result can be `False` for an unverified certificate. `~` exchanges the two attributes.
     may_reject_presented = False
-    # Whether it says the same of one certificate for ever, so that its answer may be remembered.
-    is_lasting: bool = False
-    # How many rules stand within each other.
+    # Whether the result for a certificate never changes, so that it may be cached.
+    depends_only_on_certificate: bool = False
+    # The nesting depth of the rule.
     depth = 1
 
     def __init_subclass__(cls) -> None:
-        """A class says so itself: one that somebody makes of ours may ask for more than ours."""
-        cls.is_lasting = cls.__dict__.get("is_lasting", False)
+        """The attribute is not inherited: a subclass may depend on more than its base, so it must opt in."""
+        cls.depends_only_on_certificate = cls.__dict__.get("depends_only_on_certificate", False)
 
-    def judge(self, certificate: ClientCertificate) -> Judgement:
+    def judge(self, certificate: ClientCertificate) -> Result:
         """`True`, `False`, or `None` for unknown.
 
-        A rule that raises `MalformedCertificate` is unknown. If it raises another exception and the other rules do not
-        decide alone, the exception reaches the caller: the request is rejected, and the log shows the fault.
+        If it raises `MalformedCertificate`, the result is unknown. If it raises another exception, and the rules that
+        it is combined with do not decide without it, the caller gets the exception: the layer rejects the request.
         """
         raise NotImplementedError
 
     def holds(self, certificate: ClientCertificate) -> bool:
-        """Whether the certificate is allowed: only if the result is `True`, never if it is unknown."""
+        """Whether the certificate is allowed. If the result is unknown, it is not allowed."""
         try:
             return self.judge(certificate) is True
         except MalformedCertificate:
@@ -69,144 +71,158 @@ class Rule:
         return Not(self)
 
     def __bool__(self) -> bool:
-        """`one and other` would silently be `other` alone: raises `ConfigurationError`."""
-        raise ConfigurationError(f"{self!r} is no truth value: join rules by &, | and ~, not by and, or, not")
+        """Raises `ConfigurationError`, because Python evaluates `one and other` to `other` alone."""
+        raise ConfigurationError(f"{self!r} has no truth value: combine rules with &, | and ~, not with and, or, not")
 
 
 @dataclass(frozen=True, repr=False)
-class Joined(Rule):
-    """Rules joined by one operator, in one row: ten thousand alternatives are no deeper than two."""
+class Combination(Rule):
+    """Rules combined with one operator. `a | b | c` is one combination of three rules, so its depth is 2."""
 
     rules: tuple[Rule, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "is_lasting", type(self).is_lasting and all(each.is_lasting for each in self.rules))
-        object.__setattr__(self, "depth", _deeper(each.depth - (type(each) is type(self)) for each in self.rules))
-        flat = (each.rules if type(each) is type(self) else (each,) for each in self.rules)
+        depends_only = type(self).depends_only_on_certificate and all(
+            rule.depends_only_on_certificate for rule in self.rules
+        )
+        object.__setattr__(self, "depends_only_on_certificate", depends_only)
+        object.__setattr__(self, "depth", _depth_above(rule.depth - (type(rule) is type(self)) for rule in self.rules))
+        flat = (rule.rules if type(rule) is type(self) else (rule,) for rule in self.rules)
         object.__setattr__(self, "rules", tuple(chain.from_iterable(flat)))
 
-    def _joined(self, certificate: ClientCertificate, *, decisive: bool) -> Judgement:
-        """`decisive` if one rule has this result, whatever the others do; else unknown if one rule is unknown.
+    def _combine(self, certificate: ClientCertificate, *, decisive: bool) -> Result:
+        """`decisive` if one rule has this result. Otherwise unknown if one rule is unknown, else `not decisive`.
 
-        A rule that raises is unknown, so that the order of the rules cannot matter.
+        If a rule raises, the others are still evaluated, so that the order of the rules does not matter.
         """
-        judgement: Judgement = not decisive
+        combined: Result = not decisive
         failures: list[Exception] = []
         for rule in self.rules:
             try:
-                judged = rule.judge(certificate)
+                result = rule.judge(certificate)
             except MalformedCertificate:
-                judged = None
+                result = None
             except Exception as failure:  # noqa: BLE001 (raised below, unless another rule decides)
                 failures.append(failure)
                 continue
-            if judged is decisive:
+            if result is decisive:
                 return decisive
-            # Also for a result that is neither True nor False: a coroutine that was not awaited is truthy.
-            if judged is not (not decisive):
-                judgement = None
+            # Any other object is unknown, too: a coroutine that was not awaited would be truthy.
+            if result is not (not decisive):
+                combined = None
         if failures:
             raise max(failures, key=_severity)
-        return judgement
+        return combined
 
     def __repr__(self) -> str:
-        shown = ", ".join(map(repr, self.rules[:_SHOWN]))
-        more = len(self.rules) - _SHOWN
+        shown = ", ".join(map(repr, self.rules[:_MAX_SHOWN]))
+        more = len(self.rules) - _MAX_SHOWN
         return f"{type(self).__name__}({shown}{f', and {more} more' if more > 0 else ''})"
 
 
 @dataclass(frozen=True, repr=False)
-class All(Joined):
+class All(Combination):
     """`left & right`."""
 
-    is_lasting = True
+    depends_only_on_certificate = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "may_accept_presented", all(each.may_accept_presented for each in self.rules))
         object.__setattr__(self, "may_reject_presented", any(each.may_reject_presented for each in self.rules))
         super().__post_init__()
 
-    def judge(self, certificate: ClientCertificate) -> Judgement:
-        return self._joined(certificate, decisive=False)
+    def judge(self, certificate: ClientCertificate) -> Result:
+        return self._combine(certificate, decisive=False)
 
 
 @dataclass(frozen=True, repr=False)
-class AnyOf(Joined):
+class AnyOf(Combination):
     """`left | right`."""
 
-    is_lasting = True
+    depends_only_on_certificate = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "may_accept_presented", any(each.may_accept_presented for each in self.rules))
         object.__setattr__(self, "may_reject_presented", all(each.may_reject_presented for each in self.rules))
         super().__post_init__()
 
-    def judge(self, certificate: ClientCertificate) -> Judgement:
-        return self._joined(certificate, decisive=True)
+    def judge(self, certificate: ClientCertificate) -> Result:
+        return self._combine(certificate, decisive=True)
 
 
 @dataclass(frozen=True)
 class Not(Rule):
-    """`~rule`: unknown stays unknown."""
+    """`~rule`: exchanges true and false. If the result of `rule` is unknown, the result of `~rule` is unknown."""
 
     rule: Rule
-    is_lasting = True
+    depends_only_on_certificate = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "may_accept_presented", self.rule.may_reject_presented)
         object.__setattr__(self, "may_reject_presented", self.rule.may_accept_presented)
-        object.__setattr__(self, "is_lasting", type(self).is_lasting and self.rule.is_lasting)
-        object.__setattr__(self, "depth", _deeper([self.rule.depth]))
+        object.__setattr__(
+            self,
+            "depends_only_on_certificate",
+            type(self).depends_only_on_certificate and self.rule.depends_only_on_certificate,
+        )
+        object.__setattr__(self, "depth", _depth_above([self.rule.depth]))
 
-    def judge(self, certificate: ClientCertificate) -> Judgement:
-        inner = self.rule.judge(certificate)
-        return not inner if isinstance(inner, bool) else None
+    def judge(self, certificate: ClientCertificate) -> Result:
+        result = self.rule.judge(certificate)
+        return not result if isinstance(result, bool) else None
 
 
 def _severity(failure: Exception) -> tuple[bool, str]:
-    """The same order whatever the order of the rules: a defect before a refusal such as `Unavailable`, then by name."""
+    """Sort key, so that the raised exception does not depend on the order of the rules.
+
+    An error in a rule has precedence over a `Refused` such as `Unavailable`. The class name decides between equals.
+    """
     return not isinstance(failure, Refused), type(failure).__name__
 
 
-def _deeper(depths: Iterable[int]) -> int:
+def _depth_above(depths: Iterable[int]) -> int:
     depth = 1 + max(depths)
-    if depth > _DEEPEST:
+    if depth > _MAX_DEPTH:
         raise ConfigurationError(
-            f"more than {_DEEPEST} rules within each other: join those of one operator first, such as (a | b | c) & d"
+            f"rules are nested more than {_MAX_DEPTH} levels deep: combine rules with the same operator first, for "
+            "example (a | b | c) & d"
         )
     return depth
 
 
 class Identity(Rule):
-    """A rule over names. Its result is unknown unless the certificate is verified and the names can be read."""
+    """A rule about names. Its result is unknown unless the certificate is verified and the names can be read."""
 
     def matches(self, certificate: ClientCertificate) -> bool:
-        """Whether the names match, verified or not. Raises `MalformedCertificate` if they cannot be read."""
+        """Whether the names match. Does not check whether the certificate is verified.
+
+        Raises `MalformedCertificate` if the names cannot be read.
+        """
         raise NotImplementedError
 
-    def judge(self, certificate: ClientCertificate) -> Judgement:
-        return self.compared(certificate) if certificate.verified else None
+    def judge(self, certificate: ClientCertificate) -> Result:
+        return self.match_result(certificate) if certificate.verified else None
 
-    def compared(self, certificate: ClientCertificate) -> Judgement:
-        """The result of `matches`, unknown if the names cannot be read."""
+    def match_result(self, certificate: ClientCertificate) -> Result:
+        """The result of `matches`; unknown if the names cannot be read."""
         try:
-            return _plain(self.matches(certificate))
+            return _bool_or_unknown(self.matches(certificate))
         except MalformedCertificate:
             return None
 
 
-def _plain(answer: object) -> Judgement:
-    """Only `True` itself is true: an un-awaited coroutine is truthy, too."""
-    if answer is True or answer is False:
-        return answer
-    if inspect.iscoroutine(answer):
-        answer.close()
+def _bool_or_unknown(value: object) -> Result:
+    """`value` if it is `True` or `False`. Any other object is unknown: a coroutine would be truthy."""
+    if value is True or value is False:
+        return value
+    if inspect.iscoroutine(value):
+        value.close()
     return None
 
 
 @dataclass(frozen=True)
 class Function(Identity):
-    """Any callable over the certificate. It is not called with a certificate that is only presented."""
+    """A rule made of a function of the certificate. The function is not called for an unverified certificate."""
 
     function: Callable[[ClientCertificate], bool]
 
@@ -215,24 +231,28 @@ class Function(Identity):
 
 
 class Presented(Rule):
-    """Let `rule` see merely presented certificates too: what it names is then what the client wrote into its own.
+    """Apply `rule` to unverified certificates, too. The client itself may have chosen the names in such a certificate.
 
     Example: `Presented(lambda certificate: certificate.thumbprint in registered)`
     """
 
     may_accept_presented = True
     may_reject_presented = True
-    is_lasting: bool = True
+    depends_only_on_certificate: bool = True
 
     def __init__(self, rule: Identity | Callable[[ClientCertificate], bool]) -> None:
         inner = as_rule(rule)
         if not isinstance(inner, Identity):
-            raise ConfigurationError(f"Presented({rule!r}): wrap the single rule or callable, then combine")
+            raise ConfigurationError(
+                f"Presented({rule!r}): expected one rule about names or one function; combine the results, for example "
+                "Presented(a) & Presented(b)"
+            )
         self._rule = inner
-        self.is_lasting = type(self).is_lasting and inner.is_lasting
+        depends_only = type(self).depends_only_on_certificate and inner.depends_only_on_certificate
+        self.depends_only_on_certificate = depends_only
 
-    def judge(self, certificate: ClientCertificate) -> Judgement:
-        return self._rule.compared(certificate)
+    def judge(self, certificate: ClientCertificate) -> Result:
+        return self._rule.match_result(certificate)
 
     def __repr__(self) -> str:
         return f"Presented({self._rule!r})"
@@ -241,27 +261,28 @@ class Presented(Rule):
 class Anyone:
     """The type of `ANYONE`: the value of a path in `allow` that needs no certificate.
 
-    It is not a rule. `ANYONE & rule`, `~ANYONE`, `allow=ANYONE` and the like raise `ConfigurationError`.
+    It is not a rule: `ANYONE & rule`, `~ANYONE` and `allow=ANYONE` raise `ConfigurationError`.
 
     Example: `allow={"/": Subject("CN=ops,O=Acme"), "/public": ANYONE}`
     """
 
     __slots__ = ()
 
-    def refuse(self, *_: object) -> NoReturn:
+    def raise_error(self, *_: object) -> NoReturn:
+        """Raises `ConfigurationError`."""
         raise ConfigurationError(
             "ANYONE is not a rule: use it only as the value of a path in allow=, for example "
             "allow={'/': Subject('CN=ops,O=Acme'), '/public': ANYONE}"
         )
 
-    __and__: Callable[..., NoReturn] = refuse
-    __or__: Callable[..., NoReturn] = refuse
-    __rand__: Callable[..., NoReturn] = refuse
-    __ror__: Callable[..., NoReturn] = refuse
-    __xor__: Callable[..., NoReturn] = refuse
-    __rxor__: Callable[..., NoReturn] = refuse
-    __invert__: Callable[..., NoReturn] = refuse
-    __bool__: Callable[..., NoReturn] = refuse
+    __and__: Callable[..., NoReturn] = raise_error
+    __or__: Callable[..., NoReturn] = raise_error
+    __rand__: Callable[..., NoReturn] = raise_error
+    __ror__: Callable[..., NoReturn] = raise_error
+    __xor__: Callable[..., NoReturn] = raise_error
+    __rxor__: Callable[..., NoReturn] = raise_error
+    __invert__: Callable[..., NoReturn] = raise_error
+    __bool__: Callable[..., NoReturn] = raise_error
 
     def __repr__(self) -> str:
         return "ANYONE"
@@ -274,13 +295,18 @@ ANYONE = Anyone()
 
 
 def as_rule(rule: Rule | Callable[[ClientCertificate], bool] | Anyone) -> Rule:
-    """A rule as it is, a callable as a rule. Raises `ConfigurationError` for anything else, and for `async def`."""
+    """Returns a rule unchanged, and makes a rule of a function.
+
+    Raises `ConfigurationError` for any other object, and for an `async` function.
+    """
     if isinstance(rule, Rule):
         return rule
     if isinstance(rule, Anyone):
-        rule.refuse()
+        rule.raise_error()
     if isinstance(rule, type) or not callable(rule):
-        raise ConfigurationError(f"{rule!r} is no rule; for example Subject('CN=billing,O=Acme'), or a callable")
+        raise ConfigurationError(
+            f"{rule!r} is not a rule; expected for example Subject('CN=billing,O=Acme'), or a function"
+        )
     if inspect.iscoroutinefunction(rule) or inspect.iscoroutinefunction(type(rule).__call__):
-        raise ConfigurationError(f"{rule!r} is async: a rule answers at once, True or False")
+        raise ConfigurationError(f"{rule!r} is async; expected a function that returns True or False")
     return Function(rule)

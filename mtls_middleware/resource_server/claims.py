@@ -1,6 +1,6 @@
-"""What a token says, in JSON: read strictly, its members of the right type, made into an `AccessToken`.
+"""Checks the types of claims and makes an `AccessToken` of them.
 
-Must never know: where the members come from, a signed token (RFC 9068) or the answer of an introspection (RFC 7662).
+The claims are those of a JWT (RFC 9068) or the members of an introspection response (RFC 7662). Pure: no I/O, no clock.
 """
 
 import math
@@ -16,100 +16,102 @@ from mtls_middleware.reusable import Reusable
 
 @dataclass(frozen=True, slots=True)
 class TimedToken:
-    """A token and its validity period, in seconds since the epoch. `expires` is infinite without `exp`."""
+    """A token and its validity period, in seconds since the epoch. Without `exp`, `expires` is infinite."""
 
     token: AccessToken
     not_before: float
     expires: float
 
-    def at(self, now: float, leeway: float) -> Reusable[AccessToken]:
-        """The token, if it is valid at `now`. Raises `Refused("invalid_token")`."""
+    def valid_at(self, now: float, leeway: float) -> Reusable[AccessToken]:
+        """The token, if it is valid at `now`. Raises `Refused("invalid_token")` otherwise."""
         if now >= self.expires + leeway:
-            refuse("the token has expired")
+            reject_token("the token has expired")
         if now < self.not_before - leeway:
-            refuse("the token is not valid yet: nbf or iat is in the future")
+            reject_token("the token is not valid yet: nbf or iat is in the future")
         return Reusable(self.token, self.not_before - leeway, self.expires + leeway)
 
 
 def timed_token(claims: Mapping[str, Any], *, key_id: str | None = None) -> TimedToken:
-    """The token that has these claims. Raises `Refused("invalid_token")` where one is not of its type.
+    """The token with these claims. Raises `Refused("invalid_token")` if a claim has a wrong type.
 
-    `iss` and `aud` are the caller's to judge.
+    It does not check `iss` and `aud`: the caller does.
     """
     for name in ("sub", "client_id", "jti", "scope"):
         if not isinstance(claims.get(name, ""), str):
-            refuse(f"{name} is not a text")
-    begins = max((numeric_date(claims, name) for name in ("nbf", "iat") if name in claims), default=0.0)
+            reject_token(f"{name} is not a string")
+    not_before = max((numeric_date(claims, name) for name in ("nbf", "iat") if name in claims), default=0.0)
     expires, expires_at = math.inf, None
     if "exp" in claims:
         expires = numeric_date(claims, "exp")
         try:
             expires_at = datetime.fromtimestamp(expires, UTC)
         except (ValueError, OverflowError, OSError):
-            refuse("exp is no date")
-    scopes = frozenset(claims.get("scope", "").split(" ")) - {""}  # RFC 6749 3.3: no other blank parts two scopes
+            reject_token("exp is not a valid date")
+    scopes = frozenset(claims.get("scope", "").split(" ")) - {""}  # RFC 6749 3.3: only spaces separate scopes
     try:
-        whole = read_only(claims)
+        read_only_claims = read_only(claims)
     except RecursionError:
-        refuse("claims nested too deeply")
-    token = AccessToken(whole, claims.get("sub"), claims.get("client_id"), scopes, expires_at, key_id=key_id)
-    return TimedToken(token, begins, expires)
+        reject_token("the claims are nested too deeply")
+    token = AccessToken(read_only_claims, claims.get("sub"), claims.get("client_id"), scopes, expires_at, key_id=key_id)
+    return TimedToken(token, not_before, expires)
 
 
-def unexpired(token: AccessToken, now: float, leeway: float = 0) -> None:
+def check_expiry(token: AccessToken, now: float, leeway: float = 0) -> None:
     """Raises `Refused("invalid_token")` if a token that was accepted earlier has expired at `now`."""
     if token.expires_at is not None and now >= token.expires_at.timestamp() + leeway:
-        refuse("the token has expired")
+        reject_token("the token has expired")
 
 
-def of_another_kind(claims: Mapping[str, Any]) -> bool:
-    """Whether the server itself says that this is no access token, in the words of Ory Hydra and Amazon Cognito
-    (`token_use`) or Keycloak (`typ`): they introspect refresh tokens too, or sign ID tokens with the same keys.
+def is_other_token_type(claims: Mapping[str, Any]) -> bool:
+    """Whether the claims say that this is not an access token, for example a refresh token or an ID token.
+
+    Ory Hydra and Amazon Cognito use `token_use` for this, and Keycloak uses `typ`. Such servers also introspect refresh
+    tokens, or sign ID tokens with the same keys.
     """
-    kind = claims.get("typ")
-    other = isinstance(kind, str) and kind.lower() in ("refresh", "offline", "id", "logout")
-    return other or claims.get("token_use", "access") not in ("access", "access_token")
+    typ = claims.get("typ")
+    is_other = isinstance(typ, str) and typ.lower() in ("refresh", "offline", "id", "logout")
+    return is_other or claims.get("token_use", "access") not in ("access", "access_token")
 
 
-def names_audience(claims: Mapping[str, Any], audience: str) -> bool:
-    """Whether `aud`, a text or a list, contains this very one (RFC 7519 4.1.3)."""
-    given = claims.get("aud")
-    return audience in (given if isinstance(given, list) else [given])
+def has_audience(claims: Mapping[str, Any], audience: str) -> bool:
+    """Whether `aud`, a string or a list of strings, contains exactly this audience (RFC 7519 4.1.3)."""
+    found = claims.get("aud")
+    return audience in (found if isinstance(found, list) else [found])
 
 
 def numeric_date(claims: Mapping[str, Any], name: str) -> float:
-    """A NumericDate (RFC 7519 2): a finite JSON number, no text, no boolean."""
+    """A NumericDate (RFC 7519 2): a finite JSON number. Raises `Refused("invalid_token")` for any other value."""
     value = claims[name]
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        refuse(f"{name} is not a number")
+        reject_token(f"{name} is not a number")
     try:
         number = float(value)
     except OverflowError:
-        refuse(f"{name} is out of range")
+        reject_token(f"{name} is out of range")
     if not math.isfinite(number):
-        refuse(f"{name} is not finite")
+        reject_token(f"{name} is not finite")
     return number
 
 
 def media_type(typ: str) -> str:
-    """RFC 7515 4.1.9: without case, and "application/" may be left out."""
+    """`typ` in a form for comparison: in lower case, and without "application/" (RFC 7515 4.1.9)."""
     return typ.lower().removeprefix("application/")
 
 
-def refuse(reason: str) -> NoReturn:
-    """`reason` is for the operator, in words of ours: nothing of the token."""
+def reject_token(reason: str) -> NoReturn:
+    """Raises `Refused("invalid_token")`. `reason` is logged, so it must not contain any part of the token."""
     raise Refused("invalid_token", reason)
 
 
-def check_text(name: str, value: object, example: str) -> None:
-    """Raises `ConfigurationError` where a setting is not a text, or empty."""
+def check_string(name: str, value: object, example: str) -> None:
+    """Raises `ConfigurationError` unless the value of a setting is a string and not empty."""
     if not isinstance(value, str) or not value:
-        raise ConfigurationError(f"{name}={value!r}: a text, for example {example!r}")
+        raise ConfigurationError(f"{name}={value!r}: expected a string, for example {example!r}")
 
 
-def check_texts(name: str, given: Collection[str], example: str) -> None:
-    """Raises `ConfigurationError` where a setting is not a collection of texts, or one text, which has letters."""
-    # An iterator could be read once only: by this very check, and then nothing would be demanded.
-    wrong_kind = isinstance(given, (str, bytes)) or not isinstance(given, Collection)
-    if wrong_kind or not all(isinstance(each, str) for each in given):
-        raise ConfigurationError(f"{name}={given!r}: expected a collection of texts, such as ({example!r},)")
+def check_strings(name: str, values: Collection[str], example: str) -> None:
+    """Raises `ConfigurationError` unless the value of a setting is a collection of strings. A string is rejected."""
+    # An iterator is rejected: this check would consume it.
+    wrong_type = isinstance(values, (str, bytes)) or not isinstance(values, Collection)
+    if wrong_type or not all(isinstance(value, str) for value in values):
+        raise ConfigurationError(f"{name}={values!r}: expected a list of strings, for example [{example!r}]")

@@ -1,7 +1,6 @@
-"""`DiscoveredKeys`: the keys behind the `jwks_uri` that an issuer's own document names (RFC 8414, OpenID Connect).
+"""`DiscoveredKeys`: fetches an issuer's metadata and the keys at its `jwks_uri` (RFC 8414, OpenID Connect Discovery).
 
-Must never know: a token. Which document to ask for is configured, and one that is not there is never made up for by
-another.
+The configuration says which of the two metadata documents is fetched. There is no fallback to the other one.
 """
 
 import ssl
@@ -18,26 +17,28 @@ from mtls_middleware.well_known import append_well_known, insert_well_known
 
 Discovery = Literal["rfc8414", "openid"]
 
-# Where the document of an issuer is, by the name of the standard that says so.
+# The address of an issuer's metadata, by standard.
 _ADDRESSES: Mapping[str, Callable[[str], str]] = {
     "rfc8414": lambda issuer: insert_well_known(issuer, "oauth-authorization-server"),
     "openid": lambda issuer: append_well_known(issuer, "openid-configuration"),
 }
-# Characters of what a server said that go into the log, and those of an address that it may name.
-_SHOWN, _LONGEST = 80, 2048
+# Characters of a server's value that are logged.
+_MAX_LOGGED = 80
+# Characters of a `jwks_uri`.
+_MAX_URI = 2048
 
 
 class DiscoveredKeys:
-    """Keys of an issuer that is known by its name alone.
+    """The keys of an issuer, found by the issuer's identifier.
 
-    Its document is fetched and renewed as key sets are, and so are the keys at the address in it. An unknown key id
-    makes us look for keys again, never for the document.
+    The metadata document and the key set are fetched and refreshed in the same way. A token with an unknown key id
+    causes a new fetch of the keys, but not of the document.
 
     Arguments:
-        issuer: an https address without query and fragment. The document's `issuer` must be this one, code point by
-            code point (RFC 8414 3.3, OpenID Connect Discovery 1.0 4.3), or it is of no use.
-        discovery: which document to ask for.
-        allow_http: admit `http://` to loopback addresses, for the document and for the keys.
+        issuer: an https address without query and fragment. A document is rejected unless its `issuer` is exactly this
+            string (RFC 8414 3.3, OpenID Connect Discovery 1.0 4.3).
+        discovery: which document to fetch.
+        allow_http: accept `http://` for loopback addresses, for the document and for the keys.
 
     Raises `ConfigurationError`.
     """
@@ -48,49 +49,51 @@ class DiscoveredKeys:
             raise ConfigurationError(f"discovery={discovery!r}: expected {expected}")
         check_address("issuer", issuer, allow_http=allow_http, example="https://as.example")
         if "?" in issuer:
-            raise ConfigurationError(f"issuer={issuer!r}: without query (RFC 8414 2), for example 'https://as.example'")
+            raise ConfigurationError(
+                f"issuer={issuer!r}: expected an address without query (RFC 8414 2), for example 'https://as.example'"
+            )
         self._issuer, self._allow_http = issuer, allow_http
         self._tls = tls or ssl.create_default_context()
-        self._keys: FetchedKeys | None = None  # touched by _read alone, which runs once at a time
+        self._keys: FetchedKeys | None = None  # only `_read` sets it, and it never runs twice at a time
         self._document = RemoteDocument(_ADDRESSES[discovery](issuer), self._read, tls=self._tls, what="discovery")
 
     def fresh(self, now: float) -> KeySet | None:
-        """The keys, where nobody need look for others, or for another document."""
+        """The keys, if neither they nor the document need a new fetch; otherwise `None`."""
         keys = self._document.fresh(now)
         return None if keys is None else keys.fresh(now)
 
     def current(self, now: float) -> Flow[KeySet]:
-        """The keys that the issuer has now. Raises `Unavailable`, also for want of the document."""
+        """The keys that the issuer has now. Raises `Unavailable` if the document or the keys cannot be fetched."""
         keys = yield from self._document.current(now)
         return (yield from keys.current(now))
 
     def refreshed(self, now: float, key_id: str | None) -> Flow[KeySet]:
-        """The keys after one more look, where the cool-down allows it. Raises `Unavailable`."""
-        keys = yield from self._document.current(now, join=True)  # which may lead to where the key is
+        """The keys after another fetch, unless the last fetch was too recent. Raises `Unavailable`."""
+        keys = yield from self._document.current(now, join=True)  # a new document may have a new jwks_uri
         return (yield from keys.refreshed(now, key_id))
 
     def checks(self, keys: KeySet) -> tuple[Check, ...]:
-        """How to look up whether these are still the issuer's keys."""
+        """Checks that tell whether these are still the issuer's keys."""
         return (lambda now: self.fresh(now) is keys,)
 
     def _read(self, text: bytes) -> FetchedKeys:
-        """What the document says of keys. `signed_metadata` is not read (RFC 8414 2.1 leaves that open)."""
+        """The keys at the document's `jwks_uri`. `signed_metadata` is ignored (RFC 8414 2.1 allows this)."""
         document = json_document(text)
         if not isinstance(document, dict):
             raise UnusableDocument("it is not a JSON object")
-        said = document.get("issuer")
-        if said != self._issuer:
-            shown = ascii(said[:_SHOWN]) if isinstance(said, str) else f"of type {type(said).__name__}"
-            raise UnusableDocument(f"its issuer is {shown}, expected exactly {self._issuer!a}, which is issuer= here")
+        issuer = document.get("issuer")
+        if issuer != self._issuer:
+            found = ascii(issuer[:_MAX_LOGGED]) if isinstance(issuer, str) else f"of type {type(issuer).__name__}"
+            raise UnusableDocument(f"its issuer is {found}; expected exactly {self._issuer!a}, the value of issuer=")
         self._keys = self._keys_at(document.get("jwks_uri"))
         return self._keys
 
     def _keys_at(self, uri: object) -> FetchedKeys:
-        if not isinstance(uri, str) or len(uri) > _LONGEST:
-            raise UnusableDocument("no jwks_uri in it that is an address")
+        if not isinstance(uri, str) or len(uri) > _MAX_URI:
+            raise UnusableDocument(f"it has no jwks_uri, or one that is not a string of at most {_MAX_URI} characters")
         try:
             if self._keys is not None:
                 return self._keys.with_uri(uri)
             return FetchedKeys(uri, allow_http=self._allow_http, tls=self._tls)
         except ConfigurationError:
-            raise UnusableDocument("its jwks_uri is not a plain https address without user and fragment") from None
+            raise UnusableDocument("its jwks_uri is not an https address without user and fragment") from None

@@ -1,7 +1,6 @@
-"""Answers of an introspection server, remembered for seconds: in this process, or in Redis for many machines.
+"""Caches introspection responses for some seconds, in this process or in Redis.
 
-Must never know: what an answer says, or for how long it is good. What is kept is the server's own answer, never a
-verdict: each process decides again, and compares the certificate, on every request.
+The cache contains the server's responses, and no decisions: every request is decided again from the cached response.
 """
 
 import base64
@@ -26,40 +25,50 @@ from mtls_middleware.errors import ConfigurationError, Unavailable
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.introspection")
 
-# After a failure Redis is let alone for so many seconds: an outage costs one request in five seconds its timeout.
+# Seconds without calls to Redis after a failure. During an outage, one request in five seconds waits for its timeout.
 _COOL_DOWN = 5.0
-_SHORTEST_SECRET = 16  # as for the secret of a proxy
+# Characters, as for the shared secret of a proxy.
+_MIN_SECRET_LENGTH = 16
 
 
 @dataclass(frozen=True, slots=True)
 class IntrospectionKey:
-    """One token, asked of one server by one of its clients.
+    """The cache key for the introspection of one token at one server by one client.
 
-    `key` names the question and tells nothing of the token. `seal`, 64 octets, can be made by nobody who does not hold
-    the token itself (and the client's secret, where there is one).
+    Attributes:
+        key: a digest, which does not reveal the token.
+        seal: 64 bytes to encrypt the response. They can be computed only with the token, and with the client's secret
+            if there is one.
     """
 
     key: str
     seal: bytes = field(repr=False)
 
     @classmethod
-    def about(cls, token: str, *, endpoint: str, client_id: str, secret: str | None) -> "IntrospectionKey":
-        whole = json.dumps([endpoint, client_id, token]).encode("ascii")
-        return cls(hashlib.sha256(whole).hexdigest(), hmac.digest((secret or "").encode("utf-8"), whole, "sha512"))
+    def for_token(cls, token: str, *, endpoint: str, client_id: str, secret: str | None) -> "IntrospectionKey":
+        """The key for the introspection of `token`. `secret`: the client's secret, if it has one."""
+        data = json.dumps([endpoint, client_id, token]).encode("ascii")
+        return cls(hashlib.sha256(data).hexdigest(), hmac.digest((secret or "").encode("utf-8"), data, "sha512"))
 
 
 class IntrospectionCache(Protocol):
-    """Where answers are remembered: `None` is "not known"; `Unavailable` where nobody is to be asked instead."""
+    """Stores introspection responses as opaque records."""
 
-    def get(self, question: IntrospectionKey, now: float) -> Flow[bytes | None]: ...
-    def put(self, question: IntrospectionKey, record: bytes, seconds: float, now: float) -> Flow[None]: ...
+    def get(self, key: IntrospectionKey, now: float) -> Flow[bytes | None]:
+        """The cached record; `None` if there is none.
+
+        Raises `Unavailable` if the request must be rejected instead of causing an introspection.
+        """
+
+    def put(self, key: IntrospectionKey, record: bytes, seconds: float, now: float) -> Flow[None]:
+        """Cache a record for this number of seconds."""
 
 
 class MemoryAnswers:
-    """Answers in this process.
+    """Caches introspection responses in this process.
 
     Arguments:
-        size: how many, of 16 kB at most each; those that were not used longest go first.
+        size: maximum number of responses, of at most 16 kB each. The least recently used one is removed first.
 
     Raises `ConfigurationError`.
 
@@ -68,34 +77,37 @@ class MemoryAnswers:
 
     def __init__(self, size: int = 4096) -> None:
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise ConfigurationError(f"size={size!r}: how many answers to remember, for example 4096")
+            raise ConfigurationError(f"size={size!r}: expected a number of responses, for example 4096")
         self._records: Cache[str, bytes] = Cache(size)
 
     is_reusable = True
 
-    def get(self, question: IntrospectionKey, now: float) -> Flow[bytes | None]:  # noqa: ARG002 (as RedisAnswers has it)
+    def get(self, key: IntrospectionKey, now: float) -> Flow[bytes | None]:  # noqa: ARG002 (see `IntrospectionCache`)
+        """The cached record; `None` if there is none. The reader checks whether it is too old."""
         yield from ()
-        return self._records.get(question.key)
+        return self._records.get(key.key)
 
-    def put(self, question: IntrospectionKey, record: bytes, seconds: float, now: float) -> Flow[None]:  # noqa: ARG002 (as get)
+    def put(self, key: IntrospectionKey, record: bytes, seconds: float, now: float) -> Flow[None]:  # noqa: ARG002
+        """Cache a record."""
         yield from ()
-        self._records.put(question.key, record)
+        self._records.put(key.key, record)
 
 
 class RedisAnswers:
-    """Answers in Redis or Valkey, shared by all processes and machines that use it (extra `redis`).
+    """Caches introspection responses in Redis or Valkey, for all processes and machines that use it (extra `redis`).
 
-    What lies there is encrypted and sealed with the token's own text (AES-SIV, RFC 5297): who reads it learns nothing,
-    and who writes it can neither make an answer nor change one, unless he holds that token, and the client secret.
+    The records are encrypted and authenticated with a key derived from the token (AES-SIV, RFC 5297). Without the
+    token, and the client secret if there is one, read access to Redis does not reveal a response, and write access does
+    not allow to forge one.
 
     Arguments:
         client: `redis.Redis` under WSGI, `redis.asyncio.Redis` under ASGI, with short timeouts and few retries.
-        prefix: what its keys begin with.
-        on_failure: `"ask"`: while Redis cannot be had, each request asks the introspection server; `"refuse"`: it is
-            answered 503, so that the server is spared the load.
-        timeout: seconds for one look-up with an asyncio client; others are bounded by their own `socket_timeout`.
-        secret: known to all machines, 16 characters or more: without it who can write to Redis, and holds a token of
-            his own, could change what is said of that token, where introspection is authenticated by certificate.
+        prefix: the beginning of all keys in Redis.
+        on_failure: what happens while Redis is unavailable. `"ask"`: each request causes an introspection. `"refuse"`:
+            requests are rejected with 503, which protects the introspection server from the additional load.
+        timeout: seconds for one command of an asyncio client. Other clients have their own `socket_timeout`.
+        secret: 16 characters or more, the same on all machines. Give it if the client has no `client_secret`:
+            otherwise, an attacker with write access to Redis and a token could forge the response for that token.
 
     Raises `ConfigurationError`.
 
@@ -113,34 +125,36 @@ class RedisAnswers:
     ) -> None:
         if not all(callable(getattr(client, name, None)) for name in ("get", "set", "execute_command")):
             raise ConfigurationError(
-                f"client is a {type(client).__name__}: for example redis.asyncio.Redis(host='cache.internal')"
+                f"client is a {type(client).__name__}: expected for example redis.asyncio.Redis(host='cache.internal')"
             )
         if not isinstance(prefix, str) or not prefix:
-            raise ConfigurationError(f"prefix={prefix!r}: a text, for example 'billing:introspection:'")
+            raise ConfigurationError(f"prefix={prefix!r}: expected a string, for example 'billing:introspection:'")
         if on_failure not in ("ask", "refuse"):
-            raise ConfigurationError(f"on_failure={on_failure!r}: 'ask' or 'refuse'")
+            raise ConfigurationError(f"on_failure={on_failure!r}: expected 'ask' or 'refuse'")
         if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout <= 5:
-            raise ConfigurationError(f"timeout={timeout!r}: seconds, more than 0 and 5 at most, for example 0.25")
-        if secret is not None and (not isinstance(secret, str) or len(secret) < _SHORTEST_SECRET):
-            raise ConfigurationError(f"secret: a text of {_SHORTEST_SECRET} characters or more")
+            raise ConfigurationError(
+                f"timeout={timeout!r}: expected seconds, more than 0 and at most 5, for example 0.25"
+            )
+        if secret is not None and (not isinstance(secret, str) or len(secret) < _MIN_SECRET_LENGTH):
+            raise ConfigurationError(f"secret: expected a string of {_MIN_SECRET_LENGTH} characters or more")
         try:
             AESSIV(bytes(64))
         except UnsupportedAlgorithm:
             raise ConfigurationError(
-                "RedisAnswers needs AES-SIV (RFC 5297), which this OpenSSL does not have, as in FIPS mode: for example "
-                "MemoryAnswers() needs none"
+                "RedisAnswers needs AES-SIV (RFC 5297), which this OpenSSL does not support, for example in FIPS "
+                "mode; use MemoryAnswers() instead"
             ) from None
         self._prefix, self._on_failure, self._timeout = prefix, on_failure, float(timeout)
         self._secret = (secret or "").encode("utf-8")
         self._get, self._set = client.get, client.set
         if inspect.iscoroutinefunction(client.execute_command):
-            self._get, self._set = self._bounded(client.get), self._bounded(client.set)
+            self._get, self._set = self._with_timeout(client.get), self._with_timeout(client.set)
         else:
             check_timeouts(client)
-        self._lock = threading.Lock()  # around what follows; never held while anybody waits
+        self._lock = threading.Lock()  # protects `_failed_at`; it is not held during I/O
         self._failed_at: float | None = None
 
-    def _bounded(self, command: Callable[..., Any]) -> Callable[..., Any]:
+    def _with_timeout(self, command: Callable[..., Any]) -> Callable[..., Any]:
         import asyncio
 
         async def call(*arguments: object) -> Any:
@@ -149,51 +163,58 @@ class RedisAnswers:
 
         return call
 
-    def get(self, question: IntrospectionKey, now: float) -> Flow[bytes | None]:
-        """What is remembered. Raises `Unavailable` where Redis cannot be had, and `on_failure` is `"refuse"`."""
-        reached, found = yield from self._call(now, self._get, self._prefix + question.key)
-        if not reached and self._on_failure == "refuse":
-            raise Unavailable("Redis cannot be had, and on_failure='refuse'", retry_after=math.ceil(_COOL_DOWN))
-        return None if found is None else self._opened(found, question)
+    def get(self, key: IntrospectionKey, now: float) -> Flow[bytes | None]:
+        """The cached record; `None` if there is none.
 
-    def put(self, question: IntrospectionKey, record: bytes, seconds: float, now: float) -> Flow[None]:
-        """Remember `record` for so many seconds, where Redis can be had."""
-        sealed = base64.b64encode(self._cipher(question).encrypt(record, [question.key.encode("ascii")]))
+        Raises `Unavailable` if Redis is unavailable and `on_failure` is `"refuse"`.
+        """
+        available, found = yield from self._call(now, self._get, self._prefix + key.key)
+        if not available and self._on_failure == "refuse":
+            raise Unavailable("Redis is unavailable, and on_failure='refuse'", retry_after=math.ceil(_COOL_DOWN))
+        return None if found is None else self._decrypt(found, key)
+
+    def put(self, key: IntrospectionKey, record: bytes, seconds: float, now: float) -> Flow[None]:
+        """Cache `record` for this number of seconds, if Redis is available."""
+        encrypted = base64.b64encode(self._cipher(key).encrypt(record, [key.key.encode("ascii")]))
         milliseconds = max(1, int(seconds * 1000))
-        yield from self._call(now, self._set, self._prefix + question.key, sealed, None, milliseconds)
+        yield from self._call(now, self._set, self._prefix + key.key, encrypted, None, milliseconds)
 
     def _call(self, now: float, function: Callable[..., Any], *arguments: object) -> Flow[tuple[bool, Any]]:
-        """Whether Redis was reached, and what it said."""
+        """Whether Redis is available, and the result of the command."""
         with self._lock:
             if self._failed_at is not None:
                 if abs(now - self._failed_at) < _COOL_DOWN:
                     return False, None
-                self._failed_at = now  # one tries, the others go on without
+                self._failed_at = now  # only this request tries; concurrent requests do not wait
         try:
             found = yield from ask(Call(function, arguments))
-        except ConfigurationError:  # an asyncio client under WSGI: no outage
+        except ConfigurationError:  # an asyncio client under WSGI, which is not an outage
             raise
-        except Exception as failure:  # noqa: BLE001 (whatever the library raises is an outage)
+        except Exception as failure:  # noqa: BLE001 (any exception of the Redis client counts as an outage)
             self._failed_at = now
-            logger.error("Redis: %s; it is left alone for %d s", type(failure).__name__, _COOL_DOWN)
+            logger.error("Redis: %s; the next attempt is in %d s", type(failure).__name__, _COOL_DOWN)
             return False, None
         self._failed_at = None
         return True, found
 
-    def _cipher(self, question: IntrospectionKey) -> AESSIV:
-        return AESSIV(hmac.digest(self._secret, question.seal, "sha512"))
+    def _cipher(self, key: IntrospectionKey) -> AESSIV:
+        return AESSIV(hmac.digest(self._secret, key.seal, "sha512"))
 
-    def _opened(self, found: object, question: IntrospectionKey) -> bytes | None:
+    def _decrypt(self, found: object, key: IntrospectionKey) -> bytes | None:
         try:
-            sealed = base64.b64decode(found, validate=True) if isinstance(found, (bytes, str)) else b""
-            return self._cipher(question).decrypt(sealed, [question.key.encode("ascii")])
+            encrypted = base64.b64decode(found, validate=True) if isinstance(found, (bytes, str)) else b""
+            return self._cipher(key).decrypt(encrypted, [key.key.encode("ascii")])
         except (InvalidTag, binascii.Error, ValueError):
-            logger.error("an answer in Redis is not one of ours: who else writes under %r?", self._prefix)
+            logger.error(
+                "a record in Redis cannot be decrypted: check that all machines have the same secret=, and that no "
+                "other program writes keys that begin with %r",
+                self._prefix,
+            )
             return None
 
 
 def check_timeouts(client: Any) -> None:
-    """A client that blocks must not do so for long: nothing else would end it."""
+    """Raises `ConfigurationError` for a blocking client that can block for a long time: nothing would interrupt it."""
     settings = client.get_connection_kwargs() if hasattr(client, "get_connection_kwargs") else {}
     advice = (
         "redis.Redis(host='cache.internal', socket_timeout=0.2, socket_connect_timeout=0.2, "
@@ -202,7 +223,7 @@ def check_timeouts(client: Any) -> None:
     for name in ("socket_timeout", "socket_connect_timeout"):
         seconds = settings.get(name)
         if not isinstance(seconds, (int, float)) or not 0 < seconds <= 1:
-            raise ConfigurationError(f"client with {name}={seconds!r}: 1 second at most, for example {advice}")
+            raise ConfigurationError(f"client with {name}={seconds!r}: expected at most 1 second, for example {advice}")
     retry = settings.get("retry")
     if retry is not None and retry.get_retries() not in (0, 1):
-        raise ConfigurationError(f"client with {retry.get_retries()} retries: 1 at most, for example {advice}")
+        raise ConfigurationError(f"client with {retry.get_retries()} retries: expected at most 1, for example {advice}")

@@ -1,9 +1,9 @@
-"""A JWT whose signature holds: its parts, its header, its key (RFC 7515, RFC 8725), by the algorithms of PyJWT.
+"""Parses JWTs and verifies their signatures (RFC 7515, RFC 8725) with the algorithms of PyJWT.
 
-Must never know: what the claims mean. Access tokens and signed answers of an introspection server come through here.
+It does not check the claims. It is used for access tokens and for signed introspection responses.
 """
 
-import binascii
+import base64
 import re
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
@@ -14,33 +14,32 @@ from mtls_middleware.effects.flow import Flow
 from mtls_middleware.errors import Refused
 from mtls_middleware.json_values import json_object
 from mtls_middleware.jwks import ALGORITHMS, KeySet, VerificationKey
-from mtls_middleware.resource_server.claims import media_type, refuse
+from mtls_middleware.resource_server.claims import media_type, reject_token
 from mtls_middleware.reusable import Check
 
-# Three parts of unpadded base64url: no JSON serialisation, no JWE, no "=" that a lax decoder would take.
+# Three parts of unpadded base64url: not the JSON serialization, not a JWE.
 _JWS = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
+_BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
 
-# Its algorithms alone: its decoder would take the token apart a second time, which costs a third of a verification.
+# Only the algorithms of PyJWT are used: its decoder would parse the token a second time.
 _ALGORITHMS = {name: jwt.get_algorithm_by_name(name) for name in ALGORITHMS}
 
-_FROM_URL = bytes.maketrans(b"-_+/", b"+/!!")  # what only the other alphabet has is no base64url
-
-# An issuer writes the same header into all its tokens: it is read once. 64 issuers and keys; 2 MB at most.
-_HEADERS = 64
+# Cached parsed headers: all tokens of an issuer and a key have the same header. 64 headers need 2 MB at most.
+_CACHED_HEADERS = 64
 
 
 class Keys(Protocol):
-    """What `jwks.py` offers: keys given once, or behind an address."""
+    """An issuer's keys: those of `jwks.py`, or `DiscoveredKeys`."""
 
     def fresh(self, now: float) -> KeySet | None: ...
     def current(self, now: float) -> Flow[KeySet]: ...
     def refreshed(self, now: float, key_id: str | None) -> Flow[KeySet]: ...
     def checks(self, keys: KeySet) -> tuple[Check, ...]:
-        """How to look up whether these are still the issuer's keys."""
+        """Checks that tell whether these are still the issuer's keys."""
 
 
-class Signed(NamedTuple):
-    """What a good signature covers; its key's id, and the set that it is from."""
+class VerifiedJWT(NamedTuple):
+    """A JWT whose signature is valid, the id of the key that verified it, and the key set of this key."""
 
     typ: str
     claims: dict[str, Any]
@@ -48,68 +47,69 @@ class Signed(NamedTuple):
     keys: KeySet
 
 
-def verified(
+def verify_jwt(
     text: str, *, source: Keys, keys: KeySet, algorithms: frozenset[str], typ: frozenset[str], now: float
-) -> Flow[Signed]:
-    """The claims of the JWT `text`. Raises `Refused("invalid_token")`, or `Unavailable`.
+) -> Flow[VerifiedJWT]:
+    """Verify the signature of the JWT `text`. Raises `Refused("invalid_token")`, or `Unavailable`.
 
     Arguments:
-        source, keys: where the issuer's keys are, and those of them that are known by now.
-        algorithms, typ: what its header may say; `typ` in the form of `media_type`.
+        source: fetches the issuer's keys if `keys` has no key for this JWT.
+        keys: the issuer's keys that are already fetched.
+        algorithms, typ: the accepted values of these header parameters; `typ` in the form of `media_type`.
     """
-    opened = _opened(text, algorithms, typ)
-    key = keys.choose(opened.header.key_id, opened.header.algorithm)
+    jws = _parse(text, algorithms, typ)
+    key = keys.choose(jws.header.key_id, jws.header.algorithm)
     if key is None:
-        keys = yield from source.refreshed(now, opened.header.key_id)
-        key = keys.choose(opened.header.key_id, opened.header.algorithm)
+        keys = yield from source.refreshed(now, jws.header.key_id)
+        key = keys.choose(jws.header.key_id, jws.header.algorithm)
     if key is None:
-        refuse("no key of the issuer for this kid and alg, or more than one")
-    return _checked(opened, key, keys)
+        reject_token("the issuer has no key for this kid and alg, or more than one")
+    return _verify_signature(jws, key, keys)
 
 
-def unverified(text: str, *, algorithms: frozenset[str], typ: frozenset[str]) -> tuple[str, dict[str, Any]]:
-    """Media type and claims of a JWT without a look at its signature: to reject it, never to accept it.
+def read_unverified(text: str, *, algorithms: frozenset[str], typ: frozenset[str]) -> tuple[str, dict[str, Any]]:
+    """The `typ` and the claims of a JWT, without verifying its signature. Use them only to reject the JWT.
 
     Raises `Refused`.
     """
-    opened = _opened(text, algorithms, typ)
-    return opened.header.typ, _json_object(_base64url(opened.payload))
+    jws = _parse(text, algorithms, typ)
+    return jws.header.typ, _json_object(_base64url(jws.payload))
 
 
-class _Opened(NamedTuple):
+class _JWSParts(NamedTuple):
     header: "_Header"
     payload: str
     signature: bytes
-    signed: bytes
+    signing_input: bytes
 
 
-def _opened(text: str, algorithms: frozenset[str], typ: frozenset[str]) -> _Opened:
+def _parse(text: str, algorithms: frozenset[str], typ: frozenset[str]) -> _JWSParts:
     match = _JWS.fullmatch(text)
     if match is None:
-        refuse("not three parts of base64url")
+        reject_token("the token does not consist of three parts in base64url")
     header = _header(match[1], algorithms, typ)
-    signature = _base64url(match[3])  # not covered by itself: pad bits would be sixteen spellings of one token
-    return _Opened(header, match[2], signature, text[: match.end(2)].encode("ascii"))
+    # The signature does not cover its own encoding: if pad bits were ignored, one token would have several spellings.
+    signature = _base64url(match[3])
+    return _JWSParts(header, match[2], signature, text[: match.end(2)].encode("ascii"))
 
 
-def _checked(opened: _Opened, key: VerificationKey, keys: KeySet) -> Signed:
-    header, payload, signature, signed = opened
+def _verify_signature(jws: _JWSParts, key: VerificationKey, keys: KeySet) -> VerifiedJWT:
     try:
-        good = _ALGORITHMS[header.algorithm].verify(signed, key.key, signature)
+        is_valid = _ALGORITHMS[jws.header.algorithm].verify(jws.signing_input, key.key, jws.signature)
     except (jwt.PyJWTError, ValueError, TypeError) as error:
-        raise Refused("invalid_token", f"the signature does not verify ({type(error).__name__})") from None
-    if good is not True:
-        refuse("the signature does not verify")
-    return Signed(header.typ, _json_object(_base64url(payload)), key.key_id, keys)
+        raise Refused("invalid_token", f"the signature is not valid ({type(error).__name__})") from None
+    if is_valid is not True:
+        reject_token("the signature is not valid")
+    return VerifiedJWT(jws.header.typ, _json_object(_base64url(jws.payload)), key.key_id, keys)
 
 
 def unverified_issuer(text: str) -> tuple[bool, object]:
-    """Whether `text` is a JWT, or tries to be one, and the `iss` that it claims: for choosing who is to judge it.
+    """Whether `text` has the form of a JWT, and its unverified `iss`, to choose the validator.
 
-    Opaque tokens may have dots; what makes a JWT is a first part that is a JSON object.
+    Opaque tokens may contain dots. A token is taken as a JWT if its first part is a JSON object in base64url.
     """
     first, dot, _ = text.partition(".")
-    if not dot:
+    if not dot or not _BASE64URL.fullmatch(first):
         return False, None
     try:
         json_object(_base64url(first))
@@ -128,29 +128,30 @@ class _Header(NamedTuple):
     key_id: str | None
 
 
-@lru_cache(maxsize=_HEADERS)
+@lru_cache(maxsize=_CACHED_HEADERS)
 def _header(encoded: str, algorithms: frozenset[str], accepted: frozenset[str]) -> _Header:
     header = _json_object(_base64url(encoded))
-    if "crit" in header or "b64" in header:  # we understand no extension, so none may be critical
-        refuse("a crit or b64 header")
+    if "crit" in header or "b64" in header:  # no extension is implemented, so none may be critical (RFC 7515 4.1.11)
+        reject_token("the JWT has a crit or b64 header parameter")
     typ, algorithm, key_id = header.get("typ"), header.get("alg"), header.get("kid")
     if not isinstance(typ, str) or media_type(typ) not in accepted:
-        refuse("its typ is not that of an access token")
+        reject_token(f"the JWT's typ is not accepted; expected {' or '.join(sorted(accepted))}")
     if not isinstance(algorithm, str) or algorithm not in algorithms:
-        refuse("its alg is not among algorithms")
+        reject_token(f"the JWT's alg is not accepted; expected {' or '.join(sorted(algorithms))}")
     if not isinstance(key_id, (str, type(None))):
-        refuse("kid is not a text")
+        reject_token("kid is not a string")
     return _Header(media_type(typ), algorithm, key_id)
 
 
 def _base64url(text: str) -> bytes:
-    plain = text.encode("ascii").translate(_FROM_URL) + b"=" * (-len(text) % 4)
+    """Decode unpadded base64url. `text` has only characters of its alphabet: `_JWS` or `_BASE64URL` matched it."""
+    padded = text + "=" * (-len(text) % 4)
     try:
-        data = binascii.a2b_base64(plain, strict_mode=True)
+        data = base64.urlsafe_b64decode(padded)
     except ValueError:
-        refuse("broken base64url")
-    if binascii.b2a_base64(data, newline=False) != plain:
-        refuse("base64url with pad bits set")
+        reject_token("invalid base64url")
+    if base64.urlsafe_b64encode(data).decode("ascii") != padded:
+        reject_token("base64url with pad bits set; expected zero bits")
     return data
 
 
@@ -158,4 +159,4 @@ def _json_object(data: bytes) -> dict[str, Any]:
     try:
         return json_object(data)
     except ValueError as error:
-        refuse(str(error))
+        reject_token(str(error))

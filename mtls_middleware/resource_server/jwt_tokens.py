@@ -1,6 +1,6 @@
-"""JWT access tokens: RFC 9068 with the rules of RFC 8725.
+"""`JWTAccessTokens`: validates JWT access tokens (RFC 9068, RFC 8725).
 
-Must never know: the certificate. Claims that do not change are checked once per token, time on every request.
+A verified token is cached. Its validity period is checked on every request.
 """
 
 import hashlib
@@ -14,52 +14,52 @@ from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.jwks import FetchedKeys, KeySet, StaticKeys
 from mtls_middleware.resource_server.claims import (
     TimedToken,
-    check_text,
-    names_audience,
-    of_another_kind,
-    refuse,
+    check_expiry,
+    check_string,
+    has_audience,
+    is_other_token_type,
+    reject_token,
     timed_token,
-    unexpired,
 )
 from mtls_middleware.resource_server.discovery import DiscoveredKeys, Discovery
-from mtls_middleware.resource_server.jws import Keys, unverified, verified
+from mtls_middleware.resource_server.jws import Keys, read_unverified, verify_jwt
 from mtls_middleware.resource_server.profiles import Profile, rules
 from mtls_middleware.resource_server.token import AccessToken
 from mtls_middleware.reusable import Reusable
 
-# What ID and logout tokens hold: where typ does not tell them from access tokens, this does (RFC 8725 3.12).
-_OF_OTHER_TOKENS = frozenset({"nonce", "at_hash", "c_hash", "s_hash", "events"})
-# Characters of the cached tokens, and of the largest of them. JSON can grow a hundredfold as objects, so a larger token
-# is verified each time.
-_CACHED, _LARGEST = 8 * 1024 * 1024, 4096
+# Claims of ID tokens and logout tokens. They identify such tokens if `typ` does not (RFC 8725 3.12).
+_CLAIMS_OF_OTHER_TOKENS = frozenset({"nonce", "at_hash", "c_hash", "s_hash", "events"})
+# Characters of all cached tokens, and of the largest one. Python objects can need a hundred times the memory of their
+# JSON, so a larger token is verified on each request.
+_CACHE_SIZE, _MAX_CACHED = 8 * 1024 * 1024, 4096
 
 
-class _Verified(NamedTuple):
+class _CachedToken(NamedTuple):
     timed: TimedToken
-    keys: KeySet  # the set that verified the token: with another set, the token is verified again
+    keys: KeySet  # the set that verified the token; if the issuer's set changes, the token is verified again
 
 
 class JWTAccessTokens:
     """Validates signed JWT access tokens of one issuer for one resource.
 
     Arguments:
-        issuer: the exact `iss` (RFC 9068 4), character by character.
-        audience: this resource's identifier; `aud` must contain it.
-        jwks_uri: https address of the issuer's keys (extra `http`), or
-        jwks: the keys themselves, a JWK Set as a dict, or
-        discovery: which of the issuer's own documents says where its keys are (extra `http`): `"rfc8414"`
+        issuer: the expected `iss`, compared as an exact string (RFC 9068 4).
+        audience: this resource's identifier. `aud` must contain it.
+        jwks_uri: the https address of the issuer's keys (extra `http`).
+        jwks: the keys themselves, a JWK Set as a dict.
+        discovery: the metadata document with the address of the keys (extra `http`): `"rfc8414"`
             (`/.well-known/oauth-authorization-server` before the issuer's path, RFC 8414 3) or `"openid"` (the issuer
-            and `/.well-known/openid-configuration`, OpenID Connect Discovery 1.0 4). Exactly one of the three.
-        profile: `"rfc9068"`, `"fapi2"` (PS256, ES256 and EdDSA alone; unbound tokens are refused, whatever `binding`
-            says), or `"without_explicit_typing"` for servers that write `typ: JWT`, which gives up the issuer's own
-            word that a JWT is an access token. Beside a profile, the next four may only narrow it.
-        algorithms: the signature algorithms to accept, asymmetric ones alone (RFC 8725 3.1).
-        leeway: seconds that clocks may differ, 0 to 60; default 10.
-        typ: accepted media types of the token, without `application/`, compared without case (RFC 9068 4); default
-            `("at+jwt",)`.
-        required_claims: claims that must be there; default: those of RFC 9068 2.2.
-        ssl_context: how the servers of keys and document are verified, where the system's CAs do not do.
-        allow_http: admit `http://` to loopback addresses, for tests.
+            followed by `/.well-known/openid-configuration`, OpenID Connect Discovery 1.0 4). Give exactly one of
+            `jwks_uri`, `jwks` and `discovery`.
+        profile: `"rfc9068"`; `"fapi2"` (only PS256, ES256 and EdDSA; unbound tokens are rejected, whatever `binding`
+            is); or `"without_explicit_typing"` for servers that write `typ: JWT`. With the last one, `typ` does not
+            show that a JWT is an access token. With a profile, the next four arguments may only make it stricter.
+        algorithms: the accepted signature algorithms. They must be asymmetric (RFC 8725 3.1).
+        leeway: tolerance for clocks that differ, in seconds, 0 to 60. Default: 10.
+        typ: the accepted values of `typ`, without `application/`. Case is ignored (RFC 9068 4). Default: `["at+jwt"]`.
+        required_claims: the claims that a token must have. Default: those of RFC 9068 2.2.
+        ssl_context: for connections to the servers of the keys and the document. Default: the system's CAs.
+        allow_http: accept `http://` for loopback addresses, for tests.
 
     Raises `ConfigurationError`.
 
@@ -82,13 +82,15 @@ class JWTAccessTokens:
         ssl_context: ssl.SSLContext | None = None,
         allow_http: bool = False,
     ) -> None:
-        check_text("issuer", issuer, "https://as.example")
-        check_text("audience", audience, "https://api.example")
-        ways = {"jwks_uri=": jwks_uri, "jwks=": jwks, "discovery=": discovery}
-        given = [name for name, way in ways.items() if way is not None]
+        check_string("issuer", issuer, "https://as.example")
+        check_string("audience", audience, "https://api.example")
+        arguments = {"jwks_uri=": jwks_uri, "jwks=": jwks, "discovery=": discovery}
+        given = [name for name, value in arguments.items() if value is not None]
         if len(given) != 1:
-            found, expected = " and ".join(given) or "no keys", ", ".join(ways)
-            raise ConfigurationError(f"{found} given: exactly one of {expected}, for example discovery='rfc8414'")
+            found, expected = " and ".join(given) or "no keys", ", ".join(arguments)
+            raise ConfigurationError(
+                f"{found} given; expected exactly one of {expected}, for example discovery='rfc8414'"
+            )
         self._issuer, self._audience = issuer, audience
         self._rules = rules(profile, algorithms=algorithms, leeway=leeway, typ=typ, required_claims=required_claims)
         self._keys: Keys
@@ -98,55 +100,55 @@ class JWTAccessTokens:
             self._keys = FetchedKeys(jwks_uri, allow_http=allow_http, tls=ssl_context)
         elif discovery is not None:
             self._keys = DiscoveredKeys(issuer, discovery, allow_http=allow_http, tls=ssl_context)
-        self._verified: Cache[bytes, _Verified] = Cache(_CACHED, largest=_LARGEST)
+        self._cache: Cache[bytes, _CachedToken] = Cache(_CACHE_SIZE, largest=_MAX_CACHED)
 
     is_reusable = True
 
     @property
     def issuer(self) -> str:
-        """The one `iss` whose tokens are accepted."""
+        """The `iss` of the accepted tokens."""
         return self._issuer
 
-    def is_bound_only(self, text: str) -> bool:  # noqa: ARG002 (as TrustedIssuers has it)
-        """Whether this token is accepted only if it is bound to a certificate, whatever the layer says."""
+    def is_bound_only(self, text: str) -> bool:  # noqa: ARG002 (the signature of `TrustedIssuers`)
+        """Whether this token is accepted only if it is bound to a certificate, whatever `binding=` is."""
         return "cnf" in self._rules.required
 
     def validate(self, text: str, now: float) -> Flow[AccessToken]:
-        """The token behind `text` at time `now` (seconds since the epoch), not yet compared with the certificate.
+        """Validate the token string `text` at time `now` (seconds since the epoch). The binding is not checked here.
 
         Raises `Refused("invalid_token")`, or `Unavailable` if the keys cannot be fetched.
         """
         return (yield from self.decide(text, now)).value
 
     def decide(self, text: str, now: float) -> Flow[Reusable[AccessToken]]:
-        """The same, with the time for which the result holds."""
+        """Like `validate`, but returns the token with the time for which the result may be reused."""
         algorithms, typ, leeway = self._rules.algorithms, self._rules.typ, self._rules.leeway
         keys = self._keys.fresh(now)
         if keys is None:
-            # No key can make a token acceptable that its own claims rule out, so no key is fetched for it.
-            claimed_typ, claims = unverified(text, algorithms=algorithms, typ=typ)
-            self._judged(claimed_typ, claims, None).at(now, leeway)
+            # Check the claims first, so that no key is fetched for a token that no key can make acceptable.
+            unverified_typ, claims = read_unverified(text, algorithms=algorithms, typ=typ)
+            self._check_claims(unverified_typ, claims, None).valid_at(now, leeway)
             keys = yield from self._keys.current(now)
         digest = hashlib.sha256(text.encode("ascii", "replace")).digest()
-        known = self._verified.get(digest)
-        if known is None or known.keys is not keys:
-            signed = yield from verified(text, source=self._keys, keys=keys, algorithms=algorithms, typ=typ, now=now)
-            known = _Verified(self._judged(signed.typ, signed.claims, signed.key_id), signed.keys)
-            self._verified.put(digest, known, len(text))
-        return known.timed.at(now, leeway)._replace(checks=self._keys.checks(known.keys))
+        entry = self._cache.get(digest)
+        if entry is None or entry.keys is not keys:
+            jwt = yield from verify_jwt(text, source=self._keys, keys=keys, algorithms=algorithms, typ=typ, now=now)
+            entry = _CachedToken(self._check_claims(jwt.typ, jwt.claims, jwt.key_id), jwt.keys)
+            self._cache.put(digest, entry, len(text))
+        return entry.timed.valid_at(now, leeway)._replace(checks=self._keys.checks(entry.keys))
 
     def check_later(self, token: AccessToken, now: float) -> None:
         """Raises `Refused` if a token that was accepted earlier has expired at `now`."""
-        unexpired(token, now, self._rules.leeway)
+        check_expiry(token, now, self._rules.leeway)
 
-    def _judged(self, typ: str, claims: dict[str, Any], key_id: str | None) -> TimedToken:
-        if typ != "at+jwt" and (of_another_kind(claims) or not _OF_OTHER_TOKENS.isdisjoint(claims)):
-            refuse("the claims of another kind of token")
+    def _check_claims(self, typ: str, claims: dict[str, Any], key_id: str | None) -> TimedToken:
+        if typ != "at+jwt" and (is_other_token_type(claims) or not _CLAIMS_OF_OTHER_TOKENS.isdisjoint(claims)):
+            reject_token("the claims are those of another token type, for example an ID token")
         missing = sorted(self._rules.required - claims.keys())
         if missing:
-            refuse(f"without {', '.join(missing)}")
+            reject_token(f"missing claims: {', '.join(missing)}")
         if claims["iss"] != self._issuer:
-            refuse("another issuer")
-        if not names_audience(claims, self._audience):
-            refuse("another audience")
+            reject_token(f"the token is from another issuer; expected iss {self._issuer!a}")
+        if not has_audience(claims, self._audience):
+            reject_token(f"the token is for another audience; expected {self._audience!a} in aud")
         return timed_token(claims, key_id=key_id)

@@ -1,6 +1,6 @@
-"""The metadata of a protected resource, served by its own layer where clients look for it: RFC 9728 3.
+"""The metadata of a protected resource (RFC 9728), which the token layer serves at its well-known path.
 
-Must never know: a request's token. The document is for everybody, and made once.
+The document is the same for every client. It is built once, at construction.
 """
 
 import json
@@ -14,7 +14,7 @@ from mtls_middleware.oauth_metadata import BOUND, check_boolean, check_https, co
 from mtls_middleware.responses import LayerResponse
 from mtls_middleware.well_known import insert_well_known
 
-# As long as clients may go on with what they know: keys and addresses of servers last longer.
+# Seconds that clients may cache the document. Its contents change less often.
 _MAX_AGE = 3600
 
 
@@ -26,13 +26,14 @@ def protected_resource_metadata(
     tls_client_certificate_bound_access_tokens: bool = True,
     **others: Any,
 ) -> dict[str, Any]:
-    """The document of RFC 9728 2 for a resource behind our token layer, ready for JSON.
+    """The metadata document of a resource behind the token layer, as a dict for JSON (RFC 9728 2).
 
     Arguments:
-        resource: the identifier, https, without fragment.
-        others: further members, by their own names; empty lists and `None` are left out (RFC 9728 3.2).
+        resource: the resource's identifier: an https address without fragment.
+        others: further members, by name. Empty lists and `None` are omitted (RFC 9728 3.2).
 
-    `bearer_methods_supported` is `["header"]`, the one method that the layer reads. Raises `ConfigurationError`.
+    `bearer_methods_supported` is always `["header"]`, because the layer reads only the `Authorization` header. Raises
+    `ConfigurationError`.
 
     Example: `protected_resource_metadata(resource="https://api.example", authorization_servers=["https://as.example"])`
     """
@@ -40,7 +41,7 @@ def protected_resource_metadata(
     if others.get("jwks_uri") is not None:
         check_https("jwks_uri", others["jwks_uri"])
     if "none" in (others.get("resource_signing_alg_values_supported") or ()):
-        raise ConfigurationError("resource_signing_alg_values_supported: never 'none' (RFC 9728 2)")
+        raise ConfigurationError("resource_signing_alg_values_supported contains 'none', which RFC 9728 2 forbids")
     document = {
         "resource": resource,
         "authorization_servers": string_list("authorization_servers", authorization_servers),
@@ -53,15 +54,21 @@ def protected_resource_metadata(
 
 @dataclass(frozen=True, slots=True)
 class ServedDocument:
-    """The document: `address` is what a challenge names, `path` where the layer answers for it, decoded."""
+    """A metadata document.
+
+    Attributes:
+        address: its https address, for the challenge.
+        path: the decoded path where the layer serves it.
+        response: the response of the layer.
+    """
 
     address: str
     path: str
-    answer: LayerResponse
+    response: LayerResponse
 
 
 def served_document(document: Mapping[str, Any]) -> ServedDocument:
-    """The document, as `protected_resource_metadata` makes it. Raises `ConfigurationError`."""
+    """Prepare a document from `protected_resource_metadata` for the layer. Raises `ConfigurationError`."""
     resource = document.get("resource")
     example = 'protected_resource_metadata(resource="https://api.example", authorization_servers=[...])'
     try:
@@ -71,7 +78,8 @@ def served_document(document: Mapping[str, Any]) -> ServedDocument:
         raise ConfigurationError(f"resource_metadata cannot be written as JSON ({error}): {example}") from error
     if parts is None or parts.scheme != "https" or not parts.netloc or parts.query or "#" in (resource or ""):
         raise ConfigurationError(
-            f"resource_metadata of {resource!r}: an https address without query and fragment: {example}"
+            f"resource_metadata with resource={resource!r}: expected an https address without query and fragment, for "
+            f"example {example}"
         )
     address = insert_well_known(str(resource), "oauth-protected-resource")
     headers = (

@@ -1,7 +1,4 @@
-"""The profiles of access tokens, as a table: what each admits, and what arguments beside it may still change.
-
-Must never know: a token. Words and reasons for users are in docs/tokens.md.
-"""
+"""The table of JWT profiles, and how arguments make a profile stricter. docs/tokens.md describes the profiles."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -9,38 +6,42 @@ from typing import Literal
 
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.jwks import ALGORITHMS
-from mtls_middleware.resource_server.claims import check_texts, media_type
+from mtls_middleware.resource_server.claims import check_strings, media_type
 
 Profile = Literal["rfc9068", "fapi2", "without_explicit_typing"]
 
-# RFC 9068 2.2: what every JWT access token holds.
+# The claims that RFC 9068 2.2 requires.
 _RFC9068 = frozenset({"iss", "exp", "aud", "sub", "client_id", "iat", "jti"})
-# What no JWT does without here: RFC 8725 3.8 and 3.9, and an end.
+# The claims that are always required: `iss` and `aud` (RFC 8725 3.8 and 3.9), and `exp`.
 _ALWAYS = frozenset({"iss", "exp", "aud"})
-# Clocks of servers in one deployment differ by a few seconds; FAPI 2.0 asks to accept 10 and to refuse 60.
-LEEWAY, MOST_LEEWAY = 10, 60
+# Seconds. The clocks of servers in one deployment differ by a few seconds. FAPI 2.0 requires servers to accept a
+# difference of 10 seconds, and to reject one of 60 seconds.
+LEEWAY, MAX_LEEWAY = 10, 60
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Which tokens come into question; `typ` in the form of `media_type`, `leeway` in seconds."""
+    """The rules for JWTs: accepted algorithms and `typ` (in the form of `media_type`), required claims, leeway.
+
+    `leeway` is in seconds; `min_leeway` and `max_leeway` are the values that the profile allows.
+    """
 
     algorithms: frozenset[str]
     typ: frozenset[str]
     required: frozenset[str]
-    least_leeway: float
-    most_leeway: float
+    min_leeway: float
+    max_leeway: float
     leeway: float = LEEWAY
 
 
 PROFILES: dict[Profile, Rules] = {
-    "rfc9068": Rules(ALGORITHMS, frozenset({"at+jwt"}), _RFC9068, 0, MOST_LEEWAY),
-    # FAPI 2.0 5.3.4, 5.4: three algorithms, and a token that is bound, whatever binding= says: it must have a cnf.
+    "rfc9068": Rules(ALGORITHMS, frozenset({"at+jwt"}), _RFC9068, 0, MAX_LEEWAY),
+    # FAPI 2.0 5.3.4 and 5.4: only three algorithms. Tokens must be bound, so `cnf` is required, whatever binding= is.
     "fapi2": Rules(
-        frozenset({"PS256", "ES256", "EdDSA"}), frozenset({"at+jwt"}), _RFC9068 | {"cnf"}, LEEWAY, MOST_LEEWAY - 1
+        frozenset({"PS256", "ES256", "EdDSA"}), frozenset({"at+jwt"}), _RFC9068 | {"cnf"}, LEEWAY, MAX_LEEWAY - 1
     ),
-    # client_id is what no ID token has; signed.py refuses what they do have.
-    "without_explicit_typing": Rules(ALGORITHMS, frozenset({"at+jwt", "jwt"}), _ALWAYS | {"client_id"}, 0, MOST_LEEWAY),
+    # ID tokens have no client_id. jwt_tokens.py also rejects tokens with claims of ID tokens.
+    "without_explicit_typing": Rules(ALGORITHMS, frozenset({"at+jwt", "jwt"}), _ALWAYS | {"client_id"}, 0, MAX_LEEWAY),
 }
 
 
@@ -52,39 +53,42 @@ def rules(
     typ: Collection[str] | None,
     required_claims: Collection[str] | None,
 ) -> Rules:
-    """A profile with what else was given. Without one, RFC 9068's values are mere defaults.
+    """The rules of a profile, changed by the other arguments.
 
-    Beside a profile, arguments may only narrow it: its name is a promise. Raises `ConfigurationError`.
+    With a profile, the arguments may only make it stricter. Without a profile, they replace the defaults, which are
+    those of RFC 9068. Raises `ConfigurationError`.
     """
     if profile is not None and (not isinstance(profile, str) or profile not in PROFILES):
-        raise ConfigurationError(f"profile={profile!r}: one of {', '.join(map(repr, PROFILES))}")
+        raise ConfigurationError(f"profile={profile!r}: expected one of {', '.join(map(repr, PROFILES))}")
     base = PROFILES[profile or "rfc9068"]
-    for name, given, example in (
+    for name, values, example in (
         ("algorithms", algorithms, "ES256"),
         ("typ", typ, "at+jwt"),
         ("required_claims", required_claims, "acr"),
     ):
-        if given is not None:
-            check_texts(name, given, example)
-    chosen = base.algorithms if algorithms is None else frozenset(algorithms)
-    if not chosen or not chosen <= base.algorithms:
-        raise ConfigurationError(f"algorithms={algorithms!r}: some of {', '.join(sorted(base.algorithms))}")
+        if values is not None:
+            check_strings(name, values, example)
+    accepted = base.algorithms if algorithms is None else frozenset(algorithms)
+    if not accepted or not accepted <= base.algorithms:
+        expected = ", ".join(sorted(base.algorithms))
+        raise ConfigurationError(f"algorithms={algorithms!r}: expected one or more of {expected}")
     if typ is not None and not typ:
-        raise ConfigurationError("typ is empty: no token could be accepted; the default is ('at+jwt',)")
+        raise ConfigurationError("typ is empty, so every token would be rejected; expected for example ['at+jwt']")
     types = base.typ if typ is None else frozenset(map(media_type, typ))
     if profile is not None and not types <= base.typ:
-        raise ConfigurationError(f"typ={typ!r} beside profile={profile!r}: some of {', '.join(sorted(base.typ))}")
+        expected = ", ".join(sorted(base.typ))
+        raise ConfigurationError(f"typ={typ!r} with profile={profile!r}: expected one or more of {expected}")
     required = base.required if required_claims is None else frozenset(required_claims) | _ALWAYS
     if profile is not None:
         required |= base.required
-    return Rules(chosen, types, required, base.least_leeway, base.most_leeway, _leeway(leeway, base))
+    return Rules(accepted, types, required, base.min_leeway, base.max_leeway, _leeway(leeway, base))
 
 
-def _leeway(given: float | None, base: Rules) -> float:
-    if given is None:
+def _leeway(leeway: float | None, base: Rules) -> float:
+    if leeway is None:
         return float(LEEWAY)
-    if isinstance(given, bool) or not isinstance(given, (int, float)):
-        raise ConfigurationError(f"leeway={given!r}: seconds, for example {LEEWAY}")
-    if not base.least_leeway <= given <= base.most_leeway:
-        raise ConfigurationError(f"leeway={given!r}: seconds, from {base.least_leeway} to {base.most_leeway}")
-    return float(given)
+    if isinstance(leeway, bool) or not isinstance(leeway, (int, float)):
+        raise ConfigurationError(f"leeway={leeway!r}: expected seconds, for example {LEEWAY}")
+    if not base.min_leeway <= leeway <= base.max_leeway:
+        raise ConfigurationError(f"leeway={leeway!r}: expected seconds from {base.min_leeway} to {base.max_leeway}")
+    return float(leeway)

@@ -1,4 +1,4 @@
-"""`AccessToken`: what a validated access token says, whatever its form.
+"""`AccessToken`: the claims of a validated access token, whether it was a JWT or an introspected token.
 
 It never contains the token's string, so no repr, log line or traceback can show it (RFC 9700 section 4.9.3).
 """
@@ -18,7 +18,7 @@ class AccessToken:
         claims: all claims (RFC 9068 2.2) or introspection members. Mappings are read-only, and lists are tuples.
         subject: `sub`; `None` if the token has none.
         client_id: `client_id`; `None` if the token has none.
-        scopes: the single values of `scope`.
+        scopes: the values of `scope`, split at spaces.
         expires_at: `exp` as an aware datetime in UTC; `None` if an introspection response has none (RFC 7662 2.2).
         bound: whether the token is bound to the certificate of this request (RFC 8705 section 3).
         confirmation: the `x5t#S256` value that the token is bound to, or `None`.
@@ -48,7 +48,7 @@ class AccessToken:
 
 
 def read_only(value: Any) -> Any:
-    """JSON data with read-only mappings, and tuples instead of lists."""
+    """JSON data with read-only mappings instead of dicts, and tuples instead of lists."""
     if type(value) is dict:
         return MappingProxyType({name: each if type(each) is str else read_only(each) for name, each in value.items()})
     if type(value) is list:

@@ -19,7 +19,7 @@ from mtls_middleware import binding
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, Unavailable
 from mtls_middleware.policy.rule import Identity
-from mtls_middleware.resource_server.claims import check_text
+from mtls_middleware.resource_server.claims import check_string
 from mtls_middleware.resource_server.introspection_cache import check_timeouts
 from mtls_middleware.revocation.format import (
     MAX_ENTRY_SCORE,
@@ -86,7 +86,7 @@ class RedisRevocations:
                 "client is an asyncio client: expected redis.Redis, also under ASGI, because a thread uses it"
             )
         check_timeouts(client)
-        check_text("key", key, "billing:revoked")
+        check_string("key", key, "billing:revoked")
         if on_failure not in ("refuse", "keep"):
             raise ConfigurationError(f"on_failure={on_failure!r}: expected 'refuse' or 'keep'")
         self._client, self._key = client, key
@@ -252,8 +252,8 @@ def _entry(
     if second < time.time():
         raise ConfigurationError(f"until={until!r} is in the past: expected the expiry of the token or certificate")
     if thumbprint is None:
-        check_text("token_id", token_id, "the token's jti")
-        check_text("issuer", issuer, "https://as.example")
+        check_string("token_id", token_id, "the token's jti")
+        check_string("issuer", issuer, "https://as.example")
         return token_entry(str(issuer), str(token_id)), second
     if token_id is not None or issuer is not None:
         raise ConfigurationError(

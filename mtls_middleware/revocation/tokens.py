@@ -11,7 +11,7 @@ from mtls_middleware import binding
 from mtls_middleware.effects.flow import Flow
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.resource_server.access_tokens import AccessTokens, is_bound_only
-from mtls_middleware.resource_server.claims import refuse, unexpired
+from mtls_middleware.resource_server.claims import check_expiry, reject_token
 from mtls_middleware.resource_server.token import AccessToken
 from mtls_middleware.reusable import Reusable, decide
 from mtls_middleware.revocation.redis_list import RedisRevocations, token_entry
@@ -76,7 +76,7 @@ class RevocableTokens:
 
         Raises `Unavailable` if the list is too old.
         """
-        check = getattr(self._tokens, "check_later", unexpired)
+        check = getattr(self._tokens, "check_later", check_expiry)
         check(token, now)
         self._check(token)
 
@@ -88,20 +88,20 @@ class RevocableTokens:
         """Raises `Refused` if the token, or the certificate that it is bound to, is revoked."""
         identity = self._identity(token.claims)
         if identity is not None and identity in self._revocations:
-            refuse("the token was revoked")
+            reject_token("the token was revoked")
         self._check_certificate(token)
 
     def _check_certificate(self, token: AccessToken) -> None:
         confirmation = binding.confirmation_of(token.claims, "when_present")
         if confirmation is not None and confirmation.digest in self._revocations:
-            refuse("the certificate that the token is bound to was revoked")
+            reject_token("the certificate that the token is bound to was revoked")
 
     def _identity(self, claims: Mapping[str, Any]) -> bytes | None:
         token_id, issuer = claims.get("jti"), claims.get("iss", self._issuer)
         if not token_id:
             if self._ids == "required":
-                refuse("a token without jti, which nobody could revoke (ids='when_present' lets it pass)")
+                reject_token("a token without jti, which nobody could revoke (ids='when_present' lets it pass)")
             return None
         if not isinstance(issuer, str) or not isinstance(token_id, str):
-            refuse("a token with a jti and without iss: nobody can tell which it is")
+            reject_token("a token with a jti and without iss: nobody can tell which it is")
         return token_entry(issuer, token_id)

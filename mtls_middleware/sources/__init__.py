@@ -1,4 +1,4 @@
-"""Where client certificates come from: the server itself, or one trusted proxy's header fields."""
+"""Sources of client certificates: the server's own TLS connection, or the header fields of a trusted proxy."""
 
 from typing import TYPE_CHECKING
 
@@ -43,7 +43,7 @@ __all__ = [
     "Traefik",
 ]
 
-if not TYPE_CHECKING:  # a type checker would take any misspelt name for an attribute
+if not TYPE_CHECKING:  # with `__getattr__`, a type checker would accept any misspelt name
     __getattr__, __dir__ = exports(
         __name__,
         {

@@ -1,6 +1,6 @@
-"""Header sources: one trusted proxy's fields, read by its row of the table.
+"""`HeaderSource`: reads the client certificate from the header fields of a trusted proxy.
 
-Must never know: other proxies' fields, or what to fall back to. What is configured is read, all else is dropped.
+It reads only the configured fields, and has no fallback.
 """
 
 import logging
@@ -21,37 +21,36 @@ logger: logging.Logger = logging.getLogger("mtls_middleware.sources")
 
 T = TypeVar("T")
 
-# Characters of the cached values, some thousand certificates, and of the largest of them.
-_CACHED, _LARGEST = 8 * 1024 * 1024, 16_384
+# Characters of all cached field values (a few thousand certificates), and of the largest one.
+_CACHE_SIZE, _MAX_CACHED = 8 * 1024 * 1024, 16_384
 
 _NEEDS_STRUCTURED_FIELDS = (rfc9440.client_cert_chain,)
 
 
 class HeaderSource:
-    """A proxy that ends TLS and says in header fields whose certificate it saw. Use one of its subclasses.
+    """Reads the client certificate that a TLS-terminating proxy sends in header fields. Use one of its subclasses.
 
-    Keywords (`AWSLoadBalancer` and `Envoy` leave out those that make no sense there):
-        trusted_proxies: networks and addresses such as `"10.0.0.0/8"`, and `"unix"`: who may speak for clients.
+    Keywords (`AWSLoadBalancer` and `Envoy` accept only some of them). Give at least one of `trusted_proxies`,
+    `shared_secret` and `proxy_certificate`. If you give several, a request must satisfy all of them.
+        trusted_proxies: addresses and networks of the proxy, for example `"10.0.0.0/8"`, or `"unix"` for a unix socket.
         shared_secret: `(header, value)` that the proxy adds to each request; 16 characters or more. `(header, [new,
-            old])` accepts each of these values, so that the operator can change the secret without an outage.
-        proxy_certificate: a rule of `mtls_middleware.policy` over the proxy's own certificate, presented to us.
-            Each kind of trust given must hold, and one must be given: there is no default.
-        certificate_header, chain_header, verify_header: the fields' names where they differ from the default.
-            `verify_header=False`: no word is read, although this proxy has one.
-        verified_by_proxy: the proxy sends no such word and lets only verified certificates through. Otherwise a
-            certificate without a word is `PRESENTED`.
-        proxy_deletes_underscores: the operator's statement that the proxy deletes every name with an underscore or
-            another odd character. Without it, a source that reads a name with a hyphen rejects every request under a
-            WSGI server that folds names, or that is unknown. Names without hyphens, such as `MtlsClientCert`, need it
-            under no server.
+            old])` accepts both values, so that the operator can change the secret without an outage.
+        proxy_certificate: a rule of `mtls_middleware.policy` for the certificate with which the proxy itself connects.
+        certificate_header, chain_header, verify_header: the names of the fields, if they differ from the defaults.
+            `verify_header` has the verification word, for example `SUCCESS`. `verify_header=False`: it is not read.
+        verified_by_proxy: `True` if the proxy sends no verification word, and lets only verified certificates through.
+            Otherwise, a certificate without a verification word is `PRESENTED`.
+        proxy_deletes_underscores: `True` if the proxy deletes every field whose name has an underscore or another odd
+            character. Otherwise, a source that reads a name with a hyphen rejects every request under a WSGI server
+            that folds names, or that is unknown. Names without hyphens, such as `MtlsClientCert`, do not need it.
 
-    Raises `ConfigurationError` at construction. Source of the rules: RFC 9440 2 and 4, RFC 8705 6.5.
+    Raises `ConfigurationError` at construction. Standards: RFC 9440 sections 2 and 4, RFC 8705 section 6.5.
     """
 
     dialect: Dialect
     is_reusable: bool
 
-    # Names, in lower case, of fields that only this product has.
+    # Names, in lower case, of further fields that this product sends.
     _further_headers: tuple[str, ...] = ()
 
     def __init__(
@@ -70,48 +69,55 @@ class HeaderSource:
         if dialect.chain in _NEEDS_STRUCTURED_FIELDS:
             require_extra("http_sf", "rfc9440", type(self).__name__)
         self._trust = Trust(trusted_proxies, shared_secret, proxy_certificate)
-        self._certificate_header = _field_name(given(certificate_header, dialect.certificate_header))
-        self._chain_header = _optional_field_name(given(chain_header, dialect.chain_header))
+        self._certificate_header = _field_name(name_or_default(certificate_header, dialect.certificate_header))
+        self._chain_header = _optional_field_name(name_or_default(chain_header, dialect.chain_header))
         if self._chain_header is not None and dialect.chain is None:
-            raise ConfigurationError(f"chain_header={chain_header!r}: {dialect.name} has no field for the chain")
-        wanted = dialect.verify_header if verify_header is None and not verified_by_proxy else verify_header
-        self._verify_header = _optional_field_name(None if wanted is False else wanted)
-        if not isinstance(verified_by_proxy, bool):  # the text "false" is true
-            raise ConfigurationError(f"verified_by_proxy={verified_by_proxy!r}: True or False")
+            raise ConfigurationError(f"chain_header={chain_header!r}: {dialect.name} sends no chain; expected None")
+        if verify_header is None and not verified_by_proxy:
+            verify_header = dialect.verify_header
+        self._verify_header = _optional_field_name(None if verify_header is False else verify_header)
+        if not isinstance(verified_by_proxy, bool):  # the string "false" is truthy
+            raise ConfigurationError(f"verified_by_proxy={verified_by_proxy!r}: expected True or False")
         if verified_by_proxy and (self._verify_header or not dialect.may_verify):
             raise ConfigurationError(
                 f"verified_by_proxy=True: {dialect.name} "
-                + ("has a verification word to read instead" if self._verify_header else "never verifies certificates")
+                + (
+                    f"sends a verification word in {verify_header}; give either verified_by_proxy= or verify_header="
+                    if self._verify_header
+                    else "never verifies certificates"
+                )
             )
         if not isinstance(proxy_deletes_underscores, bool):
             raise ConfigurationError(f"proxy_deletes_underscores={proxy_deletes_underscores!r}: expected True or False")
         self._reads_hyphens = not proxy_deletes_underscores and any(map(_is_foldable, self._names()))
-        self._unworded = Verification.BY_PROXY if verified_by_proxy else Verification.PRESENTED
-        self._warned: set[str] = set()  # one string for each server and each way to rewrite an address
-        self._certificates: Cache[tuple[str, str | None, str], ClientCertificate] = Cache(_CACHED, largest=_LARGEST)
+        self._default_verification = Verification.BY_PROXY if verified_by_proxy else Verification.PRESENTED
+        self._logged_warnings: set[str] = set()
+        self._certificates: Cache[tuple[str, str | None, str], ClientCertificate] = Cache(
+            _CACHE_SIZE, largest=_MAX_CACHED
+        )
 
     def __init_subclass__(cls) -> None:
-        """Declare the classes of this package reusable: they read only the fields that the constructor names."""
+        """Declare the subclasses in this package reusable: they read only the fields that the constructor names."""
         cls.is_reusable = cls.__module__ == "mtls_middleware.sources.products"
 
     @property
     def reads_peer(self) -> bool:
-        """Whether the certificate depends on the peer: on its address, and on whether its server folds names."""
+        """Whether the result depends on the peer: on its address, and on whether the server folds header names."""
         return True
 
     @property
     def reads_tls(self) -> bool:
-        """Whether the certificate depends on the certificate that the proxy itself presents."""
+        """Whether the result depends on the certificate that the proxy itself presents."""
         return self._trust.has_proxy_rule
 
     @property
     def can_verify(self) -> bool:
-        """Whether this source can ever give a certificate that is stronger than `PRESENTED`."""
-        return self._verify_header is not None or self._unworded is Verification.BY_PROXY
+        """Whether `find` can return a certificate with a `verification` other than `PRESENTED`."""
+        return self._verify_header is not None or self._default_verification is Verification.BY_PROXY
 
     @property
     def drop_headers(self) -> frozenset[str]:
-        """Field names, lower case, to remove from every request beside those that are known anyway."""
+        """Names of fields, in lower case, that the layer removes from every request, in addition to `KNOWN_HEADERS`."""
         return self._names()
 
     def _names(self) -> frozenset[str]:
@@ -125,7 +131,7 @@ class HeaderSource:
 
     @property
     def trusts_address_alone(self) -> bool:
-        """Whether the address of the peer is all that this source trusts."""
+        """Whether this source trusts a request because of the peer's address alone."""
         return self._trust.trusts_address_alone
 
     @property
@@ -135,41 +141,44 @@ class HeaderSource:
 
     @property
     def reads_hyphens(self) -> bool:
-        """Whether this source reads a name that another name can fold into, unless the proxy deletes such names."""
+        """Whether this source reads a field name that a server can make from another name.
+
+        `False` if the proxy deletes such other names.
+        """
         return self._reads_hyphens
 
     @property
     def vary(self) -> str:
-        """The field that selects the response (RFC 9440 2.4)."""
+        """The name of the certificate field, for the response's `Vary` (RFC 9440 2.4)."""
         return self._certificate_header
 
     def find(self, view: RequestView) -> ClientCertificate | None:
-        """The certificate in this request's fields, `None` where there is none or the peer is not trusted.
+        """The certificate in this request's fields; `None` if there is no certificate or the peer is not trusted.
 
-        Raises `MalformedCertificate` if the fields of a trusted peer contradict each other, and `ConfigurationError`
-        if this server may fold other names into a name with a hyphen, and `proxy_deletes_underscores` is not given.
+        Raises `MalformedCertificate` if the fields of a trusted peer cannot be read or contradict each other. Raises
+        `ConfigurationError` if the server may make a name with a hyphen from another name, unless
+        `proxy_deletes_underscores` is true.
         """
-        doubt = self._doubt(view.peer)
-        if doubt is None and not self._trust.is_of_peers:
-            doubt = self._trust.doubt_request(view)
+        problem = self._peer_problem(view.peer)
+        if problem is None and not self._trust.depends_only_on_peer:
+            problem = self._trust.request_problem(view)
         values = view.headers(self._certificate_header)
-        if doubt is not None:
+        if problem is not None:
             if values:
-                logger.info("the client certificate header is ignored: %s", doubt)
+                logger.info("the client certificate header is ignored: %s", problem)
             return None
-        value = values[0] if len(values) == 1 else only(values, self._certificate_header)
+        value = single_value(values, self._certificate_header)
         word, chain = None, ""
         if self._verify_header is not None:
-            words = view.headers(self._verify_header)
-            word = words[0] if len(words) == 1 else only(words, "verification word")
+            word = single_value(view.headers(self._verify_header), "verification word")
         if self._chain_header is not None:
-            chain = ", ".join(view.headers(self._chain_header))  # several lines are one list (RFC 9440 2.3)
+            chain = ", ".join(view.headers(self._chain_header))  # several field lines are one list (RFC 9440 2.3)
         if value is None:
-            return self._judge(None, word, chain)
+            return self._parse_fields(None, word, chain)
         key = (value, word, chain)
         certificate = self._certificates.get(key)
         if certificate is None:
-            certificate = self._judge(value, word, chain)
+            certificate = self._parse_fields(value, word, chain)
             if certificate is not None:
                 self._certificates.put(key, certificate, len(value) + len(word or "") + len(chain))
         return certificate
@@ -180,9 +189,9 @@ class HeaderSource:
         return self._trust.has_proxy_rule
 
     def trusts_proxy_now(self, view: RequestView, clock_skew: float) -> bool:
-        """Whether the proxy's own certificate is within its validity period; logged if not.
+        """Whether the proxy's own certificate is within its validity period. If not, writes a log record.
 
-        `find` has already compared it with the rule.
+        It does not apply the `proxy_certificate` rule: `find` does.
         """
         presented = server.read(view.tls)
         try:
@@ -195,102 +204,109 @@ class HeaderSource:
         return presented is not None
 
     def proxy_recheck(self, view: RequestView, clock_skew: float | None) -> Callable[[float], None] | None:
-        """Decide again, at a time, about the proxy's own certificate, for an open websocket. `None` without one.
+        """A function that checks the proxy's own certificate again at a given time, for example of an open websocket.
 
-        `clock_skew`: `None` if its validity period is not checked. What is returned raises `Refused`.
+        The function raises `Refused` if the certificate is no longer accepted. Returns `None` if there is no
+        `proxy_certificate` rule or no certificate. `clock_skew`: `None` if the validity period is not checked.
         """
         presented = server.read(view.tls) if self.has_proxy_certificate else None
         if presented is None:
             return None
 
-        def again(now: float) -> None:
+        def recheck(now: float) -> None:
             try:
                 if clock_skew is not None:
                     require_valid(presented, now, clock_skew)
             except Refused as refusal:
                 raise Refused(refusal.code, "the proxy's own certificate", *refusal.evidence) from None
             if not self._trust.accepts_proxy(presented):
-                raise Refused("client_certificate_refused", "the proxy's own certificate is not the one expected")
+                raise Refused(
+                    "client_certificate_refused", "the proxy's own certificate does not match proxy_certificate="
+                )
 
-        return again
+        return recheck
 
-    def _doubt(self, peer: Peer) -> str | None:
-        """Why this peer is not trusted; a header that may have written its address is logged once."""
+    def _peer_problem(self, peer: Peer) -> str | None:
+        """Why this peer is not trusted, or `None`. If a header may have set its address, warns once."""
         if peer.spoofable is not None and self._reads_hyphens:
             raise ConfigurationError(peer.spoofable)
-        doubt = self._trust.doubt_peer(peer)
-        if doubt is not None and doubt == peer.doubt and doubt not in self._warned:
-            self._warned.add(doubt)
-            logger.warning("%s", doubt)
-        return doubt
+        problem = self._trust.peer_problem(peer)
+        if problem is not None and problem == peer.doubt and problem not in self._logged_warnings:
+            self._logged_warnings.add(problem)
+            logger.warning("%s", problem)
+        return problem
 
-    def _judge(self, value: str | None, word: str | None, chain_value: str) -> ClientCertificate | None:
-        """Certificate and verification word must tell the same story."""
+    def _parse_fields(self, value: str | None, word: str | None, chain_value: str) -> ClientCertificate | None:
+        """Raises `MalformedCertificate` if the certificate field and the verification word contradict each other."""
         dialect = self.dialect
         verdict = None
         if word is not None and word not in ("", "(null)"):
             verdict = dialect.verdict(word)
             if verdict is None:
-                raise MalformedCertificate("unknown verification word")
+                raise MalformedCertificate(f"the verification word is not one that {dialect.name} sends")
         if value is None or value in dialect.nothing:
-            harmless = verdict in (None, Verdict.NONE) or word in dialect.success_without_certificate
-            if not harmless and not (verdict is Verdict.FAILED and dialect.false_without_certificate):
-                raise MalformedCertificate("a verification word that speaks of a certificate, and no certificate")
-            return None  # a chain without a leaf identifies no client
+            consistent = verdict in (None, Verdict.NONE) or word in dialect.success_without_certificate
+            if not consistent and not (verdict is Verdict.FAILED and dialect.false_without_certificate):
+                raise MalformedCertificate("the verification word is about a certificate, but there is no certificate")
+            return None  # a chain without a leaf does not identify a client
         if self._verify_header is None:
-            verification = self._unworded
+            verification = self._default_verification
         elif verdict in (None, Verdict.NONE):
-            raise MalformedCertificate("a certificate without its verification word, or beside the word for none")
+            raise MalformedCertificate("a certificate, but no verification word or the word for no certificate")
         else:
             verification = Verification.BY_PROXY if verdict is Verdict.SUCCESS else Verification.PRESENTED
         size = len(value) + len(chain_value)
-        if size > MAX_FIELD:  # before any decoding
-            raise MalformedCertificate(f"certificate fields of {size} characters, {MAX_FIELD} are read")
-        certificate = self._read(value, chain_value, verification)
+        if size > MAX_FIELD:  # checked before decoding, to limit the cost
+            raise MalformedCertificate(f"certificate fields of {size} characters; expected at most {MAX_FIELD}")
+        certificate = self._decode(value, chain_value, verification)
         if certificate is None and verdict is Verdict.SUCCESS:
-            raise MalformedCertificate("the word of success, and a field that carries no certificate")
+            raise MalformedCertificate("the verification word is for success, but the field has no certificate")
         return certificate
 
-    def _read(self, value: str, chain_value: str, verification: Verification) -> ClientCertificate | None:
+    def _decode(self, value: str, chain_value: str, verification: Verification) -> ClientCertificate | None:
         leaf, *chain = self.dialect.leaf(value)
-        return self._certificate(leaf, tuple(chain), chain_value, verification)
+        return self._load(leaf, tuple(chain), chain_value, verification)
 
-    def _certificate(
+    def _load(
         self, leaf: bytes, chain: tuple[bytes, ...], chain_value: str, verification: Verification
     ) -> ClientCertificate:
         read_chain = self.dialect.chain
         if chain_value and read_chain is not None:
             chain = read_chain(chain_value)
         if leaf in chain:
-            raise MalformedCertificate("the chain repeats the leaf")
+            raise MalformedCertificate("the chain contains the leaf; expected only certificates above it")
         return ClientCertificate.from_der(leaf, chain=chain, verification=verification)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(certificate_header={self._certificate_header!r})"
 
 
-def only(values: Sequence[str], what: str) -> str | None:
-    if len(values) > 1:  # first, last and joined all differ from hop to hop
-        raise MalformedCertificate(f"{what}: {len(values)} field lines")
+def single_value(values: Sequence[str], what: str) -> str | None:
+    """The value of a field; `None` if it is absent. Raises `MalformedCertificate` if there are several field lines."""
+    if len(values) > 1:  # proxies differ: some use the first line, some the last, some join them
+        raise MalformedCertificate(f"{what}: {len(values)} field lines; expected one")
     return values[0] if values else None
 
 
-def given(name: str | None, default: T) -> str | T:
-    return default if name is None else name  # an empty text, say of an unset variable, is no wish for the default
+def name_or_default(name: str | None, default: T) -> str | T:
+    # An empty string, for example from an unset variable, is not replaced by the default: it is an error.
+    return default if name is None else name
 
 
 def _field_name(name: str) -> str:
     if not (isinstance(name, str) and name.isascii() and name.replace("-", "").isalnum()):
         raise ConfigurationError(
-            f"{name!r} is no header name for a certificate: letters, digits and dashes, for example 'X-SSL-Client-Cert'"
+            f"{name!r} is not a valid header name here: expected letters, digits and hyphens, for example "
+            "'X-SSL-Client-Cert'"
         )
     return name.lower()
 
 
 def _is_foldable(name: str) -> bool:
-    """Whether some server can fold another name into this one.
+    """Whether a server can make this name from another name.
 
-    An underscore becomes a hyphen (RFC 3875 4.1.18). The latin-1 letter sharp s becomes SS in Python's `str.upper`.
+    Some servers turn an underscore into a hyphen (RFC 3875 4.1.18). Python's `str.upper` turns the latin-1 letter
+    sharp s into SS.
     """
     return "-" in name or "ss" in name
 

@@ -1,6 +1,6 @@
-"""The known WSGI servers, as a table: what each does to header names, and where its peer address comes from.
+"""The table of known WSGI servers: how each handles header names, and where it gets the peer's address.
 
-Facts only. Each row is tried on the real server (docs/wsgi-servers.md).
+Each row has been tested with the real server (docs/wsgi-servers.md).
 """
 
 from collections.abc import Mapping
@@ -11,22 +11,22 @@ Release = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownServer:
-    """One row.
+    """One row of the table.
 
     A server is recognised by its `key`, which has precedence, or by its `software`. A client can set neither.
 
     Attributes:
-        name: as the log names it.
+        name: the server's name in log records.
         software: the product at the beginning of `SERVER_SOFTWARE`, in its exact spelling.
         key: a key in the environ that no other server sets.
-        has_release: whether the server tells its release: behind a slash in `SERVER_SOFTWARE`, or as the value of
-            `key`. If not, the row holds for every release that sets `key`.
+        has_release: whether the environ contains the server's release: after a slash in `SERVER_SOFTWARE`, or as the
+            value of `key`. If not, the row applies to every release that sets `key`.
         keeps_apart_since: the lowest release that drops or rejects a name with an underscore; `None` if no release
             does. An environ from an older release counts as one from an unknown server.
-        http2_since: the same for requests over HTTP/2, if the server has it.
-        options: the server's own options that undo this, and the values that do not.
+        http2_since: the same for requests over HTTP/2; `None` if HTTP/2 needs no other release.
+        options: the server's options that can turn this off. For each option: the values that do not turn it off.
         address_is_transports: whether `REMOTE_ADDR` is always the address of the connection, or the environ shows
-            that it is not. `False` if an option can take it from a header field without a trace in the environ.
+            that it is not. `False` if a server option can set it from a header field without a trace in the environ.
     """
 
     name: str
@@ -40,18 +40,19 @@ class KnownServer:
 
 
 KNOWN_SERVERS = (
-    # Names with an underscore: joined by a comma with those that have a hyphen. Its workers take REMOTE_ADDR from the
-    # uwsgi packet, which a proxy or the http router's PROXY protocol (--http-enable-proxy-protocol) fills.
+    # It joins X_A and X-A with a comma. Its workers read REMOTE_ADDR from the uwsgi packet. A proxy or the
+    # http router writes this packet. The router may get the address by PROXY protocol (--http-enable-proxy-protocol).
     KnownServer(name="uWSGI", key="uwsgi.version", address_is_transports=False),
-    # The last of both fields wins; also under CherryPy, whose own name begins SERVER_SOFTWARE. "X-A : 1" is X-A, too.
+    # The last of X_A and X-A wins. The same is true under CherryPy, whose SERVER_SOFTWARE begins with "CherryPy". It
+    # also reads "X-A : 1" as X-A.
     KnownServer(name="cheroot", software="Cheroot", key="ACTUAL_SERVER_PROTOCOL"),
-    # The last of both fields wins.
+    # The last of X_A and X-A wins.
     KnownServer(name="granian", software="Granian", has_release=False),
-    # Joined by a comma. Django's runserver has the same SERVER_SOFTWARE; it drops the underscores, but cannot be told
-    # apart (django/core/servers/basehttp.py).
+    # It joins X_A and X-A with a comma. Django's runserver drops names with an underscore
+    # (django/core/servers/basehttp.py), but it has the same SERVER_SOFTWARE.
     KnownServer(name="wsgiref", software="WSGIServer"),
-    # 22.0.0: `header_map` is "drop" by default (docs/content/2024-news.md). HTTP/2 goes by it from 27.0.0 on (commit
-    # 391dbc78); 25.0 to 26.1 fold names there. `protocol = "uwsgi"` takes names that the proxy has folded.
+    # 22.0.0: `header_map` is "drop" by default (docs/content/2024-news.md). HTTP/2 follows `header_map` since 27.0.0
+    # (commit 391dbc78); 25.0 to 26.1 fold names in HTTP/2. With `protocol = "uwsgi"`, the proxy has folded the names.
     KnownServer(
         name="gunicorn",
         software="gunicorn",
@@ -63,14 +64,16 @@ KNOWN_SERVERS = (
             "protocol": frozenset({"http"}),
         },
     ),
-    # 1.2a1 (docs/changelog_1_2.rst); SERVER_SOFTWARE has the first two numbers. Also gunicorn's gevent_pywsgi worker.
+    # 1.2a1 (docs/changelog_1_2.rst). SERVER_SOFTWARE has the first two numbers. The row also applies to gunicorn's
+    # gevent_pywsgi worker.
     KnownServer(name="gevent", software="gevent", keeps_apart_since=(1, 2)),
     # 2.3.0 (CHANGES.rst).
     KnownServer(name="Werkzeug", software="Werkzeug", keeps_apart_since=(2, 3, 0)),
-    # 1.0.0 (HISTORY.txt). It tells no release, and SERVER_SOFTWARE is the operator's `ident`. The key exists from 2.0.0
-    # on. `trusted_proxy` writes X-Forwarded-For into REMOTE_ADDR, and leaves that field in the environ only then.
+    # 1.0.0 (HISTORY.txt). The environ has no release, and SERVER_SOFTWARE is the operator's `ident`. The key exists
+    # since 2.0.0. `trusted_proxy` writes X-Forwarded-For into REMOTE_ADDR; the field is in the environ only then.
     KnownServer(name="waitress", key="waitress.client_disconnected", has_release=False, keeps_apart_since=(2, 0, 0)),
-    # 4.3.0 (docs/release-notes/version-4.3.0.rst). SERVER_SOFTWARE depends on Apache's ServerTokens, the key does not.
+    # 4.3.0 (docs/release-notes/version-4.3.0.rst). The key is set whatever Apache's ServerTokens puts into
+    # SERVER_SOFTWARE.
     # mod_remoteip and WSGITrustedProxyHeaders write X-Forwarded-For into REMOTE_ADDR without a trace.
     KnownServer(
         name="mod_wsgi", key="mod_wsgi.version", keeps_apart_since=(4, 3, 0), address_is_transports=False

@@ -1,7 +1,4 @@
-"""The header sources by their products' names: what each needs said beside its row in the table.
-
-Must never know: how trust is decided, or how a field is judged. That is the same for all of them.
-"""
+"""The header sources, one class for each product."""
 
 import hashlib
 from collections.abc import Collection
@@ -11,7 +8,7 @@ from mtls_middleware.certificate import ClientCertificate, Verification
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate
 from mtls_middleware.request import RequestView
 from mtls_middleware.sources import vendors, xfcc
-from mtls_middleware.sources.header import HeaderSource, given, only
+from mtls_middleware.sources.header import HeaderSource, name_or_default, single_value
 from mtls_middleware.sources.trust import ProxyCertificateRule, SharedSecret
 from mtls_middleware.sources.vendors import Dialect
 
@@ -49,7 +46,7 @@ class Apache(HeaderSource):
 
 
 class HAProxy(HeaderSource):
-    """HAProxy: `X-SSL-Client-Cert: %[ssl_c_der,base64]` and `X-SSL-Client-Verify`, number (`ssl_c_verify`) or word.
+    """HAProxy: `X-SSL-Client-Cert: %[ssl_c_der,base64]` and `X-SSL-Client-Verify` (`ssl_c_verify`, or a word).
 
     `chain_header="X-SSL-Client-Chain"` reads `%[ssl_c_chain_der,base64]`.
 
@@ -60,9 +57,9 @@ class HAProxy(HeaderSource):
 
 
 class Traefik(HeaderSource):
-    """Traefik's `passTLSClientCert` with `pem: true`: leaf and chain in `X-Forwarded-Tls-Client-Cert`. No word.
+    """Traefik's `passTLSClientCert` with `pem: true`: leaf and chain in `X-Forwarded-Tls-Client-Cert`.
 
-    The chain holds CA certificates alone: another leaf behind the first is refused.
+    Traefik sends no verification word. A chain with a certificate that is not a CA certificate is rejected.
 
     Example, with `VerifyClientCertIfGiven`:
     `Traefik(trusted_proxies=["10.0.0.0/8"], shared_secret=("MtlsProxySecret", secret), verified_by_proxy=True)`
@@ -70,18 +67,20 @@ class Traefik(HeaderSource):
 
     dialect: Dialect = vendors.TRAEFIK
 
-    def _certificate(
+    def _load(
         self, leaf: bytes, chain: tuple[bytes, ...], chain_value: str, verification: Verification
     ) -> ClientCertificate:
-        # Some WSGI servers join two field lines by a comma, as Traefik joins leaf and chain: then the leaf of the
-        # second line stands among what would be the chain of the first, which need not be the proxy's.
+        # Some WSGI servers join two field lines with a comma, as Traefik joins leaf and chain. One of the lines may be
+        # the client's, and the leaf of the second line then looks like a part of the chain.
         if not all(ClientCertificate.from_der(each).is_authority for each in chain):
-            raise MalformedCertificate("another leaf behind the first")
-        return super()._certificate(leaf, chain, chain_value, verification)
+            raise MalformedCertificate("a second leaf in the field; expected one leaf, then CA certificates")
+        return super()._load(leaf, chain, chain_value, verification)
 
 
 class Caddy(HeaderSource):
-    """Caddy: `header_up X-SSL-Client-Cert {tls_client_certificate_der_base64}`, also between colons. No word, no chain.
+    """Caddy: `header_up X-SSL-Client-Cert {tls_client_certificate_der_base64}`, also between colons.
+
+    Caddy sends no verification word and no chain.
 
     Example, with `mode verify_if_given`:
     `Caddy(trusted_proxies=["127.0.0.1"], shared_secret=("MtlsProxySecret", secret), verified_by_proxy=True)`
@@ -93,8 +92,8 @@ class Caddy(HeaderSource):
 class GoogleCloudLoadBalancer(HeaderSource):
     """Google Cloud: custom headers with `{client_cert_leaf}`, `{client_cert_chain}`, `{client_cert_chain_verified}`.
 
-    By default named `X-Client-Cert-Leaf`, `X-Client-Cert-Chain`, `X-Client-Cert-Chain-Verified`. Needs the extra
-    `rfc9440`, whose encoding Google uses.
+    Default names: `X-Client-Cert-Leaf`, `X-Client-Cert-Chain`, `X-Client-Cert-Chain-Verified`. Needs the extra
+    `rfc9440`, because Google uses the encoding of RFC 9440.
 
     Example: `GoogleCloudLoadBalancer(trusted_proxies=["35.191.0.0/16"], shared_secret=("X-Origin-Secret", secret))`
     """
@@ -103,7 +102,7 @@ class GoogleCloudLoadBalancer(HeaderSource):
 
 
 class AzureAppService(HeaderSource):
-    """Azure App Service: base64 DER in `X-ARR-ClientCert`. Azure never verifies it: always `PRESENTED`.
+    """Azure App Service: base64 DER in `X-ARR-ClientCert`. Azure does not verify it, so it is always `PRESENTED`.
 
     Azure cannot add a secret. Example: `AzureAppService(trusted_proxies=["169.254.0.0/16"])` with a `trust_store`.
     """
@@ -114,7 +113,7 @@ class AzureAppService(HeaderSource):
 class Cloudflare(HeaderSource):
     """Cloudflare: `Cf-Client-Cert-Der-Base64`, `Cf-Client-Cert-Sha256` and the managed transform's `Cf-Cert-Verified`.
 
-    A certificate that `Cf-Cert-Revoked` calls revoked is `PRESENTED`, never verified.
+    A certificate is `PRESENTED` if `Cf-Cert-Revoked` is present and is not `false`.
 
     Example: `Cloudflare(trusted_proxies=["173.245.48.0/20"], shared_secret=("X-Origin-Secret", secret))`
     """
@@ -126,20 +125,21 @@ class Cloudflare(HeaderSource):
         certificate = super().find(view)
         if certificate is None:
             return None
-        digest = only(view.headers("cf-client-cert-sha256"), "Cf-Client-Cert-Sha256")
+        digest = single_value(view.headers("cf-client-cert-sha256"), "Cf-Client-Cert-Sha256")
         if digest is not None and digest.lower() != hashlib.sha256(certificate.der).hexdigest():
             raise MalformedCertificate("Cf-Client-Cert-Sha256 belongs to another certificate")
-        revoked = only(view.headers("cf-cert-revoked"), "Cf-Cert-Revoked")
+        revoked = single_value(view.headers("cf-cert-revoked"), "Cf-Cert-Revoked")
         if revoked in (None, "false") or not certificate.verified:
             return certificate
         return certificate.vouched_for(Verification.PRESENTED)
 
 
 class AWSLoadBalancer(HeaderSource):
-    """AWS Application Load Balancer with mutual TLS, in the one mode that is configured there.
+    """AWS Application Load Balancer with mutual TLS. `mode` must be the mode of the load balancer's listener.
 
-    `mode="verify"`: `X-Amzn-Mtls-Clientcert-Leaf`, `BY_PROXY`. `mode="passthrough"`: leaf and chain in
-    `X-Amzn-Mtls-Clientcert`, which the load balancer does not check: `PRESENTED`. Each mode reads its own header alone.
+    `mode="verify"`: the leaf in `X-Amzn-Mtls-Clientcert-Leaf`, `BY_PROXY`. `mode="passthrough"`: leaf and chain in
+    `X-Amzn-Mtls-Clientcert`, `PRESENTED`, because the load balancer does not verify them. Each mode reads only its own
+    header.
 
     The load balancer cannot add a secret. Example: `AWSLoadBalancer(mode="verify", trusted_proxies=["10.0.0.0/16"])`
     """
@@ -155,7 +155,7 @@ class AWSLoadBalancer(HeaderSource):
         proxy_deletes_underscores: bool = False,
     ) -> None:
         if mode not in ("verify", "passthrough"):
-            raise ConfigurationError(f"mode={mode!r}: the load balancer's mode is 'verify' or 'passthrough'")
+            raise ConfigurationError(f"mode={mode!r}: expected the load balancer's mode, 'verify' or 'passthrough'")
         self.dialect: Dialect = vendors.AWS_VERIFY if mode == "verify" else vendors.AWS_PASSTHROUGH
         super().__init__(
             trusted_proxies=trusted_proxies,
@@ -170,11 +170,11 @@ class AWSLoadBalancer(HeaderSource):
 class Envoy(HeaderSource):
     """Envoy, Istio, Contour: `x-forwarded-client-cert` with `set_current_client_cert_details: {cert: true}`.
 
-    The element must carry `Cert` or `Chain`: identities come from there alone. By default the field holds exactly
-    one element (`SANITIZE_SET`); `hops=n` takes the one that stands n before the last (`APPEND_FORWARD` behind a
-    gateway). Envoy has no verification word of its own; `verify_header` names the one that a Lua filter adds.
-    `certificate_header="..."` reads a field of your own set to `%DOWNSTREAM_PEER_CERT%` instead (the name of XFCC
-    itself cannot be changed in Envoy).
+    The element must contain `Cert` or `Chain`. Other keys, such as `URI`, are not used as identities. By default, the
+    field must have exactly one element (`SANITIZE_SET`). `hops=n` reads the element n places before the last one
+    (`APPEND_FORWARD` behind a gateway). Envoy has no verification word; `verify_header` is the name of a field that a
+    Lua filter adds. `certificate_header="..."` reads a field that you set to `%DOWNSTREAM_PEER_CERT%` instead: Envoy
+    cannot rename XFCC itself.
 
     Example, with a `trusted_ca`:
     `Envoy(trusted_proxies=["10.0.0.0/8"], shared_secret=("MtlsProxySecret", secret), verified_by_proxy=True)`
@@ -198,18 +198,22 @@ class Envoy(HeaderSource):
             trusted_proxies=trusted_proxies,
             shared_secret=shared_secret,
             proxy_certificate=proxy_certificate,
-            certificate_header=given(certificate_header, _XFCC),
+            certificate_header=name_or_default(certificate_header, _XFCC),
             verify_header=verify_header,
             verified_by_proxy=verified_by_proxy,
             proxy_deletes_underscores=proxy_deletes_underscores,
         )
-        self._formatter = self._certificate_header != _XFCC
-        if hops is not None and (isinstance(hops, bool) or not isinstance(hops, int) or hops < 0 or self._formatter):
-            raise ConfigurationError(f"hops={hops!r}: a number of XFCC elements, 0 for the last one")
+        self._reads_xfcc = self._certificate_header == _XFCC
+        if hops is not None and not self._reads_xfcc:
+            raise ConfigurationError(f"hops={hops!r}: only x-forwarded-client-cert has elements; expected None")
+        if hops is not None and (isinstance(hops, bool) or not isinstance(hops, int) or hops < 0):
+            raise ConfigurationError(
+                f"hops={hops!r}: expected a number of XFCC elements, for example 0 for the last one"
+            )
         self._hops = hops
 
-    def _read(self, value: str, chain_value: str, verification: Verification) -> ClientCertificate | None:
-        if self._formatter:
-            return super()._read(value, chain_value, verification)
-        found = xfcc.client_certificate(value, self._hops)
-        return None if found is None else self._certificate(*found, chain_value, verification)
+    def _decode(self, value: str, chain_value: str, verification: Verification) -> ClientCertificate | None:
+        if not self._reads_xfcc:
+            return super()._decode(value, chain_value, verification)
+        leaf_and_chain = xfcc.client_certificate(value, self._hops)
+        return None if leaf_and_chain is None else self._load(*leaf_and_chain, chain_value, verification)

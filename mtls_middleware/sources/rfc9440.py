@@ -1,7 +1,7 @@
-"""The `Client-Cert` and `Client-Cert-Chain` fields of RFC 9440, over a structured fields library (RFC 9651).
+"""Parses the `Client-Cert` and `Client-Cert-Chain` fields of RFC 9440 with a structured fields library (RFC 9651).
 
-Must never know: who sent them. A field that RFC 9651 4.2 would have us ignore is refused instead: ignoring could turn a
-bad certificate into an anonymous request.
+A malformed field is rejected, although RFC 9651 4.2 says to ignore it. Otherwise, a request with a malformed
+certificate would be handled as a request without a certificate.
 """
 
 from typing import cast
@@ -9,25 +9,25 @@ from typing import cast
 from mtls_middleware.errors import MalformedCertificate
 from mtls_middleware.sources.encoding import MAX_CHAIN, base64_der
 
-# RFC 9651 3.1.2 wants 256 for each Item.
+# RFC 9651 3.1.2: parsers must support at least 256 parameters for each Item.
 _MAX_PARAMETERS = 256 * MAX_CHAIN
 
-_Item = tuple[object, object]  # a bare item and its parameters
+_Item = tuple[object, object]  # (bare item, parameters)
 
 
 def client_cert(text: str) -> bytes:
-    """The DER of a `Client-Cert` value: an Item that is a Byte Sequence, parameters ignored (RFC 9440 2.2)."""
+    """The DER from a `Client-Cert` value: an Item that is a Byte Sequence. Parameters are ignored (RFC 9440 2.2)."""
     if text[:1] == text[-1:] == ":":
         try:
-            return base64_der(text[1:-1])  # as everybody writes it
+            return base64_der(text[1:-1])  # the usual form, without parameters
         except MalformedCertificate:
             return _item(text)
     return _item(text)
 
 
 def client_cert_chain(text: str) -> tuple[bytes, ...]:
-    """The DERs of a `Client-Cert-Chain` value: a List of Byte Sequences, leaf not among them (RFC 9440 2.3)."""
-    if text.count(",") >= MAX_CHAIN:  # before any parsing
+    """The DERs from a `Client-Cert-Chain` value: a List of Byte Sequences, without the leaf (RFC 9440 2.3)."""
+    if text.count(",") >= MAX_CHAIN:  # checked before parsing, to limit the cost
         raise MalformedCertificate(f"more than {MAX_CHAIN} certificates in the chain")
     _check_shape(text)
     import http_sf
@@ -35,26 +35,26 @@ def client_cert_chain(text: str) -> tuple[bytes, ...]:
     try:
         members = cast("list[_Item]", http_sf.parse(text.encode("latin-1", "replace"), tltype="list"))
     except ValueError as error:
-        raise MalformedCertificate("not a structured field List") from error
+        raise MalformedCertificate("not a List of Byte Sequences (RFC 9440 2.3)") from error
     return tuple(_byte_sequence(member) for member in members)
 
 
 def _item(text: str) -> bytes:
-    """What is written otherwise, with parameters or without padding: the library judges."""
+    """Parse a value with the structured fields library: it may have parameters, or base64 without padding."""
     _check_shape(text)
     import http_sf
 
     try:
         item = cast("_Item", http_sf.parse(text.encode("latin-1", "replace"), tltype="item"))
     except ValueError as error:
-        raise MalformedCertificate("not a structured field Item") from error
+        raise MalformedCertificate("not a Byte Sequence (RFC 9440 2.2)") from error
     return _byte_sequence(item)
 
 
 def _check_shape(text: str) -> None:
-    """What the parser would take long to read in vain: it spends microseconds on each parameter, and each token."""
+    """Reject long invalid values before parsing: the library needs microseconds for each parameter and each token."""
     if not text.lstrip(" ").startswith(":"):
-        raise MalformedCertificate("not a Byte Sequence")
+        raise MalformedCertificate("not a Byte Sequence; expected base64 between colons")
     if text.count(";") > _MAX_PARAMETERS:
         raise MalformedCertificate(f"more than {_MAX_PARAMETERS} parameters")
 
@@ -62,5 +62,5 @@ def _check_shape(text: str) -> None:
 def _byte_sequence(item: _Item) -> bytes:
     value, _ = item
     if not isinstance(value, bytes) or not value:  # a Token, String, Integer, Inner List or "::"
-        raise MalformedCertificate("not a Byte Sequence")
+        raise MalformedCertificate("not a Byte Sequence; expected base64 between colons")
     return value

@@ -1,6 +1,7 @@
-"""What this very server says of the TLS connection: ASGI TLS extension, mod_ssl's and uWSGI's variables, socket.
+"""`ServerTLS`: reads the client certificate from what the server itself reports about the TLS connection.
 
-Must never know: header fields. `SSL_CLIENT_CERT` is the server's word, `HTTP_SSL_CLIENT_CERT` a client's.
+It reads the ASGI TLS extension, the variables of mod_ssl and uWSGI, and the TLS socket. It does not read header fields:
+the server sets `SSL_CLIENT_CERT`, but a client can set `HTTP_SSL_CLIENT_CERT`.
 """
 
 import re
@@ -14,20 +15,20 @@ from mtls_middleware.errors import MalformedCertificate
 from mtls_middleware.request import RequestView, TLSFacts
 from mtls_middleware.sources.encoding import MAX_CHAIN, MAX_FIELD, pem_der
 
-# The environ keys under which a server hands over its socket; each speaks Python's `ssl`.
+# The environ keys under which a server passes its socket, which is an `ssl.SSLSocket` or has the same methods.
 SOCKET_KEYS = ("gunicorn.socket", "werkzeug.socket")
 
 _CHAIN_KEY = re.compile(r"SSL_CLIENT_CERT_CHAIN_(\d{1,3})")
 
 
 class ServerTLS:
-    """The certificate of the TLS connection that this server itself ended: no proxy, no header, nothing to trust.
+    """Reads the client certificate from a server that terminates TLS itself, without a proxy.
 
     ASGI: the TLS extension (0.2, and 0.3 as proposed). WSGI: `gunicorn.socket` and `werkzeug.socket`, mod_ssl's
-    `SSL_CLIENT_*`, uWSGI's `HTTPS_CC` and `HTTPS_CLIENT_CERTIFICATE`. Where several speak they must agree.
+    `SSL_CLIENT_*`, uWSGI's `HTTPS_CC` and `HTTPS_CLIENT_CERTIFICATE`. If several of them are present, they must agree.
 
-    The certificate is `BY_SERVER` where the server says that it verified, or cannot let an unverified one through
-    (gunicorn, werkzeug, uWSGI); a bare `SSL_CLIENT_CERT` is `PRESENTED`.
+    The certificate is `BY_SERVER` if the server reports that it verified the certificate, or if it never accepts an
+    unverified one (gunicorn, werkzeug, uWSGI). `SSL_CLIENT_CERT` without `SSL_CLIENT_VERIFY=SUCCESS` is `PRESENTED`.
 
     Example: `ClientCertificateMiddleware(app, ServerTLS(), required=True)`
     """
@@ -40,7 +41,7 @@ class ServerTLS:
     reads_tls = True
 
     def find(self, view: RequestView) -> ClientCertificate | None:
-        """The client certificate or `None`. Raises `MalformedCertificate` where the server's facts contradict."""
+        """The client certificate or `None`. Raises `MalformedCertificate` if it cannot be read, or is contradictory."""
         return read(view.tls)
 
     def __repr__(self) -> str:
@@ -48,26 +49,28 @@ class ServerTLS:
 
 
 def read(facts: TLSFacts) -> ClientCertificate | None:
-    """The certificate the peer of this connection presented, from whichever gateway's facts there are."""
+    """The certificate that the peer of this connection presented; `None` if there is none."""
     if facts.extension is not None:
         return _from_extension(facts.extension)
     if facts.environ is None:
         return None
-    claims = [claim for claim in (read(facts.environ) for read in _ENVIRON_READERS) if claim is not None]
-    if any(claim != claims[0] for claim in claims[1:]):
-        raise MalformedCertificate("the server names two different client certificates")
-    return claims[0] if claims else None
+    certificates = [found for found in (read(facts.environ) for read in _ENVIRON_READERS) if found is not None]
+    if any(certificate != certificates[0] for certificate in certificates[1:]):
+        raise MalformedCertificate("the server reports two different client certificates")
+    return certificates[0] if certificates else None
 
 
 def tls_identity(facts: TLSFacts) -> tuple[object, ...] | None:
-    """Everything that `read` can depend on, as a hashable key; `None` for values of unusual types."""
+    """Every value that `read` depends on, as a hashable key; `None` if a value has an unexpected type."""
     if facts.extension is not None:
-        found = _extension_values(facts.extension)
+        values = _extension_values(facts.extension)
     elif facts.environ is not None:
-        found = _environ_values(facts.environ)
+        values = _environ_values(facts.environ)
     else:
         return ()
-    return found if found is not None and all(isinstance(each, (str, bytes, type(None))) for each in found) else None
+    if values is None or not all(isinstance(value, (str, bytes, type(None))) for value in values):
+        return None
+    return values
 
 
 def tls_only(facts: TLSFacts) -> TLSFacts:
@@ -84,20 +87,19 @@ def _extension_values(tls: Mapping[str, Any]) -> tuple[object, ...] | None:
     if not isinstance(tls, Mapping):
         return None
     chain = tls.get("client_cert_chain") or ()
-    if not isinstance(chain, (tuple, list)) or len(chain) > MAX_CHAIN:  # another iterable may be readable only once
+    if not isinstance(chain, (tuple, list)) or len(chain) > MAX_CHAIN:  # a generator could be read only once
         return None
     return (tls.get("client_cert"), tls.get("client_cert_error"), *chain)
 
 
 def _environ_values(environ: Mapping[str, Any]) -> tuple[object, ...] | None:
     values = [environ.get(key) for key in _ENVIRON_KEYS]
-    if values[0]:  # SSL_CLIENT_CERT, which may have a chain in numbered keys
-        numbered = sorted(key for key in environ if _CHAIN_KEY.fullmatch(key))
-        values += [each for key in numbered for each in (key, environ[key])]
+    if values[0]:  # SSL_CLIENT_CERT: the chain may follow in numbered keys
+        for key in sorted(key for key in environ if _CHAIN_KEY.fullmatch(key)):
+            values += [key, environ[key]]
     for key in SOCKET_KEYS:
         if (socket := environ.get(key)) is not None:
-            presented = _presented(socket)
-            values += ("socket", *(() if presented is None else presented))
+            values += ["socket", *(_peer_certificates(socket) or ())]
     return tuple(values)
 
 
@@ -107,23 +109,23 @@ _READ = frozenset((*SOCKET_KEYS, *_ENVIRON_KEYS))
 
 
 def _from_extension(tls: Mapping[str, Any]) -> ClientCertificate | None:
-    """ASGI TLS extension: every key may be absent; `client_cert` (DER) as newer servers give it."""
+    """Read the ASGI TLS extension. Every key may be absent. `client_cert` (DER) is set by newer servers."""
     if not isinstance(tls, Mapping):
-        raise MalformedCertificate("the TLS extension is not a mapping")
+        raise MalformedCertificate(f"the TLS extension is a {type(tls).__name__}; expected a mapping")
     try:
-        given = list(islice(tls.get("client_cert_chain") or (), MAX_CHAIN + 1))  # any iterable, read once
+        pems = list(islice(tls.get("client_cert_chain") or (), MAX_CHAIN + 1))  # any iterable, read once
     except TypeError as error:
         raise MalformedCertificate("client_cert_chain of the TLS extension is not iterable") from error
-    chain = [_pem_text(each) for each in given]
+    chain = [_checked_pem(pem) for pem in pems]
     if len(chain) > MAX_CHAIN:
         raise MalformedCertificate(f"more than {MAX_CHAIN} certificates in the TLS extension")
     leaf = tls.get("client_cert")
     if leaf is not None and not isinstance(leaf, bytes):
         raise MalformedCertificate("client_cert of the TLS extension is not bytes")
-    # None is the specification's word for "verified"; every other value, also an empty text, is not.
+    # `None` means "verified" in the specification. Any other value, even an empty string, means "not verified".
     verification = Verification.BY_SERVER if tls.get("client_cert_error") is None else Verification.PRESENTED
     if not chain:
-        # A name alone (client_cert_name) has no bytes to compare with anything.
+        # `client_cert_name` is not enough: a name without a certificate cannot be checked.
         return _load(leaf, (), verification) if leaf else None
     certificate = _load_pem(tuple(chain), verification)
     if leaf is not None and leaf != certificate.der:
@@ -131,22 +133,22 @@ def _from_extension(tls: Mapping[str, Any]) -> ClientCertificate | None:
     return certificate
 
 
-def _pem_text(value: object) -> str:
+def _checked_pem(value: object) -> str:
     if not isinstance(value, str) or len(value) > MAX_FIELD:
-        raise MalformedCertificate("a certificate of the TLS extension is not PEM text of bearable size")
+        raise MalformedCertificate(f"a server's certificate is not a PEM string of at most {MAX_FIELD} characters")
     return value
 
 
 def _from_socket(environ: Mapping[str, Any]) -> ClientCertificate | None:
-    """The TLS socket: Python's `ssl` never hands out a certificate that did not verify."""
+    """Read the TLS socket. Python's `ssl` returns only certificates that it has verified."""
     for key in SOCKET_KEYS:
-        presented = _presented(environ.get(key))
-        if presented is not None:
-            return _load(presented[0], presented[1:], Verification.BY_SERVER)
+        certificates = _peer_certificates(environ.get(key))
+        if certificates is not None:
+            return _load(certificates[0], certificates[1:], Verification.BY_SERVER)
     return None
 
 
-def _presented(socket: Any) -> tuple[bytes, ...] | None:
+def _peer_certificates(socket: Any) -> tuple[bytes, ...] | None:
     """The leaf and the chain that the peer of a TLS socket presented; `None` if there is no certificate."""
     read_peer = getattr(socket, "getpeercert", None)
     if read_peer is None:
@@ -162,59 +164,62 @@ def _presented(socket: Any) -> tuple[bytes, ...] | None:
 
 
 def presented_chain(socket: Any) -> tuple[bytes, ...]:
-    """As sent, leaf first: public since Python 3.13, on the private `_sslobj` before, else empty."""
+    """The chain as the peer sent it, the leaf first; empty if it cannot be read.
+
+    The method is public since Python 3.13. Older versions have it on the private attribute `_sslobj`.
+    """
     public = getattr(socket, "get_unverified_chain", None)
     try:
         if public is not None:
             return tuple(public())
         private = getattr(getattr(socket, "_sslobj", None), "get_unverified_chain", None)
-        return tuple(each.public_bytes(_ENCODING_DER) for each in private() or ()) if private is not None else ()
+        return () if private is None else tuple(each.public_bytes(_ENCODING_DER) for each in private() or ())
     except (ValueError, OSError, AttributeError, TypeError):
-        return ()  # the chain is an extra; the leaf stands on its own
+        return ()  # the chain is optional: without it, the leaf is still used
 
 
-# ssl._ssl.ENCODING_DER, the argument of the certificates behind `_sslobj`.
+# The value of `ssl._ssl.ENCODING_DER`, the argument of `public_bytes` for certificates of `_sslobj`.
 _ENCODING_DER = 2
 
 
 def _from_mod_ssl(environ: Mapping[str, Any]) -> ClientCertificate | None:
-    """mod_ssl's variables (also cheroot's and werkzeug's): only the word SUCCESS counts as verified."""
+    """Read mod_ssl's variables, which cheroot and werkzeug set, too. Only SUCCESS means that the chain is verified."""
     pem = environ.get("SSL_CLIENT_CERT")
     word = environ.get("SSL_CLIENT_VERIFY")
-    if not pem:  # absent, or '' as mod_wsgi gives it
+    if not pem:  # absent; mod_wsgi sets an empty string
         if word == "SUCCESS":
             raise MalformedCertificate(
-                "SSL_CLIENT_VERIFY is SUCCESS without SSL_CLIENT_CERT (SSLOptions +ExportCertData)"
+                "SSL_CLIENT_VERIFY is SUCCESS, but SSL_CLIENT_CERT is not set; expected SSLOptions +ExportCertData"
             )
         return None
     if word == "NONE":
-        raise MalformedCertificate("SSL_CLIENT_VERIFY is NONE beside a certificate")
+        raise MalformedCertificate("SSL_CLIENT_VERIFY is NONE, but SSL_CLIENT_CERT has a certificate")
     numbered = sorted((int(match[1]), key) for key in environ if (match := _CHAIN_KEY.fullmatch(key)))
-    chain = tuple(_pem_text(environ[key]) for _, key in numbered[:MAX_CHAIN] if environ[key])
+    chain = tuple(_checked_pem(environ[key]) for _, key in numbered[:MAX_CHAIN] if environ[key])
     verification = Verification.BY_SERVER if word == "SUCCESS" else Verification.PRESENTED
-    return _load_pem((_pem_text(pem), *chain), verification)
+    return _load_pem((_checked_pem(pem), *chain), verification)
 
 
 def _from_uwsgi(environ: Mapping[str, Any]) -> ClientCertificate | None:
-    """uWSGI's variables: PEM and raw DER (as latin-1); it ends every connection whose certificate does not verify."""
-    pem, raw = environ.get("HTTPS_CC"), environ.get("HTTPS_CLIENT_CERTIFICATE")
-    by_pem = _load_pem((_pem_text(pem),), Verification.BY_SERVER) if pem else None
-    if not raw:
-        return by_pem
+    """Read uWSGI's variables: PEM, and DER as latin-1. uWSGI closes a connection if verification fails."""
+    pem, der = environ.get("HTTPS_CC"), environ.get("HTTPS_CLIENT_CERTIFICATE")
+    from_pem = _load_pem((_checked_pem(pem),), Verification.BY_SERVER) if pem else None
+    if not der:
+        return from_pem
     try:
-        by_der = _load(raw.encode("latin-1"), (), Verification.BY_SERVER)
+        from_der = _load(der.encode("latin-1"), (), Verification.BY_SERVER)
     except (UnicodeEncodeError, AttributeError) as error:
         raise MalformedCertificate("HTTPS_CLIENT_CERTIFICATE is not DER") from error
-    if by_pem is not None and by_pem != by_der:
+    if from_pem is not None and from_pem != from_der:
         raise MalformedCertificate("HTTPS_CC and HTTPS_CLIENT_CERTIFICATE disagree")
-    return by_der
+    return from_der
 
 
 _ENVIRON_READERS = (_from_socket, _from_mod_ssl, _from_uwsgi)
 
 
-# Certificates by everything that they are read from, so that all layers of a process can share them. As in a header
-# source: values of at most 16 KiB, in 8 MiB.
+# Loaded certificates by the values that they are read from, shared by all layers of the process. The limits are those
+# of a header source: 8 MiB, and 16 KiB for one entry.
 _CERTIFICATES: Cache[tuple[object, ...], ClientCertificate] = Cache(8 * 1024 * 1024, largest=16_384)
 
 

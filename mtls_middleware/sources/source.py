@@ -7,9 +7,9 @@ from mtls_middleware.request import RequestView
 
 
 class Source(Protocol):
-    """Where client certificates come from. Every source of `mtls_middleware.sources` is one.
+    """Finds the client certificate of a request. The sources in `mtls_middleware.sources` implement this protocol.
 
-    Write your own for a server or proxy that this package does not know. docs/extending.md has an example.
+    Write your own source for a server or proxy that this package does not support. docs/extending.md has an example.
     """
 
     @property
@@ -27,8 +27,8 @@ class Source(Protocol):
     def find(self, view: RequestView) -> ClientCertificate | None:
         """The certificate of this request; `None` if the client presented no certificate.
 
-        Raises `MalformedCertificate` (400), or `Refused("client_certificate_refused", reason)` (403). The layer answers
-        any other exception with 500.
+        Raises `MalformedCertificate` (400), or `Refused("client_certificate_refused", reason)` (403). After any other
+        exception, the layer responds with 500.
         """
 
 

@@ -1,6 +1,6 @@
-"""What each proxy and cloud sends, as a table: names of the fields, how the certificate is written, words of verdict.
+"""The table of proxies and clouds: the fields that each sends, the encoding of the certificate, its verification words.
 
-Must never know: requests. Facts measured on real programs, or from the vendor's documentation where it is a cloud.
+The rows of proxies are measured on the real programs. The rows of clouds are from the vendors' documentation.
 """
 
 import enum
@@ -12,7 +12,7 @@ from mtls_middleware.sources import encoding, rfc9440
 
 
 class Verdict(enum.Enum):
-    """What a verification word says."""
+    """The meaning of a verification word."""
 
     NONE = "there is no certificate"
     SUCCESS = "the certificate verified"
@@ -25,7 +25,7 @@ Chain = Callable[[str], tuple[bytes, ...]]
 
 
 def _verdict_openssl(word: str) -> Verdict | None:
-    """nginx, Apache and all who copy them: exact words, and `FAILED:reason` (a comma is two words joined)."""
+    """The words of nginx and Apache. A comma in `FAILED:reason` shows that a server has joined two field lines."""
     if word in ("SUCCESS", "NONE"):
         return Verdict[word]
     if word in ("FAILED", "GENEROUS") or (word.startswith("FAILED:") and "," not in word):
@@ -34,14 +34,14 @@ def _verdict_openssl(word: str) -> Verdict | None:
 
 
 def _verdict_haproxy(word: str) -> Verdict | None:
-    """`ssl_c_verify` is a number of OpenSSL's, 0 for success; hardened configurations send words instead."""
+    """`ssl_c_verify` is an OpenSSL verify result: 0 is success. Hardened configurations send nginx's words instead."""
     if word.isascii() and word.isdecimal() and len(word) <= 5:
         return Verdict.SUCCESS if word == "0" else Verdict.FAILED
     return _verdict_openssl(word)
 
 
 def _verdict_boolean(word: str) -> Verdict | None:
-    """Google Cloud and Cloudflare say true or false; both say false when there is no certificate."""
+    """Google Cloud and Cloudflare send `true` or `false`. Both also send `false` if there is no certificate."""
     return {"true": Verdict.SUCCESS, "false": Verdict.FAILED}.get(word)
 
 
@@ -50,7 +50,7 @@ def _one(leaf: Leaf) -> LeafAndChain:
 
 
 def _traefik(text: str) -> tuple[bytes, ...]:
-    """Base64 DER, the chain behind the leaf, joined by commas."""
+    """Base64 DER, separated by commas: the leaf, then the chain."""
     parts = text.split(",", encoding.MAX_CHAIN)
     if len(parts) > encoding.MAX_CHAIN:
         raise MalformedCertificate(f"more than {encoding.MAX_CHAIN} certificates")
@@ -58,23 +58,25 @@ def _traefik(text: str) -> tuple[bytes, ...]:
 
 
 def _caddy(text: str) -> tuple[bytes, ...]:
-    """Base64 DER, or the same between the colons of RFC 9440 where the placeholder stands between them."""
+    """Base64 DER, also between colons as in RFC 9440, if the Caddyfile has the placeholder between colons."""
     return (encoding.base64_der(text[1:-1] if text.startswith(":") and text.endswith(":") else text),)
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """One row: how one vendor says it.
+    """One row of the table.
 
     Attributes:
-        certificate_header, chain_header, verify_header: the names by default; `None` where the vendor has none.
-        leaf: value -> DER of the leaf, and of the chain behind it where the same field carries it.
-        chain: value of the chain field -> DERs; `None` where the vendor has no such field.
-        verdict: verification word -> its meaning, `None` for a word the vendor does not have.
+        name: the vendor's name in messages.
+        certificate_header, chain_header, verify_header: default names of the fields; `None` if the vendor has no such
+            field.
+        leaf: decodes the certificate field to DER: the leaf, then the chain if it is in the same field.
+        chain: decodes the chain field to DER; `None` if the vendor has no such field.
+        verdict: gives the meaning of a verification word; `None` for a word that the vendor does not send.
         nothing: values of the certificate field that mean "no certificate".
-        false_without_certificate: the word that says "failed" also stands where there is no certificate.
-        success_without_certificate: so does the word of success (HAProxy's 0).
-        may_verify: whether that vendor, rightly configured, can let only verified certificates through.
+        false_without_certificate: whether the word for "failed" is also sent without a certificate.
+        success_without_certificate: words for success that are also sent without a certificate (HAProxy's 0).
+        may_verify: whether the vendor can be configured to let only verified certificates through.
     """
 
     name: str
@@ -91,7 +93,7 @@ class Dialect:
 
 
 _X_CERT, _X_VERIFY = "X-SSL-Client-Cert", "X-SSL-Client-Verify"
-_NULL = frozenset({"", "(null)"})  # Apache's text for a variable that is not set
+_NULL = frozenset({"", "(null)"})  # Apache writes (null) for a variable that is not set
 
 RFC9440 = Dialect(
     "RFC 9440", "Client-Cert", _one(rfc9440.client_cert),
@@ -121,8 +123,8 @@ CLOUDFLARE = Dialect(
     verdict=_verdict_boolean, false_without_certificate=True,
 )  # fmt: skip
 
-# Every name under which somebody's proxy speaks of client certificates. All of them, in every spelling that folds to
-# them, are removed from every request: the application reads the attached certificate, never a header.
+# Names of fields in which proxies send client certificates. The layer removes all of them from every request, in every
+# spelling that folds to them, so that the application reads the attached certificate and never a header.
 KNOWN_HEADERS = frozenset(
     """
     client-cert client-cert-chain

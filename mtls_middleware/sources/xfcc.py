@@ -1,7 +1,7 @@
-"""Envoy's `x-forwarded-client-cert`: elements joined by `,`, each `Key=value` pairs joined by `;`.
+"""Parses Envoy's `x-forwarded-client-cert` (XFCC): elements separated by `,`, with `Key=value` pairs separated by `;`.
 
-Must never know: identities. Only `Cert` and `Chain` are taken out, and `Hash` must agree with them: Envoy writes `URI`
-and `DNS` without quotes or escapes, so a client's certificate can put any text there.
+Only `Cert` and `Chain` are used, and `Hash` must match them. Envoy writes `URI` and `DNS` without quotes or escapes, so
+a client's certificate can contain a name that looks like further pairs.
 """
 
 import hashlib
@@ -15,22 +15,22 @@ from mtls_middleware.errors import MalformedCertificate
 from mtls_middleware.sources.encoding import pem_der, pem_ders
 
 _KEY = re.compile(r"([A-Za-z]{1,32})=")
-# Inside quotes a backslash takes the next character along, whatever it is: DNs come with RFC 2253 escapes in pairs.
+# Inside quotes, a backslash escapes the next character, whatever it is. DNs contain RFC 2253 escapes in pairs.
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*+)"')
 _BARE = re.compile(r'[^",;]*+')
 _HASH = re.compile(r"[0-9A-Fa-f]{64}")
 
 _SINGLE = frozenset({"hash", "cert", "chain", "subject"})
 _REPEATED = frozenset({"by", "uri", "dns"})
-# A name in a certificate that holds one of these could pass for an element of its own.
-_FORGED = re.compile(r"(?:\A|[,;])\s*(?:by|hash|cert|chain)\s*=", re.IGNORECASE)
+# A name in a certificate that contains such a pair can look like another XFCC element.
+_FORGED_PAIR = re.compile(r"(?:\A|[,;])\s*(?:by|hash|cert|chain)\s*=", re.IGNORECASE)
 _DELIMITERS = re.compile('[,;="]')
 
-# Meshes have two or three hops.
+# Meshes have two or three hops, with one element each.
 _MAX_ELEMENTS = 32
-# One for each name in a certificate, and few others; a certificate of 16 kB holds some thousand names.
+# There is one pair for each name in a certificate. A certificate of 16 kB has at most a few thousand names.
 _MAX_PAIRS = 8_192
-# A certificate may hold thousands of names; each of those with a delimiter is looked for at each URI and DNS.
+# Each name with a delimiter is compared at each URI and DNS pair, so the number of both limits the cost.
 _MAX_AMBIGUOUS = 64
 
 
@@ -41,71 +41,75 @@ class _Element:
     chain: tuple[bytes, ...] = ()
     _ambiguous: tuple[str, ...] | None = None
 
-    def put(self, key: str, value: str, *, quoted: bool) -> None:
-        """Take one pair in; `key` is in lower case."""
+    def add(self, key: str, value: str, *, quoted: bool) -> None:
+        """Add one pair; `key` is in lower case. Raises `MalformedCertificate`."""
         if key in _SINGLE:
             if key in self.values:
-                raise MalformedCertificate(f"{key} twice in one XFCC element")
+                raise MalformedCertificate(f"{key} appears twice in one XFCC element")
             self.values[key] = value
         elif key in _REPEATED:
-            if not value and key != "uri":  # Envoy writes an empty URI= for a certificate without one
-                raise MalformedCertificate(f"empty {key} in XFCC")
+            if not value and key != "uri":  # Envoy writes an empty URI= if the certificate has no URI
+                raise MalformedCertificate(f"{key} is empty in XFCC")
             self.values.setdefault(key, value)
-        if quoted and key not in ("cert", "chain") and _FORGED.search(value):
-            # An open quote of a forged element would close inside the genuine one, and hide it as its own text.
-            raise MalformedCertificate("a quoted value in XFCC that holds a pair of another element")
+        if quoted and key not in ("cert", "chain") and _FORGED_PAIR.search(value):
+            # A client's name can contain an opening quote. The genuine element is then inside the quotes.
+            raise MalformedCertificate("a quoted value in XFCC contains a pair such as Cert=")
         if key == "subject" and not quoted:
-            raise MalformedCertificate("Subject without quotes in XFCC")
+            raise MalformedCertificate("Subject in XFCC has no quotes")
         if key == "hash" and not _HASH.fullmatch(value):
             raise MalformedCertificate("Hash in XFCC is not 64 hex digits")
         if key == "cert":
-            self._claim(pem_der(value), ())
+            self._set_certificate(pem_der(value), ())
         if key == "chain":
             leaf, *chain = pem_ders(value)  # Envoy's Chain begins with the leaf
-            self._claim(leaf, tuple(chain))
+            self._set_certificate(leaf, tuple(chain))
 
-    def _claim(self, leaf: bytes, chain: tuple[bytes, ...]) -> None:
+    def _set_certificate(self, leaf: bytes, chain: tuple[bytes, ...]) -> None:
         if self.leaf is not None and self.leaf != leaf:
-            raise MalformedCertificate("Cert and Chain in XFCC name two certificates")
+            raise MalformedCertificate("Cert and Chain in XFCC have different leaf certificates")
         self.leaf = leaf
         self.chain = chain or self.chain
 
-    def finish(self) -> None:
+    def check(self) -> None:
+        """Check the complete element. Raises `MalformedCertificate`."""
         if not self.values:
-            raise MalformedCertificate("XFCC element without a known key")
-        claimed = self.values.get("hash")
-        if claimed is not None and self.leaf is not None and hashlib.sha256(self.leaf).hexdigest() != claimed.lower():
-            raise MalformedCertificate("Hash in XFCC belongs to another certificate")
+            raise MalformedCertificate("an XFCC element has no known key; expected for example Cert or Hash")
+        digest = self.values.get("hash")
+        if digest is not None and self.leaf is not None and hashlib.sha256(self.leaf).hexdigest() != digest.lower():
+            raise MalformedCertificate("Hash in XFCC does not match the certificate")
 
     def ambiguous_names(self) -> tuple[str, ...]:
-        """The leaf's names that Envoy copied without quotes and that hold a delimiter, longest first; read once."""
+        """The URIs and DNS names of the leaf that contain a delimiter, longest first. Envoy writes them unquoted."""
         if self._ambiguous is None and self.leaf is not None:
             leaf = ClientCertificate.from_der(self.leaf)
             names = {name for name in (*leaf.uris, *leaf.dns_names) if _DELIMITERS.search(name)}
             if len(names) > _MAX_AMBIGUOUS:
-                raise MalformedCertificate(f"more than {_MAX_AMBIGUOUS} names with , ; = or a quote beside XFCC")
+                raise MalformedCertificate(
+                    f"more than {_MAX_AMBIGUOUS} names in the certificate contain , ; = or a quote"
+                )
             self._ambiguous = tuple(sorted(names, key=len, reverse=True))
         return self._ambiguous or ()
 
 
 def client_certificate(text: str, hops: int | None) -> tuple[bytes, tuple[bytes, ...]] | None:
-    """Leaf and chain (DER) that the XFCC value names, or `None` where its element names no certificate.
+    """The leaf and the chain (DER) of one XFCC element; `None` if the element has neither `Cert` nor `Chain`.
 
-    `hops`: the element so many before the last one; `None` demands that there is exactly one element.
+    `hops`: the element's distance from the last element. `None`: there must be exactly one element. Raises
+    `MalformedCertificate`.
     """
     elements = list(islice(_elements(text, known_names=hops is None), _MAX_ELEMENTS + 1))
     if len(elements) > _MAX_ELEMENTS:
         raise MalformedCertificate(f"more than {_MAX_ELEMENTS} XFCC elements")
     if hops is None and len(elements) != 1:
-        raise MalformedCertificate(f"{len(elements)} XFCC elements, and no hops= is configured")
+        raise MalformedCertificate(f"{len(elements)} XFCC elements; expected one, because hops= is not given")
     if hops is not None:
         if len(elements) <= hops:
-            raise MalformedCertificate(f"{len(elements)} XFCC elements, hops={hops} needs {hops + 1}")
-        # Counting is only safe where no certificate among them can have written elements of its own.
+            raise MalformedCertificate(f"{len(elements)} XFCC elements; hops={hops} needs at least {hops + 1}")
+        # The elements can be counted only if no certificate contains a name that looks like an element.
         if any(element.ambiguous_names() for element in elements):
             raise MalformedCertificate("a name with , ; = or a quote makes the XFCC elements ambiguous")
-    chosen = elements[-1 - (hops or 0)]
-    return None if chosen.leaf is None else (chosen.leaf, chosen.chain)
+    element = elements[-1 - (hops or 0)]
+    return None if element.leaf is None else (element.leaf, element.chain)
 
 
 def _elements(text: str, *, known_names: bool) -> Iterator[_Element]:
@@ -114,7 +118,7 @@ def _elements(text: str, *, known_names: bool) -> Iterator[_Element]:
     for _ in range(_MAX_PAIRS):
         key = _KEY.match(text, position)
         if key is None:
-            raise MalformedCertificate("XFCC is not a row of Key=value pairs")
+            raise MalformedCertificate("XFCC does not consist of Key=value pairs")
         position = key.end()
         quoted = _QUOTED.match(text, position)
         name = _name_at(text, position, element) if known_names and key[1].lower() in ("uri", "dns") else None
@@ -125,15 +129,15 @@ def _elements(text: str, *, known_names: bool) -> Iterator[_Element]:
         else:
             bare = _BARE.match(text, position)
             value, position = (bare[0], bare.end()) if bare else ("", position)
-        element.put(key[1].lower(), value, quoted=quoted is not None)
+        element.add(key[1].lower(), value, quoted=quoted is not None)
         if position == len(text):
-            element.finish()
+            element.check()
             yield element
             return
         if text[position] not in ",;":
-            raise MalformedCertificate("a stray quote in XFCC")
+            raise MalformedCertificate("an unexpected quote in XFCC")
         if text[position] == ",":
-            element.finish()
+            element.check()
             yield element
             element = _Element()
         position += 1
@@ -141,13 +145,13 @@ def _elements(text: str, *, known_names: bool) -> Iterator[_Element]:
 
 
 def _name_at(text: str, position: int, element: _Element) -> str | None:
-    """A name of the element's own leaf that stands bare at `position` and holds delimiters, or `None`.
+    """A name of the element's own leaf that is at `position` without quotes and contains delimiters, or `None`.
 
-    Without this a SAN such as `urn:example:a,b` (capture d) would look like two elements. A name in which anything
-    looks like a genuine pair is left to be cut, and so refused: it could hide the element that the proxy really wrote.
+    Without this, a SAN such as `urn:example:a,b` would look like two elements. A name that contains something like a
+    genuine pair is not returned, so that the value is rejected: it could hide the element that the proxy wrote.
     """
     for name in element.ambiguous_names():
         end = position + len(name)
-        if text.startswith(name, position) and text[end : end + 1] in ("", ",", ";") and not _FORGED.search(name):
+        if text.startswith(name, position) and text[end : end + 1] in ("", ",", ";") and not _FORGED_PAIR.search(name):
             return name
     return None

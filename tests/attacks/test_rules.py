@@ -100,12 +100,12 @@ def test_a_class_made_of_a_rule_of_ours_is_asked_every_time(
         pass
 
     certificate = mtls_client.client_certificate()
-    assert ours(*arguments).is_lasting
+    assert ours(*arguments).depends_only_on_certificate
     for made in (Employed, Inherited):
         rule = made(*arguments)
         for joined in (rule, rule & ~~rule, Thumbprint(certificate.thumbprint) & rule):
             employed[:] = [True, True, False, False]
-            assert not joined.is_lasting
+            assert not joined.depends_only_on_certificate
             assert joined.holds(certificate)
             employed[:] = [False, False]
             assert not joined.holds(certificate)

@@ -137,7 +137,7 @@ def introspection(data: bytes) -> None:
     value = json_value(data)
     if isinstance(value, dict):
         timed_token(value)
-        INTROSPECTED._judged(value, time.time())
+        INTROSPECTED._check_response(value, time.time())
 
 
 def registration(data: bytes) -> None:
@@ -196,7 +196,7 @@ TARGETS: dict[str, Target] = {
     ),
     "PEM": Target(field(encoding.pem_ders), [good.PEM, good.PEM * 3], (Refused,)),
     "joined DER in base64": Target(field(encoding.joined_ders), [base64.b64encode(good.DER * 3)], (Refused,)),
-    "joined DER": Target(
+    "concatenated DER": Target(
         lambda data, _: encoding.joined_ders(base64.b64encode(data).decode()), [good.DER * 3], (Refused,)
     ),
     "Traefik": Target(field(vendors._traefik), [good.BASE64 + b"," + good.BASE64], (Refused,)),

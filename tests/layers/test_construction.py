@@ -23,9 +23,9 @@ CERTIFICATE_LAYER: list[tuple[dict[str, Any], str]] = [
     ({"exempt": [b"/health"]}, "a list of strings"),
     ({"exempt": iter(["/health"])}, "a list of strings"),
     ({"trust_store": "roots.pem"}, "expected for example TrustStore"),
-    ({"allow": "CN=x"}, "is no rule"),
-    ({"allow": True}, "is no rule"),
-    ({"allow": Subject}, "is no rule"),
+    ({"allow": "CN=x"}, "is not a rule"),
+    ({"allow": True}, "is not a rule"),
+    ({"allow": Subject}, "is not a rule"),
 ]
 
 

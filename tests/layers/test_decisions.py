@@ -36,7 +36,7 @@ def test_refusal_is_one_record_with_reason_and_thumbprint(
         "layer": "token",
         "status": 401,
         "code": "invalid_token",
-        "evidence": ("not three parts of base64url",),
+        "evidence": ("the token does not consist of three parts in base64url",),
         "method": "GET",
         "path": "/invoices",
         "thumbprint": mtls_client.thumbprint,
@@ -100,4 +100,4 @@ def test_ignored_header_is_worth_a_line(
 ) -> None:
     caplog.set_level(logging.INFO)
     send(gateway, nested({}), behind_nginx(mtls_client, peer=STRANGER))
-    assert "header is ignored: the peer is not among trusted_proxies" in caplog.text
+    assert "header is ignored: the peer's address is not in trusted_proxies" in caplog.text

@@ -24,7 +24,7 @@ from mtls_middleware.policy import (
     Thumbprint,
     as_rule,
 )
-from mtls_middleware.policy.rule import Joined, Not
+from mtls_middleware.policy.rule import Combination, Not
 from mtls_middleware.testing import CertificateAuthority
 from tests.policy.rules import ISSUED, MATCHING, OTHERS, certificate
 
@@ -82,7 +82,7 @@ def joined(children: st.SearchStrategy[Rule]) -> st.SearchStrategy[Rule]:
 
 def permutations(rule: Rule) -> Iterator[Rule]:
     """The rule with its joined rules in every order, on every level."""
-    if isinstance(rule, Joined):
+    if isinstance(rule, Combination):
         for order in itertools.permutations(rule.rules):
             for rules in itertools.product(*map(permutations, order)):
                 yield type(rule)(rules)

@@ -49,7 +49,7 @@ def names(keys: KeySet) -> set[str | None]:
 def test_keys_come_in_exactly_one_of_three_ways(given: tuple[str, ...], found: str) -> None:
     ways: dict[str, Any] = {"jwks_uri": "https://as.example/jwks", "jwks": {"keys": []}, "discovery": "rfc8414"}
     options = {name: ways[name] for name in given}
-    with pytest.raises(ConfigurationError, match=f"^{found}: exactly one of jwks_uri=, jwks=, discovery="):
+    with pytest.raises(ConfigurationError, match=f"^{found}; expected exactly one of jwks_uri=, jwks=, discovery="):
         JWTAccessTokens(issuer="https://as.example", audience="https://api.example", **options)
 
 

@@ -161,7 +161,7 @@ USUAL = {"endpoint": "https://as.test/introspect", "client_id": "api", "client_s
         ({"endpoint": None}, "endpoint"),
         ({"client_id": ""}, "client_id"),
         ({"client_secret": ""}, "client_secret"),
-        ({"client_secret": None}, "nothing says who we are"),
+        ({"client_secret": None}, "no credentials"),
         (
             {
                 "client_secret": None,
@@ -171,7 +171,7 @@ USUAL = {"endpoint": "https://as.test/introspect", "client_id": "api", "client_s
             },
             "https endpoint",
         ),
-        ({"ssl_context": UNVERIFIED}, "does not verify the server"),
+        ({"ssl_context": UNVERIFIED}, "must verify the server"),
         ({"ssl_context": "cert.pem"}, "ssl_context"),
         ({"issuer": ""}, "issuer"),
         ({"audience": ["https://api.test"]}, "audience"),

@@ -155,9 +155,9 @@ def test_a_remembered_token_with_another_certificate_is_refused(
 class SlowAnswers(MemoryAnswers):
     """As a cache is that is far away."""
 
-    def put(self, question: IntrospectionKey, record: bytes, seconds: float, now: float) -> Flow[None]:
+    def put(self, key: IntrospectionKey, record: bytes, seconds: float, now: float) -> Flow[None]:
         yield from ask(Call(time.sleep, (0.5,)))
-        yield from super().put(question, record, seconds, now)
+        yield from super().put(key, record, seconds, now)
 
 
 def test_who_asks_while_an_answer_is_being_put_down_takes_it(server: IntrospectionServer) -> None:
@@ -364,10 +364,10 @@ def blocking(**options: Any) -> redis.Redis:
     ("make", "said"),
     [
         (lambda: RedisAnswers("redis://cache.internal"), "for example redis"),
-        (lambda: RedisAnswers(redis.Redis()), "socket_timeout=(5|None): 1 second at most"),
+        (lambda: RedisAnswers(redis.Redis()), "socket_timeout=(5|None): expected at most 1 second"),
         (lambda: RedisAnswers(blocking(socket_timeout=None)), "socket_timeout=None"),
         (lambda: RedisAnswers(blocking(socket_connect_timeout=2)), "socket_connect_timeout=2"),
-        (lambda: RedisAnswers(redis.Redis(socket_timeout=0.2, socket_connect_timeout=0.2)), "retries: 1 at most"),
+        (lambda: RedisAnswers(redis.Redis(socket_timeout=0.2, socket_connect_timeout=0.2)), "retries: expected at"),
         (lambda: RedisAnswers(blocking(), on_failure="allow"), "on_failure="),
         (lambda: RedisAnswers(blocking(), prefix=""), "prefix="),
         (lambda: RedisAnswers(blocking(), timeout=0), "timeout="),

@@ -102,7 +102,7 @@ def test_what_the_operator_is_to_change_is_in_the_log(
     server.behaviour = status(403)
     with pytest.raises(Unavailable):
         validate(asking(server))
-    assert "does not let this client introspect" in caplog.text
+    assert "does not allow this client to introspect" in caplog.text
 
 
 def test_a_connection_that_breaks_is_tried_once_more(

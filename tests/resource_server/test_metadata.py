@@ -116,7 +116,7 @@ def test_a_certificate_layer_of_ones_own_must_let_the_path_through(
 
 
 WRONG: list[tuple[Any, str]] = [
-    ({}, "resource_metadata of None"),
+    ({}, "resource=None"),
     ({"resource": "http://api.example"}, "an https address"),
     ({"resource": "https://api.example?x"}, "without query"),
     ({"resource": "https://api.example#x"}, "without query and fragment"),

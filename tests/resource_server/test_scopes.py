@@ -12,18 +12,18 @@ def token(*scopes: str) -> AccessToken:
 
 @pytest.mark.parametrize(("demanded", "there"), [([], []), ([], ["a"]), (["a"], ["a"]), (["a", "b"], ["b", "c", "a"])])
 def test_all_that_is_demanded_is_there(demanded: list[str], there: list[str]) -> None:
-    scopes.demand(token(*there), frozenset(demanded))
+    scopes.require_scopes(token(*there), frozenset(demanded))
 
 
 @pytest.mark.parametrize(
     ("demanded", "there", "missing"),
     [
-        (["a"], [], "missing a"),
-        (["a"], ["A", "a ", "aa", "", "a:b", "*"], "missing a"),
-        (["a", "c", "b"], ["b"], "missing a c"),
+        (["a"], [], "missing scopes: a"),
+        (["a"], ["A", "a ", "aa", "", "a:b", "*"], "missing scopes: a"),
+        (["a", "c", "b"], ["b"], "missing scopes: a c"),
     ],
 )
 def test_what_is_missing_is_refused_and_named(demanded: list[str], there: list[str], missing: str) -> None:
     with pytest.raises(Refused) as refused:
-        scopes.demand(token(*there), frozenset(demanded))
+        scopes.require_scopes(token(*there), frozenset(demanded))
     assert (refused.value.code, refused.value.evidence) == ("insufficient_scope", (missing,))

@@ -75,7 +75,7 @@ def test_the_table_of_profiles_is_the_one_in_the_code() -> None:
     assert {each.strip("`").lower() for each in lenient[1].split(", ")} == PROFILES["without_explicit_typing"].typ
     for name, cells in rows.items():
         if "settable" in cells[3]:
-            least, most = PROFILES[name].least_leeway, PROFILES[name].most_leeway
+            least, most = PROFILES[name].min_leeway, PROFILES[name].max_leeway
             assert cells[3] == f"{LEEWAY} s, settable from {least} to {most}"
 
 

@@ -26,8 +26,8 @@ def client(**options: Any) -> redis.Redis:
     [
         ({"client": "redis://:password@cache.internal"}, "client is a str: expected for example redis"),
         ({"client": redis.asyncio.Redis()}, "expected redis.Redis, also under ASGI"),
-        ({"client": client(socket_timeout=None)}, "socket_timeout=None: 1 second at most"),
-        ({"client": redis.Redis(socket_timeout=0.2, socket_connect_timeout=0.2)}, "retries: 1 at most"),
+        ({"client": client(socket_timeout=None)}, "socket_timeout=None: expected at most 1 second"),
+        ({"client": redis.Redis(socket_timeout=0.2, socket_connect_timeout=0.2)}, "retries: expected at most 1"),
         ({"key": ""}, "key="),
         ({"key": b"x"}, "key="),
         ({"max_age": 0}, "max_age=0"),
