@@ -10,7 +10,7 @@ V = TypeVar("V")
 
 
 class Cache(Generic[K, V]):
-    """Entries with a total cost of at most `limit`. An entry that costs more than `largest` is not cached.
+    """Entries with a total size of at most `limit`. An entry is not cached if its own data is larger than `largest`.
 
     Our own few lines: `cachetools` would need a lock around it as well, and would be a fifth runtime dependency.
 
@@ -21,7 +21,7 @@ class Cache(Generic[K, V]):
         self._limit = limit
         self._largest = limit if largest is None else largest
         self._entries: OrderedDict[K, tuple[V, int]] = OrderedDict()
-        self._cost = 0
+        self._size = 0
         self._lock = threading.Lock()
 
     def get(self, key: K) -> V | None:
@@ -35,17 +35,21 @@ class Cache(Generic[K, V]):
             return entry[0]
         return entry[0]
 
-    def put(self, key: K, value: V, cost: int = 1) -> None:
-        """Cache the value, unless it costs too much."""
-        if cost > self._largest:
+    def put(self, key: K, value: V, size: int = 1, *, extra: int = 0) -> None:
+        """Cache the value, unless it is too large.
+
+        `size`: of the data that the entry holds. `extra`: what the value needs in memory beyond that.
+        """
+        whole = size + extra
+        if size > self._largest or whole > self._limit:
             return
         with self._lock:
             former = self._entries.pop(key, None)
-            self._entries[key] = value, cost
-            self._cost += cost - (0 if former is None else former[1])
-            while self._cost > self._limit:
+            self._entries[key] = value, whole
+            self._size += whole - (0 if former is None else former[1])
+            while self._size > self._limit:
                 _, (_, removed) = self._entries.popitem(last=False)
-                self._cost -= removed
+                self._size -= removed
 
     def __deepcopy__(self, memo: object) -> "Cache[K, V]":
         """An empty cache: a copy of the owner must not share the lock."""

@@ -67,17 +67,23 @@ CHECKS: dict[str, tuple[Any, list[Any], list[Any], str]] = {
         "expected an https address without fragment, such as 'https://as.example'",
     ),
 }
+
+
+def numbered(pairs: list[tuple[str, Any]]) -> list[str]:
+    return [f"{name}-{number}" for number, (name, _) in enumerate(pairs)]
+
+
 ACCEPTED = [(name, given) for name, (_, accepted, _, _) in CHECKS.items() for given in accepted]
 REJECTED = [(name, given) for name, (_, _, rejected, _) in CHECKS.items() for given in rejected]
 
 
-@pytest.mark.parametrize(("name", "given"), ACCEPTED, ids=str)
+@pytest.mark.parametrize(("name", "given"), ACCEPTED, ids=numbered(ACCEPTED))
 def test_an_argument_as_expected_is_returned(name: str, given: Any) -> None:
     found = CHECKS[name][0](given)
     assert found == (frozenset(given) if name == "strings" else given)
 
 
-@pytest.mark.parametrize(("name", "given"), REJECTED, ids=str)
+@pytest.mark.parametrize(("name", "given"), REJECTED, ids=numbered(REJECTED))
 def test_any_other_argument_is_rejected_with_what_is_expected(name: str, given: Any) -> None:
     check, _, _, expected = CHECKS[name]
     with pytest.raises(ConfigurationError, match=re.escape(expected)) as raised:

@@ -26,8 +26,6 @@ LIMIT = 64 * 1024 * 1024
 _LARGEST_KEY = 16_384
 # Bytes of the objects of one entry, in addition to its key: the certificate as read, the token, its usual claims.
 _OBJECTS = 5_000
-# Bytes of one entry.
-_LARGEST = 1_000_000
 
 
 class _Entry(NamedTuple):
@@ -55,7 +53,7 @@ class DecisionCache:
             self.names += (layer.name,)
         self._read = reader(declared)
         self._routed = tuple(layer for layer in layers[: len(self.names)] if layer.fixed_route is None)
-        self._entries: Cache[Hashable, _Entry] = Cache(LIMIT, largest=_LARGEST)
+        self._entries: Cache[Hashable, _Entry] = Cache(LIMIT, largest=_LARGEST_KEY)
 
     def key(self, request: Any) -> Hashable | None:
         """The key of this request; `None` if its decisions must not be cached. Raises `Refused`: see `Layer.route`."""
@@ -90,14 +88,13 @@ class DecisionCache:
         """Cache the decisions of the first layers, if all of them are reusable."""
         begins = max(each.begins for each in decided)
         ends = min(each.ends for each in decided)
-        size = _size(key)
-        if begins < ends and size <= _LARGEST_KEY:
+        if begins < ends:
             attached = Attached()
             for name, each in zip(self.names, decided, strict=True):
                 attached.set(name, each.value)
             checks = tuple(check for each in decided for check in each.checks)
-            cost = size + _OBJECTS + sum(each.cost for each in decided)
-            self._entries.put(key, _Entry(vars(attached), begins, ends, checks), cost)
+            extra = _OBJECTS + sum(each.cost for each in decided)
+            self._entries.put(key, _Entry(vars(attached), begins, ends, checks), _size(key), extra=extra)
 
     def _routes(self, request: Any) -> tuple[object, ...]:
         """The routes of the layers for which method and path play a part."""

@@ -13,14 +13,23 @@ from mtls_middleware.errors import ConfigurationError, Refused
 from mtls_middleware.resource_server.token import AccessToken, read_only
 from mtls_middleware.reusable import Reusable
 
+# Bytes that the claims of a usual token need in memory. A client can choose some claims (RFC 9396).
+_USUAL_SIZE = 4_000
+
 
 @dataclass(frozen=True, slots=True)
 class TimedToken:
-    """A token and its validity period, in seconds since the epoch. Without `exp`, `expires` is infinite."""
+    """A token and its validity period.
+
+    Attributes:
+        not_before, expires: seconds since the epoch. Without `exp`, `expires` is infinite.
+        cost: bytes that its claims need in memory, beyond the claims of a token of usual size.
+    """
 
     token: AccessToken
     not_before: float
     expires: float
+    cost: int = 0
 
     def valid_at(self, now: float, leeway: float) -> Reusable[AccessToken]:
         """The token, if it is valid at `now`. Raises `Refused("invalid_token")` otherwise."""
@@ -28,13 +37,13 @@ class TimedToken:
             reject_token("the token has expired")
         if now < self.not_before - leeway:
             reject_token("the token is not valid yet: nbf or iat is in the future")
-        return Reusable(self.token, self.not_before - leeway, self.expires + leeway)
+        return Reusable(self.token, self.not_before - leeway, self.expires + leeway, cost=self.cost)
 
 
-def timed_token(claims: Mapping[str, Any], *, key_id: str | None = None) -> TimedToken:
+def timed_token(claims: Mapping[str, Any], *, size: int = 0, key_id: str | None = None) -> TimedToken:
     """The token with these claims. Raises `Refused("invalid_token")` if a claim has a wrong type.
 
-    It does not check `iss` and `aud`: the caller does.
+    It does not check `iss` and `aud`: the caller does. `size`: bytes that the claims need in memory.
     """
     for name in ("sub", "client_id", "jti", "scope"):
         if not isinstance(claims.get(name, ""), str):
@@ -53,7 +62,7 @@ def timed_token(claims: Mapping[str, Any], *, key_id: str | None = None) -> Time
     except RecursionError:
         reject_token("the claims are nested too deeply")
     token = AccessToken(read_only_claims, claims.get("sub"), claims.get("client_id"), scopes, expires_at, key_id=key_id)
-    return TimedToken(token, not_before, expires)
+    return TimedToken(token, not_before, expires, max(0, size - _USUAL_SIZE))
 
 
 def check_expiry(token: AccessToken, now: float, leeway: float = 0) -> None:

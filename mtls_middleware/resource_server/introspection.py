@@ -17,7 +17,7 @@ from mtls_middleware.effects.exchange import Connections, Fetch, FetchFailed, Re
 from mtls_middleware.effects.flow import Flow, ask
 from mtls_middleware.effects.remote_document import check_address
 from mtls_middleware.errors import ConfigurationError, Refused, Unavailable, require_extra
-from mtls_middleware.json_values import json_object
+from mtls_middleware.json_values import json_object, memory_of
 from mtls_middleware.jwks import FetchedKeys, StaticKeys
 from mtls_middleware.resource_server.claims import (
     check_expiry,
@@ -181,7 +181,8 @@ class IntrospectedAccessTokens:
         result = self._check_response(cached.value, now)
         if not opts_in(self._cache):  # another process, or an operator, can remove the response
             return once(result.value)
-        return result._replace(begins=max(result.begins, cached.begins), ends=min(result.ends, cached.ends))
+        begins, ends = max(result.begins, cached.begins), min(result.ends, cached.ends)
+        return result._replace(begins=begins, ends=ends, cost=memory_of(record or b""))
 
     def check_later(self, token: AccessToken, now: float) -> None:
         """Raises `Refused` if a token that was accepted earlier has expired at `now`. It does not introspect again."""

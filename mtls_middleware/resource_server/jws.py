@@ -12,7 +12,7 @@ import jwt
 
 from mtls_middleware.effects.flow import Flow
 from mtls_middleware.errors import Refused
-from mtls_middleware.json_values import json_object
+from mtls_middleware.json_values import json_object, memory_of
 from mtls_middleware.jwks import ALGORITHMS, KeySet, VerificationKey
 from mtls_middleware.resource_server.claims import media_type, reject_token
 from mtls_middleware.reusable import Check
@@ -39,12 +39,18 @@ class Keys(Protocol):
 
 
 class VerifiedJWT(NamedTuple):
-    """A JWT whose signature is valid, the id of the key that verified it, and the key set of this key."""
+    """A JWT whose signature is valid.
+
+    Attributes:
+        key_id, keys: the id of the key that verified it, and the key set of this key.
+        size: bytes that the claims need in memory.
+    """
 
     typ: str
     claims: dict[str, Any]
     key_id: str | None
     keys: KeySet
+    size: int
 
 
 def verify_jwt(
@@ -100,7 +106,8 @@ def _verify_signature(jws: _JWSParts, key: VerificationKey, keys: KeySet) -> Ver
         raise Refused("invalid_token", f"the signature is not valid ({type(error).__name__})") from None
     if is_valid is not True:
         reject_token("the signature is not valid")
-    return VerifiedJWT(jws.header.typ, _json_object(_base64url(jws.payload)), key.key_id, keys)
+    payload = _base64url(jws.payload)
+    return VerifiedJWT(jws.header.typ, _json_object(payload), key.key_id, keys, memory_of(payload))
 
 
 def unverified_issuer(text: str) -> tuple[bool, object]:

@@ -29,9 +29,8 @@ from mtls_middleware.reusable import Reusable
 
 # Claims of ID tokens and logout tokens. They identify such tokens if `typ` does not (RFC 8725 3.12).
 _CLAIMS_OF_OTHER_TOKENS = frozenset({"nonce", "at_hash", "c_hash", "s_hash", "events"})
-# Characters of all cached tokens, and of the largest one. Python objects can need a hundred times the memory of their
-# JSON, so a larger token is verified on each request.
-_CACHE_SIZE, _MAX_CACHED = 8 * 1024 * 1024, 4096
+# Bytes of all cached tokens, and characters of the largest one. A larger token is verified on each request.
+_CACHE_SIZE, _MAX_CACHED = 16 * 1024 * 1024, 4_096
 
 
 class _CachedToken(NamedTuple):
@@ -127,21 +126,21 @@ class JWTAccessTokens:
         if keys is None:
             # Check the claims first, so that no key is fetched for a token that no key can make acceptable.
             unverified_typ, claims = read_unverified(text, algorithms=algorithms, typ=typ)
-            self._check_claims(unverified_typ, claims, None).valid_at(now, leeway)
+            self._check_claims(unverified_typ, claims).valid_at(now, leeway)
             keys = yield from self._keys.current(now)
         digest = hashlib.sha256(text.encode("ascii", "replace")).digest()
         entry = self._cache.get(digest)
         if entry is None or entry.keys is not keys:
             jwt = yield from verify_jwt(text, source=self._keys, keys=keys, algorithms=algorithms, typ=typ, now=now)
-            entry = _CachedToken(self._check_claims(jwt.typ, jwt.claims, jwt.key_id), jwt.keys)
-            self._cache.put(digest, entry, len(text))
+            entry = _CachedToken(self._check_claims(jwt.typ, jwt.claims, jwt.key_id, jwt.size), jwt.keys)
+            self._cache.put(digest, entry, len(text), extra=entry.timed.cost)
         return entry.timed.valid_at(now, leeway)._replace(checks=self._keys.checks(entry.keys))
 
     def check_later(self, token: AccessToken, now: float) -> None:
         """Raises `Refused` if a token that was accepted earlier has expired at `now`."""
         check_expiry(token, now, self._rules.leeway)
 
-    def _check_claims(self, typ: str, claims: dict[str, Any], key_id: str | None) -> TimedToken:
+    def _check_claims(self, typ: str, claims: dict[str, Any], key_id: str | None = None, size: int = 0) -> TimedToken:
         if typ != "at+jwt" and (is_other_token_type(claims) or not _CLAIMS_OF_OTHER_TOKENS.isdisjoint(claims)):
             reject_token("the claims are those of another token type, for example an ID token")
         missing = sorted(self._rules.required - claims.keys())
@@ -151,4 +150,4 @@ class JWTAccessTokens:
             reject_token(f"the token is from another issuer; expected iss {self._issuer!a}")
         if not has_audience(claims, self._audience):
             reject_token(f"the token is for another audience; expected {self._audience!a} in aud")
-        return timed_token(claims, key_id=key_id)
+        return timed_token(claims, size=size, key_id=key_id)

@@ -180,7 +180,8 @@ class HeaderSource:
         if certificate is None:
             certificate = self._parse_fields(value, word, chain)
             if certificate is not None:
-                self._certificates.put(key, certificate, len(value) + len(word or "") + len(chain))
+                size = len(value) + len(word or "") + len(chain)
+                self._certificates.put(key, certificate, size, extra=certificate.cost)
         return certificate
 
     @property

@@ -228,7 +228,7 @@ def _load(leaf: bytes, chain: tuple[bytes, ...], verification: Verification) -> 
     certificate = _CERTIFICATES.get(key)
     if certificate is None:
         certificate = ClientCertificate.from_der(leaf, chain=chain, verification=verification)
-        _CERTIFICATES.put(key, certificate, sum(map(len, chain), len(leaf)))
+        _CERTIFICATES.put(key, certificate, sum(map(len, chain), len(leaf)), extra=certificate.cost)
     return certificate
 
 
@@ -238,5 +238,5 @@ def _load_pem(pems: tuple[str, ...], verification: Verification) -> ClientCertif
     if certificate is None:
         leaf, *chain = (pem_der(pem) for pem in pems)
         certificate = ClientCertificate.from_der(leaf, chain=tuple(chain), verification=verification)
-        _CERTIFICATES.put(key, certificate, sum(map(len, pems)))
+        _CERTIFICATES.put(key, certificate, sum(map(len, pems)), extra=certificate.cost)
     return certificate

@@ -145,7 +145,8 @@ class TrustStore:
         validated = snapshot.paths.get(key)
         if validated is None or not self._is_within(validated.certificate.period, now):
             validated = self._validated(snapshot.roots, certificate, now)
-            snapshot.paths.put(key, validated, sum(map(len, certificate.chain), len(certificate.der)))
+            size = sum(map(len, certificate.chain), len(certificate.der))
+            snapshot.paths.put(key, validated, size, extra=certificate.cost)
         begins, ends = validated.certificate.period
         found = Reusable(
             validated.certificate,

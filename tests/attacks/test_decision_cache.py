@@ -3,8 +3,10 @@
 import asyncio
 import gc
 import io
+import json
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -415,14 +417,32 @@ def test_a_cached_decision_keeps_no_old_revocation_list_and_no_old_roots_in_memo
 @pytest.mark.parametrize(
     "claim", [[{}] * 3_500, [[{}]] * 2_000, ["a1"] * 2_000, {str(each): {} for each in range(999)}]
 )
-def test_a_token_with_endless_claims_is_not_cached(gateway: str, claim: Any, world: World) -> None:
+def test_a_token_with_endless_claims_counts_as_its_objects(gateway: str, claim: Any, world: World) -> None:
     """A client chooses authorization_details (RFC 9396), and 12 kB of JSON can be 450 kB as objects."""
     layers = Layers(gateway, world.tokens())
+    tracemalloc.start()
+    claims = json.loads(json.dumps(claim))
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
     text = world.issuer.token(certificate=world.client, claims={"authorization_details": claim})
-    assert len(text) < 16_384
-    for _ in range(3):
-        assert layers.send(carrying(world, ("Authorization", f"Bearer {text}"))).application.token is not None
-    assert entries(layers) == 0
+    layers.send(carrying(world, ("Authorization", f"Bearer {text}")))
+    assert len(claims) > 900
+    assert stack_of(layers)._cache._entries._size > held
+
+
+@both_gateways
+def test_a_certificate_with_endless_names_counts_as_its_names(gateway: str, mtls_ca: CertificateAuthority) -> None:
+    """Any client can present a certificate that it has made itself, and an application may read its names."""
+    names = [f"n{number}.example" for number in range(450)]
+    client = mtls_ca.issue("CN=many", dns=names)
+    layers = Layers(gateway, certificates(ServerTLS(), required=False))
+    found = layers.send(Request(tls=client)).application.certificate
+    assert found is not None
+    tracemalloc.start()
+    assert len(ClientCertificate.from_der(found.der).dns_names) == 450
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert stack_of(layers)._cache._entries._size > held
 
 
 @both_gateways
