@@ -236,6 +236,8 @@ def facts_reader(facts: Facts) -> Callable[[ASGIRequest], tuple[object, ...] | N
             authorization = values.get(b"authorization")
             if authorization is None or (scope.get("query_string") and has_token(request.query)):
                 return None
+            if authorization[7:8] == b" ":  # further blanks would be further keys for one token
+                return None
             digest = hashlib.sha256(authorization).digest()
         return (peer, identity, digest, *map(values.get, fields))
 
@@ -288,7 +290,7 @@ def _peer(scope: Mapping[str, Any], forwarded: Sequence[bytes], ports: Sequence[
         return _unnamed(scope.get("server"))
     address, port = client[0], client[1]
     if port and not _may_be_rewritten(address, port, forwarded, ports):
-        return Peer(address)
+        return Peer(address if isinstance(address, str) else None)
     return Peer(
         doubt="the peer's address may come from X-Forwarded-For, which any client can send: run uvicorn with "
         "--no-proxy-headers (FORWARDED_ALLOW_IPS=''), other servers with the corresponding option, or use a "

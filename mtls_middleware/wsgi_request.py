@@ -166,6 +166,8 @@ def facts_reader(facts: Facts) -> Callable[[WSGIRequest], tuple[object, ...] | N
             authorization, query = environ.get("HTTP_AUTHORIZATION"), environ.get("QUERY_STRING")
             if not isinstance(authorization, str) or (query and has_token(query)):
                 return None
+            if authorization[7:8] == " ":  # further blanks would be further keys for one token
+                return None
             digest = hashlib.sha256(authorization.encode("utf-8", "surrogateescape")).digest()
         return (peer, identity, digest, *map(environ.get, fields))
 
@@ -205,8 +207,9 @@ def peer_of(environ: Mapping[str, Any], start_response: object = None) -> Peer:
         return Peer(doubt=traits.address_doubt, spoofable=traits.folding)
     original = environ.get("werkzeug.proxy_fix.orig")
     if original is not None:  # ProxyFix overwrote REMOTE_ADDR from a header, and kept the transport's
-        return Peer(original.get("REMOTE_ADDR"), spoofable=traits.folding)
-    return Peer(environ.get("REMOTE_ADDR"), spoofable=traits.folding)
+        environ = original
+    address = environ.get("REMOTE_ADDR")
+    return Peer(address if isinstance(address, str) else None, spoofable=traits.folding)
 
 
 # The family as a number, because the property `family` of a socket makes a member of an enumeration: that is 0.3 us per
