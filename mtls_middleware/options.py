@@ -31,6 +31,12 @@ def strings(name: str, given: Any, example: str) -> frozenset[str]:
     return frozenset(given)
 
 
+def string_list(name: str, given: Any, example: str) -> list[str]:
+    """The same as a list, in the order given. Example: `string_list("scopes_supported", scopes, '"invoices:read"')`"""
+    strings(name, given, example)
+    return list(given)
+
+
 def boolean(name: str, given: Any) -> bool:
     """`True` or `False`: the string `"false"` would count as true. Example: `boolean("allow_http", allow_http)`"""
     if not isinstance(given, bool):
@@ -73,12 +79,12 @@ def having(name: str, given: T, method: str, example: str) -> T:
     return given
 
 
-def https_address(name: str, given: Any, example: str = "https://as.example") -> str:
-    """An https address without fragment. Example: `https_address("issuer", issuer)`"""
+def https_url(name: str, given: Any, example: str = "https://as.example") -> str:
+    """An https URL without fragment. Example: `https_url("issuer", issuer)`"""
     try:
         parts = urlsplit(given) if isinstance(given, str) else None
     except ValueError:
         parts = None
     if not isinstance(given, str) or parts is None or parts.scheme != "https" or not parts.netloc or "#" in given:
-        raise ConfigurationError(f"{name}={given!r}: expected an https address without fragment, such as {example!r}")
+        raise ConfigurationError(f"{name}={given!r}: expected an https URL without fragment, such as {example!r}")
     return given

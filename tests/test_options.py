@@ -51,8 +51,8 @@ CHECKS: dict[str, tuple[Any, list[Any], list[Any], str]] = {
         [type("Validator", (), {"validate": lambda *_: None}), object(), None, "x"],
         "expected for example JWTAccessTokens(...)",
     ),
-    "https_address": (
-        lambda given: options.https_address("issuer", given),
+    "https_url": (
+        lambda given: options.https_url("issuer", given),
         ["https://as.example", "https://as.example/tenant?x=1"],
         [
             "http://as.example",
@@ -64,7 +64,7 @@ CHECKS: dict[str, tuple[Any, list[Any], list[Any], str]] = {
             b"https://a",
             "https://[",
         ],
-        "expected an https address without fragment, such as 'https://as.example'",
+        "expected an https URL without fragment, such as 'https://as.example'",
     ),
 }
 

@@ -4,12 +4,12 @@ The claims are those of a JWT (RFC 9068) or the members of an introspection resp
 """
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
-from mtls_middleware.errors import ConfigurationError, Refused
+from mtls_middleware.errors import Refused
 from mtls_middleware.resource_server.token import AccessToken, read_only
 from mtls_middleware.reusable import Reusable
 
@@ -110,17 +110,3 @@ def media_type(typ: str) -> str:
 def reject_token(reason: str) -> NoReturn:
     """Raises `Refused("invalid_token")`. `reason` is logged, so it must not contain any part of the token."""
     raise Refused("invalid_token", reason)
-
-
-def check_string(name: str, value: object, example: str) -> None:
-    """Raises `ConfigurationError` unless the value of a setting is a string and not empty."""
-    if not isinstance(value, str) or not value:
-        raise ConfigurationError(f"{name}={value!r}: expected a string, for example {example!r}")
-
-
-def check_strings(name: str, values: Collection[str], example: str) -> None:
-    """Raises `ConfigurationError` unless the value of a setting is a collection of strings. A string is rejected."""
-    # An iterator is rejected: this check would consume it.
-    wrong_type = isinstance(values, (str, bytes)) or not isinstance(values, Collection)
-    if wrong_type or not all(isinstance(value, str) for value in values):
-        raise ConfigurationError(f"{name}={values!r}: expected a list of strings, for example [{example!r}]")

@@ -6,13 +6,13 @@ If the server cannot be reached, the token is not accepted.
 import base64
 import json
 import logging
-import math
 import ssl
 import threading
 from collections.abc import Collection, Mapping
 from typing import Any, Literal, NoReturn
 from urllib.parse import quote_plus
 
+from mtls_middleware import options
 from mtls_middleware.effects.exchange import Connections, Fetch, FetchFailed, Response
 from mtls_middleware.effects.flow import Flow, ask
 from mtls_middleware.effects.remote_document import check_address
@@ -21,8 +21,6 @@ from mtls_middleware.json_values import json_object, memory_of
 from mtls_middleware.jwks import FetchedKeys, StaticKeys
 from mtls_middleware.resource_server.claims import (
     check_expiry,
-    check_string,
-    check_strings,
     has_audience,
     is_other_token_type,
     numeric_date,
@@ -109,11 +107,11 @@ class IntrospectedAccessTokens:
     ) -> None:
         require_extra("httpx2", "http", "IntrospectedAccessTokens")
         check_address("endpoint", endpoint, allow_http=allow_http)
-        check_string("client_id", client_id, "api")
+        options.string("client_id", client_id, "api")
         for name, value in (("issuer", issuer), ("audience", audience)):
             if value is not None:
-                check_string(name, value, "https://as.example")
-        check_strings("required_claims", required_claims, "aud")
+                options.string(name, value, "https://as.example")
+        options.strings("required_claims", required_claims, '"aud"')
         if profile not in (None, "fapi2"):
             raise ConfigurationError(f"profile={profile!r}: expected 'fapi2' or None")
         if cache is not None and (isinstance(cache, type) or not (hasattr(cache, "get") and hasattr(cache, "put"))):
@@ -124,9 +122,9 @@ class IntrospectedAccessTokens:
         self._form, self._headers = _authentication(endpoint, client_id, client_secret, ssl_context)
         self._secret = client_secret
         self._cache = cache
-        self._active = _seconds("remember_active", remember_active, 0, _MAX_CACHE_SECONDS)
-        self._inactive = _seconds("remember_inactive", remember_inactive, 0, _MAX_CACHE_SECONDS)
-        self._timeout = _seconds("timeout", timeout, 0.05, 60)
+        self._active = options.seconds("remember_active", remember_active, 0, _MAX_CACHE_SECONDS, 5)
+        self._inactive = options.seconds("remember_inactive", remember_inactive, 0, _MAX_CACHE_SECONDS, 5)
+        self._timeout = options.seconds("timeout", timeout, 0.05, 60, 5)
         self._keys = self._signing_keys(signed_by, ssl_context, allow_http=allow_http)
         self._headers["Accept"] = _JSON if self._keys is None else _SIGNED
         self._connections = Connections(ssl_context or ssl.create_default_context())
@@ -353,10 +351,3 @@ def _authentication(
             "and ssl_context= with a client certificate (context.load_cert_chain('api.pem', 'api.key'))"
         )
     return [("client_id", client_id)], {}
-
-
-def _seconds(name: str, value: float, least: float, most: float) -> float:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or not least <= value <= most:
-        raise ConfigurationError(f"{name}={value!r}: expected seconds from {least} to {most}")
-    return float(value)

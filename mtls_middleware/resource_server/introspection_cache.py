@@ -19,6 +19,7 @@ from typing import Any, Literal, Protocol
 from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
+from mtls_middleware import options
 from mtls_middleware.cache import Cache
 from mtls_middleware.effects.flow import Call, Flow, ask
 from mtls_middleware.errors import ConfigurationError, Unavailable
@@ -76,8 +77,7 @@ class MemoryAnswers:
     """
 
     def __init__(self, size: int = 4096) -> None:
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise ConfigurationError(f"size={size!r}: expected a number of responses, for example 4096")
+        options.integer("size", size, 1, 10_000_000, 4096)
         self._records: Cache[str, bytes] = Cache(size)
 
     is_reusable = True
@@ -127,14 +127,9 @@ class RedisAnswers:
             raise ConfigurationError(
                 f"client is a {type(client).__name__}: expected for example redis.asyncio.Redis(host='cache.internal')"
             )
-        if not isinstance(prefix, str) or not prefix:
-            raise ConfigurationError(f"prefix={prefix!r}: expected a string, for example 'billing:introspection:'")
-        if on_failure not in ("ask", "refuse"):
-            raise ConfigurationError(f"on_failure={on_failure!r}: expected 'ask' or 'refuse'")
-        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout <= 5:
-            raise ConfigurationError(
-                f"timeout={timeout!r}: expected seconds, more than 0 and at most 5, for example 0.25"
-            )
+        options.string("prefix", prefix, "billing:introspection:")
+        options.one_of("on_failure", on_failure, ("ask", "refuse"))
+        options.seconds("timeout", timeout, 0.001, 5, 0.25)
         if secret is not None and (not isinstance(secret, str) or len(secret) < _MIN_SECRET_LENGTH):
             raise ConfigurationError(f"secret: expected a string of {_MIN_SECRET_LENGTH} characters or more")
         try:

@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
+from mtls_middleware import options
 from mtls_middleware.cache import Cache
 from mtls_middleware.effects.flow import Flow
 from mtls_middleware.errors import ConfigurationError
@@ -15,7 +16,6 @@ from mtls_middleware.jwks import FetchedKeys, KeySet, StaticKeys
 from mtls_middleware.resource_server.claims import (
     TimedToken,
     check_expiry,
-    check_string,
     has_audience,
     is_other_token_type,
     reject_token,
@@ -81,8 +81,8 @@ class JWTAccessTokens:
         ssl_context: ssl.SSLContext | None = None,
         allow_http: bool = False,
     ) -> None:
-        check_string("issuer", issuer, "https://as.example")
-        check_string("audience", audience, "https://api.example")
+        options.string("issuer", issuer, "https://as.example")
+        options.string("audience", audience, "https://api.example")
         arguments = {"jwks_uri=": jwks_uri, "jwks=": jwks, "discovery=": discovery}
         given = [name for name, value in arguments.items() if value is not None]
         if len(given) != 1:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from mtls_middleware import options
 from mtls_middleware.errors import ConfigurationError
-from mtls_middleware.oauth_metadata import BOUND, check_boolean, check_https, complete, string_list
+from mtls_middleware.oauth_metadata import BOUND, complete
 from mtls_middleware.responses import LayerResponse
 from mtls_middleware.well_known import insert_well_known
 
@@ -37,17 +38,19 @@ def protected_resource_metadata(
 
     Example: `protected_resource_metadata(resource="https://api.example", authorization_servers=["https://as.example"])`
     """
-    check_https("resource", resource)
+    options.https_url("resource", resource)
     if others.get("jwks_uri") is not None:
-        check_https("jwks_uri", others["jwks_uri"])
+        options.https_url("jwks_uri", others["jwks_uri"])
     if "none" in (others.get("resource_signing_alg_values_supported") or ()):
         raise ConfigurationError("resource_signing_alg_values_supported contains 'none', which RFC 9728 2 forbids")
     document = {
         "resource": resource,
-        "authorization_servers": string_list("authorization_servers", authorization_servers),
-        "scopes_supported": string_list("scopes_supported", scopes_supported),
+        "authorization_servers": options.string_list(
+            "authorization_servers", authorization_servers, '"https://as.example"'
+        ),
+        "scopes_supported": options.string_list("scopes_supported", scopes_supported, '"invoices:read"'),
         "bearer_methods_supported": ["header"],
-        BOUND: check_boolean(tls_client_certificate_bound_access_tokens),
+        BOUND: options.boolean(BOUND, tls_client_certificate_bound_access_tokens),
     }
     return complete(document, others)
 

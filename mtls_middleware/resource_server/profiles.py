@@ -4,9 +4,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
+from mtls_middleware import options
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.jwks import ALGORITHMS
-from mtls_middleware.resource_server.claims import check_strings, media_type
+from mtls_middleware.resource_server.claims import media_type
 
 Profile = Literal["rfc9068", "fapi2", "without_explicit_typing"]
 
@@ -67,7 +68,7 @@ def rules(
         ("required_claims", required_claims, "acr"),
     ):
         if values is not None:
-            check_strings(name, values, example)
+            options.strings(name, values, f'"{example}"')
     accepted = base.algorithms if algorithms is None else frozenset(algorithms)
     if not accepted or not accepted <= base.algorithms:
         expected = ", ".join(sorted(base.algorithms))
@@ -85,10 +86,4 @@ def rules(
 
 
 def _leeway(leeway: float | None, base: Rules) -> float:
-    if leeway is None:
-        return float(LEEWAY)
-    if isinstance(leeway, bool) or not isinstance(leeway, (int, float)):
-        raise ConfigurationError(f"leeway={leeway!r}: expected seconds, for example {LEEWAY}")
-    if not base.min_leeway <= leeway <= base.max_leeway:
-        raise ConfigurationError(f"leeway={leeway!r}: expected seconds from {base.min_leeway} to {base.max_leeway}")
-    return float(leeway)
+    return options.seconds("leeway", LEEWAY if leeway is None else leeway, base.min_leeway, base.max_leeway, LEEWAY)

@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from mtls_middleware import binding
+from mtls_middleware import binding, options
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, Unavailable
 from mtls_middleware.policy.rule import Identity
-from mtls_middleware.resource_server.claims import check_string
 from mtls_middleware.resource_server.introspection_cache import check_timeouts
 from mtls_middleware.revocation.format import (
     MAX_ENTRY_SCORE,
@@ -86,13 +85,13 @@ class RedisRevocations:
                 "client is an asyncio client: expected redis.Redis, also under ASGI, because a thread uses it"
             )
         check_timeouts(client)
-        check_string("key", key, "billing:revoked")
+        options.string("key", key, "billing:revoked")
         if on_failure not in ("refuse", "keep"):
             raise ConfigurationError(f"on_failure={on_failure!r}: expected 'refuse' or 'keep'")
         self._client, self._key = client, key
-        self._max_age = _seconds("max_age", max_age, 300)
+        self._max_age = options.seconds("max_age", max_age, 1, 300, 10)
         if on_failure == "keep":
-            self._max_age += _seconds("keep_for", keep_for, 3600)
+            self._max_age += options.seconds("keep_for", keep_for, 1, 3600, 600)
         self._poller: RevocationListPoller | None = None
 
     @property
@@ -252,8 +251,8 @@ def _entry(
     if second < time.time():
         raise ConfigurationError(f"until={until!r} is in the past: expected the expiry of the token or certificate")
     if thumbprint is None:
-        check_string("token_id", token_id, "the token's jti")
-        check_string("issuer", issuer, "https://as.example")
+        options.string("token_id", token_id, "the token's jti")
+        options.string("issuer", issuer, "https://as.example")
         return token_entry(str(issuer), str(token_id)), second
     if token_id is not None or issuer is not None:
         raise ConfigurationError(
@@ -265,9 +264,3 @@ def _entry(
             f"thumbprint={thumbprint!r}: expected 43 characters of base64url, such as certificate.thumbprint"
         )
     return octets, second
-
-
-def _seconds(name: str, value: float, most: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 1 <= value <= most:
-        raise ConfigurationError(f"{name}={value!r}: expected seconds from 1 to {most}, for example 10")
-    return float(value)

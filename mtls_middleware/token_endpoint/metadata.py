@@ -4,8 +4,9 @@ from collections.abc import Collection, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from mtls_middleware import options
 from mtls_middleware.errors import ConfigurationError
-from mtls_middleware.oauth_metadata import BOUND, check_boolean, check_https, complete, string_list
+from mtls_middleware.oauth_metadata import BOUND, complete
 from mtls_middleware.well_known import insert_well_known
 
 METHODS = ("tls_client_auth", "self_signed_tls_client_auth")
@@ -34,20 +35,22 @@ def authorization_server_metadata(
 
     Example: `authorization_server_metadata(issuer="https://as.example", token_endpoint="https://as.example/token")`
     """
-    check_https("issuer", issuer)
+    options.https_url("issuer", issuer)
     if urlsplit(issuer).query:
         raise ConfigurationError(f"issuer={issuer!r}: expected a URL without query (RFC 8414 2)")
-    methods = string_list("token_endpoint_auth_methods_supported", token_endpoint_auth_methods_supported)
+    methods = options.string_list(
+        "token_endpoint_auth_methods_supported", token_endpoint_auth_methods_supported, '"tls_client_auth"'
+    )
     document = {
         "issuer": issuer,
         "token_endpoint": token_endpoint,
         "token_endpoint_auth_methods_supported": methods,
-        BOUND: check_boolean(tls_client_certificate_bound_access_tokens),
+        BOUND: options.boolean(BOUND, tls_client_certificate_bound_access_tokens),
         "mtls_endpoint_aliases": _aliases(mtls_endpoint_aliases or {}),
     }
     for name, address in {"token_endpoint": token_endpoint, **others}.items():
         if name.endswith("_endpoint") or name == "jwks_uri":
-            check_https(name, address)
+            options.https_url(name, address)
     return complete(document, others)
 
 
@@ -60,7 +63,7 @@ def well_known(identifier: str, name: str = "oauth-authorization-server") -> str
     Example: `well_known("https://as.example/tenant")` is
     `"https://as.example/.well-known/oauth-authorization-server/tenant"`
     """
-    check_https("identifier", identifier)
+    options.https_url("identifier", identifier)
     return insert_well_known(identifier, name)
 
 
@@ -88,5 +91,5 @@ def _aliases(aliases: Mapping[str, str]) -> dict[str, str]:
     for name, address in aliases.items():
         if name in _NEVER_ALIASES or not str(name).endswith("_endpoint"):
             raise ConfigurationError(f"mtls_endpoint_aliases: {name} is not an endpoint that clients call (RFC 8705 5)")
-        check_https(name, address)
+        options.https_url(name, address)
     return dict(aliases)

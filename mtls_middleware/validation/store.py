@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from cryptography import x509
 
+from mtls_middleware import options
 from mtls_middleware.cache import Cache
 from mtls_middleware.certificate import ClientCertificate, Verification
 from mtls_middleware.effects.flow import Flow
@@ -84,8 +85,7 @@ class TrustStore:
     ) -> None:
         if revocation is not None and not isinstance(revocation, RevocationLists):
             raise ConfigurationError(f"revocation={revocation!r}: for example RevocationLists(['clients-ca.crl'])")
-        if isinstance(max_depth, bool) or not isinstance(max_depth, int) or not 0 <= max_depth <= 16:
-            raise ConfigurationError(f"max_depth={max_depth!r}: a number of intermediates, 0 to 16")
+        options.integer("max_depth", max_depth, 0, 16, _DEPTH)
         self._given_leeway = None if leeway is None else check_clock_skew("leeway", leeway)
         self._leeway = self._given_leeway or 0.0
         self._revocation = revocation
