@@ -131,7 +131,7 @@ class Cloudflare(HeaderSource):
         revoked = single_value(view.headers("cf-cert-revoked"), "Cf-Cert-Revoked")
         if revoked in (None, "false") or not certificate.verified:
             return certificate
-        return certificate.vouched_for(Verification.PRESENTED)
+        return certificate.with_verification(Verification.PRESENTED)
 
 
 class AWSLoadBalancer(HeaderSource):

@@ -243,5 +243,5 @@ def test_what_is_no_registered_client_is_read_as_nobody(forged: Any) -> None:
 
 @pytest.mark.parametrize("request_", [None, "request", 7, object(), [("a", "b")]], ids=shown)
 def test_a_client_is_read_from_requests_alone(request_: Any) -> None:
-    with pytest.raises(TypeError, match="is no request"):
+    with pytest.raises(TypeError, match="is not a request"):
         oauth_client(request_)
