@@ -21,20 +21,20 @@ class Location(NamedTuple):
     """The path and the root of a request.
 
     Attributes:
-        path: `PATH_INFO` or the scope's `path`, decoded. If `stated` is true: without the root.
+        path: `PATH_INFO` or the scope's `path`, decoded. If `root_is_configured`: without the root.
         root: `SCRIPT_NAME` or `root_path`, decoded.
-        whole: the root followed by the path.
-        others: further paths in the scope, for example the path before a framework's mount removed a prefix.
-        own: pairs of a prefix that the application itself removes, and its replacement.
-        stated: whether `root` is the operator's argument `root_path=`.
+        full_path: the root followed by the path.
+        other_paths: further paths in the scope, for example the path before a framework's mount removed a prefix.
+        app_prefixes: pairs of a prefix that the application itself removes, and its replacement.
+        root_is_configured: whether `root` is the operator's argument `root_path=`.
     """
 
     path: str
     root: str = ""
-    whole: str = ""
-    others: tuple[str, ...] = ()
-    own: tuple[tuple[str, str], ...] = ()
-    stated: bool = False
+    full_path: str = ""
+    other_paths: tuple[str, ...] = ()
+    app_prefixes: tuple[tuple[str, str], ...] = ()
+    root_is_configured: bool = False
 
 
 def inner(path: str, root: str) -> str:
@@ -50,7 +50,7 @@ def readings(location: Location) -> tuple[str, ...]:
 
     Raises `Refused` if the root is not a string.
     """
-    if not location.root and not location.own and not location.others:
+    if not location.root and not location.app_prefixes and not location.other_paths:
         return (location.path,)
     if not isinstance(location.root, str):
         raise Refused("ambiguous_path", f"root_path is a {type(location.root).__name__}; expected a string")
@@ -60,21 +60,21 @@ def readings(location: Location) -> tuple[str, ...]:
 def _readings(location: Location) -> Iterator[str]:
     root = location.root
     yield location.path or "/" if root else location.path
-    paths = (location.path, *location.others)
-    if location.stated:
-        paths = (location.whole, *location.others)
-        yield from (inner(path, root) or "/" for path in location.others)
+    paths = (location.path, *location.other_paths)
+    if location.root_is_configured:
+        paths = (location.full_path, *location.other_paths)
+        yield from (inner(path, root) or "/" for path in location.other_paths)
     elif root:
-        yield from location.others
+        yield from location.other_paths
         # Quart and Django also remove the root from "/apix" if it is "/api". Litestar removes it anywhere in the path.
         yield from (_join("", path.split(root, 1)[-1]) for path in paths)
-        yield _join("", location.whole)
+        yield _join("", location.full_path)
         if not all(len(path) > len(root) and path.startswith(root) for path in paths):
             yield BLANK
     else:
-        yield from location.others
-    for prefix, replacement in location.own:
-        if not (location.stated and prefix == root):
+        yield from location.other_paths
+    for prefix, replacement in location.app_prefixes:
+        if not (location.root_is_configured and prefix == root):
             yield from (_join(replacement, path[len(prefix) :]) for path in paths if path.startswith(prefix))
 
 
@@ -94,7 +94,7 @@ def same_for_all_readings(location: Location, function: Callable[[str], T]) -> T
 
 def _advice(location: Location) -> str:
     root, path = location.root[:_MAX_LOGGED], location.path[:_MAX_LOGGED]
-    found = f"root_path or SCRIPT_NAME is {root!a}" if root else f"the application removes {location.own!a} by itself"
+    found = f"root_path or SCRIPT_NAME is {root!a}" if root else f"the application removes {location.app_prefixes!a}"
     return (
         f"{found} and the path is {path!a}: frameworks read such a path differently, and these layers have different "
         "rules for the readings. Give the path where the application is mounted, for example root_path='/api', or "

@@ -56,8 +56,8 @@ class ClientLayer:
         outer = view.attached
         if not outer.has_certificate_layer:
             raise ConfigurationError(
-                "ClientAuthenticationMiddleware found no ClientCertificateMiddleware outside of it; expected "
-                "ClientCertificateMiddleware(ClientAuthenticationMiddleware(app, ...), ...)"
+                "ClientAuthenticationMiddleware found no ClientCertificateMiddleware outside of it: wrap the other way "
+                "round, ClientCertificateMiddleware(ClientAuthenticationMiddleware(app, ...), ...)"
             )
         if not self.body_paths.covers(view):
             return outer.client  # an outer ClientLayer may have found a client on its own paths

@@ -213,7 +213,7 @@ def test_an_async_look_up_works_under_asgi_and_under_wsgi_says_what_to_change(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"paths": "/token"}, "paths='/token': a list of strings"),
+        ({"paths": "/token"}, "paths='/token': expected a list of strings"),
         ({"paths": b"/token"}, "a list of strings"),
         ({"paths": []}, "paths is empty"),
         ({"paths": [7]}, "a list of strings"),
