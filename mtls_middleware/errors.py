@@ -13,7 +13,7 @@ class ConfigurationError(ValueError):
     """
 
 
-class Refused(Exception):  # noqa: N818 (the contract's name)
+class Refused(Exception):  # noqa: N818 (a public name)
     """A request must not reach the application.
 
     Attributes:

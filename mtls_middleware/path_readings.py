@@ -10,7 +10,8 @@ from mtls_middleware.errors import Refused
 
 T = TypeVar("T")
 
-# Quart reads the path " " if the path is the root or does not begin with the root. Only a catch-all route matches it.
+# Stands for the path " ", which Quart reads if the path is the root, or does not begin with the root. Only a catch-all
+# route matches it.
 BLANK = "/ "
 
 # Characters of the path and of the root in a log record.
