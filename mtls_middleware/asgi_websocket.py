@@ -212,7 +212,7 @@ class WebsocketWatch:
                 await self._driver.run(flow)
         except BaseException as error:  # fail closed, as in `_tick`
             if not self._ended:
-                reason = f"a check of the websocket was not complete within {_CHECK_TIMEOUT:g} s"
+                reason = f"a check of the websocket did not complete within {_CHECK_TIMEOUT:g} s"
                 self._close(check, Unavailable(reason, retry_after=1) if limit.expired() else error)
             if not isinstance(error, Exception):
                 raise

@@ -57,7 +57,7 @@ class _Element:
         if key == "subject" and not quoted:
             raise MalformedCertificate("Subject in XFCC has no quotes")
         if key == "hash" and not _HASH.fullmatch(value):
-            raise MalformedCertificate("Hash in XFCC is not 64 hex digits")
+            raise MalformedCertificate("Hash in XFCC does not have 64 hexadecimal digits")
         if key == "cert":
             self._set_certificate(pem_der(value), ())
         if key == "chain":
