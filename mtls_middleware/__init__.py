@@ -1,7 +1,7 @@
 """Mutual TLS for Python web applications: client certificates and certificate-bound access tokens (RFC 8705).
 
-The layers are in `mtls_middleware.wsgi` and `mtls_middleware.asgi`. Each name is imported when it is first used,
-because pytest imports this package, with its plugin, in every test run of its users.
+The layers are in `mtls_middleware.wsgi` and `mtls_middleware.asgi`. Each name is imported when it is first used. pytest
+loads the plugin of this package in every test run, so importing the package must be fast.
 """
 
 from typing import TYPE_CHECKING

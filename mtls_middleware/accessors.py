@@ -1,6 +1,6 @@
-"""What an application reads: the certificate and the token of any framework's request, or of environ and scope.
+"""Functions for applications: the certificate, token or OAuth client of a request of any framework.
 
-Must never know: headers. The keys are set by the layers on every request.
+They read only the keys that the layers set in the environ or scope on every request, and no header fields.
 """
 
 from collections.abc import Mapping
@@ -11,25 +11,26 @@ from mtls_middleware.layers.attached import CERTIFICATE_KEY, CLIENT_KEY, TOKEN_K
 from mtls_middleware.resource_server.token import AccessToken
 from mtls_middleware.token_endpoint.clients import RegisteredClient
 
-# Where frameworks keep what the gateway gave them: Starlette, Quart, Litestar, Django (ASGI); Werkzeug, Flask,
-# Django (WSGI); Falcon (ASGI has `scope`, WSGI `env`).
+# Attributes with the scope or environ. `scope`: Starlette, Quart, Litestar, Django and Falcon under ASGI. `environ`:
+# Werkzeug, Flask, Django under WSGI. `env`: Falcon under WSGI.
 _ATTRIBUTES = ("scope", "environ", "env")
 
 
 def client_certificate(request: Any) -> ClientCertificate | None:
     """The client certificate of this request, or `None`.
 
-    `request`: of Flask/Werkzeug, Django, Starlette/FastAPI, Quart, Litestar or Falcon, a websocket, or a bare
-    environ/scope. Raises `TypeError` for anything else.
+    `request`: a request or websocket of Flask/Werkzeug, Django, Starlette/FastAPI, Quart, Litestar or Falcon, or a WSGI
+    environ or ASGI scope. Raises `TypeError` for any other object.
 
-    Attached is not verified: see `ClientCertificate.verification`. Example: `client_certificate(request).subject`
+    The certificate may be unverified: see `ClientCertificate.verification`. Example:
+    `client_certificate(request).subject`
     """
     found = carrier(request).get(CERTIFICATE_KEY)
     return found if isinstance(found, ClientCertificate) else None
 
 
 def access_token(request: Any) -> AccessToken | None:
-    """The access token that was accepted for this request, or `None`. Arguments as for `client_certificate`.
+    """The access token that was accepted for this request, or `None`. `request`: see `client_certificate`.
 
     Example: `"invoices:read" in access_token(request).scopes`
     """
@@ -38,9 +39,9 @@ def access_token(request: Any) -> AccessToken | None:
 
 
 def oauth_client(request: Any) -> RegisteredClient | None:
-    """The OAuth client that authenticated by its certificate, or `None`. Arguments as for `client_certificate`.
+    """The OAuth client that authenticated by its certificate, or `None`. `request`: see `client_certificate`.
 
-    `None` is also what an endpoint sees whose path the layer does not know: demand a client there.
+    On a path that is not in the layer's `paths`, the result is always `None`. An endpoint must reject it.
 
     Example: `oauth_client(request).client_id`
     """
@@ -49,7 +50,7 @@ def oauth_client(request: Any) -> RegisteredClient | None:
 
 
 def carrier(request: Any) -> Mapping[str, Any]:
-    """The environ or scope that a framework's request was made from. Raises `TypeError` where there is none.
+    """The environ or scope of a framework's request. Raises `TypeError` if the object has none.
 
     Example: `carrier(request)["mtls_middleware.token"]`
     """
@@ -59,4 +60,4 @@ def carrier(request: Any) -> Mapping[str, Any]:
             return carrier
     if isinstance(request, Mapping):
         return request
-    raise TypeError(f"{type(request).__name__} is no request: give a framework's request, an environ or a scope")
+    raise TypeError(f"{type(request).__name__} is not a request: expected a framework's request, an environ or a scope")

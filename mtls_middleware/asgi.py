@@ -1,6 +1,6 @@
-"""The ASGI gateway (ASGI 3): translate, drive, answer, attach.
+"""The ASGI gateway (ASGI 3): runs the layers in front of an ASGI application.
 
-Must never decide: every rule is in the core, and the WSGI gateway drives the same one.
+All decisions are made in `layers`, which the WSGI gateway uses, too.
 """
 
 from collections.abc import Collection, Mapping
@@ -14,7 +14,7 @@ from mtls_middleware.effects.flow import AwaitingDriver
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.layers.application_prefixes import ApplicationPrefixes
 from mtls_middleware.layers.certificate import CertificateLayer
-from mtls_middleware.layers.decisions import allowed, refused
+from mtls_middleware.layers.decisions import record_allowed, reject
 from mtls_middleware.layers.interface import Layer
 from mtls_middleware.layers.paths import Allow
 from mtls_middleware.layers.stack import Stack
@@ -76,7 +76,7 @@ class _Gateway:
         try:
             request = ASGIRequest(scope, receive, self._prefixes)
         except Exception as error:  # noqa: BLE001 (fail closed: the application is not reached)
-            await write(refused(self._layers[0], error, None), scope, receive, send)
+            await write(reject(self._layers[0], error, None), scope, receive, send)
             return
         response, watch = None, None
         try:
@@ -86,13 +86,13 @@ class _Gateway:
             if request.is_websocket:
                 watch = watched(request, request.rechecks, receive, send, self._driver)
         except Exception as error:  # noqa: BLE001 (fail closed: the application is not reached)
-            response = refused(request.layer, error, request)
+            response = reject(request.layer, error, request)
         finally:
             request.place(self._stack.drop_headers)  # also for a rejected request, for middleware outside
         if response is not None:
             await write(response, scope, receive, send)
             return
-        allowed(request.layer, request)
+        record_allowed(request.layer, request)
         send = varying(send, self._vary) if self._vary else send
         passage = request.attached.passage
         outside = enter(passage)
@@ -103,28 +103,31 @@ class _Gateway:
 
 
 class ClientCertificateMiddleware(_Gateway):
-    """Attach the client certificate to each request, and refuse those that must have one and have not.
+    """Attaches the client certificate to each request, and rejects requests without an acceptable certificate.
 
     Arguments:
         app: the ASGI application.
-        source: where certificates come from, one object of `mtls_middleware.sources`.
-        trust_store: validates chains in this process; a certificate that does not validate is refused.
-        allow: a rule of `mtls_middleware.policy`, or one for each path, `{"/admin": ..., "/": ...}`; a certificate that
-            it does not allow is refused.
-        required: `True`: no acceptable certificate, no application. Default: `True` where `allow` is given.
-        exempt: exact decoded paths that are never rejected; `"/static/*"` covers the paths below `/static`.
+        source: finds the certificate, an object of `mtls_middleware.sources`.
+        trust_store: validates certification paths in this process. A certificate without a valid path is rejected.
+        allow: a rule of `mtls_middleware.policy`, or a mapping of path to rule, `{"/admin": ..., "/": ...}`. A
+            certificate that the rule does not allow is rejected.
+        required: whether a request without a certificate is rejected. Default: `True` if `allow` is given. If it is
+            `True` without `allow`, the certificate must also be verified.
+        exempt: exact decoded paths that are never rejected. `"/static/*"` covers the paths below `/static`.
         exempt_preflight: if true, a CORS preflight is never rejected. Use it if the application answers preflights.
-        root_path: where the application is mounted, whatever the server says, for example `"/api"`, or `""`. Paths in
-            `allow` and `exempt` are below it. The layer writes it into the scope, for the application to read.
+        root_path: where the application is mounted, for example `"/api"`, or `""`. It replaces the server's value: the
+            layer writes it into the scope, where the application reads it. Paths in `allow` and `exempt` are below
+            it.
         clock_skew: tolerance at both ends of the certificate's validity period, in seconds, 0 to 300.
-        validity: `"each_request"`: a verified certificate must be within its validity period on every request, also
-            over an old connection. `"handshake"`: the server or proxy checked the time when the connection began, and
-            this is enough; a `trust_store` still validates at the time of the request.
-        websocket_lifetime: `"certificate"`, `"credentials"`: a websocket ends with 1008 at most two seconds after its
-            certificate expires, or after this process knows that it is revoked: `allow` and `trust_store` then decide
-            once a second for each open websocket. `"connection"`: the middleware closes no websocket.
+        validity: `"each_request"`: a verified certificate must be within its validity period on every request, even on
+            an old connection. `"handshake"`: only the server or proxy checks the validity period, when the connection
+            begins. A `trust_store` still validates at the time of each request.
+        websocket_lifetime: `"certificate"` or `"credentials"`: a websocket is closed with code 1008 at most two seconds
+            after its certificate expires, or after this process knows that it is revoked. For this, `allow` and
+            `trust_store` are evaluated once a second for each open websocket. `"connection"`: no websocket is closed.
 
-    Raises `ConfigurationError` at construction. Answers: 400 and 403 as JSON; a websocket is refused before accept.
+    Raises `ConfigurationError` at construction. Responses to rejected requests: 400, 403 and 503 as JSON. A websocket
+    is rejected before it is accepted.
 
     Example: `app.add_middleware(ClientCertificateMiddleware, source=Envoy(trusted_proxies=[...], shared_secret=(...)))`
     """
@@ -160,26 +163,27 @@ class ClientCertificateMiddleware(_Gateway):
 
 
 class CertificateBoundTokenMiddleware(_Gateway):
-    """Demand a certificate-bound access token (RFC 8705 3), inside of a `ClientCertificateMiddleware`.
+    """Requires a certificate-bound access token (RFC 8705 3). Put it inside a `ClientCertificateMiddleware`.
 
     Arguments:
         app: the ASGI application.
-        tokens: validates token texts, for example `JWTAccessTokens(...)`.
-        scopes: scopes that every request needs.
-        binding: `"required"`: an unbound token is refused. `"when_present"`: it passes as plain Bearer, `bound=False`.
-        exempt: exact decoded paths that are never rejected; `"/static/*"` covers the paths below `/static`.
+        tokens: validates access tokens, for example `JWTAccessTokens(...)`.
+        scopes: the scopes that every token needs.
+        binding: `"required"`: an unbound token is rejected. `"when_present"`: an unbound token is accepted as a bearer
+            token, with `bound=False`.
+        exempt: exact decoded paths that are never rejected. `"/static/*"` covers the paths below `/static`.
         exempt_preflight: if true, a CORS preflight is never rejected. Use it if the application answers preflights.
         root_path: where the application is mounted, as in `ClientCertificateMiddleware`.
-        realm: parameter of the challenge (RFC 6750 3).
-        resource_metadata: the https address of the resource's metadata, a parameter of the challenge (RFC 9728 5.1); or
-            the document itself, as `protected_resource_metadata` makes it: the layer then serves it at its well-known
-            path to whoever asks (RFC 9728 3). The certificate layer must let that path through: `exempt`.
-        websocket_lifetime: `"credentials"`: a websocket ends with 1008 at most two seconds after the token expires, or
-            after this process knows that the token, or the certificate that it is bound to, is revoked
-            (`RevocableTokens`). No authorization server is asked again. `"certificate"`: only if that certificate is
-            revoked. `"connection"`: this layer closes no websocket.
+        realm: the realm of the challenge in `WWW-Authenticate` (RFC 6750 3).
+        resource_metadata: the https address of the resource's metadata, for the challenge (RFC 9728 5.1). Or the
+            document itself, from `protected_resource_metadata`: the layer then serves it at its well-known path to
+            every client (RFC 9728 3). That path must be in `exempt` of the certificate layer.
+        websocket_lifetime: `"credentials"`: a websocket is closed with code 1008 at most two seconds after the token
+            expires, or after this process knows that the token, or the certificate that it is bound to, is revoked
+            (`RevocableTokens`). The token is not introspected again. `"certificate"`: a websocket is closed only if
+            that certificate is revoked. `"connection"`: this layer closes no websocket.
 
-    Raises `ConfigurationError` at construction. Answers: RFC 6750 3.
+    Raises `ConfigurationError` at construction. Rejected requests get the responses of RFC 6750 section 3.
 
     Example: `CertificateBoundTokenMiddleware(app, tokens, scopes=["invoices:read"])`
     """
@@ -213,19 +217,22 @@ class CertificateBoundTokenMiddleware(_Gateway):
 
 
 class ClientAuthenticationMiddleware(_Gateway):
-    """Authenticate OAuth clients by certificate (RFC 8705 2), inside of a `ClientCertificateMiddleware`.
+    """Authenticates OAuth clients by certificate (RFC 8705 2). Put it inside a `ClientCertificateMiddleware`.
 
     Arguments:
         app: the ASGI application.
-        authenticator: who the clients are, a `ClientAuthenticator`.
-        paths: exact decoded paths where clients authenticate: token, introspection, revocation, pushed requests.
+        authenticator: a `ClientAuthenticator` with the registered clients.
+        paths: exact decoded paths where clients authenticate, for example of the token, introspection and revocation
+            endpoints.
         root_path: where the application is mounted, as in `ClientCertificateMiddleware`.
 
-    A POST there from a client that registered a certificate reaches the application with `oauth_client(request)`, or
-    not at all. A client of another method reaches it with `None` if the request has credentials of exactly that
-    method: the application verifies them. Otherwise the request is rejected. It reads the body as ever.
+    A client that is registered with a certificate must authenticate with it; `oauth_client(request)` is then that
+    client. For a client that is registered with another method, `oauth_client(request)` is `None`: the request must
+    have credentials of exactly that method, and the application must verify them. Any other request to these paths is
+    rejected. The application can read the body as usual.
 
-    Raises `ConfigurationError` at construction. Answers: RFC 6749 5.2; 405 for other methods than POST.
+    Raises `ConfigurationError` at construction. Rejected requests get the responses of RFC 6749 section 5.2, or 405 if
+    the method is not POST.
 
     Example: `ClientAuthenticationMiddleware(app, ClientAuthenticator(clients), paths=["/token", "/introspect"])`
     """
@@ -259,33 +266,33 @@ def protect(
     validity: Validity = "each_request",
     websocket_lifetime: WebsocketLifetime = "certificate",
 ) -> "ClientCertificateMiddleware":
-    """Put the layers around `app`: the certificate layer, and the token layer inside of it if there are `tokens`.
+    """Wraps `app` in the certificate layer, and in the token layer if `tokens` is given.
 
     Arguments:
         app: the ASGI 3 application.
-        source: where certificates come from, an object of `mtls_middleware.sources` (or any other `Source`).
+        source: finds the client certificate, an object of `mtls_middleware.sources` (or any other `Source`).
         trust_store: validates certification paths in this process, for example `TrustStore(["clients-ca.pem"])`. A
             certificate without a valid path is rejected.
-        allow: a rule of `mtls_middleware.policy`, or a mapping of path to rule, such as `{"/": rule, "/admin": ops}`. A
+        allow: a rule of `mtls_middleware.policy`, or a mapping of path to rule, `{"/": rule, "/admin": ops}`. A
             certificate that the rule does not allow is rejected.
         tokens: validates access tokens, for example `JWTAccessTokens(...)`. Each token must be bound to the certificate
             of its request (RFC 8705 section 3). Without `tokens`, every request needs a verified certificate.
         scopes: the scopes that every token needs, for example `["invoices:read"]`. Only with `tokens`.
         exempt: exact decoded paths that are never rejected. `"/static/*"` covers the paths below `/static`.
         exempt_preflight: if true, a CORS preflight is never rejected. Use it if the application answers preflights.
-        root_path: where the application is mounted, whatever the server says, for example `"/api"`, or `""`. Paths in
-            `allow` and `exempt` are below it.
-        resource_metadata: for clients without a token (RFC 9728): the address of the document, or the document itself,
-            which is then served to clients without a certificate, too. Only with `tokens`.
+        root_path: where the application is mounted, for example `"/api"`, or `""`. It replaces the server's value.
+            Paths in `allow` and `exempt` are below it.
+        resource_metadata: the https address of the resource's metadata (RFC 9728), or the document itself, which the
+            layer then serves to every client, even without a certificate. Only with `tokens`.
         clock_skew: tolerance at both ends of the certificate's validity period, in seconds, 0 to 300.
-        validity: `"each_request"`: a verified certificate must be within its validity period on every request, also
-            over an old connection. `"handshake"`: the check at the beginning of the connection is enough.
+        validity: `"each_request"`: a verified certificate must be within its validity period on every request, even on
+            an old connection. `"handshake"`: only the server or proxy checks it, when the connection begins.
         websocket_lifetime: when a websocket is closed, with code 1008. `"certificate"`: when its certificate expires or
             is revoked. `"credentials"`: also when its token expires or is revoked. `"connection"`: never.
 
-    Returns the outermost layer, which is itself an ASGI application. Put it where the server or framework takes one.
-    Raises `ConfigurationError` if the arguments do not fit together. Responses to rejected requests: 400, 401, 403 and
-    503 as JSON, 500 for an error in the configuration.
+    Returns the outermost layer, which is itself an ASGI application. Give it to the server or framework.
+    Raises `ConfigurationError` if the arguments are wrong. Responses to rejected requests: 400, 401, 403 and 503 as
+    JSON, and 500 for an error in the configuration.
 
     Example: `app = protect(app, source=ServerTLS(), allow=SpiffeTrustDomain("acme.internal"))`
     """

@@ -159,7 +159,7 @@ class ASGIRequest:
         own = () if self._prefixes is None else self._prefixes.now()
         others = _before_mount(scope)
         if stated is not None and root == stated and f"{path}/".startswith(f"{stated}/"):
-            return Location(inner(path, stated), root, path, others, own, stated=True)
+            return Location(inner(path, stated), root, path, others, own, root_is_configured=True)
         whole = root.rstrip("/") + path if isinstance(root, str) else path
         return Location(path, root, whole, others, own)
 

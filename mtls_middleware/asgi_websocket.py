@@ -1,6 +1,6 @@
 """`WebsocketWatch`: closes an open websocket when its certificate or token is no longer valid.
 
-It decides nothing: the layers give the checks. One timer per websocket, and no task while nothing happens.
+It only makes the checks that the layers give. Each websocket has one timer, and a task only while a check needs I/O.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mtls_middleware.asgi_messages import Message, Receive, Send
 from mtls_middleware.effects.flow import AwaitingDriver, Flow
 from mtls_middleware.errors import ConfigurationError, Unavailable
-from mtls_middleware.layers.decisions import closed
+from mtls_middleware.layers.decisions import record_closed
 from mtls_middleware.layers.interface import Layer, LayerRequest
 from mtls_middleware.layers.websocket_lifetime import Recheck
 
@@ -20,26 +20,26 @@ if TYPE_CHECKING:
 
 Checks = Sequence[tuple[Layer, Recheck]]
 
-# Seconds between two checks. Two seconds are promised; half of them are left for a busy event loop. A timer for the end
-# of the period alone would miss a clock that was set, and the time that a virtual machine was suspended.
-_EVERY = 1.0
-# Seconds that a check with I/O may take, then the websocket ends: more than six exchanges in a row, of five each.
+# Seconds between two checks. The documentation promises two seconds; the rest is for a busy event loop. A single timer
+# for the end of the validity period would not notice that the clock was set, or that a virtual machine was suspended.
+_INTERVAL = 1.0
+# Seconds for a check with I/O; then the websocket is closed. Six exchanges of five seconds each fit.
 _CHECK_TIMEOUT = 35.0
-# Seconds that the close may take after the application has ended: a client that does not read delays it.
+# Seconds for the close message after the application has ended. A client that does not read can delay it.
 _CLOSE_TIMEOUT = 10.0
 _CODE = 1008  # RFC 6455 7.4.1: policy violation
-# Forbidden, of IANA's registry: daphne's websocket library rejects 1008, and other codes below 3000, from applications.
-_OTHER_CODE = 3003
-# What an application ends a websocket with. The response to a handshake is a response like others, and is not cut.
-_ENDS = ("websocket.close", "websocket.http.response.start")
+# "Forbidden" in IANA's registry. daphne's websocket library does not let applications send 1008.
+_FALLBACK_CODE = 3003
+# The messages with which an application ends a websocket.
+_FINAL_MESSAGES = ("websocket.close", "websocket.http.response.start")
 
 
 def watched(
     view: LayerRequest, checks: Checks, receive: Receive, send: Send, driver: AwaitingDriver
 ) -> "WebsocketWatch | None":
-    """A watch with these checks.
+    """A watch that makes these checks.
 
-    `None` if nothing can close the websocket, or if an outer gateway has a watch, which then makes the checks.
+    Returns `None` if there are no checks, or if an outer gateway already has a watch. That one then makes the checks.
     """
     if not checks:
         return None
@@ -54,7 +54,7 @@ def watched(
 
 
 class _Check:
-    """One check of an open websocket. `running`: its task, if it needs I/O; none of the others waits for it."""
+    """One check of an open websocket. `running`: its task while it needs I/O. The other checks do not wait for it."""
 
     __slots__ = ("layer", "recheck", "running", "view")
 
@@ -64,10 +64,10 @@ class _Check:
 
 
 class WebsocketWatch:
-    """Stands between the server and the application of one websocket. `closed`: it has ended the websocket.
+    """Passes the messages of one websocket between server and application, and closes the websocket if a check fails.
 
-    Its timer needs asyncio. Under another event loop, such as trio, it checks at each message, so that none passes in
-    either direction after the end.
+    `closed`: whether the watch has closed the websocket. The timer needs asyncio. Under another event loop, for example
+    trio, the checks are made at each message, so that no message passes after a check has failed.
     """
 
     def __init__(self, receive: Receive, send: Send, driver: AwaitingDriver) -> None:
@@ -75,32 +75,32 @@ class WebsocketWatch:
         self._loop = _running_loop()
         self._checks: list[_Check] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._waiting: set[asyncio.Timeout] = set()  # of each receive() that is under way
+        self._waiting: set[asyncio.Timeout] = set()  # timeouts of the pending receive() calls
         self._closing: asyncio.Task[None] | None = None
-        self._connected = self._over = False
+        self._connected = self._ended = False
         self.closed: bool = False
 
     def add(self, view: LayerRequest, checks: Checks) -> None:
-        """Make these checks too, from the next second on."""
+        """Add checks. They are made for the first time within a second."""
         self._checks += [_Check(view, layer, recheck) for layer, recheck in checks]
 
     async def run(self, app: Callable[..., Awaitable[None]], scope: MutableMapping[str, Any]) -> None:
-        """Call the application; nothing of the watch is left when it returns or raises."""
+        """Call the application. When it returns or raises, all timers and tasks are ended."""
         self._set_timer()
         try:
             await app(scope, self.receive, self.send)
         finally:
             self._end()
-            await self._closed()
+            await self._wait_for_close()
 
     async def receive(self) -> Message:
-        """What the server has for the application: after the close, `websocket.disconnect` alone."""
-        if not self._connected:  # frameworks expect websocket.connect first, whatever follows
+        """The next message for the application. After the close, it is always `websocket.disconnect`."""
+        if not self._connected:  # frameworks expect websocket.connect first, even if the websocket is already closed
             message = await self._receive()
             self._connected = True
             return message
         if self.closed:
-            await self._turn()  # an application that ignores the disconnect must not stop the event loop
+            await self._yield_to_loop()  # an application that ignores the disconnect must not block the event loop
             return _disconnect()
         message = await (self._receive() if self._loop is None else self._receive_until_closed())
         await self._check_without_timer()
@@ -126,40 +126,40 @@ class WebsocketWatch:
             self._waiting.discard(waiting)
 
     async def send(self, message: Message) -> None:
-        """Pass a message to the server: after the close, drop it."""
+        """Pass a message to the server. After the close, drop it."""
         await self._check_without_timer()
         if self.closed:
-            await self._turn()  # an application that sends without end must not stop the event loop
+            await self._yield_to_loop()  # an application that sends in a loop must not block the event loop
             return
-        if message["type"] not in _ENDS:
+        if message["type"] not in _FINAL_MESSAGES:
             await self._send(message)
             return
         self._end()
         try:
             await self._send(message)
         except BaseException:
-            self._resume()  # the server rejected the message, or the application gave it up: the websocket is open
+            self._resume()  # the message was not sent, so the websocket is still open
             raise
 
-    async def _turn(self) -> None:
+    async def _yield_to_loop(self) -> None:
         if self._loop is not None:
             import asyncio
 
             await asyncio.sleep(0)
 
     async def _check_without_timer(self) -> None:
-        if self._loop is None and not self._over:
+        if self._loop is None and not self._ended:
             self._tick()
             if self.closed:
                 await self._send_close()
 
     def _set_timer(self) -> None:
         if self._loop is not None:
-            self._timer = self._loop.call_later(_EVERY, self._tick)
+            self._timer = self._loop.call_later(_INTERVAL, self._tick)
 
     def _end(self) -> None:
-        """No more checks."""
-        self._over = True
+        """Stop the checks."""
+        self._ended = True
         if self._timer is not None:
             self._timer.cancel()
         for check in self._checks:
@@ -167,9 +167,9 @@ class WebsocketWatch:
                 check.running.cancel()
 
     def _resume(self) -> None:
-        """Check again after all."""
+        """Start the checks again."""
         if not self.closed:
-            self._over = False
+            self._ended = False
             self._set_timer()
 
     def _tick(self) -> None:
@@ -179,7 +179,7 @@ class WebsocketWatch:
                 found = check.recheck(now)
                 if isinstance(found, Generator):
                     self._begin(check, found)
-            except BaseException as error:  # what cannot be decided must not stay open
+            except BaseException as error:  # fail closed: if a check raises anything, the websocket is closed
                 self._close(check, error)
                 if not isinstance(error, Exception):
                     raise
@@ -187,7 +187,7 @@ class WebsocketWatch:
         self._set_timer()
 
     def _begin(self, check: _Check, flow: Flow[None]) -> None:
-        """Decide at once if the flow needs nothing, as most do; otherwise in a task, one at a time."""
+        """Run a check. If it needs I/O, it continues in a task. While this task runs, the same check is skipped."""
         if check.running is not None and not check.running.done():
             flow.close()
             return
@@ -198,8 +198,8 @@ class WebsocketWatch:
         if self._loop is None:
             flow.close()
             raise ConfigurationError(
-                "a check of an open websocket needs I/O, which this library does with asyncio alone: use an asyncio "
-                "worker, or give websocket_lifetime='connection'"
+                "a check of an open websocket needs I/O, for which this library needs asyncio: use an asyncio worker, "
+                "or give websocket_lifetime='connection'"
             )
         check.running = self._loop.create_task(self._decide(check, _resumed(flow, need)))
 
@@ -210,10 +210,10 @@ class WebsocketWatch:
         try:
             async with limit:
                 await self._driver.run(flow)
-        except BaseException as error:  # as in _tick
-            if not self._over:
-                late = f"a check of the websocket was not complete within {_CHECK_TIMEOUT:g} s"
-                self._close(check, Unavailable(late, retry_after=1) if limit.expired() else error)
+        except BaseException as error:  # fail closed, as in `_tick`
+            if not self._ended:
+                reason = f"a check of the websocket did not complete within {_CHECK_TIMEOUT:g} s"
+                self._close(check, Unavailable(reason, retry_after=1) if limit.expired() else error)
             if not isinstance(error, Exception):
                 raise
 
@@ -224,17 +224,17 @@ class WebsocketWatch:
             self._closing = self._loop.create_task(self._send_close())
             for waiting in self._waiting:
                 waiting.reschedule(self._loop.time())
-        known = error if isinstance(error, Exception) else RuntimeError(type(error).__name__)
-        closed(check.layer, known, check.view)
+        logged = error if isinstance(error, Exception) else RuntimeError(type(error).__name__)
+        record_closed(check.layer, logged, check.view)
 
     async def _send_close(self) -> None:
-        for code in (_CODE, _OTHER_CODE):
-            with contextlib.suppress(Exception):  # the client may be gone, and each server says so in its own way
+        for code in (_CODE, _FALLBACK_CODE):
+            with contextlib.suppress(Exception):  # the client may have disconnected; servers raise different exceptions
                 await self._send({"type": "websocket.close", "code": code, "reason": ""})
                 return
 
-    async def _closed(self) -> None:
-        """Wait until the close is sent."""
+    async def _wait_for_close(self) -> None:
+        """Wait until the close message is sent."""
         if self._closing is None:
             return
         import asyncio
@@ -259,16 +259,16 @@ def _disconnect() -> Message:
 
 
 def _resumed(flow: Flow[None], need: Any) -> Flow[None]:
-    """The rest of a flow that has already yielded its first need."""
+    """A flow that yields `need` and then continues `flow`, which has already yielded it."""
     with contextlib.closing(flow):
         while True:
             failure: Exception | None = None
-            answer = None
+            result = None
             try:
-                answer = yield need
-            except Exception as error:  # noqa: BLE001 (the flow's to handle)
+                result = yield need
+            except Exception as error:  # noqa: BLE001 (passed to the flow, which handles it)
                 failure = error
             try:
-                need = flow.send(answer) if failure is None else flow.throw(failure)
+                need = flow.send(result) if failure is None else flow.throw(failure)
             except StopIteration:
                 return

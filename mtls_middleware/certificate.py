@@ -1,7 +1,4 @@
-"""`ClientCertificate`: one client certificate, loaded and hashed at once, the rest on demand.
-
-Must never know: where it came from. Who vouches for it is its `verification`, and nobody upgrades that in place.
-"""
+"""`ClientCertificate`: an immutable client certificate. Its names are parsed when they are first read."""
 
 import base64
 import enum
@@ -26,13 +23,16 @@ T = TypeVar("T")
 # Bytes of a certificate with an RSA key of 4096 bits and a few names.
 _USUAL_DER = 2_000
 
-# `cryptography` warns of each attribute of a name that is too short or too long, as if the warning came from the module
-# that reads the name. A client chooses how many there are (335 in 83 kB), so they must not reach the log.
+# `cryptography` warns about each attribute of a name that is too short or too long, and attributes the warning to the
+# module that reads the name. A client can cause hundreds of them (335 in 83 kB), so they must not reach the log.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"mtls_middleware\.")
 
 
 class Verification(enum.Enum):
-    """Who checked the certificate's chain. Attached is not verified: `PRESENTED` proves possession of a key."""
+    """Who verified the certificate's chain.
+
+    `PRESENTED` means that the chain is not verified. The client has only proved possession of the private key.
+    """
 
     PRESENTED = "presented"
     BY_PROXY = "by proxy"
@@ -41,7 +41,7 @@ class Verification(enum.Enum):
 
 
 def _readable(read: Callable[[Any], T]) -> cached_property[T]:
-    """A property read once, whose every failure is `MalformedCertificate`: X.509 is parsed lazily, so late."""
+    """A cached property that raises `MalformedCertificate` for any parser error: `cryptography` parses lazily."""
 
     def checked(self: "ClientCertificate") -> T:
         try:
@@ -55,18 +55,19 @@ def _readable(read: Callable[[Any], T]) -> cached_property[T]:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ClientCertificate:
-    """A TLS client certificate as presented, immutable. Equality and hash are those of its DER (RFC 5280 4.1).
+    """A TLS client certificate. Immutable; two certificates are equal if their DER is equal.
 
     Attributes:
-        x509: the `cryptography` object, for what this class has no name for.
+        x509: the `cryptography` object, for everything that this class has no property for.
         der: the bytes as received, never re-encoded.
-        chain: what was presented with it, DER, in order, without the leaf. Not validated.
-        verification: who vouches for the chain.
-        digest: SHA-256 over `der`, 32 octets.
-        thumbprint: the same as base64url, unpadded: the `x5t#S256` value (RFC 8705 3.1).
-        path_period: between which times the whole path that a trust store validated is valid; `None` without a path.
+        chain: the other certificates that the client presented, as DER, in order, without the leaf. Not validated.
+        verification: who verified the chain.
+        digest: SHA-256 of `der`, 32 bytes.
+        thumbprint: the digest in unpadded base64url: the `x5t#S256` value (RFC 8705 3.1).
+        path_period: the validity period of the path that a trust store validated, in seconds since the epoch; `None`
+            without a path.
 
-    Properties that read names raise `MalformedCertificate` where the certificate holds what cannot be a name.
+    Properties raise `MalformedCertificate` if that part of the certificate cannot be read.
 
     Example: `ClientCertificate.from_pem(text).thumbprint`
     """
@@ -83,36 +84,36 @@ class ClientCertificate:
     def from_der(
         cls, der: bytes, *, chain: tuple[bytes, ...] = (), verification: Verification = Verification.PRESENTED
     ) -> Self:
-        """Load one certificate. Raises `MalformedCertificate` unless `der` is exactly one certificate, no byte more."""
+        """Load one certificate. Raises `MalformedCertificate` unless `der` is exactly one certificate."""
         try:
             loaded = x509.load_der_x509_certificate(der)
         except UNREADABLE as error:
-            raise MalformedCertificate("not one DER certificate") from error
+            raise MalformedCertificate("invalid DER; expected exactly one certificate") from error
         digest = hashlib.sha256(der).digest()
         thumbprint = base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")
         return cls(loaded, der, chain, verification, digest, thumbprint)
 
-    def vouched_for(self, verification: Verification, path_period: tuple[float, float] | None = None) -> Self:
-        """The same certificate with another verification: a new object, of which nothing is read or hashed again."""
+    def with_verification(self, verification: Verification, path_period: tuple[float, float] | None = None) -> Self:
+        """A copy with another verification. Nothing is parsed or hashed again."""
         return type(self)(self.x509, self.der, self.chain, verification, self.digest, self.thumbprint, path_period)
 
     @classmethod
     def from_pem(cls, pem: str | bytes, *, verification: Verification = Verification.PRESENTED) -> Self:
-        """Load PEM text: the leaf first, further certificates become `chain`. Text around the blocks is allowed.
+        """Load PEM: the leaf first, then the chain. Other text around the blocks is allowed.
 
-        For files and tests; what arrives in a request is read by the stricter rules of `mtls_middleware.sources`.
-        Raises `MalformedCertificate`.
+        Use it for files and tests. `mtls_middleware.sources` reads certificates in requests by stricter rules. Raises
+        `MalformedCertificate`.
         """
         text = pem.encode("utf-8", "replace") if isinstance(pem, str) else pem
         try:
             leaf, *chain = (each.public_bytes(Encoding.DER) for each in x509.load_pem_x509_certificates(text))
         except UNREADABLE as error:
-            raise MalformedCertificate("no PEM certificate") from error
+            raise MalformedCertificate("invalid PEM; expected one or more certificates") from error
         return cls.from_der(leaf, chain=tuple(chain), verification=verification)
 
     @property
     def identity(self) -> tuple[object, ...]:
-        """Everything that this object was made of. Objects with equal identities are the same in every respect."""
+        """All values that this object consists of, as a cache key. Unlike `==`, it includes the verification."""
         return self.der, self.chain, self.verification, self.path_period
 
     @property
@@ -125,7 +126,7 @@ class ClientCertificate:
 
     @property
     def verified(self) -> bool:
-        """Whether somebody vouches for the chain: `verification` is stronger than `PRESENTED`."""
+        """Whether the chain is verified: `verification` is not `PRESENTED`."""
         return self.verification is not Verification.PRESENTED
 
     @_readable
@@ -142,12 +143,12 @@ class ClientCertificate:
 
     @_readable
     def subject_name(self) -> distinguished.DistinguishedName:
-        """The subject as rules compare it."""
+        """The subject in the form that rules compare."""
         return distinguished.from_x509(self.x509.subject)
 
     @_readable
     def issuer_name(self) -> distinguished.DistinguishedName:
-        """The issuer as rules compare it."""
+        """The issuer in the form that rules compare."""
         return distinguished.from_x509(self.x509.issuer)
 
     @_readable
@@ -164,15 +165,17 @@ class ClientCertificate:
 
     @_readable
     def period(self) -> tuple[float, float]:
-        """The first and the last second since the epoch at which the certificate, and its validated path, are valid."""
+        """The validity period of the certificate and its validated path, in seconds since the epoch."""
         begins, ends = self.not_valid_before.timestamp(), self.not_valid_after.timestamp()
         if self.path_period is None:
             return begins, ends
-        return max(begins, self.path_period[0]), min(ends, self.path_period[1])  # a trust store may name the CAs alone
+        return max(begins, self.path_period[0]), min(
+            ends, self.path_period[1]
+        )  # a trust store may give the CAs' period only
 
     @_readable
     def is_authority(self) -> bool:
-        """Whether it may issue others (RFC 5280 4.2.1.9): so a CA says of itself, and no leaf does."""
+        """Whether this is a CA certificate, by its basic constraints (RFC 5280 4.2.1.9)."""
         try:
             return self.x509.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
         except x509.ExtensionNotFound:
@@ -200,7 +203,7 @@ class ClientCertificate:
 
     @_readable
     def spiffe_id(self) -> str | None:
-        """The SPIFFE ID where exactly one URI is there and is one (X509-SVID 2), else `None`."""
+        """The SPIFFE ID if the certificate has exactly one URI and it is a SPIFFE ID (X509-SVID 2), else `None`."""
         return spiffe.spiffe_id(self.alternative_names)
 
     def __eq__(self, other: object) -> bool:

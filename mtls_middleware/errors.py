@@ -1,24 +1,26 @@
-"""The few errors of the package, split by who is at fault: the configuration, the request, or a peer that is down.
+"""The exceptions of the package: for a wrong configuration, a rejected request, or an unavailable server.
 
-Must never know: HTTP. Which status a code gets is `refusal.py`'s to say.
+`responses.py` maps the codes of rejected requests to HTTP statuses.
 """
 
 from importlib.util import find_spec
 
 
 class ConfigurationError(ValueError):
-    """The layer, source, rule or validator was put together wrongly: raised at construction.
+    """The configuration of a layer, source, rule or validator is wrong. Raised at construction.
 
     The message says what was given, what is expected, and an example.
     """
 
 
-class Refused(Exception):  # noqa: N818 (the contract's name)
-    """A request that must not reach the application.
+class Refused(Exception):  # noqa: N818 (a public name)
+    """A request must not reach the application.
 
-    `code` is one of the fixed codes of `refusal.ANSWERS`; the client is told nothing else. `evidence` is for the
-    operator's log alone: short strings of the library, never a token, a key or a header value. `new_connection`: the
-    client can get another decision only over a new connection, for example with a renewed certificate.
+    Attributes:
+        code: one of the codes in `responses.RESPONSES`. The client gets no other information.
+        evidence: messages for the operator's log. They never contain a token, a key or a header value.
+        new_connection: whether the client needs a new connection to get another decision, for example to present a
+            renewed certificate.
     """
 
     def __init__(self, code: str, *evidence: str, new_connection: bool = False) -> None:
@@ -29,16 +31,16 @@ class Refused(Exception):  # noqa: N818 (the contract's name)
 
 
 class MalformedCertificate(Refused):
-    """Bytes that claim to be a client certificate and cannot be read as exactly one (or as the names in it)."""
+    """The client certificate, or a name in it, cannot be read, or the values that contain it are contradictory."""
 
     def __init__(self, *evidence: str) -> None:
         super().__init__("invalid_client_certificate", *evidence)
 
 
 class Unavailable(Refused):
-    """Keys, introspection or revocation cannot be had now, and nothing valid is remembered.
+    """Keys, an introspection response or revocation data cannot be fetched now, and no valid copy is cached.
 
-    `retry_after`: seconds after which another attempt can succeed.
+    `retry_after`: seconds, for the response's `Retry-After`.
     """
 
     def __init__(self, *evidence: str, retry_after: int) -> None:
@@ -47,6 +49,6 @@ class Unavailable(Refused):
 
 
 def require_extra(module: str, extra: str, what: str) -> None:
-    """Raise `ConfigurationError` with the line to type where the optional dependency behind `what` is not installed."""
+    """Raises `ConfigurationError` if an optional dependency is not installed. The message has the command for pip."""
     if find_spec(module) is None:
         raise ConfigurationError(f"{what} needs an optional dependency: pip install 'mtls-middleware[{extra}]'")

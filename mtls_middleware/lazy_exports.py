@@ -1,4 +1,4 @@
-"""The exported names of a package, each imported when it is first used (PEP 562)."""
+"""Lazy exports: a package imports an exported name when it is first used (PEP 562)."""
 
 import sys
 from collections.abc import Callable, Collection, Mapping
@@ -11,8 +11,10 @@ def exports(
     """`__getattr__` and `__dir__` for a package.
 
     Arguments:
-        modules: modules below `mtls_middleware`, with the names that the package exports from each.
-        moved: names that another module exports now. They can still be imported from here; `__dir__` omits them.
+        package: the name of the package.
+        modules: for each module below `mtls_middleware`, the names that the package exports from it.
+        moved: old names, and the module that exports them now. They can still be imported from this package, but
+            `__dir__` omits them.
 
     Example: `__getattr__, __dir__ = exports(__name__, {"certificate": ["ClientCertificate", "Verification"]})`
     """

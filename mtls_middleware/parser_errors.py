@@ -1,4 +1,4 @@
-"""How `cryptography` says that it cannot read a certificate, a revocation list, or a part of one."""
+"""The exceptions that `cryptography` raises for a certificate or revocation list that it cannot read."""
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -8,8 +8,8 @@ UNREADABLE = (
     TypeError,
     KeyError,  # before cryptography 50: a string of an unknown ASN.1 type in a name
     OverflowError,
-    # It warns of some certificates that break RFC 5280, such as those with a negative serial number. Where warnings are
-    # errors, it cannot read them.
+    # It warns about some certificates that violate RFC 5280, for example by a negative serial number. The warning is an
+    # exception if the application turns warnings into errors.
     Warning,
     UnsupportedAlgorithm,
     x509.InvalidVersion,

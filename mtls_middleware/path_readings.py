@@ -1,6 +1,6 @@
-"""The paths that an application may read in one request: servers and frameworks disagree about `root_path`.
+"""Finds every path that a framework may read from a request: they disagree about `root_path` and `SCRIPT_NAME`.
 
-Pure: no scope, no environ. A gateway's view gives a `Location`.
+Pure: no scope, no environ. The gateways make a `Location` of them.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,41 +10,48 @@ from mtls_middleware.errors import Refused
 
 T = TypeVar("T")
 
-# Quart reads a blank if the path is the root, or does not begin with it. Only a route for every path matches that.
+# Stands for the path " ", which Quart reads if the path is the root, or does not begin with the root. Only a catch-all
+# route matches it.
 BLANK = "/ "
 
-# Characters of a client's path or root that a log record quotes.
-_QUOTED = 100
+# Characters of the path and of the root in a log record.
+_MAX_LOGGED = 100
 
 
 class Location(NamedTuple):
-    """Where a request goes, as the server says it.
+    """The path and the root of a request.
 
     Attributes:
-        path: `PATH_INFO` or the scope's `path`, decoded. If `stated`: the path without the root.
+        path: `PATH_INFO` or the scope's `path`, decoded. If `root_is_configured`: without the root.
         root: `SCRIPT_NAME` or `root_path`, decoded.
-        whole: the root followed by `path`.
-        others: other paths that the scope names, such as the one before a mount cut it.
-        own: prefixes that the application itself replaces, and what it puts in their place.
-        stated: whether `root` is the operator's statement, `root_path=`.
+        full_path: the root followed by the path.
+        other_paths: further paths in the scope, for example the path before a framework's mount removed a prefix.
+        app_prefixes: pairs of a prefix that the application itself removes, and its replacement.
+        root_is_configured: whether `root` is the operator's argument `root_path=`.
     """
 
     path: str
     root: str = ""
-    whole: str = ""
-    others: tuple[str, ...] = ()
-    own: tuple[tuple[str, str], ...] = ()
-    stated: bool = False
+    full_path: str = ""
+    other_paths: tuple[str, ...] = ()
+    app_prefixes: tuple[tuple[str, str], ...] = ()
+    root_is_configured: bool = False
 
 
 def inner(path: str, root: str) -> str:
-    """The path below the root. A path that does not begin with the root is taken as it is: a proxy removed the root."""
+    """The path without the root. A path that does not begin with the root is returned unchanged.
+
+    In that case, a proxy has already removed the root.
+    """
     return path[len(root) :] if f"{path}/".startswith(f"{root}/") else path
 
 
 def readings(location: Location) -> tuple[str, ...]:
-    """Every path that a known framework reads, the plain one first. Raises `Refused` if the root is not a string."""
-    if not location.root and not location.own and not location.others:
+    """Every path that a known framework may read, the most common reading first.
+
+    Raises `Refused` if the root is not a string.
+    """
+    if not location.root and not location.app_prefixes and not location.other_paths:
         return (location.path,)
     if not isinstance(location.root, str):
         raise Refused("ambiguous_path", f"root_path is a {type(location.root).__name__}; expected a string")
@@ -54,43 +61,43 @@ def readings(location: Location) -> tuple[str, ...]:
 def _readings(location: Location) -> Iterator[str]:
     root = location.root
     yield location.path or "/" if root else location.path
-    given = (location.path, *location.others)
-    if location.stated:
-        given = (location.whole, *location.others)
-        yield from (inner(path, root) or "/" for path in location.others)
+    paths = (location.path, *location.other_paths)
+    if location.root_is_configured:
+        paths = (location.full_path, *location.other_paths)
+        yield from (inner(path, root) or "/" for path in location.other_paths)
     elif root:
-        yield from location.others
-        # Quart and Django remove the root without regard to slashes. Litestar removes it wherever it stands.
-        yield from (_below("", path.split(root, 1)[-1]) for path in given)
-        yield _below("", location.whole)
-        if not all(len(path) > len(root) and path.startswith(root) for path in given):
+        yield from location.other_paths
+        # Quart and Django also remove the root from "/apix" if it is "/api". Litestar removes it anywhere in the path.
+        yield from (_join("", path.split(root, 1)[-1]) for path in paths)
+        yield _join("", location.full_path)
+        if not all(len(path) > len(root) and path.startswith(root) for path in paths):
             yield BLANK
     else:
-        yield from location.others
-    for prefix, instead in location.own:
-        if not (location.stated and prefix == root):
-            yield from (_below(instead, path[len(prefix) :]) for path in given if path.startswith(prefix))
+        yield from location.other_paths
+    for prefix, replacement in location.app_prefixes:
+        if not (location.root_is_configured and prefix == root):
+            yield from (_join(replacement, path[len(prefix) :]) for path in paths if path.startswith(prefix))
 
 
-def _below(prefix: str, rest: str) -> str:
+def _join(prefix: str, rest: str) -> str:
     return prefix + (rest if rest.startswith("/") else f"/{rest}")
 
 
-def one_answer(location: Location, about: Callable[[str], T]) -> T:
-    """What `about` says of the path. Raises `Refused` if it does not say the same of every reading."""
+def same_for_all_readings(location: Location, function: Callable[[str], T]) -> T:
+    """The result of `function` for the path. Raises `Refused` if the result is not the same for every reading."""
     paths = readings(location)
-    answer = about(paths[0])
+    result = function(paths[0])
     for path in paths[1:]:
-        if about(path) != answer:
+        if function(path) != result:
             raise Refused("ambiguous_path", _advice(location))
-    return answer
+    return result
 
 
 def _advice(location: Location) -> str:
-    root, path = location.root[:_QUOTED], location.path[:_QUOTED]
-    found = f"root_path or SCRIPT_NAME is {root!a}" if root else f"the application removes {location.own!a} by itself"
+    root, path = location.root[:_MAX_LOGGED], location.path[:_MAX_LOGGED]
+    found = f"root_path or SCRIPT_NAME is {root!a}" if root else f"the application removes {location.app_prefixes!a}"
     return (
         f"{found} and the path is {path!a}: frameworks read such a path differently, and these layers have different "
-        "rules for the readings. Say where the application is mounted, for example root_path='/api', or root_path='' "
-        "if it is not mounted; root_path= must be equal to a root_path of the framework itself"
+        "rules for the readings. Give the path where the application is mounted, for example root_path='/api', or "
+        "root_path='' if it is not mounted. If the framework has its own root_path, give the same value"
     )

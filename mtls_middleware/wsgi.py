@@ -1,6 +1,6 @@
-"""The WSGI gateway (PEP 3333): translate, drive, answer, attach.
+"""The WSGI gateway (PEP 3333): runs the layers in front of a WSGI application.
 
-Must never decide: every rule is in the core, and the ASGI gateway drives the same one.
+All decisions are made in `layers`, which the ASGI gateway uses, too.
 """
 
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
@@ -13,7 +13,7 @@ from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.layers.application_prefixes import ApplicationPrefixes
 from mtls_middleware.layers.attached import Passage
 from mtls_middleware.layers.certificate import CertificateLayer
-from mtls_middleware.layers.decisions import allowed, refused
+from mtls_middleware.layers.decisions import record_allowed, reject
 from mtls_middleware.layers.interface import Layer
 from mtls_middleware.layers.paths import Allow
 from mtls_middleware.layers.stack import Stack
@@ -61,19 +61,19 @@ class _Gateway:
         try:
             request = WSGIRequest(environ, start_response, self._prefixes)
         except Exception as error:  # noqa: BLE001 (fail closed: the application is not reached)
-            return write(refused(self._layers[0], error, None), environ, start_response)
+            return write(reject(self._layers[0], error, None), environ, start_response)
         response = None
         try:
             decided = self._stack.recall(request)
             if decided < len(self._layers):
                 response = self._driver.run(self._stack.decide(request, decided))
         except Exception as error:  # noqa: BLE001 (fail closed: the application is not reached)
-            response = refused(request.layer, error, request)
+            response = reject(request.layer, error, request)
         finally:
             request.place(self._drop)  # also for a rejected request, for middleware outside
         if response is not None:
             return write(response, environ, start_response)
-        allowed(request.layer, request)
+        record_allowed(request.layer, request)
         passage = request.attached.passage
         passage.running = True
         try:
@@ -109,25 +109,27 @@ class _Running:
 
 
 class ClientCertificateMiddleware(_Gateway):
-    """Attach the client certificate to each request, and refuse those that must have one and have not.
+    """Attaches the client certificate to each request, and rejects requests without an acceptable certificate.
 
     Arguments:
         app: the WSGI application.
-        source: where certificates come from, one object of `mtls_middleware.sources`.
-        trust_store: validates chains in this process; a certificate that does not validate is refused.
-        allow: a rule of `mtls_middleware.policy`, or one for each path, `{"/admin": ..., "/": ...}`; a certificate that
-            it does not allow is refused.
-        required: `True`: no acceptable certificate, no application. Default: `True` where `allow` is given.
-        exempt: exact decoded paths that are never rejected; `"/static/*"` covers the paths below `/static`.
+        source: finds the certificate, an object of `mtls_middleware.sources`.
+        trust_store: validates certification paths in this process. A certificate without a valid path is rejected.
+        allow: a rule of `mtls_middleware.policy`, or a mapping of path to rule, `{"/admin": ..., "/": ...}`. A
+            certificate that the rule does not allow is rejected.
+        required: whether a request without a certificate is rejected. Default: `True` if `allow` is given. If it is
+            `True` without `allow`, the certificate must also be verified.
+        exempt: exact decoded paths that are never rejected. `"/static/*"` covers the paths below `/static`.
         exempt_preflight: if true, a CORS preflight is never rejected. Use it if the application answers preflights.
-        root_path: where the application is mounted, whatever the server says, for example `"/api"`, or `""`. Paths in
-            `allow` and `exempt` are below it. The layer writes it into the environ, for the application to read.
+        root_path: where the application is mounted, for example `"/api"`, or `""`. It replaces the server's value: the
+            layer writes it into the environ, where the application reads it. Paths in `allow` and `exempt` are below
+            it.
         clock_skew: tolerance at both ends of the certificate's validity period, in seconds, 0 to 300.
-        validity: `"each_request"`: a verified certificate must be within its validity period on every request, also
-            over an old connection. `"handshake"`: the server or proxy checked the time when the connection began, and
-            this is enough; a `trust_store` still validates at the time of the request.
+        validity: `"each_request"`: a verified certificate must be within its validity period on every request, even on
+            an old connection. `"handshake"`: only the server or proxy checks the validity period, when the connection
+            begins. A `trust_store` still validates at the time of each request.
 
-    Raises `ConfigurationError` at construction. Answers: 400 and 403 as JSON.
+    Raises `ConfigurationError` at construction. Responses to rejected requests: 400, 403 and 503 as JSON.
 
     Example: `app = ClientCertificateMiddleware(app, Nginx(trusted_proxies=[...], shared_secret=(...)))`
     """
@@ -161,22 +163,23 @@ class ClientCertificateMiddleware(_Gateway):
 
 
 class CertificateBoundTokenMiddleware(_Gateway):
-    """Demand a certificate-bound access token (RFC 8705 3), inside of a `ClientCertificateMiddleware`.
+    """Requires a certificate-bound access token (RFC 8705 3). Put it inside a `ClientCertificateMiddleware`.
 
     Arguments:
         app: the WSGI application.
-        tokens: validates token texts, for example `JWTAccessTokens(...)`.
-        scopes: scopes that every request needs.
-        binding: `"required"`: an unbound token is refused. `"when_present"`: it passes as plain Bearer, `bound=False`.
-        exempt: exact decoded paths that are never rejected; `"/static/*"` covers the paths below `/static`.
+        tokens: validates access tokens, for example `JWTAccessTokens(...)`.
+        scopes: the scopes that every token needs.
+        binding: `"required"`: an unbound token is rejected. `"when_present"`: an unbound token is accepted as a bearer
+            token, with `bound=False`.
+        exempt: exact decoded paths that are never rejected. `"/static/*"` covers the paths below `/static`.
         exempt_preflight: if true, a CORS preflight is never rejected. Use it if the application answers preflights.
         root_path: where the application is mounted, as in `ClientCertificateMiddleware`.
-        realm: parameter of the challenge (RFC 6750 3).
-        resource_metadata: the https address of the resource's metadata, a parameter of the challenge (RFC 9728 5.1); or
-            the document itself, as `protected_resource_metadata` makes it: the layer then serves it at its well-known
-            path to whoever asks (RFC 9728 3). The certificate layer must let that path through: `exempt`.
+        realm: the realm of the challenge in `WWW-Authenticate` (RFC 6750 3).
+        resource_metadata: the https address of the resource's metadata, for the challenge (RFC 9728 5.1). Or the
+            document itself, from `protected_resource_metadata`: the layer then serves it at its well-known path to
+            every client (RFC 9728 3). That path must be in `exempt` of the certificate layer.
 
-    Raises `ConfigurationError` at construction. Answers: RFC 6750 3.
+    Raises `ConfigurationError` at construction. Rejected requests get the responses of RFC 6750 section 3.
 
     Example: `CertificateBoundTokenMiddleware(app, tokens, scopes=["invoices:read"])`
     """
@@ -208,19 +211,22 @@ class CertificateBoundTokenMiddleware(_Gateway):
 
 
 class ClientAuthenticationMiddleware(_Gateway):
-    """Authenticate OAuth clients by certificate (RFC 8705 2), inside of a `ClientCertificateMiddleware`.
+    """Authenticates OAuth clients by certificate (RFC 8705 2). Put it inside a `ClientCertificateMiddleware`.
 
     Arguments:
         app: the WSGI application.
-        authenticator: who the clients are, a `ClientAuthenticator`.
-        paths: exact decoded paths where clients authenticate: token, introspection, revocation, pushed requests.
+        authenticator: a `ClientAuthenticator` with the registered clients.
+        paths: exact decoded paths where clients authenticate, for example of the token, introspection and revocation
+            endpoints.
         root_path: where the application is mounted, as in `ClientCertificateMiddleware`.
 
-    A POST there from a client that registered a certificate reaches the application with `oauth_client(request)`, or
-    not at all. A client of another method reaches it with `None` if the request has credentials of exactly that
-    method: the application verifies them. Otherwise the request is rejected. It reads the body as ever.
+    A client that is registered with a certificate must authenticate with it; `oauth_client(request)` is then that
+    client. For a client that is registered with another method, `oauth_client(request)` is `None`: the request must
+    have credentials of exactly that method, and the application must verify them. Any other request to these paths is
+    rejected. The application can read the body as usual.
 
-    Raises `ConfigurationError` at construction. Answers: RFC 6749 5.2; 405 for other methods than POST.
+    Raises `ConfigurationError` at construction. Rejected requests get the responses of RFC 6749 section 5.2, or 405 if
+    the method is not POST.
 
     Example: `ClientAuthenticationMiddleware(app, ClientAuthenticator(clients), paths=["/token", "/introspect"])`
     """
@@ -253,31 +259,31 @@ def protect(
     clock_skew: float = CLOCK_SKEW,
     validity: Validity = "each_request",
 ) -> "ClientCertificateMiddleware":
-    """Put the layers around `app`: the certificate layer, and the token layer inside of it if there are `tokens`.
+    """Wraps `app` in the certificate layer, and in the token layer if `tokens` is given.
 
     Arguments:
         app: the WSGI (PEP 3333) application.
-        source: where certificates come from, an object of `mtls_middleware.sources` (or any other `Source`).
+        source: finds the client certificate, an object of `mtls_middleware.sources` (or any other `Source`).
         trust_store: validates certification paths in this process, for example `TrustStore(["clients-ca.pem"])`. A
             certificate without a valid path is rejected.
-        allow: a rule of `mtls_middleware.policy`, or a mapping of path to rule, such as `{"/": rule, "/admin": ops}`. A
+        allow: a rule of `mtls_middleware.policy`, or a mapping of path to rule, `{"/": rule, "/admin": ops}`. A
             certificate that the rule does not allow is rejected.
         tokens: validates access tokens, for example `JWTAccessTokens(...)`. Each token must be bound to the certificate
             of its request (RFC 8705 section 3). Without `tokens`, every request needs a verified certificate.
         scopes: the scopes that every token needs, for example `["invoices:read"]`. Only with `tokens`.
         exempt: exact decoded paths that are never rejected. `"/static/*"` covers the paths below `/static`.
         exempt_preflight: if true, a CORS preflight is never rejected. Use it if the application answers preflights.
-        root_path: where the application is mounted, whatever the server says, for example `"/api"`, or `""`. Paths in
-            `allow` and `exempt` are below it.
-        resource_metadata: for clients without a token (RFC 9728): the address of the document, or the document itself,
-            which is then served to clients without a certificate, too. Only with `tokens`.
+        root_path: where the application is mounted, for example `"/api"`, or `""`. It replaces the server's value.
+            Paths in `allow` and `exempt` are below it.
+        resource_metadata: the https address of the resource's metadata (RFC 9728), or the document itself, which the
+            layer then serves to every client, even without a certificate. Only with `tokens`.
         clock_skew: tolerance at both ends of the certificate's validity period, in seconds, 0 to 300.
-        validity: `"each_request"`: a verified certificate must be within its validity period on every request, also
-            over an old connection. `"handshake"`: the check at the beginning of the connection is enough.
+        validity: `"each_request"`: a verified certificate must be within its validity period on every request, even on
+            an old connection. `"handshake"`: only the server or proxy checks it, when the connection begins.
 
-    Returns the outermost layer, which is itself a WSGI application. Put it where the server or framework takes one.
-    Raises `ConfigurationError` if the arguments do not fit together. Responses to rejected requests: 400, 401, 403 and
-    503 as JSON, 500 for an error in the configuration.
+    Returns the outermost layer, which is itself a WSGI application. Give it to the server or framework.
+    Raises `ConfigurationError` if the arguments are wrong. Responses to rejected requests: 400, 401, 403 and 503 as
+    JSON, and 500 for an error in the configuration.
 
     Example: `app.wsgi_app = protect(app.wsgi_app, source=ServerTLS(), allow=SpiffeTrustDomain("acme.internal"))`
     """

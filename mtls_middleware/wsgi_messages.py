@@ -1,4 +1,4 @@
-"""What a layer reads and writes under WSGI: the body of a request, and the response to a rejected one (PEP 3333)."""
+"""Reads the body of a WSGI request, and writes the response of a layer (PEP 3333)."""
 
 from collections.abc import Iterable
 from http import HTTPStatus
@@ -14,38 +14,39 @@ if TYPE_CHECKING:
 
 
 def body(environ: "WSGIEnvironment") -> bytes:
-    """The whole body, left readable for the application. Raises `Refused`."""
-    given = environ.get("CONTENT_LENGTH") or ""
-    if given:
-        if not (given.isascii() and given.isdigit()):
-            raise Refused("invalid_request", "CONTENT_LENGTH is no number")
-        length = int(given[:20])
-    else:  # chunked, where the server says that the body has an end; otherwise there is none (PEP 3333)
+    """The whole body. The application can read it again. Raises `Refused` if it is incomplete or too large."""
+    content_length = environ.get("CONTENT_LENGTH") or ""
+    if content_length:
+        if not (content_length.isascii() and content_length.isdigit()):
+            raise Refused("invalid_request", "CONTENT_LENGTH is not a number")
+        length = int(content_length[:20])
+    else:  # a chunked body, if the server marks its end with wsgi.input_terminated; otherwise there is no body
         length = MAX_BODY + 1 if environ.get("wsgi.input_terminated") else 0
-    if given and length > MAX_BODY:
-        raise Refused("payload_too_large", f"a body of {length} octets, {MAX_BODY} are read")
+    if content_length and length > MAX_BODY:
+        raise Refused("payload_too_large", f"the body has {length} bytes; expected at most {MAX_BODY}")
     body = bytearray()
     try:
         while len(body) < length and (more := environ["wsgi.input"].read(length - len(body))):
             body += more
-    except OSError as error:  # so say uWSGI, mod_wsgi and gunicorn that the client went away, or broke its chunks
-        raise Refused("invalid_request", f"a body that breaks off ({type(error).__name__})") from None
+    except OSError as error:  # uWSGI, mod_wsgi and gunicorn: the client disconnected, or sent malformed chunks
+        raise Refused("invalid_request", f"the body is incomplete ({type(error).__name__})") from None
     if len(body) > MAX_BODY:
-        raise Refused("payload_too_large", f"a body of more than {MAX_BODY} octets")
-    if given and len(body) < length:
-        raise Refused("invalid_request", "a body that ends early")
+        raise Refused("payload_too_large", f"the body has more than {MAX_BODY} bytes")
+    if content_length and len(body) < length:
+        raise Refused("invalid_request", f"the body has {len(body)} bytes; expected {length} by CONTENT_LENGTH")
     environ["wsgi.input"] = BytesIO(body)
-    environ["CONTENT_LENGTH"] = str(len(body))  # Django reads no body without it
+    environ["CONTENT_LENGTH"] = str(len(body))  # without it, Django reads no body
     return bytes(body)
 
 
-def write(answer: LayerResponse, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-    start_response(f"{answer.status} {HTTPStatus(answer.status).phrase}", list(answer.headers))
-    return [] if environ.get("REQUEST_METHOD") == "HEAD" else [answer.body]
+def write(response: LayerResponse, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+    """Send the response of a layer."""
+    start_response(f"{response.status} {HTTPStatus(response.status).phrase}", list(response.headers))
+    return [] if environ.get("REQUEST_METHOD") == "HEAD" else [response.body]
 
 
 def varying(start_response: "StartResponse", vary: list[tuple[str, str]]) -> "StartResponse":
-    """Mark the application's responses as selected by the certificate's field (RFC 9440 2.4)."""
+    """A `start_response` callable that adds `Vary` to the application's responses (RFC 9440 2.4)."""
 
     def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
         if exc_info is None:

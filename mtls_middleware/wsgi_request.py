@@ -113,7 +113,11 @@ class WSGIRequest:
         # in both.
         whole = _decoded(root.rstrip("/") + path)
         return Location(
-            _decoded(path), _decoded(root), whole, own=own, stated=stated is not None and root == _encoded(stated)
+            _decoded(path),
+            _decoded(root),
+            whole,
+            app_prefixes=own,
+            root_is_configured=stated is not None and root == _encoded(stated),
         )
 
     def mount(self, root: str) -> None:

@@ -1,6 +1,6 @@
-"""Which WSGI server or adapter made an environ, and what follows from that for header names and the peer's address.
+"""Recognises the WSGI server or adapter that made an environ, to know whether header names and the peer are reliable.
 
-A server that is not in `KNOWN_SERVERS`, or older than its row, is not trusted with either.
+For a server that is not in `KNOWN_SERVERS`, or is older than its row, both are unreliable.
 """
 
 import re
@@ -14,7 +14,7 @@ from mtls_middleware.sources.known_servers import KNOWN_SERVERS, KnownServer, Re
 
 _BY_KEY = {row.key: row for row in KNOWN_SERVERS if row.key is not None}
 _BY_SOFTWARE = {row.software: row for row in KNOWN_SERVERS if row.software is not None}
-_MARKS = (*_BY_KEY, TESTING_KEY)
+_SERVER_KEYS = (*_BY_KEY, TESTING_KEY)
 _HTTP_1 = frozenset({"HTTP/1.1", "HTTP/1.0"})
 
 # A product and its release at the beginning of SERVER_SOFTWARE (RFC 9110 10.2.4).
@@ -27,7 +27,7 @@ _KNOWN = ", ".join(
     if row.keeps_apart_since is not None
 )
 _ADVICE = (
-    f"Do one of these: use a server that keeps names apart ({_KNOWN}); or have the proxy write names without hyphens, "
+    f"Do one of these: use a server that keeps names apart ({_KNOWN}); or let the proxy write names without hyphens, "
     'as "mtls-middleware proxy-config" does (certificate_header="MtlsClientCert", verify_header="MtlsClientVerify", '
     'shared_secret=("MtlsProxySecret", ...)); or give proxy_deletes_underscores=True if the proxy deletes every name '
     "that has an underscore or another odd character. In tests, add mtls_middleware.testing.TESTING_ENVIRON to the "
@@ -35,15 +35,15 @@ _ADVICE = (
 )
 
 
-# Compared by identity: there is one for each server, and it is part of the key under which peers are cached.
+# Compared by identity, because it is part of cache keys. There is one object for each server.
 @dataclass(frozen=True, slots=True, eq=False)
 class ServerTraits:
-    """What a server does to a request before this package sees it.
+    """What a server does to the header names and the peer's address of a request.
 
     Attributes:
-        name: of the known server, `""` for an unknown one.
-        folding: why a name with a hyphen may be a client's name with an underscore; `None` if names are kept apart.
-        address_doubt: why `REMOTE_ADDR` may be another address than the connection's; `None` if it is not.
+        name: the name of a known server; `""` for an unknown one.
+        folding: why a client's name with an underscore may arrive as a name with a hyphen; `None` if it cannot.
+        address_doubt: why `REMOTE_ADDR` may differ from the address of the connection; `None` if it cannot.
     """
 
     name: str
@@ -55,14 +55,13 @@ _TESTING = ServerTraits("a test")
 
 
 def traits_of(environ: Mapping[str, Any], start_response: object = None) -> ServerTraits:
-    """The traits of the server that made this environ; `start_response` shows gunicorn's options, and adapters' names.
+    """The traits of the server that made this environ. `start_response` has gunicorn's options and adapters' names.
 
-    The keys in `KNOWN_SERVERS` and `TESTING_KEY` come from the server or the operator: every key that a client
-    chooses begins with `HTTP_` (RFC 3875 4.1.18).
+    A client cannot set the keys in `KNOWN_SERVERS` and `TESTING_KEY`: its keys begin with `HTTP_` (RFC 3875 4.1.18).
     """
     software = environ.get("SERVER_SOFTWARE")
-    if not environ.keys().isdisjoint(_MARKS):
-        if environ.get(TESTING_KEY) is True:  # a string would come from the process's environment
+    if not environ.keys().isdisjoint(_SERVER_KEYS):
+        if environ.get(TESTING_KEY) is True:  # a string could come from the process's environment variables
             return _TESTING
         key = next((key for key in _BY_KEY if key in environ), None)
         if key is not None:
@@ -75,21 +74,21 @@ def traits_of(environ: Mapping[str, Any], start_response: object = None) -> Serv
     settings = getattr(getattr(start_response, "__self__", None), "cfg", None)
     try:
         return _by_software(software, http2, settings)
-    except TypeError:  # not gunicorn's: it cannot be hashed
+    except TypeError:  # the object is not hashable, so it is not gunicorn's
         return _by_software(software, http2, None)
 
 
 def adapter_of(environ: Mapping[str, Any], start_response: object) -> str:
-    """The package that made this environ, as well as its objects show: `"a2wsgi"`."""
-    found = (
+    """The package that made this environ, guessed from the types of its objects, for example `"a2wsgi"`."""
+    modules = (
         getattr(start_response, "__module__", None),
         *(type(environ.get(key)).__module__ for key in ("wsgi.input", "wsgi.errors")),
     )
-    packages = (str(module).partition(".")[0] for module in found if module)
+    packages = (str(module).partition(".")[0] for module in modules if module)
     return next((package for package in packages if package not in _NO_ADAPTERS), "")
 
 
-# Modules whose objects any server may put into an environ, and this package, whose layers wrap `start_response`.
+# Modules that do not identify a server: any server may use their objects. This package wraps `start_response`.
 _NO_ADAPTERS = frozenset({"None", "builtins", "_io", "io", "tempfile", "functools", "mtls_middleware"})
 
 
@@ -106,7 +105,7 @@ def _by_software(software: str, http2: bool, settings: object) -> ServerTraits:
 @lru_cache(maxsize=64)
 def _by_key(key: str, value: str, software: str) -> ServerTraits:
     row = _BY_KEY[key]
-    # With its release where SERVER_SOFTWARE carries it: "CherryPy/18.10.0 Cheroot/11.1.2 Server".
+    # SERVER_SOFTWARE may contain the release, for example "CherryPy/18.10.0 Cheroot/11.1.2 Server".
     return _of(row, release_of(value), software if row.name.lower() in software.lower() else row.name, False)
 
 
@@ -117,17 +116,17 @@ def _unnamed(adapter: str) -> ServerTraits:
 
 
 def _of(row: KnownServer, release: Release | None, software: str, http2: bool) -> ServerTraits:
-    """What the row says of this release."""
+    """The traits of this release of a known server."""
     since = row.http2_since if http2 and row.http2_since is not None else row.keeps_apart_since
-    doubt = None if row.address_is_transports else _address_doubt(row.name, "may be one that a header field wrote")
+    doubt = None if row.address_is_transports else _address_doubt(row.name, "may be set from a header field")
     if since is None:
         return ServerTraits(
             row.name, folding=_folding(f"The server {software[:100]!a} folds header names"), address_doubt=doubt
         )
     if row.has_release and (release is None or _padded(release) < _padded(since)):
-        wanted = ".".join(map(str, since))
+        lowest = ".".join(map(str, since))
         return _unknown(
-            f"The server {software[:100]!a} (known from {wanted} on{' for HTTP/2' if http2 else ''})", row.name
+            f"The server {software[:100]!a} (known from {lowest} on{' for HTTP/2' if http2 else ''})", row.name
         )
     return ServerTraits(row.name, address_doubt=doubt)
 
@@ -136,7 +135,7 @@ def _unknown(who: str, name: str = "") -> ServerTraits:
     return ServerTraits(
         name="",
         folding=_folding(f"{who} is not known to keep header names apart"),
-        address_doubt=_address_doubt(name or who, "may be one that a header field such as X-Forwarded-For wrote"),
+        address_doubt=_address_doubt(name or who, "may be set from a header field such as X-Forwarded-For"),
     )
 
 
@@ -149,13 +148,13 @@ def _folding(finding: str) -> str:
 
 def _address_doubt(who: str, why: str) -> str:
     return (
-        f"{who}: the peer's address {why}, so trusted_proxies= does not hold there: give shared_secret= without "
+        f"{who}: the peer's address {why}, so trusted_proxies= is not reliable: give shared_secret= without "
         "trusted_proxies=, or run the ASGI middleware outside the adapter"
     )
 
 
 def _with_options(traits: ServerTraits, options: Mapping[str, frozenset[str]], settings: object) -> ServerTraits:
-    """These traits, or those of a server that folds names, if one of its options says so."""
+    """The traits, changed to "folds names" if one of the server's options turns the protection off."""
     for option, harmless in options.items():
         value = getattr(settings, option, None)
         values = {value} if isinstance(value, str) else set(value) if isinstance(value, (list, tuple)) else set()
@@ -166,7 +165,7 @@ def _with_options(traits: ServerTraits, options: Mapping[str, frozenset[str]], s
 
 
 def release_of(text: str) -> Release | None:
-    """Two to four numbers, joined by dots; `None` for anything else, such as a pre-release."""
+    """The release from two to four numbers separated by dots; `None` for another format, for example a pre-release."""
     return tuple(map(int, text.split("."))) if _RELEASE.fullmatch(text) else None
 
 
@@ -175,7 +174,7 @@ def _padded(release: Release) -> Release:
 
 
 def _text(value: object) -> str:
-    """A server's release as a string: mod_wsgi gives a tuple of numbers."""
+    """A server's release as a string. mod_wsgi gives a tuple of numbers."""
     if isinstance(value, tuple):
         return ".".join(map(str, value))
     return value if isinstance(value, str) else ""

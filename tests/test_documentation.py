@@ -12,7 +12,7 @@ import werkzeug.test
 from starlette.applications import Starlette
 
 from mtls_middleware import client_certificate, policy, sources
-from mtls_middleware.responses import ANSWERS
+from mtls_middleware.responses import RESPONSES
 from mtls_middleware.testing import TESTING_ENVIRON, CertificateAuthority
 from tests.exported import exported
 
@@ -95,7 +95,7 @@ def test_every_rule_is_named():
 
 
 def test_every_answer_is_in_the_table():
-    for code, row in ANSWERS.items():
+    for code, row in RESPONSES.items():
         if row.error not in (None, "server_error", "temporarily_unavailable"):
             assert re.search(rf"^\|.*{row.status} `{code}`", README, re.MULTILINE), code
 

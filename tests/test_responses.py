@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate, Refused, Unavailable
-from mtls_middleware.responses import ANSWERS, Challenge, answer
+from mtls_middleware.responses import RESPONSES, Challenge, response_for
 
 QUOTABLE = re.compile(r"[\x20-\x21\x23-\x5B\x5D-\x7E]+")
 METADATA = "https://api.test/.well-known/oauth-protected-resource"
@@ -15,14 +15,14 @@ FULL = Challenge(realm="api", scopes=("read", "write"), resource_metadata=METADA
 
 
 def challenge_of(error: Exception, challenge: Challenge = FULL) -> str | None:
-    return dict(answer(error, challenge).headers).get("WWW-Authenticate")
+    return dict(response_for(error, challenge).headers).get("WWW-Authenticate")
 
 
-@pytest.mark.parametrize("code", ANSWERS)
+@pytest.mark.parametrize("code", RESPONSES)
 @pytest.mark.standard("G8", "G9")
 @pytest.mark.case("156")
 def test_row_is_safe_to_send(code: str) -> None:
-    response = answer(Refused(code, 'evidence "quoted"\r\nX-Evil: 1', "\x1b[2J"), FULL)
+    response = response_for(Refused(code, 'evidence "quoted"\r\nX-Evil: 1', "\x1b[2J"), FULL)
     names = [name for name, _ in response.headers]
     assert len(names) == len({name.lower() for name in names})
     headers = dict(response.headers)
@@ -80,7 +80,7 @@ def test_challenge_is_never_a_bare_scheme() -> None:
 )
 @pytest.mark.case("154")
 def test_what_is_no_refusal_of_ours_is_500_without_detail(error: Exception) -> None:
-    response = answer(error, FULL)
+    response = response_for(error, FULL)
     assert response.status == 500
     assert json.loads(response.body) == {
         "error": "server_error",
@@ -90,12 +90,12 @@ def test_what_is_no_refusal_of_ours_is_500_without_detail(error: Exception) -> N
 
 
 def test_unavailable_says_when_to_come_back() -> None:
-    response = answer(Unavailable("keys", retry_after=30), FULL)
+    response = response_for(Unavailable("keys", retry_after=30), FULL)
     assert (response.status, dict(response.headers)["Retry-After"]) == (503, "30")
 
 
 def test_malformed_certificate_is_400() -> None:
-    assert answer(MalformedCertificate("two field lines"), FULL).status == 400
+    assert response_for(MalformedCertificate("two field lines"), FULL).status == 400
 
 
 @pytest.mark.parametrize(

@@ -178,7 +178,7 @@ class RemoteDocument(Generic[T]):
             logger.error("fetching %s failed: %s", self._uri, reason)
             return
         self._fetched_at = self._attempted_at
-        if value != self._value:  # an equal document stays the same object: see resource_server/signed.py
+        if value != self._value:  # an equal document stays the same object: see resource_server/jwt_tokens.py
             self._value = value
 
 

@@ -15,7 +15,7 @@ from mtls_middleware.cache import Cache
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, Refused
 from mtls_middleware.layers.attached import ATTACHED_KEY, Attached
-from mtls_middleware.layers.decisions import RequestFacts, refused
+from mtls_middleware.layers.decisions import RequestFacts, reject
 from mtls_middleware.responses import Challenge
 from mtls_middleware.token_endpoint.authentication import ClientAuthenticator
 from mtls_middleware.token_endpoint.clients import RegisteredClient
@@ -168,7 +168,7 @@ def log_rejection(certificate: ClientCertificate | None) -> Iterator[None]:
     except Refused as refusal:
         attached = Attached()
         attached.certificate = certificate
-        refused(_AuthorizationServer(), refusal, RequestFacts(attached))
+        reject(_AuthorizationServer(), refusal, RequestFacts(attached))
         raise
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from mtls_middleware.errors import ConfigurationError, Refused
 from mtls_middleware.layers.attached import ATTACHED_KEY, Attached
-from mtls_middleware.layers.decisions import RequestFacts, refused
+from mtls_middleware.layers.decisions import RequestFacts, reject
 from mtls_middleware.layers.paths import collection
 from mtls_middleware.resource_server import scopes
 from mtls_middleware.resource_server.token import AccessToken
@@ -56,7 +56,7 @@ class RouteScopes:
         try:
             return self._token(attached)
         except Exception as error:  # noqa: BLE001 (fail closed: after any error, the route does not run)
-            return refused(self, error, RequestFacts(attached, method, path))
+            return reject(self, error, RequestFacts(attached, method, path))
 
     def _token(self, attached: Attached | None) -> AccessToken:
         if attached is None:

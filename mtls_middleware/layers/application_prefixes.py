@@ -1,17 +1,17 @@
-"""Prefixes that an application removes from a path by itself, although no server says so.
+"""Finds the prefixes that an application removes from paths, although the server does not report them as a root.
 
-FastAPI with `root_path=`, Django with `FORCE_SCRIPT_NAME` and hypercorn's dispatcher do. This module only reads
-attributes of the application. It cannot find an application that other code hides: the operator states `root_path=`.
+FastAPI with `root_path=`, Django with `FORCE_SCRIPT_NAME` and hypercorn's dispatcher do this. This module only reads
+attributes of the application. If other code hides the application, the operator must give `root_path=` instead.
 """
 
 import sys
 from collections.abc import Iterator
 from typing import Any
 
-# Applications, middleware and adapters keep the application inside of them under one of these names.
+# Attributes in which applications, middleware and adapters keep the application that they wrap.
 _INNER = ("_app", "app", "wsgi_app", "asgi_app", "wsgi_application", "application", "_application", "wrapped", "func")
-# Objects that are looked at. A service has a dozen.
-_MOST = 1000
+# Limit for the objects that are examined. A service has about a dozen.
+_MAX_OBJECTS = 1000
 
 
 class ApplicationPrefixes:
@@ -22,49 +22,49 @@ class ApplicationPrefixes:
         self._found: list[tuple[Any, str]] | None = None
 
     def now(self) -> tuple[tuple[str, str], ...]:
-        """Pairs: a prefix, and what the application puts in its place."""
+        """Pairs of a prefix and its replacement, at this moment: applications may change their prefixes."""
         if self._found is None:
-            self._found = list(_examined(self._app))
-        found = [each for owner, mount in self._found for each in _of(owner, mount)]
+            self._found = list(_applications_with_prefixes(self._app))
+        found = [pair for owner, mount in self._found for pair in _prefixes_of(owner, mount)]
         settings = getattr(sys.modules.get("django.conf"), "settings", None)
         if settings is not None and settings.configured:
             found.append((settings.FORCE_SCRIPT_NAME, ""))
-        return tuple((prefix, instead) for prefix, instead in found if isinstance(prefix, str) and prefix)
+        return tuple((prefix, replacement) for prefix, replacement in found if isinstance(prefix, str) and prefix)
 
 
-def _of(owner: Any, mount: str) -> Iterator[tuple[Any, str]]:
+def _prefixes_of(owner: Any, mount: str) -> Iterator[tuple[Any, str]]:
     if _is(owner, "fastapi", "FastAPI"):
         yield owner.root_path, mount
-    else:  # hypercorn's dispatcher gives "/apiadmin" to the application at "/api", and Quart finds "/admin" in it
+    else:  # hypercorn's dispatcher passes "/apiadmin" to the application at "/api", and Quart reads it as "/admin"
         yield from ((prefix, f"{mount}{prefix}") for prefix in owner.mounts)
 
 
-def _examined(app: Any) -> Iterator[tuple[Any, str]]:
-    """The applications and dispatchers that have prefixes, each with the mount that it is under."""
+def _applications_with_prefixes(app: Any) -> Iterator[tuple[Any, str]]:
+    """The applications and dispatchers that have prefixes, each with the path where it is mounted."""
     seen: set[int] = set()
-    waiting = [(app, "")]
-    while waiting and len(seen) < _MOST:
-        current, mount = waiting.pop()
+    queue = [(app, "")]
+    while queue and len(seen) < _MAX_OBJECTS:
+        current, mount = queue.pop()
         if current is None or id(current) in seen:
             continue
         seen.add(id(current))
         if _is(current, "fastapi", "FastAPI"):
             yield current, mount
         mounts = _attribute(current, "mounts")
-        if isinstance(mounts, dict):  # of werkzeug's dispatcher, too, which minds the slash
+        if isinstance(mounts, dict):  # of hypercorn's or werkzeug's dispatcher; werkzeug's matches whole segments only
             if _is(current, "hypercorn", "_DispatcherMiddleware"):
                 yield current, mount
-            waiting += [(each, f"{mount}{prefix}") for prefix, each in mounts.items()]
+            queue += [(each, f"{mount}{prefix}") for prefix, each in mounts.items()]
         routes = _attribute(current, "routes")
         if isinstance(routes, (list, tuple)):  # of Starlette and FastAPI; a mount has an application and a path
-            waiting += [(route.app, mount + getattr(route, "path", "")) for route in routes if hasattr(route, "routes")]
-        waiting += [(each, mount) for each in _inside(current)]
+            queue += [(route.app, mount + getattr(route, "path", "")) for route in routes if hasattr(route, "routes")]
+        queue += [(each, mount) for each in _wrapped_by(current)]
 
 
-def _inside(current: Any) -> Iterator[Any]:
+def _wrapped_by(current: Any) -> Iterator[Any]:
     for name in _INNER:
         value = _attribute(current, name)
-        # A method of the owner, such as Flask's own wsgi_app, leads back to the owner.
+        # A bound method, such as Flask's wsgi_app, belongs to its owner.
         yield getattr(value, "__self__", value) if callable(value) else None
     for cell in getattr(current, "__closure__", None) or ():  # middleware that is a function
         try:
@@ -76,7 +76,7 @@ def _inside(current: Any) -> Iterator[Any]:
 def _attribute(owner: Any, name: str) -> Any:
     try:
         return getattr(owner, name, None)
-    except Exception:  # noqa: BLE001 (a proxy object outside of its context, or a property of the user's)
+    except Exception:  # noqa: BLE001 (a proxy object outside its context, or a property of the user's class)
         return None
 
 

@@ -13,6 +13,7 @@ from mtls_middleware.token_endpoint.authentication import ClientAuthenticator
 from mtls_middleware.token_endpoint.clients import RegisteredClient
 from mtls_middleware.token_endpoint.credentials import ClientRequest
 
+# Fields of a form.
 _MAX_FIELDS = 200
 
 
@@ -24,19 +25,23 @@ class ClientLayer:
     drop_headers: frozenset[str] = frozenset()
     vary: str | None = None
     depends_on_path = True
-    facts: Facts | None = None  # it reads the body
+    facts: Facts | None = None  # the layer reads the body, so its decisions are never cached
     fixed_route: Route | None = Route()
 
     def __init__(
         self, authenticator: ClientAuthenticator, *, paths: Collection[str], root_path: str | None = None
     ) -> None:
         if not callable(getattr(authenticator, "decide", None)) or isinstance(authenticator, type):
-            raise ConfigurationError(f"authenticator={authenticator!r}: for example ClientAuthenticator(clients)")
+            raise ConfigurationError(
+                f"authenticator={authenticator!r}: expected for example ClientAuthenticator(clients)"
+            )
         self._authenticator = authenticator
         self.body_paths: PathSet = PathSet("paths", paths)
         self.root_path: str | None = checked_root(root_path)
         if not self.body_paths:
-            raise ConfigurationError("paths is empty: no client would ever be authenticated")
+            raise ConfigurationError(
+                "paths is empty, so no client would be authenticated; expected for example ['/token']"
+            )
 
     def document(self, request: LayerRequest) -> LayerResponse | None:  # noqa: ARG002 (this layer serves no document)
         return None
@@ -44,7 +49,7 @@ class ClientLayer:
     def route(self, request: LayerRequest) -> Route:  # noqa: ARG002 (see `fixed_route`)
         return Route()
 
-    def decide(self, view: LayerRequest, route: Route) -> Flow[Reusable[RegisteredClient | None]]:  # noqa: ARG002 (fixed)
+    def decide(self, view: LayerRequest, route: Route) -> Flow[Reusable[RegisteredClient | None]]:  # noqa: ARG002 (see `fixed_route`)
         return once((yield from self._decide(view)))
 
     def _decide(self, view: LayerRequest) -> Flow[RegisteredClient | None]:
@@ -55,9 +60,9 @@ class ClientLayer:
                 "round, ClientCertificateMiddleware(ClientAuthenticationMiddleware(app, ...), ...)"
             )
         if not self.body_paths.covers(view):
-            return outer.client  # from another layer of this kind, for its own paths
+            return outer.client  # an outer ClientLayer may have found a client on its own paths
         if view.method != "POST":
-            raise Refused("method_not_allowed", f"{view.method} where clients authenticate")
+            raise Refused("method_not_allowed", f"{view.method} on a path where clients authenticate; expected POST")
         request = ClientRequest(
             form=_form(view),
             certificate=outer.certificate,
@@ -73,13 +78,15 @@ def _form(view: LayerRequest) -> list[tuple[str, str]]:
     media_type, _, parameters = (types[0] if len(types) == 1 else "").partition(";")
     charset = parameters.strip().lower().replace('"', "")
     if media_type.strip().lower() != "application/x-www-form-urlencoded" or charset not in ("", "charset=utf-8"):
-        raise Refused("invalid_request", "the body is not a form in UTF-8 (RFC 6749 B)")
+        raise Refused("invalid_request", "the body is not a form in UTF-8 (RFC 6749 appendix B)")
     return _pairs(view.body)
 
 
 def _pairs(encoded: bytes) -> list[tuple[str, str]]:
-    """Names and values (RFC 6749 appendix B), none of them dropped, so that repeated ones are seen."""
+    """All names and values of a form (RFC 6749 appendix B), including repeated names and empty values."""
     try:
         return parse_qsl(encoded.decode("utf-8"), keep_blank_values=True, errors="strict", max_num_fields=_MAX_FIELDS)
     except ValueError:
-        raise Refused("invalid_request", "a form that cannot be read") from None
+        raise Refused(
+            "invalid_request", f"the form is malformed, is not in UTF-8, or has more than {_MAX_FIELDS} fields"
+        ) from None

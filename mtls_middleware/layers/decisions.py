@@ -1,6 +1,6 @@
-"""What was decided, one structured record each: for the operator alone, in `record.mtls` of `mtls_middleware.decision`.
+"""Logs each decision as a structured record: `record.mtls` of the logger `mtls_middleware.decision`, and observers.
 
-Must never know: why. Reasons come as evidence, short texts of ours; no token, key or header value is ever among them.
+A record never contains a token, a key or a header value: its evidence consists of messages of this package.
 """
 
 import logging
@@ -12,16 +12,17 @@ from typing import Any, NamedTuple, Protocol
 
 from mtls_middleware.errors import ConfigurationError, Refused
 from mtls_middleware.layers.attached import Attached
-from mtls_middleware.responses import Challenge, LayerResponse, answer
+from mtls_middleware.responses import Challenge, LayerResponse, response_for
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.decision")
 
-# Characters of one value in a log line. A path of 60 kB made a line of 240 kB. `record.mtls` has the whole value.
-_LONGEST = 1_000
+# Characters of one value in a log line. Without a limit, a path of 60 kB makes a line of 240 kB. `record.mtls` has the
+# whole value.
+_MAX_VALUE = 1_000
 
 
-class Layer(Protocol):
-    """Who decided: a layer, or a route inside of one."""
+class DecidingLayer(Protocol):
+    """The layer that decided, or a route inside a layer."""
 
     @property
     def name(self) -> str: ...
@@ -29,8 +30,8 @@ class Layer(Protocol):
     def challenge(self) -> Challenge: ...
 
 
-class Request(Protocol):
-    """What of a request is told."""
+class LoggedRequest(Protocol):
+    """The parts of a request that are logged."""
 
     @property
     def method(self) -> str | None: ...
@@ -41,7 +42,7 @@ class Request(Protocol):
 
 
 class RequestFacts(NamedTuple):
-    """A request of which no more is known."""
+    """The known parts of a request, for callers that have no `LayerRequest`."""
 
     attached: Attached | None
     method: str | None = None
@@ -54,9 +55,9 @@ _observers: list[Observer] = []
 
 
 def observe(observer: Observer) -> Callable[[], None]:
-    """From now on `observer` is told every record, whatever the logger's level; the answer is a function that ends it.
+    """Call `observer` with every record from now on, whatever the logger's level. Returns a function that ends this.
 
-    It runs within the request: let it be quick. What it raises is logged, and changes no decision.
+    The observer runs during the request, so it must be fast. An exception in it is logged, and changes no decision.
 
     Example: `stop = observe(lambda record: print(record["outcome"]))`
     """
@@ -64,37 +65,40 @@ def observe(observer: Observer) -> Callable[[], None]:
     return lambda: _observers.remove(observer)
 
 
-def refused(layer: Layer, error: Exception, view: Request | None) -> LayerResponse:
-    """The answer for what a layer raised, and the record that says why.
+def reject(layer: DecidingLayer, error: Exception, view: LoggedRequest | None) -> LayerResponse:
+    """The response for an exception that a layer raised. Also logs the rejection.
 
-    4xx are a client's doing: INFO. 503 is WARNING, 500 ERROR with the place but without the exception's text, which may
-    quote what was being read.
+    Levels: INFO for 4xx, WARNING for 503, ERROR for 500. The record of a 500 has a traceback but not the exception's
+    message, because the message may quote a secret.
     """
-    response = answer(error, layer.challenge)
-    _rejected("refused", layer, error, response.status, _facts(view) if _wanted(response.status) else {})
+    response = response_for(error, layer.challenge)
+    facts = _facts(view) if _is_recorded(response.status) else {}
+    _record_rejection("refused", layer, error, response.status, facts)
     return response
 
 
-def closed(layer: Layer, error: Exception, view: Request) -> None:
-    """The record for a websocket that the middleware closes, with `open_for`: seconds since it was let through.
+def record_closed(layer: DecidingLayer, error: Exception, view: LoggedRequest) -> None:
+    """Log that the middleware closes a websocket. The field `open_for` is in seconds.
 
-    Levels as for a refusal: the status is the one that the client gets if it connects again.
+    The status is the one that the client gets if it connects again. The levels are those of `reject`.
     """
-    status = answer(error, layer.challenge).status
-    facts = _facts(view) if _wanted(status) else {}
-    _rejected("closed", layer, error, status, {**facts, "seconds": None, "open_for": facts.get("seconds")})
+    status = response_for(error, layer.challenge).status
+    facts = _facts(view) if _is_recorded(status) else {}
+    _record_rejection("closed", layer, error, status, {**facts, "seconds": None, "open_for": facts.get("seconds")})
 
 
 def _level(status: int) -> int:
     return logging.INFO if status < 500 else logging.WARNING if status == 503 else logging.ERROR
 
 
-def _wanted(status: int) -> bool:
+def _is_recorded(status: int) -> bool:
     return bool(_observers) or logger.isEnabledFor(_level(status))
 
 
-def _rejected(outcome: str, layer: Layer, error: Exception, status: int, facts: Mapping[str, Any]) -> None:
-    if _wanted(status):
+def _record_rejection(
+    outcome: str, layer: DecidingLayer, error: Exception, status: int, facts: Mapping[str, Any]
+) -> None:
+    if _is_recorded(status):
         record = {
             "outcome": outcome,
             "layer": layer.name,
@@ -103,21 +107,21 @@ def _rejected(outcome: str, layer: Layer, error: Exception, status: int, facts: 
             "evidence": error.evidence if isinstance(error, Refused) else (type(error).__name__,),
             **facts,
         }
-        _tell(_level(status), record)
+        _emit(_level(status), record)
     if isinstance(error, ConfigurationError):
         logger.error("%s", error)
     elif status == 500:
         logger.error("%s", "".join(traceback.format_tb(error.__traceback__)))
 
 
-def allowed(layer: Layer, view: Request) -> None:
-    """The record for a request that reaches the application, where somebody wants it: level INFO."""
+def record_allowed(layer: DecidingLayer, view: LoggedRequest) -> None:
+    """Log that a request reaches the application, with level INFO."""
     if _observers or logger.isEnabledFor(logging.INFO):
-        _tell(logging.INFO, {"outcome": "allowed", "layer": layer.name, **_facts(view)})
+        _emit(logging.INFO, {"outcome": "allowed", "layer": layer.name, **_facts(view)})
 
 
-def _facts(view: Request | None) -> dict[str, Any]:
-    """What is known of a request, whatever came of it. `seconds`: since the outermost layer got it."""
+def _facts(view: LoggedRequest | None) -> dict[str, Any]:
+    """The fields of a record that describe the request. `seconds`: the time since the outermost layer got it."""
     attached = None if view is None else view.attached
     certificate = None if attached is None else attached.certificate
     token = None if attached is None else attached.token
@@ -137,19 +141,19 @@ def _facts(view: Request | None) -> dict[str, Any]:
     }
 
 
-def _shown(value: object) -> str:
-    if isinstance(value, str) and len(value) > _LONGEST:
-        return f"{value[:_LONGEST]!a} and {len(value) - _LONGEST} characters more"
+def _shortened(value: object) -> str:
+    if isinstance(value, str) and len(value) > _MAX_VALUE:
+        return f"{value[:_MAX_VALUE]!a} and {len(value) - _MAX_VALUE} more characters"
     return ascii(value)
 
 
-def _tell(level: int, record: dict[str, Any]) -> None:
-    for observer in tuple(_observers):  # one of them may end another
+def _emit(level: int, record: dict[str, Any]) -> None:
+    for observer in tuple(_observers):  # a copy: an observer may remove another one
         try:
             observer(MappingProxyType(record))
-        except Exception as error:  # noqa: BLE001 (whatever is wrong with it, the decision stands)
+        except Exception as error:  # noqa: BLE001 (an observer cannot change a decision)
             logger.error("an observer failed: %s", type(error).__name__)
     if logger.isEnabledFor(level):
-        told = {key: value for key, value in record.items() if value is not None and key != "outcome"}
-        text = " ".join(f"{key}={_shown(value)}" for key, value in told.items())
+        fields = {key: value for key, value in record.items() if value is not None and key != "outcome"}
+        text = " ".join(f"{key}={_shortened(value)}" for key, value in fields.items())
         logger.log(level, "%s: %s", record["outcome"], text, extra={"mtls": record})

@@ -1,4 +1,4 @@
-"""The requests that a layer lets through although it would reject them: exempt paths, and CORS preflights."""
+"""`Exemptions`: the requests that a layer never rejects, by path or because they are CORS preflights."""
 
 import re
 from collections.abc import Collection, Sequence
@@ -7,14 +7,14 @@ from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.layers.paths import PathSet
 from mtls_middleware.request import RequestView
 
-_ASKED = "access-control-request-method"
-# One value each: servers join the lines of a field by a comma. The method is a token (RFC 9110 5.6.2).
+_REQUESTED_METHOD = "access-control-request-method"
+# A single value: servers join the lines of a field with a comma. The method is a token (RFC 9110 5.6.2).
 _ORIGIN = re.compile(r"[^\s,]+")
 _METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 class Exemptions:
-    """One layer's exemptions. Raises `ConfigurationError`."""
+    """The exemptions of one layer, from its arguments `exempt` and `exempt_preflight`. Raises `ConfigurationError`."""
 
     def __init__(self, paths: Collection[str], preflight: bool) -> None:
         if preflight not in (True, False):
@@ -27,7 +27,7 @@ class Exemptions:
         return self._preflight or bool(self.paths)
 
     def cover(self, view: RequestView) -> bool:
-        """Raises `Refused` if the answer depends on how the application reads the path."""
+        """Whether the request is exempt. Raises `Refused` if this depends on how the application reads the path."""
         return (self._preflight and _is_preflight(view)) or self.paths.covers(view)
 
 
@@ -35,20 +35,21 @@ def _is_preflight(view: RequestView) -> bool:
     """Whether this is a CORS preflight (Fetch standard, CORS-preflight request)."""
     return (
         view.method == "OPTIONS"
-        and _is_one(view.headers("origin"), _ORIGIN)
-        and _is_one(view.headers(_ASKED), _METHOD)
-        and _keeps_method(view)
+        and _is_single(view.headers("origin"), _ORIGIN)
+        and _is_single(view.headers(_REQUESTED_METHOD), _METHOD)
+        and not _overrides_method(view)
     )
 
 
-def _is_one(values: Sequence[str], expected: re.Pattern[str]) -> bool:
+def _is_single(values: Sequence[str], expected: re.Pattern[str]) -> bool:
     return len(values) == 1 and expected.fullmatch(values[0]) is not None
 
 
-def _keeps_method(view: RequestView) -> bool:
-    """Applications replace the method by that of a field such as X-HTTP-Method-Override, and browsers never send one.
+def _overrides_method(view: RequestView) -> bool:
+    """Whether a field such as `X-HTTP-Method-Override` may make the application use another method.
 
-    In every spelling that an application may fold. A proxy's `X-Forwarded-Method: OPTIONS` replaces nothing.
+    Browsers never send such a field in a preflight. Any name that contains "method" counts, because applications may
+    fold names. The value `OPTIONS`, for example in a proxy's `X-Forwarded-Method`, changes nothing.
     """
-    others = (name for name in view.field_names() if "method" in name and name != _ASKED)
-    return all(value == "OPTIONS" for name in others for value in view.headers(name))
+    names = (name for name in view.field_names() if "method" in name and name != _REQUESTED_METHOD)
+    return any(value != "OPTIONS" for name in names for value in view.headers(name))

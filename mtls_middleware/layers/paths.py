@@ -1,6 +1,6 @@
-"""Which rule applies to a path, and which paths are exempt.
+"""Finds the rule for a path, and decides which paths are exempt.
 
-A path that an application could read as another one is rejected. This module does not know how an application routes.
+A path is rejected if applications may read it as different paths, and different rules apply to those paths.
 """
 
 import re
@@ -9,13 +9,13 @@ from typing import Any
 
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, Refused
-from mtls_middleware.path_readings import BLANK, one_answer
+from mtls_middleware.path_readings import BLANK, same_for_all_readings
 from mtls_middleware.policy.rule import Anyone, Rule, as_rule
 from mtls_middleware.request import RequestView
 
-# What frameworks, servers or file systems may fold, cut or decode once more.
+# Sequences that frameworks, servers or file systems may normalise, cut off or decode again.
 _AMBIGUOUS = re.compile(r"//|/\.{1,2}(?:/|\Z)|[\\;%?#\x00-\x20\x7f-\x9f]")
-# The wildcards of shells and frameworks: "/users/*", "/users/{id}", "/users/<id>". None of them matches here.
+# The wildcards of shells and frameworks: "/users/*", "/users/{id}", "/users/<id>". They are not supported here.
 _WILDCARD = re.compile(r"[*?]|\{.*\}|<.*>|\[.*\]")
 _BELOW = "/*"
 
@@ -24,43 +24,43 @@ Allow = OneRule | Mapping[str, OneRule | Anyone]
 
 
 class PathRules:
-    """The rule of the longest path that is a request's own, or above it.
+    """Finds the rule for a request's path. The longest matching path decides.
 
-    `given`: one rule for all, or a mapping of path to rule. A path holds for itself and what is below it: `"/admin"`
-    for `/admin` and `/admin/users`, not for `/administrator`, nor for `/Admin`. `"/"` must be there, so that nothing is
-    without a rule. Raises `ConfigurationError`.
+    `allow`: one rule for all paths, or a mapping of path to rule. A path applies to itself and to the paths below it:
+    `"/admin"` applies to `/admin` and `/admin/users`, but not to `/administrator` or `/Admin`. The mapping must contain
+    `"/"`, so that every path has a rule. Raises `ConfigurationError`.
 
     Example: `PathRules({"/admin": Subject("CN=ops,O=Acme"), "/": SpiffeTrustDomain("acme.internal")})`
     """
 
-    def __init__(self, given: Allow) -> None:
-        self.is_mapping: bool = isinstance(given, Mapping)
-        if not isinstance(given, Mapping):
-            given = {"/": given}
-        for path in given:
+    def __init__(self, allow: Allow) -> None:
+        self.is_mapping: bool = isinstance(allow, Mapping)
+        if not isinstance(allow, Mapping):
+            allow = {"/": allow}
+        for path in allow:
             if not is_plain(path):
                 raise ConfigurationError(
                     f"allow: {path!r} is not a plain path; expected for example '/admin', which applies to '/admin' "
                     "and to all paths below it: no wildcard, and no slash at the end"
                 )
-        if "/" not in given:
-            raise ConfigurationError("allow names no rule for '/', and so none for what is not under the other paths")
-        rules = [rule if self.is_mapping and isinstance(rule, Anyone) else as_rule(rule) for rule in given.values()]
+        if "/" not in allow:
+            raise ConfigurationError("allow has no rule for '/'; expected one, for all paths that have no other rule")
+        rules = [rule if self.is_mapping and isinstance(rule, Anyone) else as_rule(rule) for rule in allow.values()]
         self.rules: tuple[Rule | Anyone, ...] = tuple(rules)
-        # By identity: one rule may be the rule of several paths, and `==` between rules belongs to the user.
+        # Several paths may have the same rule. Rules are compared by identity, because users may define `==`.
         first = {id(rule): position for position, rule in reversed(list(enumerate(rules)))}
-        self._positions = {path: first[id(rule)] for path, rule in zip(given, rules, strict=True)}
+        self._positions = {path: first[id(rule)] for path, rule in zip(allow, rules, strict=True)}
         self._longest = max(map(len, self._positions))
 
     def position(self, request: RequestView) -> int:
         """The position in `rules` of the rule for this request.
 
-        Raises `Refused` for a path that an application may read as a path with another rule.
+        Raises `Refused` if an application may read the path as a path with another rule.
         """
         if self.is_single:
             return 0
-        found = one_answer(request.location, self._position_or_none)
-        return self._position_of(request.location.path) if found is None else found
+        position = same_for_all_readings(request.location, self._position_or_none)
+        return self._position_of(request.location.path) if position is None else position
 
     def _position_or_none(self, path: str) -> int | None:
         try:
@@ -69,7 +69,7 @@ class PathRules:
             return None
 
     def of(self, path: str) -> Rule | Anyone:
-        """The rule for a request's decoded path. Raises `Refused` for a path that could be read as another path."""
+        """The rule for a request's decoded path. Raises `Refused` if applications may read it as another path."""
         return self.rules[self._position_of(path)]
 
     def _position_of(self, path: str) -> int:
@@ -77,9 +77,10 @@ class PathRules:
             return 0
         if not path.startswith("/") or _AMBIGUOUS.search(path):
             raise Refused(
-                "client_certificate_refused", "applications read this path differently, and allow= has rules for paths"
+                "client_certificate_refused",
+                "the path has // or another sequence that applications read differently, and allow= has several rules",
             )
-        # Only as much of the path as the longest path of a rule: a long path has thousands of paths above it.
+        # Look only at the beginning, up to the length of the longest path with a rule, to limit the cost.
         above = f"{path.rstrip('/')}/"[: self._longest + 1].rpartition("/")[0]
         while above:
             if above in self._positions:
@@ -94,12 +95,12 @@ class PathRules:
 
     @property
     def depends_only_on_certificate(self) -> bool:
-        """Whether the same certificate gets the same answer for ever, whatever the path."""
+        """Whether the decision about a certificate never changes, and does not depend on the path."""
         return self.is_single and isinstance(self.rules[0], Rule) and self.rules[0].depends_only_on_certificate
 
     @property
     def may_accept_presented(self) -> bool:
-        """Whether a certificate that is only presented can satisfy a rule. `ANYONE` is not a rule over certificates."""
+        """Whether an unverified certificate can satisfy one of the rules. `ANYONE` does not count as a rule."""
         rules = [rule for rule in self.rules if isinstance(rule, Rule)]
         return not rules or any(rule.may_accept_presented for rule in rules)
 
@@ -110,20 +111,24 @@ class PathRules:
 
 
 class PathSet:
-    """Exact decoded paths; if `below`, an entry that ends in `/*` covers the paths below it. `name`: the argument.
+    """A set of exact decoded paths.
 
-    `"/static/*"` covers `/static/a` and `/static/a/b`, but not `/static`, `/static/` or `/staticx`. Under such an
-    entry, a path that an application may read as another one (`//`, `/../`, `;`, `%`) is not covered.
+    Arguments:
+        name: the name of the argument, for error messages.
+        entries: the paths.
+        below: whether an entry may end in `/*` and then covers the paths below it. `"/static/*"` covers `/static/a` and
+            `/static/a/b`, but not `/static`, `/static/` or `/staticx`, and no path that an application may read as
+            another path (`//`, `/../`, `;`, `%`).
 
     Raises `ConfigurationError`.
 
     Example: `PathSet("exempt", ["/health", "/static/*"], below=True)`
     """
 
-    def __init__(self, name: str, given: Collection[str], *, below: bool = False) -> None:
-        entries = collection(name, given, '"/health"')
-        self._exact = frozenset(entry for entry in entries if not (below and entry.endswith(_BELOW)))
-        prefixes = [entry.removesuffix(_BELOW) for entry in entries - self._exact]
+    def __init__(self, name: str, entries: Collection[str], *, below: bool = False) -> None:
+        paths = collection(name, entries, '"/health"')
+        self._exact = frozenset(path for path in paths if not (below and path.endswith(_BELOW)))
+        prefixes = [path.removesuffix(_BELOW) for path in paths - self._exact]
         bad = [entry for entry in self._exact if not entry.startswith("/") or _WILDCARD.search(entry)]
         bad += [f"{prefix}{_BELOW}" for prefix in prefixes if prefix and (prefix == "/" or not is_plain(prefix))]
         if bad:
@@ -137,10 +142,13 @@ class PathSet:
         return bool(self._exact or self._below)
 
     def covers(self, view: RequestView) -> bool:
-        """Whether the request's path is one of them. Raises `Refused` if that depends on the reading of the path."""
-        return bool(self) and one_answer(view.location, self._has)
+        """Whether the set covers the request's path.
 
-    def _has(self, path: str) -> bool:
+        Raises `Refused` if this depends on how the application reads the path.
+        """
+        return bool(self) and same_for_all_readings(view.location, self._covers_path)
+
+    def _covers_path(self, path: str) -> bool:
         if path in self._exact:
             return True
         # Falcon and Litestar read "/static/" as "/static", which is not below "/static".
@@ -150,17 +158,17 @@ class PathSet:
         return not _AMBIGUOUS.search(path) and path.rstrip("/").startswith(self._below)
 
 
-def collection(name: str, given: Collection[Any], example: str) -> frozenset[Any]:
-    """A collection of strings as a set. A single string is rejected: it would be a collection of letters."""
-    # An iterator could be read once only: by the check itself, and then nothing would be demanded.
-    wrong_kind = isinstance(given, (str, bytes)) or not isinstance(given, Collection)
-    if wrong_kind or not all(isinstance(each, str) for each in given):
-        raise ConfigurationError(f"{name}={given!r}: a list of strings, for example [{example}]")
-    return frozenset(given)
+def collection(name: str, values: Collection[Any], example: str) -> frozenset[Any]:
+    """A collection of strings as a set. Raises `ConfigurationError`, also for a single string."""
+    # An iterator is rejected: this check would consume it.
+    wrong_type = isinstance(values, (str, bytes)) or not isinstance(values, Collection)
+    if wrong_type or not all(isinstance(value, str) for value in values):
+        raise ConfigurationError(f"{name}={values!r}: expected a list of strings, for example [{example}]")
+    return frozenset(values)
 
 
 def is_plain(path: object) -> bool:
-    """Whether this is a path that every framework reads alike, without wildcards and without a slash at its end."""
+    """Whether every framework reads this path in the same way. It has no wildcards, and no slash at its end."""
     if not isinstance(path, str) or not path.startswith("/") or _AMBIGUOUS.search(path) or _WILDCARD.search(path):
         return False
     return path == "/" or not path.endswith("/")
@@ -178,11 +186,11 @@ def checked_root(root_path: str | None) -> str | None:
     return root_path
 
 
-def one_root(stated: Iterable[str | None]) -> str | None:
-    """The one `root_path=` of the layers of a gateway. Raises `ConfigurationError` if there are two."""
-    roots = {each for each in stated if each is not None}
+def one_root(root_paths: Iterable[str | None]) -> str | None:
+    """The `root_path=` of all layers of a gateway. Raises `ConfigurationError` if they are different."""
+    roots = {root for root in root_paths if root is not None}
     if len(roots) > 1:
         raise ConfigurationError(
-            f"the layers around one application have different root_path={sorted(roots)}: give all of them the same"
+            f"the layers around one application have different root_path={sorted(roots)}; expected the same value"
         )
     return roots.pop() if roots else None

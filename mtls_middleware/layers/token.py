@@ -18,7 +18,7 @@ from mtls_middleware.layers.websocket_lifetime import (
     check_websocket_lifetime,
     token_recheck,
 )
-from mtls_middleware.path_readings import one_answer
+from mtls_middleware.path_readings import same_for_all_readings
 from mtls_middleware.resource_server import bearer
 from mtls_middleware.resource_server import scopes as token_scopes
 from mtls_middleware.resource_server.access_tokens import AccessTokens, is_bound_only
@@ -84,7 +84,7 @@ class TokenLayer:
     def document(self, request: LayerRequest) -> LayerResponse | None:
         """The resource's metadata (RFC 9728 section 3), if this request is for it. Raises `Refused` for a POST."""
         published = self.published
-        if published is None or not one_answer(request.location, lambda path: path == published.path):
+        if published is None or not same_for_all_readings(request.location, lambda path: path == published.path):
             return None
         if request.method not in ("GET", "HEAD"):
             raise Refused("read_only", f"{request.method} of a document")

@@ -1,4 +1,4 @@
-"""How long a websocket may stay open: the decisions that are made again while it is open. Pure: no I/O, no clock."""
+"""Decides how long a websocket may stay open, by repeated checks of its credentials. Pure: no I/O, no clock."""
 
 from collections.abc import Callable
 from functools import partial
@@ -16,25 +16,28 @@ from mtls_middleware.validity import require_valid
 
 L = TypeVar("L")
 
-# When a websocket ends: with its certificate, also with its token, or with the connection alone.
+# When the middleware closes a websocket: when its certificate ends, also when its token ends, or never.
 WebsocketLifetime = Literal["certificate", "credentials", "connection"]
-# A decision about an open websocket at a time in seconds since the epoch. Raises `Refused` if the websocket must end.
+# Checks an open websocket at a time in seconds since the epoch. Raises `Refused` if the websocket must be closed.
 Recheck = Callable[[float], Flow[None] | None]
 
 
-def check_websocket_lifetime(given: WebsocketLifetime) -> WebsocketLifetime:
-    """Raises `ConfigurationError` for anything but the three words."""
-    if not isinstance(given, str) or given not in ("certificate", "credentials", "connection"):
+def check_websocket_lifetime(lifetime: WebsocketLifetime) -> WebsocketLifetime:
+    """Raises `ConfigurationError` unless the argument is one of the three strings."""
+    if not isinstance(lifetime, str) or lifetime not in ("certificate", "credentials", "connection"):
         raise ConfigurationError(
-            f"websocket_lifetime={given!r}: expected 'certificate' (the default), 'credentials' or 'connection'"
+            f"websocket_lifetime={lifetime!r}: expected 'certificate' (the default), 'credentials' or 'connection'"
         )
-    return given
+    return lifetime
 
 
 def rechecks(layer: L, view: LayerRequest) -> list[tuple[L, Recheck]]:
-    """What may close a websocket that this layer has just let through. `view` has what this layer attached."""
-    found = getattr(layer, "rechecks", None)
-    return [] if found is None else [(layer, again) for again in found(view)]
+    """The checks that a layer wants to repeat for a websocket that it has just accepted.
+
+    `view.attached` must already contain the certificate or token that this layer attached.
+    """
+    method = getattr(layer, "rechecks", None)
+    return [] if method is None else [(layer, recheck) for recheck in method(view)]
 
 
 def certificate_recheck(
@@ -44,37 +47,41 @@ def certificate_recheck(
     clock_skew: float | None,
     allow: Callable[[ClientCertificate], None] | None,
 ) -> Recheck | None:
-    """Validate the certificate again. `None` if nothing about it can change.
+    """A function that validates the certificate again; `None` if the result cannot change.
 
-    `clock_skew`: `None` if its period is not checked. `allow`: a rule whose answer can change.
+    Arguments:
+        store: the trust store that validates the certificate, if there is one.
+        clock_skew: tolerance in seconds; `None` if the validity period is not checked.
+        allow: applies the rule, and raises `Refused`; `None` if the result of the rule cannot change.
     """
     if store is None and allow is None and (clock_skew is None or not certificate.verified):
         return None
 
-    def judge(found: ClientCertificate, now: float) -> None:
+    def check(found: ClientCertificate, now: float) -> None:
         if clock_skew is not None and found.verified:
             require_valid(found, now, clock_skew)
         if allow is not None:
             allow(found)
 
-    leaf = certificate.vouched_for(certificate.verification)  # without the path, which the store may replace
+    # Without the validated path: the store may find another one, with another validity period.
+    leaf = certificate.with_verification(certificate.verification)
 
-    def again(now: float) -> Flow[None] | None:
-        # At once, even while the store is still busy with an earlier recheck.
-        judge(certificate if store is None else leaf, now)
+    def recheck(now: float) -> Flow[None] | None:
+        # These checks need no I/O, so they are made even if the store has not finished an earlier recheck.
+        check(certificate if store is None else leaf, now)
         return None if store is None else validate(store, now)
 
     def validate(store: ChainValidator, now: float) -> Flow[None]:
         validated = yield from decide(store, certificate, now)
-        judge(validated.value, now)
+        check(validated.value, now)
 
-    return again
+    return recheck
 
 
 def token_recheck(token: AccessToken, tokens: object, lifetime: WebsocketLifetime) -> Recheck | None:
-    """Ask the validator about the token, or about the certificate that it is bound to. `None` if nothing can change.
+    """A function that checks the token again, or only the certificate that it is bound to; `None` if not needed.
 
-    A validator without `check_later` has no leeway here: the token ends at its `expires_at`.
+    `tokens`: the validator. If it has no method `check_later`, the token ends at its `expires_at`, without leeway.
     """
     if lifetime == "connection":
         return None

@@ -71,7 +71,7 @@ class Rule:
         return Not(self)
 
     def __bool__(self) -> bool:
-        """Raises `ConfigurationError`, because Python evaluates `one and other` to `other` alone."""
+        """Raises `ConfigurationError`, because `rule and other` would silently be `other`."""
         raise ConfigurationError(f"{self!r} has no truth value: combine rules with &, | and ~, not with and, or, not")
 
 
@@ -175,7 +175,7 @@ class Not(Rule):
 def _severity(failure: Exception) -> tuple[bool, str]:
     """Sort key, so that the raised exception does not depend on the order of the rules.
 
-    An error in a rule has precedence over a `Refused` such as `Unavailable`. The class name decides between equals.
+    An error in a rule has precedence over a `Refused`, for example `Unavailable`. Then the class name decides.
     """
     return not isinstance(failure, Refused), type(failure).__name__
 

@@ -3,14 +3,12 @@
 If the server cannot be reached, the token is not accepted.
 """
 
-import base64
 import json
 import logging
 import ssl
 import threading
 from collections.abc import Collection, Mapping
 from typing import Any, Literal, NoReturn
-from urllib.parse import quote_plus
 
 from mtls_middleware import options
 from mtls_middleware.effects.exchange import Connections, Fetch, FetchFailed, Response
@@ -28,6 +26,7 @@ from mtls_middleware.resource_server.claims import (
     timed_token,
 )
 from mtls_middleware.resource_server.introspection_cache import IntrospectionCache, IntrospectionKey
+from mtls_middleware.resource_server.introspection_credentials import introspection_credentials
 from mtls_middleware.resource_server.jws import Keys, verify_jwt
 from mtls_middleware.resource_server.profiles import rules
 from mtls_middleware.resource_server.token import AccessToken
@@ -119,7 +118,7 @@ class IntrospectedAccessTokens:
         self._endpoint, self._client_id, self._issuer, self._audience = endpoint, client_id, issuer, audience
         self._required = frozenset(required_claims) | ({"cnf"} if profile == "fapi2" else set())
         self._rules = rules(profile, algorithms=None, leeway=leeway, typ=None, required_claims=None)
-        self._form, self._headers = _authentication(endpoint, client_id, client_secret, ssl_context)
+        self._form, self._headers = introspection_credentials(endpoint, client_id, client_secret, ssl_context)
         self._secret = client_secret
         self._cache = cache
         self._active = options.seconds("remember_active", remember_active, 0, _MAX_CACHE_SECONDS, 5)
@@ -327,27 +326,3 @@ class IntrospectedAccessTokens:
         except (ValueError, KeyError, TypeError):  # written by another version of this library
             return None
         return Reusable(response, until - longest, until) if until - longest <= now < until else None
-
-
-def _authentication(
-    endpoint: str, client_id: str, secret: str | None, tls: ssl.SSLContext | None
-) -> tuple[list[tuple[str, str]], dict[str, str]]:
-    """The credentials for the introspection request: form members and header fields."""
-    if tls is not None:
-        if not isinstance(tls, ssl.SSLContext):
-            raise ConfigurationError(
-                f"ssl_context={tls!r}: expected for example ssl.create_default_context(cafile='as-ca.pem')"
-            )
-        if tls.verify_mode != ssl.CERT_REQUIRED or not tls.check_hostname:
-            raise ConfigurationError("ssl_context must verify the server's certificate and name (RFC 7662 4)")
-    if secret is not None:
-        if not isinstance(secret, str) or not secret:
-            raise ConfigurationError("client_secret is empty or not a string; expected the secret, or None")
-        pair = f"{quote_plus(client_id)}:{quote_plus(secret)}".encode("ascii")
-        return [], {"Authorization": f"Basic {base64.b64encode(pair).decode('ascii')}"}
-    if tls is None or not endpoint.lower().startswith("https:"):
-        raise ConfigurationError(
-            "no credentials for the introspection endpoint (RFC 7662 2.1): give client_secret=, or an https endpoint "
-            "and ssl_context= with a client certificate (context.load_cert_chain('api.pem', 'api.key'))"
-        )
-    return [("client_id", client_id)], {}

@@ -19,8 +19,8 @@ MAX_CHAIN = 16
 _PEM_BLOCK = re.compile(
     r"-----BEGIN CERTIFICATE-----[ \t\r\n]++([A-Za-z0-9+/=][A-Za-z0-9+/= \t\r\n]*+)-----END CERTIFICATE-----[ \t\r\n]*+"
 )
-# Text in which every "%" begins a percent escape (RFC 3986 2.1).
-_PERCENT_ENCODED = re.compile(r"(?:[^%]++|%[0-9A-Fa-f]{2})*+")
+# A "%" that does not begin a percent escape (RFC 3986 2.1).
+_INVALID_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
 def base64_der(text: str) -> bytes:
@@ -55,7 +55,7 @@ def pem_ders(text: str) -> tuple[bytes, ...]:
 
 def _percent_decoded(text: str) -> str:
     # Checked first: `unquote_to_bytes` leaves invalid escapes as they are, and is slow for many of them.
-    if not _PERCENT_ENCODED.fullmatch(text):
+    if _INVALID_ESCAPE.search(text):
         raise MalformedCertificate("invalid percent escape; expected % and two hexadecimal digits")
     return unquote_to_bytes(text).decode("latin-1")  # PEM is ASCII: the pattern of a block rejects other characters
 

@@ -127,11 +127,11 @@ class Cloudflare(HeaderSource):
             return None
         digest = single_value(view.headers("cf-client-cert-sha256"), "Cf-Client-Cert-Sha256")
         if digest is not None and digest.lower() != hashlib.sha256(certificate.der).hexdigest():
-            raise MalformedCertificate("Cf-Client-Cert-Sha256 belongs to another certificate")
+            raise MalformedCertificate("Cf-Client-Cert-Sha256 does not match the certificate")
         revoked = single_value(view.headers("cf-cert-revoked"), "Cf-Cert-Revoked")
         if revoked in (None, "false") or not certificate.verified:
             return certificate
-        return certificate.vouched_for(Verification.PRESENTED)
+        return certificate.with_verification(Verification.PRESENTED)
 
 
 class AWSLoadBalancer(HeaderSource):

@@ -1,4 +1,4 @@
-"""`Source`: what a layer needs of the object that finds the client certificate of a request."""
+"""`Source`: what a layer needs from the object that finds the client certificate of a request."""
 
 from typing import Protocol
 

@@ -30,7 +30,7 @@ _DELIMITERS = re.compile('[,;="]')
 _MAX_ELEMENTS = 32
 # There is one pair for each name in a certificate. A certificate of 16 kB has at most a few thousand names.
 _MAX_PAIRS = 8_192
-# Each name with a delimiter is compared at each URI and DNS pair, so the number of both limits the cost.
+# Each name with a delimiter is compared at each URI and DNS pair, so a limit bounds the cost.
 _MAX_AMBIGUOUS = 64
 
 
@@ -57,7 +57,7 @@ class _Element:
         if key == "subject" and not quoted:
             raise MalformedCertificate("Subject in XFCC has no quotes")
         if key == "hash" and not _HASH.fullmatch(value):
-            raise MalformedCertificate("Hash in XFCC is not 64 hex digits")
+            raise MalformedCertificate("Hash in XFCC does not have 64 hexadecimal digits")
         if key == "cert":
             self._set_certificate(pem_der(value), ())
         if key == "chain":

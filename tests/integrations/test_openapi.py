@@ -174,8 +174,8 @@ def test_what_is_given_is_a_dict_of_ones_own() -> None:
         ({"scopes": [READ]}, "a dict of strings"),
         ({"scopes": READ}, "a dict of strings"),
         ({"scopes": {READ: None}}, "a dict of strings"),
-        ({"scopes": {"a b": "two"}}, "'a b' is no scope"),
-        ({"scopes": {1: "one"}}, "1 is no scope"),
+        ({"scopes": {"a b": "two"}}, "scope 'a b': expected"),
+        ({"scopes": {1: "one"}}, "scope 1: expected"),
     ],
 )
 def test_schemes_put_together_wrongly(options: dict[str, Any], words: str) -> None:

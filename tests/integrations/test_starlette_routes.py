@@ -325,8 +325,8 @@ def test_a_decorated_endpoint_keeps_its_name() -> None:
     [
         (lambda: require_scopes(lambda: "view"), "in parentheses"),
         (lambda: require_scopes(["a", "b"]), "in parentheses"),
-        (lambda: require_scopes("a b"), "'a b' is no scope"),
-        (lambda: require_scopes(""), "'' is no scope"),
+        (lambda: require_scopes("a b"), "scope 'a b': expected"),
+        (lambda: require_scopes(""), "scope '': expected"),
         (lambda: require_scopes("a", realm='"'), "realm="),
         (lambda: require_scopes("a", resource_metadata="http://api.example"), "resource_metadata="),
         (lambda: require_scopes("a")(HTTPEndpoint), "above its methods"),

@@ -218,7 +218,7 @@ def test_store_of_another_author_is_held_to_the_leafs_period(
 ) -> None:
     class Store:
         def validate(self, certificate: ClientCertificate, _now: float) -> ClientCertificate:
-            return certificate.vouched_for(Verification.BY_TRUST_STORE, period)
+            return certificate.with_verification(Verification.BY_TRUST_STORE, period)
 
     client = issue(mtls_ca, clock)
     layers = Layers(gateway, certificates(ServerTLS(), trust_store=Store()))

@@ -276,7 +276,7 @@ def test_log_that_fails_does_not_keep_the_websocket_open(
     def fail(*_: Any) -> None:
         raise OSError("the disk is full")
 
-    monkeypatch.setattr("mtls_middleware.asgi_websocket.closed", fail)
+    monkeypatch.setattr("mtls_middleware.asgi_websocket.record_closed", fail)
     socket, echo = Socket(client), Echo()
     play(protect(echo, source=ServerTLS()), socket, expire(clock))
     assert socket.types() == ["accept", "close"]

@@ -30,7 +30,7 @@ LIFETIME = 1000
 
 @pytest.fixture(autouse=True)
 def _often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mtls_middleware.asgi_websocket._EVERY", 0.01)
+    monkeypatch.setattr("mtls_middleware.asgi_websocket._INTERVAL", 0.01)
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ If the log says that a server is not known to keep header names apart, do one of
    shows how. A `shared_secret` alone does not replace this: the proxy adds its secret to a request with a forged field,
    too.
 
-If the log says that the peer's address may be one that a header field wrote, give `shared_secret=` without
+If the log says that the peer's address may be set from a header field, give `shared_secret=` without
 `trusted_proxies=`. Or run the ASGI middleware outside the adapter: it sees the address and the names as they arrived.
 
 In tests, the environ of a test client comes from no server. Add `TESTING_ENVIRON` (Django's own client does not run

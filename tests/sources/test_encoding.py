@@ -148,7 +148,7 @@ def test_der_with_more_behind_it_is_refused(
 ) -> None:
     for der in (mtls_client.der + more, mtls_client.der + mtls_other_client.der, mtls_client.der[:-1]):
         headers = [(source.vary, base64.b64encode(der).decode("ascii")), ("X-SSL-Client-Verify", "0")]
-        with pytest.raises(MalformedCertificate, match="not one DER certificate"):
+        with pytest.raises(MalformedCertificate, match="expected exactly one certificate"):
             source.find(view(headers))
 
 

@@ -19,7 +19,7 @@ from mtls_middleware.errors import MalformedCertificate
 from mtls_middleware.layers.attached import Attached
 from mtls_middleware.layers.client import ClientLayer
 from mtls_middleware.request import Peer, TLSFacts
-from mtls_middleware.responses import ANSWERS
+from mtls_middleware.responses import RESPONSES
 from mtls_middleware.testing import CertificateAuthority, self_signed
 from mtls_middleware.token_endpoint import ClientAuthenticator, ClientRequest
 from mtls_middleware.token_endpoint.registered import Match, RegisteredCertificates
@@ -297,4 +297,4 @@ def test_no_certificate_of_the_vectors_breaks_a_key_set() -> None:
 
 
 def test_every_code_that_is_raised_here_has_an_answer() -> None:
-    assert ANSWERS.keys() >= {*EXPECTED, "method_not_allowed", "payload_too_large", "invalid_grant"}
+    assert RESPONSES.keys() >= {*EXPECTED, "method_not_allowed", "payload_too_large", "invalid_grant"}

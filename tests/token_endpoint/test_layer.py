@@ -213,7 +213,7 @@ def test_an_async_look_up_works_under_asgi_and_under_wsgi_says_what_to_change(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"paths": "/token"}, "paths='/token': a list of strings"),
+        ({"paths": "/token"}, "paths='/token': expected a list of strings"),
         ({"paths": b"/token"}, "a list of strings"),
         ({"paths": []}, "paths is empty"),
         ({"paths": [7]}, "a list of strings"),
@@ -243,5 +243,5 @@ def test_what_is_no_registered_client_is_read_as_nobody(forged: Any) -> None:
 
 @pytest.mark.parametrize("request_", [None, "request", 7, object(), [("a", "b")]], ids=shown)
 def test_a_client_is_read_from_requests_alone(request_: Any) -> None:
-    with pytest.raises(TypeError, match="is no request"):
+    with pytest.raises(TypeError, match="is not a request"):
         oauth_client(request_)
