@@ -3,8 +3,9 @@
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from mtls_middleware import options
 from mtls_middleware.certificate import ClientCertificate
-from mtls_middleware.errors import ConfigurationError, Refused
+from mtls_middleware.errors import Refused
 
 # When the period is checked: on every request, or only by the server or proxy, in the TLS handshake.
 Validity = Literal["each_request", "handshake"]
@@ -17,16 +18,12 @@ MAX_CLOCK_SKEW = 300
 
 def check_clock_skew(name: str, seconds: float) -> float:
     """The tolerance in seconds. Raises `ConfigurationError`."""
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds <= MAX_CLOCK_SKEW:
-        raise ConfigurationError(f"{name}={seconds!r}: expected seconds from 0 to {MAX_CLOCK_SKEW}, for example 60")
-    return float(seconds)
+    return options.seconds(name, seconds, 0, MAX_CLOCK_SKEW, CLOCK_SKEW)
 
 
 def check_validity(validity: Validity) -> Validity:
     """Raises `ConfigurationError` unless the argument is one of the two strings."""
-    if not isinstance(validity, str) or validity not in ("each_request", "handshake"):
-        raise ConfigurationError(f"validity={validity!r}: expected 'each_request' (the default) or 'handshake'")
-    return validity
+    return options.one_of("validity", validity, ("each_request", "handshake"))
 
 
 def with_clock_skew(store: Any, clock_skew: float) -> Any:

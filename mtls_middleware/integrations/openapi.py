@@ -9,8 +9,8 @@ from collections.abc import Collection, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from mtls_middleware import options
 from mtls_middleware.errors import ConfigurationError
-from mtls_middleware.layers.paths import collection
 from mtls_middleware.responses import Challenge
 
 # The names of the two schemes in `components.securitySchemes`.
@@ -53,7 +53,7 @@ def security_requirement(scopes: Collection[str] = ()) -> dict[str, list[str]]:
 
     Example: `operation["security"] = [security_requirement(["invoices:read"])]`
     """
-    collection("scopes", scopes, '"invoices:read"')
+    options.strings("scopes", scopes, '"invoices:read"')
     listed = tuple(dict.fromkeys(scopes))
     Challenge(scopes=listed)  # raises ConfigurationError for an invalid scope
     return {MUTUAL_TLS: [], OAUTH2: list(listed)}

@@ -6,10 +6,10 @@ It imports no framework. An integration passes the environ or scope, and convert
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from mtls_middleware import options
 from mtls_middleware.errors import ConfigurationError, Refused
 from mtls_middleware.layers.attached import ATTACHED_KEY, Attached
 from mtls_middleware.layers.decisions import RequestFacts, reject
-from mtls_middleware.layers.paths import collection
 from mtls_middleware.resource_server import scopes
 from mtls_middleware.resource_server.token import AccessToken
 from mtls_middleware.responses import Challenge, LayerResponse
@@ -32,7 +32,7 @@ class RouteScopes:
     def __init__(
         self, scopes: Collection[str] = (), *, realm: str | None = None, resource_metadata: str | None = None
     ) -> None:
-        self._scopes = collection("scopes", scopes, '"invoices:read"')
+        self._scopes = options.strings("scopes", scopes, '"invoices:read"')
         self.challenge: Challenge = Challenge(
             realm=Challenge().realm if realm is None else realm,
             scopes=tuple(sorted(self._scopes)),

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection
 from functools import partial
 
+from mtls_middleware import options
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.effects.flow import Flow
 from mtls_middleware.errors import ConfigurationError, Refused
@@ -57,10 +58,8 @@ class CertificateLayer:
                 f"source={source!r} is not a source; expected for example ServerTLS(), or "
                 "Nginx(trusted_proxies=['10.0.0.0/8'], shared_secret=('MtlsProxySecret', os.environ['...']))"
             )
-        if trust_store is not None and not callable(getattr(trust_store, "validate", None)):
-            raise ConfigurationError(
-                f"trust_store={trust_store!r}: expected for example TrustStore(['clients-ca.pem'])"
-            )
+        if trust_store is not None:
+            options.having("trust_store", trust_store, "validate", "TrustStore(['clients-ca.pem'])")
         if required not in (True, False, None):
             raise ConfigurationError(f"required={required!r}: expected True, False or None")
         self.source = source

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from urllib.parse import parse_qsl
 
+from mtls_middleware import options
 from mtls_middleware.effects.flow import Flow
 from mtls_middleware.errors import ConfigurationError, Refused
 from mtls_middleware.layers.interface import Facts, LayerRequest, Route
@@ -31,10 +32,7 @@ class ClientLayer:
     def __init__(
         self, authenticator: ClientAuthenticator, *, paths: Collection[str], root_path: str | None = None
     ) -> None:
-        if not callable(getattr(authenticator, "decide", None)) or isinstance(authenticator, type):
-            raise ConfigurationError(
-                f"authenticator={authenticator!r}: expected for example ClientAuthenticator(clients)"
-            )
+        options.having("authenticator", authenticator, "decide", "ClientAuthenticator(clients)")
         self._authenticator = authenticator
         self.body_paths: PathSet = PathSet("paths", paths)
         self.root_path: str | None = checked_root(root_path)

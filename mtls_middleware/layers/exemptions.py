@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection, Sequence
 
-from mtls_middleware.errors import ConfigurationError
+from mtls_middleware import options
 from mtls_middleware.layers.paths import PathSet
 from mtls_middleware.request import RequestView
 
@@ -17,8 +17,7 @@ class Exemptions:
     """The exemptions of one layer, from its arguments `exempt` and `exempt_preflight`. Raises `ConfigurationError`."""
 
     def __init__(self, paths: Collection[str], preflight: bool) -> None:
-        if preflight not in (True, False):
-            raise ConfigurationError(f"exempt_preflight={preflight!r}: expected True or False")
+        options.boolean("exempt_preflight", preflight)
         self.paths: PathSet = PathSet("exempt", paths, below=True)
         self._preflight = preflight
 

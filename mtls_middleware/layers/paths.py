@@ -5,8 +5,8 @@ A path is rejected if applications may read it as different paths, and different
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any
 
+from mtls_middleware import options
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, Refused
 from mtls_middleware.path_readings import BLANK, same_for_all_readings
@@ -126,7 +126,7 @@ class PathSet:
     """
 
     def __init__(self, name: str, entries: Collection[str], *, below: bool = False) -> None:
-        paths = collection(name, entries, '"/health"')
+        paths = options.strings(name, entries, '"/health"')
         self._exact = frozenset(path for path in paths if not (below and path.endswith(_BELOW)))
         prefixes = [path.removesuffix(_BELOW) for path in paths - self._exact]
         bad = [entry for entry in self._exact if not entry.startswith("/") or _WILDCARD.search(entry)]
@@ -156,15 +156,6 @@ class PathSet:
 
     def _is_below(self, path: str) -> bool:
         return not _AMBIGUOUS.search(path) and path.rstrip("/").startswith(self._below)
-
-
-def collection(name: str, values: Collection[Any], example: str) -> frozenset[Any]:
-    """A collection of strings as a set. Raises `ConfigurationError`, also for a single string."""
-    # An iterator is rejected: this check would consume it.
-    wrong_type = isinstance(values, (str, bytes)) or not isinstance(values, Collection)
-    if wrong_type or not all(isinstance(value, str) for value in values):
-        raise ConfigurationError(f"{name}={values!r}: expected a list of strings, for example [{example}]")
-    return frozenset(values)
 
 
 def is_plain(path: object) -> bool:

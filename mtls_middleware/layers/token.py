@@ -5,13 +5,13 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from mtls_middleware import binding
+from mtls_middleware import binding, options
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.effects.flow import Flow, on_behalf_of
 from mtls_middleware.errors import ConfigurationError, Refused
 from mtls_middleware.layers.exemptions import Exemptions
 from mtls_middleware.layers.interface import Facts, LayerRequest, Route
-from mtls_middleware.layers.paths import PathSet, checked_root, collection
+from mtls_middleware.layers.paths import PathSet, checked_root
 from mtls_middleware.layers.websocket_lifetime import (
     Recheck,
     WebsocketLifetime,
@@ -52,15 +52,11 @@ class TokenLayer:
         root_path: str | None = None,
         websocket_lifetime: WebsocketLifetime = "certificate",
     ) -> None:
-        if not callable(getattr(tokens, "validate", None)) or isinstance(tokens, type):
-            raise ConfigurationError(
-                f"tokens={tokens!r}: expected for example JWTAccessTokens(issuer=..., audience=..., jwks=...)"
-            )
-        if binding not in ("required", "when_present"):
-            raise ConfigurationError(f"binding={binding!r}: expected 'required' or 'when_present'")
+        options.having("tokens", tokens, "validate", "JWTAccessTokens(issuer=..., audience=..., jwks=...)")
+        options.one_of("binding", binding, ("required", "when_present"))
         self._tokens = tokens
         self._binding = binding
-        self._scopes = collection("scopes", scopes, '"invoices:read"')
+        self._scopes = options.strings("scopes", scopes, '"invoices:read"')
         self._exemptions = Exemptions(exempt, exempt_preflight)
         self.root_path: str | None = checked_root(root_path)
         self._lifetime = check_websocket_lifetime(websocket_lifetime)
@@ -150,4 +146,4 @@ def with_published(exempt: Collection[str], resource_metadata: str | Mapping[str
     """The exempt paths of the certificate layer: its own, and the path of the document that the token layer serves."""
     if not isinstance(resource_metadata, Mapping):
         return exempt
-    return collection("exempt", exempt, '"/health"') | {served_document(resource_metadata).path}
+    return options.strings("exempt", exempt, '"/health"') | {served_document(resource_metadata).path}

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Literal, TypeVar
 
+from mtls_middleware import options
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.effects.flow import Flow
-from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.layers.interface import LayerRequest
 from mtls_middleware.resource_server.claims import check_expiry
 from mtls_middleware.resource_server.token import AccessToken
@@ -24,11 +24,7 @@ Recheck = Callable[[float], Flow[None] | None]
 
 def check_websocket_lifetime(lifetime: WebsocketLifetime) -> WebsocketLifetime:
     """Raises `ConfigurationError` unless the argument is one of the three strings."""
-    if not isinstance(lifetime, str) or lifetime not in ("certificate", "credentials", "connection"):
-        raise ConfigurationError(
-            f"websocket_lifetime={lifetime!r}: expected 'certificate' (the default), 'credentials' or 'connection'"
-        )
-    return lifetime
+    return options.one_of("websocket_lifetime", lifetime, ("certificate", "credentials", "connection"))
 
 
 def rechecks(layer: L, view: LayerRequest) -> list[tuple[L, Recheck]]:

@@ -86,8 +86,7 @@ class RedisRevocations:
             )
         check_timeouts(client)
         options.string("key", key, "billing:revoked")
-        if on_failure not in ("refuse", "keep"):
-            raise ConfigurationError(f"on_failure={on_failure!r}: expected 'refuse' or 'keep'")
+        options.one_of("on_failure", on_failure, ("refuse", "keep"))
         self._client, self._key = client, key
         self._max_age = options.seconds("max_age", max_age, 1, 300, 10)
         if on_failure == "keep":

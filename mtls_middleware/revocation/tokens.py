@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, Literal
 
-from mtls_middleware import binding
+from mtls_middleware import binding, options
 from mtls_middleware.effects.flow import Flow
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.resource_server.access_tokens import AccessTokens, is_bound_only
@@ -38,12 +38,10 @@ class RevocableTokens:
         *,
         ids: Literal["required", "when_present"] = "required",
     ) -> None:
-        if not callable(getattr(tokens, "validate", None)) or isinstance(tokens, type):
-            raise ConfigurationError(f"tokens={tokens!r}: for example JWTAccessTokens(...)")
+        options.having("tokens", tokens, "validate", "JWTAccessTokens(...)")
         if not isinstance(revocations, RedisRevocations):
             raise ConfigurationError(f"revocations={revocations!r}: expected RedisRevocations(...)")
-        if ids not in ("required", "when_present"):
-            raise ConfigurationError(f"ids={ids!r}: 'required' or 'when_present'")
+        options.one_of("ids", ids, ("required", "when_present"))
         self._tokens, self._revocations, self._ids = tokens, revocations, ids
         # Whose an introspected token is that does not say so itself.
         self._issuer = getattr(tokens, "issuer", None)

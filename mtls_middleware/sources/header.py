@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Collection, Sequence
 from typing import Literal, TypeVar
 
+from mtls_middleware import options
 from mtls_middleware.cache import Cache
 from mtls_middleware.certificate import ClientCertificate, Verification
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate, Refused, require_extra
@@ -76,8 +77,7 @@ class HeaderSource:
         if verify_header is None and not verified_by_proxy:
             verify_header = dialect.verify_header
         self._verify_header = _optional_field_name(None if verify_header is False else verify_header)
-        if not isinstance(verified_by_proxy, bool):  # the string "false" is truthy
-            raise ConfigurationError(f"verified_by_proxy={verified_by_proxy!r}: expected True or False")
+        options.boolean("verified_by_proxy", verified_by_proxy)
         if verified_by_proxy and (self._verify_header or not dialect.may_verify):
             raise ConfigurationError(
                 f"verified_by_proxy=True: {dialect.name} "
@@ -87,8 +87,7 @@ class HeaderSource:
                     else "never verifies certificates"
                 )
             )
-        if not isinstance(proxy_deletes_underscores, bool):
-            raise ConfigurationError(f"proxy_deletes_underscores={proxy_deletes_underscores!r}: expected True or False")
+        options.boolean("proxy_deletes_underscores", proxy_deletes_underscores)
         self._reads_hyphens = not proxy_deletes_underscores and any(map(_is_foldable, self._names()))
         self._default_verification = Verification.BY_PROXY if verified_by_proxy else Verification.PRESENTED
         self._logged_warnings: set[str] = set()

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Collection
 from typing import Literal
 
+from mtls_middleware import options
 from mtls_middleware.certificate import ClientCertificate, Verification
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate
 from mtls_middleware.request import RequestView
@@ -154,8 +155,7 @@ class AWSLoadBalancer(HeaderSource):
         certificate_header: str | None = None,
         proxy_deletes_underscores: bool = False,
     ) -> None:
-        if mode not in ("verify", "passthrough"):
-            raise ConfigurationError(f"mode={mode!r}: expected the load balancer's mode, 'verify' or 'passthrough'")
+        options.one_of("mode", mode, ("verify", "passthrough"))
         self.dialect: Dialect = vendors.AWS_VERIFY if mode == "verify" else vendors.AWS_PASSTHROUGH
         super().__init__(
             trusted_proxies=trusted_proxies,

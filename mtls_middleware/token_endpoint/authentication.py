@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NoReturn
 
+from mtls_middleware import options
 from mtls_middleware.cache import Cache
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.effects.flow import AwaitingDriver, BlockingDriver, Call, Flow, ask
@@ -77,12 +78,9 @@ class ClientAuthenticator:
             raise ConfigurationError(
                 f"clients={clients!r}: expected a function or a mapping from client_id to RegisteredClient"
             )
-        if match not in ("certificate", "public_key"):
-            raise ConfigurationError(f"match={match!r}: expected 'certificate' or 'public_key'")
-        if trust_store is not None and not callable(getattr(trust_store, "validate", None)):
-            raise ConfigurationError(
-                f"trust_store={trust_store!r}: expected a trust store, for example TrustStore(['clients-ca.pem'])"
-            )
+        options.one_of("match", match, ("certificate", "public_key"))
+        if trust_store is not None:
+            options.having("trust_store", trust_store, "validate", "TrustStore(['clients-ca.pem'])")
         self._look_up: LookUp = look_up
         self._clock_skew = check_clock_skew("clock_skew", clock_skew)
         self._trust_store = with_clock_skew(trust_store, self._clock_skew)

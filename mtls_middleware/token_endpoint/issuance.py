@@ -6,9 +6,9 @@ The functions create the `cnf` claim and compare it later. They neither create n
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from mtls_middleware import binding
+from mtls_middleware import binding, options
 from mtls_middleware.certificate import ClientCertificate
-from mtls_middleware.errors import ConfigurationError, Refused
+from mtls_middleware.errors import Refused
 from mtls_middleware.token_endpoint.clients import RegisteredClient
 
 
@@ -39,8 +39,7 @@ def token_confirmation(
 
     Example: `cnf = token_confirmation(client, client_certificate(request))`
     """
-    if without_certificate not in ("refuse", "unbound"):
-        raise ConfigurationError(f"without_certificate={without_certificate!r}: expected 'refuse' or 'unbound'")
+    options.one_of("without_certificate", without_certificate, ("refuse", "unbound"))
     if not client.tls_client_certificate_bound_access_tokens:
         return None
     if certificate is not None:
