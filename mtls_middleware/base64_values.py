@@ -1,6 +1,12 @@
 """Decodes untrusted base64 strictly, with the same result on every Python version."""
 
+import base64
 import binascii
+import re
+
+# base64url of 32 bytes without padding. The last character has two pad bits, which RFC 8705's own example sets, so the
+# decoded bytes are compared and not the strings.
+_SHA256 = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
 def base64_octets(text: str) -> bytes:
@@ -13,3 +19,13 @@ def base64_octets(text: str) -> bytes:
     if binascii.b2a_base64(octets, newline=False) != written:
         raise ValueError("base64 with non-zero pad bits (RFC 4648 section 3.5), or too much padding")
     return octets
+
+
+def sha256_digest(text: object) -> bytes | None:
+    """The 32 bytes of a SHA-256 digest in base64url, such as `x5t#S256` (RFC 8705 3.1); `None` for anything else.
+
+    Example: `sha256_digest(certificate.thumbprint) == certificate.digest`
+    """
+    if isinstance(text, str) and _SHA256.fullmatch(text):
+        return base64.urlsafe_b64decode(text + "=")
+    return None

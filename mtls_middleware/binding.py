@@ -3,21 +3,16 @@
 Pure: no cache. The comparison is made for every request.
 """
 
-import base64
 import hmac
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from mtls_middleware.base64_values import sha256_digest
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import Refused
 
 Binding = Literal["required", "when_present"]
-
-# base64url of 32 bytes without padding. The last character has two pad bits, which RFC 8705's own example sets, so the
-# decoded bytes are compared and not the strings.
-_X5T_S256 = re.compile(r"[A-Za-z0-9_-]{43}")
 
 # Confirmation methods (IANA registry, RFC 7800) whose proof is not checked here. All methods that a token names must
 # hold, so such a token is rejected; DPoP's jkt is an example (RFC 9449 7.2). Unknown members are ignored.
@@ -56,19 +51,12 @@ def confirmation_of(claims: Mapping[str, Any], binding: Binding) -> Confirmation
         return None
     confirmation = claims["cnf"]
     thumbprint = confirmation.get("x5t#S256") if isinstance(confirmation, Mapping) else None
-    digest = decode(thumbprint)
+    digest = sha256_digest(thumbprint)
     if thumbprint is None or digest is None:
         raise Refused("invalid_token", "cnf has no x5t#S256 of 43 base64url characters")
     if not _OTHER_METHODS.isdisjoint(confirmation):
         raise Refused("invalid_token", "cnf names a second method that is not checked here, for example DPoP's jkt")
     return Confirmation(digest, thumbprint)
-
-
-def decode(thumbprint: object) -> bytes | None:
-    """The 32 bytes of a thumbprint; `None` if it is not a thumbprint."""
-    if isinstance(thumbprint, str) and _X5T_S256.fullmatch(thumbprint):
-        return base64.urlsafe_b64decode(thumbprint + "=")
-    return None
 
 
 def compare(confirmation: Confirmation, certificate: ClientCertificate | None) -> None:

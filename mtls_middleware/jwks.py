@@ -6,18 +6,21 @@ All addresses come from configuration or discovery. No address from a token is e
 import copy
 import logging
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from mtls_middleware.effects.flow import Flow
 from mtls_middleware.effects.remote_document import RemoteDocument, UnusableDocument, check_address
-from mtls_middleware.errors import ConfigurationError, require_extra
+from mtls_middleware.errors import ConfigurationError, MalformedCertificate, require_extra
 from mtls_middleware.json_values import json_document
+from mtls_middleware.parser_errors import UNREADABLE
 from mtls_middleware.reusable import Check
+
+T = TypeVar("T")
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.jwks")
 
@@ -74,19 +77,31 @@ class KeySet:
         These are symmetric and private keys, keys for other uses, RSA keys under 2048 bits or with exponent 1, and keys
         of unknown types. Raises `ValueError` if `document` is not a JWK Set.
         """
-        found: list[VerificationKey] = []
-        skipped = SkippedKeys(logger, "key %d of the JWK Set is ignored: %s")
-        for number, member in enumerate(members_of(document)):
-            try:
-                found.append(_key(member))
-            except (ValueError, TypeError, jwt.PyJWTError) as error:
-                skipped.add(number, str(error) if type(error) is _UnusableKey else "not a readable JWK")
-        skipped.end()
-        return cls(tuple(found))
+        return cls(tuple(read_keys(document, _key, logger, "key %d of the JWK Set is ignored: %s")))
+
+
+def read_keys(document: object, read: Callable[[Any], T], log: logging.Logger, line: str) -> list[T]:
+    """What `read` makes of each key of a JWK Set. Raises `ValueError` if `document` is not a JWK Set.
+
+    If `read` raises, the key is ignored. `log` gets one `line` about it, with the number of the key and the reason, for
+    at most five keys, so that the document cannot flood the log.
+    """
+    found: list[T] = []
+    reasons: list[tuple[int, str]] = []
+    for number, member in enumerate(members_of(document)):
+        try:
+            found.append(read(member))
+        except (*UNREADABLE, jwt.PyJWTError, MalformedCertificate) as error:
+            reasons.append((number, str(error) if isinstance(error, UnusableKey) else "not a readable JWK"))
+    for number, reason in reasons[:_MAX_LOG_LINES]:
+        log.warning(line, number, reason)
+    if len(reasons) > _MAX_LOG_LINES:
+        log.warning("%d more keys of the JWK Set are ignored", len(reasons) - _MAX_LOG_LINES)
+    return found
 
 
 def members_of(document: object) -> list[Any]:
-    """The keys of a JWK Set, unparsed. Raises `ValueError` for more than 200 keys."""
+    """The keys of a JWK Set, unparsed. Raises `ValueError`, also for more than 200 keys."""
     members = document.get("keys") if isinstance(document, Mapping) else None
     if not isinstance(members, list):
         raise UnusableDocument('not a JWK Set: expected {"keys": [...]}')
@@ -95,58 +110,37 @@ def members_of(document: object) -> list[Any]:
     return members
 
 
-class SkippedKeys:
-    """Logs the ignored keys of one JWK Set, at most five, so that the document cannot flood the log.
-
-    Example: `SkippedKeys(logger, "key %d of the JWK Set is ignored: %s")`
-    """
-
-    def __init__(self, log: logging.Logger, line: str) -> None:
-        self._log, self._line, self._count = log, line, 0
-
-    def add(self, number: int, reason: str) -> None:
-        """Record that key `number` is ignored."""
-        self._count += 1
-        if self._count <= _MAX_LOG_LINES:
-            self._log.warning(self._line, number, reason)
-
-    def end(self) -> None:
-        """Log how many further keys of the document are ignored."""
-        if self._count > _MAX_LOG_LINES:
-            self._log.warning("%d more keys of the JWK Set are ignored", self._count - _MAX_LOG_LINES)
-
-
-class _UnusableKey(ValueError):  # noqa: N818 (not an error: the caller logs it)
+class UnusableKey(ValueError):  # noqa: N818 (not an error: the caller logs it)
     """The reason why a key is ignored. Its message contains no input, so it is safe to log."""
 
 
 def _key(member: object) -> VerificationKey:
     if not isinstance(member, dict):
-        raise _UnusableKey("not a JSON object")
+        raise UnusableKey("not a JSON object")
     if member.get("kty") not in ("RSA", "EC", "OKP"):
-        raise _UnusableKey("not an RSA, EC or OKP key")
+        raise UnusableKey("not an RSA, EC or OKP key")
     if "d" in member:
-        raise _UnusableKey("a private key: publish its public part only")
+        raise UnusableKey("a private key: publish its public part only")
     operations = member.get("key_ops", ["verify"])
     if member.get("use", "sig") != "sig" or not isinstance(operations, list) or "verify" not in operations:
-        raise _UnusableKey("not for signatures")
+        raise UnusableKey("not for signatures")
     key_id, declared = member.get("kid"), member.get("alg")
     if key_id is not None and not isinstance(key_id, str):
-        raise _UnusableKey("kid is not a string")
+        raise UnusableKey("kid is not a string")
     shape = {name: member.get(name) for name in ("kty", "crv", "n", "e", "x", "y") if name in member}
     key = jwt.PyJWK(shape).key
     algorithms = _algorithms(key)
     if declared is not None:
         algorithms &= {declared}
     if not algorithms:
-        raise _UnusableKey("its alg does not match its key type")
+        raise UnusableKey("its alg does not match its key type")
     return VerificationKey(key_id, algorithms, key)
 
 
 def _algorithms(key: object) -> frozenset[str]:
     if isinstance(key, rsa.RSAPublicKey):
         if key.key_size < _MIN_RSA_BITS or key.public_numbers().e < 3:
-            raise _UnusableKey("an RSA key under 2048 bits, or with exponent 1")
+            raise UnusableKey("an RSA key under 2048 bits, or with exponent 1")
         return _RSA
     if isinstance(key, ec.EllipticCurvePublicKey):
         return _EC.get(key.curve.name, frozenset())

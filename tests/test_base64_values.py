@@ -61,7 +61,7 @@ def test_a_certificate_of_a_bundle_has_one_form(more: str) -> None:
 
     text = good.BASE64.decode()
     assert len(read_jwks(bundle(text))) == 1
-    with pytest.raises(ValueError, match="no base64"):
+    with pytest.raises(ValueError, match="not base64"):
         read_jwks(bundle(text + more))
 
 
@@ -76,9 +76,7 @@ def test_where_base64_is_decoded() -> None:
     assert found == {
         "base64_values.py",
         "integrations/telemetry.py",
-        "binding.py",
         "resource_server/introspection_cache.py",
         "resource_server/jws.py",
-        "revocation/format.py",
         "token_endpoint/credentials.py",
     }

@@ -11,6 +11,7 @@ from functools import cached_property
 
 from cryptography import x509
 
+from mtls_middleware.der import read_value, read_values
 from mtls_middleware.errors import MalformedCertificate
 from mtls_middleware.names.invisible import INVISIBLE
 from mtls_middleware.names.preparation import prepare
@@ -234,7 +235,7 @@ def _parse_attribute(text: str, position: int) -> tuple[Attribute, int]:
     hexstring = _HEXSTRING.match(text, position)
     if hexstring is not None:
         value = bytes.fromhex(hexstring[1])
-        tag, content, end = _read_tlv(value, 0)
+        tag, content, end = read_value(value, 0)
         if end != len(value):
             raise ValueError(f"more than one BER value at position {position}")
         attribute = Attribute(oid, tag, content)
@@ -295,35 +296,12 @@ def _from_der(der: bytes) -> DistinguishedName:
     rdns = [
         tuple(
             Attribute(_dotted_oid(oid[1]), value[0], value[1])
-            for each in _values(rdn[1])
-            for oid, value in [tuple(_values(each[1]))]
+            for each in read_values(rdn[1])
+            for oid, value in [tuple(read_values(each[1]))]
         )
-        for rdn in _values(next(_values(der))[1])
+        for rdn in read_values(next(read_values(der))[1])
     ]
     return DistinguishedName(tuple(reversed(rdns)))
-
-
-def _values(der: bytes) -> Iterator[tuple[int, bytes]]:
-    position = 0
-    while position < len(der):
-        tag, content, position = _read_tlv(der, position)
-        yield tag, content
-
-
-def _read_tlv(der: bytes, position: int) -> tuple[int, bytes, int]:
-    """Tag, content and end of the value at `position` (X.690 8.1, definite lengths, single-octet tags)."""
-    if len(der) < position + 2 or der[position] & 0x1F == 0x1F:
-        raise ValueError("not a BER value")
-    start, size = position + 2, der[position + 1]
-    if size >= 0x80:
-        octets = size & 0x7F
-        size = int.from_bytes(der[start : start + octets], "big")
-        if not 0 < octets <= 4 or start + octets > len(der):
-            raise ValueError("not a BER value of definite length")
-        start += octets
-    if start + size > len(der):
-        raise ValueError("a truncated BER value")
-    return der[position], der[start : start + size], start + size
 
 
 def _tlv(tag: int, content: bytes) -> bytes:

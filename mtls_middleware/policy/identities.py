@@ -6,6 +6,7 @@ The package `names` compares the names. Pure: no I/O, no clock.
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
+from mtls_middleware.base64_values import sha256_digest
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.names import distinguished, spiffe
@@ -177,10 +178,9 @@ class Thumbprint(Rule):
     depends_only_on_certificate = True
 
     def __post_init__(self) -> None:
-        text = self.thumbprint
-        if not _is_printable_ascii(text) or len(text) != 43 or not text.replace("-", "").replace("_", "").isalnum():
+        if sha256_digest(self.thumbprint) is None:
             raise ConfigurationError(
-                f"Thumbprint({text!r}): expected the SHA-256 of the DER as 43 characters of base64url, not hex"
+                f"Thumbprint({self.thumbprint!r}): expected a SHA-256 as 43 characters of base64url, not as hex"
             )
 
     def judge(self, certificate: ClientCertificate) -> Result:

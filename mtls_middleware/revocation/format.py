@@ -18,6 +18,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mtls_middleware.base64_values import sha256_digest
+
 _FIRST_CHANGE = 10**12  # a score above the Unix time of the year 9999
 MAX_ENTRY_SCORE = f"({_FIRST_CHANGE}"  # the maximum score of entries, exclusive, in the syntax of ZCOUNT
 _MAX_CHANGES = 1000  # if more entries are written between two polls, all processes must read the whole list again
@@ -53,8 +55,7 @@ end
 return 1
 """
 
-_ENTRY = re.compile(r"[A-Za-z0-9_-]{43}")
-_CHANGE = re.compile(r"([A-Za-z0-9_-]{16,64}):([0-9]{1,12}):(?:([0-9]{1,12}):([A-Za-z0-9_-]{43}))?")
+_CHANGE = re.compile(r"([A-Za-z0-9_-]{16,64}):([0-9]{1,12}):(?:([0-9]{1,12}):([A-Za-z0-9_-]+))?")
 
 
 _CREATE_ADVICE = "call create() once, with all revocations that are still valid (docs/tokens.md)"
@@ -93,7 +94,7 @@ class RevocationListCopy:
     def __init__(self, newest: Sequence[Any]) -> None:
         if not newest:
             raise ListNotCreated(f"there is no list; {_CREATE_ADVICE}")
-        if _ENTRY.fullmatch(_string(newest[0])):
+        if sha256_digest(_string(newest[0])) is not None:
             raise ListNotCreated(f"its creation was not completed; {_CREATE_ADVICE}")
         self._last = _parse_change(newest[0])
         self.revoked: dict[bytes, float] = {}
@@ -158,9 +159,10 @@ def _parse_change(member: object) -> _Change:
 
 
 def _decode_entry(text: str) -> bytes:
-    if not _ENTRY.fullmatch(text):
+    digest = sha256_digest(text)
+    if digest is None:
         raise UnreadableList(f"a member has an unknown format; {_KEY_ADVICE}")
-    return base64.urlsafe_b64decode(text + "=")
+    return digest
 
 
 def _string(member: object) -> str:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from mtls_middleware import binding, options
+from mtls_middleware import options
+from mtls_middleware.base64_values import sha256_digest
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, Unavailable
 from mtls_middleware.policy.rule import Identity
@@ -257,7 +258,7 @@ def _entry(
         raise ConfigurationError(
             "thumbprint= and token_id= or issuer= are given: expected a certificate or a token, not both"
         )
-    octets = binding.decode(thumbprint)
+    octets = sha256_digest(thumbprint)
     if octets is None:
         raise ConfigurationError(
             f"thumbprint={thumbprint!r}: expected 43 characters of base64url, such as certificate.thumbprint"

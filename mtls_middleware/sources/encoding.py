@@ -7,6 +7,7 @@ import re
 from urllib.parse import unquote_to_bytes
 
 from mtls_middleware.base64_values import base64_octets
+from mtls_middleware.der import SEQUENCE, read_value
 from mtls_middleware.errors import MalformedCertificate
 
 # Characters of one field. The largest measured value is 38 kB (Envoy's Cert and Chain for a 12 KiB certificate).
@@ -72,24 +73,16 @@ def joined_ders(text: str) -> tuple[bytes, ...]:
     """Decode base64 of concatenated DER certificates (HAProxy's `ssl_c_chain_der`), split by their TLV lengths."""
     data = base64_der(text)
     ders: list[bytes] = []
-    while data:
-        size = _tlv_size(data)
-        if size > len(data):
-            raise MalformedCertificate("concatenated DER is truncated")
+    position = 0
+    while position < len(data):
+        try:
+            tag, _, end = read_value(data, position)
+        except ValueError as error:
+            raise MalformedCertificate(f"invalid concatenated DER: {error}") from error
+        if tag != SEQUENCE:
+            raise MalformedCertificate("invalid concatenated DER: expected SEQUENCEs")
         if len(ders) == MAX_CHAIN:
             raise MalformedCertificate(f"more than {MAX_CHAIN} certificates in concatenated DER")
-        ders.append(data[:size])
-        data = data[size:]
+        ders.append(data[position:end])
+        position = end
     return tuple(ders)
-
-
-def _tlv_size(data: bytes) -> int:
-    """Length in bytes of the DER SEQUENCE at the start of `data` (X.690 8.1.3), including its header."""
-    if len(data) < 2 or data[0] != 0x30:
-        raise MalformedCertificate("invalid concatenated DER; expected SEQUENCEs")
-    if data[1] < 0x80:
-        return 2 + data[1]
-    octets = data[1] & 0x7F
-    if not 1 <= octets <= 4 or len(data) < 2 + octets:
-        raise MalformedCertificate("concatenated DER with an invalid length")
-    return 2 + octets + int.from_bytes(data[2 : 2 + octets], "big")

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import MalformedCertificate
 from mtls_middleware.json_values import json_document
-from mtls_middleware.jwks import SkippedKeys, members_of
+from mtls_middleware.jwks import UnusableKey, read_keys
 from mtls_middleware.parser_errors import UNREADABLE
 from mtls_middleware.sources.encoding import base64_der
 
@@ -44,14 +44,7 @@ class RegisteredCertificates:
     @classmethod
     def parse(cls, document: object) -> "RegisteredCertificates":
         """Read a JWK Set. Entries without a usable `x5c` are ignored and logged. Raises `ValueError`."""
-        found = []
-        skipped = SkippedKeys(logger, "key %d of a client's JWK Set is ignored: %s")
-        for number, member in enumerate(members_of(document)):
-            try:
-                found.append(_certificate(member))
-            except (*UNREADABLE, jwt.PyJWTError, MalformedCertificate) as error:
-                skipped.add(number, str(error) if type(error) is _UnusableKey else "unreadable")
-        skipped.end()
+        found = read_keys(document, _certificate, logger, "key %d of a client's JWK Set is ignored: %s")
         return cls(
             frozenset(hashlib.sha256(each.der).digest() for each in found),
             frozenset(_key_digest(each) for each in found),
@@ -63,22 +56,18 @@ class RegisteredCertificates:
         return cls.parse(json_document(text))
 
 
-class _UnusableKey(ValueError):  # noqa: N818 (not an error: the caller logs it)
-    """The reason why an entry is ignored. Its message contains no input, so it is safe to log."""
-
-
 def _certificate(member: object) -> ClientCertificate:
     """The certificate of one JWK: `x5c[0]` in standard base64. Its key must be the key that the JWK describes."""
     if not isinstance(member, Mapping):
-        raise _UnusableKey("not a JSON object")
+        raise UnusableKey("not a JSON object")
     x5c = member.get("x5c")
     if not isinstance(x5c, list) or not x5c or not isinstance(x5c[0], str):
-        raise _UnusableKey("no x5c with the certificate to compare (RFC 8705 2.2.2)")
+        raise UnusableKey("no x5c with the certificate to compare (RFC 8705 2.2.2)")
     certificate = ClientCertificate.from_der(base64_der(x5c[0]))
     shape = {name: member[name] for name in ("kty", "crv", "n", "e", "x", "y") if name in member}
     described = jwt.PyJWK(shape, algorithm=_ANY_ALGORITHM.get(str(member.get("kty")))).key
     if _spki(described) != _public_key(certificate):
-        raise _UnusableKey("its members describe a different key than x5c (RFC 7517 4.7)")
+        raise UnusableKey("its members describe a different key than x5c (RFC 7517 4.7)")
     return certificate
 
 
@@ -101,6 +90,6 @@ def _public_key(certificate: ClientCertificate) -> bytes:
 def _spki(key: object) -> bytes:
     public_bytes = getattr(key, "public_bytes", None)
     if public_bytes is None:
-        raise _UnusableKey("not a public key")
+        raise UnusableKey("not a public key")
     spki: bytes = public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return spki

@@ -15,6 +15,7 @@ from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.effects.flow import Flow
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate
 from mtls_middleware.json_values import json_document
+from mtls_middleware.jwks import members_of
 from mtls_middleware.names import spiffe
 from mtls_middleware.reusable import Reusable
 from mtls_middleware.validation.chain import UNREADABLE, refused
@@ -106,28 +107,27 @@ def _is_trust_domain(text: str) -> bool:
 def read_jwks(octets: bytes) -> list[x509.Certificate]:
     """The roots of a SPIFFE bundle (X509-SVID 6.1). Raises `ValueError`.
 
-    Entries for other uses, and those without `x5c`, are passed over; anything else that is not as it should be makes
-    the whole bundle unfit: half of the roots is no bundle.
+    Keys for other uses, and keys without `x5c`, are ignored. Any other fault makes the whole bundle unusable, because a
+    part of the roots is not the bundle.
     """
-    document = json_document(octets)
-    entries = document.get("keys") if isinstance(document, dict) else None
-    if not isinstance(entries, list) or not all(isinstance(each, dict) for each in entries):
-        raise ValueError("no SPIFFE bundle: 'keys' is no list of keys")
+    entries = members_of(json_document(octets))
+    if not all(isinstance(each, dict) for each in entries):
+        raise ValueError("not a SPIFFE bundle: expected a JSON object for each key")
     found = []
     for entry in entries:
         if entry.get("use") != "x509-svid" or "x5c" not in entry:
             continue
         chain = entry["x5c"]
         if not isinstance(chain, list) or len(chain) != 1 or not isinstance(chain[0], str):
-            raise ValueError("an x509-svid entry whose x5c is not exactly one certificate")
+            raise ValueError("x5c of an x509-svid key is not exactly one certificate")
         try:
             der = base64_octets(chain[0])
         except ValueError as error:
-            raise ValueError("an x5c that is no base64") from error
+            raise ValueError("x5c is not base64") from error
         try:
             found.append(x509.load_der_x509_certificate(der))
         except UNREADABLE as error:
-            raise ValueError(f"an x5c whose certificate cannot be read ({type(error).__name__})") from error
+            raise ValueError(f"the certificate in x5c cannot be read ({type(error).__name__})") from error
     if not found:
-        raise ValueError("no x509-svid entry with a certificate")
+        raise ValueError("the bundle has no x509-svid key with a certificate")
     return found

@@ -91,7 +91,7 @@ def of_an_unknown_version():
 def test_a_bundle_with_a_certificate_of_an_unknown_version_is_none(tmp_path):
     text = base64.b64encode(of_an_unknown_version()).decode()
     bundle = json.dumps({"keys": [{"use": "x509-svid", "x5c": [text]}]})
-    with pytest.raises(ValueError, match="certificate cannot be read"):
+    with pytest.raises(ValueError, match="certificate in x5c cannot be read"):
         read_jwks(bundle.encode())
     (tmp_path / "bundle.json").write_text(bundle)
     with pytest.raises(ConfigurationError, match=r"bundle\.json"):

@@ -1,0 +1,32 @@
+"""Reads the tags and lengths of DER (X.690 8.1): definite lengths, and tags of one byte."""
+
+from collections.abc import Iterator
+
+SEQUENCE = 0x30
+
+
+def read_value(der: bytes, position: int = 0) -> tuple[int, bytes, int]:
+    """The tag, the content and the end of the value at `position`. Raises `ValueError`.
+
+    Example: `read_value(b"\x04\x01x") == (4, b"x", 3)`
+    """
+    if len(der) < position + 2 or der[position] & 0x1F == 0x1F:
+        raise ValueError("not a DER value with a tag of one byte")
+    start, size = position + 2, der[position + 1]
+    if size >= 0x80:
+        octets = size & 0x7F
+        size = int.from_bytes(der[start : start + octets], "big")
+        if not 0 < octets <= 4 or start + octets > len(der):
+            raise ValueError("not a DER value of definite length")
+        start += octets
+    if start + size > len(der):
+        raise ValueError("the DER value is truncated")
+    return der[position], der[start : start + size], start + size
+
+
+def read_values(der: bytes) -> Iterator[tuple[int, bytes]]:
+    """The tags and contents of concatenated values. Raises `ValueError`."""
+    position = 0
+    while position < len(der):
+        tag, content, position = read_value(der, position)
+        yield tag, content
