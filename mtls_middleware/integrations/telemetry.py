@@ -3,10 +3,10 @@
 It reads only the records of `layers/decisions.py`, which contain no token, key or header value.
 """
 
-import base64
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from mtls_middleware.base64_values import sha256_digest
 from mtls_middleware.errors import ConfigurationError, require_extra
 from mtls_middleware.layers import decisions
 
@@ -65,7 +65,7 @@ def observe(meter_provider: Any = None) -> Callable[[], None]:
                 f"mtls_middleware.{name}": record[name] for name in _ATTRIBUTES if record.get(name) is not None
             }
             if record.get("thumbprint") is not None:
-                digest = base64.urlsafe_b64decode(record["thumbprint"] + "=")
+                digest = sha256_digest(record["thumbprint"]) or b""
                 attributes["tls.client.hash.sha256"] = digest.hex().upper()
             span.set_attributes(attributes)
 
