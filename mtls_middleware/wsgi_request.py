@@ -204,7 +204,7 @@ def peer_of(environ: Mapping[str, Any], start_response: object = None) -> Peer:
     # waitress deletes these fields unless it uses them (trusted_proxy=). Nothing else in the environ shows that option.
     if traits.name == "waitress" and ("HTTP_X_FORWARDED_FOR" in environ or "HTTP_FORWARDED" in environ):
         return Peer(
-            doubt="the peer's address seems to come from X-Forwarded-For or Forwarded, which no trust can rest on: "
+            doubt="the peer's address may come from X-Forwarded-For or Forwarded, which any client can send: "
             "run waitress without trusted_proxy=, or use a shared_secret= alone"
         )
     if traits.address_doubt is not None:
