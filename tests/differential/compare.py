@@ -1,7 +1,6 @@
 """Compares a stack that lives long with a stack that has no caches, request by request."""
 
 import json
-import logging
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,62 +10,33 @@ from unittest import mock
 
 from mtls_middleware.cache import Cache
 from mtls_middleware.errors import ConfigurationError
-from tests.differential.drawn import Drawer, Drawn
+from tests.differential.drawn import Drawn, scenarios
 from tests.differential.material import Material
 from tests.differential.outside import Outside
-from tests.differential.sent import Outcome, Records, Sender
+from tests.differential.sent import GATEWAYS, Outcome, Records, Sender, logged
 from tests.differential.stacks import Builder
 
-GATEWAYS = ("wsgi", "asgi")
-# Requests to one stack: enough to fill its cache, and to use it.
-LENGTH = 60
-_LOGGER = logging.getLogger("mtls_middleware")
 
-
-class Differs(AssertionError):
+class Differs(AssertionError):  # noqa: N818 (a result, not an error)
     """Two stacks answered one request differently."""
 
 
 class Tally:
-    """How many requests were answered, how many of them were accepted, and how many by the decision cache."""
+    """How many requests were answered and accepted, and how many the decision cache accepted, by gateway."""
 
     def __init__(self) -> None:
-        self.requests = self.accepted = self.cached = 0
+        self.requests = self.accepted = 0
+        self.cached = dict.fromkeys(GATEWAYS, 0)
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, gateway: str, outcome: Outcome) -> None:
         self.requests += 1
         self.accepted += bool(outcome["seen"])
-        self.cached += bool(outcome["seen"]) and any(outcome["cached"])
+        self.cached[gateway] += bool(outcome["seen"]) and any(outcome["cached"])
 
     def __str__(self) -> str:
-        share = self.cached / max(1, self.accepted)
-        return f"{self.requests} requests, {self.accepted} accepted, {self.cached} of them by the cache ({share:.0%})"
-
-
-def drawn_scenarios(seed: object, material: Material) -> Iterator[Drawn]:
-    """Scenarios without end."""
-    drawer = Drawer(seed, material)
-    while True:
-        yield drawer.scenario(LENGTH)
-
-
-@contextmanager
-def logged() -> Iterator[Records]:
-    """Collect the records of decisions, and write none of the library's log lines."""
-    records, decisions = Records(), logging.getLogger("mtls_middleware.decision")
-    level, propagate = decisions.level, _LOGGER.propagate
-    decisions.addHandler(records)
-    decisions.setLevel(logging.INFO)
-    _LOGGER.propagate = False
-    quiet = logging.NullHandler()
-    _LOGGER.addHandler(quiet)
-    try:
-        yield records
-    finally:
-        decisions.removeHandler(records)
-        decisions.setLevel(level)
-        _LOGGER.removeHandler(quiet)
-        _LOGGER.propagate = propagate
+        cached = sum(self.cached.values())
+        share = cached / max(1, self.accepted)
+        return f"{self.requests} requests, {self.accepted} accepted, {cached} of them by the cache ({share:.0%})"
 
 
 @contextmanager
@@ -133,12 +103,12 @@ def _short(value: object) -> str:
 def compare(seed: object, requests: int, material: Material, *, progress: Any = None) -> Tally:
     """Send so many requests, through both gateways in turn. Raises `Differs` at the first difference."""
     tally = Tally()
-    scenarios = enumerate(drawn_scenarios(seed, material))
+    drawn = enumerate(scenarios(seed, material))
     with logged() as records, tempfile.TemporaryDirectory() as folder:
         outside = Outside(material, Path(folder))
         with outside.around():
             while tally.requests < requests:
-                number, scenario = next(scenarios)
+                number, scenario = next(drawn)
                 outside.reset()
                 play(scenario, outside, records, tally, f"seed {seed}, scenario {number}")
                 if progress is not None:
@@ -160,7 +130,7 @@ def play(scenario: Drawn, outside: Outside, records: Records, tally: Tally, name
             if step["request"]["kind"] == "websocket" and pair.gateway == "wsgi":
                 continue
             try:
-                tally.add(pair.send(step["request"]))
+                tally.add(pair.gateway, pair.send(step["request"]))
             except Differs as difference:
                 events = [each["event"] for each in scenario["steps"][:number] if "event" in each]
                 raise Differs(

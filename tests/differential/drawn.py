@@ -2,11 +2,14 @@
 
 import copy
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from tests.differential.material import AUDIENCE, INTROSPECTING, ISSUER, OTHER_ISSUER, Material, moments
+from tests.differential.material import ISSUER, OTHER_ISSUER, Material, moments
 from tests.differential.written import FORMS, OLD_SECRET, SECRET, SECRET_NAME, WORDS
+
+# Requests to one stack: enough to fill its cache, and to use it.
+LENGTH = 60
 
 Options = dict[str, Any]
 Drawn = dict[str, Any]
@@ -120,31 +123,22 @@ class Drawer:
             yield {"request": request}
 
     def _event(self) -> list[Any]:
-        dice, now = self._dice, self._material["now"]
-        name = dice.choice(["tick"] * 6 + ["moment"] * 3 + ["jump", "home", "home", "flip", "flip", "revoke", "revoke"]
-                           + ["roots", "list", "keys", "keys", "network", "answers"])  # fmt: skip
-        match name:
-            case "tick":
-                return ["add", dice.choice([0.25, 1.0, 2.5])]
-            case "moment":
-                return ["set", dice.choice(moments(self._material)) + dice.choice([-1.5, -0.5, 0.0, 0.5, 1.5])]
-            case "jump":
-                return ["add", dice.choice([-86_400.0, -3600.0, -61.0, 61.0, 3600.0, 86_400.0])]
-            case "home":
-                return ["set", now + dice.choice([0.0, 3.0])]
-            case "revoke":
-                return ["revoke", dice.choice(["person", "token"]), dice.choice(self._people)]
-            case "roots":
-                return ["roots", dice.choice(list(self._material["roots"]) + ["ca", "ca"])]
-            case "list":
-                return ["list", dice.choice(list(self._material["lists"]) + ["empty"])]
-            case "keys":
-                return ["keys", dice.choice([*self._material["keys"], "both", "both"])]
-            case "network":
-                return ["network", self._is(0.7)]
-            case "answers":
-                return ["answers", dice.choice(["usual", "revoked"])]
-        return ["flip"]
+        pick, material = self._dice.choice, self._material
+        events: dict[str, Callable[[], list[Any]]] = {
+            "tick": lambda: ["add", pick([0.25, 1.0, 2.5])],
+            "moment": lambda: ["set", pick(moments(material)) + pick([-1.5, -0.5, 0.0, 0.5, 1.5])],
+            "jump": lambda: ["add", pick([-86_400.0, -3600.0, -61.0, 61.0, 3600.0, 86_400.0])],
+            "home": lambda: ["set", material["now"] + pick([0.0, 3.0])],
+            "flip": lambda: ["flip"],
+            "revoke": lambda: ["revoke", pick(["person", "token", "list"]), pick(self._people)],
+            "roots": lambda: ["roots", pick([*material["roots"], "ca", "ca"])],
+            "list": lambda: ["list", pick([*material["lists"], "empty"])],
+            "keys": lambda: ["keys", pick([*material["keys"], "both", "both"])],
+            "network": lambda: ["network", self._is(0.7)],
+            "answers": lambda: ["answers", pick(["usual", "revoked"])],
+        }
+        often = ["tick"] * 5 + ["moment"] * 2 + ["home", "flip", "revoke", "keys"]
+        return events[pick([*events, *often])]()
 
     # Requests
 
@@ -168,7 +162,7 @@ class Drawer:
         if self._is(0.95):
             request["headers"].append(["Authorization", f"Bearer {self._text(stack, person)}"])
         if self._is(0.35):
-            request["path"] = self._dice.choice(PATHS + [METADATA_PATH])
+            request["path"] = self._dice.choice([*PATHS, METADATA_PATH])
         if "client" in stack["shape"] and self._is(0.7):
             self._post(request)
         if self._is(0.1):
@@ -297,7 +291,7 @@ class Drawer:
                 field[1] = self._dice.choice(["", "AAAA", ":AAAA:", field[1][:-9]])
 
     def _change_path(self, request: Drawn, stack: Options) -> None:
-        request["path"] = self._dice.choice(PATHS + [METADATA_PATH, "/token", "", "admin"])
+        request["path"] = self._dice.choice([*PATHS, METADATA_PATH, "/token", "", "admin"])
 
     def _change_root(self, request: Drawn, stack: Options) -> None:
         request["root"] = self._dice.choice(["/api", "/api/", "/admin", "/ap"])
@@ -318,8 +312,11 @@ class Drawer:
     def _change_token(self, request: Drawn, stack: Options) -> None:
         kinds = ["good", "good", "unbound", "beginning", "too little", "another kind", "without jti", "unknown key"]
         text = self._text(stack, self._dice.choice([0, 1, 2]), self._dice.choice(kinds))
-        value = self._dice.choice([f"Bearer {text}"] * 6 + [f"bearer  {text}", f"Bearer {text[:-3]}AAA", "Bearer a b"]
-                                  + ["Basic YTpi", f"Basic YTpi, Bearer {text}", f"Bearer {text}é", "Bearer"])
+        value = self._dice.choice(
+            [f"Bearer {text}"] * 6
+            + [f"bearer  {text}", f"Bearer {text[:-3]}AAA", "Bearer a b"]
+            + ["Basic YTpi", f"Basic YTpi, Bearer {text}", f"Bearer {text}é", "Bearer"]
+        )
         request["headers"] = [each for each in request["headers"] if each[0] != "Authorization"]
         request["headers"].append(["Authorization", value])
 
@@ -352,6 +349,8 @@ def _names(request: Drawn) -> set[str]:
     return {name for name, _ in request["headers"]}
 
 
-def settings_of_tokens() -> dict[str, str]:
-    """What validators are constructed with."""
-    return {"issuer": ISSUER, "audience": AUDIENCE, "introspecting": INTROSPECTING, "other issuer": OTHER_ISSUER}
+def scenarios(seed: object, material: Material) -> Iterator[Drawn]:
+    """Scenarios without end."""
+    drawer = Drawer(seed, material)
+    while True:
+        yield drawer.scenario(LENGTH)

@@ -75,10 +75,12 @@ class Outside:
                 self._is_up = is_up
 
     def _revoke(self, what: str, person: int) -> None:
-        """Revoke the person or his first tokens. The next event of this kind removes all entries again."""
+        """Revoke a person or his tokens, or lose the list. The next event of this kind ends that."""
         revocations = self.revocations
-        if revocations.entries is None or revocations.entries:
-            revocations.entries = None if person == 8 and revocations.entries is not None else set()
+        if revocations.entries != set():
+            revocations.entries = set()
+        elif what == "list":
+            revocations.entries = None
         elif what == "person":
             thumbprint = self.material["people"][person]["thumbprint"]
             revocations.entries = {base64.urlsafe_b64decode(thumbprint + "=")}
@@ -116,10 +118,13 @@ class Outside:
             body = json.dumps(found).encode("ascii")
             fetch.outcome.set_result(exchange.Response(200, body, "application/json"))
 
+    def _time(self) -> float:
+        return self.now
+
     @contextmanager
     def around(self) -> Iterator[None]:
         """Put this clock and these servers in the place of the real ones."""
-        with mock.patch.object(time, "time", lambda: self.now), mock.patch.object(_background(), "begin", self.begin):
+        with mock.patch.object(time, "time", self._time), mock.patch.object(_background(), "begin", self.begin):
             yield
 
 

@@ -5,7 +5,8 @@ import io
 import logging
 import re
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,6 +20,8 @@ from tests.differential.stacks import run
 Outcome = dict[str, Any]
 Build = Callable[[str, Any], Any]
 
+GATEWAYS = ("wsgi", "asgi")
+_OF_LIBRARY = logging.getLogger("mtls_middleware")
 _UNIX = SimpleNamespace(family=socket.AF_UNIX)
 # Keys whose values the description contains.
 _PATH_KEYS = ("SCRIPT_NAME", "PATH_INFO", "REQUEST_METHOD", "path", "root_path", "method")
@@ -42,6 +45,25 @@ class Records(logging.Handler):
     def take(self) -> list[dict[str, Any]]:
         taken, self._records = self._records, []
         return taken
+
+
+@contextmanager
+def logged() -> Iterator[Records]:
+    """Collect the records of decisions, and write none of the library's log lines."""
+    records, decisions = Records(), logging.getLogger("mtls_middleware.decision")
+    level, propagate = decisions.level, _OF_LIBRARY.propagate
+    decisions.addHandler(records)
+    decisions.setLevel(logging.INFO)
+    _OF_LIBRARY.propagate = False
+    quiet = logging.NullHandler()
+    _OF_LIBRARY.addHandler(quiet)
+    try:
+        yield records
+    finally:
+        decisions.removeHandler(records)
+        decisions.setLevel(level)
+        _OF_LIBRARY.removeHandler(quiet)
+        _OF_LIBRARY.propagate = propagate
 
 
 class Sender:

@@ -103,38 +103,36 @@ class Builder:
 
     def stack(self, gateway: str, app: Any) -> Any:
         """The layers around `app`. Raises `ConfigurationError` if the options do not fit together."""
-        module, shape = MODULES[gateway], self._options["shape"]
+        module = MODULES[gateway]
         first, second = self._options["certificates"]
         tokens, more_tokens = self._options["tokens"]
-        match shape:
-            case "certificate":
-                return self._certificate(module, app, first)
-            case "protect":
-                return self._protected(module, app, first, tokens)
-            case "fused":
-                return self._certificate(module, self._token(module, app, tokens), first)
-            case "nested":
-                return self._certificate(module, relay(gateway, self._token(module, app, tokens)), first)
-            case "tokens nested":
-                inner = relay(gateway, self._token(module, app, more_tokens))
-                return self._certificate(module, self._token(module, inner, tokens), first)
-            case "two":
-                inner = self._certificate(module, self._token(module, app, tokens), second)
-                return self._certificate(module, inner, first)
-            case "two nested":
-                inner = relay(gateway, self._certificate(module, app, second))
-                return self._certificate(module, inner, first)
-            case "dispatched":
-                tried = [self._token(module, app, tokens), self._certificate(module, app, second)]
-                return self._certificate(module, dispatcher(gateway, tried), first)
-            case "client":
-                return self._certificate(module, self._client(module, app), first)
-            case "client nested":
-                inner = relay(gateway, self._token(module, app, {**tokens, "exempt": ["/token"]}))
-                return self._certificate(module, relay(gateway, self._client(module, inner)), first)
-            case "wrong order":
-                return self._token(module, self._certificate(module, app, first), tokens)
-        raise AssertionError(shape)
+
+        def certificate(app: Any, options: Options = first) -> Any:
+            return self._certificate(module, app, options)
+
+        def token(app: Any, options: Options = tokens) -> Any:
+            return self._token(module, app, options)
+
+        def client(app: Any) -> Any:
+            return self._client(module, app)
+
+        def apart(app: Any) -> Any:
+            return relay(gateway, app)
+
+        shapes: dict[str, Callable[[], Any]] = {
+            "certificate": lambda: certificate(app),
+            "protect": lambda: self._protected(module, app, first, tokens),
+            "fused": lambda: certificate(token(app)),
+            "nested": lambda: certificate(apart(token(app))),
+            "tokens nested": lambda: certificate(token(apart(token(app, more_tokens)))),
+            "two": lambda: certificate(certificate(token(app), second)),
+            "two nested": lambda: certificate(apart(certificate(app, second))),
+            "dispatched": lambda: certificate(dispatcher(gateway, [token(app), certificate(app, second)])),
+            "client": lambda: certificate(client(app)),
+            "client nested": lambda: certificate(apart(client(apart(token(app, {**tokens, "exempt": ["/token"]}))))),
+            "wrong order": lambda: token(certificate(app)),
+        }
+        return shapes[self._options["shape"]]()
 
     def _protected(self, module: ModuleType, app: Any, options: Options, tokens: Options) -> Any:
         given = self._of_certificate(options)
@@ -222,35 +220,29 @@ class Builder:
 
     def _tokens(self, name: str) -> Any:
         outside, jwt = self._outside, {"issuer": ISSUER, "audience": AUDIENCE}
-        keys = outside.material["keys"]["both"]
-        match name:
-            case "static":
-                return JWTAccessTokens(jwks=keys, **jwt)
-            case "fetched":
-                return JWTAccessTokens(jwks_uri=KEYS_AT, **jwt)
-            case "discovered":
-                return JWTAccessTokens(discovery="rfc8414", **jwt)
-            case "fapi2":
-                return JWTAccessTokens(jwks=keys, profile="fapi2", **jwt)
-            case "introspected":
-                return self._introspected(remembers=True)
-            case "introspected each time":
-                return self._introspected(remembers=False)
-            case "issuers":
-                others = {"issuer": OTHER_ISSUER, "audience": AUDIENCE, "jwks": outside.material["other keys"]}
-                fetched = JWTAccessTokens(jwks_uri=KEYS_AT, **jwt)
-                return TrustedIssuers([fetched, JWTAccessTokens(**others), self._introspected(remembers=True)])
-            case "revocable":
-                return RevocableTokens(JWTAccessTokens(jwks=keys, **jwt), outside.revocations)
-            case "revocable introspected":
-                return RevocableTokens(self._introspected(remembers=True), outside.revocations, ids="when_present")
-            case "user's tokens":
-                return UsersTokens(JWTAccessTokens(jwks=keys, **jwt), outside)
-            case "user's jwt":
-                found = UsersJWT(jwks=keys, **jwt)
-                found.outside = outside
-                return found
-        raise AssertionError(name)
+        static = {**jwt, "jwks": outside.material["keys"]["both"]}
+        others = {"issuer": OTHER_ISSUER, "audience": AUDIENCE, "jwks": outside.material["other keys"]}
+
+        def issuers() -> Any:
+            fetched = JWTAccessTokens(jwks_uri=KEYS_AT, **jwt)
+            return TrustedIssuers([fetched, JWTAccessTokens(**others), self._introspected(remembers=True)])
+
+        validators: dict[str, Callable[[], Any]] = {
+            "static": lambda: JWTAccessTokens(**static),
+            "fetched": lambda: JWTAccessTokens(jwks_uri=KEYS_AT, **jwt),
+            "discovered": lambda: JWTAccessTokens(discovery="rfc8414", **jwt),
+            "fapi2": lambda: JWTAccessTokens(profile="fapi2", **static),
+            "introspected": lambda: self._introspected(remembers=True),
+            "introspected each time": lambda: self._introspected(remembers=False),
+            "issuers": issuers,
+            "revocable": lambda: RevocableTokens(JWTAccessTokens(**static), outside.revocations),
+            "revocable introspected": lambda: RevocableTokens(
+                self._introspected(remembers=True), outside.revocations, ids="when_present"
+            ),
+            "user's tokens": lambda: UsersTokens(JWTAccessTokens(**static), outside),
+            "user's jwt": lambda: UsersJWT(outside, **static),
+        }
+        return validators[name]()
 
     def _introspected(self, *, remembers: bool) -> IntrospectedAccessTokens:
         cache = MemoryAnswers() if remembers else None
@@ -289,10 +281,12 @@ class UsersTokens:
 class UsersJWT(JWTAccessTokens):
     """A subclass with a further condition, which changes."""
 
-    outside: Outside
+    def __init__(self, outside: Outside, **options: Any) -> None:
+        super().__init__(**options)
+        self._outside = outside
 
     def validate(self, text: str, now: float) -> Any:
-        return super().validate("x" if self.outside.flipped else text, now)
+        return super().validate("x" if self._outside.flipped else text, now)
 
 
 def _fixed(outside: Outside) -> Any:
@@ -345,7 +339,7 @@ def _dispatched_asgi(tried: list[Any]) -> Any:
                 messages.append(message)
 
             await application(scope, receive, keep)
-            if messages and messages[0].get("status") == 200 or "accept" in messages[0]["type"]:
+            if messages[0].get("status") == 200 or messages[0]["type"] == "websocket.accept":
                 break
         for message in messages:
             await send(message)
