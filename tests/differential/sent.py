@@ -1,25 +1,29 @@
 """Sends one drawn request through a stack of one gateway, and describes what came of it as JSON data."""
 
+import asyncio
 import base64
 import io
 import logging
 import re
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from mtls_middleware import access_token, client_certificate, oauth_client
-from tests.differential.drawn import Drawn
-from tests.differential.stacks import run
+from tests.differential.requests import Drawn
 
 Outcome = dict[str, Any]
 Build = Callable[[str, Any], Any]
 
+# One event loop for all requests: to make one for each takes longer than the request.
+_RUNNER = asyncio.Runner()
 GATEWAYS = ("wsgi", "asgi")
 _OF_LIBRARY = logging.getLogger("mtls_middleware")
 _UNIX = SimpleNamespace(family=socket.AF_UNIX)
@@ -67,24 +71,32 @@ def logged() -> Iterator[Records]:
 
 
 class Sender:
-    """One stack of one gateway, and the application in it. `build`: makes the layers around an application."""
+    """One stack of one gateway, and the application in it.
 
-    def __init__(self, gateway: str, build: Build, records: Records) -> None:
-        self._gateway, self._build, self._records = gateway, build, records
+    Arguments:
+        build: makes the layers around an application.
+        make: makes another application than the usual one, which describes what it sees.
+    """
+
+    def __init__(self, gateway: str, build: Build, records: Records, make: Callable[[], Any] | None = None) -> None:
+        self.gateway, self.name = gateway, f"{gateway} {getattr(make, '__name__', '')}"
+        self._build, self._records, self._make = build, records, make
         self._seen: list[Outcome] = []
         self._stack: Any = None
+        self._stays = False
         self.renew()
 
     def renew(self) -> None:
         """Make the layers anew."""
-        application = self._wsgi_application if self._gateway == "wsgi" else self._asgi_application
-        self._stack = self._build(self._gateway, application)
+        application = self._wsgi_application if self.gateway == "wsgi" else self._asgi_application
+        self._stack = self._build(self.gateway, application if self._make is None else self._make())
 
     def send(self, request: Drawn) -> Outcome:
         self._seen.clear()
         self._records.take()
-        carrier = environ_of(request) if self._gateway == "wsgi" else scope_of(request)
-        respond = self._respond_wsgi if self._gateway == "wsgi" else self._respond_asgi
+        self._stays = request["stays"]
+        carrier = environ_of(request) if self.gateway == "wsgi" else scope_of(request)
+        respond = self._respond_wsgi if self.gateway == "wsgi" else self._respond_asgi
         outcome = respond(carrier, request["body"].encode("latin-1"))
         records = self._records.take()
         outcome["seen"] = list(self._seen)
@@ -116,12 +128,12 @@ class Sender:
         async def send(message: Any) -> None:
             sent.append(message)
 
-        run(self._stack(scope, receive, send))
+        _RUNNER.run(self._stack(scope, receive, send))
         first = sent[0] if sent else {}
         return {
-            "status": [first.get("status"), *(each["type"] for each in sent), first.get("code")],
+            "status": [first.get("status"), *(each["type"] for each in sent), *(each.get("code") for each in sent)],
             "headers": [[_text(name), _text(value)] for name, value in first.get("headers", ())],
-            "body": _text(b"".join(each.get("body", b"") for each in sent)),
+            "body": _text(b"".join(each.get("body", each.get("text", "").encode()) for each in sent)),
         }
 
     def _wsgi_application(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -133,11 +145,18 @@ class Sender:
         message = await receive()
         self._seen.append(described(scope) | {"body": _text(message.get("body", b""))})
         if scope["type"] == "websocket":
-            await send({"type": "websocket.accept"})
-            await send({"type": "websocket.close", "code": 1000})
+            await self._websocket(send)
             return
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
         await send({"type": "http.response.body", "body": b"reached"})
+
+    async def _websocket(self, send: Any) -> None:
+        """Accept, and send a text after an hour if the websocket stays."""
+        await send({"type": "websocket.accept"})
+        if self._stays:
+            with mock.patch.object(time, "time", return_value=time.time() + 3600):
+                await send({"type": "websocket.send", "text": "late"})
+        await send({"type": "websocket.close", "code": 1000})
 
 
 def described(carrier: Mapping[str, Any]) -> Outcome:
@@ -165,7 +184,7 @@ def _token(found: Any) -> Any:
     if found is None:
         return None
     claims = {name: _plain(value) for name, value in found.claims.items()}
-    named = [found.subject, found.client_id, sorted(found.scopes), str(found.expires_at), found.key_id, found.issuer]
+    named = [found.subject, found.client_id, sorted(found.scopes), str(found.expires_at), found.key_id]
     return [claims, found.bound, found.confirmation, *named]
 
 

@@ -1,6 +1,5 @@
 """Makes the layers around an application from drawn options. It uses the public interface alone."""
 
-import asyncio
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -14,9 +13,21 @@ from mtls_middleware.resource_server import (
 )
 from mtls_middleware.token_endpoint import ClientAuthenticator, RegisteredClient
 from mtls_middleware.validation import RevocationLists, TrustStore
-from tests.differential.drawn import METADATA_PATH, Options
 from tests.differential.material import AUDIENCE, INTROSPECTING, ISSUER, OTHER_ISSUER
 from tests.differential.outside import INTROSPECTION_AT, KEYS_AT, Outside
+from tests.differential.requests import METADATA_PATH, Options
+from tests.differential.users import (
+    TRUST,
+    UsersJWT,
+    UsersNginx,
+    UsersSource,
+    UsersStore,
+    UsersTLS,
+    UsersTokens,
+    dispatcher,
+    fixed_roots,
+    relay,
+)
 from tests.differential.written import OLD_SECRET, SECRET, SECRET_NAME
 
 try:
@@ -26,70 +37,42 @@ except ImportError:  # of an older commit
 
 MODULES: dict[str, ModuleType] = {"wsgi": wsgi, "asgi": asgi}
 CLIENT = policy.Subject("CN=client,O=Tests")
-_TRUST: dict[str, Any] = {"trusted_proxies": ["10.0.0.0/8"]}
 _SECRET: dict[str, Any] = {"shared_secret": (SECRET_NAME, [SECRET, OLD_SECRET])}
 _DOCUMENT = {"resource": "https://api.test", "authorization_servers": [ISSUER], "scopes_supported": ["read"]}
 
 
-class UsersNginx(sources.Nginx):
-    """A subclass that reads a field which its base does not."""
-
-    def find(self, view: Any) -> Any:
-        return None if "strict" in view.headers("x-mode") else super().find(view)
-
-
-class UsersTLS(sources.ServerTLS):
-    """The same over the server's own TLS."""
-
-    def find(self, view: Any) -> Any:
-        return None if "strict" in view.headers("x-mode") else super().find(view)
-
-
-class UsersSource:
-    """A source of a user's own."""
-
-    can_verify, vary = True, "x-mode"
-
-    def __init__(self) -> None:
-        self._nginx = sources.Nginx(**_TRUST)
-        self.drop_headers = self._nginx.drop_headers
-
-    def find(self, view: Any) -> Any:
-        return None if "strict" in view.headers("x-mode") else self._nginx.find(view)
-
-
 SOURCES: dict[str, Callable[[], Any]] = {
-    "nginx": lambda: sources.Nginx(**_TRUST),
-    "nginx secret": lambda: sources.Nginx(**_TRUST, **_SECRET),
+    "nginx": lambda: sources.Nginx(**TRUST),
+    "nginx secret": lambda: sources.Nginx(**TRUST, **_SECRET),
     "nginx secrets alone": lambda: sources.Nginx(**_SECRET),
     "nginx unix": lambda: sources.Nginx(trusted_proxies=["unix"]),
     "plain": lambda: sources.Nginx(
-        certificate_header="MtlsClientCert", verify_header="MtlsClientVerify", **_TRUST, **_SECRET
+        certificate_header="MtlsClientCert", verify_header="MtlsClientVerify", **TRUST, **_SECRET
     ),
-    "own": lambda: sources.Nginx(certificate_header="X-Own", verify_header="X-Own-Verify", **_TRUST),
-    "haproxy": lambda: sources.HAProxy(chain_header="X-SSL-Client-Chain", **_TRUST),
-    "rfc9440": lambda: sources.ClientCertHeader(verified_by_proxy=True, **_TRUST),
-    "rfc9440 secret": lambda: sources.ClientCertHeader(verified_by_proxy=True, **_TRUST, **_SECRET),
-    "rfc9440 presented": lambda: sources.ClientCertHeader(**_TRUST),
-    "envoy": lambda: sources.Envoy(verified_by_proxy=True, **_TRUST),
-    "envoy secret": lambda: sources.Envoy(verified_by_proxy=True, **_TRUST, **_SECRET),
-    "envoy hops": lambda: sources.Envoy(hops=1, verified_by_proxy=True, **_TRUST),
-    "cloudflare": lambda: sources.Cloudflare(**_TRUST),
-    "cloudflare secret": lambda: sources.Cloudflare(**_TRUST, **_SECRET),
-    "google": lambda: sources.GoogleCloudLoadBalancer(**_TRUST),
-    "azure": lambda: sources.AzureAppService(**_TRUST),
-    "aws": lambda: sources.AWSLoadBalancer(mode="verify", **_TRUST),
-    "aws passthrough": lambda: sources.AWSLoadBalancer(mode="passthrough", **_TRUST),
-    "traefik": lambda: sources.Traefik(verified_by_proxy=True, **_TRUST),
-    "caddy": lambda: sources.Caddy(verified_by_proxy=True, **_TRUST, **_SECRET),
+    "own": lambda: sources.Nginx(certificate_header="X-Own", verify_header="X-Own-Verify", **TRUST),
+    "haproxy": lambda: sources.HAProxy(chain_header="X-SSL-Client-Chain", **TRUST),
+    "rfc9440": lambda: sources.ClientCertHeader(verified_by_proxy=True, **TRUST),
+    "rfc9440 secret": lambda: sources.ClientCertHeader(verified_by_proxy=True, **TRUST, **_SECRET),
+    "rfc9440 presented": lambda: sources.ClientCertHeader(**TRUST),
+    "envoy": lambda: sources.Envoy(verified_by_proxy=True, **TRUST),
+    "envoy secret": lambda: sources.Envoy(verified_by_proxy=True, **TRUST, **_SECRET),
+    "envoy hops": lambda: sources.Envoy(hops=1, verified_by_proxy=True, **TRUST),
+    "cloudflare": lambda: sources.Cloudflare(**TRUST),
+    "cloudflare secret": lambda: sources.Cloudflare(**TRUST, **_SECRET),
+    "google": lambda: sources.GoogleCloudLoadBalancer(**TRUST),
+    "azure": lambda: sources.AzureAppService(**TRUST),
+    "aws": lambda: sources.AWSLoadBalancer(mode="verify", **TRUST),
+    "aws passthrough": lambda: sources.AWSLoadBalancer(mode="passthrough", **TRUST),
+    "traefik": lambda: sources.Traefik(verified_by_proxy=True, **TRUST),
+    "caddy": lambda: sources.Caddy(verified_by_proxy=True, **TRUST, **_SECRET),
     "tls": sources.ServerTLS,
     "tls again": sources.ServerTLS,
     "proxy certificate": lambda: sources.Nginx(proxy_certificate=policy.Subject("CN=proxy,O=Tests")),
     "proxy certificate secret": lambda: sources.Nginx(
-        proxy_certificate=policy.Subject("CN=proxy,O=Tests"), **_TRUST, **_SECRET
+        proxy_certificate=policy.Subject("CN=proxy,O=Tests"), **TRUST, **_SECRET
     ),
     "user's source": UsersSource,
-    "user's nginx": lambda: UsersNginx(**_TRUST),
+    "user's nginx": lambda: UsersNginx(**TRUST),
     "user's tls": UsersTLS,
 }
 
@@ -180,7 +163,7 @@ class Builder:
     def _store(self, name: str) -> Any:
         outside = self._outside
         if name == "memory":
-            return TrustStore.from_pem_file(_fixed(outside))
+            return TrustStore.from_pem_file(fixed_roots(outside))
         if name == "file":
             return TrustStore([outside.roots])
         if name == "user's store":
@@ -256,106 +239,3 @@ class Builder:
             audience=AUDIENCE,
             cache=cache,
         )
-
-
-class UsersStore:
-    """A trust store of a user's own, whose result changes."""
-
-    def __init__(self, outside: Outside) -> None:
-        self._outside, self._store = outside, TrustStore.from_pem_file(_fixed(outside))
-
-    def validate(self, certificate: Any, now: float) -> Any:
-        return certificate if self._outside.flipped else self._store.validate(certificate, now)
-
-
-class UsersTokens:
-    """A validator of a user's own, whose result changes."""
-
-    def __init__(self, tokens: Any, outside: Outside) -> None:
-        self._tokens, self._outside = tokens, outside
-
-    def validate(self, text: str, now: float) -> Any:
-        return self._tokens.validate(text, now - 30 if self._outside.flipped else now)
-
-
-class UsersJWT(JWTAccessTokens):
-    """A subclass with a further condition, which changes."""
-
-    def __init__(self, outside: Outside, **options: Any) -> None:
-        super().__init__(**options)
-        self._outside = outside
-
-    def validate(self, text: str, now: float) -> Any:
-        return super().validate("x" if self._outside.flipped else text, now)
-
-
-def _fixed(outside: Outside) -> Any:
-    path = outside.folder / "fixed.pem"
-    if not path.exists():
-        path.write_text(outside.material["roots"]["ca"], "ascii")
-    return path
-
-
-# What is not of this package, between layers
-
-
-def relay(gateway: str, inner: Any) -> Any:
-    """A middleware that does nothing: the layers around it and inside of it are two gateways."""
-
-    def called(environ: Any, start_response: Any) -> Any:
-        return inner(environ, start_response)
-
-    async def awaited(scope: Any, receive: Any, send: Any) -> None:
-        await inner(scope, receive, send)
-
-    return called if gateway == "wsgi" else awaited
-
-
-def dispatcher(gateway: str, tried: list[Any]) -> Any:
-    """Calls one application after the other with the same environ or scope, until one does not reject the request."""
-    return _dispatched_wsgi(tried) if gateway == "wsgi" else _dispatched_asgi(tried)
-
-
-def _dispatched_wsgi(tried: list[Any]) -> Any:
-    def called(environ: Any, start_response: Any) -> Any:
-        for application in tried:
-            started: list[Any] = []
-            body = b"".join(application(environ, lambda *given, to=started: to.append(given)))
-            if started[-1][0][:1] == "2":
-                break
-        start_response(*started[-1])
-        return [body]
-
-    return called
-
-
-def _dispatched_asgi(tried: list[Any]) -> Any:
-    async def awaited(scope: Any, receive: Any, send: Any) -> None:
-        messages: list[Any] = []
-        for application in tried:
-            messages.clear()
-
-            async def keep(message: Any) -> None:
-                messages.append(message)
-
-            await application(scope, receive, keep)
-            if messages[0].get("status") == 200 or messages[0]["type"] == "websocket.accept":
-                break
-        for message in messages:
-            await send(message)
-
-    return awaited
-
-
-def run(coroutine: Any) -> Any:
-    """The result of a coroutine, in an event loop of the process."""
-    return _runner().run(coroutine)
-
-
-_RUNNERS: list[asyncio.Runner] = []
-
-
-def _runner() -> asyncio.Runner:
-    if not _RUNNERS:
-        _RUNNERS.append(asyncio.Runner())
-    return _RUNNERS[0]

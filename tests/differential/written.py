@@ -104,3 +104,16 @@ WORDS = (
     "SUCCESS", "FAILED:self signed certificate", "FAILED:expired", "NONE", "", "success", "FAILED", "GENEROUS",
     "true", "false", "0", "10",
 )  # fmt: skip
+
+# By name: the form that the source reads, and whether it needs a secret.
+SOURCES = {
+    "nginx": ("nginx", False), "nginx secret": ("nginx", True), "nginx secrets alone": ("nginx", True),
+    "nginx unix": ("nginx", False), "plain": ("plain", True), "own": ("own", False), "haproxy": ("haproxy", False),
+    "rfc9440": ("rfc9440", False), "rfc9440 secret": ("rfc9440", True), "rfc9440 presented": ("rfc9440", False),
+    "envoy": ("xfcc", False), "envoy secret": ("xfcc", True), "envoy hops": ("hops", False),
+    "cloudflare": ("cloudflare", False), "cloudflare secret": ("cloudflare", True), "google": ("google", False),
+    "azure": ("azure", False), "aws": ("aws", False), "aws passthrough": ("aws passthrough", False),
+    "traefik": ("traefik", False), "caddy": ("caddy", True), "tls": ("tls", False), "tls again": ("tls", False),
+    "proxy certificate": ("nginx", False), "proxy certificate secret": ("nginx", True),
+    "user's source": ("nginx", False), "user's nginx": ("nginx", False), "user's tls": ("tls", False),
+}  # fmt: skip
