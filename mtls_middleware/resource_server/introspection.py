@@ -10,6 +10,7 @@ import math
 import ssl
 import threading
 from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Any, Literal, NoReturn
 from urllib.parse import quote_plus
 
@@ -164,12 +165,17 @@ class IntrospectedAccessTokens:
         question = IntrospectionKey.about(text, endpoint=self._endpoint, client_id=self._client_id, secret=self._secret)
         record = yield from self._cache.get(question, now)
         cached = None if record is None else self._cached(record, now)
-        if cached is None:
+        if record is None or cached is None:
             return once(self._judged((yield from self._asked(text, now, question)), now).value)
         judged = self._judged(cached.value, now)
-        if type(self._cache) is not MemoryAnswers:  # another process, or an operator, can remove the response
+        cache = self._cache
+        if type(cache) is not MemoryAnswers:  # another process, or an operator, can remove the response
             return once(judged.value)
-        return judged._replace(begins=max(judged.begins, cached.begins), ends=min(judged.ends, cached.ends))
+        return judged._replace(
+            begins=max(judged.begins, cached.begins),
+            ends=min(judged.ends, cached.ends),
+            checks=(partial(cache.has, question, record),),
+        )
 
     def check_later(self, token: AccessToken, now: float) -> None:
         """Raises `Refused` if a token that was accepted earlier has expired at `now`. The server is not asked again."""

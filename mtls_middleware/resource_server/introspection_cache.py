@@ -79,6 +79,10 @@ class MemoryAnswers:
         yield from ()
         self._records.put(question.key, record)
 
+    def has(self, question: IntrospectionKey, record: bytes, now: float) -> bool:  # noqa: ARG002 (as `Check` has it)
+        """Whether this very record is still cached, and no newer one."""
+        return self._records.get(question.key) is record
+
 
 class RedisAnswers:
     """Answers in Redis or Valkey, shared by all processes and machines that use it (extra `redis`).

@@ -121,16 +121,21 @@ class JWTAccessTokens:
     def decide(self, text: str, now: float) -> Flow[Reusable[AccessToken]]:
         """The same, with the time for which the result holds."""
         algorithms, typ, leeway = self._rules.algorithms, self._rules.typ, self._rules.leeway
+
+        def check(claimed_typ: str, claims: dict[str, Any]) -> None:
+            """No key can make a token acceptable that its own claims rule out, so no key is fetched for it."""
+            self._judged(claimed_typ, claims, None).at(now, leeway)
+
         keys = self._keys.fresh(now)
         if keys is None:
-            # No key can make a token acceptable that its own claims rule out, so no key is fetched for it.
-            claimed_typ, claims = unverified(text, algorithms=algorithms, typ=typ)
-            self._judged(claimed_typ, claims, None).at(now, leeway)
+            check(*unverified(text, algorithms=algorithms, typ=typ))
             keys = yield from self._keys.current(now)
         digest = hashlib.sha256(text.encode("ascii", "replace")).digest()
         known = self._verified.get(digest)
         if known is None or known.keys is not keys:
-            signed = yield from verified(text, source=self._keys, keys=keys, algorithms=algorithms, typ=typ, now=now)
+            signed = yield from verified(
+                text, source=self._keys, keys=keys, algorithms=algorithms, typ=typ, now=now, check=check
+            )
             known = _Verified(self._judged(signed.typ, signed.claims, signed.key_id), signed.keys)
             self._verified.put(digest, known, len(text))
         return known.timed.at(now, leeway)._replace(checks=self._keys.checks(known.keys))
