@@ -76,6 +76,8 @@ class Pair:
             fresh = self._fresh.send(request)
         if (found := differences(lasting, fresh)) is not None:
             raise Differs(f"{self.gateway}: {found}")
+        if "UndeclaredFact" in str(lasting["records"]):
+            raise Differs(f"{self.gateway}: a layer reads what it did not declare")
         return lasting
 
 

@@ -139,11 +139,3 @@ def token_entry(text: str) -> bytes:
     payload = text.split(".")[1]
     claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
     return hashlib.sha256(json.dumps([claims["iss"], claims.get("jti")]).encode("ascii")).digest()
-
-
-def moments(material: Material) -> list[float]:
-    """Times around which a decision changes: each with the tolerances of layers and validators."""
-    ends = [SHORT, ENDED, LATER, PATH_ENDS, PROXY_ENDS, CRL_ENDS, CRL_BEGINS, TOKEN_ENDS, TOKEN_BEGINS]
-    shifts = [-300, -60, -10, 0, 10, 60, 300]
-    ages = [5, 30, 480, 600, 4200]  # of introspection responses and key sets
-    return [material["now"] + each for each in sorted({*ages, *(end + shift for end in ends for shift in shifts)})]

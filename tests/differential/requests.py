@@ -60,7 +60,7 @@ class RequestDrawer:
         request: Drawn = {
             "method": "GET", "path": "/", "query": "", "root": "", "headers": [], "peer": "10.0.0.7", "port": 50_000,
             "tls": None, "server": "gunicorn/27.0.1", "kind": "http", "body": "", "raw": False, "extra": {},
-            "stays": self._is(0.5),
+            "stays": self._is(0.5), "adapter": False,
         }  # fmt: skip
         for number, source in enumerate(self._sources):
             other = number and self._is(0.2)
@@ -137,7 +137,9 @@ class RequestDrawer:
             request["headers"].append(["X-Forwarded-Port", "50000"])
 
     def _change_server(self, request: Drawn) -> None:
+        """The WSGI server; under ASGI, a WSGI server below an adapter."""
         request["server"] = self._dice.choice([None, "waitress", "Unknown/1.0", "Werkzeug/3.1.3", "gunicorn/19.0.0"])
+        request["adapter"] = self._is(0.7)
 
     def _change_secret(self, request: Drawn) -> None:
         request["headers"] = [each for each in request["headers"] if each[0] != SECRET_NAME]

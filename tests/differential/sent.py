@@ -284,6 +284,8 @@ def scope_of(request: Drawn) -> dict[str, Any]:
         scope["method"] = request["method"]
     elif request["raw"]:
         scope["extensions"]["websocket.http.response"] = {}
+    if request["adapter"]:
+        scope["wsgi_environ"] = environ_of(request)
     tls = request["tls"]
     if tls is not None:
         chain = [tls["pem"], *tls["chain"]]

@@ -127,7 +127,8 @@ class Builder:
 
     def _certificate(self, module: ModuleType, app: Any, options: Options) -> Any:
         given = self._of_certificate(options)
-        given["exempt"] = [*given["exempt"], METADATA_PATH]
+        if options["exempts_metadata"]:
+            given["exempt"] = [*given["exempt"], METADATA_PATH]
         return module.ClientCertificateMiddleware(app, **given)
 
     def _token(self, module: ModuleType, app: Any, options: Options) -> Any:
@@ -148,6 +149,7 @@ class Builder:
 
     def _of_certificate(self, options: Options) -> Options:
         given = {**options, "source": SOURCES[options["source"]]()}
+        del given["exempts_metadata"]
         if "trust_store" in given:
             given["trust_store"] = self._store(given["trust_store"])
         if isinstance(given.get("allow"), dict):
