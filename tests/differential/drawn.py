@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from tests.differential.material import (
+    CRL_BEGAN,
     CRL_BEGINS,
     CRL_ENDS,
     ENDED,
@@ -38,6 +39,10 @@ TOKENS = [
     "static", "fetched", "discovered", "fapi2", "introspected", "introspected each time", "issuers", "revocable",
     "revocable introspected", "user's tokens", "user's jwt",
 ]  # fmt: skip
+
+
+# By the time at which it begins or ends: the states in which a revocation list does so.
+_LISTS = {CRL_BEGAN: ["ending"], CRL_ENDS: ["ending"], CRL_BEGINS: ["later", "later alone"]}
 
 
 class Drawer:
@@ -82,14 +87,14 @@ class Drawer:
         dice = self._dice
         source = self._deal("source", CACHED_SOURCES + USERS_SOURCES)
         options: Options = {"source": source, "root_path": root}
-        if self._is(0.35) or source in NEVER_VERIFY:
+        if self._is(0.4) or source in NEVER_VERIFY:
             options["trust_store"] = self._deal("store", STORES)
         if self._is(0.55):
             options["allow"] = self._allow()
         if not isinstance(options.get("allow"), dict):
             options["required"] = dice.choice([None, True, False])
         options["exempt"] = dice.choice([[], [], ["/health"], ["/health", "/static/*"]])
-        options["exempts_metadata"] = self._is(0.8)
+        options["exempts_metadata"] = self._is(0.6)
         options["exempt_preflight"] = self._is(0.2)
         options["clock_skew"] = dice.choice([60, 60, 0, 300])
         options["validity"] = dice.choice(["each_request"] * 4 + ["handshake"])
@@ -138,6 +143,9 @@ class Drawer:
     def _around_moment(self, requests: RequestDrawer, end: float) -> Iterator[Drawn]:
         """The same request before and after something begins or ends, and then at home."""
         request = requests.regular()
+        if end in _LISTS:
+            yield {"event": ["list", self._dice.choice(_LISTS[end])]}
+            yield {"event": ["add", 2.5]}
         yield {"request": request}
         yield {"event": ["set", self._material["now"] + end - self._dice.choice([0.5, 1.5])]}
         yield {"request": request}
@@ -192,7 +200,7 @@ def _likely_ends(stack: Options, people: list[int]) -> list[float]:
         found += [end + skew, end + skew, end] if person in people else []
     found += [LATER - skew] * 2 if 4 in people else []
     found += [PROXY_ENDS + skew] * 3 if "proxy certificate" in used else []
-    found += [CRL_ENDS, CRL_BEGINS] * 2 if "lists" in used else []
+    found += [*_LISTS] * 3 if "lists" in used else []
     if stack["shape"] not in ("certificate", "two nested", "client"):
         found += [TOKEN_ENDS + 10, TOKEN_BEGINS - 10, -15]
         found += [480, 600] if any(word in used for word in ("fetched", "discovered", "issuers")) else []

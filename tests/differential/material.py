@@ -22,7 +22,7 @@ INTROSPECTING = "https://introspecting.test"
 SCOPES = ("read", "write")
 # Seconds from the beginning of a run at which something begins or ends.
 SHORT, ENDED, LATER, PATH_ENDS, PROXY_ENDS = 200, -100, 150, 400, 300
-CRL_ENDS, CRL_BEGINS, TOKEN_ENDS, TOKEN_BEGINS = 500, 250, 100, 120
+CRL_BEGAN, CRL_ENDS, CRL_BEGINS, TOKEN_ENDS, TOKEN_BEGINS = -30, 500, 250, 100, 120
 
 
 def new_material() -> Material:
@@ -47,7 +47,7 @@ def new_material() -> Material:
         "people": [_written(each) for each in people],
         "proxies": [_written(each) for each in proxies],
         "roots": {"ca": ca.pem, "other": other_ca.pem, "both": ca.pem + other_ca.pem, "broken": ca.pem[:300]},
-        "lists": {name: each.hex() for name, each in _lists(ca, people, now).items()},
+        "lists": {name: [each.hex() for each in lists] for name, lists in _lists(ca, people, now).items()},
         "keys": {"old": old_keys, "both": both_keys, "new": issuers[0].jwks, "none": {"keys": []}},
         "other keys": issuers[1].jwks,
         "tokens": tokens,
@@ -86,13 +86,17 @@ def _written(issued: IssuedCertificate) -> dict[str, Any]:
     }
 
 
-def _lists(ca: CertificateAuthority, people: list[IssuedCertificate], now: int) -> dict[str, bytes]:
+def _lists(ca: CertificateAuthority, people: list[IssuedCertificate], now: int) -> dict[str, list[bytes]]:
+    """The files of revocation lists, by the name of a state."""
+    empty = crl(ca, now=now, ends=86_400)
+    later = crl(ca, [people[0]], now=now, begins=CRL_BEGINS, ends=86_400, number=4)
     return {
-        "empty": crl(ca, now=now, ends=86_400),
-        "first": crl(ca, [people[0]], now=now, begins=-60, ends=86_400, number=2),
-        "ending": crl(ca, now=now, begins=-30, ends=CRL_ENDS, number=3),
-        "later": crl(ca, [people[0]], now=now, begins=CRL_BEGINS, ends=86_400, number=4),
-        "broken": b"not a list",
+        "empty": [empty],
+        "first": [crl(ca, [people[0]], now=now, begins=-60, ends=86_400, number=2)],
+        "ending": [crl(ca, now=now, begins=CRL_BEGAN, ends=CRL_ENDS, number=3)],
+        "later": [empty, later],
+        "later alone": [later],
+        "broken": [b"not a list"],
     }
 
 

@@ -41,8 +41,9 @@ class Outside:
 
     def __init__(self, material: Material, folder: Path) -> None:
         self.material, self.folder = material, folder
-        self.roots, self.lists = folder / "roots.pem", folder / "clients.crl"
+        self.roots, self.lists = folder / "roots.pem", folder / "lists"
         self.revocations = Revocations()
+        self.lists.mkdir()
         self.reset()
 
     def reset(self) -> None:
@@ -51,7 +52,7 @@ class Outside:
         self._keys, self._answers, self._is_up = "old", "usual", True
         self.revocations.entries = set()
         self._write(self.roots, self.material["roots"]["ca"].encode("ascii"))
-        self._write(self.lists, bytes.fromhex(self.material["lists"]["empty"]))
+        self._write_lists("empty")
 
     def apply(self, event: list[Any]) -> None:
         match event:
@@ -66,7 +67,7 @@ class Outside:
             case ["roots", name]:
                 self._write(self.roots, self.material["roots"][name].encode("ascii"))
             case ["list", name]:
-                self._write(self.lists, bytes.fromhex(self.material["lists"][name]))
+                self._write_lists(name)
             case ["keys", name]:
                 self._keys = name
             case ["answers", name]:
@@ -87,6 +88,12 @@ class Outside:
         else:
             tokens = [each["text"] for each in self.material["tokens"] if each["person"] == person]
             revocations.entries = {token_entry(each) for each in tokens}
+
+    def _write_lists(self, name: str) -> None:
+        for each in self.lists.iterdir():
+            each.unlink()
+        for number, octets in enumerate(self.material["lists"][name]):
+            self._write(self.lists / f"{number}.crl", bytes.fromhex(octets))
 
     def _write(self, path: Path, octets: bytes) -> None:
         new = path.with_suffix(".new")

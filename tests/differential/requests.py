@@ -40,9 +40,11 @@ class RequestDrawer:
 
     def _likely_changes(self) -> list[str]:
         """Changes of what the stack reads."""
-        found = ["_change_token", "_change_path"]
+        found = ["_change_token", "_change_path", "_open_websocket"]
         if self._stack["shape"] != "certificate":
             found += ["_change_token", "_change_query"]
+        if any(each["resource_metadata"] == "document" for each in self._stack["tokens"]):
+            found += ["_ask_metadata"] * 3
         for source in self._sources:
             form, has_secret = SOURCES[source]
             found += ["_change_secret", "_change_secret"] if has_secret else []
@@ -203,6 +205,9 @@ class RequestDrawer:
 
     def _change_path(self, request: Drawn) -> None:
         request["path"] = self._dice.choice([*PATHS, METADATA_PATH, "/token", "", "admin"])
+
+    def _ask_metadata(self, request: Drawn) -> None:
+        request["path"] = METADATA_PATH
 
     def _change_root(self, request: Drawn) -> None:
         request["root"] = self._dice.choice(["/api", "/api/", "/admin", "/ap"])

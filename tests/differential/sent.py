@@ -26,6 +26,7 @@ Build = Callable[[str, Any], Any]
 _RUNNER = asyncio.Runner()
 GATEWAYS = ("wsgi", "asgi")
 _OF_LIBRARY = logging.getLogger("mtls_middleware")
+_LATER = 60 * 86_400.0
 _UNIX = SimpleNamespace(family=socket.AF_UNIX)
 # Keys whose values the description contains.
 _PATH_KEYS = ("SCRIPT_NAME", "PATH_INFO", "REQUEST_METHOD", "path", "root_path", "method")
@@ -151,10 +152,10 @@ class Sender:
         await send({"type": "http.response.body", "body": b"reached"})
 
     async def _websocket(self, send: Any) -> None:
-        """Accept, and send a text after an hour if the websocket stays."""
+        """Accept, and send a text if the websocket stays: after every certificate has expired."""
         await send({"type": "websocket.accept"})
         if self._stays:
-            with mock.patch.object(time, "time", return_value=time.time() + 3600):
+            with mock.patch.object(time, "time", return_value=time.time() + _LATER):
                 await send({"type": "websocket.send", "text": "late"})
         await send({"type": "websocket.close", "code": 1000})
 
