@@ -62,9 +62,9 @@ class Pair:
 
     def __init__(self, gateway: str, scenario: Drawn, outside: Outside, records: Records) -> None:
         self.gateway = gateway
-        self._lasting = Sender(gateway, Builder(scenario["stack"], outside).stack, records)
+        self._lasting = Sender(gateway, Builder(scenario["stack"], outside).stack, records, without_loop=True)
         self._fresh_builder = Builder(scenario["stack"], outside)
-        self._fresh = Sender(gateway, self._fresh_builder.stack, records)
+        self._fresh = Sender(gateway, self._fresh_builder.stack, records, without_loop=True)
         self._is_made_anew = not depends_on_outside(scenario["stack"])
 
     def send(self, request: Drawn) -> Outcome:
@@ -85,7 +85,7 @@ def depends_on_outside(stack: Drawn) -> bool:
     """Whether a part of the stack has state that is not a cache: files or documents that it has read."""
     stores = [each.get("trust_store") for each in stack["certificates"]]
     tokens = [each["tokens"] for each in stack["tokens"]]
-    stateless = ("static", "fapi2", "revocable", "user's tokens", "user's jwt")
+    stateless = ("none", "static", "fapi2", "revocable", "user's tokens", "user's jwt")
     return any(each is not None and each.startswith("file") for each in stores) or any(
         each not in stateless for each in tokens
     )

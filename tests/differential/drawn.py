@@ -45,6 +45,11 @@ TOKENS = [
 _LISTS = {CRL_BEGAN: ["ending"], CRL_ENDS: ["ending"], CRL_BEGINS: ["later", "later alone"]}
 
 
+_TWO_CERTIFICATE_LAYERS = ("two", "two nested", "dispatched")
+_WITHOUT_TOKEN_LAYER = ("certificate", "two nested", "client")
+_UNUSED_TOKENS: Options = {"tokens": "none", "resource_metadata": None}
+
+
 class Drawer:
     """Draws from one seed, over one material."""
 
@@ -76,12 +81,15 @@ class Drawer:
         dice = self._dice
         shape = "wrong order" if self._is(0.01) else self._deal("shape", SHAPES)
         root = dice.choice([None, None, None, "/api", ""])
-        certificates = [self._certificate(root), self._certificate(root)]
+        certificates = [self._certificate(root)]
+        certificates.append(self._certificate(root) if shape in _TWO_CERTIFICATE_LAYERS else certificates[0])
         if "two" in shape and self._is(0.3):
             certificates[1]["source"] = certificates[0]["source"]
         elif "two" in shape and self._is(0.3):
             certificates[1]["source"] = dice.choice(USERS_SOURCES)
-        return {"shape": shape, "certificates": certificates, "tokens": [self._token(root), self._token(root)]}
+        tokens = [_UNUSED_TOKENS if shape in _WITHOUT_TOKEN_LAYER else self._token(root)]
+        tokens.append(self._token(root) if shape == "tokens nested" else _UNUSED_TOKENS)
+        return {"shape": shape, "certificates": certificates, "tokens": tokens}
 
     def _certificate(self, root: str | None) -> Options:
         dice = self._dice
@@ -116,7 +124,7 @@ class Drawer:
             "exempt_preflight": self._is(0.2),
             "root_path": root,
             "realm": dice.choice([None, "billing"]),
-            "resource_metadata": dice.choice([None, None, None, "address", "document"]),
+            "resource_metadata": self._deal("metadata", [None, None, "address", "document", "document"]),
         }
 
     # Steps
@@ -147,12 +155,15 @@ class Drawer:
             yield {"event": ["list", self._dice.choice(_LISTS[end])]}
             yield {"event": ["add", 2.5]}
         yield {"request": request}
+        if self._is(0.3):
+            yield {"event": ["answers", "revoked"]}
         yield {"event": ["set", self._material["now"] + end - self._dice.choice([0.5, 1.5])]}
         yield {"request": request}
         yield {"event": ["add", self._dice.choice([1.0, 2.0])]}
         yield {"request": request}
         yield {"event": ["set", self._material["now"]]}
         yield {"request": request}
+        yield {"event": ["answers", "usual"]}
 
     def _event(self, name: str, people: list[int]) -> list[Any]:
         pick, material = self._dice.choice, self._material
@@ -176,7 +187,7 @@ def _likely_events(stack: Options) -> list[str]:
     found = ["tick"] * 3 + ["jump", "home", "home"]
     used = str(stack)
     for word, events in {
-        "flip": ["flip"] * 4,
+        "flip": ["flip"] * 6,
         "user's": ["flip"] * 2,
         "revo": ["revoke"] * 4,
         "file": ["roots"] * 3,
@@ -201,7 +212,7 @@ def _likely_ends(stack: Options, people: list[int]) -> list[float]:
     found += [LATER - skew] * 2 if 4 in people else []
     found += [PROXY_ENDS + skew] * 3 if "proxy certificate" in used else []
     found += [*_LISTS] * 3 if "lists" in used else []
-    if stack["shape"] not in ("certificate", "two nested", "client"):
+    if stack["shape"] not in _WITHOUT_TOKEN_LAYER:
         found += [TOKEN_ENDS + 10, TOKEN_BEGINS - 10, -15]
         found += [480, 600] if any(word in used for word in ("fetched", "discovered", "issuers")) else []
     return found

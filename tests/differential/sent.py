@@ -77,11 +77,20 @@ class Sender:
     Arguments:
         build: makes the layers around an application.
         make: makes another application than the usual one, which describes what it sees.
+        without_loop: run websockets that stay without an event loop: the layers then check them at each message.
     """
 
-    def __init__(self, gateway: str, build: Build, records: Records, make: Callable[[], Any] | None = None) -> None:
+    def __init__(
+        self,
+        gateway: str,
+        build: Build,
+        records: Records,
+        make: Callable[[], Any] | None = None,
+        *,
+        without_loop: bool = False,
+    ) -> None:
         self.gateway, self.name = gateway, f"{gateway} {getattr(make, '__name__', '')}"
-        self._build, self._records, self._make = build, records, make
+        self._build, self._records, self._make, self._without_loop = build, records, make, without_loop
         self._seen: list[Outcome] = []
         self._stack: Any = None
         self._stays = False
@@ -129,7 +138,11 @@ class Sender:
         async def send(message: Any) -> None:
             sent.append(message)
 
-        _RUNNER.run(self._stack(scope, receive, send))
+        called = self._stack(scope, receive, send)
+        if self._without_loop and self._stays and scope["type"] == "websocket":
+            _run_without_loop(called)
+        else:
+            _RUNNER.run(called)
         first = sent[0] if sent else {}
         return {
             "status": [first.get("status"), *(each["type"] for each in sent), *(each.get("code") for each in sent)],
@@ -158,6 +171,14 @@ class Sender:
             with mock.patch.object(time, "time", return_value=time.time() + _LATER):
                 await send({"type": "websocket.send", "text": "late"})
         await send({"type": "websocket.close", "code": 1000})
+
+
+def _run_without_loop(coroutine: Any) -> None:
+    try:
+        while True:
+            coroutine.send(None)
+    except StopIteration:
+        return
 
 
 def described(carrier: Mapping[str, Any]) -> Outcome:
