@@ -199,7 +199,10 @@ class HeaderSource:
 
         `clock_skew`: `None` if its validity period is not checked. What is returned raises `Refused`.
         """
-        presented = server.read(view.tls) if self.has_proxy_certificate else None
+        try:
+            presented = server.read(view.tls) if self.has_proxy_certificate else None
+        except MalformedCertificate:  # `find` has ignored the header
+            presented = None
         if presented is None:
             return None
 

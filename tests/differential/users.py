@@ -113,16 +113,34 @@ def _dispatched_wsgi(tried: list[Any]) -> Any:
 def _dispatched_asgi(tried: list[Any]) -> Any:
     async def awaited(scope: Any, receive: Any, send: Any) -> None:
         messages: list[Any] = []
+        received: list[Any] = []
         for application in tried:
             messages.clear()
-
-            async def keep(message: Any) -> None:
-                messages.append(message)
-
-            await application(scope, receive, keep)
+            await application(scope, _replaying(received, receive), _keeping(messages))
             if messages[0].get("status") == 200 or messages[0]["type"] == "websocket.accept":
                 break
         for message in messages:
             await send(message)
 
     return awaited
+
+
+def _replaying(received: list[Any], receive: Any) -> Any:
+    """A `receive` that begins with the messages which an earlier application has received."""
+    position = 0
+
+    async def again() -> Any:
+        nonlocal position
+        if position == len(received):
+            received.append(await receive())
+        position += 1
+        return received[position - 1]
+
+    return again
+
+
+def _keeping(messages: list[Any]) -> Any:
+    async def keep(message: Any) -> None:
+        messages.append(message)
+
+    return keep
