@@ -30,7 +30,16 @@ SHAPES = [
     "protect", "protect", "protect", "fused", "fused", "nested", "nested", "two", "two nested", "dispatched", "client",
     "client nested", "tokens nested", "certificate", "certificate",
 ]  # fmt: skip
-STORES = ["memory", "file", "file", "file with lists", "file with lists", "file with soft lists", "user's store"]
+STORES = [
+    "memory",
+    "file",
+    "file",
+    "file with lists",
+    "file with lists",
+    "file with soft lists",
+    "file with soft lists",
+    "user's store",
+]
 RULES = [
     "client", "client", "client", "not client", "presented client", "thumbprint", "dns", "spiffe", "issuer", "flipping",
     "client and flip", "thumbprint or flip", "flipping subject", "not revoked", "client and not revoked",
