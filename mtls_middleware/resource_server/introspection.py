@@ -8,6 +8,7 @@ import logging
 import ssl
 import threading
 from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Any, Literal, NoReturn
 
 from mtls_middleware import options
@@ -25,7 +26,7 @@ from mtls_middleware.resource_server.claims import (
     reject_token,
     timed_token,
 )
-from mtls_middleware.resource_server.introspection_cache import IntrospectionCache, IntrospectionKey
+from mtls_middleware.resource_server.introspection_cache import IntrospectionCache, IntrospectionKey, MemoryAnswers
 from mtls_middleware.resource_server.introspection_credentials import introspection_credentials
 from mtls_middleware.resource_server.jws import Keys, verify_jwt
 from mtls_middleware.resource_server.profiles import rules
@@ -172,14 +173,16 @@ class IntrospectedAccessTokens:
         key = IntrospectionKey.for_token(text, endpoint=self._endpoint, client_id=self._client_id, secret=self._secret)
         record = yield from self._cache.get(key, now)
         cached = None if record is None else self._read_record(record, now)
-        if cached is None:
+        if record is None or cached is None:
             response = yield from self._introspect(text, now, key)
             return once(self._check_response(response, now).value)
         result = self._check_response(cached.value, now)
-        if not opts_in(self._cache):  # another process, or an operator, can remove the response
+        cache = self._cache
+        if not isinstance(cache, MemoryAnswers) or not opts_in(cache):  # another process can remove the response
             return once(result.value)
         begins, ends = max(result.begins, cached.begins), min(result.ends, cached.ends)
-        return result._replace(begins=begins, ends=ends, cost=memory_of(record or b""))
+        checks = (partial(cache.has, key, record),)
+        return result._replace(begins=begins, ends=ends, checks=checks, cost=memory_of(record))
 
     def check_later(self, token: AccessToken, now: float) -> None:
         """Raises `Refused` if a token that was accepted earlier has expired at `now`. It does not introspect again."""

@@ -92,6 +92,10 @@ class MemoryAnswers:
         yield from ()
         self._records.put(key.key, record)
 
+    def has(self, key: IntrospectionKey, record: bytes, now: float) -> bool:  # noqa: ARG002 (the signature of a `Check`)
+        """Whether this record is still cached, and no newer record has replaced it."""
+        return self._records.get(key.key) is record
+
 
 class RedisAnswers:
     """Caches introspection responses in Redis or Valkey, for all processes and machines that use it (extra `redis`).

@@ -5,6 +5,7 @@ It does not check the claims. It is used for access tokens and for signed intros
 
 import base64
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
@@ -54,7 +55,14 @@ class VerifiedJWT(NamedTuple):
 
 
 def verify_jwt(
-    text: str, *, source: Keys, keys: KeySet, algorithms: frozenset[str], typ: frozenset[str], now: float
+    text: str,
+    *,
+    source: Keys,
+    keys: KeySet,
+    algorithms: frozenset[str],
+    typ: frozenset[str],
+    now: float,
+    check: Callable[[str, dict[str, Any]], object] | None = None,
 ) -> Flow[VerifiedJWT]:
     """Verify the signature of the JWT `text`. Raises `Refused("invalid_token")`, or `Unavailable`.
 
@@ -62,10 +70,14 @@ def verify_jwt(
         source: fetches the issuer's keys if `keys` has no key for this JWT.
         keys: the issuer's keys that are already fetched.
         algorithms, typ: the accepted values of these header parameters; `typ` in the form of `media_type`.
+        check: raises `Refused` for a `typ` and claims that no key can make acceptable. It is called before keys are
+            fetched for an unknown key id, so that such a token causes no fetch.
     """
     jws = _parse(text, algorithms, typ)
     key = keys.choose(jws.header.key_id, jws.header.algorithm)
     if key is None:
+        if check is not None:
+            check(jws.header.typ, _json_object(_base64url(jws.payload)))
         keys = yield from source.refreshed(now, jws.header.key_id)
         key = keys.choose(jws.header.key_id, jws.header.algorithm)
     if key is None:

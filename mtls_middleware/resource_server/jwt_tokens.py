@@ -122,16 +122,21 @@ class JWTAccessTokens:
     def decide(self, text: str, now: float) -> Flow[Reusable[AccessToken]]:
         """Like `validate`, but returns the token with the time for which the result may be reused."""
         algorithms, typ, leeway = self._rules.algorithms, self._rules.typ, self._rules.leeway
+
+        def check(unverified_typ: str, claims: dict[str, Any]) -> None:
+            """Reject a token that no key can make acceptable, before a key is fetched for it."""
+            self._check_claims(unverified_typ, claims).valid_at(now, leeway)
+
         keys = self._keys.fresh(now)
         if keys is None:
-            # Check the claims first, so that no key is fetched for a token that no key can make acceptable.
-            unverified_typ, claims = read_unverified(text, algorithms=algorithms, typ=typ)
-            self._check_claims(unverified_typ, claims).valid_at(now, leeway)
+            check(*read_unverified(text, algorithms=algorithms, typ=typ))
             keys = yield from self._keys.current(now)
         digest = hashlib.sha256(text.encode("ascii", "replace")).digest()
         entry = self._cache.get(digest)
         if entry is None or entry.keys is not keys:
-            jwt = yield from verify_jwt(text, source=self._keys, keys=keys, algorithms=algorithms, typ=typ, now=now)
+            jwt = yield from verify_jwt(
+                text, source=self._keys, keys=keys, algorithms=algorithms, typ=typ, now=now, check=check
+            )
             entry = _CachedToken(self._check_claims(jwt.typ, jwt.claims, jwt.key_id, jwt.size), jwt.keys)
             self._cache.put(digest, entry, len(text), extra=entry.timed.cost)
         return entry.timed.valid_at(now, leeway)._replace(checks=self._keys.checks(entry.keys))

@@ -209,7 +209,10 @@ class HeaderSource:
         The function raises `Refused` if the certificate is no longer accepted. Returns `None` if there is no
         `proxy_certificate` rule or no certificate. `clock_skew`: `None` if the validity period is not checked.
         """
-        presented = server.read(view.tls) if self.has_proxy_certificate else None
+        try:
+            presented = server.read(view.tls) if self.has_proxy_certificate else None
+        except MalformedCertificate:  # `find` has ignored the header
+            presented = None
         if presented is None:
             return None
 

@@ -142,3 +142,13 @@ def test_nobody_with_a_known_key_waits_in_tasks_either(issuer: TokenIssuer, serv
 
     assert {getattr(each, "code", each) for each in asyncio.run(flooded())} == {"invalid_token"}
     assert server.requests == 2
+
+
+def test_no_key_is_fetched_for_a_token_that_its_claims_rule_out(issuer: TokenIssuer, server: KeyServer) -> None:
+    tokens, driver = fetching(issuer, server), BlockingDriver()
+    driver.run(tokens.validate(issuer.token(), time.time()))
+    for options in ({"lifetime": timedelta(hours=-1)}, {"claims": {"iss": "https://other.test"}}):
+        text = issuer.token(headers={"kid": "unknown"}, **options)
+        with pytest.raises(Refused):
+            driver.run(tokens.validate(text, time.time() + COOL_DOWN))
+    assert server.requests == 1

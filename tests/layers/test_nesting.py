@@ -11,7 +11,7 @@ from mtls_middleware.layers.attached import Attached
 from mtls_middleware.policy import DNSName
 from mtls_middleware.sources import AWSLoadBalancer, Nginx, ServerTLS
 from mtls_middleware.testing import IssuedCertificate, TokenIssuer
-from tests.gateways import Request, both_gateways, send
+from tests.gateways import MODULES, Request, both_gateways, exchange, scope_of, send
 from tests.layers.world import CLIENT, SOMEBODY, TRUSTED, behind_nginx, nested
 
 
@@ -162,3 +162,28 @@ def test_trust_store_has_the_last_word_on_the_certificate(gateway: str, mtls_cli
     seen = send(gateway, wrap, Request(headers=[("X-Amzn-Mtls-Clientcert", escaped)])).application
     assert seen.certificate is not None
     assert seen.certificate.verification is Verification.BY_TRUST_STORE
+
+
+@pytest.mark.parametrize("kind", ["wsgi", "http", "websocket"])
+def test_contradicting_tls_facts_of_a_proxy_do_not_reject_the_outer_certificate(
+    kind: str, mtls_client: IssuedCertificate, mtls_other_client: IssuedCertificate
+) -> None:
+    """The header of a proxy without an acceptable certificate is ignored, and the outer certificate is kept."""
+    wrap = nested(
+        {"source": Nginx(certificate_header="X-Own", verify_header="X-Own-Verify", trusted_proxies=TRUSTED)},
+        {"source": Nginx(proxy_certificate=SOMEBODY)},
+    )
+    fields = [("X-Own", mtls_client.as_nginx()["X-SSL-Client-Cert"]), ("X-Own-Verify", "SUCCESS")]
+    if kind == "wsgi":
+        facts = {"SSL_CLIENT_CERT": mtls_other_client.pem, "SSL_CLIENT_VERIFY": "NONE"}
+        assert send("wsgi", wrap, Request(headers=fields, extra=facts)).status == 200
+        return
+    extension = {**mtls_other_client.as_tls_extension(), "client_cert": mtls_client.der}
+    scope = scope_of(Request(headers=fields, extra={"extensions": {"tls": extension}}), kind)
+    reached: list[Any] = []
+
+    async def application(*given: Any) -> None:
+        reached.append(given)
+
+    exchange(wrap(MODULES["asgi"], application), scope, [{"type": f"{kind}.connect"}])
+    assert reached

@@ -110,6 +110,17 @@ def test_a_clock_that_is_set_back_does_not_prolong_an_answer(server: Introspecti
     assert not is_good(tokens, NOW - 3600)
 
 
+def test_a_decision_ends_when_a_newer_response_replaces_its_own(server: IntrospectionServer) -> None:
+    server.tokens = {TOKEN: {"active": True}}
+    tokens, driver = asking(server, cache=MemoryAnswers()), BlockingDriver()
+    assert is_good(tokens, NOW)
+    decided = driver.run(tokens.decide(TOKEN, NOW))
+    assert all(check(NOW) for check in decided.checks)
+    server.tokens = {}
+    assert not is_good(tokens, NOW + 60)
+    assert not all(check(NOW) for check in decided.checks)
+
+
 def test_who_remembers_for_a_shorter_time_does_not_take_longer_answers(server: IntrospectionServer) -> None:
     cache = MemoryAnswers()
     server.tokens = {TOKEN: {"active": True}}
