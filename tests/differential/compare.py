@@ -49,9 +49,9 @@ def forgetting(builder: Builder) -> Iterator[None]:
     def get_new(cache: Any, key: Any) -> Any:
         return get(cache, key) if id(cache) in kept or (id(cache), key) in new else None
 
-    def put_new(cache: Any, key: Any, *given: Any) -> None:
+    def put_new(cache: Any, key: Any, *given: Any, **named: Any) -> None:
         new.add((id(cache), key))
-        put(cache, key, *given)
+        put(cache, key, *given, **named)
 
     with mock.patch.object(Cache, "get", get_new), mock.patch.object(Cache, "put", put_new):
         yield
