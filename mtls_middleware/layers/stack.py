@@ -81,7 +81,7 @@ class Stack:
         """
         key = None if first else request.cache_key
         decided: list[Reusable[Any]] = []
-        for position, layer in enumerate(self.layers[first:], first):
+        for layer in self.layers[first:]:
             request.layer = layer
             if not request.is_websocket:
                 if (document := layer.document(request)) is not None:
@@ -96,8 +96,8 @@ class Stack:
                 request.rechecks += rechecks(layer, request)
             request.drop(layer.drop_headers)
             decided.append(found)
-            if position + 1 == self._cached and key is not None:
-                self._cache.store(key, decided)
+        if key is not None:  # every layer has accepted the request
+            self._cache.store(key, decided[: self._cached])
         return None
 
 
