@@ -25,21 +25,24 @@ _NAME = itemgetter(0)
 _BYTES, _PAIRS = frozenset({bytes}), frozenset({tuple, list})
 
 
-# What says which resource an application serves. Every other key is the server's.
+# The keys that say which resource an application serves. All other keys come from the server.
 _OF_APPLICATION = ("type", "method", "path", "raw_path", "root_path", "query_string")
 
 
 def _is_same(passage: Passage, scope: Mapping[str, Any]) -> bool:
-    """A server that uses one scope for several requests makes a new list of headers for each."""
+    """Whether the scope still belongs to the request of this passage.
+
+    A server that uses one scope for several requests makes a new list of headers for each request.
+    """
     return scope.get("headers") is passage.kept
 
 
-# The innermost passage that the running code is in. A task begins with its creator's value (PEP 567).
+# The innermost passage around the running code. A task starts with the value of the task that created it (PEP 567).
 _INNERMOST: ContextVar[Passage | None] = ContextVar("mtls_middleware.passage", default=None)
 
 
 def enter(passage: Passage) -> Passage | None:
-    """The application inside begins to run. Give the result to `leave`."""
+    """Mark the application of this passage as running. Pass the result to `leave` when it ends."""
     outside = _INNERMOST.get()
     _INNERMOST.set(passage)
     passage.running = True
@@ -47,14 +50,17 @@ def enter(passage: Passage) -> Passage | None:
 
 
 def leave(passage: Passage, outside: Passage | None) -> None:
-    """The application inside has ended."""
+    """Mark the application of this passage as ended. `outside`: the result of `enter`."""
     passage.running = False
     if _INNERMOST.get() is passage:  # not if Python closes an abandoned coroutine in the middle of another request
         _INNERMOST.set(outside)
 
 
 def _is_around(passage: Passage) -> bool:
-    """Not if its application still runs in another task, as a background task of Starlette does after a response."""
+    """Whether the running code was called by the application of this passage.
+
+    It was not if that application runs in another task, as a background task of Starlette does after a response.
+    """
     current = _INNERMOST.get() if passage.running else None
     while current is not None and current is not passage:
         current = None if current.outer is None else current.outer.passage
@@ -65,8 +71,8 @@ class ASGIRequest:
     """A `GatewayRequest` of a scope.
 
     Arguments:
-        receive: the server's, for the body. `receive` then gives the application the same body again.
-        prefixes: the prefixes that the application itself removes from a path.
+        receive: the server's `receive`. If a layer reads the body, `self.receive` replays it for the application.
+        prefixes: path prefixes that the application itself removes.
     """
 
     __slots__ = (
@@ -93,9 +99,9 @@ class ASGIRequest:
         self.cache_key: Hashable | None = None
         # ASGI: an iterable, which may be readable only once. A list may grow later (uvicorn adds trailer fields).
         self._fields: list[Pair] = list(self._scope.get("headers", ()))
-        if not _PAIRS.issuperset(map(type, self._fields)):  # any iterable of two items
+        if not _PAIRS.issuperset(map(type, self._fields)):  # ASGI allows any iterable of two items
             self._fields = [(name, value) for name, value in self._fields]
-        if not _BYTES.issuperset(map(type, map(_NAME, self._fields))):  # a middleware may give other bytes-like objects
+        if not _BYTES.issuperset(map(type, map(_NAME, self._fields))):  # a middleware may pass other bytes-like objects
             self._fields = [(bytes(name), bytes(value)) for name, value in self._fields]
         self._scope["headers"] = self._fields
         names = b"".join(map(_NAME, self._fields))
@@ -106,13 +112,13 @@ class ASGIRequest:
         self.rechecks: list[tuple[Layer, Recheck]] = []
 
     def drop(self, names: frozenset[str]) -> None:
-        """Remove these fields from the request, as the application and further layers see it: in every spelling."""
+        """Remove the fields with these names, in every spelling, for the inner layers and for the application."""
         if names:
             self._fields = self._without(names)
             self._lower = [(name.lower(), value) for name, value in self._fields]
 
     def _without(self, names: frozenset[str]) -> list[Pair]:
-        """The fields without these, as an application may fold their names."""
+        """The fields without the fields that an application can read under one of these names."""
         plain, folded = _spellings(names)
         if self._is_plain and self._lower is self._fields:
             return [field for field in self._fields if field[0] not in plain]
@@ -120,9 +126,9 @@ class ASGIRequest:
         return [field for (name, _), field in fields if _folded(name) not in folded]
 
     def place(self, names: frozenset[str]) -> None:
-        """Remove these fields from the scope, and attach what the layers found."""
+        """Remove the fields with these names from the scope, and attach the results of the layers."""
         passage = self.attached.passage
-        # Hidden so far: the fields of the layers around an application that was tried before.
+        # After a dispatcher tried another application, the fields of that application's layers are hidden as well.
         passage.hidden = names | passage.hidden if passage.hidden else names
         passage.kept = self._carrier["headers"] = self._without(passage.hidden)
         if passage.outer is None:
@@ -236,7 +242,7 @@ def facts_reader(facts: Facts) -> Callable[[ASGIRequest], tuple[object, ...] | N
             authorization = values.get(b"authorization")
             if authorization is None or (scope.get("query_string") and has_token(request.query)):
                 return None
-            if authorization[7:8] == b" ":  # further blanks would be further keys for one token
+            if authorization[7:8] == b" ":  # with several blanks, one token would have many keys
                 return None
             digest = hashlib.sha256(authorization).digest()
         return (peer, identity, digest, *map(values.get, fields))
@@ -274,7 +280,7 @@ _WSGI_KEYS = ("wsgi_environ", "wsgi.environ", "environ")
 
 
 def _peer(scope: Mapping[str, Any], forwarded: Sequence[bytes], ports: Sequence[bytes]) -> Peer:
-    """The peer. `forwarded` and `ports`: the values of X-Forwarded-For and X-Forwarded-Port.
+    """Return the peer. `forwarded` and `ports`: the values of X-Forwarded-For and X-Forwarded-Port.
 
     Under ASGI, names arrive as they were sent, so the peer is not `spoofable`, unless a WSGI server is below the scope.
 
@@ -310,7 +316,7 @@ def _may_be_rewritten(address: Any, port: Any, forwarded: Sequence[bytes], ports
 
 
 def _unnamed(server: Any) -> Peer:
-    """A peer without address: on a unix socket, if the server says so."""
+    """Return a peer without an address. It uses a unix socket if the server reports one."""
     match server:
         case (str(path), None) if path:  # ASGI: the server's own socket path, and no client
             return Peer(unix=True)

@@ -1,4 +1,4 @@
-"""A result, and for how long it may be used again without deciding again."""
+"""`Reusable`: a result with the time for which it may be reused."""
 
 import math
 from collections.abc import Callable, Generator

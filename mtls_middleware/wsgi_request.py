@@ -18,7 +18,7 @@ from mtls_middleware.sources.server import SOCKET_KEYS, tls_identity
 from mtls_middleware.wsgi_messages import body
 from mtls_middleware.wsgi_server import traits_of
 
-# What says which resource an application serves, and how it reads the body. Every other key is the server's.
+# The keys that say which resource an application serves and how it reads the body. All other keys come from the server.
 _OF_APPLICATION = (
     "REQUEST_METHOD", "SCRIPT_NAME", "PATH_INFO", "QUERY_STRING",
     "CONTENT_LENGTH", "wsgi.input", "wsgi.input_terminated",
@@ -26,13 +26,16 @@ _OF_APPLICATION = (
 
 
 def _is_same(passage: Passage, environ: Mapping[str, Any]) -> bool:
-    """A server that uses one environ for several requests makes new values for each. An application may add keys."""
+    """Whether the environ still belongs to the request of this passage.
+
+    A server that uses one environ for several requests makes new values for each request. An application may add keys.
+    """
     keys = [key for key in passage.original if key.startswith("HTTP_") or key == "wsgi.input"]
     return all(environ[key] is passage.original[key] for key in keys if key in environ)
 
 
 def _is_around(passage: Passage) -> bool:
-    """An environ is used in one thread at a time."""
+    """Whether the application of this passage is running. Only one thread at a time uses an environ."""
     return passage.running
 
 
@@ -40,8 +43,8 @@ class WSGIRequest:
     """A `GatewayRequest` of an environ.
 
     Arguments:
-        start_response: the server's, whose attributes show some options of the server.
-        prefixes: the prefixes that the application itself removes from a path.
+        start_response: the server's `start_response`. Its attributes show some options of the server.
+        prefixes: path prefixes that the application itself removes.
     """
 
     __slots__ = (
@@ -70,14 +73,14 @@ class WSGIRequest:
         self.cache_key: Hashable | None = None
 
     def drop(self, names: frozenset[str]) -> None:
-        """Remove these fields from the request, as the application and further layers see it."""
+        """Remove the fields with these names, in every spelling, for the inner layers and for the application."""
         if names:
             for environ in (self._carrier,) if self._environ is self._carrier else (self._carrier, self._environ):
                 for key in keys(names).intersection(environ):
                     del environ[key]
 
     def place(self, keys: frozenset[str]) -> None:
-        """Remove these keys from the environ, and attach what the layers found."""
+        """Remove these keys from the environ, and attach the results of the layers."""
         environ = self._carrier
         for key in keys.intersection(environ):
             del environ[key]
@@ -170,7 +173,7 @@ def facts_reader(facts: Facts) -> Callable[[WSGIRequest], tuple[object, ...] | N
             authorization, query = environ.get("HTTP_AUTHORIZATION"), environ.get("QUERY_STRING")
             if not isinstance(authorization, str) or (query and has_token(query)):
                 return None
-            if authorization[7:8] == " ":  # further blanks would be further keys for one token
+            if authorization[7:8] == " ":  # with several blanks, one token would have many keys
                 return None
             digest = hashlib.sha256(authorization.encode("utf-8", "surrogateescape")).digest()
         return (peer, identity, digest, *map(environ.get, fields))

@@ -1,4 +1,4 @@
-"""`Attached`: what the layers found in one request, and where they keep it in the environ or scope."""
+"""`Attached`: the results of the layers for one request, and the keys under which they are in the environ or scope."""
 
 from collections.abc import Callable, Collection, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ ORIGINAL_HEADERS_KEY = "mtls_middleware.original_headers"
 
 
 class Passage:
-    """One request on its way through one gateway.
+    """The passage of one request through one gateway.
 
     Attributes:
         original: a copy of the scope or environ as the gateway got it; under ASGI its headers are a list.
@@ -40,9 +40,9 @@ class Passage:
 
 
 class Attached:
-    """What the layers found in one request, under `ATTACHED_KEY`. Each gateway makes its own.
+    """The results of the layers for one request. Each gateway creates one, and stores it under `ATTACHED_KEY`.
 
-    Its presence tells an inner layer that an outer layer ran; a value under the public keys does not.
+    An inner layer trusts only this object as proof that an outer layer ran. It ignores values under the public keys.
 
     Attributes:
         passage: the passage of the gateway that made this object.
@@ -65,7 +65,7 @@ class Attached:
     watch: Any = None  # its class is part of the ASGI gateway
 
     def set(self, name: str, found: Any) -> None:
-        """Keep what the layer of this name found."""
+        """Set the result of the layer with this name."""
         setattr(self, name, found)
         if name == "certificate":
             self.has_certificate_layer = True
@@ -78,7 +78,7 @@ def attached_to(
     is_same: Callable[[Passage, Mapping[str, Any]], bool],
     is_around: Callable[[Passage], bool],
 ) -> Attached:
-    """A new object for this gateway, which begins with what outer layers attached to this environ or scope.
+    """Return a new object for this gateway. It starts with the results of outer gateways in the environ or scope.
 
     If `is_around` is false for a layer's passage, the layer is not an outer one: a dispatcher has called it, and now
     tries another application. The request is then decided again from what the server gave to the first application,
@@ -114,7 +114,7 @@ def attached_to(
 
 
 def attach(carrier: MutableMapping[str, Any], attached: Attached) -> None:
-    """Set every key of the layers, so that no value from outside survives."""
+    """Set every key of the layers, so that no value of the client or the server remains under these keys."""
     carrier[ATTACHED_KEY] = attached
     carrier[CERTIFICATE_KEY] = attached.certificate
     carrier[TOKEN_KEY] = attached.token

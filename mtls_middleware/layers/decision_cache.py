@@ -20,11 +20,11 @@ from mtls_middleware.layers.attached import Attached
 from mtls_middleware.layers.interface import Facts, FactsReader, Layer
 from mtls_middleware.reusable import Check, Reusable
 
-# Bytes. 10,000 clients with a certificate and a token of usual size fit.
+# Maximum size of the cache in bytes. It is enough for 10,000 clients with certificates and tokens of usual size.
 LIMIT = 64 * 1024 * 1024
-# Bytes of one key: more than the header field of a certificate with a usual chain.
+# Maximum size of a key in bytes. The header field of a certificate with a usual chain is smaller.
 _LARGEST_KEY = 16_384
-# Bytes of the objects of one entry, in addition to its key: the certificate as read, the token, its usual claims.
+# Bytes that the objects of a usual entry need in addition to its key: the parsed certificate, the token, the claims.
 _OBJECTS = 5_000
 
 
@@ -71,7 +71,7 @@ class DecisionCache:
         return (facts, self._routes(request)) if self._routed else facts
 
     def recall(self, key: Hashable, attached: Attached, now: float) -> bool:
-        """Attach what was decided about an equal request. Returns whether there is such a decision that still holds."""
+        """Attach the cached results for this key. Returns `False` if there is no entry, or if it does not hold any more."""
         entry = self._entries.get(key)
         if entry is None or not entry.begins <= now < entry.ends:
             return False
@@ -97,17 +97,17 @@ class DecisionCache:
             self._entries.put(key, _Entry(vars(attached), begins, ends, checks), _size(key), extra=extra)
 
     def _routes(self, request: Any) -> tuple[object, ...]:
-        """The routes of the layers for which method and path play a part."""
+        """The routes of the layers whose decision depends on the method or the path."""
         return tuple(layer.route(request) for layer in self._routed)
 
 
 def _is_plain(certificate: ClientCertificate | None) -> bool:
-    """Whether its identity says everything about it. An object of a user's subclass may say more."""
+    """Whether `identity` is everything that the certificate consists of. An object of a subclass may have more."""
     return certificate is None or type(certificate) is ClientCertificate
 
 
 def _outer(attached: Attached) -> tuple[object, ...] | None:
-    """What an outer gateway attached: everything that a decision about the certificate can depend on."""
+    """The certificate of an outer gateway, as part of a key."""
     certificate = attached.certificate
     return None if certificate is None else certificate.identity
 

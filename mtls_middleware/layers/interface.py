@@ -1,4 +1,4 @@
-"""`Layer`: what a stack of layers needs of each of them, and the facts of a request that a layer may read."""
+"""Defines the interface of a layer, and which facts of a request a layer may read."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ from mtls_middleware.sources.server import tls_only
 
 
 class LayerRequest(RequestView, Protocol):
-    """One request as a layer reads it."""
+    """The request that a layer receives."""
 
     @property
     def attached(self) -> Attached:
-        """What outer layers found, including those of the same gateway."""
+        """The results of the outer layers, including the outer layers of the same gateway."""
 
     @property
     def body(self) -> bytes:
@@ -27,12 +27,12 @@ class LayerRequest(RequestView, Protocol):
 
     @property
     def origin(self) -> str | None:
-        """The peer's address, to share connections fairly among clients. No decision depends on it."""
+        """The peer's address. It only serves to share connections fairly among clients, not to decide."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a layer reads of a request, in addition to its route and to what outer layers attached.
+    """The facts of a request that a layer reads, in addition to the route and to the results of outer layers.
 
     Attributes:
         fields: names of header fields, in lower case.
@@ -56,7 +56,9 @@ class Facts:
 
 
 class Route(NamedTuple):
-    """What depends on method, path and CORS fields. It is read for every request, cached or not.
+    """The part of a decision that depends on the method, the path and the CORS fields of the request.
+
+    A layer computes the route of every request. Only the rest of a decision is cached.
 
     Attributes:
         exempt: whether the layer never rejects the request.
@@ -105,7 +107,7 @@ class Layer(Protocol):
         """The document that the layer itself serves to every client, if this request is for it. Raises `Refused`."""
 
     def decide(self, request: LayerRequest, route: Route) -> Flow[Reusable[Any]]:
-        """What to attach. Raises `Refused`, or any other exception if something is wrong."""
+        """Return the object to attach. Raises `Refused` to reject the request, or another exception after a fault."""
 
 
 class UndeclaredFact(RuntimeError):  # noqa: N818 (a defect of a layer, which the first test of that layer shows)
@@ -137,22 +139,25 @@ class DeclaredView:
 
     @property
     def peer(self) -> Peer:
-        self._require("peer", declared=self._facts.peer)
+        if not self._facts.peer:
+            raise UndeclaredFact("peer")
         return self._request.peer
 
     @property
     def tls(self) -> TLSFacts:
-        self._require("tls", declared=self._facts.tls)
+        if not self._facts.tls:
+            raise UndeclaredFact("tls")
         return tls_only(self._request.tls)
 
     @property
     def query(self) -> str:
-        self._require("query", declared=self._facts.credentials)
+        if not self._facts.credentials:
+            raise UndeclaredFact("query")
         return self._request.query
 
     def headers(self, name: str) -> Sequence[str]:
-        declared = name in self._facts.fields or (self._facts.credentials and name == "authorization")
-        self._require(name, declared=declared)
+        if name not in self._facts.fields and not (self._facts.credentials and name == "authorization"):
+            raise UndeclaredFact(name)
         return self._request.headers(name)
 
     @property
@@ -173,11 +178,6 @@ class DeclaredView:
 
     def field_names(self) -> Iterable[str]:
         raise UndeclaredFact("field_names")
-
-    @staticmethod
-    def _require(name: str, *, declared: bool) -> None:
-        if not declared:
-            raise UndeclaredFact(name)
 
 
 # Reads the declared facts of a request in one step, as a cache key; `None` if the request must not be cached.

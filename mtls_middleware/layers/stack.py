@@ -12,14 +12,14 @@ from mtls_middleware.layers.websocket_lifetime import Recheck, rechecks
 from mtls_middleware.responses import LayerResponse
 from mtls_middleware.reusable import Reusable
 
-# Seconds that a client may take to send a body that a layer reads: a form of some hundred bytes.
+# Maximum number of seconds for a client to send a body that a layer reads. Such a body is a form of some hundred bytes.
 _LONGEST_BODY = 60.0
 
 
 class GatewayRequest(LayerRequest, Protocol):
     """One request as a stack uses it."""
 
-    layer: Layer  # the one that decides, or decided last
+    layer: Layer  # the layer that decides now, or that decided last
     body: bytes
     now: float
     cache_key: Hashable | None
@@ -77,7 +77,7 @@ class Stack:
         """Let the layers decide, from number `first` inwards.
 
         Returns a response that replaces the application's, or `None`. Raises `Refused`, or any other exception if
-        something is wrong; `request.layer` is then the layer that raised it.
+        there is a fault. `request.layer` is then the layer that raised it.
         """
         key = None if first else request.cache_key
         decided: list[Reusable[Any]] = []

@@ -1,7 +1,6 @@
 """`TokenLayer`: validates the access token of a request, its binding to the certificate, and its scopes."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -116,7 +115,7 @@ class TokenLayer:
         token, checks = validated.value, validated.checks
         confirmation = binding.confirm(token.claims, certificate, self._binding)
         if confirmation is not None and certificate is not None:
-            token = replace(token, bound=True, confirmation=confirmation.thumbprint)
+            token = token.bound_by(confirmation.thumbprint)
             checks += (partial(confirmation.matches, certificate),)
         token_scopes.require_scopes(token, self._scopes)
         return validated._replace(value=token, checks=checks)
