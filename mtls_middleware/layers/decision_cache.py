@@ -71,7 +71,7 @@ class DecisionCache:
         return (facts, self._routes(request)) if self._routed else facts
 
     def recall(self, key: Hashable, attached: Attached, now: float) -> bool:
-        """Attach the cached results for this key. Returns `False` if there is no entry, or if it does not hold any more."""
+        """Attach the cached results for this key. Returns `False` if there is no valid entry."""
         entry = self._entries.get(key)
         if entry is None or not entry.begins <= now < entry.ends:
             return False
