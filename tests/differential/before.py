@@ -65,6 +65,8 @@ def _started(code: Path, material: Path, seed: object, requests: int) -> "subpro
 def _tell(old: Drawn, new: Drawn, kinds: "Counter[str]") -> None:
     for path, before, after in _differences(old, new, ""):
         kind = ("expected: " if path.endswith(_DESCRIPTIONS) else "") + path
+        if path.endswith((".status", ".code", ".raised")):
+            kind += f": {before} became {after}"
         kinds[kind] += 1
         if kinds[kind] == 1 and not kind.startswith("expected"):
             print(f"{path}: {json.dumps(_brief(before))} became {json.dumps(_brief(after))}")

@@ -21,7 +21,7 @@ from tests.differential.requests import Drawn, Options, RequestDrawer
 from tests.differential.written import SOURCES
 
 # Requests to one stack: enough to fill its cache, and to use it.
-LENGTH = 40
+LENGTH = 25
 
 USERS_SOURCES = [name for name in SOURCES if name.startswith("user's")]
 CACHED_SOURCES = [name for name in SOURCES if name not in USERS_SOURCES]
@@ -142,6 +142,7 @@ class Drawer:
         requests = RequestDrawer(self._dice, self._material, stack, people)
         likely = _likely_events(stack)
         ends = _likely_ends(stack, people)
+        yield from ({"request": each} for each in requests.sweep())
         for _ in range(LENGTH):
             if self._is(0.15):
                 yield from self._around_moment(requests, self._dice.choice(ends))

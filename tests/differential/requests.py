@@ -2,6 +2,7 @@
 
 import copy
 import random
+from collections.abc import Iterator
 from typing import Any
 
 from tests.differential.material import ISSUER, OTHER_ISSUER, Material
@@ -37,6 +38,15 @@ class RequestDrawer:
         for _ in range(self._dice.choice([0] * 5 + [1] * 4 + [2])):
             getattr(self, self._dice.choice(self._likely if self._is(0.5) else _CHANGES))(request)
         return request
+
+    def sweep(self) -> Iterator[Drawn]:
+        """The same regular request, and after it a copy with one likely change, for each of these changes."""
+        regular = self._regular[0]
+        for change in self._likely * 2:
+            yield copy.deepcopy(regular)
+            changed = copy.deepcopy(regular)
+            getattr(self, change)(changed)
+            yield changed
 
     def _likely_changes(self) -> list[str]:
         """Changes of what the stack reads."""
