@@ -108,7 +108,7 @@ def test_a_server_that_is_well_is_asked_once_for_each_token(
 @pytest.mark.case("133")
 @pytest.mark.standard("A22", "F17")
 @pytest.mark.parametrize("fault", [*FAULTS, "dead"])
-def test_while_it_fails_nobody_is_let_in_and_as_soon_as_it_is_well_all_good_ones_are(
+def test_an_outage_rejects_all_requests_and_recovery_admits_valid_ones(
     server: ServerProcess,
     load: tuple[Load, int],
     mtls_client: IssuedCertificate,

@@ -161,7 +161,7 @@ def test_without_token_the_answer_is_the_layers(
 
 
 @BY
-def test_a_certificate_layer_alone_lets_nobody_in(
+def test_a_certificate_layer_alone_is_401(
     gateway: str, mtls_client: IssuedCertificate, mtls_issuer: TokenIssuer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -184,7 +184,7 @@ def test_without_our_layers_the_view_is_not_reached(
 
 
 @BY
-def test_what_is_planted_inside_of_the_layers_is_no_token(
+def test_a_token_planted_inside_the_layers_is_ignored(
     gateway: str, mtls_client: IssuedCertificate, mtls_issuer: TokenIssuer
 ) -> None:
     with routed(small()):
@@ -276,7 +276,7 @@ def test_a_request_that_came_through_no_gateway_is_refused(caplog: pytest.LogCap
     assert is_wiring_error(response.status_code, response.content, caplog)
 
 
-def test_a_decorated_view_keeps_its_name_and_what_is_said_of_it() -> None:
+def test_a_decorated_view_keeps_its_name_and_attributes() -> None:
     decorated = require_scopes("a")(csrf_exempt(view))
     assert (decorated.__name__, decorated.csrf_exempt) == ("view", True)
 

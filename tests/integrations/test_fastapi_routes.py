@@ -127,7 +127,7 @@ def test_the_answer_to_head_has_no_body(mtls_client: IssuedCertificate, mtls_iss
     assert (start["status"], body.get("body")) == (403, b"")
 
 
-def test_a_certificate_layer_alone_lets_nobody_in(
+def test_a_certificate_layer_alone_is_401(
     mtls_client: IssuedCertificate, mtls_issuer: TokenIssuer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -211,7 +211,7 @@ def test_a_websocket_with_the_scopes_is_accepted(
         assert session.receive_json() == {"auditor": "alice"}
 
 
-def test_a_websocket_with_too_little_is_refused_before_accept_as_the_layer_does(
+def test_a_websocket_without_the_scope_is_rejected_before_accept(
     client: TestClient, mtls_client: IssuedCertificate, mtls_issuer: TokenIssuer
 ) -> None:
     for scopes, demanded in (([READ], "audit"), (["audit"], READ)):
@@ -223,7 +223,7 @@ def test_a_websocket_with_too_little_is_refused_before_accept_as_the_layer_does(
         assert shown(response.status_code, response.headers, response.content) == expected
 
 
-def test_a_websocket_is_closed_before_accept_where_the_server_has_no_denial(
+def test_a_websocket_is_closed_with_1008_without_the_denial_extension(
     mtls_client: IssuedCertificate, mtls_issuer: TokenIssuer
 ) -> None:
     app, sent = documented("invoices_fastapi.py", mtls_issuer)["app"], []
@@ -250,7 +250,7 @@ def test_a_websocket_is_closed_before_accept_where_the_server_has_no_denial(
 # What is put together wrongly
 
 
-def test_a_dependency_that_is_not_installed_lets_nobody_in(
+def test_a_dependency_that_is_not_installed_raises_configuration_error(
     mtls_client: IssuedCertificate, mtls_issuer: TokenIssuer
 ) -> None:
     installed, other = declared("a"), declared("a")

@@ -107,7 +107,7 @@ def test_without_token_the_answer_is_the_layers(mtls_client: IssuedCertificate, 
         assert shown(response.status_code, response.headers, response.data) == expected
 
 
-def test_a_certificate_layer_alone_lets_nobody_in(
+def test_a_certificate_layer_alone_is_401(
     mtls_client: IssuedCertificate, mtls_issuer: TokenIssuer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)

@@ -119,7 +119,7 @@ def test_without_token_the_answer_is_the_layers(mtls_client: IssuedCertificate, 
             assert shown(response.status_code, response.headers, response.content) == expected
 
 
-def test_a_certificate_layer_alone_lets_nobody_in(
+def test_a_certificate_layer_alone_is_401(
     mtls_client: IssuedCertificate, mtls_issuer: TokenIssuer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -142,7 +142,7 @@ def test_without_our_layers_the_endpoint_is_not_reached(
     assert is_wiring_error(response.status_code, response.content, caplog)
 
 
-def test_what_the_application_itself_plants_in_the_scope_is_no_token(
+def test_a_token_planted_by_the_application_is_ignored(
     mtls_client: IssuedCertificate, mtls_issuer: TokenIssuer
 ) -> None:
     inner = small()
@@ -248,7 +248,7 @@ def test_a_websocket_with_the_scopes_is_accepted(
         assert session.receive_json() == {"auditor": "alice"}
 
 
-def test_a_websocket_with_too_little_is_refused_before_accept_as_the_layer_does(
+def test_a_websocket_without_the_scope_is_rejected_before_accept(
     client: TestClient, mtls_client: IssuedCertificate, mtls_issuer: TokenIssuer
 ) -> None:
     headers = fields(mtls_client, mtls_issuer, READ)
@@ -267,7 +267,7 @@ class _Listening(WebSocketEndpoint):
 
 
 @pytest.mark.parametrize("endpoint", ["a function", _Listening])
-def test_a_websocket_is_closed_before_accept_where_the_server_has_no_denial(
+def test_a_websocket_is_closed_with_1008_without_the_denial_extension(
     mtls_client: IssuedCertificate, mtls_issuer: TokenIssuer, endpoint: Any
 ) -> None:
     if endpoint is _Listening:
@@ -299,9 +299,7 @@ def test_a_websocket_is_closed_before_accept_where_the_server_has_no_denial(
 # What is put together wrongly
 
 
-def test_what_is_no_endpoint_of_starlette_is_not_reached(
-    mtls_client: IssuedCertificate, mtls_issuer: TokenIssuer
-) -> None:
+def test_an_unsupported_endpoint_is_not_reached(mtls_client: IssuedCertificate, mtls_issuer: TokenIssuer) -> None:
     async def mounted(scope: Any, receive: Any, send: Any) -> None:
         raise AssertionError("reached")
 

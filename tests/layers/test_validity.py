@@ -247,7 +247,7 @@ def test_inner_layer_checks_the_outer_certificate_with_its_own_tolerance(
 
 @both_gateways
 @pytest.mark.parametrize("moment", [(LIFETIME + 95, "it ended 95 s ago"), (-61, "it begins in 61 s")])
-def test_record_says_how_far_outside_and_what_is_expected(
+def test_the_record_names_the_distance_and_the_expected_range(
     gateway: str,
     moment: tuple[int, str],
     clock: Clock,

@@ -58,7 +58,7 @@ OTHERS: dict[str, Callable[[str], Any]] = {
 @pytest.mark.case("130")
 @pytest.mark.standard("C9")
 @pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
-def test_a_document_of_another_issuer_is_of_no_use_and_the_log_says_which_was_expected(
+def test_a_document_of_another_issuer_is_rejected(
     other: Callable[[str], Any],
     stack: type[Stack],
     site: ServedDocument,
@@ -114,7 +114,7 @@ def test_what_a_server_said_is_cut_short_and_forges_no_line_of_the_log(
     ],
     ids=lambda address: ascii(address)[:40],
 )
-def test_an_address_that_is_not_to_be_fetched_from_makes_the_document_of_no_use(
+def test_a_document_with_a_forbidden_jwks_uri_is_rejected(
     address: Any,
     stack: type[Stack],
     site: ServedDocument,

@@ -34,7 +34,7 @@ def ask(gateway: str, issuer: TokenIssuer, path: str = PATH, method: str = "GET"
 
 @both_gateways
 @pytest.mark.standard("C12", "C15", "C16")
-def test_the_document_is_at_its_well_known_path_for_whoever_asks(gateway: str, mtls_issuer: TokenIssuer) -> None:
+def test_every_client_gets_the_document_at_its_well_known_path(gateway: str, mtls_issuer: TokenIssuer) -> None:
     for allow in (None, Subject("CN=nobody")):
         result = ask(gateway, mtls_issuer, allow=allow)
         assert (result.status, result.seen) == (200, None)

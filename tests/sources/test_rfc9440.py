@@ -103,7 +103,7 @@ def test_a_client_cert_chain_is_a_list_of_byte_sequences_or_refused(
     ["", " ", "::", ":", ":=:", "abc", "*a", '"text"', "1", "-1.5", "?1", "?0", "(:AAAA:)", "@1700000000", '%"text"',
      ":AAAA", "AAAA:", ":AA-_:", ":AA\nAA:", ":AA AA:", ":AAAA:;", ":AAAA:;A=1", ":AAAA: x", ":AAAA:,", "\t:AAAA:"],
 )  # fmt: skip
-def test_whatever_is_no_byte_sequence_is_refused(value: str) -> None:
+def test_a_value_that_is_not_a_byte_sequence_is_rejected(value: str) -> None:
     with pytest.raises(MalformedCertificate):
         client_cert(value)
 
@@ -130,7 +130,9 @@ def test_client_cert_is_a_singleton(
 
 @pytest.mark.case("046")
 @pytest.mark.standard("I4")
-def test_a_chain_alone_is_no_certificate(mtls_chained: IssuedCertificate, through: Callable[..., Outcome]) -> None:
+def test_a_chain_without_a_certificate_attaches_no_certificate(
+    mtls_chained: IssuedCertificate, through: Callable[..., Outcome]
+) -> None:
     chain = [("Client-Cert-Chain", mtls_chained.as_client_cert()["Client-Cert-Chain"])]
     assert through(SOURCE, chain).certificate is None
     refused = through(ClientCertHeader(verified_by_proxy=True, **TRUST), chain, required=True)
