@@ -46,8 +46,8 @@ from tests.gateways import (
     MODULES,
     PROXY,
     STRANGER,
+    Outcome,
     Request,
-    Result,
     both_gateways,
     environ_of,
     exchange,
@@ -75,13 +75,13 @@ def world(mtls_client: IssuedCertificate, mtls_other_client: IssuedCertificate, 
     return World(mtls_client, mtls_other_client, mtls_issuer)
 
 
-def is_cached(result: Result) -> bool:
+def is_cached(result: Outcome) -> bool:
     """Whether every decision about this request came from the cache."""
     found: bool = result.application.carrier[ATTACHED_KEY].cached
     return found
 
 
-def cached(layers: Layers, request: Request) -> Result:
+def cached(layers: Layers, request: Request) -> Outcome:
     """Send the request until its decision is cached."""
     for _ in range(2):
         layers.send(request)
@@ -102,7 +102,7 @@ def own(client: IssuedCertificate, verify: str = "SUCCESS") -> list[tuple[str, s
     return list(zip(OWN.values(), client.as_nginx(verify=verify).values(), strict=True))
 
 
-def thumbprint(result: Result) -> str | None:
+def thumbprint(result: Outcome) -> str | None:
     certificate = None if result.seen is None else result.seen.certificate
     return None if certificate is None else certificate.thumbprint
 

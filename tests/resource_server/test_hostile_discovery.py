@@ -12,12 +12,13 @@ from mtls_middleware.effects.remote_document import COOL_DOWN
 from mtls_middleware.resource_server.discovery import DiscoveredKeys
 from mtls_middleware.testing import IssuedCertificate, TokenIssuer
 from mtls_middleware.testing.tokens import OMIT
+from tests.gateways import Outcome
 from tests.jwks.fetching import NO_TLS
 from tests.jwks.misbehaviour import DRIPS, MISBEHAVIOUR
 from tests.key_server import KeyServer, answer
 from tests.loopback import Behaviour
 from tests.resource_server.published import ServedDocument
-from tests.resource_server.stack import Outcome, Stack
+from tests.resource_server.stack import Stack
 
 
 def asked(stack: type[Stack], site: ServedDocument, certificate: IssuedCertificate, **options: Any) -> Outcome:
@@ -26,7 +27,7 @@ def asked(stack: type[Stack], site: ServedDocument, certificate: IssuedCertifica
 
 
 def try_later(outcome: Outcome) -> bool:
-    assert 1 <= int(outcome.headers["retry-after"]) <= COOL_DOWN
+    assert 1 <= int(outcome.header("Retry-After") or 0) <= COOL_DOWN
     return (outcome.status, outcome.challenge, outcome.reached) == (503, None, False)
 
 

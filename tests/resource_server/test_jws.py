@@ -208,4 +208,4 @@ def test_every_failed_check_is_the_same_invalid_token_to_the_client(
     app = stack(forge.access_tokens())
     outcomes = [app.request(f"Bearer {text}", certificate=mtls_client) for text in failing.values()]
     assert {(each.status, each.error, each.reached) for each in outcomes} == {(401, "invalid_token", False)}
-    assert len({(each.body, each.headers["www-authenticate"]) for each in outcomes}) == 1  # which one is for the log
+    assert len({(each.body, each.header("WWW-Authenticate")) for each in outcomes}) == 1  # which one is for the log

@@ -10,7 +10,7 @@ from mtls_middleware.policy import Subject
 from mtls_middleware.resource_server import protected_resource_metadata
 from mtls_middleware.sources import ServerTLS
 from mtls_middleware.testing import IssuedCertificate, TokenIssuer
-from tests.gateways import MODULES, Request, Result, Wrap, both_gateways, exchange, scope_of, send
+from tests.gateways import MODULES, Outcome, Request, Wrap, both_gateways, exchange, scope_of, send
 
 DOCUMENT = protected_resource_metadata(
     resource="https://api.example/invoices",
@@ -28,7 +28,7 @@ def serving(issuer: TokenIssuer, document: Any = DOCUMENT, **options: Any) -> Wr
     return wrap
 
 
-def ask(gateway: str, issuer: TokenIssuer, path: str = PATH, method: str = "GET", **options: Any) -> Result:
+def ask(gateway: str, issuer: TokenIssuer, path: str = PATH, method: str = "GET", **options: Any) -> Outcome:
     return send(gateway, serving(issuer, **options), Request(path=path, method=method))
 
 

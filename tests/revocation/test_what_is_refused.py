@@ -13,12 +13,12 @@ from mtls_middleware.resource_server import IntrospectedAccessTokens, TrustedIss
 from mtls_middleware.revocation import RevocableTokens
 from mtls_middleware.sources import ServerTLS
 from mtls_middleware.testing import IssuedCertificate, TokenIssuer
-from tests.gateways import Request, both_gateways, send
+from tests.gateways import Outcome, Request, both_gateways, send
 from tests.introspection_server import CLIENT_ID, CLIENT_SECRET, IntrospectionServer
 from tests.key_server import until
 from tests.redis_server import RedisServer
 from tests.resource_server import forge
-from tests.resource_server.stack import Outcome, Stack
+from tests.resource_server.stack import Stack
 from tests.revocation.revoking import AUTHORITY, BILLING, SOON, following, made
 
 

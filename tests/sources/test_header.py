@@ -24,8 +24,9 @@ from mtls_middleware.sources import (
     Traefik,
 )
 from mtls_middleware.testing import IssuedCertificate
+from tests.gateways import Outcome
 from tests.ids import shown
-from tests.sources.requests import TRUST, Outcome, view
+from tests.sources.requests import TRUST, view
 
 Make = type[HeaderSource]
 

@@ -16,7 +16,8 @@ from mtls_middleware.sources.encoding import MAX_CHAIN
 from mtls_middleware.sources.rfc9440 import client_cert, client_cert_chain
 from mtls_middleware.testing import IssuedCertificate
 from tests import shared
-from tests.sources.requests import STRANGER, TRUST, Outcome, through_asgi, through_wsgi
+from tests.gateways import Outcome
+from tests.sources.requests import STRANGER, TRUST, through_asgi, through_wsgi
 
 VECTORS: Mapping[str, Any] = shared.read_json("vectors/rfc9440.json")
 LEAF_CASES = VECTORS.get("client_cert_cases", [])
@@ -209,8 +210,8 @@ def test_an_underscore_is_another_name_where_the_gateway_can_tell(
 
 @pytest.mark.standard("I12")
 def test_answers_of_the_application_vary_by_the_field(through: Callable[..., Outcome]) -> None:
-    assert through(SOURCE).vary == "client-cert"
-    assert through(ClientCertHeader(certificate_header="X-Cert", **TRUST)).vary == "x-cert"
+    assert through(SOURCE).header("Vary") == "client-cert"
+    assert through(ClientCertHeader(certificate_header="X-Cert", **TRUST)).header("Vary") == "x-cert"
 
 
 def test_the_parser_is_loaded_with_the_first_field_alone() -> None:

@@ -13,8 +13,9 @@ from mtls_middleware.policy import Subject, Thumbprint
 from mtls_middleware.sources import Nginx, ServerTLS
 from mtls_middleware.sources.encoding import MAX_CHAIN, MAX_FIELD
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate
+from tests.gateways import Outcome
 from tests.ids import shown
-from tests.sources.requests import TRUST, Outcome, through_asgi, through_wsgi, view
+from tests.sources.requests import TRUST, through_asgi, through_wsgi, view
 
 BY_SERVER, PRESENTED = Verification.BY_SERVER, Verification.PRESENTED
 

@@ -12,8 +12,9 @@ from mtls_middleware.policy import Subject, Thumbprint
 from mtls_middleware.request import Peer
 from mtls_middleware.sources import HeaderSource, Nginx
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate
+from tests.gateways import Outcome
 from tests.ids import shown
-from tests.sources.requests import PROXY, STRANGER, TRUST, Headers, Outcome, through_asgi, through_wsgi, view
+from tests.sources.requests import PROXY, STRANGER, TRUST, Headers, through_asgi, through_wsgi, view
 
 Through = Callable[..., Outcome]
 

@@ -17,7 +17,8 @@ from mtls_middleware.sources import Envoy
 from mtls_middleware.sources.xfcc import client_certificate
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate, self_signed
 from tests import shared
-from tests.sources.requests import STRANGER, TRUST, Outcome
+from tests.gateways import Outcome
+from tests.sources.requests import STRANGER, TRUST
 
 EMITTED = shared.read_json("vectors/envoy-xfcc/envoy-emitted.json").get("cases", [])
 KEYCLOAK = shared.read_json("vectors/envoy-xfcc/keycloak-cases.json").get("cases", [])
