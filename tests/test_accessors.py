@@ -51,7 +51,7 @@ def test_value_of_another_type_is_nothing(forged: Any) -> None:
 
 
 @pytest.mark.parametrize("request_", [None, "request", 7, object(), SimpleNamespace(scope="http"), [("a", "b")]])
-def test_what_is_no_request_is_said(request_: Any) -> None:
+def test_an_argument_that_is_not_a_request_is_named(request_: Any) -> None:
     for accessor in (client_certificate, access_token):
         with pytest.raises(TypeError, match="is not a request"):
             accessor(request_)

@@ -278,7 +278,7 @@ def test_concurrent_requests_keep_their_own_certificates(
         (("10.0.0.7:443", 1), None, False),
     ],
 )
-def test_address_from_a_header_is_no_peer(
+def test_an_address_from_a_header_is_not_the_peer(
     client: Any, forwarded: str | None, trusted: bool, mtls_client: IssuedCertificate
 ) -> None:
     headers = list(mtls_client.as_nginx().items())

@@ -110,7 +110,7 @@ def test_a_ca_is_an_authority_and_no_leaf_is(mtls_ca: CertificateAuthority, mtls
     assert not ClientCertificate.from_pem(mtls_client.pem).is_authority
 
 
-def test_nobody_vouches_by_default(issued: IssuedCertificate) -> None:
+def test_a_certificate_is_unverified_by_default(issued: IssuedCertificate) -> None:
     assert ClientCertificate.from_der(issued.der).verification is Verification.PRESENTED
     assert ClientCertificate.from_pem(issued.pem).verification is Verification.PRESENTED
 

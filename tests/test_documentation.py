@@ -70,7 +70,7 @@ def test_the_rule_of_the_readme_is_a_rule():
     assert isinstance(names["allow"], policy.Rule)
 
 
-def test_every_block_is_python_and_none_is_untried():
+def test_every_code_block_is_valid_python_and_counted():
     for each in BLOCKS:
         ast.parse(each)
     assert len(BLOCKS) == 6

@@ -65,7 +65,7 @@ def test_a_source_without_extra_needs_none():
         ("opentelemetry", "integrations.telemetry import observe as C; C()", "mtls-middleware[otel]"),
     ],
 )
-def test_what_needs_an_extra_says_at_construction_what_to_install(missing, code, line):
+def test_a_missing_extra_is_named_at_construction(missing, code, line):
     hide = (
         "import importlib.util as u; find = u.find_spec\n"
         f"def hidden(name, *a): return None if name == {missing!r} else find(name, *a)\n"

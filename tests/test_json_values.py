@@ -120,7 +120,7 @@ READERS: dict[str, Callable[[str], object]] = {
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("depth", [MAX_NESTING + 1, 500, 2_000, 100_000])
-def test_a_deeply_nested_document_is_an_error_of_ours(reader: str, depth: int) -> None:
+def test_a_deeply_nested_document_raises_the_documented_error(reader: str, depth: int) -> None:
     for data in (nested(depth), f'{{"keys":{nested(depth)}}}', f'{{"keys":[{{"x5c":{nested(depth)}}}]}}'):
         with pytest.raises(ValueError, match="nested too deeply"):
             READERS[reader](data)
@@ -155,7 +155,7 @@ def test_the_same_depth_of_an_introspection_response_is_accepted(depth: int, acc
                     validate(asking(server, cache=cache))
 
 
-def test_nothing_else_in_the_package_parses_the_json_of_others() -> None:
+def test_no_other_module_parses_untrusted_json() -> None:
     """`django_toolkit` reads what django-oauth-toolkit has just written."""
     root = Path(mtls_middleware.__file__).parent
     found = set()

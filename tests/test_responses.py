@@ -79,7 +79,7 @@ def test_challenge_is_never_a_bare_scheme() -> None:
     [ValueError("secret"), Refused("no such code", "secret"), ConfigurationError("secret"), KeyError(), Exception()],
 )
 @pytest.mark.case("154")
-def test_what_is_no_refusal_of_ours_is_500_without_detail(error: Exception) -> None:
+def test_an_exception_that_is_not_a_refusal_is_500_without_detail(error: Exception) -> None:
     response = response_for(error, FULL)
     assert response.status == 500
     assert json.loads(response.body) == {
@@ -89,7 +89,7 @@ def test_what_is_no_refusal_of_ours_is_500_without_detail(error: Exception) -> N
     assert {name for name, _ in response.headers} == {"Content-Type", "Content-Length", "Cache-Control"}
 
 
-def test_unavailable_says_when_to_come_back() -> None:
+def test_unavailable_sets_retry_after() -> None:
     response = response_for(Unavailable("keys", retry_after=30), FULL)
     assert (response.status, dict(response.headers)["Retry-After"]) == (503, "30")
 

@@ -141,7 +141,7 @@ def test_applications_list_of_headers_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize("forged", ["10.0.0.7", "10.0.0.7, 10.0.0.7"])
-def test_address_that_proxy_fix_rewrote_is_no_peer(forged: str, mtls_client: IssuedCertificate) -> None:
+def test_an_address_rewritten_by_proxy_fix_is_not_the_peer(forged: str, mtls_client: IssuedCertificate) -> None:
     headers = [*mtls_client.as_nginx().items(), ("X-Forwarded-For", forged)]
 
     def outside(_module: Any, app: Any) -> Any:
@@ -188,7 +188,7 @@ def test_unix_peer_is_the_servers_own_word(
 
 
 @pytest.mark.parametrize("path", ["/caf\xe9", "/\u20ac", "/a\udcff"])
-def test_path_that_is_no_utf_8_is_matched_as_it_stands(path: str) -> None:
+def test_a_path_that_is_not_utf_8_is_matched_unchanged(path: str) -> None:
     """PEP 3333 wants latin-1; whatever else a server gives is neither an error nor an exempt path."""
 
     def wrap(_module: Any, app: Any) -> Any:

@@ -76,9 +76,7 @@ def test_fields_that_can_be_read_once_are_read_once(
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_an_authorization_beside_a_certificate_is_seen_however_the_fields_come(
-    shape: str, mtls_client: IssuedCertificate
-) -> None:
+def test_field_shapes_do_not_hide_a_second_client_authentication(shape: str, mtls_client: IssuedCertificate) -> None:
     """A client that authenticates in two ways is refused (RFC 6749 2.3)."""
     client = RegisteredClient(
         client_id="abc",
@@ -97,7 +95,7 @@ def test_an_authorization_beside_a_certificate_is_seen_however_the_fields_come(
 
 
 @pytest.mark.parametrize("shape", OTHERS)
-def test_fields_of_another_shape_let_nobody_in(
+def test_header_fields_of_an_unexpected_type_do_not_admit_a_client(
     shape: str, mtls_client: IssuedCertificate, mtls_issuer: TokenIssuer
 ) -> None:
     def layers(app: Any) -> Any:

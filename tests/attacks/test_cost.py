@@ -135,7 +135,7 @@ def _verified(der: bytes) -> ClientCertificate:
     return ClientCertificate.from_der(der, verification=Verification.BY_SERVER)
 
 
-def test_memory_stays_flat_under_endless_tokens_that_grow_as_they_are_read(mtls_issuer: TokenIssuer) -> None:
+def test_memory_stays_flat_under_tokens_that_expand_when_parsed(mtls_issuer: TokenIssuer) -> None:
     """16 kB of `{}` become half a megabyte of objects; 4096 of those would be gigabytes."""
     tokens, driver = mtls_issuer.access_tokens(), BlockingDriver()
     texts = [mtls_issuer.token(claims={"x": [{}] * 3_900}) for _ in range(12)]

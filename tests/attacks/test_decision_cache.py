@@ -46,8 +46,8 @@ from tests.gateways import (
     MODULES,
     PROXY,
     STRANGER,
+    Outcome,
     Request,
-    Result,
     both_gateways,
     environ_of,
     exchange,
@@ -75,13 +75,13 @@ def world(mtls_client: IssuedCertificate, mtls_other_client: IssuedCertificate, 
     return World(mtls_client, mtls_other_client, mtls_issuer)
 
 
-def is_cached(result: Result) -> bool:
+def is_cached(result: Outcome) -> bool:
     """Whether every decision about this request came from the cache."""
     found: bool = result.application.carrier[ATTACHED_KEY].cached
     return found
 
 
-def cached(layers: Layers, request: Request) -> Result:
+def cached(layers: Layers, request: Request) -> Outcome:
     """Send the request until its decision is cached."""
     for _ in range(2):
         layers.send(request)
@@ -102,7 +102,7 @@ def own(client: IssuedCertificate, verify: str = "SUCCESS") -> list[tuple[str, s
     return list(zip(OWN.values(), client.as_nginx(verify=verify).values(), strict=True))
 
 
-def thumbprint(result: Result) -> str | None:
+def thumbprint(result: Outcome) -> str | None:
     certificate = None if result.seen is None else result.seen.certificate
     return None if certificate is None else certificate.thumbprint
 
@@ -177,7 +177,7 @@ class BlockingPresented(Presented):
 
 @both_gateways
 @pytest.mark.parametrize("kind", [BlockingSource, BlockingProxy])
-def test_a_source_made_of_ours_is_asked_on_every_request(gateway: str, kind: Any, world: World) -> None:
+def test_a_subclass_of_a_builtin_source_is_called_on_every_request(gateway: str, kind: Any, world: World) -> None:
     source = kind() if kind is BlockingSource else kind(trusted_proxies=TRUSTED)
     layers = Layers(gateway, certificates(source))
     request = behind_nginx(world.client, tls=world.client)
@@ -189,7 +189,7 @@ def test_a_source_made_of_ours_is_asked_on_every_request(gateway: str, kind: Any
 
 @both_gateways
 @pytest.mark.parametrize("kind", ["store", "lists"])
-def test_a_trust_store_made_of_ours_is_asked_on_every_request(
+def test_a_subclass_of_trust_store_is_called_on_every_request(
     gateway: str, kind: str, world: World, mtls_ca: CertificateAuthority, tmp_path: Path
 ) -> None:
     (tmp_path / "ca.crl").write_bytes(crl(mtls_ca, [1], now=time.time()))
@@ -206,7 +206,7 @@ def test_a_trust_store_made_of_ours_is_asked_on_every_request(
 
 @both_gateways
 @pytest.mark.parametrize("wrapped", [False, True])
-def test_a_token_validator_made_of_ours_is_asked_on_every_request(gateway: str, wrapped: bool, world: World) -> None:
+def test_a_subclass_of_a_token_validator_is_called_on_every_request(gateway: str, wrapped: bool, world: World) -> None:
     issuer = world.issuer
     tokens = BlockingTokens(issuer=issuer.issuer, audience=issuer.audience, jwks=issuer.jwks)
     layers = Layers(gateway, world.tokens(tokens=TrustedIssuers([tokens]) if wrapped else tokens))
@@ -225,7 +225,7 @@ def _unblocked(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_unblocked")
 @both_gateways
 @pytest.mark.parametrize("name", ["Subject", "Thumbprint", "All", "Not", "Presented", "within ours"])
-def test_a_rule_made_of_ours_is_asked_on_every_request(
+def test_a_cached_decision_calls_a_subclass_of_a_rule_on_every_request(
     gateway: str, name: str, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     subject = "CN=client,O=Tests"
@@ -314,7 +314,7 @@ class TenantSource:
 
 
 @both_gateways
-def test_what_a_class_of_the_user_adds_to_a_certificate_is_that_of_this_request(gateway: str, world: World) -> None:
+def test_an_attribute_added_by_a_users_source_belongs_to_this_request(gateway: str, world: World) -> None:
     outer = TenantSource()
     inner = certificates(Nginx(trusted_proxies=TRUSTED, **OWN), required=True)
     layers = Layers(gateway, apart(inner, certificates(outer)))
@@ -394,7 +394,7 @@ def lists_in_memory() -> int:
 
 
 @both_gateways
-def test_a_cached_decision_keeps_no_old_revocation_list_and_no_old_roots_in_memory(
+def test_a_cached_decision_does_not_keep_old_lists_or_roots_in_memory(
     gateway: str, clock: Clock, mtls_ca: CertificateAuthority, tmp_path: Path
 ) -> None:
     """A list may have a million entries, and a client who came once is looked up never again."""
@@ -460,7 +460,7 @@ def test_a_token_with_deep_claims_is_accepted_like_any_other(gateway: str, world
 
 
 @both_gateways
-def test_clients_without_an_accepted_certificate_put_nothing_into_the_cache(gateway: str, world: World) -> None:
+def test_requests_that_are_not_accepted_add_nothing_to_the_cache(gateway: str, world: World) -> None:
     layers = Layers(gateway, world.tokens(allow=CLIENT, exempt=["/health"]))
     good = world.bearer(certificate=world.client)
     for request in (
@@ -635,7 +635,7 @@ def test_a_token_layer_reads_only_the_facts_that_it_declares(gateway: str, world
 
 
 @both_gateways
-def test_no_jump_of_the_clock_lets_a_cached_decision_outlive_its_certificate_token_or_list(
+def test_a_clock_jump_does_not_extend_a_cached_decision(
     gateway: str, clock: Clock, mtls_ca: CertificateAuthority, mtls_issuer: TokenIssuer, tmp_path: Path
 ) -> None:
     begun = clock.now
@@ -692,7 +692,7 @@ def test_a_status_that_soft_fail_lets_pass_is_asked_for_on_every_request(
 
 
 @both_gateways
-def test_roots_that_are_replaced_while_a_decision_is_under_way_hold_for_the_next_request(
+def test_roots_replaced_during_a_decision_apply_to_the_next_request(
     gateway: str, clock: Clock, mtls_ca: CertificateAuthority, mtls_client: IssuedCertificate, tmp_path: Path
 ) -> None:
     """The rule is asked after the trust store."""
@@ -718,7 +718,7 @@ def test_roots_that_are_replaced_while_a_decision_is_under_way_hold_for_the_next
 
 @both_gateways
 @pytest.mark.parametrize("way", ["jwks_uri", "discovery"])
-def test_a_key_that_is_gone_ends_its_tokens_and_an_equal_document_ends_none(
+def test_only_a_removed_key_ends_cached_decisions_about_its_tokens(
     gateway: str, way: str, clock: Clock, mtls_client: IssuedCertificate
 ) -> None:
     with KeyServer({}) as server_of_keys:
@@ -816,9 +816,7 @@ def test_a_revoked_token_and_a_revoked_certificate_end_cached_decisions(
 
 
 @both_gateways
-def test_a_preflight_an_exempt_path_and_the_metadata_are_never_answered_from_the_cache(
-    gateway: str, world: World
-) -> None:
+def test_preflights_exempt_paths_and_metadata_bypass_the_cache(gateway: str, world: World) -> None:
     address = "https://api.test/.well-known/oauth-protected-resource"
     metadata = protected_resource_metadata(resource="https://api.test", authorization_servers=["https://as.test"])
     layers = Layers(
@@ -927,7 +925,7 @@ def test_the_peer_of_this_scope_decides(extra: dict[str, Any], world: World) -> 
     lambda tls: {**tls, "client_cert": b"x"}, lambda tls: {**tls, "client_cert": "x"},
     lambda tls: {**tls, "client_cert": bytearray(b"x")}, lambda tls: [*tls.items()], lambda _: {}, lambda _: None,
 ])  # fmt: skip
-def test_odd_tls_facts_are_no_others(change: Any, world: World) -> None:
+def test_unusual_tls_facts_get_the_same_decision_from_the_cache(change: Any, world: World) -> None:
     wrap = certificates(ServerTLS(), required=True)
     layers, tls = Layers("asgi", wrap), world.client.as_tls_extension()
     cached(layers, Request(tls=world.client))
@@ -945,7 +943,7 @@ def test_odd_tls_facts_are_no_others(change: Any, world: World) -> None:
     {"SSL_CLIENT_CERT_CHAIN_\u0663": "x"}, {"HTTPS_CC": "x"}, {"HTTPS_CLIENT_CERTIFICATE": "x"}, {"HTTPS_CC": ["x"]},
     {"SSL_CLIENT_CERT": b"x"}, {"SSL_CLIENT_CERT": ""}, {"gunicorn.socket": object()}, {"HTTP_SSL_CLIENT_CERT": "x"},
 ])  # fmt: skip
-def test_odd_tls_variables_are_no_others(change: dict[str, Any], world: World) -> None:
+def test_unusual_tls_variables_get_the_same_decision_from_the_cache(change: dict[str, Any], world: World) -> None:
     wrap = certificates(ServerTLS(), required=True)
     layers = Layers("wsgi", wrap)
     cached(layers, Request(tls=world.client))
@@ -1072,7 +1070,7 @@ async def _accepting(scope: Any, receive: Any, send: Any) -> None:
 
 
 @both_gateways
-def test_a_dispatcher_that_tries_again_gets_the_decision_of_each_application(gateway: str, world: World) -> None:
+def test_a_dispatcher_that_retries_gets_each_applications_own_decision(gateway: str, world: World) -> None:
     """With the same environ or scope, in which the first application's layers left their findings."""
     first_app, second_app = [list[Any]() for _ in range(2)]
     kept: list[Any] = []

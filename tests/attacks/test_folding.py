@@ -66,7 +66,7 @@ async def answering_asgi(scope: Any, receive: Any, send: Any) -> None:
 
 
 @pytest.mark.live
-def test_the_octet_that_upper_turns_into_ss_is_no_way_into_a_name_without_hyphens(
+def test_a_sharp_s_octet_does_not_forge_a_name_without_hyphens(
     mtls_client: IssuedCertificate,
 ) -> None:
     """cheroot's `b"x\\xdfl...".decode("latin-1").upper()`: XSSL. Such a name counts as one with a hyphen."""

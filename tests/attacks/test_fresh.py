@@ -12,7 +12,7 @@ from mtls_middleware.sources import Caddy, Cloudflare, Nginx, ServerTLS, server
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate
 from mtls_middleware.testing.authority import self_signed
 from mtls_middleware.validation import TrustStore
-from tests.gateways import MODULES, PROXY, STRANGER, Request, Result, both_gateways, send
+from tests.gateways import MODULES, PROXY, STRANGER, Outcome, Request, both_gateways, send
 
 SECRET = ("X-Proxy-Secret", "a secret of the proxy")
 TRUST: dict[str, Any] = {"trusted_proxies": ["10.0.0.0/8"]}
@@ -120,7 +120,7 @@ def standing(wrap: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     return again
 
 
-def told(result: Result) -> Any:
+def told(result: Outcome) -> Any:
     seen = result.seen
     found = None if seen is None or seen.certificate is None else (seen.certificate, seen.certificate.verification)
     return result.status, found, None if seen is None else seen.headers

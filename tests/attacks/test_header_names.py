@@ -25,7 +25,7 @@ def send_raw(app: Any, peer: str, *pairs: tuple[bytes, bytes]) -> Any:
 @pytest.mark.case("003")
 @pytest.mark.standard("A2")
 @pytest.mark.parametrize("peer", [PROXY, STRANGER])
-def test_the_octet_that_becomes_ss_in_upper_case_reaches_no_application_behind_an_adapter(peer: str) -> None:
+def test_a_sharp_s_octet_does_not_reach_an_application_behind_an_adapter(peer: str) -> None:
     """`b"x-\\xdfl-client-cert".decode("latin-1").upper()` is X-SSL-CLIENT-CERT: so read Django (ASGI) and asgiref."""
     seen: list[dict[str, Any]] = []
 
@@ -75,7 +75,7 @@ def test_pseudo_fields_of_http_2_in_the_scope_decide_nothing(mtls_client: Issued
 
 
 @pytest.mark.parametrize("source", [Nginx(**TRUST), Envoy(**TRUST), ClientCertHeader(**TRUST)])
-def test_an_application_that_rewrites_its_scope_does_not_reach_the_next_request(source: Any) -> None:
+def test_an_application_that_rewrites_its_scope_affects_only_one_request(source: Any) -> None:
     """The server may use one scope, and one list of headers, for many requests of a connection."""
     reached: list[Any] = []
 

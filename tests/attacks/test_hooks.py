@@ -107,7 +107,7 @@ class Source(ServerTLS):
 @pytest.mark.parametrize("case", NO_ANSWERS)
 @pytest.mark.parametrize("rules", RULES)
 @pytest.mark.parametrize("exempt", [(), ("/",)])
-def test_a_trust_store_that_gives_no_certificate_lets_nobody_in(
+def test_a_trust_store_that_returns_no_certificate_causes_500(
     gateway: str, case: str, rules: str, exempt: Any, mtls_client: IssuedCertificate
 ) -> None:
     def wrap(module: Any, app: Any) -> Any:
@@ -120,7 +120,7 @@ def test_a_trust_store_that_gives_no_certificate_lets_nobody_in(
 @both_gateways
 @pytest.mark.parametrize("case", sorted(NO_ANSWERS.keys() - FINE_FOR_A_SOURCE))
 @pytest.mark.parametrize("rules", RULES)
-def test_a_source_that_gives_no_certificate_lets_nobody_in(gateway: str, case: str, rules: str) -> None:
+def test_a_source_that_returns_no_certificate_causes_500(gateway: str, case: str, rules: str) -> None:
     def wrap(module: Any, app: Any) -> Any:
         return module.ClientCertificateMiddleware(app, Source(case), **RULES[rules])
 
@@ -131,7 +131,7 @@ def test_a_source_that_gives_no_certificate_lets_nobody_in(gateway: str, case: s
 @pytest.mark.parametrize("case", NO_ANSWERS)
 @pytest.mark.parametrize("binding", ["required", "when_present"])
 @pytest.mark.parametrize("exempt", [(), ("/",)])
-def test_a_validator_that_gives_no_token_lets_nobody_in(
+def test_a_validator_that_returns_no_token_causes_500(
     gateway: str, case: str, binding: str, exempt: Any, mtls_client: IssuedCertificate
 ) -> None:
     def wrap(module: Any, app: Any) -> Any:

@@ -63,7 +63,7 @@ def test_a_trust_store_keeps_no_large_chains(
     assert held(fill) < 1_000_000
 
 
-def test_addresses_that_anybody_writes_are_not_kept() -> None:
+def test_addresses_from_client_headers_are_not_cached() -> None:
     """uvicorn and waitress take over whatever X-Forwarded-For says, where they are told to, be it 60 kB."""
     source = Nginx(trusted_proxies=["10.0.0.0/8"])
 

@@ -20,7 +20,7 @@ def protected(*exempt: str) -> Any:
 
 @pytest.mark.case("148")
 @pytest.mark.parametrize("quoted", ["/caf%E9", "/%FF", "/a%C3", "/caf%C3%A9%E9", "/%C0%AFhealth"])
-def test_octets_that_are_no_utf_8_are_the_path_that_the_framework_routes_on(quoted: str) -> None:
+def test_a_path_that_is_not_utf_8_is_matched_as_the_framework_routes_it(quoted: str) -> None:
     """Read as latin-1, `/caf%E9` would be exempt where `/caf\u00e9` is, and fall to a catch-all route behind it."""
     as_latin_1 = unquote_to_bytes(quoted).decode("latin-1")
     request = Request(extra={"PATH_INFO": as_latin_1})

@@ -32,7 +32,7 @@ _ADDRESSES = (PROXY, "fd00::1", "FD00:0::1", f"::ffff:{PROXY}", "fd00::1%eth0")
 FORGED = [frame.format(*pair) for frame in _FRAMES for pair in itertools.product(_ADDRESSES, _PORTS)]
 
 
-def test_uvicorns_own_rewriting_lets_no_x_forwarded_for_become_a_trusted_peer(mtls_client: IssuedCertificate) -> None:
+def test_uvicorns_rewritten_address_is_not_a_trusted_peer(mtls_client: IssuedCertificate) -> None:
     seen: list[tuple[Any, bool]] = []
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
@@ -55,7 +55,7 @@ def test_uvicorns_own_rewriting_lets_no_x_forwarded_for_become_a_trusted_peer(mt
 
 @pytest.mark.live
 @pytest.mark.case("023")
-def test_daphnes_own_rewriting_lets_no_x_forwarded_for_become_a_trusted_peer(tmp_path: Path) -> None:
+def test_daphnes_rewritten_address_is_not_a_trusted_peer(tmp_path: Path) -> None:
     """With `--proxy-headers` it takes the address of one header and the port of another, both from anybody."""
     port = free_port()
     command = ["-m", "daphne", "--proxy-headers", "--bind", "127.0.0.1", "--port", str(port), "--verbosity", "0"]
@@ -75,7 +75,7 @@ def test_daphnes_own_rewriting_lets_no_x_forwarded_for_become_a_trusted_peer(tmp
     ("port", "forwarded_port", "trusted"),
     [(50_000, "443", True), (50_000, "", True), (443, "443", False), ("443", "443", False), (443, " 0443", False)],
 )
-def test_a_port_from_a_header_is_no_peers(
+def test_a_port_from_a_header_is_not_the_peers_port(
     port: Any, forwarded_port: str, trusted: bool, mtls_client: IssuedCertificate
 ) -> None:
     """A proxy that says its own port is none that was rewritten, also where the client is on its host."""
@@ -103,7 +103,7 @@ def test_a_unix_sockets_own_name_is_never_taken_for_an_address(address: Any, mtl
 
 
 @pytest.mark.live
-def test_an_address_of_the_proxy_protocol_is_no_peer(mtls_client: IssuedCertificate) -> None:
+def test_an_address_from_the_proxy_protocol_is_not_the_peer(mtls_client: IssuedCertificate) -> None:
     """Gunicorn writes what the PROXY line claims into REMOTE_ADDR; who may send one could be any address."""
     port = free_port()
     command = ["-m", "gunicorn", f"{APPLICATIONS}:behind_nginx", "--bind", f"127.0.0.1:{port}", "--no-control-socket"]
@@ -140,7 +140,7 @@ def tell(port: int, text: str) -> bytes:
         (("X-Forwarded-Host: example.org:/run/app.sock",), "127.0.0.1", "unix"),
     ],
 )
-def test_waitress_own_rewriting_makes_nobody_a_trusted_peer(fields: Any, peer: str, trust: str, tmp_path: Path) -> None:
+def test_waitress_rewritten_address_is_not_a_trusted_peer(fields: Any, peer: str, trust: str, tmp_path: Path) -> None:
     """Where it believes everybody it takes address and port from fields, and the path of its unix socket with them."""
     believed = "x-forwarded-for x-forwarded-port x-forwarded-host"
     assert asked(fields, trust, tmp_path, "--trusted-proxy=*", f"--trusted-proxy-headers={believed}") == (peer, None)
@@ -148,7 +148,7 @@ def test_waitress_own_rewriting_makes_nobody_a_trusted_peer(fields: Any, peer: s
 
 @pytest.mark.live
 @pytest.mark.case("023")
-def test_forwarded_lets_nobody_name_the_peer_of_waitress(tmp_path: Path) -> None:
+def test_the_forwarded_field_does_not_set_the_peer_of_waitress(tmp_path: Path) -> None:
     options = ("--trusted-proxy=*", "--trusted-proxy-headers=forwarded")
     assert asked(("Forwarded: for=10.0.0.7",), "elsewhere", tmp_path, *options) == (PROXY, None)
     assert asked(('Forwarded: host="a:/run/x"',), "unix", tmp_path, *options) == ("127.0.0.1", None)
@@ -170,7 +170,7 @@ def test_waitress_is_known_also_where_it_does_not_say_its_name(ident: str, tmp_p
 
 
 @pytest.mark.case("023")
-def test_what_waitress_rewrote_is_no_peer_because_werkzeug_rewrote_it_again(mtls_client: IssuedCertificate) -> None:
+def test_proxy_fix_does_not_make_waitress_rewritten_address_a_peer(mtls_client: IssuedCertificate) -> None:
     """ProxyFix keeps what it found, which is the transport's address only where nobody was there before it."""
 
     def wrap(module: Any, app: Any) -> Any:

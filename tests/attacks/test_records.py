@@ -78,7 +78,7 @@ def test_a_token_that_is_well_signed_breaks_no_line(
 
 
 @both_gateways
-def test_an_observer_that_writes_changes_neither_the_decision_nor_the_record(
+def test_an_observer_cannot_change_the_decision_or_the_record(
     gateway: str, told: list[Any], mtls_client: IssuedCertificate, caplog: pytest.LogCaptureFixture
 ) -> None:
     def vandal(record: Any) -> None:

@@ -60,7 +60,7 @@ def _relay(gateway: str, inner: list[Any]) -> Any:
 
 
 @both_gateways
-def test_a_certificate_that_was_good_is_judged_by_the_word_the_peer_and_the_secret_of_this_request(
+def test_a_cached_certificate_is_judged_by_the_facts_of_this_request(
     gateway: str, mtls_client: IssuedCertificate
 ) -> None:
     source = Nginx(shared_secret=SECRET, **TRUST)
@@ -104,7 +104,7 @@ def test_a_chain_is_part_of_what_is_remembered(gateway: str, mtls_client: Issued
     ("Cf-Cert-Revoked", "true", 403), ("Cf-Cert-Revoked", "", 403), ("Cf-Cert-Revoked", "false", 200),
     ("Cf-Client-Cert-Sha256", "00" * 32, 400),
 ])  # fmt: skip
-def test_what_cloudflare_says_beside_a_remembered_certificate_is_read_every_time(
+def test_cloudflares_verification_field_is_read_on_every_request(
     gateway: str, name: str, value: str, status: int, mtls_client: IssuedCertificate
 ) -> None:
     ask = sends(gateway, source=Cloudflare(**TRUST), allow=CLIENT)
@@ -132,7 +132,7 @@ def test_each_path_has_its_own_rule(mtls_client: IssuedCertificate) -> None:
         assert [allowed(path) for path in ("/a", "/b", "/c", "/")] == [True, False, False, False]
 
 
-def test_a_layer_that_nobody_holds_is_gone(mtls_client: IssuedCertificate) -> None:
+def test_a_layer_without_references_is_garbage_collected(mtls_client: IssuedCertificate) -> None:
     """What remembers must not keep its layer: applications of tests, and of tenants, come and go."""
     layer = wsgi.ClientCertificateMiddleware(lambda *_: [], Nginx(**TRUST), allow=CLIENT & ~Thumbprint("A" * 43))
     environ = {"REMOTE_ADDR": "10.0.0.7", "REQUEST_METHOD": "GET", "PATH_INFO": "/", **KNOWN_SERVER}
@@ -147,9 +147,7 @@ def test_a_layer_that_nobody_holds_is_gone(mtls_client: IssuedCertificate) -> No
 
 
 @both_gateways
-def test_a_stronger_word_further_out_is_heard_also_of_a_certificate_that_was_accepted_without_it(
-    gateway: str, mtls_client: IssuedCertificate
-) -> None:
+def test_an_outer_verification_applies_to_a_cached_certificate(gateway: str, mtls_client: IssuedCertificate) -> None:
     inner = Nginx(certificate_header="X-Own", verify_header="X-Own-Verify", **TRUST)  # names that no other layer drops
 
     def wrap(module: Any, app: Any) -> Any:
@@ -254,7 +252,7 @@ def test_layers_that_share_a_validator_demand_each_their_own(
 
 
 @pytest.mark.parametrize("shift", [-86_400.0, -700.0, -61.0, 0.0, 400.0, 86_400.0, float("inf"), float("-inf")])
-def test_a_remembered_token_is_good_in_its_own_time_alone_whatever_the_clock_does(
+def test_a_cached_token_is_valid_only_within_its_own_lifetime(
     shift: float, mtls_client: IssuedCertificate, mtls_issuer: TokenIssuer
 ) -> None:
     tokens, driver, now = mtls_issuer.access_tokens(), BlockingDriver(), time.time()

@@ -55,7 +55,7 @@ NO_ANSWERS: dict[str, Callable[[], Any]] = {
 
 
 @pytest.mark.parametrize("case", NO_ANSWERS)
-def test_what_is_neither_true_nor_false_lets_nobody_in_however_it_is_joined(
+def test_a_rule_that_gives_no_boolean_admits_no_client_in_any_expression(
     case: str, mtls_client: IssuedCertificate
 ) -> None:
     certificate = mtls_client.client_certificate(Verification.BY_PROXY)
@@ -86,7 +86,7 @@ NAMED: list[tuple[type[Any], tuple[Any, ...]]] = [
 
 
 @pytest.mark.parametrize(("ours", "arguments"), NAMED, ids=[each.__name__ for each, _ in NAMED])
-def test_a_class_made_of_a_rule_of_ours_is_asked_every_time(
+def test_a_subclass_of_a_builtin_rule_is_called_on_every_request(
     ours: Any, arguments: Any, mtls_client: IssuedCertificate
 ) -> None:
     """What it asks for more, such as a list of those who left, may change from one request to the next."""

@@ -20,7 +20,7 @@ def decide(text: str) -> AccessToken | None:
 
 
 @pytest.mark.parametrize("depth", range(300, 2000, 50))
-def test_claims_nested_to_any_depth_are_no_error_of_ours(depth: int) -> None:
+def test_claims_of_any_depth_do_not_cause_an_internal_error(depth: int) -> None:
     """Between what the JSON parser bears and what our own copy bears lies a depth that was answered 500."""
     for opening, closing in ("[", "]"), ('{"a":', "}"):
         nested = f'"x": {opening * depth}{"1" if opening != "[" else ""}{closing * depth}'
@@ -39,7 +39,7 @@ def test_what_can_be_read_once_is_refused_before_it_demands_nothing(name: str, m
 
 
 @pytest.mark.parametrize("value", [7, True])
-def test_what_is_no_collection_is_a_configuration_error(value: Any) -> None:
+def test_a_value_that_is_not_a_collection_is_a_configuration_error(value: Any) -> None:
     with pytest.raises(ConfigurationError):
         access_tokens(required_claims=value)
 

@@ -18,7 +18,7 @@ def credentials():
 
 @pytest.mark.live
 @pytest.mark.parametrize(("server", "application"), PAIRS, ids="-".join)
-def test_the_client_is_let_in_and_where_there_is_protection_nobody_else(server, application, credentials):
+def test_a_protected_application_admits_only_the_client(server, application, credentials):
     with throughput.serving(server, application, credentials) as served:
         forged = TokenIssuer().token(certificate=stacks.client(), scopes=[stacks.SCOPE])  # by a key of its own
         headers = {**credentials.client, "Authorization": f"Bearer {forged}"}

@@ -52,7 +52,7 @@ def test_an_address_alone_is_a_warning_that_says_why(doctor):
     assert "not a cure" in finding["advice"]
 
 
-def test_a_secret_alone_is_no_address_alone(doctor):
+def test_a_secret_alone_causes_no_warning_about_an_address(doctor):
     assert doctor(wsgi.protect(bare, source=Nginx(shared_secret=SAFE["shared_secret"]))) == (0, [])
 
 
@@ -169,11 +169,11 @@ def test_a2wsgi_is_known_in_both_directions(doctor):
 
 
 @pytest.mark.parametrize("name", ["nowhere.to.be.found:app", "json:nothing", "json", ":app"])
-def test_what_cannot_be_imported_is_said(name, capsys):
+def test_a_failed_import_is_reported(name, capsys):
     assert main(["doctor", name]) == 2
     assert "expected MODULE:APP" in capsys.readouterr().err
 
 
-def test_an_open_quote_in_the_command_is_said(capsys):
+def test_an_open_quote_in_the_command_is_reported(capsys):
     assert main(["doctor", "json:loads", "--server", "gunicorn 'x:app"]) == 2
     assert "expected a command line" in capsys.readouterr().err

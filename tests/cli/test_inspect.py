@@ -63,7 +63,7 @@ def test_every_form_is_read_to_the_same_certificate(form, inspect):
     assert told["form"].startswith(form.split(",")[0].split()[0])
 
 
-def test_it_says_what_the_certificate_says(inspect):
+def test_inspect_prints_the_fields_of_the_certificate(inspect):
     told = json.loads(inspect(CLIENT.chain_pem.encode(), "--json"))
     assert told["subject"] == "CN=billing,O=Acme"
     assert told["dns_names"] == ["billing.internal"]
@@ -82,7 +82,7 @@ def test_every_rule_that_it_names_holds(inspect):
         assert eval(rule, exported(policy)).holds(certificate), rule
 
 
-def test_a_file_is_read_and_a_missing_one_is_said(tmp_path, capsys):
+def test_a_file_is_read_and_a_missing_file_is_reported(tmp_path, capsys):
     (tmp_path / "client.pem").write_text(CLIENT.pem)
     assert main(["inspect", str(tmp_path / "client.pem")]) == 0
     assert f"thumbprint        {CLIENT.thumbprint}\n" in capsys.readouterr().out
@@ -91,7 +91,7 @@ def test_a_file_is_read_and_a_missing_one_is_said(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("data", [b"", b"\x30\x03abc", b"hello", b":AAAA:", b"\xff" * 40])
-def test_what_is_no_certificate_is_said_to_be_none(data, monkeypatch, capsys):
+def test_an_input_that_is_not_a_certificate_is_reported(data, monkeypatch, capsys):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
     assert main(["inspect", "-"]) == 2
     assert "no certificate" in capsys.readouterr().err

@@ -99,7 +99,7 @@ def test_a_server_that_reads_requests_from_bodies_is_found(files, probe):
     assert entered["Upgrade, body", "foo, length, whole request"] == "403, then 403"
 
 
-def test_an_address_that_refuses_nobody_cannot_be_judged(files, capsys):
+def test_the_probe_cannot_judge_an_address_that_accepts_every_client(files, capsys):
     port = free_port()
     with running(hypercorn("open", port, files), port):
         assert main(["probe", f"https://localhost:{port}/", "--ca", f"{files}/ca.pem"]) == 2
@@ -120,12 +120,12 @@ def test_an_address_that_refuses_nobody_cannot_be_judged(files, capsys):
         (["https://localhost:1/"], "does not answer"),
     ],
 )
-def test_what_it_cannot_do_is_said(arguments, word, capsys):
+def test_the_probe_reports_what_it_cannot_do(arguments, word, capsys):
     assert main(["probe", *arguments]) == 2
     assert word in capsys.readouterr().err
 
 
-def test_it_says_what_it_sends_and_what_it_cannot_see(files, capsys):
+def test_the_probe_prints_what_it_sends_and_what_it_cannot_detect(files, capsys):
     port = free_port()
     with running(our_uvicorn("refuses", port, files), port):
         assert main(["probe", f"https://localhost:{port}/{{0}}?{{a}}", "--ca", f"{files}/ca.pem", "--rate", "100"]) == 0

@@ -152,7 +152,7 @@ def test_an_address_whose_answers_vary_cannot_be_judged(tmp_path, capsys):
     assert "[403, 404] to the same request" in capsys.readouterr().err
 
 
-def test_a_service_that_bans_the_prober_is_no_finding(tmp_path, capsys):
+def test_a_service_that_bans_the_prober_is_not_a_finding(tmp_path, capsys):
     """After some requests that look like an attack, everything gets another status."""
     seen = []
 
@@ -166,7 +166,7 @@ def test_a_service_that_bans_the_prober_is_no_finding(tmp_path, capsys):
     assert any("cannot tell" in str(each["answer"]) for each in outcomes)
 
 
-def test_a_service_that_is_overloaded_is_no_finding(tmp_path, capsys):
+def test_an_overloaded_service_is_not_a_finding(tmp_path, capsys):
     turn = iter(range(100_000))
 
     def overloaded(connection, received):

@@ -46,7 +46,7 @@ def test_where_nothing_matches_by_pattern_each_spelling_is_deleted():
         assert "RequestHeader unset x{}ssl{}client{}cert\n".format(*dashes) in text
 
 
-def test_the_text_goes_to_standard_output_and_the_source_to_standard_error(capsys):
+def test_configuration_goes_to_stdout_and_the_source_to_stderr(capsys):
     arguments = ["nginx", "--upstream", "127.0.0.1:9", "--mode", "required", "--no-secret", "--server-name", "a.test"]
     assert main(["proxy-config", *arguments]) == 0
     printed = capsys.readouterr()
@@ -122,7 +122,7 @@ UNIX = {
 
 
 @pytest.mark.parametrize(("proxy", "line"), UNIX.items())
-def test_an_application_on_a_unix_socket_is_reached_there_and_believes_the_socket(proxy, line):
+def test_a_unix_socket_upstream_is_configured_and_trusted(proxy, line):
     wanted = ProxyOptions(proxy=proxy, upstream="unix:/run/app.sock")
     (text,) = configuration(wanted).values()
     assert line in [each.strip() for each in text.splitlines()]
@@ -156,7 +156,7 @@ LANGUAGES = {"nginx": "nginx", "apache": "apache", "haproxy": "haproxy", "yaml":
 
 
 @pytest.mark.parametrize(("language", "proxy"), LANGUAGES.items())
-def test_every_line_of_configuration_in_the_docs_is_one_that_the_command_prints(language, proxy):
+def test_the_command_prints_every_configuration_line_in_the_docs(language, proxy):
     text = (Path(__file__).resolve().parents[2] / "docs" / "proxies.md").read_text("utf-8")
     wanted = ProxyOptions(proxy=proxy, secret_header=SECRET, secret=64 * "0")
     printed = {line.strip() for text in configuration(wanted).values() for line in text.splitlines()}

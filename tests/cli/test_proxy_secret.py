@@ -64,7 +64,7 @@ def test_a_random_secret_is_the_default(proxy, form, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("proxy", "form"), FORMS)
-def test_only_the_named_files_hold_the_secret_and_only_their_owner_reads_them(proxy, form, tmp_path, given):
+def test_only_the_named_files_hold_the_secret_with_mode_600(proxy, form, tmp_path, given):
     assert main(["proxy-config", proxy, "--form", form, "--output", str(tmp_path)]) == 0
     files = [each for each in tmp_path.rglob("*") if each.is_file()]
     holding = {each for each in files if SECRET in each.read_text()}
@@ -120,7 +120,7 @@ def test_no_secret_needs_the_explicit_option(proxy, tmp_path, given, capsys):
     assert not (tmp_path / APPLICATION_ENVIRONMENT).exists()
 
 
-def test_printed_files_are_told_apart(capsys, given):
+def test_printed_files_are_separated(capsys, given):
     assert main(["proxy-config", "nginx"]) == 0
     printed = capsys.readouterr().out
     assert re.findall(r"^==> (.*) <==$", printed, re.MULTILINE) == ["mtls.conf", "mtls-secret.inc", "application.env"]
@@ -130,7 +130,7 @@ def test_printed_files_are_told_apart(capsys, given):
 @pytest.mark.parametrize(
     ("proxy", "line"), [("nginx", "include {}/mtls-secret.inc;"), ("apache", "Include {}/mtls-secret.inc")]
 )
-def test_the_configuration_finds_the_secret_in_the_folder_that_was_written(proxy, line, tmp_path, monkeypatch):
+def test_the_configuration_refers_to_the_secret_in_the_output_folder(proxy, line, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["proxy-config", proxy, "--output", "made"]) == 0
     assert line.format(tmp_path / "made") in (tmp_path / "made" / "mtls.conf").read_text()
@@ -158,7 +158,7 @@ def test_apache_deletes_each_spelling_of_a_secret_header_with_dashes():
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("proxy", ["nginx", "apache"])
-def test_a_secret_that_is_short_or_would_be_syntax_is_rejected_and_not_shown(proxy, secret):
+def test_a_short_secret_or_one_with_syntax_is_rejected_and_not_shown(proxy, secret):
     with pytest.raises(ConfigurationError, match=f"{SECRET_VARIABLE}.*openssl rand -hex 32") as refused:
         ProxyOptions(proxy=proxy, secret_header=HEADER, secret=secret)
     assert not secret or secret == "short" or secret not in str(refused.value)
@@ -196,7 +196,7 @@ def test_a_secret_is_enough_if_the_proxys_address_is_not_known():
     assert f'shared_secret=("{HEADER}", os.environ["{SECRET_VARIABLE}"].split(","))' in wanted.source()
 
 
-def test_the_value_is_no_argument():
+def test_the_secret_is_not_a_command_line_argument():
     code = "import sys; from mtls_middleware.cli.main import main; sys.exit(main(sys.argv[1:]))"
     for extra in ([SECRET], ["--secret", SECRET]):
         command = [sys.executable, "-c", code, "proxy-config", "nginx", *extra]
@@ -268,7 +268,7 @@ def test_no_file_is_written_through_a_link(proxy, broken, tmp_path):
     assert not any((out / name).is_symlink() for name in names)
 
 
-def test_a_file_that_cannot_be_written_leaves_the_old_one_and_nothing_else(tmp_path):
+def test_a_failed_write_leaves_only_the_old_file(tmp_path):
     (tmp_path / "mtls.conf").write_text("old")
     with pytest.raises(UnicodeEncodeError):
         write_all(tmp_path, {"mtls.conf": "\ud800"}, None)

@@ -89,7 +89,7 @@ def application(environ: Any, start_response: Any) -> list[bytes]:
 
 
 @pytest.mark.live
-def test_what_the_command_revokes_is_refused_by_an_application_in_another_process(
+def test_another_process_rejects_what_the_command_revokes(
     server: RedisServer, mtls_client: IssuedCertificate, mtls_other_client: IssuedCertificate, mtls_issuer: TokenIssuer
 ) -> None:
     tokens = RevocableTokens(mtls_issuer.access_tokens(), following(server))
@@ -205,7 +205,7 @@ def test_the_key_is_that_of_the_class() -> None:
         ([], "ACTION"),
     ],
 )
-def test_wrong_arguments_are_said_and_nothing_is_written(
+def test_wrong_arguments_are_reported_and_write_nothing(
     server: RedisServer, run: Run, arguments: list[str], said: str
 ) -> None:
     run("create")
@@ -236,7 +236,7 @@ def test_a_file_with_one_bad_line_makes_no_list(server: RedisServer, run: Run, t
 
 
 @pytest.mark.parametrize("action", [["create"], ["show"], ["revoke", f"--thumbprint={BILLING.thumbprint}", *LATER]])
-def test_what_lies_there_of_somebody_else_is_left_alone(server: RedisServer, run: Run, action: list[str]) -> None:
+def test_a_redis_key_with_other_data_is_left_unchanged(server: RedisServer, run: Run, action: list[str]) -> None:
     with server.client() as client:
         client.set("text", "theirs")
         client.zadd("zset", {"theirs": 1})
@@ -266,7 +266,7 @@ def test_where_redis_is_down_or_stalled_nothing_is_said_to_be_done(
 # What is never said
 
 
-def test_the_address_with_a_password_works_and_is_told_to_nobody(
+def test_a_redis_address_with_a_password_works_and_is_not_printed(
     server: RedisServer, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with server.client() as client:
@@ -302,7 +302,7 @@ def test_an_address_that_cannot_be_read_is_not_quoted(run: Run, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("url", ["redis://:sesame@h", "unix:///h?password=sesame", "redis://h?password=sesame"])
-def test_a_password_is_no_argument(run: Run, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+def test_a_password_in_the_arguments_is_rejected(run: Run, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.delenv(REDIS_VARIABLE, raising=False)
     for given in (["show", "--redis", url], ["--redis", url, "show"], [f"--redis={url}", "show"]):
         status, out, err = run(*given)
@@ -322,7 +322,7 @@ def test_without_an_address_none_is_made_up(run: Run, monkeypatch: pytest.Monkey
         assert REDIS_VARIABLE in err
 
 
-def test_without_the_extra_it_says_what_to_install() -> None:
+def test_a_missing_extra_is_named() -> None:
     code = (
         "import importlib.util as u; find = u.find_spec\n"
         "u.find_spec = lambda name, *a: None if name == 'redis' else find(name, *a)\n"

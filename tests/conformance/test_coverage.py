@@ -55,7 +55,7 @@ def ids(name: str, pattern: str) -> set[str]:
 
 
 @pytest.mark.shared
-def test_every_row_of_the_resource_server_of_sources_and_of_validation_is_shown():
+def test_tests_cover_every_row_of_resource_server_sources_and_validation():
     wanted = ids("standards.md", r"^\| ([AFGHIJKMNOQ]\d+) \|")
     assert wanted
     assert wanted - LATER_ROWS.keys() - shown("standard") == set()

@@ -60,7 +60,7 @@ def test_threads_and_event_loops_share_connections(server: IntrospectionServer) 
     assert len(server.connections) == 1
 
 
-def test_a_server_that_stalls_holds_up_no_other(server: IntrospectionServer) -> None:
+def test_a_stalled_server_delays_no_other_server(server: IntrospectionServer) -> None:
     """More wait for it than have their turn at once; each of them is told after its time, in the queue or not."""
     with IntrospectionServer() as stalling:
         stalling.stall = 30
@@ -79,7 +79,7 @@ def test_a_server_that_stalls_holds_up_no_other(server: IntrospectionServer) -> 
         assert len(stalling.connections) == 50  # those in the queue never began
 
 
-def test_a_name_that_is_looked_up_for_ever_holds_up_no_other(
+def test_an_endless_name_lookup_delays_no_other_exchange(
     server: IntrospectionServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     released, real = threading.Event(), socket.getaddrinfo
@@ -185,7 +185,7 @@ print(time.monotonic() - begun)
     assert len(server.questions) == 1
 
 
-def test_whoever_begins_while_the_thread_is_taking_others_is_taken_too(server: IntrospectionServer) -> None:
+def test_the_background_thread_misses_no_concurrently_added_exchange(server: IntrospectionServer) -> None:
     """Threads and the background race about who wakes it: nobody may be left lying there."""
     connections, found = Connections(TLS), []
 
@@ -205,7 +205,7 @@ def test_whoever_begins_while_the_thread_is_taking_others_is_taken_too(server: I
     assert found == [Response(200, BODY)] * 400
 
 
-def test_a_fault_of_the_background_itself_is_told_and_does_not_end_it(
+def test_a_background_error_reaches_the_caller_and_the_thread_continues(
     server: IntrospectionServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
@@ -271,7 +271,7 @@ def test_no_more_than_fifty_flows_begin_in_one_turn() -> None:
     assert len(counts) <= 5
 
 
-def test_a_loop_that_ends_in_the_turn_of_an_exchange_holds_up_no_later_one(server: IntrospectionServer) -> None:
+def test_a_loop_that_ends_during_an_exchange_delays_no_later_exchange(server: IntrospectionServer) -> None:
     """Neither an exchange that is begun later, nor one that the ended loop was to begin and others wait for."""
     connections = Connections(TLS)
     shared = post(server, connections)

@@ -65,7 +65,7 @@ def test_no_spelling_of_loopback_is_connected_to(get: Get, host: str) -> None:
         assert server.requests == 0
 
 
-def test_a_host_of_ours_can_be_allowed(get: Get) -> None:
+def test_private_addresses_can_be_allowed(get: Get) -> None:
     with KeyServer(b"body") as server:
         for url in (server.url, server.url.replace("127.0.0.1", "localhost")):
             assert get(fetch(url, allow_private=True)) == Response(200, b"body")
@@ -149,7 +149,7 @@ def serving(*hosts: str) -> ssl.SSLContext:
     "url", ["https://a..b/", f"https://{'a' * 64}/", "https://.a/", "https://a\0b/", "https://a b/", "https://[::1/"]
 )
 @pytest.mark.parametrize("allow_private", [True, False])
-def test_a_name_that_is_none_is_a_failure_like_others(get: Get, url: str, allow_private: bool) -> None:
+def test_an_invalid_host_name_is_a_fetch_failure(get: Get, url: str, allow_private: bool) -> None:
     with pytest.raises(FetchFailed):
         get(fetch(url, allow_private=allow_private))
 

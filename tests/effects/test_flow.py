@@ -200,7 +200,7 @@ def test_those_who_share_a_failure_have_each_an_exception_of_their_own(
     assert failures[0].args == failures[1].args
 
 
-def test_a_fault_of_ours_in_an_exchange_reaches_every_asker(
+def test_an_internal_error_in_an_exchange_reaches_every_caller(
     run: Callable[[Flow[Any]], Any], server: KeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import httpx2
@@ -215,7 +215,7 @@ def test_a_fault_of_ours_in_an_exchange_reaches_every_asker(
             run(ask(need))
 
 
-def test_a_cancelled_asker_closes_its_flow_and_leaves_the_exchange_to_the_others(server: KeyServer) -> None:
+def test_a_cancelled_caller_does_not_cancel_a_shared_exchange(server: KeyServer) -> None:
     server.stall = 0.1
     log: Log = []
     need = fetch(server)
@@ -241,7 +241,7 @@ def test_a_cancelled_asker_closes_its_flow_and_leaves_the_exchange_to_the_others
     assert server.requests == 1
 
 
-def test_an_event_loop_that_ends_early_takes_the_answer_from_nobody(server: KeyServer) -> None:
+def test_an_event_loop_that_ends_early_does_not_lose_the_response(server: KeyServer) -> None:
     server.stall = 0.2
     need = fetch(server)
 

@@ -187,7 +187,7 @@ def test_what_runs_for_a_preflight(build: Any, target: str) -> None:
     assert ran == TABLE[build][target]
 
 
-def test_a_layer_inside_of_middleware_that_replaces_the_method_sees_the_method_of_the_application() -> None:
+def test_a_layer_inside_method_override_sees_the_new_method() -> None:
     from werkzeug.test import Client
 
     app = wsgi.protect(flask_app(), **OPTIONS)

@@ -1,7 +1,8 @@
-"""Requests to the documented applications, through the documented proxy; and what the layer itself would have said."""
+"""The requests of the route tests: the shared tables, and what the layer itself answers to the same request."""
 
 import json
 import logging
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -12,7 +13,67 @@ from mtls_middleware.layers.attached import ATTACHED_KEY, TOKEN_KEY
 from mtls_middleware.testing import TESTING_ENVIRON, IssuedCertificate, TokenIssuer
 from tests.integrations.documented import FILES, PROXY, SOURCE, proxy_fields
 
-# What somebody may put in place of what our layers attach.
+READ, WRITE = "invoices:read", "invoices:write"
+DJANGO = ("django-wsgi", "django-asgi")
+# The frameworks whose documented application has class-based views under /reports.
+WITH_REPORTS = ("flask", "starlette", *DJANGO)
+EVERY = (*WITH_REPORTS, "fastapi")
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A token with `scopes` reaches the view of the documented applications, which answers this JSON."""
+
+    method: str
+    path: str
+    scopes: list[str]
+    body: dict[str, Any]
+    frameworks: tuple[str, ...] = EVERY
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A token with `scopes` alone is rejected: the response and the record name `demanded`."""
+
+    method: str
+    path: str
+    scopes: list[str]
+    demanded: list[str]
+    frameworks: tuple[str, ...] = EVERY
+
+
+ACCEPTED = [
+    Accepted("GET", "/invoices", [READ], {"for": "alice"}),
+    Accepted("GET", "/invoices", ["other", READ], {"for": "alice"}),
+    Accepted("POST", "/invoices", [READ, WRITE], {"created": True}),
+    Accepted("GET", "/me", [], {"subject": "alice"}),
+    Accepted("GET", "/reports/7", [READ], {"report": 7}, WITH_REPORTS),
+    Accepted("DELETE", "/reports/7", [READ, WRITE], {"deleted": 7}, WITH_REPORTS),
+    Accepted("GET", "/audit/log", ["audit"], {"auditor": "alice"}, WITH_REPORTS),
+    Accepted("GET", "/audit/log", [READ, "audit"], {"auditor": "alice"}),
+]
+REJECTED = [
+    Rejected("GET", "/invoices", [], [READ]),
+    Rejected("GET", "/invoices", ["invoices:read2", "invoices", "INVOICES:READ"], [READ]),
+    Rejected("HEAD", "/invoices", [], [READ], ("flask", "starlette")),
+    Rejected("POST", "/invoices", [WRITE], [READ, WRITE]),
+    Rejected("HEAD", "/invoices/new", [WRITE], [READ, WRITE], DJANGO),
+    Rejected("GET", "/reports/7", [WRITE], [READ], WITH_REPORTS),
+    Rejected("HEAD", "/reports/7", [WRITE], [READ], WITH_REPORTS),
+    Rejected("DELETE", "/reports/7", [READ], [WRITE], ("flask",)),  # its class demands READ, its method WRITE
+    Rejected("DELETE", "/reports/7", [READ], [READ, WRITE], ("starlette", *DJANGO)),
+    Rejected("GET", "/audit/log", [READ], ["audit"]),
+    Rejected("GET", "/audit/log", ["audit"], [READ], ("fastapi",)),  # the router demands READ
+    Rejected("OPTIONS", "/audit/log", [READ], ["audit"], DJANGO),
+]
+
+
+def path_of(row: Accepted | Rejected, framework: str) -> str:
+    """The row's path: Django routes a POST by its path alone."""
+    return "/invoices/new" if framework in DJANGO and row.method == "POST" else row.path
+
+
+# What another middleware could put in place of what our layers attach.
 FORGED = AccessToken(claims={}, subject="mallory", client_id=None, scopes=frozenset({"a"}), expires_at=None)
 PLANTED: list[dict[str, Any]] = [
     {},

@@ -79,7 +79,7 @@ def test_an_agreeing_client_may_be_saved_if_something_verifies_its_method(server
     server.authlib.check_registration(*saved)
 
 
-def test_a_method_that_authlib_cannot_verify_is_rejected_and_the_log_says_what_to_call(server, caplog) -> None:
+def test_an_unverifiable_method_is_rejected_and_the_log_names_the_fix(server, caplog) -> None:
     form = {"grant_type": "client_credentials", **dict(assertion("private_key_jwt"))}
     assert server.post("/token", form).json["error"] == "invalid_client"
     assert "call server.register_client_auth_method('private_key_jwt', ...)" in caplog.text

@@ -49,14 +49,14 @@ def refused(response, error="invalid_client", status=401):
 
 
 @pytest.mark.standard("B1", "B15")
-def test_a_client_with_the_registered_name_gets_a_token_that_is_bound_to_its_certificate(server):
+def test_a_client_with_the_registered_name_gets_a_bound_token(server):
     claims = claims_of(server.token("billing", BILLING))
     assert claims["cnf"] == {"x5t#S256": BILLING.thumbprint}
     assert claims["client_id"] == "billing"
 
 
 @pytest.mark.standard("B11", "B18")
-def test_a_client_with_its_registered_self_signed_certificate_gets_a_bound_token(server):
+def test_a_client_with_a_registered_certificate_gets_a_bound_token(server):
     response = server.token("robot", SELF, verify=UNVERIFIED)
     assert claims_of(response)["cnf"] == {"x5t#S256": SELF.thumbprint}
 
@@ -104,7 +104,7 @@ def test_a_wrong_or_missing_certificate_is_invalid_client(server, client_id, cer
     assert response.headers["WWW-Authenticate"].startswith("Basic ")
 
 
-def test_a_public_client_has_no_client_credentials_even_with_a_certificate(server):
+def test_a_public_client_cannot_use_client_credentials(server):
     refused(server.token("app", OTHER))
 
 
@@ -117,14 +117,14 @@ def test_a_client_with_a_secret_keeps_working(server):
 
 
 @pytest.mark.standard("B5")
-def test_a_certificate_does_not_replace_a_secret_and_binds_only_who_asked_for_it(server):
+def test_a_certificate_binds_a_secret_clients_token_only_on_request(server):
     form = {"grant_type": "client_credentials"}
     assert "cnf" not in claims_of(server.post("/token", form, BILLING, headers=basic("secret")))
     bound = claims_of(server.post("/token", form, BILLING, headers=basic("bound-secret")))
     assert bound["cnf"] == {"x5t#S256": BILLING.thumbprint}
 
 
-def test_a_client_that_asks_for_bound_tokens_gets_none_without_certificate(server):
+def test_a_client_that_registered_bound_tokens_needs_a_certificate(server):
     response = server.post("/token", {"grant_type": "client_credentials"}, headers=basic("bound-secret"))
     refused(response, "invalid_request", 400)
 
@@ -215,7 +215,7 @@ def test_revocation_authenticates_by_certificate(server):
 
 
 @pytest.mark.standard("P10")
-def test_a_public_client_with_pkce_has_bound_tokens_and_a_bound_refresh_token(server):
+def test_a_public_client_with_pkce_gets_bound_access_and_refresh_tokens(server):
     granted = server.post("/token", server.code("app", "a" * 50), SELF, verify=UNVERIFIED)
     assert claims_of(granted)["cnf"] == {"x5t#S256": SELF.thumbprint}
     assert claims_of(granted)["sub"] == "alice"
@@ -228,7 +228,7 @@ def test_a_public_client_with_pkce_has_bound_tokens_and_a_bound_refresh_token(se
     refused(server.post("/token", form), "invalid_grant", 400)
 
 
-def test_a_public_client_needs_its_verifier_and_a_certificate_as_it_asked_for_bound_tokens(server):
+def test_a_public_client_needs_its_code_verifier_and_a_certificate(server):
     wrong = server.code("app", "a" * 50) | {"code_verifier": "b" * 50}
     refused(server.post("/token", wrong, SELF, verify=UNVERIFIED), "invalid_grant", 400)
     refused(server.post("/token", server.code("app", "a" * 50)), "invalid_request", 400)
@@ -241,7 +241,7 @@ def test_a_public_client_that_does_not_ask_is_served_without_certificate(server)
     assert server.post("/token", form).status_code == 200
 
 
-def test_an_unbound_refresh_token_of_a_client_that_asks_for_bound_ones_is_refused(server):
+def test_an_unbound_refresh_token_of_a_bound_client_is_rejected(server):
     granted = server.post("/token", server.code("app", "a" * 50), SELF, verify=UNVERIFIED).json
     next(each for each in server.saved if each.refresh_token == granted["refresh_token"]).cnf = None
     form = {"grant_type": "refresh_token", "refresh_token": granted["refresh_token"], "client_id": "app"}
@@ -256,7 +256,7 @@ def test_a_client_that_authenticates_refreshes_with_a_renewed_certificate(server
 
 
 @pytest.mark.standard("B20")
-def test_a_token_of_the_authorization_endpoint_is_never_bound_to_the_browsers_certificate(server):
+def test_an_authorization_endpoint_token_ignores_the_browsers_certificate(server):
     generate = server.authlib._token_generators["default"]
     with server.app.test_request_context("/authorize", base_url="https://as.example"):
         given = generate.get_extra_claims(server.models["plain-app"], "implicit", None, "read")
@@ -268,7 +268,7 @@ def test_a_token_of_the_authorization_endpoint_is_never_bound_to_the_browsers_ce
 
 
 @pytest.mark.standard("B16")
-def test_a_certificate_header_from_anybody_but_the_proxy_binds_nothing_and_authenticates_nobody(server):
+def test_a_certificate_header_that_bypasses_the_proxy_is_ignored(server):
     form = {"grant_type": "client_credentials", "client_id": "billing"}
     response = server.app.test_client().post(
         "/token",

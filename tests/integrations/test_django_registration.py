@@ -94,7 +94,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.mark.standard("B15")
-def test_a_refresh_in_the_grace_period_is_bound_to_its_own_certificate_or_rejected(server) -> None:
+def test_a_retried_refresh_is_bound_to_its_certificate_or_rejected(server) -> None:
     granted = issued(server.post("/o/token/", server.code("web", "v" * 50), BILLING))
     form = {"grant_type": "refresh_token", "refresh_token": granted["refresh_token"], "client_id": "web"}
     first = issued(server.post("/o/token/", form, BILLING))
@@ -113,7 +113,7 @@ def test_a_refresh_in_the_grace_period_is_bound_to_its_own_certificate_or_reject
 
 
 @pytest.mark.standard("P10")
-def test_a_public_clients_refresh_in_the_grace_period_needs_its_certificate(server) -> None:
+def test_a_public_client_needs_its_certificate_in_the_grace_period(server) -> None:
     granted = issued(server.post("/o/token/", server.code("app", "v" * 50), SELF, verify=UNVERIFIED))
     form = {"grant_type": "refresh_token", "refresh_token": granted["refresh_token"], "client_id": "app"}
     first = issued(server.post("/o/token/", form, SELF, verify=UNVERIFIED))
@@ -124,7 +124,7 @@ def test_a_public_clients_refresh_in_the_grace_period_needs_its_certificate(serv
         assert issued(again)["refresh_token"] == first["refresh_token"]
 
 
-def test_a_client_whose_registration_and_type_disagree_gets_no_refresh_token(server) -> None:
+def test_a_public_client_with_a_registered_secret_is_rejected(server) -> None:
     """A public application that registered a secret: its refresh token would be unbound and unauthenticated."""
     form = server.code("careless", "v" * 50)
     for headers in ({}, basic("careless")):

@@ -253,7 +253,7 @@ ATTACKS: dict[str, tuple[bytes, dict[str, str], dict[str, Any]]] = {
 @pytest.mark.parametrize("attack", ATTACKS)
 @pytest.mark.standard("B2", "B5", "B6")
 @pytest.mark.case("137", "138")
-def test_an_attack_authenticates_nobody(ask: Asked, attack: str) -> None:
+def test_an_attack_authenticates_no_client(ask: Asked, attack: str) -> None:
     body, headers, how = ATTACKS[attack]
     is_form = "Content-Type" not in headers
     found = {}

@@ -48,7 +48,7 @@ def check(document: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.standard("C21")
-def test_both_schemes_stand_in_one_object_with_the_scopes_of_the_operation(mtls_issuer: TokenIssuer) -> None:
+def test_one_requirement_holds_both_schemes_and_the_operations_scopes(mtls_issuer: TokenIssuer) -> None:
     document = documented("invoices_fastapi.py", mtls_issuer)["api"].openapi()
     assert document["openapi"] == "3.1.0"
     assert check(document) == {
@@ -84,7 +84,7 @@ def test_a_route_that_is_added_later_is_in_the_document(mtls_issuer: TokenIssuer
 
 
 @pytest.mark.standard("C21")
-def test_other_schemes_of_an_operation_never_make_certificate_or_token_optional() -> None:
+def test_other_schemes_do_not_make_certificate_or_token_optional() -> None:
     bound, app = CertificateBoundToken(token_url=TOKEN_URL, scopes={READ: "Read"}), FastAPI()
     bound.install(app)
     key, basic = APIKeyHeader(name="X-Key", auto_error=False), HTTPBasic(auto_error=False)

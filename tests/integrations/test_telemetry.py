@@ -53,7 +53,7 @@ def points(reader: InMemoryMetricReader, name: str) -> list[Any]:
 
 
 @both_gateways
-def test_each_decision_is_counted_by_what_came_of_it_and_by_nothing_that_names_a_client(
+def test_decision_counters_have_labels_that_identify_no_client(
     gateway: str, mtls_client: IssuedCertificate, mtls_issuer: TokenIssuer, reader: InMemoryMetricReader
 ) -> None:
     token = mtls_issuer.token(certificate=mtls_client)
@@ -137,6 +137,6 @@ def test_an_observer_that_fails_changes_no_decision(
     assert [each.getMessage() for each in caplog.records] == ["an observer failed: RuntimeError"] * 2
 
 
-def test_what_is_no_meter_provider_is_refused() -> None:
+def test_an_invalid_meter_provider_is_rejected() -> None:
     with pytest.raises(ConfigurationError, match="meter_provider="):
         observe("http://collector:4317")

@@ -69,7 +69,7 @@ def test_a_key_that_must_not_verify_is_left_out_and_the_others_stay(
 
 
 @pytest.mark.parametrize("document", [None, [], "keys", {}, {"keys": None}, {"keys": {}}, {"keys": "x"}, {"Keys": []}])
-def test_what_is_no_key_set_is_a_value_error(document: Any) -> None:
+def test_an_invalid_key_set_is_a_value_error(document: Any) -> None:
     with pytest.raises(ValueError, match="not a JWK Set"):
         KeySet.parse(document)
 

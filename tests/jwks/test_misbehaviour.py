@@ -28,8 +28,8 @@ def test_without_keys_a_broken_key_server_means_try_later_and_never_yes(
     for _ in range(3):
         outcome = app.request(f"Bearer {text}", certificate=mtls_client)
         assert (outcome.status, outcome.challenge, outcome.reached) == (503, None, False)
-        assert 1 <= int(outcome.headers["retry-after"]) <= COOL_DOWN
-        assert outcome.headers["cache-control"] == "no-store"
+        assert 1 <= int(outcome.header("Retry-After") or 0) <= COOL_DOWN
+        assert outcome.header("Cache-Control") == "no-store"
     assert server.requests == 1
 
 
@@ -51,7 +51,7 @@ def test_with_keys_a_broken_key_server_is_borne_for_an_hour(
 
 
 @pytest.mark.case("128")
-def test_with_keys_an_unknown_key_id_during_an_outage_is_still_a_bad_token(
+def test_an_unknown_key_id_is_rejected_with_401_during_an_outage(
     server: KeyServer, issuer: TokenIssuer, run: Callable[[Flow[Any]], Any]
 ) -> None:
     tokens = fetching(issuer, server)
@@ -76,7 +76,7 @@ def test_retry_after_counts_down_to_the_next_attempt(server: KeyServer, run: Cal
     assert run(keys.current(START + COOL_DOWN)).keys
 
 
-def test_nobody_at_the_address_means_try_later(stack: type[Stack], mtls_client: IssuedCertificate) -> None:
+def test_an_unreachable_key_server_causes_503(stack: type[Stack], mtls_client: IssuedCertificate) -> None:
     issuer = TokenIssuer()
     with KeyServer(issuer.jwks) as server:
         app = protected(stack, issuer, server)

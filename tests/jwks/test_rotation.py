@@ -19,9 +19,7 @@ from tests.key_server import KeyServer, die, gated, until
 
 
 @pytest.mark.parametrize("broken", [False, True])
-def test_whoever_comes_with_the_new_key_during_a_rotation_waits_for_it(
-    broken: bool, issuer: TokenIssuer, server: KeyServer
-) -> None:
+def test_threads_with_a_new_key_id_wait_for_the_rotation(broken: bool, issuer: TokenIssuer, server: KeyServer) -> None:
     tokens, driver = fetching(issuer, server), BlockingDriver()
     driver.run(tokens.validate(issuer.token(), time.time()))
     issuer.rotate()
@@ -39,9 +37,7 @@ def test_whoever_comes_with_the_new_key_during_a_rotation_waits_for_it(
     assert server.requests == 2
 
 
-def test_whoever_comes_with_the_new_key_during_a_rotation_waits_for_it_in_tasks_too(
-    issuer: TokenIssuer, server: KeyServer
-) -> None:
+def test_tasks_with_a_new_key_id_wait_for_the_rotation(issuer: TokenIssuer, server: KeyServer) -> None:
     tokens, driver = fetching(issuer, server), AwaitingDriver()
 
     async def ask(text: str, later: float, number: int) -> str | None:
@@ -60,7 +56,7 @@ def test_whoever_comes_with_the_new_key_during_a_rotation_waits_for_it_in_tasks_
     assert server.requests == 2
 
 
-def test_old_keys_serve_the_others_while_one_fetches_anew(issuer: TokenIssuer, server: KeyServer) -> None:
+def test_old_keys_serve_other_requests_during_a_refetch(issuer: TokenIssuer, server: KeyServer) -> None:
     tokens, driver = fetching(issuer, server), BlockingDriver()
     text, later = issuer.token(lifetime=timedelta(hours=1)), time.time() + 700
     driver.run(tokens.validate(text, time.time()))
@@ -76,7 +72,7 @@ def test_old_keys_serve_the_others_while_one_fetches_anew(issuer: TokenIssuer, s
 
 
 @pytest.mark.case("127")
-def test_keys_that_are_published_before_they_sign_rotate_under_load_and_no_valid_token_is_refused(
+def test_a_rotation_with_published_keys_rejects_no_valid_token_under_load(
     issuer: TokenIssuer, server: KeyServer
 ) -> None:
     """A cool-down between publishing and signing is enough; what a withdrawn key signed ends within ten minutes."""
@@ -99,9 +95,7 @@ def test_keys_that_are_published_before_they_sign_rotate_under_load_and_no_valid
 
 
 @pytest.mark.case("127")
-def test_nobody_with_a_known_key_waits_while_unknown_ones_are_looked_for(
-    issuer: TokenIssuer, server: KeyServer
-) -> None:
+def test_threads_with_a_known_key_do_not_wait_for_unknown_ones(issuer: TokenIssuer, server: KeyServer) -> None:
     tokens, driver, gate = fetching(issuer, server), BlockingDriver(), threading.Event()
     later = time.time() + COOL_DOWN + 1
     driver.run(tokens.validate(issuer.token(), time.time()))
@@ -124,7 +118,7 @@ def test_nobody_with_a_known_key_waits_while_unknown_ones_are_looked_for(
 
 
 @pytest.mark.case("127")
-def test_nobody_with_a_known_key_waits_in_tasks_either(issuer: TokenIssuer, server: KeyServer) -> None:
+def test_tasks_with_a_known_key_do_not_wait_for_unknown_ones(issuer: TokenIssuer, server: KeyServer) -> None:
     tokens, driver, gate = fetching(issuer, server), AwaitingDriver(), threading.Event()
     later = time.time() + COOL_DOWN + 1
 

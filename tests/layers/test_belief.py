@@ -25,7 +25,7 @@ def test_trusted_peer_gives_the_certificate(gateway: str, peer: str, mtls_client
     "peer", ["", "localhost", "<local>", None, "unix", "testclient", "010.0.0.5", "10.0.0.5%eth0", "fe80::1%1", "10.1"]
 )
 @pytest.mark.case("017")
-def test_peer_without_an_address_is_nobody(gateway: str, peer: str | None, mtls_client: IssuedCertificate) -> None:
+def test_peer_without_an_address_is_not_trusted(gateway: str, peer: str | None, mtls_client: IssuedCertificate) -> None:
     request = Request(peer=peer, headers=nginx(mtls_client))
     for trusted in (TRUSTED, [*TRUSTED, "unix"]):
         assert send(gateway, certificates(Nginx(trusted_proxies=trusted), required=True), request).status == 403
@@ -59,7 +59,7 @@ def test_asgi_unix_peer_is_the_servers_own_word(
 @both_gateways
 @pytest.mark.parametrize("second", ["same", "other", "empty", "rubbish"])
 @pytest.mark.case("009", "010", "011", "028")
-def test_two_values_are_refused_and_none_is_chosen(
+def test_two_values_are_rejected(
     gateway: str, second: str, mtls_client: IssuedCertificate, mtls_other_client: IssuedCertificate
 ) -> None:
     (name, good), (verify, word) = nginx(mtls_client)
@@ -75,7 +75,7 @@ def test_two_values_are_refused_and_none_is_chosen(
 
 
 @pytest.mark.case("007")
-def test_underscores_alone_are_no_header_of_ours_in_asgi(mtls_client: IssuedCertificate) -> None:
+def test_asgi_ignores_a_header_name_with_underscores(mtls_client: IssuedCertificate) -> None:
     evil = [(name.replace("-", "_"), value) for name, value in nginx(mtls_client)]
     assert send("asgi", certificates(), Request(headers=evil)).application.certificate is None
     assert send("asgi", certificates(required=True), Request(headers=evil)).status == 403
@@ -134,7 +134,7 @@ def test_wsgi_server_that_drops_underscores_is_fine(environ: dict[str, Any], mtl
     ],
 )
 @pytest.mark.case("024", "025", "026")
-def test_certificate_and_word_tell_one_story(
+def test_certificate_and_verification_header_must_agree(
     gateway: str, word: str | None, status: int, mtls_client: IssuedCertificate
 ) -> None:
     assert send(gateway, certificates(required=True), Request(headers=nginx(mtls_client, word))).status == status

@@ -108,7 +108,7 @@ SILENT = [
 @pytest.mark.parametrize("source", SILENT, ids=shown)
 @pytest.mark.parametrize("name", WITHOUT_WORD)
 @pytest.mark.case("029")
-def test_source_that_never_verifies_cannot_be_asked_for_it(module: Any, source: Any, name: str) -> None:
+def test_a_source_that_never_verifies_rejects_required_verification(module: Any, source: Any, name: str) -> None:
     with pytest.raises(ConfigurationError, match="needs a verified certificate"):
         module.ClientCertificateMiddleware(lambda *_: None, source, **WITHOUT_WORD[name])
 

@@ -74,7 +74,7 @@ def test_request_that_is_let_through_is_one_record_by_the_innermost_layer(
 
 
 @both_gateways
-def test_nothing_is_made_for_the_log_where_nobody_wants_it(
+def test_no_log_record_is_created_below_the_logger_level(
     gateway: str, mtls_client: IssuedCertificate, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING, "mtls_middleware.decision")

@@ -105,7 +105,7 @@ def test_each_application_decides_for_itself(gateway: str, generates: bool, mtls
 
 
 @both_gateways
-def test_certificate_of_another_application_is_no_certificate(gateway: str, mtls_client: IssuedCertificate) -> None:
+def test_certificate_of_another_application_is_ignored(gateway: str, mtls_client: IssuedCertificate) -> None:
     request = Request(headers=nginx(mtls_client))
     tried, _ = play(
         gateway,
@@ -215,7 +215,7 @@ def test_rule_is_that_of_the_path_that_the_next_application_gets(gateway: str, m
 
 
 @both_gateways
-def test_server_that_reuses_its_dictionary_for_another_request_gets_another_decision(
+def test_a_reused_environ_or_scope_gets_a_new_decision_per_request(
     gateway: str, mtls_client: IssuedCertificate, mtls_other_client: IssuedCertificate
 ) -> None:
     """Clients share the proxy's connection: the certificate of one request must never be that of the next."""
@@ -352,9 +352,7 @@ class CutOff(BaseException):
 
 
 @both_gateways
-def test_code_outside_sees_no_forged_field_after_a_decision_that_was_cut_off(
-    gateway: str, mtls_client: IssuedCertificate
-) -> None:
+def test_an_interrupted_decision_leaves_no_forged_field_outside(gateway: str, mtls_client: IssuedCertificate) -> None:
     def cut_off(_: object) -> bool:
         raise CutOff
 

@@ -33,7 +33,7 @@ def test_inner_rule_judges_the_outer_certificate(gateway: str, mtls_client: Issu
 
 
 @both_gateways
-def test_the_same_certificate_merely_presented_does_not_weaken_the_outer_one(
+def test_an_inner_presented_certificate_does_not_weaken_the_outer_one(
     gateway: str, mtls_client: IssuedCertificate
 ) -> None:
     wrap = nested({"source": Nginx(trusted_proxies=TRUSTED)}, {"source": ServerTLS()})
@@ -98,7 +98,7 @@ def test_wrong_order_is_reported_and_never_passes(
 
 
 @both_gateways
-def test_a_certificate_under_the_public_key_is_no_outer_layer(
+def test_a_certificate_under_the_public_key_is_not_an_outer_layer(
     gateway: str, mtls_client: IssuedCertificate, mtls_issuer: TokenIssuer
 ) -> None:
     def alone(module: Any, app: Any) -> Any:
@@ -150,7 +150,7 @@ def test_protect_puts_rule_and_token_in_order(
 
 
 @both_gateways
-def test_trust_store_has_the_last_word_on_the_certificate(gateway: str, mtls_client: IssuedCertificate) -> None:
+def test_the_trust_store_decides_last_on_the_certificate(gateway: str, mtls_client: IssuedCertificate) -> None:
     class Store:
         def validate(self, certificate: ClientCertificate, now: float) -> Generator[Any, Any, ClientCertificate]:
             return ClientCertificate.from_der(certificate.der, verification=Verification.BY_TRUST_STORE)
@@ -165,7 +165,7 @@ def test_trust_store_has_the_last_word_on_the_certificate(gateway: str, mtls_cli
 
 
 @pytest.mark.parametrize("kind", ["wsgi", "http", "websocket"])
-def test_contradicting_tls_facts_of_a_proxy_do_not_reject_the_outer_certificate(
+def test_contradicting_proxy_tls_facts_keep_the_outer_certificate(
     kind: str, mtls_client: IssuedCertificate, mtls_other_client: IssuedCertificate
 ) -> None:
     """The header of a proxy without an acceptable certificate is ignored, and the outer certificate is kept."""

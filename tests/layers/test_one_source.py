@@ -116,7 +116,9 @@ def test_caches_tell_verifications_apart(gateway: str, mtls_client: IssuedCertif
 
 
 @both_gateways
-def test_server_is_believed_by_its_own_word_alone(gateway: str, mtls_client: IssuedCertificate) -> None:
+def test_a_server_certificate_is_verified_only_by_the_servers_result(
+    gateway: str, mtls_client: IssuedCertificate
+) -> None:
     wrap = certificates(ServerTLS())
     for verified, expected in [(True, Verification.BY_SERVER), (False, Verification.PRESENTED)] * 2:
         seen = send(gateway, wrap, Request(tls=mtls_client, verified=verified)).application

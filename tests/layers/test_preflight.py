@@ -68,7 +68,7 @@ NO_PREFLIGHT: dict[str, Request] = {
 
 @both_gateways
 @pytest.mark.parametrize("case", NO_PREFLIGHT)
-def test_another_request_is_no_preflight(gateway: str, case: str) -> None:
+def test_another_request_is_not_a_preflight(gateway: str, case: str) -> None:
     wrap = nested({"allow": CLIENT, "exempt_preflight": True})
     assert send(gateway, wrap, NO_PREFLIGHT[case]).status == 403
 
@@ -89,7 +89,7 @@ def test_other_preflights_of_browsers_and_proxies_pass(gateway: str, headers: li
     assert send(gateway, wrap, Request(method="OPTIONS", headers=headers)).status == 200
 
 
-def test_a_websocket_is_no_preflight() -> None:
+def test_a_websocket_is_not_a_preflight() -> None:
     from tests.gateways import exchange
 
     scope = scope_of(PREFLIGHT, "websocket") | {"method": "OPTIONS"}

@@ -13,7 +13,7 @@ from mtls_middleware.policy import Presented, Thumbprint
 from mtls_middleware.sources import Nginx, ServerTLS
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate, self_signed
 from mtls_middleware.validation import SpiffeTrust, TrustStore
-from tests.gateways import MODULES, Request, Result, Wrap, both_gateways, send
+from tests.gateways import MODULES, Outcome, Request, Wrap, both_gateways, send
 from tests.layers.clock import Clock, clock
 from tests.layers.formats import SOURCES
 from tests.layers.test_decisions import record
@@ -100,7 +100,7 @@ class Layers:
         self._app: list[Any] = [None]
         self._made: Any = None
 
-    def send(self, request: Request) -> Result:
+    def send(self, request: Request) -> Outcome:
         def once(module: Any, app: Any) -> Any:
             self._app[0] = app
             if self._made is None:
@@ -247,7 +247,7 @@ def test_inner_layer_checks_the_outer_certificate_with_its_own_tolerance(
 
 @both_gateways
 @pytest.mark.parametrize("moment", [(LIFETIME + 95, "it ended 95 s ago"), (-61, "it begins in 61 s")])
-def test_record_says_how_far_outside_and_what_is_expected(
+def test_the_record_names_the_distance_and_the_expected_range(
     gateway: str,
     moment: tuple[int, str],
     clock: Clock,

@@ -29,7 +29,7 @@ def test_method_changes_nothing(gateway: str, method: str, world: World) -> None
 
 @both_gateways
 @pytest.mark.case("147")
-def test_a_preflight_is_no_way_in(gateway: str, world: World) -> None:
+def test_a_preflight_does_not_bypass_the_layer(gateway: str, world: World) -> None:
     preflight = [("Origin", "https://evil.test"), ("Access-Control-Request-Method", "GET")]
     assert send(gateway, certificates(required=True), Request(method="OPTIONS", headers=preflight)).status == 403
 
@@ -110,7 +110,7 @@ def test_binding_asks_for_no_chain(gateway: str, world: World) -> None:
 
 @both_gateways
 @pytest.mark.case("001", "002")
-def test_strangers_header_is_no_certificate_and_no_error(gateway: str, world: World) -> None:
+def test_a_certificate_header_from_an_untrusted_peer_is_ignored(gateway: str, world: World) -> None:
     for headers in (nginx(world.client), [("X-SSL-Client-Cert", "rubbish")], nginx(world.client) * 2):
         seen = send(gateway, certificates(), Request(peer=STRANGER, headers=headers)).application
         assert seen.certificate is None
@@ -191,7 +191,7 @@ def test_nothing_is_carried_over_to_the_next_request(gateway: str, world: World)
 
 @both_gateways
 @pytest.mark.case("023")
-def test_scheme_is_no_proof_of_tls(gateway: str, world: World) -> None:
+def test_a_scheme_does_not_prove_tls(gateway: str, world: World) -> None:
     https = {"wsgi.url_scheme": "https", "HTTPS": "on", "scheme": "https"}
     request = Request(headers=[("X-Forwarded-Proto", "https")], extra=https)
     assert send(gateway, certificates(required=True), request).status == 403
@@ -208,7 +208,7 @@ def test_host_names_no_exempt_path(gateway: str, world: World) -> None:
 @both_gateways
 @pytest.mark.case("154")
 @pytest.mark.parametrize("error", [MemoryError(), RecursionError(), AssertionError(), KeyError("x"), StopIteration()])
-def test_any_exception_of_ours_is_500(gateway: str, error: Exception, world: World) -> None:
+def test_an_unexpected_exception_of_a_validator_is_500(gateway: str, error: Exception, world: World) -> None:
     wrap = world.tokens(tokens=Failing(error))
     result = send(gateway, wrap, carrying(world, world.bearer(certificate=world.client)))
     assert (result.status, result.seen) == (500, None)

@@ -230,9 +230,7 @@ def test_rule_that_no_longer_allows_the_certificate_ends_it(
     assert "a bug" not in caplog.text
 
 
-def test_rule_of_the_path_that_opened_it_decides_whatever_the_framework_does_to_the_scope(
-    client: IssuedCertificate, clock: Clock
-) -> None:
+def test_a_websocket_keeps_the_rule_of_the_path_it_was_opened_on(client: IssuedCertificate, clock: Clock) -> None:
     strict = Revoked()
 
     async def mounting(scope: Any, receive: Any, send: Any) -> None:
@@ -262,7 +260,7 @@ def test_certificate_on_a_changed_revocation_list_ends_it(
     assert socket.types() == ["accept", "close"]
 
 
-def test_check_that_needs_io_is_made_once_at_a_time_and_ends_with_the_websocket(client: IssuedCertificate) -> None:
+def test_checks_with_io_do_not_overlap_and_end_with_the_websocket(client: IssuedCertificate) -> None:
     from mtls_middleware.effects.flow import Call, ask
 
     calls: list[asyncio.Future[None]] = []
@@ -504,7 +502,7 @@ async def outlived(socket: Socket, send: Any, clock: Clock) -> None:
         await task
 
 
-def test_client_that_is_gone_and_a_server_that_says_so_are_no_error(client: IssuedCertificate, clock: Clock) -> None:
+def test_closing_a_websocket_of_a_disconnected_client_raises_nothing(client: IssuedCertificate, clock: Clock) -> None:
     socket = Socket(client)
 
     async def send(message: Any) -> None:

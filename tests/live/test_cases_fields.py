@@ -32,7 +32,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 
 @pytest.mark.case("007")
-def test_names_with_underscores_are_no_certificate(server: Server) -> None:
+def test_names_with_underscores_carry_no_certificate(server: Server) -> None:
     for lines in (TWINS, [NONE, *TWINS], [*TWINS, NONE]):
         answer = server.get("/nginx/loopback", *lines)
         assert (answer.certificate, answer.leaks) == (None, [])
@@ -69,7 +69,7 @@ def test_two_certificate_lines_are_refused_whatever_they_say(server: Server, sou
     ],
     ids=["no word", "NONE", "no certificate", "+FAILED", "FAILED+", "twice", "NONE+", "other case"],
 )
-def test_certificate_and_word_must_tell_the_same_story(server: Server, lines: list[bytes]) -> None:
+def test_certificate_and_verification_header_must_agree(server: Server, lines: list[bytes]) -> None:
     for required in ("", "/required"):
         assert server.get(f"/nginx/loopback{required}", *lines).refusal == MALFORMED
 
@@ -93,9 +93,7 @@ PRESENTED_BY = {
 
 @pytest.mark.case("025", "061")
 @pytest.mark.parametrize("kind", PRESENTED_BY)
-def test_a_certificate_that_did_not_verify_is_presented_and_refused_where_one_is_required(
-    server: Server, kind: str
-) -> None:
+def test_an_unverified_certificate_is_rejected_where_one_is_required(server: Server, kind: str) -> None:
     path = f"/{kind.split(maxsplit=1)[0]}/loopback"
     answer = server.get(path, *PRESENTED_BY[kind])
     assert (answer.certificate, answer.leaks) == (told(GOOD) | {"verification": "PRESENTED"}, [])
@@ -103,7 +101,7 @@ def test_a_certificate_that_did_not_verify_is_presented_and_refused_where_one_is
 
 
 @pytest.mark.case("029")
-def test_what_nobody_calls_verified_is_presented(server: Server) -> None:
+def test_a_certificate_without_a_verification_result_is_presented(server: Server) -> None:
     for source in ("unstated", "azure"):
         answer = server.get(f"/{source}/loopback", *CLAIMS[source](GOOD))
         assert (answer.certificate["verification"], answer.leaks) == ("PRESENTED", [])
@@ -169,7 +167,7 @@ def test_a_chain_over_two_lines_is_one_chain_up_to_the_limit(server: Server) -> 
 
 
 @pytest.mark.case("057")
-def test_the_first_of_traefiks_list_is_the_leaf_and_no_other_leaf_stands_there(server: Server) -> None:
+def test_traefiks_list_begins_with_its_only_leaf(server: Server) -> None:
     path, name = "/traefik/loopback", "X-Forwarded-Tls-Client-Cert: "
     value = ",".join([base64(CHAINED), *(each.strip(":") for each in CHAIN)])
     answer = server.get(path, f"{name}{value}".encode())

@@ -47,7 +47,7 @@ def arrived(answer: wire.Answer) -> set[str]:
 
 @pytest.mark.case("003")
 @pytest.mark.standard("A2")
-def test_every_known_header_at_once_from_a_stranger_reaches_nobody(server: Server) -> None:
+def test_known_headers_from_an_untrusted_peer_reach_no_application(server: Server) -> None:
     forms = [line for claim in CLAIMS.values() for line in claim(EVIL)]
     names = sorted(KNOWN_HEADERS)
     # A server takes 100 lines, or 64 kB: so the forms with whole certificates at once, and all names in three parts.
@@ -96,7 +96,7 @@ SAY_UNIX = {"gunicorn", "waitress", "werkzeug", "uvicorn-h11", "uvicorn-httptool
 
 
 @pytest.mark.case("017")
-def test_a_unix_socket_is_trusted_by_its_own_word_alone_and_where_the_server_says_so(server: Server) -> None:
+def test_a_unix_socket_is_trusted_only_where_the_server_reports_it(server: Server) -> None:
     (answer,) = wire.ask(server.unix, wire.request("/nginx/unix", *CLAIM))
     assert (answer.certificate, answer.leaks) == (told(GOOD) if server.name in SAY_UNIX else None, [])
     unreported = "the server does not report whether its peer is a unix socket" in server.logged
@@ -110,7 +110,7 @@ def test_a_unix_socket_is_trusted_by_its_own_word_alone_and_where_the_server_say
 @pytest.mark.case("017")
 @pytest.mark.parametrize("trust", ["loopback", "elsewhere"])
 @pytest.mark.parametrize("name", ["127.0.0.1", "10.0.0.7", "\x00127.0.0.1", "\x00\x7f\x00\x00\x01"], ids=ascii)
-def test_a_unix_client_that_calls_itself_by_a_trusted_address_is_nobody(
+def test_a_unix_client_named_like_a_trusted_address_is_not_trusted(
     server: Server, name: str, trust: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # where the name is that of a file
@@ -147,7 +147,7 @@ def test_no_forwarded_address_becomes_a_trusted_peer(server: Server, value: str)
 
 @pytest.mark.case("023")
 @pytest.mark.parametrize("value", ["203.0.113.9", "203.0.113.9:443", "127.0.0.1", "127.0.0.1:9"])
-def test_where_the_peer_was_rewritten_nobody_is_believed(server: Server, value: str) -> None:
+def test_a_rewritten_peer_address_is_not_trusted(server: Server, value: str) -> None:
     # With the peer's own address and a port it cannot be told whether somebody rewrote it.
     doubted = server.name in REWRITE or (value == "127.0.0.1:9" and server.name in ASGI)
     answer = server.get("/nginx/loopback", f"X-Forwarded-For: {value}".encode(), *CLAIM)
@@ -155,7 +155,7 @@ def test_where_the_peer_was_rewritten_nobody_is_believed(server: Server, value: 
 
 
 @pytest.mark.case("023")
-def test_the_log_says_once_what_to_change_where_the_peer_was_rewritten(server: Server) -> None:
+def test_the_log_warns_once_of_a_rewritten_peer_and_names_the_fix(server: Server) -> None:
     before = server.logged
     for _ in range(2):
         server.get("/apache/loopback", b"X-Forwarded-For: 203.0.113.9", *CLAIMS["apache"](GOOD))
@@ -173,7 +173,7 @@ VARIABLES = [
 
 
 @pytest.mark.case("023", "058")
-def test_https_in_a_header_is_no_proof_of_tls(server: Server) -> None:
+def test_https_in_a_header_does_not_prove_tls(server: Server) -> None:
     for path, more in (("/server", VARIABLES), ("/nginx/elsewhere", [])):
         line = b"X-Forwarded-Proto: https"
         answer = server.get(path, line, *more, *FORGED)

@@ -108,7 +108,7 @@ def test_where_a_proxy_lets_a_head_be_split_a_secret_keeps_forgeries_out(server:
 
 @pytest.mark.case("063")
 @pytest.mark.parametrize("framing", ["Content-Length", "Transfer-Encoding"])
-def test_a_body_that_nobody_reads_is_no_request(server: Server, framing: str) -> None:
+def test_an_unread_body_is_not_parsed_as_a_request(server: Server, framing: str) -> None:
     inner = wire.request(PATH, FORGED, SUCCESS, last=False)
     head, body = f"Content-Length: {len(inner)}".encode(), inner
     if framing == "Transfer-Encoding":
@@ -119,7 +119,7 @@ def test_a_body_that_nobody_reads_is_no_request(server: Server, framing: str) ->
 
 
 @pytest.mark.case("007", "010")
-def test_trailer_fields_are_no_header_fields(server: Server) -> None:
+def test_trailer_fields_do_not_become_header_fields(server: Server) -> None:
     """uvicorn's own httptools class takes them for such; ours does not, nor does any other server."""
     for lines, expected in (([], None), ([NONE], None), (CLAIM, told(GOOD))):
         head = wire.request(PATH, b"Transfer-Encoding: chunked", b"Trailer: X-SSL-Client-Cert", *lines, start=b"POST")
@@ -163,7 +163,7 @@ SLACK = 0.05
 
 
 @pytest.mark.case("062")
-def test_a_header_of_a_megabyte_is_refused_at_the_cost_of_any_other_and_the_server_lives(server: Server) -> None:
+def test_a_header_of_a_megabyte_is_rejected_at_no_extra_cost(server: Server) -> None:
     own = (ANSWER | CLOSE).get(server.name)
     any_other = cost(server, PATH, b"X-Other: " + b"A" * MEGABYTE)
     for path, line in BIG.items():

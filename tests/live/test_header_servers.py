@@ -43,7 +43,7 @@ def ask(port: int, *headers: dict[str, str]) -> tuple[int, bytes]:
 
 
 @pytest.mark.parametrize("server", ["gunicorn", "waitress"])
-def test_the_proxys_certificate_is_read_and_a_second_one_never_replaces_it(server):
+def test_a_second_certificate_never_replaces_the_proxys_certificate(server):
     port = free_port()
     with running(command(server, "behind_nginx", port), port):
         assert GOOD.thumbprint.encode() in ask(port, GOOD.as_nginx())[1]
@@ -54,7 +54,7 @@ def test_the_proxys_certificate_is_read_and_a_second_one_never_replaces_it(serve
 
 
 @pytest.mark.parametrize("server", ["cheroot", "wsgiref", "granian-wsgi", "uwsgi"])
-def test_a_server_that_hides_the_twin_is_refused_unless_the_proxy_deletes_it(server):
+def test_a_server_that_folds_names_needs_a_proxy_that_deletes_them(server):
     program = embedded.UWSGI if server == "uwsgi" else [sys.executable]
     secret = {"X-Proxy-Secret": "s" * 16}
     for application, fields in (("behind_nginx", {}), ("behind_nginx_with_secret", secret)):

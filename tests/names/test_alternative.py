@@ -62,7 +62,7 @@ def test_an_entry_matches_as_rfc_5280_says(row):
 
 
 @pytest.mark.case("097")
-def test_a_dns_entry_that_looks_like_an_address_is_no_address():
+def test_a_dns_entry_that_looks_like_an_address_is_not_an_address():
     assert not IPAddress("1.2.3.4").holds(AUTHORITY.issue(dns=["1.2.3.4"]).client_certificate())
 
 

@@ -71,7 +71,7 @@ def test_a_certificate_has_an_id_only_if_its_one_uri_is_one():
 
 
 @pytest.mark.case("101")
-def test_a_trust_domain_is_no_prefix():
+def test_a_trust_domain_does_not_match_as_a_prefix():
     certificate = AUTHORITY.issue(uris=["spiffe://td.evil/wl"]).client_certificate()
     assert not SpiffeTrustDomain("td").holds(certificate)
     assert not SpiffeID("spiffe://td/wl").holds(certificate)

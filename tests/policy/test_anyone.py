@@ -29,13 +29,13 @@ MISUSES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("misuse", MISUSES)
-def test_it_is_no_part_of_a_rule(misuse: str) -> None:
+def test_anyone_cannot_be_part_of_a_rule(misuse: str) -> None:
     with pytest.raises(ConfigurationError, match="ANYONE is not a rule"):
         MISUSES[misuse]()
 
 
 @pytest.mark.parametrize("gateway", MODULES.values())
-def test_it_is_no_rule_for_every_path(gateway: Any) -> None:
+def test_anyone_is_rejected_as_the_rule_for_every_path(gateway: Any) -> None:
     from mtls_middleware.sources import ServerTLS
 
     with pytest.raises(ConfigurationError, match="ANYONE is not a rule"):

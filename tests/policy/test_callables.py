@@ -35,7 +35,7 @@ def test_only_true_itself_is_a_yes(answer: Any) -> None:
         assert not each.holds(certificate())
 
 
-def test_coroutine_that_nobody_awaits_is_no_answer() -> None:
+def test_a_coroutine_is_not_a_rule_result() -> None:
     """And it is closed: with warnings as errors, one that was never awaited would fail here."""
     hidden = as_rule(lambda certificate: coroutine(certificate))  # noqa: PLW0108 (it hides the coroutine)
     for rule in (hidden, ~hidden, Presented(hidden)):

@@ -69,7 +69,7 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
 
 
 @pytest.mark.parametrize(("make", "words"), WRONG)
-def test_rule_put_together_wrongly_says_so(make: Callable[[], Any], words: str) -> None:
+def test_an_invalid_rule_raises_configuration_error(make: Callable[[], Any], words: str) -> None:
     with pytest.raises(ConfigurationError, match=re.escape(words)):
         make()
 
@@ -80,7 +80,7 @@ def test_rules_are_values() -> None:
     assert len({DNSName("a") | DNSName("b"), DNSName("a") | DNSName("b")}) == 1
 
 
-def test_rules_within_rules_have_a_limit_that_is_told_at_construction() -> None:
+def test_nesting_of_rules_is_limited_at_construction() -> None:
     rule: Rule = DNSName("a")
     while rule.depth < 100:
         rule = ~rule if isinstance(rule, type(DNSName("a") & DNSName("b"))) else rule & DNSName("b")

@@ -142,7 +142,7 @@ def test_unreadable_alternative_names_affect_no_other_rule() -> None:
         ["spiffe://td/../a"],
     ],
 )
-def test_a_certificate_that_names_no_single_workload_is_not_another_workload(uris: list[str]) -> None:
+def test_a_certificate_with_an_ambiguous_workload_matches_no_spiffe_rule(uris: list[str]) -> None:
     of = CA.issue("CN=ops", uris=uris).client_certificate()
     for rule in (SpiffeID("spiffe://td/a"), SpiffeTrustDomain("td"), SpiffeTrustDomain("other")):
         assert rule.judge(of) is None

@@ -40,7 +40,7 @@ def test_the_presented_certificate_is_attached_as_the_table_says(stage: Stage, k
 
 
 @pytest.mark.case("063")
-def test_connections_that_the_proxy_keeps_to_the_application_carry_no_certificate_over(stage: Stage):
+def test_a_kept_upstream_connection_carries_no_certificate_over(stage: Stage):
     for kind in ("RSA", "none", "SPIFFE", "none", "RSA"):
         answer = over_http1(stage.port, context(kind), stage.path, [])
         if matrix.expected(stage.setup, kind) == "refused":
@@ -52,7 +52,7 @@ def test_connections_that_the_proxy_keeps_to_the_application_carry_no_certificat
 
 @pytest.mark.case("064")
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["TLS 1.2", "TLS 1.3"])
-def test_a_session_offered_again_says_the_same_and_is_not_resumed_where_that_would_skip_verification(stage, version):
+def test_a_resumed_session_does_not_skip_verification(stage, version):
     client = matrix.servers().client_context(matrix.certificate("RSA"))
     client.maximum_version = version
     request = f"GET {stage.path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
@@ -78,7 +78,7 @@ def answered(connection: ssl.SSLSocket) -> object:
 
 
 @pytest.mark.parametrize("kind", ["RSA", "expired"])
-def test_method_body_and_status_are_the_applications_whoever_asks(stage: Stage, kind):
+def test_the_proxy_passes_on_method_body_and_status(stage: Stage, kind):
     if matrix.expected(stage.setup, kind) == "refused":
         assert over_http1(stage.port, context(kind), stage.path, [], trailers=[]).status in (0, 400)
     else:  # nginx lets an expired certificate through by way of an error page

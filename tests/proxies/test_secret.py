@@ -59,7 +59,7 @@ def past_the_proxy(stage: Stage, secret: str | None) -> str:
     return certificate["verification"]
 
 
-def test_whoever_comes_past_the_proxy_is_believed_for_the_secret_alone(stage: Stage):
+def test_a_client_that_bypasses_the_proxy_needs_the_secret(stage: Stage):
     found = {
         "the secret": past_the_proxy(stage, matrix.SECRET),
         "no secret": past_the_proxy(stage, None),

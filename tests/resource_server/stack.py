@@ -1,163 +1,73 @@
-"""One request through both real layers of one gateway, and what came of it."""
+"""Both layers of a resource server around an application, built once for many requests of tests/gateways.py."""
 
 import asyncio
-import re
-from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Coroutine, Mapping
+from dataclasses import replace
 from typing import Any
 
-from werkzeug.test import create_environ
-
-from mtls_middleware import AccessToken, ClientCertificate, access_token, asgi, client_certificate, wsgi
 from mtls_middleware.resource_server import AccessTokens
 from mtls_middleware.sources import ServerTLS
 from mtls_middleware.testing import IssuedCertificate
 from mtls_middleware.validation import ChainValidator
+from tests.gateways import Outcome, Request, Wrap, call_asgi, message_of, scope_of, send_wsgi, standing
 
-# What RFC 6750 3 lets stand in the values of a challenge.
-_PARAMETER = re.compile(r'([a-z_]+)="([\x20\x21\x23-\x5B\x5D-\x7E]*)"')
-
-
-@dataclass
-class Outcome:
-    """What the client got, and what the application saw where it was reached."""
-
-    status: int = 0
-    headers: dict[str, str] = field(default_factory=dict)
-    body: bytes = b""
-    reached: bool = False
-    token: AccessToken | None = None
-    certificate: ClientCertificate | None = None
-
-    @property
-    def challenge(self) -> dict[str, str] | None:
-        """Parameters of `WWW-Authenticate: Bearer`; fails where one is there twice or badly written."""
-        value = self.headers.get("www-authenticate")
-        if value is None:
-            return None
-        assert value.startswith("Bearer ")
-        found = [_PARAMETER.fullmatch(each) for each in value.removeprefix("Bearer ").split(", ")]
-        assert all(found), value
-        parameters = [(each[1], each[2]) for each in found if each]
-        assert len(dict(parameters)) == len(parameters), value
-        return dict(parameters)
-
-    @property
-    def error(self) -> str | None:
-        return (self.challenge or {}).get("error")
-
-
+# Certificates of the tests, or PEM that no authority of the tests has issued.
 Certificate = IssuedCertificate | str | None
 
 
+def layers(tokens: AccessTokens, *, trust_store: ChainValidator | None = None, **options: Any) -> Wrap:
+    """`ClientCertificateMiddleware` around `CertificateBoundTokenMiddleware` around an application."""
+    return lambda module, app: module.ClientCertificateMiddleware(
+        module.CertificateBoundTokenMiddleware(app, tokens, **options), ServerTLS(), trust_store=trust_store
+    )
+
+
+def request_with(
+    *authorization: str,
+    certificate: Certificate = None,
+    query: str = "",
+    method: str = "GET",
+    body: str = "",
+    headers: Mapping[str, str] | None = None,
+) -> Request:
+    """A request with these `Authorization` fields; `body` is a form."""
+    fields = [*(("Authorization", value) for value in authorization), *(headers or {}).items()]
+    if body:
+        fields.append(("Content-Type", "application/x-www-form-urlencoded"))
+    tls = certificate if isinstance(certificate, IssuedCertificate) else None
+    return Request(method=method, query=query, headers=fields, body=body.encode(), tls=tls)
+
+
 class WSGIStack:
-    """`ClientCertificateMiddleware` around `CertificateBoundTokenMiddleware` around an application, in WSGI."""
+    """The layers in WSGI."""
 
-    def __init__(self, tokens: AccessTokens, *, trust_store: ChainValidator | None = None, **options: Any) -> None:
-        self._app = wsgi.ClientCertificateMiddleware(
-            wsgi.CertificateBoundTokenMiddleware(self._application, tokens, **options),
-            ServerTLS(),
-            trust_store=trust_store,
-        )
+    def __init__(self, tokens: AccessTokens, **options: Any) -> None:
+        self._wrap = standing("wsgi", layers(tokens, **options))
 
-    def _application(self, environ: Any, start_response: Any) -> list[bytes]:
-        outcome = environ["outcome"]
-        outcome.reached, outcome.token, outcome.certificate = True, access_token(environ), client_certificate(environ)
-        start_response("200 OK", [("Content-Type", "text/plain")])
-        return [b"reached"]
-
-    def request(
-        self,
-        *authorization: str,
-        certificate: Certificate = None,
-        query: str = "",
-        method: str = "GET",
-        body: str = "",
-        headers: Mapping[str, str] | None = None,
-    ) -> Outcome:
-        form = {"content_type": "application/x-www-form-urlencoded", "data": body} if body else {}
-        environ = create_environ("/", "https://api.test", query_string=query, method=method, headers=headers, **form)
-        if authorization:
-            environ["HTTP_AUTHORIZATION"] = ",".join(authorization)  # as gunicorn joins two field lines
-        if certificate is not None:
-            issued = isinstance(certificate, IssuedCertificate)
-            environ |= certificate.as_environ() if issued else {"SSL_CLIENT_CERT": certificate}
-        outcome = environ["outcome"] = Outcome()
-
-        def start_response(status: str, headers: list[tuple[str, str]], *_: Any) -> None:
-            outcome.status = int(status.split(maxsplit=1)[0])
-            outcome.headers = {name.lower(): value for name, value in headers}
-
-        outcome.body = b"".join(self._app(environ, start_response))
-        return outcome
+    def request(self, *authorization: str, certificate: Certificate = None, **rest: Any) -> Outcome:
+        extra = {"SSL_CLIENT_CERT": certificate} if isinstance(certificate, str) else {}
+        request = request_with(*authorization, certificate=certificate, **rest)
+        return send_wsgi(self._wrap, replace(request, extra=extra))
 
 
 class ASGIStack:
-    """The same in ASGI."""
+    """The layers in ASGI."""
 
-    def __init__(self, tokens: AccessTokens, *, trust_store: ChainValidator | None = None, **options: Any) -> None:
-        self._app = asgi.ClientCertificateMiddleware(
-            asgi.CertificateBoundTokenMiddleware(self._application, tokens, **options),
-            ServerTLS(),
-            trust_store=trust_store,
-        )
-
-    async def _application(self, scope: Any, receive: Any, send: Any) -> None:
-        outcome = scope["outcome"]
-        outcome.reached, outcome.token, outcome.certificate = True, access_token(scope), client_certificate(scope)
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"reached"})
+    def __init__(self, tokens: AccessTokens, **options: Any) -> None:
+        self._wrap = standing("asgi", layers(tokens, **options))
 
     def request(self, *authorization: str, **rest: Any) -> Outcome:
         return asyncio.run(self.asked(*authorization, **rest))
 
-    def asked(
-        self,
-        *authorization: str,
-        certificate: Certificate = None,
-        query: str = "",
-        method: str = "GET",
-        body: str = "",
-        headers: Mapping[str, str] | None = None,
-    ) -> Coroutine[Any, Any, Outcome]:
-        """The request is made now, and sent where it is awaited."""
-        outcome = Outcome()
-        fields = [("authorization", value) for value in authorization] + list((headers or {}).items())
-        if body:
-            fields.append(("content-type", "application/x-www-form-urlencoded"))
-        scope = {
-            "type": "http",
-            "method": method,
-            "path": "/",
-            "query_string": query.encode("latin-1"),
-            "headers": [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in fields],
-            "client": ("192.0.2.7", 4711),
-            "extensions": {"tls": _extension(certificate)},
-            "outcome": outcome,
-        }
-
-        async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": body.encode(), "more_body": False}
-
-        async def send(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                outcome.status = message["status"]
-                outcome.headers = {name.decode().lower(): value.decode() for name, value in message["headers"]}
-            else:
-                outcome.body += message.get("body", b"")
-
-        async def sent() -> Outcome:
-            await self._app(scope, receive, send)
-            return outcome
-
-        return sent()
-
-
-def _extension(certificate: Certificate) -> dict[str, Any]:
-    if isinstance(certificate, IssuedCertificate):
-        return certificate.as_tls_extension()
-    chain: Sequence[str] = () if certificate is None else (certificate,)
-    return {"client_cert_chain": chain, "client_cert_error": "self signed" if chain else None}
+    def asked(self, *authorization: str, certificate: Certificate = None, **rest: Any) -> Coroutine[Any, Any, Outcome]:
+        """Make the request now, and send it when the coroutine is awaited."""
+        request = request_with(*authorization, certificate=certificate, **rest)
+        scope = scope_of(request)
+        if request.tls is None:
+            chain = () if certificate is None else (certificate,)
+            error = "self signed" if chain else None
+            scope["extensions"] = {"tls": {"client_cert_chain": chain, "client_cert_error": error}}
+        return call_asgi(self._wrap, scope, [message_of(request)])
 
 
 Stack = WSGIStack | ASGIStack

@@ -81,7 +81,7 @@ def test_the_standard_is_named_by_one_of_two_words(discovery: Any) -> None:
         "https://as.example/\n",
     ],
 )
-def test_an_issuer_that_is_no_https_address_is_not_discovered(discovery: Any, issuer: str) -> None:
+def test_an_issuer_without_https_is_not_discovered(discovery: Any, issuer: str) -> None:
     with pytest.raises(ConfigurationError, match="issuer="):
         JWTAccessTokens(issuer=issuer, audience="https://api.example", discovery=discovery, allow_http=True)
     with pytest.raises(ConfigurationError, match="issuer="):
@@ -103,7 +103,7 @@ def test_the_document_is_asked_once_and_then_the_keys_that_it_names(
     assert site.server.asked == [site.path, "/jwks"]
 
 
-def test_a_document_of_the_other_standard_is_no_substitute(
+def test_a_document_of_the_other_standard_is_not_used(
     stack: type[Stack], site: ServedDocument, mtls_client: IssuedCertificate
 ) -> None:
     for path in PATHS.values():
@@ -159,7 +159,7 @@ def test_both_documents_come_over_https_from_a_server_that_is_verified(
 # --- renewed, and borne ---
 
 
-def test_the_document_is_renewed_in_the_background_and_equal_keys_stay_the_same_object(site: ServedDocument) -> None:
+def test_the_background_renews_the_document_and_keeps_equal_keys(site: ServedDocument) -> None:
     driver, keys = BlockingDriver(), keys_of(site)
     first = driver.run(keys.current(START))
     assert driver.run(keys.current(START + 479)) is first
@@ -186,7 +186,7 @@ def test_keys_at_another_address_end_what_the_former_ones_signed(site: ServedDoc
         assert (site.counts, elsewhere.requests) == ((2, 1), 1)
 
 
-def test_the_former_keys_serve_for_an_hour_where_the_new_address_gives_nothing(site: ServedDocument, run: Run) -> None:
+def test_former_keys_serve_for_an_hour_if_the_new_address_fails(site: ServedDocument, run: Run) -> None:
     keys = keys_of(site)
     first = run(keys.current(START))
     with KeyServer(site.issuer.jwks) as elsewhere:
@@ -203,7 +203,7 @@ def test_the_former_keys_serve_for_an_hour_where_the_new_address_gives_nothing(s
         assert site.counts[1] == 1
 
 
-def test_what_the_former_address_still_answers_is_not_what_the_new_one_says(site: ServedDocument) -> None:
+def test_keys_of_the_former_address_are_not_used_for_the_new_one(site: ServedDocument) -> None:
     """Both were asked ahead of time; the answer of the former comes when the document already names the new one."""
     driver, keys = BlockingDriver(), keys_of(site)
     first = driver.run(keys.current(START))
@@ -251,9 +251,7 @@ def test_without_its_document_an_issuer_is_borne_for_an_hour(site: ServedDocumen
 
 
 @pytest.mark.case("127")
-def test_unknown_key_ids_cost_one_look_for_keys_per_cool_down_and_none_for_the_document(
-    site: ServedDocument, run: Run
-) -> None:
+def test_unknown_key_ids_fetch_keys_once_per_cool_down(site: ServedDocument, run: Run) -> None:
     keys = keys_of(site)
     run(keys.current(START))
     for second in range(121):

@@ -49,7 +49,7 @@ def test_five_hundred_tasks_share_one_document_and_one_key_set(
 
 
 @pytest.mark.parametrize("age", [480, 600])
-def test_nobody_but_one_waits_for_a_document_that_is_slow_to_be_renewed(age: float, site: ServedDocument) -> None:
+def test_only_one_request_waits_for_a_slow_document(age: float, site: ServedDocument) -> None:
     tokens, driver, gate, now = site.tokens(), BlockingDriver(), threading.Event(), time.time()
     driver.run(tokens.validate(site.issuer.token(), now))
     site.server.behaviours[site.path] = gated(gate)
@@ -67,7 +67,7 @@ def test_nobody_but_one_waits_for_a_document_that_is_slow_to_be_renewed(age: flo
         assert first.result() == "user"
 
 
-def test_whoever_comes_with_the_new_key_waits_for_the_document_that_leads_to_it(site: ServedDocument) -> None:
+def test_a_request_with_a_new_key_id_waits_for_the_document(site: ServedDocument) -> None:
     tokens, driver, gate, now = site.tokens(), BlockingDriver(), threading.Event(), time.time()
     driver.run(tokens.validate(site.issuer.token(), now))
     known = site.issuer.token(lifetime=LONG)
@@ -89,7 +89,7 @@ def test_whoever_comes_with_the_new_key_waits_for_the_document_that_leads_to_it(
 
 
 @pytest.mark.case("127")
-def test_keys_that_move_to_another_address_rotate_under_load_and_no_valid_token_is_refused(
+def test_a_moved_jwks_uri_rejects_no_valid_token_under_load(
     site: ServedDocument,
 ) -> None:
     """The document is published ten minutes before the new key signs: so long it may be remembered."""

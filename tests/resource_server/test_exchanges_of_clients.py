@@ -32,7 +32,7 @@ CASES: dict[str, tuple[Callable[[IntrospectedAccessTokens], Any], dict[str, Any]
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_without_certificate_nobody_is_asked_about_a_token_that_must_be_bound(
+def test_a_bound_token_without_certificate_causes_no_introspection(
     case: str, server: IntrospectionServer, stack: type[Stack], mtls_client: IssuedCertificate
 ) -> None:
     wrap, options, layer = CASES[case]
@@ -45,7 +45,7 @@ def test_without_certificate_nobody_is_asked_about_a_token_that_must_be_bound(
     assert layers.request(BEARER, certificate=mtls_client).status == 200
 
 
-def test_without_certificate_no_key_is_fetched_for_a_token_that_must_be_bound(
+def test_a_bound_token_without_certificate_causes_no_key_fetch(
     stack: type[Stack], mtls_client: IssuedCertificate
 ) -> None:
     issuer = TokenIssuer()
@@ -56,7 +56,7 @@ def test_without_certificate_no_key_is_fetched_for_a_token_that_must_be_bound(
         assert layers.request(f"Bearer {issuer.token(certificate=mtls_client)}", certificate=mtls_client).status == 200
 
 
-def test_without_certificate_no_key_is_fetched_of_an_issuer_whose_tokens_must_be_bound(
+def test_a_bound_issuers_token_without_certificate_causes_no_key_fetch(
     server: IntrospectionServer, stack: type[Stack]
 ) -> None:
     server.tokens = {TOKEN: active()}

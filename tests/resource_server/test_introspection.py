@@ -41,7 +41,7 @@ def test_the_four_outcomes_of_a_bound_opaque_token(
 
 
 @pytest.mark.standard("A14")
-def test_an_unbound_token_may_pass_where_binding_is_optional_and_lacking_exp_is_allowed(
+def test_an_unbound_token_without_exp_is_accepted_if_binding_is_optional(
     server: IntrospectionServer, stack: type[Stack], mtls_client: IssuedCertificate
 ) -> None:
     server.tokens = {TOKEN: {"active": True}}
@@ -133,7 +133,7 @@ def test_connections_are_kept_for_the_next_exchange_and_cookies_are_not(
     assert not any("Cookie" in question.headers for question in server.questions)
 
 
-def test_a_connection_that_the_server_closed_meanwhile_costs_nobody_an_answer(
+def test_an_idle_connection_closed_by_the_server_loses_no_response(
     server: IntrospectionServer, stack: type[Stack], mtls_client: IssuedCertificate
 ) -> None:
     server.tokens = {TOKEN: active(mtls_client)}

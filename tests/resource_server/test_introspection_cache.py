@@ -217,9 +217,7 @@ def test_memory_is_bounded(server: IntrospectionServer) -> None:
 # --- Redis ---
 
 
-def test_nobody_who_reads_redis_learns_a_token_or_what_is_said_of_it(
-    server: IntrospectionServer, redis_server: RedisServer
-) -> None:
+def test_redis_contents_reveal_no_token_and_no_response(server: IntrospectionServer, redis_server: RedisServer) -> None:
     with redis_server.client() as client:
         server.tokens = {TOKEN: {"active": True, "sub": "jane.doe"}}
         assert is_good(asking(server, cache=RedisAnswers(client)))
@@ -232,7 +230,7 @@ def test_nobody_who_reads_redis_learns_a_token_or_what_is_said_of_it(
 
 
 @pytest.mark.parametrize("forged", ["plain", "of another token", "changed", "cut", "nothing", "a list"])
-def test_nobody_who_writes_to_redis_can_make_an_answer(
+def test_a_forged_redis_entry_is_not_accepted(
     server: IntrospectionServer, redis_server: RedisServer, forged: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with redis_server.client() as client:
@@ -289,7 +287,7 @@ def test_answers_are_the_same_for_both_kinds_of_client(
     assert len(server.questions) == 1
 
 
-def test_an_asyncio_client_under_wsgi_is_a_fault_of_configuration_not_an_outage(
+def test_an_asyncio_redis_client_under_wsgi_is_a_configuration_error(
     server: IntrospectionServer, redis_server: RedisServer
 ) -> None:
     tokens = asking(server, cache=RedisAnswers(redis_server.client(redis.asyncio.Redis)))
@@ -300,7 +298,7 @@ def test_an_asyncio_client_under_wsgi_is_a_fault_of_configuration_not_an_outage(
 @pytest.mark.parametrize("kind", ["sync", "asyncio"])
 @pytest.mark.parametrize("outage", ["dead", "stalled"])
 @pytest.mark.parametrize("on_failure", ["ask", "refuse"])
-def test_without_redis_the_server_is_asked_or_503_and_it_is_left_alone_for_a_while(
+def test_a_redis_outage_asks_the_server_or_answers_503(
     server: IntrospectionServer, mtls_client: IssuedCertificate, kind: str, outage: str, on_failure: Any
 ) -> None:
     server.tokens = {TOKEN: {"active": True}}

@@ -153,7 +153,7 @@ MEMBERS = st.fixed_dictionaries(
 )
 
 
-def test_whatever_the_server_answers_only_a_true_active_lets_anybody_in(server: IntrospectionServer) -> None:
+def test_only_active_true_admits_a_request(server: IntrospectionServer) -> None:
     layers = WSGIStack(asking(server), binding="when_present")
 
     @settings(max_examples=100, deadline=None)

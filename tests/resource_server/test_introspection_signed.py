@@ -88,9 +88,7 @@ NOT_SIGNED: dict[str, Any] = {
 
 @pytest.mark.standard("F12", "F17")
 @pytest.mark.parametrize("kind", NOT_SIGNED)
-def test_an_answer_that_is_not_rightly_signed_is_no_answer(
-    server: IntrospectionServer, stack: type[Stack], kind: str
-) -> None:
+def test_an_invalidly_signed_response_is_rejected(server: IntrospectionServer, stack: type[Stack], kind: str) -> None:
     server.behaviour = says(*NOT_SIGNED[kind]())
     outcome = stack(asking(server, signed_by=forge.JWKS), binding="when_present").request(BEARER)
     assert (outcome.status, outcome.reached) == (503, False)

@@ -35,7 +35,7 @@ def with_kid(issuer: TokenIssuer, key_id: str) -> dict[str, Any]:
 
 @pytest.mark.case("103", "104", "105")
 @pytest.mark.standard("A7", "A13")
-def test_jwts_of_two_issuers_and_opaque_tokens_of_a_third_are_judged_each_by_its_own(
+def test_each_issuers_tokens_are_validated_by_its_own_validator(
     server: IntrospectionServer,
     stack: type[Stack],
     mtls_client: IssuedCertificate,
@@ -60,7 +60,7 @@ def test_jwts_of_two_issuers_and_opaque_tokens_of_a_third_are_judged_each_by_its
 
 @pytest.mark.case("116")
 @pytest.mark.standard("H14", "H3")
-def test_a_key_of_one_issuer_signs_nothing_for_another_under_the_same_key_id(
+def test_an_equal_key_id_does_not_let_one_issuer_sign_for_another(
     stack: type[Stack], mtls_client: IssuedCertificate
 ) -> None:
     a, b = TokenIssuer(A), TokenIssuer(B)
@@ -85,7 +85,7 @@ JWT_LIKE = {
 
 @pytest.mark.standard("F10", "F2")
 @pytest.mark.parametrize("kind", JWT_LIKE)
-def test_no_jwt_of_anybody_else_is_shown_to_the_introspection_server(
+def test_a_jwt_of_another_issuer_is_not_sent_to_introspection(
     server: IntrospectionServer, stack: type[Stack], kind: str
 ) -> None:
     server.tokens = {JWT_LIKE[kind]: {"active": True}}
@@ -96,9 +96,7 @@ def test_no_jwt_of_anybody_else_is_shown_to_the_introspection_server(
 
 
 @pytest.mark.parametrize("text", ["a.b.c", "abc", "e30", "bnVsbA.bnVsbA.x", "...", "W10.e30.x", "a/b+c=="])
-def test_what_is_no_jwt_is_opaque_whatever_dots_it_has(
-    server: IntrospectionServer, stack: type[Stack], text: str
-) -> None:
+def test_a_token_that_is_not_a_jwt_is_opaque(server: IntrospectionServer, stack: type[Stack], text: str) -> None:
     server.tokens = {text: {"active": True}}
     trusted = TrustedIssuers([introspecting(server), forge.access_tokens()])
     assert stack(trusted, binding="when_present").request(f"Bearer {text}").status == 200

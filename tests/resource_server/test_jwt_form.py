@@ -38,7 +38,7 @@ def test_what_is_not_three_parts_of_unpadded_base64url_is_refused() -> None:
 
 
 @pytest.mark.standard("H17")
-def test_pad_bits_that_are_set_are_refused_also_where_the_signature_covers_them() -> None:
+def test_nonzero_pad_bits_are_rejected_even_if_signed() -> None:
     claims = json.dumps(forge.claims()).encode()
     header, payload = forge.signing_input(forge.HEADER, claims + b" " * ((1 - len(claims)) % 3)).split(".")
     assert len(payload) % 4 == 2
@@ -49,7 +49,7 @@ def test_pad_bits_that_are_set_are_refused_also_where_the_signature_covers_them(
         assert found is (each == spelled)
 
 
-def test_a_header_that_one_validator_accepts_is_judged_anew_by_another() -> None:
+def test_each_validator_checks_a_jwt_header_by_its_own_settings() -> None:
     text = forge.token()
     assert not refused(text)
     assert refused(text, algorithms=["PS256"])

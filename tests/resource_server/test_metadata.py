@@ -10,7 +10,7 @@ from mtls_middleware.policy import Subject
 from mtls_middleware.resource_server import protected_resource_metadata
 from mtls_middleware.sources import ServerTLS
 from mtls_middleware.testing import IssuedCertificate, TokenIssuer
-from tests.gateways import MODULES, Request, Result, Wrap, both_gateways, exchange, scope_of, send
+from tests.gateways import MODULES, Outcome, Request, Wrap, both_gateways, exchange, scope_of, send
 
 DOCUMENT = protected_resource_metadata(
     resource="https://api.example/invoices",
@@ -28,13 +28,13 @@ def serving(issuer: TokenIssuer, document: Any = DOCUMENT, **options: Any) -> Wr
     return wrap
 
 
-def ask(gateway: str, issuer: TokenIssuer, path: str = PATH, method: str = "GET", **options: Any) -> Result:
+def ask(gateway: str, issuer: TokenIssuer, path: str = PATH, method: str = "GET", **options: Any) -> Outcome:
     return send(gateway, serving(issuer, **options), Request(path=path, method=method))
 
 
 @both_gateways
 @pytest.mark.standard("C12", "C15", "C16")
-def test_the_document_is_at_its_well_known_path_for_whoever_asks(gateway: str, mtls_issuer: TokenIssuer) -> None:
+def test_every_client_gets_the_document_at_its_well_known_path(gateway: str, mtls_issuer: TokenIssuer) -> None:
     for allow in (None, Subject("CN=nobody")):
         result = ask(gateway, mtls_issuer, allow=allow)
         assert (result.status, result.seen) == (200, None)

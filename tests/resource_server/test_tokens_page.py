@@ -79,6 +79,6 @@ def test_the_table_of_profiles_is_the_one_in_the_code() -> None:
             assert cells[3] == f"{LEEWAY} s, settable from {least} to {most}"
 
 
-def test_everything_that_is_exported_is_on_this_page_or_on_that_of_extensions() -> None:
+def test_every_exported_name_is_documented() -> None:
     for name in {*resource_server.__all__, *revocation.__all__} - {"AccessToken"}:
         assert name in PAGE + EXTENSIONS

@@ -28,7 +28,7 @@ def known(number: int = 1) -> RevocationListCopy:
     return RevocationListCopy([news(number)])
 
 
-def test_news_are_added_one_after_the_other() -> None:
+def test_changes_are_added_in_order() -> None:
     reader = known(1)
     assert reader.position == NEWS + 1
     assert reader.add_changes([news(1), news(2), news(3, 7)])
@@ -53,7 +53,7 @@ def test_news_are_added_one_after_the_other() -> None:
         [news(0), news(1)],
     ],
 )
-def test_where_something_was_missed_nothing_is_added_and_all_is_read_again(members: list[bytes]) -> None:
+def test_a_gap_in_the_changes_adds_nothing(members: list[bytes]) -> None:
     reader = known(1)
     assert not reader.add_changes(members)
     assert (reader.revoked, reader.position) == ({}, NEWS + 1)
@@ -75,7 +75,7 @@ HOSTILE: list[Any] = [
 
 
 @pytest.mark.parametrize("member", HOSTILE, ids=range(len(HOSTILE)))
-def test_a_member_that_is_none_of_ours_makes_it_no_list(member: Any) -> None:
+def test_a_foreign_member_makes_the_list_unreadable(member: Any) -> None:
     with pytest.raises(UnreadableList):
         known(1).add_changes([news(1), member])
     with pytest.raises(UnreadableList):
@@ -101,7 +101,7 @@ def test_a_member_out_of_its_place_makes_it_no_list(pair: tuple[bytes, float]) -
         known(1).add_members([pair])
 
 
-def test_no_member_at_all_and_entries_alone_are_no_list() -> None:
+def test_an_empty_set_and_entries_without_a_header_are_not_a_list() -> None:
     with pytest.raises(UnreadableList, match="there is no list"):
         RevocationListCopy([])
     with pytest.raises(UnreadableList, match="not completed"):

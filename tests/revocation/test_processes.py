@@ -88,7 +88,7 @@ def test_a_fork_of_a_process_that_follows_follows_too(redis_server: RedisServer)
     process.stdout.close()
 
 
-def test_threads_that_come_at_once_share_one_follower_and_it_ends_with_its_object(redis_server: RedisServer) -> None:
+def test_concurrent_threads_share_one_follower_that_ends_with_its_object(redis_server: RedisServer) -> None:
     made(redis_server)
     others = set(threading.enumerate())
 

@@ -13,12 +13,12 @@ from mtls_middleware.resource_server import IntrospectedAccessTokens, TrustedIss
 from mtls_middleware.revocation import RevocableTokens
 from mtls_middleware.sources import ServerTLS
 from mtls_middleware.testing import IssuedCertificate, TokenIssuer
-from tests.gateways import Request, both_gateways, send
+from tests.gateways import Outcome, Request, both_gateways, send
 from tests.introspection_server import CLIENT_ID, CLIENT_SECRET, IntrospectionServer
 from tests.key_server import until
 from tests.redis_server import RedisServer
 from tests.resource_server import forge
-from tests.resource_server.stack import Outcome, Stack
+from tests.resource_server.stack import Stack
 from tests.revocation.revoking import AUTHORITY, BILLING, SOON, following, made
 
 
@@ -39,7 +39,7 @@ def test_a_revoked_token_is_refused_and_another_of_the_same_client_is_not(
     assert (ask(one).error, ask(two).status) == ("invalid_token", 200)
 
 
-def test_a_token_bound_to_a_revoked_certificate_is_refused_whatever_its_spare_bits(
+def test_spare_bits_do_not_hide_a_token_of_a_revoked_certificate(
     stack: type[Stack], redis_server: RedisServer, mtls_client: IssuedCertificate, mtls_other_client: IssuedCertificate
 ) -> None:
     revocations = made(redis_server)
@@ -87,7 +87,7 @@ def test_a_token_id_is_one_of_its_issuer_alone(
         ({"jti": "7"}, "required", 200),
     ],
 )
-def test_a_token_that_nobody_could_revoke_is_refused_unless_that_is_wanted(
+def test_an_irrevocable_token_is_rejected_by_default(
     stack: type[Stack], redis_server: RedisServer, mtls_client: IssuedCertificate, case: tuple[Any, Any, int]
 ) -> None:
     claims, ids, status = case
@@ -103,7 +103,7 @@ def test_a_token_that_nobody_could_revoke_is_refused_unless_that_is_wanted(
     assert (outcome.status, outcome.reached) == (status, status == 200)
 
 
-def test_an_introspected_token_without_iss_is_of_the_issuer_that_was_configured(
+def test_an_introspected_token_without_iss_has_the_configured_issuer(
     stack: type[Stack], redis_server: RedisServer, mtls_client: IssuedCertificate
 ) -> None:
     revocations = made(redis_server)
@@ -209,15 +209,13 @@ def _protected(module: Any, app: Any, *, allow: Any) -> Any:
 
 
 @both_gateways
-def test_an_exempt_path_passes_without_the_certificate_that_cannot_be_judged(
-    redis_server: RedisServer, gateway: str
-) -> None:
+def test_an_exempt_path_passes_without_an_uncheckable_certificate(redis_server: RedisServer, gateway: str) -> None:
     options = {"source": ServerTLS(), "allow": following(redis_server).not_revoked, "exempt": ["/health"]}
     result = send(gateway, lambda module, app: module.protect(app, **options), Request(path="/health", tls=BILLING))
     assert result.application.certificate is None
 
 
-def test_a_merely_presented_certificate_is_no_more_allowed_than_by_the_rule_beside_it(
+def test_not_revoked_alone_does_not_accept_a_presented_certificate(
     redis_server: RedisServer,
 ) -> None:
     revocations = made(redis_server)

@@ -20,7 +20,7 @@ from tests.redis_server import RedisServer
 from tests.revocation.revoking import AUTHORITY, BILLING, KEY, PAGE, SOON, following, includes, made
 
 
-def test_an_empty_redis_is_no_empty_list_until_somebody_makes_one(redis_server: RedisServer) -> None:
+def test_an_empty_redis_is_not_a_list_before_create(redis_server: RedisServer) -> None:
     revocations = following(redis_server)
     assert includes(revocations, BILLING) == "503"
     with pytest.raises(Unavailable, match="create"):
@@ -30,7 +30,7 @@ def test_an_empty_redis_is_no_empty_list_until_somebody_makes_one(redis_server: 
     until(lambda: includes(revocations, BILLING) is True)
 
 
-def test_a_list_that_is_being_filled_is_none_yet_and_one_that_is_there_is_never_emptied(
+def test_create_completes_a_partial_list_and_never_empties_a_list(
     redis_server: RedisServer,
 ) -> None:
     with redis_server.client() as client:
@@ -62,7 +62,7 @@ def test_a_look_counts_what_redis_has(redis_server: RedisServer) -> None:
         revocations.look()
 
 
-def test_of_many_revocations_none_is_written_where_one_is_wrong(redis_server: RedisServer) -> None:
+def test_one_invalid_revocation_writes_none_of_many(redis_server: RedisServer) -> None:
     revocations = made(redis_server)
     good = {"thumbprint": BILLING.thumbprint, "until": SOON}
     for wrong, said in (({"thumbprint": "A", "until": SOON}, "43 characters"), ({"jti": "1"}, "revoke_each")):
@@ -138,7 +138,7 @@ def test_what_redis_loses_stays_revoked_where_it_was_known(
     assert includes(revocations, BILLING) is True
 
 
-def test_where_redis_cannot_be_had_revoking_says_so(own_redis: RedisServer) -> None:
+def test_revoking_without_redis_raises_unavailable(own_redis: RedisServer) -> None:
     revocations = made(own_redis)
     own_redis.kill()
     for write in (revocations.create, lambda: revocations.revoke(thumbprint=BILLING.thumbprint, until=SOON)):
@@ -226,7 +226,7 @@ def test_a_user_with_the_rights_on_the_page_reads_and_another_writes(
 
 
 @pytest.mark.parametrize("policy", ["noeviction", "volatile-lru", "allkeys-random"])
-def test_a_redis_that_runs_full_lets_nobody_in(own_redis: RedisServer, policy: str) -> None:
+def test_a_full_redis_does_not_accept_revoked_certificates(own_redis: RedisServer, policy: str) -> None:
     """It refuses to write, and says so, or throws the whole list away, which is an outage: never a part of it."""
     revocations = made(own_redis, max_age=1)
     revocations.revoke(thumbprint=BILLING.thumbprint, until=SOON)

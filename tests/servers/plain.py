@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.live.servers import ROOT
 from tests.servers.asking import options
 from tests.servers.kinds import ASGI_WORKER, OLDEST, UVICORN
-from tests.servers.trying import Outcome
+from tests.servers.trying import Attempt
 from tests.servers.upgrades import PAYLOADS, Payload
 
 RECORDING = "tests.servers.recording"
@@ -224,7 +224,7 @@ WEBSOCKETS = _chosen("websocket with a body, length", "websocket with a body, le
 MEASURED = [*H2C, *PRIOR_KNOWLEDGE, *BODIES, *CONNECTS, *WEBSOCKETS]
 
 
-def measured(outcomes: dict[str, Outcome]) -> Facts:
+def measured(outcomes: dict[str, Attempt]) -> Facts:
     """The facts that these outcomes of `MEASURED` show."""
 
     def consumed(payload: Payload) -> bool:

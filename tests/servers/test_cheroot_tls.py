@@ -120,7 +120,7 @@ def test_without_cheroot_the_line_to_type_is_told(unnamed: pytest.MonkeyPatch) -
         cheroot_tls.Adapter  # noqa: B018 (the access alone raises)
 
 
-def test_a_class_is_made_once_and_other_names_are_none_of_ours(tmp_path: Path) -> None:
+def test_the_class_is_created_once_and_other_names_raise_attribute_error(tmp_path: Path) -> None:
     assert cheroot_tls.Adapter is cheroot_tls.Adapter
     assert issubclass(cheroot_tls.Adapter, BuiltinSSLAdapter)
     with pytest.raises(AttributeError, match="'Adaptor'"):

@@ -52,7 +52,7 @@ def test_what_cannot_be_had_is_none() -> None:
     assert [tls[key] for key in ("server_cert", "tls_version", "cipher_suite")] == [None, None, None]
 
 
-def test_a_certificate_that_cannot_be_parsed_has_no_name_and_is_still_shown() -> None:
+def test_an_unparsable_certificate_is_passed_on_without_a_name() -> None:
     """OpenSSL accepts some that `cryptography` does not; that it is there is not hidden, so `ServerTLS` refuses it."""
     tls = extension_from_ssl(Negotiated(b"not DER"), None)
     assert tls["client_cert_name"] is None
@@ -117,7 +117,7 @@ def test_it_is_read_at_the_first_request_and_no_more_and_told_to_each(others: tu
     assert seen == [{"client_cert_chain": ("ours",)}] * 3
 
 
-def test_what_cannot_be_read_is_tried_again_and_the_application_not_reached() -> None:
+def test_a_failed_read_is_retried_and_does_not_reach_the_application() -> None:
     def read() -> dict[str, object]:
         raise OSError("gone")
 

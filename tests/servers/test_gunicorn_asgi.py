@@ -170,7 +170,7 @@ def test_without_gunicorn_the_line_to_type_is_told(unnamed: pytest.MonkeyPatch) 
         gunicorn_asgi.Worker  # noqa: B018 (the access alone raises)
 
 
-def test_a_class_is_made_once_and_other_names_are_none_of_ours() -> None:
+def test_the_class_is_created_once_and_other_names_raise_attribute_error() -> None:
     assert gunicorn_asgi.Worker is gunicorn_asgi.Worker
     with pytest.raises(AttributeError, match="'Werker'"):
         gunicorn_asgi.Werker  # noqa: B018 (the access alone raises)

@@ -104,7 +104,7 @@ class OwnContext(Config):
 
 
 @pytest.mark.live
-def test_server_cert_is_none_where_somebody_else_makes_the_context(untouched: Any, tmp_path: Path) -> None:
+def test_server_cert_is_none_with_an_own_ssl_context(untouched: Any, tmp_path: Path) -> None:
     hypercorn_tls.hand_over()
     with serving(asgi, configured(tmp_path, OwnContext())) as port:
         answer = ask(port)

@@ -84,7 +84,7 @@ def test_the_table_begins_with_the_release_that_is_pinned_as_the_oldest(package:
     assert oldest == {PINNED[package].rpartition(".")[0]}
 
 
-def test_the_oldest_environment_has_what_is_pinned_and_what_we_promise_to_work_with() -> None:
+def test_the_oldest_environment_has_the_pinned_minimum_versions() -> None:
     found = distributions(path=[str(next(OLDEST.glob("lib/*/site-packages")))])
     installed = {canonicalize_name(each.name): each.version for each in found}
     assert {name: installed.get(name) for name in PINNED} == PINNED, "sh .ci/servers makes it"

@@ -139,7 +139,7 @@ def test_hypercorn_reads_no_websocket_whose_client_speaks_too_early() -> None:
 
 
 @pytest.mark.live
-def test_httptools_begins_no_websocket_before_the_response_to_an_earlier_request() -> None:
+def test_httptools_begins_a_websocket_only_after_earlier_responses() -> None:
     port = free_port()
     with running(OURS["uvicorn_tls:HTTPTools"].command(port, None), port):
         received = conversation(port, head(b"GET /slow/x HTTP/1.1") + HANDSHAKE)

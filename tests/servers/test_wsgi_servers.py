@@ -92,7 +92,7 @@ def test_the_field_that_the_page_names_wins(server: Server) -> None:
         assert [part.strip() for part in fields["X_A"].split(",")] == values[server.kind.both]
 
 
-def test_no_other_name_than_those_on_the_page_arrives_as_one_without_hyphens(server: Server) -> None:
+def test_only_documented_names_arrive_as_a_name_without_hyphens(server: Server) -> None:
     arrived = [shown for shown, name in ODD.items() if "MTLSCLIENTCERT" in (server.fields(name + b": EVIL") or {})]
     assert tuple(arrived) == server.kind.odd
 
@@ -102,7 +102,7 @@ def test_the_address_comes_from_where_the_page_says(server: Server) -> None:
     assert told["address"] == {"connection": "127.0.0.1", "header": "10.0.0.7"}[server.kind.address]
 
 
-def test_a_source_that_reads_hyphens_works_only_where_names_are_known_to_be_apart(server: Server) -> None:
+def test_a_source_with_hyphens_needs_a_server_that_keeps_names_distinct(server: Server) -> None:
     answer = server.ask("/hyphens", *hyphens(GOOD))
     if not server.kind.names_known:
         assert answer.refusal == (500, "server_error")

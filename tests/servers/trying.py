@@ -21,7 +21,7 @@ _TAGS = itertools.count()
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Attempt:
     """`raw`: all octets of the server. `seen`: what the application has read, in order."""
 
     tag: bytes
@@ -99,7 +99,7 @@ def connected(port: int, context: ssl.SSLContext | None) -> socket.socket:
 
 def attempt(
     port: int, payload: Payload, *, context: ssl.SSLContext | None = None, patience: float = PATIENCE
-) -> Outcome:
+) -> Attempt:
     """Send one payload on a connection of its own, read until the server closes it, and ask the application."""
     tag = f"{os.getpid() % 4096:03x}{next(_TAGS):05x}".encode()
     raw, closed = b"", False
@@ -121,7 +121,7 @@ def attempt(
             pass
         except OSError:
             closed = True
-    return Outcome(tag, raw, closed, seen(port, tag.decode(), context))
+    return Attempt(tag, raw, closed, seen(port, tag.decode(), context))
 
 
 def seen(port: int, tag: str, context: ssl.SSLContext | None) -> list[dict[str, Any]]:
@@ -143,7 +143,7 @@ def attempts(
     context: ssl.SSLContext | None = None,
     threads: int = 24,
     patience: float = PATIENCE,
-) -> dict[str, Outcome]:
+) -> dict[str, Attempt]:
     """Each payload's outcome, by its name."""
     with ThreadPoolExecutor(threads) as pool:
         done = pool.map(lambda payload: attempt(port, payload, context=context, patience=patience), payloads)

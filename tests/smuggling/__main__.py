@@ -34,7 +34,7 @@ def options(arguments: list[str]) -> argparse.Namespace:
 def against(name: str, running: Stage, wanted: argparse.Namespace) -> tuple[list[report.Cell], list[Finding]]:
     """Every attack on one server. Returns a cell for each configuration, and the findings."""
     attacks = campaign.chosen(wanted.groups, wanted.share, wanted.seed or name)
-    outcome = campaign.Outcome()
+    outcome = campaign.CampaignResult()
     with stage.server(name, running) as control:
         for number in range(wanted.repeat):
             outcome.add(campaign.run(running, name, attacks, control, number))

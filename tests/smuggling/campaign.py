@@ -28,7 +28,7 @@ SETTLING = 0.3
 
 
 @dataclass
-class Outcome:
+class CampaignResult:
     """What was sent through each configuration, what the application recorded, and every violation."""
 
     attempts: Counter[Configuration] = field(default_factory=Counter)
@@ -36,7 +36,7 @@ class Outcome:
     # Requests that the application recorded, by the first path segment and the sender.
     recorded: Counter[tuple[str, str]] = field(default_factory=Counter)
 
-    def add(self, other: "Outcome") -> None:
+    def add(self, other: "CampaignResult") -> None:
         self.attempts.update(other.attempts)
         self.findings += other.findings
         self.recorded.update(other.recorded)
@@ -66,9 +66,9 @@ def sample(choices: Sequence[Choice], size: int, seed: str) -> list[Choice]:
 
 def run(
     stage: Stage, server: str, attacks: Sequence[Choice], control: dict[Configuration, Control], number: int = 0
-) -> Outcome:
+) -> CampaignResult:
     """Send every attack through every proxy of the stage, to the server that runs behind it, and judge the records."""
-    outcome = Outcome()
+    outcome = CampaignResult()
     with contextlib.ExitStack() as stack:
         attackers = [Attacker(each, port, stack) for each, port in stage.ports.items()]
         pools = [stack.enter_context(ThreadPoolExecutor(THREADS)) for _ in attackers]

@@ -10,7 +10,7 @@ from typing import Any
 
 from mtls_middleware.cli.proxies import PROXIES
 from tests.proxies import programs
-from tests.smuggling.campaign import Outcome, chosen
+from tests.smuggling.campaign import CampaignResult, chosen
 from tests.smuggling.payload import GROUPS
 from tests.smuggling.stage import Configuration
 
@@ -25,7 +25,7 @@ DEBIAN = {"uWSGI": "uwsgi-core", "mod_wsgi": "libapache2-mod-wsgi-py3"}
 Cell = dict[str, Any]
 
 
-def cell(outcome: Outcome, configuration: Configuration, server: str, control: str) -> Cell:
+def cell(outcome: CampaignResult, configuration: Configuration, server: str, control: str) -> Cell:
     """One proxy in front of one server. `succeeded` counts attacks, and `effects` says what they achieved.
 
     An answer that goes to the wrong client can be the work of an earlier attack, so it does not count as one.

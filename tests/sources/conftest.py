@@ -5,7 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate
-from tests.sources.requests import GATEWAYS, Outcome
+from tests.gateways import Outcome
+from tests.sources.requests import GATEWAYS
 
 
 @pytest.fixture(params=GATEWAYS.values(), ids=GATEWAYS.keys())

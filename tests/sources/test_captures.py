@@ -16,7 +16,8 @@ from mtls_middleware import Verification
 from mtls_middleware.sources import Apache, Caddy, ClientCertHeader, Envoy, HAProxy, HeaderSource, Nginx, Traefik
 from mtls_middleware.sources.server import ServerTLS
 from tests import shared
-from tests.sources.requests import GATEWAYS, STRANGER, TRUST, Outcome, through_asgi, through_wsgi
+from tests.gateways import Outcome
+from tests.sources.requests import GATEWAYS, STRANGER, TRUST, through_asgi, through_wsgi
 
 pytestmark = pytest.mark.shared
 

@@ -24,8 +24,9 @@ from mtls_middleware.sources import (
     Traefik,
 )
 from mtls_middleware.testing import IssuedCertificate
+from tests.gateways import Outcome
 from tests.ids import shown
-from tests.sources.requests import TRUST, Outcome, view
+from tests.sources.requests import TRUST, view
 
 Make = type[HeaderSource]
 
@@ -52,7 +53,7 @@ def layers(source: Any, **options: Any) -> None:
     ["", " ", "X SSL", "X_SSL_Client_Cert", "X-SSL:", "X-S\u00ebl", "X-SSL\n", "-", "HTTP/1.1", 5, b"X-SSL", True, []],
     ids=shown,
 )
-def test_what_is_no_header_name_is_refused(option: str, name: Any) -> None:
+def test_an_invalid_header_name_is_rejected(option: str, name: Any) -> None:
     """An empty text too, say of an unset variable: it would silently mean the default, or no word at all."""
     with pytest.raises(ConfigurationError, match="is not a valid header name"):
         Nginx(**{option: name}, **TRUST)
@@ -77,7 +78,9 @@ def test_renamed_fields_are_removed_too(make: Make) -> None:
     assert secret[1] not in repr(source)
 
 
-def test_a_renamed_fields_twins_reach_nobody(mtls_client: IssuedCertificate, through: Callable[..., Outcome]) -> None:
+def test_spellings_of_a_renamed_field_do_not_reach_the_application(
+    mtls_client: IssuedCertificate, through: Callable[..., Outcome]
+) -> None:
     source = Nginx(certificate_header="X-Our-Cert", verify_header="X-Our-Word", **TRUST)
     headers = [("X-Our-Word", "NONE"), ("X_Our-Cert", ""), ("x-ssl-client-cert", "x"), ("X-Other", "kept")]
     assert through(source, headers).names == {"x-other"}
@@ -125,7 +128,7 @@ def test_a_word_that_the_proxy_does_not_send_can_be_left_out(mtls_client: Issued
     [*(make(**TRUST) for make in WORDLESS), AzureAppService(**TRUST), AWSLoadBalancer(mode="passthrough", **TRUST)],
     ids=shown,
 )
-def test_a_layer_that_could_never_let_anybody_in_is_refused(source: HeaderSource) -> None:
+def test_a_layer_that_could_never_accept_a_client_is_rejected(source: HeaderSource) -> None:
     """Merely presented certificates, and a demand for more without a trust store."""
 
     class TrustStore:
@@ -152,7 +155,7 @@ def test_a_source_of_verified_certificates_may_be_required() -> None:
 
 
 @pytest.mark.parametrize("source", [Nginx, ServerTLS, None, "nginx", object()], ids=shown)
-def test_what_is_no_source_is_refused(source: Any) -> None:
+def test_an_invalid_source_is_rejected(source: Any) -> None:
     with pytest.raises(ConfigurationError, match="is not a source; expected"):
         layers(source)
 

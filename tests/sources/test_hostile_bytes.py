@@ -180,7 +180,7 @@ def test_the_valid_values_behind_the_mutations_are_accepted(name: str) -> None:
 @every_source
 @settings(HOSTILE, max_examples=20)
 @given(data=st.data())
-def test_gateways_answer_hostile_headers_without_an_error_of_ours(name: str, data: st.DataObject) -> None:
+def test_hostile_headers_cause_no_internal_error(name: str, data: st.DataObject) -> None:
     source, headers = SOURCES[name][0], data.draw(HEADERS[name])
     for outcome in (through_wsgi(source, headers), through_asgi(source, headers)):
         assert (outcome.status, outcome.reached) in ((200, True), (400, False))
@@ -189,7 +189,7 @@ def test_gateways_answer_hostile_headers_without_an_error_of_ours(name: str, dat
 @every_source
 @settings(HOSTILE, max_examples=20)
 @given(value=st.text(max_size=40), word=st.text(max_size=10))
-def test_text_outside_latin_1_is_no_certificate(name: str, value: str, word: str) -> None:
+def test_a_value_outside_latin_1_is_not_a_certificate(name: str, value: str, word: str) -> None:
     """cheroot hands over real characters instead of latin-1."""
     source, valid = SOURCES[name]
     headers = dict.fromkeys(valid, value) | ({WORD: word} if WORD in valid else {})

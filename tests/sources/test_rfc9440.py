@@ -16,7 +16,8 @@ from mtls_middleware.sources.encoding import MAX_CHAIN
 from mtls_middleware.sources.rfc9440 import client_cert, client_cert_chain
 from mtls_middleware.testing import IssuedCertificate
 from tests import shared
-from tests.sources.requests import STRANGER, TRUST, Outcome, through_asgi, through_wsgi
+from tests.gateways import Outcome
+from tests.sources.requests import STRANGER, TRUST, through_asgi, through_wsgi
 
 VECTORS: Mapping[str, Any] = shared.read_json("vectors/rfc9440.json")
 LEAF_CASES = VECTORS.get("client_cert_cases", [])
@@ -103,7 +104,7 @@ def test_a_client_cert_chain_is_a_list_of_byte_sequences_or_refused(
     ["", " ", "::", ":", ":=:", "abc", "*a", '"text"', "1", "-1.5", "?1", "?0", "(:AAAA:)", "@1700000000", '%"text"',
      ":AAAA", "AAAA:", ":AA-_:", ":AA\nAA:", ":AA AA:", ":AAAA:;", ":AAAA:;A=1", ":AAAA: x", ":AAAA:,", "\t:AAAA:"],
 )  # fmt: skip
-def test_whatever_is_no_byte_sequence_is_refused(value: str) -> None:
+def test_a_value_that_is_not_a_byte_sequence_is_rejected(value: str) -> None:
     with pytest.raises(MalformedCertificate):
         client_cert(value)
 
@@ -130,7 +131,9 @@ def test_client_cert_is_a_singleton(
 
 @pytest.mark.case("046")
 @pytest.mark.standard("I4")
-def test_a_chain_alone_is_no_certificate(mtls_chained: IssuedCertificate, through: Callable[..., Outcome]) -> None:
+def test_a_chain_without_a_certificate_attaches_no_certificate(
+    mtls_chained: IssuedCertificate, through: Callable[..., Outcome]
+) -> None:
     chain = [("Client-Cert-Chain", mtls_chained.as_client_cert()["Client-Cert-Chain"])]
     assert through(SOURCE, chain).certificate is None
     refused = through(ClientCertHeader(verified_by_proxy=True, **TRUST), chain, required=True)
@@ -207,8 +210,8 @@ def test_an_underscore_is_another_name_where_the_gateway_can_tell(
 
 @pytest.mark.standard("I12")
 def test_answers_of_the_application_vary_by_the_field(through: Callable[..., Outcome]) -> None:
-    assert through(SOURCE).vary == "client-cert"
-    assert through(ClientCertHeader(certificate_header="X-Cert", **TRUST)).vary == "x-cert"
+    assert through(SOURCE).header("Vary") == "client-cert"
+    assert through(ClientCertHeader(certificate_header="X-Cert", **TRUST)).header("Vary") == "x-cert"
 
 
 def test_the_parser_is_loaded_with_the_first_field_alone() -> None:

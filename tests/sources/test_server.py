@@ -13,8 +13,9 @@ from mtls_middleware.policy import Subject, Thumbprint
 from mtls_middleware.sources import Nginx, ServerTLS
 from mtls_middleware.sources.encoding import MAX_CHAIN, MAX_FIELD
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate
+from tests.gateways import Outcome
 from tests.ids import shown
-from tests.sources.requests import TRUST, Outcome, through_asgi, through_wsgi, view
+from tests.sources.requests import TRUST, through_asgi, through_wsgi, view
 
 BY_SERVER, PRESENTED = Verification.BY_SERVER, Verification.PRESENTED
 
@@ -75,7 +76,7 @@ def test_a_leaf_as_der_is_read_and_must_agree(
 
 
 @pytest.mark.standard("J4")
-def test_a_name_alone_is_no_certificate(mtls_client: IssuedCertificate) -> None:
+def test_a_name_without_a_certificate_attaches_no_certificate(mtls_client: IssuedCertificate) -> None:
     name = mtls_client.as_tls_extension()["client_cert_name"]
     assert extension({"client_cert_name": name, "client_cert_chain": []}) is None
     refused = through_asgi(ServerTLS(), scope={"extensions": {"tls": {"client_cert_name": name}}}, required=True)
@@ -247,7 +248,7 @@ def test_a_clients_header_is_not_the_servers_variable(mtls_client: IssuedCertifi
 
 
 @pytest.mark.case("023")
-def test_a_scheme_is_no_proof_of_anything(mtls_client: IssuedCertificate) -> None:
+def test_a_scheme_proves_no_tls_connection(mtls_client: IssuedCertificate) -> None:
     """gunicorn believes `X-Forwarded-Proto` from loopback."""
     headers = [("X-Forwarded-Proto", "https"), *mtls_client.as_nginx().items()]
     https = {"wsgi.url_scheme": "https", "HTTPS": "on"}

@@ -64,7 +64,7 @@ WRONG: list[Any] = [
 
 
 @pytest.mark.parametrize("secret", WRONG, ids=range(len(WRONG)))
-def test_what_is_no_secret_is_rejected_and_not_repeated(secret: Any) -> None:
+def test_an_invalid_secret_is_rejected_and_not_shown(secret: Any) -> None:
     with pytest.raises(ConfigurationError, match="secret") as refused:
         Nginx(shared_secret=secret)
     shown = str(refused.value)

@@ -12,8 +12,9 @@ from mtls_middleware.policy import Subject, Thumbprint
 from mtls_middleware.request import Peer
 from mtls_middleware.sources import HeaderSource, Nginx
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate
+from tests.gateways import Outcome
 from tests.ids import shown
-from tests.sources.requests import PROXY, STRANGER, TRUST, Headers, Outcome, through_asgi, through_wsgi, view
+from tests.sources.requests import PROXY, STRANGER, TRUST, Headers, through_asgi, through_wsgi, view
 
 Through = Callable[..., Outcome]
 
@@ -82,7 +83,7 @@ def test_only_peers_of_the_given_networks_are_believed(address: str | None, trus
 
 @pytest.mark.case("017")
 @pytest.mark.parametrize("client", [None, [], ["", 0], ("", "0"), ("localhost", 80), ("<local>", 1)], ids=shown)
-def test_an_absent_or_empty_asgi_client_is_nobody(client: Any, told: Headers) -> None:
+def test_an_absent_or_empty_asgi_client_is_not_trusted(client: Any, told: Headers) -> None:
     source = Nginx(trusted_proxies=["10.0.0.0/8", "unix"])
     for server in (None, ("127.0.0.1", 80), ("", None), (None, None), ("/run/app.sock", 80)):
         outcome = through_asgi(source, told, scope={"client": client, "server": server}, required=True)
@@ -140,7 +141,7 @@ def test_an_asgi_server_says_itself_that_its_peer_is_a_unix_socket(told: Headers
     assert through_asgi(Nginx(**TRUST), told, scope=scope).certificate is None
 
 
-def test_an_address_that_a_header_wrote_is_no_peer(told: Headers) -> None:
+def test_an_address_from_a_header_is_not_the_peer(told: Headers) -> None:
     """uvicorn rewrites `client` by default, with the port 0 or the header's own (DESIGN 4.7)."""
     source = Nginx(**TRUST)
     assert through_asgi(source, told, scope={"client": (PROXY, 0)}).certificate is None
@@ -289,7 +290,7 @@ def test_the_proxys_certificate_is_what_the_rule_says(
         assert over_mutual_tls(through, proxy, source, []).certificate is None
 
 
-def test_a_proxys_certificate_that_nobody_verified_or_can_read_is_no_trust(
+def test_an_unverified_or_unreadable_proxy_certificate_is_not_trusted(
     told: Headers, mtls_ca: CertificateAuthority
 ) -> None:
     proxy = mtls_ca.issue("CN=proxy,O=Tests")
@@ -343,7 +344,7 @@ def test_a_proxys_certificate_that_nobody_verified_or_can_read_is_no_trust(
     ],
     ids=shown,
 )
-def test_trust_that_means_nobody_or_everybody_is_refused_at_construction(proxies: Any) -> None:
+def test_trust_in_no_peer_or_every_peer_is_rejected_at_construction(proxies: Any) -> None:
     with pytest.raises(ConfigurationError, match="trust"):
         Nginx(trusted_proxies=proxies)
 
@@ -403,7 +404,7 @@ def test_a_secret_must_be_in_a_field_that_can_be_kept_from_applications(name: st
 
 
 @pytest.mark.parametrize("rule", ["CN=proxy", 5, True, Subject, object()], ids=shown)
-def test_what_is_no_rule_over_the_proxys_certificate_is_refused(rule: Any) -> None:
+def test_an_invalid_rule_for_the_proxys_certificate_is_rejected(rule: Any) -> None:
     with pytest.raises(ConfigurationError, match="is not a rule"):
         Nginx(proxy_certificate=rule)
 

@@ -14,7 +14,7 @@ from tests.sources.written import CERT, WORD, Through, base64_der
 
 @pytest.mark.case("003")
 @pytest.mark.parametrize("gateway", GATEWAYS.values(), ids=GATEWAYS)
-def test_every_known_field_at_once_from_a_stranger_reaches_nobody(
+def test_known_fields_from_an_untrusted_peer_reach_no_application(
     gateway: Through, mtls_client: IssuedCertificate
 ) -> None:
     values = (quote(mtls_client.pem), base64_der(mtls_client), mtls_client.as_client_cert()["Client-Cert"], "SUCCESS")

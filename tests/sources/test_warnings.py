@@ -56,7 +56,7 @@ def test_a_rewritten_peer_is_named_once_with_what_to_change(mtls_client, caplog)
     assert "--no-proxy-headers" in warning
 
 
-def test_an_address_under_an_unknown_server_is_named_once_with_what_to_change(mtls_client, caplog):
+def test_a_trusted_address_under_an_unknown_server_is_warned_of_once(mtls_client, caplog):
     source = Nginx(shared_secret=SECRET, trusted_proxies=["10.0.0.0/8"], proxy_deletes_underscores=True)
     for _ in range(3):
         assert wsgi_request(source, mtls_client, REMOTE_ADDR="10.0.0.7") == 200

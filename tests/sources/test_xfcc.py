@@ -17,7 +17,8 @@ from mtls_middleware.sources import Envoy
 from mtls_middleware.sources.xfcc import client_certificate
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate, self_signed
 from tests import shared
-from tests.sources.requests import STRANGER, TRUST, Outcome
+from tests.gateways import Outcome
+from tests.sources.requests import STRANGER, TRUST
 
 EMITTED = shared.read_json("vectors/envoy-xfcc/envoy-emitted.json").get("cases", [])
 KEYCLOAK = shared.read_json("vectors/envoy-xfcc/keycloak-cases.json").get("cases", [])
@@ -160,7 +161,7 @@ def test_the_chain_begins_with_the_leaf(mtls_chained: IssuedCertificate) -> None
 
 
 @pytest.mark.case("056")
-def test_names_alone_are_no_certificate(through: Callable[..., Outcome]) -> None:
+def test_names_without_a_certificate_attach_no_certificate(through: Callable[..., Outcome]) -> None:
     """Istio's sidecars send no Cert unless they are told to."""
     headers = [("X-Forwarded-Client-Cert", "By=spiffe://td/me;URI=spiffe://td/admin;DNS=admin.example")]
     source = Envoy(verified_by_proxy=True, **TRUST)

@@ -12,7 +12,8 @@ import pytest
 from mtls_middleware import Verification
 from mtls_middleware.sources import Apache, HAProxy, HeaderSource, Nginx
 from mtls_middleware.testing import IssuedCertificate
-from tests.sources.requests import TRUST, Outcome
+from tests.gateways import Outcome
+from tests.sources.requests import TRUST
 
 CERT, WORD = "X-SSL-Client-Cert", "X-SSL-Client-Verify"
 BY_PROXY, PRESENTED = Verification.BY_PROXY, Verification.PRESENTED

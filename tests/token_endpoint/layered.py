@@ -6,8 +6,9 @@ Must never know: which request is refused.
 import json
 from typing import Any
 
+from tests.gateways import Outcome
 from tests.token_endpoint.known import AUTHENTICATOR, BILLING
-from tests.token_endpoint.posts import Outcome, Post, layers
+from tests.token_endpoint.posts import Post, layers
 
 LAYERS = layers(AUTHENTICATOR)
 GOOD = Post(certificate=BILLING)

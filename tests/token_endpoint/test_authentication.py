@@ -35,7 +35,7 @@ def test_a_self_signed_client_authenticates_by_a_registered_certificate(ask: Ask
 
 
 @pytest.mark.standard("B3")
-def test_a_certificate_of_one_client_is_nothing_for_another(ask: Ask) -> None:
+def test_a_certificate_of_one_client_does_not_authenticate_another(ask: Ask) -> None:
     for client_id, certificate in (("reports", BILLING), ("billing", REPORTS), ("edge", BILLING), ("billing", EDGE)):
         with refused():
             ask(AUTHENTICATOR, certificate, client_id=client_id)

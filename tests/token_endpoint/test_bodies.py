@@ -49,7 +49,7 @@ def test_client_id_is_said_once_and_in_the_body(gateway: str) -> None:
 
 @both_gateways
 @pytest.mark.case("143")
-def test_a_body_that_is_no_form_in_utf_8_is_refused(gateway: str) -> None:
+def test_a_body_that_is_not_a_utf_8_form_is_rejected(gateway: str) -> None:
     utf_16 = "client_id=billing".encode("utf-16")
     multipart = b'--x\r\nContent-Disposition: form-data; name="client_id"\r\n\r\nbilling\r\n--x--\r\n'
     for body, content_type in (
@@ -135,7 +135,7 @@ def test_wsgi_body_without_length_or_end_is_none() -> None:
 
 @pytest.mark.case("143")
 @pytest.mark.parametrize("length", ["-1", "+5", "5.0", "abc", "0x5", " 5", "5,5", "\u0665", "1e2", "-"])
-def test_wsgi_length_that_is_no_number_is_refused(length: str) -> None:
+def test_a_wsgi_content_length_that_is_not_a_number_is_rejected(length: str) -> None:
     assert error(send_wsgi(LAYERS, GOOD, CONTENT_LENGTH=length)) == "400 invalid_request"
 
 

@@ -63,7 +63,7 @@ def test_none_or_several_of_the_five_are_refused(names: tuple[str, ...]) -> None
 @pytest.mark.parametrize("name", FIVE)
 @pytest.mark.parametrize("empty", ["", " ", "\0", 7, [], {}, True, b"x"], ids=repr)
 @pytest.mark.standard("D10")
-def test_an_empty_name_identifies_nobody(name: str, empty: Any) -> None:
+def test_an_empty_name_identifies_no_client(name: str, empty: Any) -> None:
     with pytest.raises(ConfigurationError, match=name):
         registered(token_endpoint_auth_method=PKI, **{name: empty})
 
@@ -269,7 +269,7 @@ def test_a_drafts_method_is_another_method_without_the_switch() -> None:
 @pytest.mark.parametrize("name", ["tls_client_auth_root_dn", "tls_client_auth_issuer_dn"])
 @pytest.mark.parametrize("drafts", [True, False])
 @pytest.mark.parametrize("value", ["CN=CA", "", None])
-def test_a_restriction_that_nobody_would_enforce_is_not_lost_unseen(name: str, drafts: bool, value: Any) -> None:
+def test_an_unsupported_restriction_is_not_dropped_silently(name: str, drafts: bool, value: Any) -> None:
     metadata = {"client_id": "a", "token_endpoint_auth_method": PKI, "tls_client_auth_subject_dn": "CN=a", name: value}
     with pytest.raises(ConfigurationError, match=f"{name}.*trust_store"):
         RegisteredClient.from_metadata(metadata, drafts=drafts)
@@ -350,7 +350,7 @@ def test_a_client_cannot_be_changed() -> None:
         client.tls_client_auth_san_dns = "other.internal"
 
 
-def test_certificates_are_those_of_the_registration_whatever_becomes_of_the_document() -> None:
+def test_changing_the_jwks_object_does_not_change_the_registration() -> None:
     document = jwks(OWN)
     client = own_certificates(jwks=document)
     document["keys"][:] = jwks(OTHER)["keys"]

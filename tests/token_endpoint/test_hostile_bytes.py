@@ -205,7 +205,7 @@ def mutated(der: bytes, position: int, octet: int) -> bytes:
 @settings(deadline=None)
 @given(position=st.integers(0, 2000), octet=st.integers(0, 255), kind=st.sampled_from(KINDS))
 @pytest.mark.standard("B11", "B22")
-def test_a_certificate_changed_in_one_octet_is_nobodys(position: int, octet: int, kind: Any) -> None:
+def test_a_certificate_changed_in_one_octet_matches_no_client(position: int, octet: int, kind: Any) -> None:
     der = mutated(kind.der, position, octet)
     if der == kind.der:
         return

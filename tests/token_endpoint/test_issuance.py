@@ -82,7 +82,7 @@ def test_binding_does_not_depend_on_how_the_client_authenticates(method: str) ->
 
 
 @pytest.mark.parametrize("choice", ["ignore", "", None, True])
-def test_a_choice_that_is_none_says_so(choice: Any) -> None:
+def test_an_invalid_choice_raises_configuration_error(choice: Any) -> None:
     for client in (BOUND, PLAIN):
         with pytest.raises(ConfigurationError, match="'refuse' or 'unbound'"):
             token_confirmation(client, FIRST, without_certificate=choice)
@@ -118,13 +118,13 @@ def test_a_public_clients_refresh_token_needs_its_certificate() -> None:
         {"x5t#S256": FIRST.thumbprint, "jkt": FIRST.thumbprint},
     ],
 )
-def test_a_refresh_token_that_was_bound_to_nothing_readable_is_not_taken_for_unbound(cnf: Any) -> None:
+def test_a_refresh_token_with_an_unreadable_binding_is_rejected(cnf: Any) -> None:
     with refused("invalid_grant"):
         confirm_refresh_token(cnf, FIRST)
 
 
 @pytest.mark.standard("E2", "E7")
-def test_a_client_that_authenticates_by_name_goes_on_with_a_renewed_certificate() -> None:
+def test_a_client_known_by_name_can_renew_its_certificate() -> None:
     """Its refresh token is bound to the client; the next access token is bound to the certificate of the renewal."""
     client = pki("app", subject_dn="CN=app,O=Acme")
     authenticator = ClientAuthenticator({"app": client})

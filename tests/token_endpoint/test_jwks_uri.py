@@ -125,7 +125,7 @@ USELESS = {
 
 
 @pytest.mark.parametrize("behaviour", USELESS.values(), ids=USELESS)
-def test_an_answer_of_no_use_lets_nobody_in(ask: Ask, server: KeyServer, behaviour: Any) -> None:
+def test_an_unusable_jwks_response_admits_no_client(ask: Ask, server: KeyServer, behaviour: Any) -> None:
     server.behaviour = behaviour
     with pytest.raises(Unavailable):
         edge(ask, trusting(server), OLD)

@@ -54,7 +54,7 @@ def test_clients_of_other_methods_come_through_without_a_name(gateway: str) -> N
 @both_gateways
 @pytest.mark.standard("B5")
 @pytest.mark.case("138")
-def test_a_client_that_registered_a_certificate_does_not_come_through_with_a_secret(gateway: str) -> None:
+def test_a_client_with_a_registered_certificate_cannot_use_a_secret(gateway: str) -> None:
     for body in ([("grant_type", "x")], [("client_id", "billing")]):
         for certificate in (None, BILLING):
             post = Post(body=body, headers=[("Authorization", basic("billing"))], certificate=certificate)
@@ -66,7 +66,7 @@ def test_a_client_that_registered_a_certificate_does_not_come_through_with_a_sec
 
 @both_gateways
 @pytest.mark.standard("B16")
-def test_a_certificate_in_a_header_that_nobody_vouches_for_is_none(gateway: str) -> None:
+def test_a_certificate_header_from_an_untrusted_peer_is_ignored(gateway: str) -> None:
     def behind_nginx(module: Any, app: Any) -> Any:
         inner = module.ClientAuthenticationMiddleware(app, AUTHENTICATOR)
         return module.ClientCertificateMiddleware(inner, Nginx(trusted_proxies=["10.0.0.0/8"]))
@@ -145,7 +145,7 @@ def test_two_layers_for_different_paths_do_not_undo_each_other(gateway: str) -> 
 
 
 @both_gateways
-def test_an_inner_layer_that_knows_the_client_by_another_method_keeps_what_the_outer_found(gateway: str) -> None:
+def test_an_inner_layer_keeps_the_client_of_the_outer_layer(gateway: str) -> None:
     other = RegisteredClient(client_id="billing", token_endpoint_auth_method="none")
 
     def both(module: Any, app: Any) -> Any:
@@ -176,7 +176,7 @@ def test_the_wrong_order_is_500_and_a_line_that_says_what_to_change(
 
 
 @both_gateways
-def test_a_client_that_the_outside_claims_is_nobody(gateway: str) -> None:
+def test_a_client_claimed_by_the_request_is_ignored(gateway: str) -> None:
     """`mtls_middleware.client` in environ or scope, from a server that lets it through or an application around us."""
     claimed: dict[str, Any] = {"mtls_middleware.client": CLIENTS["billing"]}
     sender: Any = {"wsgi": send_wsgi, "asgi": send_asgi}[gateway]
@@ -194,7 +194,7 @@ def test_a_look_up_that_fails_is_500_without_detail(gateway: str) -> None:
     assert b"table" not in outcome.body
 
 
-def test_an_async_look_up_works_under_asgi_and_under_wsgi_says_what_to_change(
+def test_an_async_look_up_works_under_asgi_and_is_an_error_under_wsgi(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def later(client_id: str) -> RegisteredClient | None:
@@ -225,7 +225,7 @@ def test_an_async_look_up_works_under_asgi_and_under_wsgi_says_what_to_change(
     ],
     ids=lambda value: value if isinstance(value, str) else next(iter(value)),
 )
-def test_a_layer_put_together_wrongly_says_so(gateway: Any, options: dict[str, Any], words: str) -> None:
+def test_an_invalid_layer_raises_configuration_error(gateway: Any, options: dict[str, Any], words: str) -> None:
     given = {"app": lambda *_: None, "authenticator": AUTHENTICATOR, **options}
     with pytest.raises(ConfigurationError, match=words):
         gateway.ClientAuthenticationMiddleware(given.pop("app"), given.pop("authenticator"), **given)
@@ -235,7 +235,7 @@ def test_a_layer_put_together_wrongly_says_so(gateway: Any, options: dict[str, A
 
 
 @pytest.mark.parametrize("forged", ["billing", {"client_id": "billing"}, True, object(), RegisteredClient], ids=shown)
-def test_what_is_no_registered_client_is_read_as_nobody(forged: Any) -> None:
+def test_an_attached_value_of_another_type_is_read_as_none(forged: Any) -> None:
     assert oauth_client({"mtls_middleware.client": forged}) is None
     assert oauth_client({"mtls_middleware.client": CLIENTS["web"]}) is CLIENTS["web"]
     assert oauth_client({}) is None

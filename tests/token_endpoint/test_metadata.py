@@ -198,7 +198,7 @@ def test_a_document_stands_between_host_and_path(identifier: str, expected: str)
 
 
 @pytest.mark.parametrize("identifier", ["http://as.example", "as.example", "", "https://[", None])
-def test_an_identifier_that_is_no_https_address_has_no_document(identifier: Any) -> None:
+def test_an_identifier_without_https_has_no_document(identifier: Any) -> None:
     with pytest.raises(ConfigurationError, match="an https URL"):
         well_known(identifier)
 
@@ -234,7 +234,7 @@ def test_the_method_that_is_published_is_the_one_that_is_read(gateway: str, mtls
 
 @pytest.mark.standard("C20")
 @pytest.mark.parametrize("algorithms", [["none"], ["ES256", "none"], ("none",), "none"])
-def test_none_is_no_signature(algorithms: Any) -> None:
+def test_algorithm_none_is_rejected(algorithms: Any) -> None:
     with pytest.raises(ConfigurationError, match="contains 'none'"):
         resource(resource_signing_alg_values_supported=algorithms)
     assert resource(resource_signing_alg_values_supported=["ES256"])["resource_signing_alg_values_supported"]

@@ -158,7 +158,7 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize("payload", UNREADABLE)
-def test_an_assertion_that_cannot_be_read_is_no_method(payload: str) -> None:
+def test_an_unreadable_assertion_is_rejected(payload: str) -> None:
     """Its verifier could read another client in it, or fail."""
     for client_id in (None, "private_key_jwt"):
         with refused():
@@ -200,7 +200,7 @@ def test_an_assertion_names_its_client_by_its_subject() -> None:
         "x",
     ],
 )
-def test_an_assertion_of_another_type_is_no_method(kind: str) -> None:
+def test_an_assertion_of_another_type_is_rejected(kind: str) -> None:
     form = [("client_assertion_type", kind), assertion("private_key_jwt")[1]]
     for client_id in (None, "private_key_jwt", "client_secret_jwt", "none"):
         with refused():
@@ -216,7 +216,7 @@ def test_the_scheme_has_no_case(scheme: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["Client_Secret_Basic", "client_secret_basic ", "NONE", "urn:example:method"])
-def test_a_registered_method_with_another_spelling_has_no_standard_credentials(method: str) -> None:
+def test_a_misspelled_registered_method_accepts_no_credentials(method: str) -> None:
     authenticator = ClientAuthenticator({"odd": RegisteredClient(client_id="odd", token_endpoint_auth_method=method)})
     for form, authorization in (
         ([], [basic("odd")]),
@@ -228,7 +228,7 @@ def test_a_registered_method_with_another_spelling_has_no_standard_credentials(m
 
 
 @pytest.mark.parametrize("secret", ["", "%"])
-def test_an_empty_secret_is_no_secret(secret: str) -> None:
+def test_an_empty_secret_is_rejected(secret: str) -> None:
     if secret:
         assert decided(None, [], basic("client_secret_basic", secret)) is CLIENTS["client_secret_basic"]
         return
@@ -268,7 +268,7 @@ def test_a_registration_is_looked_up_for_each_request() -> None:
         authenticator.identify(by_basic, 0)
 
 
-def test_two_registrations_of_one_client_id_admit_nobody() -> None:
+def test_two_registrations_of_one_client_id_admit_no_client() -> None:
     pair = [RegisteredClient(client_id="app", token_endpoint_auth_method=each) for each in ("none", "private_key_jwt")]
     with refused():
         _asked(ClientAuthenticator(lambda _: pair), "app", None)

@@ -40,7 +40,7 @@ def test_an_async_look_up_under_wsgi_says_what_to_change() -> None:
         asked(ClientAuthenticator(later), BILLING)
 
 
-def test_a_look_up_that_gives_another_client_lets_nobody_in(ask: Ask, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_look_up_that_returns_another_client_admits_no_client(ask: Ask, caplog: pytest.LogCaptureFixture) -> None:
     def careless(client_id: str) -> RegisteredClient | None:
         return CLIENTS.get(client_id.lower())
 
@@ -50,14 +50,14 @@ def test_a_look_up_that_gives_another_client_lets_nobody_in(ask: Ask, caplog: py
 
 
 @pytest.mark.parametrize("given", [True, "billing", {"client_id": "billing"}, 7, RegisteredClient, object()], ids=shown)
-def test_a_look_up_that_gives_no_registered_client_lets_nobody_in(ask: Ask, given: Any) -> None:
+def test_a_look_up_that_returns_another_type_admits_no_client(ask: Ask, given: Any) -> None:
     for credentials in ({}, {"form": SECRET}):
         with refused():
             ask(ClientAuthenticator(lambda _: given), BILLING, **credentials)
 
 
 @pytest.mark.parametrize("raised", [KeyError, LookupError, StopIteration, StopAsyncIteration, RuntimeError])
-def test_a_look_up_that_fails_lets_nobody_in(ask: Ask, raised: type[Exception]) -> None:
+def test_a_failed_look_up_admits_no_client(ask: Ask, raised: type[Exception]) -> None:
     def broken(client_id: str) -> RegisteredClient | None:
         raise raised(CLIENTS["billing"])
 
@@ -65,7 +65,7 @@ def test_a_look_up_that_fails_lets_nobody_in(ask: Ask, raised: type[Exception]) 
         ask(ClientAuthenticator(broken), BILLING)
 
 
-def test_a_look_up_that_is_down_says_when_to_come_back(ask: Ask) -> None:
+def test_an_unavailable_look_up_sets_retry_after(ask: Ask) -> None:
     def down(client_id: str) -> RegisteredClient | None:
         raise Unavailable("the database is away", retry_after=7)
 
@@ -124,6 +124,6 @@ def million() -> Counting:
     ],
     ids=lambda value: None if isinstance(value, str) else next(iter(value)),
 )
-def test_an_authenticator_put_together_wrongly_says_so(options: dict[str, Any], words: str) -> None:
+def test_an_invalid_authenticator_raises_configuration_error(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigurationError, match=words):
         ClientAuthenticator(**{"clients": CLIENTS, **options})

@@ -26,7 +26,7 @@ def test_another_method_than_post_is_405(gateway: str, method: str) -> None:
     "path",
     ["/", "/token/", "//token", "/TOKEN", "/token;x", "/token%20", "/token ", "/x/token", "/./token", "/token\0", ""],
 )
-def test_every_other_path_passes_with_nobody_attached(gateway: str, path: str) -> None:
+def test_every_other_path_passes_without_an_attached_client(gateway: str, path: str) -> None:
     for method in ("POST", "GET"):
         outcome = send(gateway, LAYERS, replace(GOOD, path=path, method=method))
         assert outcome.reached

@@ -52,7 +52,7 @@ def test_a_request_says_once_and_in_one_place_who_it_is_from(ask: Ask, request_:
 
 @pytest.mark.standard("B2")
 @pytest.mark.case("137")
-def test_nobody_is_looked_up_by_certificate_alone() -> None:
+def test_a_certificate_alone_does_not_look_up_a_client() -> None:
     def look_up(client_id: str) -> RegisteredClient | None:
         pytest.fail(f"looked up {client_id!r}")
 

@@ -78,7 +78,7 @@ def test_excluded_beats_permitted(root, store):
 
 @pytest.mark.standard("M4")
 @pytest.mark.case("074")
-def test_directory_names_are_applied_where_the_engine_lets_us_and_refused_where_not(root, store):
+def test_directory_name_constraints_are_applied_or_rejected(root, store):
     critical = below(root, [directory("O=Acme")])
     assert reasons(store, critical.issue("CN=billing,O=Evil"), NOW) != ()
     plain = below(root, [directory("O=Acme")], [directory("OU=Admins,O=Acme")], critical=False)
@@ -93,7 +93,7 @@ def test_directory_names_are_applied_where_the_engine_lets_us_and_refused_where_
 
 @pytest.mark.standard("M4")
 @pytest.mark.case("074")
-def test_a_constraint_on_uris_refuses_whoever_has_one_and_concerns_nobody_else(root, store):
+def test_a_uri_constraint_rejects_only_certificates_with_a_uri(root, store):
     for subtrees in (
         [[x509.UniformResourceIdentifier("acme.internal")], None],
         [None, [x509.UniformResourceIdentifier("evil")]],

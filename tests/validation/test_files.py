@@ -151,7 +151,7 @@ def test_a_changed_spiffe_bundle_counts_within_a_second(tmp_path, old, new):
     assert (bool(reasons(trust, one, NOW + 1)), reasons(trust, other, NOW + 1)) == (True, ())
 
 
-def test_a_long_file_is_read_by_a_thread_while_requests_go_on_with_the_old_value(tmp_path):
+def test_a_long_file_is_read_in_a_thread_without_blocking_requests(tmp_path):
     path = tmp_path / "long.crl"
     path.write_bytes(b"1")
     may_end, began = threading.Event(), threading.Event()
@@ -176,7 +176,7 @@ def test_a_long_file_is_read_by_a_thread_while_requests_go_on_with_the_old_value
     assert watched.current(NOW + 6) == b"2"
 
 
-def test_nobody_sees_half_of_a_change(tmp_path):
+def test_a_change_is_never_visible_in_part(tmp_path):
     """Two files that belong together, changed together again and again, read by four threads."""
     (tmp_path / "v").mkdir()
     link = tmp_path / "current"

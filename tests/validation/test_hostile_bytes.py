@@ -75,7 +75,7 @@ def test_mutated_lists_are_refused_in_our_words(changes):
 
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=200))
-def test_any_octets_are_no_list(octets):
+def test_arbitrary_octets_are_rejected_as_a_list(octets):
     with pytest.raises(ValueError, match=r"\w"):
         parse(octets)
 

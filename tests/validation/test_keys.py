@@ -34,7 +34,7 @@ def test_ed448_keys_of_clients_are_strong_enough(ca, store):
 
 
 @pytest.mark.case("075")
-def test_signatures_by_rsa_with_sha2_are_accepted_and_older_or_newer_ones_are_not():
+def test_only_strong_keys_and_current_hashes_sign_certificates():
     client = ec.generate_private_key(ec.SECP256R1())
     strong = Authority(rsa.generate_private_key(65537, 2048))
     store = TrustStore([strong.certificate])

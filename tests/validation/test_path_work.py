@@ -75,7 +75,7 @@ def maze(first):
     return [first, *(issued("maze", first.subject, KEY) for _ in range(8))]
 
 
-def test_what_the_key_of_a_client_has_signed_is_no_part_of_a_search(ca, store, searched):
+def test_certificates_signed_by_a_client_key_are_not_searched(ca, store, searched):
     own = issued("maze", ca.certificate.subject, ca.key, ca=False)
     leaf = issued("x", own.subject, KEY, ca=False)
     assert reasons(store, presenting(leaf, *maze(own)), NOW) != ()

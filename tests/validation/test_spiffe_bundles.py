@@ -81,7 +81,7 @@ def test_an_id_is_checked_against_its_own_domain_s_bundle_alone(acme, partner, t
     ],
     ids=lambda uris: shown(uris)[:60],
 )
-def test_a_certificate_without_exactly_one_id_is_no_svid(acme, trust, uris):
+def test_a_certificate_without_exactly_one_id_is_not_an_svid(acme, trust, uris):
     assert reasons(trust, acme.issue(uris=uris), NOW) != ()
 
 

@@ -135,7 +135,7 @@ def test_more_certificates_beside_the_leaf_change_nothing(ca, store):
 
 @pytest.mark.standard("M1")
 @pytest.mark.case("077")
-def test_a_ca_of_the_same_name_and_another_key_is_another(ca, store):
+def test_a_ca_with_the_same_name_and_another_key_does_not_match(ca, store):
     impostor = CertificateAuthority()
     assert impostor.certificate.subject == ca.certificate.subject
     assert reasons(store, impostor.issue(), NOW) != ()
@@ -171,7 +171,7 @@ def test_validity_is_inclusive_and_has_no_leeway_unless_configured(ca):
 
 @pytest.mark.standard("M3")
 @pytest.mark.case("076")
-def test_a_critical_extension_that_nobody_processes_is_refused(ca, store):
+def test_an_unprocessed_critical_extension_is_rejected(ca, store):
     unknown = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.99999.1"), b"\5\0")
     policies = x509.CertificatePolicies([x509.PolicyInformation(x509.ObjectIdentifier("1.2.3"), None)])
     explicit = x509.PolicyConstraints(require_explicit_policy=0, inhibit_policy_mapping=None)
@@ -183,7 +183,7 @@ def test_a_critical_extension_that_nobody_processes_is_refused(ca, store):
         assert reasons(store, ca.intermediate(extensions=[(explicit, critical)]).issue(), NOW) != ()
 
 
-def test_every_reason_is_told_to_the_operator(ca, store):
+def test_the_operator_gets_every_reason(ca, store):
     found = reasons(store, ca.issue(ca=True, extended_key_usage=("server",)), NOW)
     assert "a CA certificate cannot be a client certificate" in found
     assert {"keyUsage of a CA", "extendedKeyUsage without clientAuth"} <= set(found)

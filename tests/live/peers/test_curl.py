@@ -98,7 +98,7 @@ def by_refresh_token(deployment: Deployment, client: str) -> Answer:
         if (grant, client) != (by_client_credentials, "desktop")  # a public client is nobody without a user
     ],
 )
-def test_the_token_of_each_grant_opens_each_api_with_its_certificate_alone(deployment, invoices, grant, client):
+def test_every_api_accepts_a_grants_token_only_with_its_certificate(deployment, invoices, grant, client):
     answer = grant(deployment, client)
     assert answer.status == 200
     assert answer.headers["cache-control"] == ["no-store"]
@@ -113,7 +113,7 @@ def test_the_token_of_each_grant_opens_each_api_with_its_certificate_alone(deplo
 
 
 @pytest.mark.standard("A1")
-def test_a_certificate_in_headers_is_none(deployment, invoices):
+def test_a_certificate_in_client_headers_is_ignored(deployment, invoices):
     token = by_client_credentials(deployment, "billing").json["access_token"]
     billing = deployment.certificates["billing"]
     forged = {
@@ -151,7 +151,7 @@ def test_a_certificate_and_a_second_method_are_one_too_many(deployment, second):
 
 @pytest.mark.standard("B21")
 @pytest.mark.parametrize("path", ["introspect", "revoke"])
-def test_at_introspection_and_revocation_clients_are_told_apart_by_their_certificate(deployment, path):
+def test_introspection_and_revocation_authenticate_by_certificate(deployment, path):
     token = by_client_credentials(deployment, "billing").json["access_token"]
     for certificate in ("statistics", "pretender", "desktop", None):
         answer = post(deployment, certificate, path, token=token, client_id="billing")
@@ -161,7 +161,7 @@ def test_at_introspection_and_revocation_clients_are_told_apart_by_their_certifi
     assert active is (path != "revoke")
 
 
-def test_nobody_introspects_who_does_not_authenticate(deployment):
+def test_introspection_requires_client_authentication(deployment):
     token = by_client_credentials(deployment, "billing").json["access_token"]
     for arguments, form in (
         ((), {"client_id": "desktop"}),  # a public client

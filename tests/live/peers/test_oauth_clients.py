@@ -35,7 +35,7 @@ def bound_to(deployment: Deployment, token: str) -> str | None:
 
 @pytest.mark.standard("B15", "B21", "C3", "C5")
 @pytest.mark.parametrize("client", ["billing", "statistics"])
-def test_a_client_finds_the_aliases_and_gets_a_token_bound_to_its_certificate(deployment, library, client):
+def test_a_client_discovers_the_aliases_and_gets_a_bound_token(deployment, library, client):
     answer, asked = deployment.ask(library, "client_credentials", client, client)
     metadata = f"{deployment.issuer}/.well-known/oauth-authorization-server"
     assert asked == [metadata, f"{deployment.aliases}/token"]
@@ -89,7 +89,7 @@ def test_a_client_with_a_certificate_that_is_not_its_own_gets_no_token(deploymen
 
 @pytest.mark.standard("B1", "B4")
 @pytest.mark.parametrize("client", ["billing", "statistics"])
-def test_beside_the_aliases_nobody_asks_for_the_certificate_and_there_is_no_token(deployment, library, client):
+def test_an_endpoint_without_alias_does_not_request_the_certificate(deployment, library, client):
     answer, asked = deployment.ask(library, "client_credentials", client, client, aliases=False)
     assert asked[-1] == f"{deployment.issuer}/token"
     assert error(answer) == (401, "invalid_client")
@@ -123,7 +123,7 @@ def test_a_public_client_gets_a_bound_token_by_code_and_pkce(deployment, invoice
 
 
 @pytest.mark.standard("E1", "E3", "E4")
-def test_a_public_clients_refresh_token_works_with_its_certificate_alone_until_it_is_revoked(deployment):
+def test_a_public_clients_refresh_token_needs_its_certificate(deployment):
     def ask(action, certificate, **more):
         return deployment.ask("openid-client", action, "desktop", certificate, method="None", **more)[0]
 
@@ -139,9 +139,7 @@ def test_a_public_clients_refresh_token_works_with_its_certificate_alone_until_i
 
 
 @pytest.mark.standard("A10", "A11", "E2", "E7")
-def test_a_confidential_clients_refresh_token_lives_through_a_new_certificate_and_its_access_token_does_not(
-    deployment, invoices
-):
+def test_a_new_certificate_keeps_the_refresh_token_but_no_access_token(deployment, invoices):
     def ask(action, certificate, **more):
         return deployment.ask("openid-client", action, "billing", certificate, **more)[0]
 

@@ -143,7 +143,7 @@ def test_its_keys_are_found_through_each_of_its_documents(provider, discovery):
 
 
 @pytest.mark.standard("A13")
-def test_the_bound_token_of_a_client_that_authenticates_by_secret_is_enforced_too(provider, invoices):
+def test_the_binding_of_a_secret_clients_token_is_enforced(provider, invoices):
     by_secret = {"method": "ClientSecretBasic", "secret": deployment.SECRET}
     answer, _ = provider.ask("openid-client", "client_credentials", "with-a-secret", "desktop", **TOKEN, **by_secret)
     token = answer["access_token"]
@@ -166,7 +166,7 @@ def test_its_unbound_token_is_refused_with_any_certificate(provider, invoices):
 
 
 @pytest.mark.standard("A21", "H4")
-def test_its_token_for_another_resource_is_refused_with_the_right_certificate(provider, invoices):
+def test_a_token_for_another_resource_is_rejected(provider, invoices):
     elsewhere = {"parameters": {"resource": ELSEWHERE, "scope": "invoices:read"}}
     answer, _ = provider.ask("openid-client", "client_credentials", "billing", "billing", **elsewhere)
     token = answer["access_token"]
@@ -220,7 +220,7 @@ def test_its_opaque_token_is_refused_from_when_it_is_revoked(provider, api, way)
 
 
 @pytest.mark.standard("F2")
-def test_an_api_that_the_provider_does_not_know_is_out_of_order_and_no_token_is_bad(provider, api):
+def test_an_api_with_wrong_introspection_credentials_answers_503(provider, api):
     answer, _ = provider.ask("openid-client", "client_credentials", "billing", "billing", **OPAQUE_TOKEN)
     settings = {"token": answer["access_token"], "url": f"{api}/by-wrong-secret/invoices"}
     told, _ = provider.ask("openid-client", "resource", "billing", "billing", **settings)

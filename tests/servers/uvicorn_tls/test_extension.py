@@ -93,7 +93,7 @@ def test_a_websocket_has_it_too_beside_the_servers_own_extensions(files: Any, ht
 @pytest.mark.live
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("http", HTTP)
-def test_the_connection_is_read_once_and_no_request_spoils_it_for_the_next(
+def test_the_connection_is_read_once_and_shared_unchanged_by_requests(
     files: Any, http: str, loop: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app, read, reads = Application(), uvicorn_tls._extension, []
@@ -121,7 +121,7 @@ def test_the_connection_is_read_once_and_no_request_spoils_it_for_the_next(
 @pytest.mark.live
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize(("http", "ws"), [("H11", "WebSockets"), ("HTTPTools", "WSProto"), ("Zttp", "WebSockets")])
-def test_what_cannot_be_read_is_answered_500_and_the_application_not_reached(
+def test_an_unreadable_connection_is_500(
     files: Any, http: str, ws: str, loop: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = Application()
@@ -204,7 +204,7 @@ def test_without_tls_there_is_no_extension(http: str) -> None:
 
 
 @pytest.mark.live
-def test_server_cert_is_none_where_somebody_else_made_the_context(files: Any) -> None:
+def test_server_cert_is_none_with_a_given_ssl_context(files: Any) -> None:
     app = Application()
     context = CA.server_context(SERVER)
     with serving(app, ssl_context_factory=lambda config, default: context) as port:

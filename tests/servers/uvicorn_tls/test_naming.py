@@ -34,7 +34,7 @@ def test_a_class_is_made_once_and_found_again_by_its_name(name: str) -> None:
     assert pickle.loads(pickle.dumps(made)) is made  # uvicorn's workers get their configuration so
 
 
-def test_other_names_are_none_of_ours() -> None:
+def test_other_names_raise_attribute_error() -> None:
     with pytest.raises(AttributeError, match="'H12'"):
         uvicorn_tls.H12  # noqa: B018 (the access alone raises)
 

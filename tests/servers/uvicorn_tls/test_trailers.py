@@ -17,7 +17,7 @@ TRAILER = b"2\r\nhi\r\n0\r\nX-SSL-Client-Cert: forged\r\n\r\n"
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("http", HTTP)
 @pytest.mark.parametrize("at_once", [True, False])
-def test_trailer_fields_are_no_header_fields(files: Any, http: str, loop: str, at_once: bool) -> None:
+def test_trailer_fields_do_not_become_header_fields(files: Any, http: str, loop: str, at_once: bool) -> None:
     app = Application()
     following = b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Last: seen\r\n\r\n"
     with (
