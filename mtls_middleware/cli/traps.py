@@ -70,7 +70,7 @@ _BODY = (
     "and can have any certificate header"
 )
 _CONNECT = (
-    "reads the octets after CONNECT as requests: if the proxy forwards CONNECT, these requests have the proxy's "
+    "reads what follows CONNECT as requests: if the proxy forwards CONNECT, these requests have the proxy's "
     "address, and can have any certificate header"
 )
 _CONNECT_ADVICE = "let the proxy answer CONNECT itself, as the configurations of proxy-config do"
