@@ -250,7 +250,7 @@ def _url(text: str) -> SplitResult:
     except ValueError:
         usable = False
     if not usable or any(character <= " " for character in text):
-        raise ConfigurationError(f"{text!r} is not an https address, expected for example https://api.example/private")
+        raise ConfigurationError(f"{text!r} is not an https address; expected for example https://api.example/private")
     return parts
 
 

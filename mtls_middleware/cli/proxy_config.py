@@ -228,7 +228,7 @@ def write_all(folder: Path, files: Mapping[str, str], secret: str | None) -> Non
             for parent in reversed(path.relative_to(folder).parents[:-1]):
                 _make_folder(folder / parent)
             if path.is_dir() and not path.is_symlink():
-                raise IsADirectoryError(f"{path} is a folder, expected a file")
+                raise IsADirectoryError(f"{path} is a folder; expected a file")
             new_files.append((stack.enter_context(_new_file(path, text, secret is not None and secret in text)), path))
         for new, path in new_files:
             new.replace(path)

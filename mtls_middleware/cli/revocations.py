@@ -202,7 +202,7 @@ def _read_entries(path: str) -> Iterator[dict[str, Any]]:
 
 
 def _parse_time(name: str, given: object) -> datetime:
-    """Parse a time: seconds since 1970, or an ISO 8601 string with an offset. Raises `ConfigurationError`."""
+    """Parse seconds since 1970, or an ISO 8601 string with an offset. Raises `ConfigurationError` that names `name`."""
     time = None
     with contextlib.suppress(ValueError, OverflowError, OSError):
         if isinstance(given, str) and not given.isdecimal():

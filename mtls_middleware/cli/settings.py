@@ -254,7 +254,7 @@ def _of_python(source: str, names: frozenset[str], place: str) -> Settings:
             try:
                 found.options[_option(name)] = _text(ast.literal_eval(values[-1]))
             except (ValueError, TypeError, RecursionError, MemoryError):
-                found.unknown[_option(name)] = f"{place} computes {name}, expected a literal value"
+                found.unknown[_option(name)] = f"{place} computes {name}; expected a literal value"
     return found
 
 

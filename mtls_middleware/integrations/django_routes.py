@@ -48,7 +48,7 @@ def require_scopes(
             result = route_scopes.check(carrier(request), method=request.method, path=request.path_info)
         except (TypeError, AttributeError):
             raise ConfigurationError(
-                f"the function that require_scopes decorates did not receive a request, expected for example {_EXAMPLE}"
+                f"the function that require_scopes decorates did not receive a request; expected for example {_EXAMPLE}"
             ) from None
         return _response(request.method, result) if isinstance(result, LayerResponse) else None
 

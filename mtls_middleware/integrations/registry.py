@@ -52,7 +52,7 @@ class ClientRegistry:
         self._clients = clients.get if isinstance(clients, Mapping) else clients
         if inspect.iscoroutinefunction(self._clients):
             raise ConfigurationError(
-                f"clients={clients!r} is an async function, expected a synchronous function or a mapping, for example "
+                f"clients={clients!r} is an async function; expected a synchronous function or a mapping, for example "
                 "clients={'billing': RegisteredClient(...)}"
             )
 

@@ -98,7 +98,7 @@ def _connection(*arguments: Any) -> HTTPConnection:
         if isinstance(each, HTTPConnection):
             return each
     raise ConfigurationError(
-        "the function that require_scopes decorates received neither a Request nor a WebSocket, expected for example "
+        "the function that require_scopes decorates received neither a Request nor a WebSocket; expected for example "
         f"{_EXAMPLE}"
     )
 

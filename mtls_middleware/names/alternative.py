@@ -97,5 +97,5 @@ def _ascii_strings(values: list[str]) -> tuple[str, ...]:
 
 def _single_address(value: object) -> IPv4Address | IPv6Address:
     if not isinstance(value, (IPv4Address, IPv6Address)):
-        raise MalformedCertificate("an iPAddress entry is a network, expected a single address")
+        raise MalformedCertificate("an iPAddress entry is a network; expected a single address")
     return value

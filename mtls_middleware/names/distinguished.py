@@ -138,7 +138,7 @@ def parse(text: str) -> DistinguishedName:
     Example: `parse("CN=billing,O=Acme\\\\, Inc")`
     """
     if not isinstance(text, str):
-        raise TypeError(f"{type(text).__name__} is not a string, expected for example 'CN=billing,O=Acme'")
+        raise TypeError(f"{type(text).__name__} is not a string; expected for example 'CN=billing,O=Acme'")
     _check_length(len(text.encode("utf-8", "surrogatepass")))
     return DistinguishedName(tuple(_parse_rdns(text)))
 
@@ -293,7 +293,7 @@ class _NameTooLong(ValueError):  # noqa: N818 (callers see a ValueError)
 def _check_length(octets: int) -> None:
     if octets > _LONGEST:
         raise _NameTooLong(
-            f"the name has {octets} octets, expected at most {_LONGEST}, for example 'CN=billing,O=Acme'"
+            f"the name has {octets} octets; expected at most {_LONGEST}, for example 'CN=billing,O=Acme'"
         )
 
 

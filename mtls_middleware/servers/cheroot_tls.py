@@ -39,7 +39,10 @@ class _PresentedChainMixin:
 
 
 def __getattr__(name: str) -> type:
-    """Create `Adapter` when it is first accessed, because cheroot is optional. Raises `ConfigurationError`."""
+    """Create `Adapter` when it is first accessed, because cheroot is optional.
+
+    Raises `ConfigurationError` if cheroot is missing or has changed.
+    """
     if name != "Adapter":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     base = server_interface(

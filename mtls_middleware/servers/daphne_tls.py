@@ -247,7 +247,7 @@ def _every_suite() -> ssl.SSLContext:
 def __getattr__(name: str) -> type:
     """Create `Server` or `CommandLineInterface` when it is first accessed, because daphne is optional.
 
-    Raises `ConfigurationError`.
+    Raises `ConfigurationError` if daphne is missing or has changed.
     """
     if name not in _CLASSES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -97,7 +97,10 @@ class _WorkerMixin:
 
 
 def __getattr__(name: str) -> type:
-    """Create `Worker` when it is first accessed, because gunicorn is optional. Raises `ConfigurationError`."""
+    """Create `Worker` when it is first accessed, because gunicorn is optional.
+
+    Raises `ConfigurationError` if gunicorn is missing or has changed.
+    """
     if name != "Worker":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     base = server_interface(

@@ -250,7 +250,10 @@ _CLASSES: dict[str, tuple[str, str, str, type[Any]]] = {
 
 
 def __getattr__(name: str) -> type[Any]:
-    """Create a class when it is first accessed, because its library is optional. Raises `ConfigurationError`."""
+    """Create a class when it is first accessed, because its library is optional.
+
+    Raises `ConfigurationError` if uvicorn or the library is missing or has changed.
+    """
     if name in globals():
         return globals()[name]  # type: ignore[no-any-return]  # a class that was created by an earlier access
     if name not in _CLASSES:

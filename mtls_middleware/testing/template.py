@@ -103,13 +103,13 @@ def make(
 def reject_string(option: str, given: object) -> None:
     """Raise `ConfigurationError` if `given` is a string, because iterating over a string yields its characters."""
     if isinstance(given, (str, bytes)):
-        raise ConfigurationError(f"{option}={given!r} is a string, expected a list of strings, for example [{given!r}]")
+        raise ConfigurationError(f"{option}={given!r} is a string; expected a list of strings, for example [{given!r}]")
 
 
 def aware(option: str, time: datetime) -> datetime:
     """Return `time` unchanged. Raises `ConfigurationError` if `time` has no time zone."""
     if time.tzinfo is None:
-        raise ConfigurationError(f"{option}={time!r} has no time zone, expected for example datetime.now(UTC)")
+        raise ConfigurationError(f"{option}={time!r} has no time zone; expected for example datetime.now(UTC)")
     return time
 
 

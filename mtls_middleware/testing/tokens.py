@@ -141,7 +141,7 @@ class TokenIssuer:
         Arguments:
             options: keywords of `JWTAccessTokens`. They replace or extend `issuer`, `audience` and `jwks`.
 
-        Raises `ConfigurationError`.
+        Raises `ConfigurationError` for an invalid option.
 
         Example: `protect(app, source=ServerTLS(), tokens=issuer.access_tokens(leeway=0))`
         """
