@@ -1,1 +1,1 @@
-"""The command line: `mtls-middleware COMMAND ...`. `main` knows which commands there are; each is a file of its own."""
+"""The command line `mtls-middleware COMMAND ...`. The module `main` lists the commands. Each command is one module."""

@@ -3,12 +3,12 @@
 Each proxy has one folder of templates:
 
 - `<file>.template` becomes a file of the configuration. Subfolders become folders of the configuration.
-- `<file>.<choice>.template` becomes a file only for that choice.
-- `<part>.<choice>` is the text of `@@{part}` in a template, for that choice.
-- `deleted` is the line that deletes one field.
+- `<file>.<choice>.template` becomes a file of the configuration only if the choice applies.
+- `<part>.<choice>` is the text that replaces `@@{part}` in the templates if the choice applies.
+- `deleted` is the line of the configuration that deletes one header field.
 
-A choice is a form, a mode, `tcp` or `unix` (the connection to the application), `secret` (a secret is given), `named`
-or `nameless` (server names are given or not) or `several` (more than one server name is given).
+The choices are the forms, the modes, `tcp` and `unix` (how the proxy connects to the application), `secret` (a secret
+is given), `named` and `nameless` (whether server names are given), and `several` (more than one server name is given).
 """
 
 import re
@@ -23,18 +23,19 @@ from mtls_middleware.cli.proxy_options import SECRET_VARIABLE, ProxyOptions, end
 from mtls_middleware.sources.vendors import KNOWN_HEADERS
 
 _TEMPLATES = files("mtls_middleware.cli") / "templates"
-# The files with environment variables for the application, and for a proxy that reads the secret from its environment.
+# The names of two files with environment variables: one for the application, and one for a proxy that reads the secret
+# from its environment.
 APPLICATION_ENVIRONMENT, PROXY_ENVIRONMENT = "application.env", "proxy.env"
 # Parts that are empty if no template defines them.
 _EMPTY = {"head": "", "tail": "", "secret_field": "", "secret_note": "", "server_names": "", "server_aliases": ""}
 
 
 def configuration(options: ProxyOptions, *, command: str = "") -> dict[str, str]:
-    """The files of a configuration, path -> content. The proxy is started with the first file.
+    """Return the files of a configuration as a mapping of path to content. The proxy is started with the first file.
 
-    Arguments: `command`, the arguments of the command line, for the first line of the configuration.
+    Arguments: `command`, the arguments of the command line. A comment at the top of the configuration contains them.
 
-    Raises `ConfigurationError`.
+    Raises `ConfigurationError` if neither the address of the proxy nor a secret is known.
 
     Example: `configuration(ProxyOptions(proxy="caddy"))["Caddyfile"]`
     """
@@ -43,7 +44,7 @@ def configuration(options: ProxyOptions, *, command: str = "") -> dict[str, str]
     values = _values(options, command)
     line = templates.pop("deleted")
     values["deleted"] = "\n".join(_fill(line, {"name": name}) for name in _deleted_names(options))
-    # Some parts contain other parts, so the aliases in Apache's names and the words in Envoy's fields are filled first.
+    # Some parts contain other parts, which are filled first: Apache's server aliases and Envoy's verification words.
     for name in sorted(templates, key=lambda each: not each.startswith(("words", "server_aliases"))):
         part, _, part_choice = name.partition(".")
         if part_choice in choices:
@@ -62,7 +63,7 @@ def configuration(options: ProxyOptions, *, command: str = "") -> dict[str, str]
     return contents
 
 
-# The proxy is started with these files. They refer to the other files of the configuration.
+# The files that a proxy is started with. They refer to the other files of the configuration.
 _MAIN_FILES = frozenset({"traefik.yml.template", "Caddyfile.template"})
 _FILE_CHOICES = ("idiomatic", "rfc9440", "secret")
 
@@ -97,7 +98,7 @@ def _deleted_names(options: ProxyOptions) -> list[str]:
 
 
 def _file_of(template: str) -> tuple[str, str | None]:
-    """The file that a template makes, and the choice for which it is made (`None`: always)."""
+    """Return the file that a template becomes, and its choice. The choice is `None` if the file is always written."""
     name = template.removesuffix(".template")
     for choice in _FILE_CHOICES:
         if name.endswith(f".{choice}"):
@@ -144,12 +145,12 @@ def _values(options: ProxyOptions, command: str) -> dict[str, str]:
     return values
 
 
-# Whether the proxy reads the secret from its environment -> a note for the operator.
+# A note for the operator, by whether the proxy reads the secret from its environment.
 _PROXY_NOTES = {True: f"Start the proxy with the environment of {PROXY_ENVIRONMENT}.", False: ""}
 
 
 def _names(options: ProxyOptions, port: str) -> dict[str, str]:
-    """The server names in the syntax of the proxy."""
+    """Return the values of the parts that depend on the server names, in the syntax of the proxy."""
     names = options.server_names
     separator = {"envoy": ", "}.get(options.proxy, " ")
     return {
@@ -166,15 +167,15 @@ def _names(options: ProxyOptions, port: str) -> dict[str, str]:
 
 
 class _PartTemplate(Template):
-    """A template whose parts are written `@@{name}`. No proxy uses this syntax itself."""
+    """A `string.Template` whose parts are written `@@{name}`, because no proxy's configuration uses this syntax."""
 
     delimiter = "@@"
 
 
-# A line that contains only one part.
+# Matches a line that contains one part and nothing else.
 _PART_LINE = re.compile(r"^@@\{(\w+)\}\n", re.MULTILINE)
 
 
 def _fill(text: str, values: Mapping[str, str]) -> str:
-    """Replace the parts of a template by their values. A line that contains only an empty part is dropped."""
+    """Replace each part of a template by its value. A line with only a part is dropped if the value is empty."""
     return _PartTemplate(_PART_LINE.sub(lambda line: line[0] if values[line[1]] else "", text)).substitute(values)

@@ -1,6 +1,6 @@
 """The command `mtls-middleware doctor MODULE:APP`: checks an application and the command that starts its server.
 
-It imports the application, reads the files that the command names, and starts nothing.
+The command imports the application, and reads the files that the server's command names. It does not start a server.
 """
 
 import argparse
@@ -28,7 +28,8 @@ class Finding:
     """One finding of `doctor`.
 
     Attributes:
-        severity: "error" (must be changed), "warning" (should be checked) or "note" (for information).
+        severity: "error" (the operator must change something), "warning" (the operator should check something) or
+            "note" (information only).
         what: the problem.
         advice: what the operator can change.
     """
@@ -39,7 +40,7 @@ class Finding:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the command."""
+    """Add the options of the command `doctor` to `parser`."""
     parser.add_argument("application", metavar="MODULE:APP", help="the application, for example shop.wsgi:app")
     parser.add_argument(
         "--server",
@@ -51,7 +52,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the findings. Return 1 if a finding is an error, otherwise 0.
+    """Print the findings. Return 1 if a finding has the severity "error", otherwise 0.
 
     Raises `ConfigurationError` if the application cannot be imported.
     """
@@ -73,9 +74,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def load(name: str) -> Any:
-    """Import the object that `MODULE:APP` names. Raises `ConfigurationError`."""
+    """Import and return the object that `name` (`MODULE:APP`) names. Raises `ConfigurationError` if this fails."""
     module, _, path = name.partition(":")
-    sys.path.insert(0, "")  # the current folder, as servers do
+    sys.path.insert(0, "")  # servers also import from the current folder
     try:
         found = import_module(module)
         for attribute in path.split("."):
@@ -86,7 +87,7 @@ def load(name: str) -> Any:
 
 
 def examine(placements: Sequence[LayerPlacement]) -> Iterator[Finding]:
-    """Yield the findings about the layers, without the server's command."""
+    """Yield the findings about the layers of an application. The server's command is not considered."""
     if not placements:
         yield Finding(
             "error", "no layer of mtls-middleware found", "wrap the application, for example with protect(app, ...)"
@@ -116,7 +117,7 @@ def _gateway_findings(placement: LayerPlacement) -> Iterator[Finding]:
     if inner is not None and inner != placement.gateway:
         yield Finding(
             "error",
-            f"a layer of mtls_middleware.{placement.gateway.lower()} is around an application that is {inner}",
+            f"a layer of mtls_middleware.{placement.gateway.lower()} wraps an application that uses {inner}",
             f"import the layer from mtls_middleware.{inner.lower()}",
         )
 
@@ -135,11 +136,11 @@ def _source_findings(layer: CertificateLayer) -> Iterator[Finding]:
     if source.trusts_address_alone:
         yield Finding(
             "warning",
-            f"{source!r} trusts an address alone (trusted_proxies=): an attacker who smuggles a request onto the "
-            "proxy's connection, or tunnels through the proxy, has the proxy's address",
-            "add a secret: shared_secret=(header, value); mtls-middleware proxy-config writes one. A secret is a "
-            "second line of defence and not a cure: half a smuggled request inherits the secret of the request that "
-            "completes it",
+            f"{source!r} trusts the peer's address alone (trusted_proxies=): an attacker who smuggles a request onto "
+            "the proxy's connection, or tunnels through the proxy, has the proxy's address",
+            "add a secret: shared_secret=(header, value); mtls-middleware proxy-config generates a secret. A secret is "
+            "a second line of defence and not a cure: an incomplete smuggled request gets the secret of the request "
+            "that completes it",
         )
 
 
@@ -162,7 +163,7 @@ def _words(command: str | None) -> list[str] | None:
         raise ConfigurationError(
             f'--server {command!r}: {error}; expected a command line, for example "gunicorn shop.wsgi:app"'
         ) from error
-    # In sh -c "exec gunicorn ...", the server's command is a single word.
+    # In sh -c "exec gunicorn ...", the server's command is a single word, so this word is split again.
     return [part for word in words for part in (_words(word) or [] if _is_script(word) else [word])]
 
 

@@ -1,6 +1,6 @@
 """Sends HTTP/1.1 and HTTP/2 requests to the probed address, and reads the statuses of the responses.
 
-Each connection has one deadline for everything on it, whatever the server sends.
+Each connection has one deadline for all sending and receiving, whatever the server sends.
 """
 
 import contextlib
@@ -27,15 +27,15 @@ _STATUS = re.compile(rb"[1-5][0-9][0-9]")
 
 
 class ProtocolNotSupported(Exception):  # noqa: N818 (an outcome, not an error)
-    """The server does not speak the protocol."""
+    """Raised if the server does not support the protocol of an attempt."""
 
 
 class MalformedResponseError(ConnectionError):
-    """The server sent something that is not a valid response."""
+    """Raised if the server sends octets that are not a valid response."""
 
 
 class NoResponseError(ConnectionError):
-    """The server closed the connection or the stream before it sent a status."""
+    """Raised if the server closes the connection or the stream before it sends a status."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,8 @@ class Target:
     Attributes:
         url: the URL that the operator gave. Nothing is sent to another address.
         context: the TLS context, with or without the operator's certificate.
-        seconds: the time limit of one connection, in seconds.
-        pause: the time from the start of one connection to the start of the next, in seconds.
+        seconds: the maximum duration of each connection, in seconds.
+        pause: the minimum time from the start of one connection to the start of the next connection, in seconds.
     """
 
     url: SplitResult
@@ -57,12 +57,12 @@ class Target:
 
     @property
     def authority(self) -> str:
-        """Host and port as in the URL."""
+        """The host and the port, as they are written in the URL."""
         return self.url.netloc.rpartition("@")[2]
 
     @property
     def path(self) -> str:
-        """Path and query, for the request line."""
+        """The path and the query of the URL, as the request line contains them."""
         return (self.url.path or "/") + (f"?{self.url.query}" if self.url.query else "")
 
     def connection(self, alpn: str) -> "Connection":
@@ -74,7 +74,7 @@ class Target:
 
 
 class Connection:
-    """A TLS connection that raises `TimeoutError` at its deadline."""
+    """A TLS connection whose operations raise `TimeoutError` after its deadline."""
 
     def __init__(self, target: Target, alpn: str) -> None:
         self._until = time.monotonic() + target.seconds
@@ -98,7 +98,7 @@ class Connection:
         self.close()
 
     def close(self) -> None:
-        """Close the connection without a TLS alert, which the server may not read."""
+        """Close the connection without a TLS alert, because the server may not read the alert."""
         self._socket.close()
 
     @property
@@ -109,7 +109,8 @@ class Connection:
     def send(self, data: bytes) -> None:
         """Send all of `data`.
 
-        `sendall` could exceed the deadline if the server reads slowly, because `ssl` applies its timeout to each write.
+        This method does not use `sendall`, which could exceed the deadline if the server reads slowly: `ssl` applies
+        its timeout to each write.
         """
         rest = memoryview(data)
         while rest:
@@ -117,7 +118,7 @@ class Connection:
             rest = rest[self._socket.send(rest) :]
 
     def receive(self) -> bytes:
-        """The next octets that arrive; empty at the end of the connection."""
+        """Return the next octets that arrive, or empty bytes at the end of the connection."""
         if self._received:
             data, self._received = self._received, b""
             return data
@@ -133,8 +134,8 @@ class Connection:
         self._until = min(self._until, time.monotonic() + seconds)
 
     def _connect(self, host: str, port: int) -> socket.socket:
-        """A TCP connection to the first address that accepts one. All addresses share one deadline."""
-        # `getaddrinfo` has no timeout, so it runs in a thread. Its `gaierror` is an `OSError`.
+        """Return a TCP connection to the first address of `host` that accepts it. All addresses share one deadline."""
+        # `getaddrinfo` has no timeout, so it runs in a thread. Its exception, `gaierror`, is an `OSError`.
         found = _NAME_LOOKUPS.submit(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM).result(self._remaining())
         failure: OSError = OSError(f"{host} has no address")
         for number, (family, kind, protocol, _, address) in enumerate(found):
@@ -156,7 +157,10 @@ class Connection:
         return remaining
 
     def head(self) -> tuple[int, dict[str, str]]:
-        """Status and header fields of the next HTTP/1.1 response that is final or 101. Raises `OSError`."""
+        """Return the status and header fields of the next HTTP/1.1 response. Raises `OSError`.
+
+        Interim responses (1xx) are skipped, except 101.
+        """
         while True:
             received = b""
             while b"\r\n\r\n" not in received:
@@ -170,7 +174,7 @@ class Connection:
             first, *lines = head.split(b"\r\n")
             found = _STATUS_LINE.match(first)
             if found is None:
-                raise MalformedResponseError("not an HTTP/1.1 response")
+                raise MalformedResponseError("the server did not send an HTTP/1.1 response")
             self.give_back(rest)
             status = int(found[1])
             if status >= 200 or status == 101:
@@ -180,13 +184,13 @@ class Connection:
     def skip_body(self, status: int, fields: dict[str, str]) -> None:
         """Read and discard the body of an HTTP/1.1 response, so that the next response follows. Raises `OSError`."""
         length = fields.get("content-length", "")
-        if status in (204, 304):  # no body, whatever the fields say (RFC 9112 6.3)
+        if status in (204, 304):  # these responses have no body, whatever the fields say (RFC 9112 6.3)
             return
         if "chunked" in fields.get("transfer-encoding", "").lower():
             self._skip_chunks()
         elif length.isascii() and length.isdigit():
             self._skip(int(length[:18]))
-        else:  # the body ends with the connection (RFC 9112 6.3)
+        else:  # the body ends when the connection closes (RFC 9112 6.3)
             while self.receive():
                 pass
 
@@ -203,7 +207,7 @@ class Connection:
         while size:
             digits = self._line().partition(b";")[0].strip()
             if _CHUNK_SIZE.fullmatch(digits) is None:
-                raise MalformedResponseError("a chunk without a size")
+                raise MalformedResponseError("a chunk has no valid size")
             size = int(digits, 16)
             self._skip(size + 2 if size else 0)
         while self._line():
@@ -214,7 +218,7 @@ class Connection:
         while b"\r\n" not in line:
             data = self.receive()
             if not data or len(line) > _LONGEST_HEAD:
-                raise MalformedResponseError("a line without an end")
+                raise MalformedResponseError("a line does not end")
             line += data
         line, _, rest = line.partition(b"\r\n")
         self.give_back(rest)
@@ -222,14 +226,14 @@ class Connection:
 
 
 def http1(target: Target, spoof: Spoof) -> int:
-    """Send an HTTP/1.1 request and return the status. Raises `OSError`."""
+    """Send an HTTP/1.1 request, and return the status of the response. Raises `OSError`."""
     with target.connection("http/1.1") as connection:
         connection.send(http1_request(target, spoof))
         return connection.head()[0]
 
 
 def http1_request(target: Target, spoof: Spoof) -> bytes:
-    """The octets of an HTTP/1.1 request."""
+    """Return the octets of an HTTP/1.1 request with the fields of `spoof`."""
     fields = "".join(f"{name}{spoof.joiner}{value}\r\n" for name, value in spoof.fields)
     start = f" {target.path} HTTP/1.1\r\nHost: {target.authority}\r\n"
     own_connection = any(name.lower() == "connection" for name, _ in spoof.fields)
@@ -242,9 +246,9 @@ def http1_request(target: Target, spoof: Spoof) -> bytes:
 
 
 def http2(target: Target, spoof: Spoof) -> int:
-    """Send an HTTP/2 request and return the status. Raises `OSError` and `ProtocolNotSupported`.
+    """Send an HTTP/2 request, and return the status of the response. Raises `OSError` or `ProtocolNotSupported`.
 
-    Requires the extra `probe`.
+    The extra `probe` must be installed.
     """
     pseudo = [
         (":method", "POST" if spoof.trailers else "GET"),
@@ -262,9 +266,9 @@ def http2(target: Target, spoof: Spoof) -> int:
 def http2_stream(
     target: Target, fields: list[Field], body: bytes | None = None, *, trailers: tuple[Field, ...] = ()
 ) -> Iterator[int]:
-    """Send one HTTP/2 stream with exactly these fields, and yield the status.
+    """Send one HTTP/2 request with exactly these fields, and yield the status of the response.
 
-    The connection stays open until the end of the block. Raises `OSError` and `ProtocolNotSupported`.
+    The connection stays open until the end of the `with` block. Raises `OSError` or `ProtocolNotSupported`.
     """
     protocol = http2_state()
     with target.connection("h2") as connection:
@@ -284,7 +288,7 @@ def http2_stream(
 
 
 def http2_state() -> "h2.connection.H2Connection":
-    """The client side of an HTTP/2 connection, which does not validate the fields that it sends."""
+    """Return the client side of a new HTTP/2 connection. It does not validate the fields that it sends."""
     import h2.config
     import h2.connection
 
@@ -298,7 +302,7 @@ def http2_state() -> "h2.connection.H2Connection":
 
 
 def http2_statuses(connection: Connection, protocol: Any) -> Iterator[tuple[int, int | None]]:
-    """Yield the stream id and status of each response, until the server closes the connection.
+    """Yield the stream id and the status of each response until the server closes the connection.
 
     The status is `None` for a stream that was reset. Raises `OSError`.
     """
@@ -309,7 +313,7 @@ def http2_statuses(connection: Connection, protocol: Any) -> Iterator[tuple[int,
         try:
             events = protocol.receive_data(more)
         except (h2.exceptions.H2Error, ValueError, KeyError, IndexError) as error:
-            raise MalformedResponseError("not HTTP/2") from error
+            raise MalformedResponseError("the server did not send valid HTTP/2") from error
         for event in events:
             if isinstance(event, h2.events.ResponseReceived):
                 yield event.stream_id or 0, _status(event.headers or [])
@@ -324,5 +328,5 @@ def http2_statuses(connection: Connection, protocol: Any) -> Iterator[tuple[int,
 def _status(fields: Any) -> int:
     values = [bytes(value) for name, value in fields if name == b":status"]
     if len(values) != 1 or _STATUS.fullmatch(values[0]) is None:
-        raise MalformedResponseError("a response without exactly one :status of three digits")
+        raise MalformedResponseError("a response does not have exactly one :status of three digits")
     return int(values[0])

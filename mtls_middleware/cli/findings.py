@@ -1,4 +1,4 @@
-"""Finds the traps in the command that starts a server. Reads the files that the command names, and starts nothing."""
+"""Finds dangerous settings (traps) in the command that starts a server. Does not run the command."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -7,16 +7,16 @@ from mtls_middleware.cli.trap import Trap
 from mtls_middleware.cli.traps import FOLDS_ADVICE, HIDES, HIDES_ADVICE, TRAPS
 from mtls_middleware.cli.wiring import LayerPlacement
 
-# severity, what, advice of a finding
+# The severity, the problem and the advice of a finding.
 Row = tuple[str, str, str]
 
 
 def of_command(
     words: Sequence[str], placements: Sequence[LayerPlacement], environment: Mapping[str, str]
 ) -> Iterator[Row]:
-    """Yield the traps in a command line, for an application with these layers.
+    """Yield a finding for each trap in the command line `words`, for an application with these layers.
 
-    Arguments: `environment`, the environment variables of the server. Variables in the command line are added.
+    Arguments: `environment`, the environment variables of the server. Assignments in the command line override them.
     """
     command = command_of(words, placements, environment)
     if command is None:
@@ -52,7 +52,7 @@ def of_command(
 
 
 def _may_apply(trap: Trap, command: Command) -> bool:
-    """Whether some value of the unreadable option would make the trap apply to this application."""
+    """Return whether the trap applies to this application for some value of the option that cannot be read."""
     if trap.deciding_option in ("--cert-reqs", "--verify-mode"):
         return command.own_tls
     if trap.deciding_option in ("--header-map", "--forwarder-headers", "--protocol"):

@@ -21,7 +21,7 @@ _Ders = tuple[bytes, ...]
 def _xfcc(text: str) -> _Ders:
     found = xfcc.client_certificate(text, None)
     if found is None:
-        raise MalformedCertificate("neither Cert nor Chain")
+        raise MalformedCertificate("the header has neither Cert nor Chain")
     return (found[0], *found[1])
 
 
@@ -36,7 +36,7 @@ _ENCODINGS: tuple[tuple[str, Callable[[str], _Ders]], ...] = (
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the command."""
+    """Add the options of the command `inspect` to `parser`."""
     parser.add_argument(
         "certificate",
         metavar="CERT",
@@ -46,7 +46,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the certificate. Raises `ConfigurationError` if there is no readable certificate."""
+    """Print the certificate and return 0. Raises `ConfigurationError` if no certificate can be read."""
     try:
         data = sys.stdin.buffer.read() if options.certificate == "-" else Path(options.certificate).read_bytes()
     except OSError as error:
@@ -61,7 +61,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def read(data: bytes) -> tuple[str, ClientCertificate]:
-    """The name of the encoding of `data`, and the certificate in it. Raises `ConfigurationError`.
+    """Return the name of the encoding of `data`, and the certificate in `data`.
+
+    Raises `ConfigurationError` if `data` contains no certificate.
 
     Example: `read(Path("client.pem").read_bytes())`
     """
@@ -85,7 +87,7 @@ def read(data: bytes) -> tuple[str, ClientCertificate]:
 
 
 def describe(certificate: ClientCertificate) -> dict[str, Any]:
-    """The contents of the certificate as JSON data. A field that cannot be read has the reason as its value."""
+    """Return the contents of the certificate as JSON data. The value of a field that cannot be read is the reason."""
     names = ("subject", "issuer", "dns_names", "uris", "ip_addresses", "email_addresses", "spiffe_id")
     return {
         "thumbprint": certificate.thumbprint,
@@ -149,4 +151,4 @@ def _lines(description: dict[str, Any]) -> Iterator[str]:
         for position, each in enumerate(values or ["none"]):
             label = name.replace("_", " ") if position == 0 else ""
             text = "none" if each is None else str(each)
-            yield f"{label:18}{escaped(text)}\n"  # a certificate must not send control characters to the terminal
+            yield f"{label:18}{escaped(text)}\n"  # control characters in a certificate must not reach the terminal

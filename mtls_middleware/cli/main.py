@@ -11,7 +11,7 @@ from importlib import import_module
 from mtls_middleware import __version__
 from mtls_middleware.errors import ConfigurationError
 
-# Command name -> module, help text. Only the module of the given command is imported.
+# Command name -> (module, help text). Only the module of the command that runs is imported.
 COMMANDS = {
     "proxy-config": ("mtls_middleware.cli.proxy_config", "print a hardened configuration for a proxy"),
     "inspect": (
@@ -28,7 +28,7 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status. The status is 2 if the arguments are wrong.
+    """Run one command, and return its exit status. The status is 2 if the arguments are invalid.
 
     Example: `main(["proxy-config", "nginx"])`
     """

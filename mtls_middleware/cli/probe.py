@@ -1,6 +1,6 @@
 """The command `mtls-middleware probe URL`: tries from outside whether an address accepts a forged certificate header.
 
-The address must reject requests without a certificate. An attempt that is not rejected got in.
+The address must reject requests without a certificate. If it does not reject an attempt, the attempt "got in".
 """
 
 import argparse
@@ -30,12 +30,12 @@ from mtls_middleware.errors import ConfigurationError, require_extra
 from mtls_middleware.names.invisible import escaped
 from mtls_middleware.parser_errors import UNREADABLE
 
-# Connections a second: the probe must not overload the server.
+# The maximum number of connections a second, so that the probe does not overload the server.
 _MAX_RATE = 100.0
-# After this number of timeouts in a row, the remaining attempts of a protocol are not tried.
+# After this number of timeouts in a row over one protocol, the remaining attempts over this protocol are not made.
 _MAX_TIMEOUTS = 3
 _BASELINE_REQUESTS = 3
-_TIMED_OUT = "timed out: no end within --timeout"
+_TIMED_OUT = "timed out: the attempt did not end within --timeout"
 _PROTOCOL_SKIPPED = f"not tried: {_MAX_TIMEOUTS} attempts in a row timed out"
 _LIMIT_REACHED = "not tried: the run reached its --limit"
 
@@ -47,15 +47,15 @@ Attempts with half a request can disturb other clients of a vulnerable system: a
 Use --headers-only to leave these attempts out.
 """
 _LIMITS_NOTE = """\
-The probe cannot see a hidden request if the proxy forwards it within a body and drops its response.
-Half a request shows this only if the proxy uses the same connection again, which is less likely on a busy system.
-Therefore "kept out" proves nothing. Run "mtls-middleware doctor" with the server's command as well.
+The probe cannot detect a hidden request if the proxy forwards the request within a body and drops the response.
+An attempt with half a request detects this only if the proxy uses the same connection again, which is less likely on a
+busy system. Therefore "kept out" proves nothing. Also run "mtls-middleware doctor" with the server's command.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The result of one attempt, as it is reported.
+    """The result of one attempt, as the report shows it.
 
     Attributes:
         protocol: "HTTP/1.1" or "HTTP/2".
@@ -63,8 +63,8 @@ class Outcome:
         header: the proxy or standard whose header was forged, or the kind of attack on the connection.
         form: the variant of the attempt.
         answer: the statuses of the responses, or how the connection ended.
-        got_in: whether the attempt got in.
-        tried: `False` if the attempt was not made or timed out. Then `got_in` means nothing.
+        got_in: whether the attempt got in, so that a client may be able to forge a certificate.
+        tried: whether the attempt was made and did not time out. If `False`, `got_in` has no meaning.
     """
 
     protocol: str
@@ -78,7 +78,7 @@ class Outcome:
 
 class _MakeAttempt(Protocol):
     def __call__(self, target: Target, baseline: Baseline, /) -> Verdict:
-        """Make the attempt. Raises `OSError` and `ProtocolNotSupported`."""
+        """Make the attempt, and return its verdict. Raises `OSError` or `ProtocolNotSupported`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class _Attempt:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the command."""
+    """Add the options of the command `probe` to `parser`."""
     parser.add_argument(
         "url", metavar="URL", help="an https address of your own that rejects requests without a certificate"
     )
@@ -120,9 +120,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Make all attempts and print their results. Raises `ConfigurationError`.
+    """Make all attempts, and print their results.
 
-    Returns 1 if an attempt got in, 2 if an attempt has no verdict, otherwise 0.
+    Returns 1 if an attempt got in, 2 if no attempt got in but an attempt has no verdict, otherwise 0. Raises
+    `ConfigurationError` if an option is invalid, or if the address does not reject plain requests.
     """
     url = _url(options.url)
     require_extra("h2", "probe", "probe")
@@ -211,24 +212,28 @@ def _failure(error: OSError) -> str:
 
 
 def _baseline(target: Target, *, certificate: bool) -> Baseline:
-    """The statuses of plain requests. Raises `ConfigurationError` unless the address rejects plain requests."""
+    """Send plain requests, and return their statuses.
+
+    Raises `ConfigurationError` unless every GET request gets the same status, which is 400 or higher.
+    """
     given = "with your certificate" if certificate else "without a certificate"
     try:
         statuses = {exchanges.http1(target, PLAIN) for _ in range(_BASELINE_REQUESTS)}
     except OSError as error:
         raise ConfigurationError(
-            f"the address does not answer {given}: {_failure(error)}. A server that requires a certificate in the "
-            "handshake reads no request without a certificate; then give --certificate"
+            f"the address does not answer {given}: {_failure(error)}. If the server requires a certificate in the "
+            "handshake, give a certificate with --certificate"
         ) from error
     accepted = [status for status in statuses if status < 400]
     if accepted:
         raise ConfigurationError(
-            f"the address answers {accepted[0]} {given}, so there is nothing to get past: give a URL that it rejects"
+            f"the address answers {accepted[0]} {given}, so the probe cannot detect anything: give a URL that answers "
+            "such a request with 4xx"
         )
     if len(statuses) > 1:
         raise ConfigurationError(
-            f"the address answers {sorted(statuses)} to the same request {given}: give a URL that always gets the "
-            "same status"
+            f"the address answers {sorted(statuses)} to the same request {given}: give a URL that always answers with "
+            "the same status"
         )
     try:
         post = exchanges.http1(target, Spoof("none", "none", (), trailers=True))
@@ -241,11 +246,11 @@ def _url(text: str) -> SplitResult:
     try:
         parts = urlsplit(text)
         usable = parts.scheme == "https" and parts.hostname and parts.port != 0 and text.isascii()
-        (parts.hostname or "").encode("idna")  # as `ssl` and `socket` do; raises for "a..b"
+        (parts.hostname or "").encode("idna")  # `ssl` and `socket` do the same; raises UnicodeError for "a..b"
     except ValueError:
         usable = False
     if not usable or any(character <= " " for character in text):
-        raise ConfigurationError(f"{text!r} is not an https address, expected for example https://api.example/private")
+        raise ConfigurationError(f"{text!r} is not an https address; expected for example https://api.example/private")
     return parts
 
 

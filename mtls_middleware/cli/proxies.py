@@ -1,4 +1,4 @@
-"""The table of the proxies that have templates: the matching source of each, and what its templates cannot express."""
+"""The table of the proxies that have templates. Each row has the matching source, and facts about the proxy."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,8 @@ Mode = Literal["required", "optional", "untrusted"]
 FORMS: tuple[Form, ...] = ("idiomatic", "rfc9440")
 MODES: tuple[Mode, ...] = ("required", "optional", "untrusted")
 
-# A WSGI server can confuse only names with hyphens (RFC 3875 4.1.18). These names have none, so any server can be used.
+# A WSGI server can confuse a name only if it has hyphens (RFC 3875 4.1.18). These names have no hyphens, so they are
+# safe with every server.
 CERTIFICATE, CHAIN, VERIFY, SECRET = "MtlsClientCert", "MtlsClientCertChain", "MtlsClientVerify", "MtlsProxySecret"
 
 
@@ -18,10 +19,11 @@ class Proxy:
     """One row of the table of proxies.
 
     Attributes:
-        source: form -> the source class, and its keywords except those about trust.
+        source: form -> the name of the source class, and its keyword arguments except those that decide about trust.
         kept: form -> header names that the list of deletions omits, because the configuration sets or deletes them
             elsewhere.
-        wordless: the forms in which the proxy sends no verification word. Their source gets `verified_by_proxy=True`.
+        wordless: the forms in which the proxy does not send the result of the verification. The source for these forms
+            gets `verified_by_proxy=True`.
         spelled_out: whether the list of deletions needs every spelling of a name with hyphens and underscores, because
             the proxy has no patterns.
         unix: whether the proxy can connect to an application on a unix socket.

@@ -18,20 +18,21 @@ from mtls_middleware.cli.proxy_options import SECRET_VARIABLE, ProxyOptions
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.parser_errors import UNREADABLE
 
-# Octets that are read from the environment file. It has one line of secrets, each of at most 256 characters.
+# The maximum number of octets that are read from the environment file. The line with the secrets is much shorter: each
+# secret has at most 256 characters.
 _LONGEST_ENVIRONMENT = 65_536
 
 _EPILOG = f"""
 The configuration is written to standard output, and the source object for the application to standard error. If the
 configuration has several files, a line with the name precedes each file. With --output, the files are written to a
 folder instead. The proxy adds a secret to every request, and the application accepts no certificate without the secret.
-The secret is the value of the environment variable {SECRET_VARIABLE}, or else the one in
+The secret is the value of the environment variable {SECRET_VARIABLE}, or else the secret in
 FOLDER/{APPLICATION_ENVIRONMENT}, or else a new random value. Only the owner can read the files that contain the secret.
 """
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the command."""
+    """Add the options of the command `proxy-config` to `parser`."""
     parser.epilog = _EPILOG
     parser.add_argument("proxy", choices=tuple(PROXIES))
     parser.add_argument("--listen", default=ProxyOptions.listen, metavar="[HOST]:PORT", help="default: %(default)s")
@@ -64,7 +65,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         choices=MODES,
         default=ProxyOptions.mode,
         help="required: reject clients without a valid certificate; optional (default): also accept clients without a "
-        "certificate; untrusted: accept clients whose certificate does not verify as well",
+        "certificate; untrusted: accept every client, even if its certificate does not verify",
     )
     parser.add_argument(
         "--form",
@@ -85,7 +86,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     secret.add_argument(
         "--no-secret",
         action="store_true",
-        help="trust only the proxy's address; a client that gets a request onto the proxy's connection is then trusted",
+        help="trust the proxy's address alone; any request on the proxy's connection is then trusted, even a request "
+        "that a client smuggled onto it",
     )
     parser.add_argument(
         "--output", type=Path, metavar="FOLDER", help="write the files to this folder instead of printing them"
@@ -93,7 +95,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the configuration, or write its files. Raises `ConfigurationError`."""
+    """Print the configuration or write its files, and return 0. Raises `ConfigurationError` for an invalid option."""
     folder = options.output
     proxy_options = ProxyOptions(
         proxy=options.proxy,
@@ -132,7 +134,7 @@ def _command(proxy_options: ProxyOptions) -> str:
 
 
 def _secret(folder: Path | None) -> str:
-    """The secret to write. An existing secret is kept, so that a running application still accepts it."""
+    """Return the secret to write. An existing secret is kept, so that a running application still accepts it."""
     if SECRET_VARIABLE in os.environ:
         return os.environ[SECRET_VARIABLE].split(",")[0]
     path = None if folder is None else folder / APPLICATION_ENVIRONMENT
@@ -152,7 +154,7 @@ def _trusted_file(path: Path) -> Iterator[int]:
     """Open a file and yield its descriptor. Raises `ConfigurationError` if another user may have written the file."""
     expected = f"{path}: expected a regular file of the current user or root that is not writable by every user"
     try:
-        # Does not follow a link, and does not wait for the writer of a FIFO.
+        # With these flags, the call does not follow a link, and does not wait for the writer of a FIFO.
         file = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     except OSError as error:
         raise ConfigurationError(f"{expected} ({error.strerror})") from error
@@ -167,16 +169,16 @@ def _trusted_file(path: Path) -> Iterator[int]:
 
 
 def _first_secret(file: int) -> str | None:
-    """The first secret in an environment file. The proxy sends this secret."""
+    """Return the first secret in an environment file, which the proxy sends; `None` if the file has no secret."""
     text = os.read(file, _LONGEST_ENVIRONMENT).decode("utf-8", "replace")
     found = re.search(rf"^{SECRET_VARIABLE}=([^,\r\n]+)", text, re.MULTILINE)
     return found and found[1]
 
 
 def _output(folder: Path, files: Mapping[str, str], secret: str | None) -> None:
-    """Write the files. An existing environment file with this secret is kept; only its mode is restricted.
+    """Write the files to `folder`. Raises `ConfigurationError` if a file cannot be written.
 
-    Raises `ConfigurationError`.
+    If an environment file with this secret exists, it is not written again. It only loses the permissions of others.
     """
     path, new = folder / APPLICATION_ENVIRONMENT, dict(files)
     with contextlib.suppress(ConfigurationError), _trusted_file(path) as file:
@@ -192,7 +194,10 @@ def _output(folder: Path, files: Mapping[str, str], secret: str | None) -> None:
 
 
 def _names_of(proxy: str, certificate: str) -> tuple[str, ...]:
-    """The DNS names in the server's certificate. Only for Traefik, which compares SNI and Host only for given names."""
+    """Return the DNS names in the server's certificate for Traefik; for another proxy, return no names.
+
+    Traefik compares SNI and Host only for names in its configuration. A certificate with a wildcard gives no names.
+    """
     if proxy != "traefik":
         return ()
     try:
@@ -207,7 +212,7 @@ def _names_of(proxy: str, certificate: str) -> tuple[str, ...]:
 
 
 def write_all(folder: Path, files: Mapping[str, str], secret: str | None) -> None:
-    """Write all files, and create their folders. A file that contains the secret gets the mode 0600.
+    """Create the folders and write all files. A file that contains the secret gets the mode 0600.
 
     A symbolic link in the place of a file is replaced, and its target is not changed. A symbolic link in the place of a
     folder below `folder` is rejected. All new files are complete before the first old file is replaced. Raises
@@ -223,7 +228,7 @@ def write_all(folder: Path, files: Mapping[str, str], secret: str | None) -> Non
             for parent in reversed(path.relative_to(folder).parents[:-1]):
                 _make_folder(folder / parent)
             if path.is_dir() and not path.is_symlink():
-                raise IsADirectoryError(f"{path} is a folder, expected a file")
+                raise IsADirectoryError(f"{path} is a folder; expected a file")
             new_files.append((stack.enter_context(_new_file(path, text, secret is not None and secret in text)), path))
         for new, path in new_files:
             new.replace(path)
@@ -238,7 +243,7 @@ def _make_folder(path: Path) -> None:
 
 @contextlib.contextmanager
 def _new_file(path: Path, text: str, secret: bool) -> Iterator[Path]:
-    """Write a new file in the folder of `path`. The end of the block removes the file if it was not renamed."""
+    """Write `text` to a new file beside `path`, and yield the new file. Finally, remove it unless it was renamed."""
     new = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if secret else 0o644)
     try:

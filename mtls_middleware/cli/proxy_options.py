@@ -8,43 +8,45 @@ from mtls_middleware.cli.proxies import MODES, PROXIES, SECRET, Form, Mode
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.sources.vendors import KNOWN_HEADERS
 
-# The environment variable of the shared secret. An argument would be visible to every user of the machine.
-SECRET_VARIABLE = "MTLS_PROXY_SECRET"  # noqa: S105 (its name)
+# The environment variable that contains the shared secret. A command-line argument would be visible to every user.
+SECRET_VARIABLE = "MTLS_PROXY_SECRET"  # noqa: S105 (the name of a variable)
 
-# These values are written to a configuration unescaped, so they must not contain spaces, quotes, braces or line ends.
+# Values are written to a configuration without escaping, so they must not contain spaces, quotes, braces or line ends.
 _PATH = re.compile(r"[A-Za-z0-9._/+:@-]+")
 _FOLDER = re.compile(r"/([A-Za-z0-9._/+:@-]*/)?")
 _ENDPOINT = re.compile(r"(?P<host>[A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")
-# No ":", which ends the path in nginx, and at most 107 octets, the limit of a unix socket address.
+# The path contains no ":", which would end the path in nginx. It has at most 107 octets, the limit of a socket address.
 _SOCKET = re.compile(r"unix:(?P<path>/[A-Za-z0-9._/+@-]{1,106})")
-# Names that no proxy interprets itself, unlike Host or Connection.
+# The names of header fields that no proxy interprets itself. Proxies interpret Host and Connection, for example.
 _SECRET_HEADER = re.compile(r"X(-[A-Za-z0-9]+)+|Mtls[A-Za-z0-9]+", re.IGNORECASE)
 # A host name (RFC 1123 2.1), not an IP address: clients send no SNI for an IP address (RFC 6066 3).
 _SERVER_NAME = re.compile(r"(?!.*\.[0-9]+$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
-# Hex, base64 and base64url. "=" is allowed only at the end: Apache evaluates a value that begins with "expr=".
+# A secret in hex, base64 or base64url. "=" is allowed only at the end, because Apache evaluates a value that begins
+# with "expr=".
 _SECRET = re.compile(r"[A-Za-z0-9._~+/-]{16,256}={0,2}")
 
 
-@dataclass(frozen=True, kw_only=True)  # no slots: the defaults are read from the class
+@dataclass(frozen=True, kw_only=True)  # no slots, because `proxy_config` reads the defaults from the class
 class ProxyOptions:
     """The options of a proxy configuration. Raises `ConfigurationError` for an invalid value.
 
     Attributes:
         proxy: a name in `PROXIES`.
-        listen: `address:port` or `:port` for TLS connections.
+        listen: where the proxy accepts TLS connections, `address:port` or `:port`.
         upstream: the address of the application, `host:port`, or `unix:/path` for a unix socket.
         ca: the PEM file with the CAs of client certificates.
         certificate, key: the PEM files with the certificate and the key of the server.
         mode: `required` rejects clients without a valid certificate. `optional` also accepts clients without a
-            certificate. `untrusted` accepts clients whose certificate does not verify as well.
-        form: the proxy's own header fields, or `Client-Cert` of RFC 9440.
+            certificate. `untrusted` accepts every client, even if its certificate does not verify.
+        form: `idiomatic` (the proxy's usual header fields) or `rfc9440` (the field `Client-Cert`).
         server_names: the host names of this server. Required if other servers listen on the same address.
-        proxy_address: the address or network of the proxy, as the application sees it. `None`: the address of
-            `upstream`, if that is a loopback address.
-        secret_header: the name of the header with the shared secret, `Mtls...` or `X-...`. `None`: no secret.
+        proxy_address: the address or network of the proxy, as the application sees it. If `None`, and the host of
+            `upstream` is a loopback address, this address is used.
+        secret_header: the name of the header with the shared secret, `Mtls...` or `X-...`. If `None`, there is no
+            secret.
         secret: the shared secret, 16 to 256 characters of hex, base64 or base64url. Required with `secret_header`.
         folder: the folder in which the proxy finds the file with the secret, as an absolute path that ends in `/`.
-            Empty: the default folder of the proxy (nginx: the folder of nginx.conf, Apache: `ServerRoot`).
+            If empty, the proxy uses its default folder (nginx: the folder of nginx.conf, Apache: `ServerRoot`).
 
     Example: `ProxyOptions(proxy="nginx", upstream="127.0.0.1:8000", ca="/etc/ssl/ca.pem", certificate=..., key=...)`
     """
@@ -102,7 +104,7 @@ class ProxyOptions:
                 )
         elif not PROXIES[self.proxy].unix:
             raise ConfigurationError(
-                f"upstream {self.upstream!r}: {self.proxy} cannot use unix sockets, expected for example 127.0.0.1:8000"
+                f"upstream {self.upstream!r}: {self.proxy} cannot use unix sockets; expected for example 127.0.0.1:8000"
             )
         elif self.socket is None:
             raise ConfigurationError(
@@ -154,7 +156,7 @@ class ProxyOptions:
         return PROXIES[self.proxy].source[self.form][0]
 
     def source(self) -> str:
-        """The matching source, as Python code.
+        """Return Python code that creates the matching source.
 
         Raises `ConfigurationError` if neither the address of the proxy nor the secret is known.
 
@@ -173,7 +175,7 @@ class ProxyOptions:
         return f"{self.source_class}({', '.join(keywords)})"
 
     def _trusted(self) -> str | None:
-        """The trusted peer of the application. `None` if it is unknown and the secret is sufficient."""
+        """Return the peer address that the application trusts. `None` if it is unknown and a secret is given."""
         address = self.proxy_address
         if self.socket:
             return "unix"
@@ -193,7 +195,7 @@ class ProxyOptions:
 
 
 def endpoint(option: str, text: str) -> tuple[str, str]:
-    """Split `host:port` or `:port` into host and port. Raises `ConfigurationError`, which names `option`.
+    """Split `host:port` or `:port` into host and port. Raises `ConfigurationError`, with `option` in the message.
 
     Example: `endpoint("listen", "[::1]:8443") == ("[::1]", "8443")`
     """
@@ -204,7 +206,7 @@ def endpoint(option: str, text: str) -> tuple[str, str]:
 
 
 def is_address(host: str) -> bool:
-    """Whether `host` is an IP address and not a name. Example: `is_address("::1")`"""
+    """Return whether `host` is an IP address and not a name. Example: `is_address("::1")`"""
     try:
         ip_address(host)
     except ValueError:

@@ -1,6 +1,6 @@
 """The command `mtls-middleware revocations create|revoke|show`: manages the list of revoked tokens and certificates.
 
-Never prints any part of the Redis address, because it may contain a password.
+The command never prints any part of the Redis address, because the address may contain a password.
 """
 
 import argparse
@@ -19,10 +19,10 @@ from mtls_middleware.json_values import json_value
 if TYPE_CHECKING:
     from mtls_middleware.revocation.redis_list import RedisRevocations
 
-# The environment variable with the Redis address. An argument would be visible to every user of the machine.
+# The environment variable that contains the Redis address. A command-line argument would be visible to every user.
 REDIS_VARIABLE = "MTLS_REVOCATIONS_REDIS"
 
-_KEY = "mtls_middleware:revoked"  # the default of RedisRevocations
+_KEY = "mtls_middleware:revoked"  # the default key of RedisRevocations
 _ADDRESS = "redis://revocations.internal:6379/0, rediss:// with TLS, or unix:///path"
 _TIME_EXAMPLES = "2027-01-31T12:00:00Z, or seconds since 1970 as in exp"
 
@@ -30,16 +30,16 @@ _MEMBERS = {"thumbprint", "token_id", "issuer", "until"}
 
 
 class _NotDone(Exception):  # noqa: N818 (a result, not an error)
-    """The command was not carried out, although its arguments are valid."""
+    """Raised if an action with valid arguments is not carried out. The message says why."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the command."""
+    """Add the options of the command `revocations` to `parser`."""
     parser.epilog = "Exit status 1: the command failed, or its result is unknown. It is safe to try again."
     parser.set_defaults(redis=None, key=_KEY, json=False)
     _common_options(parser)
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    create = actions.add_parser("create", help="create the list, if there is none: once, and again if Redis lost it")
+    create = actions.add_parser("create", help="create the list if there is none: at the start, or after Redis lost it")
     create.add_argument(
         "--revoked",
         metavar="FILE",
@@ -47,7 +47,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "thumbprint or with token_id and issuer; - reads standard input; default: an empty list",
     )
     revoke = actions.add_parser("revoke", help="revoke tokens and certificates; this cannot be undone")
-    # Both values can begin with "-". argparse then accepts them only after "=".
+    # A token id or thumbprint can begin with "-". argparse accepts such a value only after "=".
     revoke.add_argument(
         "--token-id",
         action="append",
@@ -75,8 +75,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _common_options(parser: argparse.ArgumentParser) -> None:
-    """Accept these options before and after the action. Otherwise argparse would print a misplaced --redis address."""
-    absent = argparse.SUPPRESS  # a default of the action would replace the value that is given before the action
+    """Add the options that are accepted both before and after the action.
+
+    If `--redis` were accepted in one place only, argparse would print a misplaced address in its error message.
+    """
+    absent = argparse.SUPPRESS  # a default of the action would replace a value that is given before the action
     parser.add_argument(
         "--redis",
         default=absent,
@@ -88,11 +91,11 @@ def _common_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the action and print its result. Return 1 if it failed or if its result is unknown.
+    """Run the action, and print its result. Return 1 if the action failed or its result is unknown, otherwise 0.
 
-    Raises `ConfigurationError`.
+    Raises `ConfigurationError` for an invalid option.
     """
-    from mtls_middleware.revocation.redis_list import RedisRevocations  # a part of the library that may be absent
+    from mtls_middleware.revocation.redis_list import RedisRevocations  # this part of the library may be absent
 
     revocations = RedisRevocations(_client(options.redis), key=options.key)
     try:
@@ -109,12 +112,12 @@ def run(options: argparse.Namespace) -> int:
 
 def _create(revocations: "RedisRevocations", options: argparse.Namespace) -> dict[str, int]:
     revoked = [] if options.revoked is None else list(_read_entries(options.revoked))
-    # Two processes may both find no list. Then the list gets the entries of both.
+    # If two processes find no list at the same time, the new list gets the entries of both processes.
     if revocations.look() is not None:
         raise _NotDone(f"there is already a list under {options.key!r}; use revoke to add entries")
     revocations.create(revoked)
     if not revoked:
-        sys.stderr.write("the list is empty: entries of a lost list are accepted until you revoke them again\n")
+        sys.stderr.write("the list is empty: what a lost list revoked is accepted until you revoke it again\n")
     return {"revoked": len(revoked)}
 
 
@@ -149,9 +152,9 @@ _ACTIONS: dict[str, Callable[["RedisRevocations", argparse.Namespace], dict[str,
 
 
 def _client(given: str | None) -> Any:
-    """A Redis client for the address in the option or environment. Raises `ConfigurationError`.
+    """Return a Redis client for the address in the option or the environment variable.
 
-    The errors of the redis library are hidden, because they may quote a password.
+    Raises `ConfigurationError`. Its message omits the error of the redis library, which may quote a password.
     """
     require_extra("redis", "redis", "mtls-middleware revocations")
     import redis
@@ -165,12 +168,12 @@ def _client(given: str | None) -> Any:
     try:
         client = redis.Redis.from_url(address, socket_timeout=1, socket_connect_timeout=1, retry=retry)
         settings = client.get_connection_kwargs()
-        client.connection_pool.make_connection()  # does not connect, but raises for invalid settings
+        client.connection_pool.make_connection()  # does not connect, but raises an exception for invalid settings
     except Exception:  # noqa: BLE001 (any exception means an invalid address)
         settings = {}
-    if not {"host", "path"} & settings.keys() or settings.get("retry") is not retry:  # an address can set retry, too
+    if not {"host", "path"} & settings.keys() or settings.get("retry") is not retry:  # the address can also set retry
         raise ConfigurationError(
-            f"the address of Redis cannot be read: expected {_ADDRESS}; write : / ? # @ % as %XX in user and password"
+            f"the address of Redis cannot be read: expected {_ADDRESS}; in user and password, write : / ? # @ % as %XX"
         )
     if given is not None and settings.get("password"):
         raise ConfigurationError(
@@ -180,7 +183,7 @@ def _client(given: str | None) -> Any:
 
 
 def _read_entries(path: str) -> Iterator[dict[str, Any]]:
-    """Yield the arguments of `revoke` from each line of a file. Raises `ConfigurationError`, with the line number."""
+    """Yield one entry to revoke for each line of a file. Raises `ConfigurationError`, with the number of the line."""
     try:
         data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
     except OSError as error:
@@ -199,7 +202,7 @@ def _read_entries(path: str) -> Iterator[dict[str, Any]]:
 
 
 def _parse_time(name: str, given: object) -> datetime:
-    """Parse seconds since 1970, or ISO 8601 with an offset. Raises `ConfigurationError`."""
+    """Parse seconds since 1970, or an ISO 8601 string with an offset. Raises `ConfigurationError` that names `name`."""
     time = None
     with contextlib.suppress(ValueError, OverflowError, OSError):
         if isinstance(given, str) and not given.isdecimal():

@@ -6,7 +6,7 @@ from mtls_middleware.cli.server_command import command_of
 from mtls_middleware.cli.wiring import LayerPlacement
 from mtls_middleware.layers.application_prefixes import ApplicationPrefixes
 
-# Server -> its option that sets root_path or SCRIPT_NAME.
+# Server -> the option of the server that sets root_path or SCRIPT_NAME.
 _OPTIONS = {
     "uvicorn": "--root-path",
     "hypercorn": "--root-path",
@@ -23,7 +23,10 @@ _REJECTED = "requests whose path can be read in two ways are rejected (400 ambig
 def roots(
     placements: Sequence[LayerPlacement], words: Sequence[str] | None, environment: Mapping[str, str]
 ) -> Iterator[tuple[str, str, str]]:
-    """Yield severity, finding and advice if the layers have different rules for different paths."""
+    """Yield the severity, problem and advice of each finding about the root path.
+
+    Yields nothing if no layer has different rules for different paths.
+    """
     by_path = [each for each in placements if each.layer.depends_on_path]
     if not by_path:
         return

@@ -16,13 +16,13 @@ KNOWN = frozenset({
     "cheroot", "daphne", "flask", "gevent", "granian", "gunicorn", "hypercorn", "twist", "uvicorn", "uwsgi", "waitress",
     "werkzeug", "wsgiref", "daphne_tls", "hypercorn_tls",
 })  # fmt: skip
-# Commands whose server has another name. runserver is a Django command.
+# Command -> server, for commands whose server has another name. runserver is a Django command.
 _ALIASES = {"runserver": "wsgiref", "twistd": "twist", "uwsgi-core": "uwsgi", "flask": "werkzeug"}
 _OWN_MODULES = {
     "mtls_middleware.servers.hypercorn_tls": "hypercorn_tls",
     "mtls_middleware.servers.daphne_tls": "daphne_tls",
 }
-# Servers that take the options of another server.
+# Server -> the other server whose options it takes.
 _PARSED_AS = {"hypercorn_tls": "hypercorn", "daphne_tls": "daphne"}
 
 
@@ -32,12 +32,12 @@ class Command:
 
     Attributes:
         server: the name of the server, as in `KNOWN`.
-        options: option -> value ("" if it has none), from the command line, files and the environment.
+        options: option -> value ("" for an option without a value), from the command line, files and the environment.
         unknown: option -> the reason why its value cannot be read.
         headers: whether the application uses a header source.
         addresses: whether a header source requires that the peer's address is that of a trusted proxy.
         hyphens: whether a WSGI application reads a header with a hyphen in its name.
-        served: the interface that the server calls, "WSGI" or "ASGI"; "" if it is not known.
+        served: the interface that the server calls, "WSGI" or "ASGI"; "" if the interface is not known.
         own_tls: whether the application uses `ServerTLS`.
         behind_haproxy: whether the application uses the source `HAProxy`.
         behind_envoy: whether the application uses the source `Envoy`.
@@ -55,11 +55,11 @@ class Command:
     behind_envoy: bool = False
 
     def get(self, option: str, default: str = "") -> str:
-        """The value of an option, or `default`."""
+        """Return the value of an option, or `default` if the option is not given."""
         return self.options.get(option, default)
 
     def number(self, option: str, default: int) -> int:
-        """The value of an option as a number, or `default` if it is not one of at most 9 digits."""
+        """Return the value of an option as an integer, or `default` if the value is not a number of 1 to 9 digits."""
         value = self.get(option)
         return int(value) if value.isascii() and value.isdecimal() and len(value) < 10 else default
 
@@ -67,7 +67,7 @@ class Command:
 def command_of(
     words: Sequence[str], placements: Sequence[LayerPlacement], environment: Mapping[str, str]
 ) -> Command | None:
-    """The command that starts a known server in a command line, or `None`.
+    """Return the command that starts a known server in the command line `words`, or `None` if there is no such command.
 
     Arguments: `environment`, the environment variables of the server.
     """
@@ -94,25 +94,25 @@ def command_of(
 
 
 def reads_hyphens(placement: LayerPlacement) -> bool:
-    """Whether the server can confuse a header that the source reads with one that has underscores in its name."""
+    """Return whether the server can confuse a header that the source reads with a header that has underscores."""
     source = getattr(placement.layer, "source", None)
-    by_adapter = placement.folding is not None  # doctor reports the adapter separately
+    by_adapter = placement.folding is not None  # doctor reports the adapter in a separate finding
     return isinstance(source, HeaderSource) and source.reads_hyphens and placement.served == "WSGI" and not by_adapter
 
 
 def needs_address(placement: LayerPlacement) -> bool:
-    """Whether the source requires a trusted address, and no adapter hides the server's address from the layer."""
+    """Return whether the source requires a trusted address, unless an adapter that joins header names hides it."""
     source = getattr(placement.layer, "source", None)
     return isinstance(source, HeaderSource) and source.needs_address and placement.folding is None
 
 
 def is_server(word: str) -> bool:
-    """Whether a word of a command line names a known server."""
+    """Return whether a word of a command line names a known server."""
     return _name(word) in KNOWN
 
 
 def _server(words: Sequence[str]) -> tuple[int, str | None]:
-    """The index and name of the server in the command line, also after `python -m` and as a path."""
+    """Return the index and name of the server in the command line, also if a path or `python -m` names the server."""
     folders = {number + 1 for number, word in enumerate(words) if word in ("cd", "--chdir", "--app-dir")}
     position = next((number for number, word in enumerate(words) if is_server(word) and number not in folders), None)
     return (0, None) if position is None else (position, _name(words[position]))

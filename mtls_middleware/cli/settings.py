@@ -1,7 +1,7 @@
 """Reads the options of a server from the places that the server itself reads: command line, environment, files.
 
-No file is executed. The value of a setting in a Python file is known only if the file assigns it once, as a literal, at
-its top level.
+No file is executed. The value of a setting in a Python file is known only if the file assigns the setting exactly once,
+as a literal, at its top level.
 """
 
 import ast
@@ -25,7 +25,7 @@ _SHORT: Mapping[str, Mapping[str, str]] = {
     "daphne": {"-b": "--bind", "-p": "--port", "-u": "--unix-socket", "-e": "--endpoint"},
     "uwsgi": {"-b": "--buffer-size", "-s": "--socket", "-p": "--processes", "-w": "--module"},
 }
-# Servers whose parser accepts abbreviated long options (argparse, getopt), and the options that traps use.
+# Server -> the options that traps use, for servers whose parser accepts abbreviated long options (argparse, getopt).
 _ABBREVIATED: Mapping[str, Sequence[str]] = {
     "gunicorn": (
         "--config", "--worker-class", "--header-map", "--forwarder-headers", "--forwarded-allow-ips",
@@ -37,9 +37,9 @@ _ABBREVIATED: Mapping[str, Sequence[str]] = {
     "waitress": ("--trusted-proxy",),
     "uwsgi": ("--buffer-size", "--ini"),
 }  # fmt: skip
-# Environment variables with these prefixes are options.
+# Server -> the prefix of the environment variables that the server reads as options.
 _VARIABLES = {"uvicorn": "UVICORN_", "granian": "GRANIAN_", "uwsgi": "UWSGI_"}
-# The settings in configuration files that traps use.
+# Server -> the settings in its configuration file that traps use.
 _SETTINGS: Mapping[str, frozenset[str]] = {
     "gunicorn": frozenset({
         "header_map", "forwarder_headers", "worker_class", "http2_cleartext", "http_protocols",
@@ -48,10 +48,10 @@ _SETTINGS: Mapping[str, frozenset[str]] = {
     }),
     "hypercorn": frozenset({"verify_mode", "worker_class"}),
 }  # fmt: skip
-# Setting -> option, if the option is not the setting with hyphens instead of underscores.
+# Setting -> option, for options that are not the name of the setting with hyphens instead of underscores.
 _OPTION = {"limit_request_field_size": "--limit-request-field_size"}
 _ASSIGNED = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
-_LARGEST = 1_000_000  # octets; a larger file is not read
+_LARGEST = 1_000_000  # the maximum size of a file, in octets
 
 
 @dataclass(slots=True)
@@ -59,7 +59,7 @@ class Settings:
     """The options and arguments of a server.
 
     Attributes:
-        options: option -> value ("" if it has none).
+        options: option -> value ("" for an option without a value).
         positional: the positional arguments.
         unknown: option -> the reason why its value cannot be read.
     """
@@ -69,7 +69,7 @@ class Settings:
     unknown: dict[str, str] = field(default_factory=dict)
 
     def merge(self, other: "Settings") -> None:
-        """Replace these settings by those of a place with higher priority."""
+        """Add the settings of `other`, which has a higher priority: its values replace values of this object."""
         for option, value in other.options.items():
             _set(self.options, option, value)
             self.unknown.pop(option, None)
@@ -80,7 +80,10 @@ class Settings:
 
 
 def settings(server: str, words: Sequence[str], environment: Mapping[str, str]) -> Settings:
-    """The settings of `server` from all places. `words` is the command line after the name of the server."""
+    """Return the settings of `server` from its command line, environment and files.
+
+    `words`: the command line after the name of the server.
+    """
     line = parse(server, words)
     found = Settings()
     match server:
@@ -143,7 +146,7 @@ def parse(server: str, words: Sequence[str]) -> Settings:
 
 
 def assignments(words: Iterable[str]) -> dict[str, str]:
-    """The variables that are assigned before the name of the server, as for a shell or `env`."""
+    """Return the environment variables that `words` assign, as in `NAME=value gunicorn shop.wsgi:app`."""
     return {found[1]: found[2] for word in words if (found := _ASSIGNED.fullmatch(word)) is not None}
 
 
@@ -153,7 +156,7 @@ def _is_application(word: str) -> bool:
 
 def _set(options: Options, option: str, value: str) -> None:
     opposite = f"--{option[5:]}" if option.startswith("--no-") else f"--no-{option[2:]}"
-    options.pop(opposite, None)  # the last of --proxy-headers and --no-proxy-headers wins
+    options.pop(opposite, None)  # of --proxy-headers and --no-proxy-headers, the last one is effective
     options[option] = value
 
 
@@ -191,7 +194,7 @@ def _option(name: str) -> str:
 
 
 def _of_file(server: str, place: str | None) -> Settings:
-    """The settings in a configuration file of gunicorn or hypercorn. `place` is the value of `--config`."""
+    """Return the settings in a configuration file of gunicorn or hypercorn. `place` is the value of `--config`."""
     if not place:
         return Settings()
     kind, _, rest = place.partition(":")
@@ -227,13 +230,13 @@ def _read(path: Path) -> str:
 
 
 def _module(name: str) -> Path:
-    """The file of a module. Does not import the module or its packages. Raises `FileNotFoundError`."""
+    """Return the file of a module without importing the module or its packages. Raises `FileNotFoundError`."""
     for folder in sys.path:
         path = Path(folder).joinpath(*name.split("."))
         for file in (path / "__init__.py", path.with_name(path.name + ".py")):
             if file.is_file():
                 return file
-    raise FileNotFoundError(f"no module {name} on the path")
+    raise FileNotFoundError(f"sys.path has no module {name}")
 
 
 def _of_python(source: str, names: frozenset[str], place: str) -> Settings:
@@ -251,7 +254,7 @@ def _of_python(source: str, names: frozenset[str], place: str) -> Settings:
             try:
                 found.options[_option(name)] = _text(ast.literal_eval(values[-1]))
             except (ValueError, TypeError, RecursionError, MemoryError):
-                found.unknown[_option(name)] = f"{place} computes {name}, expected a literal value"
+                found.unknown[_option(name)] = f"{place} computes {name}; expected a literal value"
     return found
 
 
@@ -280,7 +283,7 @@ def _binds(node: ast.AST, name: str) -> bool:
 
 
 def _is_opaque(tree: ast.Module) -> bool:
-    """Whether the file may assign names without mentioning them, with `import *` or for example `exec`."""
+    """Return whether the file may assign names that do not occur in its text, for example by `import *` or `exec`."""
     for node in ast.walk(tree):
         match node:
             case ast.ImportFrom(names=names) if any(each.name == "*" for each in names):

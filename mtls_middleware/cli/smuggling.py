@@ -1,8 +1,8 @@
 """Makes the attempts of `tunnels`, and decides from the responses whether an attempt reached the proxy's connection.
 
 An attempt got in if the status is 101, or 2xx in response to CONNECT. It also got in if a second response follows,
-although the probe sent one request. After half a request, it got in if identical requests get different responses,
-because the server joined the half to the next request.
+although the probe sent one request. An attempt with half a request got in if identical requests get different
+responses: the server then joined the half to the next request.
 """
 
 import contextlib
@@ -20,24 +20,25 @@ from mtls_middleware.cli.exchanges import Connection, Target
 from mtls_middleware.cli.spoofs import Field, Spoof
 from mtls_middleware.cli.tunnels import PADDING, Body, Framing, Stream, Upgrade
 
-# Number of times that half a request is sent, each time followed by plain requests.
+# The maximum number of times that half a request is sent, each time followed by plain requests.
 _ATTEMPTS = 5
-# Number of plain requests at the same time.
+# The number of plain requests that are sent at the same time.
 _SIMULTANEOUS = 4
-# One response may differ by chance, or because of the previous attempt.
+# The minimum number of different responses for a verdict. One response may differ by chance, or because of the previous
+# attempt.
 _MIN_DIFFERENT = 2
-# Statuses that overloaded or rate-limited services send without any attack (RFC 9110 15, RFC 6585 4); 0 is no response.
+# Statuses that overloaded or rate-limited services send without any attack (RFC 9110 15, RFC 6585 4). 0: no response.
 _TRANSIENT = frozenset({0, 408, 429, 499, 500, 502, 503, 504})
-# Seconds to wait for a second response.
+# The maximum time to wait for a second response, in seconds.
 _SECOND_RESPONSE_TIMEOUT = 0.5
-# Seconds between the head and the body, so that the proxy forwards the head separately.
+# The pause between the head and the body, in seconds, so that the proxy forwards the head separately.
 _BODY_DELAY = 0.02
-# Seconds that a proxy may need to return the connection to its pool of idle connections.
+# The time that a proxy may need to return a connection to its pool of idle connections, in seconds.
 _POOL_DELAY = 0.03
 
-# Header (as in `Spoof.header`) -> its forged fields.
+# Header (as in `Spoof.header`) -> the forged fields of this header.
 Forged = dict[str, tuple[Field, ...]]
-# Sends the outer request of an attempt, and yields the status of the response.
+# A function that sends the outer request of an attempt. Its context manager yields the status of the response.
 Outer = Callable[[], contextlib.AbstractContextManager[int]]
 
 PLAIN = Spoof("none", "none", ())
@@ -45,7 +46,12 @@ PLAIN = Spoof("none", "none", ())
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """The statuses of plain requests without any forged field: a GET, and a POST with a body (0: no response)."""
+    """The statuses of plain requests, which have no forged field.
+
+    Attributes:
+        get: the status of a GET request.
+        post: the status of a POST request with a body; 0 if there was no response.
+    """
 
     get: int
     post: int
@@ -65,7 +71,10 @@ class Verdict:
 
 
 def upgrade(attempt: Upgrade, forged: Forged, target: Target, _: Baseline) -> Verdict:
-    """Request HTTP/2 in clear text. If the server accepts, send each forged field over it. Raises `OSError`."""
+    """Request an upgrade to HTTP/2 in clear text, and return the verdict. Raises `OSError`.
+
+    If the server accepts the upgrade, send each forged header over HTTP/2.
+    """
     protocol = exchanges.http2_state()
     settings = (protocol.initiate_upgrade_connection() or b"").decode("ascii")
     lines = "".join(f"{name}: {value.format(settings=settings)}\r\n" for name, value in attempt.fields)
@@ -82,9 +91,9 @@ def upgrade(attempt: Upgrade, forged: Forged, target: Target, _: Baseline) -> Ve
 
 
 def _over_http2(connection: Connection, protocol: Any, target: Target, forged: Forged) -> Iterator[str]:
-    """Yield a description of each status that forged fields got on the upgraded connection.
+    """Send each forged header on the upgraded connection, and yield a description of each status.
 
-    Yields nothing if the server does not speak HTTP/2.
+    Yields nothing if the server does not support HTTP/2.
     """
     plain = [(":method", "GET"), (":scheme", "https"), (":authority", target.authority), (":path", target.path)]
     streams = dict(zip(range(3, 1000, 2), forged, strict=False))
@@ -108,10 +117,10 @@ def _over_http2(connection: Connection, protocol: Any, target: Target, forged: F
 
 
 def body(attempt: Body, forged: Forged, target: Target, baseline: Baseline) -> Verdict:
-    """Hide a request in the body of another request. Raises `OSError`."""
+    """Hide a request in the body of another request, and return the verdict. Raises `OSError`."""
     sender = _Sender(target, attempt, _hidden_request(target, forged, complete=attempt.complete))
-    # Statuses that show success of the outer request. 2xx to CONNECT is a tunnel. A POST that is usually rejected must
-    # still be rejected.
+    # The statuses of the outer request that show that the attempt got in: 2xx in response to CONNECT opens a tunnel. A
+    # POST must be rejected if the plain POST was rejected.
     success = range(200, 300) if sender.connect else range(200, 400) if baseline.post >= 400 else range(0)
     if attempt.complete:
         return _second_response(sender, success)
@@ -119,7 +128,10 @@ def body(attempt: Body, forged: Forged, target: Target, baseline: Baseline) -> V
 
 
 def stream(attempt: Stream, forged: Forged, target: Target, baseline: Baseline) -> Verdict:
-    """Hide a request in the DATA frames of an HTTP/2 CONNECT. Raises `OSError` and `ProtocolNotSupported`."""
+    """Hide a request in the DATA frames of an HTTP/2 CONNECT, and return the verdict.
+
+    Raises `OSError` or `ProtocolNotSupported`.
+    """
     hidden = _hidden_request(target, forged, complete=attempt.complete)
     fields = [*attempt.fields]
     if attempt.framing == "length":
@@ -134,10 +146,10 @@ def stream(attempt: Stream, forged: Forged, target: Target, baseline: Baseline) 
 
 
 def _hidden_request(target: Target, forged: Forged, *, complete: bool) -> bytes:
-    """A complete request with every forged field, or an incomplete request that ends within a field name.
+    """Return a complete request with every forged field, or an incomplete request that ends within a field name.
 
-    A server that joins the incomplete request to the next one sees a space in a field name and rejects both (RFC 9112
-    5.1). If the next request comes from another client, that client gets 400, and no part of its request is stored.
+    If a server joins the incomplete request to the next request, it sees a space in a field name, and rejects both (RFC
+    9112 5.1). If the next request comes from another client, this client gets 400, and its request is not stored.
     """
     start = f"GET {target.path} HTTP/1.1\r\nHost: {target.authority}\r\n"
     if not complete:
@@ -149,7 +161,7 @@ def _hidden_request(target: Target, forged: Forged, *, complete: bool) -> bytes:
 
 
 class _Sender:
-    """Sends one `Body` on a new connection."""
+    """Sends the request of one `Body`, each time on a new connection."""
 
     def __init__(self, target: Target, attempt: Body, hidden: bytes) -> None:
         self._target = target
@@ -180,7 +192,7 @@ class _Sender:
 
     @contextlib.contextmanager
     def outer(self) -> Iterator[int]:
-        """Yield the status of the outer request. The connection stays open until the end of the block."""
+        """Send the outer request, and yield its status. The connection stays open until the end of the `with` block."""
         with self.connection() as connection:
             yield connection.head()[0]
 
@@ -201,7 +213,7 @@ def _frame(content: bytes, framing: Framing) -> tuple[str, bytes]:
 
 
 def _second_response(sender: _Sender, success: range) -> Verdict:
-    """Whether a second response follows the response to the outer request, on the same connection."""
+    """Return the verdict: the attempt got in if a tunnel opens, or if a second response follows on the connection."""
     with sender.connection() as connection:
         first, fields = connection.head()
         if first == 101 or first in success:
@@ -212,7 +224,7 @@ def _second_response(sender: _Sender, success: range) -> Verdict:
             second, _ = connection.head()
         except OSError:
             return Verdict(str(first), got_in=False)
-    # A proxy that answers CONNECT itself may read the body as the client's next request and remove its forged fields.
+    # A proxy that answers CONNECT itself may read the body as the client's next request and delete the forged fields.
     return Verdict(f"{first}, then {second}", got_in=second < 400 or not sender.connect)
 
 
@@ -221,7 +233,7 @@ def _description(status: int, success: range) -> str:
 
 
 def _join_verdict(target: Target, outer: Outer, baseline: int, success: range) -> Verdict:
-    """Whether half a request changes the response to a later request."""
+    """Return the verdict: the attempt got in if half a request changes the response to a later request."""
     first: list[int] = []
     later: list[int] = []
     for _ in range(_ATTEMPTS):
@@ -231,7 +243,7 @@ def _join_verdict(target: Target, outer: Outer, baseline: int, success: range) -
                 if status == 101 or status in success:
                     return Verdict(_description(status, success), got_in=True)
                 time.sleep(_POOL_DELAY)
-                later += _plain_statuses(target)  # before the outer connection closes: some proxies close both together
+                later += _plain_statuses(target)  # before the outer connection closes: a proxy may close both
         except (TimeoutError, exchanges.ProtocolNotSupported):
             raise
         except OSError:
@@ -242,7 +254,7 @@ def _join_verdict(target: Target, outer: Outer, baseline: int, success: range) -
     answer = "/".join(str(status) if status else "closed" for status in dict.fromkeys(first))
     changed = [status for status in later if _differs(baseline, status)]
     known = [status for status in first if status not in _TRANSIENT]
-    # A single change of status may come from the service itself. A change back and forth shows a joined request.
+    # The service itself may cause a single change of the status. A change back and forth shows a joined request.
     back_and_forth = sum(one != other for one, other in pairwise(known)) >= _MIN_DIFFERENT
     if len(changed) < _MIN_DIFFERENT and not back_and_forth:
         return Verdict(answer, got_in=False)
@@ -257,9 +269,9 @@ def _differs(baseline: int, status: int) -> bool:
 
 
 def _plain_statuses(target: Target) -> list[int]:
-    """Send plain requests at the same time, and return their statuses; 0 for a connection that closes without one.
+    """Send plain requests at the same time, and return their statuses. 0 stands for a missing response.
 
-    A proxy reuses its most recent idle connection first. Several requests at the same time reach older ones as well.
+    A proxy reuses its most recent idle connection first. Several simultaneous requests also reach older connections.
     Raises `TimeoutError`.
     """
     statuses: list[int] = []

@@ -1,4 +1,4 @@
-"""Lists the requests with which a client can forge a certificate header that only its proxy should send.
+"""Lists the requests with which a client may forge a certificate header that only a proxy should send.
 
 Pure: no I/O, no clock.
 """
@@ -25,7 +25,7 @@ class Spoof:
         form: the spelling of the fields, for the report.
         fields: the forged fields, with their names as they are sent.
         trailers: whether the fields are sent as trailer fields after a chunked body, instead of as header fields.
-        joiner: the characters between name and value.
+        joiner: the characters between the name and the value of each field.
     """
 
     header: str
@@ -36,7 +36,7 @@ class Spoof:
 
 
 def claims(certificate: x509.Certificate) -> dict[str, tuple[Field, ...]]:
-    """The fields that each proxy or cloud would send for `certificate` after it had verified the certificate."""
+    """Return, by proxy or cloud, the fields that it would send after it had verified `certificate`."""
     der = certificate.public_bytes(Encoding.DER)
     pem = certificate.public_bytes(Encoding.PEM).decode("ascii")
     b64, escaped = base64.b64encode(der).decode("ascii"), quote(pem, safe="")
@@ -50,7 +50,7 @@ def claims(certificate: x509.Certificate) -> dict[str, tuple[Field, ...]]:
         "ingress-nginx": (("ssl-client-cert", escaped), ("ssl-client-verify", "SUCCESS")),
         "RFC 9440": (("Client-Cert", f":{b64}:"),),
         "Envoy": (xfcc,),
-        # With the names that the configurations of proxy-config use.
+        # The entries with "generated" use the header names of the configurations that proxy-config generates.
         "nginx and Apache, generated": (("MtlsClientCert", escaped), word),
         "HAProxy and Caddy, generated": (("MtlsClientCert", b64), word),
         "Envoy, generated": (xfcc, word),
@@ -65,7 +65,7 @@ def claims(certificate: x509.Certificate) -> dict[str, tuple[Field, ...]]:
 
 
 def over_http1(certificate: x509.Certificate) -> Iterator[Spoof]:
-    """Yield every forgery in every spelling over HTTP/1.1, valid or invalid."""
+    """Yield the forged requests over HTTP/1.1, with each header in every spelling, valid or invalid."""
     for header, fields in claims(certificate).items():
         yield Spoof(header, "exact name", fields)
         yield Spoof(header, "lower case", _renamed(fields, str.lower))
@@ -84,7 +84,7 @@ def over_http1(certificate: x509.Certificate) -> Iterator[Spoof]:
 
 
 def over_http2(certificate: x509.Certificate) -> Iterator[Spoof]:
-    """Yield the same forgeries over HTTP/2. Some have invalid names, such as names in upper case (RFC 9113 8.2.1)."""
+    """Yield the forged requests over HTTP/2. Some names are invalid, for example in upper case (RFC 9113 8.2.1)."""
     for header, fields in claims(certificate).items():
         lower = _renamed(fields, str.lower)
         yield Spoof(header, "exact name", lower)

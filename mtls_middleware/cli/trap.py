@@ -1,4 +1,4 @@
-"""`Trap`: one server setting that lets a client forge a certificate, or that loses the certificate."""
+"""`Trap`: a server setting that lets a client forge a certificate, or that makes the server lose the certificate."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ class Trap:
 
     Attributes:
         server: the name of the server, as in `Command.server`.
-        when: whether a command has the trap.
+        when: a function that returns whether a command has the trap.
         severity: "error", "warning" or "note".
         what: the problem.
         advice: what the operator can change.
         deciding_option: the option that decides whether a command has the trap. If the value of this option cannot be
-            read, `doctor` reports that instead, as a warning.
+            read, `doctor` reports a warning about the option instead.
     """
 
     server: str

@@ -1,6 +1,6 @@
-"""The table of traps: server settings that let a client forge a certificate, or that lose the certificate.
+"""The table of traps: settings with which a client can forge a certificate, or the server loses the certificate.
 
-Every row was measured on the real server.
+Every row was tested with the real server.
 """
 
 import re
@@ -9,14 +9,14 @@ from collections.abc import Callable
 from mtls_middleware.cli.server_command import Command
 from mtls_middleware.cli.trap import Trap
 
-# The size of a header with a certificate of 12 kB, percent-encoded. Envoy's header with the chain has 38 kB.
+# The size of a header with a percent-encoded certificate of 12 kB, in octets. Envoy's header with the chain has 38 kB.
 _LARGE = 18_881
 
 _UVICORN_MODULE = "mtls_middleware.servers.uvicorn_tls:"
 _GUNICORN_ASGI_WORKER = "mtls_middleware.servers.gunicorn_asgi.Worker"
 _HTTPTOOLS = ("auto", "httptools", "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol")
 _UVICORN_WORKER = re.compile(r"uvicorn(?:_worker|\.workers)\.(?:_workers\.)?Uvicorn\w*Worker")
-# The gunicorn workers that never read X_Name as X-Name. Its tornado worker does.
+# The gunicorn workers that never read X_Name as X-Name. The tornado worker reads X_Name as X-Name.
 _GUNICORN_WORKERS = ("", "sync", "gthread", "gevent", "gevent_pywsgi", "gevent_wsgi", "eventlet", "asgi")
 
 
@@ -60,22 +60,22 @@ HIDES = (
     "certificate is ignored"
 )
 HIDES_ADVICE = "use shared_secret= without trusted_proxies=; or wrap the adapter in a layer of mtls_middleware.asgi"
-_NO_CURE = "A shared_secret= is a second line of defence and not a cure: half a request inherits the next one's secret."
+_NO_CURE = "A shared_secret= is a second line of defence and not a cure: half a request gets the next request's secret."
 _H2C = (
     "accepts HTTP/2 in clear text: if the proxy forwards upgrades, a client can write to the server directly, with the "
     "proxy's address and any certificate header"
 )
 _BODY = (
-    "does not consume the body of a request for an upgrade: a second request in that body has the proxy's address, "
+    "does not consume the body of a request for an upgrade: a second request in this body has the proxy's address, "
     "and can have any certificate header"
 )
 _CONNECT = (
-    "reads what follows CONNECT as further requests: if the proxy forwards CONNECT, these requests have the proxy's "
+    "reads what follows CONNECT as requests: if the proxy forwards CONNECT, these requests have the proxy's "
     "address, and can have any certificate header"
 )
 _CONNECT_ADVICE = "let the proxy answer CONNECT itself, as the configurations of proxy-config do"
-_ADDRESS = "start it without this option, or use shared_secret= without trusted_proxies="
-_UVICORN_HTTP_ADVICE = f"start it with --http {_UVICORN_MODULE}HTTPTools (or H11, Zttp, HTTP2)"
+_ADDRESS = "start the server without this option, or use shared_secret= without trusted_proxies="
+_UVICORN_HTTP_ADVICE = f"start uvicorn with --http {_UVICORN_MODULE}HTTPTools (or H11, Zttp, HTTP2)"
 
 
 def _folding(server: str, when: Callable[[Command], bool] = _may_fold) -> Trap:
@@ -103,14 +103,14 @@ TRAPS = (
         lambda c: c.headers and c.get("--http", "auto") != "1",
         "error",
         f"granian {_H2C} (--http auto is the default)",
-        f"start it with --http 1. {_NO_CURE}",
+        f"start granian with --http 1. {_NO_CURE}",
     ),
     _connect("granian", when=lambda c: c.get("--http", "auto") != "2"),
     Trap(
         "granian",
         lambda c: c.own_tls,
         "error",
-        "granian cannot hand over the client certificate, so ServerTLS() never finds one",
+        "granian cannot hand over the client certificate, so ServerTLS() never finds a certificate",
         "let a proxy terminate TLS, and use the header source of that proxy",
     ),
     Trap(
@@ -124,7 +124,7 @@ TRAPS = (
         "waitress",
         lambda c: c.addresses and "--trusted-proxy" in c.options,
         "error",
-        "waitress replaces the peer's address with the one in X-Forwarded-For (--trusted-proxy)",
+        "waitress replaces the peer's address with the address in X-Forwarded-For (--trusted-proxy)",
         _ADDRESS,
     ),
     _connect("waitress"),
@@ -135,7 +135,7 @@ TRAPS = (
         lambda c: c.headers and c.number("--buffer-size", 4096) < _LARGE,
         "warning",
         "uWSGI closes the connection if the headers of a request exceed 4 kB (--buffer-size)",
-        "start it with --buffer-size 65535",
+        "start uWSGI with --buffer-size 65535",
         "--buffer-size",
     ),
     _connect("uwsgi", when=lambda c: "--http-keepalive" in c.options),
@@ -160,7 +160,7 @@ TRAPS = (
         lambda c: _may_fold(c) and c.get("--header-map").strip().lower() == "dangerous",
         "error",
         "gunicorn's header_map = dangerous joins a client's X_SSL_Client_Cert to the proxy's header",
-        "leave it at its default, drop",
+        "leave header_map at its default, drop",
         "--header-map",
     ),
     Trap(
@@ -186,7 +186,7 @@ TRAPS = (
         ),
         "error",
         f"gunicorn with http2_cleartext {_H2C}",
-        f"leave it at its default, off. {_NO_CURE}",
+        f"leave http2_cleartext at its default, off. {_NO_CURE}",
         "--http2-cleartext",
     ),
     Trap(
@@ -194,20 +194,20 @@ TRAPS = (
         lambda c: c.headers and _is_uvicorn_worker(c) and not c.get("--worker-class").endswith("H11Worker"),
         "error",
         f"uvicorn's worker (httptools) {_BODY}",
-        f"start it with --worker-class {_GUNICORN_ASGI_WORKER}. {_NO_CURE}",
+        f"start gunicorn with --worker-class {_GUNICORN_ASGI_WORKER}. {_NO_CURE}",
         "--worker-class",
     ),
     Trap(
         "gunicorn",
         lambda c: _is_uvicorn_worker(c) and _rewrites_peers(c),
         "error",
-        "uvicorn's worker replaces the peer's address, which trusted_proxies= reads, with the one in X-Forwarded-For",
-        f"start it with --forwarded-allow-ips '', or --worker-class {_GUNICORN_ASGI_WORKER}",
+        "uvicorn's worker replaces the peer's address, which trusted_proxies= reads, with that in X-Forwarded-For",
+        f"start gunicorn with --forwarded-allow-ips '', or --worker-class {_GUNICORN_ASGI_WORKER}",
         "--forwarded-allow-ips",
     ),
-    _connect("gunicorn", f"start it with --worker-class {_GUNICORN_ASGI_WORKER}", _is_uvicorn_worker),
+    _connect("gunicorn", f"start gunicorn with --worker-class {_GUNICORN_ASGI_WORKER}", _is_uvicorn_worker),
     _hidden_address("gunicorn", _is_tornado_worker),
-    _connect("gunicorn", "start it with --worker-class gthread", _is_tornado_worker),
+    _connect("gunicorn", "start gunicorn with --worker-class gthread", _is_tornado_worker),
     Trap(
         "gunicorn",
         lambda c: c.addresses and c.get("--proxy-protocol", "off").strip().lower() not in ("off", "false", "none", "0"),
@@ -221,23 +221,23 @@ TRAPS = (
         lambda c: c.headers and c.number("--limit-request-field_size", 8190) < _LARGE,
         "warning",
         "gunicorn answers 431 to a header of more than 8190 octets; the header for a certificate of 12 kB has 19 kB",
-        "start it with --limit-request-field_size 65536 if certificates may be large",
+        "start gunicorn with --limit-request-field_size 65536 if certificates may be large",
         "--limit-request-field_size",
     ),
     Trap(
         "gunicorn",
         lambda c: c.own_tls and c.number("--cert-reqs", 0) == 0,
         "error",
-        "gunicorn does not request client certificates (--cert-reqs 0), so ServerTLS() never finds one",
-        "start it with --cert-reqs 1 (optional) or 2 (required), and --ca-certs",
+        "gunicorn does not request client certificates (--cert-reqs 0), so ServerTLS() never finds a certificate",
+        "start gunicorn with --cert-reqs 1 (optional) or 2 (required), and --ca-certs",
         "--cert-reqs",
     ),
     Trap(
         "uvicorn",
         _rewrites_peers,
         "error",
-        "uvicorn replaces the peer's address with the one in X-Forwarded-For (--proxy-headers is the default)",
-        "start it with --no-proxy-headers: trusted_proxies= must not use an address from a header",
+        "uvicorn replaces the peer's address with the address in X-Forwarded-For (--proxy-headers is the default)",
+        "start uvicorn with --no-proxy-headers: trusted_proxies= must not use an address from a header",
         "--forwarded-allow-ips",
     ),
     Trap(
@@ -266,29 +266,29 @@ TRAPS = (
         lambda c: c.headers and "--http2" in c.options,
         "error",
         f"uvicorn with --http2 {_H2C}",
-        f"start it without --http2, with --http {_UVICORN_MODULE}Zttp or --http {_UVICORN_MODULE}HTTP2. {_NO_CURE}",
+        f"start uvicorn with --http {_UVICORN_MODULE}Zttp or --http {_UVICORN_MODULE}HTTP2, not --http2. {_NO_CURE}",
     ),
     _connect("uvicorn", _UVICORN_HTTP_ADVICE, lambda c: not _uvicorn_http(c).startswith(_UVICORN_MODULE)),
     Trap(
         "uvicorn",
         lambda c: c.own_tls and not _uvicorn_http(c).startswith(_UVICORN_MODULE),
         "error",
-        "uvicorn itself does not hand over the client certificate, so ServerTLS() never finds one",
-        f"start it with --http {_UVICORN_MODULE}H11 --ws {_UVICORN_MODULE}WebSockets",
+        "uvicorn itself does not hand over the client certificate, so ServerTLS() never finds a certificate",
+        f"start uvicorn with --http {_UVICORN_MODULE}H11 --ws {_UVICORN_MODULE}WebSockets",
     ),
     Trap(
         "uvicorn",
         lambda c: c.own_tls and c.number("--ssl-cert-reqs", 0) == 0,
         "error",
-        "uvicorn does not request client certificates (--ssl-cert-reqs 0), so ServerTLS() never finds one",
-        "start it with --ssl-cert-reqs 1 (optional) or 2 (required), and --ssl-ca-certs",
+        "uvicorn does not request client certificates (--ssl-cert-reqs 0), so ServerTLS() never finds a certificate",
+        "start uvicorn with --ssl-cert-reqs 1 (optional) or 2 (required), and --ssl-ca-certs",
     ),
     Trap(
         "uvicorn",
         lambda c: c.own_tls and not c.get("--ws").startswith(_UVICORN_MODULE) and c.get("--ws") != "none",
         "warning",
         "websockets get no certificate, because --ws does not name a class of mtls-middleware",
-        f"start it with --ws {_UVICORN_MODULE}WebSockets, or --ws none",
+        f"start uvicorn with --ws {_UVICORN_MODULE}WebSockets, or --ws none",
     ),
     Trap(
         "uvicorn",
@@ -296,7 +296,7 @@ TRAPS = (
         "error",
         "HAProxy forwards trailer fields, and uvicorn's httptools class reads them as header fields: a client can "
         "forge any certificate",
-        f"start it with --http h11 or --http {_UVICORN_MODULE}HTTPTools",
+        f"start uvicorn with --http h11 or --http {_UVICORN_MODULE}HTTPTools",
     ),
     Trap("hypercorn", _may_fold, "error", f"hypercorn's WSGI {FOLDS}", FOLDS_ADVICE),
     Trap("hypercorn_tls", _may_fold, "error", f"hypercorn's WSGI {FOLDS}", FOLDS_ADVICE),
@@ -305,26 +305,26 @@ TRAPS = (
         lambda c: c.headers,
         "error",
         f"hypercorn {_H2C}; no option turns this off",
-        f"start it with python -m mtls_middleware.servers.hypercorn_tls, which takes the same options. {_NO_CURE}",
+        f"start python -m mtls_middleware.servers.hypercorn_tls instead, with the same options. {_NO_CURE}",
     ),
     Trap(
         "hypercorn_tls",
         lambda c: c.headers and c.get("--worker-class") == "trio",
         "error",
         f"hypercorn's trio worker {_H2C}; mtls_middleware.servers.hypercorn_tls fixes only the asyncio worker",
-        f"start it without --worker-class trio. {_NO_CURE}",
+        f"start the server without --worker-class trio. {_NO_CURE}",
         "--worker-class",
     ),
     _hidden_address("hypercorn"),
     _hidden_address("hypercorn_tls"),
     _hidden_address("uvicorn", lambda c: c.get("--interface") == "wsgi"),
-    _connect("hypercorn", "start it with python -m mtls_middleware.servers.hypercorn_tls"),
+    _connect("hypercorn", "start python -m mtls_middleware.servers.hypercorn_tls instead"),
     Trap(
         "hypercorn",
         lambda c: c.own_tls,
         "error",
-        "hypercorn itself does not hand over the client certificate, so ServerTLS() never finds one",
-        "start it with python -m mtls_middleware.servers.hypercorn_tls, which takes the same options",
+        "hypercorn itself does not hand over the client certificate, so ServerTLS() never finds a certificate",
+        "start python -m mtls_middleware.servers.hypercorn_tls instead, with the same options",
     ),
     _connect("daphne", "with TLS between proxy and daphne, start python -m mtls_middleware.servers.daphne_tls"),
     Trap(

@@ -10,8 +10,8 @@ from typing import Literal
 
 from mtls_middleware.cli.spoofs import Field
 
-# Octets before the hidden request. A proxy sends such a body in several parts, so that the server reads the last part,
-# with the hidden request, on its own.
+# The number of octets before the hidden request. A proxy sends a body of this size in several parts, so the server
+# reads the last part, which contains the hidden request, separately.
 PADDING = 200_000
 
 Framing = Literal["length", "chunked", "none"]
@@ -47,9 +47,9 @@ class Body:
         method: the method of the outer request.
         target: the form of the outer request's target: `path`, `authority` or `absolute`.
         fields: the additional header fields of the outer request.
-        framing: how the body of the outer request is delimited.
+        framing: how the body of the outer request is delimited: `length`, `chunked` or `none`.
         padded: whether `PADDING` octets of line ends precede the hidden request.
-        complete: whether the hidden request is complete. Otherwise it ends within a field name.
+        complete: whether the hidden request is complete. If `False`, the hidden request ends within a field name.
         protocol: the protocol, for the report.
     """
 
@@ -66,7 +66,10 @@ class Body:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """An HTTP/2 CONNECT whose DATA frames contain another request. Attributes: see `Body`."""
+    """An HTTP/2 CONNECT whose DATA frames contain another request.
+
+    `fields` contains all fields of the CONNECT, with the pseudo-header fields. For the other attributes, see `Body`.
+    """
 
     kind: str
     form: str
@@ -82,7 +85,7 @@ _CONNECTION_ONE = ("Connection", "Upgrade")
 
 
 def upgrades() -> Iterator[Upgrade]:
-    """Yield upgrades to HTTP/2 in clear text, in every spelling that a filter may miss."""
+    """Yield the requests for an upgrade to HTTP/2 in clear text, in every spelling that a filter may miss."""
     yield Upgrade("as in RFC 7540", (_CONNECTION_BOTH, ("Upgrade", "h2c"), _SETTINGS))
     yield Upgrade("HTTP2-Settings not listed in Connection", (_CONNECTION_ONE, ("Upgrade", "h2c"), _SETTINGS))
     yield Upgrade("without HTTP2-Settings", (_CONNECTION_ONE, ("Upgrade", "h2c")))
@@ -102,7 +105,7 @@ _WEBSOCKET_FIELDS = (("Sec-WebSocket-Version", "13"), ("Sec-WebSocket-Key", "AAA
 
 
 def bodies() -> Iterator[Body]:
-    """Yield requests hidden in the body of a request for an upgrade, or in the body of CONNECT."""
+    """Yield the attempts that hide a request in the body of a request for an upgrade, or in the body of CONNECT."""
     for complete in (True, False):
         content = "whole request" if complete else "half a request"
         for framing in _FRAMINGS:
@@ -120,7 +123,7 @@ def bodies() -> Iterator[Body]:
 
 
 def streams(authority: str, path: str) -> Iterator[Stream]:
-    """Yield requests hidden in an HTTP/2 stream of CONNECT (RFC 9113 8.5) or extended CONNECT (RFC 8441)."""
+    """Yield the attempts that hide a request in an HTTP/2 CONNECT (RFC 9113 8.5) or extended CONNECT (RFC 8441)."""
     target = (":authority", authority)
     target_with_path = ((":scheme", "https"), target, (":path", path))
     method = (":method", "CONNECT")

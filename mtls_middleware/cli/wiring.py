@@ -1,6 +1,6 @@
 """Finds the layers of mtls-middleware in an application, and the adapters between the layers and the server.
 
-Reads attributes of the application, and calls none of its functions.
+This module reads the attributes of the application, and calls none of the application's functions.
 """
 
 import inspect
@@ -41,18 +41,19 @@ _FOLDING_ADAPTERS = {
     ("uvicorn", "WSGIMiddleware"),  # the class of a2wsgi, if a2wsgi is installed
     ("uvicorn", "_WSGIMiddleware"),
 }
-# Runs an ASGI application on a WSGI server. The WSGI server decides how header names are joined.
+# The adapters that run an ASGI application on a WSGI server. The WSGI server decides how header names are joined.
 _ASGI_ON_WSGI_ADAPTERS = {("a2wsgi", "ASGIMiddleware")}
 
 
 @dataclass(frozen=True, slots=True)
 class LayerPlacement:
-    """A layer, and what surrounds it in the application.
+    """A layer and its place in the application.
 
     Attributes:
-        layer: the layer.
+        layer: the layer of mtls-middleware.
         gateway: the interface of the application that the layer wraps.
-        served: the interface that the server calls. It differs from `gateway` if there is an adapter in between.
+        served: the interface that the server calls. It differs from `gateway` if there is an adapter between the server
+            and the layer.
         folding: the name of the adapter around the layer that joins header names, or `None`.
         inner: the application that the layer wraps.
     """
@@ -84,7 +85,7 @@ def _walk(application: Any, seen: set[int], folding: str | None, served: Gateway
             if isinstance(layer, (CertificateLayer, TokenLayer, ClientLayer)):
                 gateway = _gateway_of_layer(current)
                 yield LayerPlacement(layer, gateway, served or gateway, folding, _get(current, "application"))
-        for middleware in _sequence(current, "user_middleware"):  # of Starlette, outermost first
+        for middleware in _sequence(current, "user_middleware"):  # Starlette lists middleware outermost first
             yield from _walk(_starlette_layer(middleware), seen, folding, served)
         for inner in (*_router_mounts(current), *_dispatcher_mounts(current)):
             yield from _walk(inner, seen, folding, served)
@@ -93,7 +94,7 @@ def _walk(application: Any, seen: set[int], folding: str | None, served: Gateway
 
 
 def gateway_of_application(application: Any) -> Gateway | None:
-    """The interface that an application implements, or `None` if its signature does not show this."""
+    """Return the interface that an application implements, or `None` if its signature does not show the interface."""
     if inspect.iscoroutinefunction(application) or inspect.iscoroutinefunction(_get(application, "__call__")):
         return "ASGI"
     if isinstance(_get(application, "layers"), tuple):
@@ -113,15 +114,21 @@ def _gateway_of_layer(layer: Any) -> Gateway:
 
 
 def _get(owner: Any, name: str) -> Any:
-    """The value of an attribute, or `None`. A proxy object may raise any exception outside a request."""
+    """Return the value of an attribute, or `None` if the attribute is missing or reading it raises an exception.
+
+    Outside a request, a proxy object may raise any exception.
+    """
     try:
         return getattr(owner, name, None)
-    except Exception:  # noqa: BLE001 (a property may raise anything)
+    except Exception:  # noqa: BLE001 (a property may raise any exception)
         return None
 
 
 def _known_class(known: set[tuple[str, str]], owner: Any) -> str | None:
-    """The package and class of `owner`, or of one of its base classes, if `known` contains them; otherwise `None`."""
+    """Return the package and name of the first class of `owner` that `known` contains, or `None`.
+
+    The classes of `owner` are its own class and the base classes.
+    """
     for cls in type(owner).__mro__:
         package = cls.__module__.partition(".")[0]
         if (package, cls.__name__) in known:
@@ -142,7 +149,7 @@ def _router_mounts(owner: Any) -> Iterator[Any]:
 
 
 def _dispatcher_mounts(owner: Any) -> Iterator[Any]:
-    """Yield the applications of a dispatcher (werkzeug, hypercorn)."""
+    """Yield the applications that a dispatcher mounts (werkzeug, hypercorn)."""
     mounts = _get(owner, "mounts")
     if isinstance(mounts, dict):
         yield from mounts.values()
@@ -155,7 +162,7 @@ def _inner_application(owner: Any, name: str) -> Any:
 
 
 def _starlette_layer(middleware: Any) -> Any:
-    """The layer that Starlette keeps as `Middleware(cls, ...)`, built around an empty application.
+    """Build the layer that Starlette keeps as `Middleware(cls, ...)`, around an empty application.
 
     Returns `None` if the class is not from this package.
     """

@@ -1,4 +1,4 @@
-"""Authlib's authorization server for Flask, with the client authentication and bound tokens of RFC 8705.
+"""Extends Authlib's authorization server for Flask with the client authentication and bound tokens of RFC 8705.
 
 `registry.py` makes the decisions. This module converts Authlib's calls to calls of the registry.
 
@@ -34,14 +34,15 @@ from mtls_middleware.token_endpoint.metadata import METHODS
 
 
 class CertificateAuthorizationServer(AuthorizationServer):
-    """Authlib's `AuthorizationServer`, with clients that can authenticate by certificate at every endpoint.
+    """Extends Authlib's `AuthorizationServer`: clients can authenticate by certificate at every endpoint.
 
     Arguments:
         app, query_client, save_token: the arguments of Authlib's class.
         registry: the registered clients.
 
     Each grant lists its accepted methods in `TOKEN_ENDPOINT_AUTH_METHODS`, and each endpoint in `CLIENT_AUTH_METHODS`.
-    Add `"tls_client_auth"` and `"self_signed_tls_client_auth"` there. Raises `ConfigurationError`.
+    Add `"tls_client_auth"` and `"self_signed_tls_client_auth"` to these lists. Raises `ConfigurationError` if
+    `registry` is not a `ClientRegistry`.
 
     Example: `CertificateAuthorizationServer(app, query_client, save_token, registry=registry)`
     """
@@ -76,10 +77,11 @@ class CertificateAuthorizationServer(AuthorizationServer):
         return client
 
     def check_registration(self, client: Any, registered: RegisteredClient) -> None:
-        """Check that a client of Authlib agrees with its registration metadata. Call it before you save the client.
+        """Check that a client of Authlib agrees with its registration. Call this method before you save the client.
 
         Raises `ConfigurationError` if `check_endpoint_auth_method` denies the registered method or admits another
-        method at the token endpoint, if `client_id` differs, or if nothing can verify the registered method.
+        method at the token endpoint, if the two have different values of `client_id`, or if no code can verify the
+        registered method.
 
         Example: `server.check_registration(client, RegisteredClient.from_metadata(metadata))`
         """
@@ -102,7 +104,7 @@ class CertificateAuthorizationServer(AuthorizationServer):
         return client
 
     def _disagreement(self, client: Any, registered: RegisteredClient, endpoint: str) -> str | None:
-        """How Authlib's client and its registration disagree, and what to change; `None` if they agree."""
+        """Return how Authlib's client and its registration disagree, and what to change; `None` if they agree."""
         method = registered.token_endpoint_auth_method
         subject = f"client {registered.client_id!r}: token_endpoint_auth_method is {method!r}"
         if not client:
@@ -115,7 +117,10 @@ class CertificateAuthorizationServer(AuthorizationServer):
                 f"server.register_client_auth_method({method!r}, ...), or register another method for the client"
             )
         if not client.check_endpoint_auth_method(method, endpoint):
-            return f"{subject}, but the client's check_endpoint_auth_method denies it at {endpoint!r}: admit it there"
+            return (
+                f"{subject}, but the client's check_endpoint_auth_method denies this method at {endpoint!r}: "
+                "admit the method there"
+            )
         others = sorted({*STANDARD_METHODS, *self._verifiable_methods} - {method})
         admitted = [other for other in others if client.check_endpoint_auth_method(other, "token")]
         if admitted:
@@ -127,16 +132,16 @@ class CertificateAuthorizationServer(AuthorizationServer):
 
 
 class CertificateBoundTokenGenerator(JWTBearerTokenGenerator):
-    """Authlib's RFC 9068 tokens, with `cnf` for clients that registered for bound tokens (RFC 8705 3.1, 3.4).
+    """Adds `cnf` to Authlib's RFC 9068 tokens for clients that registered for bound tokens (RFC 8705 3.1, 3.4).
 
-    If such a client sends no certificate, the request is rejected with `invalid_request`. Its requests for a token at
-    the authorization endpoint are rejected too, because the certificate there is the browser's (RFC 8705 6.4).
+    If such a client sends no certificate, the request is rejected with `invalid_request`. A request for a token at the
+    authorization endpoint is also rejected, because the certificate there is the browser's (RFC 8705 6.4).
 
     Arguments:
         issuer, options: the arguments of Authlib's class.
         registry: the registered clients.
 
-    A subclass must implement `get_jwks`. Raises `ConfigurationError`.
+    A subclass must implement `get_jwks`. Raises `ConfigurationError` if `registry` is not a `ClientRegistry`.
 
     Example: `server.register_token_generator("default", Tokens(issuer="https://as.example", registry=registry))`
     """
@@ -146,7 +151,7 @@ class CertificateBoundTokenGenerator(JWTBearerTokenGenerator):
         super().__init__(issuer, **options)
 
     def get_extra_claims(self, client: Any, grant_type: str, user: Any, scope: str) -> dict[str, Any]:
-        """The claims in addition to those of RFC 9068. A subclass with claims of its own must add them to these."""
+        """Return the claims in addition to those of RFC 9068. A subclass may add claims to the result."""
         claims: dict[str, Any] = super().get_extra_claims(client, grant_type, user, scope)
         certificate = None if grant_type == "implicit" else connection_certificate(flask.request)
         with _authlib_errors():
@@ -155,16 +160,17 @@ class CertificateBoundTokenGenerator(JWTBearerTokenGenerator):
 
 
 class CertificateBoundRefreshTokenGrant(RefreshTokenGrant):
-    """Authlib's `RefreshTokenGrant`. A public client must present the certificate that its refresh token is bound to.
+    """Extends Authlib's `RefreshTokenGrant`: checks the certificate to which a refresh token is bound (RFC 8705 4).
 
-    See RFC 8705 4. A subclass must implement `get_confirmation`, and the methods that Authlib requires. When you save a
-    token, store the result of `registry.refresh_confirmation(client_id, client_certificate(flask.request))` with it.
+    Only refresh tokens of public clients are bound. A subclass must implement `get_confirmation`, and the methods that
+    Authlib requires. When you save a token, also store the result of
+    `registry.refresh_confirmation(client_id, client_certificate(flask.request))`.
     """
 
     def validate_token_request(self) -> None:
         """Validate the request as Authlib does, then check the certificate.
 
-        Raises Authlib's errors, for example `InvalidGrantError` if the certificate is missing or another one.
+        Raises Authlib's errors, for example `InvalidGrantError` if the certificate is missing or does not match.
         """
         super().validate_token_request()
         cnf = self.get_confirmation(self.request.refresh_token)
@@ -173,7 +179,7 @@ class CertificateBoundRefreshTokenGrant(RefreshTokenGrant):
             self.server.registry.confirm_refresh(client_id, cnf, connection_certificate(flask.request))
 
     def get_confirmation(self, token: Any) -> Mapping[str, Any] | None:
-        """The `cnf` that was stored with this token; `None` if there was no `cnf`.
+        """Return the `cnf` that was stored with this token; `None` if no `cnf` was stored.
 
         `token`: the result of `authenticate_refresh_token`.
         """
@@ -181,10 +187,10 @@ class CertificateBoundRefreshTokenGrant(RefreshTokenGrant):
 
 
 class CertificateIntrospectionEndpoint(JWTIntrospectionEndpoint):
-    """Authlib's introspection of RFC 9068 tokens, with their `cnf` in the response (RFC 8705 3.2)."""
+    """Adds the `cnf` of the token to the responses of Authlib's introspection of RFC 9068 tokens (RFC 8705 3.2)."""
 
     def create_introspection_payload(self, token: Any) -> dict[str, Any]:
-        """The introspection response (RFC 7662 2.2)."""
+        """Return the introspection response (RFC 7662 2.2), with `cnf` if the token is active and bound."""
         payload: dict[str, Any] = super().create_introspection_payload(token)
         if payload["active"] and "cnf" in token:
             payload["cnf"] = token["cnf"]
@@ -217,7 +223,8 @@ def _client_request() -> ClientRequest:
 def _authlib_errors(methods: Collection[str] = ()) -> Iterator[None]:
     """Convert `Refused` to Authlib's errors.
 
-    `invalid_client` gets status 401 if the endpoint accepts Basic or the request used `Authorization`, otherwise 400.
+    For `invalid_client`, the status is 401 if the endpoint accepts Basic or the request has `Authorization`. If not,
+    the status is 400.
     """
     try:
         yield

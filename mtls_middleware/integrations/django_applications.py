@@ -16,7 +16,7 @@ METHODS = (BASIC, POST, PKI, SELF_SIGNED, PUBLIC)
 
 
 def registered_client(application: Any, metadata: Mapping[str, Any] | None = None) -> RegisteredClient:
-    """The client that an application and its registration metadata describe.
+    """Return the client that an application and its registration metadata describe.
 
     Without `token_endpoint_auth_method`, a public application has the method `none`, and a confidential application
     has `client_secret_basic`. Raises `ConfigurationError` for invalid metadata.
@@ -34,10 +34,10 @@ def registered_client(application: Any, metadata: Mapping[str, Any] | None = Non
 
 
 def check_registration(application: Any, client: RegisteredClient) -> None:
-    """Check that an application and its registration agree. Call it before you save either of them.
+    """Check that an application and its registration agree. Call this function before you save one of the two.
 
-    Raises `ConfigurationError` if only one of them says that the client is public, if they have different values of
-    `client_id`, if nothing can verify the registered method, or if a method with a secret has no secret.
+    Raises `ConfigurationError` if the two disagree whether the client is public, if they have different values of
+    `client_id`, if no code can verify the registered method, or if a method with a secret has no secret.
 
     Example: `check_registration(application, registered_client(application, metadata))`
     """
@@ -47,7 +47,7 @@ def check_registration(application: Any, client: RegisteredClient) -> None:
 
 
 def disagreement(application: Any, client: RegisteredClient) -> str | None:
-    """How the application and its registration disagree, and what to change; `None` if they agree."""
+    """Return how the application and its registration disagree, and what to change; `None` if they agree."""
     method, kind = client.token_endpoint_auth_method, application.client_type
     subject = f"client {client.client_id!r}: token_endpoint_auth_method is {method!r}"
     if application.client_id != client.client_id:
@@ -64,5 +64,5 @@ def disagreement(application: Any, client: RegisteredClient) -> str | None:
             + (f"{PUBLIC!r}" if kind == "public" else "the method that the client uses")
         )
     if method in (BASIC, POST) and not application.client_secret:
-        return f"{subject}, but the application has no client_secret: set one, or register another method"
+        return f"{subject}, but the application has no client_secret: set a client_secret, or register another method"
     return None

@@ -24,19 +24,20 @@ _EXAMPLE = (
 def require_scopes(
     *scopes: str, realm: str | None = None, resource_metadata: str | None = None
 ) -> Callable[[View], View]:
-    """Require an access token with all of `scopes` for a view, sync or async.
+    """Return a decorator that requires an access token with all of `scopes` for a view, sync or async.
 
     Without `scopes`, any access token is accepted.
 
-    For a class-based view, apply it to the result of `as_view()`, or use Django's `method_decorator` on a method or on
-    `dispatch`. Decorators above it run first, so write a decorator that caches responses below it.
+    For a class-based view, apply the decorator to the result of `as_view()`, or use Django's `method_decorator` on a
+    method or on `dispatch`. Decorators above this decorator run first, so write a decorator that caches responses below
+    this decorator.
 
     Arguments:
-        scopes: one string for each scope.
+        scopes: the required scopes, one string for each scope.
         realm, resource_metadata: parameters of the challenge (RFC 6750 3, RFC 9728 5.1). Use the values of the layer.
 
-    Raises `ConfigurationError`. The response is 401 without a token, 403 `insufficient_scope` if a scope is missing,
-    and 500 if no layer of `mtls_middleware` wraps the application.
+    Raises `ConfigurationError` for an invalid argument. The response is 401 without a token, 403 `insufficient_scope`
+    if a scope is missing, and 500 if no layer of `mtls_middleware` wraps the application.
 
     Example: `@require_scopes("invoices:read")`, and in the view `access_token(request).subject`
     """
@@ -47,7 +48,7 @@ def require_scopes(
             result = route_scopes.check(carrier(request), method=request.method, path=request.path_info)
         except (TypeError, AttributeError):
             raise ConfigurationError(
-                f"the function that require_scopes decorates did not receive a request, expected for example {_EXAMPLE}"
+                f"the function that require_scopes decorates did not receive a request; expected for example {_EXAMPLE}"
             ) from None
         return _response(request.method, result) if isinstance(result, LayerResponse) else None
 

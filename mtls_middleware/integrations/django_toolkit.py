@@ -1,12 +1,12 @@
-"""django-oauth-toolkit's authorization server, with the client authentication and bound tokens of RFC 8705.
+"""Extends django-oauth-toolkit's authorization server with the client authentication and bound tokens of RFC 8705.
 
-It works under WSGI and ASGI. `registry.py` makes the decisions. This module converts oauthlib's calls to calls of the
-registry.
+The module works under WSGI and ASGI. `registry.py` makes the decisions. This module converts oauthlib's calls to calls
+of the registry.
 
 A bound token ends with the thumbprint of its certificate: `<random>~x5t-S256~<thumbprint>`. The server looks up tokens
 by the digest of the whole string, so a client cannot change or remove the thumbprint. The binding is part of the token,
-so no model changes, no migration is needed, and no row can be missing, even if only digests of tokens are stored. The
-token stays opaque to clients (RFC 6749 1.4), and has only characters of RFC 6750 2.1.
+so the models do not change, no migration is needed, and no token lacks its binding, even if only digests of tokens are
+stored. The token stays opaque to clients (RFC 6749 1.4), and has only characters of RFC 6750 2.1.
 
 The module uses only public interfaces of django-oauth-toolkit 3.4 and oauthlib 4.0, and no name with an underscore:
 
@@ -62,18 +62,18 @@ class CertificateBackend(OAuthLibCore):
     """For the setting `OAUTH2_BACKEND_CLASS`: passes the certificate of each request to the validator."""
 
     def extract_headers(self, request: Any) -> dict[str, Any]:
-        """Django's `META`, and the certificate under a key that no header can have."""
+        """Return Django's `META`, and the certificate under a key that no header can have."""
         headers: dict[str, Any] = super().extract_headers(request)
         headers[CERTIFICATE_KEY] = connection_certificate(request)
         return headers
 
     def extract_body(self, request: Any) -> list[tuple[str, str]]:
-        """The form. Repeated credentials stay in it, so that the registry rejects the request (RFC 6749 3.2)."""
+        """Return the form fields. Repeated credentials are kept, so that the registry rejects them (RFC 6749 3.2)."""
         repeated = [(name, each) for name in CREDENTIAL_PARAMETERS for each in request.POST.getlist(name)[:-1]]
         return [*repeated, *super().extract_body(request)]
 
     def authenticate_client(self, request: Any) -> bool:
-        """Whether the client authenticates. Views such as introspection expect `False`, not an exception."""
+        """Return whether the client authenticates. Views such as introspection expect `False`, not an exception."""
         try:
             return bool(super().authenticate_client(request))
         except errors.OAuth2Error:
@@ -81,7 +81,7 @@ class CertificateBackend(OAuthLibCore):
 
 
 class CertificateValidator(OAuth2Validator):
-    """For the setting `OAUTH2_VALIDATOR_CLASS`: authenticates clients by certificate, and binds tokens to it.
+    """For the setting `OAUTH2_VALIDATOR_CLASS`: authenticates clients by certificate, and checks bound tokens.
 
     Write a subclass with the attribute `registry`, and use it in the setting. Without `registry`, creating an object
     raises `ImproperlyConfigured`.
@@ -103,7 +103,7 @@ class CertificateValidator(OAuth2Validator):
         super().__init__(*args, **options)
 
     def client_authentication_required(self, request: Any, *_: Any, **__: Any) -> bool:
-        """Whether the client must authenticate. This depends on its registered method only, not on the request."""
+        """Return whether the client must authenticate. This depends only on the method that the client registered."""
         return self._registered(request).token_endpoint_auth_method != PUBLIC
 
     def authenticate_client(self, request: Any, *args: Any, **options: Any) -> bool:
@@ -129,7 +129,7 @@ class CertificateValidator(OAuth2Validator):
         return bool(super().authenticate_client_id(client_id, request, *args, **options))
 
     def _registered(self, request: Any) -> RegisteredClient:
-        """The registration of the client that the request names. Raises oauthlib's errors.
+        """Return the registration of the client that the request names. Raises oauthlib's errors.
 
         The result is cached in the request, because oauthlib calls several methods for one request.
         """
@@ -149,9 +149,10 @@ class CertificateValidator(OAuth2Validator):
     def validate_grant_type(
         self, client_id: str, grant_type: str, client: Any, request: Any, *args: Any, **options: Any
     ) -> bool:
-        """Whether the client may use the grant. Only the client that got a device code may use it (RFC 8628 3.4).
+        """Return whether the client may use the grant. A device code is valid only for its client (RFC 8628 3.4).
 
-        The toolkit does not check this: a public client could use a device code of a client that must authenticate.
+        The toolkit does not check this, so a public client could use the device code of a client that must
+        authenticate.
         """
         if grant_type == _DEVICE_CODE:
             code = dict(request.decoded_body).get("device_code")
@@ -162,14 +163,14 @@ class CertificateValidator(OAuth2Validator):
         return bool(super().validate_grant_type(client_id, grant_type, client, request, *args, **options))
 
     def validate_refresh_token(self, refresh_token: str, client: Any, request: Any, *args: Any, **options: Any) -> bool:
-        """Check the certificate of a public client's bound refresh token (RFC 8705 4), then look the token up."""
+        """Check the certificate for a public client's bound refresh token (RFC 8705 4), then look up the token."""
         with _oauthlib_errors(request):
             cnf = token_binding(refresh_token)
             self.registry.confirm_refresh(client.client_id, cnf, _certificate(request))
         return bool(super().validate_refresh_token(refresh_token, client, request, *args, **options))
 
     def validate_bearer_token(self, token: str | None, scopes: Any, request: Any) -> bool:
-        """Check the certificate of a bound access token (RFC 8705 3), then look the token up."""
+        """Check the certificate for a bound access token (RFC 8705 3), then look up the token."""
         cnf = token_binding(token)
         try:
             binding.confirm({} if cnf is None else {"cnf": cnf}, _certificate(request), "when_present")
@@ -179,10 +180,10 @@ class CertificateValidator(OAuth2Validator):
         return bool(super().validate_bearer_token(token, scopes, request))
 
     def save_bearer_token(self, token: dict[str, Any], request: Any, *args: Any, **options: Any) -> Any:
-        """Save the tokens of this request. They are bound to its certificate if the client registered for bound tokens.
+        """Save the tokens of this request, and check that they are bound if the client registered for bound tokens.
 
-        Within `REFRESH_TOKEN_GRACE_PERIOD_SECONDS`, the toolkit returns the tokens of an earlier request. If they are
-        bound to another certificate, this raises oauthlib's `InvalidGrantError`.
+        Within `REFRESH_TOKEN_GRACE_PERIOD_SECONDS`, the toolkit returns the tokens of an earlier request. If these
+        tokens are bound to another certificate, this method raises oauthlib's `InvalidGrantError`.
         """
         with _oauthlib_errors(request):
             access, refresh = _confirmations(request)
@@ -205,21 +206,21 @@ class CertificateValidator(OAuth2Validator):
 
 
 class CertificateIntrospectTokenView(IntrospectTokenView):
-    """The introspection view, with `cnf` in the response for a bound token (RFC 8705 3.2).
+    """Extends the toolkit's introspection view: the response for a bound token contains `cnf` (RFC 8705 3.2).
 
-    In `urlpatterns`, put its path before the paths of the toolkit.
+    In `urlpatterns`, put the path of this view before the paths of the toolkit.
     """
 
     @staticmethod
     def get_token_response(token_value: str | None = None) -> Any:
-        """The introspection response for this token."""
+        """Return the introspection response, with `cnf` if the token is active and bound."""
         response = IntrospectTokenView.get_token_response(token_value)
         payload, cnf = json.loads(response.content), token_binding(token_value)
         return JsonResponse({**payload, "cnf": cnf}) if payload.get("active") is True and cnf is not None else response
 
 
 def bound_access_token(request: Any, token: str | None = None) -> str:
-    """For the setting `ACCESS_TOKEN_GENERATOR`: a token, bound if the client registered for bound tokens.
+    """For the setting `ACCESS_TOKEN_GENERATOR`: returns a token, bound if the client registered for bound tokens.
 
     `token`: a string from your own generator; by default, a random string. Raises oauthlib's errors.
 
@@ -230,9 +231,9 @@ def bound_access_token(request: Any, token: str | None = None) -> str:
 
 
 def bound_refresh_token(request: Any, token: str | None = None) -> str:
-    """For the setting `REFRESH_TOKEN_GENERATOR`: like `bound_access_token`, but bound for public clients only.
+    """For the setting `REFRESH_TOKEN_GENERATOR`: returns a token like `bound_access_token`.
 
-    Other clients must authenticate when they use a refresh token (RFC 8705 4).
+    The token is bound only for public clients. Other clients must authenticate when they use it (RFC 8705 4).
     """
     with _oauthlib_errors(request):
         return _bind(token or generate_token(), _confirmations(request)[1])
@@ -243,7 +244,9 @@ def _bind(token: str, cnf: dict[str, str] | None) -> str:
 
 
 def token_binding(token: str | None) -> dict[str, str] | None:
-    """The `cnf` at the end of a token; `None` for an unbound token. Trust it only if the server knows the whole token.
+    """Return the `cnf` at the end of a token; `None` for an unbound token.
+
+    Trust the `cnf` only if the server knows the whole token.
 
     Example: `token_binding("8W7c...~x5t-S256~bwcK0esc3ACC3DB2Y5_lESsXE8o9ltc05O89jdN-dg2")`
     """
@@ -252,11 +255,11 @@ def token_binding(token: str | None) -> dict[str, str] | None:
 
 
 def _confirmations(request: Any) -> tuple[dict[str, str] | None, dict[str, str] | None]:
-    """The `cnf` of the access token and of the refresh token for this request.
+    """Return the `cnf` of the access token and of the refresh token for this request.
 
     At the authorization endpoint, the certificate is the browser's, so it is ignored (RFC 8705 6.4). Requests to this
-    endpoint have a `response_type`. `grant_type` alone is no proof, because a query can contain it too. The
-    registration is checked again here, because clients do not authenticate at the authorization endpoint.
+    endpoint have a `response_type`. They may also have a `grant_type` in the query. The registration is checked again
+    here, because clients do not authenticate at the authorization endpoint.
     """
     registry: ClientRegistry = oauth2_settings.OAUTH2_VALIDATOR_CLASS.registry
     certificate = _certificate(request) if request.grant_type and not request.response_type else None
@@ -269,7 +272,7 @@ def _confirmations(request: Any) -> tuple[dict[str, str] | None, dict[str, str] 
 
 
 def _with_credentials_of(method: str, request: Any) -> Request:
-    """A copy of the request that has only the credentials of `method`, so that the toolkit cannot use other ones.
+    """Return a copy of the request with the credentials of `method` only, so that the toolkit uses no others.
 
     The toolkit tries Basic and then the body, treats a missing secret as an empty secret, and does not verify the
     secret of a public client for the device grant. It decodes Basic with the charset in the query parameter `encoding`,

@@ -1,8 +1,8 @@
-"""`CertificateBoundToken`: the access token as a FastAPI dependency, with scopes per route and an OpenAPI description.
+"""`CertificateBoundToken`: the access token as a FastAPI dependency, with scopes of routes and an OpenAPI description.
 
 FastAPI lists the security schemes of an operation as alternatives, so a client could assume that a certificate alone is
-enough. It also has no model for `mutualTLS`. So FastAPI gets only the OAuth scheme, and this module adds `mutualTLS` to
-the finished document.
+enough. FastAPI also has no model for `mutualTLS`. Therefore FastAPI gets only the OAuth scheme, and this module adds
+`mutualTLS` to the finished document.
 
 The module uses FastAPI's public interface, tested with 0.115.14 and 0.165: a subclass of `fastapi.security.OAuth2`
 (in older versions, no other class can have scopes), `SecurityScopes`, `exception_handlers`, `add_exception_handler`
@@ -34,7 +34,7 @@ _VERBS = frozenset({"get", "put", "post", "delete", "options", "head", "patch", 
 
 
 class RouteRefused(Exception):  # noqa: N818 (not an error: it carries the response to the exception handler)
-    """The request must not reach its route. `response` is the complete response."""
+    """Raised if a request must not reach its route. `response` is the complete response to the request."""
 
     def __init__(self, response: LayerResponse) -> None:
         super().__init__(f"status {response.status}")
@@ -44,16 +44,17 @@ class RouteRefused(Exception):  # noqa: N818 (not an error: it carries the respo
 class CertificateBoundToken(OAuth2):
     """A dependency that returns the accepted `AccessToken` of the request if it has the scopes of the route.
 
-    Create one object for each application, and call `install(app)`. Use it in routes, routers, sub-dependencies and
-    websockets.
+    Create one object for each application, and call its `install(app)`. Use the object in routes, routers,
+    sub-dependencies and websockets.
 
     Arguments:
         token_url, scopes, authorization_url: the arguments of `security_schemes`. A route can require only scopes that
             are declared here.
         realm, resource_metadata: parameters of the challenge (RFC 6750 3, RFC 9728 5.1). Use the values of the layer.
 
-    Raises `ConfigurationError`. The response is 401 without a token, 403 `insufficient_scope` if a scope is missing,
-    and 500 if no layer of `mtls_middleware` wraps the application. A websocket is rejected before it is accepted.
+    Raises `ConfigurationError` for an invalid argument. The response is 401 without a token, 403 `insufficient_scope`
+    if a scope is missing, and 500 if no layer of `mtls_middleware` wraps the application. A websocket is rejected
+    before it is accepted.
 
     Example: `token: Annotated[AccessToken, Security(bound, scopes=["invoices:read"])]`
     """
@@ -72,15 +73,15 @@ class CertificateBoundToken(OAuth2):
         self._mutual_tls = schemes[MUTUAL_TLS]
         self._declared = frozenset(scopes)
         self._route_scopes = functools.partial(RouteScopes, realm=realm, resource_metadata=resource_metadata)
-        # The checks of the routes, by the scopes that they require. The first entry is created here, so that an invalid
-        # realm raises an exception now.
+        # The checks of the routes, by the scopes that the routes require. The first entry is created here, so that an
+        # invalid realm raises an exception now.
         self._routes: dict[tuple[str, ...], RouteScopes] = {(): self._route_scopes()}
 
     def install(self, app: FastAPI) -> None:
-        """Make rejections of `app` look like those of the layers, and add `mutualTLS` to its OpenAPI document.
+        """Give the rejections of `app` the format of the layers, and add `mutualTLS` to its OpenAPI document.
 
-        Call it before the first request, and for each mounted application too. If you replace `app.openapi`, do so
-        before.
+        Call this method before the first request. Also call it for each mounted application. If you replace
+        `app.openapi`, do so before you call this method.
 
         Raises `ConfigurationError` on the second call for one application, after the first request, or if the document
         has OpenAPI version 3.0, which has no `mutualTLS`.
@@ -93,11 +94,11 @@ class CertificateBoundToken(OAuth2):
             )
         if RouteRefused in app.exception_handlers:
             raise ConfigurationError(
-                f"install({app!r}): the application already has a CertificateBoundToken, use that one"
+                f"install({app!r}): the application already has a CertificateBoundToken; use that object"
             )
         if app.middleware_stack is not None:
             raise ConfigurationError(
-                f"install({app!r}): the application has served requests, call install before the first request"
+                f"install({app!r}): the application has served requests; call install before the first request"
             )
         check_version(app.openapi_version)
         app.add_exception_handler(RouteRefused, self._respond)  # type: ignore[arg-type]  # for requests and websockets
@@ -111,7 +112,7 @@ class CertificateBoundToken(OAuth2):
     async def __call__(  # type: ignore[override]  # FastAPI passes arguments by the types in the signature
         self, connection: HTTPConnection, required: SecurityScopes
     ) -> AccessToken:
-        """The token of this request. Raises `RouteRefused`, or `ConfigurationError` if the route is set up wrongly."""
+        """Return the token of this request. Raises `RouteRefused`, or `ConfigurationError` for an invalid route."""
         if connection.app.exception_handlers.get(RouteRefused) != self._respond:
             raise ConfigurationError(
                 "a route uses a CertificateBoundToken that is not installed in its application: call bound.install(app)"
@@ -141,7 +142,7 @@ class CertificateBoundToken(OAuth2):
         return await reject(connection, error.response)
 
     def _with_mutual_tls(self, document: dict[str, Any]) -> dict[str, Any]:
-        """Add `mutualTLS` to the document. FastAPI caches the document, so an earlier call may have added it."""
+        """Add `mutualTLS` to the document, unless an earlier call has done so. FastAPI caches the document."""
         check_version(document.get("openapi"))
         schemes = document.get("components", {}).get("securitySchemes", {})
         if OAUTH2 in schemes:
@@ -154,7 +155,7 @@ class CertificateBoundToken(OAuth2):
 
 
 def _with_certificate(alternatives: list[dict[str, list[str]]]) -> list[dict[str, list[str]]]:
-    """Add the certificate and the token to each alternative. Whichever alternative a client uses, it needs both."""
+    """Return the alternatives, changed so that each of them requires both the certificate and the token."""
     token_scopes = [each[OAUTH2] for each in alternatives if OAUTH2 in each]
     if not token_scopes or any(MUTUAL_TLS in each for each in alternatives):
         return alternatives

@@ -20,19 +20,19 @@ _EXAMPLE = (
 def require_scopes(
     *scopes: str, realm: str | None = None, resource_metadata: str | None = None
 ) -> Callable[[View], View]:
-    """Require an access token with all of `scopes` for a view, sync or async.
+    """Return a decorator that requires an access token with all of `scopes` for a view, sync or async.
 
     Without `scopes`, any access token is accepted.
 
-    Write the decorator below the route decorator. Above it, nothing is checked, because Flask has already registered
-    the undecorated view. For a class-based view, put it into `decorators`.
+    Write this decorator below the route decorator. Above the route decorator, it checks nothing, because Flask has
+    already registered the undecorated view. For a class-based view, put this decorator into the list `decorators`.
 
     Arguments:
-        scopes: one string for each scope.
+        scopes: the required scopes, one string for each scope.
         realm, resource_metadata: parameters of the challenge (RFC 6750 3, RFC 9728 5.1). Use the values of the layer.
 
-    Raises `ConfigurationError`. The response is 401 without a token, 403 `insufficient_scope` if a scope is missing,
-    and 500 if no layer of `mtls_middleware` wraps the application.
+    Raises `ConfigurationError` for an invalid argument. The response is 401 without a token, 403 `insufficient_scope`
+    if a scope is missing, and 500 if no layer of `mtls_middleware` wraps the application.
 
     Example: `@require_scopes("invoices:read")`, and in the view `access_token(flask.request).subject`
     """

@@ -1,8 +1,8 @@
-"""Security schemes and security requirements for certificate-bound access tokens in an OpenAPI 3.1 document.
+"""Builds the security schemes and requirements of certificate-bound access tokens for an OpenAPI 3.1 document.
 
-Independent of the framework that writes the document. OpenAPI 3.0 has no `mutualTLS`. A requirement object requires all
-of its schemes. If an operation lists several objects, one of them is enough (OpenAPI 3.1.0, "Security Requirement
-Object").
+This module does not depend on the framework that writes the document. OpenAPI 3.0 has no `mutualTLS`. A requirement
+object requires all of its schemes. If an operation lists several requirement objects, one of them is enough (OpenAPI
+3.1.0, "Security Requirement Object").
 """
 
 from collections.abc import Collection, Mapping
@@ -21,16 +21,16 @@ OAUTH2 = "oauth2"
 def security_schemes(
     *, token_url: str, scopes: Mapping[str, str], authorization_url: str | None = None
 ) -> dict[str, dict[str, Any]]:
-    """The two schemes for `components.securitySchemes` of an OpenAPI 3.1 document. You may change the returned dicts.
+    """Return two schemes for `components.securitySchemes` of an OpenAPI 3.1 document. You may change the result.
 
     Arguments:
         token_url: the https URL of the token endpoint. If the authorization server has `mtls_endpoint_aliases`, use the
-            URL from there (RFC 8705 5).
-        scopes: a mapping from each scope to a description of what it allows.
-        authorization_url: the https URL of the authorization endpoint. The flow is `authorizationCode` if it is given,
-            otherwise `clientCredentials`.
+            `token_endpoint` in it (RFC 8705 5).
+        scopes: a mapping from each scope to a description of what the scope allows.
+        authorization_url: the https URL of the authorization endpoint. If it is given, the flow is
+            `authorizationCode`. If not, the flow is `clientCredentials`.
 
-    Raises `ConfigurationError`.
+    Raises `ConfigurationError` for an invalid argument.
 
     Example: `security_schemes(token_url="https://as.example/token", scopes={"invoices:read": "Read invoices"})`
     """
@@ -47,9 +47,9 @@ def security_schemes(
 
 
 def security_requirement(scopes: Collection[str] = ()) -> dict[str, list[str]]:
-    """A requirement object for an operation's `security`: a certificate, and a token with all of `scopes`.
+    """Return an object for the `security` of an operation. It requires a certificate, and a token with all `scopes`.
 
-    Raises `ConfigurationError`.
+    Raises `ConfigurationError` for an invalid scope.
 
     Example: `operation["security"] = [security_requirement(["invoices:read"])]`
     """

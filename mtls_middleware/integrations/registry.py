@@ -1,6 +1,7 @@
 """`ClientRegistry`: decides about the registrations and certificates of OAuth clients for an authorization server.
 
-It imports no framework. An integration converts its request to a `ClientRequest`, and a `Refused` to its own error.
+This module imports no framework. An integration converts its request to a `ClientRequest`, and a `Refused` to an error
+of its framework.
 """
 
 import contextlib
@@ -24,8 +25,8 @@ from mtls_middleware.token_endpoint.issuance import confirm_refresh_token, confi
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.integrations")
 
-# The number of reasons whose log line is not repeated. Each reason contains the id of a registered client, so an
-# attacker cannot create new reasons.
+# The maximum number of reasons that are cached, so that each of them is logged only once. Each reason contains the id
+# of a registered client, so an attacker cannot create new reasons.
 _MAX_LOGGED_REASONS = 1024
 
 
@@ -34,11 +35,11 @@ class ClientRegistry:
 
     Arguments:
         clients: a mapping from `client_id` to `RegisteredClient`, or a synchronous function that returns the
-            `RegisteredClient` or `None`. It must contain every client, also clients that do not use a certificate:
-            other clients are rejected.
-        options: the keyword arguments of `ClientAuthenticator`, above all `trust_store`.
+            `RegisteredClient` or `None`. Include clients that do not use a certificate, because a client that is not
+            found is rejected.
+        options: the keyword arguments of `ClientAuthenticator`, for example `trust_store`.
 
-    Raises `ConfigurationError`.
+    Raises `ConfigurationError` for an invalid argument.
 
     Example: `ClientRegistry(registered, trust_store=TrustStore(["clients-ca.pem"]))`
     """
@@ -51,15 +52,16 @@ class ClientRegistry:
         self._clients = clients.get if isinstance(clients, Mapping) else clients
         if inspect.iscoroutinefunction(self._clients):
             raise ConfigurationError(
-                f"clients={clients!r} is an async function, expected a synchronous function or a mapping, for example "
+                f"clients={clients!r} is an async function; expected a synchronous function or a mapping, for example "
                 "clients={'billing': RegisteredClient(...)}"
             )
 
     def authenticate(self, request: ClientRequest) -> RegisteredClient | None:
         """Authenticate a client by its certificate (RFC 8705 2).
 
-        Returns `None` if the library must authenticate the client, because its method uses no certificate. Raises
-        `Refused` with `invalid_client` or `invalid_request`, or `Unavailable` if required data cannot be fetched.
+        Returns `None` if the registered method uses no certificate; the library of the authorization server must then
+        authenticate the client. Raises `Refused` with `invalid_client` or `invalid_request`, or `Unavailable` if
+        required data cannot be fetched.
 
         Example: `registry.authenticate(ClientRequest(form=[("client_id", "billing")], certificate=certificate))`
         """
@@ -67,11 +69,11 @@ class ClientRegistry:
             return self._authenticator.authenticate(request, time.time())
 
     def identify(self, request: ClientRequest) -> RegisteredClient:
-        """The client that the request names. It is authenticated only if it registered a certificate.
+        """Return the client that the request names. The client is authenticated only if its method uses a certificate.
 
-        This checks that the credentials in the request belong to the registered method. For a client without a
-        registered certificate, the library must verify them, by this method only. Raises the same exceptions as
-        `authenticate`.
+        Checks that the credentials in the request belong to the registered method. If this method uses no certificate,
+        the library of the authorization server must verify the credentials, by this method only. Raises the same
+        exceptions as `authenticate`.
 
         Example: `method = registry.identify(request).token_endpoint_auth_method`
         """
@@ -79,7 +81,7 @@ class ClientRegistry:
             return self._authenticator.identify(request, time.time())
 
     def look_up(self, client_id: object) -> RegisteredClient | None:
-        """The registration of this client; `None` if it is not registered. This does not authenticate the client.
+        """Return the registration of a client, without authentication; `None` if the client is not registered.
 
         Example: `registry.look_up("billing")`
         """
@@ -89,7 +91,7 @@ class ClientRegistry:
     def reject(self, certificate: ClientCertificate | None, reason: str) -> NoReturn:
         """Raise `Refused("invalid_client")` because of a registration that the operator must correct.
 
-        Each reason is logged once as an error. It is also in the log record of each rejected request.
+        Each reason is logged once as an error. The log record of each rejected request also contains the reason.
 
         Example: `registry.reject(certificate, "client 'app': Authlib has no method 'private_key_jwt'; register ...")`
         """
@@ -100,9 +102,10 @@ class ClientRegistry:
             raise Refused("invalid_client", reason)
 
     def confirmation(self, client_id: object, certificate: ClientCertificate | None) -> dict[str, str] | None:
-        """The `cnf` of an access token for this client; `None` if the client did not register for bound tokens.
+        """Return the `cnf` of an access token for this client; `None` if the client did not register for bound tokens.
 
-        Raises `Refused("invalid_request")` if it did, and the request has no certificate (RFC 8705 3.4).
+        Raises `Refused("invalid_request")` if the client registered for bound tokens, but there is no certificate (RFC
+        8705 3.4).
 
         Example: `claims["cnf"] = registry.confirmation("billing", certificate)`
         """
@@ -110,7 +113,9 @@ class ClientRegistry:
             return token_confirmation(self._registered_client(client_id), certificate)
 
     def refresh_confirmation(self, client_id: object, certificate: ClientCertificate | None) -> dict[str, str] | None:
-        """The `cnf` to store with a refresh token. It is `None` unless the client is public (RFC 8705 4 and 7.1).
+        """Return the `cnf` to store with a refresh token (RFC 8705 4 and 7.1).
+
+        Returns `None` unless the client is public, registered for bound tokens and presented a certificate.
 
         Example: `stored.cnf = registry.refresh_confirmation("app", certificate)`
         """
@@ -124,13 +129,13 @@ class ClientRegistry:
         """Check the stored `cnf` of a refresh token against the certificate of this request (RFC 8705 4).
 
         `cnf`: the result of `refresh_confirmation` when the token was issued. For a public client that registered for
-        bound tokens, `None` is rejected. Raises `Refused("invalid_grant")`.
+        bound tokens, `None` is rejected. Raises `Refused("invalid_grant")` if the certificate does not match.
 
         Example: `registry.confirm_refresh("app", stored.cnf, certificate)`
         """
         client = self._registered_client(client_id)
         if client.token_endpoint_auth_method != PUBLIC:
-            return  # the token is bound to the client, which has just authenticated, not to a certificate
+            return  # the token is bound to the client, which has just authenticated, and not to a certificate
         if cnf is not None or client.tls_client_certificate_bound_access_tokens:
             with log_rejection(certificate):
                 confirm_refresh_token({} if cnf is None else cnf, certificate)
@@ -138,12 +143,12 @@ class ClientRegistry:
     def _registered_client(self, client_id: object) -> RegisteredClient:
         client = self.look_up(client_id)
         if client is None:
-            raise Refused("invalid_client", "no such client")
+            raise Refused("invalid_client", "the client is not registered")
         return client
 
 
 def connection_certificate(request: Any) -> ClientCertificate | None:
-    """The certificate of this request; `None` if the client presented none.
+    """Return the certificate of this request; `None` if the client presented no certificate.
 
     `request`: a framework's request, a WSGI environ or an ASGI scope. Raises `ConfigurationError` if the request did
     not pass through a `ClientCertificateMiddleware`.
@@ -173,7 +178,10 @@ def log_rejection(certificate: ClientCertificate | None) -> Iterator[None]:
 
 
 class _AuthorizationServer:
-    """The `layer` of the log record. The challenge is not used, because the library writes its own response."""
+    """The `layer` in the log records of `log_rejection`.
+
+    The challenge is not used, because the library of the authorization server writes its own response.
+    """
 
     name = "authorization server"
     challenge = Challenge(scheme="Basic", realm="clients")

@@ -1,6 +1,7 @@
 """`RouteScopes`: checks that the access token of a request has the scopes that one route requires.
 
-It imports no framework. An integration passes the environ or scope, and converts a `LayerResponse` to its own response.
+This module imports no framework. An integration passes the environ or scope, and converts a `LayerResponse` to a
+response of its framework.
 """
 
 from collections.abc import Collection, Mapping
@@ -19,10 +20,10 @@ class RouteScopes:
     """The scopes that one route requires, in addition to the scopes that its layer requires for every request.
 
     Arguments:
-        scopes: the token must have all of them. If empty, a token with any scope is accepted.
+        scopes: the scopes that the token must have. If empty, every accepted token is sufficient.
         realm, resource_metadata: parameters of the challenge (RFC 6750 3, RFC 9728 5.1). Use the values of the layer.
 
-    Raises `ConfigurationError`.
+    Raises `ConfigurationError` for an invalid argument.
 
     Example: `RouteScopes(["invoices:read"]).check(environ, method="GET", path="/invoices")`
     """
@@ -40,7 +41,7 @@ class RouteScopes:
         )
 
     def check(self, carrier: Mapping[str, Any], *, method: str, path: str) -> AccessToken | LayerResponse:
-        """The token of this request, or the response that rejects it. A rejection is logged.
+        """Return the token of this request, or the response that rejects the request. A rejection is logged.
 
         The response and the log record have the same format as those of the layer for tokens.
 
@@ -77,7 +78,7 @@ class RouteScopes:
 def decorator_scopes(
     scopes: tuple[str, ...], example: str, *, realm: str | None, resource_metadata: str | None
 ) -> RouteScopes:
-    """The `RouteScopes` for the arguments of `require_scopes`.
+    """Return the `RouteScopes` for the arguments of `require_scopes`.
 
     Raises `ConfigurationError`, with `example` in the message, if an argument is not a string. This also detects the
     decorator without parentheses, because its argument is then the view.

@@ -1,4 +1,4 @@
-"""`require_scopes`: a decorator for Starlette endpoints that require an access token with scopes, also websockets."""
+"""`require_scopes`: a decorator for Starlette endpoints and websockets that require an access token with scopes."""
 
 import functools
 import inspect
@@ -25,7 +25,7 @@ _EXAMPLE = (
 def require_scopes(
     *scopes: str, realm: str | None = None, resource_metadata: str | None = None
 ) -> Callable[[Endpoint], Endpoint]:
-    """Require an access token with all of `scopes` for an endpoint, sync or async.
+    """Return a decorator that requires an access token with all of `scopes` for an endpoint, sync or async.
 
     Without `scopes`, any access token is accepted.
 
@@ -33,11 +33,12 @@ def require_scopes(
     Methods without the decorator require no token.
 
     Arguments:
-        scopes: one string for each scope.
+        scopes: the required scopes, one string for each scope.
         realm, resource_metadata: parameters of the challenge (RFC 6750 3, RFC 9728 5.1). Use the values of the layer.
 
-    Raises `ConfigurationError`. The response is 401 without a token, 403 `insufficient_scope` if a scope is missing,
-    and 500 if no layer of `mtls_middleware` wraps the application. A websocket is rejected before it is accepted.
+    Raises `ConfigurationError` for an invalid argument. The response is 401 without a token, 403 `insufficient_scope`
+    if a scope is missing, and 500 if no layer of `mtls_middleware` wraps the application. A websocket is rejected
+    before it is accepted.
 
     Example: `@require_scopes("invoices:read")`, and in the endpoint `access_token(request).subject`
     """
@@ -59,7 +60,7 @@ def require_scopes(
             )
 
         @functools.wraps(endpoint)
-        def sync_wrapper(*arguments: Any, **named: Any) -> Any:  # Starlette runs it in a thread
+        def sync_wrapper(*arguments: Any, **named: Any) -> Any:  # Starlette runs this function in a thread
             connection = _connection(*arguments, *named.values())
             result = check(connection)
             return _response(connection, result) if isinstance(result, LayerResponse) else endpoint(*arguments, **named)
@@ -70,10 +71,10 @@ def require_scopes(
 
 
 async def reject(connection: HTTPConnection, rejection: LayerResponse) -> Response | None:
-    """Reject a request or a websocket. For a request, return the response, which the endpoint or handler returns.
+    """Reject a request or a websocket. For a request, return the response that the caller must return to Starlette.
 
-    A websocket is rejected at once. It gets the response if the server supports denial responses. Otherwise, it is
-    closed with code 1008.
+    A websocket is rejected at once, and the result is `None`. If the server supports denial responses, the websocket
+    gets the response. If not, the websocket is closed with code 1008.
 
     Example: `return await reject(request, rejection)`
     """
@@ -97,7 +98,7 @@ def _connection(*arguments: Any) -> HTTPConnection:
         if isinstance(each, HTTPConnection):
             return each
     raise ConfigurationError(
-        "the function that require_scopes decorates received neither a Request nor a WebSocket, expected for example "
+        "the function that require_scopes decorates received neither a Request nor a WebSocket; expected for example "
         f"{_EXAMPLE}"
     )
 

@@ -1,6 +1,6 @@
 """Exports decisions as OpenTelemetry metrics, and as attributes of the current span.
 
-It reads only the records of `layers/decisions.py`, which contain no token, key or header value.
+This module reads only the records of `layers/decisions.py`, which contain no token, key or header value.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,7 +14,8 @@ from mtls_middleware.layers import decisions
 # long as the timeout.
 _BOUNDS = (0.00001, 0.0001, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)
 
-# The attributes of metrics. Each has few values: thumbprints or client ids would create a time series for each client.
+# The attributes of metrics. Each attribute has few values. Thumbprints or client ids would create a time series for
+# each client.
 _LABELS = ("outcome", "layer", "code", "verification", "bound", "cached")
 
 # The record keys that become span attributes, with the prefix `mtls_middleware.`.
@@ -24,13 +25,13 @@ _ATTRIBUTES = ("outcome", "layer", "code", "verification", "bound", "cached", "i
 def observe(meter_provider: Any = None) -> Callable[[], None]:
     """Export each decision of this process to OpenTelemetry. Returns a function that stops the export.
 
-    Metrics: the counter `mtls_middleware.decisions`, and the histogram `mtls_middleware.decision.duration`: the seconds
-    from the start of the outermost layer to the decision. Spans: if the current span is recording, it gets
-    `mtls_middleware.outcome` and similar attributes, and `tls.client.hash.sha256` (upper-case hex), which is defined by
-    OpenTelemetry's semantic conventions.
+    The metrics are the counter `mtls_middleware.decisions` and the histogram `mtls_middleware.decision.duration`, which
+    measures the seconds from the start of the outermost layer to the decision. If the current span is recording, it
+    gets `mtls_middleware.outcome` and similar attributes, and `tls.client.hash.sha256` (upper-case hex), which is
+    defined by OpenTelemetry's semantic conventions.
 
     Arguments:
-        meter_provider: an OpenTelemetry `MeterProvider`; by default the global one.
+        meter_provider: an OpenTelemetry `MeterProvider`; by default the global `MeterProvider`.
 
     Raises `ConfigurationError` if the extra `otel` is not installed.
 

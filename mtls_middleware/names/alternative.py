@@ -1,6 +1,7 @@
 """Reads the subject alternative names of a certificate and compares their entries (RFC 5280 4.2.1.6 and section 7).
 
-A common name is never used as a host name. No wildcard is expanded. An entry of one type never matches another type.
+A common name is never used as a host name. Wildcards are not expanded. An entry of one type never matches a name of
+another type.
 """
 
 from dataclasses import dataclass
@@ -15,9 +16,10 @@ from mtls_middleware.parser_errors import UNREADABLE
 
 @dataclass(frozen=True)
 class AlternativeNames:
-    """The subject alternative names of a certificate, by type, in their order. Entries of other types are left out.
+    """The subject alternative names of a certificate, by type, in the order of the certificate.
 
-    The `has_...` methods look up in sets, so that many rules stay cheap for a certificate with many entries.
+    Entries of other types are left out. The `has_...` methods use sets, so that checking many rules is fast even for a
+    certificate with many entries.
     """
 
     dns: tuple[str, ...] = ()
@@ -26,19 +28,19 @@ class AlternativeNames:
     emails: tuple[str, ...] = ()
 
     def has_dns(self, name: str) -> bool:
-        """Whether an entry equals this name, ignoring case (RFC 5280 7.2). `*` matches only `*`."""
+        """Return whether a DNS entry equals this name, ignoring case (RFC 5280 7.2). `*` matches only `*`."""
         return name.lower() in self._dns
 
     def has_uri(self, uri: str) -> bool:
-        """Whether an entry equals this URI, character by character."""
+        """Return whether a URI entry equals this URI, character by character."""
         return uri in self._uris
 
     def has_address(self, address: object) -> bool:
-        """Whether an entry equals this `ipaddress` object."""
+        """Return whether an IP address entry equals this `ipaddress` object."""
         return address in self._addresses
 
     def has_mailbox(self, address: str) -> bool:
-        """Whether an entry equals this mailbox: the host ignoring case, the local part exactly (RFC 5280 7.5)."""
+        """Return whether an email entry equals this mailbox. The case of the host is ignored (RFC 5280 7.5)."""
         mailbox = _mailbox(address)
         return mailbox is not None and mailbox in self._mailboxes
 
@@ -60,10 +62,11 @@ class AlternativeNames:
 
 
 def read(certificate: x509.Certificate) -> AlternativeNames:
-    """Read the entries of a certificate. Raises `MalformedCertificate` if an entry is invalid for its type.
+    """Read the subject alternative names of a certificate. Raises `MalformedCertificate` if an entry is invalid.
 
     A NUL, a control character or a character outside ASCII in an entry makes the whole extension invalid. Libraries
-    disagree about such an entry: one truncates it at the character, another compares the whole string (RFC 8705 7.5).
+    disagree about such an entry: some truncate the string at the character, and others compare the whole string (RFC
+    8705 7.5).
     """
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -80,7 +83,7 @@ def read(certificate: x509.Certificate) -> AlternativeNames:
 
 
 def _mailbox(address: str) -> tuple[str, str] | None:
-    """Local part and lower-case host, so that equal mailboxes compare equal. `None` without a local part."""
+    """Return the local part and the lower-case host of a mailbox; `None` if there is no local part."""
     local, at, host = address.rpartition("@")
     return (local, host.lower()) if at and local else None
 
@@ -94,5 +97,5 @@ def _ascii_strings(values: list[str]) -> tuple[str, ...]:
 
 def _single_address(value: object) -> IPv4Address | IPv6Address:
     if not isinstance(value, (IPv4Address, IPv6Address)):
-        raise MalformedCertificate("an iPAddress entry is a network, expected a single address")
+        raise MalformedCertificate("an iPAddress entry is a network; expected a single address")
     return value

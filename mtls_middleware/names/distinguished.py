@@ -16,7 +16,7 @@ from mtls_middleware.errors import MalformedCertificate
 from mtls_middleware.names.invisible import INVISIBLE
 from mtls_middleware.names.preparation import prepare
 
-# Short names that every implementation must accept (RFC 4514 3), then others that IANA registers (RFC 4519, RFC 4520).
+# Short names that every implementation must accept (RFC 4514 3), then other registered names (RFC 4519, RFC 4520).
 _SHORT_NAMES: Mapping[str, str] = {
     "CN": "2.5.4.3",
     "L": "2.5.4.7",
@@ -80,7 +80,7 @@ _UTF8_STRING, _SEQUENCE, _SET, _OID = 12, 0x30, 0x31, 6
 
 @dataclass(frozen=True)
 class Attribute:
-    """One attribute: its type as a dotted OID, and its value as ASN.1 tag and content octets."""
+    """One attribute of a name: its type as a dotted OID, and its value as an ASN.1 tag and content octets."""
 
     oid: str
     tag: int
@@ -88,13 +88,13 @@ class Attribute:
 
     @cached_property
     def text(self) -> str | None:
-        """The value as a string; `None` if its type is no string type. Raises `ValueError` for undecodable octets."""
+        """The value as a string; `None` if it has no string type. Raises `ValueError` if it cannot be decoded."""
         encoding = _ENCODINGS.get(self.tag)
         return None if encoding is None else self.content.decode(encoding)
 
     @cached_property
     def comparable(self) -> str | tuple[int, bytes] | None:
-        """The form in which equal values compare equal; `None` if no value can equal this one (Undefined)."""
+        """The value in a form in which equal values compare equal; `None` if no value equals this value (Undefined)."""
         if self.text is None:
             return (self.tag, self.content)
         return prepare(self.text, domain=self.oid == _DOMAIN_COMPONENT)
@@ -112,13 +112,13 @@ class Attribute:
 
 @dataclass(frozen=True)
 class DistinguishedName:
-    """The relative distinguished names in the order of the string: the most specific first, the reverse of DER."""
+    """A distinguished name. `rdns` has the order of the string: the most specific RDN first, the reverse of DER."""
 
     rdns: tuple[tuple[Attribute, ...], ...]
 
     @cached_property
     def comparable(self) -> tuple[Mapping[str, str | tuple[int, bytes]], ...] | None:
-        """One mapping of type to comparable value for each RDN; `None` if no name can equal this name."""
+        """For each RDN, a mapping of attribute type to comparable value; `None` if no name can equal this name."""
         rows = []
         for rdn in self.rdns:
             row = {each.oid: each.comparable for each in rdn}
@@ -132,21 +132,22 @@ class DistinguishedName:
 
 
 def parse(text: str) -> DistinguishedName:
-    """Parse a string strictly by the grammar of RFC 4514: no space after a comma, no `;`, no quotes.
+    """Parse a string strictly by the grammar of RFC 4514, without spaces after commas, `;` as separator, or quotes.
 
-    Raises `ValueError` if the string is invalid or has more than 8,192 octets, and `TypeError` if it is not a string.
+    Raises `ValueError` if `text` is invalid or has more than 8,192 octets, and `TypeError` if `text` is not a string.
     Example: `parse("CN=billing,O=Acme\\\\, Inc")`
     """
     if not isinstance(text, str):
-        raise TypeError(f"{type(text).__name__} is not a string, expected for example 'CN=billing,O=Acme'")
+        raise TypeError(f"{type(text).__name__} is not a string; expected for example 'CN=billing,O=Acme'")
     _check_length(len(text.encode("utf-8", "surrogatepass")))
     return DistinguishedName(tuple(_parse_rdns(text)))
 
 
 def parse_expected(text: str) -> DistinguishedName:
-    """Parse a configured name that a certificate must have. Like `parse`, but the name must be able to match.
+    """Parse the name that a rule expects in a certificate. The grammar is that of `parse`.
 
-    Raises `ValueError` also for the empty name, control characters, and characters that never compare equal.
+    Raises `ValueError` if `parse` does. Also raises `ValueError` for the empty name, and for a name with control
+    characters or with characters that never compare equal.
     """
     name = parse(text)
     if not name.rdns:
@@ -159,9 +160,10 @@ def parse_expected(text: str) -> DistinguishedName:
 
 
 def from_x509(name: x509.Name) -> DistinguishedName:
-    """Read a name of a certificate. Raises `MalformedCertificate` if it has NUL or another control character.
+    """Read a name of a certificate.
 
-    RFC 4518 maps most of these characters to nothing, so that "Foo\\0bar" would equal "Foobar" (RFC 8705 7.5).
+    Raises `MalformedCertificate` if the name is too long, cannot be decoded, or has NUL or another control character.
+    RFC 4518 maps most control characters to nothing, so "Foo\\0bar" would equal "Foobar" (RFC 8705 7.5).
     """
     try:
         parsed = _from_der(name.public_bytes())
@@ -176,12 +178,15 @@ def from_x509(name: x509.Name) -> DistinguishedName:
 
 
 def matches(one: DistinguishedName, other: DistinguishedName) -> bool:
-    """distinguishedNameMatch (RFC 4517 4.2.15), with caseIgnoreMatch for strings. Undefined counts as no match."""
+    """Return whether two names match by distinguishedNameMatch (RFC 4517 4.2.15), with caseIgnoreMatch for strings.
+
+    Returns `False` if the comparison is Undefined.
+    """
     return one.comparable is not None and one.comparable == other.comparable
 
 
 def is_within(name: DistinguishedName, subtree: DistinguishedName) -> bool | None:
-    """Whether `name` is in `subtree` (RFC 5280 4.2.1.10): its RDNs next to the root equal all RDNs of `subtree`.
+    """Return whether `name` is in `subtree` (RFC 5280 4.2.1.10): its RDNs nearest the root equal those of `subtree`.
 
     Returns `None` if the comparison is Undefined.
     """
@@ -194,7 +199,7 @@ def is_within(name: DistinguishedName, subtree: DistinguishedName) -> bool | Non
 
 
 def to_string(name: x509.Name) -> str:
-    """The RFC 4514 string of a certificate's name. `parse` turns it into an equal name. Raises `ValueError`."""
+    """Return the RFC 4514 string of a certificate's name, which `parse` can read. Raises `ValueError` if this fails."""
     return ",".join("+".join(map(str, rdn)) for rdn in _from_der(name.public_bytes()).rdns)
 
 
@@ -214,7 +219,7 @@ def _parse_rdns(text: str) -> Iterator[tuple[Attribute, ...]]:
     while text:
         attribute, position = _parse_attribute(text, position)
         if attribute.oid in rdn:
-            raise ValueError(f"attribute type {attribute.oid} twice in one RDN, before position {position}")
+            raise ValueError(f"attribute type {attribute.oid} occurs twice in one RDN, before position {position}")
         rdn[attribute.oid] = attribute
         if text[position : position + 1] != "+":
             yield tuple(rdn.values())
@@ -264,9 +269,9 @@ def _hex_pairs(char: re.Match[str]) -> str:
 
 
 def _is_control(char: str) -> bool:
-    """Whether this is a control character: C0, C1, or a control of the text direction.
+    """Return whether `char` is a control character: C0, C1, or a character that controls the direction of text.
 
-    RFC 4518 maps most of them to nothing. With them, two different names could look the same or compare equal.
+    RFC 4518 maps most of these characters to nothing. With them, two different names could look or compare equal.
     """
     return char < " " or "\x7f" <= char < "\xa0" or char in "\u200e\u200f\u202a\u202b\u202c\u202d\u202e"
 
@@ -275,19 +280,21 @@ def _has_controls(name: DistinguishedName) -> bool:
     return any(_is_control(char) for rdn in name.rdns for each in rdn for char in each.text or "")
 
 
-# The maximum number of octets of one name. Real names have at most a few hundred.
+# The maximum number of octets of one name. Real names have at most a few hundred octets.
 _LONGEST = 8_192
 # The maximum number of octets of one arc of an OBJECT IDENTIFIER. The longest arcs in use are UUIDs (X.667): 19 octets.
 _LONGEST_ARC = 20
 
 
 class _NameTooLong(ValueError):  # noqa: N818 (callers see a ValueError)
-    """The name has more than 8,192 octets."""
+    """Raised if a name has more than 8,192 octets."""
 
 
 def _check_length(octets: int) -> None:
     if octets > _LONGEST:
-        raise _NameTooLong(f"a name of {octets} octets, expected at most {_LONGEST}, for example 'CN=billing,O=Acme'")
+        raise _NameTooLong(
+            f"the name has {octets} octets; expected at most {_LONGEST}, for example 'CN=billing,O=Acme'"
+        )
 
 
 def _from_der(der: bytes) -> DistinguishedName:
@@ -311,14 +318,14 @@ def _tlv(tag: int, content: bytes) -> bytes:
 
 
 def _dotted_oid(content: bytes) -> str:
-    """The dotted form of an OBJECT IDENTIFIER, from its content octets (X.690 8.19)."""
+    """Return the dotted form of an OBJECT IDENTIFIER, given its content octets (X.690 8.19)."""
     numbers = []
     number = octets = 0
     for octet in content:
         number = number << 7 | octet & 0x7F
         octets += 1
         if octets > _LONGEST_ARC:
-            raise ValueError(f"an OBJECT IDENTIFIER with an arc of more than {_LONGEST_ARC} octets")
+            raise ValueError(f"an OBJECT IDENTIFIER has an arc of more than {_LONGEST_ARC} octets")
         if octet < 0x80:
             numbers.append(number)
             number = octets = 0

@@ -29,12 +29,11 @@ _MOST_MARKS = 30
 
 
 def prepare(text: str, *, domain: bool = False) -> str | None:
-    """The form in which matching directory strings are equal; `None` for a string that matches no other string.
+    """Return a string in a form in which matching directory strings are equal; `None` if it matches no string.
 
-    It returns `None` for a string with a character that RFC 4518 prohibits, or with more than 30 combining marks in a
-    row.
+    A string matches no string if it has a character that RFC 4518 prohibits, or more than 30 combining marks in a row.
 
-    `domain`: whether the string is a domainComponent. Its U-label and its A-label match (RFC 5280 7.3).
+    `domain`: whether the string is a domainComponent. A U-label then matches its A-label (RFC 5280 7.3).
     """
     if not text.isascii():
         # Check this before any mapping: `map_table_b2` maps newer letters by Python's own version of Unicode.
@@ -56,7 +55,7 @@ def prepare(text: str, *, domain: bool = False) -> str | None:
 
 
 def _a_label(text: str) -> str | None:
-    """The lower-case A-label of a U-label; `None` if it has no A-label."""
+    """Return the lower-case A-label of a U-label; `None` if the U-label has no A-label."""
     try:
         if len(text) > _LONGEST_UNMAPPED or len(idna.nameprep(text)) > _LONGEST_LABEL:
             return None
@@ -75,10 +74,10 @@ def _has_too_many_marks(text: str) -> bool:
 
 
 def _prohibited(char: str) -> bool:
-    """Whether RFC 4518 2.4 prohibits the character.
+    """Return whether RFC 4518 2.4 prohibits the character.
 
-    It prohibits unassigned and private code points, noncharacters, surrogates, characters that change the display, and
-    U+FFFD.
+    RFC 4518 prohibits unassigned and private code points, noncharacters, surrogates, characters that change the
+    display, and U+FFFD.
     """
     return (
         stringprep.in_table_a1(char)  # a mapping can produce an unassigned code point
@@ -91,7 +90,7 @@ def _prohibited(char: str) -> bool:
 
 
 def _one_space(run: re.Match[str]) -> str:
-    """The replacement for a run of spaces. A space before a combining mark is no space (RFC 4518 2.6.1)."""
+    """Return the replacement for a run of spaces. A space before a combining mark does not count (RFC 4518 2.6.1)."""
     if unicode.combining(run.string[run.end() : run.end() + 1] or " "):
         return (" " if len(run[0]) > 1 else "") + _LETTER_SPACE
     return " "

@@ -15,24 +15,24 @@ _MOST_OCTETS = 2048  # the maximum length of an ID (SPIFFE-ID section 2.3)
 
 @dataclass(frozen=True, slots=True)
 class SpiffeId:
-    """The two parts of a SPIFFE ID. `path` is empty for the ID of a trust domain. Otherwise, it begins with a slash."""
+    """The two parts of a SPIFFE ID. `path` begins with a slash, or is empty if the ID is that of a trust domain."""
 
     trust_domain: str
     path: str
 
 
 def check(text: str) -> SpiffeId:
-    """Parse a SPIFFE ID into its parts. Raises `ValueError` unless the whole string is a SPIFFE ID."""
+    """Split a SPIFFE ID into its parts. Raises `ValueError` unless the whole string is a SPIFFE ID."""
     match = _ID.fullmatch(text)
     if match is None or len(text) > _MOST_OCTETS:
-        raise ValueError("not a SPIFFE ID, expected for example 'spiffe://acme.internal/billing'")
+        raise ValueError("not a SPIFFE ID; expected for example 'spiffe://acme.internal/billing'")
     if {".", ".."} & set(match[2].split("/")):
         raise ValueError("a SPIFFE ID must not have the path segments '.' and '..'")
     return SpiffeId(match[1], match[2])
 
 
 def spiffe_id(names: AlternativeNames) -> str | None:
-    """The SPIFFE ID of a leaf certificate, if its only URI is a SPIFFE ID with a path; otherwise `None`."""
+    """Return the SPIFFE ID of a leaf certificate if its only URI is a SPIFFE ID with a path; otherwise `None`."""
     if len(names.uris) != 1:
         return None
     try:
@@ -43,10 +43,10 @@ def spiffe_id(names: AlternativeNames) -> str | None:
 
 
 def readable_id(names: AlternativeNames) -> str | None:
-    """The SPIFFE ID of a leaf certificate; `None` if no URI has the scheme `spiffe`.
+    """Return the SPIFFE ID of a leaf certificate; `None` if no URI has the scheme `spiffe`.
 
-    Raises `MalformedCertificate` if a URI has the scheme `spiffe`, and the certificate does not have exactly one URI
-    that is a SPIFFE ID with a path. This certificate is not an X509-SVID (X509-SVID 2), so its workload is unknown.
+    Raises `MalformedCertificate` if a URI has the scheme `spiffe`, but is not the only URI or not a SPIFFE ID with a
+    path. Such a certificate is not an X509-SVID (X509-SVID 2), so its workload is unknown.
     """
     found = spiffe_id(names)
     if found is None and any(uri[:7].lower() == "spiffe:" for uri in names.uris):
@@ -55,7 +55,7 @@ def readable_id(names: AlternativeNames) -> str | None:
 
 
 def trust_domain(text: str) -> str:
-    """The trust domain of a SPIFFE ID. Raises `ValueError`.
+    """Return the trust domain of a SPIFFE ID. Raises `ValueError` if `text` is not a SPIFFE ID.
 
     Example: `trust_domain("spiffe://acme.internal/billing")` is `"acme.internal"`.
     """

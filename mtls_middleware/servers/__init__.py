@@ -1,1 +1,1 @@
-"""Adapters, one module per server, that make servers pass the client certificate of TLS to the application."""
+"""Adapters that make servers pass the client certificate of TLS to the application, with one module for each server."""

@@ -1,4 +1,4 @@
-"""cheroot's adapter for Python's `ssl`, extended so that it hands over the chain that the client presented.
+"""Extends cheroot's adapter for Python's `ssl`: the application also gets the chain that the client presented.
 
     server = cheroot.wsgi.Server(("0.0.0.0", 8443), app)
     server.ssl_adapter = cheroot_tls.Adapter("server.pem", "server.key")
@@ -7,10 +7,11 @@
 
 cheroot's own adapter sets `SSL_CLIENT_CERT` and `SSL_CLIENT_VERIFY`. This adapter also sets `SSL_CLIENT_CERT_CHAIN_0`,
 `SSL_CLIENT_CERT_CHAIN_1` and so on: the rest of the chain as PEM, under the names that mod_ssl uses. The source
-`ServerTLS` reads them. `CERT_OPTIONAL` accepts clients without a certificate, `CERT_REQUIRED` does not.
+`ServerTLS` reads these variables. With `CERT_OPTIONAL`, clients without a certificate are accepted. With
+`CERT_REQUIRED`, they are rejected.
 
 The class depends on cheroot 9.0 to 11.1: `BuiltinSSLAdapter.get_environ(sock)` is a public method, and cheroot merges
-its result into the environ of each request of the connection. If this has changed, accessing `Adapter` raises
+its result into the environ of each request of the connection. If this interface has changed, accessing `Adapter` raises
 `ConfigurationError`.
 """
 
@@ -23,10 +24,10 @@ from mtls_middleware.sources.server import presented_chain
 
 
 class _PresentedChainMixin:
-    """cheroot's `BuiltinSSLAdapter`, with the presented chain in `SSL_CLIENT_CERT_CHAIN_n`."""
+    """Extends cheroot's `BuiltinSSLAdapter` with the presented chain, in `SSL_CLIENT_CERT_CHAIN_0` and so on."""
 
     def get_environ(self, sock: Any) -> dict[str, Any]:
-        """The variables that cheroot merges into the environ of each request of this connection."""
+        """Return the variables that cheroot adds to the environ of each request of this connection."""
         environ: dict[str, Any] = super().get_environ(sock)  # type: ignore[misc]  # super() is cheroot's class
         # cheroot sets the leaf only if the context verifies clients. A chain without its leaf is useless.
         if environ.get("SSL_CLIENT_CERT"):
@@ -38,7 +39,10 @@ class _PresentedChainMixin:
 
 
 def __getattr__(name: str) -> type:
-    """Create `Adapter` when it is first accessed, because cheroot is optional. Raises `ConfigurationError`."""
+    """Create `Adapter` when it is first accessed, because cheroot is optional.
+
+    Raises `ConfigurationError` if cheroot is missing or has changed.
+    """
     if name != "Adapter":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     base = server_interface(

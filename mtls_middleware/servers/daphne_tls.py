@@ -1,23 +1,25 @@
-"""daphne with TLS, client certificates and the ASGI TLS extension 0.2, without upgrades other than to websocket.
+"""Extends daphne with client certificates and the ASGI TLS extension 0.2, and prevents upgrades except to websocket.
 
     python -m mtls_middleware.servers.daphne_tls --certfile server.pem --keyfile server.key \\
         --ca-certs clients.pem --cert-reqs 1 --bind 0.0.0.0 --port 8443 app:app
 
-This is `daphne` with all its options. Each endpoint has TLS. Use `tcp:` and not Twisted's `ssl:`, which cannot request
-a client certificate. In code:
+This command accepts all options of `daphne`. Each endpoint has TLS. Use `tcp:` and not Twisted's `ssl:`, which cannot
+request a client certificate. In code:
 `Server(app, endpoints=["tcp:8443"], tls=TLS(certfile=..., keyfile=..., ca_certs=..., cert_reqs=1)).run()`.
-`--cert-reqs`: 1 accepts clients without a certificate, 2 does not. Requests have the extension over HTTP/1.1 and over
-HTTP/2 (install `twisted[http2]`; the connection must negotiate it), and so do websockets.
+With `--cert-reqs 1`, clients without a certificate are accepted. With `--cert-reqs 2`, they are rejected. Websockets,
+and requests over HTTP/1.1 and HTTP/2, have the extension. HTTP/2 requires `twisted[http2]`, and must be negotiated
+(ALPN).
 
 The classes depend on these internals of daphne 3.0 to 4.2 and of Twisted. If one of them has changed, accessing
-`Server` raises `ConfigurationError`. If a request arrives without TLS all the same, the response is 500.
+`Server` raises `ConfigurationError`. If a request nevertheless arrives without TLS, the response is 500.
 
 - `Server.run` listens with `self.http_factory`, which it sets itself. The factory's `buildProtocol` sets the
   `requestFactory` of a connection to daphne's `WebRequest`.
 - For each request and websocket, daphne calls `Server.create_application(protocol, scope)`. `protocol.transport` holds
-  the connection. Over HTTP/2, `protocol.channel._conn` holds it, which is Twisted's `H2Connection`.
+  the connection. Over HTTP/2, `protocol.channel._conn` holds the connection. It is Twisted's `H2Connection`.
 - `WebSocketProtocol.serverClose(code)` closes a websocket, and autobahn's `sendCloseFrame(code)` sends any code.
-- `WebRequest.process` serves a request whose body has arrived. It starts a websocket if `requestHeaders` request one.
+- `WebRequest.process` serves a request whose body has arrived. If `requestHeaders` are those of a websocket handshake,
+  it starts a websocket.
 - Twisted's `HTTPChannel` closes the connection after a response unless its `persistent` is true.
 """
 
@@ -48,12 +50,13 @@ class TLS:
     Arguments:
         certfile: the server's certificate and its chain.
         keyfile: the private key, without a password.
-        ca_certs: the CAs that client certificates must be signed by.
-        cert_reqs: the values of `ssl.VerifyMode`. 0 requests no certificate. 1 accepts clients without a certificate,
-            2 rejects them. Both reject a certificate that does not verify.
+        ca_certs: the CAs that must have signed the client certificates.
+        cert_reqs: a value of `ssl.VerifyMode`. 0: no certificate is requested. 1: clients without a certificate are
+            accepted. 2: clients without a certificate are rejected. With 1 and 2, a certificate that does not verify is
+            rejected.
 
     Raises `ConfigurationError` if `cert_reqs` is given without `ca_certs`, if `ca_certs` is given without `cert_reqs`,
-    or if `cert_reqs` has another value.
+    or if `cert_reqs` is not 0, 1 or 2.
 
     Example: `TLS(certfile="server.pem", keyfile="server.key", ca_certs="clients.pem", cert_reqs=1)`
     """
@@ -73,7 +76,7 @@ class TLS:
             )
 
     def options(self) -> Any:
-        """Twisted's `CertificateOptions`. Raises `ConfigurationError` if a file cannot be read or used."""
+        """Return Twisted's `CertificateOptions` for these files. Raises `ConfigurationError` if a file is unusable."""
         from OpenSSL.crypto import X509, PKey
         from twisted.internet.ssl import CertificateOptions
 
@@ -90,7 +93,7 @@ class TLS:
                 caCerts=roots,
                 requireCertificate=self.cert_reqs == ssl.CERT_REQUIRED,
             )
-            options.getContext()  # detects a key that does not match the certificate, before the server listens
+            options.getContext()  # raises an exception, before the server listens, if key and certificate do not match
         except Exception as error:
             raise ConfigurationError(
                 f"{self} cannot be used ({type(error).__name__}: {error}): expected PEM files, and a key without a "
@@ -104,17 +107,17 @@ def _certificates(path: str) -> list[x509.Certificate]:
 
 
 class _ServerMixin:
-    """daphne's `Server`, with TLS on each endpoint, and the client certificate in `extensions["tls"]`."""
+    """Extends daphne's `Server` with TLS on each endpoint, and with the client certificate in `extensions["tls"]`."""
 
     def __init__(self, *args: Any, tls: TLS, **options: Any) -> None:
         self._tls = tls
         self._options = tls.options()
-        self._extensions: WeakKeyDictionary[Any, Extension] = WeakKeyDictionary()  # cached by connection
+        self._extensions: WeakKeyDictionary[Any, Extension] = WeakKeyDictionary()  # connection -> extension
         super().__init__(*args, **options)
 
     @property
     def http_factory(self) -> Any:
-        """The factory that daphne listens with: its own factory, wrapped in TLS as `reactor.listenSSL` does."""
+        """The factory that daphne listens with: daphne's own factory, wrapped in TLS as `reactor.listenSSL` does."""
         return self._http_factory
 
     @http_factory.setter
@@ -132,7 +135,10 @@ class _ServerMixin:
         self._http_factory = TLSMemoryBIOFactory(self._options, False, factory)
 
     def create_application(self, protocol: Any, scope: Any) -> Any:
-        """Add the extension to the scope. Raises `RuntimeError` without TLS; daphne then responds with 500."""
+        """Add the TLS extension to the scope, and create the application as daphne does.
+
+        Raises `RuntimeError` if the connection has no TLS. daphne then responds with 500.
+        """
         add_tls_extension(scope, partial(self._extension, _connection(protocol)))
         if scope["type"] == "websocket":
             protocol.serverClose = partial(_close, protocol, protocol.serverClose)
@@ -169,7 +175,10 @@ class _WebRequestMixin:
         return super().process()  # type: ignore[misc]  # super() is daphne's class
 
     def finish(self) -> Any:
-        """Close the connection after a response with `Connection: close` (RFC 9112 9.6). Twisted keeps it open."""
+        """Finish the response, and close the connection if the response has `Connection: close` (RFC 9112 9.6).
+
+        Twisted itself would keep the connection open.
+        """
         request: Any = self
         options = b",".join(request.responseHeaders.getRawHeaders(b"Connection", [])).lower().split(b",")
         if b"close" in map(bytes.strip, options) and hasattr(request.channel, "persistent"):
@@ -178,9 +187,9 @@ class _WebRequestMixin:
 
 
 def _close(protocol: Any, close: Callable[..., Any], code: int | None = None) -> None:
-    """Close a websocket with any close code that RFC 6455 7.4.1 allows.
+    """Close a websocket with `code`, which may be any close code that a server may send (RFC 6455 7.4.1).
 
-    autobahn's `sendClose` rejects most of these codes, for example 1008.
+    autobahn's `sendClose` rejects most of the codes below 3000, for example 1008.
     """
     if code in _CLOSE_CODES:
         protocol.sendCloseFrame(code=code)
@@ -188,7 +197,7 @@ def _close(protocol: Any, close: Callable[..., Any], code: int | None = None) ->
         close(code=code)
 
 
-# The codes that an endpoint may send (RFC 6455 7.4.1 and the IANA registry): all but 1004, 1005, 1006 and 1015.
+# The registered close codes that a server may send (RFC 6455 7.4.1, IANA): all except 1004, 1005, 1006 and 1015.
 _CLOSE_CODES = frozenset({*range(1000, 1004), *range(1007, 1015)})
 
 
@@ -198,7 +207,10 @@ def _request_class(base: type) -> type:
 
 
 def _connection(protocol: Any) -> Any:
-    """The pyOpenSSL connection of an HTTP/1 request, an HTTP/2 stream or a websocket. Raises `RuntimeError`."""
+    """Return the pyOpenSSL connection of an HTTP/1 request, an HTTP/2 stream or a websocket.
+
+    Raises `RuntimeError` if the connection has no TLS.
+    """
     from OpenSSL.SSL import Connection
 
     http2 = getattr(getattr(protocol, "channel", None), "_conn", None)
@@ -226,7 +238,7 @@ def _extension(connection: Any, server_cert: str | None) -> Extension:
 
 @lru_cache(maxsize=1)
 def _every_suite() -> ssl.SSLContext:
-    """A context with all cipher suites. pyOpenSSL does not give their numbers; `ssl` does, under the same names."""
+    """Return a context with all cipher suites and their numbers. pyOpenSSL has the same names, but no numbers."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.set_ciphers("ALL:@SECLEVEL=0")
     return context
@@ -235,7 +247,7 @@ def _every_suite() -> ssl.SSLContext:
 def __getattr__(name: str) -> type:
     """Create `Server` or `CommandLineInterface` when it is first accessed, because daphne is optional.
 
-    Raises `ConfigurationError`.
+    Raises `ConfigurationError` if daphne is missing or has changed.
     """
     if name not in _CLASSES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -255,7 +267,7 @@ def __getattr__(name: str) -> type:
 
 
 class _CommandLineMixin:
-    """daphne's command line, with the options of `TLS`."""
+    """Extends daphne's command line with the options of `TLS`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -306,7 +318,7 @@ def _probe_command_line(base: Any) -> None:
 
 
 _NAME = "mtls_middleware.servers.daphne_tls"
-# The name of our class, which is also daphne's name: (daphne's module, our mixin, the check of daphne's class).
+# The name of a class, here and in daphne -> (daphne's module, our mixin, the function that checks daphne's class).
 _CLASSES: dict[str, tuple[str, type, Any]] = {
     "Server": ("daphne.server", _ServerMixin, _probe_server),
     "CommandLineInterface": ("daphne.cli", _CommandLineMixin, _probe_command_line),

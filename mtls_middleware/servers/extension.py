@@ -1,6 +1,6 @@
-"""The ASGI TLS extension 0.2: its six keys, built from an `ssl` object, and how an application receives them.
+"""Builds the ASGI TLS extension 0.2, a dictionary with six keys, and adds the extension to the scopes of requests.
 
-Contains nothing about a particular server: the other modules of this folder supply the connection and its certificate.
+This module does not depend on a server. The other modules of this folder supply the connection and its certificate.
 """
 
 import ssl
@@ -25,11 +25,11 @@ _VERSIONS = {"TLSv1": 0x0301, "TLSv1.1": 0x0302, "TLSv1.2": 0x0303, "TLSv1.3": 0
 
 
 def with_tls_extension(app: Callable[..., Any], read: Callable[[], Extension]) -> Callable[..., Any]:
-    """Wrap `app` so that each scope has the extension. If the server itself added one, that one stays.
+    """Wrap `app` so that each scope has the TLS extension. An extension that the server itself added is not replaced.
 
-    `read` runs at the first request of the connection, and its result is cached for later requests. It does not run
-    earlier: an exception then would leave the connection open, and no request would fail. An exception during a request
-    becomes a response with status 500.
+    `read` runs at the first request of the connection, and its result is cached for later requests. An exception in a
+    request becomes a response with status 500. If `read` ran before the first request, an exception would leave the
+    connection open, and no request would fail.
     """
     read_once = cache(read)
 
@@ -41,17 +41,20 @@ def with_tls_extension(app: Callable[..., Any], read: Callable[[], Extension]) -
 
 
 def add_tls_extension(scope: Any, read: Callable[[], Extension]) -> None:
-    """Add the extension to this scope, unless the server added one."""
+    """Add the TLS extension to this scope, unless the server has added a TLS extension."""
     extensions = scope.get("extensions") or {}
     if "tls" not in extensions:
-        # Change the server's own scope, not a copy: uvicorn's access log reads `client` from it, which
-        # ProxyHeadersMiddleware sets. Give each request its own dictionary, so that changes by the application do not
-        # reach the next request of the connection.
+        # Change the server's own scope, not a copy: uvicorn's access log reads `client` from the same scope in which
+        # ProxyHeadersMiddleware sets it. Give each request its own dictionary, so that changes by the application do
+        # not reach the next request of the connection.
         scope["extensions"] = {**extensions, "tls": {**read()}}
 
 
 def extension_from_ssl(ssl_object: Any, server_cert: str | None) -> Extension:
-    """The extension for a connection of Python's `ssl`. `server_cert`: the server's certificate as PEM, if known."""
+    """Return the TLS extension for a connection of Python's `ssl`.
+
+    `server_cert`: the server's certificate as PEM; `None` if it is not known.
+    """
     leaf = ssl_object.getpeercert(True)
     # Unless verification is off (CERT_NONE), `ssl` aborts the handshake if the client's certificate does not verify.
     unverified = bool(leaf) and ssl_object.context.verify_mode is ssl.CERT_NONE
@@ -74,13 +77,13 @@ def extension(
     version: int | None,
     cipher_suite: int | None,
 ) -> Extension:
-    """The six keys, each with an immutable value.
+    """Return the six keys of the ASGI TLS extension, each with an immutable value.
 
     `presented`: the chain as DER, leaf first. A chain that does not begin with `leaf` is ignored.
     """
     chain = tuple(presented) if leaf else ()
     if leaf and chain[:1] != (leaf,):
-        chain = (leaf,)  # a resumed session has the leaf, but no longer has the chain
+        chain = (leaf,)  # a resumed session has the leaf, but not the chain
     return {
         "server_cert": server_cert,
         "client_cert_chain": tuple(ssl.DER_cert_to_PEM_cert(der) for der in chain),
@@ -94,19 +97,22 @@ def extension(
 def _subject(leaf: bytes) -> str | None:
     try:
         return ClientCertificate.from_der(leaf).subject
-    except MalformedCertificate:  # OpenSSL is less strict. The source that reads the chain rejects the certificate
+    except MalformedCertificate:  # OpenSSL is less strict; the source that reads the chain will reject it
         return None
 
 
 @lru_cache(maxsize=64)  # one entry per suite and context; a server has several contexts only if SNI selects one
 def cipher_suite(context: ssl.SSLContext, name: str) -> int | None:
-    """The IANA number of a cipher suite. OpenSSL's identifier of a suite is 0x03000000 plus this number."""
+    """Return the IANA number of a cipher suite; `None` if the context does not have the suite.
+
+    OpenSSL's identifier of a suite is 0x03000000 plus this number.
+    """
     return next((each["id"] & 0xFFFF for each in context.get_ciphers() if each["name"] == name), None)
 
 
 @lru_cache(maxsize=8)  # cached, because a server also loads the file only once
 def first_certificate(path: str | PathLike[str]) -> str | None:
-    """The first certificate of a PEM file; `None` if there is none, or if the file cannot be read.
+    """Return the first certificate of a PEM file; `None` if the file has no certificate or cannot be read.
 
     A private key in the same file is never returned.
     """

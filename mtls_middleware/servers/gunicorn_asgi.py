@@ -1,15 +1,15 @@
-"""gunicorn's asgi worker, with the ASGI TLS extension 0.2, and without upgrades other than to websocket.
+"""Extends gunicorn's asgi worker with the ASGI TLS extension 0.2, and prevents upgrades except to websocket.
 
     gunicorn app:app --worker-class mtls_middleware.servers.gunicorn_asgi.Worker \\
         --certfile server.pem --keyfile server.key --ca-certs clients.pem --cert-reqs 1
 
-`--cert-reqs`: 1 accepts clients without a certificate, 2 does not. gunicorn's other workers need no class of this
-package: `ServerTLS` reads `gunicorn.socket`.
+With `--cert-reqs 1`, clients without a certificate are accepted. With `--cert-reqs 2`, they are rejected. gunicorn's
+other workers need no class of this package, because `ServerTLS` reads the certificate from `gunicorn.socket`.
 
-HTTP/2 requires a TLS connection that negotiates it (ALPN): the worker does not start with `--http2-cleartext`.
+HTTP/2 requires a TLS connection that negotiates HTTP/2 (ALPN). The worker does not start with `--http2-cleartext`.
 
-The class depends on these internals of gunicorn 25.3 to 27.0. If one of them has changed, gunicorn does not start, and
-logs a `ConfigurationError`.
+The class depends on these internals of gunicorn 25.3 to 27.0. If one of them has changed, gunicorn logs a
+`ConfigurationError` and does not start.
 
 - For each connection, the worker creates an `ASGIProtocol`, which it looks up in its module's globals. The protocol
   takes its application from `worker.asgi`, keeps it as `app`, and calls it for each request.
@@ -72,7 +72,7 @@ def _protocol_change(request: Any) -> ProtocolChange:
 
 
 class _WorkerMixin:
-    """gunicorn's asgi worker. Its applications find the client certificate in `extensions["tls"]`."""
+    """Extends gunicorn's asgi worker: the application finds the client certificate in `extensions["tls"]`."""
 
     cfg: Any
 
@@ -91,13 +91,16 @@ class _WorkerMixin:
     def _get_ssl_context(self) -> Any:
         context = super()._get_ssl_context()  # type: ignore[misc]  # super() is gunicorn's class
         if context is None and self.cfg.is_ssl:
-            # gunicorn has logged the reason. Without this exit, it would serve clear text on this port.
+            # gunicorn has logged the reason. Without this exit, gunicorn would serve clear text on this port.
             raise SystemExit(import_module("gunicorn.arbiter").Arbiter.WORKER_BOOT_ERROR)
         return context
 
 
 def __getattr__(name: str) -> type:
-    """Create `Worker` when it is first accessed, because gunicorn is optional. Raises `ConfigurationError`."""
+    """Create `Worker` when it is first accessed, because gunicorn is optional.
+
+    Raises `ConfigurationError` if gunicorn is missing or has changed.
+    """
     if name != "Worker":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     base = server_interface(
@@ -132,6 +135,7 @@ def _probe(base: Any) -> None:
 
 
 def _extension(ssl_object: Any, cfg: Any, context: Any) -> Extension:
-    # `ssl` does not say which certificate the server sent. It is `certfile`, unless a hook made or chose a context.
+    # `ssl` does not report the certificate that the server sent. It is the one in `certfile`, unless a hook created or
+    # replaced the context.
     own = cfg.ssl_context is cfg.settings["ssl_context"].default and ssl_object.context is context
     return extension_from_ssl(ssl_object, first_certificate(cfg.certfile) if own else None)

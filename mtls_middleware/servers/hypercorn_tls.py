@@ -1,14 +1,15 @@
-"""hypercorn, with the ASGI TLS extension 0.2, and without upgrades other than to websocket.
+"""Extends hypercorn with the ASGI TLS extension 0.2, and prevents upgrades except to websocket.
 
     python -m mtls_middleware.servers.hypercorn_tls app:app --bind 0.0.0.0:8443 \\
         --certfile server.pem --keyfile server.key --ca-certs clients.pem --verify-mode CERT_OPTIONAL
 
-This is `hypercorn` with all its options. In code: call `hand_over()`, then `hypercorn.asyncio.serve(app, config)`; or
-call `hand_over()` in the application's module, and run plain `hypercorn`. `CERT_OPTIONAL` accepts clients without a
-certificate, `CERT_REQUIRED` does not. The workers `asyncio` and `uvloop` provide the extension. The worker `trio` and
-HTTP/3 (`--quic-bind`) do not.
+This command accepts all options of `hypercorn`. In code, call `hand_over()`, then `hypercorn.asyncio.serve(app,
+config)`. Or call `hand_over()` in the application's module, and run plain `hypercorn`. With `CERT_OPTIONAL`, clients
+without a certificate are accepted. With `CERT_REQUIRED`, they are rejected. The workers `asyncio` and `uvloop` provide
+the extension. The worker `trio` and HTTP/3 (`--quic-bind`) do not provide it.
 
-HTTP/2 requires a TLS connection that negotiates it (ALPN). There is no h2c, neither by upgrade nor by prior knowledge.
+HTTP/2 requires a TLS connection that negotiates HTTP/2 (ALPN). HTTP/2 in clear text (h2c) is not possible, neither by
+an upgrade nor with prior knowledge.
 
 The module depends on these internals of hypercorn 0.17 and 0.18. If one of them has changed, `hand_over()` raises
 `ConfigurationError`, before hypercorn listens.
@@ -16,9 +17,9 @@ The module depends on these internals of hypercorn 0.17 and 0.18. If one of them
 - For each connection, `hypercorn.asyncio.run` creates a `TCPServer`, which it looks up in its module's globals.
   hypercorn calls the `app` of the `TCPServer` for each request. The scope is the first argument.
 - For each HTTP/1 connection, `hypercorn.protocol` creates an `H11Protocol`, which it looks up in its module's globals.
-  For each request, the protocol calls `_check_protocol(event)`, then `_create_stream(request)`. It counts requests in
-  `keep_alive_requests`, and closes the connection once the count reaches `config.keep_alive_max_requests`. It has
-  `_send_error_response`, `send`, and h11's `connection`.
+  For each request, the protocol calls `_check_protocol(event)`, then `_create_stream(request)`. The protocol counts
+  requests in `keep_alive_requests`, and closes the connection once the count reaches `config.keep_alive_max_requests`.
+  The protocol has `_send_error_response`, `send`, and h11's `connection`.
 """
 
 import sys
@@ -50,7 +51,7 @@ class _TCPServerMixin:
 
 
 class _H11ProtocolMixin:
-    """Extends hypercorn's `H11Protocol`: a request that asks for another protocol is the last of its connection."""
+    """Extends hypercorn's `H11Protocol`: the connection closes after a request that asks for another protocol."""
 
     restricts_upgrades = True
     config: Any
@@ -86,7 +87,7 @@ class _H11ProtocolMixin:
 
 
 def hand_over() -> None:
-    """Replace two classes of hypercorn in this process. Connections that it accepts from now on use the new classes.
+    """Replace two classes of hypercorn in this process. Connections that are accepted later use the new classes.
 
     A second call does nothing. Raises `ConfigurationError` if hypercorn is not installed, or if its internals differ
     from those of 0.18.
@@ -147,14 +148,14 @@ def _probe_http1(base: Any) -> None:
 def _extension(ssl_object: Any, config: Any, context: Any) -> Extension:
     from hypercorn.config import Config
 
-    # `ssl` does not say which certificate the server sent. It is `certfile`, if hypercorn created the context itself
-    # and no SNI callback replaced it.
+    # `ssl` does not report the certificate that the server sent. It is the one in `certfile` if hypercorn created the
+    # context itself and no SNI callback replaced the context.
     own = type(config).create_ssl_context is Config.create_ssl_context and ssl_object.context is context
     return extension_from_ssl(ssl_object, first_certificate(config.certfile) if own else None)
 
 
 def main() -> int:
-    """Run hypercorn's command line after `hand_over()`."""
+    """Call `hand_over()`, run hypercorn's command line, and return the exit status."""
     hand_over()
     run: Any = import_module("hypercorn.__main__")
     return int(run.main() or 0)

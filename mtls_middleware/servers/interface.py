@@ -16,12 +16,13 @@ def server_interface(
 
     Arguments:
         feature: the name in this package that needs the object, used in messages.
-        probe: raises an exception unless the object has the interface that it has in `release` of the server.
+        probe: a function that raises an exception unless the object has the same interface as in `release`.
         needs: the modules that must be installed.
-        pip: the arguments of `pip install` that install them.
+        release: a release of the server whose interface is known.
+        pip: the arguments of `pip install` that install the modules.
 
     Raises `ConfigurationError` if a module is not installed, or if the interface has changed. The message contains the
-    command that helps.
+    `pip install` command that solves the problem.
     """
     server = module.partition(".")[0]
     if any(find_spec(each) is None for each in needs):
@@ -38,9 +39,9 @@ def server_interface(
 
 
 def require_methods(base: Any, methods: Sequence[str], ancestor: type = object) -> None:
-    """Raise `TypeError` unless the class has each method.
+    """Raise `TypeError` unless the class `base` has every method in `methods`.
 
-    A method that the class inherits unchanged from `ancestor` does not count.
+    A method that `base` inherits unchanged from `ancestor` is treated as missing.
     """
     for method in methods:
         if getattr(base, method, None) in (None, getattr(ancestor, method, None)):
@@ -48,14 +49,17 @@ def require_methods(base: Any, methods: Sequence[str], ancestor: type = object) 
 
 
 def require_attributes(instance: Any, names: Sequence[str]) -> None:
-    """Raise `TypeError` unless the object has each attribute. The value may be anything, also `None`."""
+    """Raise `TypeError` unless the object has every attribute in `names`. An attribute may have any value."""
     for name in names:
         if not hasattr(instance, name):
             raise TypeError(f"{type(instance).__name__} has no {name}")
 
 
 def names_used(code: Any) -> set[str]:
-    """The globals and attributes that a function's code object looks up, including functions defined inside it."""
+    """Return the names of the globals and attributes that a function looks up, also in the functions that it defines.
+
+    `code`: the code object of the function.
+    """
     inner = (names_used(each) for each in code.co_consts if hasattr(each, "co_names"))
     return set(code.co_names).union(*inner)
 

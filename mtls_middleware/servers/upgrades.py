@@ -1,8 +1,8 @@
-"""Finds the HTTP/1 requests that ask for another protocol, and makes each the last request of its connection.
+"""Finds the HTTP/1 requests that ask for another protocol, so that a server closes the connection after each of them.
 
-If a proxy forwards such a request, the client can write to the proxy's connection, and everything it writes comes from
-the proxy's address. So a server must carry out no upgrade other than a websocket handshake, and must close the
-connection. Pure: no I/O.
+If a proxy forwards such a request, the client can write to the proxy's connection to the server, and everything that it
+writes comes from the proxy's address. Therefore a server must not carry out an upgrade, except a websocket handshake.
+Pure: no I/O.
 """
 
 import enum
@@ -24,21 +24,22 @@ class ProtocolChange(enum.Enum):
 
     @property
     def ends_connection(self) -> bool:
-        """Whether the connection must close after the response. The server then ignores octets after the request."""
+        """Whether the server must ignore octets after the request, and close the connection after the response."""
         return self not in {ProtocolChange.NONE, ProtocolChange.WEBSOCKET}
 
     @property
     def status(self) -> int:
-        """The status of the response that the server sends instead of calling the application; otherwise 0."""
+        """The status with which the server responds instead of the application; 0 if the application responds."""
         return {ProtocolChange.TUNNEL: 501, ProtocolChange.VERSION: 505}.get(self, 0)
 
 
 def protocol_change(method: str, http_version: str, headers: Headers, *, websockets: bool = True) -> ProtocolChange:
-    """The change of protocol that an HTTP/1 request asks for.
+    """Return the change of protocol that an HTTP/1 request asks for.
 
     Arguments:
-        http_version: for example `"1.1"`.
-        headers: the fields, with lower-case names.
+        method: the method of the request.
+        http_version: the version of HTTP, for example `"1.1"`.
+        headers: the header fields, with lower-case names.
         websockets: whether the server accepts websockets.
     """
     if not http_version.startswith("1."):
@@ -53,7 +54,7 @@ def protocol_change(method: str, http_version: str, headers: Headers, *, websock
 
 
 def _is_handshake(fields: list[tuple[bytes, bytes]]) -> bool:
-    """Whether the fields are those of a websocket handshake (RFC 6455 section 4.2.1) without a body.
+    """Return whether the fields are those of a websocket handshake (RFC 6455 section 4.2.1) without a body.
 
     `websocket` must be the only value of `Upgrade`. A body is not allowed, because frames follow the header section.
     """
@@ -66,18 +67,18 @@ def _is_handshake(fields: list[tuple[bytes, bytes]]) -> bool:
 
 
 def has_body(headers: Headers) -> bool:
-    """Whether the fields announce a body (RFC 9112 section 6.3)."""
+    """Return whether the header fields announce a body (RFC 9112 section 6.3)."""
     framing = [(name, value.strip(b" \t")) for name, value in headers if name in _FRAMING]
     return any(name != b"content-length" or value.strip(b"0") or not value for name, value in framing)
 
 
 def framing_fields(headers: Headers) -> list[tuple[bytes, bytes]]:
-    """The fields that determine the length of the body: `Content-Length` and `Transfer-Encoding`."""
+    """Return the header fields that determine the length of the body: `Content-Length` and `Transfer-Encoding`."""
     return [(name, value) for name, value in headers if name in _FRAMING]
 
 
 def without_upgrade(headers: Headers) -> list[tuple[bytes, bytes]]:
-    """The fields without `Upgrade`."""
+    """Return the header fields without `Upgrade`."""
     return [(name, value) for name, value in headers if name.lower() != b"upgrade"]
 
 
@@ -100,7 +101,7 @@ def with_connection_close(app: App, status: int = 0) -> App:
 
 
 def _status_app(status: int) -> App:
-    """An ASGI application that responds to every request with this status and no body."""
+    """Return an ASGI application that responds to every request with this status and no body."""
 
     async def respond(_scope: Any, _receive: Any, send: Any, *_rest: Any) -> None:
         await send({"type": "http.response.start", "status": status, "headers": [(b"content-length", b"0")]})

@@ -1,11 +1,12 @@
-"""uvicorn's protocol classes, with the ASGI TLS extension 0.2, without upgrades other than to websocket.
+"""Extends uvicorn's protocol classes with the ASGI TLS extension 0.2, and prevents upgrades except to websocket.
 
     uvicorn app:app --ssl-certfile server.pem --ssl-keyfile server.key --ssl-ca-certs clients.pem --ssl-cert-reqs 1 \\
         --http mtls_middleware.servers.uvicorn_tls:H11 --ws mtls_middleware.servers.uvicorn_tls:WebSockets
 
-`--http` accepts `H11`, `HTTPTools`, `Zttp` or `HTTP2`, the equivalent of uvicorn's `--http zttp --http2`. `--ws`
-accepts `WebSockets` or `WSProto`. `--ssl-cert-reqs`: 1 accepts clients without a certificate, 2 does not; 0, uvicorn's
-default, requests no certificate. Without the `--ssl` options, the classes serve clear text behind a proxy.
+`--http` accepts `H11`, `HTTPTools`, `Zttp` or `HTTP2`. `HTTP2` is the equivalent of uvicorn's `--http zttp --http2`.
+`--ws` accepts `WebSockets` or `WSProto`. With `--ssl-cert-reqs 1`, clients without a certificate are accepted. With
+`--ssl-cert-reqs 2`, they are rejected. With uvicorn's default, 0, no certificate is requested. Without the `--ssl`
+options, the classes serve clear text behind a proxy.
 
 The classes depend on these internals of uvicorn 0.53 and 0.54. If one of them has changed, accessing a class raises
 `ConfigurationError`, before uvicorn listens.
@@ -15,7 +16,7 @@ The classes depend on these internals of uvicorn 0.53 and 0.54. If one of them h
   a websocket protocol that takes over the connection of an HTTP protocol.
 - `config` has `ssl`, `ssl_certfile` and `ssl_context_factory`.
 - Before an HTTP/1 protocol uses the application, it calls its `_should_upgrade` to find out whether the request in
-  `scope` and `headers` becomes a websocket. It has `ws_protocol_class`. `cycle` is the current request, with
+  `scope` and `headers` becomes a websocket. The protocol has `ws_protocol_class`. `cycle` is the current request, with
   `more_body`.
 - The protocol for httptools has the callbacks `on_message_begin`, `on_header`, `on_headers_complete`, `on_body` and
   `on_message_complete`, a `parser`, `handle_websocket_upgrade`, `send_400_response` and
@@ -86,7 +87,7 @@ class _HTTP1Mixin(_TLSExtensionMixin):
         return protocol_change(method, http_version, self.headers, websockets=self.ws_protocol_class is not None)
 
     def _apply(self, change: ProtocolChange) -> None:
-        """Prepare the current request. `self.headers` is the same list as in its scope, so this changes the scope."""
+        """Prepare the current request for `change`. Changes to `self.headers` also change the scope of the request."""
         if change is ProtocolChange.WEBSOCKET:
             # This removes at most `Content-Length: 0`, which websockets 13 does not accept.
             self.headers[:] = [field for field in self.headers if field not in framing_fields(self.headers)]
@@ -218,7 +219,7 @@ class _HTTPToolsMixin(_HTTP1Mixin):
         super().on_message_complete()  # type: ignore[misc]  # super() is uvicorn's class
 
     def on_message_complete(self) -> None:
-        # If httptools treats a request as an upgrade, it calls this at once, before the body.
+        # If httptools treats a request as an upgrade, it calls this method before the body has arrived.
         if not self._change.ends_connection:
             super().on_message_complete()  # type: ignore[misc]  # super() is uvicorn's class
         elif not self.parser.should_upgrade():
@@ -236,7 +237,7 @@ class _BodyCallbacks:
         self.on_message_complete = protocol._end_last
 
 
-# The name of our class: (the module below uvicorn.protocols, its class, the library that it needs, our mixin).
+# The name of our class -> (the module below uvicorn.protocols, its class, the library that it needs, our mixin).
 _CLASSES: dict[str, tuple[str, str, str, type[Any]]] = {
     "H11": ("http.h11_impl", "H11Protocol", "h11", _HTTP1Mixin),
     "HTTPTools": ("http.httptools_impl", "HttpToolsProtocol", "httptools", _HTTPToolsMixin),
@@ -249,7 +250,10 @@ _CLASSES: dict[str, tuple[str, str, str, type[Any]]] = {
 
 
 def __getattr__(name: str) -> type[Any]:
-    """Create a class when it is first accessed, because its library is optional. Raises `ConfigurationError`."""
+    """Create a class when it is first accessed, because its library is optional.
+
+    Raises `ConfigurationError` if uvicorn or the library is missing or has changed.
+    """
     if name in globals():
         return globals()[name]  # type: ignore[no-any-return]  # a class that was created by an earlier access
     if name not in _CLASSES:
@@ -266,25 +270,25 @@ def __getattr__(name: str) -> type[Any]:
     )
     protocol: type[asyncio.Protocol] = type(name, (mixin, base_class), {"__doc__": mixin.__doc__})
     if mixin is _ProtocolChoiceMixin:
-        for each in ("Zttp", "_HTTP2Only"):  # check them now, before uvicorn listens
+        for each in ("Zttp", "_HTTP2Only"):  # check these classes now, before uvicorn listens
             __getattr__(each)
     globals()[name] = protocol
     return protocol
 
 
 def _probe(base: Any, mixin: type[Any]) -> None:
-    """Create one protocol as uvicorn does. Raise an exception unless it is as the module's docstring describes."""
+    """Create a protocol as uvicorn does. Raise an exception unless it has the internals in the module's docstring."""
     from uvicorn.config import Config
     from uvicorn.server import ServerState
 
     require_methods(base, mixin.required_methods, asyncio.Protocol)
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
-        """Never called."""
+        """Do nothing. uvicorn never calls this application."""
 
     config = Config(application, http=base, ws="none", lifespan="off", interface="asgi3", log_config=None)
     config.load()
-    # Without this argument, the protocol would look up the running loop, and there may be none. Nothing runs on it.
+    # Without `_loop`, the protocol would look up the running loop, and there may be none. Nothing runs on this object.
     protocol = base(config=config, server_state=ServerState(), app_state={}, _loop=object())
     require_attributes(protocol, mixin.required_attributes)
     if mixin is _ProtocolChoiceMixin:
@@ -313,9 +317,9 @@ def _extension(ssl_object: Any, config: Any) -> dict[str, object]:
 
 
 def _server_certificate(ssl_object: Any, config: Any) -> str | None:
-    """The certificate that uvicorn loaded. `None` if another context may have been used.
+    """Return the certificate that uvicorn loaded; `None` if the connection may have used another TLS context.
 
-    `ssl` does not say which certificate the server sent.
+    `ssl` does not report the certificate that the server sent.
     """
     if config.ssl_context_factory is not None or ssl_object.context is not config.ssl:
         return None

@@ -1,6 +1,6 @@
 """Helpers for tests of applications behind mutual TLS: a throwaway CA, client certificates and tokens bound to them.
 
-The rest of the package never imports this package. The keys are for tests only.
+The rest of the library never imports `mtls_middleware.testing`. Use the keys in tests only.
 
 Example, without TLS:
 
@@ -12,7 +12,7 @@ Example, without TLS:
 
 With a header source instead of `ServerTLS()`, pass `headers=client.as_nginx()` and
 `environ_overrides={**TESTING_ENVIRON, "REMOTE_ADDR": "10.0.0.1"}`. A test client is not a WSGI server that the library
-knows, so the library trusts its address only with `TESTING_ENVIRON`.
+knows, so the library trusts `REMOTE_ADDR` only with `TESTING_ENVIRON`.
 
 The pytest plugin `mtls_middleware.testing.plugin` provides the fixtures `mtls_ca`, `mtls_client`, `mtls_other_client`,
 `mtls_issuer` and `mtls_environ`.
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OMIT", "TESTING_ENVIRON", "CertificateAuthority", "IssuedCertificate", "TokenIssuer", "self_signed"]
 
-if not TYPE_CHECKING:  # otherwise a type checker would accept any misspelt name
+if not TYPE_CHECKING:  # with `__getattr__`, a type checker would accept any misspelt name
     __getattr__, __dir__ = exports(
         __name__,
         {

@@ -1,6 +1,6 @@
 """`CertificateAuthority`: a throwaway CA for tests, with the certificates that it issues and TLS contexts.
 
-Keys stay in memory, except for a temporary file where `ssl` can only load files.
+Keys stay in memory. To create a TLS context, a key is written to a temporary file, because `ssl` loads only files.
 """
 
 import ipaddress
@@ -16,7 +16,7 @@ from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.testing.issued import IssuedCertificate, PrivateKey
 from mtls_middleware.testing.template import CertificateOptions, Extension, make
 
-# Longer than the default lifetime of the certificates that the CA issues.
+# The default lifetime of a CA. It is longer than the default lifetime of the certificates that the CA issues.
 _CA_LIFETIME = timedelta(days=3650)
 
 
@@ -25,9 +25,9 @@ class CertificateAuthority:
 
     Arguments:
         name: the subject, an RFC 4514 string or an `x509.Name`.
-        parent: the CA that signs this CA's certificate. `None`: this CA is a root.
-        not_before, not_after: aware datetimes; by default from a day ago until ten years from now.
-        extensions: as in `CertificateOptions`, for example a path length or name constraints.
+        parent: the CA that signs this CA's certificate. If `None`, this CA is a root.
+        not_before, not_after: aware datetimes; by default one day ago and ten years from now.
+        extensions: see `CertificateOptions`. An example is a path length, or name constraints.
 
     Raises `ValueError`, or its subclass `ConfigurationError`, if an argument cannot be part of a certificate.
 
@@ -80,7 +80,9 @@ class CertificateAuthority:
         not_after: datetime | None = None,
         extensions: Collection[Extension] = (),
     ) -> "CertificateAuthority":
-        """A CA that this CA signs. The certificates that it issues contain it in `chain`. Raises like the constructor.
+        """Return a new CA whose certificate this CA signs. Raises the same exceptions as the constructor.
+
+        If the new CA issues a certificate, `chain` of that certificate contains the certificate of the new CA.
 
         Example: `ca.intermediate().issue().chain`
         """
@@ -91,7 +93,9 @@ class CertificateAuthority:
     def issue(self, subject: str | x509.Name = "CN=client", **options: Unpack[CertificateOptions]) -> IssuedCertificate:
         """Issue a certificate, by default for a TLS client and with a new key.
 
-        Arguments: `subject`, an RFC 4514 string (may be empty) or an `x509.Name`; `options`, see `CertificateOptions`.
+        Arguments:
+            subject: an RFC 4514 string (may be empty) or an `x509.Name`.
+            options: see `CertificateOptions`.
 
         Raises `ValueError`, or its subclass `ConfigurationError`, if an argument cannot be part of a certificate.
 
@@ -101,7 +105,9 @@ class CertificateAuthority:
         return IssuedCertificate(issued.x509, issued.key, self._own_chain)
 
     def server(self, *hosts: str) -> IssuedCertificate:
-        """Issue a certificate for a TLS server. `hosts`: host names and IP addresses, by default those of loopback.
+        """Issue a certificate for a TLS server.
+
+        `hosts`: host names and IP addresses; by default `localhost`, `127.0.0.1` and `::1`.
 
         Example: `context = ca.server_context(ca.server())`
         """
@@ -113,7 +119,7 @@ class CertificateAuthority:
     def server_context(
         self, server: IssuedCertificate, *, client_certificates: Literal["required", "optional"] = "required"
     ) -> ssl.SSLContext:
-        """A TLS context for a server that presents `server`, and trusts only this CA for client certificates.
+        """Return a TLS context for a server that presents `server`, and trusts only this CA for client certificates.
 
         With `"optional"`, a client without a certificate is accepted. A certificate that does not verify is always
         rejected.
@@ -131,7 +137,9 @@ class CertificateAuthority:
         return context
 
     def client_context(self, client: IssuedCertificate | None = None) -> ssl.SSLContext:
-        """A TLS context for a client that trusts only this CA for server certificates, and presents `client` if given.
+        """Return a TLS context for a client that trusts only this CA for server certificates.
+
+        If `client` is given, the TLS client presents this certificate.
 
         Example: `httpx.Client(verify=ca.client_context(ca.issue()))`
         """
@@ -151,7 +159,7 @@ class CertificateAuthority:
 
 
 def self_signed(subject: str | x509.Name = "CN=client", **options: Unpack[CertificateOptions]) -> IssuedCertificate:
-    """A self-signed certificate, for example for `self_signed_tls_client_auth` (RFC 8705 2.2).
+    """Return a new self-signed certificate, for example for `self_signed_tls_client_auth` (RFC 8705 2.2).
 
     Arguments and exceptions: see `CertificateAuthority.issue`.
 
@@ -161,7 +169,7 @@ def self_signed(subject: str | x509.Name = "CN=client", **options: Unpack[Certif
 
 
 def _load(context: ssl.SSLContext, certificate_and_key: IssuedCertificate) -> None:
-    with tempfile.TemporaryDirectory() as directory:  # ssl loads only files; others cannot read this one
+    with tempfile.TemporaryDirectory() as directory:  # `ssl` loads only files; others cannot read this folder
         certificate, key = certificate_and_key.write(directory)
         context.load_cert_chain(certificate, key)
 

@@ -31,10 +31,11 @@ class IssuedCertificate:
 
     Attributes:
         x509: the leaf certificate, a `cryptography` object.
-        key: its private key.
+        key: the private key of the leaf certificate.
         chain: the intermediate certificates, beginning with the issuer of the leaf, without the root.
 
-    Each `as_...` method returns what one kind of server or proxy reports for a connection with this certificate.
+    Each `as_...` method returns the data that one kind of server or proxy passes to the application for a connection
+    with this certificate.
 
     Example: `CertificateAuthority().issue("CN=billing,O=Acme").thumbprint`
     """
@@ -69,7 +70,7 @@ class IssuedCertificate:
         return base64.urlsafe_b64encode(hashlib.sha256(self.der).digest()).rstrip(b"=").decode("ascii")
 
     def client_certificate(self, verification: Verification = Verification.BY_SERVER) -> ClientCertificate:
-        """The `ClientCertificate` that an application behind the middleware gets, with its `chain`.
+        """Return the `ClientCertificate` that an application behind the middleware gets for this certificate.
 
         Example: `assert rule.holds(client.client_certificate())`
         """
@@ -85,16 +86,17 @@ class IssuedCertificate:
         """
         certificate, key = Path(directory, f"{name}.pem"), Path(directory, f"{name}-key.pem")
         for path, text, mode in ((certificate, self.chain_pem, 0o666), (key, self.key_pem, 0o600)):
-            path.unlink(missing_ok=True)  # always a new file: no old mode, and no target of a link
+            path.unlink(missing_ok=True)  # so that the new file has its own mode, and no link is followed
             with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="ascii") as file:
                 file.write(text)
         return certificate, key
 
     def as_environ(self, *, verify: str = "SUCCESS") -> dict[str, Any]:
-        """The WSGI variables of mod_ssl, which `ServerTLS` reads, together with `TESTING_ENVIRON`.
+        """Return the WSGI variables of mod_ssl, which `ServerTLS` reads, together with `TESTING_ENVIRON`.
 
         Arguments:
-            verify: `SSL_CLIENT_VERIFY`: `"SUCCESS"` (`BY_SERVER`), `"GENEROUS"` or `"FAILED:reason"` (`PRESENTED`).
+            verify: the value of `SSL_CLIENT_VERIFY`. `"SUCCESS"` makes the certificate `BY_SERVER`; `"GENEROUS"` and
+                `"FAILED:reason"` make it `PRESENTED`.
 
         Example: `flask_app.test_client().get("/", environ_overrides=client.as_environ())`
         """
@@ -102,10 +104,11 @@ class IssuedCertificate:
         return {"SSL_CLIENT_CERT": self.pem, "SSL_CLIENT_VERIFY": verify, **chain, TESTING_KEY: True}
 
     def as_tls_extension(self, *, error: str | None = None) -> dict[str, Any]:
-        """The ASGI TLS extension (0.2) with all its keys, which `ServerTLS` reads as `BY_SERVER`.
+        """Return the ASGI TLS extension (0.2) with all its keys, from which `ServerTLS` reads a certificate.
 
         Arguments:
-            error: `client_cert_error`. Any string makes the certificate `PRESENTED`.
+            error: the value of `client_cert_error`. Any string makes the certificate `PRESENTED`. With `None`, the
+                certificate is `BY_SERVER`.
 
         Example: `scope["extensions"] = {"tls": client.as_tls_extension()}`
         """
@@ -119,7 +122,9 @@ class IssuedCertificate:
         }
 
     def as_client_cert(self) -> dict[str, str]:
-        """The fields of RFC 9440 that `ClientCertHeader` reads: `Client-Cert`, and with a chain `Client-Cert-Chain`.
+        """Return the fields that `ClientCertHeader` reads (RFC 9440).
+
+        They are `Client-Cert` and, if there is a chain, `Client-Cert-Chain`.
 
         Example: `client.get("/", headers=billing.as_client_cert())`
         """
@@ -129,10 +134,13 @@ class IssuedCertificate:
         return fields
 
     def as_nginx(self, *, verify: str = "SUCCESS") -> dict[str, str]:
-        """The values of nginx's `$ssl_client_escaped_cert` and `$ssl_client_verify`, in the fields that `Nginx` reads.
+        """Return the fields that `Nginx` reads.
+
+        Their values are those of nginx's `$ssl_client_escaped_cert` and `$ssl_client_verify`.
 
         Arguments:
-            verify: `X-SSL-Client-Verify`: `"SUCCESS"` (`BY_PROXY`) or `"FAILED:reason"` (`PRESENTED`).
+            verify: the value of `X-SSL-Client-Verify`. `"SUCCESS"` makes the certificate `BY_PROXY`, and
+                `"FAILED:reason"` makes it `PRESENTED`.
 
         Example: `client.get("/", headers=billing.as_nginx())`
         """
@@ -148,5 +156,5 @@ def _pem(certificate: Certificate) -> str:
 
 
 def _byte_sequence(certificate: Certificate) -> str:
-    """A Byte Sequence of RFC 9651 3.3.5."""
+    """Return the certificate as a Byte Sequence (RFC 9651 3.3.5)."""
     return f":{base64.b64encode(certificate.public_bytes(Encoding.DER)).decode('ascii')}:"

@@ -1,6 +1,6 @@
-"""The pytest plugin: fixtures for a CA, two client certificates and a token issuer, created once a session.
+"""The pytest plugin: fixtures for a CA, two client certificates and a token issuer, which are created once a session.
 
-Every pytest run of a user loads this module, so a fixture imports the rest of the package only when it is used.
+Every pytest run of a user loads this module, so each fixture imports the rest of the package only when it is used.
 """
 
 from typing import TYPE_CHECKING
@@ -23,13 +23,13 @@ def mtls_ca() -> "CertificateAuthority":
 
 @pytest.fixture(scope="session")
 def mtls_client(mtls_ca: "CertificateAuthority") -> "IssuedCertificate":
-    """A certificate of `mtls_ca`: `CN=client,O=Tests`, `client.example.test`, `spiffe://example.test/client`."""
+    """A certificate from `mtls_ca`: `CN=client,O=Tests`, `client.example.test` and `spiffe://example.test/client`."""
     return mtls_ca.issue("CN=client,O=Tests", dns=["client.example.test"], uris=["spiffe://example.test/client"])
 
 
 @pytest.fixture(scope="session")
 def mtls_other_client(mtls_ca: "CertificateAuthority") -> "IssuedCertificate":
-    """Another valid certificate of `mtls_ca`, for tests in which the wrong client must be rejected."""
+    """A second valid client certificate from `mtls_ca`, for tests in which the wrong client must be rejected."""
     return mtls_ca.issue("CN=other,O=Tests", dns=["other.example.test"], uris=["spiffe://example.test/other"])
 
 

@@ -18,20 +18,20 @@ Purpose = Literal["client", "server"]
 Extension = tuple[x509.ExtensionType, bool]
 
 _PURPOSES = {"client": ExtendedKeyUsageOID.CLIENT_AUTH, "server": ExtendedKeyUsageOID.SERVER_AUTH}
-# Certificates begin to be valid a day ago, in case the clock of a test machine is behind.
+# Certificates are valid from one day ago, because the clock of a test machine may be slow.
 _DAY = timedelta(days=1)
-# Longer than any test run, so that a certificate expires only if a test wants it.
+# The default lifetime. It is longer than any test run, so a certificate expires only if the test chooses its dates.
 _LIFETIME = timedelta(days=30)
 
 
 class CertificateOptions(TypedDict, total=False):
-    """Keywords of `CertificateAuthority.issue` and `self_signed`.
+    """The keyword arguments of `CertificateAuthority.issue` and `self_signed`.
 
     dns, uris, ip_addresses, emails: the subject alternative names, as lists of strings.
-    not_before, not_after: aware datetimes; by default from a day ago to 30 days from now.
+    not_before, not_after: aware datetimes; by default one day ago and 30 days from now.
     key: `"ec"` (P-256, the default), `"rsa"` (2048 bits), `"ed25519"`, or an existing private key.
     extended_key_usage: `"client"`, `"server"` or both. `()` omits the extension. Default: `("client",)`.
-    ca: whether the certificate may sign others (basicConstraints, keyUsage). Default: `False`.
+    ca: whether the key may sign other certificates (basicConstraints, keyUsage). Default: `False`.
     extensions: pairs `(x509.ExtensionType, critical)`. Each pair replaces the default extension of the same type.
     """
 
@@ -63,9 +63,10 @@ def make(
     ca: bool = False,
     extensions: Collection[Extension] = (),
 ) -> IssuedCertificate:
-    """Make a certificate without a chain, signed by `signer` or, if `None`, by its own key. See `CertificateOptions`.
+    """Make a certificate that is signed by `signer`, or by its own key if `signer` is `None`. The chain is empty.
 
-    Raises `ValueError`, or its subclass `ConfigurationError`, if an argument cannot be part of a certificate.
+    For the keyword arguments, see `CertificateOptions`. Raises `ValueError`, or its subclass `ConfigurationError`, if
+    an argument cannot be part of a certificate.
     """
     for option, given in (("dns", dns), ("uris", uris), ("ip_addresses", ip_addresses), ("emails", emails)):
         reject_string(option, given)
@@ -100,15 +101,15 @@ def make(
 
 
 def reject_string(option: str, given: object) -> None:
-    """Raise `ConfigurationError` if `given` is a string: iterating over it would yield its characters."""
+    """Raise `ConfigurationError` if `given` is a string, because iterating over a string yields its characters."""
     if isinstance(given, (str, bytes)):
-        raise ConfigurationError(f"{option}={given!r} is a string, expected a list of strings, for example [{given!r}]")
+        raise ConfigurationError(f"{option}={given!r} is a string; expected a list of strings, for example [{given!r}]")
 
 
 def aware(option: str, time: datetime) -> datetime:
-    """Return `time`. Raises `ConfigurationError` if it has no time zone."""
+    """Return `time` unchanged. Raises `ConfigurationError` if `time` has no time zone."""
     if time.tzinfo is None:
-        raise ConfigurationError(f"{option}={time!r} has no time zone, expected for example datetime.now(UTC)")
+        raise ConfigurationError(f"{option}={time!r} has no time zone; expected for example datetime.now(UTC)")
     return time
 
 
@@ -139,7 +140,7 @@ def _private_key(key: KeyKind | PrivateKey | None) -> PrivateKey:
 def _validity(
     not_before: datetime | None, not_after: datetime | None, lifetime: timedelta
 ) -> tuple[datetime, datetime]:
-    """Both dates. A default is always chosen so that not_before is earlier than not_after."""
+    """Return both dates. A default is always chosen so that not_before is earlier than not_after."""
     now = datetime.now(UTC)
     if not_before is None:
         not_before = min(now, aware("not_after", not_after or now)) - _DAY

@@ -1,6 +1,6 @@
 """`TokenIssuer`: signs access tokens for tests, like an authorization server.
 
-It also signs invalid tokens, so that tests can check that they are rejected.
+It also signs invalid tokens, so that tests can check that an application rejects them.
 """
 
 import base64
@@ -20,7 +20,7 @@ from mtls_middleware.resource_server import JWTAccessTokens
 from mtls_middleware.testing.issued import IssuedCertificate, PrivateKey
 from mtls_middleware.testing.template import aware, reject_string
 
-# The value of a claim or header that is left out.
+# If the value of a claim or header is OMIT, the token does not contain this claim or header.
 OMIT: Final[EllipsisType] = ...
 
 _LIFETIME = timedelta(minutes=5)
@@ -43,8 +43,8 @@ class TokenIssuer:
     """Signs JWT access tokens (RFC 9068) with its own new keys.
 
     Arguments:
-        issuer: `iss` of its tokens.
-        audience: `aud` of its tokens.
+        issuer: the value of `iss` in the tokens.
+        audience: the value of `aud` in the tokens.
         algorithm: an asymmetric JWS algorithm, for example `"ES256"`, `"PS256"` or `"EdDSA"`.
 
     Raises `ConfigurationError` for another algorithm.
@@ -89,14 +89,15 @@ class TokenIssuer:
         lifetime: timedelta = _LIFETIME,
         now: datetime | None = None,
     ) -> str:
-        """A signed token with every claim of RFC 9068 2.2, without the prefix `Bearer`.
+        """Return a signed token with every required claim of RFC 9068 2.2, without the prefix `Bearer`.
 
         Arguments:
-            certificate: the certificate to which `cnf` with `x5t#S256` binds the token (RFC 8705 3.1).
-            scopes: the value of `scope`. If empty, the token has no `scope`.
+            certificate: the certificate to which `cnf` with `x5t#S256` binds the token (RFC 8705 3.1). If `None`, the
+                token has no `cnf`.
+            scopes: the scopes in the claim `scope`. If empty, the token has no `scope`.
             claims, headers: replace or extend the default claims and JOSE headers. `OMIT` removes a claim or header.
             lifetime: the time from `now` to `exp`. With a negative value, the token has expired.
-            now: `iat`, an aware datetime. Default: the current time.
+            now: the time in `iat`, an aware datetime. Default: the current time.
 
         Raises `ConfigurationError` if `scopes` is a string or `now` has no time zone, and `TypeError` for a value that
         JSON cannot encode.
@@ -120,7 +121,7 @@ class TokenIssuer:
             default_claims["cnf"] = {"x5t#S256": certificate.thumbprint}
         key_id, key = next(reversed(self._keys.items()))
         header = {"typ": "at+jwt", "alg": self.algorithm, "kid": key_id}
-        # Not with PyJWT's encode(), which rejects some of the invalid tokens that tests need.
+        # PyJWT's encode() is not used, because it rejects some of the invalid tokens that tests need.
         signed = f"{_encode(_override(header, headers))}.{_encode(_override(default_claims, claims))}"
         return f"{signed}.{_base64url(self._jws.sign(signed.encode('ascii'), key))}"
 
@@ -133,12 +134,14 @@ class TokenIssuer:
         self._keys = dict([self._keys.popitem()])
 
     def access_tokens(self, **options: Any) -> JWTAccessTokens:
-        """A validator for these tokens, with the current keys. A later `rotate` does not change it.
+        """Return a validator for the tokens of this issuer, with the current keys.
+
+        A later `rotate` does not change the keys of the validator.
 
         Arguments:
             options: keywords of `JWTAccessTokens`. They replace or extend `issuer`, `audience` and `jwks`.
 
-        Raises `ConfigurationError`.
+        Raises `ConfigurationError` for an invalid option.
 
         Example: `protect(app, source=ServerTLS(), tokens=issuer.access_tokens(leeway=0))`
         """

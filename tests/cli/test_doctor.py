@@ -102,7 +102,7 @@ def test_a_layer_of_the_other_gateway_is_an_error(doctor):
         app._app = wrong
         status, findings = doctor(app)
         assert status == 1
-        assert any("around an application that is" in each["what"] for each in findings)
+        assert any("wraps an application that uses" in each["what"] for each in findings)
 
 
 PROTECTED = wsgi.protect(bare, source=NGINX)

@@ -344,7 +344,7 @@ def test_no_file_is_written_through_a_linked_folder(name, broken, tmp_path, caps
 @pytest.mark.parametrize("name", ["mtls.conf", "mtls-secret.inc"])
 def test_a_file_that_cannot_be_replaced_leaves_all_old_files(name, tmp_path, capsys):
     (tmp_path / name).mkdir()
-    assert f"{name} is a folder, expected a file" in rejected(capsys, "nginx", "--output", str(tmp_path))
+    assert f"{name} is a folder; expected a file" in rejected(capsys, "nginx", "--output", str(tmp_path))
     assert [each.name for each in tmp_path.iterdir()] == [name]
 
 

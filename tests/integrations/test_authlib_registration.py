@@ -32,7 +32,7 @@ def recorded(server: Server, client_id: str, check: Check) -> Any:
 
 
 DISAGREEMENTS: dict[str, tuple[Check, str]] = {
-    "denies the method": (lambda method, endpoint: False, "check_endpoint_auth_method denies it at 'token'"),
+    "denies the method": (lambda method, endpoint: False, "check_endpoint_auth_method denies this method at 'token'"),
     "admits another": (
         lambda method, endpoint: method in ("client_secret_basic", "client_secret_post"),
         "admits client_secret_post at 'token'",

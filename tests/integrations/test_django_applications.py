@@ -43,7 +43,7 @@ def test_without_a_method_the_type_decides(metadata: Any) -> None:
 def test_a_secret_is_there_if_the_method_needs_one() -> None:
     for method in ("client_secret_basic", "client_secret_post"):
         given = application("confidential", client_secret="")
-        with pytest.raises(ConfigurationError, match="has no client_secret: set one"):
+        with pytest.raises(ConfigurationError, match="has no client_secret: set a client_secret"):
             check_registration(given, registered_client(given, {"token_endpoint_auth_method": method}))
     check_registration(
         application("confidential", client_secret=""),
