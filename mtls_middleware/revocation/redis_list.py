@@ -33,8 +33,8 @@ from mtls_middleware.revocation.poller import RevocationListPoller, reason
 # Seconds that an entry stays on the list after its token or certificate has expired. A certificate may be accepted for
 # 300 s after its notAfter (clock_skew), and the clock of Redis may be 300 s ahead.
 _ENTRY_EXTENSION = 600
-# Maximum number of seconds that the first request of a process waits for the first poll. If the request did not wait, it
-# would be rejected with 503.
+# Maximum number of seconds that the first request of a process waits for the first poll. If the request did not wait,
+# it would be rejected with 503.
 _FIRST_WAIT = 1.0
 _RETRY_AFTER = 1
 _BATCH = 500  # maximum number of entries in one command, which keeps Redis busy for only a few milliseconds
