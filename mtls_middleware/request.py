@@ -15,7 +15,9 @@ MAX_BODY = 65_536
 
 
 class Peer(NamedTuple):
-    """The other end of the transport connection, as the server reports it. A tuple, because it is part of cache keys.
+    """The other end of the transport connection, as the server reports it.
+
+    The class is a tuple, because its objects are part of cache keys.
 
     Attributes:
         address: the peer's address, as the server gives it; `None` if there is no address, or if it is not reliable.

@@ -61,7 +61,7 @@ class LayerResponse:
 
 
 _QUOTABLE = re.compile(r"[\x20-\x21\x23-\x5B\x5D-\x7E]+")  # the characters that RFC 6750 3 allows in a quoted value
-_SCOPE = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+")  # one scope-token (RFC 6749 3.3)
+_SCOPE = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+")  # matches one scope-token (RFC 6749 3.3)
 
 
 @dataclass(frozen=True, slots=True)

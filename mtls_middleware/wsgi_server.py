@@ -64,7 +64,7 @@ def traits_of(environ: Mapping[str, Any], start_response: object = None) -> Serv
     """
     software = environ.get("SERVER_SOFTWARE")
     if not environ.keys().isdisjoint(_SERVER_KEYS):
-        if environ.get(TESTING_KEY) is True:  # a string could come from the process's environment variables
+        if environ.get(TESTING_KEY) is True:  # a string could come from an environment variable
             return _TESTING
         key = next((key for key in _BY_KEY if key in environ), None)
         if key is not None:

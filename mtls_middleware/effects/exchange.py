@@ -166,7 +166,7 @@ _HEADERS = {
 
 
 class _Body:
-    """Collects the body of one response. Raises `FetchFailed` if it is larger than the limit of its `Fetch`."""
+    """Collects the body of one response. Raises `FetchFailed` if the body is larger than the limit of the `Fetch`."""
 
     def __init__(self, fetch: Fetch) -> None:
         self.begun = False  # whether a response has arrived, even if its body is not complete

@@ -128,7 +128,7 @@ class AwaitingDriver:
 
         try:
             loop = asyncio.get_running_loop()
-        except RuntimeError:  # another event loop, such as trio's
+        except RuntimeError:  # the caller uses another event loop, such as trio's
             return
         begun = self._in_this_turn
         while begun.get(loop, 0) >= _IN_ONE_TURN:  # noqa: ASYNC110 (each sleep is one iteration of the loop)

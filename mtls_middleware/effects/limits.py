@@ -12,13 +12,14 @@ from mtls_middleware.errors import MalformedCertificate
 # Maximum number of concurrent exchanges for each certificate, of 50 exchanges in total. A service usually has only a
 # few requests in progress.
 _PER_CERTIFICATE = 10
-# Maximum number for each client name. A client may have many short-lived certificates, and a service may have many
-# replicas.
+# Maximum number of concurrent exchanges for each client name. A client may have many short-lived certificates, and a
+# service may have many replicas.
 _PER_NAME = 25
-# Maximum number for each peer address. All clients behind one proxy have the same address.
+# Maximum number of concurrent exchanges for each peer address. All clients behind one proxy have the same address.
 _PER_ADDRESS = 20
-# Maximum number for all clients without a verified certificate together. Such clients can use any number of
-# certificates and addresses, so half of the exchanges are reserved for clients with a verified certificate.
+# Maximum number of concurrent exchanges for all clients without a verified certificate together. Such clients can use
+# any number of certificates and addresses, so half of the 50 exchanges are reserved for clients with a verified
+# certificate.
 _UNVERIFIED = 25
 
 

@@ -84,7 +84,7 @@ class RemoteDocument(Generic[T]):
         self._limit = _LIMIT if limit is None else limit
         self._timeout = _TIMEOUT if timeout is None else timeout
         self._max_stale = max_stale
-        self._lock = threading.Lock()  # protects the attributes below; never held during I/O
+        self._lock = threading.Lock()  # protects the following attributes; it is not held during I/O
         self._value: T | None = None
         self._fetched_at = float("-inf")
         self._attempt: Fetch | None = None  # the attempt whose result is not applied yet
@@ -150,7 +150,7 @@ class RemoteDocument(Generic[T]):
         except FetchFailed as failure:
             found = failure
         with self._lock:
-            if self._attempt is attempt:  # if it is not, another caller has applied the result
+            if self._attempt is attempt:  # if not, another caller has applied the result
                 self._attempt = None
                 self._apply(found)
 

@@ -299,7 +299,7 @@ class Anyone:
         return "ANYONE"
 
     def __reduce__(self) -> str:
-        return "ANYONE"  # a copy is the same object
+        return "ANYONE"  # `copy` and `pickle` then return the same object
 
 
 ANYONE = Anyone()

@@ -62,7 +62,7 @@ def timed_token(claims: Mapping[str, Any], *, size: int = 0, key_id: str | None 
             expires_at = datetime.fromtimestamp(expires, UTC)
         except (ValueError, OverflowError, OSError):
             reject_token("exp is not a valid date")
-    scopes = frozenset(claims.get("scope", "").split(" ")) - {""}  # RFC 6749 3.3: only spaces separate scopes
+    scopes = frozenset(claims.get("scope", "").split(" ")) - {""}  # only spaces separate scopes (RFC 6749 3.3)
     try:
         read_only_claims = read_only(claims)
     except RecursionError:

@@ -55,7 +55,7 @@ class DiscoveredKeys:
             )
         self._issuer, self._allow_http = issuer, allow_http
         self._tls = tls or ssl.create_default_context()
-        self._keys: FetchedKeys | None = None  # only `_read` sets it, and it never runs twice at a time
+        self._keys: FetchedKeys | None = None  # only `_read` sets this, and it never runs concurrently
         self._document = RemoteDocument(_ADDRESSES[discovery](issuer), self._read, tls=self._tls, what="discovery")
 
     def fresh(self, now: float) -> KeySet | None:

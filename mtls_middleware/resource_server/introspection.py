@@ -44,8 +44,8 @@ _MAX_CACHE_SECONDS = 300
 # The value of the `Retry-After` field, in seconds.
 _RETRY_AFTER = 5
 _JSON, _SIGNED = "application/json", "application/token-introspection+jwt"
-# Maximum age of a signed response in seconds. It does not name its token, so an old response may be about another token
-# (RFC 9701 8.1).
+# Maximum age of a signed response in seconds. A signed response does not name its token, so an old response may be
+# about another token (RFC 9701 8.1).
 _MAX_AGE = 60
 
 # Advice for the operator, by the status of the server's response.
@@ -310,7 +310,7 @@ class IntrospectedAccessTokens:
         raise Unavailable(f"introspection at {self._endpoint}: {reason}", retry_after=_RETRY_AFTER)
 
     def _store(self, key: IntrospectionKey, members: Mapping[str, Any], now: float) -> Flow[None]:
-        """Cache the response, unless it is too large or has expired."""
+        """Cache the members of a response, unless they are too large or have expired."""
         seconds = self._active if members["active"] else self._inactive
         try:
             if "exp" in members:
@@ -332,6 +332,6 @@ class IntrospectedAccessTokens:
             response: dict[str, Any] = found["answer"]
             longest = self._active if response["active"] else self._inactive
             until = float(found["until"])
-        except (ValueError, KeyError, TypeError):  # written by another version of this library
+        except (ValueError, KeyError, TypeError):  # another version of this library wrote the record
             return None
         return Reusable(response, until - longest, until) if until - longest <= now < until else None

@@ -177,7 +177,7 @@ class RedisAnswers:
         return None if found is None else self._decrypt(found, key)
 
     def put(self, key: IntrospectionKey, record: bytes, seconds: float, now: float) -> Flow[None]:
-        """Cache `record` for this number of seconds, if Redis is available."""
+        """Cache `record` under `key` for `seconds` seconds, if Redis is available."""
         encrypted = base64.b64encode(self._cipher(key).encrypt(record, [key.key.encode("ascii")]))
         milliseconds = max(1, int(seconds * 1000))
         yield from self._call(now, self._set, self._prefix + key.key, encrypted, None, milliseconds)
@@ -188,7 +188,7 @@ class RedisAnswers:
             if self._failed_at is not None:
                 if abs(now - self._failed_at) < _COOL_DOWN:
                     return False, None
-                self._failed_at = now  # only this request tries; concurrent requests do not wait
+                self._failed_at = now  # only this request calls Redis; concurrent requests do not wait
         try:
             found = yield from ask(Call(function, arguments))
         except ConfigurationError:  # the client is an asyncio client under WSGI; this is not an outage

@@ -154,7 +154,7 @@ class _Header(NamedTuple):
 @lru_cache(maxsize=_CACHED_HEADERS)
 def _header(encoded: str, algorithms: frozenset[str], accepted: frozenset[str]) -> _Header:
     header = _json_object(_base64url(encoded))
-    if "crit" in header or "b64" in header:  # no extension is implemented, so none may be critical (RFC 7515 4.1.11)
+    if "crit" in header or "b64" in header:  # critical extensions are not supported (RFC 7515 4.1.11)
         reject_token("the JWT has a crit or b64 header parameter")
     typ, algorithm, key_id = header.get("typ"), header.get("alg"), header.get("kid")
     if not isinstance(typ, str) or media_type(typ) not in accepted:

@@ -42,8 +42,8 @@ class Rules:
 
 PROFILES: dict[Profile, Rules] = {
     "rfc9068": Rules(ALGORITHMS, frozenset({"at+jwt"}), _RFC9068, 0, MAX_LEEWAY),
-    # FAPI 2.0 5.3.4 and 5.4 allow only three algorithms and only bound tokens, so `cnf` is required, whatever binding=
-    # is.
+    # FAPI 2.0 5.3.4 and 5.4 allow only three algorithms and only bound tokens, so `cnf` is required even if the layer
+    # has binding="when_present".
     "fapi2": Rules(
         frozenset({"PS256", "ES256", "EdDSA"}), frozenset({"at+jwt"}), _RFC9068 | {"cnf"}, LEEWAY, MAX_LEEWAY - 1
     ),

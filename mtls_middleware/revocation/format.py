@@ -102,7 +102,7 @@ class RevocationListCopy:
 
     @property
     def position(self) -> int:
-        """The score of the last change in this copy. The next request for changes starts there."""
+        """The score of the last change in this copy. The next request for changes starts at this score."""
         return _FIRST_CHANGE + self._last.number
 
     @property

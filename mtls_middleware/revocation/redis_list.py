@@ -188,8 +188,8 @@ class RedisRevocations:
     def _running_poller(self) -> RevocationListPoller:
         poller = self._poller
         if poller is None or poller.process != os.getpid():  # a thread does not survive a fork
-            # No lock is used, because a fork could copy a held lock. Two concurrent calls start two threads. Then the
-            # thread ends whose poller is not referenced.
+            # No lock is used, because a fork could copy a held lock. Two concurrent calls start two threads. Then one
+            # of the two threads ends, because its poller is not referenced.
             poller = self._poller = RevocationListPoller(self._client, self._key)
             try:
                 poller.start()

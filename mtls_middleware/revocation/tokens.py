@@ -86,7 +86,7 @@ class RevocableTokens:
         check(token, now)
         self._check(token)
 
-    def check_certificate_later(self, token: AccessToken, now: float) -> None:  # noqa: ARG002 (as check_later)
+    def check_certificate_later(self, token: AccessToken, now: float) -> None:  # noqa: ARG002 (see `check_later`)
         """Raises `Refused` if the certificate that the token is bound to is revoked.
 
         Raises `Unavailable` if the copy of the list in this process is too old.

@@ -216,7 +216,7 @@ class HeaderSource:
         """
         try:
             presented = server.read(view.tls) if self.has_proxy_certificate else None
-        except MalformedCertificate:  # `find` has ignored the header
+        except MalformedCertificate:  # in this case, `find` has already ignored the header
             presented = None
         if presented is None:
             return None
@@ -274,7 +274,7 @@ class HeaderSource:
         else:
             verification = Verification.BY_PROXY if verdict is Verdict.SUCCESS else Verification.PRESENTED
         size = len(value) + len(chain_value)
-        if size > MAX_FIELD:  # checked before decoding, to limit the cost
+        if size > MAX_FIELD:  # the size is checked before decoding, to limit the cost
             raise MalformedCertificate(f"certificate fields of {size} characters; expected at most {MAX_FIELD}")
         certificate = self._decode(value, chain_value, verification)
         if certificate is None and verdict is Verdict.SUCCESS:

@@ -12,7 +12,7 @@ from mtls_middleware.sources.encoding import MAX_CHAIN, base64_der
 # Maximum number of parameters in one field. Parsers must support at least 256 for each Item (RFC 9651 3.1.2).
 _MAX_PARAMETERS = 256 * MAX_CHAIN
 
-_Item = tuple[object, object]  # (bare item, parameters)
+_Item = tuple[object, object]  # a bare item and its parameters
 
 
 def client_cert(text: str) -> bytes:
@@ -22,7 +22,7 @@ def client_cert(text: str) -> bytes:
     """
     if text[:1] == text[-1:] == ":":
         try:
-            return base64_der(text[1:-1])  # the usual form, without parameters
+            return base64_der(text[1:-1])  # the usual form has no parameters
         except MalformedCertificate:
             return _item(text)
     return _item(text)
@@ -33,7 +33,7 @@ def client_cert_chain(text: str) -> tuple[bytes, ...]:
 
     The list does not contain the leaf (RFC 9440 2.3). Raises `MalformedCertificate`.
     """
-    if text.count(",") >= MAX_CHAIN:  # checked before parsing, to limit the cost
+    if text.count(",") >= MAX_CHAIN:  # the length is checked before parsing, to limit the cost
         raise MalformedCertificate(f"more than {MAX_CHAIN} certificates in the chain")
     _check_shape(text)
     import http_sf

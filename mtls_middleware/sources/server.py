@@ -92,14 +92,14 @@ def _extension_values(tls: Mapping[str, Any]) -> tuple[object, ...] | None:
     if not isinstance(tls, Mapping):
         return None
     chain = tls.get("client_cert_chain") or ()
-    if not isinstance(chain, (tuple, list)) or len(chain) > MAX_CHAIN:  # a generator could be read only once
+    if not isinstance(chain, (tuple, list)) or len(chain) > MAX_CHAIN:  # a generator can be read only once
         return None
     return (tls.get("client_cert"), tls.get("client_cert_error"), *chain)
 
 
 def _environ_values(environ: Mapping[str, Any]) -> tuple[object, ...] | None:
     values = [environ.get(key) for key in _ENVIRON_KEYS]
-    if values[0]:  # SSL_CLIENT_CERT: the chain may follow in numbered keys
+    if values[0]:  # this is SSL_CLIENT_CERT, and its chain is in numbered keys
         for key in sorted(key for key in environ if _CHAIN_KEY.fullmatch(key)):
             values += [key, environ[key]]
     for key in SOCKET_KEYS:

@@ -31,7 +31,7 @@ _MIN_SECRET_LENGTH = 16
 
 ProxyCertificateRule = Rule | Callable[[ClientCertificate], bool]
 
-# (header, value), (header, [value, ...]) or (header, value, value, ...).
+# The accepted forms are (header, value), (header, [value, ...]) and (header, value, value, ...).
 SharedSecret = tuple[str, str | Collection[str]] | tuple[str, str, *tuple[str, ...]]
 
 _USAGE = 'for example ("MtlsProxySecret", os.environ["MTLS_PROXY_SECRET"]) or ("MtlsProxySecret", [new, old])'
@@ -76,7 +76,7 @@ class Trust:
 
     @property
     def secret_header(self) -> str | None:
-        """The name of the field with the shared secret, in lower case. The layer removes it from every request."""
+        """The name of the field with the shared secret, in lower case; `None` if there is no shared secret."""
         return None if self._secret is None else self._secret[0]
 
     def peer_problem(self, peer: Peer) -> str | None:
@@ -130,7 +130,7 @@ class Trust:
         if isinstance(address, IPv6Address):
             if address.scope_id is not None:  # a zone names an interface of this machine, not a network
                 return False
-            address = address.ipv4_mapped or address  # the form of an IPv4 address on a [::] listener
+            address = address.ipv4_mapped or address  # a [::] listener reports IPv4 addresses as mapped addresses
         number, width = int(address), address.max_prefixlen
         return any(
             number >> (width - prefix) in networks

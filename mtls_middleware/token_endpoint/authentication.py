@@ -107,7 +107,7 @@ class ClientAuthenticator:
         return self._blocking.run(self.decide(request, now))
 
     async def authenticate_async(self, request: ClientRequest, now: float) -> RegisteredClient | None:
-        """Like `authenticate`, for an event loop."""
+        """Like `authenticate`, but awaits during I/O instead of blocking. Use this method under ASGI."""
         return await self._awaiting.run(self.decide(request, now))
 
     def identify(self, request: ClientRequest, now: float) -> RegisteredClient:
@@ -125,7 +125,7 @@ class ClientAuthenticator:
         """Return the flow that `authenticate` and `authenticate_async` run."""
         credentials = credentials_of(request)
         if credentials.client_id is None and credentials.found == OTHER_SCHEME:
-            return None  # a bearer token, for example at an introspection endpoint (RFC 7662 2.1)
+            return None  # for example a bearer token at an introspection endpoint (RFC 7662 2.1)
         client = yield from self._identify(credentials, request.certificate, now)
         return client if client.token_endpoint_auth_method in (PKI, SELF_SIGNED) else None
 
@@ -150,7 +150,7 @@ class ClientAuthenticator:
         return client
 
     def _client(self, client_id: str | None) -> Flow[RegisteredClient]:
-        """Look up the registration of `client_id`."""
+        """Look up the registration of `client_id`. Raises `Refused("invalid_client")` if there is none."""
         if client_id is None:
             _refuse("no client_id")
         if not (client_id.isascii() and client_id.isprintable()):

@@ -32,7 +32,7 @@ _DRAFT_RESTRICTIONS = ("tls_client_auth_root_dn", "tls_client_auth_issuer_dn")
 
 @dataclass(frozen=True, kw_only=True)
 class RegisteredClient:
-    """A registered OAuth client (RFC 7591 2). The RFC 8705 attributes have the names of that RFC.
+    """A registered OAuth client (RFC 7591 2). The attributes for RFC 8705 have the names from this RFC.
 
     Attributes:
         client_id: the identifier that the client sends, compared as an exact string.
@@ -93,7 +93,7 @@ class RegisteredClient:
         try:
             if not isinstance(value, str):
                 raise ConfigurationError(f"{value!r}: expected a string")
-            return _SUBJECTS[name](value)  # type: ignore[call-arg]  # each of the five takes one string
+            return _SUBJECTS[name](value)  # type: ignore[call-arg]  # each rule takes one string
         except ConfigurationError as error:
             raise ConfigurationError(f"{name}: {error}") from error
 

@@ -60,7 +60,7 @@ class ClientRequest:
                 raise ConfigurationError(
                     f"{name} is a {type(given).__name__}: expected a list, for example form.items(multi=True)"
                 )
-            object.__setattr__(self, name, tuple(given))  # an iterator could be read only once
+            object.__setattr__(self, name, tuple(given))  # a tuple can be read more than once
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,7 @@ def _basic_credentials(client_id: str | None, user: str, secret: str) -> Credent
 
 
 def _assertion_credentials(given: Mapping[str, str]) -> Credentials:
-    """Read a client assertion, whose subject is the client (RFC 7523 3). `client_id` must equal the subject, if given.
+    """Read a client assertion, whose subject is the client (RFC 7523 3). A `client_id` must equal the subject.
 
     An assertion that cannot be parsed here belongs to no method, because its verifier could read another subject.
     """

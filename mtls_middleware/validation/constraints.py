@@ -27,10 +27,11 @@ def violations(path: Sequence[x509.Certificate]) -> Iterator[str]:
             yield "name constraints in a certificate that is not a CA certificate"
             continue
         if constraints.public_bytes() not in authority.tbs_certificate_bytes:
-            # `cryptography` drops minimum and maximum. Minimum must be zero and maximum must be absent (4.2.1.10).
+            # `cryptography` ignores minimum and maximum. RFC 5280 4.2.1.10: minimum must be zero, and maximum absent.
             yield "name constraints with a minimum or a maximum"
         for number, below in enumerate(path[:position]):
-            # Constraints do not apply to a self-issued intermediate, with which a CA changes its key (4.2.1.10).
+            # Constraints do not apply to a self-issued intermediate, with which a CA changes its key (RFC 5280
+            # 4.2.1.10).
             if number == 0 or below.subject != below.issuer:
                 yield from _violations_of(below, constraints)
 

@@ -46,7 +46,7 @@ class FileCache(Generic[T]):
         self._paths = tuple(dict.fromkeys(paths))
         self._suffixes = frozenset(suffixes)
         self._parse = parse
-        self._lock = threading.Lock()  # held while the value is renewed; no caller waits for it
+        self._lock = threading.Lock()  # held while the value is renewed; other callers do not wait
         self._checked_at = float("-inf")
         try:
             self._state, self._value = self._load()
@@ -66,7 +66,7 @@ class FileCache(Generic[T]):
         return self._value
 
     def _check(self) -> bool:
-        """Renew the value if files have changed. Returns `True` if a thread does so: the thread releases the lock."""
+        """Renew the value if files have changed. Returns `True` if a thread renews the value and releases the lock."""
         try:
             state = self._states()
         except OSError as error:

@@ -25,7 +25,7 @@ _PROCESSED = frozenset(
         ExtensionOID.NAME_CONSTRAINTS,
     }
 )
-_NOT_POSITIVE = "a serial number that is not positive"  # 4.1.2.2
+_NOT_POSITIVE = "a serial number that is not positive"  # RFC 5280 4.1.2.2
 _CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 # Minimum key size in bits, for 112 bits of strength (NIST SP 800-131A), and minimum exponent (SP 800-56B 6.2).
 _RSA_BITS, _RSA_EXPONENT = 2048, 65_537
@@ -72,7 +72,7 @@ def client_defects(
     if purposes is not None and purpose not in purposes.value:
         yield "extendedKeyUsage without clientAuth"  # anyExtendedKeyUsage is not sufficient
     if x509.AuthorityKeyIdentifier.oid not in found:
-        yield "no authorityKeyIdentifier"  # 4.2.1.1
+        yield "no authorityKeyIdentifier"  # RFC 5280 4.2.1.1
     if certificate.serial_number <= 0:
         yield _NOT_POSITIVE
     yield from _name_defects(certificate, found)
@@ -99,11 +99,11 @@ def authority_defects(
     if purposes is not None and not {purpose, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & set(purposes.value):
         yield "an issuer whose extendedKeyUsage lacks clientAuth"
     if x509.SubjectKeyIdentifier.oid not in found:
-        yield "an issuer without subjectKeyIdentifier"  # 4.2.1.2
+        yield "an issuer without subjectKeyIdentifier"  # RFC 5280 4.2.1.2
     if not is_anchor and certificate.serial_number <= 0:  # some old roots have the serial number 0
         yield _NOT_POSITIVE
     if not is_anchor and x509.AuthorityKeyIdentifier.oid not in found:
-        yield "an issuer without authorityKeyIdentifier"  # 4.2.1.1
+        yield "an issuer without authorityKeyIdentifier"  # RFC 5280 4.2.1.1
     for policies in (x509.PolicyConstraints, x509.InhibitAnyPolicy):
         if policies.oid in found:  # even if it is not critical, because RFC 5280 requires that it is critical
             yield f"{policies.__name__}, which is not supported"

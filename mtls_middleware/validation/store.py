@@ -243,5 +243,5 @@ def read_pem(octets: bytes) -> list[x509.Certificate]:
     except chain.UNREADABLE as error:
         raise ValueError(str(error) or type(error).__name__) from error
     if octets.count(b"-----BEGIN ") != len(found) or octets.count(b"-----END ") != len(found):
-        raise ValueError("it contains a block that is not a complete certificate")  # truncated, or a private key
+        raise ValueError("it contains a block that is not a complete certificate")  # for example a private key
     return found
