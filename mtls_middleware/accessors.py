@@ -1,6 +1,6 @@
-"""Functions for applications: the certificate, token or OAuth client of a request of any framework.
+"""Returns the client certificate, access token or OAuth client of a request, for applications in any framework.
 
-They read only the keys that the layers set in the environ or scope on every request, and no header fields.
+The functions read only the keys that the layers set in the environ or scope on every request, and no header fields.
 """
 
 from collections.abc import Mapping
@@ -11,37 +11,39 @@ from mtls_middleware.layers.attached import CERTIFICATE_KEY, CLIENT_KEY, TOKEN_K
 from mtls_middleware.resource_server.token import AccessToken
 from mtls_middleware.token_endpoint.clients import RegisteredClient
 
-# Attributes with the scope or environ. `scope`: Starlette, Quart, Litestar, Django and Falcon under ASGI. `environ`:
-# Werkzeug, Flask, Django under WSGI. `env`: Falcon under WSGI.
+# The attributes of requests that contain the scope or environ. `scope`: Starlette, Quart, Litestar, Django and Falcon
+# under ASGI. `environ`: Werkzeug, Flask and Django under WSGI. `env`: Falcon under WSGI.
 _ATTRIBUTES = ("scope", "environ", "env")
 
 
 def client_certificate(request: Any) -> ClientCertificate | None:
-    """The client certificate of this request, or `None`.
+    """Return the client certificate of this request, or `None` if the request has no accepted certificate.
 
     `request`: a request or websocket of Flask/Werkzeug, Django, Starlette/FastAPI, Quart, Litestar or Falcon, or a WSGI
     environ or ASGI scope. Raises `TypeError` for any other object.
 
-    The certificate may be unverified: see `ClientCertificate.verification`. Example:
-    `client_certificate(request).subject`
+    The certificate may be unverified: see `ClientCertificate.verification`.
+
+    Example: `client_certificate(request).subject`
     """
     found = carrier(request).get(CERTIFICATE_KEY)
     return found if isinstance(found, ClientCertificate) else None
 
 
 def access_token(request: Any) -> AccessToken | None:
-    """The access token that was accepted for this request, or `None`. `request`: see `client_certificate`.
+    """Return the access token that was accepted for this request, or `None` if the request has no accepted token.
 
-    Example: `"invoices:read" in access_token(request).scopes`
+    `request`: see `client_certificate`. Example: `"invoices:read" in access_token(request).scopes`
     """
     found = carrier(request).get(TOKEN_KEY)
     return found if isinstance(found, AccessToken) else None
 
 
 def oauth_client(request: Any) -> RegisteredClient | None:
-    """The OAuth client that authenticated by its certificate, or `None`. `request`: see `client_certificate`.
+    """Return the OAuth client that the layer authenticated by its certificate, or `None` if there is no such client.
 
-    On a path that is not in the layer's `paths`, the result is always `None`. An endpoint must reject it.
+    On a path that is not in the layer's `paths`, the result is always `None`. An endpoint that requires a client must
+    reject a request without a client. `request`: see `client_certificate`.
 
     Example: `oauth_client(request).client_id`
     """
@@ -50,7 +52,7 @@ def oauth_client(request: Any) -> RegisteredClient | None:
 
 
 def carrier(request: Any) -> Mapping[str, Any]:
-    """The environ or scope of a framework's request. Raises `TypeError` if the object has none.
+    """Return the environ or scope of a framework's request. Raises `TypeError` if the object has neither.
 
     Example: `carrier(request)["mtls_middleware.token"]`
     """

@@ -4,8 +4,8 @@ import base64
 import binascii
 import re
 
-# base64url of 32 bytes without padding. The last character has two pad bits, which RFC 8705's own example sets, so the
-# decoded bytes are compared and not the strings.
+# Matches 32 bytes in base64url without padding. The last character has two pad bits. The example in RFC 8705 sets these
+# bits, so the decoded bytes are compared, and not the strings.
 _SHA256 = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
@@ -22,7 +22,7 @@ def base64_octets(text: str) -> bytes:
 
 
 def sha256_digest(text: object) -> bytes | None:
-    """The 32 bytes of a SHA-256 digest in base64url, such as `x5t#S256` (RFC 8705 3.1); `None` for anything else.
+    """Decode a SHA-256 digest in base64url, such as `x5t#S256` (RFC 8705 3.1). Returns `None` for any other value.
 
     Example: `sha256_digest(certificate.thumbprint) == certificate.digest`
     """

@@ -1,6 +1,6 @@
-"""Whether an access token is bound to the client certificate of its request: RFC 8705 section 3.1.
+"""Checks whether an access token is bound to the client certificate of the request (RFC 8705 section 3.1).
 
-Pure: no cache. The comparison is made for every request.
+The result is not cached: the comparison is made for every request.
 """
 
 import hmac
@@ -14,28 +14,36 @@ from mtls_middleware.errors import Refused
 
 Binding = Literal["required", "when_present"]
 
-# Confirmation methods (IANA registry, RFC 7800) whose proof is not checked here. All methods that a token names must
-# hold, so such a token is rejected; DPoP's jkt is an example (RFC 9449 7.2). Unknown members are ignored.
+# Confirmation methods (IANA registry, RFC 7800) that this library cannot check, for example DPoP's jkt (RFC 9449 7.2).
+# All methods in a token must be checked, so a token with one of these is rejected. Unknown members are ignored.
 _OTHER_METHODS = frozenset({"jwk", "jwe", "kid", "jku", "jkt", "osc", "x5t", "x5c", "x5chain", "x5u"})
 
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """The certificate that `cnf` names: its SHA-256 digest, and the thumbprint as the token has it."""
+    """The certificate to which a token is bound by its `cnf` claim.
+
+    Attributes:
+        digest: the SHA-256 digest of the certificate, 32 bytes.
+        thumbprint: the digest in base64url, exactly as the token contains it.
+    """
 
     digest: bytes
     thumbprint: str
 
     def matches(self, certificate: ClientCertificate, _now: float = 0.0) -> bool:
-        """Compares in constant time. `_now`: the comparison is also the check of a `Reusable`."""
+        """Return whether this is the certificate to which the token is bound, compared in constant time.
+
+        `_now` is ignored. It gives this method the signature of a `Check`.
+        """
         return hmac.compare_digest(self.digest, certificate.digest)
 
 
 def confirm(claims: Mapping[str, Any], certificate: ClientCertificate | None, binding: Binding) -> Confirmation | None:
-    """The confirmation that binds the token to `certificate`; `None` for an unbound token that is accepted.
+    """Return the confirmation that binds the token to `certificate`, or `None` for an unbound token that is accepted.
 
-    Raises `Refused("invalid_token")` for every other token: unbound although binding is required, bound by a method
-    that cannot be checked, bound without a certificate, bound to another certificate.
+    Raises `Refused("invalid_token")` if the token is unbound but `binding` is `"required"`, if it is bound by a method
+    that cannot be checked, if the request has no certificate, or if the token is bound to another certificate.
     """
     confirmation = confirmation_of(claims, binding)
     if confirmation is not None:
@@ -44,7 +52,10 @@ def confirm(claims: Mapping[str, Any], certificate: ClientCertificate | None, bi
 
 
 def confirmation_of(claims: Mapping[str, Any], binding: Binding) -> Confirmation | None:
-    """The confirmation in these claims; `None` if there is none and none is required. Raises `Refused`."""
+    """Return the confirmation in the `cnf` claim, or `None` if the token is not bound and `binding` allows this.
+
+    Raises `Refused("invalid_token")` for any other token.
+    """
     if "cnf" not in claims:
         if binding == "required":
             raise Refused("invalid_token", "the token is not bound to a certificate, and binding is required")
@@ -55,13 +66,13 @@ def confirmation_of(claims: Mapping[str, Any], binding: Binding) -> Confirmation
     if thumbprint is None or digest is None:
         raise Refused("invalid_token", "cnf has no x5t#S256 of 43 base64url characters")
     if not _OTHER_METHODS.isdisjoint(confirmation):
-        raise Refused("invalid_token", "cnf names a second method that is not checked here, for example DPoP's jkt")
+        raise Refused("invalid_token", "cnf has a second method that cannot be checked here, for example DPoP's jkt")
     return Confirmation(digest, thumbprint)
 
 
 def compare(confirmation: Confirmation, certificate: ClientCertificate | None) -> None:
-    """Raises `Refused("invalid_token")` unless the confirmation names this certificate."""
+    """Raises `Refused("invalid_token")` unless the token is bound to `certificate` by this confirmation."""
     if certificate is None:
-        raise Refused("invalid_token", "the token is bound, and there is no client certificate")
+        raise Refused("invalid_token", "the token is bound to a certificate, but the request has no client certificate")
     if not confirmation.matches(certificate):
         raise Refused("invalid_token", "the token is bound to another certificate")

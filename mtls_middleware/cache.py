@@ -1,4 +1,4 @@
-"""`Cache`: a bounded mapping for many threads. The least recently used entries are removed first."""
+"""`Cache`: a thread-safe mapping of limited size, which removes the least recently used entries first."""
 
 import threading
 from collections import OrderedDict
@@ -10,9 +10,9 @@ V = TypeVar("V")
 
 
 class Cache(Generic[K, V]):
-    """Entries with a total size of at most `limit`. An entry is not cached if its own data is larger than `largest`.
+    """Caches entries whose total size is at most `limit`. A value whose `size` is larger than `largest` is not cached.
 
-    Our own few lines: `cachetools` would need a lock around it as well, and would be a fifth runtime dependency.
+    `cachetools` is not used: it also needs a lock, and it would be one more runtime dependency.
 
     Example: `cache = Cache(1024); cache.put("key", value); cache.get("key")`
     """
@@ -25,20 +25,21 @@ class Cache(Generic[K, V]):
         self._lock = threading.Lock()
 
     def get(self, key: K) -> V | None:
-        """The value, or `None`."""
+        """Return the cached value for `key`, or `None` if there is no such entry."""
         entry = self._entries.get(key)
         if entry is None:
             return None
-        try:  # no lock: each step is atomic
+        try:  # no lock is needed, because each step is atomic
             self._entries.move_to_end(key)
         except KeyError:  # another thread has just removed the entry
             return entry[0]
         return entry[0]
 
     def put(self, key: K, value: V, size: int = 1, *, extra: int = 0) -> None:
-        """Cache the value, unless it is too large.
+        """Cache `value` under `key`, unless the value is too large.
 
-        `size`: of the data that the entry holds. `extra`: what the value needs in memory beyond that.
+        `size`: the size of the data in the value, which must not exceed `largest`. `extra`: the additional memory that
+        the value needs. The sum of both counts towards `limit`.
         """
         whole = size + extra
         if size > self._largest or whole > self._limit:
@@ -52,7 +53,7 @@ class Cache(Generic[K, V]):
                 self._size -= removed
 
     def __deepcopy__(self, memo: object) -> "Cache[K, V]":
-        """An empty cache: a copy of the owner must not share the lock."""
+        """Return an empty cache with the same limits, because a copy of the object that owns it needs its own lock."""
         return Cache(self._limit, largest=self._largest)
 
     def __len__(self) -> int:

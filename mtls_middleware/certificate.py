@@ -20,11 +20,11 @@ from mtls_middleware.parser_errors import UNREADABLE
 
 T = TypeVar("T")
 
-# Bytes of a certificate with an RSA key of 4096 bits and a few names.
+# Size in bytes of a usual certificate, with an RSA key of 4096 bits and a few names.
 _USUAL_DER = 2_000
 
-# `cryptography` warns about each attribute of a name that is too short or too long, and attributes the warning to the
-# module that reads the name. A client can cause hundreds of them (335 in 83 kB), so they must not reach the log.
+# `cryptography` warns about each attribute of a name that is too short or too long, and gives this package as the
+# source of the warning. A client can cause hundreds of warnings (335 with 83 kB), so they must not reach the log.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"mtls_middleware\.")
 
 
@@ -41,7 +41,10 @@ class Verification(enum.Enum):
 
 
 def _readable(read: Callable[[Any], T]) -> cached_property[T]:
-    """A cached property that raises `MalformedCertificate` for any parser error: `cryptography` parses lazily."""
+    """Convert `read` to a cached property that raises `MalformedCertificate` for any parser error.
+
+    Errors can occur late, because `cryptography` parses a certificate lazily.
+    """
 
     def checked(self: "ClientCertificate") -> T:
         try:
@@ -55,19 +58,20 @@ def _readable(read: Callable[[Any], T]) -> cached_property[T]:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ClientCertificate:
-    """A TLS client certificate. Immutable; two certificates are equal if their DER is equal.
+    """An immutable TLS client certificate. Two certificates are equal if their DER is equal.
 
     Attributes:
-        x509: the `cryptography` object, for everything that this class has no property for.
-        der: the bytes as received, never re-encoded.
-        chain: the other certificates that the client presented, as DER, in order, without the leaf. Not validated.
+        x509: the certificate as an object of `cryptography`, which gives access to all its parts.
+        der: the DER bytes of the certificate as received, never encoded again.
+        chain: the other certificates that the client presented, as DER, in order, without the leaf. They are not
+            validated.
         verification: who verified the chain.
-        digest: SHA-256 of `der`, 32 bytes.
-        thumbprint: the digest in unpadded base64url: the `x5t#S256` value (RFC 8705 3.1).
-        path_period: the validity period of the path that a trust store validated, in seconds since the epoch; `None`
-            without a path.
+        digest: the SHA-256 digest of `der`, 32 bytes.
+        thumbprint: the digest in unpadded base64url, which is the `x5t#S256` value (RFC 8705 3.1).
+        path_period: the validity period of the path that a trust store validated, in seconds since the epoch; `None` if
+            no trust store validated a path.
 
-    Properties raise `MalformedCertificate` if that part of the certificate cannot be read.
+    A property raises `MalformedCertificate` if its part of the certificate cannot be read.
 
     Example: `ClientCertificate.from_pem(text).thumbprint`
     """
@@ -94,15 +98,15 @@ class ClientCertificate:
         return cls(loaded, der, chain, verification, digest, thumbprint)
 
     def with_verification(self, verification: Verification, path_period: tuple[float, float] | None = None) -> Self:
-        """A copy with another verification. Nothing is parsed or hashed again."""
+        """Return a copy with another `verification` and `path_period`. The certificate is not parsed again."""
         return type(self)(self.x509, self.der, self.chain, verification, self.digest, self.thumbprint, path_period)
 
     @classmethod
     def from_pem(cls, pem: str | bytes, *, verification: Verification = Verification.PRESENTED) -> Self:
-        """Load PEM: the leaf first, then the chain. Other text around the blocks is allowed.
+        """Load the leaf, and then its chain, from PEM. Other text around the PEM blocks is allowed.
 
-        Use it for files and tests. `mtls_middleware.sources` reads certificates in requests by stricter rules. Raises
-        `MalformedCertificate`.
+        Use this method for files and tests. Certificates in requests are read by stricter rules: see
+        `mtls_middleware.sources`. Raises `MalformedCertificate`.
         """
         text = pem.encode("utf-8", "replace") if isinstance(pem, str) else pem
         try:
@@ -113,20 +117,21 @@ class ClientCertificate:
 
     @property
     def identity(self) -> tuple[object, ...]:
-        """All values that this object consists of, as a cache key. Unlike `==`, it includes the verification."""
+        """All values of which this object consists, as a cache key. Unlike `==`, this includes the verification."""
         return self.der, self.chain, self.verification, self.path_period
 
     @property
     def cost(self) -> int:
-        """Bytes that it needs in memory beyond a certificate of usual size, once an application has read its names.
+        """The bytes of memory by which this certificate exceeds a certificate of usual size.
 
-        Names that were made to be many need about fifty times as much memory as their DER.
+        The memory includes the parsed names. In a certificate with very many names, they need about fifty times as much
+        memory as their DER.
         """
         return 50 * max(0, len(self.der) - _USUAL_DER)
 
     @property
     def verified(self) -> bool:
-        """Whether the chain is verified: `verification` is not `PRESENTED`."""
+        """Whether the chain is verified, that is, whether `verification` is not `PRESENTED`."""
         return self.verification is not Verification.PRESENTED
 
     @_readable
@@ -165,17 +170,16 @@ class ClientCertificate:
 
     @_readable
     def period(self) -> tuple[float, float]:
-        """The validity period of the certificate and its validated path, in seconds since the epoch."""
+        """The time in which the certificate and its validated path are both valid, in seconds since the epoch."""
         begins, ends = self.not_valid_before.timestamp(), self.not_valid_after.timestamp()
         if self.path_period is None:
             return begins, ends
-        return max(begins, self.path_period[0]), min(
-            ends, self.path_period[1]
-        )  # a trust store may give the CAs' period only
+        # The leaf's own period is included, because a trust store may give only the period of the CAs.
+        return max(begins, self.path_period[0]), min(ends, self.path_period[1])
 
     @_readable
     def is_authority(self) -> bool:
-        """Whether this is a CA certificate, by its basic constraints (RFC 5280 4.2.1.9)."""
+        """Whether the basic constraints mark this certificate as a CA certificate (RFC 5280 4.2.1.9)."""
         try:
             return self.x509.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
         except x509.ExtensionNotFound:
@@ -203,7 +207,7 @@ class ClientCertificate:
 
     @_readable
     def spiffe_id(self) -> str | None:
-        """The SPIFFE ID if the certificate has exactly one URI and it is a SPIFFE ID (X509-SVID 2), else `None`."""
+        """The certificate's only URI, if it is a SPIFFE ID (X509-SVID 2). `None` for any other certificate."""
         return spiffe.spiffe_id(self.alternative_names)
 
     def __eq__(self, other: object) -> bool:

@@ -6,7 +6,7 @@ SEQUENCE = 0x30
 
 
 def read_value(der: bytes, position: int = 0) -> tuple[int, bytes, int]:
-    """The tag, the content and the end of the value at `position`. Raises `ValueError`.
+    """Return the tag, the content and the end position of the DER value at `position`. Raises `ValueError`.
 
     Example: `read_value(b"\x04\x01x") == (4, b"x", 3)`
     """
@@ -25,7 +25,7 @@ def read_value(der: bytes, position: int = 0) -> tuple[int, bytes, int]:
 
 
 def read_values(der: bytes) -> Iterator[tuple[int, bytes]]:
-    """The tags and contents of concatenated values. Raises `ValueError`."""
+    """Yield the tag and the content of each of the concatenated DER values. Raises `ValueError`."""
     position = 0
     while position < len(der):
         tag, content, position = read_value(der, position)

@@ -1,4 +1,4 @@
-"""The exceptions of the package: for a wrong configuration, a rejected request, or an unavailable server.
+"""Defines the exceptions of the package: for a wrong configuration, a rejected request, and an unavailable server.
 
 `responses.py` maps the codes of rejected requests to HTTP statuses.
 """
@@ -7,20 +7,20 @@ from importlib.util import find_spec
 
 
 class ConfigurationError(ValueError):
-    """The configuration of a layer, source, rule or validator is wrong. Raised at construction.
+    """Raised at construction if the configuration of a layer, source, rule or validator is wrong.
 
-    The message says what was given, what is expected, and an example.
+    The message contains the value that was given, what is expected, and an example.
     """
 
 
 class Refused(Exception):  # noqa: N818 (a public name)
-    """A request must not reach the application.
+    """Raised to reject a request, so that it does not reach the application.
 
     Attributes:
         code: one of the codes in `responses.RESPONSES`. The client gets no other information.
         evidence: messages for the operator's log. They never contain a token, a key or a header value.
-        new_connection: whether the client needs a new connection to get another decision, for example to present a
-            renewed certificate.
+        new_connection: whether the client must open a new connection before a request can be accepted, for example to
+            present a renewed certificate.
     """
 
     def __init__(self, code: str, *evidence: str, new_connection: bool = False) -> None:
@@ -31,16 +31,16 @@ class Refused(Exception):  # noqa: N818 (a public name)
 
 
 class MalformedCertificate(Refused):
-    """The client certificate, or a name in it, cannot be read, or the values that contain it are contradictory."""
+    """Raised if a client certificate or a name in it is unreadable, or if values in a request contradict each other."""
 
     def __init__(self, *evidence: str) -> None:
         super().__init__("invalid_client_certificate", *evidence)
 
 
 class Unavailable(Refused):
-    """Keys, an introspection response or revocation data cannot be fetched now, and no valid copy is cached.
+    """Raised if keys, an introspection response or revocation data cannot be fetched, and no valid copy is cached.
 
-    `retry_after`: seconds, for the response's `Retry-After`.
+    `retry_after`: the number of seconds in the `Retry-After` field of the response.
     """
 
     def __init__(self, *evidence: str, retry_after: int) -> None:
@@ -49,6 +49,9 @@ class Unavailable(Refused):
 
 
 def require_extra(module: str, extra: str, what: str) -> None:
-    """Raises `ConfigurationError` if an optional dependency is not installed. The message has the command for pip."""
+    """Raises `ConfigurationError` if the module of an optional dependency is not installed.
+
+    The message contains the pip command that installs `extra`. `what`: the object that needs the dependency.
+    """
     if find_spec(module) is None:
         raise ConfigurationError(f"{what} needs an optional dependency: pip install 'mtls-middleware[{extra}]'")

@@ -5,23 +5,24 @@ import json
 import re
 from typing import Any, NoReturn
 
-# Levels of nested arrays and objects. Claims, key sets and metadata have fewer than ten. Without this limit the maximum
-# depends on Python: 3.11 reads several hundred, depending on the stack of the caller, and 3.13 reads thousands.
+# Maximum number of levels of nested arrays and objects. Claims, key sets and metadata have fewer than ten levels.
+# Without this limit, the maximum depends on the Python version: Python 3.11 reads several hundred levels, and Python
+# 3.13 reads thousands.
 MAX_NESTING = 64
-# Digits of an integer. An IEEE 754 double (RFC 8259 section 6) has at most 309. int() takes quadratic time, and the
-# limit that Python sets for it can be disabled.
+# Maximum number of digits in an integer. An IEEE 754 double (RFC 8259 section 6) has at most 309 digits before the
+# decimal point. `int` takes quadratic time, and an application can disable Python's own limit.
 _MAX_DIGITS = 1_000
 
-# A JSON string, terminated or not, so that the search reads each character once.
+# Matches a JSON string, even if the closing quote is missing, so that the search reads each character only once.
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.?)*+"?', re.DOTALL)
 _NOT_BRACKETS = bytes(each for each in range(256) if each not in b"[]{}")
 _STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 
 
 def memory_of(data: bytes) -> int:
-    """At most how many bytes this JSON needs as Python objects: up to forty times its length.
+    """Return an upper limit for the bytes of memory that this JSON needs as Python objects.
 
-    Example: `memory_of(b'[1, 2]')`
+    The objects need up to forty times the length of the JSON. Example: `memory_of(b'[1, 2]')`
     """
     return len(data) + 240 * (data.count(b"{") + data.count(b"[")) + 110 * (data.count(b",") + data.count(b":"))
 
@@ -29,25 +30,25 @@ def memory_of(data: bytes) -> int:
 def json_value(data: bytes | str) -> Any:
     """Parse one JSON value in UTF-8 (RFC 8259).
 
-    Raises `ValueError`, also for more than 64 levels of nesting, and for duplicate member names, because parsers read
-    those differently.
+    Raises `ValueError` for invalid JSON, for more than 64 levels of nesting, and for duplicate member names, because
+    parsers read duplicate names differently.
     """
     octets = data.encode("utf-8") if isinstance(data, str) else data
     if _is_nested_too_deeply(octets):
         raise ValueError(f"JSON nested too deeply: expected at most {MAX_NESTING} levels of arrays and objects")
     try:
         return _DECODER.decode(octets.decode("utf-8"))
-    except (ValueError, RecursionError):  # RecursionError: the stack of the caller is nearly full
+    except (ValueError, RecursionError):  # RecursionError is raised if the stack of the caller is nearly full
         raise ValueError("not JSON in UTF-8, or a duplicate member name") from None
 
 
 def json_document(data: bytes | str) -> Any:
-    """Like `json_value`, for a file or an HTTP body. Ignores a byte order mark (RFC 8259 section 8.1)."""
+    """Parse the JSON in a file or an HTTP body. Like `json_value`, but ignores a byte order mark (RFC 8259 8.1)."""
     return json_value(data.removeprefix("\ufeff") if isinstance(data, str) else data.removeprefix(b"\xef\xbb\xbf"))
 
 
 def json_object(data: bytes) -> dict[str, Any]:
-    """Like `json_value`. Raises `ValueError` if the value is not an object."""
+    """Parse one JSON object in UTF-8. Like `json_value`, but raises `ValueError` if the value is not an object."""
     value = json_value(data)
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")

@@ -1,6 +1,6 @@
 """Parses JSON Web Key Sets, selects the key for a token, and fetches key sets from a `jwks_uri`.
 
-All addresses come from configuration or discovery. No address from a token is ever fetched.
+All URLs come from configuration or discovery. A URL in a token is never fetched.
 """
 
 import copy
@@ -24,16 +24,16 @@ T = TypeVar("T")
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.jwks")
 
-# Algorithms by key type. A key verifies one family of algorithms only (RFC 8725 3.1). All are asymmetric.
+# The algorithms for each key type, all asymmetric. A key verifies only one family of algorithms (RFC 8725 3.1).
 _RSA = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"})
 _EC = {"secp256r1": frozenset({"ES256"}), "secp384r1": frozenset({"ES384"}), "secp521r1": frozenset({"ES512"})}
 _EDDSA = frozenset({"EdDSA"})
 ALGORITHMS: frozenset[str] = _RSA.union(_EDDSA, *_EC.values())
 
-_MIN_RSA_BITS = 2048  # RFC 7518 3.3
-# Keys in a JWK Set. Issuers publish fewer than 20, and reading one key takes up to 0.1 ms.
+_MIN_RSA_BITS = 2048  # minimum size of an RSA key in bits (RFC 7518 3.3)
+# Maximum number of keys in a JWK Set. Issuers publish fewer than 20 keys. To read one key takes up to 0.1 ms.
 _MAX_KEYS = 200
-# Log lines about ignored keys for each JWK Set.
+# Maximum number of log lines about ignored keys, for each JWK Set.
 _MAX_LOG_LINES = 5
 
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
@@ -41,7 +41,7 @@ PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519Public
 
 @dataclass(frozen=True, slots=True)
 class VerificationKey:
-    """A public key and the algorithms that it may verify."""
+    """A public key, its `kid`, and the algorithms whose signatures this key may verify."""
 
     key_id: str | None
     algorithms: frozenset[str]
@@ -74,17 +74,18 @@ class KeySet:
     def parse(cls, document: object) -> "KeySet":
         """Read a JWK Set. Keys that cannot verify a token are ignored and logged.
 
-        These are symmetric and private keys, keys for other uses, RSA keys under 2048 bits or with exponent 1, and keys
-        of unknown types. Raises `ValueError` if `document` is not a JWK Set.
+        Ignored keys are: symmetric keys, private keys, keys for other uses, RSA keys of less than 2048 bits or with
+        exponent 1, and keys of unknown types. Raises `ValueError` if `document` is not a JWK Set.
         """
         return cls(tuple(read_keys(document, _key, logger, "key %d of the JWK Set is ignored: %s")))
 
 
 def read_keys(document: object, read: Callable[[Any], T], log: logging.Logger, line: str) -> list[T]:
-    """What `read` makes of each key of a JWK Set. Raises `ValueError` if `document` is not a JWK Set.
+    """Call `read` for each key of a JWK Set, and return the results.
 
-    If `read` raises, the key is ignored. `log` gets one `line` about it, with the number of the key and the reason, for
-    at most five keys, so that the document cannot flood the log.
+    If `read` raises an exception, the key is ignored, and the message `line` with the number of the key and the reason
+    is written to `log`. At most five messages are written, so that a document cannot flood the log. Raises `ValueError`
+    if `document` is not a JWK Set.
     """
     found: list[T] = []
     reasons: list[tuple[int, str]] = []
@@ -101,7 +102,7 @@ def read_keys(document: object, read: Callable[[Any], T], log: logging.Logger, l
 
 
 def members_of(document: object) -> list[Any]:
-    """The keys of a JWK Set, unparsed. Raises `ValueError`, also for more than 200 keys."""
+    """Return the unparsed keys of a JWK Set. Raises `ValueError` for more than 200 keys, or if it is not a JWK Set."""
     members = document.get("keys") if isinstance(document, Mapping) else None
     if not isinstance(members, list):
         raise UnusableDocument('not a JWK Set: expected {"keys": [...]}')
@@ -111,7 +112,7 @@ def members_of(document: object) -> list[Any]:
 
 
 class UnusableKey(ValueError):  # noqa: N818 (not an error: the caller logs it)
-    """The reason why a key is ignored. Its message contains no input, so it is safe to log."""
+    """Raised with the reason why a key is ignored. The message contains no input, so it is safe to log."""
 
 
 def _key(member: object) -> VerificationKey:
@@ -153,35 +154,38 @@ def parse_text(text: str | bytes) -> KeySet:
 
 
 class StaticKeys:
-    """Keys from configuration. Raises `ConfigurationError` if no key can verify a token."""
+    """The keys of an issuer, given in the configuration. Raises `ConfigurationError` if no key can verify a token."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
         try:
             self._keys = KeySet.parse(document)
         except ValueError as error:
-            raise ConfigurationError(f"jwks={type(document).__name__}: {error}") from error
+            raise ConfigurationError(f"jwks= is a {type(document).__name__}: {error}") from error
         if not self._keys.keys:
             raise ConfigurationError(
                 "jwks= contains no public key that can verify a token (the log has a reason for each key)"
             )
 
-    def fresh(self, now: float) -> KeySet:  # noqa: ARG002 (as FetchedKeys has it)
+    def fresh(self, now: float) -> KeySet:  # noqa: ARG002 (the signature of `FetchedKeys`)
         return self._keys
 
-    def current(self, now: float) -> Flow[KeySet]:  # noqa: ARG002 (as FetchedKeys has it)
+    def current(self, now: float) -> Flow[KeySet]:  # noqa: ARG002 (the signature of `FetchedKeys`)
         yield from ()
         return self._keys
 
-    def refreshed(self, now: float, key_id: str | None) -> Flow[KeySet]:  # noqa: ARG002 (as FetchedKeys has it)
+    def refreshed(self, now: float, key_id: str | None) -> Flow[KeySet]:  # noqa: ARG002 (see `FetchedKeys`)
         yield from ()
         return self._keys
 
-    def checks(self, keys: KeySet) -> tuple[Check, ...]:  # noqa: ARG002 (as FetchedKeys has it)
+    def checks(self, keys: KeySet) -> tuple[Check, ...]:  # noqa: ARG002 (the signature of `FetchedKeys`)
         return ()
 
 
 class FetchedKeys:
-    """Keys fetched from a `jwks_uri`. An unknown key id causes a new fetch, because keys may have been rotated."""
+    """Fetches the keys of an issuer from a `jwks_uri`.
+
+    A token with an unknown key id causes a new fetch, because the issuer may have rotated the keys.
+    """
 
     def __init__(self, uri: str, *, allow_http: bool, tls: ssl.SSLContext | None) -> None:
         require_extra("httpx2", "http", "jwks_uri")
@@ -191,9 +195,9 @@ class FetchedKeys:
         self._keys = RemoteDocument(uri, _parse_usable, tls=tls)
 
     def with_uri(self, uri: str) -> "FetchedKeys":
-        """Return a copy that fetches from `uri`. The cached keys are used until its first success, for an hour at most.
+        """Return a copy that fetches from `uri`. Raises `ConfigurationError`.
 
-        Raises `ConfigurationError`.
+        The copy uses the cached keys until its first successful fetch, for at most an hour.
         """
         if uri == self.uri:
             return self
@@ -203,7 +207,7 @@ class FetchedKeys:
         return keys
 
     def fresh(self, now: float) -> KeySet | None:
-        """The cached keys, or `None` if they are missing or due for a renewal."""
+        """Return the cached keys, or `None` if no keys are cached or the cached keys must be renewed."""
         return self._keys.fresh(now)
 
     def current(self, now: float) -> Flow[KeySet]:

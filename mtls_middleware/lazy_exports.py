@@ -1,4 +1,4 @@
-"""Lazy exports: a package imports an exported name when it is first used (PEP 562)."""
+"""Creates lazy exports: a package imports an exported name only when the name is first used (PEP 562)."""
 
 import sys
 from collections.abc import Callable, Collection, Mapping
@@ -8,13 +8,13 @@ from importlib import import_module
 def exports(
     package: str, modules: Mapping[str, Collection[str]], *, moved: Mapping[str, str] | None = None
 ) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
-    """`__getattr__` and `__dir__` for a package.
+    """Return the functions `__getattr__` and `__dir__` for a package that exports names lazily.
 
     Arguments:
         package: the name of the package.
-        modules: for each module below `mtls_middleware`, the names that the package exports from it.
-        moved: old names, and the module that exports them now. They can still be imported from this package, but
-            `__dir__` omits them.
+        modules: a mapping from a module below `mtls_middleware` to the names that the package exports from this module.
+        moved: a mapping from an old name to the module that exports this name now. Old names can still be imported from
+            this package, but `__dir__` omits them.
 
     Example: `__getattr__, __dir__ = exports(__name__, {"certificate": ["ClientCertificate", "Verification"]})`
     """

@@ -1,6 +1,6 @@
-"""The checks of arguments. Each check returns the argument, or raises `ConfigurationError`.
+"""Checks the arguments of constructors. Each check returns the argument, or raises `ConfigurationError`.
 
-A message says what was given, what is expected, and an example.
+A message contains the argument that was given, what is expected, and an example.
 """
 
 from collections.abc import Collection
@@ -13,17 +13,17 @@ T = TypeVar("T")
 
 
 def string(name: str, given: Any, example: str) -> str:
-    """A string that is not empty. Example: `string("issuer", issuer, "https://as.example")`"""
+    """Check that `given` is a non-empty string. Example: `string("issuer", issuer, "https://as.example")`"""
     if not isinstance(given, str) or not given:
         raise ConfigurationError(f"{name}={given!r}: expected a string, for example {example!r}")
     return given
 
 
 def strings(name: str, given: Any, example: str) -> frozenset[str]:
-    """A collection of strings. Example: `strings("scopes", scopes, '"invoices:read"')`
+    """Check that `given` is a collection of strings, and return its strings as a set.
 
-    A single string is rejected, because it would be a collection of characters. An iterator is rejected, because it can
-    be read only once.
+    Rejects a single string, because it would be a collection of characters. Rejects an iterator, because an iterator
+    can be read only once. Example: `strings("scopes", scopes, '"invoices:read"')`
     """
     wrong_kind = isinstance(given, (str, bytes)) or not isinstance(given, Collection)
     if wrong_kind or not all(isinstance(each, str) for each in given):
@@ -32,20 +32,29 @@ def strings(name: str, given: Any, example: str) -> frozenset[str]:
 
 
 def string_list(name: str, given: Any, example: str) -> list[str]:
-    """The same as a list, in the order given. Example: `string_list("scopes_supported", scopes, '"invoices:read"')`"""
+    """Check that `given` is a collection of strings, and return its strings as a list, in the same order.
+
+    Example: `string_list("scopes_supported", scopes, '"invoices:read"')`
+    """
     strings(name, given, example)
     return list(given)
 
 
 def boolean(name: str, given: Any) -> bool:
-    """`True` or `False`: the string `"false"` would count as true. Example: `boolean("allow_http", allow_http)`"""
+    """Check that `given` is `True` or `False`: for example, the string `"false"` would count as true.
+
+    Example: `boolean("allow_http", allow_http)`
+    """
     if not isinstance(given, bool):
         raise ConfigurationError(f"{name}={given!r}: expected True or False")
     return given
 
 
 def seconds(name: str, given: Any, least: float, most: float, example: float) -> float:
-    """A number of seconds from `least` to `most`. Example: `seconds("timeout", timeout, 0.05, 60, 5)`"""
+    """Check that `given` is a number of seconds from `least` to `most`, and return it as a float.
+
+    Example: `seconds("timeout", timeout, 0.05, 60, 5)`
+    """
     if isinstance(given, bool) or not isinstance(given, (int, float)) or not least <= given <= most:
         raise ConfigurationError(
             f"{name}={given!r}: expected seconds from {least:g} to {most:g}, for example {example:g}"
@@ -54,14 +63,14 @@ def seconds(name: str, given: Any, least: float, most: float, example: float) ->
 
 
 def integer(name: str, given: Any, least: int, most: int, example: int) -> int:
-    """A whole number from `least` to `most`. Example: `integer("max_depth", max_depth, 0, 16, 5)`"""
+    """Check that `given` is an integer from `least` to `most`. Example: `integer("max_depth", max_depth, 0, 16, 5)`"""
     if isinstance(given, bool) or not isinstance(given, int) or not least <= given <= most:
-        raise ConfigurationError(f"{name}={given!r}: expected a number from {least} to {most}, for example {example}")
+        raise ConfigurationError(f"{name}={given!r}: expected an integer from {least} to {most}, for example {example}")
     return given
 
 
 def one_of(name: str, given: T, choices: tuple[T, ...]) -> T:
-    """One of these values. Example: `one_of("binding", binding, ("required", "when_present"))`"""
+    """Check that `given` is one of `choices`. Example: `one_of("binding", binding, ("required", "when_present"))`"""
     if not isinstance(given, (str, type(None))) or given not in choices:
         *others, last = map(repr, choices)
         expected = f"{', '.join(others)} or {last}" if others else last
@@ -70,7 +79,7 @@ def one_of(name: str, given: T, choices: tuple[T, ...]) -> T:
 
 
 def having(name: str, given: T, method: str, example: str) -> T:
-    """An object with this method, and not the class of such objects.
+    """Check that `given` is an object that has the method `method`. Rejects a class: an instance is expected.
 
     Example: `having("tokens", tokens, "validate", "JWTAccessTokens(issuer=..., audience=..., jwks=...)")`
     """
@@ -80,7 +89,7 @@ def having(name: str, given: T, method: str, example: str) -> T:
 
 
 def https_url(name: str, given: Any, example: str = "https://as.example") -> str:
-    """An https URL without fragment. Example: `https_url("issuer", issuer)`"""
+    """Check that `given` is an https URL without fragment. Example: `https_url("issuer", issuer)`"""
     try:
         parts = urlsplit(given) if isinstance(given, str) else None
     except ValueError:

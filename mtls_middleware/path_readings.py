@@ -1,6 +1,6 @@
-"""Finds every path that a framework may read from a request: they disagree about `root_path` and `SCRIPT_NAME`.
+"""Finds every path that a framework may read from a request. Frameworks use `root_path` and `SCRIPT_NAME` differently.
 
-Pure: no scope, no environ. The gateways make a `Location` of them.
+Pure: the gateways convert the ASGI scope or the WSGI environ to a `Location`.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,11 +10,11 @@ from mtls_middleware.errors import Refused
 
 T = TypeVar("T")
 
-# Stands for the path " ", which Quart reads if the path is the root, or does not begin with the root. Only a catch-all
-# route matches it.
+# Represents the path " ", which Quart reads if the path equals the root or does not begin with the root. Only a
+# catch-all route matches the path " ".
 BLANK = "/ "
 
-# Characters of the path and of the root in a log record.
+# Maximum number of characters of the path, and of the root, in a log record.
 _MAX_LOGGED = 100
 
 
@@ -22,11 +22,11 @@ class Location(NamedTuple):
     """The path and the root of a request.
 
     Attributes:
-        path: `PATH_INFO` or the scope's `path`, decoded. If `root_is_configured`: without the root.
+        path: `PATH_INFO` or the scope's `path`, decoded. If `root_is_configured`, the root is removed from the path.
         root: `SCRIPT_NAME` or `root_path`, decoded.
         full_path: the root followed by the path.
-        other_paths: further paths in the scope, for example the path before a framework's mount removed a prefix.
-        app_prefixes: pairs of a prefix that the application itself removes, and its replacement.
+        other_paths: other paths in the scope, for example the path before a framework's mount removed a prefix.
+        app_prefixes: prefixes that the application itself removes from the path, each with its replacement.
         root_is_configured: whether `root` is the operator's argument `root_path=`.
     """
 
@@ -39,15 +39,15 @@ class Location(NamedTuple):
 
 
 def inner(path: str, root: str) -> str:
-    """The path without the root. A path that does not begin with the root is returned unchanged.
+    """Return the path without the root.
 
-    In that case, a proxy has already removed the root.
+    A path that does not begin with the root is returned unchanged, because a proxy has already removed the root.
     """
     return path[len(root) :] if f"{path}/".startswith(f"{root}/") else path
 
 
 def readings(location: Location) -> tuple[str, ...]:
-    """Every path that a known framework may read, the most common reading first.
+    """Return every path that a known framework may read from this location. The most common path is first.
 
     Raises `Refused` if the root is not a string.
     """
@@ -67,7 +67,7 @@ def _readings(location: Location) -> Iterator[str]:
         yield from (inner(path, root) or "/" for path in location.other_paths)
     elif root:
         yield from location.other_paths
-        # Quart and Django also remove the root from "/apix" if it is "/api". Litestar removes it anywhere in the path.
+        # Quart and Django remove the root "/api" also from "/apix". Litestar removes the root anywhere in the path.
         yield from (_join("", path.split(root, 1)[-1]) for path in paths)
         yield _join("", location.full_path)
         if not all(len(path) > len(root) and path.startswith(root) for path in paths):
@@ -84,7 +84,7 @@ def _join(prefix: str, rest: str) -> str:
 
 
 def same_for_all_readings(location: Location, function: Callable[[str], T]) -> T:
-    """The result of `function` for the path. Raises `Refused` if the result is not the same for every reading."""
+    """Return the result of `function` for the path. Raises `Refused` if another reading of it has another result."""
     paths = readings(location)
     result = function(paths[0])
     for path in paths[1:]:

@@ -1,25 +1,30 @@
-"""`RequestView`: one request as data, the same for WSGI and ASGI."""
+"""`RequestView`: the protocol by which sources read a request, the same for WSGI and ASGI."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from mtls_middleware.path_readings import Location
 
-# In the environ of a test's request, with the value `True`: no server made the environ, so no name was folded.
+# A key that a test sets to `True` in the environ of its request. It means that no server created the environ, so no
+# header name was folded.
 TESTING_KEY = "mtls_middleware.testing"
 
-# Bytes of a body that a layer reads. Requests of OAuth clients have some hundred, with a JWT some thousand.
+# Maximum number of bytes in a body that a layer reads. Requests of OAuth clients have some hundred bytes, or some
+# thousand bytes with a JWT.
 MAX_BODY = 65_536
 
 
 class Peer(NamedTuple):
-    """The other end of the transport, as the server itself reports it. A tuple, because it is part of cache keys.
+    """The other end of the transport connection, as the server reports it.
+
+    The class is a tuple, because its objects are part of cache keys.
 
     Attributes:
-        address: the string that the server gave; `None` if there is no address, or if it is doubtful.
-        unix: whether the server says that the peer is connected through a unix socket.
-        doubt: why a header field may have written the address.
-        spoofable: why this server cannot keep a client's name with underscores apart from a name with hyphens.
+        address: the peer's address, as the server gives it; `None` if there is no address, or if it is not reliable.
+        unix: whether the server reports that the peer is connected through a unix socket.
+        doubt: the reason why the address may come from a header field; `None` if it cannot.
+        spoofable: the reason why the server may pass a client's header name with underscores as a name with hyphens;
+            `None` if it does not.
     """
 
     address: str | None = None
@@ -29,7 +34,7 @@ class Peer(NamedTuple):
 
 
 class TLSFacts(NamedTuple):
-    """What the server reports about the TLS connection.
+    """The data about the TLS connection that the server reports.
 
     Attributes:
         extension: the ASGI TLS extension; `None` without TLS, and under WSGI.
@@ -47,11 +52,11 @@ class RequestView(Protocol):
     def method(self) -> str: ...
     @property
     def path(self) -> str:
-        """Decoded, without the root: for log records. Decisions read `location`."""
+        """The decoded path without the root. Use it only for log records, and use `location` for decisions."""
 
     @property
     def location(self) -> Location:
-        """Path and root, as the server gives them."""
+        """The path and the root of the request, as the server gives them."""
 
     @property
     def query(self) -> str: ...
@@ -59,14 +64,17 @@ class RequestView(Protocol):
     def peer(self) -> Peer: ...
     @property
     def tls(self) -> TLSFacts:
-        """What the server reports about the TLS connection."""
+        """The data about the TLS connection that the server reports."""
 
     @property
     def now(self) -> float:
-        """Seconds since the epoch, when the request came to this layer."""
+        """The time at which the request reached this layer, in seconds since the epoch."""
 
     def headers(self, name: str) -> Sequence[str]:
-        """The values of a field (lower case, with hyphens), one for each field line that the gateway can tell apart."""
+        """Return the values of the field `name`, one for each field line that the gateway can distinguish.
+
+        `name`: the name in lower case, with hyphens.
+        """
 
     def field_names(self) -> Iterable[str]:
-        """The names of all fields, in lower case, as `headers` accepts them."""
+        """Return the names of all fields in lower case, as `headers` accepts them."""

@@ -1,6 +1,6 @@
-"""The responses to rejected requests: status, header fields and body (RFC 6750 section 3).
+"""Creates the responses to rejected requests: status, header fields and body (RFC 6750 section 3).
 
-Descriptions are fixed strings: no response contains anything that a client sent. Pure: no I/O.
+Descriptions are fixed strings, so a response never contains data that a client sent. Pure: no I/O.
 """
 
 import json
@@ -52,7 +52,7 @@ RESPONSES: Mapping[str, _ErrorResponse] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class LayerResponse:
-    """A complete response. `new_connection`: the gateway should close the connection after it, if it can."""
+    """A complete response. `new_connection`: whether the gateway should close the connection after the response."""
 
     status: int
     headers: tuple[tuple[str, str], ...]
@@ -60,16 +60,17 @@ class LayerResponse:
     new_connection: bool = False
 
 
-_QUOTABLE = re.compile(r"[\x20-\x21\x23-\x5B\x5D-\x7E]+")  # characters that RFC 6750 3 allows in a quoted value
-_SCOPE = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+")  # one scope-token (RFC 6749 3.3)
+_QUOTABLE = re.compile(r"[\x20-\x21\x23-\x5B\x5D-\x7E]+")  # the characters that RFC 6750 3 allows in a quoted value
+_SCOPE = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+")  # matches one scope-token (RFC 6749 3.3)
 
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """The part of `WWW-Authenticate` that is the same for every request.
+    """The part of the `WWW-Authenticate` field that is the same for every request.
 
-    It always has a realm, because a scheme without parameters is not a valid challenge. The scheme `"Basic"` is for
-    endpoints where OAuth clients authenticate. It is only sent with status 401 (RFC 6749 5.2, RFC 9110 15.5.2).
+    A challenge always has a realm, because a scheme without parameters is not a valid challenge. The scheme `"Basic"`
+    is for endpoints where OAuth clients authenticate. A Basic challenge is sent only with status 401 (RFC 6749 5.2, RFC
+    9110 15.5.2).
     """
 
     scheme: Literal["Bearer", "Basic"] = "Bearer"
@@ -92,7 +93,7 @@ class Challenge:
             raise ConfigurationError(f"resource_metadata={metadata!r}: expected an https address (RFC 9728 5.1)")
 
     def header(self, row: _ErrorResponse) -> str | None:
-        """The value of `WWW-Authenticate` for this response; `None` if the response needs none."""
+        """Return the value of the `WWW-Authenticate` field for a response, or `None` if the response needs none."""
         if self.scheme == "Basic":
             return f'Basic realm="{self.realm}"' if row.status == 401 else None
         parameters = {"realm": self.realm}
@@ -106,7 +107,7 @@ class Challenge:
 
 
 def response_for(error: Exception, challenge: Challenge) -> LayerResponse:
-    """The response for `error`. An exception that is not a `Refused` gives a 500 without details."""
+    """Return the response for `error`. For an exception that is not a `Refused`, this is a 500 without details."""
     row = RESPONSES.get(error.code) if isinstance(error, Refused) else None
     row = row or RESPONSES["server_error"]
     members = {"error": row.error, "error_description": row.description}

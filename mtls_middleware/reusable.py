@@ -1,4 +1,4 @@
-"""`Reusable`: a result with the time for which it may be reused."""
+"""`Reusable`: the result of a decision, and the time for which the result may be reused."""
 
 import math
 from collections.abc import Callable, Generator
@@ -8,19 +8,20 @@ from mtls_middleware.effects.flow import Flow
 
 T = TypeVar("T")
 
-# Whether a result still holds at a time (seconds since the epoch), by a look-up in memory. If it raises, the result is
-# not used, and the next decision gives the reason.
+# A function that takes the time (seconds since the epoch) and returns whether a result is still valid then. It only
+# reads memory. If it raises an exception, the result is not reused, and a new decision is made.
 Check = Callable[[float], bool]
 
 
 class Reusable(NamedTuple, Generic[T]):
-    """A result that may be used again from `begins` until before `ends`, as long as every check is true.
+    """A result that may be reused from `begins` until before `ends`, as long as every check returns `True`.
 
     Attributes:
         value: the result.
-        begins, ends: seconds since the epoch. Without arguments, the result holds for ever.
-        checks: what to look up at each use, for example whether the issuer's keys are unchanged.
-        cost: bytes that the value needs in memory, beyond a value of usual size.
+        begins, ends: the times between which the result may be reused, in seconds since the epoch. By default, the time
+            is unlimited.
+        checks: functions that are called before each reuse, for example to check that the issuer's keys are unchanged.
+        cost: the bytes of memory by which the value exceeds a value of usual size.
 
     Example: `Reusable(token, begins=not_before, ends=expires)`
     """
@@ -33,19 +34,20 @@ class Reusable(NamedTuple, Generic[T]):
 
     @property
     def is_reusable(self) -> bool:
-        """Whether there is any time at which the result may be used again."""
+        """Whether there is any time at which the result may be reused."""
         return self.begins < self.ends
 
 
 def once(value: T) -> Reusable[T]:
-    """A result that must not be used again. Example: `once(None)`"""
+    """Return `value` as a result that must not be reused. Example: `once(None)`"""
     return Reusable(value, ends=-math.inf)
 
 
 def opts_in(owner: object) -> bool:
-    """Whether the class of this object declares `is_reusable = True` itself, and the object replaces no method.
+    """Return whether the class of this object itself declares `is_reusable = True`, and the object replaces no method.
 
-    The declaration is not inherited: a subclass, or a method that a user sets on one object, may depend on more.
+    The declaration is not inherited, because the results of a subclass may depend on more data. The same is true for a
+    method that a user sets on one object.
     """
     kind = type(owner)
     if kind.__dict__.get("is_reusable") is not True:
@@ -54,9 +56,10 @@ def opts_in(owner: object) -> bool:
 
 
 def decide(validator: Any, given: Any, now: float) -> Flow[Reusable[Any]]:
-    """The result of `validator.decide(given, now)`; of `validate` if the validator does not declare itself reusable.
+    """Return the result of `validator.decide(given, now)` if the validator declares its results reusable.
 
-    The `validate` method of a user's class may return its result, or a flow.
+    For any other validator, return the result of `validator.validate(given, now)`, which must not be reused. The method
+    `validate` may return the result itself, or a flow.
     """
     if opts_in(validator):
         decided: Reusable[Any] = yield from validator.decide(given, now)

@@ -7,33 +7,39 @@ from mtls_middleware import options
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import Refused
 
-# When the period is checked: on every request, or only by the server or proxy, in the TLS handshake.
+# When the validity period is checked: on every request, or only in the TLS handshake, by the server or the proxy.
 Validity = Literal["each_request", "handshake"]
 
 # Default tolerance in seconds, as in many OAuth libraries. The clocks of machines that use NTP differ by less.
 CLOCK_SKEW = 60
-# Largest tolerance in seconds. A clock that is wrong by more than five minutes needs repair.
+# Maximum tolerance in seconds. A clock that is wrong by more than five minutes must be corrected.
 MAX_CLOCK_SKEW = 300
 
 
 def check_clock_skew(name: str, seconds: float) -> float:
-    """The tolerance in seconds. Raises `ConfigurationError`."""
+    """Check that `seconds` is from 0 to 300, and return it. Raises `ConfigurationError`, which contains `name`."""
     return options.seconds(name, seconds, 0, MAX_CLOCK_SKEW, CLOCK_SKEW)
 
 
 def check_validity(validity: Validity) -> Validity:
-    """Raises `ConfigurationError` unless the argument is one of the two strings."""
+    """Check that `validity` is `"each_request"` or `"handshake"`, and return it. Raises `ConfigurationError`."""
     return options.one_of("validity", validity, ("each_request", "handshake"))
 
 
 def with_clock_skew(store: Any, clock_skew: float) -> Any:
-    """A copy of the trust store with this tolerance, if it supports this: `TrustStore` and `SpiffeTrust` do."""
+    """Return a copy of the trust store with this tolerance in seconds.
+
+    Returns the trust store itself if it has no method `with_clock_skew`. `TrustStore` and `SpiffeTrust` have one.
+    """
     adapt = getattr(store, "with_clock_skew", None)
     return adapt(clock_skew) if callable(adapt) else store
 
 
 def require_valid(certificate: ClientCertificate, now: float, clock_skew: float) -> None:
-    """Raises `Refused` if the certificate, or the path that a trust store validated, is outside its validity period."""
+    """Raises `Refused` if the certificate or its validated path is outside its validity period at `now`.
+
+    `now`: seconds since the epoch. `clock_skew`: tolerance in seconds.
+    """
     period = certificate.period
     if period[0] - clock_skew <= now <= period[1] + clock_skew:
         return
@@ -47,7 +53,7 @@ def require_valid(certificate: ClientCertificate, now: float, clock_skew: float)
 
 
 def outside(period: tuple[float, float], now: float, clock_skew: float) -> tuple[str, str]:
-    """Two messages for the log: by how much the time is outside the period, and the period found."""
+    """Return two log messages: how long ago `period` ended or when it begins, and the period that was found."""
     begins, ends = period
     distance = f"it ended {now - ends:.0f} s ago" if now > ends else f"it begins in {begins - now:.0f} s"
     found = f"found: valid from {_timestamp(begins)} to {_timestamp(ends)}"

@@ -1,6 +1,6 @@
-"""Recognises the WSGI server or adapter that made an environ, to know whether header names and the peer are reliable.
+"""Recognises the WSGI server that created an environ, to know whether header names and the peer's address are reliable.
 
-For a server that is not in `KNOWN_SERVERS`, or is older than its row, both are unreliable.
+For a server that is not in `KNOWN_SERVERS`, or that is older than the release in its row, both are unreliable.
 """
 
 import re
@@ -17,7 +17,7 @@ _BY_SOFTWARE = {row.software: row for row in KNOWN_SERVERS if row.software is no
 _SERVER_KEYS = (*_BY_KEY, TESTING_KEY)
 _HTTP_1 = frozenset({"HTTP/1.1", "HTTP/1.0"})
 
-# A product and its release at the beginning of SERVER_SOFTWARE (RFC 9110 10.2.4).
+# Matches a product and its release at the beginning of SERVER_SOFTWARE (RFC 9110 10.2.4).
 _PRODUCT = re.compile(r"([A-Za-z_-]{1,32})(?:/([^\s/]{1,32}))?(?:\s|\Z)", re.ASCII)
 _RELEASE = re.compile(r"\d{1,6}(?:\.\d{1,6}){1,3}", re.ASCII)
 
@@ -29,21 +29,23 @@ _KNOWN = ", ".join(
 _ADVICE = (
     f"Do one of these: use a server that keeps names apart ({_KNOWN}); or let the proxy write names without hyphens, "
     'as "mtls-middleware proxy-config" does (certificate_header="MtlsClientCert", verify_header="MtlsClientVerify", '
-    'shared_secret=("MtlsProxySecret", ...)); or give proxy_deletes_underscores=True if the proxy deletes every name '
-    "that has an underscore or another odd character. In tests, add mtls_middleware.testing.TESTING_ENVIRON to the "
-    "environ. See docs/wsgi-servers.md"
+    'shared_secret=("MtlsProxySecret", ...)); or give proxy_deletes_underscores=True if the proxy deletes every field '
+    "whose name contains a character other than a letter, a digit or a hyphen. In tests, add "
+    "mtls_middleware.testing.TESTING_ENVIRON to the environ. See docs/wsgi-servers.md"
 )
 
 
-# Compared by identity, because it is part of cache keys. There is one object for each server.
+# Objects are compared by identity, because they are part of cache keys. There is one object for each server.
 @dataclass(frozen=True, slots=True, eq=False)
 class ServerTraits:
     """What a server does to the header names and the peer's address of a request.
 
     Attributes:
-        name: the name of a known server; `""` for an unknown one.
-        folding: why a client's name with an underscore may arrive as a name with a hyphen; `None` if it cannot.
-        address_doubt: why `REMOTE_ADDR` may differ from the address of the connection; `None` if it cannot.
+        name: the name of a known server; `""` for an unknown server.
+        folding: the reason why a client's header name with an underscore may arrive as a name with a hyphen; `None` if
+            this is impossible.
+        address_doubt: the reason why `REMOTE_ADDR` may differ from the address of the connection; `None` if this is
+            impossible.
     """
 
     name: str
@@ -55,13 +57,14 @@ _TESTING = ServerTraits("a test")
 
 
 def traits_of(environ: Mapping[str, Any], start_response: object = None) -> ServerTraits:
-    """The traits of the server that made this environ. `start_response` has gunicorn's options and adapters' names.
+    """Return the traits of the server that created this environ.
 
-    A client cannot set the keys in `KNOWN_SERVERS` and `TESTING_KEY`: its keys begin with `HTTP_` (RFC 3875 4.1.18).
+    `start_response`: identifies an adapter, and gives access to gunicorn's options. A client cannot set the keys of
+    `KNOWN_SERVERS` or `TESTING_KEY`, because the keys of its header fields begin with `HTTP_` (RFC 3875 4.1.18).
     """
     software = environ.get("SERVER_SOFTWARE")
     if not environ.keys().isdisjoint(_SERVER_KEYS):
-        if environ.get(TESTING_KEY) is True:  # a string could come from the process's environment variables
+        if environ.get(TESTING_KEY) is True:  # a string could come from an environment variable
             return _TESTING
         key = next((key for key in _BY_KEY if key in environ), None)
         if key is not None:
@@ -69,8 +72,8 @@ def traits_of(environ: Mapping[str, Any], start_response: object = None) -> Serv
     if not isinstance(software, str) or not software:
         return _unnamed(adapter_of(environ, start_response))
     http2 = environ.get("SERVER_PROTOCOL", "HTTP/1.1") not in _HTTP_1
-    # gunicorn's `start_response` is a method of an object that holds the settings. Another WSGI middleware around this
-    # one may wrap it, and then only `mtls-middleware doctor` sees the settings.
+    # gunicorn's `start_response` is a method of an object that has the settings. If another WSGI middleware has wrapped
+    # `start_response`, only `mtls-middleware doctor` can check the settings.
     settings = getattr(getattr(start_response, "__self__", None), "cfg", None)
     try:
         return _by_software(software, http2, settings)
@@ -79,7 +82,10 @@ def traits_of(environ: Mapping[str, Any], start_response: object = None) -> Serv
 
 
 def adapter_of(environ: Mapping[str, Any], start_response: object) -> str:
-    """The package that made this environ, guessed from the types of its objects, for example `"a2wsgi"`."""
+    """Return the package that probably created this environ, for example `"a2wsgi"`, or `""` if it is unknown.
+
+    The package is derived from the types of the objects in the environ.
+    """
     modules = (
         getattr(start_response, "__module__", None),
         *(type(environ.get(key)).__module__ for key in ("wsgi.input", "wsgi.errors")),
@@ -88,7 +94,8 @@ def adapter_of(environ: Mapping[str, Any], start_response: object) -> str:
     return next((package for package in packages if package not in _NO_ADAPTERS), "")
 
 
-# Modules that do not identify a server: any server may use their objects. This package wraps `start_response`.
+# Packages that do not identify a server, because any server may use their objects. `mtls_middleware` is one of them,
+# because it wraps `start_response`.
 _NO_ADAPTERS = frozenset({"None", "builtins", "_io", "io", "tempfile", "functools", "mtls_middleware"})
 
 
@@ -105,7 +112,7 @@ def _by_software(software: str, http2: bool, settings: object) -> ServerTraits:
 @lru_cache(maxsize=64)
 def _by_key(key: str, value: str, software: str) -> ServerTraits:
     row = _BY_KEY[key]
-    # SERVER_SOFTWARE may contain the release, for example "CherryPy/18.10.0 Cheroot/11.1.2 Server".
+    # Show SERVER_SOFTWARE in messages if it names the server, for example "CherryPy/18.10.0 Cheroot/11.1.2 Server".
     return _of(row, release_of(value), software if row.name.lower() in software.lower() else row.name, False)
 
 
@@ -116,7 +123,7 @@ def _unnamed(adapter: str) -> ServerTraits:
 
 
 def _of(row: KnownServer, release: Release | None, software: str, http2: bool) -> ServerTraits:
-    """The traits of this release of a known server."""
+    """Return the traits of the release `release` of a known server."""
     since = row.http2_since if http2 and row.http2_since is not None else row.keeps_apart_since
     doubt = None if row.address_is_transports else _address_doubt(row.name, "may be set from a header field")
     if since is None:
@@ -154,7 +161,7 @@ def _address_doubt(who: str, why: str) -> str:
 
 
 def _with_options(traits: ServerTraits, options: Mapping[str, frozenset[str]], settings: object) -> ServerTraits:
-    """The traits, changed to "folds names" if one of the server's options turns the protection off."""
+    """Return `traits`, changed to "folds header names" if one of the server's options turns the protection off."""
     for option, harmless in options.items():
         value = getattr(settings, option, None)
         values = {value} if isinstance(value, str) else set(value) if isinstance(value, (list, tuple)) else set()
@@ -165,7 +172,7 @@ def _with_options(traits: ServerTraits, options: Mapping[str, frozenset[str]], s
 
 
 def release_of(text: str) -> Release | None:
-    """The release from two to four numbers separated by dots; `None` for another format, for example a pre-release."""
+    """Parse a release of two to four numbers with dots. Returns `None` for another format, such as a pre-release."""
     return tuple(map(int, text.split("."))) if _RELEASE.fullmatch(text) else None
 
 
@@ -174,7 +181,7 @@ def _padded(release: Release) -> Release:
 
 
 def _text(value: object) -> str:
-    """A server's release as a string. mod_wsgi gives a tuple of numbers."""
+    """Return a server's release as a string. mod_wsgi gives the release as a tuple of numbers."""
     if isinstance(value, tuple):
         return ".".join(map(str, value))
     return value if isinstance(value, str) else ""

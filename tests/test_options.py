@@ -37,7 +37,7 @@ CHECKS: dict[str, tuple[Any, list[Any], list[Any], str]] = {
         lambda given: options.integer("max_depth", given, 0, 16, 5),
         [0, 5, 16],
         [-1, 17, True, 5.0, "5", None],
-        "expected a number from 0 to 16, for example 5",
+        "expected an integer from 0 to 16, for example 5",
     ),
     "one_of": (
         lambda given: options.one_of("binding", given, ("required", "when_present")),

@@ -1,4 +1,4 @@
-"""Input and output: the requests that a flow can yield, and the drivers that execute them."""
+"""Defines the I/O operations that a flow can yield, and the drivers that carry them out."""
 
 from typing import TYPE_CHECKING
 

@@ -1,6 +1,6 @@
 """Runs all HTTP exchanges of a process on one background thread with its own event loop.
 
-Callers, in threads or event loops, only wait for the result. So 500 exchanges at once neither block the event loop of
+Callers in threads or event loops only wait for the result. So 500 concurrent exchanges neither block the event loop of
 an application nor need 500 threads.
 """
 
@@ -22,23 +22,24 @@ from mtls_middleware.effects.name_lookups import ClientNameLookups, NameLookupTh
 if TYPE_CHECKING:
     import httpx2
 
-# Concurrent exchanges with one server. Later exchanges wait in a queue. The same number of connections is kept open,
-# because a new TLS connection costs more than the exchange itself.
+# Maximum number of concurrent exchanges with one server. Other exchanges wait in a queue. At most as many connections
+# are kept open, because a new TLS connection costs more than the exchange itself.
 _MAX_EXCHANGES = 50
-# Concurrent exchanges with the names of one DNS zone, such as `example.com`, if clients choose the URLs.
+# Maximum number of concurrent exchanges with hosts in one DNS zone, such as `example.com`, if clients choose the URLs.
 _MAX_ZONE_EXCHANGES = 10
-# The part of its timeout that an exchange may wait in the queue. Later it could not complete in the remaining time.
+# Maximum part of its timeout that an exchange waits in the queue. After that, the remaining time would be too short.
 _QUEUE_TIMEOUT = 0.9
 # Seconds that an idle connection is kept open. Node.js and uvicorn close idle connections after 5 seconds.
 _KEEP_ALIVE = 5.0
 
 
 def begin(fetch: Fetch, loop: asyncio.AbstractEventLoop | None = None, *, shares: Shares = ()) -> None:
-    """Start the exchange, unless another caller has started it. `fetch.outcome` is the future of its result.
+    """Start the exchange `fetch`, unless another caller has started it. The future `fetch.outcome` gets the result.
 
-    `loop`: the event loop of the caller. The exchange starts after the current iteration of that loop, so hundreds of
-    requests in one iteration do not compete with the background thread for the interpreter.
-    `shares`: the shares of the client that caused the exchange.
+    Arguments:
+        loop: the event loop of the caller. The exchange starts after the current iteration of this loop. So the
+            background thread does not slow down the loop while it handles hundreds of requests in one iteration.
+        shares: the limits of concurrent exchanges for the client that caused the exchange.
     """
     background = _current_background()
     if fetch.claim():
@@ -54,7 +55,7 @@ class _Background:
         self._loop = asyncio.SelectorEventLoop()
         self._loop.set_default_executor(NameLookupThreads())
         self._queue: deque[tuple[Fetch, Shares]] = deque()
-        # Event loops that wake the background loop after their current iteration. A loop may end before that.
+        # Event loops that wake the background loop after their current iteration. A loop may end before it does so.
         self._waking_loops: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
         self._tasks: set[asyncio.Task[None]] = set()  # an event loop keeps only weak references to tasks
         self._servers = _Servers()
@@ -65,14 +66,14 @@ class _Background:
         self._loop.close()
 
     def add(self, fetch: Fetch, shares: Shares) -> None:
-        """Add an exchange to the queue. Thread-safe."""
+        """Add an exchange to the queue. This method is thread-safe."""
         self._queue.append((fetch, shares))
 
     def wake_after_iteration(self, loop: asyncio.AbstractEventLoop | None) -> None:
         """Start the queued exchanges after the current iteration of `loop`, or at once if `loop` is `None`.
 
-        The queue may contain exchanges of a loop that has ended. To wake the background loop is a system call, so
-        hundreds of exchanges in one iteration wake it only once.
+        All queued exchanges start, even those of a loop that has ended. Hundreds of exchanges in one iteration wake the
+        background loop only once, because each wake-up is a system call.
         """
         if not self._queue:
             return
@@ -83,7 +84,7 @@ class _Background:
             loop.call_soon(self._wake_from, loop)
 
     def _wake_from(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._waking_loops.discard(loop)  # first, so that an exchange added from now on wakes the loop again
+        self._waking_loops.discard(loop)  # this is first, so that an exchange that is added now wakes the loop again
         self._wake()
 
     def _wake(self) -> None:
@@ -96,7 +97,7 @@ class _Background:
             task.add_done_callback(self._tasks.discard)
 
     def end(self) -> None:
-        """Cancel the exchanges, close the connections and stop the loop. Blocks for at most a second."""
+        """Cancel all exchanges, close the connections and stop the loop. This blocks for at most a second."""
         with contextlib.suppress(TimeoutError):
             asyncio.run_coroutine_threadsafe(self._close_all(), self._loop).result(1)
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -110,7 +111,7 @@ class _Background:
 
 @dataclass(frozen=True, slots=True)
 class _Pool:
-    """The connections to one server that the operator configured, and the limit for exchanges with it."""
+    """The connections to one server that the operator configured, and the limit for exchanges with this server."""
 
     transport: "httpx2.AsyncHTTPTransport"
     limit: ConcurrencyLimit
@@ -118,7 +119,13 @@ class _Pool:
 
 @dataclass(frozen=True, slots=True)
 class _Servers:
-    """A pool for each server that the operator configured, and one limit for all servers that clients choose."""
+    """The connections and limits for all servers.
+
+    Attributes:
+        pools: one pool for each server that the operator configured.
+        client_chosen: one limit for all servers that clients choose.
+        names: looks up the host names that clients choose.
+    """
 
     pools: weakref.WeakKeyDictionary[Connections, _Pool] = field(default_factory=weakref.WeakKeyDictionary)
     client_chosen: ConcurrencyLimit = field(default_factory=lambda: ConcurrencyLimit(_MAX_EXCHANGES))
@@ -126,7 +133,7 @@ class _Servers:
 
 
 async def _run(fetch: Fetch, shares: Shares, servers: _Servers) -> None:
-    # httpx2 uses anyio, and shields its clean-up from cancellation by anyio only. Cancellation by asyncio leaks
+    # httpx2 uses anyio, and only protects its clean-up from cancellation by anyio. Cancellation by asyncio leaks
     # connections.
     import anyio
 
@@ -137,7 +144,7 @@ async def _run(fetch: Fetch, shares: Shares, servers: _Servers) -> None:
         fetch.outcome.set_exception(FetchFailed(f"not complete within {fetch.timeout} s"))
     except asyncio.CancelledError:
         fetch.outcome.set_exception(FetchFailed("cancelled, because the process ends"))
-    except BaseException as failure:  # noqa: BLE001 (raised in the callers that wait for the outcome)
+    except BaseException as failure:  # noqa: BLE001 (raised again in the callers that wait for the outcome)
         fetch.outcome.set_exception(failure)
     else:
         fetch.outcome.set_result(response)
@@ -174,17 +181,18 @@ def _transport(tls: ssl.SSLContext) -> "httpx2.AsyncHTTPTransport":
 
 
 def _close(transport: "httpx2.AsyncHTTPTransport", loop: asyncio.AbstractEventLoop, process: int) -> None:
-    """Close a transport, from any thread. A forked child does not close the connections of its parent."""
+    """Close a transport. Any thread may call this. A forked child does not close the connections of its parent."""
     if process != os.getpid():
         _inherited_transports.append(transport)
     elif not loop.is_closed():
         asyncio.run_coroutine_threadsafe(transport.aclose(), loop)
 
 
-# A fork may happen while another thread holds the lock. That thread does not exist in the child: it gets a new lock.
+# A fork may happen while another thread holds the lock. The child process does not have this thread, so it gets a new
+# lock.
 _lock = threading.Lock()
-_backgrounds: list[_Background] = []  # the last one belongs to this process, the others to its parents
-_inherited_transports: list[object] = []  # referenced, so that garbage collection does not close a parent's connections
+_backgrounds: list[_Background] = []  # the last object belongs to this process, and the others belong to its parents
+_inherited_transports: list[object] = []  # keeps a parent's connections from being closed by garbage collection
 
 
 def _replace_lock() -> None:

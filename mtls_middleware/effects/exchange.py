@@ -1,6 +1,6 @@
-"""One HTTP exchange: GET a URL, or POST a form to it, with a timeout and a size limit. No redirect is followed.
+"""Makes one HTTP exchange: a GET of a URL, or a POST of a form to a URL, with a timeout and a size limit.
 
-The HTTP client is httpx2 (extra `http`). It is imported when the first exchange starts.
+Redirects are not followed. The HTTP client is httpx2 (extra `http`), which is imported when the first exchange starts.
 """
 
 import ipaddress
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 class Connections:
     """Connections to one server that stay open between exchanges, shared by all threads and event loops of a process.
 
-    They are closed when this object is garbage collected or the interpreter exits. A forked child opens new ones.
+    The connections are closed when this object is garbage collected or the interpreter exits. A forked child process
+    opens new connections.
 
     Arguments:
         tls: verifies the server, and contains the client certificate to present.
@@ -34,43 +35,42 @@ class Connections:
     tls: ssl.SSLContext
 
     def __post_init__(self) -> None:
-        import httpx2  # noqa: F401 (imported now: it takes 0.25 s, which would delay the first exchange)
+        import httpx2  # noqa: F401 (the import takes 0.25 s, which would delay the first exchange)
 
 
 def _pending() -> "Future[Response]":
     from concurrent.futures import Future
 
     outcome: Future[Response] = Future()
-    outcome.set_running_or_notify_cancel()  # a caller that stops waiting cannot cancel it for the others
+    outcome.set_running_or_notify_cancel()  # so a caller that stops waiting cannot cancel it for other callers
     return outcome
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fetch:
-    """A GET of `url`, or a POST of `form` to it.
+    """An HTTP exchange: a GET of `url`, or a POST of `form` to `url` if `form` is not `None`.
 
-    The complete response must arrive within `timeout` seconds, with a body of at most `limit` bytes. No redirect is
-    followed.
+    The complete response must arrive within `timeout` seconds, and its body may have at most `limit` bytes. Redirects
+    are not followed.
 
-    One object is one exchange. All flows that yield the same object, in any thread or event loop, share its result. A
-    flow that is cancelled does not cancel the exchange for the others.
+    One object is one exchange. All flows that yield the same object, in any thread or event loop, share its result. If
+    one of these flows is cancelled, the exchange continues for the other flows.
     """
 
     url: str
     tls: ssl.SSLContext
     timeout: float
     limit: int
-    allow_private: bool = True  # False: the host name must resolve to public addresses only
-    form: Sequence[tuple[str, str]] | None = field(default=None, repr=False)  # may contain secrets, as `headers` may
-    headers: Mapping[str, str] = field(
-        default_factory=dict, repr=False
-    )  # added to the default headers, or override them
-    connections: Connections | None = field(default=None, repr=False)  # None: a new connection for this exchange
+    allow_private: bool = True  # if False, the host name must resolve only to public addresses
+    form: Sequence[tuple[str, str]] | None = field(default=None, repr=False)  # `form` and `headers` may contain secrets
+    # These fields are added to the default fields. A field with the same name replaces the default field.
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    connections: Connections | None = field(default=None, repr=False)  # if None, the exchange uses a new connection
     outcome: "Future[Response]" = field(default_factory=_pending, init=False, repr=False)
     _claim_lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def claim(self) -> bool:
-        """Return `True` for the first caller, which must start the exchange."""
+        """Return `True` for the first caller, which must start the exchange, and `False` for all other callers."""
         return self._claim_lock.acquire(blocking=False)
 
 
@@ -87,10 +87,10 @@ class Response:
 
 
 class FetchFailed(Exception):  # noqa: N818 (a result that a flow handles)
-    """There is no complete response: the server is unreachable or too slow, or the response is too large.
+    """Raised if there is no complete response: the server is unreachable or too slow, or the response is too large.
 
-    The message is for the log of the operator. `again`: a retry is useful, because the connection was refused, reset or
-    closed before a response arrived.
+    The message is for the log of the operator. `again`: whether a retry is useful, because the connection was refused,
+    reset or closed before a response arrived.
     """
 
     def __init__(self, *reasons: str, again: bool = False) -> None:
@@ -99,7 +99,10 @@ class FetchFailed(Exception):  # noqa: N818 (a result that a flow handles)
 
 
 async def exchange(fetch: Fetch, transport: "httpx2.AsyncHTTPTransport", names: "ClientNameLookups") -> Response:
-    """Make the exchange. Raises `FetchFailed`. A transport has no redirects, cookies and proxies."""
+    """Make the exchange `fetch`, and return the response. Raises `FetchFailed`.
+
+    The transport of httpx2 is used without a client, so that there are no redirects, cookies and proxies.
+    """
     import httpx2
 
     body = _Body(fetch)
@@ -113,12 +116,12 @@ async def exchange(fetch: Fetch, transport: "httpx2.AsyncHTTPTransport", names: 
         finally:
             await response.aclose()
         return body.response(response)
-    except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:  # ValueError: a name that IDNA rejects
+    except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:  # ValueError: IDNA rejects the name
         raise FetchFailed(type(error).__name__, again=not body.begun and _is_broken(error)) from error
 
 
 def _is_broken(error: Exception) -> bool:
-    """Whether the connection was refused, reset or closed. `False` for a timeout or a malformed response."""
+    """Return whether the connection was refused, reset or closed, and not, for example, whether a timeout expired."""
     import httpx2
 
     closed = isinstance(error, httpx2.RemoteProtocolError) and "disconnected" in str(error)
@@ -131,9 +134,9 @@ def _host_and_port(url: str) -> tuple[str, int]:
 
 
 def _request(fetch: Fetch, resolved: Iterable[Any]) -> "httpx2.Request":
-    """Build the request. Unless private addresses are allowed, it connects to the address that was checked.
+    """Create the request. Unless private addresses are allowed, its URL contains the address that was checked.
 
-    So DNS rebinding has no effect: the name is resolved only once. TLS still verifies the name of the server.
+    So DNS rebinding has no effect, because the name is resolved only once. TLS still verifies the name of the server.
     """
     import httpx2
 
@@ -154,7 +157,7 @@ def _request(fetch: Fetch, resolved: Iterable[Any]) -> "httpx2.Request":
     return httpx2.Request(method, pinned, headers=headers, content=content, extensions=extensions)
 
 
-# No compression: a small compressed body could expand beyond the size limit.
+# Default header fields. Compression is disabled, because a small compressed body could expand beyond the size limit.
 _HEADERS = {
     "Accept": "application/jwk-set+json, application/json",
     "Accept-Encoding": "identity",
@@ -163,10 +166,10 @@ _HEADERS = {
 
 
 class _Body:
-    """Collects the body of one response. Raises `FetchFailed` if it is larger than the limit of its `Fetch`."""
+    """Collects the body of one response. Raises `FetchFailed` if the body is larger than the limit of the `Fetch`."""
 
     def __init__(self, fetch: Fetch) -> None:
-        self.begun = False  # a response has arrived, perhaps without its body
+        self.begun = False  # whether a response has arrived, even if its body is not complete
         self._fetch = fetch
         self._bytes = bytearray()
 

@@ -1,7 +1,7 @@
-"""What a flow may request, and the two drivers that carry it out: one blocks, one awaits.
+"""Defines the operations that a flow can yield, and two drivers that carry them out: one blocks, and one awaits.
 
-A flow is a generator that makes a decision. It yields a need, such as `Fetch` or `Call`, and the driver resumes it with
-the result, or throws the failure into it. The drivers decide nothing, so each decision is written once.
+A flow is a generator that makes a decision. It yields an operation, such as `Fetch` or `Call`. The driver then sends
+the result to the flow, or throws the exception into it. So the same decision code works under WSGI and ASGI.
 """
 
 import contextlib
@@ -17,16 +17,17 @@ from mtls_middleware.errors import ConfigurationError
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
-    from mtls_middleware.effects.limits import Shares  # which needs asyncio, see below
+    from mtls_middleware.effects.limits import Shares  # this module needs asyncio: see the comment at `_begin`
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """Call a function, which may be `async` under ASGI. An exception that it raises is thrown into the flow.
+    """Calls `function` with `arguments`. If the function raises an exception, the exception is thrown into the flow.
 
-    Under ASGI, a plain function that does I/O blocks the event loop: use an `async` function there.
+    Under ASGI, the function may be `async`. A function that does I/O should be `async` there, because a plain function
+    blocks the event loop.
     """
 
     function: Callable[..., T | Awaitable[T]]
@@ -35,14 +36,14 @@ class Call(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """Begin this exchange and continue without its outcome, which another flow reads later."""
+    """Starts the exchange `fetch`. The flow continues without the result, which another flow reads later."""
 
     fetch: Fetch
 
 
 @dataclass(frozen=True, slots=True)
 class FetchFor:
-    """Make this exchange on behalf of a client, within the client's shares of the connections to that server."""
+    """Makes the exchange `fetch` on behalf of a client. `shares`: the limits of concurrent exchanges for the client."""
 
     fetch: Fetch
     shares: "Shares"
@@ -67,7 +68,9 @@ def ask(need: Need) -> Flow[Any]:
 
 
 def on_behalf_of(client: Callable[[], "Shares"], flow: Flow[T]) -> Flow[T]:
-    """The same flow. Its exchanges over persistent connections count as exchanges of one client.
+    """Run `flow` inside another flow, so that its exchanges over persistent connections count for one client.
+
+    `client`: a function that returns the shares of the client.
 
     Example: `token = yield from on_behalf_of(lambda: shares(certificate, address), flow)`
     """
@@ -89,10 +92,10 @@ def on_behalf_of(client: Callable[[], "Shares"], flow: Flow[T]) -> Flow[T]:
 
 
 class BlockingDriver:
-    """Runs flows for WSGI."""
+    """Runs flows under WSGI. Blocks during I/O."""
 
     def run(self, flow: Flow[T]) -> T:
-        """The result of a flow. Raises what the flow raises."""
+        """Run a flow, and return its result. Raises the exceptions of the flow."""
         with contextlib.closing(flow):
             try:
                 need = next(flow)
@@ -108,16 +111,16 @@ class BlockingDriver:
                 return value
 
 
-# Flows that begin in one iteration of an event loop. Each takes about 0.1 ms: if a server reads 500 requests at once,
-# they must not block the loop for 50 ms.
+# Maximum number of flows that begin in one iteration of an event loop. Each flow takes about 0.1 ms. If a server reads
+# 500 requests at once, their flows must not block the loop for 50 ms.
 _IN_ONE_TURN = 50
 
 
 class AwaitingDriver:
-    """Runs flows for ASGI."""
+    """Runs flows under ASGI. Awaits during I/O."""
 
     def __init__(self) -> None:
-        # Per event loop: a loop that ends before its next iteration must not delay another loop.
+        # Counted for each event loop, because a loop that ends before its next iteration must not delay another loop.
         self._in_this_turn: weakref.WeakKeyDictionary[AbstractEventLoop, int] = weakref.WeakKeyDictionary()
 
     async def _my_turn(self) -> None:
@@ -125,17 +128,17 @@ class AwaitingDriver:
 
         try:
             loop = asyncio.get_running_loop()
-        except RuntimeError:  # another event loop, such as trio's
+        except RuntimeError:  # the caller uses another event loop, such as trio's
             return
         begun = self._in_this_turn
         while begun.get(loop, 0) >= _IN_ONE_TURN:  # noqa: ASYNC110 (each sleep is one iteration of the loop)
             await asyncio.sleep(0)
         if loop not in begun:
-            loop.call_soon(begun.pop, loop)  # the next iteration: runs before the flows that wait
+            loop.call_soon(begun.pop, loop)  # runs in the next iteration, before the flows that wait
         begun[loop] = begun.get(loop, 0) + 1
 
     async def run(self, flow: Flow[T]) -> T:
-        """The result of a flow. Raises what the flow raises."""
+        """Run a flow, and return its result. Raises the exceptions of the flow."""
         with contextlib.closing(flow):
             await self._my_turn()
             try:
@@ -176,8 +179,8 @@ async def _answer_async(need: Need) -> Any:
             return await _called_async(need)
 
 
-# asyncio takes as long to import as this whole package, and many applications fetch nothing: the first exchange imports
-# it.
+# asyncio is imported only at the first exchange, because its import takes as long as that of this whole package, and
+# many applications make no exchanges.
 def _begin(need: Fetch, of: "Shares") -> None:
     from mtls_middleware.effects.background import begin
 
@@ -212,7 +215,7 @@ async def _fetched_async(need: Fetch, of: "Shares") -> Response:
 
 
 def _own(failure: Exception, need: Fetch) -> FetchFailed:
-    """The failure as a new exception: one exception that many threads raise would collect all their tracebacks."""
+    """Return a new exception for `failure`. If many threads raised the same object, it would collect all tracebacks."""
     if isinstance(failure, FetchFailed):
         return FetchFailed(*failure.args, again=failure.again)
     return FetchFailed(f"not complete within {need.timeout} s")

@@ -9,19 +9,22 @@ from typing import NamedTuple
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import MalformedCertificate
 
-# Concurrent exchanges for each certificate, of 50 in total. A service usually has only a few requests in progress.
+# Maximum number of concurrent exchanges for each certificate, of 50 exchanges in total. A service usually has only a
+# few requests in progress.
 _PER_CERTIFICATE = 10
-# For each client name. One client may have many short-lived certificates, and one service many replicas.
+# Maximum number of concurrent exchanges for each client name. A client may have many short-lived certificates, and a
+# service may have many replicas.
 _PER_NAME = 25
-# For each peer address. All clients behind one proxy share an address.
+# Maximum number of concurrent exchanges for each peer address. All clients behind one proxy have the same address.
 _PER_ADDRESS = 20
-# For all clients without a verified certificate together. Such clients can create any number of certificates and
-# addresses, so half of the exchanges are reserved for clients with a verified certificate.
+# Maximum number of concurrent exchanges for all clients without a verified certificate together. Such clients can use
+# any number of certificates and addresses, so half of the 50 exchanges are reserved for clients with a verified
+# certificate.
 _UNVERIFIED = 25
 
 
 class Share(NamedTuple):
-    """A limit of `most` concurrent exchanges for all that have the same `key`."""
+    """A limit of `most` concurrent exchanges, which all exchanges with the same `key` share."""
 
     key: str
     most: int
@@ -31,7 +34,7 @@ Shares = tuple[Share, ...]
 
 
 def shares(certificate: ClientCertificate | None, address: str | None) -> Shares:
-    """Return the shares of the client that caused an exchange, the smallest first. `address`: the peer address."""
+    """Return the limits for the client that caused an exchange, the smallest first. `address`: the peer's address."""
     own = () if certificate is None else (Share(f"certificate {certificate.thumbprint}", _PER_CERTIFICATE),)
     if certificate is not None and certificate.verified:
         return *own, Share(f"name {_names(certificate)}", _PER_NAME)
@@ -39,7 +42,7 @@ def shares(certificate: ClientCertificate | None, address: str | None) -> Shares
 
 
 def _names(certificate: ClientCertificate) -> str:
-    """Subject and alternative names, which all certificates of one client have in common."""
+    """Return the subject and the alternative names, which are the same in all certificates of one client."""
     try:
         return f"{certificate.subject} {certificate.alternative_names}"
     except MalformedCertificate:
@@ -55,9 +58,9 @@ class _CountedSemaphore:
 
 
 class ConcurrencyLimit:
-    """Limits concurrent exchanges to `most`.
+    """Limits the number of concurrent exchanges to `most`.
 
-    An exchange waits for its shares first, so one client cannot fill the queue.
+    An exchange first waits for the limits of its client, so that one client cannot fill the common queue.
     """
 
     def __init__(self, most: int) -> None:
@@ -66,7 +69,10 @@ class ConcurrencyLimit:
 
     @contextlib.asynccontextmanager
     async def slot(self, shares: Shares, seconds: float) -> AsyncIterator[None]:
-        """Hold a slot for one exchange. Raises `TimeoutError` if none is free within `seconds`."""
+        """Wait for a free slot for one exchange, and hold the slot. `shares`: the limits of the client.
+
+        Raises `TimeoutError` if no slot is free within `seconds` seconds.
+        """
         async with contextlib.AsyncExitStack() as held:
             async with asyncio.timeout(seconds):
                 for share in shares:

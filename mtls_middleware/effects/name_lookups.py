@@ -11,18 +11,18 @@ from urllib.parse import urlsplit
 
 from mtls_middleware.effects.limits import ConcurrencyLimit, Share
 
-# Seconds after which a new look-up of the same name gets its own thread, and the maximum of threads for one name.
+# Seconds after which a new look-up of the same name gets its own thread, and the maximum number of threads for a name.
 _SHARED_SECONDS, _MAX_NAME_THREADS = 5.0, 4
-# Threads for all names that clients choose, and for the names in one zone. A client may control the name server of its
-# own zone, and delay all look-ups there.
+# Maximum number of threads for all names that clients choose, and for the names in one zone. A client may control the
+# name server of its own zone, and may delay all look-ups in this zone.
 _MAX_THREADS, _MAX_ZONE_THREADS = 32, 8
 
 
 class NameLookupThreads(ThreadPoolExecutor):
     """An executor with one thread for each name. Concurrent look-ups of the same name share a thread.
 
-    So the number of threads depends on the number of configured names, not on the number of requests. A look-up that
-    hangs delays neither the look-up of another name nor the exit of the process.
+    So the number of threads depends on the number of names, and not on the number of requests. A look-up that hangs
+    delays neither the look-up of another name nor the exit of the process.
     """
 
     def __init__(self) -> None:
@@ -37,14 +37,14 @@ class NameLookupThreads(ThreadPoolExecutor):
             if same and (time.monotonic() - same[-1][0] < _SHARED_SECONDS or len(same) >= _MAX_NAME_THREADS):
                 return same[-1][1]
             outcome: Future[Any] = Future()
-            outcome.set_running_or_notify_cancel()  # a caller that stops waiting cannot cancel it for the others
+            outcome.set_running_or_notify_cancel()  # so a caller that stops waiting cannot cancel it for other callers
             entry = time.monotonic(), outcome
             same.append(entry)
 
         def look_up() -> None:
             try:
                 found = function(*arguments, **named)
-            except BaseException as failure:  # noqa: BLE001 (raised where it is awaited)
+            except BaseException as failure:  # noqa: BLE001 (raised again in the callers that wait for the outcome)
                 self._remove(key, entry)
                 outcome.set_exception(failure)
             else:
@@ -62,7 +62,10 @@ class NameLookupThreads(ThreadPoolExecutor):
 
 
 class ClientNameLookups:
-    """Looks up names that clients choose, with at most 32 threads, 8 of them for one zone. For one event loop."""
+    """Looks up names that clients choose, with at most 32 threads in total, and at most 8 threads for one zone.
+
+    An object belongs to one event loop.
+    """
 
     def __init__(self) -> None:
         self._threads = NameLookupThreads()
@@ -70,7 +73,7 @@ class ClientNameLookups:
         self._running: dict[tuple[str, int], asyncio.Task[Any]] = {}
 
     async def addresses(self, host: str, port: int, seconds: float) -> Any:
-        """Return the result of `getaddrinfo`. Raises `TimeoutError` if no thread is free within `seconds`."""
+        """Return the result of `getaddrinfo`. Raises `TimeoutError` if no thread is free within `seconds` seconds."""
         task = self._running.get((host, port))
         if task is None:
             task = asyncio.get_running_loop().create_task(self._look_up(host, port, seconds))
@@ -85,11 +88,11 @@ class ClientNameLookups:
     def _remove(self, key: tuple[str, int], task: asyncio.Task[Any]) -> None:
         del self._running[key]
         if not task.cancelled():
-            task.exception()  # marks it as retrieved: all callers may have stopped waiting
+            task.exception()  # marks the exception as retrieved, because all callers may have stopped waiting
 
 
 def zone_of_url(url: str) -> str:
-    """The zone of the host in a URL, or `""` if it has no host."""
+    """Return the zone of the host in a URL, or `""` if the URL has no host."""
     try:
         return zone(urlsplit(url).hostname or "")
     except ValueError:
@@ -97,5 +100,5 @@ def zone_of_url(url: str) -> str:
 
 
 def zone(host: str) -> str:
-    """The last two labels of a name, such as `example.com`. For some names this is a public suffix, such as `co.uk`."""
+    """Return the last two labels of a name, such as `example.com`. The result can be a public suffix (`co.uk`)."""
     return ".".join(host.rstrip(".").lower().rsplit(".", 2)[-2:])

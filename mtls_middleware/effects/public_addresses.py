@@ -1,9 +1,9 @@
-"""Determines whether an IP address is public. The table in `ipaddress` differs between Python versions."""
+"""Determines whether an IP address is public, because the answer of `ipaddress` depends on the Python version."""
 
 from ipaddress import IPv4Address, IPv6Address, ip_network
 
-# All special-purpose addresses of the IANA registry (RFC 6890). This includes the few that are globally reachable,
-# which are for anycast services and never serve documents.
+# All special-purpose addresses of the IANA registry (RFC 6890). A few of these addresses are globally reachable, but
+# they are for anycast services and never serve documents.
 _NOT_PUBLIC_4 = (
     "0.0.0.0/8",  # this network (RFC 791)
     "10.0.0.0/8",  # private (RFC 1918)
@@ -25,7 +25,7 @@ _NOT_PUBLIC_4 = (
     "224.0.0.0/4",  # multicast
     "240.0.0.0/4",  # reserved, and 255.255.255.255
 )
-# All addresses outside 2000::/3 are not public. These networks inside it are not public either:
+# Addresses outside of 2000::/3 are not public, and the following networks inside of 2000::/3 are not public.
 _GLOBAL_UNICAST = ip_network("2000::/3")
 _NOT_PUBLIC_6 = (
     "2001::/23",  # IETF protocols (RFC 2928): Teredo, ORCHID, benchmarks
@@ -39,9 +39,12 @@ _NETWORKS_6 = tuple(map(ip_network, _NOT_PUBLIC_6))
 
 
 def is_public(address: IPv4Address | IPv6Address) -> bool:
-    """Whether the address is a public unicast address. 6to4 and Teredo addresses, which contain IPv4, are not."""
+    """Return whether the address is a public unicast address.
+
+    6to4 and Teredo addresses are not public, because they contain an IPv4 address.
+    """
     if isinstance(address, IPv4Address):
         return not any(address in each for each in _NETWORKS_4)
-    if address.ipv4_mapped is not None:  # an IPv6 socket shows an IPv4 address in this form
+    if address.ipv4_mapped is not None:  # an IPv6 socket returns an IPv4 address in this form
         return is_public(address.ipv4_mapped)
     return address in _GLOBAL_UNICAST and not any(address in each for each in _NETWORKS_6)

@@ -1,6 +1,6 @@
-"""`RemoteDocument`: fetches the document at a URL on demand, caches it and renews it, as a flow.
+"""`RemoteDocument`: a flow that fetches the document at a URL when it is needed, caches the document and renews it.
 
-URLs come from configuration, discovery or client registration, never from a token or a certificate.
+URLs come from configuration, discovery or client registration, and never from a token or a certificate.
 """
 
 import copy
@@ -22,41 +22,46 @@ logger: logging.Logger = logging.getLogger("mtls_middleware.remote_documents")
 
 T = TypeVar("T")
 
-# Seconds after which a cached document is old and must be renewed. So a rotated key is found within ten minutes.
+# Age in seconds from which a cached document is old and must be renewed. So a new key is found within ten minutes.
 _LIFETIME = 600.0
 # Age in seconds from which a document is renewed in the background, so that requests do not wait for the renewal.
 _RENEWAL_AGE = 480.0
-# Seconds that an old document is still used while its server is down. Longer would delay the revocation of a key.
+# Maximum number of seconds that an old document is still used while its server is down. A higher value would delay the
+# revocation of a key.
 _MAX_STALE = 3600.0
-# Seconds between two attempts. Limits the requests that unknown key ids or a dead server can cause.
+# Minimum number of seconds between two attempts. This limits the requests that unknown key ids or a server that is down
+# can cause.
 COOL_DOWN = 30.0
-# Characters of a URL. OAuth clients register such URLs.
+# Maximum number of characters in a URL. OAuth clients register such URLs.
 _MAX_LENGTH = 2_048
-# Host and port of a URL. The host is a name or an IP address, without user name, zone id and percent-encoding.
+# Matches the host and the port of a URL. The host is a name or an IP address, without user name, zone id and
+# percent-encoding.
 _HOST_AND_PORT = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
 _TIMEOUT, _LIMIT = 5.0, 262_144
 
 
 class UnusableDocument(ValueError):  # noqa: N818 (not an error: the caller logs it)
-    """The reason why a document cannot be used. The message is logged, so it must not quote the document."""
+    """Raised with the reason why a document is unusable. The message is logged, so it must not quote the document."""
 
 
 class RemoteDocument(Generic[T]):
-    """The cached document at `uri`, converted by `parse`. A renewal that finds an equal value keeps the old object.
+    """Fetches and caches the document at `uri`, converted to a value by `parse`.
 
-    The document is renewed in the background after 8 minutes, and is old after 10. If its server is down, the last good
-    document is used for `max_stale` seconds more. There is at most one attempt every 30 seconds (`COOL_DOWN`), and all
-    callers that need its result wait for the same attempt. Ages are absolute differences, so a clock that is set back
-    causes a renewal.
+    The document is renewed in the background after 8 minutes, and is old after 10 minutes. If its server is down, the
+    last usable document is used for at most `max_stale` seconds more. There is at most one attempt every 30 seconds
+    (`COOL_DOWN`), and all callers that need the result wait for the same attempt. If the new value equals the old
+    value, the old object is kept. If the clock is set back, the document is renewed.
 
     Arguments:
-        parse: converts the body to the value. Raises `ValueError` for an unusable document, or `UnusableDocument` with
-            the reason for the log.
+        parse: a function that converts the body to the value. It raises `ValueError` for an unusable document, or
+            `UnusableDocument` with the reason for the log.
         tls: verifies the server. Default: the CAs of the system.
-        allow_private: also connect to private and loopback addresses. For URLs that an operator configured.
-        limit, timeout: maximum bytes of the body and seconds of one attempt.
-        max_stale: seconds that an old value is still used while its server is down.
-        what: the argument that needs the extra `http`, for the error message if the extra is missing.
+        allow_private: also connect to private and loopback addresses. Use this only for URLs that an operator
+            configured.
+        limit, timeout: the maximum bytes of the body (default: 262,144), and the maximum seconds of one attempt
+            (default: 5).
+        max_stale: maximum number of seconds that an old value is still used while its server is down.
+        what: the name of the argument that needs the extra `http`, for the message if the extra is missing.
     """
 
     def __init__(
@@ -79,20 +84,20 @@ class RemoteDocument(Generic[T]):
         self._limit = _LIMIT if limit is None else limit
         self._timeout = _TIMEOUT if timeout is None else timeout
         self._max_stale = max_stale
-        self._lock = threading.Lock()  # protects the attributes below; never held during I/O
+        self._lock = threading.Lock()  # protects the following attributes; it is not held during I/O
         self._value: T | None = None
         self._fetched_at = float("-inf")
         self._attempt: Fetch | None = None  # the attempt whose result is not applied yet
         self._attempted_at = float("-inf")
 
     def current(self, now: float, *, join: bool = False) -> Flow[T]:
-        """Return the value. It is fetched first if there is none or it is old. Raises `Unavailable`.
+        """Return the value. If no value is cached, or if it is old, fetch the document first. Raises `Unavailable`.
 
-        `join`: if another caller is renewing an old value, wait for the new value instead of using the old one.
+        `join`: if another caller is renewing an old value, wait for the new value instead of using the old value.
         """
         age = abs(now - self._fetched_at)
         if self._value is None or age >= _LIFETIME:
-            # While one caller renews an old value, the other callers use the old one. Without a value, all wait.
+            # While one caller renews an old value, other callers use the old value. If there is no value, all wait.
             yield from self._renew(now, join=join or self._usable_value(now) is None)
         elif age >= _RENEWAL_AGE:
             yield from self._renew_in_background(now)
@@ -103,19 +108,23 @@ class RemoteDocument(Generic[T]):
         return value
 
     def fresh(self, now: float) -> T | None:
-        """The cached value, or `None` if it is missing or due for a renewal."""
+        """Return the cached value, or `None` if no value is cached or the cached value must be renewed."""
         return self._value if abs(now - self._fetched_at) < _RENEWAL_AGE else None
 
     def refreshed(self, now: float) -> Flow[T]:
-        """Return the value after a new fetch if the cool-down allows one, for example for an unknown key id."""
+        """Fetch the document again if the last attempt is old enough (`COOL_DOWN`), and return the value.
+
+        Use this, for example, for an unknown key id. Raises `Unavailable`.
+        """
         value = yield from self.current(now)
         yield from self._renew(now, join=True)
         return value if self._value is None else self._value
 
     def with_uri(self, uri: str) -> "RemoteDocument[T]":
-        """Return a copy that fetches from `uri`. The cached value counts as old, so the next `current` fetches.
+        """Return a copy that fetches from `uri`.
 
-        If that fails, the cached value is used for at most `max_stale` seconds.
+        The cached value counts as old, so the next call of `current` fetches the document. If this fetch fails, the
+        cached value is used for at most `max_stale` seconds.
         """
         document = copy.copy(self)
         document._uri, document._lock, document._attempt = uri, threading.Lock(), None
@@ -125,11 +134,11 @@ class RemoteDocument(Generic[T]):
         return document
 
     def _usable_value(self, now: float) -> T | None:
-        """The cached value, unless it is older than the lifetime and `max_stale`."""
+        """Return the cached value, or `None` if its age exceeds the sum of the lifetime and `max_stale`."""
         return self._value if abs(now - self._fetched_at) < _LIFETIME + self._max_stale else None
 
     def _renew(self, now: float, *, join: bool) -> Flow[None]:
-        """Make one attempt if the cool-down allows it. Otherwise, if `join`, wait for the attempt in progress."""
+        """Make one attempt if the last attempt is old enough. If not, and `join` is true, wait for the last attempt."""
         with self._lock:
             started = self._start_if_due(now)
             attempt = self._attempt if started or join else None
@@ -141,19 +150,22 @@ class RemoteDocument(Generic[T]):
         except FetchFailed as failure:
             found = failure
         with self._lock:
-            if self._attempt is attempt:  # otherwise another caller has applied the result
+            if self._attempt is attempt:  # if not, another caller has applied the result
                 self._attempt = None
                 self._apply(found)
 
     def _renew_in_background(self, now: float) -> Flow[None]:
-        """Start a renewal if the cool-down allows it. A later call applies its result."""
+        """Start a renewal if the last attempt is old enough. A later call of a method applies the result."""
         with self._lock:
             attempt = self._attempt if self._start_if_due(now) else None
         if attempt is not None:
             yield from ask(Begin(attempt))
 
     def _start_if_due(self, now: float) -> bool:
-        """Apply the result of a finished attempt. Then create a new attempt if the cool-down allows it."""
+        """Apply the result of a finished attempt. Then create a new attempt if the last attempt is old enough.
+
+        Returns whether a new attempt was created.
+        """
         attempt = self._attempt
         if attempt is not None and attempt.outcome.done():
             self._attempt = None
@@ -178,7 +190,7 @@ class RemoteDocument(Generic[T]):
             logger.error("fetching %s failed: %s", self._uri, reason)
             return
         self._fetched_at = self._attempted_at
-        if value != self._value:  # an equal document stays the same object: see resource_server/jwt_tokens.py
+        if value != self._value:  # an equal value stays the same object: see resource_server/jwt_tokens.py
             self._value = value
 
 
@@ -190,9 +202,9 @@ def _outcome(attempt: Fetch) -> Response | FetchFailed:
 
 
 def check_address(what: str, uri: str, *, allow_http: bool, example: str = "https://as.example/jwks") -> None:
-    """Check a URL that the library fetches: https, or http to a loopback address if `allow_http`.
+    """Check that the library may fetch a URL: https, or http to a loopback address if `allow_http` is true.
 
-    Raises `ConfigurationError`. `what`: the argument that contains the URL, for the message.
+    `what`: the name of the argument that contains the URL, for the message. Raises `ConfigurationError`.
     """
     if isinstance(uri, str) and len(uri) > _MAX_LENGTH:
         raise ConfigurationError(

@@ -1,4 +1,4 @@
-"""Rules for the contents of a certificate: subject, issuer, alternative names, SPIFFE ID, thumbprint.
+"""Defines rules for the contents of a certificate: subject, issuer, alternative names, SPIFFE ID, thumbprint.
 
 The package `names` compares the names. Pure: no I/O, no clock.
 """
@@ -14,19 +14,25 @@ from mtls_middleware.policy.rule import Identity, Result, Rule
 
 
 class _NameRule(Identity):
-    """A rule that depends only on names in the certificate."""
+    """The base class of rules that depend only on names in the certificate."""
 
     depends_only_on_certificate: bool = False
 
     def __init_subclass__(cls) -> None:
-        """The rules of this module depend only on the certificate. Their subclasses must declare it themselves."""
+        """Set `depends_only_on_certificate` for the direct subclasses, which are the rules of this module.
+
+        Subclasses of those rules must declare it themselves.
+        """
         declared = cls.__dict__.get("depends_only_on_certificate", _NameRule in cls.__bases__)
         cls.depends_only_on_certificate = declared
 
 
 @dataclass(frozen=True)
 class Subject(_NameRule):
-    """The whole subject DN, compared attribute by attribute (RFC 5280 7.1). Example: `Subject("CN=billing,O=Acme")`"""
+    """Matches a certificate whose subject DN equals `name`, compared attribute by attribute (RFC 5280 7.1).
+
+    Example: `Subject("CN=billing,O=Acme")`
+    """
 
     name: str
     _parsed: distinguished.DistinguishedName = field(init=False, repr=False, compare=False)
@@ -40,7 +46,10 @@ class Subject(_NameRule):
 
 @dataclass(frozen=True)
 class Issuer(_NameRule):
-    """The whole issuer DN, compared in the same way as `Subject`. Example: `Issuer("CN=Acme Client CA,O=Acme")`"""
+    """Matches a certificate whose issuer DN equals `name`, compared attribute by attribute (RFC 5280 7.1).
+
+    Example: `Issuer("CN=Acme Client CA,O=Acme")`
+    """
 
     name: str
     _parsed: distinguished.DistinguishedName = field(init=False, repr=False, compare=False)
@@ -54,7 +63,7 @@ class Issuer(_NameRule):
 
 @dataclass(frozen=True)
 class DNSName(_NameRule):
-    """One of the dNSName entries. Case is ignored; wildcards and the CN do not match.
+    """Matches a certificate that has the dNSName `name`. Case is ignored. Wildcards and the CN never match.
 
     Example: `DNSName("billing.internal")`
     """
@@ -74,7 +83,7 @@ class DNSName(_NameRule):
 
 @dataclass(frozen=True)
 class URI(_NameRule):
-    """One of the URI entries, compared as an exact string. Example: `URI("urn:acme:billing")`"""
+    """Matches a certificate that has this URI, compared as an exact string. Example: `URI("urn:acme:billing")`"""
 
     uri: str
 
@@ -88,7 +97,10 @@ class URI(_NameRule):
 
 @dataclass(frozen=True)
 class IPAddress(_NameRule):
-    """One of the iPAddress entries, compared as a number (RFC 5952 8). Example: `IPAddress("192.0.2.7")`"""
+    """Matches a certificate that has this IP address, compared as a number (RFC 5952 8).
+
+    Example: `IPAddress("192.0.2.7")`
+    """
 
     address: str | IPv4Address | IPv6Address
 
@@ -111,7 +123,10 @@ class IPAddress(_NameRule):
 
 @dataclass(frozen=True)
 class Email(_NameRule):
-    """One of the rfc822Name entries. Case is ignored in the domain only. Example: `Email("ops@acme.example")`"""
+    """Matches a certificate that has this rfc822Name. Case is ignored only in the domain.
+
+    Example: `Email("ops@acme.example")`
+    """
 
     address: str
 
@@ -127,7 +142,10 @@ class Email(_NameRule):
 
 @dataclass(frozen=True)
 class SpiffeID(_NameRule):
-    """The SPIFFE ID, compared as an exact string. Example: `SpiffeID("spiffe://acme.internal/billing")`"""
+    """Matches a certificate that has this SPIFFE ID, compared as an exact string.
+
+    Example: `SpiffeID("spiffe://acme.internal/billing")`
+    """
 
     spiffe_id: str
 
@@ -147,7 +165,7 @@ class SpiffeID(_NameRule):
 
 @dataclass(frozen=True)
 class SpiffeTrustDomain(_NameRule):
-    """Any workload of one SPIFFE trust domain. Example: `SpiffeTrustDomain("acme.internal")`"""
+    """Matches a certificate whose SPIFFE ID is in this trust domain. Example: `SpiffeTrustDomain("acme.internal")`"""
 
     name: str
 
@@ -166,7 +184,7 @@ class SpiffeTrustDomain(_NameRule):
 
 @dataclass(frozen=True)
 class Thumbprint(Rule):
-    """One certificate, by its `x5t#S256` (RFC 8705 3.1). It matches even if the certificate is only `PRESENTED`.
+    """Matches the certificate with this `x5t#S256` thumbprint (RFC 8705 3.1), even if its chain is not verified.
 
     The argument has the form of `ClientCertificate.thumbprint`. Example:
     `Thumbprint("A4DtL2JmUMhAsvJj5tKyn64SqzmuXbMrJa0n761y5v0")`
@@ -180,7 +198,7 @@ class Thumbprint(Rule):
     def __post_init__(self) -> None:
         if sha256_digest(self.thumbprint) is None:
             raise ConfigurationError(
-                f"Thumbprint({self.thumbprint!r}): expected a SHA-256 as 43 characters of base64url, not as hex"
+                f"Thumbprint({self.thumbprint!r}): expected a SHA-256 digest of 43 characters in base64url, not in hex"
             )
 
     def judge(self, certificate: ClientCertificate) -> Result:

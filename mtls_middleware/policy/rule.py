@@ -1,4 +1,4 @@
-"""Rules for client certificates, and their combination with `&`, `|` and `~`.
+"""Defines rules for client certificates, and combines rules with `&`, `|` and `~`.
 
 The result of a rule is true, false or unknown. The result of a rule about names is unknown if the certificate is not
 verified, or if the name cannot be read. The order of combined rules does not change the result.
@@ -13,10 +13,10 @@ from typing import NoReturn
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate, Refused
 
-# Combined rules that a repr, and so a log record, shows.
+# Maximum number of combined rules that a repr, and therefore a log record, shows.
 _MAX_SHOWN = 8
-# Nesting depth of rules. Rules written by hand have three or four levels. Each level needs several of the 1,000 frames
-# that Python allows by default.
+# Maximum nesting depth of rules. Rules written by hand have three or four levels. Each level needs several of the 1,000
+# stack frames that Python allows by default.
 _MAX_DEPTH = 100
 
 # Kleene's three-valued logic: True, False, or None for "unknown".
@@ -26,30 +26,34 @@ Result = bool | None
 class Rule:
     """The base class of all rules."""
 
-    # Whether the result can be `True` for an unverified certificate. The layer checks it at construction, because some
-    # sources never return a verified certificate.
+    # Whether the result can be `True` for an unverified certificate. The layer checks this attribute at construction,
+    # because some sources never return a verified certificate.
     may_accept_presented = False
-    # Whether the result can be `False` for an unverified certificate. `~` exchanges the two attributes.
+    # Whether the result can be `False` for an unverified certificate. The operator `~` exchanges this attribute with
+    # `may_accept_presented`.
     may_reject_presented = False
-    # Whether the result for a certificate never changes, so that it may be cached.
+    # Whether the result for a certificate never changes. Only such a result may be cached.
     depends_only_on_certificate: bool = False
     # The nesting depth of the rule.
     depth = 1
 
     def __init_subclass__(cls) -> None:
-        """The attribute is not inherited: a subclass may depend on more than its base, so it must opt in."""
+        """Reset `depends_only_on_certificate` unless the subclass itself sets the attribute.
+
+        It is not inherited, because a subclass may depend on more than its base class.
+        """
         cls.depends_only_on_certificate = cls.__dict__.get("depends_only_on_certificate", False)
 
     def judge(self, certificate: ClientCertificate) -> Result:
-        """`True`, `False`, or `None` for unknown.
+        """Return `True` if the certificate matches the rule, `False` if it does not, or `None` if this is unknown.
 
-        If it raises `MalformedCertificate`, the result is unknown. If it raises another exception, and the rules that
-        it is combined with do not decide without it, the caller gets the exception: the layer rejects the request.
+        If this method raises `MalformedCertificate`, the result is unknown. Any other exception is raised to the
+        caller, and the layer rejects the request, unless another rule of the combination decides the result.
         """
         raise NotImplementedError
 
     def holds(self, certificate: ClientCertificate) -> bool:
-        """Whether the certificate is allowed. If the result is unknown, it is not allowed."""
+        """Return whether the certificate is allowed. If the result of the rule is unknown, it is not allowed."""
         try:
             return self.judge(certificate) is True
         except MalformedCertificate:
@@ -91,9 +95,10 @@ class Combination(Rule):
         object.__setattr__(self, "rules", tuple(chain.from_iterable(flat)))
 
     def _combine(self, certificate: ClientCertificate, *, decisive: bool) -> Result:
-        """`decisive` if one rule has this result. Otherwise unknown if one rule is unknown, else `not decisive`.
+        """Return `decisive` if one rule has this result.
 
-        If a rule raises, the others are still evaluated, so that the order of the rules does not matter.
+        If no rule has this result, return `None` (unknown) if one rule is unknown, and `not decisive` if none is. If a
+        rule raises an exception, the other rules are still evaluated, so that the order of the rules does not matter.
         """
         combined: Result = not decisive
         failures: list[Exception] = []
@@ -107,7 +112,7 @@ class Combination(Rule):
                 continue
             if result is decisive:
                 return decisive
-            # Any other object is unknown, too: a coroutine that was not awaited would be truthy.
+            # Any other object counts as unknown: for example, a coroutine that is not awaited would be truthy.
             if result is not (not decisive):
                 combined = None
         if failures:
@@ -122,7 +127,7 @@ class Combination(Rule):
 
 @dataclass(frozen=True, repr=False)
 class All(Combination):
-    """`left & right`."""
+    """The rule `left & right`: the certificate must match both rules."""
 
     depends_only_on_certificate = True
 
@@ -137,7 +142,7 @@ class All(Combination):
 
 @dataclass(frozen=True, repr=False)
 class AnyOf(Combination):
-    """`left | right`."""
+    """The rule `left | right`: the certificate must match at least one of the rules."""
 
     depends_only_on_certificate = True
 
@@ -152,7 +157,7 @@ class AnyOf(Combination):
 
 @dataclass(frozen=True)
 class Not(Rule):
-    """`~rule`: exchanges true and false. If the result of `rule` is unknown, the result of `~rule` is unknown."""
+    """The rule `~rule`, which exchanges true and false. If the result of `rule` is unknown, the result is unknown."""
 
     rule: Rule
     depends_only_on_certificate = True
@@ -173,9 +178,10 @@ class Not(Rule):
 
 
 def _severity(failure: Exception) -> tuple[bool, str]:
-    """Sort key, so that the raised exception does not depend on the order of the rules.
+    """Return a sort key for exceptions, so that the raised exception does not depend on the order of the rules.
 
-    An error in a rule has precedence over a `Refused`, for example `Unavailable`. Then the class name decides.
+    An error in a rule takes precedence over a `Refused` such as `Unavailable`. Equal exceptions are sorted by the name
+    of their class.
     """
     return not isinstance(failure, Refused), type(failure).__name__
 
@@ -184,8 +190,8 @@ def _depth_above(depths: Iterable[int]) -> int:
     depth = 1 + max(depths)
     if depth > _MAX_DEPTH:
         raise ConfigurationError(
-            f"rules are nested more than {_MAX_DEPTH} levels deep: combine rules with the same operator first, for "
-            "example (a | b | c) & d"
+            f"rules are nested more than {_MAX_DEPTH} levels deep; expected fewer levels: combine rules with the same "
+            "operator first, for example (a | b | c) & d"
         )
     return depth
 
@@ -194,7 +200,7 @@ class Identity(Rule):
     """A rule about names. Its result is unknown unless the certificate is verified and the names can be read."""
 
     def matches(self, certificate: ClientCertificate) -> bool:
-        """Whether the names match. Does not check whether the certificate is verified.
+        """Return whether the names match. This method does not check whether the certificate is verified.
 
         Raises `MalformedCertificate` if the names cannot be read.
         """
@@ -204,7 +210,7 @@ class Identity(Rule):
         return self.match_result(certificate) if certificate.verified else None
 
     def match_result(self, certificate: ClientCertificate) -> Result:
-        """The result of `matches`; unknown if the names cannot be read."""
+        """Return the result of `matches`, or `None` (unknown) if the names cannot be read."""
         try:
             return _bool_or_unknown(self.matches(certificate))
         except MalformedCertificate:
@@ -212,7 +218,10 @@ class Identity(Rule):
 
 
 def _bool_or_unknown(value: object) -> Result:
-    """`value` if it is `True` or `False`. Any other object is unknown: a coroutine would be truthy."""
+    """Return `value` if it is `True` or `False`, and `None` (unknown) for any other object.
+
+    For example, a coroutine that is not awaited would be truthy.
+    """
     if value is True or value is False:
         return value
     if inspect.iscoroutine(value):
@@ -222,7 +231,7 @@ def _bool_or_unknown(value: object) -> Result:
 
 @dataclass(frozen=True)
 class Function(Identity):
-    """A rule made of a function of the certificate. The function is not called for an unverified certificate."""
+    """A rule that calls a function with the certificate. The function is not called for an unverified certificate."""
 
     function: Callable[[ClientCertificate], bool]
 
@@ -231,7 +240,9 @@ class Function(Identity):
 
 
 class Presented(Rule):
-    """Apply `rule` to unverified certificates, too. The client itself may have chosen the names in such a certificate.
+    """Applies `rule` to unverified certificates as well as to verified certificates.
+
+    Be careful: a client can choose the names in an unverified certificate.
 
     Example: `Presented(lambda certificate: certificate.thumbprint in registered)`
     """
@@ -259,9 +270,9 @@ class Presented(Rule):
 
 
 class Anyone:
-    """The type of `ANYONE`: the value of a path in `allow` that needs no certificate.
+    """The type of `ANYONE`, which is the value in `allow` for a path that needs no certificate.
 
-    It is not a rule: `ANYONE & rule`, `~ANYONE` and `allow=ANYONE` raise `ConfigurationError`.
+    `ANYONE` is not a rule: `ANYONE & rule`, `~ANYONE` and `allow=ANYONE` raise `ConfigurationError`.
 
     Example: `allow={"/": Subject("CN=ops,O=Acme"), "/public": ANYONE}`
     """
@@ -269,7 +280,7 @@ class Anyone:
     __slots__ = ()
 
     def raise_error(self, *_: object) -> NoReturn:
-        """Raises `ConfigurationError`."""
+        """Raises `ConfigurationError`, because `ANYONE` cannot be combined like a rule."""
         raise ConfigurationError(
             "ANYONE is not a rule: use it only as the value of a path in allow=, for example "
             "allow={'/': Subject('CN=ops,O=Acme'), '/public': ANYONE}"
@@ -288,14 +299,14 @@ class Anyone:
         return "ANYONE"
 
     def __reduce__(self) -> str:
-        return "ANYONE"  # a copy is the same object
+        return "ANYONE"  # `copy` and `pickle` then return the same object
 
 
 ANYONE = Anyone()
 
 
 def as_rule(rule: Rule | Callable[[ClientCertificate], bool] | Anyone) -> Rule:
-    """Returns a rule unchanged, and makes a rule of a function.
+    """Return a rule unchanged, or convert a function to a rule.
 
     Raises `ConfigurationError` for any other object, and for an `async` function.
     """

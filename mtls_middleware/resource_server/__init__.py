@@ -1,4 +1,4 @@
-"""Certificate-bound access tokens at the resource server: RFC 8705 section 3, RFC 9068, RFC 7662, RFC 6750."""
+"""Validates certificate-bound access tokens at a resource server (RFC 8705 section 3, RFC 9068, RFC 7662, RFC 6750)."""
 
 from typing import TYPE_CHECKING
 

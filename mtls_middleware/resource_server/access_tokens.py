@@ -1,4 +1,4 @@
-"""`AccessTokens`: what a layer needs from the object that validates access tokens."""
+"""`AccessTokens`: the protocol of objects that validate access tokens for a layer."""
 
 from typing import Any, Protocol
 
@@ -13,18 +13,20 @@ class AccessTokens(Protocol):
     """
 
     def validate(self, text: str, now: float) -> AccessToken | Flow[AccessToken]:
-        """Returns the valid token, or a flow that returns it. The layer then compares it with the certificate.
+        """Return the valid token, or a flow that returns the token.
 
-        `text`: the token as the client sent it. `now`: seconds since the epoch. Raises `Refused("invalid_token",
-        reason)` for an invalid token, and `Unavailable` if the token cannot be validated now.
+        The layer then checks that the token is bound to the client certificate. `text`: the token as the client sent
+        it. `now`: seconds since the epoch. Raises `Refused("invalid_token", reason)` for an invalid token, and
+        `Unavailable` if the token cannot be validated now.
         """
 
 
 def is_bound_only(tokens: Any, text: str) -> bool:
-    """Whether the validator `tokens` accepts `text` only if it is bound to a certificate, whatever `binding=` is.
+    """Return whether the validator `tokens` rejects the token string `text` if the token is not bound to a certificate.
 
-    Returns `False` for a validator without a method `is_bound_only`. Example:
-    `is_bound_only(TrustedIssuers([...]), text)`
+    Returns `False` for a validator that has no method `is_bound_only`: the `binding=` of the layer then decides.
+
+    Example: `is_bound_only(TrustedIssuers([...]), text)`
     """
     method = getattr(tokens, "is_bound_only", None)
     return callable(method) and method(text) is True

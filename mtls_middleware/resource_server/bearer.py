@@ -1,6 +1,6 @@
 """Reads the bearer token from the `Authorization` header (RFC 6750 section 2.1).
 
-Tokens in the body are ignored. A token in the query, in addition to the header, is an error.
+A token in the body is ignored. If the request has a token both in the header and in the query, it is rejected.
 """
 
 import re
@@ -8,25 +8,28 @@ from collections.abc import Sequence
 
 from mtls_middleware.errors import Refused
 
-# RFC 6750 2.1: "Bearer" 1*SP b64token. The name of the scheme is case-insensitive (RFC 9110 11.1).
+# The grammar of RFC 6750 2.1 is "Bearer" 1*SP b64token. The scheme's name is case-insensitive (RFC 9110 11.1).
 _B64TOKEN = re.compile(r"[A-Za-z0-9._~+/-]++=*+")
 _SCHEME = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+)(?: +\S.*)?")
-# Two schemes in one value, if a server has joined two field lines with a comma: "Basic ..., Bearer ..." (RFC 9449 7.2).
+# Matches a second scheme in one value, as in "Basic ..., Bearer ...". Some servers join two field lines with a comma.
 _SECOND_SCHEME = re.compile(r",\s*(?:bearer|dpop|basic)\s", re.IGNORECASE)
-# The parameter access_token in an undecoded query. Each character may be percent-encoded. A pattern limits the cost:
-# splitting and decoding a query of 64 kB that consists of "&" takes 0.1 s.
+# Matches the parameter access_token in an undecoded query, in which each character may be percent-encoded. The query is
+# not split and decoded, because this takes 0.1 s for a query of 64 kB that consists of "&".
 _ACCESS_TOKEN = re.compile(
     r"(?:\A|[&;])" + "".join(f"(?:{each}|%(?i:{ord(each):x}))" for each in "access_token") + r"(?:[=&;]|\Z)"
 )
 
-# Characters of a token. Real tokens have 2,000 to 4,000.
+# Maximum number of characters in a token. Real tokens have 2,000 to 4,000 characters.
 MAX_TOKEN = 16_384
 
 
 def bearer_token(authorization: Sequence[str], query: str) -> str:
-    """The token as a string.
+    """Return the bearer token of a request as a string.
 
-    Raises `Refused` with code `missing_token`, `invalid_request`, or `invalid_token` if the token is too long.
+    `authorization`: the values of all `Authorization` fields. `query`: the undecoded query string.
+
+    Raises `Refused("missing_token")` if there is no bearer token, `Refused("invalid_request")` if the field is
+    malformed or the request has a second token, and `Refused("invalid_token")` if the token is too long.
     """
     if not authorization:
         raise Refused("missing_token", "no Authorization header")
@@ -47,5 +50,5 @@ def bearer_token(authorization: Sequence[str], query: str) -> str:
 
 
 def has_token(query: str) -> bool:
-    """Whether the query of a request has the parameter `access_token` (RFC 6750 section 2.3)."""
+    """Return whether the query of a request has the parameter `access_token` (RFC 6750 section 2.3)."""
     return bool(query) and _ACCESS_TOKEN.search(query) is not None

@@ -1,6 +1,6 @@
-"""Checks the types of claims and makes an `AccessToken` of them.
+"""Checks the types of claims, and creates an `AccessToken` from the claims.
 
-The claims are those of a JWT (RFC 9068) or the members of an introspection response (RFC 7662). Pure: no I/O, no clock.
+They are the claims of a JWT (RFC 9068) or the members of an introspection response (RFC 7662). Pure: no I/O, no clock.
 """
 
 import math
@@ -13,7 +13,7 @@ from mtls_middleware.errors import Refused
 from mtls_middleware.resource_server.token import AccessToken, read_only
 from mtls_middleware.reusable import Reusable
 
-# Bytes that the claims of a usual token need in memory. A client can choose some claims (RFC 9396).
+# Bytes that the claims of a token of usual size need in memory. A client can enlarge some claims (RFC 9396).
 _USUAL_SIZE = 4_000
 
 
@@ -22,8 +22,10 @@ class TimedToken:
     """A token and its validity period.
 
     Attributes:
-        not_before, expires: seconds since the epoch. Without `exp`, `expires` is infinite.
-        cost: bytes that its claims need in memory, beyond the claims of a token of usual size.
+        token: the token.
+        not_before, expires: the start and the end of the validity period, in seconds since the epoch. `expires` is
+            infinite if the token has no `exp`.
+        cost: the bytes of memory by which the token's claims exceed the claims of a token of usual size.
     """
 
     token: AccessToken
@@ -32,7 +34,10 @@ class TimedToken:
     cost: int = 0
 
     def valid_at(self, now: float, leeway: float) -> Reusable[AccessToken]:
-        """The token, if it is valid at `now`. Raises `Refused("invalid_token")` otherwise."""
+        """Return the token with the time for which it may be reused. `now`, `leeway`: seconds.
+
+        Raises `Refused("invalid_token")` if the token is not valid at `now`.
+        """
         if now >= self.expires + leeway:
             reject_token("the token has expired")
         if now < self.not_before - leeway:
@@ -41,9 +46,10 @@ class TimedToken:
 
 
 def timed_token(claims: Mapping[str, Any], *, size: int = 0, key_id: str | None = None) -> TimedToken:
-    """The token with these claims. Raises `Refused("invalid_token")` if a claim has a wrong type.
+    """Return the token with these claims. Raises `Refused("invalid_token")` if a claim has a wrong type.
 
-    It does not check `iss` and `aud`: the caller does. `size`: bytes that the claims need in memory.
+    The caller must check `iss` and `aud`. `size`: the bytes of memory that the claims need. `key_id`: the `kid` of the
+    key that verified the token.
     """
     for name in ("sub", "client_id", "jti", "scope"):
         if not isinstance(claims.get(name, ""), str):
@@ -56,7 +62,7 @@ def timed_token(claims: Mapping[str, Any], *, size: int = 0, key_id: str | None 
             expires_at = datetime.fromtimestamp(expires, UTC)
         except (ValueError, OverflowError, OSError):
             reject_token("exp is not a valid date")
-    scopes = frozenset(claims.get("scope", "").split(" ")) - {""}  # RFC 6749 3.3: only spaces separate scopes
+    scopes = frozenset(claims.get("scope", "").split(" ")) - {""}  # only spaces separate scopes (RFC 6749 3.3)
     try:
         read_only_claims = read_only(claims)
     except RecursionError:
@@ -66,16 +72,16 @@ def timed_token(claims: Mapping[str, Any], *, size: int = 0, key_id: str | None 
 
 
 def check_expiry(token: AccessToken, now: float, leeway: float = 0) -> None:
-    """Raises `Refused("invalid_token")` if a token that was accepted earlier has expired at `now`."""
+    """Check again a token that was accepted earlier. Raises `Refused("invalid_token")` if it has expired at `now`."""
     if token.expires_at is not None and now >= token.expires_at.timestamp() + leeway:
         reject_token("the token has expired")
 
 
 def is_other_token_type(claims: Mapping[str, Any]) -> bool:
-    """Whether the claims say that this is not an access token, for example a refresh token or an ID token.
+    """Return whether the claims are those of another type of token, for example a refresh token or an ID token.
 
-    Ory Hydra and Amazon Cognito use `token_use` for this, and Keycloak uses `typ`. Such servers also introspect refresh
-    tokens, or sign ID tokens with the same keys.
+    Ory Hydra and Amazon Cognito write the type into `token_use`, and Keycloak writes it into `typ`. Such servers also
+    introspect refresh tokens, or sign ID tokens and access tokens with the same keys.
     """
     typ = claims.get("typ")
     is_other = isinstance(typ, str) and typ.lower() in ("refresh", "offline", "id", "logout")
@@ -83,13 +89,16 @@ def is_other_token_type(claims: Mapping[str, Any]) -> bool:
 
 
 def has_audience(claims: Mapping[str, Any], audience: str) -> bool:
-    """Whether `aud`, a string or a list of strings, contains exactly this audience (RFC 7519 4.1.3)."""
+    """Return whether `aud`, which is a string or a list of strings, contains this audience (RFC 7519 4.1.3)."""
     found = claims.get("aud")
     return audience in (found if isinstance(found, list) else [found])
 
 
 def numeric_date(claims: Mapping[str, Any], name: str) -> float:
-    """A NumericDate (RFC 7519 2): a finite JSON number. Raises `Refused("invalid_token")` for any other value."""
+    """Return the NumericDate (RFC 7519 2) in the claim `name`, in seconds since the epoch.
+
+    Raises `Refused("invalid_token")` if the claim is not a finite JSON number.
+    """
     value = claims[name]
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         reject_token(f"{name} is not a number")
@@ -103,7 +112,7 @@ def numeric_date(claims: Mapping[str, Any], name: str) -> float:
 
 
 def media_type(typ: str) -> str:
-    """`typ` in a form for comparison: in lower case, and without "application/" (RFC 7515 4.1.9)."""
+    """Return `typ` in lower case and without "application/", so that two values can be compared (RFC 7515 4.1.9)."""
     return typ.lower().removeprefix("application/")
 
 

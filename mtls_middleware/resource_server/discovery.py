@@ -17,28 +17,29 @@ from mtls_middleware.well_known import append_well_known, insert_well_known
 
 Discovery = Literal["rfc8414", "openid"]
 
-# The address of an issuer's metadata, by standard.
+# For each standard, the function that returns the URL of an issuer's metadata document.
 _ADDRESSES: Mapping[str, Callable[[str], str]] = {
     "rfc8414": lambda issuer: insert_well_known(issuer, "oauth-authorization-server"),
     "openid": lambda issuer: append_well_known(issuer, "openid-configuration"),
 }
-# Characters of a server's value that are logged.
+# Maximum number of characters that are logged of a value in the server's document.
 _MAX_LOGGED = 80
-# Characters of a `jwks_uri`.
+# Maximum number of characters in a `jwks_uri`.
 _MAX_URI = 2048
 
 
 class DiscoveredKeys:
-    """The keys of an issuer, found by the issuer's identifier.
+    """Fetches the keys of an issuer: first the issuer's metadata document, then the key set that it names.
 
-    The metadata document and the key set are fetched and refreshed in the same way. A token with an unknown key id
-    causes a new fetch of the keys, but not of the document.
+    Both are cached and renewed. A token with an unknown key id causes a new fetch of the key set, but not of the
+    document.
 
     Arguments:
         issuer: an https address without query and fragment. A document is rejected unless its `issuer` is exactly this
             string (RFC 8414 3.3, OpenID Connect Discovery 1.0 4.3).
-        discovery: which document to fetch.
+        discovery: the document to fetch: `"rfc8414"` or `"openid"`.
         allow_http: accept `http://` for loopback addresses, for the document and for the keys.
+        tls: verifies the servers of the document and the keys. Default: the system's CAs.
 
     Raises `ConfigurationError`.
     """
@@ -54,30 +55,39 @@ class DiscoveredKeys:
             )
         self._issuer, self._allow_http = issuer, allow_http
         self._tls = tls or ssl.create_default_context()
-        self._keys: FetchedKeys | None = None  # only `_read` sets it, and it never runs twice at a time
+        self._keys: FetchedKeys | None = None  # only `_read` sets this, and it never runs concurrently
         self._document = RemoteDocument(_ADDRESSES[discovery](issuer), self._read, tls=self._tls, what="discovery")
 
     def fresh(self, now: float) -> KeySet | None:
-        """The keys, if neither they nor the document need a new fetch; otherwise `None`."""
+        """Return the cached keys, or `None` if the keys or the document must be fetched."""
         keys = self._document.fresh(now)
         return None if keys is None else keys.fresh(now)
 
     def current(self, now: float) -> Flow[KeySet]:
-        """The keys that the issuer has now. Raises `Unavailable` if the document or the keys cannot be fetched."""
+        """Return the issuer's keys. They are fetched first if none are cached or the cached keys are old.
+
+        Raises `Unavailable` if the document or the keys cannot be fetched.
+        """
         keys = yield from self._document.current(now)
         return (yield from keys.current(now))
 
     def refreshed(self, now: float, key_id: str | None) -> Flow[KeySet]:
-        """The keys after another fetch, unless the last fetch was too recent. Raises `Unavailable`."""
+        """Return the issuer's keys after a new fetch. If the last fetch was too recent, return the cached keys.
+
+        `key_id`: the unknown key id of a token. Raises `Unavailable` if no keys can be fetched.
+        """
         keys = yield from self._document.current(now, join=True)  # a new document may have a new jwks_uri
         return (yield from keys.refreshed(now, key_id))
 
     def checks(self, keys: KeySet) -> tuple[Check, ...]:
-        """Checks that tell whether these are still the issuer's keys."""
+        """Return functions that check whether `keys` are still the issuer's current keys."""
         return (lambda now: self.fresh(now) is keys,)
 
     def _read(self, text: bytes) -> FetchedKeys:
-        """The keys at the document's `jwks_uri`. `signed_metadata` is ignored (RFC 8414 2.1 allows this)."""
+        """Parse the metadata document, and return an object that fetches the keys from its `jwks_uri`.
+
+        `signed_metadata` is ignored (RFC 8414 2.1 allows this). Raises `UnusableDocument`.
+        """
         document = json_document(text)
         if not isinstance(document, dict):
             raise UnusableDocument("it is not a JSON object")
@@ -90,7 +100,9 @@ class DiscoveredKeys:
 
     def _keys_at(self, uri: object) -> FetchedKeys:
         if not isinstance(uri, str) or len(uri) > _MAX_URI:
-            raise UnusableDocument(f"it has no jwks_uri, or one that is not a string of at most {_MAX_URI} characters")
+            raise UnusableDocument(
+                f"its jwks_uri is missing or invalid; expected a string of at most {_MAX_URI} characters"
+            )
         try:
             if self._keys is not None:
                 return self._keys.with_uri(uri)

@@ -1,6 +1,6 @@
-"""`IntrospectedAccessTokens`: validates access tokens by introspection (RFC 7662); responses may be signed (RFC 9701).
+"""`IntrospectedAccessTokens`: validates access tokens by introspection (RFC 7662) with optional signatures (RFC 9701).
 
-If the server cannot be reached, the token is not accepted.
+If the server is unreachable, the token is rejected.
 """
 
 import json
@@ -35,16 +35,17 @@ from mtls_middleware.reusable import Reusable, once, opts_in
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.introspection")
 
-# Bytes of a response.
+# Maximum number of bytes in the server's response.
 _MAX_RESPONSE = 65_536
-# Bytes of a cached response. Real ones have a few hundred.
+# Maximum number of bytes in a cached response. Real responses have a few hundred bytes.
 _MAX_CACHED = 16_384
-# Seconds that a response may be cached. During this time, a revoked token is still accepted (RFC 7662 4).
+# Maximum number of seconds that a response is cached. During this time, a revoked token is still accepted (RFC 7662 4).
 _MAX_CACHE_SECONDS = 300
-# Seconds, for the `Retry-After` field.
+# The value of the `Retry-After` field, in seconds.
 _RETRY_AFTER = 5
 _JSON, _SIGNED = "application/json", "application/token-introspection+jwt"
-# Seconds. A signed response does not name its token, so an older response may be about another token (RFC 9701 8.1).
+# Maximum age of a signed response in seconds. A signed response does not name its token, so an old response may be
+# about another token (RFC 9701 8.1).
 _MAX_AGE = 60
 
 # Advice for the operator, by the status of the server's response.
@@ -60,7 +61,8 @@ _ADVICE = {
 class IntrospectedAccessTokens:
     """Validates access tokens at the introspection endpoint of an authorization server (RFC 7662; extra `http`).
 
-    The client authenticates to the server by `client_secret`, or otherwise by the certificate in `ssl_context`.
+    The client authenticates to the server with `client_secret`. If there is no secret, the client authenticates with
+    the certificate in `ssl_context`.
 
     Arguments:
         endpoint: the https address of the introspection endpoint.
@@ -68,17 +70,18 @@ class IntrospectedAccessTokens:
         client_secret: the secret for HTTP Basic authentication (RFC 6749 2.3.1).
         ssl_context: verifies the server. Without `client_secret`, it must also contain the client certificate
             (`load_cert_chain`; RFC 8705 2). Default: the system's CAs.
-        issuer: the expected `iss`, if the response has one.
-        audience: this resource's identifier. `aud` must contain it, if the response has one.
+        issuer: the expected `iss`. A response without `iss` is accepted.
+        audience: this resource's identifier, which `aud` must contain. A response without `aud` is accepted.
         required_claims: members that every active response must have, for example `["aud", "exp"]`.
         profile: `"fapi2"`: only PS256, ES256 and EdDSA; unbound tokens are rejected, whatever `binding` is.
         leeway: tolerance for clocks that differ, in seconds, 0 to 60. Default: 10.
         cache: `MemoryAnswers()` or `RedisAnswers(...)`. Default: no cache; every request causes an introspection.
-        remember_active, remember_inactive: seconds for which a response is cached, 0 to 300, and never after its `exp`.
-            During this time, a revoked token is still accepted, and a token that becomes active is still rejected.
+        remember_active, remember_inactive: seconds for which a response about an active or an inactive token is cached,
+            0 to 300, but never after its `exp`. During this time, a revoked token is still accepted, and a token that
+            becomes active is still rejected. Defaults: 30 and 5.
         signed_by: the server's keys (an https address, or a JWK Set as a dict). Responses must then be signed
             (RFC 9701), and `issuer` is required.
-        timeout: seconds for one exchange with the server.
+        timeout: maximum number of seconds for one exchange with the server, 0.05 to 60. Default: 5.
         allow_http: accept `http://` for loopback addresses, for tests.
 
     Raises `ConfigurationError`.
@@ -133,11 +136,11 @@ class IntrospectedAccessTokens:
 
     @property
     def issuer(self) -> str | None:
-        """The `iss` of the accepted tokens; `None` if it is not configured."""
+        """The configured `iss` of the accepted tokens; `None` if no issuer is configured."""
         return self._issuer
 
     def is_bound_only(self, text: str) -> bool:  # noqa: ARG002 (the signature of `TrustedIssuers`)
-        """Whether this token is accepted only if it is bound to a certificate, whatever `binding=` is."""
+        """Return whether an unbound token is rejected, even if the layer has `binding="when_present"`."""
         return "cnf" in self._required
 
     def _signing_keys(
@@ -147,7 +150,7 @@ class IntrospectedAccessTokens:
             return None
         if self._issuer is None:
             raise ConfigurationError(
-                "signed_by= needs issuer=: it is compared with iss of a signed response (RFC 9701 5)"
+                "signed_by= needs issuer=, because the iss of a signed response must equal issuer= (RFC 9701 5)"
             )
         if isinstance(signed_by, str):
             return FetchedKeys(signed_by, allow_http=allow_http, tls=tls)
@@ -185,18 +188,21 @@ class IntrospectedAccessTokens:
         return result._replace(begins=begins, ends=ends, checks=checks, cost=memory_of(record))
 
     def check_later(self, token: AccessToken, now: float) -> None:
-        """Raises `Refused` if a token that was accepted earlier has expired at `now`. It does not introspect again."""
+        """Check again a token that was accepted earlier. Raises `Refused` if it has expired at `now`.
+
+        This method does not introspect the token again.
+        """
         check_expiry(token, now, self._rules.leeway)
 
     def _check_response(self, response: Mapping[str, Any], now: float) -> Reusable[AccessToken]:
-        """Checks every member of the response that is present (RFC 7662 2.2)."""
+        """Check the members of the response (RFC 7662 2.2), and return the token. Raises `Refused("invalid_token")`."""
         if response.get("active") is not True:
             reject_token("the introspection server reports that the token is not active")
         token_type = response.get("token_type", "Bearer")
         if not isinstance(token_type, str) or token_type.lower() != "bearer":
             reject_token("token_type is not Bearer")
         if is_other_token_type(response):
-            reject_token("the token has another type, for example refresh token")
+            reject_token("the token is not an access token, but for example a refresh token")
         missing = sorted(self._required - response.keys())
         if missing:
             reject_token(f"missing claims: {', '.join(missing)}")
@@ -207,10 +213,10 @@ class IntrospectedAccessTokens:
         return timed_token(response).valid_at(now, self._rules.leeway)
 
     def _introspect(self, text: str, now: float, key: IntrospectionKey | None) -> Flow[dict[str, Any]]:
-        """The server's response.
+        """Return the members of the server's response.
 
         With a `key`, concurrent calls for the same token share one exchange, until the first call has cached the
-        response. A cached response may be older, so sharing changes nothing for the callers.
+        response. This is safe, because a shared response is not older than a cached response may be.
         """
         for last in (False, True):
             fetch, first = self._fetch(text, key)
@@ -231,7 +237,7 @@ class IntrospectedAccessTokens:
         raise AssertionError("not reached")
 
     def _fetch(self, text: str, key: IntrospectionKey | None) -> tuple[Fetch, bool]:
-        """The request to the server, and whether this call is the first one that uses it."""
+        """Return the request to the server, and whether this call created it. With a `key`, calls share a request."""
         form = [("token", text), ("token_type_hint", "access_token"), *self._form]
         fetch = Fetch(
             self._endpoint,
@@ -256,7 +262,7 @@ class IntrospectedAccessTokens:
     def _read(self, response: Response, now: float) -> Flow[dict[str, Any]]:
         if response.status != 200:
             if 300 <= response.status < 400:
-                advice = "redirects are not followed: set endpoint= to the address that it redirects to"
+                advice = "redirects are not followed: set endpoint= to the address in the Location field"
             elif response.status >= 500:
                 advice = "the server has an error"
             else:
@@ -278,7 +284,7 @@ class IntrospectedAccessTokens:
         return members if members.get("active") is True else {"active": False}
 
     def _read_signed(self, body: bytes, keys: Keys, now: float) -> Flow[dict[str, Any]]:
-        """The member `token_introspection` of a signed response (RFC 9701 5)."""
+        """Verify a signed response, and return its member `token_introspection` (RFC 9701 5). Raises `Refused`."""
         current = yield from keys.current(now)
         jwt = yield from verify_jwt(
             body.decode("ascii").strip(),
@@ -296,7 +302,7 @@ class IntrospectedAccessTokens:
             reject_token(f"iat of the signed response is missing, in the future, or older than {_MAX_AGE} s")
         members = jwt.claims.get("token_introspection")
         if not isinstance(members, dict):
-            reject_token("the signed response has no token_introspection that is a JSON object")
+            reject_token("token_introspection of the signed response is missing or is not a JSON object")
         return members
 
     def _fail(self, reason: str, advice: str) -> NoReturn:
@@ -304,7 +310,7 @@ class IntrospectedAccessTokens:
         raise Unavailable(f"introspection at {self._endpoint}: {reason}", retry_after=_RETRY_AFTER)
 
     def _store(self, key: IntrospectionKey, members: Mapping[str, Any], now: float) -> Flow[None]:
-        """Cache the response, unless it is too large or has expired."""
+        """Cache the members of a response, unless they are too large or have expired."""
         seconds = self._active if members["active"] else self._inactive
         try:
             if "exp" in members:
@@ -316,16 +322,16 @@ class IntrospectedAccessTokens:
             yield from self._cache.put(key, record, seconds, now)
 
     def _read_record(self, record: bytes, now: float) -> Reusable[dict[str, Any]] | None:
-        """The response in a cached record; `None` if it is older than this process's settings allow.
+        """Return the response in a cached record; `None` if the record is unreadable or too old.
 
-        The settings of this process apply, even if another machine with a longer `remember_active` wrote the record. A
-        clock that is set back does not make the record valid for longer.
+        The settings of this process apply, even if another machine with a longer `remember_active` wrote the record. If
+        the clock is set back, the record does not stay valid for longer.
         """
         try:
             found = json_object(record)
             response: dict[str, Any] = found["answer"]
             longest = self._active if response["active"] else self._inactive
             until = float(found["until"])
-        except (ValueError, KeyError, TypeError):  # written by another version of this library
+        except (ValueError, KeyError, TypeError):  # another version of this library wrote the record
             return None
         return Reusable(response, until - longest, until) if until - longest <= now < until else None

@@ -1,6 +1,6 @@
 """Caches introspection responses for some seconds, in this process or in Redis.
 
-The cache contains the server's responses, and no decisions: every request is decided again from the cached response.
+The cache contains the server's responses, and no decisions. Each request is checked against the cached response.
 """
 
 import base64
@@ -26,9 +26,10 @@ from mtls_middleware.errors import ConfigurationError, Unavailable
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.introspection")
 
-# Seconds without calls to Redis after a failure. During an outage, one request in five seconds waits for its timeout.
+# Seconds without calls to Redis after a failure. During an outage, only one request every five seconds waits for the
+# timeout of a call.
 _COOL_DOWN = 5.0
-# Characters, as for the shared secret of a proxy.
+# Minimum number of characters in `secret`, the same as for the shared secret of a proxy.
 _MIN_SECRET_LENGTH = 16
 
 
@@ -38,8 +39,8 @@ class IntrospectionKey:
 
     Attributes:
         key: a digest, which does not reveal the token.
-        seal: 64 bytes to encrypt the response. They can be computed only with the token, and with the client's secret
-            if there is one.
+        seal: 64 bytes from which the encryption key is derived. To compute them, one needs the token, and also the
+            client's secret if the client has a secret.
     """
 
     key: str
@@ -47,7 +48,7 @@ class IntrospectionKey:
 
     @classmethod
     def for_token(cls, token: str, *, endpoint: str, client_id: str, secret: str | None) -> "IntrospectionKey":
-        """The key for the introspection of `token`. `secret`: the client's secret, if it has one."""
+        """Return the key for the introspection of `token`. `secret`: the client's secret, or `None`."""
         data = json.dumps([endpoint, client_id, token]).encode("ascii")
         return cls(hashlib.sha256(data).hexdigest(), hmac.digest((secret or "").encode("utf-8"), data, "sha512"))
 
@@ -56,20 +57,22 @@ class IntrospectionCache(Protocol):
     """Stores introspection responses as opaque records."""
 
     def get(self, key: IntrospectionKey, now: float) -> Flow[bytes | None]:
-        """The cached record; `None` if there is none.
+        """Return the cached record for `key`, or `None` if no record is cached.
 
-        Raises `Unavailable` if the request must be rejected instead of causing an introspection.
+        Raises `Unavailable` if the cache fails and the request must be rejected. To cause an introspection instead,
+        return `None`.
         """
 
     def put(self, key: IntrospectionKey, record: bytes, seconds: float, now: float) -> Flow[None]:
-        """Cache a record for this number of seconds."""
+        """Cache `record` under `key` for `seconds` seconds."""
 
 
 class MemoryAnswers:
     """Caches introspection responses in this process.
 
     Arguments:
-        size: maximum number of responses, of at most 16 kB each. The least recently used one is removed first.
+        size: maximum number of cached responses. Each response has at most 16 kB. If the cache is full, the least
+            recently used response is removed.
 
     Raises `ConfigurationError`.
 
@@ -83,35 +86,36 @@ class MemoryAnswers:
     is_reusable = True
 
     def get(self, key: IntrospectionKey, now: float) -> Flow[bytes | None]:  # noqa: ARG002 (see `IntrospectionCache`)
-        """The cached record; `None` if there is none. The reader checks whether it is too old."""
+        """Return the cached record, or `None` if no record is cached. The caller checks the age of the record."""
         yield from ()
         return self._records.get(key.key)
 
     def put(self, key: IntrospectionKey, record: bytes, seconds: float, now: float) -> Flow[None]:  # noqa: ARG002
-        """Cache a record."""
+        """Cache `record` under `key`, without a time limit: the reader checks whether the record is too old."""
         yield from ()
         self._records.put(key.key, record)
 
     def has(self, key: IntrospectionKey, record: bytes, now: float) -> bool:  # noqa: ARG002 (the signature of a `Check`)
-        """Whether this record is still cached, and no newer record has replaced it."""
+        """Return whether this record is still cached, and no newer record has replaced it."""
         return self._records.get(key.key) is record
 
 
 class RedisAnswers:
-    """Caches introspection responses in Redis or Valkey, for all processes and machines that use it (extra `redis`).
+    """Caches introspection responses in Redis or Valkey, shared by processes and machines (extra `redis`).
 
-    The records are encrypted and authenticated with a key derived from the token (AES-SIV, RFC 5297). Without the
-    token, and the client secret if there is one, read access to Redis does not reveal a response, and write access does
-    not allow to forge one.
+    The records are encrypted and authenticated with a key that is derived from the token and the client secret
+    (AES-SIV, RFC 5297). An attacker with access to Redis, but without the token, can neither read nor forge a response.
 
     Arguments:
         client: `redis.Redis` under WSGI, `redis.asyncio.Redis` under ASGI, with short timeouts and few retries.
         prefix: the beginning of all keys in Redis.
         on_failure: what happens while Redis is unavailable. `"ask"`: each request causes an introspection. `"refuse"`:
             requests are rejected with 503, which protects the introspection server from the additional load.
-        timeout: seconds for one command of an asyncio client. Other clients have their own `socket_timeout`.
-        secret: 16 characters or more, the same on all machines. Give it if the client has no `client_secret`:
-            otherwise, an attacker with write access to Redis and a token could forge the response for that token.
+        timeout: maximum number of seconds for one command of an asyncio client, 0.001 to 5. Default: 0.25. A blocking
+            client uses its own `socket_timeout`.
+        secret: 16 characters or more, the same on all machines. Give a secret if `IntrospectedAccessTokens` has no
+            `client_secret`. Without both, an attacker with write access to Redis and a token could forge the response
+            for that token.
 
     Raises `ConfigurationError`.
 
@@ -163,7 +167,7 @@ class RedisAnswers:
         return call
 
     def get(self, key: IntrospectionKey, now: float) -> Flow[bytes | None]:
-        """The cached record; `None` if there is none.
+        """Return the cached record, or `None` if no readable record is cached.
 
         Raises `Unavailable` if Redis is unavailable and `on_failure` is `"refuse"`.
         """
@@ -173,21 +177,21 @@ class RedisAnswers:
         return None if found is None else self._decrypt(found, key)
 
     def put(self, key: IntrospectionKey, record: bytes, seconds: float, now: float) -> Flow[None]:
-        """Cache `record` for this number of seconds, if Redis is available."""
+        """Cache `record` under `key` for `seconds` seconds, if Redis is available."""
         encrypted = base64.b64encode(self._cipher(key).encrypt(record, [key.key.encode("ascii")]))
         milliseconds = max(1, int(seconds * 1000))
         yield from self._call(now, self._set, self._prefix + key.key, encrypted, None, milliseconds)
 
     def _call(self, now: float, function: Callable[..., Any], *arguments: object) -> Flow[tuple[bool, Any]]:
-        """Whether Redis is available, and the result of the command."""
+        """Call Redis, and return whether it is available, and the result of the command."""
         with self._lock:
             if self._failed_at is not None:
                 if abs(now - self._failed_at) < _COOL_DOWN:
                     return False, None
-                self._failed_at = now  # only this request tries; concurrent requests do not wait
+                self._failed_at = now  # only this request calls Redis; concurrent requests do not wait
         try:
             found = yield from ask(Call(function, arguments))
-        except ConfigurationError:  # an asyncio client under WSGI, which is not an outage
+        except ConfigurationError:  # the client is an asyncio client under WSGI; this is not an outage
             raise
         except Exception as failure:  # noqa: BLE001 (any exception of the Redis client counts as an outage)
             self._failed_at = now
@@ -213,7 +217,10 @@ class RedisAnswers:
 
 
 def check_timeouts(client: Any) -> None:
-    """Raises `ConfigurationError` for a blocking client that can block for a long time: nothing would interrupt it."""
+    """Raises `ConfigurationError` unless a blocking Redis client has timeouts of at most 1 second and at most 1 retry.
+
+    Nothing else interrupts a call of a blocking client.
+    """
     settings = client.get_connection_kwargs() if hasattr(client, "get_connection_kwargs") else {}
     advice = (
         "redis.Redis(host='cache.internal', socket_timeout=0.2, socket_connect_timeout=0.2, "

@@ -1,4 +1,4 @@
-"""The credentials of the introspection client: a secret (RFC 6749 2.3.1) or a client certificate (RFC 8705 2)."""
+"""Creates the credentials for introspection: a client secret (RFC 6749 2.3.1) or a client certificate (RFC 8705 2)."""
 
 import base64
 import ssl
@@ -10,7 +10,7 @@ from mtls_middleware.errors import ConfigurationError
 def introspection_credentials(
     endpoint: str, client_id: str, secret: str | None, tls: ssl.SSLContext | None
 ) -> tuple[list[tuple[str, str]], dict[str, str]]:
-    """The form members and header fields that authenticate the client. Raises `ConfigurationError`."""
+    """Return the form parameters and the header fields that authenticate the client. Raises `ConfigurationError`."""
     if tls is not None:
         if not isinstance(tls, ssl.SSLContext):
             raise ConfigurationError(

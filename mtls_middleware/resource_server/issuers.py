@@ -1,6 +1,6 @@
 """`TrustedIssuers`: validates tokens of several issuers, each with its own keys, rules and server.
 
-It only chooses the validator for a token. That validator then makes all checks, including `iss` (RFC 8725 3.8).
+This module only chooses the validator for a token. The validator makes all checks, including `iss` (RFC 8725 3.8).
 """
 
 from collections.abc import Collection
@@ -41,12 +41,15 @@ class TrustedIssuers:
         opaque = [each for each in members if isinstance(each, IntrospectedAccessTokens)]
         if len(opaque) > 1:
             raise ConfigurationError(
-                "two members introspect, and an opaque token does not name its server; expected at most one"
+                "two members are IntrospectedAccessTokens; expected at most one, because an opaque token does not name "
+                "its server"
             )
         issuers = [each.issuer for each in members if each.issuer is not None]
         duplicates = sorted({each for each in issuers if issuers.count(each) > 1})
         if duplicates:
-            raise ConfigurationError(f"two members for {', '.join(duplicates)}: expected one for each issuer")
+            raise ConfigurationError(
+                f"two members have the same issuer ({', '.join(duplicates)}); expected one member for each issuer"
+            )
         self._by_issuer: dict[str, Member] = {each.issuer: each for each in members if each.issuer is not None}
         self._opaque = opaque[0] if opaque else None
 
@@ -67,7 +70,7 @@ class TrustedIssuers:
         return (yield from decide(member, text, now))
 
     def is_bound_only(self, text: str) -> bool:
-        """Whether this token is accepted only if it is bound to a certificate, whatever `binding=` is."""
+        """Return whether the token string `text` is rejected if it is unbound, even with `binding="when_present"`."""
         member = self._member(text)
         return member is not None and member.is_bound_only(text)
 
@@ -78,7 +81,10 @@ class TrustedIssuers:
         return self._by_issuer.get(issuer) if isinstance(issuer, str) else None
 
     def check_later(self, token: AccessToken, now: float) -> None:
-        """Raises `Refused` if a token that was accepted earlier has expired at `now`, with its issuer's `leeway`."""
+        """Check again a token that was accepted earlier. Raises `Refused` if it has expired at `now`.
+
+        The `leeway` is that of the token's issuer.
+        """
         issuer = token.claims.get("iss")
         member = self._by_issuer.get(issuer, self._opaque) if isinstance(issuer, str) else self._opaque
         if member is None:

@@ -1,6 +1,6 @@
 """Parses JWTs and verifies their signatures (RFC 7515, RFC 8725) with the algorithms of PyJWT.
 
-It does not check the claims. It is used for access tokens and for signed introspection responses.
+The caller must check the claims. Used for access tokens and for signed introspection responses.
 """
 
 import base64
@@ -18,32 +18,35 @@ from mtls_middleware.jwks import ALGORITHMS, KeySet, VerificationKey
 from mtls_middleware.resource_server.claims import media_type, reject_token
 from mtls_middleware.reusable import Check
 
-# Three parts of unpadded base64url: not the JSON serialization, not a JWE.
+# Matches three parts of unpadded base64url. The JSON serialization (RFC 7515 7.2) and JWEs do not match.
 _JWS = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
 
-# Only the algorithms of PyJWT are used: its decoder would parse the token a second time.
+# Only the algorithms of PyJWT are used. PyJWT's decoder is not used, because it would parse the token a second time.
 _ALGORITHMS = {name: jwt.get_algorithm_by_name(name) for name in ALGORITHMS}
 
-# Cached parsed headers: all tokens of an issuer and a key have the same header. 64 headers need 2 MB at most.
+# Maximum number of parsed headers that are cached. All tokens signed with one key of an issuer have the same header. 64
+# headers need at most 2 MB.
 _CACHED_HEADERS = 64
 
 
 class Keys(Protocol):
-    """An issuer's keys: those of `jwks.py`, or `DiscoveredKeys`."""
+    """The protocol of an issuer's keys. `StaticKeys`, `FetchedKeys` and `DiscoveredKeys` implement it."""
 
     def fresh(self, now: float) -> KeySet | None: ...
     def current(self, now: float) -> Flow[KeySet]: ...
     def refreshed(self, now: float, key_id: str | None) -> Flow[KeySet]: ...
     def checks(self, keys: KeySet) -> tuple[Check, ...]:
-        """Checks that tell whether these are still the issuer's keys."""
+        """Return functions that check whether `keys` are still the issuer's current keys."""
 
 
 class VerifiedJWT(NamedTuple):
     """A JWT whose signature is valid.
 
     Attributes:
-        key_id, keys: the id of the key that verified it, and the key set of this key.
+        typ: the header parameter `typ`, in the form of `media_type`.
+        claims: all claims.
+        key_id, keys: the `kid` of the key that verified the signature, and the key set that contains the key.
         size: bytes that the claims need in memory.
     """
 
@@ -70,8 +73,8 @@ def verify_jwt(
         source: fetches the issuer's keys if `keys` has no key for this JWT.
         keys: the issuer's keys that are already fetched.
         algorithms, typ: the accepted values of these header parameters; `typ` in the form of `media_type`.
-        check: raises `Refused` for a `typ` and claims that no key can make acceptable. It is called before keys are
-            fetched for an unknown key id, so that such a token causes no fetch.
+        check: a function that raises `Refused` for a `typ` and claims that are not accepted even with a valid
+            signature. It is called before keys are fetched for an unknown key id, so that such a token causes no fetch.
     """
     jws = _parse(text, algorithms, typ)
     key = keys.choose(jws.header.key_id, jws.header.algorithm)
@@ -86,9 +89,9 @@ def verify_jwt(
 
 
 def read_unverified(text: str, *, algorithms: frozenset[str], typ: frozenset[str]) -> tuple[str, dict[str, Any]]:
-    """The `typ` and the claims of a JWT, without verifying its signature. Use them only to reject the JWT.
+    """Return the `typ` and the claims of a JWT without verifying its signature. Use them only to reject the JWT.
 
-    Raises `Refused`.
+    Raises `Refused` if the JWT is malformed, or if its header is not accepted.
     """
     jws = _parse(text, algorithms, typ)
     return jws.header.typ, _json_object(_base64url(jws.payload))
@@ -106,7 +109,7 @@ def _parse(text: str, algorithms: frozenset[str], typ: frozenset[str]) -> _JWSPa
     if match is None:
         reject_token("the token does not consist of three parts in base64url")
     header = _header(match[1], algorithms, typ)
-    # The signature does not cover its own encoding: if pad bits were ignored, one token would have several spellings.
+    # Pad bits must be zero. If they were ignored, several strings would be accepted as the same token.
     signature = _base64url(match[3])
     return _JWSParts(header, match[2], signature, text[: match.end(2)].encode("ascii"))
 
@@ -123,9 +126,10 @@ def _verify_signature(jws: _JWSParts, key: VerificationKey, keys: KeySet) -> Ver
 
 
 def unverified_issuer(text: str) -> tuple[bool, object]:
-    """Whether `text` has the form of a JWT, and its unverified `iss`, to choose the validator.
+    """Return whether `text` has the form of a JWT, and the unverified `iss`. Use the result only to choose a validator.
 
-    Opaque tokens may contain dots. A token is taken as a JWT if its first part is a JSON object in base64url.
+    A token has the form of a JWT if its first part is a JSON object in base64url, because opaque tokens may also
+    contain dots.
     """
     first, dot, _ = text.partition(".")
     if not dot or not _BASE64URL.fullmatch(first):
@@ -150,7 +154,7 @@ class _Header(NamedTuple):
 @lru_cache(maxsize=_CACHED_HEADERS)
 def _header(encoded: str, algorithms: frozenset[str], accepted: frozenset[str]) -> _Header:
     header = _json_object(_base64url(encoded))
-    if "crit" in header or "b64" in header:  # no extension is implemented, so none may be critical (RFC 7515 4.1.11)
+    if "crit" in header or "b64" in header:  # critical extensions are not supported (RFC 7515 4.1.11)
         reject_token("the JWT has a crit or b64 header parameter")
     typ, algorithm, key_id = header.get("typ"), header.get("alg"), header.get("kid")
     if not isinstance(typ, str) or media_type(typ) not in accepted:
@@ -163,7 +167,10 @@ def _header(encoded: str, algorithms: frozenset[str], accepted: frozenset[str]) 
 
 
 def _base64url(text: str) -> bytes:
-    """Decode unpadded base64url. `text` has only characters of its alphabet: `_JWS` or `_BASE64URL` matched it."""
+    """Decode unpadded base64url. Raises `Refused` unless the encoding is canonical.
+
+    The caller has checked with `_JWS` or `_BASE64URL` that `text` contains only characters of the base64url alphabet.
+    """
     padded = text + "=" * (-len(text) % 4)
     try:
         data = base64.urlsafe_b64decode(padded)

@@ -1,6 +1,6 @@
 """`JWTAccessTokens`: validates JWT access tokens (RFC 9068, RFC 8725).
 
-A verified token is cached. Its validity period is checked on every request.
+Verified tokens are cached. The validity period of a cached token is checked on every request.
 """
 
 import hashlib
@@ -27,15 +27,16 @@ from mtls_middleware.resource_server.profiles import Profile, rules
 from mtls_middleware.resource_server.token import AccessToken
 from mtls_middleware.reusable import Reusable
 
-# Claims of ID tokens and logout tokens. They identify such tokens if `typ` does not (RFC 8725 3.12).
+# Claims that only ID tokens and logout tokens have. They identify such a token if its `typ` does not (RFC 8725 3.12).
 _CLAIMS_OF_OTHER_TOKENS = frozenset({"nonce", "at_hash", "c_hash", "s_hash", "events"})
-# Bytes of all cached tokens, and characters of the largest one. A larger token is verified on each request.
+# Maximum bytes of all cached tokens, and maximum characters in one cached token. A larger token is verified on each
+# request.
 _CACHE_SIZE, _MAX_CACHED = 16 * 1024 * 1024, 4_096
 
 
 class _CachedToken(NamedTuple):
     timed: TimedToken
-    keys: KeySet  # the set that verified the token; if the issuer's set changes, the token is verified again
+    keys: KeySet  # the key set that verified the token; if the issuer's key set changes, the token is verified again
 
 
 class JWTAccessTokens:
@@ -43,21 +44,21 @@ class JWTAccessTokens:
 
     Arguments:
         issuer: the expected `iss`, compared as an exact string (RFC 9068 4).
-        audience: this resource's identifier. `aud` must contain it.
+        audience: this resource's identifier, which `aud` must contain.
         jwks_uri: the https address of the issuer's keys (extra `http`).
-        jwks: the keys themselves, a JWK Set as a dict.
-        discovery: the metadata document with the address of the keys (extra `http`): `"rfc8414"`
+        jwks: the issuer's keys, as a dict that contains a JWK Set.
+        discovery: the kind of metadata document that contains the address of the keys (extra `http`): `"rfc8414"`
             (`/.well-known/oauth-authorization-server` before the issuer's path, RFC 8414 3) or `"openid"` (the issuer
             followed by `/.well-known/openid-configuration`, OpenID Connect Discovery 1.0 4). Give exactly one of
             `jwks_uri`, `jwks` and `discovery`.
         profile: `"rfc9068"`; `"fapi2"` (only PS256, ES256 and EdDSA; unbound tokens are rejected, whatever `binding`
-            is); or `"without_explicit_typing"` for servers that write `typ: JWT`. With the last one, `typ` does not
-            show that a JWT is an access token. With a profile, the next four arguments may only make it stricter.
+            is); or `"without_explicit_typing"` for servers that write `typ: JWT`, which does not show whether a JWT is
+            an access token. If you give a profile, the next four arguments can make the rules only stricter.
         algorithms: the accepted signature algorithms. They must be asymmetric (RFC 8725 3.1).
         leeway: tolerance for clocks that differ, in seconds, 0 to 60. Default: 10.
         typ: the accepted values of `typ`, without `application/`. Case is ignored (RFC 9068 4). Default: `["at+jwt"]`.
         required_claims: the claims that a token must have. Default: those of RFC 9068 2.2.
-        ssl_context: for connections to the servers of the keys and the document. Default: the system's CAs.
+        ssl_context: verifies the servers of the keys and of the metadata document. Default: the system's CAs.
         allow_http: accept `http://` for loopback addresses, for tests.
 
     Raises `ConfigurationError`.
@@ -109,7 +110,7 @@ class JWTAccessTokens:
         return self._issuer
 
     def is_bound_only(self, text: str) -> bool:  # noqa: ARG002 (the signature of `TrustedIssuers`)
-        """Whether this token is accepted only if it is bound to a certificate, whatever `binding=` is."""
+        """Return whether an unbound token is rejected, even if the layer has `binding="when_present"`."""
         return "cnf" in self._rules.required
 
     def validate(self, text: str, now: float) -> Flow[AccessToken]:
@@ -124,7 +125,7 @@ class JWTAccessTokens:
         algorithms, typ, leeway = self._rules.algorithms, self._rules.typ, self._rules.leeway
 
         def check(unverified_typ: str, claims: dict[str, Any]) -> None:
-            """Reject a token that no key can make acceptable, before a key is fetched for it."""
+            """Reject claims that are not accepted even with a valid signature, so that no key is fetched for them."""
             self._check_claims(unverified_typ, claims).valid_at(now, leeway)
 
         keys = self._keys.fresh(now)
@@ -142,7 +143,7 @@ class JWTAccessTokens:
         return entry.timed.valid_at(now, leeway)._replace(checks=self._keys.checks(entry.keys))
 
     def check_later(self, token: AccessToken, now: float) -> None:
-        """Raises `Refused` if a token that was accepted earlier has expired at `now`."""
+        """Check again a token that was accepted earlier. Raises `Refused` if it has expired at `now`."""
         check_expiry(token, now, self._rules.leeway)
 
     def _check_claims(self, typ: str, claims: dict[str, Any], key_id: str | None = None, size: int = 0) -> TimedToken:

@@ -1,6 +1,6 @@
-"""The metadata of a protected resource (RFC 9728), which the token layer serves at its well-known path.
+"""Creates the metadata document of a protected resource (RFC 9728), which the token layer serves.
 
-The document is the same for every client. It is built once, at construction.
+The document is the same for every client, so it is created only once, when the layer is constructed.
 """
 
 import json
@@ -15,7 +15,7 @@ from mtls_middleware.oauth_metadata import BOUND, complete
 from mtls_middleware.responses import LayerResponse
 from mtls_middleware.well_known import insert_well_known
 
-# Seconds that clients may cache the document. Its contents change less often.
+# Maximum number of seconds for which clients may cache the document. Its contents rarely change.
 _MAX_AGE = 3600
 
 
@@ -27,14 +27,15 @@ def protected_resource_metadata(
     tls_client_certificate_bound_access_tokens: bool = True,
     **others: Any,
 ) -> dict[str, Any]:
-    """The metadata document of a resource behind the token layer, as a dict for JSON (RFC 9728 2).
+    """Return the metadata document of a resource behind the token layer, as a dict for `json.dumps` (RFC 9728 2).
 
     Arguments:
         resource: the resource's identifier: an https address without fragment.
-        others: further members, by name. Empty lists and `None` are omitted (RFC 9728 3.2).
+        others: other members of the document, by name. Members that are empty or `None` are omitted (RFC 9728 3.2).
 
-    `bearer_methods_supported` is always `["header"]`, because the layer reads only the `Authorization` header. Raises
-    `ConfigurationError`.
+    `bearer_methods_supported` is always `["header"]`, because the layer reads only the `Authorization` header.
+
+    Raises `ConfigurationError`.
 
     Example: `protected_resource_metadata(resource="https://api.example", authorization_servers=["https://as.example"])`
     """
@@ -57,12 +58,12 @@ def protected_resource_metadata(
 
 @dataclass(frozen=True, slots=True)
 class ServedDocument:
-    """A metadata document.
+    """A metadata document and the path at which the layer serves it.
 
     Attributes:
-        address: its https address, for the challenge.
+        address: the https address of the document, for the `WWW-Authenticate` field.
         path: the decoded path where the layer serves it.
-        response: the response of the layer.
+        response: the complete response that contains the document.
     """
 
     address: str
@@ -78,7 +79,9 @@ def served_document(document: Mapping[str, Any]) -> ServedDocument:
         parts = urlsplit(resource) if isinstance(resource, str) else None
         body = json.dumps(dict(document), allow_nan=False).encode("ascii")
     except (ValueError, TypeError) as error:
-        raise ConfigurationError(f"resource_metadata cannot be written as JSON ({error}): {example}") from error
+        raise ConfigurationError(
+            f"resource_metadata cannot be written as JSON ({error}): expected for example {example}"
+        ) from error
     if parts is None or parts.scheme != "https" or not parts.netloc or parts.query or "#" in (resource or ""):
         raise ConfigurationError(
             f"resource_metadata with resource={resource!r}: expected an https address without query and fragment, for "

@@ -1,4 +1,4 @@
-"""The table of JWT profiles, and how arguments make a profile stricter. docs/tokens.md describes the profiles."""
+"""Defines the JWT profiles, and makes a profile stricter by arguments. docs/tokens.md describes the profiles."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -15,16 +15,21 @@ Profile = Literal["rfc9068", "fapi2", "without_explicit_typing"]
 _RFC9068 = frozenset({"iss", "exp", "aud", "sub", "client_id", "iat", "jti"})
 # The claims that are always required: `iss` and `aud` (RFC 8725 3.8 and 3.9), and `exp`.
 _ALWAYS = frozenset({"iss", "exp", "aud"})
-# Seconds. The clocks of servers in one deployment differ by a few seconds. FAPI 2.0 requires servers to accept a
-# difference of 10 seconds, and to reject one of 60 seconds.
+# Default and maximum leeway in seconds. The clocks of servers in one deployment differ by a few seconds. FAPI 2.0
+# requires servers to accept a difference of 10 seconds, and to reject a difference of 60 seconds.
 LEEWAY, MAX_LEEWAY = 10, 60
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The rules for JWTs: accepted algorithms and `typ` (in the form of `media_type`), required claims, leeway.
+    """The rules for JWTs.
 
-    `leeway` is in seconds; `min_leeway` and `max_leeway` are the values that the profile allows.
+    Attributes:
+        algorithms: the accepted signature algorithms.
+        typ: the accepted values of the header parameter `typ`, in the form of `media_type`.
+        required: the required claims.
+        min_leeway, max_leeway: the range that the profile allows for `leeway`, in seconds.
+        leeway: the tolerance for clocks that differ, in seconds.
     """
 
     algorithms: frozenset[str]
@@ -37,11 +42,12 @@ class Rules:
 
 PROFILES: dict[Profile, Rules] = {
     "rfc9068": Rules(ALGORITHMS, frozenset({"at+jwt"}), _RFC9068, 0, MAX_LEEWAY),
-    # FAPI 2.0 5.3.4 and 5.4: only three algorithms. Tokens must be bound, so `cnf` is required, whatever binding= is.
+    # FAPI 2.0 5.3.4 and 5.4 allow only three algorithms and only bound tokens, so `cnf` is required even if the layer
+    # has binding="when_present".
     "fapi2": Rules(
         frozenset({"PS256", "ES256", "EdDSA"}), frozenset({"at+jwt"}), _RFC9068 | {"cnf"}, LEEWAY, MAX_LEEWAY - 1
     ),
-    # ID tokens have no client_id. jwt_tokens.py also rejects tokens with claims of ID tokens.
+    # client_id is required, because ID tokens have none. jwt_tokens.py also rejects the claims of ID tokens.
     "without_explicit_typing": Rules(ALGORITHMS, frozenset({"at+jwt", "jwt"}), _ALWAYS | {"client_id"}, 0, MAX_LEEWAY),
 }
 
@@ -54,10 +60,10 @@ def rules(
     typ: Collection[str] | None,
     required_claims: Collection[str] | None,
 ) -> Rules:
-    """The rules of a profile, changed by the other arguments.
+    """Return the rules of a profile, changed by the other arguments.
 
-    With a profile, the arguments may only make it stricter. Without a profile, they replace the defaults, which are
-    those of RFC 9068. Raises `ConfigurationError`.
+    With a profile, the other arguments can make the rules only stricter. Without a profile, they replace the defaults,
+    which are those of RFC 9068. Raises `ConfigurationError`.
     """
     if profile is not None and (not isinstance(profile, str) or profile not in PROFILES):
         raise ConfigurationError(f"profile={profile!r}: expected one of {', '.join(map(repr, PROFILES))}")

@@ -5,6 +5,9 @@ from mtls_middleware.resource_server.token import AccessToken
 
 
 def require_scopes(token: AccessToken, scopes: frozenset[str]) -> None:
-    """Raises `Refused("insufficient_scope")` unless the token has all `scopes`. Case matters (RFC 6749 3.3)."""
+    """Raises `Refused("insufficient_scope")` unless the token has all `scopes`.
+
+    Scopes are compared case-sensitively (RFC 6749 3.3).
+    """
     if not scopes <= token.scopes:
         raise Refused("insufficient_scope", f"missing scopes: {' '.join(sorted(scopes - token.scopes))}")

@@ -1,6 +1,7 @@
-"""`AccessToken`: the claims of a validated access token, whether it was a JWT or an introspected token.
+"""`AccessToken`: the claims of a validated access token, which is a JWT or an introspected token.
 
-It never contains the token's string, so no repr, log line or traceback can show it (RFC 9700 section 4.9.3).
+An `AccessToken` does not contain the token's string, so no log record or traceback can show the string (RFC 9700
+section 4.9.3).
 """
 
 from collections.abc import Mapping
@@ -15,11 +16,12 @@ class AccessToken:
     """An access token that was accepted for this request.
 
     Attributes:
-        claims: all claims (RFC 9068 2.2) or introspection members. Mappings are read-only, and lists are tuples.
-        subject: `sub`; `None` if the token has none.
-        client_id: `client_id`; `None` if the token has none.
+        claims: all claims of the JWT (RFC 9068 2.2), or all members of the introspection response. Mappings are
+            read-only, and lists are converted to tuples.
+        subject: the `sub` claim; `None` if the token has no `sub`.
+        client_id: the `client_id` claim; `None` if the token has no `client_id`.
         scopes: the values of `scope`, split at spaces.
-        expires_at: `exp` as an aware datetime in UTC; `None` if an introspection response has none (RFC 7662 2.2).
+        expires_at: `exp` as an aware datetime in UTC; `None` if an introspection response has no `exp` (RFC 7662 2.2).
         bound: whether the token is bound to the certificate of this request (RFC 8705 section 3).
         confirmation: the `x5t#S256` value that the token is bound to, or `None`.
         key_id: `kid` of the issuer's key that verified the token; `None` for an introspected token.
@@ -36,7 +38,7 @@ class AccessToken:
 
     @property
     def issuer(self) -> str | None:
-        """`iss`; `None` if an introspection response has none."""
+        """The `iss` claim; `None` if an introspection response has no `iss`."""
         found = self.claims.get("iss")
         return found if isinstance(found, str) else None
 
@@ -54,7 +56,7 @@ class AccessToken:
 
 
 def read_only(value: Any) -> Any:
-    """JSON data with read-only mappings instead of dicts, and tuples instead of lists."""
+    """Return a copy of JSON data with read-only mappings instead of dicts, and tuples instead of lists."""
     if type(value) is dict:
         return MappingProxyType({name: each if type(each) is str else read_only(each) for name, each in value.items()})
     if type(value) is list:

@@ -1,15 +1,15 @@
 """Defines the format of the revocation list in Redis, and the copy of the list in one process.
 
-Pure: no I/O, no clock. Data that is not in this format is rejected as a whole.
+Pure: no I/O, no clock. If any data is not in this format, the whole list is rejected.
 
 The list is one sorted set under one key, so Redis can evict it only as a whole. Its members are:
 - entries: 32 bytes in base64url. The score is the Unix time until which the entry is valid.
-- changes: "list:number:until:entry", numbered in order. The score is `_FIRST_CHANGE + number`. The last 1000 are kept.
-  Change 0, "list:0:", marks a complete list, which may be empty. `list` is a random id: a list that is created again
-  has a new one.
+- changes: "list:number:until:entry", numbered in order. The score is `_FIRST_CHANGE + number`. Only the last 1000
+  changes are kept. Change 0, "list:0:", marks a complete list, which may be empty. `list` is a random id. A list that
+  is created again has a new id.
 
-A reader requests the changes from the last one that it has, inclusive. If the response does not begin with that change,
-the reader has missed some. Then it reads the newest change, all members in pages, and the changes since the newest.
+A reader requests its last change and all later changes. If the response does not begin with the reader's last change,
+the reader has missed changes. Then it reads the newest change, all members in pages, and the changes since the newest.
 """
 
 import base64
@@ -21,14 +21,15 @@ from typing import Any
 from mtls_middleware.base64_values import sha256_digest
 
 _FIRST_CHANGE = 10**12  # a score above the Unix time of the year 9999
-MAX_ENTRY_SCORE = f"({_FIRST_CHANGE}"  # the maximum score of entries, exclusive, in the syntax of ZCOUNT
+MAX_ENTRY_SCORE = f"({_FIRST_CHANGE}"  # the upper limit of an entry's score, exclusive, in the syntax of ZCOUNT
 _MAX_CHANGES = 1000  # if more entries are written between two polls, all processes must read the whole list again
 
-# A script is atomic, so no reader sees a partial change. Expired entries are removed by the clock of Redis, so that a
-# writer whose clock is ahead does not remove valid entries. ARGV[1] is the mode, followed by pairs of entry and Unix
-# time. The mode "" adds to an existing list, and the script returns 0 if there is none. "+" adds also to a list that
-# does not exist or is not complete. Any other string is an id: it completes such a list. The script returns 0 and
-# changes nothing if the key contains other data.
+# The script that writes entries. A script is atomic, so no reader sees a partial change. Expired entries are removed by
+# the clock of Redis, so that a writer whose clock is ahead does not remove valid entries. ARGV[1] is the mode, followed
+# by pairs of entry and Unix time. The mode "" adds entries to a complete list, and the script returns 0 if there is no
+# such list. The mode "+" also adds entries to a list that does not exist or is not complete. Any other mode is the id
+# that the script gives to such a list, which is then complete. The script returns 0 and changes nothing if the key
+# contains other data.
 WRITE = f"""
 local last = redis.call('ZRANGE', KEYS[1], -1, -1)[1] or ''
 local list, number = string.match(last, '^([%w_-]+):(%d+):')
@@ -62,12 +63,12 @@ _CREATE_ADVICE = "call create() once, with all revocations that are still valid 
 _KEY_ADVICE = "another program may write to the key: set key= to a name that nothing else uses"
 
 
-class UnreadableList(ValueError):  # noqa: N818 (named after what was found, as Refused is)
-    """The data is not a revocation list. The message contains the reason and the remedy, for the operator."""
+class UnreadableList(ValueError):  # noqa: N818 (named like `Refused`)
+    """Raised if the data is not a revocation list. The message tells the operator the reason and what to do."""
 
 
 class ListNotCreated(UnreadableList):
-    """There is no list, or its creation was not completed. `create()` creates or completes it."""
+    """Raised if there is no list, or if its creation was not completed. `create()` creates or completes the list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +81,13 @@ class _Change:
 
 
 class RevocationListCopy:
-    """The copy of a list in one process.
+    """The copy of the revocation list in one process.
 
     Arguments:
-        newest: a sequence with the member that has the highest score, or an empty sequence.
+        newest: a sequence with the member that has the highest score, or an empty sequence if there is no list.
 
     Attributes:
-        revoked: entry to the Unix time until which it is valid. Empty at first.
+        revoked: a mapping from each entry to the Unix time until which the entry is valid. It is empty at first.
 
     Raises `UnreadableList`.
     """
@@ -101,7 +102,7 @@ class RevocationListCopy:
 
     @property
     def position(self) -> int:
-        """The score of the last change in this copy. The next request for changes starts there."""
+        """The score of the last change in this copy. The next request for changes starts at this score."""
         return _FIRST_CHANGE + self._last.number
 
     @property
@@ -118,7 +119,7 @@ class RevocationListCopy:
                 raise UnreadableList(f"a member has the wrong score, or belongs to another list; {_KEY_ADVICE}")
 
     def add_changes(self, members: Sequence[Any]) -> bool:
-        """Add the changes since `position`. Returns `False` and adds nothing if one is missing.
+        """Add the changes since `position`. Returns `False` and adds nothing if a change is missing.
 
         Raises `UnreadableList`.
         """
@@ -134,10 +135,10 @@ class RevocationListCopy:
         return True
 
     def merge(self, previous: "RevocationListCopy") -> bool:
-        """Keep the entries of the previous copy of the same list.
+        """Add the entries of the previous copy, if both are copies of the same list.
 
-        Entries only expire, they are never withdrawn. So entries that Redis has lost by a restore of an older state
-        stay revoked here. Returns `False` if Redis has lost changes.
+        An entry is never withdrawn before it expires. So entries that Redis has lost, for example because an older
+        state was restored, stay revoked here. Returns `False` if Redis has lost changes.
         """
         if previous._last.list != self._last.list:
             return True
@@ -145,7 +146,7 @@ class RevocationListCopy:
         return previous._last.number <= self._last.number
 
     def drop_expired(self, now: float) -> None:
-        """Drop the entries that are not valid any more. `now`: Unix time."""
+        """Drop the entries that are no longer valid at the Unix time `now`."""
         self.revoked = {entry: until for entry, until in self.revoked.items() if until >= now}
 
 
@@ -174,7 +175,10 @@ def _string(member: object) -> str:
 
 
 def script_arguments(entries: Iterable[tuple[bytes, int]]) -> list[str | int]:
-    """The arguments of the script `WRITE` for these entries, without the mode. Each entry is bytes and a Unix time."""
+    """Return the arguments of the script `WRITE` for these entries, without the mode.
+
+    `entries`: pairs of an entry and the Unix time until which the entry is valid.
+    """
     return [
         each
         for octets, until in entries

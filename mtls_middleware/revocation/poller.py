@@ -1,6 +1,6 @@
-"""Polls the revocation list in Redis four times a second, in one thread of the process.
+"""Polls the revocation list in Redis four times a second, in one thread of each process.
 
-The thread never ends because of an error: it logs the error and polls again.
+If an error occurs, the thread logs the error and continues to poll.
 """
 
 import logging
@@ -15,11 +15,11 @@ from mtls_middleware.revocation.format import RevocationListCopy, UnreadableList
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.revocation")
 
-# Seconds between two polls. So a revocation takes effect in all processes within a second, also on a busy machine.
+# Seconds between two polls. So a revocation takes effect in all processes within a second, even on a busy machine.
 _INTERVAL = 0.25
-_CLEANUP_INTERVAL = 60.0  # seconds between two removals of expired entries, by the clock of Redis
-_PAGE = 1000  # members in one read, which keeps Redis busy for a few milliseconds
-_LOG_INTERVAL = 30.0  # seconds between two log lines during an outage
+_CLEANUP_INTERVAL = 60.0  # seconds between two removals of expired entries from the copy, by the clock of Redis
+_PAGE = 1000  # number of members in one read, which keeps Redis busy for only a few milliseconds
+_LOG_INTERVAL = 30.0  # minimum number of seconds between two log lines during an outage
 
 # Advice for the operator, by the name of the client's exception. The message of the exception is not logged, because it
 # may quote data from Redis.
@@ -35,11 +35,12 @@ class RevocationListPoller:
     """Keeps a copy of the revocation list up to date.
 
     Attributes:
-        revoked: entry to the Unix time until which it is valid.
-        read_at: `time.monotonic()` at the start of the last successful poll, minus infinity before the first.
-        first_poll: set after the first poll, successful or not.
-        created_at: `time.monotonic()` when this object was created.
-        process: the id of the process in which the thread runs. A forked child has no such thread.
+        revoked: a mapping from each entry to the Unix time until which the entry is valid.
+        read_at: the value of `time.monotonic()` at the start of the last successful poll; minus infinity before the
+            first successful poll.
+        first_poll: an event that is set after the first poll, even if this poll fails.
+        created_at: the value of `time.monotonic()` when this object was created.
+        process: the id of the process in which the thread runs. A forked child process does not have this thread.
     """
 
     def __init__(self, client: Any, key: str) -> None:
@@ -56,7 +57,7 @@ class RevocationListPoller:
         return {} if self._copy is None else self._copy.revoked
 
     def start(self) -> None:
-        """Start the thread. It ends when this object is garbage collected."""
+        """Start the thread that polls. The thread ends when this object is garbage collected."""
         name = "mtls_middleware.revocation"
         threading.Thread(target=_poll, args=(weakref.ref(self),), name=name, daemon=True).start()
 
@@ -65,7 +66,7 @@ class RevocationListPoller:
         began = time.monotonic()
         try:
             self._update()
-        except Exception as failure:  # noqa: BLE001 (any exception of the client is an outage)
+        except Exception as failure:  # noqa: BLE001 (any exception of the client counts as an outage)
             self._log_failure(failure, began)
         else:
             if self._logged_at > self.read_at:
@@ -87,8 +88,8 @@ class RevocationListPoller:
     def _read_all(self) -> RevocationListCopy:
         """Read the whole list in pages, so that Redis is never busy for long.
 
-        ZSCAN returns all members that exist from its start to its end. The changes include the members written
-        meanwhile.
+        ZSCAN returns all members that exist during the whole scan. The members that are written during the scan are in
+        the changes, which are read afterwards.
         """
         copy = RevocationListCopy(self._client.zrange(self._key, -1, -1))
         cursor = 0
@@ -98,9 +99,9 @@ class RevocationListPoller:
             if int(cursor) == 0:
                 break
         if not copy.add_changes(self._read_changes(copy)):
-            raise UnreadableList("the list was deleted or created again while it was read; it is read again")
+            raise UnreadableList("the list was deleted or created again during the read; the next poll reads it again")
         if self._copy is not None and not copy.merge(self._copy):
-            logger.error("revocations: Redis has lost changes; the entries that this process has stay revoked")
+            logger.error("revocations: Redis has lost changes; the entries in the memory of this process stay revoked")
         return copy
 
     def _log_failure(self, failure: Exception, now: float) -> None:
@@ -111,7 +112,7 @@ class RevocationListPoller:
 
 
 def reason(failure: Exception) -> str:
-    """Describe why the list cannot be read, with advice for the operator.
+    """Return the reason why the list cannot be read, and advice for the operator.
 
     Example: `reason(redis.ConnectionError())`
     """

@@ -1,6 +1,6 @@
 """`RedisRevocations`: a list of revoked tokens and certificates in Redis, shared by all processes and machines.
 
-If the copy of the list in this process is too old, requests are answered 503.
+If the copy of the list in a process is too old, the process responds to requests with 503.
 """
 
 import hashlib
@@ -30,18 +30,24 @@ from mtls_middleware.revocation.format import (
 )
 from mtls_middleware.revocation.poller import RevocationListPoller, reason
 
-# Seconds that an entry stays on the list after the token or certificate has expired. A certificate is accepted for up
-# to 300 s after its notAfter (clock_skew), and the clock of Redis may be 300 s ahead.
+# Seconds that an entry stays on the list after its token or certificate has expired. A certificate may be accepted for
+# 300 s after its notAfter (clock_skew), and the clock of Redis may be 300 s ahead.
 _ENTRY_EXTENSION = 600
-# Seconds that the first request of a process waits for the first poll, instead of being answered 503.
+# Maximum number of seconds that the first request of a process waits for the first poll. If the request did not wait,
+# it would be rejected with 503.
 _FIRST_WAIT = 1.0
 _RETRY_AFTER = 1
-_BATCH = 500  # entries in one command, which keeps Redis busy for a few milliseconds
+_BATCH = 500  # maximum number of entries in one command, which keeps Redis busy for only a few milliseconds
 
 
 @dataclass(frozen=True, slots=True)
 class ListStatus:
-    """The list in Redis: the number of `entries` that are valid now, and of `changes` written since its creation."""
+    """The state of the list in Redis.
+
+    Attributes:
+        entries: the number of entries that are valid now.
+        changes: the number of revocations that were written since the list was created.
+    """
 
     entries: int
     changes: int
@@ -51,17 +57,18 @@ class RedisRevocations:
     """A list of revoked tokens and certificates in Redis or Valkey (extra `redis`; version 6.2 or later).
 
     Create the list once with `create()`. From the first request on, a thread in each process keeps a copy of the list
-    up to date. A revocation takes effect in all processes within a second. A request reads only the copy in memory. If
-    the list disappears from Redis, that is an outage, and not an empty list.
+    up to date. Requests read only this copy in memory. A revocation takes effect in all processes within a second. If
+    the list disappears from Redis, this is treated as an outage, and not as an empty list.
 
     Arguments:
         client: `redis.Redis`, also under ASGI, with short timeouts and few retries. Connect to the primary: a
             disconnected replica returns old data.
         key: the key of the list in Redis.
-        max_age: seconds, 1 to 300, for which the copy may be used if Redis is unreachable or the list is gone.
-        on_failure: what follows after `max_age`. `"refuse"`: requests are answered 503. `"keep"`: the copy is used for
-            `keep_for` seconds more, then requests are answered 503. A process that has never read the list answers 503.
-        keep_for: seconds, 1 to 3600.
+        max_age: seconds for which the copy is used if Redis is unreachable or the list is missing, 1 to 300.
+        on_failure: what happens after `max_age` seconds. `"refuse"`: requests are rejected with 503. `"keep"`: the copy
+            is used for `keep_for` seconds more, and after that requests are rejected with 503. In a process that has
+            never read the list, requests are always rejected with 503.
+        keep_for: additional seconds for which the copy is used with `on_failure="keep"`, 1 to 3600.
 
     Raises `ConfigurationError`.
 
@@ -96,42 +103,43 @@ class RedisRevocations:
 
     @property
     def not_revoked(self) -> "NotRevoked":
-        """A rule for `allow=`: a verified certificate that is not on the list."""
+        """A rule for `allow=` that matches a verified certificate if it is not on the list."""
         return NotRevoked(self)
 
     def follow(self) -> None:
         """Start to poll the list in this process.
 
-        The first request starts it too, and then waits for the first poll, for at most one second. Call this method at
-        the start of each worker process to avoid the wait.
+        If this method is not called, the first request starts to poll, and waits for the first poll for at most one
+        second. To avoid the wait, call this method at the start of each worker process.
         """
         self._running_poller()
 
     def create(self, revoked: Iterable[Mapping[str, Any]] = ()) -> None:
-        """Create the list if there is none, and add `revoked`: mappings with the arguments of `revoke`.
+        """Create the list if there is no list, and add entries to it.
 
-        Call this by hand, once, and again after Redis has lost the list. Do not call it whenever a program starts: that
-        would replace a lost list by an empty one.
+        Call this method once, by hand, and again after Redis has lost the list. Do not call it at each start of a
+        program, because this would replace a lost list by an empty list.
 
-        Raises `Unavailable` if the outcome is unknown: call it again. Raises `ConfigurationError`.
+        `revoked`: mappings with the arguments of `revoke`. Raises `Unavailable` if the outcome is unknown: then call
+        this method again. Raises `ConfigurationError`.
         """
         self._write_each("+", "create", revoked)
-        self._write(secrets.token_urlsafe(16), [])  # this completes the list: before, no process accepts it
+        self._write(secrets.token_urlsafe(16), [])  # this completes the list: no process accepts an incomplete list
 
     def revoke(
         self, *, until: datetime, token_id: str | None = None, issuer: str | None = None, thumbprint: str | None = None
     ) -> None:
         """Revoke one token, or one certificate with all tokens that are bound to it.
 
-        A revocation cannot be undone: issue a new token or certificate. The method blocks for one round trip to Redis;
-        in a coroutine, use `asyncio.to_thread`.
+        A revocation cannot be undone: issue a new token or certificate instead. This method blocks for one round trip
+        to Redis. In a coroutine, call it with `asyncio.to_thread`.
 
         Arguments:
-            until: an aware datetime, when the token or certificate expires (`exp`, `notAfter`).
+            until: the time when the token or certificate expires (`exp`, `notAfter`), as an aware datetime.
             token_id, issuer: `jti` and `iss` of the token. A `jti` is unique only for its issuer (RFC 7519 4.1.7).
             thumbprint: `x5t#S256` of the certificate, instead of `token_id` and `issuer`.
 
-        Raises `Unavailable` if the outcome is unknown: call it again. A second call is harmless. Raises
+        Raises `Unavailable` if the outcome is unknown: then call this method again. A second call is harmless. Raises
         `ConfigurationError`.
 
         Example: `revocations.revoke(thumbprint=certificate.thumbprint, until=certificate.not_valid_after)`
@@ -141,8 +149,8 @@ class RedisRevocations:
     def revoke_each(self, revoked: Iterable[Mapping[str, Any]]) -> None:
         """Revoke several tokens and certificates. `revoked`: mappings with the arguments of `revoke`.
 
-        All mappings are checked before the first is written. Raises `Unavailable` if the outcome is unknown: some may
-        be revoked, so call it again with all. Raises `ConfigurationError`.
+        All mappings are checked before the first revocation is written. Raises `Unavailable` if the outcome is unknown:
+        then some revocations may be written, so call this method again with all mappings. Raises `ConfigurationError`.
 
         Example: `revocations.revoke_each([{"thumbprint": "A4DtL2Jm...", "until": ends}])`
         """
@@ -151,7 +159,7 @@ class RedisRevocations:
     def look(self) -> ListStatus | None:
         """Read the state of the list in Redis. Returns `None` if the list does not exist or is not complete.
 
-        Needs a few round trips. Raises `Unavailable` if Redis is unreachable or the key contains other data.
+        This method needs a few round trips. Raises `Unavailable` if Redis is unreachable or the key has other data.
 
         Example: `revocations.look().entries`
         """
@@ -166,7 +174,10 @@ class RedisRevocations:
         return ListStatus(int(entries), newest.changes)
 
     def __contains__(self, entry: bytes) -> bool:
-        """Whether the copy in this process has this entry. Raises `Unavailable` if the copy is too old."""
+        """Return whether the copy of the list in this process has this entry.
+
+        Raises `Unavailable` if the copy is too old.
+        """
         poller = self._running_poller()
         age = time.monotonic() - poller.read_at
         if age > self._max_age:
@@ -177,8 +188,8 @@ class RedisRevocations:
     def _running_poller(self) -> RevocationListPoller:
         poller = self._poller
         if poller is None or poller.process != os.getpid():  # a thread does not survive a fork
-            # No lock, because a fork could copy a held lock. Two concurrent calls start two threads. The thread whose
-            # poller is not referenced ends.
+            # No lock is used, because a fork could copy a held lock. Two concurrent calls start two threads. Then one
+            # of the two threads ends, because its poller is not referenced.
             poller = self._poller = RevocationListPoller(self._client, self._key)
             try:
                 poller.start()
@@ -212,18 +223,19 @@ class RedisRevocations:
 
 
 class NotRevoked(Identity):
-    """The rule `revocations.not_revoked`: a verified certificate that is not on the list.
+    """The rule `revocations.not_revoked`, which matches a verified certificate if it is not on the list.
 
     `Presented(revocations.not_revoked)` also accepts an unverified certificate that is not on the list. A certificate
     that expired more than five minutes ago does not match, because its entry may have been removed. If the list cannot
-    be read, the rule raises `Unavailable`, which no surrounding rule catches.
+    be read, the rule raises `Unavailable`.
     """
 
     def __init__(self, revocations: RedisRevocations) -> None:
         self._revocations = revocations
 
     def matches(self, certificate: ClientCertificate) -> bool:
-        # The entry of such a certificate may have been removed. `validity="handshake"` accepts expired certificates.
+        # The entry of a certificate that expired long ago may have been removed, and `validity="handshake"` accepts
+        # expired certificates.
         if certificate.verified and certificate.not_valid_after.timestamp() + _ENTRY_EXTENSION / 2 < time.time():
             return False
         return certificate.digest not in self._revocations
@@ -233,9 +245,10 @@ class NotRevoked(Identity):
 
 
 def token_entry(issuer: str, token_id: str) -> bytes:
-    """The entry of a token: a SHA-256 digest, like the entry of a certificate.
+    """Return the entry of a token, which is a SHA-256 digest like the entry of a certificate.
 
-    Its input begins with "[", and the DER of a certificate does not, so the two never have the same input.
+    The input of this digest begins with "[". The DER of a certificate does not begin with "[", so the entries of a
+    token and a certificate are never equal.
     """
     return hashlib.sha256(json.dumps([issuer, token_id]).encode("ascii")).digest()
 

@@ -1,6 +1,7 @@
-"""Access tokens that can be revoked before their time: what any validator accepts is looked up on the list.
+"""`RevocableTokens`: rejects access tokens that are revoked, or whose certificate is revoked, before they expire.
 
-Must never know: how a token is validated, or how the list is kept. It runs on every request, remembered token or not.
+Another validator validates the token first. The list of revocations is looked up on every request, even if the token is
+cached.
 """
 
 from collections.abc import Mapping
@@ -18,13 +19,15 @@ from mtls_middleware.revocation.redis_list import RedisRevocations, token_entry
 
 
 class RevocableTokens:
-    """Tokens of any kind, asked on every request whether they, or the certificate they are bound to, were revoked.
+    """Validates access tokens, and rejects a token if the token or the certificate that it is bound to is revoked.
+
+    The validator `tokens` validates the token. The list `revocations` is looked up on every request.
 
     Arguments:
         tokens: `JWTAccessTokens(...)`, `IntrospectedAccessTokens(...)` or `TrustedIssuers(...)`.
         revocations: `RedisRevocations(...)`.
-        ids: `"required"`: a token without `jti` is refused, since nobody could revoke it (RFC 9068 2.2 demands one);
-            `"when_present"`: it passes, for those who revoke certificates alone.
+        ids: `"required"`: rejects a token without `jti`, because such a token cannot be revoked (RFC 9068 2.2 requires
+            `jti`). `"when_present"`: accepts a token without `jti`. Use this if you revoke only certificates.
 
     Raises `ConfigurationError`.
 
@@ -43,24 +46,28 @@ class RevocableTokens:
             raise ConfigurationError(f"revocations={revocations!r}: expected RedisRevocations(...)")
         options.one_of("ids", ids, ("required", "when_present"))
         self._tokens, self._revocations, self._ids = tokens, revocations, ids
-        # Whose an introspected token is that does not say so itself.
+        # The issuer of a token whose introspection response has no `iss`.
         self._issuer = getattr(tokens, "issuer", None)
 
     def is_bound_only(self, text: str) -> bool:
-        """Whether this token is accepted only if it is bound to a certificate, whatever the layer says."""
+        """Return whether the token string `text` is rejected if it is unbound, even with `binding="when_present"`."""
         return is_bound_only(self._tokens, text)
 
     is_reusable = True
 
     def validate(self, text: str, now: float) -> Flow[AccessToken]:
-        """The token behind `text` at time `now` (seconds since the epoch), not yet compared with the certificate.
+        """Validate the token string `text` at time `now` (seconds since the epoch), and return the token.
 
-        Raises `Refused("invalid_token")`, or `Unavailable`.
+        The caller must compare the token with the client certificate. Raises `Refused("invalid_token")`, or
+        `Unavailable`.
         """
         return (yield from self.decide(text, now)).value
 
     def decide(self, text: str, now: float) -> Flow[Reusable[AccessToken]]:
-        """The same, with the time for which the result holds. Each use looks up the list again."""
+        """Like `validate`, but returns the token with the time for which the result may be reused.
+
+        Each use of the result looks up the list again.
+        """
         decided = yield from decide(self._tokens, text, now)
         self._check(decided.value)
         return decided._replace(checks=(*decided.checks, partial(self._is_unrevoked, decided.value)))
@@ -70,36 +77,40 @@ class RevocableTokens:
         return True
 
     def check_later(self, token: AccessToken, now: float) -> None:
-        """Raises `Refused` if a token that was accepted earlier has expired, or it or its certificate is revoked.
+        """Check a token again that was accepted earlier.
 
-        Raises `Unavailable` if the list is too old.
+        Raises `Refused` if the token has expired, or if the token or its certificate is revoked. Raises `Unavailable`
+        if the copy of the list in this process is too old.
         """
         check = getattr(self._tokens, "check_later", check_expiry)
         check(token, now)
         self._check(token)
 
-    def check_certificate_later(self, token: AccessToken, now: float) -> None:  # noqa: ARG002 (as check_later)
-        """Raises `Refused` if the certificate that the token is bound to is revoked; `Unavailable` as `check_later`."""
+    def check_certificate_later(self, token: AccessToken, now: float) -> None:  # noqa: ARG002 (see `check_later`)
+        """Raises `Refused` if the certificate that the token is bound to is revoked.
+
+        Raises `Unavailable` if the copy of the list in this process is too old.
+        """
         self._check_certificate(token)
 
     def _check(self, token: AccessToken) -> None:
         """Raises `Refused` if the token, or the certificate that it is bound to, is revoked."""
         identity = self._identity(token.claims)
         if identity is not None and identity in self._revocations:
-            reject_token("the token was revoked")
+            reject_token("the token is revoked")
         self._check_certificate(token)
 
     def _check_certificate(self, token: AccessToken) -> None:
         confirmation = binding.confirmation_of(token.claims, "when_present")
         if confirmation is not None and confirmation.digest in self._revocations:
-            reject_token("the certificate that the token is bound to was revoked")
+            reject_token("the certificate that the token is bound to is revoked")
 
     def _identity(self, claims: Mapping[str, Any]) -> bytes | None:
         token_id, issuer = claims.get("jti"), claims.get("iss", self._issuer)
         if not token_id:
             if self._ids == "required":
-                reject_token("a token without jti, which nobody could revoke (ids='when_present' lets it pass)")
+                reject_token("the token has no jti, so it cannot be revoked (ids='when_present' accepts such tokens)")
             return None
         if not isinstance(issuer, str) or not isinstance(token_id, str):
-            reject_token("a token with a jti and without iss: nobody can tell which it is")
+            reject_token("the token has a jti but no iss, and a jti is unique only for its issuer; expected both")
         return token_entry(issuer, token_id)

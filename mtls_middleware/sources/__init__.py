@@ -1,4 +1,4 @@
-"""Sources of client certificates: the server's own TLS connection, or the header fields of a trusted proxy."""
+"""Finds the client certificate of a request: in the server's TLS connection, or in header fields of a trusted proxy."""
 
 from typing import TYPE_CHECKING
 

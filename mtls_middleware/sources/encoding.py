@@ -1,6 +1,6 @@
-"""Decodes certificates from header values: PEM (plain, folded or percent-encoded), base64 DER, concatenated DER.
+"""Decodes certificates in header values: PEM (plain, folded or percent-encoded), base64 DER, and concatenated DER.
 
-Each function accepts one canonical form and raises `MalformedCertificate` for anything else.
+Each function accepts one canonical form, and raises `MalformedCertificate` for any other value.
 """
 
 import re
@@ -10,22 +10,23 @@ from mtls_middleware.base64_values import base64_octets
 from mtls_middleware.der import SEQUENCE, read_value
 from mtls_middleware.errors import MalformedCertificate
 
-# Characters of one field. The largest measured value is 38 kB (Envoy's Cert and Chain for a 12 KiB certificate).
+# Maximum number of characters in one field. The largest measured value has 38 kB (Envoy's Cert and Chain for a
+# certificate of 12 KiB).
 MAX_FIELD = 98_304
-# Certificates in one chain. Real chains hold one to four; RFC 9440 2.3 lets the implementation set the limit.
+# Maximum number of certificates in one chain. Real chains have one to four. RFC 9440 2.3 allows such a limit.
 MAX_CHAIN = 16
 
-# Line breaks arrive as LF, CR LF, spaces (Apache) or LF TAB (nginx's deprecated $ssl_client_cert), and a server may
-# unfold them. No other character is accepted inside, between or around the blocks.
+# Line breaks arrive as LF, CR LF, spaces (Apache) or LF TAB (nginx's deprecated $ssl_client_cert). A server may replace
+# them by spaces. No other character is accepted inside, between or around the blocks.
 _PEM_BLOCK = re.compile(
     r"-----BEGIN CERTIFICATE-----[ \t\r\n]++([A-Za-z0-9+/=][A-Za-z0-9+/= \t\r\n]*+)-----END CERTIFICATE-----[ \t\r\n]*+"
 )
-# A "%" that does not begin a percent escape (RFC 3986 2.1).
+# Matches a "%" that does not begin a percent escape (RFC 3986 2.1).
 _INVALID_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
 def base64_der(text: str) -> bytes:
-    """Decode standard base64 (RFC 4648 4) strictly: alphabet, padding and pad bits are checked."""
+    """Decode standard base64 (RFC 4648 4) strictly: the alphabet, the padding and the pad bits are checked."""
     try:
         octets = base64_octets(text)
     except ValueError as error:
@@ -39,7 +40,7 @@ def pem_ders(text: str) -> tuple[bytes, ...]:
     """Decode one or more PEM certificates, plain or percent-encoded (RFC 3986 2.1; `+` is not decoded as a space)."""
     if not text.isascii():
         raise MalformedCertificate("PEM with non-ASCII characters")
-    # Decoded once. If the value was encoded twice, a "%" remains, and the pattern of a block does not match it.
+    # The value is decoded only once. If it was encoded twice, a "%" remains, and `_PEM_BLOCK` does not match.
     plain = _percent_decoded(text) if "%" in text else text
     ders: list[bytes] = []
     position = 0
@@ -55,10 +56,10 @@ def pem_ders(text: str) -> tuple[bytes, ...]:
 
 
 def _percent_decoded(text: str) -> str:
-    # Checked first: `unquote_to_bytes` leaves invalid escapes as they are, and is slow for many of them.
+    # This check comes first, because `unquote_to_bytes` keeps invalid escapes, and is slow if there are many of them.
     if _INVALID_ESCAPE.search(text):
         raise MalformedCertificate("invalid percent escape; expected % and two hexadecimal digits")
-    return unquote_to_bytes(text).decode("latin-1")  # PEM is ASCII: the pattern of a block rejects other characters
+    return unquote_to_bytes(text).decode("latin-1")  # `_PEM_BLOCK` rejects non-ASCII characters
 
 
 def pem_der(text: str) -> bytes:
@@ -70,7 +71,7 @@ def pem_der(text: str) -> bytes:
 
 
 def joined_ders(text: str) -> tuple[bytes, ...]:
-    """Decode base64 of concatenated DER certificates (HAProxy's `ssl_c_chain_der`), split by their TLV lengths."""
+    """Decode base64 of concatenated DER certificates (HAProxy's `ssl_c_chain_der`), and split them by their lengths."""
     data = base64_der(text)
     ders: list[bytes] = []
     position = 0

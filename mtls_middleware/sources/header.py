@@ -1,6 +1,6 @@
 """`HeaderSource`: reads the client certificate from the header fields of a trusted proxy.
 
-It reads only the configured fields, and has no fallback.
+Only the configured fields are read. There is no fallback to other fields.
 """
 
 import logging
@@ -22,7 +22,7 @@ logger: logging.Logger = logging.getLogger("mtls_middleware.sources")
 
 T = TypeVar("T")
 
-# Characters of all cached field values (a few thousand certificates), and of the largest one.
+# Maximum characters of all cached field values (a few thousand certificates), and of the values of one certificate.
 _CACHE_SIZE, _MAX_CACHED = 8 * 1024 * 1024, 16_384
 
 _NEEDS_STRUCTURED_FIELDS = (rfc9440.client_cert_chain,)
@@ -33,17 +33,21 @@ class HeaderSource:
 
     Keywords (`AWSLoadBalancer` and `Envoy` accept only some of them). Give at least one of `trusted_proxies`,
     `shared_secret` and `proxy_certificate`. If you give several, a request must satisfy all of them.
-        trusted_proxies: addresses and networks of the proxy, for example `"10.0.0.0/8"`, or `"unix"` for a unix socket.
-        shared_secret: `(header, value)` that the proxy adds to each request; 16 characters or more. `(header, [new,
-            old])` accepts both values, so that the operator can change the secret without an outage.
-        proxy_certificate: a rule of `mtls_middleware.policy` for the certificate with which the proxy itself connects.
-        certificate_header, chain_header, verify_header: the names of the fields, if they differ from the defaults.
-            `verify_header` has the verification word, for example `SUCCESS`. `verify_header=False`: it is not read.
-        verified_by_proxy: `True` if the proxy sends no verification word, and lets only verified certificates through.
-            Otherwise, a certificate without a verification word is `PRESENTED`.
-        proxy_deletes_underscores: `True` if the proxy deletes every field whose name has an underscore or another odd
-            character. Otherwise, a source that reads a name with a hyphen rejects every request under a WSGI server
-            that folds names, or that is unknown. Names without hyphens, such as `MtlsClientCert`, do not need it.
+        trusted_proxies: a list of addresses and networks of the proxy, for example `"10.0.0.0/8"`, or `"unix"` for a
+            unix socket.
+        shared_secret: `(header, value)`, a field that the proxy adds to each request. The value has 16 characters or
+            more. `(header, [new, old])` accepts both values, so that the operator can change the secret without an
+            outage.
+        proxy_certificate: a rule of `mtls_middleware.policy` for the client certificate of the proxy itself.
+        certificate_header, chain_header, verify_header: the names of the fields, if they differ from the defaults. The
+            field `verify_header` contains the verification word, for example `SUCCESS`. With `verify_header=False`, no
+            verification word is read.
+        verified_by_proxy: `True` if the proxy sends no verification word and forwards only verified certificates. By
+            default, a certificate without a verification word is `PRESENTED`.
+        proxy_deletes_underscores: `True` if the proxy deletes every field whose name contains a character other than a
+            letter, a digit or a hyphen. By default, a source that reads a name with a hyphen rejects every request
+            under a WSGI server that folds names or is unknown. Names without hyphens, such as `MtlsClientCert`, do not
+            need this argument.
 
     Raises `ConfigurationError` at construction. Standards: RFC 9440 sections 2 and 4, RFC 8705 section 6.5.
     """
@@ -51,7 +55,7 @@ class HeaderSource:
     dialect: Dialect
     is_reusable: bool
 
-    # Names, in lower case, of further fields that this product sends.
+    # The names, in lower case, of other fields that this product sends.
     _further_headers: tuple[str, ...] = ()
 
     def __init__(
@@ -82,7 +86,8 @@ class HeaderSource:
             raise ConfigurationError(
                 f"verified_by_proxy=True: {dialect.name} "
                 + (
-                    f"sends a verification word in {verify_header}; give either verified_by_proxy= or verify_header="
+                    f"sends a verification word in {verify_header}; expected only one of verified_by_proxy= and "
+                    "verify_header="
                     if self._verify_header
                     else "never verifies certificates"
                 )
@@ -96,12 +101,12 @@ class HeaderSource:
         )
 
     def __init_subclass__(cls) -> None:
-        """Declare the subclasses in this package reusable: they read only the fields that the constructor names."""
+        """Declare the subclasses in this package reusable, because they read only the configured fields."""
         cls.is_reusable = cls.__module__ == "mtls_middleware.sources.products"
 
     @property
     def reads_peer(self) -> bool:
-        """Whether the result depends on the peer: on its address, and on whether the server folds header names."""
+        """Whether the result depends on the peer's address, and on whether the server folds header names."""
         return True
 
     @property
@@ -116,7 +121,7 @@ class HeaderSource:
 
     @property
     def drop_headers(self) -> frozenset[str]:
-        """Names of fields, in lower case, that the layer removes from every request, in addition to `KNOWN_HEADERS`."""
+        """The names, in lower case, of fields that the layer removes from every request besides `KNOWN_HEADERS`."""
         return self._names()
 
     def _names(self) -> frozenset[str]:
@@ -130,7 +135,7 @@ class HeaderSource:
 
     @property
     def trusts_address_alone(self) -> bool:
-        """Whether this source trusts a request because of the peer's address alone."""
+        """Whether only the peer's address decides if this source trusts a request."""
         return self._trust.trusts_address_alone
 
     @property
@@ -140,9 +145,9 @@ class HeaderSource:
 
     @property
     def reads_hyphens(self) -> bool:
-        """Whether this source reads a field name that a server can make from another name.
+        """Whether this source reads a field name that a server can create by folding another name.
 
-        `False` if the proxy deletes such other names.
+        The result is `False` if `proxy_deletes_underscores` is true.
         """
         return self._reads_hyphens
 
@@ -152,11 +157,10 @@ class HeaderSource:
         return self._certificate_header
 
     def find(self, view: RequestView) -> ClientCertificate | None:
-        """The certificate in this request's fields; `None` if there is no certificate or the peer is not trusted.
+        """Return the certificate in this request's fields, or `None` if there is none or the peer is not trusted.
 
         Raises `MalformedCertificate` if the fields of a trusted peer cannot be read or contradict each other. Raises
-        `ConfigurationError` if the server may make a name with a hyphen from another name, unless
-        `proxy_deletes_underscores` is true.
+        `ConfigurationError` if the server may fold another name to the name of a field that this source reads.
         """
         problem = self._peer_problem(view.peer)
         if problem is None and not self._trust.depends_only_on_peer:
@@ -189,9 +193,9 @@ class HeaderSource:
         return self._trust.has_proxy_rule
 
     def trusts_proxy_now(self, view: RequestView, clock_skew: float) -> bool:
-        """Whether the proxy's own certificate is within its validity period. If not, writes a log record.
+        """Return whether the proxy's own certificate is within its validity period. If it is not, write a log record.
 
-        It does not apply the `proxy_certificate` rule: `find` does.
+        This method does not apply the `proxy_certificate` rule. `find` applies the rule.
         """
         presented = server.read(view.tls)
         try:
@@ -204,14 +208,15 @@ class HeaderSource:
         return presented is not None
 
     def proxy_recheck(self, view: RequestView, clock_skew: float | None) -> Callable[[float], None] | None:
-        """A function that checks the proxy's own certificate again at a given time, for example of an open websocket.
+        """Return a function that checks the proxy's own certificate again later, for example for an open websocket.
 
-        The function raises `Refused` if the certificate is no longer accepted. Returns `None` if there is no
-        `proxy_certificate` rule or no certificate. `clock_skew`: `None` if the validity period is not checked.
+        The function takes the time, and raises `Refused` if the certificate is no longer accepted. The result is `None`
+        if there is no `proxy_certificate` rule, or if the proxy presented no certificate. `clock_skew`: tolerance in
+        seconds, or `None` if the validity period is not checked.
         """
         try:
             presented = server.read(view.tls) if self.has_proxy_certificate else None
-        except MalformedCertificate:  # `find` has ignored the header
+        except MalformedCertificate:  # in this case, `find` has already ignored the header
             presented = None
         if presented is None:
             return None
@@ -230,7 +235,11 @@ class HeaderSource:
         return recheck
 
     def _peer_problem(self, peer: Peer) -> str | None:
-        """Why this peer is not trusted, or `None`. If a header may have set its address, warns once."""
+        """Return the reason why this peer is not trusted, or `None` if it is trusted.
+
+        If the peer's address may come from a header field, a warning is logged once. Raises `ConfigurationError`: see
+        `find`.
+        """
         if peer.spoofable is not None and self._reads_hyphens:
             raise ConfigurationError(peer.spoofable)
         problem = self._trust.peer_problem(peer)
@@ -240,7 +249,11 @@ class HeaderSource:
         return problem
 
     def _parse_fields(self, value: str | None, word: str | None, chain_value: str) -> ClientCertificate | None:
-        """Raises `MalformedCertificate` if the certificate field and the verification word contradict each other."""
+        """Return the certificate in the fields, or `None` if they contain no certificate.
+
+        Raises `MalformedCertificate` if a field cannot be read, or if the certificate field and the verification word
+        contradict each other.
+        """
         dialect = self.dialect
         verdict = None
         if word is not None and word not in ("", "(null)"):
@@ -250,20 +263,22 @@ class HeaderSource:
         if value is None or value in dialect.nothing:
             consistent = verdict in (None, Verdict.NONE) or word in dialect.success_without_certificate
             if not consistent and not (verdict is Verdict.FAILED and dialect.false_without_certificate):
-                raise MalformedCertificate("the verification word is about a certificate, but there is no certificate")
+                raise MalformedCertificate("the verification word is for a certificate, but there is no certificate")
             return None  # a chain without a leaf does not identify a client
         if self._verify_header is None:
             verification = self._default_verification
         elif verdict in (None, Verdict.NONE):
-            raise MalformedCertificate("a certificate, but no verification word or the word for no certificate")
+            raise MalformedCertificate(
+                "there is a certificate, but the verification word is missing or means that there is no certificate"
+            )
         else:
             verification = Verification.BY_PROXY if verdict is Verdict.SUCCESS else Verification.PRESENTED
         size = len(value) + len(chain_value)
-        if size > MAX_FIELD:  # checked before decoding, to limit the cost
+        if size > MAX_FIELD:  # the size is checked before decoding, to limit the cost
             raise MalformedCertificate(f"certificate fields of {size} characters; expected at most {MAX_FIELD}")
         certificate = self._decode(value, chain_value, verification)
         if certificate is None and verdict is Verdict.SUCCESS:
-            raise MalformedCertificate("the verification word is for success, but the field has no certificate")
+            raise MalformedCertificate("the verification word means success, but the field contains no certificate")
         return certificate
 
     def _decode(self, value: str, chain_value: str, verification: Verification) -> ClientCertificate | None:
@@ -277,7 +292,7 @@ class HeaderSource:
         if chain_value and read_chain is not None:
             chain = read_chain(chain_value)
         if leaf in chain:
-            raise MalformedCertificate("the chain contains the leaf; expected only certificates above it")
+            raise MalformedCertificate("the chain contains the leaf; expected only CA certificates")
         return ClientCertificate.from_der(leaf, chain=chain, verification=verification)
 
     def __repr__(self) -> str:
@@ -285,14 +300,17 @@ class HeaderSource:
 
 
 def single_value(values: Sequence[str], what: str) -> str | None:
-    """The value of a field; `None` if it is absent. Raises `MalformedCertificate` if there are several field lines."""
-    if len(values) > 1:  # proxies differ: some use the first line, some the last, some join them
+    """Return the value of a field, or `None` if the field is absent. `what`: the field's name, for the message.
+
+    Raises `MalformedCertificate` if there are several field lines.
+    """
+    if len(values) > 1:  # some proxies use the first line, some use the last line, and some join the lines
         raise MalformedCertificate(f"{what}: {len(values)} field lines; expected one")
     return values[0] if values else None
 
 
 def name_or_default(name: str | None, default: T) -> str | T:
-    # An empty string, for example from an unset variable, is not replaced by the default: it is an error.
+    # An empty string, for example from an unset variable, is not replaced by the default. It causes an error later.
     return default if name is None else name
 
 
@@ -306,10 +324,10 @@ def _field_name(name: str) -> str:
 
 
 def _is_foldable(name: str) -> bool:
-    """Whether a server can make this name from another name.
+    """Return whether a server can create this name by folding another name.
 
-    Some servers turn an underscore into a hyphen (RFC 3875 4.1.18). Python's `str.upper` turns the latin-1 letter
-    sharp s into SS.
+    Some servers convert an underscore to a hyphen (RFC 3875 4.1.18). Python's `str.upper` converts the latin-1 letter
+    sharp s to SS.
     """
     return "-" in name or "ss" in name
 

@@ -1,4 +1,4 @@
-"""The table of known WSGI servers: how each handles header names, and where it gets the peer's address.
+"""Lists known WSGI servers: how each server handles header names, and where it gets the peer's address.
 
 Each row has been tested with the real server (docs/wsgi-servers.md).
 """
@@ -11,22 +11,24 @@ Release = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownServer:
-    """One row of the table.
+    """One row of the table of known WSGI servers.
 
-    A server is recognised by its `key`, which has precedence, or by its `software`. A client can set neither.
+    A server is recognised by its `key`, which takes precedence, or by its `software`. A client can set neither.
 
     Attributes:
         name: the server's name in log records.
         software: the product at the beginning of `SERVER_SOFTWARE`, in its exact spelling.
         key: a key in the environ that no other server sets.
-        has_release: whether the environ contains the server's release: after a slash in `SERVER_SOFTWARE`, or as the
-            value of `key`. If not, the row applies to every release that sets `key`.
-        keeps_apart_since: the lowest release that drops or rejects a name with an underscore; `None` if no release
-            does. An environ from an older release counts as one from an unknown server.
-        http2_since: the same for requests over HTTP/2; `None` if HTTP/2 needs no other release.
-        options: the server's options that can turn this off. For each option: the values that do not turn it off.
-        address_is_transports: whether `REMOTE_ADDR` is always the address of the connection, or the environ shows
-            that it is not. `False` if a server option can set it from a header field without a trace in the environ.
+        has_release: whether the environ contains the server's release, after a slash in `SERVER_SOFTWARE` or as the
+            value of `key`. If `False`, the row applies to every release that has this `software` or `key`.
+        keeps_apart_since: the lowest release that drops or rejects a header name with an underscore; `None` if no
+            release does. An older release is treated as an unknown server.
+        http2_since: the lowest release that does so for requests over HTTP/2; `None` if it is `keeps_apart_since`.
+        options: options of the server that can turn this protection off. Each option is mapped to the values that do
+            not turn it off.
+        address_is_transports: `True` if `REMOTE_ADDR` is always the address of the connection, or if the environ shows
+            that it is not. `False` if an option of the server can set `REMOTE_ADDR` from a header field without a trace
+            in the environ.
     """
 
     name: str
@@ -40,19 +42,20 @@ class KnownServer:
 
 
 KNOWN_SERVERS = (
-    # It joins X_A and X-A with a comma. Its workers read REMOTE_ADDR from the uwsgi packet. A proxy or the
-    # http router writes this packet. The router may get the address by PROXY protocol (--http-enable-proxy-protocol).
+    # uWSGI joins X_A and X-A with a comma. Its workers read REMOTE_ADDR from the uwsgi packet, which a proxy or uWSGI's
+    # HTTP router writes. The router may get the address from the PROXY protocol (--http-enable-proxy-protocol).
     KnownServer(name="uWSGI", key="uwsgi.version", address_is_transports=False),
-    # The last of X_A and X-A wins. The same is true under CherryPy, whose SERVER_SOFTWARE begins with "CherryPy". It
-    # also reads "X-A : 1" as X-A.
+    # cheroot uses the last of the fields X_A and X-A, and reads "X-A : 1" as X-A. CherryPy uses cheroot, and its
+    # SERVER_SOFTWARE begins with "CherryPy".
     KnownServer(name="cheroot", software="Cheroot", key="ACTUAL_SERVER_PROTOCOL"),
-    # The last of X_A and X-A wins.
+    # granian uses the last of the fields X_A and X-A.
     KnownServer(name="granian", software="Granian", has_release=False),
-    # It joins X_A and X-A with a comma. Django's runserver drops names with an underscore
-    # (django/core/servers/basehttp.py), but it has the same SERVER_SOFTWARE.
+    # wsgiref joins X_A and X-A with a comma. Django's runserver drops names with an underscore
+    # (django/core/servers/basehttp.py), but it has the same SERVER_SOFTWARE as wsgiref.
     KnownServer(name="wsgiref", software="WSGIServer"),
-    # 22.0.0: `header_map` is "drop" by default (docs/content/2024-news.md). HTTP/2 follows `header_map` since 27.0.0
-    # (commit 391dbc78); 25.0 to 26.1 fold names in HTTP/2. With `protocol = "uwsgi"`, the proxy has folded the names.
+    # Since gunicorn 22.0.0, `header_map` is "drop" by default (docs/content/2024-news.md). `header_map` applies to
+    # HTTP/2 since 27.0.0 (commit 391dbc78). 25.0 to 26.1 fold names in HTTP/2. With `protocol = "uwsgi"`, the proxy has
+    # folded the names.
     KnownServer(
         name="gunicorn",
         software="gunicorn",
@@ -64,17 +67,18 @@ KNOWN_SERVERS = (
             "protocol": frozenset({"http"}),
         },
     ),
-    # 1.2a1 (docs/changelog_1_2.rst). SERVER_SOFTWARE has the first two numbers. The row also applies to gunicorn's
-    # gevent_pywsgi worker.
+    # gevent drops the names since 1.2a1 (docs/changelog_1_2.rst). SERVER_SOFTWARE contains the first two numbers of the
+    # release. The row also applies to gunicorn's gevent_pywsgi worker.
     KnownServer(name="gevent", software="gevent", keeps_apart_since=(1, 2)),
-    # 2.3.0 (CHANGES.rst).
+    # Werkzeug drops the names since 2.3.0 (CHANGES.rst).
     KnownServer(name="Werkzeug", software="Werkzeug", keeps_apart_since=(2, 3, 0)),
-    # 1.0.0 (HISTORY.txt). The environ has no release, and SERVER_SOFTWARE is the operator's `ident`. The key exists
-    # since 2.0.0. `trusted_proxy` writes X-Forwarded-For into REMOTE_ADDR; the field is in the environ only then.
+    # waitress drops the names since 1.0.0 (HISTORY.txt). The environ has no release, and SERVER_SOFTWARE is the
+    # operator's `ident`. The key exists since 2.0.0. The option `trusted_proxy` writes X-Forwarded-For into
+    # REMOTE_ADDR. Only then, X-Forwarded-For is in the environ.
     KnownServer(name="waitress", key="waitress.client_disconnected", has_release=False, keeps_apart_since=(2, 0, 0)),
-    # 4.3.0 (docs/release-notes/version-4.3.0.rst). The key is set whatever Apache's ServerTokens puts into
-    # SERVER_SOFTWARE.
-    # mod_remoteip and WSGITrustedProxyHeaders write X-Forwarded-For into REMOTE_ADDR without a trace.
+    # mod_wsgi drops the names since 4.3.0 (docs/release-notes/version-4.3.0.rst). The key is set even if Apache's
+    # ServerTokens changes SERVER_SOFTWARE. mod_remoteip and WSGITrustedProxyHeaders write X-Forwarded-For into
+    # REMOTE_ADDR without a trace in the environ.
     KnownServer(
         name="mod_wsgi", key="mod_wsgi.version", keeps_apart_since=(4, 3, 0), address_is_transports=False
     ),

@@ -1,4 +1,4 @@
-"""The header sources, one class for each product."""
+"""Defines the header sources, one class for each product."""
 
 import hashlib
 from collections.abc import Collection
@@ -17,9 +17,9 @@ _XFCC = "x-forwarded-client-cert"
 
 
 class ClientCertHeader(HeaderSource):
-    """RFC 9440 `Client-Cert` and `Client-Cert-Chain`, from any proxy that writes them. Needs the extra `rfc9440`.
+    """Reads the fields `Client-Cert` and `Client-Cert-Chain` (RFC 9440), from any proxy that sends them.
 
-    Example:
+    Needs the extra `rfc9440`. Example:
     `ClientCertHeader(trusted_proxies=["10.0.0.0/8"], shared_secret=("MtlsProxySecret", secret))`
     """
 
@@ -27,9 +27,9 @@ class ClientCertHeader(HeaderSource):
 
 
 class Nginx(HeaderSource):
-    """nginx: `X-SSL-Client-Cert: $ssl_client_escaped_cert` and `X-SSL-Client-Verify: $ssl_client_verify`.
+    """Reads nginx's `X-SSL-Client-Cert: $ssl_client_escaped_cert` and `X-SSL-Client-Verify: $ssl_client_verify`.
 
-    ingress-nginx renames them: `certificate_header="ssl-client-cert", verify_header="ssl-client-verify"`.
+    For ingress-nginx, give `certificate_header="ssl-client-cert", verify_header="ssl-client-verify"`.
 
     Example: `Nginx(trusted_proxies=["10.0.0.0/8"], shared_secret=("MtlsProxySecret", secret))`
     """
@@ -38,7 +38,9 @@ class Nginx(HeaderSource):
 
 
 class Apache(HeaderSource):
-    """Apache httpd: `X-SSL-Client-Cert` from `%{SSL_CLIENT_CERT}s` or `%{escape:...}`, `X-SSL-Client-Verify`.
+    """Reads Apache httpd's `X-SSL-Client-Cert` and `X-SSL-Client-Verify`.
+
+    The value of `X-SSL-Client-Cert` is `%{SSL_CLIENT_CERT}s` or `%{escape:...}`.
 
     Example: `Apache(trusted_proxies=["127.0.0.1"], shared_secret=("MtlsProxySecret", secret))`
     """
@@ -47,9 +49,10 @@ class Apache(HeaderSource):
 
 
 class HAProxy(HeaderSource):
-    """HAProxy: `X-SSL-Client-Cert: %[ssl_c_der,base64]` and `X-SSL-Client-Verify` (`ssl_c_verify`, or a word).
+    """Reads HAProxy's `X-SSL-Client-Cert: %[ssl_c_der,base64]` and `X-SSL-Client-Verify`.
 
-    `chain_header="X-SSL-Client-Chain"` reads `%[ssl_c_chain_der,base64]`.
+    The value of `X-SSL-Client-Verify` is `ssl_c_verify`, or one of nginx's verification words. With
+    `chain_header="X-SSL-Client-Chain"`, the source also reads a chain from `%[ssl_c_chain_der,base64]`.
 
     Example: `HAProxy(trusted_proxies=["unix"], shared_secret=("MtlsProxySecret", secret))`
     """
@@ -58,9 +61,9 @@ class HAProxy(HeaderSource):
 
 
 class Traefik(HeaderSource):
-    """Traefik's `passTLSClientCert` with `pem: true`: leaf and chain in `X-Forwarded-Tls-Client-Cert`.
+    """Reads the leaf and the chain in Traefik's `X-Forwarded-Tls-Client-Cert` (`passTLSClientCert` with `pem: true`).
 
-    Traefik sends no verification word. A chain with a certificate that is not a CA certificate is rejected.
+    Traefik sends no verification word. The chain may contain only CA certificates.
 
     Example, with `VerifyClientCertIfGiven`:
     `Traefik(trusted_proxies=["10.0.0.0/8"], shared_secret=("MtlsProxySecret", secret), verified_by_proxy=True)`
@@ -71,17 +74,17 @@ class Traefik(HeaderSource):
     def _load(
         self, leaf: bytes, chain: tuple[bytes, ...], chain_value: str, verification: Verification
     ) -> ClientCertificate:
-        # Some WSGI servers join two field lines with a comma, as Traefik joins leaf and chain. One of the lines may be
-        # the client's, and the leaf of the second line then looks like a part of the chain.
+        # Some WSGI servers join two field lines with a comma, and Traefik joins leaf and chain in the same way. One of
+        # the lines may come from the client. The leaf of the second line would then look like a part of the chain.
         if not all(ClientCertificate.from_der(each).is_authority for each in chain):
-            raise MalformedCertificate("a second leaf in the field; expected one leaf, then CA certificates")
+            raise MalformedCertificate("the field contains a second leaf; expected one leaf, then only CA certificates")
         return super()._load(leaf, chain, chain_value, verification)
 
 
 class Caddy(HeaderSource):
-    """Caddy: `header_up X-SSL-Client-Cert {tls_client_certificate_der_base64}`, also between colons.
+    """Reads Caddy's `X-SSL-Client-Cert`, set by `header_up X-SSL-Client-Cert {tls_client_certificate_der_base64}`.
 
-    Caddy sends no verification word and no chain.
+    The value may also be between colons, as in RFC 9440. Caddy sends no verification word and no chain.
 
     Example, with `mode verify_if_given`:
     `Caddy(trusted_proxies=["127.0.0.1"], shared_secret=("MtlsProxySecret", secret), verified_by_proxy=True)`
@@ -91,10 +94,11 @@ class Caddy(HeaderSource):
 
 
 class GoogleCloudLoadBalancer(HeaderSource):
-    """Google Cloud: custom headers with `{client_cert_leaf}`, `{client_cert_chain}`, `{client_cert_chain_verified}`.
+    """Reads three custom headers of a Google Cloud load balancer.
 
-    Default names: `X-Client-Cert-Leaf`, `X-Client-Cert-Chain`, `X-Client-Cert-Chain-Verified`. Needs the extra
-    `rfc9440`, because Google uses the encoding of RFC 9440.
+    `X-Client-Cert-Leaf` contains `{client_cert_leaf}`, `X-Client-Cert-Chain` contains `{client_cert_chain}`, and
+    `X-Client-Cert-Chain-Verified` contains `{client_cert_chain_verified}`. Needs the extra `rfc9440`, because Google
+    uses the encoding of RFC 9440.
 
     Example: `GoogleCloudLoadBalancer(trusted_proxies=["35.191.0.0/16"], shared_secret=("X-Origin-Secret", secret))`
     """
@@ -103,18 +107,20 @@ class GoogleCloudLoadBalancer(HeaderSource):
 
 
 class AzureAppService(HeaderSource):
-    """Azure App Service: base64 DER in `X-ARR-ClientCert`. Azure does not verify it, so it is always `PRESENTED`.
+    """Reads base64 DER in Azure App Service's `X-ARR-ClientCert`.
 
-    Azure cannot add a secret. Example: `AzureAppService(trusted_proxies=["169.254.0.0/16"])` with a `trust_store`.
+    Azure does not verify the certificate, so the certificate is always `PRESENTED`: give the layer a `trust_store`.
+    Azure cannot add a shared secret. Example: `AzureAppService(trusted_proxies=["169.254.0.0/16"])`
     """
 
     dialect: Dialect = vendors.AZURE
 
 
 class Cloudflare(HeaderSource):
-    """Cloudflare: `Cf-Client-Cert-Der-Base64`, `Cf-Client-Cert-Sha256` and the managed transform's `Cf-Cert-Verified`.
+    """Reads Cloudflare's `Cf-Client-Cert-Der-Base64`, `Cf-Client-Cert-Sha256` and `Cf-Cert-Verified`.
 
-    A certificate is `PRESENTED` if `Cf-Cert-Revoked` is present and is not `false`.
+    Cloudflare adds `Cf-Cert-Verified` and `Cf-Cert-Revoked` by a managed transform. A certificate is `PRESENTED` if
+    `Cf-Cert-Revoked` is present and is not `false`.
 
     Example: `Cloudflare(trusted_proxies=["173.245.48.0/20"], shared_secret=("X-Origin-Secret", secret))`
     """
@@ -136,13 +142,13 @@ class Cloudflare(HeaderSource):
 
 
 class AWSLoadBalancer(HeaderSource):
-    """AWS Application Load Balancer with mutual TLS. `mode` must be the mode of the load balancer's listener.
+    """Reads the certificate header of an AWS Application Load Balancer. `mode` must be the mode of its listener.
 
-    `mode="verify"`: the leaf in `X-Amzn-Mtls-Clientcert-Leaf`, `BY_PROXY`. `mode="passthrough"`: leaf and chain in
-    `X-Amzn-Mtls-Clientcert`, `PRESENTED`, because the load balancer does not verify them. Each mode reads only its own
-    header.
+    With `mode="verify"`, the source reads the leaf in `X-Amzn-Mtls-Clientcert-Leaf`, and the certificate is `BY_PROXY`.
+    With `mode="passthrough"`, the source reads leaf and chain in `X-Amzn-Mtls-Clientcert`, and the certificate is
+    `PRESENTED`, because the load balancer does not verify it. The load balancer cannot add a shared secret.
 
-    The load balancer cannot add a secret. Example: `AWSLoadBalancer(mode="verify", trusted_proxies=["10.0.0.0/16"])`
+    Example: `AWSLoadBalancer(mode="verify", trusted_proxies=["10.0.0.0/16"])`
     """
 
     def __init__(
@@ -168,13 +174,13 @@ class AWSLoadBalancer(HeaderSource):
 
 
 class Envoy(HeaderSource):
-    """Envoy, Istio, Contour: `x-forwarded-client-cert` with `set_current_client_cert_details: {cert: true}`.
+    """Reads `x-forwarded-client-cert` (XFCC) of Envoy, Istio or Contour. Set `set_current_client_cert_details.cert`.
 
-    The element must contain `Cert` or `Chain`. Other keys, such as `URI`, are not used as identities. By default, the
-    field must have exactly one element (`SANITIZE_SET`). `hops=n` reads the element n places before the last one
-    (`APPEND_FORWARD` behind a gateway). Envoy has no verification word; `verify_header` is the name of a field that a
-    Lua filter adds. `certificate_header="..."` reads a field that you set to `%DOWNSTREAM_PEER_CERT%` instead: Envoy
-    cannot rename XFCC itself.
+    An element must contain `Cert` or `Chain`. Other keys, such as `URI`, are not used as identities. By default, the
+    field must have exactly one element (`SANITIZE_SET`). With `hops=n`, the source reads the element that is n places
+    before the last element (`APPEND_FORWARD` behind a gateway). Envoy sends no verification word: `verify_header` is
+    the name of a field that a Lua filter adds. With `certificate_header="..."`, the source reads a field that you set
+    to `%DOWNSTREAM_PEER_CERT%`, because Envoy cannot rename XFCC.
 
     Example, with a `trusted_ca`:
     `Envoy(trusted_proxies=["10.0.0.0/8"], shared_secret=("MtlsProxySecret", secret), verified_by_proxy=True)`
@@ -208,7 +214,7 @@ class Envoy(HeaderSource):
             raise ConfigurationError(f"hops={hops!r}: only x-forwarded-client-cert has elements; expected None")
         if hops is not None and (isinstance(hops, bool) or not isinstance(hops, int) or hops < 0):
             raise ConfigurationError(
-                f"hops={hops!r}: expected a number of XFCC elements, for example 0 for the last one"
+                f"hops={hops!r}: expected an integer of at least 0, for example 0 for the last XFCC element"
             )
         self._hops = hops
 

@@ -1,7 +1,7 @@
 """Parses the `Client-Cert` and `Client-Cert-Chain` fields of RFC 9440 with a structured fields library (RFC 9651).
 
-A malformed field is rejected, although RFC 9651 4.2 says to ignore it. Otherwise, a request with a malformed
-certificate would be handled as a request without a certificate.
+A malformed field is rejected, although RFC 9651 4.2 says to ignore it. If it were ignored, a request with a malformed
+certificate would be handled like a request without a certificate.
 """
 
 from typing import cast
@@ -9,25 +9,31 @@ from typing import cast
 from mtls_middleware.errors import MalformedCertificate
 from mtls_middleware.sources.encoding import MAX_CHAIN, base64_der
 
-# RFC 9651 3.1.2: parsers must support at least 256 parameters for each Item.
+# Maximum number of parameters in one field. Parsers must support at least 256 for each Item (RFC 9651 3.1.2).
 _MAX_PARAMETERS = 256 * MAX_CHAIN
 
-_Item = tuple[object, object]  # (bare item, parameters)
+_Item = tuple[object, object]  # a bare item and its parameters
 
 
 def client_cert(text: str) -> bytes:
-    """The DER from a `Client-Cert` value: an Item that is a Byte Sequence. Parameters are ignored (RFC 9440 2.2)."""
+    """Parse a `Client-Cert` value, an Item that is a Byte Sequence, and return the certificate in DER.
+
+    Parameters are ignored (RFC 9440 2.2). Raises `MalformedCertificate`.
+    """
     if text[:1] == text[-1:] == ":":
         try:
-            return base64_der(text[1:-1])  # the usual form, without parameters
+            return base64_der(text[1:-1])  # the usual form has no parameters
         except MalformedCertificate:
             return _item(text)
     return _item(text)
 
 
 def client_cert_chain(text: str) -> tuple[bytes, ...]:
-    """The DERs from a `Client-Cert-Chain` value: a List of Byte Sequences, without the leaf (RFC 9440 2.3)."""
-    if text.count(",") >= MAX_CHAIN:  # checked before parsing, to limit the cost
+    """Parse a `Client-Cert-Chain` value, a List of Byte Sequences, and return the certificates in DER.
+
+    The list does not contain the leaf (RFC 9440 2.3). Raises `MalformedCertificate`.
+    """
+    if text.count(",") >= MAX_CHAIN:  # the length is checked before parsing, to limit the cost
         raise MalformedCertificate(f"more than {MAX_CHAIN} certificates in the chain")
     _check_shape(text)
     import http_sf
@@ -40,7 +46,7 @@ def client_cert_chain(text: str) -> tuple[bytes, ...]:
 
 
 def _item(text: str) -> bytes:
-    """Parse a value with the structured fields library: it may have parameters, or base64 without padding."""
+    """Parse a value with the structured fields library, which accepts parameters and base64 without padding."""
     _check_shape(text)
     import http_sf
 
@@ -52,7 +58,10 @@ def _item(text: str) -> bytes:
 
 
 def _check_shape(text: str) -> None:
-    """Reject long invalid values before parsing: the library needs microseconds for each parameter and each token."""
+    """Reject long invalid values before they are parsed, because parsing takes microseconds for each parameter.
+
+    Raises `MalformedCertificate`.
+    """
     if not text.lstrip(" ").startswith(":"):
         raise MalformedCertificate("not a Byte Sequence; expected base64 between colons")
     if text.count(";") > _MAX_PARAMETERS:
@@ -61,6 +70,6 @@ def _check_shape(text: str) -> None:
 
 def _byte_sequence(item: _Item) -> bytes:
     value, _ = item
-    if not isinstance(value, bytes) or not value:  # a Token, String, Integer, Inner List or "::"
+    if not isinstance(value, bytes) or not value:  # the value is a Token, String, Integer, Inner List or "::"
         raise MalformedCertificate("not a Byte Sequence; expected base64 between colons")
     return value

@@ -1,7 +1,7 @@
 """`ServerTLS`: reads the client certificate from what the server itself reports about the TLS connection.
 
-It reads the ASGI TLS extension, the variables of mod_ssl and uWSGI, and the TLS socket. It does not read header fields:
-the server sets `SSL_CLIENT_CERT`, but a client can set `HTTP_SSL_CLIENT_CERT`.
+The data are the ASGI TLS extension, the variables of mod_ssl and uWSGI, and the TLS socket. Header fields are not read:
+only the server can set `SSL_CLIENT_CERT`, but a client can set `HTTP_SSL_CLIENT_CERT`.
 """
 
 import re
@@ -24,11 +24,13 @@ _CHAIN_KEY = re.compile(r"SSL_CLIENT_CERT_CHAIN_(\d{1,3})")
 class ServerTLS:
     """Reads the client certificate from a server that terminates TLS itself, without a proxy.
 
-    ASGI: the TLS extension (0.2, and 0.3 as proposed). WSGI: `gunicorn.socket` and `werkzeug.socket`, mod_ssl's
-    `SSL_CLIENT_*`, uWSGI's `HTTPS_CC` and `HTTPS_CLIENT_CERTIFICATE`. If several of them are present, they must agree.
+    Under ASGI, the source reads the TLS extension (0.2, and 0.3 as proposed). Under WSGI, it reads `gunicorn.socket`,
+    `werkzeug.socket`, mod_ssl's `SSL_CLIENT_*`, and uWSGI's `HTTPS_CC` and `HTTPS_CLIENT_CERTIFICATE`. If several of
+    these are present, they must contain the same certificate.
 
-    The certificate is `BY_SERVER` if the server reports that it verified the certificate, or if it never accepts an
-    unverified one (gunicorn, werkzeug, uWSGI). `SSL_CLIENT_CERT` without `SSL_CLIENT_VERIFY=SUCCESS` is `PRESENTED`.
+    The certificate is `BY_SERVER` if the server reports that it verified the certificate, or if the server never
+    accepts an unverified certificate (gunicorn, werkzeug, uWSGI). `SSL_CLIENT_CERT` without `SSL_CLIENT_VERIFY=SUCCESS`
+    is `PRESENTED`.
 
     Example: `ClientCertificateMiddleware(app, ServerTLS(), required=True)`
     """
@@ -41,7 +43,10 @@ class ServerTLS:
     reads_tls = True
 
     def find(self, view: RequestView) -> ClientCertificate | None:
-        """The client certificate or `None`. Raises `MalformedCertificate` if it cannot be read, or is contradictory."""
+        """Return the client certificate, or `None` if the client presented no certificate.
+
+        Raises `MalformedCertificate` if the certificate cannot be read, or if the server's data contradict each other.
+        """
         return read(view.tls)
 
     def __repr__(self) -> str:
@@ -49,7 +54,7 @@ class ServerTLS:
 
 
 def read(facts: TLSFacts) -> ClientCertificate | None:
-    """The certificate that the peer of this connection presented; `None` if there is none."""
+    """Return the certificate that the peer of this connection presented, or `None` if it presented no certificate."""
     if facts.extension is not None:
         return _from_extension(facts.extension)
     if facts.environ is None:
@@ -61,7 +66,7 @@ def read(facts: TLSFacts) -> ClientCertificate | None:
 
 
 def tls_identity(facts: TLSFacts) -> tuple[object, ...] | None:
-    """Every value that `read` depends on, as a hashable key; `None` if a value has an unexpected type."""
+    """Return every value that `read` depends on, as a hashable key, or `None` if a value has an unexpected type."""
     if facts.extension is not None:
         values = _extension_values(facts.extension)
     elif facts.environ is not None:
@@ -74,7 +79,7 @@ def tls_identity(facts: TLSFacts) -> tuple[object, ...] | None:
 
 
 def tls_only(facts: TLSFacts) -> TLSFacts:
-    """The same facts without anything that `tls_identity` leaves out: header fields, the path, the cipher."""
+    """Return a copy of `facts` with only the values that `read` uses: no header fields, no path and no cipher."""
     tls, environ = facts
     if isinstance(tls, Mapping):
         tls = {key: tls[key] for key in _EXTENSION_KEYS if key in tls}
@@ -87,14 +92,14 @@ def _extension_values(tls: Mapping[str, Any]) -> tuple[object, ...] | None:
     if not isinstance(tls, Mapping):
         return None
     chain = tls.get("client_cert_chain") or ()
-    if not isinstance(chain, (tuple, list)) or len(chain) > MAX_CHAIN:  # a generator could be read only once
+    if not isinstance(chain, (tuple, list)) or len(chain) > MAX_CHAIN:  # a generator can be read only once
         return None
     return (tls.get("client_cert"), tls.get("client_cert_error"), *chain)
 
 
 def _environ_values(environ: Mapping[str, Any]) -> tuple[object, ...] | None:
     values = [environ.get(key) for key in _ENVIRON_KEYS]
-    if values[0]:  # SSL_CLIENT_CERT: the chain may follow in numbered keys
+    if values[0]:  # this is SSL_CLIENT_CERT, and its chain is in numbered keys
         for key in sorted(key for key in environ if _CHAIN_KEY.fullmatch(key)):
             values += [key, environ[key]]
     for key in SOCKET_KEYS:
@@ -109,11 +114,14 @@ _READ = frozenset((*SOCKET_KEYS, *_ENVIRON_KEYS))
 
 
 def _from_extension(tls: Mapping[str, Any]) -> ClientCertificate | None:
-    """Read the ASGI TLS extension. Every key may be absent. `client_cert` (DER) is set by newer servers."""
+    """Read the certificate from the ASGI TLS extension.
+
+    Every key may be absent. Only newer servers set `client_cert` (DER). Raises `MalformedCertificate`.
+    """
     if not isinstance(tls, Mapping):
         raise MalformedCertificate(f"the TLS extension is a {type(tls).__name__}; expected a mapping")
     try:
-        pems = list(islice(tls.get("client_cert_chain") or (), MAX_CHAIN + 1))  # any iterable, read once
+        pems = list(islice(tls.get("client_cert_chain") or (), MAX_CHAIN + 1))  # an iterator can be read only once
     except TypeError as error:
         raise MalformedCertificate("client_cert_chain of the TLS extension is not iterable") from error
     chain = [_checked_pem(pem) for pem in pems]
@@ -129,7 +137,7 @@ def _from_extension(tls: Mapping[str, Any]) -> ClientCertificate | None:
         return _load(leaf, (), verification) if leaf else None
     certificate = _load_pem(tuple(chain), verification)
     if leaf is not None and leaf != certificate.der:
-        raise MalformedCertificate("client_cert and client_cert_chain of the TLS extension disagree")
+        raise MalformedCertificate("client_cert and client_cert_chain of the TLS extension have different leaves")
     return certificate
 
 
@@ -140,7 +148,7 @@ def _checked_pem(value: object) -> str:
 
 
 def _from_socket(environ: Mapping[str, Any]) -> ClientCertificate | None:
-    """Read the TLS socket. Python's `ssl` returns only certificates that it has verified."""
+    """Read the certificate from the TLS socket. Python's `ssl` returns only certificates that it has verified."""
     for key in SOCKET_KEYS:
         certificates = _peer_certificates(environ.get(key))
         if certificates is not None:
@@ -149,7 +157,7 @@ def _from_socket(environ: Mapping[str, Any]) -> ClientCertificate | None:
 
 
 def _peer_certificates(socket: Any) -> tuple[bytes, ...] | None:
-    """The leaf and the chain that the peer of a TLS socket presented; `None` if there is no certificate."""
+    """Return the leaf and the chain that the peer of a TLS socket presented, or `None` if there is no certificate."""
     read_peer = getattr(socket, "getpeercert", None)
     if read_peer is None:
         return None
@@ -164,9 +172,10 @@ def _peer_certificates(socket: Any) -> tuple[bytes, ...] | None:
 
 
 def presented_chain(socket: Any) -> tuple[bytes, ...]:
-    """The chain as the peer sent it, the leaf first; empty if it cannot be read.
+    """Return the chain as the peer sent it, the leaf first. The result is empty if the chain cannot be read.
 
-    The method is public since Python 3.13. Older versions have it on the private attribute `_sslobj`.
+    `get_unverified_chain` is a public method since Python 3.13. In older versions, only the private attribute `_sslobj`
+    has this method.
     """
     public = getattr(socket, "get_unverified_chain", None)
     try:
@@ -175,7 +184,7 @@ def presented_chain(socket: Any) -> tuple[bytes, ...]:
         private = getattr(getattr(socket, "_sslobj", None), "get_unverified_chain", None)
         return () if private is None else tuple(each.public_bytes(_ENCODING_DER) for each in private() or ())
     except (ValueError, OSError, AttributeError, TypeError):
-        return ()  # the chain is optional: without it, the leaf is still used
+        return ()  # the chain is optional: the leaf is used even without the chain
 
 
 # The value of `ssl._ssl.ENCODING_DER`, the argument of `public_bytes` for certificates of `_sslobj`.
@@ -183,10 +192,13 @@ _ENCODING_DER = 2
 
 
 def _from_mod_ssl(environ: Mapping[str, Any]) -> ClientCertificate | None:
-    """Read mod_ssl's variables, which cheroot and werkzeug set, too. Only SUCCESS means that the chain is verified."""
+    """Read the certificate from mod_ssl's variables. Only the word SUCCESS means that the chain is verified.
+
+    cheroot and werkzeug set the same variables as mod_ssl. Raises `MalformedCertificate`.
+    """
     pem = environ.get("SSL_CLIENT_CERT")
     word = environ.get("SSL_CLIENT_VERIFY")
-    if not pem:  # absent; mod_wsgi sets an empty string
+    if not pem:  # there is no certificate: mod_wsgi sets an empty string
         if word == "SUCCESS":
             raise MalformedCertificate(
                 "SSL_CLIENT_VERIFY is SUCCESS, but SSL_CLIENT_CERT is not set; expected SSLOptions +ExportCertData"
@@ -201,7 +213,11 @@ def _from_mod_ssl(environ: Mapping[str, Any]) -> ClientCertificate | None:
 
 
 def _from_uwsgi(environ: Mapping[str, Any]) -> ClientCertificate | None:
-    """Read uWSGI's variables: PEM, and DER as latin-1. uWSGI closes a connection if verification fails."""
+    """Read the certificate from uWSGI's variables, which contain PEM, and DER decoded as latin-1.
+
+    The certificate is verified, because uWSGI closes a connection if the verification fails. Raises
+    `MalformedCertificate`.
+    """
     pem, der = environ.get("HTTPS_CC"), environ.get("HTTPS_CLIENT_CERTIFICATE")
     from_pem = _load_pem((_checked_pem(pem),), Verification.BY_SERVER) if pem else None
     if not der:
@@ -211,15 +227,15 @@ def _from_uwsgi(environ: Mapping[str, Any]) -> ClientCertificate | None:
     except (UnicodeEncodeError, AttributeError) as error:
         raise MalformedCertificate("HTTPS_CLIENT_CERTIFICATE is not DER") from error
     if from_pem is not None and from_pem != from_der:
-        raise MalformedCertificate("HTTPS_CC and HTTPS_CLIENT_CERTIFICATE disagree")
+        raise MalformedCertificate("HTTPS_CC and HTTPS_CLIENT_CERTIFICATE contain different certificates")
     return from_der
 
 
 _ENVIRON_READERS = (_from_socket, _from_mod_ssl, _from_uwsgi)
 
 
-# Loaded certificates by the values that they are read from, shared by all layers of the process. The limits are those
-# of a header source: 8 MiB, and 16 KiB for one entry.
+# A cache of loaded certificates, shared by all layers of the process. The keys are the values from which a certificate
+# is loaded. The maximum size is 8 MiB, and 16 KiB for one entry, as for a header source.
 _CERTIFICATES: Cache[tuple[object, ...], ClientCertificate] = Cache(8 * 1024 * 1024, largest=16_384)
 
 

@@ -1,4 +1,4 @@
-"""`Source`: what a layer needs from the object that finds the client certificate of a request."""
+"""`Source`: the protocol of objects that find the client certificate of a request for a layer."""
 
 from typing import Protocol
 
@@ -18,17 +18,17 @@ class Source(Protocol):
 
     @property
     def drop_headers(self) -> frozenset[str]:
-        """Names of fields, in lower case and with hyphens, that the layer removes from every request."""
+        """The names of the fields that the layer removes from every request, in lower case and with hyphens."""
 
     @property
     def vary(self) -> str | None:
-        """The names of the fields that the certificate depends on, for the response's `Vary`; `None` without fields."""
+        """The names of the fields that determine the certificate, for the `Vary` field; `None` if there are none."""
 
     def find(self, view: RequestView) -> ClientCertificate | None:
-        """The certificate of this request; `None` if the client presented no certificate.
+        """Return the certificate of this request, or `None` if the client presented no certificate.
 
-        Raises `MalformedCertificate` (400), or `Refused("client_certificate_refused", reason)` (403). After any other
-        exception, the layer responds with 500.
+        Raises `MalformedCertificate` (the response is a 400), or `Refused("client_certificate_refused", reason)` (403).
+        For any other exception, the layer responds with 500.
         """
 
 

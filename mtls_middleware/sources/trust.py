@@ -1,6 +1,6 @@
-"""`Trust`: whether a request comes from the trusted proxy, by its address, a shared secret or the proxy's certificate.
+"""`Trust`: decides by address, shared secret or proxy certificate whether a request comes from the trusted proxy.
 
-It does not read the certificate header. It checks the peer first, and then the fields that the peer sent.
+The peer is checked first, and then the fields that the peer sent. The certificate header is not read here.
 """
 
 import hmac
@@ -23,22 +23,22 @@ from mtls_middleware.sources import server
 
 _MAPPED = IPv6Network("::ffff:0:0/96")
 _EXAMPLE = 'for example trusted_proxies=["10.0.0.0/8", "192.0.2.7", "unix"]'
-# The CGI keys of these fields have no HTTP_ prefix (RFC 3875 4.1.2, 4.1.3). Applications need them, so the layer cannot
-# remove them.
+# Fields whose CGI keys have no HTTP_ prefix (RFC 3875 4.1.2, 4.1.3). Applications need these fields, so the layer
+# cannot remove them.
 _FIELDS_WITHOUT_PREFIX = ("content-length", "content-type")
-# Characters. An attacker could find a shorter secret by trial.
+# Minimum number of characters in a shared secret. An attacker could find a shorter secret by trying many values.
 _MIN_SECRET_LENGTH = 16
 
 ProxyCertificateRule = Rule | Callable[[ClientCertificate], bool]
 
-# (header, value), (header, [value, ...]) or (header, value, value, ...).
+# The accepted forms are (header, value), (header, [value, ...]) and (header, value, value, ...).
 SharedSecret = tuple[str, str | Collection[str]] | tuple[str, str, *tuple[str, ...]]
 
 _USAGE = 'for example ("MtlsProxySecret", os.environ["MTLS_PROXY_SECRET"]) or ("MtlsProxySecret", [new, old])'
 
 
 class Trust:
-    """Decides whether a request comes from the trusted proxy. It must satisfy every argument that is given.
+    """Decides whether a request comes from the trusted proxy. The request must satisfy every argument that is given.
 
     Raises `ConfigurationError` if no argument is given.
     """
@@ -76,11 +76,11 @@ class Trust:
 
     @property
     def secret_header(self) -> str | None:
-        """The name of the field with the shared secret, in lower case. The layer removes it from every request."""
+        """The name of the field with the shared secret, in lower case; `None` if there is no shared secret."""
         return None if self._secret is None else self._secret[0]
 
     def peer_problem(self, peer: Peer) -> str | None:
-        """Why this peer is not trusted, for the operator's log; `None` if it is trusted."""
+        """Return the reason why this peer is not trusted, for the operator's log, or `None` if the peer is trusted."""
         if not self._peers:
             return None
         if peer.unix:
@@ -92,17 +92,21 @@ class Trust:
                 "the server does not report whether its peer is a unix socket: give shared_secret= without "
                 "trusted_proxies="
             )
-        # Only strings: `ip_address` would read any 4 or 16 bytes as an address, for example a unix socket's name.
+        # Only strings are accepted: `ip_address` would read any 4 or 16 bytes as an address, for example the name of a
+        # unix socket.
         if not isinstance(peer.address, str) or not self._is_trusted_address(peer.address):
             return "the peer's address is not in trusted_proxies"
         return None
 
     def request_problem(self, view: RequestView) -> str | None:
-        """Why the shared secret or the proxy's own certificate is not accepted, for the log; `None` if both are."""
+        """Return the reason why the shared secret or the proxy's own certificate is not accepted, for the log.
+
+        Returns `None` if both are accepted.
+        """
         if self._secret is not None:
             header, expected = self._secret
             found = view.headers(header)
-            # Exactly one field line: if there are two, one of them may come from the client.
+            # There must be exactly one field line: if there are two, one of them may come from the client.
             if len(found) != 1 or not _matches_any(found[0].encode("latin-1", "replace"), expected):
                 return "the shared secret header is missing, wrong or repeated"
         if self._rule is not None:
@@ -115,18 +119,18 @@ class Trust:
         return None
 
     def accepts_proxy(self, presented: ClientCertificate) -> bool:
-        """Whether the rule for the proxy's own certificate accepts this certificate."""
+        """Return whether the rule for the proxy's own certificate accepts this certificate."""
         return self._rule is None or self._rule.holds(presented)
 
     def _is_trusted_address(self, text: str) -> bool:
         try:
             address: IPv4Address | IPv6Address = ip_address(text)
-        except ValueError:  # '', 'localhost', '<local>', 'testclient': not an address, so not a trusted peer
+        except ValueError:  # for example '', 'localhost', '<local>' or 'testclient', which are not trusted
             return False
         if isinstance(address, IPv6Address):
             if address.scope_id is not None:  # a zone names an interface of this machine, not a network
                 return False
-            address = address.ipv4_mapped or address  # an IPv4 client on a [::] listener
+            address = address.ipv4_mapped or address  # a [::] listener reports IPv4 addresses as mapped addresses
         number, width = int(address), address.max_prefixlen
         return any(
             number >> (width - prefix) in networks
@@ -154,7 +158,10 @@ def _network(text: object) -> IPv4Network | IPv6Network:
 
 
 def _by_prefix(networks: Iterable[IPv4Network | IPv6Network]) -> dict[tuple[int, int], frozenset[int]]:
-    """Networks by IP version and prefix length, so that the cost of a look-up does not depend on their number."""
+    """Group networks by IP version and prefix length, so that the cost of a look-up does not depend on their number.
+
+    Raises `ConfigurationError` if the networks contain every address.
+    """
     found = list(networks)
     v4 = collapse_addresses(each for each in found if isinstance(each, IPv4Network))
     v6 = collapse_addresses(each for each in found if isinstance(each, IPv6Network))
@@ -170,7 +177,7 @@ def _by_prefix(networks: Iterable[IPv4Network | IPv6Network]) -> dict[tuple[int,
 
 
 def _matches_any(value: bytes, secrets: tuple[bytes, ...]) -> bool:
-    """Compares with every secret, so that the time does not depend on which of them matches."""
+    """Return whether one of the secrets equals `value`. The time does not depend on which secret matches."""
     matches = False
     for secret in secrets:
         matches |= hmac.compare_digest(value, secret)
@@ -178,7 +185,7 @@ def _matches_any(value: bytes, secrets: tuple[bytes, ...]) -> bool:
 
 
 def _secret(shared_secret: SharedSecret) -> tuple[str, tuple[bytes, ...]]:
-    """The header name in lower case, and the values. No error message contains a value."""
+    """Return the header name in lower case, and the values of the shared secret. No error message contains a value."""
     match shared_secret:
         case (str(header), str(), *_) | (str(header), list() | tuple() | set() | frozenset()):
             rest = shared_secret[1:]
@@ -186,7 +193,7 @@ def _secret(shared_secret: SharedSecret) -> tuple[str, tuple[bytes, ...]]:
             raise ConfigurationError(f"shared_secret: expected a header name and one or more values, {_USAGE}")
     if not header.isascii() or not header.replace("-", "").isalnum():
         raise ConfigurationError(
-            f"shared_secret: expected a header name of letters, digits and hyphens first, {_USAGE}"
+            f"shared_secret: expected first a header name of letters, digits and hyphens, {_USAGE}"
         )
     values = rest if isinstance(rest[0], str) else tuple(rest[0])
     if header.lower() in _FIELDS_WITHOUT_PREFIX:
@@ -195,9 +202,9 @@ def _secret(shared_secret: SharedSecret) -> tuple[str, tuple[bytes, ...]]:
             "MtlsProxySecret"
         )
     if not values:
-        raise ConfigurationError(f"shared_secret has a header name but no value: {_USAGE}")
+        raise ConfigurationError(f"shared_secret has a header name but no value: expected one or more values, {_USAGE}")
     if not all(isinstance(value, str) for value in values):
-        raise ConfigurationError(f"a value of shared_secret is not a string: {_USAGE}")
+        raise ConfigurationError(f"a value of shared_secret is not a string: expected only strings, {_USAGE}")
     if not all(_is_secret(value) for value in values if isinstance(value, str)):
         raise ConfigurationError(
             f"each value of shared_secret needs at least {_MIN_SECRET_LENGTH} printable ASCII characters, and no space "

@@ -1,6 +1,6 @@
-"""The table of proxies and clouds: the fields that each sends, the encoding of the certificate, its verification words.
+"""Lists proxies and clouds: their header fields, the encoding of the certificate, and the verification words.
 
-The rows of proxies are measured on the real programs. The rows of clouds are from the vendors' documentation.
+The rows of proxies are measured with the real programs. The rows of clouds are from the vendors' documentation.
 """
 
 import enum
@@ -15,8 +15,8 @@ class Verdict(enum.Enum):
     """The meaning of a verification word."""
 
     NONE = "there is no certificate"
-    SUCCESS = "the certificate verified"
-    FAILED = "the certificate did not verify"
+    SUCCESS = "the certificate is verified"
+    FAILED = "the verification of the certificate failed"
 
 
 Leaf = Callable[[str], bytes]
@@ -25,7 +25,10 @@ Chain = Callable[[str], tuple[bytes, ...]]
 
 
 def _verdict_openssl(word: str) -> Verdict | None:
-    """The words of nginx and Apache. A comma in `FAILED:reason` shows that a server has joined two field lines."""
+    """Return the meaning of a verification word of nginx or Apache, or `None` for an unknown word.
+
+    `FAILED:reason` with a comma is unknown, because a server has joined two field lines with this comma.
+    """
     if word in ("SUCCESS", "NONE"):
         return Verdict[word]
     if word in ("FAILED", "GENEROUS") or (word.startswith("FAILED:") and "," not in word):
@@ -34,14 +37,20 @@ def _verdict_openssl(word: str) -> Verdict | None:
 
 
 def _verdict_haproxy(word: str) -> Verdict | None:
-    """`ssl_c_verify` is an OpenSSL verify result: 0 is success. Hardened configurations send nginx's words instead."""
+    """Return the meaning of HAProxy's `ssl_c_verify`, which is an OpenSSL verify result: 0 means success.
+
+    HAProxy can also be configured to send the words of nginx. Returns `None` for an unknown word.
+    """
     if word.isascii() and word.isdecimal() and len(word) <= 5:
         return Verdict.SUCCESS if word == "0" else Verdict.FAILED
     return _verdict_openssl(word)
 
 
 def _verdict_boolean(word: str) -> Verdict | None:
-    """Google Cloud and Cloudflare send `true` or `false`. Both also send `false` if there is no certificate."""
+    """Return the meaning of `true` or `false`, which Google Cloud and Cloudflare send, or `None` for another word.
+
+    Both also send `false` if there is no certificate.
+    """
     return {"true": Verdict.SUCCESS, "false": Verdict.FAILED}.get(word)
 
 
@@ -50,7 +59,7 @@ def _one(leaf: Leaf) -> LeafAndChain:
 
 
 def _traefik(text: str) -> tuple[bytes, ...]:
-    """Base64 DER, separated by commas: the leaf, then the chain."""
+    """Decode base64 DER values that are separated by commas: first the leaf, and then the chain."""
     parts = text.split(",", encoding.MAX_CHAIN)
     if len(parts) > encoding.MAX_CHAIN:
         raise MalformedCertificate(f"more than {encoding.MAX_CHAIN} certificates")
@@ -58,25 +67,28 @@ def _traefik(text: str) -> tuple[bytes, ...]:
 
 
 def _caddy(text: str) -> tuple[bytes, ...]:
-    """Base64 DER, also between colons as in RFC 9440, if the Caddyfile has the placeholder between colons."""
+    """Decode a base64 DER value, which may be between colons as in RFC 9440, depending on the Caddyfile."""
     return (encoding.base64_der(text[1:-1] if text.startswith(":") and text.endswith(":") else text),)
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """One row of the table.
+    """One row of the table: how a vendor sends a client certificate in header fields.
 
     Attributes:
         name: the vendor's name in messages.
-        certificate_header, chain_header, verify_header: default names of the fields; `None` if the vendor has no such
+        certificate_header, chain_header, verify_header: the default names of the fields; `None` if the vendor has no
+            such field.
+        leaf: a function that decodes the certificate field to DER: the leaf, and then the chain if it is in the same
             field.
-        leaf: decodes the certificate field to DER: the leaf, then the chain if it is in the same field.
-        chain: decodes the chain field to DER; `None` if the vendor has no such field.
-        verdict: gives the meaning of a verification word; `None` for a word that the vendor does not send.
-        nothing: values of the certificate field that mean "no certificate".
-        false_without_certificate: whether the word for "failed" is also sent without a certificate.
-        success_without_certificate: words for success that are also sent without a certificate (HAProxy's 0).
-        may_verify: whether the vendor can be configured to let only verified certificates through.
+        chain: a function that decodes the chain field to DER; `None` if the vendor has no such field.
+        verdict: a function that returns the meaning of a verification word, or `None` for a word that the vendor does
+            not send.
+        nothing: the values of the certificate field that mean "no certificate".
+        false_without_certificate: whether the vendor also sends the word for "failed" if there is no certificate.
+        success_without_certificate: words for success that the vendor also sends if there is no certificate (HAProxy's
+            0).
+        may_verify: whether the vendor can be configured to forward only verified certificates.
     """
 
     name: str
@@ -123,8 +135,8 @@ CLOUDFLARE = Dialect(
     verdict=_verdict_boolean, false_without_certificate=True,
 )  # fmt: skip
 
-# Names of fields in which proxies send client certificates. The layer removes all of them from every request, in every
-# spelling that folds to them, so that the application reads the attached certificate and never a header.
+# The names of fields in which proxies send client certificates. The layer removes all of these fields from every
+# request, in every spelling that a server can fold to such a name. So an application cannot trust them by mistake.
 KNOWN_HEADERS = frozenset(
     """
     client-cert client-cert-chain
@@ -167,5 +179,5 @@ KNOWN_HEADERS = frozenset(
 
     x-tls-client-cert x-tls-client-verify x-tls-client-subject x-tls-client-dn x-mtls-client-cert x-mtls-verified
     tls-client-cert tls-client-verify x-clientcert x-client-certificate-chain x-goog-client-cert
-    """.split()  # noqa: SIM905 (a table reads best as words)
+    """.split()  # noqa: SIM905 (a list of words is easier to read)
 )

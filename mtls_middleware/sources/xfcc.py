@@ -1,7 +1,7 @@
 """Parses Envoy's `x-forwarded-client-cert` (XFCC): elements separated by `,`, with `Key=value` pairs separated by `;`.
 
 Only `Cert` and `Chain` are used, and `Hash` must match them. Envoy writes `URI` and `DNS` without quotes or escapes, so
-a client's certificate can contain a name that looks like further pairs.
+a name in a client's certificate can look like other pairs.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from mtls_middleware.errors import MalformedCertificate
 from mtls_middleware.sources.encoding import pem_der, pem_ders
 
 _KEY = re.compile(r"([A-Za-z]{1,32})=")
-# Inside quotes, a backslash escapes the next character, whatever it is. DNs contain RFC 2253 escapes in pairs.
+# Inside quotes, a backslash escapes any next character. DNs contain the escapes of RFC 2253 as pairs of backslashes.
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*+)"')
 _BARE = re.compile(r'[^",;]*+')
 _HASH = re.compile(r"[0-9A-Fa-f]{64}")
@@ -26,11 +26,12 @@ _REPEATED = frozenset({"by", "uri", "dns"})
 _FORGED_PAIR = re.compile(r"(?:\A|[,;])\s*(?:by|hash|cert|chain)\s*=", re.IGNORECASE)
 _DELIMITERS = re.compile('[,;="]')
 
-# Meshes have two or three hops, with one element each.
+# Maximum number of elements. Service meshes have two or three hops, with one element for each hop.
 _MAX_ELEMENTS = 32
-# There is one pair for each name in a certificate. A certificate of 16 kB has at most a few thousand names.
+# Maximum number of pairs. There is one pair for each name in a certificate. A certificate of 16 kB has at most a few
+# thousand names.
 _MAX_PAIRS = 8_192
-# Each name with a delimiter is compared at each URI and DNS pair, so a limit bounds the cost.
+# Maximum number of names with a delimiter. Each of them is compared at each URI and DNS pair, so the cost is limited.
 _MAX_AMBIGUOUS = 64
 
 
@@ -52,7 +53,7 @@ class _Element:
                 raise MalformedCertificate(f"{key} is empty in XFCC")
             self.values.setdefault(key, value)
         if quoted and key not in ("cert", "chain") and _FORGED_PAIR.search(value):
-            # A client's name can contain an opening quote. The genuine element is then inside the quotes.
+            # A client's name can contain an opening quote, so that the element of the proxy is inside the quotes.
             raise MalformedCertificate("a quoted value in XFCC contains a pair such as Cert=")
         if key == "subject" and not quoted:
             raise MalformedCertificate("Subject in XFCC has no quotes")
@@ -79,7 +80,10 @@ class _Element:
             raise MalformedCertificate("Hash in XFCC does not match the certificate")
 
     def ambiguous_names(self) -> tuple[str, ...]:
-        """The URIs and DNS names of the leaf that contain a delimiter, longest first. Envoy writes them unquoted."""
+        """Return the URIs and DNS names of the leaf that contain a delimiter, the longest first.
+
+        Envoy writes these names without quotes. Raises `MalformedCertificate` if there are more than 64.
+        """
         if self._ambiguous is None and self.leaf is not None:
             leaf = ClientCertificate.from_der(self.leaf)
             names = {name for name in (*leaf.uris, *leaf.dns_names) if _DELIMITERS.search(name)}
@@ -92,10 +96,10 @@ class _Element:
 
 
 def client_certificate(text: str, hops: int | None) -> tuple[bytes, tuple[bytes, ...]] | None:
-    """The leaf and the chain (DER) of one XFCC element; `None` if the element has neither `Cert` nor `Chain`.
+    """Return the leaf and the chain (DER) of one XFCC element, or `None` if it has neither `Cert` nor `Chain`.
 
-    `hops`: the element's distance from the last element. `None`: there must be exactly one element. Raises
-    `MalformedCertificate`.
+    `hops`: how many places the element is before the last element, or `None` if there must be exactly one element.
+    Raises `MalformedCertificate`.
     """
     elements = list(islice(_elements(text, known_names=hops is None), _MAX_ELEMENTS + 1))
     if len(elements) > _MAX_ELEMENTS:
@@ -145,10 +149,11 @@ def _elements(text: str, *, known_names: bool) -> Iterator[_Element]:
 
 
 def _name_at(text: str, position: int, element: _Element) -> str | None:
-    """A name of the element's own leaf that is at `position` without quotes and contains delimiters, or `None`.
+    """Return the name of the element's leaf that stands at `position` and contains delimiters, or `None`.
 
-    Without this, a SAN such as `urn:example:a,b` would look like two elements. A name that contains something like a
-    genuine pair is not returned, so that the value is rejected: it could hide the element that the proxy wrote.
+    If such names were not recognised, a SAN such as `urn:example:a,b` would look like two elements. A name that
+    contains a pair such as `Cert=` is not returned, so that the field is rejected: the name could imitate an element of
+    the proxy.
     """
     for name in element.ambiguous_names():
         end = position + len(name)

@@ -1,4 +1,4 @@
-"""RFC 8705 at the token endpoint: client authentication by certificate, certificate-bound tokens, and metadata."""
+"""Implements RFC 8705 at the token endpoint: client authentication, certificate-bound tokens, and metadata."""
 
 from typing import TYPE_CHECKING
 

@@ -32,7 +32,7 @@ logger: logging.Logger = logging.getLogger("mtls_middleware.token_endpoint")
 
 LookUp = Callable[[str], "RegisteredClient | Awaitable[RegisteredClient | None] | None"]
 
-# Cached JWK Sets, one for each jwks_uri. Each takes a few kilobytes.
+# Maximum number of cached JWK Sets, one for each jwks_uri. Each JWK Set needs a few kilobytes.
 _CACHED_SETS = 1024
 
 
@@ -40,22 +40,24 @@ class ClientAuthenticator:
     """Authenticates OAuth clients by certificate: `tls_client_auth` and `self_signed_tls_client_auth`.
 
     Arguments:
-        clients: looks up the `RegisteredClient` of a `client_id`. A function, an `async def` (under ASGI only), or a
-            mapping. A function returns `None` for an unknown client, which is then rejected. Include the clients that
-            use other authentication methods.
-        trust_store: validates the chain for `tls_client_auth`, even if a proxy has already validated it. A client's own
-            `trust_store` takes precedence.
-        match: what must equal the registered certificate: `"certificate"`, the whole certificate (RFC 8705), or
-            `"public_key"`, the public key only (early drafts), which allows a client to renew its certificate.
-        ssl_context: verifies the servers behind a `jwks_uri`. Default: the CAs of the system.
-        allow_private: also fetch a `jwks_uri` from private and loopback addresses. Clients choose these addresses.
+        clients: a mapping from `client_id` to `RegisteredClient`, or a function that takes a `client_id` and returns
+            the `RegisteredClient`, or `None` for an unknown client. Under ASGI, the function may be `async`. Include
+            the clients that use other authentication methods.
+        trust_store: validates the chain for `tls_client_auth`, even if a proxy has already validated the chain. A
+            client's own `trust_store` takes precedence.
+        match: which part of a presented certificate must equal that of a registered certificate: `"certificate"`, the
+            whole certificate (RFC 8705), or `"public_key"`, only the public key (early drafts of RFC 8705), so that a
+            client can renew its certificate.
+        ssl_context: verifies the servers from which a `jwks_uri` is fetched. Default: the CAs of the system.
+        allow_private: also fetch a `jwks_uri` from private and loopback addresses. Clients choose these addresses, so
+            they could make this server send requests into your network.
         allow_http: allow `http://` for loopback addresses. For tests only.
         clock_skew: tolerance in seconds for the validity periods that a trust store checks. Give the same value to
             `ClientCertificateMiddleware`.
 
     Clients choose the addresses of their JWK Sets, so the cost is limited: 262,144 bytes and 200 keys for each set, 50
-    exchanges at once (10 for the names of one zone, such as `example.com`), and 32 threads for name look-ups (8 for one
-    zone). A client with names in many zones can still delay other clients whose JWK Set is not cached.
+    concurrent exchanges (10 for the names of one zone, such as `example.com`), and 32 threads for name look-ups (8 for
+    one zone). A client with names in many zones can still delay other clients whose JWK Set is not cached.
 
     Raises `ConfigurationError`.
 
@@ -96,23 +98,23 @@ class ClientAuthenticator:
         The result is `None` for a client that registered another method, and for a request that names no client and has
         an `Authorization` header that is not Basic. `now`: seconds since the epoch. This method blocks.
 
-        Raises `Refused("invalid_client")` if the credentials do not belong to the registered method, so the application
-        sees only credentials of that method. Raises `Refused("invalid_request")` if the request has several methods,
-        and `Unavailable` if a JWK Set or a revocation list cannot be fetched.
+        Raises `Refused("invalid_client")` if the client is unknown, if its certificate does not match, or if the
+        credentials do not belong to the method that the client registered. Raises `Refused("invalid_request")` if the
+        request uses several methods, and `Unavailable` if a JWK Set or a revocation list cannot be fetched.
 
         Example: `authenticator.authenticate(ClientRequest(form.items(multi=True), certificate), time.time())`
         """
         return self._blocking.run(self.decide(request, now))
 
     async def authenticate_async(self, request: ClientRequest, now: float) -> RegisteredClient | None:
-        """Like `authenticate`, for an event loop."""
+        """Like `authenticate`, but awaits during I/O instead of blocking. Use this method under ASGI."""
         return await self._awaiting.run(self.decide(request, now))
 
     def identify(self, request: ClientRequest, now: float) -> RegisteredClient:
-        """Return the client that the request names. It is authenticated only if it registered a certificate method.
+        """Return the client that the request names. Only clients with a certificate method are already authenticated.
 
-        For any other client, the caller must check the credentials by the client's `token_endpoint_auth_method`, and by
-        no other method. Raises what `authenticate` raises, and `Refused("invalid_client")` if the request names no
+        The caller must authenticate any other client by the client's `token_endpoint_auth_method`, and by no other
+        method. Raises the same exceptions as `authenticate`, and `Refused("invalid_client")` if the request names no
         client.
 
         Example: `client = authenticator.identify(request, time.time())`
@@ -123,7 +125,7 @@ class ClientAuthenticator:
         """Return the flow that `authenticate` and `authenticate_async` run."""
         credentials = credentials_of(request)
         if credentials.client_id is None and credentials.found == OTHER_SCHEME:
-            return None  # a bearer token, for example at an introspection endpoint (RFC 7662 2.1)
+            return None  # for example a bearer token at an introspection endpoint (RFC 7662 2.1)
         client = yield from self._identify(credentials, request.certificate, now)
         return client if client.token_endpoint_auth_method in (PKI, SELF_SIGNED) else None
 
@@ -148,7 +150,7 @@ class ClientAuthenticator:
         return client
 
     def _client(self, client_id: str | None) -> Flow[RegisteredClient]:
-        """Look up the registration of `client_id`."""
+        """Look up the registration of `client_id`. Raises `Refused("invalid_client")` if there is none."""
         if client_id is None:
             _refuse("no client_id")
         if not (client_id.isascii() and client_id.isprintable()):
@@ -163,7 +165,10 @@ class ClientAuthenticator:
         return client
 
     def _check_identity(self, client: RegisteredClient, certificate: ClientCertificate, now: float) -> Flow[None]:
-        """The PKI method (RFC 8705 2.1): the certificate has a verified chain and the registered name."""
+        """Check for the PKI method (RFC 8705 2.1) that the certificate has a verified chain and the registered name.
+
+        Raises `Refused("invalid_client")`, or `Unavailable`.
+        """
         own = client.trust_store
         store = self._trust_store if own is None else with_clock_skew(own, self._clock_skew)
         if store is not None:
@@ -173,7 +178,7 @@ class ClientAuthenticator:
             except Unavailable:
                 raise
             except Refused as refusal:
-                _refuse(f"{certificate.thumbprint} does not validate", *refusal.evidence)
+                _refuse(f"{certificate.thumbprint} is not valid", *refusal.evidence)
         if not certificate.verified:
             _refuse(
                 f"{certificate.thumbprint} is presented but not verified; tls_client_auth requires a verified chain"
@@ -182,7 +187,10 @@ class ClientAuthenticator:
             _refuse(f"{certificate.thumbprint} does not match {client.identity!r}")
 
     def _check_registered(self, client: RegisteredClient, certificate: ClientCertificate, now: float) -> Flow[None]:
-        """The self-signed method (RFC 8705 2.2): the certificate is a registered one. Its chain is not checked."""
+        """Check for the self-signed method (RFC 8705 2.2) that the certificate is registered for the client.
+
+        The chain is not checked. Raises `Refused("invalid_client")`, or `Unavailable`.
+        """
         if client.certificates is not None:
             if client.certificates.contains(certificate, self._match):
                 return
@@ -204,9 +212,8 @@ class ClientAuthenticator:
             except ConfigurationError as error:
                 logger.error("%s", error)
                 _refuse("the client's jwks_uri is not an address that may be fetched (see the log)")
-            self._tls = (
-                self._tls or ssl.create_default_context()
-            )  # shared by all clients: it holds each CA of the system
+            # All clients share one context, because each context needs memory for every CA of the system.
+            self._tls = self._tls or ssl.create_default_context()
             document = RemoteDocument(
                 uri, RegisteredCertificates.parse_text, tls=self._tls, allow_private=self._allow_private
             )

@@ -14,7 +14,7 @@ from mtls_middleware.policy.rule import Rule
 from mtls_middleware.token_endpoint.credentials import PKI, SELF_SIGNED
 from mtls_middleware.token_endpoint.registered import RegisteredCertificates
 
-# RFC 8705 2.1.2: a client registers exactly one of these. Each value is the rule that checks the certificate.
+# The metadata members of which a client registers exactly one (RFC 8705 2.1.2), and the rule for each member.
 _SUBJECTS: Mapping[str, type[Rule]] = {
     "tls_client_auth_subject_dn": Subject,
     "tls_client_auth_san_dns": DNSName,
@@ -23,24 +23,26 @@ _SUBJECTS: Mapping[str, type[Rule]] = {
     "tls_client_auth_san_email": Email,
 }
 _BOUND = "tls_client_certificate_bound_access_tokens"
-# Names in drafts of RFC 8705. They are accepted with `drafts=True`, and never written.
+# Names from drafts of RFC 8705. They are accepted only with `drafts=True`, and never written.
 _DRAFT_BOUND, _DRAFT_SELF_SIGNED = "mutual_tls_sender_constrained_access_tokens", "pub_key_tls_client_auth"
-# Restrictions in drafts of RFC 8705 that are not implemented. Metadata with one of these is rejected, because
-# to ignore a restriction would widen access.
+# Members from drafts of RFC 8705 that restrict a client to one CA. They are not implemented. Metadata with such a
+# member is rejected, because ignoring a restriction would grant more access.
 _DRAFT_RESTRICTIONS = ("tls_client_auth_root_dn", "tls_client_auth_issuer_dn")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RegisteredClient:
-    """A registered OAuth client (RFC 7591 2). The RFC 8705 attributes have the names of that RFC.
+    """A registered OAuth client (RFC 7591 2). The attributes for RFC 8705 have the names from this RFC.
 
     Attributes:
-        client_id: the identifier that the client sends. The comparison is exact.
+        client_id: the identifier that the client sends, compared as an exact string.
         token_endpoint_auth_method: `"tls_client_auth"`, `"self_signed_tls_client_auth"`, or a method that the
             application checks, such as `"client_secret_basic"` or `"none"`.
         tls_client_auth_subject_dn, tls_client_auth_san_dns, tls_client_auth_san_uri, tls_client_auth_san_ip,
-        tls_client_auth_san_email: the name that the certificate must contain. `tls_client_auth` requires exactly one.
-        jwks, jwks_uri: the certificates of a `self_signed_tls_client_auth` client, in `x5c`. Give one of the two.
+        tls_client_auth_san_email: the name that the certificate must contain. For `tls_client_auth`, give exactly one
+            of these five.
+        jwks, jwks_uri: a JWK Set, or its https address, with the certificates of a `self_signed_tls_client_auth` client
+            in `x5c`. Give one of the two.
         tls_client_certificate_bound_access_tokens: whether the client requests certificate-bound access tokens
             (RFC 8705 3.4).
         trust_store: validates this client's certificates, instead of the `trust_store` of the authenticator.
@@ -75,7 +77,7 @@ class RegisteredClient:
                 f"{_BOUND}={self.tls_client_certificate_bound_access_tokens!r}: expected True or False"
             )
         if self.jwks is not None and self.jwks_uri is not None:
-            raise ConfigurationError("jwks and jwks_uri are both given: expected one of the two (RFC 7591 2)")
+            raise ConfigurationError("jwks and jwks_uri are both given; expected only one of the two (RFC 7591 2)")
         object.__setattr__(self, "identity", self._identity())
         object.__setattr__(self, "certificates", self._certificates())
 
@@ -83,7 +85,7 @@ class RegisteredClient:
         given = {name: getattr(self, name) for name in _SUBJECTS if getattr(self, name) is not None}
         if self.token_endpoint_auth_method != PKI:
             if given:
-                raise ConfigurationError(f"{', '.join(given)}: only for the method {PKI!r}")
+                raise ConfigurationError(f"{', '.join(given)}: expected only with the method {PKI!r}")
             return None
         if len(given) != 1:
             raise ConfigurationError(f"{PKI} requires exactly one of {', '.join(_SUBJECTS)}; given: {len(given)}")
@@ -91,7 +93,7 @@ class RegisteredClient:
         try:
             if not isinstance(value, str):
                 raise ConfigurationError(f"{value!r}: expected a string")
-            return _SUBJECTS[name](value)  # type: ignore[call-arg]  # each of the five takes one string
+            return _SUBJECTS[name](value)  # type: ignore[call-arg]  # each rule takes one string
         except ConfigurationError as error:
             raise ConfigurationError(f"{name}: {error}") from error
 
@@ -110,7 +112,7 @@ class RegisteredClient:
             raise ConfigurationError(f"jwks: {error}; {SELF_SIGNED} requires jwks or jwks_uri") from error
         if not found.certificates:
             raise ConfigurationError(
-                f"jwks: {SELF_SIGNED} requires an entry with a usable x5c, found none (see the log)"
+                f"jwks: {SELF_SIGNED} requires an entry with a usable x5c, but no entry has one (see the log)"
             )
         return found
 
@@ -121,8 +123,8 @@ class RegisteredClient:
         Arguments:
             metadata: a parsed JSON object with `client_id`. Default of `token_endpoint_auth_method`:
                 `client_secret_basic`.
-            drafts: also accept the names in drafts of RFC 8705. The drafts' restrictions to one CA,
-                `tls_client_auth_root_dn` and `tls_client_auth_issuer_dn`, are always rejected.
+            drafts: also accept names from drafts of RFC 8705. `tls_client_auth_root_dn` and
+                `tls_client_auth_issuer_dn`, which restrict a client to one CA, are always rejected.
             trust_store: see `RegisteredClient`.
 
         Raises `ConfigurationError`. Example: `RegisteredClient.from_metadata(json.loads(text))`
@@ -135,14 +137,14 @@ class RegisteredClient:
         for name in _DRAFT_RESTRICTIONS:
             if name in given:
                 raise ConfigurationError(
-                    f"{name} is a restriction in drafts of RFC 8705; give the client a trust_store instead"
+                    f"{name} is from a draft of RFC 8705 and is not supported; give the client a trust_store instead"
                 )
         if drafts:
             _rename_draft_members(given)
         members = {name: given[name] for name in _MEMBERS if given.get(name) is not None}
         members.setdefault("token_endpoint_auth_method", "client_secret_basic")
         if "client_id" not in members:
-            raise ConfigurationError("the metadata has no client_id")
+            raise ConfigurationError("the metadata has no client_id; expected for example {'client_id': 'billing'}")
         return cls(**members, trust_store=trust_store)
 
 
@@ -150,8 +152,11 @@ _MEMBERS = ("client_id", "token_endpoint_auth_method", *_SUBJECTS, "jwks", "jwks
 
 
 def _rename_draft_members(given: dict[str, Any]) -> None:
-    """Replace draft names by the names of RFC 8705. Raises `ConfigurationError` if the two have different values."""
+    """Replace the names of drafts by the names of RFC 8705, in place.
+
+    Raises `ConfigurationError` if both names are present with different values.
+    """
     if given.get("token_endpoint_auth_method") == _DRAFT_SELF_SIGNED:
         given["token_endpoint_auth_method"] = SELF_SIGNED
     if _DRAFT_BOUND in given and given.setdefault(_BOUND, given[_DRAFT_BOUND]) != given[_DRAFT_BOUND]:
-        raise ConfigurationError(f"{_DRAFT_BOUND} and {_BOUND} differ")
+        raise ConfigurationError(f"{_DRAFT_BOUND} and {_BOUND} have different values; expected only {_BOUND}")

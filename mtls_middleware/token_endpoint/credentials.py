@@ -1,6 +1,7 @@
 """Reads which client a token endpoint request names, and the credentials in the request (RFC 6749 2.3).
 
-Pure: no I/O, no clock. It verifies no credentials. It determines the authentication methods that they can belong to.
+Pure: no I/O, no clock. The credentials are not verified here. This module determines which authentication methods they
+can belong to.
 """
 
 import base64
@@ -37,7 +38,8 @@ class ClientRequest:
 
     Attributes:
         form: names and values of the form parameters in the body, in order, with repeated names.
-        query: the parameters of the query string, in the same form. A `client_id` or credentials there are rejected.
+        query: names and values of the parameters in the query string. A request with a `client_id` or credentials in
+            its query is rejected.
         authorization: a list with the value of each `Authorization` header.
         certificate: the client certificate, or `None`.
 
@@ -58,7 +60,7 @@ class ClientRequest:
                 raise ConfigurationError(
                     f"{name} is a {type(given).__name__}: expected a list, for example form.items(multi=True)"
                 )
-            object.__setattr__(self, name, tuple(given))  # an iterator could be read only once
+            object.__setattr__(self, name, tuple(given))  # a tuple can be read more than once
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +69,9 @@ class Credentials:
 
     Attributes:
         client_id: the client that the request names, or `None`.
-        found: describes the credentials, for the log.
+        found: a description of the credentials for the log.
         methods: the standard methods that these credentials can belong to.
-        standard: whether these are credentials of a standard method, valid or invalid.
+        standard: whether the credentials have the form of a standard method, even if they are invalid.
     """
 
     client_id: str | None
@@ -78,9 +80,9 @@ class Credentials:
     standard: bool = True
 
     def permit(self, method: str) -> bool:
-        """Whether these credentials can belong to `method`, the method that the client registered.
+        """Return whether these credentials can belong to `method`, the method that the client registered.
 
-        A non-standard method has its own kind of credentials, so standard credentials do not belong to it.
+        Credentials of a standard method never belong to a non-standard method.
         """
         return method in self.methods if method in STANDARD_METHODS else not self.standard
 
@@ -91,7 +93,7 @@ def credentials_of(request: ClientRequest) -> Credentials:
     Raises `Refused("invalid_request")` if the request repeats a parameter, uses several methods or is malformed.
     """
     if any(name in CREDENTIAL_PARAMETERS for name, _ in request.query):
-        _malformed("client_id or credentials in the query, expected in the body or the Authorization header")
+        _malformed("client_id or credentials in the query; expected in the body or the Authorization header")
     given: dict[str, str] = {}
     for name, value in request.form:
         if name in CREDENTIAL_PARAMETERS:
@@ -103,7 +105,7 @@ def credentials_of(request: ClientRequest) -> Credentials:
         _malformed("more than one Authorization header")
     basic = _basic(authorization[0]) if authorization else None
     if bool(given.get("client_assertion")) != bool(given.get("client_assertion_type")):
-        _malformed("client_assertion without client_assertion_type, or the reverse (RFC 7521 4.2)")
+        _malformed("only one of client_assertion and client_assertion_type; expected both or neither (RFC 7521 4.2)")
     carried = [
         name
         for name, present in (
@@ -132,16 +134,16 @@ def credentials_of(request: ClientRequest) -> Credentials:
 
 def _basic_credentials(client_id: str | None, user: str, secret: str) -> Credentials:
     if client_id and client_id != user:
-        _malformed("client_id and the user name in the Authorization header differ")
+        _malformed("client_id differs from the user name in the Authorization header; expected equal values")
     if not secret:
         return Credentials(user or None, "Basic with an empty secret", frozenset())
     return Credentials(user or None, "Basic", frozenset({BASIC}))
 
 
 def _assertion_credentials(given: Mapping[str, str]) -> Credentials:
-    """Read a client assertion. Its subject is the client (RFC 7523 3). If `client_id` is given, both must be equal.
+    """Read a client assertion, whose subject is the client (RFC 7523 3). A `client_id` must equal the subject.
 
-    An assertion that cannot be read here belongs to no method, because its verifier could read another client from it.
+    An assertion that cannot be parsed here belongs to no method, because its verifier could read another subject.
     """
     client_id = given.get("client_id") or None
     if given["client_assertion_type"] != _JWT_BEARER:
@@ -154,13 +156,13 @@ def _assertion_credentials(given: Mapping[str, str]) -> Credentials:
     if subject is not None and (not isinstance(subject, str) or not subject):
         return Credentials(client_id, "client_assertion whose sub is not a string", frozenset())
     if subject is not None and client_id not in (None, subject):
-        raise Refused("invalid_client", "client_id and the subject of client_assertion differ (RFC 7521 4.2)")
+        raise Refused("invalid_client", "client_id differs from the subject of client_assertion (RFC 7521 4.2)")
     return Credentials(subject or client_id, *_assertion_methods(algorithm))
 
 
 def _assertion_methods(algorithm: object) -> tuple[str, frozenset[str]]:
-    """A description for the log, and the methods that an assertion with this `alg` can belong to."""
-    if algorithm is None:  # the verifier of either method rejects it
+    """Return a description for the log, and the methods that an assertion with the `alg` `algorithm` can belong to."""
+    if algorithm is None:  # both methods require an alg, so the application rejects the assertion
         return "client_assertion without alg", frozenset({SECRET_JWT, PRIVATE_KEY_JWT})
     if not isinstance(algorithm, str) or algorithm.lower() in ("", "none"):
         return "client_assertion that is not signed", frozenset()
@@ -170,25 +172,25 @@ def _assertion_methods(algorithm: object) -> tuple[str, frozenset[str]]:
 
 
 def _json_part(encoded: str) -> dict[str, Any]:
-    """Decode one part of a JWT to a JSON object, strictly. Raises `ValueError`."""
+    """Decode one part of a JWT strictly, and return its JSON object. Raises `ValueError`."""
     if not _BASE64URL.fullmatch(encoded):
         raise ValueError("not base64url")
     return json_object(base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)))
 
 
 def _basic(authorization: str) -> tuple[str, str] | None:
-    """The user name and secret of HTTP Basic (RFC 6749 2.3.1), or `None` for another scheme."""
+    """Return the user name and the secret of HTTP Basic (RFC 6749 2.3.1), or `None` for another scheme."""
     scheme, _, credentials = authorization.strip().partition(" ")
     if scheme.lower() != "basic":
         return None
-    try:  # strictly: a server may have joined two header fields with a comma
+    try:  # strict decoding, because a server may have joined two field lines with a comma
         plain = base64_octets(credentials.strip()).decode("utf-8")
         user, colon, secret = plain.partition(":")
         user, secret = unquote_plus(user, errors="strict"), unquote_plus(secret, errors="strict")
     except ValueError:
         colon = ""
     if not colon:
-        _malformed("Authorization: unreadable Basic credentials, expected base64 of client_id:client_secret")
+        _malformed("Authorization: unreadable Basic credentials; expected base64 of client_id:client_secret")
     return user, secret
 
 

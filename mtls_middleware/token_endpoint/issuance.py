@@ -1,6 +1,6 @@
 """Binds access tokens and refresh tokens to a client certificate, for authorization servers (RFC 8705 3 and 4).
 
-The functions create the `cnf` claim and compare it later. They neither create nor store tokens.
+The functions create the `cnf` claim, and later compare it with a certificate. They neither create nor store tokens.
 """
 
 from collections.abc import Mapping
@@ -13,10 +13,11 @@ from mtls_middleware.token_endpoint.clients import RegisteredClient
 
 
 def confirmation(certificate: ClientCertificate) -> dict[str, str]:
-    """Return the `cnf` claim that binds a token to `certificate` (RFC 8705 3.1), in a JWT or introspection response.
+    """Return the `cnf` claim that binds a token to `certificate` (RFC 8705 3.1).
 
-    Give the certificate of the current token request, also for a refresh (RFC 8705 6.3). Use a certificate that the
-    middleware has attached to the request, because the client has proven possession of its key in the TLS handshake.
+    Add the claim to the JWT or to the introspection response. Use the certificate that the middleware attached to the
+    current token request, even if the request is a refresh (RFC 8705 6.3): in the TLS handshake, the client has proved
+    that it possesses the private key of this certificate.
 
     Example: `claims["cnf"] = confirmation(client_certificate(request))`
     """
@@ -34,8 +35,8 @@ def token_confirmation(
     The token is bound only if the client registered `tls_client_certificate_bound_access_tokens`.
 
     Arguments:
-        without_certificate: what to do if such a client sends no certificate (RFC 8705 3.4 allows both): `"refuse"`
-            raises `Refused("invalid_request")`, `"unbound"` returns `None`.
+        without_certificate: what to do if a client that registered for bound tokens sends no certificate: `"refuse"`
+            raises `Refused("invalid_request")`, and `"unbound"` returns `None`. RFC 8705 3.4 allows both.
 
     Example: `cnf = token_confirmation(client, client_certificate(request))`
     """
@@ -47,7 +48,7 @@ def token_confirmation(
     if without_certificate == "refuse":
         raise Refused(
             "invalid_request",
-            "the client registered for certificate-bound tokens, and the request has no client certificate",
+            "the client registered for certificate-bound tokens, but the request has no client certificate",
         )
     return None
 
@@ -55,8 +56,8 @@ def token_confirmation(
 def confirm_refresh_token(cnf: Mapping[str, Any], certificate: ClientCertificate | None) -> None:
     """Check a public client's refresh token against the certificate of this request (RFC 8705 4).
 
-    Do not check the refresh tokens of clients that authenticate. They are bound to the client already, and stay valid
-    when the client renews its certificate (RFC 8705 7.1).
+    Do not call this function for clients that authenticate: their refresh tokens are already bound to the client, and
+    must stay valid when the client renews its certificate (RFC 8705 7.1).
 
     Arguments:
         cnf: the result of `confirmation` when the refresh token was issued. Store it with the refresh token.

@@ -26,10 +26,10 @@ def authorization_server_metadata(
     Arguments:
         issuer: an https URL without query and fragment.
         token_endpoint_auth_methods_supported: all supported methods, not only those of RFC 8705.
-        mtls_endpoint_aliases: endpoint name to URL, for a server that requests client certificates on another host or
-            port. `issuer`, `authorization_endpoint` and `jwks_uri` are rejected (RFC 8705 5).
-        others: further members by name. Members that are empty or `None` are omitted (RFC 8414 3.2). Endpoints and
-            `jwks_uri` must be https URLs.
+        mtls_endpoint_aliases: a mapping from endpoint name to URL, for a server that requests client certificates only
+            on another host or port. `issuer`, `authorization_endpoint` and `jwks_uri` are rejected (RFC 8705 5).
+        others: other members of the document, by name. Members that are empty or `None` are omitted (RFC 8414 3.2).
+            Endpoints and `jwks_uri` must be https URLs.
 
     Raises `ConfigurationError`.
 
@@ -55,10 +55,10 @@ def authorization_server_metadata(
 
 
 def well_known(identifier: str, name: str = "oauth-authorization-server") -> str:
-    """Return the URL of the metadata document of an issuer or a resource: the well-known path follows the host.
+    """Return the URL of the metadata document of an issuer or a resource.
 
-    RFC 8414 3 and RFC 9728 3 define this URL. For a resource, give `name="oauth-protected-resource"`. Raises
-    `ConfigurationError` if `identifier` is not an https URL.
+    The URL has the well-known path directly after the host (RFC 8414 3, RFC 9728 3). For a resource, give
+    `name="oauth-protected-resource"`. Raises `ConfigurationError` if `identifier` is not an https URL.
 
     Example: `well_known("https://as.example/tenant")` is
     `"https://as.example/.well-known/oauth-authorization-server/tenant"`
@@ -68,9 +68,10 @@ def well_known(identifier: str, name: str = "oauth-authorization-server") -> str
 
 
 def mtls_endpoint(metadata: Mapping[str, Any], name: str) -> str | None:
-    """Return the URL of an endpoint for a client that uses its certificate: the alias if there is one (RFC 8705 5).
+    """Return the URL of the endpoint `name` for a client that presents a certificate (RFC 8705 5).
 
-    Returns `None` if the metadata contains neither an alias nor the endpoint.
+    This is the endpoint's alias, if the metadata contains one. Returns `None` if the metadata contains neither an alias
+    nor the endpoint.
 
     Example: `mtls_endpoint(metadata, "token_endpoint")`
     """
@@ -86,7 +87,8 @@ _NEVER_ALIASES = frozenset({"issuer", "authorization_endpoint", "jwks_uri"})
 def _aliases(aliases: Mapping[str, str]) -> dict[str, str]:
     if not isinstance(aliases, Mapping):
         raise ConfigurationError(
-            f"mtls_endpoint_aliases={aliases!r}: expected a mapping, for example {{'token_endpoint': url}}"
+            f"mtls_endpoint_aliases={aliases!r}: expected a mapping, for example "
+            "{'token_endpoint': 'https://mtls.as.example/token'}"
         )
     for name, address in aliases.items():
         if name in _NEVER_ALIASES or not str(name).endswith("_endpoint"):

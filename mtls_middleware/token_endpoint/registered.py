@@ -1,6 +1,7 @@
-"""Reads the certificates that a `self_signed_tls_client_auth` client registered: `x5c` in its JWK Set (RFC 8705 2.2.2).
+"""Reads the certificates that a client registered in `x5c` of its JWK Set (RFC 8705 2.2.2).
 
-Certificates are compared for equality only. No chain is validated (RFC 8705 2.2).
+They are for the method `self_signed_tls_client_auth`. Certificates are compared only for equality, and no chain is
+validated (RFC 8705 2.2).
 """
 
 import hashlib
@@ -21,19 +22,27 @@ from mtls_middleware.sources.encoding import base64_der
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.token_endpoint")
 
-# Compare the whole certificate (RFC 8705), or its public key only (drafts of RFC 8705 up to draft 12).
+# What is compared: the whole certificate (RFC 8705), or only its public key (drafts of RFC 8705 up to draft 12).
 Match = Literal["certificate", "public_key"]
 
 
 @dataclass(frozen=True, slots=True)
 class RegisteredCertificates:
-    """SHA-256 digests of the registered certificates, and of their SubjectPublicKeyInfo."""
+    """The SHA-256 digests of a client's registered certificates.
+
+    Attributes:
+        certificates: the digests of the certificates in DER.
+        public_keys: the digests of their SubjectPublicKeyInfo in DER.
+    """
 
     certificates: frozenset[bytes]
     public_keys: frozenset[bytes]
 
     def contains(self, certificate: ClientCertificate, match: Match) -> bool:
-        """Whether the presented certificate is registered, or, if `match` is `"public_key"`, its public key."""
+        """Return whether the presented certificate is registered.
+
+        If `match` is `"public_key"`, return whether its public key is that of a registered certificate.
+        """
         if match == "public_key":
             try:
                 return _key_digest(certificate) in self.public_keys
@@ -52,26 +61,29 @@ class RegisteredCertificates:
 
     @classmethod
     def parse_text(cls, text: str | bytes) -> "RegisteredCertificates":
-        """Like `parse`, for a JSON string. Raises `ValueError`."""
+        """Read a JWK Set from a JSON string, in the same way as `parse`. Raises `ValueError`."""
         return cls.parse(json_document(text))
 
 
 def _certificate(member: object) -> ClientCertificate:
-    """The certificate of one JWK: `x5c[0]` in standard base64. Its key must be the key that the JWK describes."""
+    """Return the certificate of one JWK: `x5c[0]` in standard base64.
+
+    Raises `UnusableKey` unless the certificate has the public key that the JWK describes.
+    """
     if not isinstance(member, Mapping):
         raise UnusableKey("not a JSON object")
     x5c = member.get("x5c")
     if not isinstance(x5c, list) or not x5c or not isinstance(x5c[0], str):
-        raise UnusableKey("no x5c with the certificate to compare (RFC 8705 2.2.2)")
+        raise UnusableKey("x5c is missing or contains no certificate (RFC 8705 2.2.2)")
     certificate = ClientCertificate.from_der(base64_der(x5c[0]))
     shape = {name: member[name] for name in ("kty", "crv", "n", "e", "x", "y") if name in member}
     described = jwt.PyJWK(shape, algorithm=_ANY_ALGORITHM.get(str(member.get("kty")))).key
     if _spki(described) != _public_key(certificate):
-        raise UnusableKey("its members describe a different key than x5c (RFC 7517 4.7)")
+        raise UnusableKey("its members describe another key than the certificate in x5c (RFC 7517 4.7)")
     return certificate
 
 
-# PyJWK requires an algorithm for some key types. The choice does not affect how it reads the key.
+# PyJWK requires an algorithm for some key types. The choice of the algorithm does not affect how PyJWK reads the key.
 _ANY_ALGORITHM = {"RSA": "RS256"}
 
 
@@ -80,7 +92,10 @@ def _key_digest(certificate: ClientCertificate) -> bytes:
 
 
 def _public_key(certificate: ClientCertificate) -> bytes:
-    """SubjectPublicKeyInfo in DER. Raises `MalformedCertificate` for a key of an unsupported type."""
+    """Return the SubjectPublicKeyInfo of a certificate in DER.
+
+    Raises `MalformedCertificate` if the key has an unsupported type.
+    """
     try:
         return _spki(certificate.x509.public_key())
     except UNREADABLE as error:

@@ -1,6 +1,6 @@
 """`Roots`: finds and validates a path from a client certificate to a trusted root (RFC 5280 section 6).
 
-`cryptography` builds and verifies the path. `profile.py` and `constraints.py` contain the checks that it does not make.
+`cryptography` builds and verifies the path. `profile.py` and `constraints.py` make checks that `cryptography` omits.
 """
 
 import math
@@ -22,20 +22,26 @@ from mtls_middleware.errors import MalformedCertificate, Refused
 from mtls_middleware.validation import constraints, path_work, profile
 from mtls_middleware.validity import outside
 
-# Certificates that a client may present besides the leaf. Two or three are usual. Each costs signature checks.
+# Maximum number of certificates that a client may present in addition to the leaf. Two or three are usual. Each of them
+# costs signature checks.
 MAX_PRESENTED = 10
-# Names of the leaf that are compared with name constraints. The limit of `cryptography` is much higher.
+# Maximum number of names in the leaf. They are compared with name constraints. `cryptography` has a much higher limit.
 _MAX_NAMES = 512
 
-# Cached CA certificates: those that passed a signature check, and the results of the checks of each CA.
+# Size of two caches: of CA certificates whose signature is verified, and of the results of the checks of CAs.
 _CACHED_AUTHORITIES = 256
 
-# Exceptions for an unreadable part of a certificate, from `cryptography` and from this library.
+# The exceptions that `cryptography` and this library raise for an unreadable part of a certificate.
 UNREADABLE = (*parser_errors.UNREADABLE, MalformedCertificate)
 
 
 class Path(NamedTuple):
-    """The certificates from leaf to root, and the period (seconds since the epoch) in which all are valid."""
+    """A validated path.
+
+    Attributes:
+        certificates: the certificates of the path, from leaf to root.
+        begins, ends: the period in which all these certificates are valid, in seconds since the epoch.
+    """
 
     certificates: tuple[x509.Certificate, ...]
     begins: float
@@ -43,18 +49,26 @@ class Path(NamedTuple):
 
 
 class _AuthorityCheck(NamedTuple):
-    """The result of the checks of one CA certificate: why it is unsuitable, and whether it has name constraints."""
+    """The result of the checks of one CA certificate.
+
+    Attributes:
+        reasons: the reasons why the CA certificate is not acceptable; empty if it is acceptable.
+        has_constraints: whether the CA certificate has name constraints.
+    """
 
     reasons: tuple[str, ...]
     has_constraints: bool
 
 
 class Roots:
-    """Trusted roots, configured intermediates, and the requirements for a path. Immutable.
+    """Finds a path from a client certificate to one of the trusted roots. Immutable.
 
     Arguments:
+        roots: the trusted roots.
+        intermediates: CA certificates that clients need not present.
         max_depth: maximum number of certificates between leaf and root.
-        purpose: the required extended key usage: `clientAuth`. Only a test suite for servers gives another one.
+        require_client_auth_eku: reject a leaf without extended key usage.
+        purpose: the required extended key usage, which is `clientAuth`. Only a test suite for servers uses another one.
     """
 
     def __init__(
@@ -73,12 +87,12 @@ class Roots:
         self._constraints = sum(map(_constraint_count, self._authorities))
         self._require_eku = require_client_auth_eku
         self._purpose = purpose
-        # Cached as long as this object exists: the checks of a CA certificate by itself, and the signature of its
-        # issuer. The validity period and the place in the path are checked for each path.
+        # Two caches that exist as long as this object: the results of the checks of each CA certificate, and the CA
+        # certificates whose signature is verified. Validity periods and places in the path are checked for each path.
         self._cached_check = lru_cache(maxsize=_CACHED_AUTHORITIES)(self._check_authority)
         self._verified_authorities: Cache[bytes, x509.Certificate] = Cache(_CACHED_AUTHORITIES)
-        # `profile.py` checks leaves. The profile of `cryptography` applies to CAs, with two exceptions: a CA may lack
-        # keyUsage, because `openssl req -x509` omits it, and `profile.py` checks the extended key usage.
+        # `profile.py` checks leaves. `cryptography` checks CAs by its own profile, with two exceptions: a CA may lack
+        # keyUsage, because `openssl req -x509` omits it, and `profile.py` checks the extended key usage of CAs.
         either = verification.Criticality.AGNOSTIC
         authority = (
             verification.ExtensionPolicy.webpki_defaults_ca()
@@ -95,7 +109,8 @@ class Roots:
     def path(self, certificate: ClientCertificate, now: float, leeway: float = 0.0) -> Path:
         """Return a path that is valid at `now` (seconds since the epoch).
 
-        `leeway`: tolerance in seconds at both ends of the validity period. Raises `Refused` with all reasons.
+        `leeway`: tolerance in seconds at both ends of the validity period. Raises `Refused` with all reasons if there
+        is no such path.
         """
         if certificate.der in self._anchors:
             raise refused(certificate, "a root certificate cannot be a client certificate")
@@ -120,9 +135,10 @@ class Roots:
         except verification.VerificationError as error:
             if ignored:
                 reasons.append(
-                    f"{ignored} CAs that the client presented are ignored: too many possible paths or name constraints"
+                    f"{ignored} of the CAs that the client presented are ignored, because they allow too many paths or "
+                    "have too many name constraints"
                 )
-            # The end of the message is cut off, because it quotes names that the client chose.
+            # The end of the error's message is removed, because it quotes names that the client chose.
             raise refused(certificate, *reasons, str(error).partition(" (encountered")[0][:200]) from None
         except UNREADABLE as error:
             raise refused(certificate, f"a certificate of the path cannot be read ({type(error).__name__})") from None
@@ -131,7 +147,7 @@ class Roots:
         return path
 
     def _find_path(self, leaf: x509.Certificate, known: Sequence[x509.Certificate], now: float, leeway: float) -> Path:
-        """Return the path that `cryptography` finds. Raises the `VerificationError` of the first attempt, at `now`."""
+        """Return the path that `cryptography` finds. If there is none, raise the `VerificationError` for time `now`."""
         failure = verification.VerificationError("no path is valid at this time")
         for attempt, time in enumerate(self._times_to_try([leaf, *known, *self._authorities], now, leeway)):
             verifier = self._policy.time(datetime.fromtimestamp(time, UTC)).build_client_verifier()
@@ -142,19 +158,18 @@ class Roots:
                 continue
             begins, ends = zip(*map(_validity, certificates), strict=True)
             path = Path(certificates, max(begins), min(ends))
-            if (
-                path.begins - leeway <= now <= path.ends + leeway
-            ):  # no whole second may be within a leeway below a second
+            # This check is needed, because a leeway below a second may contain no whole second.
+            if path.begins - leeway <= now <= path.ends + leeway:
                 return path
         raise failure
 
     @staticmethod
     def _times_to_try(certificates: Iterable[x509.Certificate], now: float, leeway: float) -> Iterator[int]:
-        """Yield the whole seconds at which to search for a path, so that a valid path within the leeway is found.
+        """Yield the times, in whole seconds, at which to search for a path, so that every acceptable path is found.
 
-        `now` comes first, then the earliest second within the leeway, then each notBefore within the leeway. This is
-        sufficient: a path that is valid at some time within the leeway is also valid at the later of the earliest
-        second and the latest notBefore of its certificates.
+        The times are `now`, the earliest second within the leeway, and each notBefore within the leeway. These times
+        are sufficient: a path that is valid at some time within the leeway is also valid either at the earliest second
+        or at the latest notBefore of its certificates.
         """
         yield math.floor(now)
         earliest = math.ceil(now - leeway)
@@ -164,12 +179,13 @@ class Roots:
         yield from sorted(int(each) for each in begins if earliest < each <= now + leeway)
 
     def outside(self, certificate: ClientCertificate, now: float, clock_skew: float) -> tuple[str, ...]:
-        """For the log: which certificate between leaf and root is outside of its validity period, and by how long.
+        """Return log messages about the certificate between leaf and root that is outside of its validity period.
 
-        Besides the leaf, only its issuers (by name) are checked, because a client can present unrelated certificates.
+        The result is empty if there is no such certificate. In addition to the leaf, only certificates with the name of
+        an issuer are checked, because a client can present unrelated certificates.
         """
         try:
-            # `path` has filled this cache.
+            # The method `path` has filled this cache.
             presented = map(self._verified_authorities.get, certificate.chain[:MAX_PRESENTED])
             known = [*(each for each in presented if each is not None), *self._authorities]
             level = [certificate.x509]
@@ -189,7 +205,10 @@ class Roots:
         return _AuthorityCheck(tuple(reasons), has_constraints)
 
     def _presented_authorities(self, certificate: ClientCertificate) -> tuple[list[x509.Certificate], int]:
-        """The presented CAs with a verified signature, and the number of CAs that are ignored to limit the search."""
+        """Return the presented CAs with a verified signature, and the number of CAs that are ignored.
+
+        CAs are ignored to limit the time of the search.
+        """
         cached = {der: self._verified_authorities.get(der) for der in certificate.chain}
         verified = [each for each in cached.values() if each is not None]
         new = self._signed_by_known(
@@ -211,10 +230,10 @@ class Roots:
     def _signed_by_known(
         self, presented: Sequence[x509.Certificate], verified: Sequence[x509.Certificate]
     ) -> list[x509.Certificate]:
-        """The presented CAs that a known CA has signed, directly or through other presented CAs.
+        """Return the presented CAs that a known CA has signed, directly or through other presented CAs.
 
-        The other CAs are dropped. So a client of an unknown CA causes at most one signature check for each presented CA
-        and each known CA with the name of its issuer.
+        All other CAs are dropped. So a client of an unknown CA causes only a few signature checks: at most one for each
+        presented CA and each known CA that has the name of its issuer.
         """
         signed: list[x509.Certificate] = []
         remaining, issuers = [each for each in presented if _is_authority(each)], [*self._authorities, *verified]
@@ -227,10 +246,10 @@ class Roots:
 
 
 def refused(certificate: ClientCertificate, *reasons: str, new_connection: bool = False) -> Refused:
-    """Create the exception for a rejected client certificate. `reasons`: for the log of the operator."""
+    """Create the exception for a rejected client certificate. `reasons`: messages for the log of the operator."""
     return Refused(
         "client_certificate_refused",
-        f"{certificate.thumbprint} does not validate",
+        f"{certificate.thumbprint} is not valid",
         *reasons,
         new_connection=new_connection,
     )
@@ -241,7 +260,10 @@ def _validity(certificate: x509.Certificate) -> tuple[float, float]:
 
 
 def _constraint_count(authority: x509.Certificate) -> int:
-    """The number of name constraints of a CA, or 0 if they are unreadable. No path through such a CA is accepted."""
+    """Return the number of name constraints of a CA, or 0 if the constraints are unreadable.
+
+    A path through a CA with unreadable constraints is never accepted.
+    """
     try:
         return path_work.constraint_count(authority)
     except UNREADABLE:
@@ -249,7 +271,7 @@ def _constraint_count(authority: x509.Certificate) -> int:
 
 
 def _is_authority(certificate: x509.Certificate) -> bool:
-    """Whether basicConstraints marks the certificate as a CA. A certificate that a client's own key signed is not."""
+    """Return whether basicConstraints marks the certificate as a CA certificate."""
     try:
         basic = profile.extension(certificate, x509.BasicConstraints)
     except UNREADABLE:

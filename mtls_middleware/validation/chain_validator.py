@@ -1,4 +1,4 @@
-"""`ChainValidator`: what a layer needs of the object that validates certification paths."""
+"""`ChainValidator`: the protocol of objects that validate certification paths for a layer."""
 
 from typing import Protocol
 
@@ -7,10 +7,11 @@ from mtls_middleware.effects.flow import Flow
 
 
 class ChainValidator(Protocol):
-    """Validates certification paths in this process. `TrustStore` and `SpiffeTrust` are such validators."""
+    """Validates certification paths in this process. `TrustStore` and `SpiffeTrust` implement this protocol."""
 
     def validate(self, certificate: ClientCertificate, now: float) -> ClientCertificate | Flow[ClientCertificate]:
-        """The same certificate with the verification `BY_TRUST_STORE`, or a flow that returns it.
+        """Return the certificate with the verification `BY_TRUST_STORE`, or a flow that returns this certificate.
 
-        `now`: seconds since the epoch. Raises `Refused("client_certificate_refused", reason)`, or `Unavailable`.
+        `now`: seconds since the epoch. Raises `Refused("client_certificate_refused", reason)` if the certificate is not
+        valid, and `Unavailable` if this cannot be determined now.
         """

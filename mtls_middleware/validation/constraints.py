@@ -1,4 +1,4 @@
-"""Checks name constraints along a path (RFC 5280 4.2.1.10), as far as `cryptography` does not.
+"""Makes the checks of name constraints in a path that `cryptography` omits (RFC 5280 4.2.1.10).
 
 `cryptography` checks DNS names, IP addresses and mailboxes in subjectAltName. This module checks directory names and
 the mailbox in a subject, and rejects constraints of other types.
@@ -15,7 +15,7 @@ _CHECKED_BY_CRYPTOGRAPHY = (x509.DNSName, x509.IPAddress, x509.RFC822Name)
 
 
 def violations(path: Sequence[x509.Certificate]) -> Iterator[str]:
-    """Yield a description of each violation. `path`: the certificates, leaf first.
+    """Yield a description of each violation of a name constraint. `path`: the certificates of the path, leaf first.
 
     Raises the exceptions of `chain.UNREADABLE` for unreadable names.
     """
@@ -27,10 +27,11 @@ def violations(path: Sequence[x509.Certificate]) -> Iterator[str]:
             yield "name constraints in a certificate that is not a CA certificate"
             continue
         if constraints.public_bytes() not in authority.tbs_certificate_bytes:
-            # The parser of `cryptography` drops minimum and maximum. 4.2.1.10: they must be zero and absent.
+            # `cryptography` ignores minimum and maximum. RFC 5280 4.2.1.10: minimum must be zero, and maximum absent.
             yield "name constraints with a minimum or a maximum"
         for number, below in enumerate(path[:position]):
-            # Constraints do not apply to self-issued CAs between, with which a CA changes its key (4.2.1.10).
+            # Constraints do not apply to a self-issued intermediate, with which a CA changes its key (RFC 5280
+            # 4.2.1.10).
             if number == 0 or below.subject != below.issuer:
                 yield from _violations_of(below, constraints)
 
@@ -70,7 +71,10 @@ def _directory_names(
 def _subject_mailboxes(
     certificate: x509.Certificate, permitted: Sequence[x509.GeneralName], excluded: Sequence[x509.GeneralName]
 ) -> Iterator[str]:
-    """Check emailAddress in the subject, which is a mailbox too (4.2.1.10). `cryptography` does not check it."""
+    """Yield a description if an emailAddress in the subject violates a constraint for mailboxes (RFC 5280 4.2.1.10).
+
+    `cryptography` does not check the subject.
+    """
     within = [each.value for each in permitted if isinstance(each, x509.RFC822Name)]
     without = [each.value for each in excluded if isinstance(each, x509.RFC822Name)]
     if not within and not without:
@@ -84,7 +88,10 @@ def _subject_mailboxes(
 
 
 def _is_mailbox_within(mailbox: str, subtree: str) -> bool:
-    """Whether `mailbox` is within `subtree`: `user@host` (a mailbox), `host` (its mailboxes), `.domain` (its hosts)."""
+    """Return whether `mailbox` is within `subtree`.
+
+    `subtree` is a mailbox (`user@host`), a host (`host`, all its mailboxes) or a domain (`.domain`, all its hosts).
+    """
     local, _, host = mailbox.rpartition("@")
     subtree_local, at, subtree_host = subtree.rpartition("@")
     if at:

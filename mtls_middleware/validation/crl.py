@@ -22,20 +22,20 @@ from mtls_middleware.validation.profile import extension
 _HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 _PROCESSED = frozenset({ExtensionOID.ISSUING_DISTRIBUTION_POINT})
 _COMPARABLE = (x509.UniformResourceIdentifier, x509.DirectoryName)
-_CRITICAL = b"\x01\x01\xff"  # DER of `critical TRUE`, which every critical extension contains
+_CRITICAL = b"\x01\x01\xff"  # the DER of `critical TRUE`, which every critical extension contains
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class RevocationList:
-    """The contents of a CRL. The CRL object itself is not kept, because it takes much more memory.
+    """The contents of a CRL. The CRL object of `cryptography` is not stored, because it needs much more memory.
 
     Attributes:
-        issuer: DER of the issuer's name.
-        this_update, next_update: seconds since the epoch.
-        serials: serial numbers of revoked certificates, including those on hold.
+        issuer: the DER of the issuer's name.
+        this_update, next_update: the times of thisUpdate and nextUpdate, in seconds since the epoch.
+        serials: the serial numbers of all revoked certificates, including certificates on hold.
         distribution_points: if not empty, the list covers only certificates that name one of these distribution points.
         only_clients, only_authorities: whether the list covers only end-entity certificates, or only CA certificates.
-        digest, signature, scheme, algorithm: the signature, and the digest that it signs.
+        digest, signature, scheme, algorithm: the signature of the list, and the digest of the signed data.
     """
 
     issuer: bytes
@@ -52,14 +52,14 @@ class RevocationList:
     _signature_checks: dict[bytes, bool] = field(default_factory=dict, repr=False)
 
     def is_signed_by_issuer(self, request: "StatusRequest") -> bool:
-        """Whether the issuer of the certificate signed the list (RFC 5280 6.3.3 f, g).
+        """Return whether the issuer of the certificate in `request` signed this list (RFC 5280 6.3.3 f, g).
 
-        If the issuer has keyUsage, it must include cRLSign.
+        If the issuer's certificate has keyUsage, keyUsage must include cRLSign.
         """
         result = self._signature_checks.get(request.issuer_der)
         if result is None:
             result = self._is_signed_by(request.issuer)
-            if len(self._signature_checks) < 64:  # usually a few: the CAs of this name in validated paths
+            if len(self._signature_checks) < 64:  # usually only a few CAs have the name of the issuer
                 self._signature_checks[request.issuer_der] = result
         return result
 
@@ -80,16 +80,16 @@ class RevocationList:
         return False
 
     def covers(self, request: "StatusRequest") -> bool:
-        """Whether the certificate is within the scope of the list (RFC 5280 6.3.3 b 2)."""
+        """Return whether the certificate in `request` is within the scope of this list (RFC 5280 6.3.3 b 2)."""
         if self.only_clients if request.is_authority else self.only_authorities:
             return False
         return not self.distribution_points or bool(self.distribution_points & request.distribution_points)
 
 
 class StatusRequest:
-    """The data of one certificate of a path that its revocation check needs.
+    """The data of a certificate that are needed to check its revocation status.
 
-    It is read once, when the path is validated, because the check runs on every request.
+    The data are read only once, when the path is validated, because the status is checked on every request.
     """
 
     def __init__(self, certificate: x509.Certificate, issuer: x509.Certificate) -> None:
@@ -110,7 +110,7 @@ class StatusRequest:
 
 
 def parse(octets: bytes) -> RevocationList:
-    """Parse one CRL, DER or PEM. Raises `ValueError` with the reason if it is unusable."""
+    """Parse one CRL in DER or PEM. Raises `ValueError` with the reason if the CRL is unusable."""
     try:
         if b"-----BEGIN" in octets:
             if octets.count(b"-----BEGIN ") != 1 or octets.count(b"-----END ") != 1:
@@ -126,7 +126,7 @@ def parse(octets: bytes) -> RevocationList:
 def _read(found: x509.CertificateRevocationList) -> RevocationList:
     algorithm, scheme = found.signature_hash_algorithm, found.signature_algorithm_parameters
     if not isinstance(algorithm, _HASHES) or not isinstance(scheme, (padding.PKCS1v15, padding.PSS, ec.ECDSA)):
-        raise ValueError("an unsupported signature: expected RSA or ECDSA with SHA-256, SHA-384 or SHA-512")
+        raise ValueError("an unsupported signature; expected RSA or ECDSA with SHA-256, SHA-384 or SHA-512")
     if found.next_update_utc is None:
         raise ValueError("no nextUpdate (RFC 5280 5.1.2.5)")
     points, only_clients, only_authorities = _scope(found)
@@ -154,26 +154,28 @@ def _scope(found: x509.CertificateRevocationList) -> tuple[frozenset[x509.Genera
     """Read from the extensions which certificates the list covers. Raises `ValueError` for an unsupported list."""
     kinds = {each.oid: each for each in found.extensions}
     if ExtensionOID.DELTA_CRL_INDICATOR in kinds:
-        raise ValueError("a delta list, which is not supported: give the complete list")
+        raise ValueError("a delta CRL, which is not supported; expected a complete CRL")
     if ExtensionOID.CRL_NUMBER not in kinds:
         raise ValueError(
-            "no cRLNumber (RFC 5280 5.2.3); for openssl, set crl_extensions and crlnumber in its configuration"
+            "no cRLNumber (RFC 5280 5.2.3); with openssl, set crl_extensions and crlnumber in the configuration"
         )
     for each in kinds.values():
         if each.critical and each.oid not in _PROCESSED:
-            raise ValueError(f"a critical extension that is not processed: {each.oid.dotted_string}")
+            raise ValueError(f"a critical extension that is not supported: {each.oid.dotted_string}")
     if ExtensionOID.ISSUING_DISTRIBUTION_POINT not in kinds:
         return frozenset(), False, False
     extent = kinds[ExtensionOID.ISSUING_DISTRIBUTION_POINT].value
     if not isinstance(extent, x509.IssuingDistributionPoint):
         raise ValueError("an unreadable issuingDistributionPoint")
     if extent.indirect_crl:
-        raise ValueError("an indirect list, which is not supported")
+        raise ValueError("an indirect CRL, which is not supported; expected a CRL of the certificates' own issuer")
     if extent.only_some_reasons or extent.only_contains_attribute_certs or extent.relative_name is not None:
-        raise ValueError("a list for some reasons, for attribute certificates, or with a relative name: not supported")
+        raise ValueError(
+            "a CRL for some reasons only, for attribute certificates, or with a relative name, which is not supported"
+        )
     points = _comparable(extent.full_name)
     if extent.full_name is not None and not points:
-        raise ValueError("a list whose distribution point is neither a URI nor a directory name: not supported")
+        raise ValueError("an unsupported distribution point; expected a URI or a directory name")
     return points, extent.only_contains_user_certs, extent.only_contains_ca_certs
 
 
@@ -185,10 +187,10 @@ def _refuse_critical_entries(found: x509.CertificateRevocationList) -> None:
 
 
 def _comparable(names: Sequence[x509.GeneralName] | None) -> frozenset[x509.GeneralName]:
-    """The URIs and directory names of a distribution point. They are only compared, and never fetched."""
+    """Return the URIs and directory names of a distribution point. They are only compared, and never fetched."""
     return frozenset(each for each in names or () if isinstance(each, _COMPARABLE))
 
 
 def fingerprint(octets: bytes) -> bytes:
-    """Return a hash of the bytes, by which an unchanged list is recognised."""
+    """Return a hash of the bytes of a CRL, by which an unchanged CRL is recognised."""
     return hashlib.sha256(octets).digest()

@@ -1,6 +1,6 @@
-"""`FileCache`: a value that is parsed from files, and parsed again when the files change.
+"""`FileCache`: parses a value from files, and parses it again when the files change.
 
-A broken new file never replaces a good value. A reader never gets a value that mixes old and new files.
+If a new file cannot be parsed, the old value stays in use. A value never mixes the contents of old and new files.
 """
 
 import logging
@@ -16,27 +16,28 @@ logger: logging.Logger = logging.getLogger("mtls_middleware.validation")
 
 T = TypeVar("T")
 
-# For each configured path, the files and their bytes: the file itself, or the files in a directory.
+# Maps each configured path to its files and their bytes: the path itself, or the files in the directory at the path.
 Contents = Mapping[Path, Sequence[tuple[Path, bytes]]]
-# The state of one file: name, mtime, size, inode and ctime. It changes if the file is written or replaced.
+# The state of one file: name, mtime, size, inode and ctime. The state changes if the file is written or replaced.
 _State = tuple[str, int, int, int, int]
 
 # Seconds between two checks for changed files. A change takes effect within about a second.
 _INTERVAL = 1.0
-# Bytes up to which a request reads changed files itself. A thread reads larger files, and requests use the old value.
+# Maximum bytes of changed files that a request reads itself. A thread reads larger files, while requests use the old
+# value.
 _MAX_INLINE_SIZE = 2_097_152
-# Files that change while they are read are read again, up to this number of attempts.
+# Maximum number of attempts to read files that change while they are read.
 _ATTEMPTS = 3
 
 
 class FileCache(Generic[T]):
-    """The value that `parse` returns for the files at `paths`.
+    """Caches the value that `parse` returns for the files at `paths`.
 
     Arguments:
         paths: files, or directories.
-        suffixes: the suffixes of the files to read in a directory.
-        parse: converts the contents to the value. Its exceptions are raised at construction. Later they are logged, and
-            the old value is kept.
+        suffixes: the suffixes of the files that are read in a directory.
+        parse: a function that converts the contents of the files to the value. At construction, its exceptions are
+            raised. Later, they are logged and the old value stays in use.
 
     Raises `ConfigurationError` if a path cannot be read.
     """
@@ -45,7 +46,7 @@ class FileCache(Generic[T]):
         self._paths = tuple(dict.fromkeys(paths))
         self._suffixes = frozenset(suffixes)
         self._parse = parse
-        self._lock = threading.Lock()  # held while the value is renewed; no caller waits for it
+        self._lock = threading.Lock()  # held while the value is renewed; other callers do not wait
         self._checked_at = float("-inf")
         try:
             self._state, self._value = self._load()
@@ -53,7 +54,7 @@ class FileCache(Generic[T]):
             raise ConfigurationError(f"{error.filename}: cannot be read ({type(error).__name__})") from error
 
     def current(self, now: float) -> T:
-        """Return the value. At most once a second, check for changed files and renew the value first."""
+        """Return the value. If the last check is a second old, first check for changed files and renew the value."""
         if self._paths and abs(now - self._checked_at) >= _INTERVAL and self._lock.acquire(blocking=False):
             has_thread = False
             try:
@@ -65,7 +66,7 @@ class FileCache(Generic[T]):
         return self._value
 
     def _check(self) -> bool:
-        """Renew the value if files changed. Returns `True` if a thread does it, which then releases the lock."""
+        """Renew the value if files have changed. Returns `True` if a thread renews the value and releases the lock."""
         try:
             state = self._states()
         except OSError as error:
@@ -90,9 +91,9 @@ class FileCache(Generic[T]):
         try:
             self._state, self._value = self._load()
             logger.info("changed files are loaded: %s", ", ".join(map(str, self._paths)))
-        except Exception as error:  # noqa: BLE001 (any exception of `parse`: the old value is still good)
-            self._state = state  # logged once; the next attempt follows the next change
-            logger.error("cannot load the changed files, the old contents stay in use: %s", error)
+        except Exception as error:  # noqa: BLE001 (after any exception of `parse`, the old value stays in use)
+            self._state = state  # so the error is logged only once, and the next change causes the next attempt
+            logger.error("cannot load the changed files; the old contents stay in use: %s", error)
 
     def _load(self) -> tuple[tuple[_State, ...], T]:
         for _ in range(_ATTEMPTS):
@@ -100,7 +101,9 @@ class FileCache(Generic[T]):
             contents = {path: [(file, file.read_bytes()) for file in self._files(path)] for path in self._paths}
             if self._states() == before:
                 return before, self._parse(contents)
-        raise ConfigurationError("the files changed while they were read: replace files by renaming")
+        raise ConfigurationError(
+            "the files changed while they were read; expected complete files: replace a file by renaming a new file"
+        )
 
     def _states(self) -> tuple[_State, ...]:
         found = []
@@ -131,5 +134,5 @@ def split(name: str, given: object, kind: type[T], example: str) -> list[T | Pat
         elif isinstance(each, (str, PathLike)) and str(each):
             found.append(Path(each))
         else:
-            raise ConfigurationError(f"{name}: unexpected {each!r}, expected for example {example}")
+            raise ConfigurationError(f"{name}: unexpected {each!r}; expected for example {example}")
     return found

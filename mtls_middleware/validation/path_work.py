@@ -1,4 +1,4 @@
-"""Limits the work of path building: ignores CAs that a client presents if the search could take too long.
+"""Limits the time for building a path: ignores CAs that a client presents if the search could take too long.
 
 Pure: no I/O, no clock. No signature is verified here.
 """
@@ -11,11 +11,11 @@ from cryptography.x509.oid import NameOID
 
 from mtls_middleware.validation.profile import extension
 
-# Signatures that a search may verify on all possible paths. The search takes exponential time in the depth (RFC 4158
-# section 2), and cryptography 46 has no limit: eight CAs of one name that signed each other took 20 s. Three levels
-# with two versions of each CA need 14 signatures.
+# Maximum number of signatures that a search may verify on all possible paths. The search takes exponential time in the
+# depth (RFC 4158 section 2), and cryptography 46 has no limit: eight CAs with the same name that signed each other took
+# 20 s. Three levels with two versions of each CA need 14 signatures.
 _MAX_SIGNATURES = 32
-# Comparisons of a name with a name constraint, for example a leaf with 32 names under 4,096 constraints.
+# Maximum number of comparisons of a name with a name constraint, for example of 32 names with 4,096 constraints.
 _MAX_COMPARISONS = 131_072
 
 
@@ -28,9 +28,10 @@ def affordable(
     constraints: int,
     depth: int,
 ) -> list[x509.Certificate]:
-    """Return the CAs of `presented` with which a search stays within both limits. Earlier CAs take precedence.
+    """Return the CAs of `presented` with which a search stays within both limits of this module.
 
-    `constraints`: the number of name constraints in the roots and the intermediates.
+    Earlier CAs take precedence. `constraints`: the number of name constraints in the roots and the intermediates.
+    `depth`: the maximum number of certificates between leaf and root.
 
     Raises the exceptions of `parser_errors.UNREADABLE` for unreadable certificates.
     """
@@ -53,14 +54,14 @@ def affordable(
 
 
 def name_count(certificate: x509.Certificate) -> int:
-    """The number of names to compare with name constraints: alternative names, and mailboxes in the subject."""
+    """Return how many names are compared with name constraints: alternative names, and mailboxes in the subject."""
     names = extension(certificate, x509.SubjectAlternativeName)
     mailboxes = certificate.subject.get_attributes_for_oid(NameOID.EMAIL_ADDRESS)
     return (0 if names is None else len(names.value)) + len(mailboxes)
 
 
 def constraint_count(certificate: x509.Certificate) -> int:
-    """The number of name constraints of a CA."""
+    """Return the number of name constraints of a CA."""
     found = extension(certificate, x509.NameConstraints)
     if found is None:
         return 0
@@ -68,12 +69,15 @@ def constraint_count(certificate: x509.Certificate) -> int:
 
 
 def is_affordable(names: int, constraints: int) -> bool:
-    """Whether the comparisons of each name with each constraint stay within the limit."""
+    """Return whether each name can be compared with each constraint within the limit of this module."""
     return names * constraints <= _MAX_COMPARISONS
 
 
 def _signatures(issuer: x509.Name, links: Sequence[tuple[x509.Name, x509.Name | None]], depth: int) -> int:
-    """The maximum number of signatures that a search verifies: pairs of a certificate and a possible issuer."""
+    """Return the maximum number of signatures that a search verifies.
+
+    This is the number of pairs of a certificate and a possible issuer on all possible paths.
+    """
     paths, found = Counter({issuer: 1}), 0
     for _ in range(depth + 1):
         above: Counter[x509.Name] = Counter()

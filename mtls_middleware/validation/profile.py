@@ -14,8 +14,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 E = TypeVar("E", bound=x509.ExtensionType)
 Extensions = Mapping[x509.ObjectIdentifier, x509.Extension[Any]]
 
-# Extensions that this module, `constraints.py` or `cryptography` processes. A certificate with any other critical
-# extension, such as certificatePolicies, is rejected (4.2).
+# Extensions that this module, `constraints.py` or `cryptography` processes. A certificate with another critical
+# extension, such as certificatePolicies, is rejected (RFC 5280 4.2).
 _PROCESSED = frozenset(
     {
         ExtensionOID.BASIC_CONSTRAINTS,
@@ -25,35 +25,38 @@ _PROCESSED = frozenset(
         ExtensionOID.NAME_CONSTRAINTS,
     }
 )
-_NOT_POSITIVE = "a serial number that is not positive"  # 4.1.2.2
+_NOT_POSITIVE = "a serial number that is not positive"  # RFC 5280 4.1.2.2
 _CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
-# NIST SP 800-131A: 112 bits of strength. SP 800-56B 6.2: an odd exponent above 2^16.
+# Minimum key size in bits, for 112 bits of strength (NIST SP 800-131A), and minimum exponent (SP 800-56B 6.2).
 _RSA_BITS, _RSA_EXPONENT = 2048, 65_537
-# The preferred name syntax (4.2.1.6, RFC 1034 3.5, RFC 1123 2.1) with an optional wildcard, which no rule expands.
+# Matches the preferred name syntax (RFC 5280 4.2.1.6, RFC 1034 3.5, RFC 1123 2.1) and an optional wildcard. No rule
+# expands a wildcard.
 _DNS_NAME = re.compile(
     r"(?:\*\.)?[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*"
 )
 
 
 def extensions(certificate: x509.Certificate) -> Extensions:
-    """All extensions by OID. Use this to read several, because each look-up in `cryptography` iterates over all.
+    """Return all extensions of a certificate by OID.
 
+    Use this function to read several extensions, because each look-up in `cryptography` iterates over all extensions.
     Raises the exceptions of `parser_errors.UNREADABLE` for unreadable extensions.
     """
     return {each.oid: each for each in certificate.extensions}
 
 
 def extension(certificate: x509.Certificate, kind: type[E]) -> x509.Extension[E] | None:
-    """The extension of this type, or `None`. Raises the same exceptions as `extensions`."""
+    """Return the certificate's extension of type `kind`, or `None`. Raises the same exceptions as `extensions`."""
     return extensions(certificate).get(kind.oid)
 
 
 def client_defects(
     certificate: x509.Certificate, found: Extensions, purpose: x509.ObjectIdentifier, *, require_purpose: bool
 ) -> Iterator[str]:
-    """Yield the reasons why this is not an acceptable client certificate.
+    """Yield the reasons why a certificate is not an acceptable client certificate.
 
-    `purpose`: the required extended key usage.
+    `found`: the certificate's extensions. `purpose`: the value that extendedKeyUsage must contain, if the certificate
+    has this extension. `require_purpose`: whether the certificate must have extendedKeyUsage.
     """
     basic = found.get(x509.BasicConstraints.oid)
     if basic is not None and basic.value.ca:
@@ -69,7 +72,7 @@ def client_defects(
     if purposes is not None and purpose not in purposes.value:
         yield "extendedKeyUsage without clientAuth"  # anyExtendedKeyUsage is not sufficient
     if x509.AuthorityKeyIdentifier.oid not in found:
-        yield "no authorityKeyIdentifier"  # 4.2.1.1
+        yield "no authorityKeyIdentifier"  # RFC 5280 4.2.1.1
     if certificate.serial_number <= 0:
         yield _NOT_POSITIVE
     yield from _name_defects(certificate, found)
@@ -80,9 +83,10 @@ def client_defects(
 def authority_defects(
     certificate: x509.Certificate, purpose: x509.ObjectIdentifier, *, is_anchor: bool
 ) -> Iterator[str]:
-    """Yield the reasons why this CA certificate is not acceptable. `cryptography` makes further checks.
+    """Yield the reasons why a CA certificate is not acceptable. `cryptography` makes the other checks.
 
-    `is_anchor`: whether it is a trusted root, so that its own issuer does not matter.
+    `purpose`: the value that extendedKeyUsage must contain, if the CA certificate has this extension. `is_anchor`:
+    whether the CA certificate is a trusted root, whose own issuer is not checked.
     """
     found = extensions(certificate)
     basic = found.get(x509.BasicConstraints.oid)
@@ -95,14 +99,14 @@ def authority_defects(
     if purposes is not None and not {purpose, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & set(purposes.value):
         yield "an issuer whose extendedKeyUsage lacks clientAuth"
     if x509.SubjectKeyIdentifier.oid not in found:
-        yield "an issuer without subjectKeyIdentifier"  # 4.2.1.2
+        yield "an issuer without subjectKeyIdentifier"  # RFC 5280 4.2.1.2
     if not is_anchor and certificate.serial_number <= 0:  # some old roots have the serial number 0
         yield _NOT_POSITIVE
     if not is_anchor and x509.AuthorityKeyIdentifier.oid not in found:
-        yield "an issuer without authorityKeyIdentifier"  # 4.2.1.1
+        yield "an issuer without authorityKeyIdentifier"  # RFC 5280 4.2.1.1
     for policies in (x509.PolicyConstraints, x509.InhibitAnyPolicy):
-        if policies.oid in found:  # critical or not, because it must be critical and is not processed
-            yield f"{policies.__name__}, which is not processed"
+        if policies.oid in found:  # even if it is not critical, because RFC 5280 requires that it is critical
+            yield f"{policies.__name__}, which is not supported"
     yield from _unprocessed(found)
     yield from _key_defects(certificate)
 
@@ -110,7 +114,7 @@ def authority_defects(
 def _unprocessed(found: Extensions) -> Iterator[str]:
     for each in found.values():
         if each.critical and each.oid not in _PROCESSED:
-            yield f"a critical extension that is not processed: {each.oid.dotted_string}"
+            yield f"a critical extension that is not supported: {each.oid.dotted_string}"
 
 
 def _name_defects(certificate: x509.Certificate, found: Extensions) -> Iterator[str]:
@@ -124,16 +128,18 @@ def _name_defects(certificate: x509.Certificate, found: Extensions) -> Iterator[
 
 
 def _key_defects(certificate: x509.Certificate, also: tuple[type, ...] = ()) -> Iterator[str]:
-    """Yield why the key is weak. `cryptography` checks only the keys of issuers, and no RSA exponents."""
+    """Yield the reasons why the key is weak. `cryptography` checks only the keys of issuers, and no RSA exponents.
+
+    `also`: the key types that are accepted in addition to RSA and EC.
+    """
     key = certificate.public_key()
-    if isinstance(
-        key, ec.EllipticCurvePublicKey
-    ):  # first, because most keys are, and a negative isinstance takes longer
+    # EC comes first, because most keys are EC keys, and because an `isinstance` that is false takes longer.
+    if isinstance(key, ec.EllipticCurvePublicKey):
         if not isinstance(key.curve, _CURVES):
             yield f"a key on the curve {key.curve.name}"
     elif isinstance(key, rsa.RSAPublicKey):
         if key.key_size < _RSA_BITS:
-            yield f"an RSA key of {key.key_size} bits, expected {_RSA_BITS}"
+            yield f"an RSA key of {key.key_size} bits, expected at least {_RSA_BITS}"
         if key.public_numbers().e < _RSA_EXPONENT:
             yield f"an RSA key whose exponent is below {_RSA_EXPONENT}"
     elif not isinstance(key, also):

@@ -1,4 +1,4 @@
-"""`RevocationLists`: checks with CRLs whether a certificate of a validated path is revoked.
+"""`RevocationLists`: checks by certificate revocation lists (CRLs) whether a certificate of a path is revoked.
 
 CRLs come from configured files and URLs only. URLs in certificates are never fetched. OCSP is not supported: see
 docs/validation.md.
@@ -28,31 +28,32 @@ from mtls_middleware.validation.files import Contents, FileCache, split
 logger: logging.Logger = logging.getLogger("mtls_middleware.validation")
 
 _SUFFIXES = (".crl", ".pem")
-# Bytes and seconds for one fetch. A list with a million entries has 35 MB.
+# Maximum bytes and maximum seconds of one fetch. A list with a million entries has 35 MB.
 _LIMIT, _TIMEOUT = 67_108_864, 10.0
-# Bytes up to which the request that fetched a list parses it. A thread parses a larger list if there is an old one.
+# Maximum bytes of a list that is parsed by the request that fetched it. If there is an old list, a thread parses a
+# larger list.
 _MAX_INLINE_SIZE = 2_097_152
 
 
 class RevocationLists:
-    """Certificate revocation lists, for `TrustStore(..., revocation=RevocationLists([...]))`.
+    """Checks by certificate revocation lists (CRLs) whether a certificate is revoked, for a `TrustStore`.
 
-    Each certificate of a path, except the root, must be covered by a current list that its issuer signed. Otherwise the
-    client is rejected. If a list could not be fetched, the response is 503.
+    Each certificate of a path, except the root, must be covered by a current list that its issuer signed. If this is
+    not the case, the client is rejected. If a list could not be fetched, the response is a 503.
 
     Arguments:
-        files: CRL files, DER or PEM, one list in each file, or directories with such files (`*.crl`, `*.pem`). Changed
-            files are read again.
+        files: CRL files in DER or PEM with one list in each file, or directories that contain such files (`*.crl`,
+            `*.pem`). Changed files are read again.
         urls: https URLs of CRLs. A list is fetched when it is first needed, then every ten minutes, and again after it
             has expired. The last good list is used until its nextUpdate.
-        soft_fail: accept a certificate if its status cannot be determined, and log a warning. A certificate that a list
-            contains is always rejected.
+        soft_fail: accept a certificate and log a warning if its status cannot be determined. A certificate that is on a
+            list is always rejected.
         leaf_only: check only the client's own certificate, not the intermediate CAs.
         tls: verifies the servers of `urls`. Default: the CAs of the system.
         allow_http: allow http for loopback addresses. For tests only.
 
     Raises `ConfigurationError` if neither files nor URLs are given, if a file is not a CRL, or if a CRL is not
-    supported (delta, indirect, for some reasons only, without nextUpdate or cRLNumber).
+    supported: a delta CRL, an indirect CRL, a CRL for some reasons only, or a CRL without nextUpdate or cRLNumber.
 
     Example: `TrustStore(["clients-ca.pem"], revocation=RevocationLists(["clients-ca.crl"]))`
     """
@@ -72,7 +73,7 @@ class RevocationLists:
             raise ConfigurationError(f"urls={urls!r}: expected a list, for example ['https://ca.internal/clients.crl']")
         if not paths and not urls:
             raise ConfigurationError(
-                "neither files nor urls: expected at least one, for example files=['clients-ca.crl']"
+                "neither files= nor urls= is given; expected at least one of them, for example files=['clients-ca.crl']"
             )
         for each in urls:
             check_address("urls", each, allow_http=allow_http)
@@ -84,12 +85,12 @@ class RevocationLists:
     is_reusable = True
 
     def check(self, requests: Sequence[StatusRequest], now: float) -> Flow[Reusable[None]]:
-        """Check that no certificate of a validated path is revoked. `requests`: the `status_requests` of the path.
+        """Check that no certificate of a validated path is revoked, and return the time for which this result is valid.
 
-        Returns the time for which this holds.
+        `requests`: the `status_requests` of the path. `now`: seconds since the epoch.
 
         Raises `Refused` with the reason if a certificate is revoked or its status is unknown. Raises `Unavailable`
-        instead if the status is unknown and a list could not be fetched.
+        instead of `Refused` if the status is unknown because a list could not be fetched.
         """
         unavailable: Unavailable | None = None
         files = self._files.current(now)
@@ -106,7 +107,7 @@ class RevocationLists:
                 lists = {**lists, fetched.issuer: (*lists.get(fetched.issuer, ()), fetched)}
                 if now > fetched.next_update:
                     unavailable = Unavailable(
-                        "the revocation list has expired, and its server has no newer one", retry_after=int(COOL_DOWN)
+                        "the revocation list has expired, and its server has no newer list", retry_after=int(COOL_DOWN)
                     )
         for request in requests[:1] if self._leaf_only else requests:
             status = _status(request, lists.get(request.issuer_name, ()), now)
@@ -115,7 +116,7 @@ class RevocationLists:
                 continue
             if not self._soft_fail:
                 raise unavailable or Refused("client_certificate_refused", status)
-            found = once(None)  # each use is logged
+            found = once(None)  # the result is not reused, so that each use can be logged
             if abs(now - self._warned_at) >= COOL_DOWN:
                 self._warned_at = now
                 logger.warning("accepted because of soft_fail: %s", status)
@@ -127,9 +128,10 @@ class RevocationLists:
     def _are_current(
         self, files: "weakref.ref[_Lists]", remote_lists: "Sequence[weakref.ref[RevocationList]]", now: float
     ) -> bool:
-        """Whether these are still the newest lists, and none of them has to be fetched.
+        """Return whether `files` and `remote_lists` are still the newest lists, and none of them must be fetched.
 
-        A cached decision must not keep old lists in memory: each may have a million entries.
+        The references are weak, so that a cached decision does not keep old lists in memory. A list may have a million
+        entries.
         """
         return self._files.current(now) is files() and all(
             (found := remote.fresh(now)) is not None and found is each()
@@ -138,12 +140,15 @@ class RevocationLists:
 
 
 def status_requests(path: Sequence[x509.Certificate]) -> tuple[StatusRequest, ...]:
-    """The status requests for a path, leaf to root: one for each certificate except the root."""
+    """Return the status requests for a path from leaf to root: one for each certificate except the root."""
     return tuple(StatusRequest(certificate, issuer) for certificate, issuer in pairwise(path))
 
 
 def _status(request: StatusRequest, lists: Sequence[RevocationList], now: float) -> Reusable[None] | str:
-    """The time for which the certificate is good; or why its status is unknown. Raises `Refused` if it is revoked."""
+    """Return the time for which the certificate is not revoked, or the reason why its status is unknown.
+
+    Raises `Refused` if the certificate is revoked.
+    """
     signed = [each for each in lists if each.covers(request) and each.is_signed_by_issuer(request)]
     effective = [each for each in signed if each.this_update <= now]
     if not effective:
@@ -158,11 +163,12 @@ def _status(request: StatusRequest, lists: Sequence[RevocationList], now: float)
 
 
 class _RemoteList:
-    """The revocation list at one URL."""
+    """Fetches and caches the revocation list at one URL."""
 
     def __init__(self, url: str, tls: ssl.SSLContext | None) -> None:
         self._url = url
-        # The list itself contains its expiry. Until then it is used, also if the server is down: no `max_stale`.
+        # `max_stale` is infinite, because the list contains its own expiry. Until then, the list is used even if the
+        # server is unavailable.
         self._document = RemoteDocument(
             url, self._parse, tls=tls, limit=_LIMIT, timeout=_TIMEOUT, max_stale=math.inf, what="urls"
         )
@@ -170,22 +176,22 @@ class _RemoteList:
         self._list: RevocationList | None = None
 
     def current(self, now: float) -> Flow[RevocationList]:
-        """Return the last good list, which may have expired. Raises `Unavailable` if no list was ever fetched."""
+        """Return the last fetched list, which may have expired. Raises `Unavailable` if no list could be fetched."""
         yield from self._document.current(now)
         if self._list is not None and now > self._list.next_update:
             yield from self._document.refreshed(now)
-        if self._list is None:  # not reached: the first list is parsed before `current` returns
+        if self._list is None:  # never true, because the first list is parsed before `current` returns
             raise Unavailable(f"the revocation list at {self._url} is unavailable", retry_after=int(COOL_DOWN))
         return self._list
 
     def fresh(self, now: float) -> RevocationList | None:
-        """The list, if there is no need to look for a newer list."""
+        """Return the cached list, or `None` if a newer list must be fetched."""
         return None if self._document.fresh(now) is None else self._list
 
     def _parse(self, octets: bytes) -> bytes:
-        """Store the list and return its fingerprint. A thread parses a large list that replaces another.
+        """Parse and store the list in `octets`, and return its fingerprint. Raises `ValueError` if it is unusable.
 
-        Raises `ValueError`.
+        If a large list replaces another list, a thread parses it later.
         """
         fingerprint = crl.fingerprint(octets)
         if fingerprint == self._fingerprint:
@@ -209,15 +215,15 @@ class _RemoteList:
         try:
             self._replace(octets, fingerprint)
         except ValueError as error:
-            logger.error("the new revocation list from %s is unusable, the old one stays in use: %s", self._url, error)
+            logger.error("the new revocation list from %s is unusable; the old list stays in use: %s", self._url, error)
 
 
 class _Lists(dict[bytes, tuple[RevocationList, ...]]):
-    """The lists of all files, by issuer. Unlike a plain `dict`, it can be the target of a weak reference."""
+    """Maps issuers to the lists in all files. Unlike a plain `dict`, it can be the target of a weak reference."""
 
 
 def _parse_files(contents: Contents) -> _Lists:
-    """Parse the lists of all files, and group them by issuer. Raises `ConfigurationError`."""
+    """Parse the lists in all files, and group the lists by issuer. Raises `ConfigurationError`."""
     found = _Lists()
     for path, files in contents.items():
         if not files:

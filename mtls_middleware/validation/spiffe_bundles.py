@@ -1,7 +1,7 @@
-"""`SpiffeTrust`: X.509-SVIDs, each against the bundle of its own trust domain (X509-SVID 5, SPIFFE bundle format 4).
+"""`SpiffeTrust`: validates X.509-SVIDs with the bundle of their own trust domain (X509-SVID 5, SPIFFE bundle format 4).
 
-Must never know: workload APIs and endpoints; bundles are files that something else keeps fresh. One domain's roots
-never vouch for another's IDs, federated or not.
+Bundles are files that another program updates. This module does not call the SPIFFE Workload API. The roots of one
+trust domain never validate an ID of another trust domain, even if the domains are federated.
 """
 
 import copy
@@ -25,7 +25,7 @@ from mtls_middleware.validation.store import Given, TrustStore, read_pem
 
 
 class _Bundle(TrustStore):
-    """The roots of one trust domain, from PEM or a SPIFFE bundle (JWK set)."""
+    """A trust store with the roots of one trust domain, read from PEM or from a SPIFFE bundle (a JWK Set)."""
 
     _suffixes = (".pem", ".crt", ".json")
 
@@ -35,12 +35,13 @@ class _Bundle(TrustStore):
 
 
 class SpiffeTrust:
-    """Trust domains and their bundles, as a trust store: `protect(app, ..., trust_store=SpiffeTrust({...}))`.
+    """A trust store that validates X.509-SVIDs of one or more SPIFFE trust domains.
 
     Arguments:
-        bundles: trust domain to its roots: `cryptography` certificates, PEM files, SPIFFE bundle files (JSON), or
-            directories of these. A federated domain is one more entry. Files that change are read again.
-        revocation: see `TrustStore`. SVIDs live so shortly that most have none.
+        bundles: a mapping from the name of a trust domain to a list of its roots: `cryptography` certificates, PEM
+            files, SPIFFE bundle files (JSON), or directories that contain such files. Add an entry for each federated
+            domain. Changed files are read again.
+        revocation: see `TrustStore`. Most SVIDs are valid for a few hours only and need no revocation lists.
         max_depth, leeway: see `TrustStore`.
 
     Raises `ConfigurationError`.
@@ -57,17 +58,21 @@ class SpiffeTrust:
         leeway: float | None = None,
     ) -> None:
         if not isinstance(bundles, Mapping) or not bundles:
-            raise ConfigurationError(f"bundles={bundles!r}: for example {{'acme.internal': ['bundle.json']}}")
+            raise ConfigurationError(
+                f"bundles={bundles!r}: expected a mapping, for example {{'acme.internal': ['bundle.json']}}"
+            )
         for domain in bundles:
             if not isinstance(domain, str) or not _is_trust_domain(domain):
-                raise ConfigurationError(f"bundles: {domain!r} is no trust domain, for example 'acme.internal'")
+                raise ConfigurationError(
+                    f"bundles: {domain!r} is not a trust domain; expected a name, for example 'acme.internal'"
+                )
         self._stores = {
             domain: _Bundle(roots, revocation=revocation, max_depth=max_depth, leeway=leeway)
             for domain, roots in bundles.items()
         }
 
     def with_clock_skew(self, clock_skew: float) -> Self:
-        """See `TrustStore`. Example: `trust.with_clock_skew(60)`"""
+        """Return a copy with this tolerance in seconds: see `TrustStore`. Example: `trust.with_clock_skew(60)`"""
         found = copy.copy(self)
         found._stores = {domain: store.with_clock_skew(clock_skew) for domain, store in self._stores.items()}
         return found
@@ -75,15 +80,19 @@ class SpiffeTrust:
     is_reusable = True
 
     def validate(self, certificate: ClientCertificate, now: float) -> Flow[ClientCertificate]:
-        """The certificate as `BY_TRUST_STORE`, if it is an X.509-SVID of a known domain. Raises as `TrustStore`."""
+        """Return the certificate with the verification `BY_TRUST_STORE`.
+
+        `now`: seconds since the epoch. Raises `Refused` unless the certificate is a valid X.509-SVID of a configured
+        trust domain, and `Unavailable` if a revocation list cannot be fetched.
+        """
         return (yield from self.decide(certificate, now)).value
 
     def decide(self, certificate: ClientCertificate, now: float) -> Flow[Reusable[ClientCertificate]]:
-        """The same, with the time for which the result holds."""
+        """Like `validate`, but returns the certificate with the time for which the result may be reused."""
         try:
             found = certificate.spiffe_id
             if found is None:
-                raise refused(certificate, "not exactly one URI that is a SPIFFE ID with a path")
+                raise refused(certificate, "expected exactly one URI, which is a SPIFFE ID with a path")
             usage = extension(certificate.x509, x509.KeyUsage)
         except MalformedCertificate as error:
             raise refused(certificate, *error.evidence) from None
@@ -105,10 +114,10 @@ def _is_trust_domain(text: str) -> bool:
 
 
 def read_jwks(octets: bytes) -> list[x509.Certificate]:
-    """The roots of a SPIFFE bundle (X509-SVID 6.1). Raises `ValueError`.
+    """Return the roots of a SPIFFE bundle (X509-SVID 6.1), given as the bytes of a JSON file.
 
-    Keys for other uses, and keys without `x5c`, are ignored. Any other fault makes the whole bundle unusable, because a
-    part of the roots is not the bundle.
+    Ignores keys for other uses and keys without `x5c`. Raises `ValueError` for any other error, so that a bundle is
+    never used with only some of its roots.
     """
     entries = members_of(json_document(octets))
     if not all(isinstance(each, dict) for each in entries):

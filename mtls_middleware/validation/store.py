@@ -1,4 +1,4 @@
-"""`TrustStore`: validates client certificates: a path to a root first, then the revocation status along the path."""
+"""`TrustStore`: validates a client certificate: first its path to a trusted root, then the revocation status."""
 
 import copy
 import weakref
@@ -23,10 +23,11 @@ from mtls_middleware.validation.files import Contents, FileCache, split
 from mtls_middleware.validation.revocation_lists import RevocationLists, status_requests
 from mtls_middleware.validity import check_clock_skew
 
-# Certificates between leaf and root. Private PKIs have one or two; every one more costs a signature.
+# Default maximum number of certificates between leaf and root. Private PKIs have one or two. Each further certificate
+# costs one more signature check.
 _DEPTH = 5
-# Bytes of the leaves and chains whose paths are cached, and of the largest of them: a client with one good certificate
-# can present endless other certificates with it.
+# Maximum bytes of all leaves and chains whose paths are cached, and of one leaf with its chain. Without a limit, a
+# client with a valid certificate could fill the memory by presenting different chains with it.
 _CACHED, _LARGEST = 16 * 1024 * 1024, 16_384
 
 Given = x509.Certificate | str | PathLike[str]
@@ -34,7 +35,7 @@ Given = x509.Certificate | str | PathLike[str]
 
 @dataclass(frozen=True, slots=True)
 class _Validated:
-    """A certificate with a path that was found, and the certificates whose revocation status must be known."""
+    """A validated certificate, and a status request for each certificate whose revocation status is checked."""
 
     certificate: ClientCertificate
     questions: tuple[StatusRequest, ...]
@@ -42,7 +43,7 @@ class _Validated:
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class _Snapshot:
-    """The store as its files are at one time, and the paths that were found with it."""
+    """The contents of the trust store's files at one time, and the paths that were found with them."""
 
     roots: chain.Roots
     paths: Cache[tuple[bytes, tuple[bytes, ...]], _Validated] = field(
@@ -51,20 +52,21 @@ class _Snapshot:
 
 
 class TrustStore:
-    """The roots that client certificates may come from, and how strictly.
+    """Validates client certificates against the trusted roots of your own CAs.
 
     Arguments:
-        roots: `cryptography` certificates, PEM files, or directories of them (`*.pem`, `*.crt`). Few, and your own:
-            whoever else gets certificates from a root of yours can take any name (RFC 8705 7.4). Files that change are
-            read again within about a second of use; a broken new file is logged, and the old one stays.
-        intermediates: the same, for clients that do not send theirs.
-        revocation: `RevocationLists`; without them nothing is ever taken for revoked.
-        require_client_auth_eku: refuse a leaf without extended key usage; one that has it without clientAuth always is.
-        max_depth: certificates that may stand between leaf and root, 0 to 16.
-        leeway: tolerance at both ends of the validity periods of the path, in seconds, 0 to 300. Default: the
-            `clock_skew` of the `ClientCertificateMiddleware` or `ClientAuthenticator` that uses the store; 0 if your
-            own code calls `validate`. A value given here is a second limit beside `clock_skew`, never a wider one: the
-            smaller of the two counts.
+        roots: `cryptography` certificates, PEM files, or directories that contain PEM files (`*.pem`, `*.crt`). Give
+            only roots of your own CAs: any other client of a root could get a certificate with any name (RFC 8705 7.4).
+            Changed files are read again within about a second. If a new file cannot be read, the error is logged and
+            the old contents stay in use.
+        intermediates: CA certificates for clients that do not send their intermediates, in the same forms as `roots`.
+        revocation: `RevocationLists`. Default: the revocation status is not checked.
+        require_client_auth_eku: reject a leaf without extended key usage. A leaf whose extended key usage lacks
+            clientAuth is always rejected.
+        max_depth: maximum number of certificates between leaf and root, 0 to 16.
+        leeway: tolerance at both ends of the validity period of the path, in seconds, 0 to 300. Default: the
+            `clock_skew` of the `ClientCertificateMiddleware` or `ClientAuthenticator` that uses the store, or 0 if your
+            own code calls `validate`. If both `leeway` and `clock_skew` are given, the smaller value applies.
 
     Raises `ConfigurationError`.
 
@@ -84,7 +86,9 @@ class TrustStore:
         leeway: float | None = None,
     ) -> None:
         if revocation is not None and not isinstance(revocation, RevocationLists):
-            raise ConfigurationError(f"revocation={revocation!r}: for example RevocationLists(['clients-ca.crl'])")
+            raise ConfigurationError(
+                f"revocation={revocation!r}: expected for example RevocationLists(['clients-ca.crl'])"
+            )
         options.integer("max_depth", max_depth, 0, 16, _DEPTH)
         self._given_leeway = None if leeway is None else check_clock_skew("leeway", leeway)
         self._leeway = self._given_leeway or 0.0
@@ -97,7 +101,10 @@ class TrustStore:
         def make(contents: Contents) -> _Snapshot:
             found = {name: self._certificates(name, each, contents) for name, each in given.items()}
             if not found["roots"]:
-                raise ConfigurationError("roots is empty: no client could ever be validated")
+                raise ConfigurationError(
+                    "roots contains no certificate, so every client would be rejected; expected for example "
+                    "['clients-ca.pem']"
+                )
             return _Snapshot(
                 chain.Roots(
                     found["roots"],
@@ -112,9 +119,9 @@ class TrustStore:
         )
 
     def with_clock_skew(self, clock_skew: float) -> Self:
-        """The same store with this tolerance, or its `leeway` if that is smaller. Files and verdicts are shared.
+        """Return a copy whose tolerance is `clock_skew` seconds, or the `leeway` of this store if that is smaller.
 
-        Example: `store.with_clock_skew(60)`
+        The copy shares the files and the cached paths of this store. Example: `store.with_clock_skew(60)`
         """
         found = copy.copy(self)
         found._leeway = clock_skew if self._given_leeway is None else min(clock_skew, self._given_leeway)
@@ -122,7 +129,9 @@ class TrustStore:
 
     @classmethod
     def from_pem_file(cls, path: str | PathLike[str], **options: Any) -> Self:
-        """The roots of one PEM file, read again when it changes. Takes and raises what the constructor does.
+        """Create a trust store from one PEM file of roots, which is read again when it changes.
+
+        `options`: the other arguments of the constructor. Raises `ConfigurationError`.
 
         Example: `TrustStore.from_pem_file("clients-ca.pem")`
         """
@@ -131,15 +140,15 @@ class TrustStore:
     is_reusable = True
 
     def validate(self, certificate: ClientCertificate, now: float) -> Flow[ClientCertificate]:
-        """The certificate as `BY_TRUST_STORE` (RFC 5280 section 6.1).
+        """Return the certificate with the verification `BY_TRUST_STORE` (RFC 5280 section 6.1).
 
-        `now`: seconds since the epoch. Raises `Refused("client_certificate_refused")` with every reason, and
-        `Unavailable` if revocation lists cannot be fetched.
+        `now`: seconds since the epoch. Raises `Refused("client_certificate_refused")` with all reasons if the
+        certificate is not valid, and `Unavailable` if a revocation list cannot be fetched.
         """
         return (yield from self.decide(certificate, now)).value
 
     def decide(self, certificate: ClientCertificate, now: float) -> Flow[Reusable[ClientCertificate]]:
-        """The same, with the time for which the result holds."""
+        """Like `validate`, but returns the certificate with the time for which the result may be reused."""
         snapshot = self._snapshot.current(now)
         key = (certificate.der, certificate.chain)
         validated = snapshot.paths.get(key)
@@ -166,7 +175,10 @@ class TrustStore:
         )
 
     def _is_current(self, snapshot: "weakref.ref[_Snapshot]", now: float) -> bool:
-        """Whether the files are unchanged. A cached decision must not keep an old snapshot in memory."""
+        """Return whether the files are unchanged since this snapshot.
+
+        `snapshot` is a weak reference, so that a cached decision does not keep an old snapshot in memory.
+        """
         return self._snapshot.current(now) is snapshot()
 
     def _validated(self, roots: chain.Roots, certificate: ClientCertificate, now: float) -> _Validated:
@@ -182,7 +194,7 @@ class TrustStore:
     def _questions(self, certificate: ClientCertificate, path: chain.Path) -> tuple[StatusRequest, ...]:
         try:
             return status_requests(path.certificates)
-        except chain.UNREADABLE as error:  # distribution points, which nobody has read so far
+        except chain.UNREADABLE as error:  # the distribution points are parsed here for the first time
             raise chain.refused(certificate, f"its extensions cannot be read ({type(error).__name__})") from None
 
     def _unrevoked(self, revocation: RevocationLists, validated: _Validated, now: float) -> Flow[Reusable[None]]:
@@ -210,26 +222,26 @@ class TrustStore:
                 found.append(each)
                 continue
             if not contents[each]:
-                raise ConfigurationError(f"{name}: {each} holds no *.pem and no *.crt file")
+                raise ConfigurationError(f"{name}: the directory {each} contains no *.pem and no *.crt file")
             for file, octets in contents[each]:
                 try:
                     found += self._read(octets)
                 except ValueError as error:
-                    raise ConfigurationError(f"{name}: {file}: no PEM certificates ({error})") from error
+                    raise ConfigurationError(f"{name}: {file}: expected only PEM certificates ({error})") from error
         return found
 
     @staticmethod
     def _read(octets: bytes) -> list[x509.Certificate]:
-        """One file's certificates; SPIFFE bundles have a second form. Raises `ValueError`."""
+        """Return the certificates in the bytes of one file. Raises `ValueError`."""
         return read_pem(octets)
 
 
 def read_pem(octets: bytes) -> list[x509.Certificate]:
-    """All certificates of a PEM file, whole. Raises `ValueError`."""
+    """Return all certificates of a PEM file. Raises `ValueError` if it contains anything else than certificates."""
     try:
         found = x509.load_pem_x509_certificates(octets)
     except chain.UNREADABLE as error:
         raise ValueError(str(error) or type(error).__name__) from error
     if octets.count(b"-----BEGIN ") != len(found) or octets.count(b"-----END ") != len(found):
-        raise ValueError("something else than whole certificates in it")  # half a file, or a private key
+        raise ValueError("it contains a block that is not a complete certificate")  # for example a private key
     return found

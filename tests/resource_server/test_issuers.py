@@ -130,9 +130,9 @@ WRONG = {
     "an iterator": (lambda: iter([jwts(A)]), "for example"),
     "another kind": (lambda: [jwts(A), object()], "expected JWTAccessTokens"),
     "one inside the other": (lambda: [TrustedIssuers([jwts(A)])], "expected JWTAccessTokens"),
-    "two of one issuer": (lambda: [jwts(A), jwts(B), jwts(A)], f"two members for {A}"),
-    "two kinds of one issuer": (lambda: [jwts(A), asked(issuer=A)], f"two members for {A}"),
-    "two that introspect": (lambda: [asked(), asked(issuer=B)], "two members introspect"),
+    "two of one issuer": (lambda: [jwts(A), jwts(B), jwts(A)], rf"two members have the same issuer \({A}\)"),
+    "two kinds of one issuer": (lambda: [jwts(A), asked(issuer=A)], rf"two members have the same issuer \({A}\)"),
+    "two that introspect": (lambda: [asked(), asked(issuer=B)], "two members are IntrospectedAccessTokens"),
 }
 
 

@@ -99,7 +99,9 @@ def test_a_value_that_is_no_such_name_is_refused_by_its_parameter(name: str, val
 @pytest.mark.standard("D1")
 @pytest.mark.case("100")
 def test_a_subject_of_another_method_is_refused(method: str) -> None:
-    with pytest.raises(ConfigurationError, match="tls_client_auth_san_dns: only for the method 'tls_client_auth'"):
+    with pytest.raises(
+        ConfigurationError, match="tls_client_auth_san_dns: expected only with the method 'tls_client_auth'"
+    ):
         registered(token_endpoint_auth_method=method, jwks=jwks(OWN), tls_client_auth_san_dns="billing.internal")
 
 
@@ -237,7 +239,7 @@ def test_a_drafts_name_for_bound_tokens_is_read_by_the_switch_alone() -> None:
 @pytest.mark.standard("P1")
 @pytest.mark.parametrize(("old", "new"), [(True, False), (False, True), ("true", True), (None, True)])
 def test_both_names_that_differ_are_refused(old: Any, new: Any) -> None:
-    with pytest.raises(ConfigurationError, match=f"{DRAFT_BOUND} and {BOUND} differ"):
+    with pytest.raises(ConfigurationError, match=f"{DRAFT_BOUND} and {BOUND} have different values"):
         RegisteredClient.from_metadata({"client_id": "a", DRAFT_BOUND: old, BOUND: new}, drafts=True)
 
 

@@ -206,7 +206,7 @@ def test_the_chain_may_come_from_the_client_or_from_configuration(ca):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"roots": []}, "empty"),
+        ({"roots": []}, "contains no certificate"),
         ({"roots": "ca.pem"}, "a list"),
         ({"roots": {"ca.pem": 1}}, "a list"),
         ({"roots": [b"ca.pem"]}, "expected for example"),
