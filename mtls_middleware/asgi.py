@@ -88,7 +88,7 @@ class _Gateway:
         except Exception as error:  # noqa: BLE001 (fail closed: the application is not reached)
             response = reject(request.layer, error, request)
         finally:
-            request.place(self._stack.drop_headers)  # also for a rejected request, for middleware outside
+            request.place(self._stack.drop_headers)  # outer middleware also sees rejected requests
         if response is not None:
             await write(response, scope, receive, send)
             return

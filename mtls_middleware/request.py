@@ -9,7 +9,7 @@ from mtls_middleware.path_readings import Location
 # header name was folded.
 TESTING_KEY = "mtls_middleware.testing"
 
-# Maximum number of bytes in a body that a layer reads. Requests of OAuth clients have some hundred bytes, or some
+# Maximum number of bytes in a body that a layer reads. Requests of OAuth clients are a few hundred bytes long, or a few
 # thousand bytes with a JWT.
 MAX_BODY = 65_536
 

@@ -70,7 +70,7 @@ class _Gateway:
         except Exception as error:  # noqa: BLE001 (fail closed: the application is not reached)
             response = reject(request.layer, error, request)
         finally:
-            request.place(self._drop)  # also for a rejected request, for middleware outside
+            request.place(self._drop)  # outer middleware also sees rejected requests
         if response is not None:
             return write(response, environ, start_response)
         record_allowed(request.layer, request)

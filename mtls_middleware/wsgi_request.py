@@ -213,7 +213,7 @@ def peer_of(environ: Mapping[str, Any], start_response: object = None) -> Peer:
     if traits.address_doubt is not None:
         return Peer(doubt=traits.address_doubt, spoofable=traits.folding)
     original = environ.get("werkzeug.proxy_fix.orig")
-    if original is not None:  # ProxyFix overwrote REMOTE_ADDR from a header, and kept the transport's
+    if original is not None:  # ProxyFix overwrote REMOTE_ADDR, and kept the original value here
         environ = original
     address = environ.get("REMOTE_ADDR")
     return Peer(address if isinstance(address, str) else None, spoofable=traits.folding)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _MAX_EXCHANGES = 50
 # Maximum number of concurrent exchanges with hosts in one DNS zone, such as `example.com`, if clients choose the URLs.
 _MAX_ZONE_EXCHANGES = 10
-# Maximum part of its timeout that an exchange waits in the queue. After that, the remaining time would be too short.
+# Maximum fraction of its timeout that an exchange may spend in the queue. After that, too little time remains.
 _QUEUE_TIMEOUT = 0.9
 # Seconds that an idle connection is kept open. Node.js and uvicorn close idle connections after 5 seconds.
 _KEEP_ALIVE = 5.0

@@ -43,7 +43,7 @@ class Begin:
 
 @dataclass(frozen=True, slots=True)
 class FetchFor:
-    """Makes the exchange `fetch` on behalf of a client. `shares`: the limits of concurrent exchanges for the client."""
+    """Perform an HTTP exchange on behalf of a client. `shares`: the limits on concurrent exchanges for that client."""
 
     fetch: Fetch
     shares: "Shares"

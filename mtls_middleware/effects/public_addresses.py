@@ -1,4 +1,4 @@
-"""Determines whether an IP address is public, because the answer of `ipaddress` depends on the Python version."""
+"""Determines whether an IP address is public. The result of `ipaddress.is_global` depends on the Python version."""
 
 from ipaddress import IPv4Address, IPv6Address, ip_network
 

@@ -190,7 +190,7 @@ class RemoteDocument(Generic[T]):
             logger.error("fetching %s failed: %s", self._uri, reason)
             return
         self._fetched_at = self._attempted_at
-        if value != self._value:  # an equal value stays the same object: see resource_server/jwt_tokens.py
+        if value != self._value:  # keep the old object if the document is unchanged: caches compare by identity
             self._value = value
 
 
@@ -224,7 +224,7 @@ def check_address(what: str, uri: str, *, allow_http: bool, example: str = "http
         raise ConfigurationError(f"{what}={uri!r} is not a URL: expected for example {example!r}") from error
     if not host or not _HOST_AND_PORT.fullmatch(parts.netloc) or "#" in uri:
         raise ConfigurationError(
-            f"{what}={uri!r}: expected a URL without user name and fragment, for example {example!r}"
+            f"{what}={uri!r}: expected a URL without a user name or a fragment, for example {example!r}"
         )
     if parts.scheme == "https" or (parts.scheme == "http" and allow_http and _is_loopback(host)):
         return

@@ -1,1 +1,1 @@
-"""RFC 8705 for authorization server libraries, and scopes of routes for web frameworks. Import the module you need."""
+"""RFC 8705 for authorization server libraries, and scope checks per route for web frameworks."""

@@ -246,7 +246,7 @@ def _bind(token: str, cnf: dict[str, str] | None) -> str:
 def token_binding(token: str | None) -> dict[str, str] | None:
     """Return the `cnf` at the end of a token; `None` for an unbound token.
 
-    Trust the `cnf` only if the server knows the whole token.
+    Trust the `cnf` only if the whole token is in the server's database.
 
     Example: `token_binding("8W7c...~x5t-S256~bwcK0esc3ACC3DB2Y5_lESsXE8o9ltc05O89jdN-dg2")`
     """

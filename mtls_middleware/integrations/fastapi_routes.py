@@ -1,4 +1,4 @@
-"""`CertificateBoundToken`: the access token as a FastAPI dependency, with scopes of routes and an OpenAPI description.
+"""`CertificateBoundToken`: the access token as a FastAPI dependency, with scopes per route and an OpenAPI description.
 
 FastAPI lists the security schemes of an operation as alternatives, so a client could assume that a certificate alone is
 enough. FastAPI also has no model for `mutualTLS`. Therefore FastAPI gets only the OAuth scheme, and this module adds

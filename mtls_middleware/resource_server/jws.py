@@ -71,7 +71,7 @@ def verify_jwt(
 
     Arguments:
         source: fetches the issuer's keys if `keys` has no key for this JWT.
-        keys: the issuer's keys that are already fetched.
+        keys: the issuer's keys that have already been fetched.
         algorithms, typ: the accepted values of these header parameters; `typ` in the form of `media_type`.
         check: a function that raises `Refused` for a `typ` and claims that are not accepted even with a valid
             signature. It is called before keys are fetched for an unknown key id, so that such a token causes no fetch.

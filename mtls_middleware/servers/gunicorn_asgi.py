@@ -129,7 +129,7 @@ def _probe(base: Any) -> None:
     if "must_close" not in names_used(import_module("gunicorn.asgi.parser").CallbackRequest.should_close.__code__):
         raise TypeError("CallbackRequest has no must_close")
     if "ASGIProtocol" not in names_used(base._serve.__code__):
-        raise TypeError("ASGIWorker creates no ASGIProtocol")
+        raise TypeError("ASGIWorker does not create an ASGIProtocol")
     if {"app", "asgi", "cfg"} - names_used(protocol.__init__.__code__):
         raise TypeError("ASGIProtocol does not take its app from worker.asgi")
 

@@ -1,4 +1,4 @@
-"""`Source`: the protocol of objects that find the client certificate of a request for a layer."""
+"""`Source`: the interface of an object that finds the client certificate of a request."""
 
 from typing import Protocol
 

@@ -133,7 +133,7 @@ def _private_key(key: KeyKind | PrivateKey | None) -> PrivateKey:
         case ec.EllipticCurvePrivateKey() | rsa.RSAPrivateKey() | ed25519.Ed25519PrivateKey():
             return key
     raise ConfigurationError(
-        f"key={type(key).__name__}: expected 'ec', 'rsa', 'ed25519', or a private key of these types"
+        f"key={type(key).__name__}: expected 'ec', 'rsa', 'ed25519', or a private key of one of these types"
     )
 
 

@@ -149,7 +149,7 @@ class NoProtocol(asyncio.Protocol):
 @pytest.mark.parametrize(
     ("name", "moved", "message"),
     [
-        ("ASGIWorker", OtherServe, "ASGIWorker creates no ASGIProtocol"),
+        ("ASGIWorker", OtherServe, "ASGIWorker does not create an ASGIProtocol"),
         ("ASGIProtocol", OtherApplication, "ASGIProtocol does not take its app from worker.asgi"),
         ("ASGIProtocol", NoProtocol, "NoProtocol has no connection_made"),
         ("ASGIProtocol", OtherConnection, "does not call _is_websocket_upgrade"),
