@@ -134,7 +134,7 @@ def test_the_probe_prints_what_it_sends_and_what_it_cannot_detect(files, capsys)
     assert "100 connections a second" in err
     assert "nothing is sent to another address" in err
     assert "can disturb other clients" in err
-    assert "The probe cannot see" in err
+    assert "The probe cannot detect a hidden request" in err
     assert out.count("kept out") == int(err.split()[1])
 
 
