@@ -40,7 +40,7 @@ def access_token(request: Any) -> AccessToken | None:
 
 
 def oauth_client(request: Any) -> RegisteredClient | None:
-    """Return the OAuth client that the layer authenticated by its certificate, or `None` if there is no such client.
+    """Return the OAuth client that the layer authenticated by its certificate, or `None`.
 
     On a path that is not in the layer's `paths`, the result is always `None`. An endpoint that requires a client must
     reject a request without a client. `request`: see `client_certificate`.

@@ -39,7 +39,7 @@ def watched(
 ) -> "WebsocketWatch | None":
     """A watch that makes these checks.
 
-    Returns `None` if there are no checks, or if an outer gateway already has a watch. That one then makes the checks.
+    Returns `None` if there are no checks, or if an outer gateway already makes them.
     """
     if not checks:
         return None

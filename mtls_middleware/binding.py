@@ -31,11 +31,8 @@ class Confirmation:
     digest: bytes
     thumbprint: str
 
-    def matches(self, certificate: ClientCertificate, _now: float = 0.0) -> bool:
-        """Return whether this is the certificate to which the token is bound, compared in constant time.
-
-        `_now` is ignored. It gives this method the signature of a `Check`.
-        """
+    def matches(self, certificate: ClientCertificate) -> bool:
+        """Return whether this is the certificate to which the token is bound, compared in constant time."""
         return hmac.compare_digest(self.digest, certificate.digest)
 
 

@@ -25,7 +25,7 @@ class Cache(Generic[K, V]):
         self._lock = threading.Lock()
 
     def get(self, key: K) -> V | None:
-        """Return the cached value for `key`, or `None` if there is no such entry."""
+        """Return the cached value for `key`, or `None`."""
         entry = self._entries.get(key)
         if entry is None:
             return None

@@ -117,7 +117,7 @@ class ClientCertificate:
 
     @property
     def identity(self) -> tuple[object, ...]:
-        """All values of which this object consists, as a cache key. Unlike `==`, this includes the verification."""
+        """All values of this object, as a cache key. Unlike `==`, this includes the verification."""
         return self.der, self.chain, self.verification, self.path_period
 
     @property

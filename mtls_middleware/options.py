@@ -78,10 +78,10 @@ def one_of(name: str, given: T, choices: tuple[T, ...]) -> T:
     return given
 
 
-def having(name: str, given: T, method: str, example: str) -> T:
+def object_with_method(name: str, given: T, method: str, example: str) -> T:
     """Check that `given` is an object that has the method `method`. Rejects a class: an instance is expected.
 
-    Example: `having("tokens", tokens, "validate", "JWTAccessTokens(issuer=..., audience=..., jwks=...)")`
+    Example: `object_with_method("tokens", tokens, "validate", "JWTAccessTokens(issuer=..., audience=..., jwks=...)")`
     """
     if not callable(getattr(given, method, None)) or isinstance(given, type):
         raise ConfigurationError(f"{name}={given!r}: expected for example {example}")

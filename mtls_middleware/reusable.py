@@ -32,11 +32,6 @@ class Reusable(NamedTuple, Generic[T]):
     checks: tuple[Check, ...] = ()
     cost: int = 0
 
-    @property
-    def is_reusable(self) -> bool:
-        """Whether there is any time at which the result may be reused."""
-        return self.begins < self.ends
-
 
 def once(value: T) -> Reusable[T]:
     """Return `value` as a result that must not be reused. Example: `once(None)`"""

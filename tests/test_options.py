@@ -45,8 +45,8 @@ CHECKS: dict[str, tuple[Any, list[Any], list[Any], str]] = {
         ["Required", "", None, True, ["required"]],
         "expected 'required' or 'when_present'",
     ),
-    "having": (
-        lambda given: options.having("tokens", given, "validate", "JWTAccessTokens(...)"),
+    "object_with_method": (
+        lambda given: options.object_with_method("tokens", given, "validate", "JWTAccessTokens(...)"),
         [type("Validator", (), {"validate": lambda *_: None})()],
         [type("Validator", (), {"validate": lambda *_: None}), object(), None, "x"],
         "expected for example JWTAccessTokens(...)",

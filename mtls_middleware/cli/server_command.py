@@ -67,7 +67,9 @@ class Command:
 def command_of(
     words: Sequence[str], placements: Sequence[LayerPlacement], environment: Mapping[str, str]
 ) -> Command | None:
-    """Return the command that starts a known server in the command line `words`, or `None` if there is no such command.
+    """Return the command that starts a known server in the command line `words`.
+
+    Returns `None` if `words` names no known server.
 
     Arguments: `environment`, the environment variables of the server.
     """

@@ -87,7 +87,7 @@ class Response:
 
 
 class FetchFailed(Exception):  # noqa: N818 (a result that a flow handles)
-    """Raised if there is no complete response: the server is unreachable or too slow, or the response is too large.
+    """Raised if the server is unreachable or too slow, or if its response is too large.
 
     The message is for the log of the operator. `again`: whether a retry is useful, because the connection was refused,
     reset or closed before a response arrived.
@@ -101,7 +101,7 @@ class FetchFailed(Exception):  # noqa: N818 (a result that a flow handles)
 async def exchange(fetch: Fetch, transport: "httpx2.AsyncHTTPTransport", names: "ClientNameLookups") -> Response:
     """Make the exchange `fetch`, and return the response. Raises `FetchFailed`.
 
-    The transport of httpx2 is used without a client, so that there are no redirects, cookies and proxies.
+    It uses the transport of httpx2 without a client: a client would add redirects, cookies and proxies.
     """
     import httpx2
 

@@ -97,7 +97,7 @@ class RemoteDocument(Generic[T]):
         """
         age = abs(now - self._fetched_at)
         if self._value is None or age >= _LIFETIME:
-            # While one caller renews an old value, other callers use the old value. If there is no value, all wait.
+            # While one caller renews an old value, the others use the old value. Without an old value, all wait.
             yield from self._renew(now, join=join or self._usable_value(now) is None)
         elif age >= _RENEWAL_AGE:
             yield from self._renew_in_background(now)

@@ -155,7 +155,7 @@ class CertificateBoundToken(OAuth2):
 
 
 def _with_certificate(alternatives: list[dict[str, list[str]]]) -> list[dict[str, list[str]]]:
-    """Return the alternatives, changed so that each of them requires both the certificate and the token."""
+    """Return the alternatives. Each one then requires both the certificate and the token."""
     token_scopes = [each[OAUTH2] for each in alternatives if OAUTH2 in each]
     if not token_scopes or any(MUTUAL_TLS in each for each in alternatives):
         return alternatives

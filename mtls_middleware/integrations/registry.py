@@ -25,7 +25,7 @@ from mtls_middleware.token_endpoint.issuance import confirm_refresh_token, confi
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.integrations")
 
-# The maximum number of reasons that are cached, so that each of them is logged only once. Each reason contains the id
+# The maximum number of reasons that are remembered, to log each reason only once. Each reason contains the id
 # of a registered client, so an attacker cannot create new reasons.
 _MAX_LOGGED_REASONS = 1024
 

@@ -59,7 +59,7 @@ class CertificateLayer:
                 "Nginx(trusted_proxies=['10.0.0.0/8'], shared_secret=('MtlsProxySecret', os.environ['...']))"
             )
         if trust_store is not None:
-            options.having("trust_store", trust_store, "validate", "TrustStore(['clients-ca.pem'])")
+            options.object_with_method("trust_store", trust_store, "validate", "TrustStore(['clients-ca.pem'])")
         if required not in (True, False, None):
             raise ConfigurationError(f"required={required!r}: expected True, False or None")
         self.source = source

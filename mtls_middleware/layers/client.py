@@ -32,7 +32,7 @@ class ClientLayer:
     def __init__(
         self, authenticator: ClientAuthenticator, *, paths: Collection[str], root_path: str | None = None
     ) -> None:
-        options.having("authenticator", authenticator, "decide", "ClientAuthenticator(clients)")
+        options.object_with_method("authenticator", authenticator, "decide", "ClientAuthenticator(clients)")
         self._authenticator = authenticator
         self.body_paths: PathSet = PathSet("paths", paths)
         self.root_path: str | None = checked_root(root_path)

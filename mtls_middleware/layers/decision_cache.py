@@ -7,7 +7,7 @@ The cache only saves time: without it, every request is decided in the same way,
 - An entry is used only while its time limits hold and its checks are true. The checks look up revocation, compare the
   binding, ask rules whose answer can change, and compare the identity of keys, trust stores and revocation lists with
   those that the decision was based on.
-- If any check fails or raises, the request is decided anew. So the cache never rejects a request, and it contains no
+- If any check fails or raises, the layers decide again. So the cache never rejects a request, and it contains no
   rejected request.
 """
 
@@ -71,7 +71,7 @@ class DecisionCache:
         return (facts, self._routes(request)) if self._routed else facts
 
     def recall(self, key: Hashable, attached: Attached, now: float) -> bool:
-        """Attach the cached results for this key. Returns `False` if there is no valid entry."""
+        """Attach the cached results for this key. Returns `False` if no entry is valid."""
         entry = self._entries.get(key)
         if entry is None or not entry.begins <= now < entry.ends:
             return False

@@ -117,7 +117,7 @@ class UndeclaredFact(RuntimeError):  # noqa: N818 (a defect of a layer, which th
 class DeclaredView:
     """A `LayerRequest` that gives a layer only the facts that it declared.
 
-    Method, path and query are the route's business: a layer with declared facts does not read them when it decides.
+    It never gives the method, the path or the body: a layer with declared facts reads the first two in `route` only.
     """
 
     __slots__ = ("_facts", "_request")

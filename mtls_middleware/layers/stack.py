@@ -33,7 +33,7 @@ class GatewayRequest(LayerRequest, Protocol):
         """Remove these fields from the request, as the application and further layers see it."""
 
     def read_body(self) -> Any:
-        """Read the whole body into `body`, and set `now` anew; a coroutine function under ASGI. Raises `Refused`."""
+        """Read the whole body into `body`, and renew `now`. A coroutine function under ASGI. Raises `Refused`."""
 
 
 class Stack:

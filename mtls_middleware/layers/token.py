@@ -51,7 +51,7 @@ class TokenLayer:
         root_path: str | None = None,
         websocket_lifetime: WebsocketLifetime = "certificate",
     ) -> None:
-        options.having("tokens", tokens, "validate", "JWTAccessTokens(issuer=..., audience=..., jwks=...)")
+        options.object_with_method("tokens", tokens, "validate", "JWTAccessTokens(issuer=..., audience=..., jwks=...)")
         options.one_of("binding", binding, ("required", "when_present"))
         self._tokens = tokens
         self._binding = binding
@@ -116,7 +116,7 @@ class TokenLayer:
         confirmation = binding.confirm(token.claims, certificate, self._binding)
         if confirmation is not None and certificate is not None:
             token = token.bound_by(confirmation.thumbprint)
-            checks += (partial(confirmation.matches, certificate),)
+            checks += (partial(_is_still_bound, confirmation, certificate),)
         token_scopes.require_scopes(token, self._scopes)
         return validated._replace(value=token, checks=checks)
 
@@ -125,6 +125,10 @@ class TokenLayer:
         token = request.attached.token
         again = None if token is None else token_recheck(token, self._tokens, self._lifetime)
         return [] if again is None else [again]
+
+
+def _is_still_bound(confirmation: binding.Confirmation, certificate: ClientCertificate, _now: float) -> bool:
+    return confirmation.matches(certificate)
 
 
 def _shares(certificate: ClientCertificate | None, request: LayerRequest) -> "Shares":

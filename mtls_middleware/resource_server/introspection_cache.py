@@ -90,7 +90,7 @@ class MemoryAnswers:
         yield from ()
         return self._records.get(key.key)
 
-    def put(self, key: IntrospectionKey, record: bytes, seconds: float, now: float) -> Flow[None]:  # noqa: ARG002
+    def put(self, key: IntrospectionKey, record: bytes, seconds: float, now: float) -> Flow[None]:  # noqa: ARG002 (as `get`)
         """Cache `record` under `key`, without a time limit: the reader checks whether the record is too old."""
         yield from ()
         self._records.put(key.key, record)

@@ -41,7 +41,7 @@ class RevocableTokens:
         *,
         ids: Literal["required", "when_present"] = "required",
     ) -> None:
-        options.having("tokens", tokens, "validate", "JWTAccessTokens(...)")
+        options.object_with_method("tokens", tokens, "validate", "JWTAccessTokens(...)")
         if not isinstance(revocations, RedisRevocations):
             raise ConfigurationError(f"revocations={revocations!r}: expected RedisRevocations(...)")
         options.one_of("ids", ids, ("required", "when_present"))

@@ -1,4 +1,4 @@
-"""Finds the HTTP/1 requests that ask for another protocol, so that a server closes the connection after each of them.
+"""Finds the HTTP/1 requests that ask for another protocol. A server closes the connection after each such request.
 
 If a proxy forwards such a request, the client can write to the proxy's connection to the server, and everything that it
 writes comes from the proxy's address. Therefore a server must not carry out an upgrade, except a websocket handshake.

@@ -82,7 +82,7 @@ class ClientAuthenticator:
             )
         options.one_of("match", match, ("certificate", "public_key"))
         if trust_store is not None:
-            options.having("trust_store", trust_store, "validate", "TrustStore(['clients-ca.pem'])")
+            options.object_with_method("trust_store", trust_store, "validate", "TrustStore(['clients-ca.pem'])")
         self._look_up: LookUp = look_up
         self._clock_skew = check_clock_skew("clock_skew", clock_skew)
         self._trust_store = with_clock_skew(trust_store, self._clock_skew)

@@ -14,7 +14,7 @@ from mtls_middleware.policy.rule import Rule
 from mtls_middleware.token_endpoint.credentials import PKI, SELF_SIGNED
 from mtls_middleware.token_endpoint.registered import RegisteredCertificates
 
-# The metadata members of which a client registers exactly one (RFC 8705 2.1.2), and the rule for each member.
+# The metadata members for a certificate's name, with the rule of each. A client registers exactly one (RFC 8705 2.1.2).
 _SUBJECTS: Mapping[str, type[Rule]] = {
     "tls_client_auth_subject_dn": Subject,
     "tls_client_auth_san_dns": DNSName,

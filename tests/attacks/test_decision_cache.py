@@ -650,7 +650,10 @@ def test_a_clock_jump_does_not_extend_a_cached_decision(
         ({"trust_store": store}, -100, 500),
     ):
         tokens = {"tokens": mtls_issuer.access_tokens(), **options}
-        wrap: Any = lambda module, app, given=tokens: module.protect(app, source=ServerTLS(), **given)  # noqa: E731
+
+        def wrap(module: Any, app: Any, given: Any = tokens) -> Any:
+            return module.protect(app, source=ServerTLS(), **given)
+
         clock.now = begun
         layers = Layers(gateway, wrap)
         cached(layers, request)
@@ -988,7 +991,7 @@ def test_two_clients_at_once_are_never_taken_for_each_other(gateway: str, world:
     module, wrong = MODULES[gateway], list[Any]()
 
     def told(carrier: Any) -> Any:
-        return client_certificate(carrier).thumbprint, access_token(carrier).subject  # type: ignore[union-attr]
+        return client_certificate(carrier).thumbprint, access_token(carrier).subject  # type: ignore[union-attr] (both are there, or the test fails)
 
     def application(environ: Any, start_response: Any) -> list[bytes]:
         start_response("200 OK", [])
@@ -1137,7 +1140,7 @@ def test_nothing_that_an_application_can_change_reaches_the_next_request(gateway
             change(token, certificate)
     before = dict(seen.headers)
     for key in ("mtls_middleware.certificate", "mtls_middleware.token"):
-        seen.carrier[key] = None  # type: ignore[index]
+        seen.carrier[key] = None  # type: ignore[index] (a request was seen, or the test fails)
     seen.carrier[ATTACHED_KEY].certificate = seen.carrier[ATTACHED_KEY].token = None
     if gateway == "asgi":
         seen.carrier["headers"].clear()
