@@ -105,9 +105,9 @@ class ASGIRequest:
             self._fields = [(bytes(name), bytes(value)) for name, value in self._fields]
         self._scope["headers"] = self._fields
         names = b"".join(map(_NAME, self._fields))
-        # The same fields with names in lower case, as most servers give them.
         self._lower = self._fields if names.islower() else [(name.lower(), value) for name, value in self._fields]
-        self._is_plain = names.isascii() and b"_" not in names
+        # Whether every name is as most servers give it, so that it needs no folding.
+        self._is_plain: bool = names.islower() and names.isascii() and b"_" not in names
         self.is_websocket: bool = scope.get("type") == "websocket"
         self.rechecks: list[tuple[Layer, Recheck]] = []
 
@@ -120,7 +120,7 @@ class ASGIRequest:
     def _without(self, names: frozenset[str]) -> list[Pair]:
         """The fields without the fields that an application can read under one of these names."""
         plain, folded = _spellings(names)
-        if self._is_plain and self._lower is self._fields:
+        if self._is_plain:
             return [field for field in self._fields if field[0] not in plain]
         fields = zip(self._lower, self._fields, strict=True)
         return [field for (name, _), field in fields if _folded(name) not in folded]

@@ -5,7 +5,7 @@ section 4.9.3).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
@@ -44,9 +44,7 @@ class AccessToken:
 
     def bound_by(self, thumbprint: str) -> "AccessToken":
         """The same token, bound to the certificate with this thumbprint."""
-        # Not dataclasses.replace(): it takes three times as long, for each new token.
-        given = self.claims, self.subject, self.client_id, self.scopes, self.expires_at
-        return AccessToken(*given, bound=True, confirmation=thumbprint, key_id=self.key_id)
+        return replace(self, bound=True, confirmation=thumbprint)
 
     def __repr__(self) -> str:
         return (
