@@ -57,6 +57,10 @@ class LoopbackServer:
         """Stall, but never longer than the test."""
         self._released.wait(seconds)
 
+    def release(self) -> None:
+        """Every request that waits is answered now, and none waits any more."""
+        self._released.set()
+
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True

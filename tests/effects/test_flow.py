@@ -171,11 +171,11 @@ def test_anything_but_a_whole_answer_is_a_failure_in_words_for_the_log(
 
 
 def test_a_slow_answer_is_a_failure_after_the_time_given(run: Callable[[Flow[Any]], Any], server: KeyServer) -> None:
-    server.stall = 5
+    server.stall = 60
     begun = time.monotonic()
     with pytest.raises(FetchFailed):
         run(ask(fetch(server, timeout=0.2)))
-    assert time.monotonic() - begun < 1.5
+    assert time.monotonic() - begun < 20  # of sixty seconds
 
 
 def test_one_fetch_is_one_exchange_and_two_alike_are_two(run: Callable[[Flow[Any]], Any], server: KeyServer) -> None:

@@ -32,7 +32,7 @@ MISBEHAVIOUR: dict[str, Behaviour] = {
 DRIPS = {
     "silence": raw(pause=60),
     "status line alone": raw(b"HTTP/1.1 200 OK\r\n", pause=60),
-    "headers byte by byte": raw(b"HTTP/1.1 200 OK\r\n", *[b"X: 1\r\n"] * 200, pause=0.05),
-    "body byte by byte": raw(b"HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\n", *[b" "] * 200, pause=0.05),
-    "interim answers without end": raw(*[b"HTTP/1.1 103 Early Hints\r\n\r\n"] * 200, pause=0.05),
+    "headers byte by byte": raw(b"HTTP/1.1 200 OK\r\n", *[b"X: 1\r\n"] * 600, pause=0.1),
+    "body byte by byte": raw(b"HTTP/1.1 200 OK\r\nContent-Length: 600\r\n\r\n", *[b" "] * 600, pause=0.1),
+    "interim answers without end": raw(*[b"HTTP/1.1 103 Early Hints\r\n\r\n"] * 600, pause=0.1),
 }

@@ -123,7 +123,7 @@ def test_the_whole_answer_has_to_be_there_in_time(
     begun = time.monotonic()
     with pytest.raises(Unavailable):
         run(fetched(server).current(START))
-    assert time.monotonic() - begun < 1.5
+    assert time.monotonic() - begun < 20  # of sixty seconds
 
 
 def test_proxies_of_the_environment_are_not_used(

@@ -5,8 +5,8 @@ import logging
 
 import pytest
 
-from mtls_middleware import ConfigurationError, Refused
-from mtls_middleware.resource_server.bearer import MAX_TOKEN, bearer_token
+from mtls_middleware import ConfigurationError
+from mtls_middleware.resource_server.bearer import MAX_TOKEN
 from mtls_middleware.testing import IssuedCertificate
 from tests.resource_server import forge
 from tests.resource_server.stack import ASGIStack, Stack
@@ -236,16 +236,6 @@ def test_a_token_over_the_limit_is_not_looked_at(stack: type[Stack], mtls_client
     padded = bound(mtls_client, padding="x" * 10_000)
     assert len(padded) <= MAX_TOKEN
     assert app.request(f"Bearer {padded}", certificate=mtls_client).status == 200
-
-
-def test_the_longest_headers_are_read_in_no_time() -> None:
-    import time
-
-    begun = time.process_time()
-    for value in ("Basic " + ", " * 50_000, "Basic ," + " " * 100_000, "Bearer " + "a" * 100_000 + "!", "=" * 100_000):
-        with pytest.raises(Refused):
-            bearer_token([value], "&;" * 20_000)
-    assert time.process_time() - begun < 0.5
 
 
 @pytest.mark.standard("A23")

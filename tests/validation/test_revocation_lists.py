@@ -19,6 +19,7 @@ from mtls_middleware.testing import CertificateAuthority
 from mtls_middleware.validation import RevocationLists, TrustStore
 from mtls_middleware.validation import crl as module
 from mtls_middleware.validation.crl import StatusRequest
+from tests.growth import assert_grows
 from tests.key_server import KeyServer
 from tests.validation.authority import HOUR, at, crl, long_crl
 from tests.validation.issuing import Authority
@@ -249,14 +250,13 @@ def test_no_request_waits_for_a_dead_server_while_the_list_is_valid(ca, client):
     with KeyServer(crl(ca, now=NOW, ends=24 * HOUR)) as server:
         store = TrustStore([ca.certificate], revocation=RevocationLists(urls=[server.url], allow_http=True))
         assert reasons(store, client, NOW) == ()
-        server.stall = 5.0
+        server.stall = 60
         asker = threading.Thread(target=reasons, args=(store, client, NOW + 5 * HOUR), daemon=True)
         asker.start()
         while server.requests < 2:
             time.sleep(0.01)
-        begun = time.monotonic()
         assert reasons(store, client, NOW + 5 * HOUR) == ()
-        assert time.monotonic() - begun < 2
+        assert asker.is_alive()
     asker.join(15)
 
 
@@ -305,16 +305,13 @@ def test_addresses_in_a_certificate_open_no_connection(ca, tmp_path, monkeypatch
 
 
 def test_a_look_up_costs_the_same_for_ten_and_for_a_hundred_thousand(ca, client):
-    def seconds(count):
+    def prepare(count):
         found = module.parse(long_crl(ca, range(1, count + 1), now=NOW))
         assert found.is_signed_by_issuer(StatusRequest(ca.certificate, ca.certificate))
-        begun = time.perf_counter()
-        for _ in range(20_000):
-            assert client.x509.serial_number not in found.serials
-        return time.perf_counter() - begun
+        serial = client.x509.serial_number
+        return lambda: [serial in found.serials for _ in range(1_000)]
 
-    few, many = min(seconds(10) for _ in range(3)), min(seconds(100_000) for _ in range(2))
-    assert many < 5 * few + 0.05
+    assert_grows(prepare, 10, 100_000, at_most=20)
 
 
 def test_a_list_keeps_its_serial_numbers_and_little_else(ca):

@@ -55,9 +55,7 @@ def test_a_stranger_s_maze_of_cas_costs_no_more_than_its_certificates(ca, store,
     checks = []
     check = chain._is_signed_by
     monkeypatch.setattr(chain, "_is_signed_by", lambda *arguments: checks.append(1) or check(*arguments))
-    begun = time.process_time()
     assert reasons(store, certificate, NOW) != ()
-    assert time.process_time() - begun < 0.5
     assert len(checks) == 10
 
 
