@@ -18,8 +18,9 @@ APPLICATIONS = "tests.live.applications"
 
 
 # Below the ports of outgoing connections (from 32,768 on): one of those could take a port before the server that it was
-# found for. Each process of a test run has a thousand of its own, in turn, for the same reason.
-_OWN = 10_000 + 1_000 * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 10)
+# found for. Each process of a test run has a thousand of its own, in turn, for the same reason. Not from 10,000 on:
+# clients refuse port 10,080 (Fetch Standard, "port blocking").
+_OWN = 11_000 + 1_000 * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 10)
 _PORTS = itertools.cycle(range(_OWN, _OWN + 1_000))
 
 
