@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+import re
 import socket
 import ssl
 import subprocess
@@ -160,15 +161,16 @@ def test_a_client_of_the_own_ca_reaches_the_application(host: Host, version):
 
 @pytest.mark.parametrize("version", VERSIONS, ids=lambda version: version.name)
 def test_a_client_that_comes_again_with_its_session_is_served(host: Host, version):
-    client, again = GOOD[0], None
+    client = GOOD[0]
     with connected(host, client, version) as connection:
         answered(host, connection, client)
         session = connection.session
     with connected(host, client, version, session) as connection:
-        again = answered(host, connection, client)
-        assert not connection.session_reused or host.proxy == "haproxy"
-    # The other hosts of HAProxy's crt-list have sessions, which are global there: it answers 421.
-    assert again == ("421" if host.proxy == "haproxy" else "RSA")
+        again, resumed = answered(host, connection, client), bool(connection.session_reused)
+    # The other hosts have sessions. HAProxy's are for all hosts of a crt-list. nginx resumes, from 1.29.2 on, what the
+    # first host on the address resumes. The client has to come with a full handshake.
+    assert again == ("421" if resumed else "RSA")
+    assert resumed == (host.proxy == "haproxy") or host.proxy == "nginx"
 
 
 @pytest.mark.parametrize("version", VERSIONS, ids=lambda version: version.name)
@@ -203,17 +205,21 @@ def test_a_session_of_another_host_gives_no_access(host: Host, version, first: t
         assert found == certificate if full and found in ("RSA", "none") else found in matrix.NOT_SERVED
 
 
-def test_early_data_is_not_accepted(host: Host, tmp_path: Path):
+def test_early_data_does_not_reach_the_application(host: Host, tmp_path: Path):
     session, early = tmp_path / "session", tmp_path / "early"
-    early.write_text(f"GET /{setup(host.proxy).key}/ HTTP/1.1\r\nHost: b.test\r\n\r\n")
+    request = f"GET /{setup(host.proxy).key}/ HTTP/1.1\r\nHost: b.test\r\n"
+    early.write_text(f"{request}\r\n")
+    last = f"{request}Connection: close\r\n\r\n"
     for first in ("a.test", "c.test", "b.test"):
-        said = s_client(host.port, first, "-sess_out", str(session)) + s_client(
-            host.port, "b.test", "-sess_in", str(session), "-early_data", str(early)
-        )
-        assert "Early data was accepted" not in said
+        s_client(host.port, first, last, "-sess_out", str(session))
+        if session.exists():
+            said = s_client(host.port, "b.test", last, "-sess_in", str(session), "-early_data", str(early))
+            statuses = re.findall("^HTTP/1.1 ([0-9]+)", said, re.MULTILINE)
+            assert statuses[:-1] == (["425"] if "Early data was accepted" in said else [])
 
 
-def s_client(port: int, name: str, *options: str) -> str:
-    command = ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-servername", name, "-tls1_3", *options]
-    result = subprocess.run(command, input=b"", capture_output=True, timeout=20, check=False)
+def s_client(port: int, name: str, text: str, *options: str) -> str:
+    """What openssl and the server say, until the server closes the connection."""
+    command = ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-servername", name, "-tls1_3", "-ign_eof"]
+    result = subprocess.run([*command, *options], input=text.encode(), capture_output=True, timeout=20, check=False)
     return (result.stdout + result.stderr).decode(errors="replace")
