@@ -1,6 +1,7 @@
 """What the README and the docs say is so: the code runs, the tables are complete, the commands are there."""
 
 import ast
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -134,11 +135,11 @@ def test_every_link_leads_somewhere():
 
 
 def test_no_path_of_a_machine_is_in_the_project():
-    foreign = {".git", "build", "dist", "node_modules"}
-    for path in ROOT.rglob("*"):
-        if path.suffix in (".py", ".md", ".toml", ".sh") and not any(
-            part in foreign or part.startswith((".venv", ".nox")) for part in path.parts
-        ):
-            text = path.read_text("utf-8")
-            assert "/wor" + "k/" not in text, path
-            assert "/roo" + "t/" not in text, path
+    foreign = (".git", ".nox", ".venv", "build", "dist", "node_modules")
+    for folder, folders, names in os.walk(ROOT):
+        folders[:] = [each for each in folders if not each.startswith(foreign) or each == ".github"]
+        for path in (Path(folder, name) for name in names):
+            if path.suffix in (".py", ".md", ".toml", ".sh"):
+                text = path.read_text("utf-8")
+                assert "/wor" + "k/" not in text, path
+                assert "/roo" + "t/" not in text, path

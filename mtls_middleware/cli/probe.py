@@ -214,7 +214,7 @@ def _failure(error: OSError) -> str:
 def _baseline(target: Target, *, certificate: bool) -> Baseline:
     """Send plain requests, and return their statuses.
 
-    Raises `ConfigurationError` unless every GET request gets the same status, which is 400 or higher.
+    Raises `ConfigurationError` unless all GET requests get the same status, and this status is 400 or higher.
     """
     given = "with your certificate" if certificate else "without a certificate"
     try:

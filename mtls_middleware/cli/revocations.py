@@ -171,7 +171,7 @@ def _client(given: str | None) -> Any:
         client.connection_pool.make_connection()  # does not connect, but raises an exception for invalid settings
     except Exception:  # noqa: BLE001 (any exception means an invalid address)
         settings = {}
-    if not {"host", "path"} & settings.keys() or settings.get("retry") is not retry:  # the address can also set retry
+    if not {"host", "path"} & settings.keys() or settings.get("retry") is not retry:  # the URL can also set `retry`
         raise ConfigurationError(
             f"the address of Redis cannot be read: expected {_ADDRESS}; in user and password, write : / ? # @ % as %XX"
         )

@@ -111,7 +111,7 @@ class _Background:
 
 @dataclass(frozen=True, slots=True)
 class _Pool:
-    """The connections to one server that the operator configured, and the limit for exchanges with this server."""
+    """The connections to one server of the configuration, and the limit on concurrent exchanges with it."""
 
     transport: "httpx2.AsyncHTTPTransport"
     limit: ConcurrencyLimit

@@ -121,7 +121,7 @@ class TokenLayer:
         return validated._replace(value=token, checks=checks)
 
     def rechecks(self, request: LayerRequest) -> list[Recheck]:
-        """How to decide again about the token that opened a websocket."""
+        """Return the functions that check the token of an open websocket again."""
         token = request.attached.token
         again = None if token is None else token_recheck(token, self._tokens, self._lifetime)
         return [] if again is None else [again]

@@ -1,4 +1,4 @@
-"""Revokes access tokens and certificates by a list in Redis that all processes share."""
+"""Revokes access tokens and certificates through a list in Redis that all processes share."""
 
 from typing import TYPE_CHECKING
 

@@ -124,7 +124,7 @@ class RedisRevocations:
         this method again. Raises `ConfigurationError`.
         """
         self._write_each("+", "create", revoked)
-        self._write(secrets.token_urlsafe(16), [])  # this completes the list: no process accepts an incomplete list
+        self._write(secrets.token_urlsafe(16), [])  # this marks the list as complete: no process accepts a list without the mark
 
     def revoke(
         self, *, until: datetime, token_id: str | None = None, issuer: str | None = None, thumbprint: str | None = None

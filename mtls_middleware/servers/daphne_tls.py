@@ -3,7 +3,7 @@
     python -m mtls_middleware.servers.daphne_tls --certfile server.pem --keyfile server.key \\
         --ca-certs clients.pem --cert-reqs 1 --bind 0.0.0.0 --port 8443 app:app
 
-This command accepts all options of `daphne`. Each endpoint has TLS. Use `tcp:` and not Twisted's `ssl:`, which cannot
+This command accepts all options of `daphne`. All endpoints use TLS. Use `tcp:` and not Twisted's `ssl:`, which cannot
 request a client certificate. In code:
 `Server(app, endpoints=["tcp:8443"], tls=TLS(certfile=..., keyfile=..., ca_certs=..., cert_reqs=1)).run()`.
 With `--cert-reqs 1`, clients without a certificate are accepted. With `--cert-reqs 2`, they are rejected. Websockets,

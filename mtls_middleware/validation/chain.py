@@ -207,7 +207,7 @@ class Roots:
     def _presented_authorities(self, certificate: ClientCertificate) -> tuple[list[x509.Certificate], int]:
         """Return the presented CAs with a verified signature, and the number of CAs that are ignored.
 
-        CAs are ignored to limit the time of the search.
+        CAs beyond a limit are ignored, so that the search ends in time.
         """
         cached = {der: self._verified_authorities.get(der) for der in certificate.chain}
         verified = [each for each in cached.values() if each is not None]

@@ -16,15 +16,16 @@ logger: logging.Logger = logging.getLogger("mtls_middleware.validation")
 
 T = TypeVar("T")
 
-# Maps each configured path to its files and their bytes: the path itself, or the files in the directory at the path.
+# Maps each configured path to its files and their contents. The files are the path itself or, for a directory, the
+# files in it.
 Contents = Mapping[Path, Sequence[tuple[Path, bytes]]]
 # The state of one file: name, mtime, size, inode and ctime. The state changes if the file is written or replaced.
 _State = tuple[str, int, int, int, int]
 
 # Seconds between two checks for changed files. A change takes effect within about a second.
 _INTERVAL = 1.0
-# Maximum bytes of changed files that a request reads itself. A thread reads larger files, while requests use the old
-# value.
+# Maximum size in bytes of changed files that are read during a request. A background thread reads larger files. Until
+# then, requests use the old value.
 _MAX_INLINE_SIZE = 2_097_152
 # Maximum number of attempts to read files that change while they are read.
 _ATTEMPTS = 3
@@ -102,7 +103,7 @@ class FileCache(Generic[T]):
             if self._states() == before:
                 return before, self._parse(contents)
         raise ConfigurationError(
-            "the files changed while they were read; expected complete files: replace a file by renaming a new file"
+            "the files changed while they were read; expected complete files: write a new file, and rename it over the old one"
         )
 
     def _states(self) -> tuple[_State, ...]:

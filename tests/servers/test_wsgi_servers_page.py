@@ -47,7 +47,7 @@ If the log says that a server is not known to keep header names apart, do one of
 If the log says that the peer's address may be set from a header field, give `shared_secret=` without
 `trusted_proxies=`. Or run the ASGI middleware outside the adapter: it sees the address and the names as they arrived.
 
-In tests, the environ of a test client comes from no server. Add `TESTING_ENVIRON` (Django's own client does not run
+In tests, the test client creates the environ, not a server. Add `TESTING_ENVIRON` (Django's own client does not run
 what is in `wsgi.py`; use werkzeug's `Client(application)` for that):
 
 ```python

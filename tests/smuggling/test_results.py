@@ -21,14 +21,14 @@ An attacker who puts bytes onto the connection between proxy and server has the 
 attacks succeed through each proxy to each server, with the configuration that `mtls-middleware proxy-config` prints.
 
 `python -m tests.smuggling --write` measures the tables on the real programs. It ran last on {date}, with {versions}.
-Every CI run repeats the most important attacks and a sample of the others, with the secret.
+Every CI run repeats the most important attacks and a sample of the others, with the secret configured.
 
 ## What is sent
 
 Each payload exists in up to four kinds. *Forge*: a complete request with the certificate of another client in every
-field name that a generated configuration uses. *Forge over HTTP/2*: the same request as HTTP/2 in clear text. *Poison*:
-the beginning of a request, which the next client's request completes. *Capture*: a request with a long body, which the
-next client's request becomes a part of. After each attack, an innocent client sends ordinary requests through the same
+field name that a generated configuration uses. *Forge over HTTP/2*: the same request, sent as HTTP/2 in clear text.
+*Poison*: the beginning of a request, which the next client's request completes. *Capture*: a request with a long body,
+which the next client's request becomes a part of. After each attack, an innocent client sends ordinary requests through the same
 proxy. Half of the attackers have a certificate of their own.
 
 {groups}
