@@ -124,7 +124,8 @@ class RedisRevocations:
         this method again. Raises `ConfigurationError`.
         """
         self._write_each("+", "create", revoked)
-        self._write(secrets.token_urlsafe(16), [])  # this marks the list as complete: no process accepts a list without the mark
+        # This marks the list as complete. No process accepts a list without the mark.
+        self._write(secrets.token_urlsafe(16), [])
 
     def revoke(
         self, *, until: datetime, token_id: str | None = None, issuer: str | None = None, thumbprint: str | None = None

@@ -203,7 +203,7 @@ class HeaderSource:
                 require_valid(presented, view.now, clock_skew)
         except Refused as refusal:
             reason = "; ".join(refusal.evidence)
-            logger.info("the client certificate header is ignored: the certificate of the proxy was rejected: %s", reason)
+            logger.info("the client certificate header is ignored: the proxy's certificate was rejected: %s", reason)
             return False
         return presented is not None
 

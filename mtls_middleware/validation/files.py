@@ -103,7 +103,8 @@ class FileCache(Generic[T]):
             if self._states() == before:
                 return before, self._parse(contents)
         raise ConfigurationError(
-            "the files changed while they were read; expected complete files: write a new file, and rename it over the old one"
+            "the files changed while they were read; expected complete files: write a new file, and rename it over the "
+            "old one"
         )
 
     def _states(self) -> tuple[_State, ...]:

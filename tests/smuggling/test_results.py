@@ -28,8 +28,8 @@ Every CI run repeats the most important attacks and a sample of the others, with
 Each payload exists in up to four kinds. *Forge*: a complete request with the certificate of another client in every
 field name that a generated configuration uses. *Forge over HTTP/2*: the same request, sent as HTTP/2 in clear text.
 *Poison*: the beginning of a request, which the next client's request completes. *Capture*: a request with a long body,
-which the next client's request becomes a part of. After each attack, an innocent client sends ordinary requests through the same
-proxy. Half of the attackers have a certificate of their own.
+which the next client's request becomes a part of. After each attack, an innocent client sends ordinary requests
+through the same proxy. Half of the attackers have a certificate of their own.
 
 {groups}
 The second column of the tables says how the library treats the forged request if it arrives from the proxy's address
