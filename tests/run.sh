@@ -21,9 +21,10 @@ peers=tests/live/peers # OAuth clients and a server by others, at the versions o
 .venv/bin/ruff format --check .
 .venv/bin/mypy
 .venv/bin/zizmor --offline --persona=pedantic --no-progress --quiet .github
-# More processes than cores: most live tests wait for another program. The tests on other Pythons take what is left.
+# More processes than cores, because most live tests wait for another program. A process that has no more tests takes
+# some of another one. The tests on other Pythons take what is left of the processors.
 [ $# != 0 ] || { nice sh .ci/pythons >.venv/pythons.log 2>&1 & pythons=$!; }
 status=0
-.venv/bin/python -m pytest -n 3 "$@" || status=$?
+.venv/bin/python -m pytest -n 6 --dist worksteal "$@" || status=$?
 [ $# != 0 ] || { wait "$pythons" || status=1; grep -v "^nox > \(Creating\|Re-using\|python -m pip\)" .venv/pythons.log; }
 exit "$status"
