@@ -15,8 +15,9 @@ nox.options.sessions = ["lint", "types", "build"]
 nox.options.error_on_missing_interpreters = True
 
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
-# Tests that start no server, proxy or type checker of other environments.
-IN_PROCESS = ("-m", "not live", "--ignore=tests/typed/test_programs.py", "--numprocesses=auto")
+# Tests that start no server, proxy or type checker of other environments. Many of them wait, so there are more
+# processes than most machines have cores.
+IN_PROCESS = ("-m", "not live", "--ignore=tests/typed/test_programs.py", "--numprocesses=4", "--dist=worksteal")
 
 
 @nox.session(python=PYTHONS)

@@ -70,6 +70,17 @@ def confirmation_of(claims: Mapping[str, Any], binding: Binding) -> Confirmation
 def compare(confirmation: Confirmation, certificate: ClientCertificate | None) -> None:
     """Raises `Refused("invalid_token")` unless the token is bound to `certificate` by this confirmation."""
     if certificate is None:
-        raise Refused("invalid_token", "the token is bound to a certificate, but the request has no client certificate")
+        raise Refused(
+            "invalid_token",
+            "the token is bound to a certificate, but the request has no client certificate",
+            expected={"thumbprint": confirmation.thumbprint},
+        )
     if not confirmation.matches(certificate):
-        raise Refused("invalid_token", "the token is bound to another certificate")
+        raise Refused(
+            "invalid_token",
+            "the token is bound to another certificate",
+            advice="the client must use the token with the certificate for which it was issued; behind a proxy, check "
+            "that the application gets the client's certificate and not the proxy's",
+            found={"thumbprint": certificate.thumbprint},
+            expected={"thumbprint": confirmation.thumbprint},
+        )

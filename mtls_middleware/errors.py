@@ -3,7 +3,11 @@
 `responses.py` maps the codes of rejected requests to HTTP statuses.
 """
 
+from collections.abc import Mapping
 from importlib.util import find_spec
+
+# The evidence of a rejection because the request has no client certificate.
+NO_CERTIFICATE = "no client certificate"
 
 
 class ConfigurationError(ValueError):
@@ -21,20 +25,35 @@ class Refused(Exception):  # noqa: N818 (a public name)
         evidence: messages for the operator's log. They never contain a token, a key or a header value.
         new_connection: whether the client must open a new connection before a request can be accepted, for example to
             present a renewed certificate.
+        advice: what the operator can change, for the log; `None` if only the client can change something. The text is
+            the same for each rejection with the same cause: it contains no data of the request.
+        found, expected: what the request has and what it needs, by the name of a claim or header parameter such as
+            `"aud"`, or `"thumbprint"`.
     """
 
-    def __init__(self, code: str, *evidence: str, new_connection: bool = False) -> None:
+    def __init__(
+        self,
+        code: str,
+        *evidence: str,
+        new_connection: bool = False,
+        advice: str | None = None,
+        found: Mapping[str, object] | None = None,
+        expected: Mapping[str, object] | None = None,
+    ) -> None:
         super().__init__(code, *evidence)
         self.code = code
         self.evidence = evidence
         self.new_connection = new_connection
+        self.advice = advice
+        self.found: Mapping[str, object] = found or {}
+        self.expected: Mapping[str, object] = expected or {}
 
 
 class MalformedCertificate(Refused):
     """Raised if a client certificate or a name in it is unreadable, or if values in a request contradict each other."""
 
-    def __init__(self, *evidence: str) -> None:
-        super().__init__("invalid_client_certificate", *evidence)
+    def __init__(self, *evidence: str, advice: str | None = None) -> None:
+        super().__init__("invalid_client_certificate", *evidence, advice=advice)
 
 
 class Unavailable(Refused):

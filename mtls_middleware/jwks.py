@@ -63,6 +63,11 @@ class KeySet:
     def __hash__(self) -> int:
         return hash(tuple(key.key_id for key in self.keys))
 
+    @property
+    def key_ids(self) -> tuple[str | None, ...]:
+        """The key ids, at most ten of them. For the log."""
+        return tuple(self._by_id)[:10]
+
     def choose(self, key_id: str | None, algorithm: str) -> VerificationKey | None:
         """Return the key for the `kid` and `alg` of a token header, or `None` unless exactly one key matches."""
         candidates = self.keys if key_id is None else self._by_id.get(key_id, ())

@@ -12,6 +12,12 @@ Validity = Literal["each_request", "handshake"]
 
 # Default tolerance in seconds, as in many OAuth libraries. The clocks of machines that use NTP differ by less.
 CLOCK_SKEW = 60
+# What an operator can do about a certificate outside of its validity period.
+RENEW = (
+    "renew the certificate, and let the client open a new connection with it; if the period is right, correct the "
+    "clock of this machine"
+)
+
 # Maximum tolerance in seconds. A clock that is wrong by more than five minutes must be corrected.
 MAX_CLOCK_SKEW = 300
 
@@ -49,6 +55,7 @@ def require_valid(certificate: ClientCertificate, now: float, clock_skew: float)
         f"{certificate.thumbprint} is outside of {what}",
         *outside(period, now, clock_skew),
         new_connection=True,
+        advice=RENEW,
     )
 
 

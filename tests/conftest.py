@@ -5,6 +5,7 @@ from collections import defaultdict
 
 import pytest
 
+from mtls_middleware.layers import decisions
 from tests import shared
 
 pytest_plugins = ["mtls_middleware.testing.plugin"]
@@ -12,6 +13,12 @@ pytest_plugins = ["mtls_middleware.testing.plugin"]
 # marker name -> id -> node ids of the tests that show it
 Shown = dict[str, dict[str, set[str]]]
 SHOWN = pytest.StashKey[Shown]()
+
+
+@pytest.fixture(autouse=True)
+def new_log() -> None:
+    """Each test sees the first rejection of each cause, as in a new process."""
+    decisions._rejections.forget()
 
 
 def pytest_report_header() -> str | None:

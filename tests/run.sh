@@ -2,6 +2,8 @@
 # Installs what the tests need, into .venv and beside it, then checks and tests everything. Arguments go to pytest.
 set -eu
 cd "$(dirname "$0")/.."
+# Each process of the tests, and each server, would compile all modules again.
+unset PYTHONDONTWRITEBYTECODE
 sh .ci/environment dev
 { command -v curl && command -v openssl; } >/dev/null ||
     { apt-get update -q && apt-get install -qy --no-install-recommends curl openssl; }

@@ -7,6 +7,7 @@ from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.resource_server.token import AccessToken
 
 if TYPE_CHECKING:
+    from mtls_middleware.sources.source import Absence
     from mtls_middleware.token_endpoint.clients import RegisteredClient  # few applications are token endpoints
 
 # The keys in environ and scope. The layers always set all of them, so no value from outside survives.
@@ -49,6 +50,7 @@ class Attached:
         since: when the outermost layer got the request, in seconds since the epoch.
         has_certificate_layer: whether a certificate layer ran, whatever it found.
         certificate, token, client: what the layers found.
+        absence: if a certificate layer found none, a function that returns the reason, for the log of a rejection.
         root_path: the operator's statement, which a layer has written into the environ or scope.
         cached: whether every decision of this request came from the decision cache.
         watch: the `WebsocketWatch` of the outermost gateway that has one.
@@ -60,6 +62,7 @@ class Attached:
     certificate: ClientCertificate | None = None
     token: AccessToken | None = None
     client: "RegisteredClient | None" = None
+    absence: "Callable[[], Absence | None] | None" = None
     root_path: str | None = None
     cached: bool = False
     watch: Any = None  # its class is part of the ASGI gateway

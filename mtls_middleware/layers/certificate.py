@@ -6,7 +6,8 @@ from functools import partial
 from mtls_middleware import options
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.effects.flow import Flow
-from mtls_middleware.errors import ConfigurationError, Refused
+from mtls_middleware.errors import NO_CERTIFICATE, ConfigurationError, MalformedCertificate, Refused
+from mtls_middleware.layers.absence import explained, explanation
 from mtls_middleware.layers.exemptions import Exemptions
 from mtls_middleware.layers.interface import Facts, LayerRequest, Route
 from mtls_middleware.layers.paths import Allow, PathRules, PathSet, checked_root
@@ -29,6 +30,11 @@ from mtls_middleware.validity import (
     check_validity,
     require_valid,
     with_clock_skew,
+)
+
+_NOT_ALLOWED = (
+    "if this client may be allowed, change allow=; `mtls-middleware inspect certificate.pem` prints the names in its "
+    "certificate"
 )
 
 
@@ -141,8 +147,10 @@ class CertificateLayer:
         rule = None if self._allow is None or route.rule is None else self._allow.rules[route.rule]
         certificate = self._found(request)
         if certificate is None:
+            request.attached.absence = explanation(self.source, request)
             if self._required and not isinstance(rule, Anyone):
-                raise Refused("client_certificate_required", "no client certificate")
+                refusal = Refused("client_certificate_required", NO_CERTIFICATE)
+                raise explained(refusal, request.attached)
             return once(None)  # an ignored header is logged each time
         is_outer = certificate is request.attached.certificate
         validated: Reusable[ClientCertificate] = Reusable(certificate)
@@ -178,9 +186,18 @@ class CertificateLayer:
         """Raises `Refused` if the rule does not allow the certificate, or if it is required and not verified."""
         if isinstance(rule, Rule):
             if not rule.holds(certificate):
-                raise Refused("client_certificate_refused", f"{certificate.thumbprint} is not allowed by {rule!r}")
+                raise Refused(
+                    "client_certificate_refused",
+                    f"{certificate.thumbprint} is not allowed by {rule!r}",
+                    advice=_near_miss(rule, certificate) or _NOT_ALLOWED,
+                )
         elif rule is None and self._required and not certificate.verified:
-            raise Refused("client_certificate_refused", f"{certificate.thumbprint} is only presented, not verified")
+            raise Refused(
+                "client_certificate_refused",
+                f"{certificate.thumbprint} is only presented, not verified",
+                advice="give the source a verify_header= or verified_by_proxy=True (if the proxy rejects all other "
+                "certificates), or the layer a trust_store=",
+            )
 
     def _proxy_checks(self, request: LayerRequest) -> tuple[Check, ...]:
         """What to look up when a decision is used again: the proxy's own certificate."""
@@ -211,6 +228,13 @@ class CertificateLayer:
         )
         proxys = self._proxy_recheck(request)
         return [each for each in (found, proxys) if each is not None]
+
+
+def _near_miss(rule: Rule, certificate: ClientCertificate) -> str | None:
+    try:
+        return rule.near_miss(certificate)
+    except MalformedCertificate:
+        return None
 
 
 def _still_holds(rule: Rule, certificate: ClientCertificate, _now: float) -> bool:

@@ -5,7 +5,8 @@ from urllib.parse import parse_qsl
 
 from mtls_middleware import options
 from mtls_middleware.effects.flow import Flow
-from mtls_middleware.errors import ConfigurationError, Refused
+from mtls_middleware.errors import NO_CERTIFICATE, ConfigurationError, Refused
+from mtls_middleware.layers.absence import explained
 from mtls_middleware.layers.interface import Facts, LayerRequest, Route
 from mtls_middleware.layers.paths import PathSet, checked_root
 from mtls_middleware.responses import Challenge, LayerResponse
@@ -67,7 +68,10 @@ class ClientLayer:
             query=_pairs(view.query.encode("latin-1", "replace")),
             authorization=view.headers("authorization"),
         )
-        client = yield from self._authenticator.decide(request, view.now)
+        try:
+            client = yield from self._authenticator.decide(request, view.now)
+        except Refused as refusal:
+            raise explained(refusal, outer) if NO_CERTIFICATE in refusal.evidence else refusal from None
         return outer.client if client is None else client
 
 

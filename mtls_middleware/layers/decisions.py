@@ -1,24 +1,33 @@
 """Logs each decision as a structured record: `record.mtls` of the logger `mtls_middleware.decision`, and observers.
 
-A record never contains a token, a key or a header value: its evidence consists of messages of this package.
+A record never contains a token, a key or a secret: its evidence consists of messages of this package. The fields of a
+record are listed in docs/operations.md.
 """
 
 import logging
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
-from mtls_middleware.errors import ConfigurationError, Refused
+from mtls_middleware import options
+from mtls_middleware.certificate import ClientCertificate
+from mtls_middleware.errors import ConfigurationError, MalformedCertificate, Refused
 from mtls_middleware.layers.attached import Attached
+from mtls_middleware.layers.reporting import ExpiryWarnings, RejectionLimit
 from mtls_middleware.responses import Challenge, LayerResponse, response_for
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.decision")
 
+# The version of the fields in a record. It changes if a field is removed or gets another meaning, not if one is added.
+SCHEMA = 1
 # Characters of one value in a log line. Without a limit, a path of 60 kB makes a line of 240 kB. `record.mtls` has the
 # whole value.
 _MAX_VALUE = 1_000
+# Characters of one presented value in `found`. A client chooses them, for example the claims of a token.
+_MAX_FOUND = 200
+_DAY = 86_400
 
 
 class DecidingLayer(Protocol):
@@ -39,6 +48,9 @@ class LoggedRequest(Protocol):
     def path(self) -> str | None: ...
     @property
     def attached(self) -> Attached | None: ...
+    @property
+    def origin(self) -> str | None:
+        """The peer's address."""
 
 
 class RequestFacts(NamedTuple):
@@ -47,11 +59,39 @@ class RequestFacts(NamedTuple):
     attached: Attached | None
     method: str | None = None
     path: str | None = None
+    origin: str | None = None
 
 
 Observer = Callable[[Mapping[str, Any]], None]
 
 _observers: list[Observer] = []
+_rejections = RejectionLimit()
+_expiry_warnings = ExpiryWarnings()
+
+
+class _Options(NamedTuple):
+    log_names: bool = False
+    warn_days: float = 30
+
+
+_options = _Options()
+
+
+def configure(*, log_names: bool = False, warn_days: float = 30) -> None:
+    """Set what this process logs. Call it once, where the application configures its logging.
+
+    Arguments:
+        log_names: whether the record of a rejection has the names in the client certificate: `subject`, `dns_names`,
+            `uris` and `email_addresses`. They may be personal data, and a client chooses them if the certificate is not
+            verified.
+        warn_days: if an accepted certificate expires in fewer days, there is one WARNING per thumbprint and day. 0: no
+            warning.
+
+    Raises `ConfigurationError`. Example: `configure(log_names=True)`
+    """
+    global _options  # noqa: PLW0603 (like the loggers, it is for the whole process)
+    options.boolean("log_names", log_names)
+    _options = _Options(log_names, options.seconds("warn_days", warn_days, 0, 3_650, 30))
 
 
 def observe(observer: Observer) -> Callable[[], None]:
@@ -68,12 +108,12 @@ def observe(observer: Observer) -> Callable[[], None]:
 def reject(layer: DecidingLayer, error: Exception, view: LoggedRequest | None) -> LayerResponse:
     """The response for an exception that a layer raised. Also logs the rejection.
 
-    Levels: INFO for 4xx, WARNING for 503, ERROR for 500. The record of a 500 has a traceback but not the exception's
-    message, because the message may quote a secret.
+    Levels: INFO for 4xx, but WARNING for the first rejection with each cause in this process; WARNING for 503; ERROR
+    for 500. The record of a 500 has a traceback but not the exception's message, because the message may quote a
+    secret.
     """
     response = response_for(error, layer.challenge)
-    facts = _facts(view) if _is_recorded(response.status) else {}
-    _record_rejection("refused", layer, error, response.status, facts)
+    _record_rejection("refused", layer, error, response.status, view)
     return response
 
 
@@ -82,32 +122,36 @@ def record_closed(layer: DecidingLayer, error: Exception, view: LoggedRequest) -
 
     The status is the one that the client gets if it connects again. The levels are those of `reject`.
     """
-    status = response_for(error, layer.challenge).status
-    facts = _facts(view) if _is_recorded(status) else {}
-    _record_rejection("closed", layer, error, status, {**facts, "seconds": None, "open_for": facts.get("seconds")})
-
-
-def _level(status: int) -> int:
-    return logging.INFO if status < 500 else logging.WARNING if status == 503 else logging.ERROR
-
-
-def _is_recorded(status: int) -> bool:
-    return bool(_observers) or logger.isEnabledFor(_level(status))
+    _record_rejection("closed", layer, error, response_for(error, layer.challenge).status, view)
 
 
 def _record_rejection(
-    outcome: str, layer: DecidingLayer, error: Exception, status: int, facts: Mapping[str, Any]
+    outcome: str, layer: DecidingLayer, error: Exception, status: int, view: LoggedRequest | None
 ) -> None:
-    if _is_recorded(status):
+    refusal = error if isinstance(error, Refused) else Refused("server_error", type(error).__name__)
+    cause = (outcome, layer.name, refusal.code, refusal.advice)
+    level = logging.WARNING if status == 503 else logging.ERROR if status >= 500 else logging.INFO
+    is_first = level == logging.INFO and _rejections.is_first(cause)
+    if is_first:
+        level = logging.WARNING
+    if _observers or logger.isEnabledFor(level):
         record = {
+            "schema": SCHEMA,
             "outcome": outcome,
             "layer": layer.name,
             "status": status,
-            "code": error.code if isinstance(error, Refused) else "server_error",
-            "evidence": error.evidence if isinstance(error, Refused) else (type(error).__name__,),
-            **facts,
+            "code": refusal.code,
+            "evidence": refusal.evidence,
+            "found": {name: _presented(value) for name, value in refusal.found.items()} or None,
+            "expected": dict(refusal.expected) or None,
+            "advice": refusal.advice,
+            **_facts(view),
         }
-        _emit(_level(status), record)
+        if _options.log_names:
+            record |= _names(view)
+        if outcome == "closed":
+            record |= {"seconds": None, "open_for": record["seconds"]}
+        _emit(level, record, cause, "; further ones like this are logged with level INFO" if is_first else "")
     if isinstance(error, ConfigurationError):
         logger.error("%s", error)
     elif status == 500:
@@ -115,9 +159,20 @@ def _record_rejection(
 
 
 def record_allowed(layer: DecidingLayer, view: LoggedRequest) -> None:
-    """Log that a request reaches the application, with level INFO."""
+    """Log that a request reaches the application, with level INFO. Also warns if its certificate expires soon."""
     if _observers or logger.isEnabledFor(logging.INFO):
-        _emit(logging.INFO, {"outcome": "allowed", "layer": layer.name, **_facts(view)})
+        _emit(logging.INFO, {"schema": SCHEMA, "outcome": "allowed", "layer": layer.name, **_facts(view)})
+    certificate = None if view.attached is None else view.attached.certificate
+    if certificate is not None and certificate.period[1] - time.time() < _options.warn_days * _DAY:
+        _warn_of_expiry(certificate)
+
+
+def _warn_of_expiry(certificate: ClientCertificate) -> None:
+    if certificate.verified and _expiry_warnings.is_due(certificate.thumbprint):
+        days = _days_left(certificate, time.time())
+        logger.warning(
+            "the client certificate %s expires in %d days; renew it, or change warn_days=", certificate.thumbprint, days
+        )
 
 
 def _facts(view: LoggedRequest | None) -> dict[str, Any]:
@@ -130,8 +185,10 @@ def _facts(view: LoggedRequest | None) -> dict[str, Any]:
     return {
         "method": None if view is None else view.method,
         "path": None if view is None else view.path,
+        "peer": None if view is None else view.origin,
         "thumbprint": None if certificate is None else certificate.thumbprint,
         "verification": None if certificate is None else certificate.verification.name,
+        "expires_in_days": None if certificate is None else _days_left(certificate, time.time()),
         "bound": None if token is None else token.bound,
         "cached": None if attached is None else attached.cached,
         "issuer": None if token is None else token.claims.get("iss"),
@@ -141,19 +198,58 @@ def _facts(view: LoggedRequest | None) -> dict[str, Any]:
     }
 
 
+def _days_left(certificate: ClientCertificate, now: float) -> int:
+    """Whole days until the certificate, or its validated path, expires. Negative if it has expired."""
+    return int((certificate.period[1] - now) // _DAY)
+
+
+def _names(view: LoggedRequest | None) -> dict[str, Any]:
+    """The names in the client certificate; none if one of them cannot be read."""
+    certificate = None if view is None or view.attached is None else view.attached.certificate
+    if certificate is None:
+        return {}
+    try:
+        return {
+            "subject": certificate.subject,
+            "dns_names": certificate.dns_names,
+            "uris": certificate.uris,
+            "email_addresses": certificate.email_addresses,
+        }
+    except MalformedCertificate:
+        return {}
+
+
+def _presented(value: object) -> object:
+    """A value that a client presented, with a limited length."""
+    text = value if isinstance(value, str) else repr(value)
+    return value if len(text) <= _MAX_FOUND else f"{text[:_MAX_FOUND]} and {len(text) - _MAX_FOUND} more characters"
+
+
 def _shortened(value: object) -> str:
     if isinstance(value, str) and len(value) > _MAX_VALUE:
         return f"{value[:_MAX_VALUE]!a} and {len(value) - _MAX_VALUE} more characters"
     return ascii(value)
 
 
-def _emit(level: int, record: dict[str, Any]) -> None:
+def _emit(level: int, record: dict[str, Any], cause: Hashable = None, addition: str = "") -> None:
+    """Give the record to the observers and to the logger. `cause`: of a rejection, whose lines are limited."""
     for observer in tuple(_observers):  # a copy: an observer may remove another one
         try:
             observer(MappingProxyType(record))
         except Exception as error:  # noqa: BLE001 (an observer cannot change a decision)
             logger.error("an observer failed: %s", type(error).__name__)
-    if logger.isEnabledFor(level):
-        fields = {key: value for key, value in record.items() if value is not None and key != "outcome"}
-        text = " ".join(f"{key}={_shortened(value)}" for key, value in fields.items())
-        logger.log(level, "%s: %s", record["outcome"], text, extra={"mtls": record})
+    if not logger.isEnabledFor(level):
+        return
+    if cause is not None:
+        left_out = _rejections.admit(cause, time.time())
+        if left_out is None:
+            return
+        record["left_out"] = left_out or None
+    fields = {key: value for key, value in record.items() if value is not None and key not in _NOT_IN_TEXT}
+    text = " ".join(f"{key}={_shortened(value)}" for key, value in fields.items())
+    advice = record.get("advice")
+    text += f"; what to change: {advice}" if advice else ""
+    logger.log(level, "%s: %s%s", record["outcome"], text, addition, extra={"mtls": record})
+
+
+_NOT_IN_TEXT = ("schema", "outcome", "advice")

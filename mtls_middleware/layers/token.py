@@ -8,6 +8,7 @@ from mtls_middleware import binding, options
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.effects.flow import Flow, on_behalf_of
 from mtls_middleware.errors import ConfigurationError, Refused
+from mtls_middleware.layers.absence import explained
 from mtls_middleware.layers.exemptions import Exemptions
 from mtls_middleware.layers.interface import Facts, LayerRequest, Route
 from mtls_middleware.layers.paths import PathSet, checked_root
@@ -107,13 +108,17 @@ class TokenLayer:
         text = bearer.bearer_token(request.headers("authorization"), request.query)
         if certificate is None and (self._binding == "required" or is_bound_only(self._tokens, text)):
             # No other server is asked about a token that could not be accepted.
-            raise Refused("invalid_token", "no client certificate, and only tokens bound to one are accepted")
+            refusal = Refused("invalid_token", "no client certificate, and only tokens bound to one are accepted")
+            raise explained(refusal, request.attached)
         client = partial(_shares, certificate, request)
         validated = yield from on_behalf_of(client, decide(self._tokens, text, request.now))
         if not isinstance(validated.value, AccessToken):  # from a validator outside this package
             raise TypeError(f"expected an AccessToken, got a {type(validated.value).__name__}")
         token, checks = validated.value, validated.checks
-        confirmation = binding.confirm(token.claims, certificate, self._binding)
+        try:
+            confirmation = binding.confirm(token.claims, certificate, self._binding)
+        except Refused as refusal:
+            raise explained(refusal, request.attached) if certificate is None else refusal from None
         if confirmation is not None and certificate is not None:
             token = token.bound_by(confirmation.thumbprint)
             checks += (partial(_is_still_bound, confirmation, certificate),)

@@ -5,6 +5,7 @@ treat case and `#hex` differently. All work is linear in the length of a name, w
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -183,6 +184,17 @@ def matches(one: DistinguishedName, other: DistinguishedName) -> bool:
     Returns `False` if the comparison is Undefined.
     """
     return one.comparable is not None and one.comparable == other.comparable
+
+
+def has_same_attributes(one: DistinguishedName, other: DistinguishedName) -> bool:
+    """Return whether two names have the same attributes, in whatever order and grouping. Only to explain a rejection.
+
+    Example: `has_same_attributes(parse("CN=a,O=B"), parse("O=B,CN=a"))`
+    """
+    if one.comparable is None or other.comparable is None:
+        return False
+    attributes = [Counter(item for row in name for item in row.items()) for name in (one.comparable, other.comparable)]
+    return attributes[0] == attributes[1]
 
 
 def is_within(name: DistinguishedName, subtree: DistinguishedName) -> bool | None:

@@ -3,6 +3,7 @@
 The package `names` compares the names. Pure: no I/O, no clock.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
@@ -17,6 +18,13 @@ class _NameRule(Identity):
     """The base class of rules that depend only on names in the certificate."""
 
     depends_only_on_certificate: bool = False
+
+    def near_miss(self, certificate: ClientCertificate) -> str | None:
+        return super().near_miss(certificate) or self._difference(certificate)
+
+    def _difference(self, certificate: ClientCertificate) -> str | None:  # noqa: ARG002 (most rules have none)
+        """Return what to change if a name in the certificate differs only in its spelling, or `None`."""
+        return None
 
     def __init_subclass__(cls) -> None:
         """Set `depends_only_on_certificate` for the direct subclasses, which are the rules of this module.
@@ -43,6 +51,9 @@ class Subject(_NameRule):
     def matches(self, certificate: ClientCertificate) -> bool:
         return distinguished.matches(self._parsed, certificate.subject_name)
 
+    def _difference(self, certificate: ClientCertificate) -> str | None:
+        return _another_order(self, self._parsed, certificate.subject_name)
+
 
 @dataclass(frozen=True)
 class Issuer(_NameRule):
@@ -59,6 +70,9 @@ class Issuer(_NameRule):
 
     def matches(self, certificate: ClientCertificate) -> bool:
         return distinguished.matches(self._parsed, certificate.issuer_name)
+
+    def _difference(self, certificate: ClientCertificate) -> str | None:
+        return _another_order(self, self._parsed, certificate.issuer_name)
 
 
 @dataclass(frozen=True)
@@ -93,6 +107,9 @@ class URI(_NameRule):
 
     def matches(self, certificate: ClientCertificate) -> bool:
         return certificate.alternative_names.has_uri(self.uri)
+
+    def _difference(self, certificate: ClientCertificate) -> str | None:
+        return _another_case(self, self.uri, certificate.uris)
 
 
 @dataclass(frozen=True)
@@ -139,6 +156,9 @@ class Email(_NameRule):
     def matches(self, certificate: ClientCertificate) -> bool:
         return certificate.alternative_names.has_mailbox(self.address)
 
+    def _difference(self, certificate: ClientCertificate) -> str | None:
+        return _another_case(self, self.address, certificate.email_addresses)
+
 
 @dataclass(frozen=True)
 class SpiffeID(_NameRule):
@@ -161,6 +181,9 @@ class SpiffeID(_NameRule):
 
     def matches(self, certificate: ClientCertificate) -> bool:
         return spiffe.readable_id(certificate.alternative_names) == self.spiffe_id
+
+    def _difference(self, certificate: ClientCertificate) -> str | None:
+        return _another_case(self, self.spiffe_id, certificate.uris)
 
 
 @dataclass(frozen=True)
@@ -203,6 +226,23 @@ class Thumbprint(Rule):
 
     def judge(self, certificate: ClientCertificate) -> Result:
         return certificate.thumbprint == self.thumbprint
+
+
+def _another_order(
+    rule: Rule, expected: distinguished.DistinguishedName, found: distinguished.DistinguishedName
+) -> str | None:
+    if not distinguished.has_same_attributes(expected, found):
+        return None
+    return (
+        f"{rule!r} has the attributes of the certificate in another order: write them in the order that "
+        "`mtls-middleware inspect` shows, the most specific first (RFC 4514)"
+    )
+
+
+def _another_case(rule: Rule, expected: str, found: Iterable[str]) -> str | None:
+    if expected.lower() not in (each.lower() for each in found):
+        return None
+    return f"{rule!r} differs from the certificate only in upper and lower case: write it as in the certificate"
 
 
 def _dn(rule: str, text: str) -> distinguished.DistinguishedName:

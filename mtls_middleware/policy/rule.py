@@ -59,6 +59,14 @@ class Rule:
         except MalformedCertificate:
             return False
 
+    def near_miss(self, certificate: ClientCertificate) -> str | None:  # noqa: ARG002 (most rules have none)
+        """Return what to change if the rule almost matches a certificate that it does not allow, or `None`.
+
+        Only for the log of a rejection. The text contains the rule, and no data of the certificate. Raises
+        `MalformedCertificate` if the names cannot be read.
+        """
+        return None
+
     def __and__(self, other: "Rule | Callable[[ClientCertificate], bool]") -> "Rule":
         return All((self, as_rule(other)))
 
@@ -93,6 +101,10 @@ class Combination(Rule):
         object.__setattr__(self, "depth", _depth_above(rule.depth - (type(rule) is type(self)) for rule in self.rules))
         flat = (rule.rules if type(rule) is type(self) else (rule,) for rule in self.rules)
         object.__setattr__(self, "rules", tuple(chain.from_iterable(flat)))
+
+    def near_miss(self, certificate: ClientCertificate) -> str | None:
+        found = (rule.near_miss(certificate) for rule in self.rules[:_MAX_SHOWN] if not rule.holds(certificate))
+        return next((each for each in found if each is not None), None)
 
     def _combine(self, certificate: ClientCertificate, *, decisive: bool) -> Result:
         """Return `decisive` if one rule has this result.
@@ -209,6 +221,14 @@ class Identity(Rule):
     def judge(self, certificate: ClientCertificate) -> Result:
         return self.match_result(certificate) if certificate.verified else None
 
+    def near_miss(self, certificate: ClientCertificate) -> str | None:
+        if not certificate.verified and self.match_result(certificate):
+            return (
+                f"{self!r} matches, but the certificate is only presented, not verified: give the source a "
+                "verify_header= or verified_by_proxy=True, or the layer a trust_store="
+            )
+        return None
+
     def match_result(self, certificate: ClientCertificate) -> Result:
         """Return the result of `matches`, or `None` (unknown) if the names cannot be read."""
         try:
@@ -237,6 +257,9 @@ class Function(Identity):
 
     def matches(self, certificate: ClientCertificate) -> bool:
         return self.function(certificate)
+
+    def near_miss(self, certificate: ClientCertificate) -> str | None:  # noqa: ARG002
+        return None  # the function is not called for an explanation
 
 
 class Presented(Rule):

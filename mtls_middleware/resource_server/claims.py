@@ -116,6 +116,11 @@ def media_type(typ: str) -> str:
     return typ.lower().removeprefix("application/")
 
 
-def reject_token(reason: str) -> NoReturn:
-    """Raises `Refused("invalid_token")`. `reason` is logged, so it must not contain any part of the token."""
-    raise Refused("invalid_token", reason)
+def reject_token(
+    reason: str, *, found: Mapping[str, object] | None = None, expected: Mapping[str, object] | None = None
+) -> NoReturn:
+    """Raises `Refused("invalid_token")`. `reason` is logged, so it must not contain any part of the token.
+
+    `found`, `expected`: only `iss`, `aud`, `typ`, `alg` and `kid`, which identify the token's issuer and its purpose.
+    """
+    raise Refused("invalid_token", reason, found=found, expected=expected)

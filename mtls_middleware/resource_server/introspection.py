@@ -207,9 +207,17 @@ class IntrospectedAccessTokens:
         if missing:
             reject_token(f"missing claims: {', '.join(missing)}")
         if self._issuer is not None and response.get("iss", self._issuer) != self._issuer:
-            reject_token(f"the token is from another issuer; expected iss {self._issuer!a}")
+            reject_token(
+                f"the token is from another issuer; expected iss {self._issuer!a}",
+                found={"iss": response["iss"]},
+                expected={"iss": self._issuer},
+            )
         if self._audience is not None and "aud" in response and not has_audience(response, self._audience):
-            reject_token(f"the token is for another audience; expected {self._audience!a} in aud")
+            reject_token(
+                f"the token is for another audience; expected {self._audience!a} in aud",
+                found={"aud": response["aud"]},
+                expected={"aud": self._audience},
+            )
         return timed_token(response).valid_at(now, self._rules.leeway)
 
     def _introspect(self, text: str, now: float, key: IntrospectionKey | None) -> Flow[dict[str, Any]]:

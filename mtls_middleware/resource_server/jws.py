@@ -84,7 +84,11 @@ def verify_jwt(
         keys = yield from source.refreshed(now, jws.header.key_id)
         key = keys.choose(jws.header.key_id, jws.header.algorithm)
     if key is None:
-        reject_token("the issuer has no key for this kid and alg, or more than one")
+        reject_token(
+            "the issuer has no key for this kid and alg, or more than one",
+            found={"kid": jws.header.key_id, "alg": jws.header.algorithm},
+            expected={"kid": keys.key_ids},
+        )
     return _verify_signature(jws, key, keys)
 
 
@@ -158,9 +162,17 @@ def _header(encoded: str, algorithms: frozenset[str], accepted: frozenset[str]) 
         reject_token("the JWT has a crit or b64 header parameter")
     typ, algorithm, key_id = header.get("typ"), header.get("alg"), header.get("kid")
     if not isinstance(typ, str) or media_type(typ) not in accepted:
-        reject_token(f"the JWT's typ is not accepted; expected {' or '.join(sorted(accepted))}")
+        reject_token(
+            f"the JWT's typ is not accepted; expected {' or '.join(sorted(accepted))}",
+            found={"typ": typ},
+            expected={"typ": tuple(sorted(accepted))},
+        )
     if not isinstance(algorithm, str) or algorithm not in algorithms:
-        reject_token(f"the JWT's alg is not accepted; expected {' or '.join(sorted(algorithms))}")
+        reject_token(
+            f"the JWT's alg is not accepted; expected {' or '.join(sorted(algorithms))}",
+            found={"alg": algorithm},
+            expected={"alg": tuple(sorted(algorithms))},
+        )
     if not isinstance(key_id, (str, type(None))):
         reject_token("kid is not a string")
     return _Header(media_type(typ), algorithm, key_id)

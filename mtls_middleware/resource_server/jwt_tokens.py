@@ -153,7 +153,15 @@ class JWTAccessTokens:
         if missing:
             reject_token(f"missing claims: {', '.join(missing)}")
         if claims["iss"] != self._issuer:
-            reject_token(f"the token is from another issuer; expected iss {self._issuer!a}")
+            reject_token(
+                f"the token is from another issuer; expected iss {self._issuer!a}",
+                found={"iss": claims["iss"]},
+                expected={"iss": self._issuer},
+            )
         if not has_audience(claims, self._audience):
-            reject_token(f"the token is for another audience; expected {self._audience!a} in aud")
+            reject_token(
+                f"the token is for another audience; expected {self._audience!a} in aud",
+                found={"aud": claims.get("aud")},
+                expected={"aud": self._audience},
+            )
         return timed_token(claims, size=size, key_id=key_id)

@@ -4,7 +4,7 @@ Only the configured fields are read. There is no fallback to other fields.
 """
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from typing import Literal, TypeVar
 
 from mtls_middleware import options
@@ -14,6 +14,8 @@ from mtls_middleware.errors import ConfigurationError, MalformedCertificate, Ref
 from mtls_middleware.request import Peer, RequestView
 from mtls_middleware.sources import rfc9440, server
 from mtls_middleware.sources.encoding import MAX_FIELD
+from mtls_middleware.sources.fields import field_name, is_foldable, name_or_default, optional_field_name, single_value
+from mtls_middleware.sources.source import Absence
 from mtls_middleware.sources.trust import ProxyCertificateRule, SharedSecret, Trust
 from mtls_middleware.sources.vendors import Dialect, Verdict
 from mtls_middleware.validity import require_valid
@@ -74,13 +76,13 @@ class HeaderSource:
         if dialect.chain in _NEEDS_STRUCTURED_FIELDS:
             require_extra("http_sf", "rfc9440", type(self).__name__)
         self._trust = Trust(trusted_proxies, shared_secret, proxy_certificate)
-        self._certificate_header = _field_name(name_or_default(certificate_header, dialect.certificate_header))
-        self._chain_header = _optional_field_name(name_or_default(chain_header, dialect.chain_header))
+        self._certificate_header = field_name(name_or_default(certificate_header, dialect.certificate_header))
+        self._chain_header = optional_field_name(name_or_default(chain_header, dialect.chain_header))
         if self._chain_header is not None and dialect.chain is None:
             raise ConfigurationError(f"chain_header={chain_header!r}: {dialect.name} sends no chain; expected None")
         if verify_header is None and not verified_by_proxy:
             verify_header = dialect.verify_header
-        self._verify_header = _optional_field_name(None if verify_header is False else verify_header)
+        self._verify_header = optional_field_name(None if verify_header is False else verify_header)
         options.boolean("verified_by_proxy", verified_by_proxy)
         if verified_by_proxy and (self._verify_header or not dialect.may_verify):
             raise ConfigurationError(
@@ -93,7 +95,7 @@ class HeaderSource:
                 )
             )
         options.boolean("proxy_deletes_underscores", proxy_deletes_underscores)
-        self._reads_hyphens = not proxy_deletes_underscores and any(map(_is_foldable, self._names()))
+        self._reads_hyphens = not proxy_deletes_underscores and any(map(is_foldable, self._names()))
         self._default_verification = Verification.BY_PROXY if verified_by_proxy else Verification.PRESENTED
         self._logged_warnings: set[str] = set()
         self._certificates: Cache[tuple[str, str | None, str], ClientCertificate] = Cache(
@@ -186,6 +188,30 @@ class HeaderSource:
                 size = len(value) + len(word or "") + len(chain)
                 self._certificates.put(key, certificate, size, extra=certificate.cost)
         return certificate
+
+    def absence(self, view: RequestView) -> Absence:
+        """Return why `find` returns no certificate for this request."""
+        name = self._certificate_header
+        present = bool(view.headers(name))
+        untrusted = self._trust.explanation(view)
+        if untrusted is not None:
+            field = f"the field {name} is ignored" if present else f"there is no field {name}"
+            return Absence(f"{field}: {untrusted.evidence}", untrusted.advice)
+        return self._absence_from_proxy(present)
+
+    def _absence_from_proxy(self, present: bool) -> Absence:
+        """Return why a request of the trusted proxy has no certificate. `present`: whether it has the field."""
+        if present:
+            return Absence(
+                f"the field {self._certificate_header} of the proxy contains no certificate",
+                "the client presented none to the proxy: give it a certificate of a CA that the proxy accepts, and let "
+                "the proxy request one",
+            )
+        return Absence(
+            f"the proxy sent no field {self._certificate_header}",
+            "let the proxy request client certificates and send this field; `mtls-middleware proxy-config` prints a "
+            "complete configuration",
+        )
 
     @property
     def has_proxy_certificate(self) -> bool:
@@ -297,40 +323,3 @@ class HeaderSource:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(certificate_header={self._certificate_header!r})"
-
-
-def single_value(values: Sequence[str], what: str) -> str | None:
-    """Return the value of a field, or `None` if the field is absent. `what`: the field's name, for the message.
-
-    Raises `MalformedCertificate` if there are several field lines.
-    """
-    if len(values) > 1:  # some proxies use the first line, some use the last line, and some join the lines
-        raise MalformedCertificate(f"{what}: {len(values)} field lines; expected one")
-    return values[0] if values else None
-
-
-def name_or_default(name: str | None, default: T) -> str | T:
-    # An empty string, for example from an unset variable, is not replaced by the default. It causes an error later.
-    return default if name is None else name
-
-
-def _field_name(name: str) -> str:
-    if not (isinstance(name, str) and name.isascii() and name.replace("-", "").isalnum()):
-        raise ConfigurationError(
-            f"{name!r} is not a valid header name here: expected letters, digits and hyphens, for example "
-            "'X-SSL-Client-Cert'"
-        )
-    return name.lower()
-
-
-def _is_foldable(name: str) -> bool:
-    """Return whether a server can create this name by folding another name.
-
-    Some servers convert an underscore to a hyphen (RFC 3875 4.1.18). Python's `str.upper` converts the latin-1 letter
-    sharp s to SS.
-    """
-    return "-" in name or "ss" in name
-
-
-def _optional_field_name(name: str | None) -> str | None:
-    return None if name is None else _field_name(name)

@@ -9,7 +9,9 @@ from mtls_middleware.certificate import ClientCertificate, Verification
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate
 from mtls_middleware.request import RequestView
 from mtls_middleware.sources import vendors, xfcc
-from mtls_middleware.sources.header import HeaderSource, name_or_default, single_value
+from mtls_middleware.sources.fields import name_or_default, single_value
+from mtls_middleware.sources.header import HeaderSource
+from mtls_middleware.sources.source import Absence
 from mtls_middleware.sources.trust import ProxyCertificateRule, SharedSecret
 from mtls_middleware.sources.vendors import Dialect
 
@@ -223,3 +225,12 @@ class Envoy(HeaderSource):
             return super()._decode(value, chain_value, verification)
         leaf_and_chain = xfcc.client_certificate(value, self._hops)
         return None if leaf_and_chain is None else self._load(*leaf_and_chain, chain_value, verification)
+
+    def _absence_from_proxy(self, present: bool) -> Absence:
+        if not present or not self._reads_xfcc:
+            return super()._absence_from_proxy(present)
+        return Absence(
+            "the element of x-forwarded-client-cert has no Cert and no Chain",
+            "set `cert: true` in Envoy's set_current_client_cert_details, and SANITIZE_SET; in Istio, use a gateway "
+            "that forwards the certificate",
+        )

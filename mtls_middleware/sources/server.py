@@ -14,6 +14,7 @@ from mtls_middleware.certificate import ClientCertificate, Verification
 from mtls_middleware.errors import MalformedCertificate
 from mtls_middleware.request import RequestView, TLSFacts
 from mtls_middleware.sources.encoding import MAX_CHAIN, MAX_FIELD, pem_der
+from mtls_middleware.sources.source import Absence
 
 # The environ keys under which a server passes its socket, which is an `ssl.SSLSocket` or has the same methods.
 SOCKET_KEYS = ("gunicorn.socket", "werkzeug.socket")
@@ -48,6 +49,28 @@ class ServerTLS:
         Raises `MalformedCertificate` if the certificate cannot be read, or if the server's data contradict each other.
         """
         return read(view.tls)
+
+    def absence(self, view: RequestView) -> Absence:
+        """Return why `find` returns no certificate for this request."""
+        tls = view.tls
+        behind = "behind a proxy, use the source for that proxy instead of ServerTLS()"
+        if tls.environ is not None:
+            return Absence(
+                "the server reports no client certificate in the environ",
+                "let the server request one (gunicorn: --ca-certs ca.pem --cert-reqs 1; mod_wsgi: SSLVerifyClient and "
+                f"SSLOptions +ExportCertData); {behind}",
+            )
+        if tls.extension is None:
+            return Absence(
+                "the server provides no ASGI TLS extension",
+                "serve https with a server that provides it, for example uvicorn with "
+                f"--http mtls_middleware.servers.uvicorn_tls:H11, or hypercorn or daphne with our classes; {behind}",
+            )
+        return Absence(
+            "the client presented no certificate in the TLS handshake",
+            "let the server request one (uvicorn: --ssl-ca-certs ca.pem --ssl-cert-reqs 1), and give the client a "
+            f"certificate of such a CA; {behind}",
+        )
 
     def __repr__(self) -> str:
         return "ServerTLS()"

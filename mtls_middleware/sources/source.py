@@ -1,6 +1,6 @@
 """`Source`: the interface of an object that finds the client certificate of a request."""
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.request import RequestView
@@ -30,6 +30,21 @@ class Source(Protocol):
         Raises `MalformedCertificate` (the response is a 400), or `Refused("client_certificate_refused", reason)` (403).
         For any other exception, the layer responds with 500.
         """
+
+
+class Absence(NamedTuple):
+    """Why a source found no certificate in a request, for the log of a rejection.
+
+    A source may have a method `absence(view) -> Absence`. It is called only if the request is rejected because it has
+    no certificate.
+
+    Attributes:
+        evidence: what the request has and what the source expects. No header value, no secret.
+        advice: what the operator can change. The text contains no data of the request.
+    """
+
+    evidence: str
+    advice: str
 
 
 MEMBERS = ("can_verify", "drop_headers", "vary", "find")

@@ -20,12 +20,16 @@ from mtls_middleware.errors import ConfigurationError, MalformedCertificate
 from mtls_middleware.policy.rule import Rule, as_rule
 from mtls_middleware.request import Peer, RequestView
 from mtls_middleware.sources import server
+from mtls_middleware.sources.source import Absence
 
+_UNTRUSTED = "the peer's address is not in trusted_proxies"
 _MAPPED = IPv6Network("::ffff:0:0/96")
 _EXAMPLE = 'for example trusted_proxies=["10.0.0.0/8", "192.0.2.7", "unix"]'
 # Fields whose CGI keys have no HTTP_ prefix (RFC 3875 4.1.2, 4.1.3). Applications need these fields, so the layer
 # cannot remove them.
 _FIELDS_WITHOUT_PREFIX = ("content-length", "content-type")
+# Maximum number of trusted networks that a log record shows.
+_MAX_SHOWN = 8
 # Minimum number of characters in a shared secret. An attacker could find a shorter secret by trying many values.
 _MIN_SECRET_LENGTH = 16
 
@@ -51,6 +55,7 @@ class Trust:
     ) -> None:
         if isinstance(trusted_proxies, (str, bytes)) or not isinstance(trusted_proxies, Collection):
             raise ConfigurationError(f"trusted_proxies={trusted_proxies!r}: expected a list of strings, {_EXAMPLE}")
+        self._given = tuple(trusted_proxies)
         self._peers = bool(trusted_proxies)
         self._unix = "unix" in trusted_proxies
         self._networks = _by_prefix(_network(each) for each in trusted_proxies if each != "unix")
@@ -95,7 +100,7 @@ class Trust:
         # Only strings are accepted: `ip_address` would read any 4 or 16 bytes as an address, for example the name of a
         # unix socket.
         if not isinstance(peer.address, str) or not self._is_trusted_address(peer.address):
-            return "the peer's address is not in trusted_proxies"
+            return _UNTRUSTED
         return None
 
     def request_problem(self, view: RequestView) -> str | None:
@@ -117,6 +122,27 @@ class Trust:
             if presented is None or not self.accepts_proxy(presented):
                 return "the proxy's own certificate is missing or does not match proxy_certificate="
         return None
+
+    def explanation(self, view: RequestView) -> Absence | None:
+        """Return why this request is not trusted, with the peer and the trusted networks; `None` if it is trusted."""
+        problem = self.peer_problem(view.peer)
+        if problem == _UNTRUSTED:
+            shown = ", ".join(map(repr, self._given[:_MAX_SHOWN])) + (", ..." if len(self._given) > _MAX_SHOWN else "")
+            return Absence(
+                f"the peer {view.peer.address!a} is not in trusted_proxies=[{shown}]",
+                "if this peer is your proxy, add its address to trusted_proxies=; if it is not, somebody comes past "
+                "the proxy: let only the proxy connect to the application",
+            )
+        if problem is not None:
+            return Absence(problem, "change trusted_proxies= or the server's options as the reason says")
+        problem = self.request_problem(view)
+        if problem is None:
+            return None
+        return Absence(
+            problem,
+            "configure the proxy to send the value of shared_secret= in this field, and to replace the client's, or to "
+            "present the certificate that proxy_certificate= expects",
+        )
 
     def accepts_proxy(self, presented: ClientCertificate) -> bool:
         """Return whether the rule for the proxy's own certificate accepts this certificate."""

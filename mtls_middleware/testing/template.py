@@ -20,15 +20,16 @@ Extension = tuple[x509.ExtensionType, bool]
 _PURPOSES = {"client": ExtendedKeyUsageOID.CLIENT_AUTH, "server": ExtendedKeyUsageOID.SERVER_AUTH}
 # Certificates are valid from one day ago, because the clock of a test machine may be slow.
 _DAY = timedelta(days=1)
-# The default lifetime. It is longer than any test run, so a certificate expires only if the test chooses its dates.
-_LIFETIME = timedelta(days=30)
+# The default lifetime. It is longer than any test run, so a certificate expires only if the test chooses its dates. No
+# warning is logged for so many days, either.
+_LIFETIME = timedelta(days=90)
 
 
 class CertificateOptions(TypedDict, total=False):
     """The keyword arguments of `CertificateAuthority.issue` and `self_signed`.
 
     dns, uris, ip_addresses, emails: the subject alternative names, as lists of strings.
-    not_before, not_after: aware datetimes; by default one day ago and 30 days from now.
+    not_before, not_after: aware datetimes; by default one day ago and 90 days from now.
     key: `"ec"` (P-256, the default), `"rsa"` (2048 bits), `"ed25519"`, or an existing private key.
     extended_key_usage: `"client"`, `"server"` or both. `()` omits the extension. Default: `("client",)`.
     ca: whether the key may sign other certificates (basicConstraints, keyUsage). Default: `False`.

@@ -14,7 +14,7 @@ from mtls_middleware.cache import Cache
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.effects.flow import AwaitingDriver, BlockingDriver, Call, Flow, ask
 from mtls_middleware.effects.remote_document import RemoteDocument, check_address
-from mtls_middleware.errors import ConfigurationError, Refused, Unavailable
+from mtls_middleware.errors import NO_CERTIFICATE, ConfigurationError, Refused, Unavailable
 from mtls_middleware.reusable import decide
 from mtls_middleware.token_endpoint.clients import RegisteredClient
 from mtls_middleware.token_endpoint.credentials import (
@@ -142,7 +142,7 @@ class ClientAuthenticator:
         if method not in (PKI, SELF_SIGNED):
             return client
         if certificate is None:
-            _refuse("no client certificate")
+            _refuse(NO_CERTIFICATE)
         if method == PKI:
             yield from self._check_identity(client, certificate, now)
         else:

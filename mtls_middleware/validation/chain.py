@@ -19,6 +19,7 @@ from mtls_middleware import parser_errors
 from mtls_middleware.cache import Cache
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import MalformedCertificate, Refused
+from mtls_middleware.names import distinguished
 from mtls_middleware.validation import constraints, path_work, profile
 from mtls_middleware.validity import outside
 
@@ -27,6 +28,9 @@ from mtls_middleware.validity import outside
 MAX_PRESENTED = 10
 # Maximum number of names in the leaf. They are compared with name constraints. `cryptography` has a much higher limit.
 _MAX_NAMES = 512
+
+# Maximum number of CAs that a log record shows.
+_MAX_SHOWN = 5
 
 # Size of two caches: of CA certificates whose signature is verified, and of the results of the checks of CAs.
 _CACHED_AUTHORITIES = 256
@@ -139,7 +143,11 @@ class Roots:
                     "have too many name constraints"
                 )
             # The end of the error's message is removed, because it quotes names that the client chose.
-            raise refused(certificate, *reasons, str(error).partition(" (encountered")[0][:200]) from None
+            reasons.append(str(error).partition(" (encountered")[0][:200])
+            missing = self._missing_issuer(certificate)
+            if missing is None:
+                raise refused(certificate, *reasons) from None
+            raise refused(certificate, *reasons, missing, advice=_MISSING_ISSUER) from None
         except UNREADABLE as error:
             raise refused(certificate, f"a certificate of the path cannot be read ({type(error).__name__})") from None
         if reasons:
@@ -199,6 +207,27 @@ class Roots:
             pass
         return ()
 
+    def _missing_issuer(self, certificate: ClientCertificate) -> str | None:
+        """Return which CA is missing between the certificate and the roots, or `None` if all are known."""
+        try:
+            presented = [x509.load_der_x509_certificate(der) for der in certificate.chain[:MAX_PRESENTED]]
+            last = certificate.x509
+            for _ in range(MAX_PRESENTED + 1):
+                if any(each.subject == last.issuer for each in self._authorities):
+                    return None
+                issuer = next((each for each in presented if each.subject == last.issuer), None)
+                if issuer is None or issuer.subject == issuer.issuer:
+                    break
+                last = issuer
+            identifier = profile.extension(last, x509.AuthorityKeyIdentifier)
+        except UNREADABLE:
+            return None
+        key = None if identifier is None else identifier.value.key_identifier
+        which = "without key identifier" if key is None else f"with the key identifier {key[:32].hex(':')}"
+        known = ", ".join(str(distinguished.from_x509(each.subject)) for each in self._roots[:_MAX_SHOWN])
+        more = len(self._roots) - _MAX_SHOWN
+        return f"the CA {which} is missing; the trust store has: {known}{f', and {more} more' if more > 0 else ''}"
+
     def _check_authority(self, authority: x509.Certificate, is_anchor: bool) -> _AuthorityCheck:
         reasons = profile.authority_defects(authority, self._purpose, is_anchor=is_anchor)
         has_constraints = profile.extension(authority, x509.NameConstraints) is not None
@@ -245,14 +274,23 @@ class Roots:
         return signed
 
 
-def refused(certificate: ClientCertificate, *reasons: str, new_connection: bool = False) -> Refused:
+def refused(
+    certificate: ClientCertificate, *reasons: str, new_connection: bool = False, advice: str | None = None
+) -> Refused:
     """Create the exception for a rejected client certificate. `reasons`: messages for the log of the operator."""
     return Refused(
         "client_certificate_refused",
         f"{certificate.thumbprint} is not valid",
         *reasons,
         new_connection=new_connection,
+        advice=advice,
     )
+
+
+_MISSING_ISSUER = (
+    "if the client's CA is one of yours, add its certificate to the trust store, or let the client send the "
+    "intermediate CA; `openssl x509 -in ca.pem -noout -ext subjectKeyIdentifier` prints the key identifier of a CA"
+)
 
 
 def _validity(certificate: x509.Certificate) -> tuple[float, float]:

@@ -21,7 +21,7 @@ from mtls_middleware.validation import chain
 from mtls_middleware.validation.crl import StatusRequest
 from mtls_middleware.validation.files import Contents, FileCache, split
 from mtls_middleware.validation.revocation_lists import RevocationLists, status_requests
-from mtls_middleware.validity import check_clock_skew
+from mtls_middleware.validity import RENEW, check_clock_skew
 
 # Default maximum number of certificates between leaf and root. Private PKIs have one or two. Each further certificate
 # costs one more signature check.
@@ -211,7 +211,8 @@ class TrustStore:
         except Refused as refusal:
             expired = roots.outside(certificate, now, self._leeway)
             evidence = (*expired, *refusal.evidence[1:])
-            raise chain.refused(certificate, *evidence, new_connection=bool(expired)) from None
+            advice = RENEW if expired else refusal.advice
+            raise chain.refused(certificate, *evidence, new_connection=bool(expired), advice=advice) from None
 
     def _certificates(
         self, name: str, given: Collection[x509.Certificate | Path], contents: Contents

@@ -16,6 +16,7 @@ from unittest import mock
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from mtls_middleware.layers import decisions
 from mtls_middleware import access_token, client_certificate, oauth_client
 from tests.differential.requests import Drawn
 
@@ -55,18 +56,18 @@ class Records(logging.Handler):
 @contextmanager
 def logged() -> Iterator[Records]:
     """Collect the records of decisions, and write none of the library's log lines."""
-    records, decisions = Records(), logging.getLogger("mtls_middleware.decision")
-    level, propagate = decisions.level, _OF_LIBRARY.propagate
-    decisions.addHandler(records)
-    decisions.setLevel(logging.INFO)
+    records, log = Records(), decisions.logger
+    level, propagate = log.level, _OF_LIBRARY.propagate
+    log.addHandler(records)
+    log.setLevel(logging.INFO)
     _OF_LIBRARY.propagate = False
     quiet = logging.NullHandler()
     _OF_LIBRARY.addHandler(quiet)
     try:
         yield records
     finally:
-        decisions.removeHandler(records)
-        decisions.setLevel(level)
+        log.removeHandler(records)
+        log.setLevel(level)
         _OF_LIBRARY.removeHandler(quiet)
         _OF_LIBRARY.propagate = propagate
 
@@ -104,6 +105,7 @@ class Sender:
     def send(self, request: Drawn) -> Outcome:
         self._seen.clear()
         self._records.take()
+        decisions._rejections.forget()  # otherwise the level and the number of records depend on earlier requests
         self._stays = request["stays"]
         carrier = environ_of(request) if self.gateway == "wsgi" else scope_of(request)
         respond = self._respond_wsgi if self.gateway == "wsgi" else self._respond_asgi

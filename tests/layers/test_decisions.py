@@ -7,7 +7,7 @@ import pytest
 
 from mtls_middleware.sources import ServerTLS
 from mtls_middleware.testing import IssuedCertificate, TokenIssuer
-from tests.gateways import STRANGER, Request, Wrap, both_gateways, send
+from tests.gateways import PROXY, STRANGER, Request, Wrap, both_gateways, send
 from tests.layers.world import SOMEBODY, behind_nginx, nested
 
 
@@ -31,7 +31,8 @@ def test_refusal_is_one_record_with_reason_and_thumbprint(
     found = record(caplog)
     assert 0 <= found.pop("seconds") < 60
     assert found == {
-        "level": "INFO",
+        "level": "WARNING",  # the first of its kind
+        "schema": 1,
         "outcome": "refused",
         "layer": "token",
         "status": 401,
@@ -39,10 +40,12 @@ def test_refusal_is_one_record_with_reason_and_thumbprint(
         "evidence": ("the token does not consist of three parts in base64url",),
         "method": "GET",
         "path": "/invoices",
+        "peer": PROXY,
+        "expires_in_days": 89,
         "thumbprint": mtls_client.thumbprint,
         "verification": "BY_SERVER",
         "cached": False,
-        **dict.fromkeys(("bound", "issuer", "key_id", "client_id")),
+        **dict.fromkeys(("found", "expected", "advice", "left_out", "bound", "issuer", "key_id", "client_id")),
     }
 
 
@@ -58,10 +61,13 @@ def test_request_that_is_let_through_is_one_record_by_the_innermost_layer(
     assert 0 <= found.pop("seconds") < 60
     assert found == {
         "level": "INFO",
+        "schema": 1,
         "outcome": "allowed",
         "layer": "token",
         "method": "GET",
         "path": "/invoices",
+        "peer": PROXY,
+        "expires_in_days": 89,
         "thumbprint": mtls_client.thumbprint,
         "verification": "BY_SERVER",
         "bound": True,
@@ -79,8 +85,10 @@ def test_no_log_record_is_created_below_the_logger_level(
 ) -> None:
     caplog.set_level(logging.WARNING, "mtls_middleware.decision")
     send(gateway, nested({}), behind_nginx(mtls_client))
-    send(gateway, nested({"allow": SOMEBODY}), behind_nginx(mtls_client))
     assert not caplog.records
+    for _ in range(2):
+        send(gateway, nested({"allow": SOMEBODY}), behind_nginx(mtls_client))
+    assert len(caplog.records) == 1  # the first of its kind
 
 
 @both_gateways

@@ -209,7 +209,7 @@ class Revoked:
 @pytest.mark.parametrize(
     "row",
     [
-        (True, "client_certificate_refused", "INFO"),
+        (True, "client_certificate_refused", "WARNING"),
         (Unavailable("the list is too old", retry_after=1), "temporarily_unavailable", "WARNING"),
         (RuntimeError("a bug"), "server_error", "ERROR"),
     ],

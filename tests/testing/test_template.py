@@ -43,7 +43,7 @@ def test_subject_may_be_a_name_object() -> None:
     [
         ({"not_before": PAST, "not_after": FUTURE}, PAST, FUTURE),
         ({"not_after": PAST}, PAST - timedelta(days=1), PAST),
-        ({"not_before": FUTURE}, FUTURE, FUTURE + timedelta(days=30)),
+        ({"not_before": FUTURE}, FUTURE, FUTURE + timedelta(days=90)),
     ],
 )
 def test_validity_is_the_one_given(options: Any, before: datetime, after: datetime) -> None:
