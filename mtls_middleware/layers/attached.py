@@ -50,6 +50,7 @@ class Attached:
         since: when the outermost layer got the request, in seconds since the epoch.
         has_certificate_layer: whether a certificate layer ran, whatever it found.
         certificate, token, client: what the layers found.
+        presented: the certificate that the innermost certificate layer found, even if it rejects it. Only for the log.
         absence: if a certificate layer found none, a function that returns the reason, for the log of a rejection.
         root_path: the operator's statement, which a layer has written into the environ or scope.
         cached: whether every decision of this request came from the decision cache.
@@ -62,6 +63,7 @@ class Attached:
     certificate: ClientCertificate | None = None
     token: AccessToken | None = None
     client: "RegisteredClient | None" = None
+    presented: ClientCertificate | None = None
     absence: "Callable[[], Absence | None] | None" = None
     root_path: str | None = None
     cached: bool = False

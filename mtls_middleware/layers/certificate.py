@@ -145,7 +145,7 @@ class CertificateLayer:
 
     def _decide(self, request: LayerRequest, route: Route) -> Flow[Reusable[ClientCertificate | None]]:
         rule = None if self._allow is None or route.rule is None else self._allow.rules[route.rule]
-        certificate = self._found(request)
+        request.attached.presented = certificate = self._found(request)
         if certificate is None:
             request.attached.absence = explanation(self.source, request)
             if self._required and not isinstance(rule, Anyone):

@@ -178,7 +178,7 @@ def _warn_of_expiry(certificate: ClientCertificate) -> None:
 def _facts(view: LoggedRequest | None) -> dict[str, Any]:
     """The fields of a record that describe the request. `seconds`: the time since the outermost layer got it."""
     attached = None if view is None else view.attached
-    certificate = None if attached is None else attached.certificate
+    certificate = None if attached is None else attached.certificate or attached.presented
     token = None if attached is None else attached.token
     client = None if attached is None else attached.client
     since = 0.0 if attached is None else attached.since
@@ -205,7 +205,8 @@ def _days_left(certificate: ClientCertificate, now: float) -> int:
 
 def _names(view: LoggedRequest | None) -> dict[str, Any]:
     """The names in the client certificate; none if one of them cannot be read."""
-    certificate = None if view is None or view.attached is None else view.attached.certificate
+    attached = None if view is None else view.attached
+    certificate = None if attached is None else attached.certificate or attached.presented
     if certificate is None:
         return {}
     try:

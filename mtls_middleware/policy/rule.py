@@ -224,7 +224,7 @@ class Identity(Rule):
     def near_miss(self, certificate: ClientCertificate) -> str | None:
         if not certificate.verified and self.match_result(certificate):
             return (
-                f"{self!r} matches, but the certificate is only presented, not verified: give the source a "
+                f"the certificate matches {self!r}, but it is only presented, not verified: give the source a "
                 "verify_header= or verified_by_proxy=True, or the layer a trust_store="
             )
         return None

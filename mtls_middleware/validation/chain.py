@@ -220,11 +220,11 @@ class Roots:
                     break
                 last = issuer
             identifier = profile.extension(last, x509.AuthorityKeyIdentifier)
+            known = ", ".join(distinguished.to_string(each.subject) for each in self._roots[:_MAX_SHOWN])
         except UNREADABLE:
             return None
         key = None if identifier is None else identifier.value.key_identifier
         which = "without key identifier" if key is None else f"with the key identifier {key[:32].hex(':')}"
-        known = ", ".join(str(distinguished.from_x509(each.subject)) for each in self._roots[:_MAX_SHOWN])
         more = len(self._roots) - _MAX_SHOWN
         return f"the CA {which} is missing; the trust store has: {known}{f', and {more} more' if more > 0 else ''}"
 

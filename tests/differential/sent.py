@@ -16,8 +16,8 @@ from unittest import mock
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from mtls_middleware.layers import decisions
 from mtls_middleware import access_token, client_certificate, oauth_client
+from mtls_middleware.layers import decisions
 from tests.differential.requests import Drawn
 
 Outcome = dict[str, Any]
