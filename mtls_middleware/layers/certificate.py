@@ -145,7 +145,9 @@ class CertificateLayer:
 
     def _decide(self, request: LayerRequest, route: Route) -> Flow[Reusable[ClientCertificate | None]]:
         rule = None if self._allow is None or route.rule is None else self._allow.rules[route.rule]
-        request.attached.presented = certificate = self._found(request)
+        certificate = self._found(request)
+        if isinstance(certificate, ClientCertificate):  # the source may be from outside this package
+            request.attached.presented = certificate
         if certificate is None:
             request.attached.absence = explanation(self.source, request)
             if self._required and not isinstance(rule, Anyone):

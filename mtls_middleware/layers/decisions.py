@@ -163,16 +163,14 @@ def record_allowed(layer: DecidingLayer, view: LoggedRequest) -> None:
     if _observers or logger.isEnabledFor(logging.INFO):
         _emit(logging.INFO, {"schema": SCHEMA, "outcome": "allowed", "layer": layer.name, **_facts(view)})
     certificate = None if view.attached is None else view.attached.certificate
-    if certificate is not None and certificate.period[1] - time.time() < _options.warn_days * _DAY:
-        _warn_of_expiry(certificate)
-
-
-def _warn_of_expiry(certificate: ClientCertificate) -> None:
-    if certificate.verified and _expiry_warnings.is_due(certificate.thumbprint):
-        days = _days_left(certificate, time.time())
-        logger.warning(
-            "the client certificate %s expires in %d days; renew it, or change warn_days=", certificate.thumbprint, days
-        )
+    if certificate is not None and certificate.verified:
+        days = _days_left(certificate)
+        if days is not None and days < _options.warn_days and _expiry_warnings.is_due(certificate.thumbprint):
+            logger.warning(
+                "the client certificate %s expires in %d days; renew it, or change warn_days=",
+                certificate.thumbprint,
+                days,
+            )
 
 
 def _facts(view: LoggedRequest | None) -> dict[str, Any]:
@@ -188,7 +186,7 @@ def _facts(view: LoggedRequest | None) -> dict[str, Any]:
         "peer": None if view is None else view.origin,
         "thumbprint": None if certificate is None else certificate.thumbprint,
         "verification": None if certificate is None else certificate.verification.name,
-        "expires_in_days": None if certificate is None else _days_left(certificate, time.time()),
+        "expires_in_days": None if certificate is None else _days_left(certificate),
         "bound": None if token is None else token.bound,
         "cached": None if attached is None else attached.cached,
         "issuer": None if token is None else token.claims.get("iss"),
@@ -198,9 +196,15 @@ def _facts(view: LoggedRequest | None) -> dict[str, Any]:
     }
 
 
-def _days_left(certificate: ClientCertificate, now: float) -> int:
-    """Whole days until the certificate, or its validated path, expires. Negative if it has expired."""
-    return int((certificate.period[1] - now) // _DAY)
+def _days_left(certificate: ClientCertificate) -> int | None:
+    """Whole days until the certificate, or its validated path, expires. Negative if it has expired.
+
+    `None` if the validity period cannot be read.
+    """
+    try:
+        return int((certificate.period[1] - time.time()) // _DAY)
+    except MalformedCertificate:
+        return None
 
 
 def _names(view: LoggedRequest | None) -> dict[str, Any]:
