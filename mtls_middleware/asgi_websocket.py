@@ -39,7 +39,7 @@ def watched(
 ) -> "WebsocketWatch | None":
     """A watch that makes these checks.
 
-    Returns `None` if there are no checks, or if an outer gateway already makes them.
+    Returns `None` if there are no checks, or if the watch of an outer gateway makes them.
     """
     if not checks:
         return None

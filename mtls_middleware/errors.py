@@ -48,12 +48,26 @@ class Refused(Exception):  # noqa: N818 (a public name)
         self.found: Mapping[str, object] = found or {}
         self.expected: Mapping[str, object] = expected or {}
 
+    def changed(self, *evidence: str, code: str | None = None, advice: str | None = None) -> "Refused":
+        """Return this rejection with other evidence, and with another code or advice if one is given.
+
+        Example: `refusal.changed("the proxy's own certificate", *refusal.evidence)`
+        """
+        return Refused(
+            self.code if code is None else code,
+            *evidence,
+            new_connection=self.new_connection,
+            advice=self.advice if advice is None else advice,
+            found=self.found,
+            expected=self.expected,
+        )
+
 
 class MalformedCertificate(Refused):
     """Raised if a client certificate or a name in it is unreadable, or if values in a request contradict each other."""
 
-    def __init__(self, *evidence: str, advice: str | None = None) -> None:
-        super().__init__("invalid_client_certificate", *evidence, advice=advice)
+    def __init__(self, *evidence: str) -> None:
+        super().__init__("invalid_client_certificate", *evidence)
 
 
 class Unavailable(Refused):

@@ -6,6 +6,7 @@ from collections import defaultdict
 import pytest
 
 from mtls_middleware.layers import decisions
+from mtls_middleware.layers.rejection_limit import RejectionLimit
 from tests import shared
 
 pytest_plugins = ["mtls_middleware.testing.plugin"]
@@ -16,9 +17,9 @@ SHOWN = pytest.StashKey[Shown]()
 
 
 @pytest.fixture(autouse=True)
-def new_log() -> None:
+def new_log(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test sees the first rejection of each cause, as in a new process."""
-    decisions._rejections.forget()
+    monkeypatch.setattr(decisions, "_rejections", RejectionLimit())
 
 
 def pytest_report_header() -> str | None:

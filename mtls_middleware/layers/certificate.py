@@ -7,7 +7,7 @@ from mtls_middleware import options
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.effects.flow import Flow
 from mtls_middleware.errors import NO_CERTIFICATE, ConfigurationError, MalformedCertificate, Refused
-from mtls_middleware.layers.absence import explained, explanation
+from mtls_middleware.layers.absence import explained, reason
 from mtls_middleware.layers.exemptions import Exemptions
 from mtls_middleware.layers.interface import Facts, LayerRequest, Route
 from mtls_middleware.layers.paths import Allow, PathRules, PathSet, checked_root
@@ -149,10 +149,9 @@ class CertificateLayer:
         if isinstance(certificate, ClientCertificate):  # the source may be from outside this package
             request.attached.presented = certificate
         if certificate is None:
-            request.attached.absence = explanation(self.source, request)
+            request.attached.absence = partial(reason, self.source, request)
             if self._required and not isinstance(rule, Anyone):
-                refusal = Refused("client_certificate_required", NO_CERTIFICATE)
-                raise explained(refusal, request.attached)
+                raise explained(Refused("client_certificate_required", NO_CERTIFICATE), request.attached)
             return once(None)  # an ignored header is logged each time
         is_outer = certificate is request.attached.certificate
         validated: Reusable[ClientCertificate] = Reusable(certificate)

@@ -12,10 +12,11 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from mtls_middleware import options
+from mtls_middleware.cache import Cache
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate, Refused
 from mtls_middleware.layers.attached import Attached
-from mtls_middleware.layers.reporting import ExpiryWarnings, RejectionLimit
+from mtls_middleware.layers.rejection_limit import RejectionLimit
 from mtls_middleware.responses import Challenge, LayerResponse, response_for
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.decision")
@@ -66,18 +67,19 @@ Observer = Callable[[Mapping[str, Any]], None]
 
 _observers: list[Observer] = []
 _rejections = RejectionLimit()
-_expiry_warnings = ExpiryWarnings()
+# Thumbprint -> the day (UTC) of the last warning that the certificate expires soon.
+_warned: Cache[str, int] = Cache(10_000)
 
 
 class _Options(NamedTuple):
     log_names: bool = False
-    warn_days: float = 30
+    warn_days: int = 30
 
 
 _options = _Options()
 
 
-def configure(*, log_names: bool = False, warn_days: float = 30) -> None:
+def configure(*, log_names: bool = False, warn_days: int = 30) -> None:
     """Set what this process logs. Call it once, where the application configures its logging.
 
     Arguments:
@@ -91,7 +93,7 @@ def configure(*, log_names: bool = False, warn_days: float = 30) -> None:
     """
     global _options  # noqa: PLW0603 (like the loggers, it is for the whole process)
     options.boolean("log_names", log_names)
-    _options = _Options(log_names, options.seconds("warn_days", warn_days, 0, 3_650, 30))
+    _options = _Options(log_names, options.integer("warn_days", warn_days, 0, 3_650, 30))
 
 
 def observe(observer: Observer) -> Callable[[], None]:
@@ -145,6 +147,7 @@ def _record_rejection(
             "found": {name: _presented(value) for name, value in refusal.found.items()} or None,
             "expected": dict(refusal.expected) or None,
             "advice": refusal.advice,
+            "left_out": None,
             **_facts(view),
         }
         if _options.log_names:
@@ -165,25 +168,29 @@ def record_allowed(layer: DecidingLayer, view: LoggedRequest) -> None:
     certificate = None if view.attached is None else view.attached.certificate
     if certificate is not None and certificate.verified:
         days = _days_left(certificate)
-        if days is not None and days < _options.warn_days and _expiry_warnings.is_due(certificate.thumbprint):
-            logger.warning(
-                "the client certificate %s expires in %d days; renew it, or change warn_days=",
-                certificate.thumbprint,
-                days,
-            )
+        if days is not None and days < _options.warn_days:
+            _warn_of_expiry(certificate.thumbprint, days)
+
+
+def _warn_of_expiry(thumbprint: str, days: int) -> None:
+    """Log a warning, unless there was one about this certificate today."""
+    today = int(time.time() // _DAY)
+    if _warned.get(thumbprint) != today:
+        _warned.put(thumbprint, today)
+        logger.warning("the client certificate %s expires in %d days; renew it, or change warn_days=", thumbprint, days)
 
 
 def _facts(view: LoggedRequest | None) -> dict[str, Any]:
     """The fields of a record that describe the request. `seconds`: the time since the outermost layer got it."""
     attached = None if view is None else view.attached
-    certificate = None if attached is None else attached.certificate or attached.presented
+    certificate = _certificate(view)
     token = None if attached is None else attached.token
     client = None if attached is None else attached.client
     since = 0.0 if attached is None else attached.since
     return {
         "method": None if view is None else view.method,
         "path": None if view is None else view.path,
-        "peer": None if view is None else view.origin,
+        "peer": _peer(view),
         "thumbprint": None if certificate is None else certificate.thumbprint,
         "verification": None if certificate is None else certificate.verification.name,
         "expires_in_days": None if certificate is None else _days_left(certificate),
@@ -194,6 +201,19 @@ def _facts(view: LoggedRequest | None) -> dict[str, Any]:
         "client_id": token.client_id if token is not None else client.client_id if client is not None else None,
         "seconds": max(0.0, time.time() - since) if since else None,
     }
+
+
+def _certificate(view: LoggedRequest | None) -> ClientCertificate | None:
+    """The certificate that is attached, or that a layer rejects."""
+    attached = None if view is None else view.attached
+    return None if attached is None else attached.certificate or attached.presented
+
+
+def _peer(view: LoggedRequest | None) -> str | None:
+    try:
+        return None if view is None else view.origin
+    except Exception:  # noqa: BLE001 (a server may describe its peer in an unusual way, and a record changes no decision)
+        return None
 
 
 def _days_left(certificate: ClientCertificate) -> int | None:
@@ -209,8 +229,7 @@ def _days_left(certificate: ClientCertificate) -> int | None:
 
 def _names(view: LoggedRequest | None) -> dict[str, Any]:
     """The names in the client certificate; none if one of them cannot be read."""
-    attached = None if view is None else view.attached
-    certificate = None if attached is None else attached.certificate or attached.presented
+    certificate = _certificate(view)
     if certificate is None:
         return {}
     try:
@@ -227,11 +246,13 @@ def _names(view: LoggedRequest | None) -> dict[str, Any]:
 def _presented(value: object) -> object:
     """A value that a client presented, with a limited length."""
     text = value if isinstance(value, str) else repr(value)
-    return value if len(text) <= _MAX_FOUND else f"{text[:_MAX_FOUND]} and {len(text) - _MAX_FOUND} more characters"
+    return value if len(text) <= _MAX_FOUND else f"{text[:_MAX_FOUND]}..."
 
 
-def _shortened(value: object) -> str:
-    if isinstance(value, str) and len(value) > _MAX_VALUE:
+def _as_text(value: object) -> str:
+    if (
+        isinstance(value, str) and len(value) > _MAX_VALUE
+    ):  # the count is outside the quotes: a client cannot imitate it
         return f"{value[:_MAX_VALUE]!a} and {len(value) - _MAX_VALUE} more characters"
     return ascii(value)
 
@@ -249,9 +270,9 @@ def _emit(level: int, record: dict[str, Any], cause: Hashable = None, addition: 
         left_out = _rejections.admit(cause, time.time())
         if left_out is None:
             return
-        record["left_out"] = left_out or None
+        record = {**record, "left_out": left_out or None}
     fields = {key: value for key, value in record.items() if value is not None and key not in _NOT_IN_TEXT}
-    text = " ".join(f"{key}={_shortened(value)}" for key, value in fields.items())
+    text = " ".join(f"{key}={_as_text(value)}" for key, value in fields.items())
     advice = record.get("advice")
     text += f"; what to change: {advice}" if advice else ""
     logger.log(level, "%s: %s%s", record["outcome"], text, addition, extra={"mtls": record})

@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate, Refused
+from mtls_middleware.messages import listed
 
 # Maximum number of combined rules that a repr, and therefore a log record, shows.
 _MAX_SHOWN = 8
@@ -132,9 +133,7 @@ class Combination(Rule):
         return combined
 
     def __repr__(self) -> str:
-        shown = ", ".join(map(repr, self.rules[:_MAX_SHOWN]))
-        more = len(self.rules) - _MAX_SHOWN
-        return f"{type(self).__name__}({shown}{f', and {more} more' if more > 0 else ''})"
+        return f"{type(self).__name__}({listed([*map(repr, self.rules)], _MAX_SHOWN)})"
 
 
 @dataclass(frozen=True, repr=False)
@@ -258,8 +257,8 @@ class Function(Identity):
     def matches(self, certificate: ClientCertificate) -> bool:
         return self.function(certificate)
 
-    def near_miss(self, certificate: ClientCertificate) -> str | None:  # noqa: ARG002
-        return None  # the function is not called for an explanation
+    def near_miss(self, certificate: ClientCertificate) -> str | None:  # noqa: ARG002 (no call only to explain)
+        return None
 
 
 class Presented(Rule):

@@ -66,7 +66,11 @@ class TrustedIssuers:
         """Like `validate`, but returns the token with the time for which the result may be reused."""
         member = self._member(text)
         if member is None:
-            reject_token("the issuer of the token is not trusted")
+            reject_token(
+                "the issuer of the token is not trusted",
+                found={"iss": unverified_issuer(text)[1]},
+                expected={"iss": tuple(self._by_issuer)},
+            )
         return (yield from decide(member, text, now))
 
     def is_bound_only(self, text: str) -> bool:

@@ -21,10 +21,11 @@ if TYPE_CHECKING:
         Traefik,
     )
     from mtls_middleware.sources.server import ServerTLS
-    from mtls_middleware.sources.source import Source
+    from mtls_middleware.sources.source import Absence, Source
 
 __all__ = [
     "AWSLoadBalancer",
+    "Absence",
     "Apache",
     "AzureAppService",
     "Caddy",
@@ -63,6 +64,6 @@ if not TYPE_CHECKING:  # with `__getattr__`, a type checker would accept any mis
                 "Traefik",
             ],
             "sources.server": ["ServerTLS"],
-            "sources.source": ["Source"],
+            "sources.source": ["Absence", "Source"],
         },
     )

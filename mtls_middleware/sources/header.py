@@ -5,7 +5,7 @@ Only the configured fields are read. There is no fallback to other fields.
 
 import logging
 from collections.abc import Callable, Collection
-from typing import Literal, TypeVar
+from typing import Literal
 
 from mtls_middleware import options
 from mtls_middleware.cache import Cache
@@ -22,7 +22,6 @@ from mtls_middleware.validity import require_valid
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.sources")
 
-T = TypeVar("T")
 
 # Maximum characters of all cached field values (a few thousand certificates), and of the values of one certificate.
 _CACHE_SIZE, _MAX_CACHED = 8 * 1024 * 1024, 16_384
@@ -195,7 +194,7 @@ class HeaderSource:
         present = bool(view.headers(name))
         untrusted = self._trust.explanation(view)
         if untrusted is not None:
-            field = f"the field {name} is ignored" if present else f"there is no field {name}"
+            field = f"the field {name} is ignored" if present else f"the request has no field {name}"
             return Absence(f"{field}: {untrusted.evidence}", untrusted.advice)
         return self._absence_from_proxy(present)
 
@@ -252,7 +251,7 @@ class HeaderSource:
                 if clock_skew is not None:
                     require_valid(presented, now, clock_skew)
             except Refused as refusal:
-                raise Refused(refusal.code, "the proxy's own certificate", *refusal.evidence) from None
+                raise refusal.changed("the proxy's own certificate", *refusal.evidence) from None
             if not self._trust.accepts_proxy(presented):
                 raise Refused(
                     "client_certificate_refused", "the proxy's own certificate does not match proxy_certificate="

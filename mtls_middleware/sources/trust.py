@@ -17,6 +17,7 @@ from ipaddress import (
 
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate
+from mtls_middleware.messages import listed
 from mtls_middleware.policy.rule import Rule, as_rule
 from mtls_middleware.request import Peer, RequestView
 from mtls_middleware.sources import server
@@ -55,7 +56,7 @@ class Trust:
     ) -> None:
         if isinstance(trusted_proxies, (str, bytes)) or not isinstance(trusted_proxies, Collection):
             raise ConfigurationError(f"trusted_proxies={trusted_proxies!r}: expected a list of strings, {_EXAMPLE}")
-        self._given = tuple(trusted_proxies)
+        self._given = [*map(repr, trusted_proxies)]
         self._peers = bool(trusted_proxies)
         self._unix = "unix" in trusted_proxies
         self._networks = _by_prefix(_network(each) for each in trusted_proxies if each != "unix")
@@ -127,11 +128,10 @@ class Trust:
         """Return why this request is not trusted, with the peer and the trusted networks; `None` if it is trusted."""
         problem = self.peer_problem(view.peer)
         if problem == _UNTRUSTED:
-            shown = ", ".join(map(repr, self._given[:_MAX_SHOWN])) + (", ..." if len(self._given) > _MAX_SHOWN else "")
             return Absence(
-                f"the peer {view.peer.address!a} is not in trusted_proxies=[{shown}]",
-                "if this peer is your proxy, add its address to trusted_proxies=; if it is not, somebody comes past "
-                "the proxy: let only the proxy connect to the application",
+                f"the peer {view.peer.address!a} is not in trusted_proxies=[{listed(self._given, _MAX_SHOWN)}]",
+                "if this peer is your proxy, add its address to trusted_proxies=; if it is not, let only the proxy "
+                "connect to the application",
             )
         if problem is not None:
             return Absence(problem, "change trusted_proxies= or the server's options as the reason says")

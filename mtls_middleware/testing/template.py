@@ -20,8 +20,8 @@ Extension = tuple[x509.ExtensionType, bool]
 _PURPOSES = {"client": ExtendedKeyUsageOID.CLIENT_AUTH, "server": ExtendedKeyUsageOID.SERVER_AUTH}
 # Certificates are valid from one day ago, because the clock of a test machine may be slow.
 _DAY = timedelta(days=1)
-# The default lifetime. It is longer than any test run, so a certificate expires only if the test chooses its dates. No
-# warning is logged for so many days, either.
+# The default lifetime. It is longer than any test run, so a certificate expires only if the test chooses its dates. It
+# is also so long that no warning about a certificate that expires soon is logged.
 _LIFETIME = timedelta(days=90)
 
 

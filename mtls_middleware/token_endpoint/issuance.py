@@ -69,4 +69,4 @@ def confirm_refresh_token(cnf: Mapping[str, Any], certificate: ClientCertificate
     try:
         binding.confirm({"cnf": cnf}, certificate, "required")
     except Refused as refusal:
-        raise Refused("invalid_grant", *refusal.evidence) from None
+        raise refusal.changed(*refusal.evidence, code="invalid_grant") from None

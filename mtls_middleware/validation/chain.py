@@ -19,6 +19,7 @@ from mtls_middleware import parser_errors
 from mtls_middleware.cache import Cache
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import MalformedCertificate, Refused
+from mtls_middleware.messages import listed
 from mtls_middleware.names import distinguished
 from mtls_middleware.validation import constraints, path_work, profile
 from mtls_middleware.validity import outside
@@ -220,13 +221,12 @@ class Roots:
                     break
                 last = issuer
             identifier = profile.extension(last, x509.AuthorityKeyIdentifier)
-            known = ", ".join(distinguished.to_string(each.subject) for each in self._roots[:_MAX_SHOWN])
+            known = listed([distinguished.to_string(each.subject) for each in self._roots], _MAX_SHOWN)
         except UNREADABLE:
             return None
         key = None if identifier is None else identifier.value.key_identifier
         which = "without key identifier" if key is None else f"with the key identifier {key[:32].hex(':')}"
-        more = len(self._roots) - _MAX_SHOWN
-        return f"the CA {which} is missing; the trust store has: {known}{f', and {more} more' if more > 0 else ''}"
+        return f"the CA {which} is missing; the trust store has: {known}"
 
     def _check_authority(self, authority: x509.Certificate, is_anchor: bool) -> _AuthorityCheck:
         reasons = profile.authority_defects(authority, self._purpose, is_anchor=is_anchor)

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from mtls_middleware import access_token, client_certificate, oauth_client
 from mtls_middleware.layers import decisions
+from mtls_middleware.layers.rejection_limit import RejectionLimit
 from tests.differential.requests import Drawn
 
 Outcome = dict[str, Any]
@@ -105,7 +106,8 @@ class Sender:
     def send(self, request: Drawn) -> Outcome:
         self._seen.clear()
         self._records.take()
-        decisions._rejections.forget()  # otherwise the level and the number of records depend on earlier requests
+        # Otherwise the level and the number of records depend on earlier requests.
+        decisions._rejections = RejectionLimit()
         self._stays = request["stays"]
         carrier = environ_of(request) if self.gateway == "wsgi" else scope_of(request)
         respond = self._respond_wsgi if self.gateway == "wsgi" else self._respond_asgi

@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from mtls_middleware.errors import ConfigurationError
+from mtls_middleware import ClientCertificate
+from mtls_middleware.errors import ConfigurationError, Refused
 from mtls_middleware.layers import decisions
-from mtls_middleware.layers.reporting import LINES_PER_SECOND, RejectionLimit
+from mtls_middleware.layers.rejection_limit import LINES_PER_SECOND, RejectionLimit
 from mtls_middleware.policy import URI, Email, Issuer, Rule, SpiffeID, Subject
+from mtls_middleware.resource_server import TrustedIssuers
 from mtls_middleware.sources import AzureAppService, ClientCertHeader, Envoy, Nginx, ServerTLS
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate, TokenIssuer
+from mtls_middleware.token_endpoint import confirm_refresh_token
 from mtls_middleware.validation import TrustStore
 from tests.gateways import STRANGER, Request, Wrap, both_gateways, send
 from tests.layers.clock import Clock, clock
@@ -66,7 +69,9 @@ CASES: dict[str, Case] = {
         behind_nginx(CLIENT, peer=STRANGER),
         ("the field x-ssl-client-cert is ignored", PEER, "add its address to trusted_proxies="),
     ),
-    "no header, untrusted peer": Case(certificates(required=True), Request(peer=STRANGER), ("there is no field", PEER)),
+    "no header, untrusted peer": Case(
+        certificates(required=True), Request(peer=STRANGER), ("the request has no field", PEER)
+    ),
     "the same, with tokens": Case(
         protected(Nginx(trusted_proxies=TRUSTED), tokens=ISSUER.access_tokens()),
         Request(peer=STRANGER, headers=[*nginx(CLIENT), *bearer()]),
@@ -146,6 +151,11 @@ CASES: dict[str, Case] = {
         over_tls(),
         Request(tls=CLIENT, headers=bearer(claims={"iss": "https://other.test"})),
         ("found={'iss': 'https://other.test'}", f"expected={{'iss': '{ISSUER.issuer}'}}"),
+    ),
+    "none of several issuers": Case(
+        protected(ServerTLS(), tokens=TrustedIssuers([ISSUER.access_tokens()])),
+        Request(tls=CLIENT, headers=bearer(claims={"iss": "https://other.test"})),
+        ("found={'iss': 'https://other.test'}", f"expected={{'iss': ('{ISSUER.issuer}',)}}"),
     ),
     "another typ": Case(
         over_tls(),
@@ -271,7 +281,7 @@ def test_names_are_logged_only_on_request(gateway: str, configured: Callable[...
     case = CASES["no such client"]
     send(gateway, case.layers, case.request)
     assert "urn:Acme" not in caplog.text
-    decisions._rejections.forget()
+    decisions._rejections = RejectionLimit()
     configured(log_names=True)
     send(gateway, case.layers, case.request)
     assert lines(caplog)[-1].mtls["subject"] == "CN=client,O=Tests"  # type: ignore[attr-defined]
@@ -302,10 +312,42 @@ def test_presented_certificate_that_expires_soon_is_no_warning(caplog: pytest.Lo
     assert lines(caplog) == []
 
 
-@pytest.mark.parametrize("options", [{"log_names": "yes"}, {"warn_days": -1}, {"warn_days": "30"}, {"warn_days": True}])
+@pytest.mark.parametrize(
+    "options", [{"log_names": "yes"}, {"warn_days": -1}, {"warn_days": "30"}, {"warn_days": True}, {"warn_days": 1.5}]
+)
 def test_settings_that_are_wrong_are_rejected(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=next(iter(options))):
         decisions.configure(**options)
+
+
+# --- what a server or an application may do
+
+
+@both_gateways
+def test_unreadable_peer_changes_no_decision(gateway: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The record has the peer, which no layer reads here."""
+    caplog.set_level(logging.INFO)
+    odd: Any = {"asgi": {"client": ("10.0.0.7",)}, "wsgi": {"gunicorn.socket": Unreadable()}}[gateway]
+    request = Request(tls=CLIENT, extra=odd)
+    assert send(gateway, certificates(ServerTLS(), required=True), request).status == 200
+    assert send(gateway, certificates(ServerTLS(), allow=SOMEBODY), request).status == 403
+    assert [each.mtls["peer"] for each in lines(caplog)] == [None, None]  # type: ignore[attr-defined]
+
+
+class Unreadable:
+    """A socket whose family cannot be read any more."""
+
+    @property
+    def family(self) -> int:
+        raise OSError("closed")
+
+
+def test_refresh_token_of_another_certificate_keeps_both_thumbprints() -> None:
+    with pytest.raises(Refused) as caught:
+        confirm_refresh_token({"x5t#S256": OLD.thumbprint}, ClientCertificate.from_der(CLIENT.der))
+    assert caught.value.code == "invalid_grant"
+    assert caught.value.found == {"thumbprint": CLIENT.thumbprint}
+    assert caught.value.expected == {"thumbprint": OLD.thumbprint}
 
 
 # --- sources of users

@@ -160,8 +160,8 @@ def test_configuration_of_the_page_prints_every_decision(name: str, tmp_path: Pa
     said = printed(command, requests=4, SOURCE=source, **environment)
     lines = [line for line in said.splitlines() if "refused: " in line]
     assert len(lines) == 4
-    assert "WARNING" in lines[0] or name == "gunicorn"  # gunicorn's format has the level in brackets
-    assert all("mtls_middleware.decision" in line or name == "gunicorn" for line in lines)
+    assert ["WARNING" in line for line in lines] == [True, False, False, False]
+    assert ["INFO" in line.partition("refused: ")[0] for line in lines] == [False, True, True, True]
 
 
 def test_the_page_shows_what_is_printed() -> None:
