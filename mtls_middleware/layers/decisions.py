@@ -250,9 +250,8 @@ def _presented(value: object) -> object:
 
 
 def _as_text(value: object) -> str:
-    if (
-        isinstance(value, str) and len(value) > _MAX_VALUE
-    ):  # the count is outside the quotes: a client cannot imitate it
+    if isinstance(value, str) and len(value) > _MAX_VALUE:
+        # The count is outside the quotes, where a client cannot write.
         return f"{value[:_MAX_VALUE]!a} and {len(value) - _MAX_VALUE} more characters"
     return ascii(value)
 
