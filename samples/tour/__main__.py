@@ -22,6 +22,8 @@ def main() -> int:
     parser.add_argument("--serve", action="store_true", help="leave the servers running, and print curl commands")
     serve = parser.parse_args().serve
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers are stopped too
+    # A shell starts a background process with SIGINT ignored, and Python then leaves it ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="mtls-tour-") as directory, contextlib.ExitStack() as servers:
         world = World(Path(directory))
         results = oauth.visit(world, servers) + internal.visit(world, servers)
