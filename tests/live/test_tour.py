@@ -24,7 +24,7 @@ def test_the_tour_shows_every_answer_and_exits_0():
 
 def test_the_lines_for_curl_do_what_they_say():
     assert shutil.which("curl"), "the tests need curl, as the lines that the tour prints do"
-    # Like a shell that starts a background process, `env` starts it with SIGINT ignored. The tour must end nevertheless.
+    # A shell starts a background process with SIGINT ignored. The tour must end nevertheless.
     command = ["env", "--ignore-signal=INT", sys.executable, str(TOUR), "--serve"]
     tour = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, bufsize=1)
     try:
