@@ -10,10 +10,9 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from typing import Any
 
 from mtls_middleware.cli import findings, traps
+from mtls_middleware.cli.applications import load
 from mtls_middleware.cli.roots import roots
 from mtls_middleware.cli.server_command import is_server
 from mtls_middleware.cli.wiring import LayerPlacement, gateway_of_application, layers_of
@@ -71,19 +70,6 @@ def run(options: argparse.Namespace) -> int:
         if not found:
             sys.stdout.write("no findings\n")
     return int(any(finding.severity == "error" for finding in found))
-
-
-def load(name: str) -> Any:
-    """Import and return the object that `name` (`MODULE:APP`) names. Raises `ConfigurationError` if this fails."""
-    module, _, path = name.partition(":")
-    sys.path.insert(0, "")  # servers also import from the current folder
-    try:
-        found = import_module(module)
-        for attribute in path.split("."):
-            found = getattr(found, attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigurationError(f"{name}: {error}; expected MODULE:APP, for example shop.wsgi:app") from error
-    return found
 
 
 def examine(placements: Sequence[LayerPlacement]) -> Iterator[Finding]:

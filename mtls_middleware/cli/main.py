@@ -19,6 +19,7 @@ COMMANDS = {
         "print a certificate, and the rules that match it",
     ),
     "doctor": ("mtls_middleware.cli.doctor", "check an application and its server for known traps"),
+    "explain": ("mtls_middleware.cli.explain", "show step by step how an application decides about a request"),
     "revocations": (
         "mtls_middleware.cli.revocations",
         "manage the list of revoked tokens and certificates",

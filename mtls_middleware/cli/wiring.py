@@ -5,7 +5,7 @@ This module reads the attributes of the application, and calls none of the appli
 
 import inspect
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from mtls_middleware.layers.certificate import CertificateLayer
@@ -56,6 +56,7 @@ class LayerPlacement:
             and the layer.
         folding: the name of the adapter around the layer that joins header names, or `None`.
         inner: the application that the layer wraps.
+        is_mounted: whether the layer is in an application that another one mounts at a path.
     """
 
     layer: Any
@@ -63,6 +64,7 @@ class LayerPlacement:
     served: Gateway
     folding: str | None
     inner: Any
+    is_mounted: bool = False
 
 
 def layers_of(application: Any) -> Iterator[LayerPlacement]:
@@ -88,7 +90,7 @@ def _walk(application: Any, seen: set[int], folding: str | None, served: Gateway
         for middleware in _sequence(current, "user_middleware"):  # Starlette lists middleware outermost first
             yield from _walk(_starlette_layer(middleware), seen, folding, served)
         for inner in (*_router_mounts(current), *_dispatcher_mounts(current)):
-            yield from _walk(inner, seen, folding, served)
+            yield from (replace(each, is_mounted=True) for each in _walk(inner, seen, folding, served))
         inner_applications = (_inner_application(current, name) for name in _INNER_NAMES)
         current = next((inner for inner in inner_applications if inner is not None), None)
 

@@ -2,11 +2,11 @@
 
 from mtls_middleware.errors import Refused
 from mtls_middleware.layers.attached import Attached
-from mtls_middleware.layers.interface import LayerRequest
+from mtls_middleware.request import RequestView
 from mtls_middleware.sources.source import Absence, Source
 
 
-def reason(source: Source, request: LayerRequest) -> Absence | None:
+def reason(source: Source, request: RequestView) -> Absence | None:
     """Return why the source found no certificate, or `None` if it does not know."""
     ask = getattr(source, "absence", None)
     found = None if ask is None else ask(request)

@@ -56,7 +56,7 @@ class Trust:
     ) -> None:
         if isinstance(trusted_proxies, (str, bytes)) or not isinstance(trusted_proxies, Collection):
             raise ConfigurationError(f"trusted_proxies={trusted_proxies!r}: expected a list of strings, {_EXAMPLE}")
-        self._given = [*map(repr, trusted_proxies)]
+        self.trusted_proxies: tuple[str, ...] = tuple(trusted_proxies)
         self._peers = bool(trusted_proxies)
         self._unix = "unix" in trusted_proxies
         self._networks = _by_prefix(_network(each) for each in trusted_proxies if each != "unix")
@@ -128,8 +128,9 @@ class Trust:
         """Return why this request is not trusted, with the peer and the trusted networks; `None` if it is trusted."""
         problem = self.peer_problem(view.peer)
         if problem == _UNTRUSTED:
+            trusted = listed([*map(repr, self.trusted_proxies)], _MAX_SHOWN)
             return Absence(
-                f"the peer {view.peer.address!a} is not in trusted_proxies=[{listed(self._given, _MAX_SHOWN)}]",
+                f"the peer {view.peer.address!a} is not in trusted_proxies=[{trusted}]",
                 "if this peer is your proxy, add its address to trusted_proxies=; if it is not, let only the proxy "
                 "connect to the application",
             )

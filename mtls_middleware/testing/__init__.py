@@ -26,9 +26,18 @@ if TYPE_CHECKING:
     from mtls_middleware.testing.authority import CertificateAuthority, self_signed
     from mtls_middleware.testing.environ import TESTING_ENVIRON
     from mtls_middleware.testing.issued import IssuedCertificate
+    from mtls_middleware.testing.request_fields import RequestFields
     from mtls_middleware.testing.tokens import OMIT, TokenIssuer
 
-__all__ = ["OMIT", "TESTING_ENVIRON", "CertificateAuthority", "IssuedCertificate", "TokenIssuer", "self_signed"]
+__all__ = [
+    "OMIT",
+    "TESTING_ENVIRON",
+    "CertificateAuthority",
+    "IssuedCertificate",
+    "RequestFields",
+    "TokenIssuer",
+    "self_signed",
+]
 
 if not TYPE_CHECKING:  # with `__getattr__`, a type checker would accept any misspelt name
     __getattr__, __dir__ = exports(
@@ -37,6 +46,7 @@ if not TYPE_CHECKING:  # with `__getattr__`, a type checker would accept any mis
             "testing.authority": ["CertificateAuthority", "self_signed"],
             "testing.environ": ["TESTING_ENVIRON"],
             "testing.issued": ["IssuedCertificate"],
+            "testing.request_fields": ["RequestFields"],
             "testing.tokens": ["OMIT", "TokenIssuer"],
         },
     )

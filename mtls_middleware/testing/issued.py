@@ -9,15 +9,24 @@ import os
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509 import Certificate
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from cryptography.x509 import Certificate, load_pem_x509_certificates
 
 from mtls_middleware.certificate import ClientCertificate, Verification
 from mtls_middleware.request import TESTING_KEY
+
+if TYPE_CHECKING:
+    from mtls_middleware.sources.source import Source
+    from mtls_middleware.testing.request_fields import RequestFields
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 
@@ -69,6 +78,11 @@ class IssuedCertificate:
         """The `x5t#S256` value (RFC 8705 3.1): the base64url of the SHA-256 digest of `der`, without padding."""
         return base64.urlsafe_b64encode(hashlib.sha256(self.der).digest()).rstrip(b"=").decode("ascii")
 
+    @property
+    def digest(self) -> str:
+        """The SHA-256 digest of `der` in hexadecimal digits, as Envoy's `Hash` and many tools write it."""
+        return hashlib.sha256(self.der).hexdigest()
+
     def client_certificate(self, verification: Verification = Verification.BY_SERVER) -> ClientCertificate:
         """Return the `ClientCertificate` that an application behind the middleware gets for this certificate.
 
@@ -90,6 +104,37 @@ class IssuedCertificate:
             with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="ascii") as file:
                 file.write(text)
         return certificate, key
+
+    @classmethod
+    def read(cls, directory: str | PathLike[str], *, name: str = "client") -> Self:
+        """Read the files that `write` or `mtls-middleware dev-ca` made. Raises `OSError` and `ValueError`.
+
+        Example: `IssuedCertificate.read(".mtls-dev").for_source(source)`
+        """
+        leaf, *chain = load_pem_x509_certificates(Path(directory, f"{name}.pem").read_bytes())
+        key = load_pem_private_key(Path(directory, f"{name}-key.pem").read_bytes(), password=None)
+        if not isinstance(key, PrivateKey):
+            raise ValueError(f"{name}-key.pem has a {type(key).__name__}; expected an EC, RSA or Ed25519 key")
+        return cls(leaf, key, tuple(chain))
+
+    def for_source(
+        self, source: "Source", *, verified: bool = True, proxy: "IssuedCertificate | None" = None
+    ) -> "RequestFields":
+        """Return the header fields that `source` reads for this certificate, and the rest of such a request.
+
+        Arguments:
+            source: an object of `mtls_middleware.sources`. The peer's address and the shared secret are those that it
+                trusts.
+            verified: whether the verification word says that the proxy verified the certificate.
+            proxy: the proxy's own certificate, if the source has `proxy_certificate=`.
+
+        Raises `ConfigurationError` for a source of your own, and if the source cannot express an argument.
+
+        Example: `client = TestClient(app, headers=billing.for_source(source))`
+        """
+        from mtls_middleware.testing.request_fields import request_fields
+
+        return request_fields(self, source, verified=verified, proxy=proxy)
 
     def as_environ(self, *, verify: str = "SUCCESS") -> dict[str, Any]:
         """Return the WSGI variables of mod_ssl, which `ServerTLS` reads, together with `TESTING_ENVIRON`.

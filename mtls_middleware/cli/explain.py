@@ -1,0 +1,158 @@
+"""The command `mtls-middleware explain MODULE:APP REQUEST`: runs the decision about a recorded request, step by step.
+
+The command imports the application, and calls its layers. It does not call the application itself. A layer that needs
+the issuer's keys, an introspection response or a CRL requests them as for a real request.
+"""
+
+import argparse
+import asyncio
+import sys
+import textwrap
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from mtls_middleware import asgi_request, wsgi_request
+from mtls_middleware.cli import recorded_request
+from mtls_middleware.cli.applications import load
+from mtls_middleware.cli.terminal import Colour, coloured, write_json
+from mtls_middleware.cli.traced import Step, Trace
+from mtls_middleware.cli.wiring import Gateway, LayerPlacement, layers_of
+from mtls_middleware.effects.flow import AwaitingDriver, BlockingDriver
+from mtls_middleware.errors import ConfigurationError
+from mtls_middleware.layers.application_prefixes import ApplicationPrefixes
+from mtls_middleware.layers.stack import Stack
+from mtls_middleware.names.invisible import escaped
+from mtls_middleware.responses import LayerResponse, response_for
+
+_WIDTH = 110
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command `explain` to `parser`."""
+    parser.add_argument("application", metavar="MODULE:APP", help="the application, for example shop.wsgi:app")
+    parser.add_argument(
+        "request", metavar="REQUEST", type=Path, help="a JSON file with the peer, the path and the header fields"
+    )
+    parser.add_argument(
+        "--at", metavar="TIME", help="decide as at this time, for example 2027-01-31 or 2027-01-31T12:00:00+00:00"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the steps of the decision. Return 0 if the request reaches the application, otherwise 1.
+
+    Raises `ConfigurationError` if the application or the request cannot be read.
+    """
+    recorded = recorded_request.read(options.request)
+    placements = _direct(list(layers_of(load(options.application))))
+    steps, response = explain(placements, recorded, _time(options.at))
+    result = {
+        "status": None if response is None else response.status,
+        "headers": [] if response is None else [list(each) for each in response.headers],
+        "body": "" if response is None else response.body.decode("utf-8", "replace"),
+        "reaches_application": response is None,
+    }
+    if options.json:
+        write_json({"steps": [asdict(step) for step in steps], "result": result})
+    else:
+        sys.stdout.writelines(_lines(steps, response))
+    return 0 if response is None else 1
+
+
+def explain(
+    placements: list[LayerPlacement], recorded: recorded_request.RecordedRequest, at: float | None = None
+) -> tuple[list[Step], LayerResponse | None]:
+    """Return the steps of the decision, and the response of the layers. It is `None` if they accept the request.
+
+    Arguments: `at`, the time of the request in seconds since the epoch; by default now.
+
+    Example: `explain(list(layers_of(app)), recorded_request.read(Path("request.json")))`
+    """
+    trace = Trace()
+    prefixes = ApplicationPrefixes(placements[-1].inner)
+    layers = trace.layers(tuple(each.layer for each in placements))
+    request: Any
+    if _gateway(placements) == "WSGI":
+        request = wsgi_request.WSGIRequest(recorded.to_environ(), None, prefixes)
+        stack = Stack(layers, wsgi_request.facts_reader)
+    else:
+        request = asgi_request.ASGIRequest(recorded.to_scope(), _no_body, prefixes)
+        stack = Stack(layers, asgi_request.facts_reader)
+    request.now = request.now if at is None else at
+    try:
+        if stack.root_path is not None:
+            request.mount(stack.root_path)
+        flow = stack.decide(request)
+        if _gateway(placements) == "WSGI":
+            response = BlockingDriver().run(flow)
+        else:
+            response = asyncio.run(AwaitingDriver().run(flow))
+    except Exception as error:  # noqa: BLE001 (a gateway also rejects the request after any exception)
+        response = response_for(error, request.layer.challenge)
+    return trace.steps, response
+
+
+async def _no_body() -> dict[str, Any]:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+def _direct(placements: list[LayerPlacement]) -> list[LayerPlacement]:
+    """Return the layers through which every request goes. Raises `ConfigurationError` if there are none."""
+    direct = [each for each in placements if not each.is_mounted]
+    if direct:
+        return direct
+    if placements:
+        raise ConfigurationError(
+            "the layers are in applications that this one mounts; expected the mounted application as MODULE:APP"
+        )
+    raise ConfigurationError(
+        "no layer of mtls-middleware found; wrap the application, for example in protect(app, ...)"
+    )
+
+
+def _gateway(placements: list[LayerPlacement]) -> Gateway:
+    return placements[0].gateway
+
+
+def _time(text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigurationError(
+            f"--at {text}: expected a date or a time of ISO 8601, for example 2027-01-31"
+        ) from None
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+
+
+def _lines(steps: list[Step], response: LayerResponse | None) -> Iterator[str]:
+    for number, step in enumerate(steps, 1):
+        colour = _colour(step.decision)
+        yield f"{number}. {step.step}\n"
+        yield from _row("saw", step.saw)
+        yield from _row("decided", step.decision, colour)
+        yield from _row("why", step.why)
+        yield from _row("to change this", step.change)
+    if response is None:
+        yield coloured("The request reaches the application.\n", "green")
+    else:
+        yield coloured(f"The client gets {response.status}: {response.body.decode('utf-8', 'replace')}\n", "red")
+
+
+def _colour(decision: str) -> Colour:
+    return "red" if decision.startswith(("rejected", "failed", "not")) else "yellow" if "no " in decision else "green"
+
+
+def _row(label: str, text: str | None, colour: Colour | None = None) -> Iterator[str]:
+    if text is None:
+        return
+    for position, line in enumerate(
+        textwrap.wrap(escaped(text), _WIDTH - 18, break_long_words=False, break_on_hyphens=False)
+    ):
+        shown = line if colour is None else coloured(line, colour)
+        yield f"   {label if position == 0 else '':15}{shown}\n"
