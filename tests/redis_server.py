@@ -54,9 +54,9 @@ class RedisServer:
         self._process.send_signal(signal.SIGCONT)
 
     def client(self, kind: Any = redis.Redis, **options: Any) -> Any:
-        """A client that gives up soon."""
+        """A client that gives up as late as the library allows, because the machine may be busy."""
         retry = redis.retry.Retry(redis.backoff.NoBackoff(), 0) if kind is redis.Redis else None
-        usual = {"socket_timeout": 0.3, "socket_connect_timeout": 0.3, **({"retry": retry} if retry else {})}
+        usual = {"socket_timeout": 1, "socket_connect_timeout": 1, **({"retry": retry} if retry else {})}
         return kind(host="127.0.0.1", port=self.port, **{**usual, **options})
 
 

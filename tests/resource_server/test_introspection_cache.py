@@ -272,9 +272,9 @@ def test_answers_are_the_same_for_both_kinds_of_client(
     server: IntrospectionServer, redis_server: RedisServer, mtls_client: IssuedCertificate
 ) -> None:
     server.tokens = {TOKEN: {"active": True, "cnf": {"x5t#S256": mtls_client.thumbprint}}}
+    patient = {"socket_timeout": 5, "socket_connect_timeout": 5}  # fifty connections at once, on a busy machine
 
     async def over_asyncio() -> None:
-        patient = {"socket_timeout": 5, "socket_connect_timeout": 5}  # fifty connections at once, on a busy machine
         async with redis_server.client(redis.asyncio.Redis, decode_responses=True, **patient) as client:
             layers = ASGIStack(asking(server, cache=RedisAnswers(client, timeout=5)))
             outcomes = await asyncio.gather(*(layers.asked(BEARER, certificate=mtls_client) for _ in range(50)))
