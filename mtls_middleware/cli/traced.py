@@ -98,6 +98,8 @@ class _Part:
 
 
 class _Layer(_Part):
+    facts = None  # the trace reads facts that the layer itself does not need
+
     def route(self, request: LayerRequest) -> Route:
         try:
             route: Route = self._part.route(request)
