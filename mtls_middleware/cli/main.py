@@ -20,6 +20,7 @@ COMMANDS = {
     ),
     "doctor": ("mtls_middleware.cli.doctor", "check an application and its server for known traps"),
     "explain": ("mtls_middleware.cli.explain", "show step by step how an application decides about a request"),
+    "dev-ca": ("mtls_middleware.cli.dev_ca", "write a throwaway CA and certificates for development"),
     "revocations": (
         "mtls_middleware.cli.revocations",
         "manage the list of revoked tokens and certificates",

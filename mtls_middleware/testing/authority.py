@@ -104,17 +104,21 @@ class CertificateAuthority:
         issued = make(subject, self._identity, **options)
         return IssuedCertificate(issued.x509, issued.key, self._own_chain)
 
-    def server(self, *hosts: str) -> IssuedCertificate:
+    def server(self, *hosts: str, not_after: datetime | None = None) -> IssuedCertificate:
         """Issue a certificate for a TLS server.
 
-        `hosts`: host names and IP addresses; by default `localhost`, `127.0.0.1` and `::1`.
+        Arguments:
+            hosts: host names and IP addresses; by default `localhost`, `127.0.0.1` and `::1`.
+            not_after: an aware datetime; by default 90 days from now.
 
         Example: `context = ca.server_context(ca.server())`
         """
         names = hosts or ("localhost", "127.0.0.1", "::1")
         addresses = [host for host in names if _is_address(host)]
         dns = [host for host in names if host not in addresses]
-        return self.issue("CN=Test Server", dns=dns, ip_addresses=addresses, extended_key_usage=("server",))
+        return self.issue(
+            "CN=Test Server", dns=dns, ip_addresses=addresses, extended_key_usage=("server",), not_after=not_after
+        )
 
     def server_context(
         self, server: IssuedCertificate, *, client_certificates: Literal["required", "optional"] = "required"

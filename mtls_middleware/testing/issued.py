@@ -78,11 +78,6 @@ class IssuedCertificate:
         """The `x5t#S256` value (RFC 8705 3.1): the base64url of the SHA-256 digest of `der`, without padding."""
         return base64.urlsafe_b64encode(hashlib.sha256(self.der).digest()).rstrip(b"=").decode("ascii")
 
-    @property
-    def digest(self) -> str:
-        """The SHA-256 digest of `der` in hexadecimal digits, as Envoy's `Hash` and many tools write it."""
-        return hashlib.sha256(self.der).hexdigest()
-
     def client_certificate(self, verification: Verification = Verification.BY_SERVER) -> ClientCertificate:
         """Return the `ClientCertificate` that an application behind the middleware gets for this certificate.
 
@@ -132,9 +127,15 @@ class IssuedCertificate:
 
         Example: `client = TestClient(app, headers=billing.for_source(source))`
         """
-        from mtls_middleware.testing.request_fields import request_fields
+        from mtls_middleware.testing.request_fields import Connection, request_fields
 
-        return request_fields(self, source, verified=verified, proxy=proxy)
+        return request_fields(
+            (self.x509, *self.chain),
+            source,
+            verified=verified,
+            own=Connection(self.as_environ(), self.as_tls_extension()),
+            proxy=None if proxy is None else Connection(proxy.as_environ(), proxy.as_tls_extension()),
+        )
 
     def as_environ(self, *, verify: str = "SUCCESS") -> dict[str, Any]:
         """Return the WSGI variables of mod_ssl, which `ServerTLS` reads, together with `TESTING_ENVIRON`.

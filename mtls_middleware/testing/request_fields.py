@@ -1,11 +1,12 @@
 """`RequestFields`: how a proxy or server passes a test certificate to one source, for any test client."""
 
 import base64
+import hashlib
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from ipaddress import ip_network
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -22,11 +23,19 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
     from mtls_middleware.asgi_messages import ASGIApp
-    from mtls_middleware.testing.issued import IssuedCertificate
+
+CertificatePath = tuple[Certificate, ...]  # a leaf and its chain
 
 _PORT = 50_000  # the port of the peer, which no decision depends on
 _UNIX_SOCKET = "/run/application.sock"
 _EXAMPLE = 'for example Nginx(trusted_proxies=["10.0.0.7"]) or ServerTLS()'
+
+
+class Connection(NamedTuple):
+    """What a server reports about a TLS connection: keys of the WSGI environ, and the ASGI TLS extension."""
+
+    environ: Mapping[str, Any]
+    extension: Mapping[str, Any]
 
 
 class RequestFields(dict[str, str]):
@@ -41,10 +50,10 @@ class RequestFields(dict[str, str]):
     Example: `flask_app.test_client().get("/", environ_overrides=billing.for_source(source).environ)`
     """
 
-    def __init__(self, fields: Mapping[str, str], peer: str | None, connection: "IssuedCertificate | None") -> None:
+    def __init__(self, fields: Mapping[str, str], peer: str | None, connection: Connection | None) -> None:
         super().__init__(fields)
         self.peer = peer
-        self._connection = connection  # the certificate that the server itself reports
+        self._connection = connection
 
     @property
     def environ(self) -> dict[str, Any]:
@@ -59,7 +68,7 @@ class RequestFields(dict[str, str]):
         if self.peer == "unix":
             environ |= {"REMOTE_ADDR": "", "gunicorn.socket": SimpleNamespace(family=socket.AF_UNIX)}
         if self._connection is not None:
-            environ |= self._connection.as_environ()
+            environ |= self._connection.environ
         return environ
 
     def wsgi(self, app: "WSGIApplication") -> "WSGIApplication":
@@ -96,26 +105,29 @@ class RequestFields(dict[str, str]):
         elif self.peer is not None:
             changed["client"] = (self.peer, _PORT)
         if self._connection is not None:
-            changed["extensions"] = {**(scope.get("extensions") or {}), "tls": self._connection.as_tls_extension()}
+            changed["extensions"] = {**(scope.get("extensions") or {}), "tls": self._connection.extension}
         return changed
 
 
 def request_fields(
-    client: "IssuedCertificate", source: object, *, verified: bool, proxy: "IssuedCertificate | None"
+    path: CertificatePath, source: object, *, verified: bool, own: Connection, proxy: Connection | None
 ) -> RequestFields:
-    """Return the fields for `client`. See `IssuedCertificate.for_source`."""
+    """Return the fields for a certificate. See `IssuedCertificate.for_source`.
+
+    Arguments: `path`, the certificate and its chain; `own`, a connection of the client itself; `proxy`, the proxy's.
+    """
     if isinstance(source, ServerTLS):
         if proxy is not None or not verified:
             raise ConfigurationError("for ServerTLS(), use as_environ() or as_tls_extension() of the certificate")
-        return RequestFields({}, None, client)
+        return RequestFields({}, None, own)
     if not isinstance(source, HeaderSource) or source.dialect not in _LEAVES:
         raise ConfigurationError(f"{source!r} is not a source of mtls_middleware.sources; expected {_EXAMPLE}")
     trust = source._trust
     if trust.has_proxy_rule and proxy is None:
         raise ConfigurationError("the source has proxy_certificate=: give the proxy's own certificate as proxy=")
-    fields = {source._certificate_header: _certificate_field(client, source)}
-    if source._chain_header is not None and client.chain and source.dialect in _CHAINS:
-        fields[source._chain_header] = _CHAINS[source.dialect](client)
+    fields = {source._certificate_header: _certificate_field(path, source)}
+    if source._chain_header is not None and len(path) > 1 and source.dialect in _CHAINS:
+        fields[source._chain_header] = _CHAINS[source.dialect](path[1:])
     if source._verify_header is not None:
         succeeded, failed = _WORDS.get(source.dialect, ("SUCCESS", "FAILED:certificate has expired"))
         fields[source._verify_header] = succeeded if verified else failed
@@ -134,60 +146,59 @@ def _peer(trusted: tuple[str, ...]) -> str | None:
     return str(next(iter(ip_network(trusted[0]).hosts())))
 
 
-def _certificate_field(client: "IssuedCertificate", source: HeaderSource) -> str:
+def _certificate_field(path: CertificatePath, source: HeaderSource) -> str:
     if isinstance(source, Envoy) and source._reads_xfcc:
-        element = f'Hash={client.digest};Cert="{_quoted(client.pem)}"'
-        if client.chain:
-            element += f';Chain="{_quoted(client.chain_pem)}"'
+        element = f'Hash={hashlib.sha256(_der(path[0])).hexdigest()};Cert="{_quoted(path[:1])}"'
+        if len(path) > 1:
+            element += f';Chain="{_quoted(path)}"'
         return ",".join([element] * ((source._hops or 0) + 1))
-    return _LEAVES[source.dialect](client)
+    return _LEAVES[source.dialect](path)
 
 
 def _der(certificate: Certificate) -> bytes:
     return certificate.public_bytes(Encoding.DER)
 
 
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")
+def _pem(path: CertificatePath) -> str:
+    return "".join(each.public_bytes(Encoding.PEM).decode("ascii") for each in path)
 
 
-def _byte_sequence(certificate: Certificate) -> str:
-    return f":{_base64(_der(certificate))}:"  # RFC 9651 3.3.5
+def _base64(path: CertificatePath) -> str:
+    return base64.b64encode(b"".join(map(_der, path))).decode("ascii")
 
 
-def _byte_sequences(client: "IssuedCertificate") -> str:
-    return ", ".join(map(_byte_sequence, client.chain))
+def _byte_sequences(path: CertificatePath) -> str:
+    return ", ".join(f":{_base64((each,))}:" for each in path)  # RFC 9651 3.3.5
 
 
-def _quoted(pem: str) -> str:
+def _quoted(path: CertificatePath) -> str:
     # Like quote(), nginx and Envoy escape all but the unreserved characters of RFC 3986.
-    return quote(pem, safe="")
+    return quote(_pem(path), safe="")
 
 
-def _quoted_by_aws(pem: str) -> str:
-    return quote(pem, safe="+=/")
+def _quoted_by_aws(path: CertificatePath) -> str:
+    return quote(_pem(path), safe="+=/")
 
 
 # How each product encodes the certificate, its chain, and its words for success and failure.
-_Encode = Callable[["IssuedCertificate"], str]
-_LEAVES: Mapping[vendors.Dialect, _Encode] = {
-    vendors.RFC9440: lambda client: _byte_sequence(client.x509),
-    vendors.NGINX: lambda client: _quoted(client.pem),
-    vendors.APACHE: lambda client: client.pem.replace("\n", " "),
-    vendors.HAPROXY: lambda client: _base64(client.der),
-    vendors.ENVOY_FORMATTER: lambda client: _quoted(client.pem),
-    vendors.TRAEFIK: lambda client: ",".join(_base64(_der(each)) for each in (client.x509, *client.chain)),
-    vendors.CADDY: lambda client: _base64(client.der),
-    vendors.AWS_VERIFY: lambda client: _quoted_by_aws(client.pem),
-    vendors.AWS_PASSTHROUGH: lambda client: _quoted_by_aws(client.chain_pem),
-    vendors.GOOGLE: lambda client: _byte_sequence(client.x509),
-    vendors.AZURE: lambda client: _base64(client.der),
-    vendors.CLOUDFLARE: lambda client: _base64(client.der),
+_LEAVES: Mapping[vendors.Dialect, Callable[[CertificatePath], str]] = {
+    vendors.RFC9440: lambda path: _byte_sequences(path[:1]),
+    vendors.NGINX: lambda path: _quoted(path[:1]),
+    vendors.APACHE: lambda path: _pem(path[:1]).replace("\n", " "),
+    vendors.HAPROXY: lambda path: _base64(path[:1]),
+    vendors.ENVOY_FORMATTER: lambda path: _quoted(path[:1]),
+    vendors.TRAEFIK: lambda path: ",".join(_base64((each,)) for each in path),
+    vendors.CADDY: lambda path: _base64(path[:1]),
+    vendors.AWS_VERIFY: lambda path: _quoted_by_aws(path[:1]),
+    vendors.AWS_PASSTHROUGH: _quoted_by_aws,
+    vendors.GOOGLE: lambda path: _byte_sequences(path[:1]),
+    vendors.AZURE: lambda path: _base64(path[:1]),
+    vendors.CLOUDFLARE: lambda path: _base64(path[:1]),
 }
-_CHAINS: Mapping[vendors.Dialect, _Encode] = {
+_CHAINS: Mapping[vendors.Dialect, Callable[[CertificatePath], str]] = {
     vendors.RFC9440: _byte_sequences,
     vendors.GOOGLE: _byte_sequences,
-    vendors.HAPROXY: lambda client: _base64(b"".join(map(_der, client.chain))),
+    vendors.HAPROXY: _base64,
 }
 _WORDS: Mapping[vendors.Dialect, tuple[str, str]] = {
     vendors.HAPROXY: ("0", "10"),

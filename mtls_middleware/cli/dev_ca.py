@@ -1,0 +1,127 @@
+"""The command `mtls-middleware dev-ca`: a throwaway CA with certificates for a server and a client, for development.
+
+The CA's key is not written, so nobody can issue further certificates of this CA. No file has the suffix `.py`, and the
+folder begins with a dot, so a server that reloads itself does not restart because of the files.
+"""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from mtls_middleware.cli.terminal import write_json
+from mtls_middleware.errors import ConfigurationError
+from mtls_middleware.testing import CertificateAuthority, IssuedCertificate
+
+_FOLDER = ".mtls-dev"
+_HOSTS = ("localhost", "127.0.0.1", "::1")
+_NAMES = ("server", "client")
+_SUBJECT = "CN=client"
+# The layers log a warning about a certificate that expires in less than 30 days.
+_DAYS = 90
+# Existing files are replaced if a certificate expires in less than this time.
+_DAY = timedelta(days=1)
+
+_NEXT = """\
+wrote {folder}/ca.pem, and a certificate and key for the server (server.pem, server-key.pem) and for the client
+(client.pem, client-key.pem, subject {subject}); they are valid until {end:%Y-%m-%d}
+
+Start one of these servers:
+  gunicorn --certfile {folder}/server.pem --keyfile {folder}/server-key.pem --ca-certs {folder}/ca.pem \\
+      --cert-reqs 1 --worker-class gthread --bind 127.0.0.1:8443 MODULE:APP
+  uvicorn --ssl-certfile {folder}/server.pem --ssl-keyfile {folder}/server-key.pem --ssl-ca-certs {folder}/ca.pem \\
+      --ssl-cert-reqs 1 --http mtls_middleware.servers.uvicorn_tls:H11 --port 8443 MODULE:APP
+  MTLS_DEV_CA={folder} flask --app MODULE run --port 8443 --cert mtls_middleware.testing.development.context
+
+Send requests with the client certificate, and without one:
+  {curl} --cert {folder}/client.pem --key {folder}/client-key.pem https://localhost:8443/
+  {curl} https://localhost:8443/
+"""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command `dev-ca` to `parser`."""
+    parser.add_argument("--output", metavar="FOLDER", default=_FOLDER, help=f"the folder; default: {_FOLDER}")
+    parser.add_argument(
+        "--subject", metavar="DN", help=f"the client's subject, for example CN=billing,O=Acme; default: {_SUBJECT}"
+    )
+    for option, name in (("--dns", "DNS name"), ("--uri", "URI, for example a SPIFFE ID")):
+        parser.add_argument(option, action="append", metavar="NAME", help=f"a {name} of the client; may be repeated")
+    parser.add_argument(
+        "--host", action="append", metavar="HOST", help=f"a name of the server; default: {' '.join(_HOSTS)}"
+    )
+    parser.add_argument(
+        "--days", type=int, default=30, help="days until the certificates expire, 1 to 365; default: 30"
+    )
+    parser.add_argument("--renew", action="store_true", help="replace valid files of an earlier call")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write the files, unless there are valid ones, and print how to use them. Return 0.
+
+    Raises `ConfigurationError` if an option is invalid, or if the files cannot be written.
+    """
+    folder = Path(options.output)
+    days = _DAYS if options.days is None else options.days
+    if not 1 <= days <= 365:
+        raise ConfigurationError(f"--days {days}: expected 1 to 365, for example --days 30")
+    try:
+        issued = None if options.renew else _existing(folder)
+        if issued is None:
+            issued = _write(folder, options, days)
+        elif any((options.subject, options.dns, options.uri, options.host, options.days)):
+            raise ConfigurationError(f"--output {folder} has files of an earlier call; add --renew to replace them")
+    except OSError as error:
+        raise ConfigurationError(f"--output {folder}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise ConfigurationError(f"a name of a certificate is invalid: {error}") from error
+    end = issued["client"].x509.not_valid_after_utc
+    if options.json:
+        files = {"ca": str(folder / "ca.pem")}
+        for name in _NAMES:
+            files |= {name: str(folder / f"{name}.pem"), f"{name}_key": str(folder / f"{name}-key.pem")}
+        write_json({"files": files, "not_valid_after": end.isoformat(), "thumbprint": issued["client"].thumbprint})
+        return 0
+    quoted = shlex.quote(str(folder))
+    subject = issued["client"].x509.subject.rfc4514_string()
+    sys.stdout.write(
+        _NEXT.format(folder=quoted, subject=ascii(subject), end=end, curl=f"curl --cacert {quoted}/ca.pem")
+    )
+    return 0
+
+
+def _existing(folder: Path) -> Mapping[str, IssuedCertificate] | None:
+    """Return the certificates of an earlier call, or `None` if a file is missing, or a certificate is about to expire.
+
+    Raises `ConfigurationError` if the folder contains another kind of files under these names.
+    """
+    try:
+        found = {name: IssuedCertificate.read(folder, name=name) for name in _NAMES}
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ConfigurationError(
+            f"--output {folder} contains files that dev-ca did not write: {error}; give another folder, or --renew"
+        ) from error
+    ends = [each.x509.not_valid_after_utc for each in found.values()]
+    return found if (folder / "ca.pem").exists() and min(ends) - datetime.now(UTC) > _DAY else None
+
+
+def _write(folder: Path, options: argparse.Namespace, days: int) -> Mapping[str, IssuedCertificate]:
+    end = datetime.now(UTC) + timedelta(days=days)
+    authority = CertificateAuthority("CN=Development CA", not_after=end)
+    client = authority.issue(options.subject or _SUBJECT, dns=options.dns or (), uris=options.uri or (), not_after=end)
+    server = authority.server(*(options.host or _HOSTS), not_after=end)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    ca = folder / "ca.pem"
+    ca.unlink(missing_ok=True)  # so that no link is followed
+    ca.write_text(authority.pem, "ascii")
+    # A repository must not contain the keys, and git reads this file.
+    (folder / ".gitignore").write_text("*\n", "ascii")
+    issued = {"server": server, "client": client}
+    for name, each in issued.items():
+        each.write(folder, name=name)
+    return issued
