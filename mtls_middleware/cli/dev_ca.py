@@ -5,6 +5,7 @@ folder begins with a dot, so a server that reloads itself does not restart becau
 """
 
 import argparse
+import contextlib
 import shlex
 import sys
 from collections.abc import Mapping
@@ -18,6 +19,8 @@ from mtls_middleware.testing import CertificateAuthority, IssuedCertificate
 _FOLDER = ".mtls-dev"
 _HOSTS = ("localhost", "127.0.0.1", "::1")
 _NAMES = ("server", "client")
+_FILES = ("ca.pem", "server.pem", "server-key.pem", "client.pem", "client-key.pem")
+_NOT_OURS = "not the files that dev-ca writes; give another folder, or replace the files with --renew"
 _SUBJECT = "CN=client"
 # The layers log a warning about a certificate that expires in less than 30 days.
 _DAYS = 90
@@ -52,9 +55,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--host", action="append", metavar="HOST", help=f"a name of the server; default: {' '.join(_HOSTS)}"
     )
-    parser.add_argument(
-        "--days", type=int, default=30, help="days until the certificates expire, 1 to 365; default: 30"
-    )
+    parser.add_argument("--days", type=int, help=f"days until the certificates expire, 1 to 365; default: {_DAYS}")
     parser.add_argument("--renew", action="store_true", help="replace valid files of an earlier call")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -101,11 +102,12 @@ def _existing(folder: Path) -> Mapping[str, IssuedCertificate] | None:
     try:
         found = {name: IssuedCertificate.read(folder, name=name) for name in _NAMES}
     except FileNotFoundError:
-        return None
+        present = [name for name in _FILES if (folder / name).exists()]
+        if not present:
+            return None
+        raise ConfigurationError(f"--output {folder} has {' and '.join(present)}, but {_NOT_OURS}") from None
     except ValueError as error:
-        raise ConfigurationError(
-            f"--output {folder} contains files that dev-ca did not write: {error}; give another folder, or --renew"
-        ) from error
+        raise ConfigurationError(f"--output {folder}: {error}: {_NOT_OURS}") from error
     ends = [each.x509.not_valid_after_utc for each in found.values()]
     return found if (folder / "ca.pem").exists() and min(ends) - datetime.now(UTC) > _DAY else None
 
@@ -119,8 +121,8 @@ def _write(folder: Path, options: argparse.Namespace, days: int) -> Mapping[str,
     ca = folder / "ca.pem"
     ca.unlink(missing_ok=True)  # so that no link is followed
     ca.write_text(authority.pem, "ascii")
-    # A repository must not contain the keys, and git reads this file.
-    (folder / ".gitignore").write_text("*\n", "ascii")
+    with contextlib.suppress(FileExistsError), (folder / ".gitignore").open("x", encoding="ascii") as file:
+        file.write("*\n")  # a repository must not contain the keys
     issued = {"server": server, "client": client}
     for name, each in issued.items():
         each.write(folder, name=name)
