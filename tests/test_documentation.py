@@ -3,7 +3,9 @@
 import ast
 import os
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import flask
@@ -46,6 +48,20 @@ def test_the_example_for_flask_protects_a_flask_application(monkeypatch):
     assert client.get("/", headers=fields, environ_overrides=stranger).status_code == 403
     del fields["MtlsProxySecret"]
     assert client.get("/", headers=fields, environ_overrides=proxy).status_code == 403
+
+
+def test_the_test_of_the_readme_passes_for_the_application_of_the_readme(monkeypatch):
+    monkeypatch.setenv("MTLS_PROXY_SECRET", SECRET)
+    shop = ModuleType("shop")
+    shop.app = flask.Flask("shop")
+    shop.app.add_url_rule("/", view_func=lambda: "reached")
+    exec(block("source = Nginx("), vars(shop))
+    monkeypatch.setitem(sys.modules, "shop", shop)
+    names: dict[str, Any] = {}
+    exec(block("from shop import"), names)
+    tests = [each for name, each in names.items() if name.startswith("test_")]
+    assert len(tests) == 1
+    tests[0]()
 
 
 def test_the_example_for_starlette_protects_a_starlette_application(monkeypatch):

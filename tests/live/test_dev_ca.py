@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -34,7 +35,8 @@ async def view(request):
 
 asgi_app = asgi.protect(Starlette(routes=[Route("/", view)]), source=ServerTLS(), allow=Subject("CN=client"))
 """
-# The recipe of docs/testing.md for Django's runserver.
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "testing.md").read_text("utf-8")
+# A project with the two files of the page.
 DJANGO = {
     "manage.py": """
 import os, sys
@@ -54,19 +56,7 @@ from django.urls import path
 from mtls_middleware import client_certificate
 urlpatterns = [path("", lambda request: HttpResponse(client_certificate(request.META).subject))]
 """,
-    "wsgi.py": """
-from django.core.wsgi import get_wsgi_application
-from mtls_middleware.policy import Subject
-from mtls_middleware.sources import Nginx
-from mtls_middleware.wsgi import protect
-source = Nginx(trusted_proxies=["10.0.0.7"])
-application = protect(get_wsgi_application(), source=source, allow=Subject("CN=client"))
-""",
-    "development.py": """
-from mtls_middleware.testing import IssuedCertificate
-from wsgi import application, source
-application = IssuedCertificate.read(".mtls-dev").for_source(source).wsgi(application)
-""",
+    **dict(re.findall(r"```python\n# ((?:development|wsgi)\.py)\n(.*?)```", PAGE, re.DOTALL)),
 }
 COMMAND = [sys.executable, "-m", "mtls_middleware", "dev-ca"]
 # Server -> (words of the printed line, further options)
