@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from mtls_middleware.cli import findings, traps
+from mtls_middleware.cli import findings, trap
 from mtls_middleware.cli.applications import load
 from mtls_middleware.cli.roots import roots
 from mtls_middleware.cli.server_command import is_server
@@ -135,9 +135,9 @@ def _adapter_findings(placement: LayerPlacement) -> Iterator[Finding]:
     if placement.folding is None or not isinstance(source, HeaderSource):
         return
     if source.reads_hyphens:
-        yield Finding("error", f"{placement.folding} {traps.FOLDS}", traps.FOLDS_ADVICE)
+        yield Finding("error", f"{placement.folding} {trap.FOLDS}", trap.FOLDS_ADVICE)
     if source.needs_address:
-        yield Finding("error", f"{placement.folding} {traps.HIDES}", traps.HIDES_ADVICE)
+        yield Finding("error", f"{placement.folding} {trap.HIDES}", trap.HIDES_ADVICE)
 
 
 def _words(command: str | None) -> list[str] | None:

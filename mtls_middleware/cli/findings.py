@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from mtls_middleware.cli.server_command import Command, command_of, needs_address, reads_hyphens
-from mtls_middleware.cli.trap import Trap
-from mtls_middleware.cli.traps import FOLDS_ADVICE, HIDES, HIDES_ADVICE, TRAPS
+from mtls_middleware.cli.trap import FOLDS_ADVICE, HIDES, HIDES_ADVICE, Trap
+from mtls_middleware.cli.traps import TRAPS
 from mtls_middleware.cli.wiring import LayerPlacement
 
 # The severity, the problem and the advice of a finding.
@@ -53,8 +53,8 @@ def of_command(
 
 def _may_apply(trap: Trap, command: Command) -> bool:
     """Return whether the trap applies to this application for some value of the option that cannot be read."""
-    if trap.deciding_option in ("--cert-reqs", "--verify-mode"):
+    if trap.deciding_option in ("--cert-reqs", "--ssl-cert-reqs", "--verify-mode", "--cert"):
         return command.own_tls
     if trap.deciding_option in ("--header-map", "--forwarder-headers", "--protocol"):
         return command.hyphens
-    return command.headers
+    return command.headers or (trap.deciding_option == "--http" and command.own_tls)

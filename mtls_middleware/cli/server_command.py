@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mtls_middleware.cli.programs import program_of, uvicorn_options
 from mtls_middleware.cli.settings import assignments, settings
 from mtls_middleware.cli.wiring import LayerPlacement
 from mtls_middleware.layers.certificate import CertificateLayer
@@ -13,8 +14,8 @@ from mtls_middleware.sources.server import ServerTLS
 
 # The servers whose behaviour was measured. The last two are modules of mtls_middleware.servers.
 KNOWN = frozenset({
-    "cheroot", "daphne", "flask", "gevent", "granian", "gunicorn", "hypercorn", "twist", "uvicorn", "uwsgi", "waitress",
-    "werkzeug", "wsgiref", "daphne_tls", "hypercorn_tls",
+    "cheroot", "daphne", "fastapi", "flask", "gevent", "granian", "gunicorn", "hypercorn", "twist", "uvicorn", "uwsgi",
+    "waitress", "werkzeug", "wsgiref", "daphne_tls", "hypercorn_tls",
 })  # fmt: skip
 # Command -> server, for commands whose server has another name. runserver is a Django command.
 _ALIASES = {"runserver": "wsgiref", "twistd": "twist", "uwsgi-core": "uwsgi", "flask": "werkzeug"}
@@ -24,6 +25,8 @@ _OWN_MODULES = {
 }
 # Server -> the other server whose options it takes.
 _PARSED_AS = {"hypercorn_tls": "hypercorn", "daphne_tls": "daphne"}
+# Command -> the server that it starts. Its options are a few of that server's.
+_STARTS = {"fastapi": "uvicorn"}
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class Command:
 
     Attributes:
         server: the name of the server, as in `KNOWN`.
+        launcher: the program that starts the server, for example "fastapi"; otherwise the same as `server`.
         options: option -> value ("" for an option without a value), from the command line, files and the environment.
         unknown: option -> the reason why its value cannot be read.
         headers: whether the application uses a header source.
@@ -44,6 +48,7 @@ class Command:
     """
 
     server: str
+    launcher: str = ""
     options: Mapping[str, str] = field(default_factory=dict)
     unknown: Mapping[str, str] = field(default_factory=dict)
     headers: bool = False
@@ -74,15 +79,21 @@ def command_of(
     Arguments: `environment`, the environment variables of the server.
     """
     position, server = _server(words)
-    if server is None:
-        return None
-    variables = {**environment, **assignments(words[:position])}
-    found = settings(_PARSED_AS.get(server, server), words[position + 1 :], variables)
+    variables = {**environment, **assignments(words if server is None else words[:position])}
+    if server is not None:
+        found = settings(_PARSED_AS.get(server, server), words[position + 1 :], variables)
+    else:
+        program = program_of(words)
+        in_code = None if program is None else uvicorn_options(program, variables)
+        if in_code is None:
+            return None
+        server, found = "uvicorn", in_code
     layers = [each for each in placements if isinstance(each.layer, CertificateLayer)]
     sources = [each.layer.source for each in layers]
     served = {each.served for each in layers}
     return Command(
-        server=server,
+        server=_STARTS.get(server, server),
+        launcher=server,
         options=found.options,
         unknown=found.unknown,
         headers=any(isinstance(source, HeaderSource) for source in sources),

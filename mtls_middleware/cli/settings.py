@@ -13,7 +13,8 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+
+from mtls_middleware.cli.python_values import MESSAGE, imports_of, value_of
 
 Options = dict[str, str]
 
@@ -38,7 +39,7 @@ _ABBREVIATED: Mapping[str, Sequence[str]] = {
     "uwsgi": ("--buffer-size", "--ini"),
 }  # fmt: skip
 # Server -> the prefix of the environment variables that the server reads as options.
-_VARIABLES = {"uvicorn": "UVICORN_", "granian": "GRANIAN_", "uwsgi": "UWSGI_"}
+_VARIABLES = {"uvicorn": "UVICORN_", "granian": "GRANIAN_", "uwsgi": "UWSGI_", "werkzeug": "FLASK_RUN_"}
 # Server -> the settings in its configuration file that traps use.
 _SETTINGS: Mapping[str, frozenset[str]] = {
     "gunicorn": frozenset({
@@ -113,7 +114,9 @@ def settings(server: str, words: Sequence[str], environment: Mapping[str, str]) 
             _from_environment(variables, {**extra, **environment}, "FORWARDED_ALLOW_IPS")
             variables.merge(found)
             found = variables
-        case "granian":
+        case "fastapi":  # it calls uvicorn.run, which reads only this variable
+            _from_environment(found, environment, "FORWARDED_ALLOW_IPS")
+        case "granian" | "werkzeug":
             found.merge(_of_variables(server, environment))
     found.merge(line)
     return found
@@ -175,7 +178,7 @@ def _words(text: str) -> list[str]:
 
 def _from_environment(found: Settings, environment: Mapping[str, str], name: str) -> None:
     if name in environment:
-        found.options[_option(name)] = environment[name]
+        found.options[option_of(name)] = environment[name]
 
 
 def _of_variables(server: str, environment: Mapping[str, str]) -> Settings:
@@ -184,12 +187,13 @@ def _of_variables(server: str, environment: Mapping[str, str]) -> Settings:
     for name, value in environment.items():
         if name.startswith(prefix):
             is_false = value.strip().lower() in ("0", "false", "f", "no", "n", "off")
-            option = _option(name.removeprefix(prefix))
+            option = option_of(name.removeprefix(prefix))
             _set(found.options, f"--no-{option[2:]}" if is_false else option, value)
     return found
 
 
-def _option(name: str) -> str:
+def option_of(name: str) -> str:
+    """Return the option of a setting, for example `--http` for `HTTP`."""
     return _OPTION.get(name.lower(), "--" + name.lower().replace("_", "-"))
 
 
@@ -202,26 +206,27 @@ def _of_file(server: str, place: str | None) -> Settings:
     try:
         match kind:
             case "python":
-                return _of_python(_read(_module(rest)), names, place)
+                return _of_python(read_file(_module(rest)), names, place)
             case "file":
-                return _of_python(_read(Path(rest)), names, place)
+                return _of_python(read_file(Path(rest)), names, place)
             case _ if server == "hypercorn":
                 return Settings({
-                    _option(name): _text(value)
-                    for name, value in tomllib.loads(_read(Path(place))).items()
+                    option_of(name): str(value)
+                    for name, value in tomllib.loads(read_file(Path(place))).items()
                     if name in names
                 })  # fmt: skip
             case _:
-                return _of_python(_read(Path(place)), names, place)
+                return _of_python(read_file(Path(place)), names, place)
     except (OSError, ValueError, SyntaxError, RecursionError, MemoryError) as error:
         return _all_unknown(server, f"{place} cannot be read ({error})")
 
 
 def _all_unknown(server: str, why: str) -> Settings:
-    return Settings(unknown={_option(name): why for name in _SETTINGS[server]})
+    return Settings(unknown={option_of(name): why for name in _SETTINGS[server]})
 
 
-def _read(path: Path) -> str:
+def read_file(path: Path) -> str:
+    """Return the text of a file. Raises `OSError`, and `ValueError` if it is larger than 1 MB or not UTF-8."""
     with path.open("rb") as file:
         data = file.read(_LARGEST + 1)
     if len(data) > _LARGEST:
@@ -243,18 +248,18 @@ def _of_python(source: str, names: frozenset[str], place: str) -> Settings:
     found = Settings()
     tree = ast.parse(source)
     plain = [(name, value) for statement in tree.body for name, value in _assignments(statement)]
-    opaque = _is_opaque(tree)
+    opaque, imports = _is_opaque(tree), imports_of(tree)
     for name in names:
         stores = sum(1 for node in ast.walk(tree) if _binds(node, name))
         values = [value for each, value in plain if each == name]
         if opaque or stores != len(values):
             if opaque or stores:
-                found.unknown[_option(name)] = f"{place} does not assign {name} exactly once, at its top level"
+                found.unknown[option_of(name)] = f"{place} does not assign {name} exactly once, at its top level"
         elif values:
             try:
-                found.options[_option(name)] = _text(ast.literal_eval(values[-1]))
-            except (ValueError, TypeError, RecursionError, MemoryError):
-                found.unknown[_option(name)] = f"{place} computes {name}; expected a literal value"
+                found.options[option_of(name)] = value_of(values[-1], imports)
+            except ValueError:
+                found.unknown[option_of(name)] = MESSAGE.format(place=place, name=name)
     return found
 
 
@@ -293,19 +298,13 @@ def _is_opaque(tree: ast.Module) -> bool:
     return False
 
 
-def _text(value: Any) -> str:
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return ",".join(map(str, value))
-    return str(value)
-
-
 def _of_uwsgi(place: str) -> Settings:
     try:
         if not place.endswith(".ini"):
             raise ValueError("expected a .ini file")
         parser = configparser.ConfigParser(strict=False, interpolation=None, allow_no_value=True, delimiters=("=",))
         parser.optionxform = str  # type: ignore[assignment, method-assign]  # as in the documentation of configparser
-        parser.read_string(_read(Path(place)))
+        parser.read_string(read_file(Path(place)))
         section = dict(parser["uwsgi"]) if parser.has_section("uwsgi") else {}
     except (OSError, ValueError, configparser.Error) as error:
         return Settings(unknown={"--buffer-size": f"{place} cannot be read ({error})"})
@@ -314,7 +313,7 @@ def _of_uwsgi(place: str) -> Settings:
 
 def _of_env_file(place: str, found: Settings) -> dict[str, str]:
     try:
-        lines = _read(Path(place)).splitlines()
+        lines = read_file(Path(place)).splitlines()
     except (OSError, ValueError) as error:
         found.unknown["--forwarded-allow-ips"] = f"{place} cannot be read ({error})"
         return {}
