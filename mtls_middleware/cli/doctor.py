@@ -4,22 +4,24 @@ The command imports the application, and reads the files that the server's comma
 """
 
 import argparse
-import json
 import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from mtls_middleware.cli import findings, trap
+from mtls_middleware.cli import findings, outer_findings, trap
 from mtls_middleware.cli.applications import load
 from mtls_middleware.cli.roots import roots
 from mtls_middleware.cli.server_command import is_server
+from mtls_middleware.cli.terminal import Colour, coloured, write_json
 from mtls_middleware.cli.wiring import LayerPlacement, gateway_of_application, layers_of
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.layers.certificate import CertificateLayer
 from mtls_middleware.layers.token import TokenLayer
 from mtls_middleware.sources.header import HeaderSource
+
+_COLOURS: dict[str, Colour] = {"error": "red", "warning": "yellow", "note": "green"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +63,15 @@ def run(options: argparse.Namespace) -> int:
     if command is not None:
         found += [Finding(*each) for each in findings.of_command(command, placements, os.environ)]
     found += [Finding(*each) for each in roots(placements, command, os.environ)]
+    found += [Finding(*each) for each in outer_findings.of_exemptions(placements)]
+    found += [Finding(*each) for each in outer_findings.of_outer_middleware(placements)]
+    found += [Finding(*each) for each in outer_findings.of_django_settings(command, placements)]
     if options.json:
-        sys.stdout.write(
-            json.dumps([{"severity": f.severity, "what": f.what, "advice": f.advice} for f in found]) + "\n"
-        )
+        write_json([{"severity": f.severity, "what": f.what, "advice": f.advice} for f in found])
     else:
-        sys.stdout.writelines(f"{f.severity:8} {f.what}\n         {f.advice}\n" for f in found)
+        for each in found:
+            severity = coloured(f"{each.severity:8}", _COLOURS[each.severity])
+            sys.stdout.write(f"{severity} {each.what}\n         {each.advice}\n")
         if not found:
             sys.stdout.write("no findings\n")
     return int(any(finding.severity == "error" for finding in found))

@@ -41,6 +41,11 @@ _FOLDING_ADAPTERS = {
     ("uvicorn", "WSGIMiddleware"),  # the class of a2wsgi, if a2wsgi is installed
     ("uvicorn", "_WSGIMiddleware"),
 }
+# The packages whose classes, outside of their modules `middleware`, are applications and not middleware.
+_FRAMEWORKS = frozenset(
+    {"aiohttp", "asgiref", "bottle", "cherrypy", "django", "falcon", "fastapi", "flask", "litestar", "pyramid", "quart"}
+    | {"starlette", "tornado", "twisted"}
+)
 # The adapters that run an ASGI application on a WSGI server. The WSGI server decides how header names are joined.
 _ASGI_ON_WSGI_ADAPTERS = {("a2wsgi", "ASGIMiddleware")}
 
@@ -57,6 +62,7 @@ class LayerPlacement:
         folding: the name of the adapter around the layer that joins header names, or `None`.
         inner: the application that the layer wraps.
         is_mounted: whether the layer is in an application that another one mounts at a path.
+        outside: the names of other middleware around the layer, the outermost first.
     """
 
     layer: Any
@@ -65,14 +71,17 @@ class LayerPlacement:
     folding: str | None
     inner: Any
     is_mounted: bool = False
+    outside: tuple[str, ...] = ()
 
 
 def layers_of(application: Any) -> Iterator[LayerPlacement]:
     """Yield the layers around and inside `application`, outermost first."""
-    yield from _walk(application, set(), None, None)
+    yield from _walk(application, set(), None, None, ())
 
 
-def _walk(application: Any, seen: set[int], folding: str | None, served: Gateway | None) -> Iterator[LayerPlacement]:
+def _walk(
+    application: Any, seen: set[int], folding: str | None, served: Gateway | None, outside: tuple[str, ...]
+) -> Iterator[LayerPlacement]:
     current = application
     for _ in range(_MAX_DEPTH):
         if current is None or id(current) in seen:
@@ -86,11 +95,18 @@ def _walk(application: Any, seen: set[int], folding: str | None, served: Gateway
         for layer in layers if isinstance(layers, tuple) else ():
             if isinstance(layer, (CertificateLayer, TokenLayer, ClientLayer)):
                 gateway = _gateway_of_layer(current)
-                yield LayerPlacement(layer, gateway, served or gateway, folding, _get(current, "application"))
+                yield LayerPlacement(
+                    layer, gateway, served or gateway, folding, _get(current, "application"), False, outside
+                )
         for middleware in _sequence(current, "user_middleware"):  # Starlette lists middleware outermost first
-            yield from _walk(_starlette_layer(middleware), seen, folding, served)
+            layer = _starlette_layer(middleware)
+            yield from _walk(layer, seen, folding, served, outside)
+            if layer is None:
+                outside += (_name(_get(middleware, "cls")),)
         for inner in (*_router_mounts(current), *_dispatcher_mounts(current)):
-            yield from (replace(each, is_mounted=True) for each in _walk(inner, seen, folding, served))
+            yield from (replace(each, is_mounted=True) for each in _walk(inner, seen, folding, served, outside))
+        if _is_middleware(current):
+            outside += (_name(type(current)),)
         inner_applications = (_inner_application(current, name) for name in _INNER_NAMES)
         current = next((inner for inner in inner_applications if inner is not None), None)
 
@@ -136,6 +152,23 @@ def _known_class(known: set[tuple[str, str]], owner: Any) -> str | None:
         if (package, cls.__name__) in known:
             return f"{package}'s {cls.__name__}"
     return None
+
+
+def _name(cls: Any) -> str:
+    return f"{getattr(cls, '__module__', '').partition('.')[0]}'s {getattr(cls, '__qualname__', 'middleware')}"
+
+
+def _is_middleware(owner: Any) -> bool:
+    """Return whether this object wraps one application, and is no layer, framework, adapter or router."""
+    cls = type(owner)
+    module = cls.__module__
+    if module.startswith("mtls_middleware.") or inspect.isroutine(owner):
+        return False
+    if _known_class(_FOLDING_ADAPTERS | _ASGI_ON_WSGI_ADAPTERS, owner) is not None:
+        return False
+    if module.partition(".")[0] in _FRAMEWORKS and "middleware" not in module:
+        return False
+    return all(_get(owner, name) is None for name in ("mounts", "routes", "url_map", "user_middleware"))
 
 
 def _sequence(owner: Any, name: str) -> list[Any]:
