@@ -4,13 +4,12 @@ The address must reject requests without a certificate. If it does not reject an
 """
 
 import argparse
-import json
 import ssl
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -22,12 +21,12 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from mtls_middleware.cli import exchanges, smuggling, spoofs, tunnels
+from mtls_middleware.cli import exchanges, probe_report, smuggling, spoofs, tunnels
 from mtls_middleware.cli.exchanges import Target
+from mtls_middleware.cli.probe_report import Outcome
 from mtls_middleware.cli.smuggling import PLAIN, Baseline, Verdict
 from mtls_middleware.cli.spoofs import Spoof
 from mtls_middleware.errors import ConfigurationError, require_extra
-from mtls_middleware.names.invisible import escaped
 from mtls_middleware.parser_errors import UNREADABLE
 
 # The maximum number of connections a second, so that the probe does not overload the server.
@@ -46,34 +45,17 @@ _DISTURBANCE_NOTE = """\
 Attempts with half a request can disturb other clients of a vulnerable system: a client may get 400.
 Use --headers-only to leave these attempts out.
 """
+_DEMANDED_NOTE = """\
+The server demands a client certificate in the TLS handshake, so nobody without one can send a request. All attempts use
+your certificate.
+"""
+# The kinds of attempts do not depend on the address.
+_ANYWHERE = ("localhost", "/")
 _LIMITS_NOTE = """\
 The probe cannot detect a hidden request if the proxy forwards the request within a body and drops the response.
 An attempt with half a request detects this only if the proxy uses the same connection again, which is less likely on a
 busy system. Therefore "kept out" proves nothing. Also run "mtls-middleware doctor" with the server's command.
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """The result of one attempt, as the report shows it.
-
-    Attributes:
-        protocol: "HTTP/1.1" or "HTTP/2".
-        certificate: whether the attempt used the operator's certificate.
-        header: the proxy or standard whose header was forged, or the kind of attack on the connection.
-        form: the variant of the attempt.
-        answer: the statuses of the responses, or how the connection ended.
-        got_in: whether the attempt got in, so that a client may be able to forge a certificate.
-        tried: whether the attempt was made and did not time out. If `False`, `got_in` has no meaning.
-    """
-
-    protocol: str
-    certificate: bool
-    header: str
-    form: str
-    answer: str
-    got_in: bool
-    tried: bool = True
 
 
 class _MakeAttempt(Protocol):
@@ -116,6 +98,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="only forge header fields; leave out upgrades, CONNECT and requests in bodies",
     )
+    parser.add_argument("--verbose", action="store_true", help="print every attempt, not only the failures")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -133,12 +116,13 @@ def run(options: argparse.Namespace) -> int:
         )
     if not 0.1 <= options.timeout <= 60:
         raise ConfigurationError(f"--timeout {options.timeout}: expected 0.1 to 60 seconds, for example --timeout 5")
-    contexts = [(False, _context(options, None))]
+    contexts: list[tuple[bool, ssl.SSLContext]] = [(False, _context(options, None))]
     if options.certificate is not None:
         contexts.append((True, _context(options, options.certificate)))
     targets = {given: Target(url, context, options.timeout, 1 / options.rate) for given, context in contexts}
     plan = list(_plan(_victim(options.victim), targets[False], headers_only=options.headers_only))
-    baseline = {given: _baseline(target, certificate=given) for given, target in targets.items()}
+    baseline = _baselines(targets)
+    targets = {given: target for given, target in targets.items() if given in baseline}
     count = len(plan) * len(targets)
     sys.stderr.write(_START_NOTE.format(count=count, url=options.url, rate=options.rate))
     if not options.headers_only:
@@ -149,7 +133,9 @@ def run(options: argparse.Namespace) -> int:
         for given, target in targets.items()
         for outcome in _outcomes(plan, target, given, baseline[given], until)
     ]
-    _print(outcomes, as_json=options.json)
+    kinds = {each.kind for each in tunnels.upgrades()} | {each.kind for each in tunnels.bodies()}
+    kinds |= {each.kind for each in tunnels.streams(*_ANYWHERE)}
+    probe_report.write(outcomes, kinds, verbose=options.verbose, as_json=options.json)
     got_in = sum(outcome.got_in for outcome in outcomes)
     sys.stderr.write(f"{got_in} of {len(outcomes)} got in\n")
     if not options.headers_only:
@@ -207,8 +193,28 @@ def _outcomes(
 
 
 def _failure(error: OSError) -> str:
-    reason = f": {error.verify_message}" if isinstance(error, ssl.SSLCertVerificationError) else ""
+    reason = f": {error.reason}" if isinstance(error, ssl.SSLError) and error.reason else ""
     return f"connection ended ({type(error).__name__}{reason})"
+
+
+class _HandshakeError(ConfigurationError):
+    """The server ended the TLS handshake of a client without a certificate."""
+
+
+def _baselines(targets: dict[bool, Target]) -> dict[bool, Baseline]:
+    """Return the baseline of each target. A server that demands a certificate has none for clients without one.
+
+    Raises `ConfigurationError`: see `_baseline`.
+    """
+    found = {}
+    for given, target in targets.items():
+        try:
+            found[given] = _baseline(target, certificate=given)
+        except _HandshakeError:
+            if given or True not in targets:
+                raise
+            sys.stderr.write(_DEMANDED_NOTE)
+    return found
 
 
 def _baseline(target: Target, *, certificate: bool) -> Baseline:
@@ -219,10 +225,18 @@ def _baseline(target: Target, *, certificate: bool) -> Baseline:
     given = "with your certificate" if certificate else "without a certificate"
     try:
         statuses = {exchanges.http1(target, PLAIN) for _ in range(_BASELINE_REQUESTS)}
-    except OSError as error:
+    except ssl.SSLCertVerificationError as error:
         raise ConfigurationError(
-            f"the address does not answer {given}: {_failure(error)}. If the server requires a certificate in the "
-            "handshake, give a certificate with --certificate"
+            f"this machine does not accept the server's certificate: {error.verify_message}. If it is from a private "
+            "CA, give the CA's certificate with --ca ca.pem. No client certificate is needed for this step"
+        ) from error
+    except OSError as error:
+        problem = f"the address does not answer {given}: {_failure(error)}"
+        if not _may_demand_certificate(error):
+            raise ConfigurationError(problem) from error
+        raise _HandshakeError(
+            f"{problem}. The server probably demands a certificate in the TLS handshake: give one that the server's CA "
+            "issued, and that the application rejects, with --certificate"
         ) from error
     accepted = [status for status in statuses if status < 400]
     if accepted:
@@ -240,6 +254,16 @@ def _baseline(target: Target, *, certificate: bool) -> Baseline:
     except OSError:
         post = 0
     return Baseline(get=statuses.pop(), post=post)
+
+
+def _may_demand_certificate(error: OSError) -> bool:
+    """Return whether a server ends the connection like this if the client presents no certificate.
+
+    With TLS 1.3, some servers send an alert, and others only close the connection.
+    """
+    if isinstance(error, ssl.SSLError):
+        return any(word in str(error).upper() for word in ("CERTIFICATE_REQUIRED", "HANDSHAKE_FAILURE", "EOF"))
+    return isinstance(error, ConnectionError) and not isinstance(error, ConnectionRefusedError)
 
 
 def _url(text: str) -> SplitResult:
@@ -277,15 +301,3 @@ def _victim(path: str | None) -> x509.Certificate:
         name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(days=1)
     )
     return made.sign(key, hashes.SHA256())
-
-
-def _print(outcomes: list[Outcome], *, as_json: bool) -> None:
-    if as_json:
-        names = [field.name for field in fields(Outcome)]
-        sys.stdout.write(json.dumps([{name: getattr(outcome, name) for name in names} for outcome in outcomes]) + "\n")
-        return
-    for outcome in outcomes:
-        label = "GOT IN" if outcome.got_in else "kept out" if outcome.tried else "unknown"
-        given = "own certificate" if outcome.certificate else "no certificate"
-        attempt = f"{outcome.protocol:8}  {given:15}  {outcome.header:16}  {outcome.form:42}"
-        sys.stdout.write(f"{label:8}  {attempt}  {escaped(outcome.answer)}\n")

@@ -135,7 +135,7 @@ def test_the_probe_prints_what_it_sends_and_what_it_cannot_detect(files, capsys)
     assert "nothing is sent to another address" in err
     assert "can disturb other clients" in err
     assert "The probe cannot detect a hidden request" in err
-    assert out.count("kept out") == int(err.split()[1])
+    assert sum(int(line.split(" kept out")[0].split()[-1]) for line in out.splitlines()) == int(err.split()[1])
 
 
 def test_headers_only_leaves_connections_alone(files, capsys):
@@ -148,3 +148,54 @@ def test_headers_only_leaves_connections_alone(files, capsys):
     out, err = capsys.readouterr()
     assert "CONNECT" not in out + err
     assert "Upgrade" not in out + err
+
+
+def demanding(application: str, port: int, files: Path) -> list[str]:
+    """A server that demands a client certificate in the handshake."""
+    command = our_uvicorn(application, port, files)
+    command[command.index("--ssl-cert-reqs") + 1] = "2"
+    return command
+
+
+def test_a_handshake_that_demands_a_certificate_is_not_taken_for_a_private_ca(files, capsys):
+    port = free_port()
+    url = f"https://localhost:{port}/private"
+    own = ["--certificate", f"{files}/own.pem", "--key", f"{files}/own-key.pem"]
+    with running(demanding("refuses", port, files), port):
+        assert main(["probe", url, "--headers-only"]) == 2
+        assert "--ca ca.pem" in capsys.readouterr().err
+        assert main(["probe", url, "--headers-only", "--ca", f"{files}/ca.pem"]) == 2
+        demanded = capsys.readouterr().err
+        assert "demands a certificate in the TLS handshake" in demanded
+        assert "--certificate" in demanded
+        assert main(["probe", url, "--headers-only", "--rate", "100", "--ca", f"{files}/ca.pem", *own]) == 0
+        out, err = capsys.readouterr()
+    assert "All attempts use your certificate" in " ".join(err.split())
+    assert "no certificate" not in out
+
+
+def test_a_port_where_nothing_or_no_tls_listens_is_not_taken_for_either(files, capsys):
+    port = free_port()
+    assert main(["probe", f"https://localhost:{port}/", "--ca", f"{files}/ca.pem"]) == 2
+    assert "does not answer" in capsys.readouterr().err
+    plain = ["-m", "uvicorn", f"{APPLICATIONS}:refuses", "--port", str(port), "--log-level", "critical"]
+    with running(plain, port):
+        assert main(["probe", f"https://localhost:{port}/", "--ca", f"{files}/ca.pem"]) == 2
+    assert "does not answer" in capsys.readouterr().err
+
+
+def test_a_summary_and_the_failures_are_printed_and_all_attempts_on_request(files, capsys):
+    port = free_port()
+    words = ["probe", f"https://localhost:{port}/private", "--ca", f"{files}/ca.pem", "--rate", "100", "--headers-only"]
+    with running(hypercorn("believes_headers", port, files), port):
+        assert main(words) == 1
+        short = capsys.readouterr().out.splitlines()
+        assert main([*words, "--verbose"]) == 1
+        long = capsys.readouterr().out.splitlines()
+    summary = [line for line in short if "forged fields" in line]
+    assert len(summary) == 2
+    assert all("GOT IN" in line and "kept out" in line for line in summary)
+    assert all(line.startswith("GOT IN") for line in short if line not in summary)
+    assert len(long) > 100
+    assert set(short) <= set(long)
+    assert any(line.startswith("kept out") for line in long)
