@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 from urllib.parse import urlsplit
 
+from mtls_middleware.dependencies import Event, report
 from mtls_middleware.effects.exchange import Fetch, FetchFailed, Response
 from mtls_middleware.effects.flow import Begin, Flow, ask
 from mtls_middleware.errors import ConfigurationError, Unavailable, require_extra
@@ -79,6 +80,7 @@ class RemoteDocument(Generic[T]):
         require_extra("httpx2", "http", what)
         self._uri = uri
         self._parse = parse
+        self._failure: Event = "revocation_list_failed" if what == "urls" else "keys_failed"
         self._tls = tls or ssl.create_default_context()
         self._allow_private = allow_private
         self._limit = _LIMIT if limit is None else limit
@@ -188,6 +190,7 @@ class RemoteDocument(Generic[T]):
             is_safe_to_log = isinstance(failure, FetchFailed | UnusableDocument)
             reason = failure if is_safe_to_log else "not the expected document"
             logger.error("fetching %s failed: %s", self._uri, reason)
+            report(self._failure, f"fetching {self._uri} failed: {reason}")
             return
         self._fetched_at = self._attempted_at
         if value != self._value:  # keep the old object if the document is unchanged: caches compare by identity

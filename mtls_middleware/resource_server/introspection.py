@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, Literal, NoReturn
 
 from mtls_middleware import options
+from mtls_middleware.dependencies import report
 from mtls_middleware.effects.exchange import Connections, Fetch, FetchFailed, Response
 from mtls_middleware.effects.flow import Flow, ask
 from mtls_middleware.effects.remote_document import check_address
@@ -315,6 +316,7 @@ class IntrospectedAccessTokens:
 
     def _fail(self, reason: str, advice: str) -> NoReturn:
         logger.error("introspection at %s: %s; %s", self._endpoint, reason, advice)
+        report("introspection_failed", f"introspection at {self._endpoint}: {reason}")
         raise Unavailable(f"introspection at {self._endpoint}: {reason}", retry_after=_RETRY_AFTER)
 
     def _store(self, key: IntrospectionKey, members: Mapping[str, Any], now: float) -> Flow[None]:

@@ -17,6 +17,8 @@ from pathlib import Path
 
 from cryptography import x509
 
+from mtls_middleware.cache import Cache
+from mtls_middleware.dependencies import report
 from mtls_middleware.effects.flow import Flow
 from mtls_middleware.effects.remote_document import COOL_DOWN, RemoteDocument, check_address
 from mtls_middleware.errors import ConfigurationError, Refused, Unavailable
@@ -158,8 +160,27 @@ def _status(request: StatusRequest, lists: Sequence[RevocationList], now: float)
         raise Refused("client_certificate_refused", f"serial {request.serial:x} is revoked")
     if now > newest.next_update:
         return f"the revocation list for serial {request.serial:x} has expired"
+    _warn_near_end(newest, now)
     later = (each.this_update for each in signed if each.this_update > now)
     return Reusable(None, newest.this_update, min([newest.next_update, *later]))
+
+
+# A list is near its end in the last tenth of its period. Most CAs publish the next list in the middle of the period.
+_NEAR_END = 0.1
+# The lists about whose end there was a warning, by their period and size. Lists that are equal in these are warned of
+# once.
+_warned: Cache[tuple[float, float, int], bool] = Cache(1_000)
+
+
+def _warn_near_end(newest: RevocationList, now: float) -> None:
+    """Log a warning, once for each list, if no newer list has replaced it and it ends soon."""
+    key = (newest.this_update, newest.next_update, len(newest.serials))
+    remaining = newest.next_update - now
+    if remaining < _NEAR_END * (newest.next_update - newest.this_update) and _warned.get(key) is None:
+        _warned.put(key, True)
+        reason = f"a revocation list ends in {remaining / 3_600:.1f} hours, and there is no newer one"
+        logger.warning("%s; after its end, no certificate of its issuer has a known status", reason)
+        report("revocation_list_ending", reason)
 
 
 class _RemoteList:
@@ -216,6 +237,7 @@ class _RemoteList:
             self._replace(octets, fingerprint)
         except ValueError as error:
             logger.error("the new revocation list from %s is unusable; the old list stays in use: %s", self._url, error)
+            report("revocation_list_failed", f"the new revocation list from {self._url} is unusable: {error}")
 
 
 class _Lists(dict[bytes, tuple[RevocationList, ...]]):

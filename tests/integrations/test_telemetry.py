@@ -1,10 +1,14 @@
 """Decisions as OpenTelemetry's own SDK and Prometheus' own exporter show them."""
 
 import logging
+import re
+import typing
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -13,7 +17,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import CollectorRegistry, generate_latest
 
-from mtls_middleware import ConfigurationError
+from mtls_middleware import ConfigurationError, dependencies
 from mtls_middleware.integrations.telemetry import observe
 from mtls_middleware.layers import decisions
 from mtls_middleware.sources import ServerTLS
@@ -140,3 +144,63 @@ def test_an_observer_that_fails_changes_no_decision(
 def test_an_invalid_meter_provider_is_rejected() -> None:
     with pytest.raises(ConfigurationError, match="meter_provider="):
         observe("http://collector:4317")
+
+
+def test_days_until_expiry_are_a_histogram_without_labels_of_a_client(
+    mtls_client: IssuedCertificate, mtls_issuer: TokenIssuer, reader: InMemoryMetricReader
+) -> None:
+    assert ask("wsgi", mtls_issuer, mtls_client, mtls_issuer.token(certificate=mtls_client)) == 200
+    (point,) = points(reader, "mtls_middleware.certificate.expiry")
+    assert dict(point.attributes) == {"outcome": "allowed", "verification": "BY_SERVER"}
+    assert (point.count, point.min) == (1, 89)
+
+
+def test_events_are_counted_until_the_export_ends(reader: InMemoryMetricReader) -> None:
+    dependencies.report("keys_failed", "fetching https://as.example/jwks failed: status 500")
+    (point,) = points(reader, "mtls_middleware.events")
+    assert (dict(point.attributes), point.value) == ({"event": "keys_failed"}, 1)
+
+
+def test_an_observer_of_events_that_raises_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    def raises(event: str, reason: str) -> None:
+        raise RuntimeError("secret")
+
+    stop = dependencies.observe(raises)
+    try:
+        dependencies.report("keys_failed", "x")
+    finally:
+        stop()
+    assert "RuntimeError" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_every_metric_of_the_alert_rules_is_exported_with_these_labels(
+    mtls_client: IssuedCertificate, mtls_issuer: TokenIssuer
+) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "operations.md").read_text("utf-8")
+    rules = yaml.safe_load(re.findall(r"```yaml\n(groups:.*?)```", page, re.DOTALL)[0])["groups"][0]["rules"]
+    registry = CollectorRegistry()
+    exporter = PrometheusMetricReader()
+    registry.register(exporter._collector)
+    provider = MeterProvider(metric_readers=[exporter])
+    stop = observe(provider)
+    try:
+        ask("wsgi", mtls_issuer, mtls_client, mtls_issuer.token(certificate=mtls_client))
+        ask("wsgi", mtls_issuer, None, None)
+        for event in typing.get_args(dependencies.Event):
+            dependencies.report(event, "x")
+        text = generate_latest(registry).decode()
+    finally:
+        stop()
+        provider.shutdown()
+    used = {name for rule in rules for name in re.findall(r"mtls_middleware_\w+", rule["expr"])}
+    assert used == {
+        "mtls_middleware_certificate_expiry_days_bucket",
+        "mtls_middleware_decisions_total",
+        "mtls_middleware_events_total",
+    }
+    for name in used:
+        assert f"\n{name}{{" in text, text
+    (bounds,) = re.findall(r'le=~"([^"]*)"', "".join(rule["expr"] for rule in rules))
+    assert [bound for bound in bounds.split("|") if f'le="{bound}"' in text] == ["14"]
+    assert {'event="keys_failed"', 'event="revocation_list_ending"'} <= set(re.findall(r'event="\w+"', text))

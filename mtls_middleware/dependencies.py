@@ -1,0 +1,36 @@
+"""Reports events that are not decisions: failures of key, introspection and CRL servers, and CRLs near their end.
+
+The log of each event is written where the event is found. This module only tells observers, for metrics.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Literal
+
+logger: logging.Logger = logging.getLogger("mtls_middleware.dependencies")
+
+# The names are labels of metrics, so there are only these.
+Event = Literal["keys_failed", "introspection_failed", "revocation_list_failed", "revocation_list_ending"]
+Observer = Callable[[Event, str], None]
+
+_observers: list[Observer] = []
+
+
+def observe(observer: Observer) -> Callable[[], None]:
+    """Call `observer` with every event and its reason. Returns a function that ends this.
+
+    The observer may run during a request, so it must be fast. An exception in it is logged, and changes nothing.
+
+    Example: `stop = observe(lambda event, reason: print(event, reason))`
+    """
+    _observers.append(observer)
+    return lambda: _observers.remove(observer)
+
+
+def report(event: Event, reason: str) -> None:
+    """Tell the observers about an event. `reason`: without secrets and without data of a request."""
+    for observer in tuple(_observers):  # a copy: an observer may remove another one
+        try:
+            observer(event, reason)
+        except Exception as error:  # noqa: BLE001 (an observer cannot change a decision)
+            logger.error("an observer failed: %s", type(error).__name__)
