@@ -11,10 +11,13 @@ import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mtls_middleware.cli.terminal import write_json
 from mtls_middleware.errors import ConfigurationError
-from mtls_middleware.testing import CertificateAuthority, IssuedCertificate
+
+if TYPE_CHECKING:
+    from mtls_middleware.testing import IssuedCertificate
 
 _FOLDER = ".mtls-dev"
 _HOSTS = ("localhost", "127.0.0.1", "::1")
@@ -94,11 +97,13 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _existing(folder: Path) -> Mapping[str, IssuedCertificate] | None:
+def _existing(folder: Path) -> "Mapping[str, IssuedCertificate] | None":
     """Return the certificates of an earlier call, or `None` if a file is missing, or a certificate is about to expire.
 
     Raises `ConfigurationError` if the folder contains another kind of files under these names.
     """
+    from mtls_middleware.testing import IssuedCertificate  # only this command needs the package
+
     try:
         found = {name: IssuedCertificate.read(folder, name=name) for name in _NAMES}
     except FileNotFoundError:
@@ -112,7 +117,9 @@ def _existing(folder: Path) -> Mapping[str, IssuedCertificate] | None:
     return found if (folder / "ca.pem").exists() and min(ends) - datetime.now(UTC) > _DAY else None
 
 
-def _write(folder: Path, options: argparse.Namespace, days: int) -> Mapping[str, IssuedCertificate]:
+def _write(folder: Path, options: argparse.Namespace, days: int) -> "Mapping[str, IssuedCertificate]":
+    from mtls_middleware.testing import CertificateAuthority  # only this command needs the package
+
     end = datetime.now(UTC) + timedelta(days=days)
     authority = CertificateAuthority("CN=Development CA", not_after=end)
     client = authority.issue(options.subject or _SUBJECT, dns=options.dns or (), uris=options.uri or (), not_after=end)
