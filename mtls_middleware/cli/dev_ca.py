@@ -127,7 +127,8 @@ def _write(folder: Path, options: argparse.Namespace, days: int) -> "Mapping[str
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     ca = folder / "ca.pem"
     ca.unlink(missing_ok=True)  # so that no link is followed
-    ca.write_text(authority.pem, "ascii")
+    with ca.open("x", encoding="ascii") as file:
+        file.write(authority.pem)
     with contextlib.suppress(FileExistsError), (folder / ".gitignore").open("x", encoding="ascii") as file:
         file.write("*\n")  # a repository must not contain the keys
     issued = {"server": server, "client": client}

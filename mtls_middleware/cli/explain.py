@@ -19,7 +19,7 @@ from mtls_middleware.cli import recorded_request
 from mtls_middleware.cli.applications import load
 from mtls_middleware.cli.terminal import Colour, coloured, write_json
 from mtls_middleware.cli.traced import Step, Trace
-from mtls_middleware.cli.wiring import Gateway, LayerPlacement, layers_of
+from mtls_middleware.cli.wiring import LayerPlacement, layers_of
 from mtls_middleware.effects.flow import AwaitingDriver, BlockingDriver
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.layers.application_prefixes import ApplicationPrefixes
@@ -76,21 +76,20 @@ def explain(
     prefixes = ApplicationPrefixes(placements[-1].inner)
     layers = trace.layers(tuple(each.layer for each in placements))
     request: Any
-    if _gateway(placements) == "WSGI":
+    is_wsgi = placements[0].gateway == "WSGI"
+    if is_wsgi:
         request = wsgi_request.WSGIRequest(recorded.to_environ(), None, prefixes)
         stack = Stack(layers, wsgi_request.facts_reader)
     else:
         request = asgi_request.ASGIRequest(recorded.to_scope(), _no_body, prefixes)
         stack = Stack(layers, asgi_request.facts_reader)
     request.now = request.now if at is None else at
+    request.layer = layers[0]
     try:
         if stack.root_path is not None:
             request.mount(stack.root_path)
         flow = stack.decide(request)
-        if _gateway(placements) == "WSGI":
-            response = BlockingDriver().run(flow)
-        else:
-            response = asyncio.run(AwaitingDriver().run(flow))
+        response = BlockingDriver().run(flow) if is_wsgi else asyncio.run(AwaitingDriver().run(flow))
     except Exception as error:  # noqa: BLE001 (a gateway also rejects the request after any exception)
         response = response_for(error, request.layer.challenge)
     return trace.steps, response
@@ -112,10 +111,6 @@ def _direct(placements: list[LayerPlacement]) -> list[LayerPlacement]:
     raise ConfigurationError(
         "no layer of mtls-middleware found; wrap the application, for example in protect(app, ...)"
     )
-
-
-def _gateway(placements: list[LayerPlacement]) -> Gateway:
-    return placements[0].gateway
 
 
 def _time(text: str | None) -> float | None:

@@ -230,17 +230,34 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=8,
 )
+# Keys of an environ that the layers read, and one name of a field.
+KEYS = [
+    "PATH_INFO", "SCRIPT_NAME", "REQUEST_METHOD", "QUERY_STRING", "REMOTE_ADDR", "SERVER_SOFTWARE", "gunicorn.socket",
+    "SSL_CLIENT_CERT", "HTTP_X_SSL_CLIENT_CERT", "mtls_middleware.attached", "werkzeug.proxy_fix.orig",
+    "x-ssl-client-cert",
+]  # fmt: skip
 MEMBER = st.sampled_from(["peer", "method", "path", "root_path", "headers", "tls", "environ"])
 
 
-@given(given=st.dictionaries(MEMBER, JSON, max_size=5))
-def test_any_json_is_a_request_or_an_error(given: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> None:
+VALUE = JSON | st.dictionaries(st.sampled_from(KEYS), JSON, max_size=4)
+LAYERS = [list(layers_of(Applications(gateway).rules)) for gateway in ("wsgi", "asgi")]
+LAYERS += [
+    list(layers_of(Applications(gateway).protect(source=SOURCE, root_path="/api"))) for gateway in ("wsgi", "asgi")
+]
+
+
+@given(given=st.dictionaries(MEMBER, VALUE, max_size=5))
+def test_any_json_is_a_request_that_is_decided_or_an_error(
+    given: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> None:
     try:
         recorded = read(given, tmp_path_factory.getbasetemp())
     except ConfigurationError:
         return
-    assert isinstance(recorded.to_environ(), dict)
-    assert isinstance(recorded.to_scope(), dict)
+    for placements in LAYERS:
+        steps, response = explain(placements, recorded)
+        assert response is None or response.status in (400, 403, 500)
+        assert steps or response is not None
 
 
 def test_an_application_without_layers_and_layers_in_a_mount_are_errors(command: Any) -> None:
