@@ -1,6 +1,7 @@
 """`WSGIRequest`: a WSGI environ as a request (PEP 3333): its keys, and the keys of header fields."""
 
 import hashlib
+import re
 import socket
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping
@@ -196,6 +197,12 @@ def _key(name: str) -> str:
     return key if key == "CONTENT_TYPE" else "HTTP_" + key
 
 
+_REPEATED_FIX = (
+    "the peer's address may come from X-Forwarded-For, because ProxyFix may be around the application twice: wrap it "
+    "once, or use a shared_secret= alone"
+)
+
+
 def peer_of(environ: Mapping[str, Any], start_response: object = None) -> Peer:
     """The peer of the server that made this environ."""
     traits = traits_of(environ, start_response)
@@ -214,6 +221,9 @@ def peer_of(environ: Mapping[str, Any], start_response: object = None) -> Peer:
         return Peer(doubt=traits.address_doubt, spoofable=traits.folding)
     original = environ.get("werkzeug.proxy_fix.orig")
     if original is not None:  # ProxyFix overwrote REMOTE_ADDR, and kept the original value here
+        # A second ProxyFix keeps what the first one wrote, which then is an address in this field.
+        if str(original.get("REMOTE_ADDR")) in re.split(r"[\s,]+", str(environ.get("HTTP_X_FORWARDED_FOR", ""))):
+            return Peer(doubt=_REPEATED_FIX, spoofable=traits.folding)
         environ = original
     address = environ.get("REMOTE_ADDR")
     return Peer(address if isinstance(address, str) else None, spoofable=traits.folding)

@@ -5,7 +5,6 @@ folder begins with a dot, so a server that reloads itself does not restart becau
 """
 
 import argparse
-import contextlib
 import shlex
 import sys
 from collections.abc import Mapping
@@ -24,6 +23,7 @@ _HOSTS = ("localhost", "127.0.0.1", "::1")
 _NAMES = ("server", "client")
 _FILES = ("ca.pem", "server.pem", "server-key.pem", "client.pem", "client-key.pem")
 _NOT_OURS = "not the files that dev-ca writes; give another folder, or replace the files with --renew"
+_AUTHORITY = "CN=Development CA"
 _SUBJECT = "CN=client"
 # The layers log a warning about a certificate that expires in less than 30 days.
 _DAYS = 90
@@ -78,6 +78,8 @@ def run(options: argparse.Namespace) -> int:
             issued = _write(folder, options, days)
         elif any((options.subject, options.dns, options.uri, options.host, options.days)):
             raise ConfigurationError(f"--output {folder} has files of an earlier call; add --renew to replace them")
+    except ConfigurationError:
+        raise
     except OSError as error:
         raise ConfigurationError(f"--output {folder}: {error.strerror or error}") from error
     except ValueError as error:
@@ -113,6 +115,8 @@ def _existing(folder: Path) -> "Mapping[str, IssuedCertificate] | None":
         raise ConfigurationError(f"--output {folder} has {' and '.join(present)}, but {_NOT_OURS}") from None
     except ValueError as error:
         raise ConfigurationError(f"--output {folder}: {error}: {_NOT_OURS}") from error
+    if {each.x509.issuer.rfc4514_string() for each in found.values()} != {_AUTHORITY}:
+        raise ConfigurationError(f"--output {folder} has server.pem and client.pem, but {_NOT_OURS}")
     ends = [each.x509.not_valid_after_utc for each in found.values()]
     return found if (folder / "ca.pem").exists() and min(ends) - datetime.now(UTC) > _DAY else None
 
@@ -121,16 +125,19 @@ def _write(folder: Path, options: argparse.Namespace, days: int) -> "Mapping[str
     from mtls_middleware.testing import CertificateAuthority  # only this command needs the package
 
     end = datetime.now(UTC) + timedelta(days=days)
-    authority = CertificateAuthority("CN=Development CA", not_after=end)
+    authority = CertificateAuthority(_AUTHORITY, not_after=end)
     client = authority.issue(options.subject or _SUBJECT, dns=options.dns or (), uris=options.uri or (), not_after=end)
     server = authority.server(*(options.host or _HOSTS), not_after=end)
+    is_new = not folder.exists()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     ca = folder / "ca.pem"
     ca.unlink(missing_ok=True)  # so that no link is followed
     with ca.open("x", encoding="ascii") as file:
         file.write(authority.pem)
-    with contextlib.suppress(FileExistsError), (folder / ".gitignore").open("x", encoding="ascii") as file:
-        file.write("*\n")  # a repository must not contain the keys
+    if is_new:  # a repository must not contain the keys; another folder may contain files of a project
+        (folder / ".gitignore").write_text("*\n", "ascii")
+    elif not (folder / ".gitignore").exists():
+        sys.stderr.write(f"git does not ignore {folder}: do not commit the keys in it\n")
     issued = {"server": server, "client": client}
     for name, each in issued.items():
         each.write(folder, name=name)

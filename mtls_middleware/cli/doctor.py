@@ -159,4 +159,4 @@ def _words(command: str | None) -> list[str] | None:
 
 
 def _is_script(word: str) -> bool:
-    return len(parts := word.split()) > 1 and any(map(is_server, parts))
+    return len(parts := word.split(" ")) > 1 and any(map(is_server, parts))

@@ -103,6 +103,7 @@ def _direct(placements: list[LayerPlacement]) -> list[LayerPlacement]:
     """Return the layers through which every request goes. Raises `ConfigurationError` if there are none."""
     direct = [each for each in placements if not each.is_mounted]
     if direct:
+        _require_simple(direct, placements)
         return direct
     if placements:
         raise ConfigurationError(
@@ -111,6 +112,24 @@ def _direct(placements: list[LayerPlacement]) -> list[LayerPlacement]:
     raise ConfigurationError(
         "no layer of mtls-middleware found; wrap the application, for example in protect(app, ...)"
     )
+
+
+def _require_simple(direct: list[LayerPlacement], placements: list[LayerPlacement]) -> None:
+    """Raise `ConfigurationError` if something between the server and the layers can change the request."""
+    problem = ""
+    if len(direct) < len(placements):
+        problem = "further layers are in applications that this one mounts"
+    elif any(each.folding or each.served != each.gateway for each in direct):
+        problem = "an adapter between WSGI and ASGI is around a layer"
+    elif len({each.gateway for each in direct}) > 1:
+        problem = "the layers are of both gateways"
+    elif any(each.outside for each in direct):
+        problem = f"{direct[0].outside[0] if direct[0].outside else 'other middleware'} is outside of a layer"
+    if problem:
+        raise ConfigurationError(
+            f"cannot explain: {problem}, so a layer may get another request than the recorded one; expected as "
+            "MODULE:APP the object with all layers, for example the result of protect(app, ...)"
+        )
 
 
 def _time(text: str | None) -> float | None:

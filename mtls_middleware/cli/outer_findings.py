@@ -15,7 +15,17 @@ Row = tuple[str, str, str]
 # The middleware of werkzeug that keeps the original address, which the library reads.
 _KEEPS_ADDRESS = "werkzeug's ProxyFix"
 # Parts of the names of middleware that replaces the peer's address by one from a header field.
-_REWRITERS = ("proxy", "forwarded", "realip", "real_ip", "remoteaddr", "xff")
+_REWRITERS = (
+    "remoteip",
+    "clientip",
+    "paste's prefixmiddleware",
+    "proxy",
+    "forwarded",
+    "realip",
+    "real_ip",
+    "remoteaddr",
+    "xff",
+)
 
 
 def of_exemptions(placements: Sequence[LayerPlacement]) -> Iterator[Row]:
@@ -55,7 +65,17 @@ def of_outer_middleware(placements: Sequence[LayerPlacement]) -> Iterator[Row]:
     """Yield the findings about middleware outside of the layers."""
     reads_address = any(map(needs_address, placements))
     for name in dict.fromkeys(name for each in placements for name in each.outside):
-        if reads_address and name != _KEEPS_ADDRESS and any(word in name.lower() for word in _REWRITERS):
+        if (
+            reads_address
+            and any(each.outside.count(_KEEPS_ADDRESS) > 1 for each in placements)
+            and name == _KEEPS_ADDRESS
+        ):
+            yield (
+                "error",
+                "ProxyFix is outside of the layers twice: the second one hides the peer's own address",
+                "wrap the application in one ProxyFix",
+            )
+        elif reads_address and name != _KEEPS_ADDRESS and any(word in name.lower() for word in _REWRITERS):
             yield (
                 "error",
                 f"{name} is outside of the layers and may replace the peer's address, which trusted_proxies= reads, by "

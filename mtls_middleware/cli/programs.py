@@ -4,7 +4,7 @@ import ast
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mtls_middleware.cli.python_values import MESSAGE, imports_of, value_of
+from mtls_middleware.cli.python_values import MESSAGE, Imports, imports_of, value_of
 from mtls_middleware.cli.settings import Settings, option_of, read_file
 
 _CALLS = ("uvicorn.run", "uvicorn.main.run", "uvicorn.Config", "uvicorn.config.Config")
@@ -17,8 +17,8 @@ _OPTIONS = (
 def program_of(words: Sequence[str]) -> Path | None:
     """Return the Python file that this command line runs (`python run.py`), or `None` if it runs another program."""
     position = next((n for n, word in enumerate(words) if Path(word).name.startswith("python")), None)
-    rest = [] if position is None else [word for word in words[position + 1 :] if not word.startswith("-")]
-    return Path(rest[0]) if rest and rest[0].endswith(".py") else None
+    rest = [] if position is None else words[position + 1 :]
+    return next((Path(word) for word in rest if word.endswith(".py")), None)
 
 
 def uvicorn_options(program: Path, environment: Mapping[str, str]) -> Settings | None:
@@ -28,21 +28,18 @@ def uvicorn_options(program: Path, environment: Mapping[str, str]) -> Settings |
     """
     try:
         tree = ast.parse(read_file(program))
+        imports = imports_of(tree)
+        uses = [node for node in ast.walk(tree) if isinstance(node, ast.expr) and _names_uvicorn(node, imports)]
+        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and node.func in uses]
     except (OSError, ValueError, SyntaxError, RecursionError, MemoryError):
         return None
-    imports = imports_of(tree)
-    calls = [
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and imports.name_of(node.func).replace(":", ".") in _CALLS
-    ]
-    if not calls:
+    if not uses:
         return None
     found = Settings()
     if "FORWARDED_ALLOW_IPS" in environment:
         found.options["--forwarded-allow-ips"] = environment["FORWARDED_ALLOW_IPS"]
-    if len(calls) > 1 or any(each.arg is None for call in calls for each in call.keywords):
-        why = f"{program} calls uvicorn several times, or with **"
+    if len(uses) > 1 or len(calls) != 1 or not _is_plain(calls[0]) or _changes_options(tree):
+        why = f"{program} does not call uvicorn exactly once, with all options as keywords of this call"
         found.merge(Settings(unknown={option_of(name): why for name in _OPTIONS}))
         return found
     for keyword in calls[0].keywords:
@@ -57,3 +54,21 @@ def uvicorn_options(program: Path, environment: Mapping[str, str]) -> Settings |
                 option, value = option if value == "True" else f"--no-{option[2:]}", ""
             found.merge(Settings({option: value}))
     return found
+
+
+def _names_uvicorn(node: ast.expr, imports: Imports) -> bool:
+    return imports.name_of(node).replace(":", ".") in _CALLS
+
+
+def _is_plain(call: ast.Call) -> bool:
+    """Return whether the call has at most one positional argument, and no arguments with `*` or `**`."""
+    is_starred = any(isinstance(each, ast.Starred) for each in call.args) or any(k.arg is None for k in call.keywords)
+    return len(call.args) <= 1 and not is_starred
+
+
+def _changes_options(tree: ast.Module) -> bool:
+    """Return whether the program assigns one of the options as an attribute, for example `config.http = "h11"`."""
+    return any(
+        isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and node.attr in _OPTIONS
+        for node in ast.walk(tree)
+    )

@@ -2,6 +2,7 @@
 
 import ast
 import ssl
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,10 @@ MESSAGE = "{place} computes {name}; expected a literal value"
 # The constants that servers accept, besides literals.
 _CONSTANTS = {f"ssl:{name}": int(getattr(ssl, name)) for name in ("CERT_NONE", "CERT_OPTIONAL", "CERT_REQUIRED")}
 _CONSTANTS |= {f"ssl:VerifyMode.{name.removeprefix('ssl:')}": value for name, value in _CONSTANTS.items()}
+
+
+# The packages whose classes are values of options.
+_SERVERS = ("uvicorn.", "uvicorn_worker", "gunicorn.workers.", "mtls_middleware.servers.")
 
 
 class Imports:
@@ -30,8 +35,9 @@ class Imports:
 
 
 def imports_of(tree: ast.Module) -> Imports:
-    """Return the names that a file imports. A name that the file also binds in another way is left out."""
+    """Return the names that a file imports. A name that the file binds more than once, in any way, is left out."""
     names: dict[str, str] = {}
+    bound: Counter[str] = Counter()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for each in node.names:
@@ -39,18 +45,39 @@ def imports_of(tree: ast.Module) -> Imports:
                 names[each.asname or whole] = whole
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names |= {each.asname or each.name: f"{node.module}:{each.name}" for each in node.names}
-    stored = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-    return Imports({name: whole for name, whole in names.items() if name not in stored})
+        bound.update(_bound_by(node))
+    return Imports({name: whole for name, whole in names.items() if bound[name] == 1})
+
+
+def _bound_by(node: ast.AST) -> list[str]:
+    """Return the names that one node binds."""
+    match node:
+        case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
+            return [name]
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name) | ast.arg(arg=name):
+            return [name]
+        case (
+            ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)) | ast.MatchMapping(rest=str(name))
+            | ast.ExceptHandler(name=str(name))
+        ):  # fmt: skip
+            return [name]
+        case ast.Import(names=aliases):
+            return [each.asname or each.name.partition(".")[0] for each in aliases]
+        case ast.ImportFrom(names=aliases):
+            return [each.asname or each.name for each in aliases]
+    return []
 
 
 def value_of(node: ast.expr, imports: Imports) -> str:
-    """Return the value as on a command line. Raises `ValueError` if it is neither a literal nor an imported name.
+    """Return the value as on a command line. Raises `ValueError` if it is neither a literal nor a known object.
 
-    An imported object, such as a class, has the value `module:name`.
+    A class of a known server has the value `module:name`. Any other imported name may have any value.
     """
     name = imports.name_of(node)
-    if name:
-        return str(_CONSTANTS.get(name, name))
+    if name in _CONSTANTS:
+        return str(_CONSTANTS[name])
+    if name.startswith(_SERVERS) and name.rpartition(":")[2].rpartition(".")[2][:1].isupper():
+        return name
     if isinstance(node, ast.Call) and not node.keywords and len(node.args) == 1 and _is(node.func, "int"):
         return value_of(node.args[0], imports)
     try:

@@ -14,6 +14,7 @@ The members of the JSON object, all of them optional:
 """
 
 import io
+import json
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -130,6 +131,10 @@ def read(path: Path) -> RecordedRequest:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror or error}") from error
     except ValueError as error:
         raise ConfigurationError(f"{path}: {error}; expected for example {_EXAMPLE}") from error
+    if isinstance(given, dict) and any(
+        "\ud800" <= character <= "\udfff" for character in json.dumps(given, ensure_ascii=False)
+    ):
+        raise ConfigurationError(f"{path}: a string contains a surrogate; expected only Unicode characters")
     if not isinstance(given, dict):
         raise ConfigurationError(f"{path}: expected a JSON object of at most 1 MB, for example {_EXAMPLE}")
     for name, value in given.items():
@@ -147,12 +152,12 @@ def read(path: Path) -> RecordedRequest:
 
 def _headers(path: Path, given: dict[str, Any] | list[Any]) -> list[tuple[str, str]]:
     pairs = list(given.items()) if isinstance(given, dict) else given
-    for pair in pairs:
+    for number, pair in enumerate(pairs, 1):
         match pair:
             case (str(name), str(value)) if _is_field(name, value):
                 continue
-        raise ConfigurationError(
-            f"{path}: the headers contain {pair!a}; expected names and values that one line of a request can contain"
+        raise ConfigurationError(  # without the value, which may be a token
+            f"{path}: header {number} is not a field; expected a name, and a value without line breaks"
         )
     return [(name, value) for name, value in pairs]
 
@@ -167,7 +172,7 @@ def _tls(path: Path, given: dict[str, Any]) -> dict[str, Any]:
     file, verified = given.get("certificate"), given.get("verified", True)
     if unknown or not isinstance(file, str | None) or not isinstance(verified, bool):
         raise ConfigurationError(
-            f'{path}: tls={given!a}; expected {{}} or for example {{"certificate": "client.pem", "verified": true}}'
+            f'{path}: invalid tls; expected {{}} or for example {{"certificate": "client.pem", "verified": true}}'
         )
     if file is None:
         return {"certificates": ()}

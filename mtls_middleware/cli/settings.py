@@ -306,7 +306,7 @@ def _of_uwsgi(place: str) -> Settings:
         parser.optionxform = str  # type: ignore[assignment, method-assign]  # as in the documentation of configparser
         parser.read_string(read_file(Path(place)))
         section = dict(parser["uwsgi"]) if parser.has_section("uwsgi") else {}
-    except (OSError, ValueError, configparser.Error) as error:
+    except (OSError, ValueError, AttributeError, configparser.Error) as error:
         return Settings(unknown={"--buffer-size": f"{place} cannot be read ({error})"})
     return Settings({f"--{name}": value or "" for name, value in section.items()})
 

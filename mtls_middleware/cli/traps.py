@@ -33,7 +33,7 @@ _GUNICORN_WORKERS = ("", "sync", "gthread", "gevent", "gevent_pywsgi", "gevent_w
 
 
 def _is_uvicorn_worker(command: Command) -> bool:
-    return _UVICORN_WORKER.fullmatch(command.get("--worker-class")) is not None
+    return _UVICORN_WORKER.fullmatch(command.get("--worker-class").replace(":", ".")) is not None
 
 
 def _is_tornado_worker(command: Command) -> bool:
@@ -130,7 +130,8 @@ TRAPS = (
             and c.get("--worker-class") not in _GUNICORN_WORKERS
             and not c.get("--worker-class").startswith(("egg:gunicorn#g", "gunicorn.workers.g", "mtls_middleware."))
             and not _is_uvicorn_worker(c)
-        ),
+        )
+        or (may_fold(c) and _is_tornado_worker(c)),
         "error",
         "gunicorn's worker class is unknown, and may read X_SSL_Client_Cert as X-SSL-Client-Cert; for example, the "
         f"tornado worker {FOLDS}",

@@ -14,12 +14,17 @@ from mtls_middleware.cli.trap import (
     rewrites_peers,
 )
 
-_HTTPTOOLS = ("auto", "httptools", "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol")
+# Every other class may be httptools.
+_SAFE_HTTP = ("h11", "uvicorn.protocols.http.h11_impl.H11Protocol", "mtls_middleware.servers.uvicorn_tls.")
 _UVICORN_HTTP_ADVICE = f"start uvicorn with --http {UVICORN_MODULE}HTTPTools (or H11, Zttp, HTTP2)"
 
 
 def _uvicorn_http(command: Command) -> str:
     return command.get("--http", "auto") or "auto"
+
+
+def _is_safe_http(command: Command) -> bool:
+    return _uvicorn_http(command).replace(":", ".").startswith(_SAFE_HTTP)
 
 
 UVICORN_TRAPS = (
@@ -47,7 +52,7 @@ UVICORN_TRAPS = (
     ),
     Trap(
         "uvicorn",
-        lambda c: c.headers and "--http2" not in c.options and _uvicorn_http(c) in _HTTPTOOLS,
+        lambda c: c.headers and "--http2" not in c.options and not _is_safe_http(c),
         "error",
         f"uvicorn's httptools (--http auto is the default) {BODY}",
         f"{_UVICORN_HTTP_ADVICE}, or --http h11. {NO_CURE}",
@@ -93,7 +98,7 @@ UVICORN_TRAPS = (
     ),
     Trap(
         "uvicorn",
-        lambda c: c.behind_haproxy and "--http2" not in c.options and _uvicorn_http(c) in _HTTPTOOLS,
+        lambda c: c.behind_haproxy and "--http2" not in c.options and not _is_safe_http(c),
         "error",
         "HAProxy forwards trailer fields, and uvicorn's httptools class reads them as header fields: a client can "
         "forge any certificate",

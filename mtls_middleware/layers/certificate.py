@@ -6,7 +6,7 @@ from functools import partial
 from mtls_middleware import options
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.effects.flow import Flow
-from mtls_middleware.errors import NO_CERTIFICATE, ConfigurationError, MalformedCertificate, Refused
+from mtls_middleware.errors import NO_CERTIFICATE, ConfigurationError, Refused
 from mtls_middleware.layers.absence import explained, reason
 from mtls_middleware.layers.exemptions import Exemptions
 from mtls_middleware.layers.interface import Facts, LayerRequest, Route
@@ -234,7 +234,7 @@ class CertificateLayer:
 def _near_miss(rule: Rule, certificate: ClientCertificate) -> str | None:
     try:
         return rule.near_miss(certificate)
-    except MalformedCertificate:
+    except Exception:  # noqa: BLE001 (an explanation for the log changes no response)
         return None
 
 

@@ -136,6 +136,7 @@ def _record_rejection(
     is_first = level == logging.INFO and _rejections.is_first(cause)
     if is_first:
         level = logging.WARNING
+    is_logged = False
     if _observers or logger.isEnabledFor(level):
         record = {
             "schema": SCHEMA,
@@ -154,7 +155,11 @@ def _record_rejection(
             record |= _names(view)
         if outcome == "closed":
             record |= {"seconds": None, "open_for": record["seconds"]}
-        _emit(level, record, cause, "; further ones like this are logged with level INFO" if is_first else "")
+        is_logged = _emit(
+            level, record, cause, "; further ones like this are logged with level INFO" if is_first else ""
+        )
+    if not is_logged:
+        return
     if isinstance(error, ConfigurationError):
         logger.error("%s", error)
     elif status == 500:
@@ -253,28 +258,34 @@ def _as_text(value: object) -> str:
     if isinstance(value, str) and len(value) > _MAX_VALUE:
         # The count is outside the quotes, where a client cannot write.
         return f"{value[:_MAX_VALUE]!a} and {len(value) - _MAX_VALUE} more characters"
-    return ascii(value)
+    text = ascii(value)
+    longest = 4 * _MAX_VALUE
+    return text if len(text) <= longest else f"{text[:longest]} and {len(text) - longest} more characters"
 
 
-def _emit(level: int, record: dict[str, Any], cause: Hashable = None, addition: str = "") -> None:
-    """Give the record to the observers and to the logger. `cause`: of a rejection, whose lines are limited."""
+def _emit(level: int, record: dict[str, Any], cause: Hashable = None, addition: str = "") -> bool:
+    """Give the record to the observers and to the logger. `cause`: of a rejection, whose lines are limited.
+
+    Returns whether the logger got it.
+    """
     for observer in tuple(_observers):  # a copy: an observer may remove another one
         try:
             observer(MappingProxyType(record))
         except Exception as error:  # noqa: BLE001 (an observer cannot change a decision)
             logger.error("an observer failed: %s", type(error).__name__)
     if not logger.isEnabledFor(level):
-        return
+        return False
     if cause is not None:
         left_out = _rejections.admit(cause, time.time())
         if left_out is None:
-            return
+            return False
         record = {**record, "left_out": left_out or None}
     fields = {key: value for key, value in record.items() if value is not None and key not in _NOT_IN_TEXT}
     text = " ".join(f"{key}={_as_text(value)}" for key, value in fields.items())
     advice = record.get("advice")
     text += f"; what to change: {advice}" if advice else ""
     logger.log(level, "%s: %s%s", record["outcome"], text, addition, extra={"mtls": record})
+    return True
 
 
 _NOT_IN_TEXT = ("schema", "outcome", "advice")

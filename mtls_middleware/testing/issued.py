@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -107,7 +108,10 @@ class IssuedCertificate:
         Example: `IssuedCertificate.read(".mtls-dev").for_source(source)`
         """
         leaf, *chain = load_pem_x509_certificates(Path(directory, f"{name}.pem").read_bytes())
-        key = load_pem_private_key(Path(directory, f"{name}-key.pem").read_bytes(), password=None)
+        try:
+            key = load_pem_private_key(Path(directory, f"{name}-key.pem").read_bytes(), password=None)
+        except (TypeError, UnsupportedAlgorithm) as error:
+            raise ValueError(f"{name}-key.pem is encrypted, or of an unknown type") from error
         if not isinstance(key, PrivateKey):
             raise ValueError(f"{name}-key.pem has a {type(key).__name__}; expected an EC, RSA or Ed25519 key")
         return cls(leaf, key, tuple(chain))

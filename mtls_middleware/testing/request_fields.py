@@ -55,6 +55,9 @@ class RequestFields(dict[str, str]):
         self.peer = peer
         self._connection = connection
 
+    def __repr__(self) -> str:
+        return f"<RequestFields {', '.join(self)}>"  # without the values: one of them is the shared secret
+
     @property
     def environ(self) -> dict[str, Any]:
         """The WSGI environ keys of such a request.

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mtls_middleware.cli.main import main
-from mtls_middleware.testing import IssuedCertificate
+from mtls_middleware.testing import CertificateAuthority, IssuedCertificate
 
 
 def dev_ca(folder: Path, *options: str) -> int:
@@ -24,6 +24,7 @@ def test_the_files_are_a_ca_a_server_and_a_client(tmp_path, capsys):
     folder = tmp_path / "dev"
     assert dev_ca(folder, "--subject", "CN=billing,O=Acme", "--uri", "spiffe://acme.internal/b", "--dns", "b.x") == 0
     assert "CN=billing,O=Acme" in capsys.readouterr().out
+    assert "invalid" not in capsys.readouterr().err
     names = {"ca.pem", "server.pem", "server-key.pem", "client.pem", "client-key.pem", ".gitignore"}
     assert {each.name for each in folder.iterdir()} == names
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -97,7 +98,7 @@ def test_a_link_in_the_place_of_a_file_is_replaced_and_not_followed(tmp_path):
     target.write_text("untouched")
     folder = tmp_path / "dev"
     folder.mkdir()
-    for name in ("ca.pem", "server.pem", "client-key.pem", ".gitignore"):
+    for name in ("ca.pem", "server.pem", "client-key.pem"):
         (folder / name).symlink_to(target)
     assert dev_ca(folder, "--renew") == 0
     assert target.read_text() == "untouched"
@@ -107,3 +108,21 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert dev_ca(tmp_path / "file") == 2
     assert "--output" in capsys.readouterr().err
+
+
+def test_valid_files_of_another_authority_are_not_taken_for_ours(tmp_path, capsys):
+    foreign = CertificateAuthority("CN=Production CA")
+    foreign.issue().write(tmp_path)
+    foreign.server().write(tmp_path, name="server")
+    before = (tmp_path / "client-key.pem").read_text()
+    for _ in range(2):  # without and with a CA file
+        assert dev_ca(tmp_path) == 2
+        assert "not the files that dev-ca writes" in capsys.readouterr().err
+        (tmp_path / "ca.pem").write_text(foreign.pem)
+    assert (tmp_path / "client-key.pem").read_text() == before
+
+
+def test_an_existing_folder_gets_no_gitignore_and_a_warning(tmp_path, capsys):
+    assert dev_ca(tmp_path) == 0
+    assert not (tmp_path / ".gitignore").exists()
+    assert "do not commit" in capsys.readouterr().err

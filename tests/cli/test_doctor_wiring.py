@@ -1,5 +1,6 @@
 """`mtls-middleware doctor`: exempt paths, middleware outside of the layers, and what Django's runserver serves."""
 
+import subprocess
 import sys
 import textwrap
 from pathlib import Path
@@ -16,10 +17,11 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from mtls_middleware import asgi, wsgi
 from mtls_middleware.cli.main import main
 from mtls_middleware.policy import ANYONE, Subject
-from mtls_middleware.sources import ServerTLS
-from mtls_middleware.testing import TokenIssuer
+from mtls_middleware.sources import Nginx, ServerTLS
+from mtls_middleware.testing import CertificateAuthority, TokenIssuer
 from tests.cli.conftest import NGINX, Doctor, bare, bare_asgi
 
+NGINX_BY_ADDRESS = Nginx(trusted_proxies=["10.0.0.0/8"])
 TOKENS = TokenIssuer().access_tokens()
 RULES: dict[str, Any] = {"/": Subject("CN=a"), "/admin": Subject("CN=ops"), "/open": ANYONE}
 
@@ -128,8 +130,6 @@ PROJECT = {
     ],
 )
 def test_what_runserver_serves_is_read_from_djangos_settings(tmp_path: Path, line: str, words: str | None) -> None:
-    import subprocess
-
     for name, text in PROJECT.items():
         (tmp_path / name).write_text(textwrap.dedent(text).replace("{line}", line))
     if "daphne" in line:
@@ -149,6 +149,12 @@ PROGRAMS = {
     "unknown": "import uvicorn\nuvicorn.run('x:app', **options)",
     "computed": "import os, uvicorn\nuvicorn.run('x:app', http=os.environ['HTTP'], ssl_cert_reqs=1)",
     "no uvicorn": "print(1)",
+    "a setting": "import uvicorn\nfrom conf import settings\nuvicorn.run('x:app', http=settings.http, ssl_cert_reqs=1)",
+    "bound twice": "import uvicorn\nfrom mtls_middleware.servers.uvicorn_tls import H11\nclass H11(H11): ...\n"
+    "uvicorn.run('x:app', http=H11, ssl_cert_reqs=1)",
+    "changed later": "import uvicorn\nc = uvicorn.Config('x:app', http='h11', ssl_cert_reqs=1)\nc.http = 'httptools'",
+    "another name": "import uvicorn\nr = uvicorn.run\nr('x:app')\nif 0:\n    uvicorn.run('x:app', ssl_cert_reqs=1)",
+    "starred": "import uvicorn\nuvicorn.Config(*given, http='h11', ssl_cert_reqs=1)",
 }
 
 
@@ -160,6 +166,11 @@ PROGRAMS = {
         ("a class", ""),
         ("unknown", "cannot tell the value of --http"),
         ("computed", "cannot tell the value of --http"),
+        ("a setting", "cannot tell the value of --http"),
+        ("bound twice", "cannot tell the value of --http"),
+        ("changed later", "cannot tell the value of --http"),
+        ("another name", "cannot tell the value of --http"),
+        ("starred", "cannot tell the value of --http"),
         ("no uvicorn", "not a known server"),
     ],
 )
@@ -220,3 +231,69 @@ def test_the_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> Non
     text = capsys.readouterr().out
     for name in ("proxy-config", "inspect", "doctor", "explain", "dev-ca", "revocations", "probe"):
         assert name in text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from conf import HM\nheader_map = HM",
+        "import conf\nheader_map = conf.HM",
+        "from uvicorn.workers import UvicornWorker\nworker_class = UvicornWorker",
+        "worker_class = 'gunicorn.workers.gtornado.TornadoWorker'",
+    ],
+)
+def test_what_a_file_imports_is_not_taken_for_a_safe_value(doctor: Doctor, tmp_path: Path, text: str) -> None:
+    (tmp_path / "conf_g.py").write_text(text)
+    app = asgi.protect(bare_asgi, source=NGINX) if "uvicorn" in text else wsgi.protect(bare, source=NGINX)
+    found = findings(doctor, app, "gunicorn -c conf_g.py --limit-request-field_size 65536 x:app")
+    assert any(severity in ("error", "warning") for severity, _ in found)
+
+
+@pytest.mark.parametrize(
+    "http",
+    [
+        "uvicorn.protocols.http.auto:AutoHTTPProtocol",
+        "uvicorn.protocols.http:httptools_impl.HttpToolsProtocol",
+        "own:Class",
+    ],
+)
+def test_only_known_classes_of_uvicorn_are_safe(doctor: Doctor, http: str) -> None:
+    found = findings(doctor, asgi.protect(bare_asgi, source=NGINX), f"uvicorn x:app --no-proxy-headers --http {http}")
+    assert any("httptools" in each[1] for each in found)
+
+
+def test_proxy_fix_twice_is_an_error_and_its_address_is_not_trusted(doctor: Doctor) -> None:
+    layered = wsgi.protect(bare, source=NGINX_BY_ADDRESS)
+    assert any(each[0] == "error" and "twice" in each[1] for each in findings(doctor, ProxyFix(ProxyFix(layered))))
+    sent = {**dict(CertificateAuthority().issue().as_nginx()), "X-Forwarded-For": "10.0.0.7"}
+    environ = {"HTTP_" + name.upper().replace("-", "_"): value for name, value in sent.items()}
+    statuses: list[str] = []
+    for app in (layered, ProxyFix(layered), ProxyFix(ProxyFix(layered))):
+        statuses.clear()
+        request = {**environ, "REMOTE_ADDR": "6.6.6.6", "SERVER_SOFTWARE": "gunicorn/23.0.0", "REQUEST_METHOD": "GET"}
+        app({**request, "PATH_INFO": "/"}, lambda status, *_: statuses.append(status))
+        assert statuses == ["403 Forbidden"]
+
+
+@pytest.mark.parametrize(
+    "server",
+    ["gunicorn\u00a0x:app", "python -X dev run.py", "uwsgi --ini bad.ini", "python deep.py", "python broken.py"],
+)
+def test_odd_commands_and_files_are_no_traceback(doctor: Doctor, tmp_path: Path, server: str) -> None:
+    (tmp_path / "run.py").write_text(PROGRAMS["literal"])
+    (tmp_path / "bad.ini").write_text("[uwsgi]\nmaster\n  foo\n")
+    (tmp_path / "deep.py").write_text("import uvicorn\nuvicorn.run(http=uvicorn" + ".a" * 1_500 + ")")
+    (tmp_path / "broken.py").write_text("import uvicorn(")
+    status, _ = doctor(asgi.protect(bare_asgi, source=ServerTLS()), server)
+    assert status in (0, 1)
+
+
+def test_an_application_whose_import_fails_is_an_error_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "failing_app.py").write_text("raise KeyError('SECRET')")
+    done = subprocess.run(
+        [sys.executable, "-m", "mtls_middleware", "doctor", "failing_app:app"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "fails with KeyError" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import a2wsgi
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -301,3 +302,30 @@ def test_colours_appear_only_on_a_terminal(tmp_path: Path) -> None:
         os.close(outer)
     plain = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, check=False)
     assert b"\x1b" not in plain.stdout
+
+
+class Outer:
+    def __init__(self, app: object) -> None:
+        self.app = app
+
+
+def test_what_can_change_the_request_before_the_layers_is_not_explained_away(command: Any) -> None:
+    inner = Applications("asgi").rules
+    mounting = Starlette(routes=[Mount("/x", app=Applications("asgi").rules)])
+    for app in (Outer(inner), a2wsgi.WSGIMiddleware(Applications("wsgi").rules), asgi.protect(mounting, source=SOURCE)):
+        status, text = command(app, {})
+        assert status == 2
+        assert "cannot explain" in text
+
+
+@pytest.mark.parametrize("value", ["Bearer SECRETTOKEN\n", ["SECRETTOKEN"]])
+def test_an_invalid_header_is_reported_without_its_value(command: Any, value: Any) -> None:
+    status, text = command(Applications("wsgi").rules, {"headers": {"Authorization": value}})
+    assert status == 2
+    assert "header 1" in text
+    assert "SECRETTOKEN" not in text
+
+
+def test_a_surrogate_is_an_error(command: Any) -> None:
+    for member in ("path", "peer"):
+        assert command(Applications("asgi").rules, {member: "/\ud800"})[0] == 2

@@ -6,6 +6,7 @@ import json
 import flask
 import httpx2
 import pytest
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
@@ -191,4 +192,14 @@ def test_a_certificate_is_read_from_the_files_it_was_written_to(tmp_path):
 
 
 def test_no_repr_shows_the_secret():
-    assert "s" * 16 not in repr(CLIENT)
+    fields = CLIENT.for_source(SOURCES["Nginx"])
+    assert "s" * 16 not in repr(CLIENT) + repr(fields)
+    assert "mtlsproxysecret" in repr(fields)
+
+
+def test_an_encrypted_key_is_a_value_error(tmp_path):
+    CLIENT.write(tmp_path)
+    password = BestAvailableEncryption(b"x")
+    (tmp_path / "client-key.pem").write_bytes(CLIENT.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, password))
+    with pytest.raises(ValueError, match="encrypted"):
+        IssuedCertificate.read(tmp_path)
