@@ -15,7 +15,10 @@ from mtls_middleware.cli.trap import (
 )
 
 # Every other class may be httptools.
-_SAFE_HTTP = ("h11", "uvicorn.protocols.http.h11_impl.H11Protocol", "mtls_middleware.servers.uvicorn_tls.")
+_SAFE_HTTP = (
+    "h11", "zttp", "uvicorn.protocols.http.h11_impl.", "uvicorn.protocols.http.zttp_impl.",
+    "mtls_middleware.servers.uvicorn_tls.",
+)  # fmt: skip
 _UVICORN_HTTP_ADVICE = f"start uvicorn with --http {UVICORN_MODULE}HTTPTools (or H11, Zttp, HTTP2)"
 
 
