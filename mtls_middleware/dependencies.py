@@ -7,13 +7,15 @@ import logging
 from collections.abc import Callable
 from typing import Literal
 
+from mtls_middleware.observers import Observers
+
 logger: logging.Logger = logging.getLogger("mtls_middleware.dependencies")
 
 # The names are labels of metrics, so there are only these.
 Event = Literal["keys_failed", "introspection_failed", "revocation_list_failed", "revocation_list_ending"]
 Observer = Callable[[Event, str], None]
 
-_observers: list[Observer] = []
+_observers: Observers[Event, str] = Observers(logger)
 
 
 def observe(observer: Observer) -> Callable[[], None]:
@@ -23,14 +25,9 @@ def observe(observer: Observer) -> Callable[[], None]:
 
     Example: `stop = observe(lambda event, reason: print(event, reason))`
     """
-    _observers.append(observer)
-    return lambda: _observers.remove(observer)
+    return _observers.add(observer)
 
 
 def report(event: Event, reason: str) -> None:
     """Tell the observers about an event. `reason`: without secrets and without data of a request."""
-    for observer in tuple(_observers):  # a copy: an observer may remove another one
-        try:
-            observer(event, reason)
-        except Exception as error:  # noqa: BLE001 (an observer cannot change a decision)
-            logger.error("an observer failed: %s", type(error).__name__)
+    _observers.tell(event, reason)

@@ -43,7 +43,7 @@ async def starlette_view(request: Any) -> PlainTextResponse:
 def applications(name: str) -> dict[str, Any]:
     app = flask.Flask("x")
     app.add_url_rule("/", view_func=lambda: client_certificate(flask.request.environ).subject)
-    app.wsgi_app = wsgi.protect(app.wsgi_app, **OPTIONS)  # type: ignore[method-assign]
+    app.wsgi_app = wsgi.protect(app.wsgi_app, **OPTIONS)
     if "Starlette" in name or name == "httpx2, asynchronous":
         return {"app": asgi.protect(Starlette(routes=[Route("/", starlette_view)]), **OPTIONS)}
     if "asynchronous" in name:

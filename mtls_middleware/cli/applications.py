@@ -17,7 +17,7 @@ def load(name: str) -> Any:
             found = getattr(found, attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigurationError(f"{name}: {error}; expected MODULE:APP, for example shop.wsgi:app") from error
-    except Exception as error:  # (the module may raise any exception)
+    except Exception as error:  # a module may raise any exception when it is imported
         raise ConfigurationError(
             f"{name}: the import fails with {type(error).__name__}; run the command with the environment of the server"
         ) from error

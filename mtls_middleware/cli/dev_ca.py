@@ -1,7 +1,7 @@
 """The command `mtls-middleware dev-ca`: a throwaway CA with certificates for a server and a client, for development.
 
-The CA's key is not written, so nobody can issue further certificates of this CA. No file has the suffix `.py`, and the
-folder begins with a dot, so a server that reloads itself does not restart because of the files.
+The CA's key is not written, so no further certificates of this CA can be issued. A server that restarts if a
+file changes does not watch these files: their names do not end in `.py`, and the name of the folder begins with a dot.
 """
 
 import argparse
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from mtls_middleware.testing import IssuedCertificate
 
 _FOLDER = ".mtls-dev"
-_HOSTS = ("localhost", "127.0.0.1", "::1")
 _NAMES = ("server", "client")
 _FILES = ("ca.pem", "server.pem", "server-key.pem", "client.pem", "client-key.pem")
 _NOT_OURS = "not the files that dev-ca writes; give another folder, or replace the files with --renew"
@@ -56,7 +55,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     for option, name in (("--dns", "DNS name"), ("--uri", "URI, for example a SPIFFE ID")):
         parser.add_argument(option, action="append", metavar="NAME", help=f"a {name} of the client; may be repeated")
     parser.add_argument(
-        "--host", action="append", metavar="HOST", help=f"a name of the server; default: {' '.join(_HOSTS)}"
+        "--host", action="append", metavar="HOST", help="a name of the server; default: localhost and its addresses"
     )
     parser.add_argument("--days", type=int, help=f"days until the certificates expire, 1 to 365; default: {_DAYS}")
     parser.add_argument("--renew", action="store_true", help="replace valid files of an earlier call")
@@ -127,7 +126,7 @@ def _write(folder: Path, options: argparse.Namespace, days: int) -> "Mapping[str
     end = datetime.now(UTC) + timedelta(days=days)
     authority = CertificateAuthority(_AUTHORITY, not_after=end)
     client = authority.issue(options.subject or _SUBJECT, dns=options.dns or (), uris=options.uri or (), not_after=end)
-    server = authority.server(*(options.host or _HOSTS), not_after=end)
+    server = authority.server(*(options.host or ()), not_after=end)
     is_new = not folder.exists()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     ca = folder / "ca.pem"

@@ -60,12 +60,12 @@ def run(options: argparse.Namespace) -> int:
     command = _words(options.server)
     placements = list(layers_of(load(options.application)))
     found = list(examine(placements))
-    if command is not None:
-        found += [Finding(*each) for each in findings.of_command(command, placements, os.environ)]
-    found += [Finding(*each) for each in roots(placements, command, os.environ)]
-    found += [Finding(*each) for each in outer_findings.of_exemptions(placements)]
-    found += [Finding(*each) for each in outer_findings.of_outer_middleware(placements)]
-    found += [Finding(*each) for each in outer_findings.of_django_settings(command, placements)]
+    rows = [] if command is None else list(findings.of_command(command, placements, os.environ))
+    rows += roots(placements, command, os.environ)
+    rows += outer_findings.of_exemptions(placements)
+    rows += outer_findings.of_outer_middleware(placements)
+    rows += outer_findings.of_django_settings(command, placements)
+    found += [Finding(*row) for row in rows]
     if options.json:
         write_json([{"severity": f.severity, "what": f.what, "advice": f.advice} for f in found])
     else:

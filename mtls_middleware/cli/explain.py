@@ -9,7 +9,7 @@ import asyncio
 import sys
 import textwrap
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,11 @@ def run(options: argparse.Namespace) -> int:
     Raises `ConfigurationError` if the application or the request cannot be read.
     """
     recorded = recorded_request.read(options.request)
-    placements = _direct(list(layers_of(load(options.application))))
+    application = load(options.application)
+    placements = _direct(list(layers_of(application)))
+    own_root = getattr(application, "root_path", "")
+    if own_root and isinstance(own_root, str):  # FastAPI replaces the server's value before its middleware runs
+        recorded = replace(recorded, root_path=own_root)
     steps, response = explain(placements, recorded, _time(options.at))
     result = {
         "status": None if response is None else response.status,

@@ -41,7 +41,7 @@ def of_exemptions(placements: Sequence[LayerPlacement]) -> Iterator[Row]:
             yield (
                 "error",
                 "exempt= has '/*': this layer rejects no request below '/'",
-                "name only the paths that anybody may use, for example exempt=['/health', '/static/*']",
+                "name only the paths that need no certificate, for example exempt=['/health', '/static/*']",
             )
         allow = getattr(each.layer, "_allow", None)
         for path in sorted({} if allow is None else allow._positions):
@@ -57,19 +57,16 @@ def of_exemptions(placements: Sequence[LayerPlacement]) -> Iterator[Row]:
                 "warning",
                 f"{path!r} is exempt from the token layer and not from the certificate layer: it still needs what the "
                 "certificate layer requires",
-                "add the path to exempt= of ClientCertificateMiddleware if anybody may use it",
+                "add the path to exempt= of ClientCertificateMiddleware if requests for it need no certificate",
             )
 
 
 def of_outer_middleware(placements: Sequence[LayerPlacement]) -> Iterator[Row]:
     """Yield the findings about middleware outside of the layers."""
     reads_address = any(map(needs_address, placements))
+    is_repeated = any(each.outside.count(_KEEPS_ADDRESS) > 1 for each in placements)
     for name in dict.fromkeys(name for each in placements for name in each.outside):
-        if (
-            reads_address
-            and any(each.outside.count(_KEEPS_ADDRESS) > 1 for each in placements)
-            and name == _KEEPS_ADDRESS
-        ):
+        if reads_address and is_repeated and name == _KEEPS_ADDRESS:
             yield (
                 "error",
                 "ProxyFix is outside of the layers twice: the second one hides the peer's own address",

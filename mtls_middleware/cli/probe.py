@@ -46,8 +46,8 @@ Attempts with half a request can disturb other clients of a vulnerable system: a
 Use --headers-only to leave these attempts out.
 """
 _DEMANDED_NOTE = """\
-The server demands a client certificate in the TLS handshake, so nobody without one can send a request. All attempts use
-your certificate.
+The server demands a client certificate in the TLS handshake, so a client without a certificate cannot send a request.
+All attempts use your certificate.
 """
 # The kinds of attempts do not depend on the address.
 _ANYWHERE = ("localhost", "/")

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mtls_middleware.cli.python_values import MESSAGE, Imports, imports_of, value_of
-from mtls_middleware.cli.settings import Settings, option_of, read_file
+from mtls_middleware.cli.settings import Settings, option_of, text_of_file
 
 _CALLS = ("uvicorn.run", "uvicorn.main.run", "uvicorn.Config", "uvicorn.config.Config")
 # The options that traps use. If they cannot be read, they are unknown.
@@ -27,7 +27,7 @@ def uvicorn_options(program: Path, environment: Mapping[str, str]) -> Settings |
     Arguments: `environment`, the environment variables of the program. uvicorn reads one of them.
     """
     try:
-        tree = ast.parse(read_file(program))
+        tree = ast.parse(text_of_file(program))
         imports = imports_of(tree)
         uses = [node for node in ast.walk(tree) if isinstance(node, ast.expr) and _names_uvicorn(node, imports)]
         calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and node.func in uses]

@@ -45,11 +45,11 @@ def imports_of(tree: ast.Module) -> Imports:
                 names[each.asname or whole] = whole
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names |= {each.asname or each.name: f"{node.module}:{each.name}" for each in node.names}
-        bound.update(_bound_by(node))
+        bound.update(bound_by(node))
     return Imports({name: whole for name, whole in names.items() if bound[name] == 1})
 
 
-def _bound_by(node: ast.AST) -> list[str]:
+def bound_by(node: ast.AST) -> list[str]:
     """Return the names that one node binds."""
     match node:
         case ast.Name(id=name, ctx=ast.Store() | ast.Del()):

@@ -17,7 +17,7 @@ import io
 import json
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -56,7 +56,7 @@ class RecordedRequest:
     headers: tuple[tuple[str, str], ...] = ()
     certificates: tuple[str, ...] | None = None
     verified: bool = True
-    environ: Mapping[str, Any] | None = field(default=None)
+    environ: Mapping[str, Any] | None = None
 
     @property
     def _decoded_path(self) -> bytes:
@@ -131,12 +131,10 @@ def read(path: Path) -> RecordedRequest:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror or error}") from error
     except ValueError as error:
         raise ConfigurationError(f"{path}: {error}; expected for example {_EXAMPLE}") from error
-    if isinstance(given, dict) and any(
-        "\ud800" <= character <= "\udfff" for character in json.dumps(given, ensure_ascii=False)
-    ):
-        raise ConfigurationError(f"{path}: a string contains a surrogate; expected only Unicode characters")
     if not isinstance(given, dict):
         raise ConfigurationError(f"{path}: expected a JSON object of at most 1 MB, for example {_EXAMPLE}")
+    if any("\ud800" <= character <= "\udfff" for character in json.dumps(given, ensure_ascii=False)):
+        raise ConfigurationError(f"{path}: a string contains a surrogate; expected only Unicode characters")
     for name, value in given.items():
         if name not in _MEMBERS:
             raise ConfigurationError(f"{path}: unknown member {name!a}; expected only {', '.join(_MEMBERS)}")

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mtls_middleware.cli.python_values import MESSAGE, imports_of, value_of
+from mtls_middleware.cli.python_values import MESSAGE, bound_by, imports_of, value_of
 
 Options = dict[str, str]
 
@@ -206,17 +206,17 @@ def _of_file(server: str, place: str | None) -> Settings:
     try:
         match kind:
             case "python":
-                return _of_python(read_file(_module(rest)), names, place)
+                return _of_python(text_of_file(_module(rest)), names, place)
             case "file":
-                return _of_python(read_file(Path(rest)), names, place)
+                return _of_python(text_of_file(Path(rest)), names, place)
             case _ if server == "hypercorn":
                 return Settings({
                     option_of(name): str(value)
-                    for name, value in tomllib.loads(read_file(Path(place))).items()
+                    for name, value in tomllib.loads(text_of_file(Path(place))).items()
                     if name in names
                 })  # fmt: skip
             case _:
-                return _of_python(read_file(Path(place)), names, place)
+                return _of_python(text_of_file(Path(place)), names, place)
     except (OSError, ValueError, SyntaxError, RecursionError, MemoryError) as error:
         return _all_unknown(server, f"{place} cannot be read ({error})")
 
@@ -225,7 +225,7 @@ def _all_unknown(server: str, why: str) -> Settings:
     return Settings(unknown={option_of(name): why for name in _SETTINGS[server]})
 
 
-def read_file(path: Path) -> str:
+def text_of_file(path: Path) -> str:
     """Return the text of a file. Raises `OSError`, and `ValueError` if it is larger than 1 MB or not UTF-8."""
     with path.open("rb") as file:
         data = file.read(_LARGEST + 1)
@@ -272,19 +272,10 @@ def _assignments(statement: ast.stmt) -> Iterator[tuple[str, ast.expr]]:
 
 
 def _binds(node: ast.AST, name: str) -> bool:
-    match node:
-        case ast.Name(id=found, ctx=ast.Store() | ast.Del()):
-            return found == name
-        case ast.FunctionDef(name=found) | ast.AsyncFunctionDef(name=found) | ast.ClassDef(name=found):
-            return found == name
-        case ast.MatchAs(name=found) | ast.MatchStar(name=found) | ast.MatchMapping(rest=found):
-            return found == name
-        case ast.ExceptHandler(name=found) | ast.Attribute(attr=found, ctx=ast.Store()):
-            return found == name
-        case ast.alias(name=found, asname=other):
-            return (other or found) == name
-        case _:
-            return False
+    """Return whether one node binds the name, or an attribute with this name."""
+    return name in bound_by(node) or (
+        isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and node.attr == name
+    )
 
 
 def _is_opaque(tree: ast.Module) -> bool:
@@ -304,7 +295,7 @@ def _of_uwsgi(place: str) -> Settings:
             raise ValueError("expected a .ini file")
         parser = configparser.ConfigParser(strict=False, interpolation=None, allow_no_value=True, delimiters=("=",))
         parser.optionxform = str  # type: ignore[assignment, method-assign]  # as in the documentation of configparser
-        parser.read_string(read_file(Path(place)))
+        parser.read_string(text_of_file(Path(place)))
         section = dict(parser["uwsgi"]) if parser.has_section("uwsgi") else {}
     except (OSError, ValueError, AttributeError, configparser.Error) as error:
         return Settings(unknown={"--buffer-size": f"{place} cannot be read ({error})"})
@@ -313,7 +304,7 @@ def _of_uwsgi(place: str) -> Settings:
 
 def _of_env_file(place: str, found: Settings) -> dict[str, str]:
     try:
-        lines = read_file(Path(place)).splitlines()
+        lines = text_of_file(Path(place)).splitlines()
     except (OSError, ValueError) as error:
         found.unknown["--forwarded-allow-ips"] = f"{place} cannot be read ({error})"
         return {}

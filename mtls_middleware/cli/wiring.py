@@ -159,7 +159,7 @@ def _name(cls: Any) -> str:
 
 
 def _is_middleware(owner: Any) -> bool:
-    """Return whether this object wraps one application, and is no layer, framework, adapter or router."""
+    """Return whether this object wraps one application, and is not a layer, a framework, an adapter or a router."""
     cls = type(owner)
     module = cls.__module__
     if module.startswith("mtls_middleware.") or inspect.isroutine(owner):

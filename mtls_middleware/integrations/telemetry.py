@@ -69,7 +69,9 @@ def observe(meter_provider: Any = None) -> Callable[[], None]:
         explicit_bucket_boundaries_advisory=_DAYS,
     )
     events = meter.create_counter(
-        "mtls_middleware.events", unit="{event}", description="Failures of key, introspection and CRL servers"
+        "mtls_middleware.events",
+        unit="{event}",
+        description="Failures of key, introspection and CRL servers, and revocation lists near their end",
     )
 
     def export(record: Mapping[str, Any]) -> None:

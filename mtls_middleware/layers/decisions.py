@@ -17,6 +17,7 @@ from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate, Refused
 from mtls_middleware.layers.attached import Attached
 from mtls_middleware.layers.rejection_limit import RejectionLimit
+from mtls_middleware.observers import Observers
 from mtls_middleware.responses import Challenge, LayerResponse, response_for
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.decision")
@@ -65,7 +66,7 @@ class RequestFacts(NamedTuple):
 
 Observer = Callable[[Mapping[str, Any]], None]
 
-_observers: list[Observer] = []
+_observers: Observers[Mapping[str, Any]] = Observers(logger)
 _rejections = RejectionLimit()
 # Thumbprint -> the day (UTC) of the last warning that the certificate expires soon.
 _warned: Cache[str, int] = Cache(10_000)
@@ -103,8 +104,7 @@ def observe(observer: Observer) -> Callable[[], None]:
 
     Example: `stop = observe(lambda record: print(record["outcome"]))`
     """
-    _observers.append(observer)
-    return lambda: _observers.remove(observer)
+    return _observers.add(observer)
 
 
 def reject(layer: DecidingLayer, error: Exception, view: LoggedRequest | None) -> LayerResponse:
@@ -155,9 +155,8 @@ def _record_rejection(
             record |= _names(view)
         if outcome == "closed":
             record |= {"seconds": None, "open_for": record["seconds"]}
-        is_logged = _emit(
-            level, record, cause, "; further ones like this are logged with level INFO" if is_first else ""
-        )
+        addition = "; further ones like this are logged with level INFO" if is_first else ""
+        is_logged = _emit(level, record, cause, addition)
     if not is_logged:
         return
     if isinstance(error, ConfigurationError):
@@ -268,11 +267,7 @@ def _emit(level: int, record: dict[str, Any], cause: Hashable = None, addition: 
 
     Returns whether the logger got it.
     """
-    for observer in tuple(_observers):  # a copy: an observer may remove another one
-        try:
-            observer(MappingProxyType(record))
-        except Exception as error:  # noqa: BLE001 (an observer cannot change a decision)
-            logger.error("an observer failed: %s", type(error).__name__)
+    _observers.tell(MappingProxyType(record))
     if not logger.isEnabledFor(level):
         return False
     if cause is not None:

@@ -64,10 +64,10 @@ class Client(django_client.Client):
             status, headers = started[-1]
             if not responses:
                 responses.append(HttpResponse(body, status=int(status.split()[0])))
-                responses[0].wsgi_request = WSGIRequest(environ)  # type: ignore[attr-defined]
+                responses[0].wsgi_request = WSGIRequest(environ)  # type: ignore[attr-defined]  # as Django does
             return _with_headers(responses[0], headers)
 
-        self.handler = through_layers  # type: ignore[assignment]
+        self.handler = through_layers  # type: ignore[assignment]  # Django calls it, and needs no more
 
 
 class AsyncClient(django_client.AsyncClient):
@@ -110,10 +110,11 @@ class AsyncClient(django_client.AsyncClient):
             if not responses:
                 content = b"".join(message.get("body", b"") for message in sent[1:])
                 responses.append(HttpResponse(content, status=sent[0]["status"]))
-                responses[0].asgi_request = ASGIRequest(scope, io.BytesIO())  # type: ignore[attr-defined]
+                request = ASGIRequest(scope, io.BytesIO())
+                responses[0].asgi_request = request  # type: ignore[attr-defined]  # as Django does
             return _with_headers(responses[0], headers)
 
-        self.handler = through_layers  # type: ignore[assignment]
+        self.handler = through_layers  # type: ignore[assignment]  # Django calls it, and needs no more
 
 
 def _around(project: Any, layers: Any) -> Any:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import quote
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -24,6 +23,7 @@ from cryptography.x509 import Certificate, load_pem_x509_certificates
 
 from mtls_middleware.certificate import ClientCertificate, Verification
 from mtls_middleware.request import TESTING_KEY
+from mtls_middleware.testing import encodings
 
 if TYPE_CHECKING:
     from mtls_middleware.sources.source import Source
@@ -57,17 +57,17 @@ class IssuedCertificate:
     @property
     def der(self) -> bytes:
         """The leaf certificate in DER format."""
-        return self.x509.public_bytes(Encoding.DER)
+        return encodings.der(self.x509)
 
     @property
     def pem(self) -> str:
         """The leaf certificate in PEM format."""
-        return _pem(self.x509)
+        return encodings.pem((self.x509,))
 
     @property
     def chain_pem(self) -> str:
         """The leaf and intermediate certificates in PEM format, as a TLS client or server loads them."""
-        return "".join(_pem(each) for each in (self.x509, *self.chain))
+        return encodings.pem((self.x509, *self.chain))
 
     @property
     def key_pem(self) -> str:
@@ -150,7 +150,7 @@ class IssuedCertificate:
 
         Example: `flask_app.test_client().get("/", environ_overrides=client.as_environ())`
         """
-        chain = {f"SSL_CLIENT_CERT_CHAIN_{number}": _pem(each) for number, each in enumerate(self.chain)}
+        chain = {f"SSL_CLIENT_CERT_CHAIN_{number}": encodings.pem((each,)) for number, each in enumerate(self.chain)}
         return {"SSL_CLIENT_CERT": self.pem, "SSL_CLIENT_VERIFY": verify, **chain, TESTING_KEY: True}
 
     def as_tls_extension(self, *, error: str | None = None) -> dict[str, Any]:
@@ -164,7 +164,7 @@ class IssuedCertificate:
         """
         return {
             "server_cert": None,
-            "client_cert_chain": [_pem(each) for each in (self.x509, *self.chain)],
+            "client_cert_chain": [encodings.pem((each,)) for each in (self.x509, *self.chain)],
             "client_cert_name": self.x509.subject.rfc4514_string(),
             "client_cert_error": error,
             "tls_version": _TLS_1_3,
@@ -178,9 +178,9 @@ class IssuedCertificate:
 
         Example: `client.get("/", headers=billing.as_client_cert())`
         """
-        fields = {"Client-Cert": _byte_sequence(self.x509)}
+        fields = {"Client-Cert": encodings.byte_sequences((self.x509,))}
         if self.chain:
-            fields["Client-Cert-Chain"] = ", ".join(_byte_sequence(each) for each in self.chain)
+            fields["Client-Cert-Chain"] = encodings.byte_sequences(self.chain)
         return fields
 
     def as_nginx(self, *, verify: str = "SUCCESS") -> dict[str, str]:
@@ -194,17 +194,7 @@ class IssuedCertificate:
 
         Example: `client.get("/", headers=billing.as_nginx())`
         """
-        # Like quote(), nginx escapes all but the unreserved characters of RFC 3986, with upper-case hexadecimal digits.
-        return {"X-SSL-Client-Cert": quote(self.pem, safe=""), "X-SSL-Client-Verify": verify}
+        return {"X-SSL-Client-Cert": encodings.escaped_pem((self.x509,)), "X-SSL-Client-Verify": verify}
 
     def __repr__(self) -> str:
         return f"<IssuedCertificate {self.x509.subject.rfc4514_string()!a} {self.thumbprint}>"
-
-
-def _pem(certificate: Certificate) -> str:
-    return certificate.public_bytes(Encoding.PEM).decode("ascii")
-
-
-def _byte_sequence(certificate: Certificate) -> str:
-    """Return the certificate as a Byte Sequence (RFC 9651 3.3.5)."""
-    return f":{base64.b64encode(certificate.public_bytes(Encoding.DER)).decode('ascii')}:"

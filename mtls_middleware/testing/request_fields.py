@@ -1,16 +1,11 @@
 """`RequestFields`: how a proxy or server passes a test certificate to one source, for any test client."""
 
-import base64
 import hashlib
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from ipaddress import ip_network
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import quote
-
-from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509 import Certificate
 
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.request import TESTING_KEY
@@ -18,13 +13,12 @@ from mtls_middleware.sources import vendors
 from mtls_middleware.sources.header import HeaderSource
 from mtls_middleware.sources.products import Envoy
 from mtls_middleware.sources.server import ServerTLS
+from mtls_middleware.testing.encodings import CertificatePath, base64_der, byte_sequences, der, escaped_pem, pem
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
     from mtls_middleware.asgi_messages import ASGIApp
-
-CertificatePath = tuple[Certificate, ...]  # a leaf and its chain
 
 _PORT = 50_000  # the port of the peer, which no decision depends on
 _UNIX_SOCKET = "/run/application.sock"
@@ -62,8 +56,7 @@ class RequestFields(dict[str, str]):
     def environ(self) -> dict[str, Any]:
         """The WSGI environ keys of such a request.
 
-        Give them to Flask's or werkzeug's test client as `environ_overrides`, or to Django's as keyword arguments of
-        `mtls_middleware.testing.django.Client`.
+        Give them to the test client of Flask or werkzeug as `environ_overrides`.
         """
         environ: dict[str, Any] = {TESTING_KEY: True, "REMOTE_ADDR": self.peer or ""}
         for name, value in self.items():
@@ -151,57 +144,32 @@ def _peer(trusted: tuple[str, ...]) -> str | None:
 
 def _certificate_field(path: CertificatePath, source: HeaderSource) -> str:
     if isinstance(source, Envoy) and source._reads_xfcc:
-        element = f'Hash={hashlib.sha256(_der(path[0])).hexdigest()};Cert="{_quoted(path[:1])}"'
+        element = f'Hash={hashlib.sha256(der(path[0])).hexdigest()};Cert="{escaped_pem(path[:1])}"'
         if len(path) > 1:
-            element += f';Chain="{_quoted(path)}"'
+            element += f';Chain="{escaped_pem(path)}"'
         return ",".join([element] * ((source._hops or 0) + 1))
     return _LEAVES[source.dialect](path)
 
 
-def _der(certificate: Certificate) -> bytes:
-    return certificate.public_bytes(Encoding.DER)
-
-
-def _pem(path: CertificatePath) -> str:
-    return "".join(each.public_bytes(Encoding.PEM).decode("ascii") for each in path)
-
-
-def _base64(path: CertificatePath) -> str:
-    return base64.b64encode(b"".join(map(_der, path))).decode("ascii")
-
-
-def _byte_sequences(path: CertificatePath) -> str:
-    return ", ".join(f":{_base64((each,))}:" for each in path)  # RFC 9651 3.3.5
-
-
-def _quoted(path: CertificatePath) -> str:
-    # Like quote(), nginx and Envoy escape all but the unreserved characters of RFC 3986.
-    return quote(_pem(path), safe="")
-
-
-def _quoted_by_aws(path: CertificatePath) -> str:
-    return quote(_pem(path), safe="+=/")
-
-
 # How each product encodes the certificate, its chain, and its words for success and failure.
 _LEAVES: Mapping[vendors.Dialect, Callable[[CertificatePath], str]] = {
-    vendors.RFC9440: lambda path: _byte_sequences(path[:1]),
-    vendors.NGINX: lambda path: _quoted(path[:1]),
-    vendors.APACHE: lambda path: _pem(path[:1]).replace("\n", " "),
-    vendors.HAPROXY: lambda path: _base64(path[:1]),
-    vendors.ENVOY_FORMATTER: lambda path: _quoted(path[:1]),
-    vendors.TRAEFIK: lambda path: ",".join(_base64((each,)) for each in path),
-    vendors.CADDY: lambda path: _base64(path[:1]),
-    vendors.AWS_VERIFY: lambda path: _quoted_by_aws(path[:1]),
-    vendors.AWS_PASSTHROUGH: _quoted_by_aws,
-    vendors.GOOGLE: lambda path: _byte_sequences(path[:1]),
-    vendors.AZURE: lambda path: _base64(path[:1]),
-    vendors.CLOUDFLARE: lambda path: _base64(path[:1]),
+    vendors.RFC9440: lambda path: byte_sequences(path[:1]),
+    vendors.NGINX: lambda path: escaped_pem(path[:1]),
+    vendors.APACHE: lambda path: pem(path[:1]).replace("\n", " "),
+    vendors.HAPROXY: lambda path: base64_der(path[:1]),
+    vendors.ENVOY_FORMATTER: lambda path: escaped_pem(path[:1]),
+    vendors.TRAEFIK: lambda path: ",".join(base64_der((each,)) for each in path),
+    vendors.CADDY: lambda path: base64_der(path[:1]),
+    vendors.AWS_VERIFY: lambda path: escaped_pem(path[:1], unescaped="+=/"),
+    vendors.AWS_PASSTHROUGH: lambda path: escaped_pem(path, unescaped="+=/"),
+    vendors.GOOGLE: lambda path: byte_sequences(path[:1]),
+    vendors.AZURE: lambda path: base64_der(path[:1]),
+    vendors.CLOUDFLARE: lambda path: base64_der(path[:1]),
 }
 _CHAINS: Mapping[vendors.Dialect, Callable[[CertificatePath], str]] = {
-    vendors.RFC9440: _byte_sequences,
-    vendors.GOOGLE: _byte_sequences,
-    vendors.HAPROXY: _base64,
+    vendors.RFC9440: byte_sequences,
+    vendors.GOOGLE: byte_sequences,
+    vendors.HAPROXY: base64_der,
 }
 _WORDS: Mapping[vendors.Dialect, tuple[str, str]] = {
     vendors.HAPROXY: ("0", "10"),

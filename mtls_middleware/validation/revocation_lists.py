@@ -167,8 +167,8 @@ def _status(request: StatusRequest, lists: Sequence[RevocationList], now: float)
 
 # A list is near its end in the last tenth of its period. Most CAs publish the next list in the middle of the period.
 _NEAR_END = 0.1
-# The lists about whose end there was a warning, by their period and size. Lists that are equal in these are warned of
-# once.
+# The lists about whose end there was a warning, by their period and size. If two lists have the same
+# period and size, there is only one warning.
 _warned: Cache[tuple[float, float, int], bool] = Cache(1_000)
 
 
@@ -178,7 +178,7 @@ def _warn_near_end(newest: RevocationList, now: float) -> None:
     remaining = newest.next_update - now
     if remaining < _NEAR_END * (newest.next_update - newest.this_update) and _warned.get(key) is None:
         _warned.put(key, True)
-        reason = f"a revocation list ends in {remaining / 3_600:.1f} hours, and there is no newer one"
+        reason = f"a revocation list ends in {remaining / 3_600:.1f} hours, and no newer list has replaced it"
         logger.warning("%s; after its end, no certificate of its issuer has a known status", reason)
         report("revocation_list_ending", reason)
 

@@ -94,7 +94,7 @@ def test_starlettes_own_list_of_middleware_counts_in_its_order(doctor: Doctor) -
 
 def test_frameworks_and_what_is_inside_are_not_named(doctor: Doctor) -> None:
     app = flask.Flask("x")
-    app.wsgi_app = wsgi.protect(Sessions(app.wsgi_app), source=ServerTLS())  # type: ignore[method-assign]
+    app.wsgi_app = wsgi.protect(Sessions(app.wsgi_app), source=ServerTLS())
     assert findings(doctor, app) == set()
 
 

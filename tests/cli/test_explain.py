@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import a2wsgi
+import fastapi
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.routing import Mount
+from starlette.testclient import TestClient
 
 from mtls_middleware import ConfigurationError, Refused, asgi, wsgi
 from mtls_middleware.cli import recorded_request
@@ -149,7 +151,7 @@ def run(app: Any, scope: dict[str, Any], statuses: list[int]) -> None:
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Any:
     def command(app: object, given: object, *options: str) -> tuple[int, str]:
         module = types.ModuleType("explained")
-        module.app = app  # type: ignore[attr-defined]
+        module.app = app
         monkeypatch.setitem(sys.modules, "explained", module)
         file = tmp_path / "request.json"
         file.write_text(given if isinstance(given, str) else json.dumps(given))
@@ -329,3 +331,17 @@ def test_an_invalid_header_is_reported_without_its_value(command: Any, value: An
 def test_a_surrogate_is_an_error(command: Any) -> None:
     for member in ("path", "peer"):
         assert command(Applications("asgi").rules, {member: "/\ud800"})[0] == 2
+
+
+@pytest.mark.filterwarnings("ignore:The `root_path`")  # deprecated, and still used
+def test_a_fastapi_application_has_its_own_root(command: Any) -> None:
+    app = fastapi.FastAPI(root_path="/api")
+    app.add_middleware(asgi.ClientCertificateMiddleware, source=SOURCE, allow=ALLOW)
+    given = {"peer": "10.0.0.7", "path": "/api/ops", "headers": fields(BILLING)}
+    client = TestClient(BILLING.for_source(SOURCE).asgi(app), root_path="")
+    for path in ("/api/ops", "/ops", "/other"):
+        status, text = command(app, {**given, "path": path}, "--json")
+        found = json.loads(text)["result"]
+        real = client.get(path).status_code
+        assert (found["status"] or 404) == real, path
+        assert status == int(real != 404)

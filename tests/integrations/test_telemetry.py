@@ -1,5 +1,6 @@
 """Decisions as OpenTelemetry's own SDK and Prometheus' own exporter show them."""
 
+import contextlib
 import logging
 import re
 import typing
@@ -93,18 +94,24 @@ def test_the_span_of_the_request_says_what_was_decided(
     assert token not in str(told)
 
 
-def test_prometheus_shows_them(mtls_client: IssuedCertificate, mtls_issuer: TokenIssuer) -> None:
-    registry = CollectorRegistry()
-    reader = PrometheusMetricReader()
+@contextlib.contextmanager
+def prometheus() -> Iterator[CollectorRegistry]:
+    """Export to Prometheus' own registry until the end of the block."""
+    registry, reader = CollectorRegistry(), PrometheusMetricReader()
     registry.register(reader._collector)
     provider = MeterProvider(metric_readers=[reader])
     stop = observe(provider)
     try:
-        ask("wsgi", mtls_issuer, mtls_client, None)
-        page = generate_latest(registry).decode()
+        yield registry
     finally:
         stop()
         provider.shutdown()
+
+
+def test_prometheus_shows_them(mtls_client: IssuedCertificate, mtls_issuer: TokenIssuer) -> None:
+    with prometheus() as registry:
+        ask("wsgi", mtls_issuer, mtls_client, None)
+        page = generate_latest(registry).decode()
     (line,) = [each for each in page.splitlines() if each.startswith("mtls_middleware_decisions_total{")]
     assert 'code="missing_token"' in line
     assert 'outcome="refused"' in line
@@ -179,20 +186,12 @@ def test_every_metric_of_the_alert_rules_is_exported_with_these_labels(
 ) -> None:
     page = (Path(__file__).resolve().parents[2] / "docs" / "operations.md").read_text("utf-8")
     rules = yaml.safe_load(re.findall(r"```yaml\n(groups:.*?)```", page, re.DOTALL)[0])["groups"][0]["rules"]
-    registry = CollectorRegistry()
-    exporter = PrometheusMetricReader()
-    registry.register(exporter._collector)
-    provider = MeterProvider(metric_readers=[exporter])
-    stop = observe(provider)
-    try:
+    with prometheus() as registry:
         ask("wsgi", mtls_issuer, mtls_client, mtls_issuer.token(certificate=mtls_client))
         ask("wsgi", mtls_issuer, None, None)
         for event in typing.get_args(dependencies.Event):
             dependencies.report(event, "x")
         text = generate_latest(registry).decode()
-    finally:
-        stop()
-        provider.shutdown()
     used = {name for rule in rules for name in re.findall(r"mtls_middleware_\w+", rule["expr"])}
     assert used == {
         "mtls_middleware_certificate_expiry_days_bucket",

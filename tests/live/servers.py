@@ -39,6 +39,16 @@ def tls_files(authority: CertificateAuthority, directory: Path) -> Path:
     return directory
 
 
+def listens(server: subprocess.Popen[bytes], port: int) -> bool:
+    """Wait until the server accepts connections. False if it ends before that, or does not within a minute."""
+    until = time.monotonic() + 60
+    while server.poll() is None and time.monotonic() < until:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+        time.sleep(0.05)
+    return False
+
+
 @contextlib.contextmanager
 def running(
     command: list[str], port: int, *, program: Sequence[str] = (sys.executable,), **environment: str
@@ -49,12 +59,7 @@ def running(
             [*program, *command], cwd=ROOT, env={**os.environ, **environment}, stdout=log, stderr=log
         )
         try:
-            until = time.monotonic() + 60
-            while server.poll() is None and time.monotonic() < until:
-                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-                    break
-                time.sleep(0.05)
-            else:
+            if not listens(server, port):
                 log.seek(0)
                 raise AssertionError(f"{command} did not start:\n{log.read().decode(errors='replace')}")
             yield lambda: os.pread(log.fileno(), 1_000_000, 0).decode(errors="replace")  # the server's place stays

@@ -4,7 +4,6 @@ import contextlib
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.servers import free_port
+from tests.live.servers import free_port, listens
 
 pytestmark = pytest.mark.live
 
@@ -74,12 +73,7 @@ def running(line: str, folder: Path, port: int) -> Iterator[Path]:
     with log.open("wb") as output:
         server = subprocess.Popen(["sh", "-c", line], cwd=folder, stdout=output, stderr=output, start_new_session=True)
         try:
-            until = time.monotonic() + 60
-            while server.poll() is None and time.monotonic() < until:
-                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-                    break
-                time.sleep(0.05)
-            else:
+            if not listens(server, port):
                 raise AssertionError(f"{line} did not start:\n{log.read_text()}")
             yield log
         finally:

@@ -25,7 +25,7 @@ CARRIERS = {"wsgi": "META", "asgi": "scope"}
 
 
 def view(request: HttpRequest) -> HttpResponse:
-    carrier = request.META if hasattr(request, "META") and "wsgi.input" in request.META else request.scope  # type: ignore[attr-defined]
+    carrier = request.META if hasattr(request, "META") and "wsgi.input" in request.META else request.scope
     certificate = client_certificate(carrier)
     assert certificate is not None
     return HttpResponse(f"{certificate.thumbprint} {request.body.decode()}")

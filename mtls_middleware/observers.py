@@ -1,0 +1,32 @@
+"""`Observers`: the functions that an operator registers to be told what happens in this process."""
+
+import logging
+from collections.abc import Callable
+from typing import Generic, ParamSpec
+
+P = ParamSpec("P")
+
+
+class Observers(Generic[P]):
+    """A list of functions. An exception in one of them is written to `logger`, and changes nothing."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+        self._functions: list[Callable[P, object]] = []
+
+    def __bool__(self) -> bool:
+        """Whether there is a function."""
+        return bool(self._functions)
+
+    def add(self, function: Callable[P, object]) -> Callable[[], None]:
+        """Call `function` from now on. Returns a function that ends this. Example: `stop = observers.add(print)`"""
+        self._functions.append(function)
+        return lambda: self._functions.remove(function)
+
+    def tell(self, *arguments: P.args, **keywords: P.kwargs) -> None:
+        """Call every function with these arguments. Example: `observers.tell(record)`"""
+        for function in tuple(self._functions):  # a copy: a function may remove another one
+            try:
+                function(*arguments, **keywords)
+            except Exception as error:  # noqa: BLE001 (an observer cannot change a decision)
+                self._logger.error("an observer failed: %s", type(error).__name__)
