@@ -108,15 +108,23 @@ def attempt(
         # A websocket stays open, and what is not read shows at once.
         connection.settimeout(min(patience, 2) if payload.expect is Expect.NOTHING_SMUGGLED else patience)
         with contextlib.suppress(OSError):
-            for number, segment in enumerate(payload.segments):
-                time.sleep(payload.pause if number else 0)
+            sent = b""
+            for segment in payload.segments:
+                if payload.expect is Expect.WEBSOCKET and sent.endswith(b"\r\n\r\n"):
+                    # A client sends no octet between its handshake and the response (RFC 6455 section 4.1).
+                    while b"\r\n\r\n" not in raw and (data := connection.recv(65536)):
+                        raw += data
+                elif sent:
+                    time.sleep(payload.pause)
                 connection.sendall(segment.replace(TAG, tag))
+                sent += segment
         try:
-            while data := connection.recv(65536):
+            while not (raw.startswith(b"HTTP/1.1 101") and payload.expect is Expect.WEBSOCKET):
+                data = connection.recv(65536)
                 raw += data
-                if raw.startswith(b"HTTP/1.1 101") and payload.expect is Expect.WEBSOCKET:
+                if not data:
+                    closed = True
                     break
-            closed = not data
         except TimeoutError:
             pass
         except OSError:

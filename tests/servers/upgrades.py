@@ -30,7 +30,7 @@ class Expect(enum.Enum):
 
 @dataclass(frozen=True)
 class Payload:
-    """`segments` are written one after the other, with a pause between them."""
+    """`segments` are written one after the other, with a pause between them, or after the response to a handshake."""
 
     name: str
     segments: tuple[bytes, ...]
@@ -55,7 +55,6 @@ def simple(
 ) -> Payload:
     """A request without a body; the second request follows it at once."""
     line, first = start % TAG, head(start % TAG, *lines)
-    # A client sends no octet between its websocket handshake and the response (RFC 6455 section 4.1).
     segments = (first, SMUGGLED) if expect is Expect.WEBSOCKET else (first + SMUGGLED,)
     return Payload(name, segments, expect, line.split()[0].decode())
 
