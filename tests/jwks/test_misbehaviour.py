@@ -118,7 +118,7 @@ def test_a_hundred_megabytes_are_not_read_to_their_end(server: KeyServer, run: C
 def test_the_whole_answer_has_to_be_there_in_time(
     behaviour: Behaviour, server: KeyServer, run: Callable[[Flow[Any]], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mtls_middleware.effects.remote_document._TIMEOUT", 0.3)
+    monkeypatch.setattr("mtls_middleware.effects.remote_document._TIMEOUT", 1.5)
     server.behaviour = behaviour
     begun = time.monotonic()
     with pytest.raises(Unavailable):

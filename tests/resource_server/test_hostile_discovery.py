@@ -149,7 +149,7 @@ def test_the_whole_document_has_to_be_there_in_time(
     mtls_client: IssuedCertificate,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("mtls_middleware.effects.remote_document._TIMEOUT", 0.3)
+    monkeypatch.setattr("mtls_middleware.effects.remote_document._TIMEOUT", 1.5)
     site.server.behaviours[site.path] = behaviour
     assert try_later(asked(stack, site, mtls_client))
     assert site.server.asked == [site.path]
