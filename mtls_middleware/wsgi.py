@@ -128,6 +128,7 @@ class ClientCertificateMiddleware(_Gateway):
         validity: `"each_request"`: a verified certificate must be within its validity period on every request, even on
             an old connection. `"handshake"`: only the server or proxy checks the validity period, when the connection
             begins. A `trust_store` still validates at the time of each request.
+        cache_size: maximum bytes of cached decisions in memory. Default: 64 MiB, for some 10,000 clients. 0: no cache.
 
     Raises `ConfigurationError` at construction. Responses to rejected requests: 400, 403 and 503 as JSON.
 
@@ -147,6 +148,7 @@ class ClientCertificateMiddleware(_Gateway):
         root_path: str | None = None,
         clock_skew: float = CLOCK_SKEW,
         validity: Validity = "each_request",
+        cache_size: int | None = None,
     ) -> None:
         layer = CertificateLayer(
             source,
@@ -158,6 +160,7 @@ class ClientCertificateMiddleware(_Gateway):
             root_path=root_path,
             clock_skew=clock_skew,
             validity=validity,
+            cache_size=cache_size,
         )
         super().__init__(app, layer)
 
@@ -178,6 +181,7 @@ class CertificateBoundTokenMiddleware(_Gateway):
         resource_metadata: the https address of the resource's metadata, for the challenge (RFC 9728 5.1). Or the
             document itself, from `protected_resource_metadata`: the layer then serves it at its well-known path to
             every client (RFC 9728 3). That path must be in `exempt` of the certificate layer.
+        cache_size: maximum bytes of cached decisions in memory. Default: 64 MiB, for some 10,000 clients. 0: no cache.
 
     Raises `ConfigurationError` at construction. Rejected requests get the responses of RFC 6750 section 3.
 
@@ -196,6 +200,7 @@ class CertificateBoundTokenMiddleware(_Gateway):
         root_path: str | None = None,
         realm: str | None = None,
         resource_metadata: str | Mapping[str, Any] | None = None,
+        cache_size: int | None = None,
     ) -> None:
         layer = TokenLayer(
             tokens,
@@ -206,6 +211,7 @@ class CertificateBoundTokenMiddleware(_Gateway):
             root_path=root_path,
             realm=realm,
             resource_metadata=resource_metadata,
+            cache_size=cache_size,
         )
         super().__init__(app, layer)
 
@@ -258,6 +264,7 @@ def protect(
     resource_metadata: str | Mapping[str, Any] | None = None,
     clock_skew: float = CLOCK_SKEW,
     validity: Validity = "each_request",
+    cache_size: int | None = None,
 ) -> "ClientCertificateMiddleware":
     """Wraps `app` in the certificate layer, and in the token layer if `tokens` is given.
 
@@ -280,6 +287,7 @@ def protect(
         clock_skew: tolerance at both ends of the certificate's validity period, in seconds, 0 to 300.
         validity: `"each_request"`: a verified certificate must be within its validity period on every request, even on
             an old connection. `"handshake"`: only the server or proxy checks it, when the connection begins.
+        cache_size: maximum bytes of cached decisions in memory. Default: 64 MiB, for some 10,000 clients. 0: no cache.
 
     Returns the outermost layer, which is itself a WSGI application. Give it to the server or framework.
     Raises `ConfigurationError` if the arguments are wrong. Responses to rejected requests: 400, 401, 403 and 503 as
@@ -300,6 +308,7 @@ def protect(
             root_path=root_path,
             clock_skew=clock_skew,
             validity=validity,
+            cache_size=cache_size,
         )
     inner = CertificateBoundTokenMiddleware(
         app,
@@ -320,4 +329,5 @@ def protect(
         root_path=root_path,
         clock_skew=clock_skew,
         validity=validity,
+        cache_size=cache_size,
     )

@@ -29,6 +29,8 @@ class ClientLayer:
     depends_on_path = True
     facts: Facts | None = None  # the layer reads the body, so its decisions are never cached
     fixed_route: Route | None = Route()
+    caches = ()
+    cache_size: int | None = None
 
     def __init__(
         self, authenticator: ClientAuthenticator, *, paths: Collection[str], root_path: str | None = None

@@ -5,10 +5,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mtls_middleware import binding, options
+from mtls_middleware.cache import Cache, caches_of
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.effects.flow import Flow, on_behalf_of
 from mtls_middleware.errors import ConfigurationError, Refused
 from mtls_middleware.layers.absence import explained
+from mtls_middleware.layers.decision_cache import check_cache_size
 from mtls_middleware.layers.exemptions import Exemptions
 from mtls_middleware.layers.interface import Facts, LayerRequest, Route
 from mtls_middleware.layers.paths import PathSet, checked_root
@@ -51,10 +53,13 @@ class TokenLayer:
         exempt_preflight: bool = False,
         root_path: str | None = None,
         websocket_lifetime: WebsocketLifetime = "certificate",
+        cache_size: int | None = None,
     ) -> None:
         options.object_with_method("tokens", tokens, "validate", "JWTAccessTokens(issuer=..., audience=..., jwks=...)")
         options.one_of("binding", binding, ("required", "when_present"))
         self._tokens = tokens
+        self.caches: tuple[Cache[Any, Any], ...] = caches_of(tokens)
+        self.cache_size: int | None = check_cache_size(cache_size)
         self._binding = binding
         self._scopes = options.strings("scopes", scopes, '"invoices:read"')
         self._exemptions = Exemptions(exempt, exempt_preflight)

@@ -4,7 +4,9 @@ This module only chooses the validator for a token. The validator makes all chec
 """
 
 from collections.abc import Collection
+from typing import Any
 
+from mtls_middleware.cache import Cache, caches_of
 from mtls_middleware.effects.flow import Flow
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.resource_server.claims import check_expiry, reject_token
@@ -54,6 +56,12 @@ class TrustedIssuers:
         self._opaque = opaque[0] if opaque else None
 
     is_reusable = True
+
+    @property
+    def caches(self) -> tuple[Cache[Any, Any], ...]:
+        """The caches of all members, which share the memory of a stack of layers."""
+        members = {*self._by_issuer.values(), *([] if self._opaque is None else [self._opaque])}
+        return tuple(cache for member in members for cache in caches_of(member))
 
     def validate(self, text: str, now: float) -> Flow[AccessToken]:
         """Validate the token string `text` at time `now` (seconds since the epoch). The binding is not checked here.

@@ -32,6 +32,8 @@ _CLAIMS_OF_OTHER_TOKENS = frozenset({"nonce", "at_hash", "c_hash", "s_hash", "ev
 # Maximum bytes of all cached tokens, and maximum characters in one cached token. A larger token is verified on each
 # request.
 _CACHE_SIZE, _MAX_CACHED = 16 * 1024 * 1024, 4_096
+# Bytes that the claims of a cached token of usual size need in memory.
+_OBJECTS = 3_000
 
 
 class _CachedToken(NamedTuple):
@@ -105,6 +107,11 @@ class JWTAccessTokens:
     is_reusable = True
 
     @property
+    def caches(self) -> tuple[Cache[Any, Any], ...]:
+        """The caches that share the memory of a stack of layers."""
+        return (self._cache,)
+
+    @property
     def issuer(self) -> str:
         """The `iss` of the accepted tokens."""
         return self._issuer
@@ -139,7 +146,7 @@ class JWTAccessTokens:
                 text, source=self._keys, keys=keys, algorithms=algorithms, typ=typ, now=now, check=check
             )
             entry = _CachedToken(self._check_claims(jwt.typ, jwt.claims, jwt.key_id, jwt.size), jwt.keys)
-            self._cache.put(digest, entry, len(text), extra=entry.timed.cost)
+            self._cache.put(digest, entry, len(text), extra=_OBJECTS + entry.timed.cost)
         return entry.timed.valid_at(now, leeway)._replace(checks=self._keys.checks(entry.keys))
 
     def check_later(self, token: AccessToken, now: float) -> None:

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, Literal
 
 from mtls_middleware import binding, options
+from mtls_middleware.cache import Cache, caches_of
 from mtls_middleware.effects.flow import Flow
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.resource_server.access_tokens import AccessTokens, is_bound_only
@@ -54,6 +55,11 @@ class RevocableTokens:
         return is_bound_only(self._tokens, text)
 
     is_reusable = True
+
+    @property
+    def caches(self) -> tuple[Cache[Any, Any], ...]:
+        """The caches of the other validator, which share the memory of a stack of layers."""
+        return caches_of(self._tokens)
 
     def validate(self, text: str, now: float) -> Flow[AccessToken]:
         """Validate the token string `text` at time `now` (seconds since the epoch), and return the token.

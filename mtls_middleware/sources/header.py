@@ -5,7 +5,7 @@ Only the configured fields are read. There is no fallback to other fields.
 
 import logging
 from collections.abc import Callable, Collection
-from typing import Literal
+from typing import Any, Literal
 
 from mtls_middleware import options
 from mtls_middleware.cache import Cache
@@ -25,6 +25,8 @@ logger: logging.Logger = logging.getLogger("mtls_middleware.sources")
 
 # Maximum characters of all cached field values (a few thousand certificates), and of the values of one certificate.
 _CACHE_SIZE, _MAX_CACHED = 8 * 1024 * 1024, 16_384
+# Bytes that a cached certificate of usual size needs in memory in addition to its field values.
+_OBJECTS = 2_000
 
 _NEEDS_STRUCTURED_FIELDS = (rfc9440.client_cert_chain,)
 
@@ -106,6 +108,11 @@ class HeaderSource:
         cls.is_reusable = cls.__module__ == "mtls_middleware.sources.products"
 
     @property
+    def caches(self) -> tuple[Cache[Any, Any], ...]:
+        """The caches that share the memory of a stack of layers."""
+        return (self._certificates,)
+
+    @property
     def reads_peer(self) -> bool:
         """Whether the result depends on the peer's address, and on whether the server folds header names."""
         return True
@@ -185,7 +192,7 @@ class HeaderSource:
             certificate = self._parse_fields(value, word, chain)
             if certificate is not None:
                 size = len(value) + len(word or "") + len(chain)
-                self._certificates.put(key, certificate, size, extra=certificate.cost)
+                self._certificates.put(key, certificate, size, extra=_OBJECTS + certificate.cost)
         return certificate
 
     def absence(self, view: RequestView) -> Absence:

@@ -12,6 +12,7 @@ the group `test` of pyproject.toml, and by npm. Where something is missing, the 
 
 import contextlib
 import http.client
+import os
 import re
 import shutil
 import statistics
@@ -19,6 +20,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias
 
 from tests.benchmarks import stacks
@@ -73,6 +75,14 @@ class Served:
 
     port: int
     process: int
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.port}{path}"
+
+    def resident(self) -> int:
+        """Bytes of resident memory of the process."""
+        pages = int(Path(f"/proc/{self.process}/statm").read_text("ascii").split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True, slots=True)
