@@ -1,7 +1,5 @@
 """Measure 7: resident memory after many distinct certificates and tokens.
 
-Must never know: what is remembered, or where.
-
 Each gateway has a process of its own (`python -m tests.benchmarks.memory GATEWAY NUMBER`), both at once. A million
 requests there take some minutes: each has a certificate and a token that nobody has seen.
 """

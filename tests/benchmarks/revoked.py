@@ -1,7 +1,4 @@
-"""Long lists of what was revoked: a CRL, a set in Redis.
-
-Must never know: what is measured with them.
-"""
+"""Long lists of what was revoked: a CRL, a set in Redis."""
 
 import time
 from collections.abc import Iterator

@@ -1,7 +1,4 @@
-"""Measure 4: chains that are validated in this process.
-
-Must never know: how often, and in which turns; that is `loop.py`'s.
-"""
+"""Measure 4: chains that are validated in this process."""
 
 import itertools
 import time
