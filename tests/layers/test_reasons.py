@@ -12,7 +12,7 @@ from cryptography import x509
 from mtls_middleware import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, Refused
 from mtls_middleware.layers import decisions
-from mtls_middleware.layers.rejection_limit import LINES_PER_SECOND, RejectionLimit
+from mtls_middleware.line_limit import LINES_PER_SECOND, LineLimit
 from mtls_middleware.policy import URI, Email, Issuer, Rule, SpiffeID, Subject
 from mtls_middleware.resource_server import TrustedIssuers
 from mtls_middleware.sources import AzureAppService, ClientCertHeader, Envoy, Nginx, ServerTLS
@@ -259,7 +259,7 @@ def test_dense_stream_of_rejections_is_ten_lines_and_a_count(
 
 
 def test_causes_without_end_need_no_memory_without_end() -> None:
-    limit = RejectionLimit()
+    limit = LineLimit()
     for number in range(5_000):
         limit.admit(("cause", number), 0.0)
     assert len(limit._causes) <= 1_001
@@ -292,7 +292,7 @@ def test_names_are_logged_only_on_request(gateway: str, configured: Callable[...
     case = CASES["no such client"]
     send(gateway, case.layers, case.request)
     assert "urn:Acme" not in caplog.text
-    decisions._rejections = RejectionLimit()
+    decisions._rejections = LineLimit()
     configured(log_names=True)
     send(gateway, case.layers, case.request)
     assert fields(caplog)[-1]["subject"] == "CN=client,O=Tests"
