@@ -27,7 +27,8 @@ logger: logging.Logger = logging.getLogger("mtls_middleware.jwks")
 # The algorithms for each key type, all asymmetric. A key verifies only one family of algorithms (RFC 8725 3.1).
 _RSA = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"})
 _EC = {"secp256r1": frozenset({"ES256"}), "secp384r1": frozenset({"ES384"}), "secp521r1": frozenset({"ES512"})}
-_EDDSA = frozenset({"EdDSA"})
+# Two names of one algorithm: RFC 8037 and RFC 9864. Keys on Ed448 are not supported.
+_EDDSA = frozenset({"EdDSA", "Ed25519"})
 ALGORITHMS: frozenset[str] = _RSA.union(_EDDSA, *_EC.values())
 
 _MIN_RSA_BITS = 2048  # minimum size of an RSA key in bits (RFC 7518 3.3)
@@ -69,11 +70,16 @@ class KeySet:
         return tuple(self._by_id)[:10]
 
     def choose(self, key_id: str | None, algorithm: str) -> VerificationKey | None:
-        """Return the key for the `kid` and `alg` of a token header, or `None` unless exactly one key matches."""
+        """Return the key for the `kid` and `alg` of a token header, or `None` unless exactly one key matches.
+
+        Several keys may have one `kid`, if they are for different algorithms (RFC 7517 4.5). A key may be listed more
+        than once, for example once for each of its algorithms.
+        """
         candidates = self.keys if key_id is None else self._by_id.get(key_id, ())
-        if len(candidates) != 1 or algorithm not in candidates[0].algorithms:
+        matching = [each for each in candidates if algorithm in each.algorithms]
+        if not matching or any(each.key != matching[0].key for each in matching):
             return None
-        return candidates[0]
+        return matching[0]
 
     @classmethod
     def parse(cls, document: object) -> "KeySet":
@@ -96,7 +102,7 @@ def read_keys(document: object, read: Callable[[Any], T], log: logging.Logger, l
     reasons: list[tuple[int, str]] = []
     for number, member in enumerate(members_of(document)):
         try:
-            found.append(read(member))
+            found.append(read(_without_null(member)))
         except (*UNREADABLE, jwt.PyJWTError, MalformedCertificate) as error:
             reasons.append((number, str(error) if isinstance(error, UnusableKey) else "not a readable JWK"))
     for number, reason in reasons[:_MAX_LOG_LINES]:
@@ -104,6 +110,11 @@ def read_keys(document: object, read: Callable[[Any], T], log: logging.Logger, l
     if len(reasons) > _MAX_LOG_LINES:
         log.warning("%d more keys of the JWK Set are ignored", len(reasons) - _MAX_LOG_LINES)
     return found
+
+
+def _without_null(member: object) -> object:
+    """Return the JWK without members that are `null`: some serializers write `null` for each optional member."""
+    return {name: each for name, each in member.items() if each is not None} if isinstance(member, dict) else member
 
 
 def members_of(document: object) -> list[Any]:
@@ -137,7 +148,7 @@ def _key(member: object) -> VerificationKey:
     key = jwt.PyJWK(shape).key
     algorithms = _algorithms(key)
     if declared is not None:
-        algorithms &= {declared}
+        algorithms = algorithms if declared in algorithms & _EDDSA else algorithms & {declared}
     if not algorithms:
         raise UnusableKey("its alg does not match its key type")
     return VerificationKey(key_id, algorithms, key)

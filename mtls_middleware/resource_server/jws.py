@@ -23,7 +23,8 @@ _JWS = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
 
 # Only the algorithms of PyJWT are used. PyJWT's decoder is not used, because it would parse the token a second time.
-_ALGORITHMS = {name: jwt.get_algorithm_by_name(name) for name in ALGORITHMS}
+# PyJWT 2 has no name of RFC 9864.
+_ALGORITHMS = {name: jwt.get_algorithm_by_name("EdDSA" if name == "Ed25519" else name) for name in ALGORITHMS}
 
 # Maximum number of parsed headers that are cached. All tokens signed with one key of an issuer have the same header. 64
 # headers need at most 2 MB.

@@ -43,9 +43,13 @@ class Rules:
 PROFILES: dict[Profile, Rules] = {
     "rfc9068": Rules(ALGORITHMS, frozenset({"at+jwt"}), _RFC9068, 0, MAX_LEEWAY),
     # FAPI 2.0 5.3.4 and 5.4 allow only three algorithms and only bound tokens, so `cnf` is required even if the layer
-    # has binding="when_present".
+    # has binding="when_present". Ed25519 is another name of EdDSA with such a key (RFC 9864).
     "fapi2": Rules(
-        frozenset({"PS256", "ES256", "EdDSA"}), frozenset({"at+jwt"}), _RFC9068 | {"cnf"}, LEEWAY, MAX_LEEWAY - 1
+        frozenset({"PS256", "ES256", "EdDSA", "Ed25519"}),
+        frozenset({"at+jwt"}),
+        _RFC9068 | {"cnf"},
+        LEEWAY,
+        MAX_LEEWAY - 1,
     ),
     # client_id is required, because ID tokens have none. jwt_tokens.py also rejects the claims of ID tokens.
     "without_explicit_typing": Rules(ALGORITHMS, frozenset({"at+jwt", "jwt"}), _ALWAYS | {"client_id"}, 0, MAX_LEEWAY),
