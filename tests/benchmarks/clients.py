@@ -23,7 +23,7 @@ from tests.benchmarks import stacks
 from tests.benchmarks.memory import signer
 from tests.benchmarks.served import PATH
 from tests.benchmarks.table import Row, show
-from tests.benchmarks.throughput import Credentials, Served, lacking, serving
+from tests.benchmarks.throughput import Credentials, Served, lacking_wrk, serving
 from tests.live.servers import ROOT
 
 _CONNECTIONS = 8
@@ -94,7 +94,7 @@ class Contestant:
 
 
 def rows(quick: bool) -> list[Row]:
-    missing = lacking()
+    missing = lacking_wrk()
     if missing is not None:
         return [Row(11, "many clients", "", "", None, 0.85, True, f"not measured: {missing}")]
     few, many, too_many = (50, 200, 1_000) if quick else (500, 10_000, 100_000)

@@ -196,10 +196,15 @@ def _beside(what: str, ours: float, turns: ConcurrencyLimit, application: str) -
     return Row(5, what, f"{ours:.1%}", f"{theirs:.1%}", ours / theirs, None, at_least=True, note=note)
 
 
+def lacking_wrk() -> str | None:
+    """Return how to install wrk, or `None` if it is installed."""
+    return "apt-get install wrk" if shutil.which("wrk") is None else None
+
+
 def lacking() -> str | None:
-    """What has to be installed first, `None` where nothing is missing."""
-    if shutil.which("wrk") is None:
-        return "apt-get install wrk"
+    """Return what to install for this measure, or `None` if nothing is missing."""
+    if (missing := lacking_wrk()) is not None:
+        return missing
     if not (EXPRESS / "node_modules").is_dir():
         return f'PATH="$PWD/.venv/bin:$PATH" npm ci --prefix {EXPRESS.relative_to(ROOT)} --ignore-scripts'
     return None
