@@ -127,7 +127,7 @@ class Roots:
             leaf = certificate.x509
             found = profile.extensions(leaf)
             reasons += profile.client_defects(leaf, found, self._purpose, require_purpose=self._require_eku)
-            names = path_work.name_count(leaf)
+            names = path_work.name_count(leaf, found)
             if names > _MAX_NAMES:
                 raise refused(certificate, f"more than {_MAX_NAMES} names in one certificate")
             if not path_work.is_affordable(names, self._constraints):
