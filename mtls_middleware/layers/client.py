@@ -23,7 +23,7 @@ class ClientLayer:
     """Authenticates OAuth clients by certificate on the paths where they authenticate."""
 
     name = "client"
-    challenge: Challenge = Challenge(scheme="Basic", realm="clients")
+    challenge: Challenge = Challenge(schemes=("Basic",), realm="clients")
     drop_headers: frozenset[str] = frozenset()
     vary: str | None = None
     depends_on_path = True

@@ -117,7 +117,7 @@ def chain(data: bytes) -> None:
 
 
 def token(data: bytes) -> None:
-    text = bearer.bearer_token([f"Bearer {data.decode('latin-1')}"], "")
+    text = bearer.presented_token([f"Bearer {data.decode('latin-1')}"], "").text
     jws.unverified_issuer(text)
     for tokens in (TOKENS, FORGED):
         with contextlib.suppress(Refused):
@@ -239,12 +239,14 @@ TARGETS: dict[str, Target] = {
         (Refused,),
     ),
     "Authorization": Target(
-        field(lambda text: bearer.bearer_token([text], f"a=1&{text[:100]}")),
+        field(lambda text: bearer.presented_token([text], f"a=1&{text[:100]}")),
         [b"Bearer abc.def.ghi==", b"basic x, bearer y"],
         (Refused,),
     ),
     "query": Target(
-        field(lambda text: bearer.bearer_token(["Bearer x"], text)), [b"a=b&access_toke=1", b"%61ccess=1"], (Refused,)
+        field(lambda text: bearer.presented_token(["Bearer x"], text)),
+        [b"a=b&access_toke=1", b"%61ccess=1"],
+        (Refused,),
     ),
     "form": Target(octets(_pairs), [b"client_id=a&grant_type=client_credentials&x=%C3%A9", b"a&b&c=;d"], (Refused,)),
     "client": Target(client, [b"x=Basic+YTpi&client_id=a", b"x=Basic%20YTpi"], (Refused,)),
