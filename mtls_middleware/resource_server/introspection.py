@@ -19,6 +19,7 @@ from mtls_middleware.effects.remote_document import check_address
 from mtls_middleware.errors import ConfigurationError, Refused, Unavailable, require_extra
 from mtls_middleware.json_values import json_object, memory_of
 from mtls_middleware.jwks import FetchedKeys, StaticKeys
+from mtls_middleware.resource_server.claim_names import ClaimNames
 from mtls_middleware.resource_server.claims import (
     check_expiry,
     has_audience,
@@ -49,6 +50,7 @@ _JSON, _SIGNED = "application/json", "application/token-introspection+jwt"
 # about another token (RFC 9701 8.1).
 _MAX_AGE = 60
 
+_NAMES = ClaimNames(frozenset())
 # Advice for the operator, by the status of the server's response.
 _ADVICE = {
     401: "the server rejects this client's credentials: check client_id and client_secret, or the certificate in "
@@ -213,13 +215,14 @@ class IntrospectedAccessTokens:
                 found={"iss": response["iss"]},
                 expected={"iss": self._issuer},
             )
-        if self._audience is not None and "aud" in response and not has_audience(response, self._audience):
+        if self._audience is not None and "aud" in response and not has_audience(response, [self._audience]):
             reject_token(
                 f"the token is for another audience; expected {self._audience!a} in aud",
                 found={"aud": response["aud"]},
                 expected={"aud": self._audience},
             )
-        return timed_token(response).valid_at(now, self._rules.leeway)
+        client_id, scopes = _NAMES.client_id_of(response), _NAMES.scopes_of(response)
+        return timed_token(response, client_id=client_id, scopes=scopes).valid_at(now, self._rules.leeway)
 
     def _introspect(self, text: str, now: float, key: IntrospectionKey | None) -> Flow[dict[str, Any]]:
         """Return the members of the server's response.
@@ -305,7 +308,7 @@ class IntrospectedAccessTokens:
         )
         if jwt.claims.get("iss") != self._issuer:
             reject_token(f"the signed response is from another issuer; expected iss {self._issuer!a}")
-        if not has_audience(jwt.claims, self._client_id):
+        if not has_audience(jwt.claims, [self._client_id]):
             reject_token(f"the signed response is for another client; expected {self._client_id!a} in aud")
         if "iat" not in jwt.claims or not -self._rules.leeway <= now - numeric_date(jwt.claims, "iat") < _MAX_AGE:
             reject_token(f"iat of the signed response is missing, in the future, or older than {_MAX_AGE} s")
