@@ -21,6 +21,7 @@ from mtls_middleware.layers.client import _pairs
 from mtls_middleware.layers.paths import PathRules
 from mtls_middleware.names import distinguished, spiffe
 from mtls_middleware.resource_server import IntrospectedAccessTokens, bearer, jws
+from mtls_middleware.resource_server.claim_names import ClaimNames
 from mtls_middleware.resource_server.claims import timed_token
 from mtls_middleware.resource_server.discovery import DiscoveredKeys
 from mtls_middleware.sources import encoding, rfc9440, vendors, xfcc
@@ -136,7 +137,8 @@ def header(data: bytes) -> None:
 def introspection(data: bytes) -> None:
     value = json_value(data)
     if isinstance(value, dict):
-        timed_token(value)
+        names = ClaimNames(frozenset({"a"}), scope=("scope", "scp"), client_id=("client_id", "azp"))
+        timed_token(value, client_id=names.client_id_of(value), scopes=names.scopes_of(value))
         INTROSPECTED._check_response(value, time.time())
 
 
