@@ -28,7 +28,7 @@ def test_every_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     (tmp_path / "invoices-api.pem").write_text(ours.chain_pem)
     (tmp_path / "invoices-api.key").write_text(ours.key_pem)
     monkeypatch.chdir(tmp_path)
-    assert len(BLOCKS) == 10
+    assert len(BLOCKS) >= 10
     with RedisServer() as server:
         # The address on the page leads to the server of the test.
         real = functools.partial(redis.Redis, port=server.port)
