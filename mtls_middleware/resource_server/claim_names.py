@@ -47,19 +47,18 @@ class ClaimNames:
     def check(self, claims: Mapping[str, Any]) -> None:
         """Raises `Refused("invalid_token")` if the audience or another value is not accepted."""
         if not has_audience(claims, self.audiences, self.audience_claim):
+            expected = tuple(sorted(self.audiences))
+            listed = " or ".join(map(ascii, expected))
             reject_token(
-                f"the token is for another audience; expected {self._audiences()} in {self.audience_claim}",
+                f"the token is for another audience; expected {listed} in {self.audience_claim}",
                 found={"aud": claims.get(self.audience_claim)},
-                expected={"aud": tuple(sorted(self.audiences))},
+                expected={"aud": expected if len(expected) > 1 else expected[0]},
             )
         for name, accepted in self.values.items():
             found = claims.get(name)
             # The types are compared because in Python, True equals 1.
             if not any(type(found) is type(each) and found == each for each in accepted):
                 reject_token(f"{name} has another value than claims= accepts")
-
-    def _audiences(self) -> str:
-        return " or ".join(ascii(each) for each in sorted(self.audiences))
 
     def scopes_of(self, claims: Mapping[str, Any]) -> frozenset[str]:
         """Return the scopes of a token. Raises `Refused("invalid_token")` if a claim has a wrong type."""

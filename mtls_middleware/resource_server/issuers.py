@@ -12,7 +12,7 @@ from mtls_middleware.effects.flow import Call, Flow, ask
 from mtls_middleware.errors import ConfigurationError, Refused, Unavailable
 from mtls_middleware.resource_server.claims import check_expiry, reject_token
 from mtls_middleware.resource_server.introspection import IntrospectedAccessTokens
-from mtls_middleware.resource_server.jws import unverified_issuer
+from mtls_middleware.resource_server.jws import reject_encrypted, unverified_issuer
 from mtls_middleware.resource_server.jwt_tokens import JWTAccessTokens
 from mtls_middleware.resource_server.token import AccessToken
 from mtls_middleware.reusable import Reusable, decide
@@ -108,6 +108,7 @@ class TrustedIssuers:
         member = self._member(text)
         if member is not None:
             return (yield from decide(member, text, now))
+        reject_encrypted(text)
         issuer = unverified_issuer(text)[1]
         found = (yield from self._find(issuer, now)) if isinstance(issuer, str) else None
         if found is None or found.member is None:

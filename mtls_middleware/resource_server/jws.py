@@ -113,6 +113,7 @@ class _JWSParts(NamedTuple):
 def _parse(text: str, algorithms: frozenset[str], typ: frozenset[str | None]) -> _JWSParts:
     match = _JWS.fullmatch(text)
     if match is None:
+        reject_encrypted(text)
         reject_token("the token does not consist of three parts in base64url")
     header = _header(match[1], algorithms, typ)
     # Pad bits must be zero. If they were ignored, several strings would be accepted as the same token.
@@ -149,6 +150,16 @@ def unverified_issuer(text: str) -> tuple[bool, object]:
         return True, json_object(_base64url(match[2])).get("iss") if match else None
     except (ValueError, Refused):
         return True, None
+
+
+def reject_encrypted(text: str) -> None:
+    """Raises `Refused("invalid_token")` if `text` has the five parts of an encrypted JWT (RFC 7516 3.1)."""
+    if text.count(".") == 4 and _BASE64URL.fullmatch(text.partition(".")[0]):
+        raise Refused(
+            "invalid_token",
+            "the token is encrypted, which is not supported",
+            advice="let the authorization server issue signed tokens without encryption for this resource",
+        )
 
 
 class _Header(NamedTuple):

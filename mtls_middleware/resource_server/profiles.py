@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from mtls_middleware import options
 from mtls_middleware.errors import ConfigurationError
@@ -77,7 +77,7 @@ def rules(
     base = PROFILES[profile or "rfc9068"]
     for name, values, example in (
         ("algorithms", algorithms, "ES256"),
-        ("typ", typ if typ is None or isinstance(typ, str) else [each for each in typ if each is not None], "at+jwt"),
+        ("typ", _without_none(typ), "at+jwt"),
         ("required_claims", required_claims, "acr"),
     ):
         if values is not None:
@@ -105,6 +105,12 @@ def rules(
     if profile is not None:
         required |= base.required
     return Rules(accepted, types, required, base.min_leeway, base.max_leeway, _leeway(leeway, base))
+
+
+def _without_none(typ: Any) -> Any:
+    """Return a list without `None`, which stands for an absent `typ`; any other argument as it is."""
+    is_list = isinstance(typ, Collection) and not isinstance(typ, (str, bytes))
+    return [each for each in typ if each is not None] if is_list else typ
 
 
 def _leeway(leeway: float | None, base: Rules) -> float:

@@ -16,7 +16,7 @@ from mtls_middleware.effects.flow import AwaitingDriver, BlockingDriver, Call, F
 from mtls_middleware.effects.remote_document import RemoteDocument, check_address
 from mtls_middleware.errors import NO_CERTIFICATE, ConfigurationError, Refused, Unavailable
 from mtls_middleware.reusable import decide
-from mtls_middleware.token_endpoint.clients import RegisteredClient
+from mtls_middleware.token_endpoint.clients import RegisteredClient, RegistrationError
 from mtls_middleware.token_endpoint.credentials import (
     OTHER_SCHEME,
     PKI,
@@ -132,6 +132,16 @@ class ClientAuthenticator:
     def _identify(
         self, credentials: Credentials, certificate: ClientCertificate | None, now: float
     ) -> Flow[RegisteredClient]:
+        try:
+            return (yield from self._identified(credentials, certificate, now))
+        except Unavailable:
+            raise
+        except Refused as refusal:
+            raise refusal.changed(*refusal.evidence, found={"client_id": credentials.client_id}) from None
+
+    def _identified(
+        self, credentials: Credentials, certificate: ClientCertificate | None, now: float
+    ) -> Flow[RegisteredClient]:
         client = yield from self._client(credentials.client_id)
         method = client.token_endpoint_auth_method
         if not credentials.permit(method):
@@ -155,7 +165,11 @@ class ClientAuthenticator:
             _refuse("no client_id")
         if not (client_id.isascii() and client_id.isprintable()):
             _refuse("no such client: the client_id is not printable ASCII (RFC 6749 A.1)")
-        client = yield from ask(Call(self._look_up, (client_id,)))
+        try:
+            client = yield from ask(Call(self._look_up, (client_id,)))
+        except RegistrationError as error:
+            logger.error("the registration of client %a cannot be used: %s", client_id[:100], error)
+            _refuse("the registration of this client cannot be used: see the log")
         if client is None:
             _refuse("no such client")
         if not isinstance(client, RegisteredClient) or client.client_id != client_id:

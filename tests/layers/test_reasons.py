@@ -31,6 +31,8 @@ CLIENT = AUTHORITY.issue(
 )
 OLD = AUTHORITY.issue("CN=old", not_after=datetime.now(UTC) - timedelta(days=1))
 ISSUER, OTHER_ISSUER = TokenIssuer(), TokenIssuer(audience="https://other.test")
+# The header {"alg":"RSA-OAEP","enc":"A256GCM"}, and the four other parts (RFC 7516 3.1).
+ENCRYPTED = "eyJhbGciOiJSU0EtT0FFUCIsImVuYyI6IkEyNTZHQ00ifQ.AAAA.BBBB.CCCC.DDDD"
 PEER = f"the peer '{STRANGER}' is not in trusted_proxies=['10.0.0.0/8']"
 
 
@@ -176,6 +178,21 @@ CASES: dict[str, Case] = {
         over_tls(),
         Request(tls=CLIENT, headers=bearer(certificate=OLD)),
         (f"found={{'thumbprint': '{CLIENT.thumbprint}'}}", f"expected={{'thumbprint': '{OLD.thumbprint}'}}"),
+    ),
+    "bound by DPoP": Case(
+        over_tls(),
+        Request(tls=CLIENT, headers=bearer(certificate=None, claims={"cnf": {"jkt": "x" * 43}})),
+        ("the token is bound by DPoP", "let the authorization server bind the tokens of this client"),
+    ),
+    "encrypted": Case(
+        over_tls(),
+        Request(tls=CLIENT, headers=[("Authorization", f"Bearer {ENCRYPTED}")]),
+        ("the token is encrypted", "let the authorization server issue signed tokens"),
+    ),
+    "encrypted, several issuers": Case(
+        protected(ServerTLS(), tokens=TrustedIssuers([ISSUER.access_tokens()])),
+        Request(tls=CLIENT, headers=[("Authorization", f"Bearer {ENCRYPTED}")]),
+        ("the token is encrypted", "let the authorization server issue signed tokens"),
     ),
     "bound token, no certificate": Case(
         lambda module, app: module.ClientCertificateMiddleware(
