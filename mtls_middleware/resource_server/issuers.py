@@ -81,8 +81,8 @@ class TrustedIssuers:
         duplicates = sorted({each for each in issuers if issuers.count(each) > 1})
         if duplicates:
             raise ConfigurationError(
-                f"two JWTAccessTokens have the same issuer ({', '.join(duplicates)}); expected one for each issuer, and "
-                "audience= with several values if it issues tokens for several"
+                f"two JWTAccessTokens have the same issuer ({', '.join(duplicates)}); expected one for each issuer, "
+                "and audience= with several values if it issues tokens for several"
             )
         # If both kinds of members have one issuer, its JWTs are validated without introspection.
         in_order = sorted(members, key=lambda each: isinstance(each, JWTAccessTokens))
