@@ -1,19 +1,35 @@
 """Reads and writes the tags and lengths of DER (X.690 8.1): definite lengths, and tags of one byte."""
 
 from collections.abc import Iterator
-from typing import TypeVar
 
 SEQUENCE = 0x30
 
-Octets = TypeVar("Octets", bytes, memoryview)
 
-
-def read_value(der: Octets, position: int = 0) -> tuple[int, Octets, int]:
+def read_value(der: bytes, position: int = 0) -> tuple[int, bytes, int]:
     """Return the tag, the content and the end position of the DER value at `position`. Raises `ValueError`.
 
-    The content of a `memoryview` is a `memoryview`, so nothing is copied.
-
     Example: `read_value(b"\\x04\\x01x") == (4, b"x", 3)`
+    """
+    start, end = read_header(der, position)
+    if end > len(der):
+        raise ValueError("the DER value is truncated")
+    return der[position], der[start:end], end
+
+
+def read_values(der: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield the tag and the content of each of the concatenated DER values. Raises `ValueError`."""
+    position = 0
+    while position < len(der):
+        tag, content, position = read_value(der, position)
+        yield tag, content
+
+
+def read_header(der: bytes | bytearray, position: int = 0) -> tuple[int, int]:
+    """Return the positions of the beginning and the end of the content of the DER value at `position`.
+
+    The content may extend beyond `der`. Raises `ValueError` if the tag and the length are not complete.
+
+    Example: `read_header(b"\\x04\\x01") == (2, 3)`
     """
     if len(der) < position + 2 or der[position] & 0x1F == 0x1F:
         raise ValueError("not a DER value with a tag of one byte")
@@ -24,17 +40,7 @@ def read_value(der: Octets, position: int = 0) -> tuple[int, Octets, int]:
         if not 0 < octets <= 4 or start + octets > len(der):
             raise ValueError("not a DER value of definite length")
         start += octets
-    if start + size > len(der):
-        raise ValueError("the DER value is truncated")
-    return der[position], der[start : start + size], start + size
-
-
-def read_values(der: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield the tag and the content of each of the concatenated DER values. Raises `ValueError`."""
-    position = 0
-    while position < len(der):
-        tag, content, position = read_value(der, position)
-        yield tag, content
+    return start, start + size
 
 
 def header(tag: int, size: int) -> bytes:

@@ -4,9 +4,10 @@ Pure: no I/O, no clock. Delta CRLs, indirect CRLs, CRLs for some reasons only an
 are rejected.
 """
 
-import hashlib
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
+from typing import BinaryIO
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -18,7 +19,7 @@ from cryptography.x509.oid import CRLEntryExtensionOID, ExtensionOID
 
 from mtls_middleware.names import distinguished
 from mtls_middleware.parser_errors import UNREADABLE
-from mtls_middleware.validation.crl_parts import Parts, der_of, split
+from mtls_middleware.validation.crl_reader import CRLReader
 from mtls_middleware.validation.profile import extension
 from mtls_middleware.validation.serial_numbers import SerialNumbers
 
@@ -147,22 +148,28 @@ def _do_nothing() -> None:
     pass
 
 
-def parse(octets: bytes, pause: Callable[[], None] = _do_nothing) -> RevocationList:
-    """Parse one CRL in DER or PEM. Raises `ValueError` with the reason if the CRL is unusable.
+def parse(octets: bytes) -> RevocationList:
+    """Parse one CRL in DER or PEM. Raises `ValueError` with the reason if the CRL is unusable."""
+    return read(BytesIO(octets))
 
-    `pause` is called every few milliseconds. A thread can let other threads run there.
+
+def read(file: BinaryIO, pause: Callable[[], None] = _do_nothing) -> RevocationList:
+    """Read one CRL in DER or PEM from a file. Raises `ValueError` with the reason if the CRL is unusable.
+
+    `pause` is called about once in a millisecond. A thread can let other threads run there.
     """
     try:
-        parts = split(der_of(octets, pause))
-        return _read(x509.load_der_x509_crl(parts.without_entries), parts, pause)
+        return _read(CRLReader(file), pause)
     except ValueError:
         raise
     except UNREADABLE as error:
         raise ValueError(f"not a readable revocation list ({type(error).__name__})") from error
 
 
-def _read(found: x509.CertificateRevocationList, parts: Parts, pause: Callable[[], None]) -> RevocationList:
-    """Return the list with the contents `found` and the entries in `parts`."""
+def _read(reader: CRLReader, pause: Callable[[], None]) -> RevocationList:
+    serials = SerialNumbers(_serials(reader, pause), reader.entries_size // _ENTRY_SIZE)
+    without_entries, digests = reader.finish()
+    found = x509.load_der_x509_crl(without_entries)
     algorithm, scheme = found.signature_hash_algorithm, found.signature_algorithm_parameters
     if not isinstance(algorithm, _HASHES) or not isinstance(scheme, (padding.PKCS1v15, padding.PSS, ec.ECDSA)):
         raise ValueError("an unsupported signature; expected RSA or ECDSA with SHA-256, SHA-384 or SHA-512")
@@ -174,20 +181,20 @@ def _read(found: x509.CertificateRevocationList, parts: Parts, pause: Callable[[
         number=number,
         this_update=found.last_update_utc.timestamp(),
         next_update=found.next_update_utc.timestamp(),
-        serials=SerialNumbers(_serials(parts, pause), len(parts.entries) // _ENTRY_SIZE),
+        serials=serials,
         distribution_points=points,
         only_clients=only_clients,
         only_authorities=only_authorities,
-        digest=hashlib.new(algorithm.name, parts.signed).digest(),  # unlike `cryptography`, this releases the lock
+        digest=digests[algorithm.name],
         signature=found.signature,
         scheme=scheme,
         algorithm=algorithm,
     )
 
 
-def _serials(parts: Parts, pause: Callable[[], None]) -> Iterator[int]:
+def _serials(reader: CRLReader, pause: Callable[[], None]) -> Iterator[int]:
     """Yield the serial numbers of all entries. Raises `ValueError` for an entry with a critical extension."""
-    for der in parts.slices():
+    for der in reader.slices():
         found = x509.load_der_x509_crl(der)
         if _CRITICAL in der:
             _refuse_critical_entries(found)

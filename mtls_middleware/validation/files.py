@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
-from typing import Generic, TypeVar
+from typing import BinaryIO, Generic, TypeVar
 
 from mtls_middleware.errors import ConfigurationError, Unavailable
 from mtls_middleware.retry import retry_delay
@@ -88,7 +88,7 @@ class FileCache(Generic[P, T]):
     Arguments:
         paths: files, or directories.
         suffixes: the suffixes of the files that are read in a directory.
-        parse: a function that converts the bytes of one file. It raises `ValueError` with a reason.
+        parse: a function that reads one open file. It raises `ValueError` with a reason.
         combine: a function that computes the value from the old value (`None` at construction), the parsed contents of
             all files, and the time. At construction, its exceptions are raised. Later, they are logged, and the old
             value stays in use.
@@ -101,7 +101,7 @@ class FileCache(Generic[P, T]):
         self,
         paths: Collection[Path],
         suffixes: Collection[str],
-        parse: Callable[[bytes], P],
+        parse: Callable[[BinaryIO], P],
         combine: Callable[[T | None, Contents[P], float], T],
         *,
         gone: str,
@@ -234,7 +234,8 @@ class FileCache(Generic[P, T]):
         try:
             if state is None:
                 file.stat()  # raises the exception that kept `_list` from reading the state
-            return _File(state, (self._parse(file.read_bytes()),))
+            with file.open("rb") as opened:
+                return _File(state, (self._parse(opened),))
         except Exception as error:  # noqa: BLE001 (for example, `MemoryError`: the next attempt may succeed)
             is_gone = isinstance(error, OSError) and error.errno in _GONE
             return replace(known, good=() if is_gone else known.good).failed(state, _reason(error), now)

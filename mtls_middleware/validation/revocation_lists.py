@@ -12,9 +12,11 @@ import time
 import weakref
 from collections.abc import Collection, Sequence
 from functools import partial
-from itertools import pairwise
+from io import BytesIO
+from itertools import count, pairwise
 from os import PathLike
 from pathlib import Path
+from typing import BinaryIO
 
 from cryptography import x509
 
@@ -32,8 +34,9 @@ logger: logging.Logger = logging.getLogger("mtls_middleware.validation")
 _SUFFIXES = (".crl", ".pem")
 # Maximum bytes and maximum seconds of one fetch. A list with a million entries has 35 MB.
 _LIMIT, _TIMEOUT = 67_108_864, 10.0
-# Seconds that a thread sleeps after each millisecond in which it parses a long list.
-_REST = 0.0005
+# Seconds that a thread sleeps after each millisecond in which it parses a long list, and the number of milliseconds
+# without this for a short list, which a request may parse.
+_REST, _SHORT = 0.0005, 10
 # Minimum number of seconds between two warnings about certificates that are accepted because of `soft_fail`.
 _WARNING_INTERVAL = 30.0
 # The consequence for the log if a file is deleted.
@@ -82,7 +85,7 @@ class RevocationLists:
             )
         for each in urls:
             check_address("urls", each, allow_http=allow_http)
-        self._files = FileCache(paths, _SUFFIXES, _parse, _combine, gone=_GONE)
+        self._files = FileCache(paths, _SUFFIXES, _read, _combine, gone=_GONE)
         self._remote = [_RemoteList(each, tls) for each in dict.fromkeys(urls)]
         self._soft_fail, self._leaf_only = soft_fail, leaf_only
         self._warned_at = float("-inf")
@@ -184,21 +187,22 @@ class _RemoteList:
         fingerprint = hashlib.sha256(octets).digest()
         if fingerprint != self._fingerprint:
             try:
-                self._known = self._known.renewed({self._url: _parse(octets)}, self._now)
+                self._known = self._known.renewed({self._url: _read(BytesIO(octets))}, self._now)
             except ValueError as error:
                 raise UnusableDocument(str(error)) from error
             self._fingerprint = fingerprint
         return self._known
 
 
-def _parse(octets: bytes) -> RevocationList:
-    """Parse a list. If the list is long, let other threads run often. Raises `ValueError`."""
-    return crl.parse(octets, _let_others_run) if len(octets) > MAX_INLINE_SIZE else crl.parse(octets)
+def _read(file: BinaryIO) -> RevocationList:
+    """Read a list. While a long list is read, other threads run often. Raises `ValueError`."""
+    calls = count()
 
+    def let_others_run() -> None:
+        if next(calls) > _SHORT:
+            time.sleep(_REST)  # after `sleep(0)`, this thread would often get the lock back before another one wakes up
 
-def _let_others_run() -> None:
-    """Release the lock of the interpreter. `sleep(0)` would often get the lock back before another thread wakes up."""
-    time.sleep(_REST)
+    return crl.read(file, let_others_run)
 
 
 def _combine(known: KnownLists | None, contents: Contents[RevocationList], now: float) -> KnownLists:

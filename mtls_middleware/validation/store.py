@@ -117,7 +117,7 @@ class TrustStore:
         self._snapshot = FileCache(
             [each for both in given.values() for each in both if isinstance(each, Path)],
             self._suffixes,
-            self._read,
+            lambda file: self._read(file.read()),
             combine,
             gone="certificates that it contained are not trusted, unless no root is left",
         )

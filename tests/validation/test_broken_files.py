@@ -53,7 +53,7 @@ def failing(monkeypatch):
 
         monkeypatch.setattr(Path, name, call)
 
-    for each in ("read_bytes", "stat", "iterdir"):
+    for each in ("open", "stat", "iterdir"):
         fail(each)
     return found
 
@@ -68,14 +68,14 @@ def test_a_list_that_cannot_be_read_once_is_read_a_second_later(tmp_path, ours, 
     store = TrustStore([ours.certificate], revocation=RevocationLists([path]))
     assert reasons(store, client, NOW) == ()
     replace(path, crl(ours, [client], now=NOW, number=2))
-    failing["read_bytes", path] = error
+    failing["open", path] = error
     assert reasons(store, client, NOW + 1) == ()
     assert "the next attempt is in 1 s" in caplog.text
     failing.clear()
     assert "is revoked" in reasons(store, client, NOW + 2)[1]
 
 
-@pytest.mark.parametrize("kind", ["stat", "read_bytes"])
+@pytest.mark.parametrize("kind", ["stat", "open"])
 @pytest.mark.parametrize("error", ERRORS[:2], ids=str)
 def test_a_file_whose_reading_fails_for_long_is_tried_again_less_often(tmp_path, failing, error, kind):
     path = tmp_path / "a.pem"
@@ -106,7 +106,7 @@ def test_a_directory_that_cannot_be_listed_keeps_its_files(tmp_path, failing, er
     assert watched.current(NOW + 2) == [b"new", b"b", b"c"]
 
 
-@pytest.mark.parametrize("kind", ["stat", "read_bytes", "iterdir"])
+@pytest.mark.parametrize("kind", ["stat", "open", "iterdir"])
 def test_a_file_or_directory_that_fails_at_construction_is_a_configuration_error(tmp_path, failing, kind):
     path = tmp_path / "a.pem"
     path.write_bytes(b"a")

@@ -158,13 +158,13 @@ def test_a_changed_spiffe_bundle_counts_within_a_second(tmp_path, old, new):
     assert (bool(reasons(trust, one, NOW + 1)), reasons(trust, other, NOW + 1)) == (True, ())
 
 
-def cached(paths, parse=bytes, combine=None):
-    """A cache whose value is the contents of all files in their order."""
+def cached(paths, parse=lambda octets: octets, combine=None):
+    """A cache whose value is the parsed contents of all files in their order."""
 
     def joined(_, contents, __):
         return [each for files in contents.values() for each in files.values()]
 
-    return FileCache(paths, (".pem",), parse, combine or joined, gone="it is not used")
+    return FileCache(paths, (".pem",), lambda file: parse(file.read()), combine or joined, gone="it is not used")
 
 
 def test_a_long_file_is_read_in_a_thread_without_blocking_requests(tmp_path):

@@ -3,6 +3,8 @@
 import base64
 import threading
 import time
+import tracemalloc
+from io import BytesIO
 
 import pytest
 from cryptography import x509
@@ -11,9 +13,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mtls_middleware.der import header, read_header, read_value, read_values
 from mtls_middleware.testing import CertificateAuthority
-from mtls_middleware.validation import RevocationLists, TrustStore, crl, crl_parts, serial_numbers
-from mtls_middleware.validation.crl_parts import split
+from mtls_middleware.validation import RevocationLists, TrustStore, crl, crl_reader, serial_numbers
+from mtls_middleware.validation.crl_reader import CRLReader
 from mtls_middleware.validation.files import MAX_INLINE_SIZE
 from mtls_middleware.validation.serial_numbers import SerialNumbers
 from tests.key_server import KeyServer, until
@@ -31,7 +34,8 @@ NUMBERS = st.integers(-(2**130), 2**160)
 
 @pytest.fixture(params=[1, 40, 10_000], ids="slices of {} bytes".format)
 def size_of_slices(request, monkeypatch):
-    monkeypatch.setattr(crl_parts, "_SLICE", request.param)
+    monkeypatch.setattr(crl_reader, "_SLICE", request.param)
+    monkeypatch.setattr(crl_reader, "_CHUNK", request.param + 2)
 
 
 @settings(max_examples=300, deadline=None)
@@ -110,16 +114,41 @@ def test_a_list_that_is_not_der_is_an_error(octets):
         crl.parse(octets)
 
 
+UNKNOWN = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.99999.1"), b"\5\0")
+
+
+def entries_of(der):
+    """The entries of a list that `CRLReader.slices` yields: the last field of tbsCertList."""
+    fields = list(read_values(read_value(read_value(der)[1])[1]))
+    return fields[-1][1]
+
+
+def with_entries(octets, entries):
+    """The DER of a list with other entries, whose signature does not verify."""
+    reader = CRLReader(BytesIO(octets))
+    list(reader.slices())
+    body, rest = (reader.finish()[0], b"")
+    start, end = read_header(body)
+    signed_start, signed_end = read_header(body, start)
+    signed, rest = body[signed_start:signed_end], body[signed_end:end]
+    before = reader._before
+    signed = before + value(0x30, entries) + signed[len(before) :]
+    return value(0x30, value(0x30, signed) + rest)
+
+
+def value(tag, content):
+    return header(tag, len(content)) + content
+
+
 @pytest.mark.usefixtures("size_of_slices")
-def test_a_critical_extension_of_the_last_entry_is_found():
-    unknown = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.99999.1"), b"\5\0")
-    octets = signed_list(CA, range(1, 40), now=NOW)
-    last = signed_list(CA, [99], now=NOW, entries=[(unknown, True)])
-    entries = bytes(split(octets).entries) + bytes(split(last).entries)
-    parts = split(octets)
-    body = crl_parts._sequence(parts.before, crl_parts._sequence(entries), parts.after)
+@pytest.mark.parametrize("place", ["first", "last"])
+def test_one_critical_extension_among_many_entries_is_found(place):
+    octets = signed_list(CA, range(1, 40), now=NOW, entries=[(UNKNOWN, False)])
+    critical = signed_list(CA, [99], now=NOW, entries=[(UNKNOWN, True)])
+    assert crl.parse(octets)
+    entries = [b"".join(map(entries_of, CRLReader(BytesIO(each)).slices())) for each in (octets, critical)]
     with pytest.raises(ValueError, match=r"critical extension: 1\.3\.6\.1\.4\.1\.99999\.1"):
-        crl.parse(crl_parts._sequence(body, parts.signature))
+        crl.parse(with_entries(octets, b"".join(entries if place == "last" else reversed(entries))))
 
 
 def test_a_critical_extension_of_the_list_is_not_searched_for_in_entries(monkeypatch):
@@ -136,10 +165,10 @@ def pem(octets, width=64, end=b"\n"):
     return end.join([b"-----BEGIN X509 CRL-----", *lines, b"-----END X509 CRL-----", b""])
 
 
-@pytest.mark.parametrize("slice_size", [1, 7, 100, 262_144])
+@pytest.mark.parametrize("chunk", [3, 7, 100, 65_536])
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
-def test_pem_is_decoded_in_slices(slice_size, end, monkeypatch):
-    monkeypatch.setattr(crl_parts, "_TEXT_SLICE", slice_size)
+def test_pem_is_decoded_in_chunks(chunk, end, monkeypatch):
+    monkeypatch.setattr(crl_reader, "_CHUNK", chunk)
     digest = crl.parse(ONE).digest
     assert crl.parse(x509.load_der_x509_crl(ONE).public_bytes(Encoding.PEM)).digest == digest
     for text in (
@@ -151,6 +180,7 @@ def test_pem_is_decoded_in_slices(slice_size, end, monkeypatch):
         assert crl.parse(text).digest == digest
 
 
+@pytest.mark.parametrize("chunk", [3, 100, 65_536])
 @pytest.mark.parametrize(
     "text",
     [
@@ -166,30 +196,30 @@ def test_pem_is_decoded_in_slices(slice_size, end, monkeypatch):
     ],
     ids=["no end", "no base64", "other label", "other end", "two", "one letter more", "wrong order", "empty", "text"],
 )
-def test_what_is_not_one_pem_block_is_an_error(text):
+def test_what_is_not_one_pem_block_is_an_error(text, chunk, monkeypatch):
+    monkeypatch.setattr(crl_reader, "_CHUNK", chunk)
     with pytest.raises(ValueError, match=r"\w"):
         crl.parse(text)
 
 
 @pytest.mark.parametrize("form", ["DER", "PEM"])
 def test_other_threads_may_run_after_each_slice(form, monkeypatch):
-    monkeypatch.setattr(crl_parts, "_SLICE", 4_000)
-    monkeypatch.setattr(crl_parts, "_TEXT_SLICE", 20_000)
-    octets, rests, sizes = long_crl(CA, range(2**80, 2**80 + 5_000), now=NOW), [], []
+    octets, rests, sizes = long_crl(CA, range(2**80, 2**80 + 10_000), now=NOW), [], []
     real = x509.load_der_x509_crl
     monkeypatch.setattr(x509, "load_der_x509_crl", lambda der: (sizes.append(len(der)), real(der))[1])
-    crl.parse(octets if form == "DER" else pem(octets), lambda: rests.append(1))
-    assert len(rests) >= len(octets) // 4_100
-    assert max(sizes) < 4_500  # nothing is parsed or serialised as a whole
+    crl.read(BytesIO(octets if form == "DER" else pem(octets)), lambda: rests.append(1))
+    assert len(rests) >= len(octets) // 33_000
+    assert max(sizes) < 33_500  # nothing is parsed or serialised as a whole
 
 
-def test_a_long_list_needs_little_memory():
-    import tracemalloc
-
+@pytest.mark.parametrize("form", ["DER", "PEM"])
+def test_a_long_list_needs_little_memory(tmp_path, form):
     numbers = [x509.random_serial_number() for _ in range(20_000)]
     octets = long_crl(CA, numbers, now=NOW)
+    (tmp_path / "a.crl").write_bytes(octets if form == "DER" else pem(octets))
     tracemalloc.start()
-    found = crl.parse(octets)
+    with (tmp_path / "a.crl").open("rb") as file:
+        found = crl.read(file)
     held, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(found.serials) == 20_000
@@ -197,18 +227,41 @@ def test_a_long_list_needs_little_memory():
     assert most / 20_000 < 3 * (20 + 1 + 8)  # at most three times a number, a reason and a date
 
 
+@pytest.mark.parametrize("text", [b"-", b"0" * 2_000_000, b"-----BEGIN X509 CRL-----\n" + b"A" * 2_000_000])
+def test_a_file_without_a_list_needs_little_memory(tmp_path, text):
+    (tmp_path / "a.crl").write_bytes(text)
+    tracemalloc.start()
+    with (tmp_path / "a.crl").open("rb") as file, pytest.raises(ValueError, match=r"\w"):
+        crl.read(file)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 1_500_000
+
+
+@pytest.mark.parametrize("field", ["before", "after"])
+def test_fields_that_are_too_long_are_an_error(field):
+    size = 1_100_000
+    if field == "before":
+        octets = value(0x30, value(0x30, value(2, b"\1") + value(0x30, bytes(size))))
+    else:
+        octets = with_entries(ONE, b"")
+        octets = value(0x30, read_value(octets)[1] + value(4, bytes(size)))
+    with pytest.raises(ValueError, match="more than 1048576 bytes"):
+        crl.parse(octets)
+
+
 LONG = 20_000  # entries, in more than `MAX_INLINE_SIZE` bytes
 
 
 @pytest.fixture
 def parsing_threads(monkeypatch):
-    found, real = [], crl.parse
+    found, real = [], crl.read
 
-    def parse(octets, *arguments):
-        found.append((threading.current_thread(), len(octets)))
-        return real(octets, *arguments)
+    def read(*arguments):
+        found.append(threading.current_thread())
+        return real(*arguments)
 
-    monkeypatch.setattr(crl, "parse", parse)
+    monkeypatch.setattr(crl, "read", read)
     return found
 
 
@@ -227,7 +280,7 @@ def test_a_long_list_is_parsed_by_a_thread_and_a_short_one_by_the_request(tmp_pa
         replace(path, server.jwks)
         parsing_threads.clear()
         until(lambda: "is revoked" in str(reasons(store, client, NOW + 700)))
-    ((thread, _),) = parsing_threads
+    (thread,) = parsing_threads
     assert (thread is threading.main_thread()) != is_long
 
 
@@ -237,7 +290,7 @@ def test_requests_wait_for_the_thread_that_parses_the_first_list_of_a_url(parsin
         for soft_fail in (False, True):
             lists = RevocationLists(urls=[server.url], allow_http=True, soft_fail=soft_fail)
             assert "is revoked" in str(reasons(TrustStore([CA.certificate], revocation=lists), client, NOW))
-    assert all(thread is not threading.main_thread() for thread, _ in parsing_threads)
+    assert all(thread is not threading.main_thread() for thread in parsing_threads)
 
 
 @pytest.mark.parametrize("source", ["file", "URL"])
@@ -265,7 +318,7 @@ def test_two_checks_do_not_start_two_threads(tmp_path, monkeypatch):
     gate, path, begun = threading.Event(), tmp_path / "a.crl", []
     path.write_bytes(signed_list(CA, now=NOW))
     lists = RevocationLists([path])
-    monkeypatch.setattr(lists._files, "_parse", lambda octets: begun.append(1) or gate.wait(10))
+    monkeypatch.setattr(lists._files, "_parse", lambda file: begun.append(1) or gate.wait(10))
     replace(path, long_crl(CA, range(1, LONG), now=NOW))
     for second in range(1, 10):
         lists._files.current(NOW + second)
