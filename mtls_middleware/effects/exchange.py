@@ -8,6 +8,7 @@ import ssl
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
@@ -171,13 +172,13 @@ class _Body:
     def __init__(self, fetch: Fetch) -> None:
         self.begun = False  # whether a response has arrived, even if its body is not complete
         self._fetch = fetch
-        self._bytes = bytearray()
+        self._bytes = BytesIO()  # unlike `bytearray`, its contents become `bytes` without a copy
 
     def add(self, chunk: bytes) -> None:
-        self._bytes += chunk
-        if len(self._bytes) > self._fetch.limit:
+        self._bytes.write(chunk)
+        if self._bytes.tell() > self._fetch.limit:
             raise FetchFailed(f"the response has more than {self._fetch.limit} bytes")
 
     def response(self, response: "httpx2.Response") -> Response:
         content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        return Response(response.status_code, bytes(self._bytes), content_type)
+        return Response(response.status_code, self._bytes.getvalue(), content_type)

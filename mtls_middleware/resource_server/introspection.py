@@ -323,28 +323,30 @@ class IntrospectedAccessTokens:
         raise Unavailable(f"introspection at {self._endpoint}: {reason}", retry_after=_RETRY_AFTER)
 
     def _store(self, key: IntrospectionKey, members: Mapping[str, Any], now: float) -> Flow[None]:
-        """Cache the members of a response, unless they are too large or have expired."""
-        seconds = self._active if members["active"] else self._inactive
+        """Cache a response with the time of its request, unless it is too large or has expired."""
         try:
-            if "exp" in members:
-                seconds = min(seconds, numeric_date(members, "exp") - now)
-            record = json.dumps({"until": now + seconds, "answer": members}).encode("ascii")
+            seconds = self._end_of_use(members, now) - now
+            record = json.dumps({"obtained": now, "answer": members}).encode("ascii")
         except (Refused, RecursionError):
             return
         if self._cache is not None and seconds > 0 and len(record) <= _MAX_CACHED:
             yield from self._cache.put(key, record, seconds, now)
 
     def _read_record(self, record: bytes, now: float) -> Reusable[dict[str, Any]] | None:
-        """Return the response in a cached record; `None` if the record is unreadable or too old.
+        """Return the response in a cached record; `None` if the record is unreadable, too old, or from the future.
 
-        The settings of this process apply, even if another machine with a longer `remember_active` wrote the record. If
-        the clock is set back, the record does not stay valid for longer.
+        The settings of this process apply, even if another machine with a longer `remember_active` wrote the record.
         """
         try:
             found = json_object(record)
             response: dict[str, Any] = found["answer"]
-            longest = self._active if response["active"] else self._inactive
-            until = float(found["until"])
-        except (ValueError, KeyError, TypeError):  # another version of this library wrote the record
+            obtained = float(found["obtained"])
+            until = self._end_of_use(response, obtained)
+        except (ValueError, KeyError, TypeError, OverflowError, Refused):  # another version of this library wrote it
             return None
-        return Reusable(response, until - longest, until) if until - longest <= now < until else None
+        return Reusable(response, obtained, until) if obtained <= now < until else None
+
+    def _end_of_use(self, response: Mapping[str, Any], obtained: float) -> float:
+        """Return the time until which this process uses a response. Raises `Refused` if its `exp` is not valid."""
+        until = obtained + (self._active if response["active"] else self._inactive)
+        return min(until, numeric_date(response, "exp")) if "exp" in response else until

@@ -3,7 +3,7 @@
 import copy
 import itertools
 import weakref
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from os import PathLike
@@ -103,8 +103,8 @@ class TrustStore:
             "intermediates": split("intermediates", intermediates, x509.Certificate, "['issuing-ca.pem']"),
         }
 
-        def make(contents: Contents) -> _Snapshot:
-            found = {name: self._certificates(name, each, contents) for name, each in given.items()}
+        def combine(previous: _Snapshot | None, contents: Contents[Sequence[x509.Certificate]], _: float) -> _Snapshot:
+            found = {name: _certificates(name, each, contents, previous) for name, each in given.items()}
             if not found["roots"]:
                 raise ConfigurationError(
                     "roots contains no certificate, so every client would be rejected; expected for example "
@@ -120,7 +120,11 @@ class TrustStore:
             )
 
         self._snapshot = FileCache(
-            [each for both in given.values() for each in both if isinstance(each, Path)], self._suffixes, make
+            [each for both in given.values() for each in both if isinstance(each, Path)],
+            self._suffixes,
+            lambda file: self._read(file.read()),
+            combine,
+            gone="certificates that it contained are not trusted, unless no root is left",
         )
 
     def with_clock_skew(self, clock_skew: float) -> Self:
@@ -224,27 +228,28 @@ class TrustStore:
             advice = RENEW if expired else refusal.advice
             raise chain.refused(certificate, *evidence, new_connection=bool(expired), advice=advice) from None
 
-    def _certificates(
-        self, name: str, given: Collection[x509.Certificate | Path], contents: Contents
-    ) -> list[x509.Certificate]:
-        found: list[x509.Certificate] = []
-        for each in given:
-            if isinstance(each, x509.Certificate):
-                found.append(each)
-                continue
-            if not contents[each]:
-                raise ConfigurationError(f"{name}: the directory {each} contains no *.pem and no *.crt file")
-            for file, octets in contents[each]:
-                try:
-                    found += self._read(octets)
-                except ValueError as error:
-                    raise ConfigurationError(f"{name}: {file}: expected only PEM certificates ({error})") from error
-        return found
-
     @staticmethod
-    def _read(octets: bytes) -> list[x509.Certificate]:
+    def _read(octets: bytes) -> Sequence[x509.Certificate]:
         """Return the certificates in the bytes of one file. Raises `ValueError`."""
         return read_pem(octets)
+
+
+def _certificates(
+    name: str,
+    given: Collection[x509.Certificate | Path],
+    contents: Contents[Sequence[x509.Certificate]],
+    previous: _Snapshot | None,
+) -> list[x509.Certificate]:
+    found: list[x509.Certificate] = []
+    for each in given:
+        if isinstance(each, x509.Certificate):
+            found.append(each)
+            continue
+        if previous is None and not contents[each]:
+            raise ConfigurationError(f"{name}: the directory {each} contains no *.pem and no *.crt file")
+        for certificates in contents[each].values():
+            found += certificates
+    return found
 
 
 def read_pem(octets: bytes) -> list[x509.Certificate]:
@@ -252,7 +257,8 @@ def read_pem(octets: bytes) -> list[x509.Certificate]:
     try:
         found = x509.load_pem_x509_certificates(octets)
     except chain.UNREADABLE as error:
-        raise ValueError(str(error) or type(error).__name__) from error
+        raise ValueError(f"expected only PEM certificates ({str(error) or type(error).__name__})") from error
     if octets.count(b"-----BEGIN ") != len(found) or octets.count(b"-----END ") != len(found):
-        raise ValueError("it contains a block that is not a complete certificate")  # for example a private key
+        # The other block may be a private key.
+        raise ValueError("expected only PEM certificates (it contains a block that is not a complete certificate)")
     return found
