@@ -15,6 +15,7 @@ import weakref
 from collections import deque
 from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from mtls_middleware.effects.exchange import Connections, Fetch, FetchFailed, Response, exchange
@@ -67,10 +68,10 @@ def waiting(fetch: Fetch, shares: Shares, loop: asyncio.AbstractEventLoop | None
         return
     background = _current_background()
     upstream, client = background.upstream(fetch.connections), client_of(shares)
-    is_probe = upstream.enter(fetch, client)
+    admission = upstream.enter(fetch, client)
     try:
-        background.begin(_Job(fetch, shares, upstream, is_probe), loop)
-        yield seconds_to_wait(fetch, is_probe=is_probe)
+        background.begin(_Job(fetch, shares, upstream, admission.is_probe), loop)
+        yield admission.seconds
     finally:
         upstream.leave(client)
 
@@ -212,7 +213,8 @@ class _Background:
         fetch = job.fetch
         with anyio.fail_after(fetch.timeout):
             if job.upstream is not None:
-                return await job.upstream.response(fetch, job.shares, self._names, is_probe=job.is_probe)
+                fail = partial(self._finish, fetch)
+                return await job.upstream.response(fetch, job.shares, self._names, is_probe=job.is_probe, fail=fail)
             async with contextlib.AsyncExitStack() as held:
                 if not fetch.allow_private:
                     shares = (Share(zone_of_url(fetch.url), _MAX_ZONE_EXCHANGES),)

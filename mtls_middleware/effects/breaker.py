@@ -1,7 +1,7 @@
 """`CircuitBreaker`: decides which requests may wait for a server that stalls. Pure: no I/O, no clock, no lock.
 
-An exchange stalls if it has no complete response after half of its timeout or more. An error response or a refused
-connection is no stall: it occupies no thread, and the next attempt after a restart of the server must succeed at once.
+An error response or a refused connection is no stall: it occupies no thread, and the next attempt after a restart of
+the server must succeed at once.
 """
 
 import math
@@ -85,6 +85,10 @@ class CircuitBreaker:
         for each in circuits:
             each.probing_until = now + timeout
         return 0.0, bool(circuits)
+
+    def suspects(self, client: str) -> bool:
+        """Return whether `client` has a stall since its last response, or any client since the last response to any."""
+        return bool(self._stalled) or client in self._clients
 
     def is_open(self, client: str) -> bool:
         """Return whether only a probe of `client` may go."""

@@ -1,11 +1,13 @@
 """`Upstream`: one server of the configuration, with its open connections, its limits and its circuit breaker."""
 
+import asyncio
 import logging
 import math
 import ssl
 import threading
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 from mtls_middleware.effects.breaker import CircuitBreaker
 from mtls_middleware.effects.exchange import Connections, Fetch, FetchFailed, Response, exchange
@@ -21,10 +23,11 @@ if TYPE_CHECKING:
 MAX_EXCHANGES = 50
 # Maximum fraction of its timeout that an exchange may spend in the queue. After that, too little time remains.
 QUEUE_TIMEOUT = 0.9
-# An exchange without a complete response after this fraction of its timeout stalls. Time in the queue does not count.
+# An exchange that fails without a response after this fraction of its timeout stalls. The queue does not count.
 _STALL = 0.5
-# Maximum number of seconds that a request waits for a probe of a server that stalls. The probe itself goes on.
-_PROBE_WAIT = 1.0
+# Seconds after which an exchange stalls if the last exchange stalled, too. Its callers then wait no longer, so that a
+# process with one thread does not lose one timeout for each stall. The exchange itself goes on.
+_NEXT_STALL = 1.0
 # Seconds that a request waits in addition to the timeout of its exchange. The background thread ends the exchange and
 # counts the stall in this time, so that the next request of the same thread does not wait for the server again.
 _GRACE = 0.25
@@ -32,6 +35,16 @@ _GRACE = 0.25
 _LOG_INTERVAL = 30.0
 # Seconds that an idle connection is kept open. Node.js and uvicorn close idle connections after 5 seconds.
 _KEEP_ALIVE = 5.0
+
+
+Fail = Callable[[FetchFailed], None]
+
+
+class Admission(NamedTuple):
+    """The permission to wait for a server: whether the exchange is a probe, and the maximum number of seconds."""
+
+    is_probe: bool
+    seconds: float
 
 
 class Upstream:
@@ -50,8 +63,8 @@ class Upstream:
         self._breaker = CircuitBreaker()
         self._logged_at = -math.inf
 
-    def enter(self, fetch: Fetch, client: str) -> bool:
-        """Count a request that waits for `fetch`, and return whether the exchange is a probe. Call `leave` later.
+    def enter(self, fetch: Fetch, client: str) -> Admission:
+        """Count a request that waits for `fetch`. Call `leave` later.
 
         Raises `FetchFailed` if the server stalls, or if too many requests wait for it.
         """
@@ -60,15 +73,14 @@ class Upstream:
             if self._waiting.enter(client):
                 wait, is_probe = self._breaker.admit(client, now, fetch.timeout)
                 if wait <= 0:
-                    return is_probe
+                    longest = min(fetch.timeout, _NEXT_STALL) if self._breaker.suspects(client) else fetch.timeout
+                    return Admission(is_probe, longest + _GRACE)
                 self._waiting.leave(client)
                 raise _stalling(wait)
             is_due = now - self._logged_at >= _LOG_INTERVAL
             if is_due:
                 self._logged_at = now
-        reason = (
-            f"max_waiting={self._max_waiting} requests, or half of them for one client, already wait for the server"
-        )
+        reason = f"max_waiting={self._max_waiting} requests already wait for the server, or half of it from one client"
         if is_due:
             log(logging.ERROR, "%s: %s; further requests get 503 at once; check the server", fetch.url, reason)
         raise FetchFailed(reason, retry_after=1)
@@ -78,30 +90,51 @@ class Upstream:
         with self._lock:
             self._waiting.leave(client)
 
-    async def response(self, fetch: Fetch, shares: Shares, names: ClientNameLookups, *, is_probe: bool) -> Response:
-        """Make the exchange when it is its turn. Raises `FetchFailed`, or `TimeoutError` in the queue."""
+    async def response(
+        self,
+        fetch: Fetch,
+        shares: Shares,
+        names: ClientNameLookups,
+        *,
+        is_probe: bool,
+        fail: Fail,
+    ) -> Response:
+        """Make the exchange when it is its turn. Raises `FetchFailed`, or `TimeoutError` in the queue.
+
+        `fail`: ends the wait of the callers before the exchange ends.
+        """
         client = client_of(shares)
         async with self._limit.slot(shares, QUEUE_TIMEOUT * fetch.timeout):
-            now = time.monotonic()
+            began, loop = time.monotonic(), asyncio.get_running_loop()
             with self._lock:
                 if not is_probe and self._breaker.is_open(client):  # it opened while this exchange was in the queue
                     raise _stalling(1)
+                is_suspect = self._breaker.suspects(client)
+
+            def stall() -> None:
+                self._count_stall(fetch, client, began)
+                fail(FetchFailed(f"not complete within {_NEXT_STALL} s, and the exchange before it stalled"))
+
+            timer = loop.call_later(_NEXT_STALL, stall) if is_suspect else None
             self._transport = self._transport or new_transport(self._tls)
             try:
                 response = await exchange(fetch, self._transport, names)
             except BaseException as failure:
-                self._count_failure(fetch, client, now, is_reaction=isinstance(failure, FetchFailed))
+                has_stalled = timer is not None and loop.time() >= timer.when()
+                if time.monotonic() - began >= _STALL * fetch.timeout:
+                    if not has_stalled:
+                        self._count_stall(fetch, client, began)
+                elif isinstance(failure, FetchFailed):  # if not, it was in the queue for too long, or the process ends
+                    self._count_response(fetch, client)
                 raise
+            finally:
+                if timer is not None:
+                    timer.cancel()
             self._count_response(fetch, client)
             return response
 
-    def _count_failure(self, fetch: Fetch, client: str, began: float, *, is_reaction: bool) -> None:
-        """Count an exchange without a response. `is_reaction`: whether the server, and no timeout, ended it."""
+    def _count_stall(self, fetch: Fetch, client: str, began: float) -> None:
         now = time.monotonic()
-        if now - began < _STALL * fetch.timeout:
-            if is_reaction:
-                self._count_response(fetch, client)
-            return  # without a reaction, it waited in the queue for too long, or the process ends
         with self._lock:
             delay = self._breaker.stalled(client, began, now)
         if delay is not None:
@@ -115,6 +148,7 @@ class Upstream:
             )
 
     def _count_response(self, fetch: Fetch, client: str) -> None:
+        """Count an exchange with a reaction of the server: a response, a refused or a closed connection."""
         with self._lock:
             was_open = self._breaker.responded(client, time.monotonic())
         if was_open:
@@ -126,10 +160,9 @@ class Upstream:
             await self._transport.aclose()
 
 
-def seconds_to_wait(fetch: Fetch, *, is_probe: bool = False) -> float:
-    """Return the maximum number of seconds that a request may wait for `fetch`."""
-    longest = fetch.timeout + _GRACE
-    return min(longest, _PROBE_WAIT) if is_probe else longest
+def seconds_to_wait(fetch: Fetch) -> float:
+    """Return the maximum number of seconds that a request may wait for an exchange over a new connection."""
+    return fetch.timeout + _GRACE
 
 
 def _stalling(wait: float) -> FetchFailed:
