@@ -5,7 +5,7 @@ import random
 import pytest
 
 from mtls_middleware.effects.breaker import CircuitBreaker
-from mtls_middleware.effects.retry_delay import retry_delay
+from mtls_middleware.effects.cool_down import retry_delay
 
 TIMEOUT = 5.0
 
