@@ -13,7 +13,7 @@ from typing import Any, Literal, NoReturn
 
 from mtls_middleware import options
 from mtls_middleware.dependencies import report
-from mtls_middleware.effects.exchange import Connections, Fetch, FetchFailed, Response
+from mtls_middleware.effects.exchange import MAX_WAITING, Connections, Fetch, FetchFailed, Response
 from mtls_middleware.effects.flow import Flow, ask
 from mtls_middleware.effects.remote_document import check_address
 from mtls_middleware.errors import ConfigurationError, Refused, Unavailable, require_extra
@@ -28,6 +28,7 @@ from mtls_middleware.resource_server.claims import (
     reject_token,
     timed_token,
 )
+from mtls_middleware.resource_server.introspection_advice import advice_for_status
 from mtls_middleware.resource_server.introspection_cache import IntrospectionCache, IntrospectionKey, MemoryAnswers
 from mtls_middleware.resource_server.introspection_credentials import introspection_credentials
 from mtls_middleware.resource_server.jws import Keys, verify_jwt
@@ -51,14 +52,6 @@ _JSON, _SIGNED = "application/json", "application/token-introspection+jwt"
 _MAX_AGE = 60
 
 _NAMES = ClaimNames(frozenset())
-# Advice for the operator, by the status of the server's response.
-_ADVICE = {
-    401: "the server rejects this client's credentials: check client_id and client_secret, or the certificate in "
-    "ssl_context",
-    403: "the server does not allow this client to introspect tokens: change this at the server",
-    404: "the server has no introspection endpoint at this address: check endpoint=",
-    405: "the endpoint does not accept POST: check endpoint=",
-}
 
 
 class IntrospectedAccessTokens:
@@ -85,6 +78,9 @@ class IntrospectedAccessTokens:
         signed_by: the server's keys (an https address, or a JWK Set as a dict). Responses must then be signed
             (RFC 9701), and `issuer` is required.
         timeout: maximum number of seconds for one exchange with the server, 0.05 to 60. Default: 5.
+        max_waiting: maximum number of requests of this process that wait for the server, 1 to 100,000. Further requests
+            get 503 at once. One client may use half of it. Under WSGI, give fewer than the process has threads, so that
+            a server that stalls leaves threads for other requests. Default: 2,000.
         allow_http: accept `http://` for loopback addresses, for tests.
 
     Raises `ConfigurationError`.
@@ -109,6 +105,7 @@ class IntrospectedAccessTokens:
         remember_inactive: float = 5,
         signed_by: str | Mapping[str, Any] | None = None,
         timeout: float = 5,
+        max_waiting: int = MAX_WAITING,
         allow_http: bool = False,
     ) -> None:
         require_extra("httpx2", "http", "IntrospectedAccessTokens")
@@ -133,7 +130,8 @@ class IntrospectedAccessTokens:
         self._timeout = options.seconds("timeout", timeout, 0.05, 60, 5)
         self._keys = self._signing_keys(signed_by, ssl_context, allow_http=allow_http)
         self._headers["Accept"] = _JSON if self._keys is None else _SIGNED
-        self._connections = Connections(ssl_context or ssl.create_default_context())
+        most = options.integer("max_waiting", max_waiting, 1, 100_000, 2)
+        self._connections = Connections(ssl_context or ssl.create_default_context(), most)
         self._lock = threading.Lock()  # protects `_running`; it is not held during I/O
         self._running: dict[str, Fetch] = {}
 
@@ -236,6 +234,8 @@ class IntrospectedAccessTokens:
                 response = yield from ask(fetch)
             except FetchFailed as failure:
                 self._end_sharing(key, fetch)
+                if failure.retry_after is not None:
+                    self._unavailable(str(failure), failure.retry_after)
                 if last or not failure.again:
                     self._fail(str(failure), "check that the server runs, and that ssl_context trusts its certificate")
             else:
@@ -273,13 +273,7 @@ class IntrospectedAccessTokens:
 
     def _read(self, response: Response, now: float) -> Flow[dict[str, Any]]:
         if response.status != 200:
-            if 300 <= response.status < 400:
-                advice = "redirects are not followed: set endpoint= to the address in the Location field"
-            elif response.status >= 500:
-                advice = "the server has an error"
-            else:
-                advice = "check endpoint="
-            self._fail(f"status {response.status}; expected 200", _ADVICE.get(response.status, advice))
+            self._fail(f"status {response.status}; expected 200", advice_for_status(response.status))
         expected = _JSON if self._keys is None else _SIGNED
         if response.content_type != expected:
             self._fail(f"the response is not {expected}", "give signed_by= if and only if the server signs responses")
@@ -319,8 +313,11 @@ class IntrospectedAccessTokens:
 
     def _fail(self, reason: str, advice: str) -> NoReturn:
         logger.error("introspection at %s: %s; %s", self._endpoint, reason, advice)
+        self._unavailable(reason, _RETRY_AFTER)
+
+    def _unavailable(self, reason: str, retry_after: int) -> NoReturn:
         report("introspection_failed", f"introspection at {self._endpoint}: {reason}")
-        raise Unavailable(f"introspection at {self._endpoint}: {reason}", retry_after=_RETRY_AFTER)
+        raise Unavailable(f"introspection at {self._endpoint}: {reason}", retry_after=retry_after)
 
     def _store(self, key: IntrospectionKey, members: Mapping[str, Any], now: float) -> Flow[None]:
         """Cache a response with the time of its request, unless it is too large or has expired."""

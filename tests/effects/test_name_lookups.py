@@ -78,7 +78,7 @@ def test_a_look_up_without_a_thread_fails_and_is_tried_again(
     with monkeypatch.context() as limited:
         limited.setattr(threading.Thread, "start", start)
         with pytest.raises(OSError, match="no thread can be started"):  # as any other failure of a connection
-            pool.submit(socket.getaddrinfo, "good.test", 443)
+            pool.submit(socket.getaddrinfo, "good.test", 443).result(5)
     assert pool.submit(socket.getaddrinfo, "good.test", 443).result(5) == ADDRESS
 
 

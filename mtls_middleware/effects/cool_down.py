@@ -1,0 +1,56 @@
+"""`CoolDown`: the time without attempts after a failure, short at first. Pure: no I/O, no clock."""
+
+import threading
+
+# Seconds after the first failure. A server that restarts, or a lost packet, is often over after this time.
+_FIRST = 0.5
+
+
+def retry_delay(failures: int, longest: float = 30.0) -> float:
+    """Return the seconds between failure number `failures` in a row and the next attempt: 0.5, 1, 2 ... `longest`.
+
+    Example: `retry_delay(3) == 2.0`
+    """
+    return min(longest, _FIRST * 2.0 ** min(failures - 1, 16))
+
+
+class CoolDown:
+    """Admits all attempts until one fails. Then it admits one attempt at a time, each after a longer delay.
+
+    It is thread-safe. Arguments: `longest`: the maximum delay in seconds.
+
+    Example: `if (attempt := cool_down.begin(now)) is not None: ...; cool_down.failed(attempt, now)`
+    """
+
+    def __init__(self, longest: float) -> None:
+        self._longest = longest
+        self._lock = threading.Lock()
+        self._failures = 0  # in a row
+        self._failed_at = 0.0
+        self._is_trying = False  # whether an attempt after a failure is in progress
+
+    def begin(self, now: float) -> int | None:
+        """Return a number for the new attempt, or `None` if no attempt may be made. Then call `failed` or `ended`."""
+        with self._lock:
+            if self._failures:
+                # If the clock is set back, the next attempt is made at once.
+                if self._is_trying or abs(now - self._failed_at) < retry_delay(self._failures, self._longest):
+                    return None
+                self._is_trying = True
+            return self._failures
+
+    def failed(self, attempt: int, now: float) -> float:
+        """Count a failed attempt. Attempts that began before the last failure count once. Return the delay."""
+        with self._lock:
+            if attempt == self._failures:
+                self._failures += 1
+                self._failed_at, self._is_trying = now, False
+            return retry_delay(self._failures, self._longest) if self._failures else 0.0
+
+    def ended(self, attempt: int, *, succeeded: bool) -> None:
+        """End an attempt that did not fail. `succeeded`: `False` if it was cancelled, so its outcome is unknown."""
+        with self._lock:
+            if succeeded:
+                self._failures, self._is_trying = 0, False
+            elif attempt and attempt == self._failures:
+                self._is_trying = False
