@@ -39,6 +39,13 @@ _ADVICE = {
     "TimeoutError": "check that Redis is running, and that socket_timeout= exceeds its response time",
     "ReadOnlyError": "the client is connected to a replica: connect it to the primary",
 }
+# Advice by the code of an error that the client has no class for.
+_ADVICE_BY_CODE = {
+    "WRONGTYPE": "the key contains another type of data; set key= to a name that nothing else uses",
+    "NOREPLICAS": "Redis has fewer replicas than its min-replicas-to-write: check that they run",
+    "OOM": "the memory of Redis is full: raise its maxmemory",
+    "MISCONF": "Redis cannot write to its disk: see its log",
+}
 
 
 class RevocationListPoller:
@@ -171,7 +178,6 @@ def reason(failure: Exception) -> str:
     """
     if isinstance(failure, UnreadableList):
         return str(failure)
-    if str(failure).startswith("WRONGTYPE"):
-        return "the key contains another type of data; set key= to a name that nothing else uses"
-    name = type(failure).__name__
-    return f"{name}; {_ADVICE.get(name, 'see the log of Redis')}"
+    name, text = type(failure).__name__, str(failure)
+    advice = next((each for code, each in _ADVICE_BY_CODE.items() if f"{code} " in text), "see the log of Redis")
+    return f"{name}; {_ADVICE.get(name, advice)}"
