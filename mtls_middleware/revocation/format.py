@@ -117,12 +117,15 @@ def parse_page(member: object) -> Page:
 
 def parse_units(units: bytes) -> Iterable[tuple[bytes, int]]:
     """Yield each entry and the Unix time until which it is valid. Raises `UnreadableList`."""
+    octets, time = b"", 0
     for start in range(0, len(units), UNIT_SIZE):
         end = start + ENTRY_SIZE
-        time = units[end : start + UNIT_SIZE]
-        if not time.isdigit():
-            raise UnreadableList(f"a time has an unknown format; {_KEY_ADVICE}")
-        yield units[start:end], int(time)
+        found = units[end : start + UNIT_SIZE]
+        if found != octets:  # many entries of a page have the same time, and share one object
+            if not found.isdigit():
+                raise UnreadableList(f"a time has an unknown format; {_KEY_ADVICE}")
+            octets, time = found, int(found)
+        yield units[start:end], time
 
 
 def units_of(entries: Iterable[tuple[bytes, int]]) -> bytes:

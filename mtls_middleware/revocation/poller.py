@@ -38,12 +38,12 @@ _ADVICE = {
     "ConnectionError": "check that Redis is running, and host= of the client",
     "TimeoutError": "check that Redis is running, and that socket_timeout= exceeds its response time",
     "ReadOnlyError": "the client is connected to a replica: connect it to the primary",
+    "OutOfMemoryError": "the memory of Redis is full: raise its maxmemory",
 }
 # Advice by the code of an error that the client has no class for.
 _ADVICE_BY_CODE = {
     "WRONGTYPE": "the key contains another type of data; set key= to a name that nothing else uses",
     "NOREPLICAS": "Redis has fewer replicas than its min-replicas-to-write: check that they run",
-    "OOM": "the memory of Redis is full: raise its maxmemory",
     "MISCONF": "Redis cannot write to its disk: see its log",
 }
 

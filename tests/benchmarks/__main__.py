@@ -23,6 +23,7 @@ MEASURES = {
     8: ("imports", "time to import"),
     9: ("concurrency", "threads"),
     10: ("floor", "warm requests against the least possible program"),
+    12: ("mass_revocation", "the shared list under mass revocation"),
 }
 
 
