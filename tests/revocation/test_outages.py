@@ -27,7 +27,7 @@ def test_an_old_list_is_gone_by_for_a_while_and_then_503(
             "stalled": own_redis.stop,
             "flushed": client.flushall,
             "another list's type": lambda: client.set(KEY, "x"),
-            "garbage": lambda: client.zadd(KEY, {"x": 10**13}),
+            "garbage": lambda: client.zadd(KEY, {"x": 10**17}),
             "renamed": lambda: client.rename(KEY, "elsewhere"),
         }[outage]()
     seen = []
