@@ -108,6 +108,8 @@ class JWTAccessTokens:
                 f"{found} given; expected exactly one of {expected}, for example discovery='rfc8414'"
             )
         self._issuer = issuer
+        if audience is None:
+            raise ConfigurationError("audience=None: expected this resource's identifier (RFC 8725 3.9)")
         self._names = claim_names(
             audience=audience,
             audience_claim=audience_claim,
