@@ -135,13 +135,14 @@ class RemoteDocument(Generic[T]):
         wait = 0.0 if self._attempt is not None else self._pause() - (now - self._attempted_at)
         return math.ceil(max(1.0, min(wait, COOL_DOWN)))
 
-    def with_uri(self, uri: str) -> "RemoteDocument[T]":
-        """Return a copy that fetches from `uri`.
+    def with_uri(self, uri: str, parse: Callable[[bytes], T]) -> "RemoteDocument[T]":
+        """Return a copy that fetches from `uri`, and converts the body with `parse`.
 
         The cached value counts as old, so the next call of `current` fetches the document. If this fetch fails, the
         cached value is used for at most `max_stale` seconds.
         """
         document = copy.copy(self)
+        document._parse = parse
         document._uri, document._lock, document._attempt = uri, threading.Lock(), None
         document._attempted_at, document._failures = float("-inf"), 0
         with self._lock:

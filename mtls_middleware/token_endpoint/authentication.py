@@ -7,6 +7,7 @@ with the registration of one client only: the client that the request names.
 import logging
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, NoReturn
 
 from mtls_middleware import options
@@ -228,9 +229,8 @@ class ClientAuthenticator:
                 _refuse("the client's jwks_uri is not an address that may be fetched (see the log)")
             # All clients share one context, because each context needs memory for every CA of the system.
             self._tls = self._tls or ssl.create_default_context()
-            document = RemoteDocument(
-                uri, RegisteredCertificates.parse_text, tls=self._tls, allow_private=self._allow_private
-            )
+            parse = partial(RegisteredCertificates.parse_text, uri)
+            document = RemoteDocument(uri, parse, tls=self._tls, allow_private=self._allow_private)
             self._key_sets.put(uri, document)
         return document
 
