@@ -179,7 +179,7 @@ def test_a_document_causes_six_log_lines_at_most(
     assert len(caplog.records) == 6
     assert "195 more keys are ignored" in caplog.text
     caplog.clear()
-    parse({"keys": [0] * 5})
+    parse({"keys": [{}] * 5})
     assert len(caplog.records) == 5
 
 
