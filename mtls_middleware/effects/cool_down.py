@@ -2,22 +2,16 @@
 
 import threading
 
-# Seconds after the first failure. A server that restarts, or a lost packet, is often over after this time.
-_FIRST = 0.5
-
-
-def retry_delay(failures: int, longest: float = 30.0) -> float:
-    """Return the seconds between failure number `failures` in a row and the next attempt: 0.5, 1, 2 ... `longest`.
-
-    Example: `retry_delay(3) == 2.0`
-    """
-    return min(longest, _FIRST * 2.0 ** min(failures - 1, 16))
+from mtls_middleware.retry import retry_delay
 
 
 class CoolDown:
     """Admits all attempts until one fails. Then it admits one attempt at a time, each after a longer delay.
 
-    It is thread-safe. Arguments: `longest`: the maximum delay in seconds.
+    It is thread-safe.
+
+    Arguments:
+        longest: the maximum delay in seconds, at most 30.
 
     Example: `if (attempt := cool_down.begin(now)) is not None: ...; cool_down.failed(attempt, now)`
     """
@@ -34,7 +28,7 @@ class CoolDown:
         with self._lock:
             if self._failures:
                 # If the clock is set back, the next attempt is made at once.
-                if self._is_trying or abs(now - self._failed_at) < retry_delay(self._failures, self._longest):
+                if self._is_trying or abs(now - self._failed_at) < self._delay():
                     return None
                 self._is_trying = True
             return self._failures
@@ -45,7 +39,10 @@ class CoolDown:
             if attempt == self._failures:
                 self._failures += 1
                 self._failed_at, self._is_trying = now, False
-            return retry_delay(self._failures, self._longest) if self._failures else 0.0
+            return self._delay()
+
+    def _delay(self) -> float:
+        return min(self._longest, retry_delay(self._failures)) if self._failures else 0.0
 
     def ended(self, attempt: int, *, succeeded: bool) -> None:
         """End an attempt that did not fail. `succeeded`: `False` if it was cancelled, so its outcome is unknown."""

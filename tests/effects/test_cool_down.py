@@ -4,7 +4,8 @@ import threading
 
 import pytest
 
-from mtls_middleware.effects.cool_down import CoolDown, retry_delay
+from mtls_middleware.effects.cool_down import CoolDown
+from mtls_middleware.retry import retry_delay
 
 
 def failing(cool_down: CoolDown, now: float) -> float:
