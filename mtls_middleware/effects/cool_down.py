@@ -4,6 +4,9 @@ import threading
 
 from mtls_middleware.retry import retry_delay
 
+# Seconds after which an attempt counts as lost, for example because a thread that made it does not exist after a fork.
+_LONGEST_ATTEMPT = 10.0
+
 
 class CoolDown:
     """Admits all attempts until one fails. Then it admits one attempt at a time, each after a longer delay.
@@ -21,16 +24,17 @@ class CoolDown:
         self._lock = threading.Lock()
         self._failures = 0  # in a row
         self._failed_at = 0.0
-        self._is_trying = False  # whether an attempt after a failure is in progress
+        self._tried_at: float | None = None  # the beginning of the attempt after a failure that is in progress
 
     def begin(self, now: float) -> int | None:
         """Return a number for the new attempt, or `None` if no attempt may be made. Then call `failed` or `ended`."""
         with self._lock:
             if self._failures:
                 # If the clock is set back, the next attempt is made at once.
-                if self._is_trying or abs(now - self._failed_at) < self._delay():
+                is_trying = self._tried_at is not None and abs(now - self._tried_at) < _LONGEST_ATTEMPT
+                if is_trying or abs(now - self._failed_at) < self._delay():
                     return None
-                self._is_trying = True
+                self._tried_at = now
             return self._failures
 
     def failed(self, attempt: int, now: float) -> float:
@@ -38,7 +42,7 @@ class CoolDown:
         with self._lock:
             if attempt == self._failures:
                 self._failures += 1
-                self._failed_at, self._is_trying = now, False
+                self._failed_at, self._tried_at = now, None
             return self._delay()
 
     def _delay(self) -> float:
@@ -48,6 +52,6 @@ class CoolDown:
         """End an attempt that did not fail. `succeeded`: `False` if it was cancelled, so its outcome is unknown."""
         with self._lock:
             if succeeded:
-                self._failures, self._is_trying = 0, False
+                self._failures, self._tried_at = 0, None
             elif attempt and attempt == self._failures:
-                self._is_trying = False
+                self._tried_at = None
