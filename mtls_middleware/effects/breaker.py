@@ -7,7 +7,7 @@ the server must succeed at once.
 import math
 from dataclasses import dataclass
 
-from mtls_middleware.effects.cool_down import retry_delay
+from mtls_middleware.retry import retry_delay
 
 # Number of stalls in a row that open the circuit of one client, and number of clients with a stall in a row that open
 # the circuit of all clients. So a client that makes the server slow by its own tokens only blocks itself.

@@ -2,22 +2,19 @@
 
 import threading
 
-# Seconds after the first failure. A server that restarts, or a lost packet, is often over after this time.
-_FIRST = 0.5
+from mtls_middleware.retry import retry_delay
 
-
-def retry_delay(failures: int, longest: float = 30.0) -> float:
-    """Return the seconds between failure number `failures` in a row and the next attempt: 0.5, 1, 2 ... `longest`.
-
-    Example: `retry_delay(3) == 2.0`
-    """
-    return min(longest, _FIRST * 2.0 ** min(failures - 1, 16))
+# Seconds after which an attempt counts as lost, for example because a thread that made it does not exist after a fork.
+_LONGEST_ATTEMPT = 10.0
 
 
 class CoolDown:
     """Admits all attempts until one fails. Then it admits one attempt at a time, each after a longer delay.
 
-    It is thread-safe. Arguments: `longest`: the maximum delay in seconds.
+    It is thread-safe.
+
+    Arguments:
+        longest: the maximum delay in seconds, at most 30.
 
     Example: `if (attempt := cool_down.begin(now)) is not None: ...; cool_down.failed(attempt, now)`
     """
@@ -27,16 +24,17 @@ class CoolDown:
         self._lock = threading.Lock()
         self._failures = 0  # in a row
         self._failed_at = 0.0
-        self._is_trying = False  # whether an attempt after a failure is in progress
+        self._tried_at: float | None = None  # the beginning of the attempt after a failure that is in progress
 
     def begin(self, now: float) -> int | None:
         """Return a number for the new attempt, or `None` if no attempt may be made. Then call `failed` or `ended`."""
         with self._lock:
             if self._failures:
                 # If the clock is set back, the next attempt is made at once.
-                if self._is_trying or abs(now - self._failed_at) < retry_delay(self._failures, self._longest):
+                is_trying = self._tried_at is not None and abs(now - self._tried_at) < _LONGEST_ATTEMPT
+                if is_trying or abs(now - self._failed_at) < self._delay():
                     return None
-                self._is_trying = True
+                self._tried_at = now
             return self._failures
 
     def failed(self, attempt: int, now: float) -> float:
@@ -44,13 +42,16 @@ class CoolDown:
         with self._lock:
             if attempt == self._failures:
                 self._failures += 1
-                self._failed_at, self._is_trying = now, False
-            return retry_delay(self._failures, self._longest) if self._failures else 0.0
+                self._failed_at, self._tried_at = now, None
+            return self._delay()
+
+    def _delay(self) -> float:
+        return min(self._longest, retry_delay(self._failures)) if self._failures else 0.0
 
     def ended(self, attempt: int, *, succeeded: bool) -> None:
         """End an attempt that did not fail. `succeeded`: `False` if it was cancelled, so its outcome is unknown."""
         with self._lock:
             if succeeded:
-                self._failures, self._is_trying = 0, False
+                self._failures, self._tried_at = 0, None
             elif attempt and attempt == self._failures:
-                self._is_trying = False
+                self._tried_at = None

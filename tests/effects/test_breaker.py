@@ -5,7 +5,6 @@ import random
 import pytest
 
 from mtls_middleware.effects.breaker import CircuitBreaker
-from mtls_middleware.effects.cool_down import retry_delay
 
 TIMEOUT = 5.0
 
@@ -20,12 +19,6 @@ def opened(client: str = "a", now: float = 100.0) -> CircuitBreaker:
 
 def wait(breaker: CircuitBreaker, client: str, now: float) -> float:
     return breaker.admit(client, now, TIMEOUT)[0]
-
-
-def test_the_delays_double_up_to_half_a_minute() -> None:
-    assert [retry_delay(number) for number in range(1, 9)] == [0.5, 1, 2, 4, 8, 16, 30, 30]
-    assert retry_delay(10**9) == 30
-    assert [retry_delay(number, 5) for number in (1, 4, 5)] == [0.5, 4, 5]
 
 
 def test_a_closed_circuit_admits_all_requests() -> None:

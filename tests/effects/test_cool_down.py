@@ -4,7 +4,8 @@ import threading
 
 import pytest
 
-from mtls_middleware.effects.cool_down import CoolDown, retry_delay
+from mtls_middleware.effects.cool_down import CoolDown
+from mtls_middleware.retry import retry_delay
 
 
 def failing(cool_down: CoolDown, now: float) -> float:
@@ -41,10 +42,19 @@ def test_only_one_attempt_at_a_time_is_made_after_a_failure() -> None:
     failing(cool_down, 0)
     attempt = cool_down.begin(1)
     assert attempt == 1
-    assert [cool_down.begin(now) for now in (1, 2, 50)] == [None] * 3  # it is still in progress
-    cool_down.failed(attempt, 51)
-    assert cool_down.begin(51.9) is None
-    assert cool_down.begin(52) is not None
+    assert [cool_down.begin(now) for now in (1, 2, 5)] == [None] * 3  # it is still in progress
+    cool_down.failed(attempt, 6)
+    assert cool_down.begin(6.9) is None
+    assert cool_down.begin(7) is not None
+
+
+def test_an_attempt_that_never_ends_does_not_stop_later_attempts() -> None:
+    """After a fork, the thread that made the attempt does not exist."""
+    cool_down = CoolDown(5)
+    failing(cool_down, 0)
+    assert cool_down.begin(1) == 1
+    assert cool_down.begin(10.9) is None
+    assert cool_down.begin(11) == 1
 
 
 def test_attempts_that_fail_together_count_once() -> None:
