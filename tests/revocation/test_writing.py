@@ -2,6 +2,7 @@
 
 import math
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -122,6 +123,26 @@ def test_what_redis_loses_stays_revoked_where_it_was_known(
     revocations.revoke(thumbprint=other.thumbprint, until=SOON)
     until(lambda: includes(revocations, other) is True)
     assert includes(revocations, BILLING) is True
+
+
+def test_a_list_that_is_created_again_replaces_the_former_one(
+    redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """So a revocation can be taken back, by hand. Nothing is accepted before the new list is complete."""
+    revocations, other = made(redis_server), AUTHORITY.issue()
+    for each in (BILLING, other):
+        revocations.revoke(thumbprint=each.thumbprint, until=SOON)
+    until(lambda: includes(revocations, BILLING) is True)
+    with redis_server.client() as client:
+        client.delete(KEY)
+        RevocationListWriter(client, KEY, 0).write("create", [(bytes(32), 2_000_000_000)])
+    time.sleep(0.6)
+    assert [includes(revocations, each) for each in (BILLING, other)] == [True, True]
+    assert "was created again" not in caplog.text
+    revocations.create([{"thumbprint": other.thumbprint, "until": SOON}])
+    until(lambda: includes(revocations, BILLING) is False)
+    assert includes(revocations, other) is True
+    until(lambda: caplog.text.count("the list was created again. Entries that only the former list had") == 1)
 
 
 def test_revoking_without_redis_raises_unavailable(own_redis: RedisServer) -> None:
