@@ -95,6 +95,6 @@ class RevocationListCopy:
         Yields the number of entries of each shard. The caller may pause after each shard.
         """
         for number, shard in enumerate(self.shards):
-            if any(time < now for time in shard.values()):
+            if min(shard.values(), default=now) < now:
                 self.shards[number] = {entry: time for entry, time in shard.items() if time >= now}
             yield len(shard)

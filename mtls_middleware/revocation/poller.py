@@ -141,7 +141,8 @@ class RevocationListPoller:
 
     def _publish(self, copy: RevocationListCopy, asked_at: float) -> None:
         """Let requests use the copy, which is complete."""
-        if copy.shards is not self.revoked:  # the first list, or a list that was created again
+        is_created_again = copy.shards is not self.revoked and self.read_at > -math.inf
+        if copy.shards is not self.revoked:
             for number, shard in enumerate(copy.shards):
                 self.revoked[number] = shard
             copy.shards = self.revoked
@@ -149,6 +150,8 @@ class RevocationListPoller:
         self.read_at = asked_at
         if was_outage:
             logger.warning("revocations: the list can be read again")
+        if is_created_again:
+            logger.warning("revocations: the list was created again. Entries that only the former list had are dropped")
 
     def _begin_again(self, copy: RevocationListCopy, head: Head) -> None:
         """Read the whole list again from the next poll on. The entries of the copy stay revoked in this process."""

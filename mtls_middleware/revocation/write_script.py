@@ -8,8 +8,9 @@ WRITTEN, NOT_CREATED, OTHER_DATA = 1, 0, -1
 # Number of the last changes that are never swept. A process that is so many changes behind continues to read where it
 # was. After more changes, it may have to read the whole list.
 SWEEP_WINDOW = 32_768
-# Maximum number of writes that extend the same page. More would make reading faster, and each write longer.
-_PAGE_WRITES = 16
+# A write extends the last page up to so many writes and units. Larger pages are faster to read for a process that
+# starts. But each write sends the page to all replicas again, and each poll after it reads the page again.
+_EXTENDED_WRITES, _EXTENDED_UNITS = 16, 64
 _SWEPT_PAGES = 8  # pages that one write sweeps, which keeps Redis busy for a few milliseconds
 _EXPIRED_ENTRIES = 1000  # maximum number of expired entries that one write removes, for the same reason
 
@@ -33,7 +34,8 @@ def write_script(window: int = SWEEP_WINDOW, page_units: int = PAGE_UNITS) -> st
         "base": FIRST_PAGE,
         "head": HEAD_SCORE,
         "id": ID_SIZE,
-        "ids": ID_SIZE * _PAGE_WRITES,
+        "extended_ids": ID_SIZE * _EXTENDED_WRITES,
+        "extended_units": UNIT_SIZE * min(_EXTENDED_UNITS, page_units),
         "unit": UNIT_SIZE,
         "units": UNIT_SIZE * page_units,
         "window": window + page_units,  # the sweep goes by the positions at which pages begin
@@ -103,7 +105,7 @@ if #units > 0 or not head then
     end
     redis.call('ZADD', key, 'GT', unpack(scores))
     id = string.sub(redis.sha1hex(id .. nonce), 1, %(id)d)
-    if #ids == %(ids)d or #old > 0 and #old + #units > %(units)d then
+    if #ids == %(extended_ids)d or #old > 0 and #old + #units > %(extended_units)d then
       page, ids, old = position, '', ''
     end
     ids = ids .. id

@@ -8,11 +8,15 @@ from typing import Any, Literal
 from mtls_middleware.errors import Unavailable
 from mtls_middleware.revocation.format import ID_SIZE, units_of
 from mtls_middleware.revocation.poller import reason
-from mtls_middleware.revocation.write_script import NOT_CREATED, WRITTEN, write_script
+from mtls_middleware.revocation.write_script import NOT_CREATED, OTHER_DATA, WRITTEN, write_script
 
 _BATCH = 500  # maximum number of entries in one command, which keeps Redis busy for only a few milliseconds
 _RETRY_AFTER = 1
 _SCRIPT = write_script()
+_REASONS = {
+    NOT_CREATED: "call create() first, because there is no complete list of revocations under",
+    OTHER_DATA: "set key= to a name that nothing else uses, because another program, or an earlier release, wrote to",
+}
 
 Mode = Literal["revoke", "create", "complete"]
 
@@ -31,8 +35,7 @@ class RevocationListWriter:
         for batch in _batches(entries):
             done, confirmed = self._call(mode, secrets.token_hex(ID_SIZE // 2), units_of(batch), int(time.time()))
             if done != WRITTEN:
-                found = "no list of revocations" if done == NOT_CREATED else "other data than a list of revocations"
-                raise Unavailable(f"{found} under {self._key!r}: call create() first", retry_after=_RETRY_AFTER)
+                raise Unavailable(f"nothing was written: {_REASONS[done]} {self._key!r}", retry_after=_RETRY_AFTER)
             if confirmed < self._replicas:
                 raise Unavailable(
                     f"the revocation was written, but {confirmed} of {self._replicas} replicas confirmed it in time, "

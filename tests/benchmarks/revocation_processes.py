@@ -3,6 +3,9 @@
 `python -m tests.benchmarks.revocation_processes follow PORT` follows the list. It prints the seconds until it can
 answer, and when its standard input ends, what it has seen, as JSON.
 
+`python -m tests.benchmarks.revocation_processes idle` has an event loop and nothing else, until its standard input
+ends: for how long other programs on the machine stop an event loop.
+
 `python -m tests.benchmarks.revocation_processes write PORT NAME RATE SECONDS BATCH` revokes `RATE` tokens a second,
 `BATCH` of them at once. Twice a second, one of them is a probe. It prints when it began to write each probe, as JSON.
 
@@ -61,8 +64,7 @@ class Follower:
         self.seen: dict[str, float] = {}
 
     async def run(self) -> None:
-        ended = threading.Event()
-        threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+        ended = _end_of_input()
         begun = last = time.monotonic()
         following = asyncio.create_task(asyncio.to_thread(self._revocations.follow))
         is_started = False
@@ -94,6 +96,22 @@ class Follower:
             return None
 
 
+async def idle() -> float:
+    """Returns the longest time for which the event loop was stopped."""
+    ended, longest, last = _end_of_input(), 0.0, time.monotonic()
+    while not ended.is_set():
+        await asyncio.sleep(_TICK)
+        now = time.monotonic()
+        longest, last = max(longest, now - last - _TICK), now
+    return longest
+
+
+def _end_of_input() -> threading.Event:
+    ended = threading.Event()
+    threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+    return ended
+
+
 def write(port: int, name: str, rate: int, seconds: float, batch: int) -> dict[str, float]:
     """Returns when each probe began to be written, and the rate under `"rate"`."""
     revocations = connected(port)
@@ -112,9 +130,11 @@ def write(port: int, name: str, rate: int, seconds: float, batch: int) -> dict[s
 
 
 if __name__ == "__main__":
-    action, port, *rest = sys.argv[1:]
-    if action == "follow":
-        follower = Follower(int(port), rest)
+    action, port, *rest = [*sys.argv[1:], ""]
+    if action == "idle":
+        print(json.dumps(asyncio.run(idle())))
+    elif action == "follow":
+        follower = Follower(int(port), rest[:-1])
         asyncio.run(follower.run())
         print(json.dumps({name: value for name, value in vars(follower).items() if not name.startswith("_")}))
     else:

@@ -9,10 +9,8 @@ from mtls_middleware.revocation import RedisRevocations
 from mtls_middleware.revocation.poller import RevocationListPoller
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate
 from tests.key_server import until
-from tests.live.servers import ROOT
 from tests.redis_server import RedisServer
 
-PAGE = (ROOT / "docs" / "tokens.md").read_text("utf-8")
 KEY = "mtls_middleware:revoked"
 AUTHORITY = CertificateAuthority()
 BILLING = AUTHORITY.issue("CN=billing", uris=["spiffe://acme.internal/billing"])

@@ -134,6 +134,18 @@ def test_single_revocations_share_pages(redis_server: RedisServer) -> None:
         assert Reader(client).finish().keys() == set(range(64))
 
 
+def test_a_revocation_after_many_does_not_make_processes_read_the_many_again(redis_server: RedisServer) -> None:
+    with redis_server.client() as client:
+        write(client, [(number, 50) for number in range(500)])
+        reader = Reader(client)
+        reader.finish()
+        for number in range(500, 520):
+            write(client, [(number, 50)])
+            reader.finish()
+        low, high = reader.copy.scores
+        assert len(b"".join(client.zrange(KEY, low, high, byscore=True))) < 2000
+
+
 def test_the_list_does_not_grow_with_what_has_expired(redis_server: RedisServer) -> None:
     """A few entries stay for long. Many others, between them, are of no use soon."""
     with redis_server.client() as client:

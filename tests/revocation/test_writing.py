@@ -1,8 +1,8 @@
 """The list as it is made, written and read, and what may go wrong meanwhile."""
 
 import math
-import re
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -16,7 +16,7 @@ from mtls_middleware.revocation.redis_list import ListStatus
 from mtls_middleware.revocation.writer import RevocationListWriter
 from tests.key_server import until
 from tests.redis_server import RedisServer
-from tests.revocation.revoking import AUTHORITY, BILLING, KEY, PAGE, SOON, entries, following, includes, made
+from tests.revocation.revoking import AUTHORITY, BILLING, KEY, SOON, entries, following, includes, made
 
 
 def test_an_empty_redis_is_not_a_list_before_create(redis_server: RedisServer) -> None:
@@ -125,6 +125,26 @@ def test_what_redis_loses_stays_revoked_where_it_was_known(
     assert includes(revocations, BILLING) is True
 
 
+def test_a_list_that_is_created_again_replaces_the_former_one(
+    redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """So a revocation can be taken back, by hand. Nothing is accepted before the new list is complete."""
+    revocations, other = made(redis_server), AUTHORITY.issue()
+    for each in (BILLING, other):
+        revocations.revoke(thumbprint=each.thumbprint, until=SOON)
+    until(lambda: includes(revocations, BILLING) is True)
+    with redis_server.client() as client:
+        client.delete(KEY)
+        RevocationListWriter(client, KEY, 0).write("create", [(bytes(32), 2_000_000_000)])
+    time.sleep(0.6)
+    assert [includes(revocations, each) for each in (BILLING, other)] == [True, True]
+    assert "was created again" not in caplog.text
+    revocations.create([{"thumbprint": other.thumbprint, "until": SOON}])
+    until(lambda: includes(revocations, BILLING) is False)
+    assert includes(revocations, other) is True
+    until(lambda: caplog.text.count("the list was created again. Entries that only the former list had") == 1)
+
+
 def test_revoking_without_redis_raises_unavailable(own_redis: RedisServer) -> None:
     revocations = made(own_redis)
     own_redis.kill()
@@ -173,28 +193,6 @@ def test_a_list_that_is_lost_during_a_read_is_not_complete(redis_server: RedisSe
         assert len(entries(reader)) == (1 if again else 0)
         assert (reader.read_at == -math.inf) is not again
     assert len(reads) > 3
-
-
-def test_a_user_with_the_rights_on_the_page_reads_and_another_writes(
-    redis_server: RedisServer, caplog: pytest.LogCaptureFixture
-) -> None:
-    reading = re.findall(r"`(\+zrange [^`]*)`", PAGE)[0].split()
-    writing = [*reading, *re.findall(r"`(\+eval)`\s+and\s+`([^`]*)`\s+beside", PAGE)[0]]
-    with redis_server.client() as admin:
-        for name, rights in (("reads", reading), ("writes", writing), ("nothing", [])):
-            admin.execute_command("ACL", "SETUSER", name, "on", ">password", f"~{KEY}", *" ".join(rights).split())
-
-        def as_user(name: str) -> RedisRevocations:
-            return RedisRevocations(redis_server.client(username=name, password="password"))
-
-        as_user("writes").create()
-        as_user("writes").revoke(thumbprint=BILLING.thumbprint, until=SOON)
-        assert includes(as_user("reads"), BILLING) is True
-        with pytest.raises(Unavailable):
-            as_user("reads").revoke(thumbprint=BILLING.thumbprint, until=SOON)
-        assert includes(as_user("nothing"), BILLING) == "503"
-        assert "let the user of the client read this key" in caplog.text
-        admin.execute_command("ACL", "DELUSER", "reads", "writes", "nothing")
 
 
 @pytest.mark.parametrize("policy", ["noeviction", "volatile-lru", "allkeys-random"])
