@@ -36,7 +36,7 @@ _SUFFIXES = (".crl", ".pem")
 _LIMIT, _TIMEOUT = 67_108_864, 10.0
 # Seconds that a thread sleeps after each millisecond in which it parses a long list, and the number of milliseconds
 # without this for a short list, which a request may parse.
-_REST, _SHORT = 0.0005, 10
+_REST, _SHORT = 0.001, 10
 # Minimum number of seconds between two warnings about certificates that are accepted because of `soft_fail`.
 _WARNING_INTERVAL = 30.0
 # The consequence for the log if a file is deleted.

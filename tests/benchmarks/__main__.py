@@ -23,6 +23,7 @@ MEASURES = {
     8: ("imports", "time to import"),
     9: ("concurrency", "threads"),
     10: ("floor", "warm requests against the least possible program"),
+    13: ("long_list", "an event loop while a long revocation list is read"),
 }
 
 
