@@ -5,23 +5,28 @@ deleted, becomes unreadable, or contains an older list.
 """
 
 import logging
+import math
 from collections import Counter
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import groupby
 
 from mtls_middleware.cache import Cache
 from mtls_middleware.dependencies import report
 from mtls_middleware.errors import Refused
 from mtls_middleware.reusable import Reusable
-from mtls_middleware.validation.crl import RevocationList, StatusRequest
+from mtls_middleware.validation.crl import RevocationList, Scope, StatusRequest
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.validation")
 
-# Maximum number of former lists for one issuer's name and one scope: lists whose signature was never needed, so that it
-# is not known which newer list replaces them, and other lists. Usually there is none. Without a limit, lists that no
-# client needs, or a CA whose numbers decrease, would fill the memory.
-_MAX_UNVERIFIED, _MAX_FORMER = 2, 8
+# Limits of the former lists, without which they would fill the memory: if a CA's numbers decrease or its scopes change,
+# or if it is not known which newer list replaces a former list, because its signature was never needed. Usually there
+# are no former lists. At most 8 lists of one issuer's name and one scope; lists with 5 million entries (100 MB) of one
+# issuer's name; lists with 2 million entries whose signature was never needed. A list counts as 1,000 more entries.
+_MAX_LISTS, _MAX_VERIFIED, _MAX_UNVERIFIED, _LIST = 8, 5_000_000, 2_000_000, 1_000
+
+_Kind = tuple[Hashable, Scope]  # the lists of one kind replace each other, if the same key signed them
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
@@ -61,29 +66,44 @@ class KnownLists:
         `found`: the lists that they contain now, by file or URL. Logs an error if a list is older than a known list.
         """
         known = {each.digest: each for each in self.all}
+        by_kind = _by_kind(known.values())
         for origin, each in found.items():
             if each.digest not in known:
-                self._log_order(origin, each)
+                _log_order(origin, each, self.current.get(origin), by_kind.get(_kind(each), ()))
         # A list that is already known keeps the results of its signature checks.
         current = {origin: known.get(each.digest, each) for origin, each in found.items()}
         digests = {each.digest for each in current.values()}
         former = [each for each in known.values() if each.digest not in digests]
-        return KnownLists.of(current, list(_needed(former, (*current.values(), *former), now)))
+        return KnownLists.of(current, list(_needed(former, _by_kind((*current.values(), *former)), now)))
 
-    def _log_order(self, origin: str, new: RevocationList) -> None:
-        """Log an error if a new list is older than a known list, or if it is not certain which list is newer."""
-        before = self.current.get(origin)
-        for each in self.all:
-            if each.issuer != new.issuer or each.scope != new.scope or new.supersedes(each):
-                continue
-            signer = each.signer
-            if each is not before and (signer is None or not new.is_signed_by(signer)):
-                continue  # possibly a list of another CA with the same name
-            if each.supersedes(new):
-                _log(origin, new, "is older than", each, "the newer list stays in use; to use the older list, restart")
-            else:
-                _log(origin, new, "is neither newer nor older than", each, "what is on either list is revoked")
-            return
+
+def _kind(found: RevocationList) -> _Kind:
+    return found.issuer, found.scope
+
+
+def _by_kind(lists: Iterable[RevocationList]) -> Mapping[_Kind, Sequence[RevocationList]]:
+    found: dict[_Kind, list[RevocationList]] = {}
+    for each in lists:
+        found.setdefault(_kind(each), []).append(each)
+    return found
+
+
+def _log_order(
+    origin: str, new: RevocationList, before: RevocationList | None, known: Sequence[RevocationList]
+) -> None:
+    """Log an error if a new list is older than a known list of its kind, or if it is not certain which list is newer.
+
+    `before`: the list that the file or the URL contained before.
+    """
+    for each in known:
+        signer = each.signer
+        if new.supersedes(each) or (each is not before and (signer is None or not new.is_signed_by(signer))):
+            continue  # a newer list, or possibly a list of another CA with the same name
+        if each.supersedes(new):
+            _log(origin, new, "is older than", each, "the newer list stays in use; to use the older list, restart")
+        else:
+            _log(origin, new, "is neither newer nor older than", each, "what is on either list is revoked")
+        return
 
 
 def _log(origin: str, new: RevocationList, relation: str, known: RevocationList, advice: str) -> None:
@@ -99,20 +119,26 @@ def _time(found: RevocationList) -> str:
     return datetime.fromtimestamp(found.this_update, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _needed(former: Sequence[RevocationList], known: Sequence[RevocationList], now: float) -> Iterator[RevocationList]:
-    """Yield the former lists that no newer list of `known` replaces.
+def _needed(
+    former: Sequence[RevocationList], known: Mapping[_Kind, Sequence[RevocationList]], now: float
+) -> Iterator[RevocationList]:
+    """Yield the former lists that no newer list of `known` replaces, within the limits.
 
     A list replaces another list only if the same key signed both, and if its thisUpdate is not in the future.
     """
-    counts: Counter[Hashable] = Counter()
-    for each in sorted(former, key=lambda each: (each.this_update, each.number), reverse=True):
-        signer, kind = each.signer, (each.issuer, each.scope, each.signer is None)
+    lists: Counter[Hashable] = Counter()  # lists whose signature was never needed count apart: anyone can make them
+    entries: Counter[Hashable] = Counter()
+    for each in sorted(former, key=_order, reverse=True):
+        signer, kind = each.signer, _kind(each)
         if signer is not None and any(
-            other.supersedes(each) and other.this_update <= now and other.is_signed_by(signer) for other in known
+            other.supersedes(each) and other.this_update <= now and other.is_signed_by(signer) for other in known[kind]
         ):
             continue
-        counts[kind] += 1
-        if counts[kind] <= (_MAX_UNVERIFIED if signer is None else _MAX_FORMER):
+        issuer = each.issuer if signer is not None else None
+        lists[kind, signer is None] += 1
+        entries[issuer] += len(each.serials) + _LIST
+        limit = _MAX_UNVERIFIED if signer is None else _MAX_VERIFIED
+        if lists[kind, signer is None] <= _MAX_LISTS and entries[issuer] <= limit:
             yield each
 
 
@@ -152,8 +178,18 @@ def _in_force(request: StatusRequest, lists: Sequence[RevocationList], now: floa
     """
     scopes = {each.scope for each in lists if each.covers(request) or request.serial in each.serials}
     signed = [each for each in lists if each.scope in scopes and each.is_signed_by_issuer(request)]
-    effective = [each for each in signed if each.this_update <= now]
-    return [each for each in signed if not any(other.supersedes(each) for other in effective)]
+    in_force = [each for each in signed if each.this_update > now]
+    for kind in _by_kind(each for each in signed if each.this_update <= now).values():
+        highest: float = -math.inf  # the highest cRLNumber of the lists that are newer by thisUpdate
+        for (_, number), equal in groupby(sorted(kind, key=_order, reverse=True), key=_order):
+            if number > highest:
+                highest = number
+                in_force += equal
+    return in_force
+
+
+def _order(found: RevocationList) -> tuple[float, int]:
+    return found.this_update, found.number
 
 
 # A list is near its end in the last tenth of its period. Most CAs publish the next list in the middle of the period.

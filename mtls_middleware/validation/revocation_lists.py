@@ -34,9 +34,9 @@ logger: logging.Logger = logging.getLogger("mtls_middleware.validation")
 _SUFFIXES = (".crl", ".pem")
 # Maximum bytes and maximum seconds of one fetch. A list with a million entries has 35 MB.
 _LIMIT, _TIMEOUT = 67_108_864, 10.0
-# Seconds that a thread sleeps after each millisecond in which it parses a long list, and the number of milliseconds
-# without this for a short list, which a request may parse.
-_REST, _SHORT = 0.0005, 10
+# Seconds that a thread sleeps after each millisecond in which it parses a long list, so that other threads have about
+# half of the time. A request may parse a short list, so the first milliseconds have no pause.
+_REST, _SHORT = 0.001, 10
 # Minimum number of seconds between two warnings about certificates that are accepted because of `soft_fail`.
 _WARNING_INTERVAL = 30.0
 # The consequence for the log if a file is deleted.
@@ -51,11 +51,12 @@ class RevocationLists:
 
     Arguments:
         files: CRL files in DER or PEM with one list in each file, or directories that contain such files (`*.crl`,
-            `*.pem`). Changed files are read again.
+            `*.pem`). Changed files are read again. A list stays in use until a newer list replaces it, even if its
+            file is deleted, broken, or contains an older list.
         urls: https URLs of CRLs. A list is fetched when it is first needed, then every ten minutes, and again after it
-            has expired. The last good list is used until its nextUpdate.
+            has expired. The newest list is used until its nextUpdate.
         soft_fail: accept a certificate and log a warning if its status cannot be determined. A certificate that is on a
-            list is always rejected.
+            list in force is always rejected.
         leaf_only: check only the client's own certificate, not the intermediate CAs.
         tls: verifies the servers of `urls`. Default: the CAs of the system.
         allow_http: allow http for loopback addresses. For tests only.

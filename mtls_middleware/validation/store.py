@@ -61,8 +61,9 @@ class TrustStore:
     Arguments:
         roots: `cryptography` certificates, PEM files, or directories that contain PEM files (`*.pem`, `*.crt`). Give
             only roots of your own CAs: from a public CA, others can get a certificate with a name of their choice
-            (RFC 8705 section 7.4). Changed files are read again within about a second. If a new file cannot be read,
-            the error is logged and the old contents stay in use.
+            (RFC 8705 section 7.4). Changed files are read again within about a second. If a changed file cannot be
+            read, the error is logged, its old contents stay in use, and the file is read again later. If a file is
+            deleted, its certificates are not trusted any more, unless no root is left.
         intermediates: CA certificates for clients that do not send their intermediates, in the same forms as `roots`.
         revocation: `RevocationLists`. Default: the revocation status is not checked.
         require_client_auth_eku: reject a leaf without extended key usage. A leaf whose extended key usage lacks

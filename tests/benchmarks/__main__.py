@@ -25,6 +25,7 @@ MEASURES = {
     10: ("floor", "warm requests against the least possible program"),
     11: ("clients", "throughput and memory with many clients"),
     12: ("mass_revocation", "the shared list under mass revocation"),
+    13: ("long_list", "an event loop while a long revocation list is read"),
 }
 
 

@@ -254,12 +254,14 @@ class RaisingHandler(logging.Handler):
         self.raise_once()
 
 
-@pytest.mark.parametrize("size", [10, MAX_INLINE_SIZE + 1], ids=["by the request", "in a thread"])
+LONG = MAX_INLINE_SIZE + 1
+BY_A_REQUEST = [(10, MemoryError()), (10, RuntimeError())]  # other exceptions end the request and its thread
+BY_A_THREAD = [(LONG, MemoryError()), (LONG, RuntimeError()), (LONG, SystemExit()), (LONG, KeyboardInterrupt())]
+
+
 @pytest.mark.parametrize("step", ["parse", "combine", "list", "log", "log a failure"])
-@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("x"), SystemExit(), KeyboardInterrupt()], ids=repr)
+@pytest.mark.parametrize(("size", "error"), [*BY_A_REQUEST, *BY_A_THREAD], ids=str)
 def test_an_exception_at_any_step_is_not_final(tmp_path, step, error, size, monkeypatch):
-    if size == 10 and not isinstance(error, Exception):
-        pytest.skip("it ends the request, and its thread")
     path, raise_at = tmp_path / "a.pem", {}
     path.write_bytes(b"1")
 

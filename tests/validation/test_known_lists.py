@@ -1,5 +1,6 @@
 """Which of several revocation lists is in force: never the order of files, and never a list that was put back."""
 
+import dataclasses
 import itertools
 import logging
 import time
@@ -7,10 +8,12 @@ import time
 import pytest
 from cryptography import x509
 from cryptography.x509.oid import NameOID
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mtls_middleware import dependencies
 from mtls_middleware.testing import CertificateAuthority
-from mtls_middleware.validation import RevocationLists, TrustStore, crl
+from mtls_middleware.validation import RevocationLists, TrustStore, crl, known_lists
 from mtls_middleware.validation.crl import StatusRequest
 from mtls_middleware.validation.known_lists import KnownLists, status
 from tests.growth import assert_grows
@@ -262,7 +265,7 @@ def test_lists_that_are_replaced_do_not_fill_the_memory(tmp_path, ca, client, is
         publish(tmp_path / f"{number}.crl", ca, [1], number, -HOUR + number)
         (tmp_path / f"{number - 1}.crl").unlink()
         store._revocation._files.current(NOW + 100 * number)
-    assert in_memory(store) <= (1 if is_used else 3)
+    assert in_memory(store) <= (1 if is_used else 9)
 
 
 def test_a_ca_whose_numbers_decrease_does_not_fill_the_memory(tmp_path, ca, client):
@@ -273,6 +276,55 @@ def test_a_ca_whose_numbers_decrease_does_not_fill_the_memory(tmp_path, ca, clie
         reasons(store, client, NOW + number)
         publish(path, ca, [1], 100 - number, -HOUR + number)
     assert in_memory(store) <= 9
+
+
+@pytest.mark.parametrize("is_used", [True, False])
+def test_a_ca_whose_scopes_change_does_not_fill_the_memory(tmp_path, ca, client, is_used, monkeypatch):
+    monkeypatch.setattr(known_lists, "_MAX_VERIFIED" if is_used else "_MAX_UNVERIFIED", 5_100)
+    path = tmp_path / "ca.crl"
+    publish(path, ca, [1], 1, -HOUR)
+    store = store_of(ca, path)
+    for number in range(1, 20):
+        place = [URI(f"http://crl.internal/{number}"), URI("http://crl.internal/1")]
+        publish(path, ca, [1], number, -HOUR + number, extensions=[scope(full_name=place)])
+        if is_used:
+            reasons(store, client, NOW + number)
+        else:
+            store._revocation._files.current(NOW + number)
+    assert in_memory(store) == 1 + 5
+
+
+def test_junk_lists_do_not_push_out_a_list_that_is_in_use(tmp_path, ca, client):
+    path, impostor = tmp_path / "ca.crl", CertificateAuthority("CN=Our CA")
+    publish(path, ca, [client], 1, -HOUR)
+    store = store_of(ca, path, soft_fail=True)
+    assert is_revoked(store, client, NOW)
+    for number in range(2, 30):
+        publish(path, impostor, [], number, number)
+        store._revocation._files.current(NOW + number)
+    assert is_revoked(store, client, NOW + 40)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(st.integers(-5, 5), st.integers(0, 5)), max_size=8))
+def test_the_lists_in_force_are_those_that_no_list_in_effect_supersedes(ca, client, orders):
+    request = StatusRequest(client.x509, ca.certificate)
+    one = crl.parse(signed_list(ca, now=NOW))
+    assert one.is_signed_by_issuer(request)
+    lists = [dataclasses.replace(one, this_update=NOW + begins, number=number) for begins, number in orders]
+    wanted = [each for each in lists if not any(other.supersedes(each) and other.this_update <= NOW for other in lists)]
+    found = known_lists._in_force(request, lists, NOW)
+    assert sorted(map(id, found)) == sorted(map(id, wanted))
+
+
+def test_many_lists_of_one_scope_cost_no_more_than_their_number(ca, client):
+    def prepare(count):
+        one, request = crl.parse(signed_list(ca, now=NOW)), StatusRequest(client.x509, ca.certificate)
+        assert one.is_signed_by_issuer(request)
+        lists = [dataclasses.replace(one, this_update=NOW - each, number=each) for each in range(count)]
+        return lambda: status(request, lists, NOW)
+
+    assert_grows(prepare, 50, 1000, at_most=60)
 
 
 def test_an_unchanged_list_is_one_object(tmp_path, ca, client):
