@@ -134,13 +134,14 @@ def test_a_token_for_another_api_or_of_another_issuer_is_rejected(row: Row, mtls
         assert answer(row, token, mtls_client).status == 401, name
 
 
-@pytest.mark.parametrize("section", ["Cognito", "Cloud Foundry UAA", "ForgeRock"])
+@pytest.mark.parametrize("section", ["Entra ID", "Cognito", "Cloud Foundry UAA", "ForgeRock"])
 def test_a_token_without_the_scope_of_the_page_is_rejected(section: str, mtls_client: IssuedCertificate) -> None:
     rows = [row for row in ROWS if row.section == section and "scopes=" in blocks(SECTIONS[section])[row.block]]
     assert rows
     for row in rows:
-        scope = ["openid"] if isinstance(row.access.claims["scope"], list) else "openid"
-        token = changed(bound(row.access, mtls_client), {"scope": scope})
+        name = "scope" if "scope" in row.access.claims else "roles"
+        other = ["openid"] if isinstance(row.access.claims[name], list) else "openid"
+        token = changed(bound(row.access, mtls_client), {name: other})
         assert answer(row, token, mtls_client).status == 403
 
 
