@@ -222,12 +222,12 @@ class FetchedKeys:
     A token with an unknown key id causes a new fetch, because the issuer may have rotated the keys.
     """
 
-    def __init__(self, uri: str, *, allow_http: bool, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, uri: str, *, allow_http: bool, tls: ssl.SSLContext | None, proxy: str | None = None) -> None:
         require_extra("httpx2", "http", "jwks_uri")
         check_address("jwks_uri", uri, allow_http=allow_http)
         self.uri = uri
         self._allow_http = allow_http
-        self._keys = RemoteDocument(uri, partial(_parse_usable, uri), tls=tls)
+        self._keys = RemoteDocument(uri, partial(_parse_usable, uri), tls=tls, proxy=proxy)
 
     def with_uri(self, uri: str) -> "FetchedKeys":
         """Return a copy that fetches from `uri`. Raises `ConfigurationError`.

@@ -36,10 +36,12 @@ class Connections:
     Arguments:
         tls: verifies the server, and contains the client certificate to present.
         max_waiting: maximum number of requests of this process that wait for the server at the same time.
+        proxy: the URL of an HTTP proxy between this process and the server.
     """
 
     tls: ssl.SSLContext
     max_waiting: int = MAX_WAITING
+    proxy: str | None = field(default=None, repr=False)  # it may contain a password
 
     def __post_init__(self) -> None:
         import httpx2  # noqa: F401 (the import takes 0.25 s, which would delay the first exchange)
@@ -73,6 +75,7 @@ class Fetch:
     # These fields are added to the default fields. A field with the same name replaces the default field.
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     connections: Connections | None = field(default=None, repr=False)  # if None, the exchange uses a new connection
+    proxy: str | None = field(default=None, repr=False)  # the URL of an HTTP proxy, for an exchange on a new connection
     outcome: "Future[Response]" = field(default_factory=_pending, init=False, repr=False)
     _claim_lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 

@@ -92,6 +92,8 @@ class IntrospectedAccessTokens:
         max_waiting: maximum number of requests of this process that wait for the server, 1 to 100,000. Further requests
             get 503 at once. One client may use half of it. Under WSGI, give fewer than the process has threads, so that
             a server that stalls leaves threads for other requests. Default: 2,000.
+        proxy: the URL of an HTTP proxy for all requests to the server, for example `"http://egress.internal:3128"`. The
+            variables `HTTPS_PROXY` and `HTTP_PROXY` of the environment are ignored.
         allow_http: accept `http://` for loopback addresses, for tests.
 
     Raises `ConfigurationError`.
@@ -127,6 +129,7 @@ class IntrospectedAccessTokens:
         signed_by: str | Mapping[str, Any] | None = None,
         timeout: float = 5,
         max_waiting: int = MAX_WAITING,
+        proxy: str | None = None,
         allow_http: bool = False,
     ) -> None:
         require_extra("httpx2", "http", "IntrospectedAccessTokens")
@@ -170,10 +173,12 @@ class IntrospectedAccessTokens:
             algorithms=self._rules.algorithms,
             leeway=self._rules.leeway,
             tls=ssl_context,
+            proxy=proxy,
             allow_http=allow_http,
         )
         most = options.integer("max_waiting", max_waiting, 1, 100_000, 2)
-        self._connections = Connections(ssl_context or ssl.create_default_context(), most)
+        tls, proxy = ssl_context or ssl.create_default_context(), options.proxy_url("proxy", proxy)
+        self._connections = Connections(tls, most, proxy)
         self._lock = threading.Lock()  # protects `_running`; it is not held during I/O
         self._running: dict[str, Fetch] = {}
 

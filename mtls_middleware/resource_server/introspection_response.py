@@ -60,6 +60,7 @@ class IntrospectionResponses:
         algorithms: frozenset[str],
         leeway: float,
         tls: ssl.SSLContext | None,
+        proxy: str | None,
         allow_http: bool,
     ) -> None:
         self._issuer, self._client_id, self._algorithms, self._leeway = issuer, client_id, algorithms, leeway
@@ -71,7 +72,7 @@ class IntrospectionResponses:
                 "signed_by= needs issuer=, because the iss of a signed response must equal issuer= (RFC 9701 5)"
             )
         if isinstance(signed_by, str):
-            self._keys = FetchedKeys(signed_by, allow_http=allow_http, tls=tls)
+            self._keys = FetchedKeys(signed_by, allow_http=allow_http, tls=tls, proxy=proxy)
         else:
             self._keys = StaticKeys(signed_by)
 
