@@ -48,9 +48,10 @@ def begin(fetch: Fetch, loop: asyncio.AbstractEventLoop | None = None) -> None:
     """
     try:
         background = _current_background()
-    except FetchFailed as failure:
+    except Exception as failure:  # noqa: BLE001 (no thread can be started: a failed exchange)
         if fetch.claim():
-            fetch.outcome.set_exception(failure)
+            known = isinstance(failure, FetchFailed)
+            fetch.outcome.set_exception(failure if known else FetchFailed(type(failure).__name__))
     else:
         background.begin(_Job(fetch), loop)
 

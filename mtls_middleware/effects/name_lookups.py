@@ -60,8 +60,10 @@ class NameLookupThreads(ThreadPoolExecutor):
             threading.Thread(target=look_up, name="mtls-middleware look-up", daemon=True).start()
         except (RuntimeError, MemoryError) as failure:
             self._remove(key, entry)
-            outcome.set_exception(OSError("no thread can be started"))
-            log(logging.ERROR, "no thread can be started to look up a host name (%s); %s", failure, LIMITS_ADVICE)
+            reason = OSError(f"no thread can be started to look up a host name ({failure})")  # a failed connection
+            outcome.set_exception(reason)
+            log(logging.ERROR, "%s; %s", reason, LIMITS_ADVICE)
+            raise reason from failure
         return outcome
 
     def _remove(self, key: Any, entry: tuple[float, Future[Any]]) -> None:
