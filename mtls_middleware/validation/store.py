@@ -199,7 +199,9 @@ class TrustStore:
     def _validated(self, roots: chain.Roots, certificate: ClientCertificate, now: float) -> _Validated:
         path = self._path(roots, certificate, now)
         return _Validated(
-            certificate.with_verification(Verification.BY_TRUST_STORE, (path.begins, path.ends)),
+            certificate.with_verification(
+                Verification.BY_TRUST_STORE, (path.begins, path.ends), (certificate.der, *roots.encoded(path))
+            ),
             () if self._revocation is None else self._questions(certificate, path),
         )
 
