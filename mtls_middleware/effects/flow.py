@@ -191,7 +191,7 @@ async def _answer_async(need: Need) -> Any:
         case Call():
             return await _called_async(need)
         case Wait():
-            return await _awaited(need.outcome, need.timeout)
+            return await _waited_async(need)
 
 
 # asyncio is imported only at the first exchange, because its import takes as long as that of this whole package, and
@@ -218,17 +218,13 @@ def _fetched(need: Fetch, of: "Shares") -> Response:
         raise _own(failure, need) from None
 
 
-async def _awaited(outcome: "Future[T]", timeout: float) -> T:  # noqa: ASYNC109 (the timeout of `Future.result`)
+async def _fetched_async(need: Fetch, of: "Shares") -> Response:
     import asyncio
 
-    async with asyncio.timeout(timeout):
-        return await asyncio.wrap_future(outcome)
-
-
-async def _fetched_async(need: Fetch, of: "Shares") -> Response:
     await _begin_async(need, of)
     try:
-        return await _awaited(need.outcome, need.timeout)
+        async with asyncio.timeout(need.timeout):
+            return await asyncio.wrap_future(need.outcome)
     except (FetchFailed, TimeoutError) as failure:
         raise _own(failure, need) from None
 
@@ -255,3 +251,10 @@ async def _called_async(call: Call[T]) -> T:
         awaited: T = await answer
         return awaited
     return answer
+
+
+async def _waited_async(wait: Wait[T]) -> T:
+    import asyncio
+
+    async with asyncio.timeout(wait.timeout):
+        return await asyncio.wrap_future(wait.outcome)

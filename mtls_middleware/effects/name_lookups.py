@@ -18,10 +18,6 @@ _SHARED_SECONDS, _MAX_NAME_THREADS = 5.0, 4
 _MAX_THREADS, _MAX_ZONE_THREADS = 32, 8
 
 
-class NoThread(OSError):  # noqa: N818 (its name is the reason in the log)
-    """Raised if no thread can be started to look up a name."""
-
-
 class NameLookupThreads(ThreadPoolExecutor):
     """An executor with one thread for each name. Concurrent look-ups of the same name share a thread.
 
@@ -55,13 +51,7 @@ class NameLookupThreads(ThreadPoolExecutor):
                 self._remove(key, entry)
                 outcome.set_result(found)
 
-        try:
-            threading.Thread(target=look_up, name="mtls-middleware look-up", daemon=True).start()
-        except RuntimeError as error:  # the limit of threads is reached
-            self._remove(key, entry)
-            failure = NoThread(f"no thread can be started to look up a name ({error})")
-            outcome.set_exception(failure)
-            raise failure from error
+        threading.Thread(target=look_up, name="mtls-middleware look-up", daemon=True).start()
         return outcome
 
     def _remove(self, key: Any, entry: tuple[float, Future[Any]]) -> None:
