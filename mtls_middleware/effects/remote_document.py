@@ -69,6 +69,7 @@ class RemoteDocument(Generic[T]):
             (default: 5).
         max_inline: a thread parses a body of more bytes. Requests that have no old value wait for it.
         max_stale: maximum number of seconds that an old value is still used while its server is down.
+        proxy: the URL of an HTTP proxy between this process and the server.
         what: the name of the argument that needs the extra `http`, for the message if the extra is missing.
     """
 
@@ -84,13 +85,14 @@ class RemoteDocument(Generic[T]):
         max_inline: int = _LIMIT,
         max_stale: float = _MAX_STALE,
         what: str = "jwks_uri",
+        proxy: str | None = None,
     ) -> None:
         require_extra("httpx2", "http", what)
         self._uri = uri
         self._parse = parse
         self._failure: Event = "revocation_list_failed" if what == "urls" else "keys_failed"
         self._tls = tls or ssl.create_default_context()
-        self._allow_private = allow_private
+        self._allow_private, self._proxy = allow_private, proxy
         self._limit = _LIMIT if limit is None else limit
         self._timeout = _TIMEOUT if timeout is None else timeout
         self._max_inline, self._max_stale = max_inline, max_stale
@@ -135,13 +137,14 @@ class RemoteDocument(Generic[T]):
         wait = 0.0 if self._attempt is not None else self._pause() - (now - self._attempted_at)
         return math.ceil(max(1.0, min(wait, COOL_DOWN)))
 
-    def with_uri(self, uri: str) -> "RemoteDocument[T]":
-        """Return a copy that fetches from `uri`.
+    def with_uri(self, uri: str, parse: Callable[[bytes], T]) -> "RemoteDocument[T]":
+        """Return a copy that fetches from `uri`, and converts the body with `parse`.
 
         The cached value counts as old, so the next call of `current` fetches the document. If this fetch fails, the
         cached value is used for at most `max_stale` seconds.
         """
         document = copy.copy(self)
+        document._parse = parse
         document._uri, document._lock, document._attempt = uri, threading.Lock(), None
         document._attempted_at, document._failures = float("-inf"), 0
         with self._lock:
@@ -196,7 +199,9 @@ class RemoteDocument(Generic[T]):
         # pause can be, the clock was set back.
         if -COOL_DOWN < now - self._attempted_at < self._pause() or (attempt is not None and attempt.is_being_read):
             return False
-        self._attempt = _Attempt(Fetch(self._uri, self._tls, self._timeout, self._limit, self._allow_private))
+        self._attempt = _Attempt(
+            Fetch(self._uri, self._tls, self._timeout, self._limit, self._allow_private, proxy=self._proxy)
+        )
         self._attempted_at = now
         return True
 

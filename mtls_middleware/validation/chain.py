@@ -124,15 +124,16 @@ class Roots:
         reasons: list[str] = []
         ignored = 0
         try:
-            found = profile.extensions(certificate.x509)
-            reasons += profile.client_defects(certificate.x509, found, self._purpose, require_purpose=self._require_eku)
-            names = path_work.name_count(certificate.x509)
+            leaf = certificate.x509
+            found = profile.extensions(leaf)
+            reasons += profile.client_defects(leaf, found, self._purpose, require_purpose=self._require_eku)
+            names = path_work.name_count(leaf, found)
             if names > _MAX_NAMES:
                 raise refused(certificate, f"more than {_MAX_NAMES} names in one certificate")
             if not path_work.is_affordable(names, self._constraints):
                 raise refused(certificate, f"{names} names under {self._constraints} name constraints")
-            presented, ignored = self._presented_authorities(certificate)
-            path = self._find_path(certificate.x509, [*presented, *self._intermediates], now, leeway)
+            presented, ignored = self._presented_authorities(leaf, certificate.chain)
+            path = self._find_path(leaf, [*presented, *self._intermediates], now, leeway)
             checks = [self._cached_check(each, each is path.certificates[-1]) for each in path.certificates[1:]]
             reasons += [reason for each in checks for reason in each.reasons]
             if x509.NameConstraints.oid in found or any(each.has_constraints for each in checks):
@@ -233,12 +234,14 @@ class Roots:
         has_constraints = profile.extension(authority, x509.NameConstraints) is not None
         return _AuthorityCheck(tuple(reasons), has_constraints)
 
-    def _presented_authorities(self, certificate: ClientCertificate) -> tuple[list[x509.Certificate], int]:
+    def _presented_authorities(
+        self, leaf: x509.Certificate, chain: Sequence[bytes]
+    ) -> tuple[list[x509.Certificate], int]:
         """Return the presented CAs with a verified signature, and the number of CAs that are ignored.
 
         CAs beyond a limit are ignored, so that the search ends in time.
         """
-        cached = {der: self._verified_authorities.get(der) for der in certificate.chain}
+        cached = {der: self._verified_authorities.get(der) for der in chain}
         verified = [each for each in cached.values() if each is not None]
         new = self._signed_by_known(
             [x509.load_der_x509_certificate(der) for der, each in cached.items() if each is None], verified
@@ -247,7 +250,7 @@ class Roots:
             self._verified_authorities.put(each.public_bytes(Encoding.DER), each)
         verified += new
         kept = path_work.affordable(
-            certificate.x509,
+            leaf,
             verified,
             roots=self._roots,
             intermediates=self._intermediates,

@@ -20,6 +20,7 @@ from typing import BinaryIO
 
 from cryptography import x509
 
+from mtls_middleware import options
 from mtls_middleware.effects.flow import Flow
 from mtls_middleware.effects.remote_document import RemoteDocument, UnusableDocument, check_address
 from mtls_middleware.errors import ConfigurationError, Refused, Unavailable
@@ -59,6 +60,7 @@ class RevocationLists:
             list in force is always rejected.
         leaf_only: check only the client's own certificate, not the intermediate CAs.
         tls: verifies the servers of `urls`. Default: the CAs of the system.
+        proxy: the URL of an HTTP proxy for `urls`. The variables `HTTPS_PROXY` and `HTTP_PROXY` are ignored.
         allow_http: allow http for loopback addresses. For tests only.
 
     Raises `ConfigurationError` if neither files nor URLs are given, if a file is not a CRL, or if a CRL is not
@@ -75,6 +77,7 @@ class RevocationLists:
         soft_fail: bool = False,
         leaf_only: bool = False,
         tls: ssl.SSLContext | None = None,
+        proxy: str | None = None,
         allow_http: bool = False,
     ) -> None:
         paths = [Path(each) for each in split("files", files, Path, "['clients-ca.crl']")]
@@ -87,7 +90,7 @@ class RevocationLists:
         for each in urls:
             check_address("urls", each, allow_http=allow_http)
         self._files = FileCache(paths, _SUFFIXES, _read, _combine, gone=_GONE)
-        self._remote = [_RemoteList(each, tls) for each in dict.fromkeys(urls)]
+        self._remote = [_RemoteList(each, tls, options.proxy_url("proxy", proxy)) for each in dict.fromkeys(urls)]
         self._soft_fail, self._leaf_only = soft_fail, leaf_only
         self._warned_at = float("-inf")
 
@@ -151,7 +154,7 @@ def status_requests(path: Sequence[x509.Certificate]) -> tuple[StatusRequest, ..
 class _RemoteList:
     """Fetches and caches the revocation list at one URL."""
 
-    def __init__(self, url: str, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, url: str, tls: ssl.SSLContext | None, proxy: str | None) -> None:
         self._url = url
         # `max_stale` is infinite, because the list contains its own expiry. Until then, the list is used even if the
         # server is unavailable.
@@ -164,6 +167,7 @@ class _RemoteList:
             max_inline=MAX_INLINE_SIZE,
             max_stale=math.inf,
             what="urls",
+            proxy=proxy,
         )
         self._fingerprint = b""
         self._known = KnownLists.of({})

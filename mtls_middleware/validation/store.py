@@ -1,6 +1,7 @@
 """`TrustStore`: validates a client certificate: first its path to a trusted root, then the revocation status."""
 
 import copy
+import itertools
 import weakref
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ _DEPTH = 5
 # Maximum bytes of all leaves and chains whose paths are cached, and of one leaf with its chain. Without a limit, a
 # client with a valid certificate could fill the memory by presenting different chains with it.
 _CACHED, _LARGEST = 16 * 1024 * 1024, 16_384
+# Bytes that a cached certificate and its path need in memory in addition to their DER.
+_OBJECTS = 2_000
 
 Given = x509.Certificate | str | PathLike[str]
 
@@ -41,14 +44,15 @@ class _Validated:
     questions: tuple[StatusRequest, ...]
 
 
+_snapshots = itertools.count()
+
+
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class _Snapshot:
-    """The contents of the trust store's files at one time, and the paths that were found with them."""
+    """The contents of the trust store's files at one time. `number` identifies the snapshot in the cache of paths."""
 
     roots: chain.Roots
-    paths: Cache[tuple[bytes, tuple[bytes, ...]], _Validated] = field(
-        default_factory=lambda: Cache(_CACHED, largest=_LARGEST)
-    )
+    number: int = field(default_factory=lambda: next(_snapshots))
 
 
 class TrustStore:
@@ -91,6 +95,7 @@ class TrustStore:
                 f"revocation={revocation!r}: expected for example RevocationLists(['clients-ca.crl'])"
             )
         options.integer("max_depth", max_depth, 0, 16, _DEPTH)
+        self._paths: Cache[tuple[int, bytes, tuple[bytes, ...]], _Validated] = Cache(_CACHED, largest=_LARGEST)
         self._given_leeway = None if leeway is None else check_clock_skew("leeway", leeway)
         self._leeway = self._given_leeway or 0.0
         self._revocation = revocation
@@ -144,6 +149,11 @@ class TrustStore:
 
     is_reusable = True
 
+    @property
+    def caches(self) -> tuple[Cache[Any, Any], ...]:
+        """The caches that share the memory of a stack of layers."""
+        return (self._paths,)
+
     def validate(self, certificate: ClientCertificate, now: float) -> Flow[ClientCertificate]:
         """Return the certificate with the verification `BY_TRUST_STORE` (RFC 5280 section 6.1).
 
@@ -155,12 +165,12 @@ class TrustStore:
     def decide(self, certificate: ClientCertificate, now: float) -> Flow[Reusable[ClientCertificate]]:
         """Like `validate`, but returns the certificate with the time for which the result may be reused."""
         snapshot = self._snapshot.current(now)
-        key = (certificate.der, certificate.chain)
-        validated = snapshot.paths.get(key)
+        key = (snapshot.number, certificate.der, certificate.chain)
+        validated = self._paths.get(key)
         if validated is None or not self._is_within(validated.certificate.period, now):
             validated = self._validated(snapshot.roots, certificate, now)
             size = sum(map(len, certificate.chain), len(certificate.der))
-            snapshot.paths.put(key, validated, size, extra=certificate.cost)
+            self._paths.put(key, validated, size, extra=_OBJECTS + certificate.cost)
         begins, ends = validated.certificate.period
         found = Reusable(
             validated.certificate,
