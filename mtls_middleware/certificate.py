@@ -22,6 +22,9 @@ T = TypeVar("T")
 
 # Size in bytes of a usual certificate, with an RSA key of 4096 bits and a few names.
 _USUAL_DER = 2_000
+# The tag of an OID, and the tags of rfc822Name, dNSName, URI and iPAddress; and how many a usual certificate has.
+_ATTRIBUTE_TYPE, _USUAL_ATTRIBUTES = b"\x06", 40
+_ALTERNATIVES, _USUAL_ALTERNATIVES = (b"\x81", b"\x82", b"\x86", b"\x87"), 40
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 # `cryptography` warns about each attribute of a name that is too short or too long, and gives this package as the
@@ -130,10 +133,15 @@ class ClientCertificate:
     def cost(self) -> int:
         """The bytes of memory by which this certificate exceeds a certificate of usual size.
 
-        The memory includes the parsed names. In a certificate with very many names, they need about fifty times as much
-        memory as their DER.
+        The memory includes the parsed names, which need about fifty times as much memory as their DER. The number of
+        names is estimated by the bytes that are tags of an attribute type or of an alternative name (X.690). Such bytes
+        also occur by chance in keys and signatures.
         """
-        return 50 * max(0, len(self.der) - _USUAL_DER)
+        by_chance = len(self.der) // 128
+        attributes = self.der.count(_ATTRIBUTE_TYPE) - by_chance - _USUAL_ATTRIBUTES
+        alternatives = sum(map(self.der.count, _ALTERNATIVES)) - len(_ALTERNATIVES) * by_chance - _USUAL_ALTERNATIVES
+        names = max(0, attributes) + max(0, alternatives)
+        return 50 * max(0, len(self.der) - _USUAL_DER) + 400 * names
 
     @property
     def verified(self) -> bool:
