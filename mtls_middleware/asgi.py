@@ -1,27 +1,17 @@
-"""The ASGI gateway (ASGI 3): runs the layers in front of an ASGI application.
+"""The layers as ASGI middleware (ASGI 3), and `protect`, which combines them."""
 
-All decisions are made in `layers`, which the WSGI gateway uses, too.
-"""
-
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mtls_middleware.asgi_cancellation import cancelled, write_after
-from mtls_middleware.asgi_messages import ASGIApp, Message, Receive, Scope, Send, varying, write
-from mtls_middleware.asgi_request import ASGIRequest, enter, facts_reader, leave
-from mtls_middleware.asgi_websocket import watched
+from mtls_middleware.asgi_gateway import Gateway
+from mtls_middleware.asgi_messages import ASGIApp, Message, Receive, Scope, Send
 from mtls_middleware.binding import Binding
-from mtls_middleware.effects.flow import AwaitingDriver
-from mtls_middleware.errors import ConfigurationError
-from mtls_middleware.layers.application_prefixes import ApplicationPrefixes
 from mtls_middleware.layers.certificate import CertificateLayer
-from mtls_middleware.layers.decisions import record_allowed, reject
-from mtls_middleware.layers.interface import Layer
 from mtls_middleware.layers.paths import Allow
-from mtls_middleware.layers.stack import Stack
 from mtls_middleware.layers.token import TokenLayer, check_without_tokens, with_published
 from mtls_middleware.layers.websocket_lifetime import WebsocketLifetime
 from mtls_middleware.resource_server.access_tokens import AccessTokens
+from mtls_middleware.resource_server.bearer import Scheme
 from mtls_middleware.sources.source import Source
 from mtls_middleware.validation.chain_validator import ChainValidator
 from mtls_middleware.validity import CLOCK_SKEW, Validity
@@ -42,73 +32,7 @@ if TYPE_CHECKING:
     from mtls_middleware.token_endpoint.authentication import ClientAuthenticator
 
 
-class _Gateway:
-    """Runs a stack of layers in front of one application. Adjacent middlewares are merged into one stack."""
-
-    def __init__(self, app: ASGIApp, layer: Layer) -> None:
-        if not callable(app):
-            raise ConfigurationError(f"app={app!r} is not an ASGI application")
-        self._app: ASGIApp = app
-        self._layers: tuple[Layer, ...] = (layer,)
-        if isinstance(app, _Gateway) and type(app).__call__ is _Gateway.__call__:
-            self._app, self._layers = app._app, (layer, *app._layers)
-        self._stack = Stack(self._layers, facts_reader)
-        self._vary = [(b"vary", each.encode("ascii")) for each in self._stack.vary]
-        self._prefixes = ApplicationPrefixes(self._app)
-        self._driver = AwaitingDriver()
-
-    @property
-    def application(self) -> ASGIApp:
-        """The application inside of all layers of this gateway."""
-        return self._app
-
-    @property
-    def layers(self) -> tuple[Layer, ...]:
-        """The layers of this gateway, the outermost first, as `mtls-middleware doctor` describes them."""
-        return self._layers
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        kind = scope["type"]
-        if kind == "lifespan":
-            await self._app(scope, receive, send)
-            return
-        if kind not in ("http", "websocket"):
-            raise RuntimeError(f"ASGI scope type {kind!r} is unknown here; expected 'http', 'websocket' or 'lifespan'")
-        try:
-            request = ASGIRequest(scope, receive, self._prefixes)
-        except Exception as error:  # noqa: BLE001 (fail closed: the application is not reached)
-            await write(reject(self._layers[0], error, None), scope, receive, send)
-            return
-        response, watch, cancellation = None, None, None
-        try:
-            decided = self._stack.recall(request)
-            if decided < len(self._layers):
-                response = await self._driver.run(self._stack.decide(request, decided))
-            if request.is_websocket:
-                watch = watched(request, request.rechecks, receive, send, self._driver)
-        except Exception as error:  # noqa: BLE001 (fail closed: the application is not reached)
-            response = reject(request.layer, error, request)
-        except BaseException as error:  # noqa: BLE001 (`cancelled` raises it again, unless asyncio cancels the task)
-            cancellation, response = error, reject(request.layer, cancelled(error), request)
-        finally:
-            request.place(self._stack.drop_headers)  # outer middleware also sees rejected requests
-        if response is not None:
-            if cancellation is None:
-                await write(response, scope, receive, send)
-            else:
-                await write_after(cancellation, response, scope, receive, send)
-            return
-        record_allowed(request.layer, request)
-        send = varying(send, self._vary) if self._vary else send
-        passage = request.attached.passage
-        outside = enter(passage)
-        try:
-            await (self._app(scope, request.receive, send) if watch is None else watch.run(self._app, scope))
-        finally:
-            leave(passage, outside)
-
-
-class ClientCertificateMiddleware(_Gateway):
+class ClientCertificateMiddleware(Gateway):
     """Attaches the client certificate to each request, and rejects requests without an acceptable certificate.
 
     Arguments:
@@ -131,6 +55,7 @@ class ClientCertificateMiddleware(_Gateway):
         websocket_lifetime: `"certificate"` or `"credentials"`: a websocket is closed with code 1008 at most two seconds
             after its certificate expires, or after this process knows that it is revoked. For this, `allow` and
             `trust_store` are evaluated once a second for each open websocket. `"connection"`: no websocket is closed.
+        cache_size: maximum bytes of cached decisions in memory. Default: 64 MiB, for some 10,000 clients. 0: no cache.
 
     Raises `ConfigurationError` at construction. Responses to rejected requests: 400, 403 and 503 as JSON. A websocket
     is rejected before it is accepted.
@@ -152,6 +77,7 @@ class ClientCertificateMiddleware(_Gateway):
         clock_skew: float = CLOCK_SKEW,
         validity: Validity = "each_request",
         websocket_lifetime: WebsocketLifetime = "certificate",
+        cache_size: int | None = None,
     ) -> None:
         layer = CertificateLayer(
             source,
@@ -164,11 +90,12 @@ class ClientCertificateMiddleware(_Gateway):
             clock_skew=clock_skew,
             validity=validity,
             websocket_lifetime=websocket_lifetime,
+            cache_size=cache_size,
         )
         super().__init__(app, layer)
 
 
-class CertificateBoundTokenMiddleware(_Gateway):
+class CertificateBoundTokenMiddleware(Gateway):
     """Requires a certificate-bound access token (RFC 8705 3). Put it inside a `ClientCertificateMiddleware`.
 
     Arguments:
@@ -181,6 +108,8 @@ class CertificateBoundTokenMiddleware(_Gateway):
         exempt_preflight: if true, a CORS preflight is never rejected. Use it if the application answers preflights.
         root_path: where the application is mounted, as in `ClientCertificateMiddleware`.
         realm: the realm of the challenge in `WWW-Authenticate` (RFC 6750 3).
+        schemes: the accepted authentication schemes: `"Bearer"`, and `"mtls_pop"` of Microsoft Entra ID. A token with
+            the scheme `mtls_pop` must be bound, whatever `binding` is.
         resource_metadata: the https address of the resource's metadata, for the challenge (RFC 9728 5.1). Or the
             document itself, from `protected_resource_metadata`: the layer then serves it at its well-known path to
             every client (RFC 9728 3). That path must be in `exempt` of the certificate layer.
@@ -188,6 +117,7 @@ class CertificateBoundTokenMiddleware(_Gateway):
             expires, or after this process knows that the token, or the certificate that it is bound to, is revoked
             (`RevocableTokens`). The token is not introspected again. `"certificate"`: a websocket is closed only if
             that certificate is revoked. `"connection"`: this layer closes no websocket.
+        cache_size: maximum bytes of cached decisions in memory. Default: 64 MiB, for some 10,000 clients. 0: no cache.
 
     Raises `ConfigurationError` at construction. Rejected requests get the responses of RFC 6750 section 3.
 
@@ -207,6 +137,8 @@ class CertificateBoundTokenMiddleware(_Gateway):
         realm: str | None = None,
         resource_metadata: str | Mapping[str, Any] | None = None,
         websocket_lifetime: WebsocketLifetime = "certificate",
+        cache_size: int | None = None,
+        schemes: Sequence[Scheme] = ("Bearer",),
     ) -> None:
         layer = TokenLayer(
             tokens,
@@ -218,11 +150,13 @@ class CertificateBoundTokenMiddleware(_Gateway):
             realm=realm,
             resource_metadata=resource_metadata,
             websocket_lifetime=websocket_lifetime,
+            cache_size=cache_size,
+            schemes=schemes,
         )
         super().__init__(app, layer)
 
 
-class ClientAuthenticationMiddleware(_Gateway):
+class ClientAuthenticationMiddleware(Gateway):
     """Authenticates OAuth clients by certificate (RFC 8705 2). Put it inside a `ClientCertificateMiddleware`.
 
     Arguments:
@@ -262,15 +196,20 @@ def protect(
     source: Source,
     trust_store: ChainValidator | None = None,
     allow: Allow | None = None,
+    required: bool | None = None,
     tokens: AccessTokens | None = None,
     scopes: Collection[str] = (),
+    binding: Binding = "required",
     exempt: Collection[str] = (),
     exempt_preflight: bool = False,
     root_path: str | None = None,
+    realm: str | None = None,
     resource_metadata: str | Mapping[str, Any] | None = None,
+    schemes: Sequence[Scheme] = ("Bearer",),
     clock_skew: float = CLOCK_SKEW,
     validity: Validity = "each_request",
     websocket_lifetime: WebsocketLifetime = "certificate",
+    cache_size: int | None = None,
 ) -> "ClientCertificateMiddleware":
     """Wraps `app` in the certificate layer, and in the token layer if `tokens` is given.
 
@@ -281,20 +220,26 @@ def protect(
             certificate without a valid path is rejected.
         allow: a rule of `mtls_middleware.policy`, or a mapping of path to rule, `{"/": rule, "/admin": ops}`. A
             certificate that the rule does not allow is rejected.
+        required: whether a request without a certificate is rejected. Default: `True` if `allow` is given, or if
+            `tokens` is not given. If it is `True` without `allow`, the certificate must also be verified.
         tokens: validates access tokens, for example `JWTAccessTokens(...)`. Each token must be bound to the certificate
-            of its request (RFC 8705 section 3). Without `tokens`, every request needs a verified certificate.
+            of its request (RFC 8705 section 3).
         scopes: the scopes that every token needs, for example `["invoices:read"]`. Only with `tokens`.
+        binding: `"when_present"`: an unbound token is accepted as a bearer token. Only with `tokens`.
         exempt: exact decoded paths that are never rejected. `"/static/*"` covers the paths below `/static`.
         exempt_preflight: if true, a CORS preflight is never rejected. Use it if the application answers preflights.
         root_path: where the application is mounted, for example `"/api"`, or `""`. It replaces the server's value.
             Paths in `allow` and `exempt` are below it.
+        realm: the realm of the challenge in `WWW-Authenticate`. Only with `tokens`.
         resource_metadata: the https address of the resource's metadata (RFC 9728), or the document itself, which the
             layer then serves to every client, even without a certificate. Only with `tokens`.
+        schemes: the accepted authentication schemes: `"Bearer"`, and `"mtls_pop"` of Microsoft Entra ID.
         clock_skew: tolerance at both ends of the certificate's validity period, in seconds, 0 to 300.
         validity: `"each_request"`: a verified certificate must be within its validity period on every request, even on
             an old connection. `"handshake"`: only the server or proxy checks it, when the connection begins.
         websocket_lifetime: when a websocket is closed, with code 1008. `"certificate"`: when its certificate expires or
             is revoked. `"credentials"`: also when its token expires or is revoked. `"connection"`: never.
+        cache_size: maximum bytes of cached decisions in memory. Default: 64 MiB, for some 10,000 clients. 0: no cache.
 
     Returns the outermost layer, which is itself an ASGI application. Give it to the server or framework.
     Raises `ConfigurationError` if the arguments are wrong. Responses to rejected requests: 400, 401, 403 and 503 as
@@ -303,28 +248,34 @@ def protect(
     Example: `app = protect(app, source=ServerTLS(), allow=SpiffeTrustDomain("acme.internal"))`
     """
     if tokens is None:
-        check_without_tokens(scopes=scopes, resource_metadata=resource_metadata)
+        check_without_tokens(
+            scopes=scopes, resource_metadata=resource_metadata, binding=binding, realm=realm, schemes=schemes
+        )
         return ClientCertificateMiddleware(
             app,
             source,
             trust_store=trust_store,
             allow=allow,
-            required=True,
+            required=True if required is None else required,
             exempt=exempt,
             exempt_preflight=exempt_preflight,
             root_path=root_path,
             clock_skew=clock_skew,
             validity=validity,
             websocket_lifetime=websocket_lifetime,
+            cache_size=cache_size,
         )
     inner = CertificateBoundTokenMiddleware(
         app,
         tokens,
         scopes=scopes,
+        binding=binding,
         exempt=exempt,
         exempt_preflight=exempt_preflight,
         root_path=root_path,
+        realm=realm,
         resource_metadata=resource_metadata,
+        schemes=schemes,
         websocket_lifetime=websocket_lifetime,
     )
     return ClientCertificateMiddleware(
@@ -332,10 +283,12 @@ def protect(
         source,
         trust_store=trust_store,
         allow=allow,
+        required=required,
         exempt=with_published(exempt, resource_metadata),
         exempt_preflight=exempt_preflight,
         root_path=root_path,
         clock_skew=clock_skew,
         validity=validity,
         websocket_lifetime=websocket_lifetime,
+        cache_size=cache_size,
     )

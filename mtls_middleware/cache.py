@@ -1,60 +1,152 @@
-"""`Cache`: a thread-safe mapping of limited size, which removes the least recently used entries first."""
+"""`Cache`: a thread-safe mapping of limited size, and `CacheMemory`: the memory that several caches share.
+
+If the memory is full, the least recently used entries of all its caches are removed first. So one limit holds for
+everything that a stack of layers caches, and the kinds of entries that are used most get most of it.
+
+`cachetools` is not used: it also needs a lock, and it would be one more runtime dependency.
+"""
 
 import threading
-from collections import OrderedDict
-from collections.abc import Hashable
-from typing import Generic, TypeVar
+from collections.abc import Hashable, Iterator
+from typing import Any, Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
-class Cache(Generic[K, V]):
-    """Caches entries whose total size is at most `limit`. A value whose `size` is larger than `largest` is not cached.
+class _Entry:
+    """One entry, and its neighbours in the order of insertion."""
 
-    `cachetools` is not used: it also needs a lock, and it would be one more runtime dependency.
+    __slots__ = ("key", "newer", "older", "size", "used", "value")
+
+    def __init__(self, key: Hashable, value: Any, size: int, older: "_Entry | None") -> None:
+        self.key, self.value, self.size = key, value, size
+        self.used = False  # whether it was read since the hand passed it
+        self.older = older
+        self.newer: _Entry | None = None
+
+
+class CacheMemory:
+    """The entries of one or several caches. Their total size is at most `limit`.
+
+    Entries are removed by SIEVE (Zhang et al., NSDI 2024): a hand moves from old entries to new ones, removes each
+    entry that was not read since the hand passed it, and starts again at the oldest entry. So an entry that is never
+    read leaves before entries that are read. An operation takes constant time on average: the hand passes an entry only
+    once for each time that it was read or written.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._entries: dict[Hashable, _Entry] = {}
+        self._size = 0
+        self._oldest: _Entry | None = None
+        self._newest: _Entry | None = None
+        self._hand: _Entry | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def size(self) -> int:
+        """The total size of all entries."""
+        return self._size
+
+    def get(self, key: Hashable) -> Any:
+        """Return the value for `key`, or `None`."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        entry.used = True
+        return entry.value
+
+    def put(self, key: Hashable, value: object, size: int) -> None:
+        """Store `value` under `key`, unless `size` is larger than the whole memory."""
+        if size > self.limit:
+            return
+        with self._lock:
+            if (former := self._entries.get(key)) is not None:
+                self._remove(former)
+            while self._size + size > self.limit:
+                self._remove(self._next_unused())
+            entry = self._entries[key] = _Entry(key, value, size, self._newest)
+            if self._newest is None:
+                self._oldest = entry
+            else:
+                self._newest.newer = entry
+            self._newest = entry
+            self._size += size
+
+    def _next_unused(self) -> _Entry:
+        """Move the hand to the next entry that was not read since the hand passed it."""
+        entry = self._hand or self._oldest
+        while entry is not None and entry.used:
+            entry.used = False
+            entry = entry.newer or self._oldest
+        assert entry is not None  # noqa: S101 (the memory is not empty, because an entry has to leave)
+        self._hand = entry
+        return entry
+
+    def _remove(self, entry: _Entry) -> None:
+        del self._entries[entry.key]
+        self._size -= entry.size
+        if self._hand is entry:
+            self._hand = entry.newer
+        if entry.older is None:
+            self._oldest = entry.newer
+        else:
+            entry.older.newer = entry.newer
+        if entry.newer is None:
+            self._newest = entry.older
+        else:
+            entry.newer.older = entry.older
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(list(self._entries))
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+class Cache(Generic[K, V]):
+    """Caches values in a memory of its own with this `limit`, or in a memory that other caches share.
+
+    A value whose `size` is larger than `largest` is not cached.
 
     Example: `cache = Cache(1024); cache.put("key", value); cache.get("key")`
     """
 
-    def __init__(self, limit: int, *, largest: int | None = None) -> None:
-        self._limit = limit
-        self._largest = limit if largest is None else largest
-        self._entries: OrderedDict[K, tuple[V, int]] = OrderedDict()
-        self._size = 0
-        self._lock = threading.Lock()
+    def __init__(self, memory: int | CacheMemory, *, largest: int | None = None) -> None:
+        self.memory = memory if isinstance(memory, CacheMemory) else CacheMemory(memory)
+        self._largest = self.memory.limit if largest is None else largest
+
+    def share(self, memory: CacheMemory) -> None:
+        """Cache further values in this memory. The values in the former memory are no longer found."""
+        self.memory = memory
 
     def get(self, key: K) -> V | None:
         """Return the cached value for `key`, or `None`."""
-        entry = self._entries.get(key)
-        if entry is None:
-            return None
-        try:  # no lock is needed, because each step is atomic
-            self._entries.move_to_end(key)
-        except KeyError:  # another thread has just removed the entry
-            return entry[0]
-        return entry[0]
+        found: V | None = self.memory.get((self, key))
+        return found
 
     def put(self, key: K, value: V, size: int = 1, *, extra: int = 0) -> None:
         """Cache `value` under `key`, unless the value is too large.
 
         `size`: the size of the data in the value, which must not exceed `largest`. `extra`: the additional memory that
-        the value needs. The sum of both counts towards `limit`.
+        the value needs. The sum of both counts towards the limit of the memory.
         """
-        whole = size + extra
-        if size > self._largest or whole > self._limit:
-            return
-        with self._lock:
-            former = self._entries.pop(key, None)
-            self._entries[key] = value, whole
-            self._size += whole - (0 if former is None else former[1])
-            while self._size > self._limit:
-                _, (_, removed) = self._entries.popitem(last=False)
-                self._size -= removed
+        if size <= self._largest:
+            self.memory.put((self, key), value, size + extra)
+
+    def __len__(self) -> int:
+        """The number of values of this cache. This takes time proportional to the number of entries in the memory."""
+        return sum(owner is self for owner, _ in self.memory)
 
     def __deepcopy__(self, memo: object) -> "Cache[K, V]":
         """Return an empty cache with the same limits, because a copy of the object that owns it needs its own lock."""
-        return Cache(self._limit, largest=self._largest)
+        return Cache(self.memory.limit, largest=self._largest)
 
-    def __len__(self) -> int:
-        return len(self._entries)
+
+def caches_of(owner: object) -> tuple[Cache[Any, Any], ...]:
+    """Return the caches that `owner`, for example a source, lists in its attribute `caches`. A user's object has none.
+
+    Example: `caches_of(Nginx(trusted_proxies=["10.0.0.0/8"]))`
+    """
+    return tuple(each for each in getattr(owner, "caches", ()) if isinstance(each, Cache))

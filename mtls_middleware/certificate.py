@@ -6,7 +6,7 @@ import hashlib
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Self, TypeVar
@@ -22,6 +22,7 @@ T = TypeVar("T")
 
 # Size in bytes of a usual certificate, with an RSA key of 4096 bits and a few names.
 _USUAL_DER = 2_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 # `cryptography` warns about each attribute of a name that is too short or too long, and gives this package as the
 # source of the warning. A client can cause hundreds of warnings (335 with 83 kB), so they must not reach the log.
@@ -61,28 +62,28 @@ class ClientCertificate:
     """An immutable TLS client certificate. Two certificates are equal if their DER is equal.
 
     Attributes:
-        x509: the certificate as an object of `cryptography`, which gives access to all its parts.
         der: the DER bytes of the certificate as received, never encoded again.
         chain: the other certificates that the client presented, as DER, in order, without the leaf. They are not
             validated.
         verification: who verified the chain.
         digest: the SHA-256 digest of `der`, 32 bytes.
         thumbprint: the digest in unpadded base64url, which is the `x5t#S256` value (RFC 8705 3.1).
-        path_period: the validity period of the path that a trust store validated, in seconds since the epoch; `None` if
+        path: the certification path that a trust store validated, as DER, from this certificate to the root; empty if
             no trust store validated a path.
+        path_period: the validity period of this path, in seconds since the epoch; `None` if there is no path.
 
     A property raises `MalformedCertificate` if its part of the certificate cannot be read.
 
     Example: `ClientCertificate.from_pem(text).thumbprint`
     """
 
-    x509: x509.Certificate
     der: bytes
     chain: tuple[bytes, ...] = ()
     verification: Verification = Verification.PRESENTED
     digest: bytes = b""
     thumbprint: str = ""
     path_period: tuple[float, float] | None = None
+    path: tuple[bytes, ...] = ()
 
     @classmethod
     def from_der(
@@ -90,16 +91,21 @@ class ClientCertificate:
     ) -> Self:
         """Load one certificate. Raises `MalformedCertificate` unless `der` is exactly one certificate."""
         try:
-            loaded = x509.load_der_x509_certificate(der)
+            x509.load_der_x509_certificate(der)
         except UNREADABLE as error:
             raise MalformedCertificate("invalid DER; expected exactly one certificate") from error
         digest = hashlib.sha256(der).digest()
         thumbprint = base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")
-        return cls(loaded, der, chain, verification, digest, thumbprint)
+        return cls(der, chain, verification, digest, thumbprint)
 
-    def with_verification(self, verification: Verification, path_period: tuple[float, float] | None = None) -> Self:
-        """Return a copy with another `verification` and `path_period`. The certificate is not parsed again."""
-        return type(self)(self.x509, self.der, self.chain, verification, self.digest, self.thumbprint, path_period)
+    def with_verification(
+        self,
+        verification: Verification,
+        path_period: tuple[float, float] | None = None,
+        path: tuple[bytes, ...] = (),
+    ) -> Self:
+        """Return a copy with another `verification`, `path_period` and `path`."""
+        return type(self)(self.der, self.chain, verification, self.digest, self.thumbprint, path_period, path)
 
     @classmethod
     def from_pem(cls, pem: str | bytes, *, verification: Verification = Verification.PRESENTED) -> Self:
@@ -118,7 +124,7 @@ class ClientCertificate:
     @property
     def identity(self) -> tuple[object, ...]:
         """All values of this object, as a cache key. Unlike `==`, this includes the verification."""
-        return self.der, self.chain, self.verification, self.path_period
+        return self.der, self.chain, self.verification, self.path_period, self.path
 
     @property
     def cost(self) -> int:
@@ -133,6 +139,15 @@ class ClientCertificate:
     def verified(self) -> bool:
         """Whether the chain is verified, that is, whether `verification` is not `PRESENTED`."""
         return self.verification is not Verification.PRESENTED
+
+    @property
+    def x509(self) -> x509.Certificate:
+        """The certificate as an object of `cryptography`, which gives access to all its parts.
+
+        Each access parses the DER again. The object is not cached, because it needs several times as much memory as
+        the DER once its extensions are read.
+        """
+        return x509.load_der_x509_certificate(self.der)
 
     @_readable
     def pem(self) -> str:
@@ -160,18 +175,24 @@ class ClientCertificate:
     def serial_number(self) -> int:
         return self.x509.serial_number
 
-    @_readable
+    @property
     def not_valid_before(self) -> datetime:
-        return self.x509.not_valid_before_utc
+        return _EPOCH + timedelta(seconds=self.validity_period[0])
 
-    @_readable
+    @property
     def not_valid_after(self) -> datetime:
-        return self.x509.not_valid_after_utc
+        return _EPOCH + timedelta(seconds=self.validity_period[1])
 
     @_readable
+    def validity_period(self) -> tuple[float, float]:
+        """The dates notBefore and notAfter (RFC 5280 4.1.2.5), in seconds since the epoch."""
+        loaded = self.x509
+        return loaded.not_valid_before_utc.timestamp(), loaded.not_valid_after_utc.timestamp()
+
+    @property
     def period(self) -> tuple[float, float]:
         """The time in which the certificate and its validated path are both valid, in seconds since the epoch."""
-        begins, ends = self.not_valid_before.timestamp(), self.not_valid_after.timestamp()
+        begins, ends = self.validity_period
         if self.path_period is None:
             return begins, ends
         # The leaf's own period is included, because a trust store may give only the period of the CAs.

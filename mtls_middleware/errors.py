@@ -48,8 +48,16 @@ class Refused(Exception):  # noqa: N818 (a public name)
         self.found: Mapping[str, object] = found or {}
         self.expected: Mapping[str, object] = expected or {}
 
-    def changed(self, *evidence: str, code: str | None = None, advice: str | None = None) -> "Refused":
+    def changed(
+        self,
+        *evidence: str,
+        code: str | None = None,
+        advice: str | None = None,
+        found: Mapping[str, object] | None = None,
+    ) -> "Refused":
         """Return this rejection with other evidence, and with another code or advice if one is given.
+
+        `found`: more members of the attribute `found`.
 
         Example: `refusal.changed("the proxy's own certificate", *refusal.evidence)`
         """
@@ -58,7 +66,7 @@ class Refused(Exception):  # noqa: N818 (a public name)
             *evidence,
             new_connection=self.new_connection,
             advice=self.advice if advice is None else advice,
-            found=self.found,
+            found={**self.found, **(found or {})},
             expected=self.expected,
         )
 

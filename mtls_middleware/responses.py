@@ -70,10 +70,10 @@ class Challenge:
 
     A challenge always has a realm, because a scheme without parameters is not a valid challenge. The scheme `"Basic"`
     is for endpoints where OAuth clients authenticate. A Basic challenge is sent only with status 401 (RFC 6749 5.2, RFC
-    9110 15.5.2).
+    9110 15.5.2). If there are several schemes, the field has one challenge for each of them (RFC 9110 11.6.1).
     """
 
-    scheme: Literal["Bearer", "Basic"] = "Bearer"
+    schemes: tuple[Literal["Bearer", "mtls_pop", "Basic"], ...] = ("Bearer",)
     realm: str = "protected"
     scopes: tuple[str, ...] = ()
     resource_metadata: str | None = None
@@ -94,7 +94,7 @@ class Challenge:
 
     def header(self, row: _ErrorResponse) -> str | None:
         """Return the value of the `WWW-Authenticate` field for a response, or `None` if the response needs none."""
-        if self.scheme == "Basic":
+        if self.schemes == ("Basic",):
             return f'Basic realm="{self.realm}"' if row.status == 401 else None
         parameters = {"realm": self.realm}
         if row.error is not None:
@@ -103,7 +103,8 @@ class Challenge:
             parameters["scope"] = " ".join(self.scopes)
         if self.resource_metadata is not None:
             parameters["resource_metadata"] = self.resource_metadata
-        return "Bearer " + ", ".join(f'{name}="{value}"' for name, value in parameters.items())
+        text = ", ".join(f'{name}="{value}"' for name, value in parameters.items())
+        return ", ".join(f"{scheme} {text}" for scheme in self.schemes)
 
 
 def response_for(error: Exception, challenge: Challenge) -> LayerResponse:

@@ -1,114 +1,26 @@
-"""The WSGI gateway (PEP 3333): runs the layers in front of a WSGI application.
+"""The layers as WSGI middleware (PEP 3333), and `protect`, which combines them."""
 
-All decisions are made in `layers`, which the ASGI gateway uses, too.
-"""
-
-from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
-from types import GeneratorType
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mtls_middleware.binding import Binding
-from mtls_middleware.effects.flow import BlockingDriver
-from mtls_middleware.errors import ConfigurationError
-from mtls_middleware.layers.application_prefixes import ApplicationPrefixes
-from mtls_middleware.layers.attached import Passage
 from mtls_middleware.layers.certificate import CertificateLayer
-from mtls_middleware.layers.decisions import record_allowed, reject
-from mtls_middleware.layers.interface import Layer
 from mtls_middleware.layers.paths import Allow
-from mtls_middleware.layers.stack import Stack
 from mtls_middleware.layers.token import TokenLayer, check_without_tokens, with_published
 from mtls_middleware.resource_server.access_tokens import AccessTokens
+from mtls_middleware.resource_server.bearer import Scheme
 from mtls_middleware.sources.source import Source
 from mtls_middleware.validation.chain_validator import ChainValidator
 from mtls_middleware.validity import CLOCK_SKEW, Validity
-from mtls_middleware.wsgi_messages import varying, write
-from mtls_middleware.wsgi_request import WSGIRequest, facts_reader, keys
+from mtls_middleware.wsgi_gateway import Gateway
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from _typeshed.wsgi import WSGIApplication
 
     from mtls_middleware.token_endpoint.authentication import ClientAuthenticator
 
 
-class _Gateway:
-    """Runs a stack of layers in front of one application. Adjacent middlewares are merged into one stack."""
-
-    def __init__(self, app: "WSGIApplication", layer: Layer) -> None:
-        if not callable(app):
-            raise ConfigurationError(f"app={app!r} is not a WSGI application")
-        self._app: WSGIApplication = app
-        self._layers: tuple[Layer, ...] = (layer,)
-        if isinstance(app, _Gateway) and type(app).__call__ is _Gateway.__call__:
-            self._app, self._layers = app._app, (layer, *app._layers)
-        self._stack = Stack(self._layers, facts_reader)
-        self._drop = keys(self._stack.drop_headers)
-        self._vary = [("Vary", each) for each in self._stack.vary]
-        self._prefixes = ApplicationPrefixes(self._app)
-        self._driver = BlockingDriver()
-
-    @property
-    def application(self) -> "WSGIApplication":
-        """The application inside of all layers of this gateway."""
-        return self._app
-
-    @property
-    def layers(self) -> tuple[Layer, ...]:
-        """The layers of this gateway, the outermost first, as `mtls-middleware doctor` describes them."""
-        return self._layers
-
-    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        try:
-            request = WSGIRequest(environ, start_response, self._prefixes)
-        except Exception as error:  # noqa: BLE001 (fail closed: the application is not reached)
-            return write(reject(self._layers[0], error, None), environ, start_response)
-        response = None
-        try:
-            decided = self._stack.recall(request)
-            if decided < len(self._layers):
-                response = self._driver.run(self._stack.decide(request, decided))
-        except Exception as error:  # noqa: BLE001 (fail closed: the application is not reached)
-            response = reject(request.layer, error, request)
-        finally:
-            request.place(self._drop)  # outer middleware also sees rejected requests
-        if response is not None:
-            return write(response, environ, start_response)
-        record_allowed(request.layer, request)
-        passage = request.attached.passage
-        passage.running = True
-        try:
-            body = self._app(environ, varying(start_response, self._vary) if self._vary else start_response)
-        finally:
-            passage.running = False
-        # A generator may call further layers while it is read.
-        return _Running(body, passage) if type(body) is GeneratorType else body
-
-
-class _Running:
-    """A response that a generator produces. The application of the passage is running while it produces each part."""
-
-    def __init__(self, response: Generator[bytes, Any, Any], passage: Passage) -> None:
-        self._response, self._passage = response, passage
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self
-
-    def __next__(self) -> bytes:
-        self._passage.running = True
-        try:
-            return next(self._response)
-        finally:
-            self._passage.running = False
-
-    def close(self) -> None:
-        self._passage.running = True
-        try:
-            self._response.close()
-        finally:
-            self._passage.running = False
-
-
-class ClientCertificateMiddleware(_Gateway):
+class ClientCertificateMiddleware(Gateway):
     """Attaches the client certificate to each request, and rejects requests without an acceptable certificate.
 
     Arguments:
@@ -128,6 +40,7 @@ class ClientCertificateMiddleware(_Gateway):
         validity: `"each_request"`: a verified certificate must be within its validity period on every request, even on
             an old connection. `"handshake"`: only the server or proxy checks the validity period, when the connection
             begins. A `trust_store` still validates at the time of each request.
+        cache_size: maximum bytes of cached decisions in memory. Default: 64 MiB, for some 10,000 clients. 0: no cache.
 
     Raises `ConfigurationError` at construction. Responses to rejected requests: 400, 403 and 503 as JSON.
 
@@ -147,6 +60,7 @@ class ClientCertificateMiddleware(_Gateway):
         root_path: str | None = None,
         clock_skew: float = CLOCK_SKEW,
         validity: Validity = "each_request",
+        cache_size: int | None = None,
     ) -> None:
         layer = CertificateLayer(
             source,
@@ -158,11 +72,12 @@ class ClientCertificateMiddleware(_Gateway):
             root_path=root_path,
             clock_skew=clock_skew,
             validity=validity,
+            cache_size=cache_size,
         )
         super().__init__(app, layer)
 
 
-class CertificateBoundTokenMiddleware(_Gateway):
+class CertificateBoundTokenMiddleware(Gateway):
     """Requires a certificate-bound access token (RFC 8705 3). Put it inside a `ClientCertificateMiddleware`.
 
     Arguments:
@@ -175,9 +90,12 @@ class CertificateBoundTokenMiddleware(_Gateway):
         exempt_preflight: if true, a CORS preflight is never rejected. Use it if the application answers preflights.
         root_path: where the application is mounted, as in `ClientCertificateMiddleware`.
         realm: the realm of the challenge in `WWW-Authenticate` (RFC 6750 3).
+        schemes: the accepted authentication schemes: `"Bearer"`, and `"mtls_pop"` of Microsoft Entra ID. A token with
+            the scheme `mtls_pop` must be bound, whatever `binding` is.
         resource_metadata: the https address of the resource's metadata, for the challenge (RFC 9728 5.1). Or the
             document itself, from `protected_resource_metadata`: the layer then serves it at its well-known path to
             every client (RFC 9728 3). That path must be in `exempt` of the certificate layer.
+        cache_size: maximum bytes of cached decisions in memory. Default: 64 MiB, for some 10,000 clients. 0: no cache.
 
     Raises `ConfigurationError` at construction. Rejected requests get the responses of RFC 6750 section 3.
 
@@ -196,6 +114,8 @@ class CertificateBoundTokenMiddleware(_Gateway):
         root_path: str | None = None,
         realm: str | None = None,
         resource_metadata: str | Mapping[str, Any] | None = None,
+        cache_size: int | None = None,
+        schemes: Sequence[Scheme] = ("Bearer",),
     ) -> None:
         layer = TokenLayer(
             tokens,
@@ -206,11 +126,13 @@ class CertificateBoundTokenMiddleware(_Gateway):
             root_path=root_path,
             realm=realm,
             resource_metadata=resource_metadata,
+            cache_size=cache_size,
+            schemes=schemes,
         )
         super().__init__(app, layer)
 
 
-class ClientAuthenticationMiddleware(_Gateway):
+class ClientAuthenticationMiddleware(Gateway):
     """Authenticates OAuth clients by certificate (RFC 8705 2). Put it inside a `ClientCertificateMiddleware`.
 
     Arguments:
@@ -250,14 +172,19 @@ def protect(
     source: Source,
     trust_store: ChainValidator | None = None,
     allow: Allow | None = None,
+    required: bool | None = None,
     tokens: AccessTokens | None = None,
     scopes: Collection[str] = (),
+    binding: Binding = "required",
     exempt: Collection[str] = (),
     exempt_preflight: bool = False,
     root_path: str | None = None,
+    realm: str | None = None,
     resource_metadata: str | Mapping[str, Any] | None = None,
+    schemes: Sequence[Scheme] = ("Bearer",),
     clock_skew: float = CLOCK_SKEW,
     validity: Validity = "each_request",
+    cache_size: int | None = None,
 ) -> "ClientCertificateMiddleware":
     """Wraps `app` in the certificate layer, and in the token layer if `tokens` is given.
 
@@ -268,18 +195,24 @@ def protect(
             certificate without a valid path is rejected.
         allow: a rule of `mtls_middleware.policy`, or a mapping of path to rule, `{"/": rule, "/admin": ops}`. A
             certificate that the rule does not allow is rejected.
+        required: whether a request without a certificate is rejected. Default: `True` if `allow` is given, or if
+            `tokens` is not given. If it is `True` without `allow`, the certificate must also be verified.
         tokens: validates access tokens, for example `JWTAccessTokens(...)`. Each token must be bound to the certificate
-            of its request (RFC 8705 section 3). Without `tokens`, every request needs a verified certificate.
+            of its request (RFC 8705 section 3).
         scopes: the scopes that every token needs, for example `["invoices:read"]`. Only with `tokens`.
+        binding: `"when_present"`: an unbound token is accepted as a bearer token. Only with `tokens`.
         exempt: exact decoded paths that are never rejected. `"/static/*"` covers the paths below `/static`.
         exempt_preflight: if true, a CORS preflight is never rejected. Use it if the application answers preflights.
         root_path: where the application is mounted, for example `"/api"`, or `""`. It replaces the server's value.
             Paths in `allow` and `exempt` are below it.
+        realm: the realm of the challenge in `WWW-Authenticate`. Only with `tokens`.
         resource_metadata: the https address of the resource's metadata (RFC 9728), or the document itself, which the
             layer then serves to every client, even without a certificate. Only with `tokens`.
+        schemes: the accepted authentication schemes: `"Bearer"`, and `"mtls_pop"` of Microsoft Entra ID.
         clock_skew: tolerance at both ends of the certificate's validity period, in seconds, 0 to 300.
         validity: `"each_request"`: a verified certificate must be within its validity period on every request, even on
             an old connection. `"handshake"`: only the server or proxy checks it, when the connection begins.
+        cache_size: maximum bytes of cached decisions in memory. Default: 64 MiB, for some 10,000 clients. 0: no cache.
 
     Returns the outermost layer, which is itself a WSGI application. Give it to the server or framework.
     Raises `ConfigurationError` if the arguments are wrong. Responses to rejected requests: 400, 401, 403 and 503 as
@@ -288,36 +221,44 @@ def protect(
     Example: `app.wsgi_app = protect(app.wsgi_app, source=ServerTLS(), allow=SpiffeTrustDomain("acme.internal"))`
     """
     if tokens is None:
-        check_without_tokens(scopes=scopes, resource_metadata=resource_metadata)
+        check_without_tokens(
+            scopes=scopes, resource_metadata=resource_metadata, binding=binding, realm=realm, schemes=schemes
+        )
         return ClientCertificateMiddleware(
             app,
             source,
             trust_store=trust_store,
             allow=allow,
-            required=True,
+            required=True if required is None else required,
             exempt=exempt,
             exempt_preflight=exempt_preflight,
             root_path=root_path,
             clock_skew=clock_skew,
             validity=validity,
+            cache_size=cache_size,
         )
     inner = CertificateBoundTokenMiddleware(
         app,
         tokens,
         scopes=scopes,
+        binding=binding,
         exempt=exempt,
         exempt_preflight=exempt_preflight,
         root_path=root_path,
+        realm=realm,
         resource_metadata=resource_metadata,
+        schemes=schemes,
     )
     return ClientCertificateMiddleware(
         inner,
         source,
         trust_store=trust_store,
         allow=allow,
+        required=required,
         exempt=with_published(exempt, resource_metadata),
         exempt_preflight=exempt_preflight,
         root_path=root_path,
         clock_skew=clock_skew,
         validity=validity,
+        cache_size=cache_size,
     )

@@ -174,7 +174,7 @@ def facts_reader(facts: Facts) -> Callable[[WSGIRequest], tuple[object, ...] | N
             authorization, query = environ.get("HTTP_AUTHORIZATION"), environ.get("QUERY_STRING")
             if not isinstance(authorization, str) or (query and has_token(query)):
                 return None
-            if authorization[7:8] == " ":  # with several blanks, one token would have many keys
+            if "  " in authorization:  # with several blanks, one token would have many keys
                 return None
             digest = hashlib.sha256(authorization.encode("utf-8", "surrogateescape")).digest()
         return (peer, identity, digest, *map(environ.get, fields))

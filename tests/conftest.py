@@ -5,8 +5,11 @@ from collections import defaultdict
 
 import pytest
 
+from mtls_middleware import jwks
+from mtls_middleware.cache import Cache
 from mtls_middleware.layers import decisions
-from mtls_middleware.layers.rejection_limit import RejectionLimit
+from mtls_middleware.line_limit import LineLimit
+from mtls_middleware.sources import header
 from tests import shared
 
 pytest_plugins = ["mtls_middleware.testing.plugin"]
@@ -19,7 +22,9 @@ SHOWN = pytest.StashKey[Shown]()
 @pytest.fixture(autouse=True)
 def new_log(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test sees the first rejection of each cause, as in a new process."""
-    monkeypatch.setattr(decisions, "_rejections", RejectionLimit())
+    monkeypatch.setattr(decisions, "_rejections", LineLimit())
+    monkeypatch.setattr(header, "_lines", LineLimit())
+    monkeypatch.setattr(jwks, "_logged", Cache(1_000))
 
 
 def pytest_report_header() -> str | None:

@@ -1,7 +1,4 @@
-"""A real HTTP server on loopback, for tests: starts, stalls and ends with its test.
-
-Must never know: what it is asked, and what is a good answer.
-"""
+"""A real HTTP server on loopback, for tests: starts, stalls and ends with its test."""
 
 import ssl
 import threading

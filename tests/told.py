@@ -1,6 +1,6 @@
 """What applications in server processes tell of the certificate that the middleware attached.
 
-Must never know: servers, pytest. Every interpreter that embeds an application of these tests reads this file.
+Every interpreter that embeds an application of these tests reads this file.
 """
 
 from typing import Any

@@ -124,6 +124,8 @@ def read(path: Path) -> RecordedRequest:
     Example: `read(Path("request.json")).to_environ()`
     """
     try:
+        if path.is_fifo():  # opening it would wait for a writer
+            raise ConfigurationError(f"{path} is a named pipe; expected a file")
         with path.open("rb") as file:
             data = file.read(_LARGEST + 1)
         given = json_document(data) if len(data) <= _LARGEST else None

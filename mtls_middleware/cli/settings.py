@@ -226,7 +226,9 @@ def _all_unknown(server: str, why: str) -> Settings:
 
 
 def text_of_file(path: Path) -> str:
-    """Return the text of a file. Raises `OSError`, and `ValueError` if it is larger than 1 MB or not UTF-8."""
+    """Return the text of a file. Raises `OSError`, and `ValueError` if it is not at most 1 MB of UTF-8."""
+    if path.is_fifo():  # opening it would wait for a writer
+        raise ValueError("it is a named pipe; expected a file")
     with path.open("rb") as file:
         data = file.read(_LARGEST + 1)
     if len(data) > _LARGEST:

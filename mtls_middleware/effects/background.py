@@ -223,7 +223,7 @@ class _Background:
                 if not fetch.allow_private:
                     shares = (Share(zone_of_url(fetch.url), _MAX_ZONE_EXCHANGES),)
                     await held.enter_async_context(self._client_chosen.slot(shares, QUEUE_TIMEOUT * fetch.timeout))
-                transport = await held.enter_async_context(new_transport(fetch.tls))
+                transport = await held.enter_async_context(new_transport(fetch.tls, fetch.proxy))
                 return await exchange(fetch, transport, self._names)
 
     def _close(self, upstream: Upstream) -> None:

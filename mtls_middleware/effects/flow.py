@@ -16,6 +16,7 @@ from mtls_middleware.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
+    from concurrent.futures import Future
 
     from mtls_middleware.effects.limits import Shares  # this module needs asyncio: see the comment at `_begin`
 
@@ -42,6 +43,14 @@ class Begin:
 
 
 @dataclass(frozen=True, slots=True)
+class Wait(Generic[T]):
+    """Waits at most `timeout` seconds for `outcome`, which a thread sets. Raises `TimeoutError` into the flow."""
+
+    outcome: "Future[T]"
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
 class FetchFor:
     """Perform an HTTP exchange on behalf of a client. `shares`: the limits on concurrent exchanges for that client."""
 
@@ -49,7 +58,7 @@ class FetchFor:
     shares: "Shares"
 
 
-Need = Fetch | FetchFor | Begin | Call[Any]
+Need = Fetch | FetchFor | Begin | Call[Any] | Wait[Any]
 Flow = Generator[Need, Any, T]
 
 
@@ -59,6 +68,8 @@ def ask(need: Fetch) -> Flow[Response]: ...
 def ask(need: Begin) -> Flow[None]: ...
 @overload
 def ask(need: Call[T]) -> Flow[T]: ...
+@overload
+def ask(need: Wait[T]) -> Flow[T]: ...
 def ask(need: Need) -> Flow[Any]:
     """Yield `need` from a flow, and return its typed result. Raises `FetchFailed` if a `Fetch` fails.
 
@@ -165,6 +176,8 @@ def _answer(need: Need) -> Any:
             return _begin(need.fetch)
         case Call():
             return _called(need)
+        case Wait():
+            return need.outcome.result(need.timeout)
 
 
 async def _answer_async(need: Need) -> Any:
@@ -177,6 +190,8 @@ async def _answer_async(need: Need) -> Any:
             return await _begin_async(need.fetch)
         case Call():
             return await _called_async(need)
+        case Wait():
+            return await _awaited(need.outcome, need.timeout)
 
 
 # asyncio is imported only at the first exchange, because its import takes as long as that of this whole package, and
@@ -205,6 +220,13 @@ def _fetched(need: Fetch, of: "Shares") -> Response:
             raise _own(failure, seconds) from None
 
 
+async def _awaited(outcome: "Future[T]", timeout: float) -> T:  # noqa: ASYNC109 (the timeout of `Future.result`)
+    import asyncio
+
+    async with asyncio.timeout(timeout):
+        return await asyncio.wrap_future(outcome)
+
+
 async def _fetched_async(need: Fetch, of: "Shares") -> Response:
     import asyncio
 
@@ -212,8 +234,7 @@ async def _fetched_async(need: Fetch, of: "Shares") -> Response:
 
     with waiting(need, of, asyncio.get_running_loop()) as seconds:
         try:
-            async with asyncio.timeout(seconds):
-                return await asyncio.wrap_future(need.outcome)
+            return await _awaited(need.outcome, seconds)
         except (FetchFailed, TimeoutError) as failure:
             raise _own(failure, seconds) from None
 

@@ -55,7 +55,7 @@ class Upstream:
     """
 
     def __init__(self, connections: Connections) -> None:
-        self._tls, self._max_waiting = connections.tls, connections.max_waiting
+        self._tls, self._proxy, self._max_waiting = connections.tls, connections.proxy, connections.max_waiting
         self._transport: httpx2.AsyncHTTPTransport | None = None
         self._limit = ConcurrencyLimit(MAX_EXCHANGES)
         self._lock = threading.Lock()  # protects the following attributes; it is not held during I/O
@@ -116,7 +116,7 @@ class Upstream:
                 fail(FetchFailed(f"not complete within {_NEXT_STALL} s, and the exchange before it stalled"))
 
             timer = loop.call_later(_NEXT_STALL, stall) if is_suspect else None
-            self._transport = self._transport or new_transport(self._tls)
+            self._transport = self._transport or new_transport(self._tls, self._proxy)
             try:
                 response = await exchange(fetch, self._transport, names)
             except BaseException as failure:
@@ -170,11 +170,14 @@ def _stalling(wait: float) -> FetchFailed:
     return FetchFailed(reason, retry_after=max(1, math.ceil(wait)))
 
 
-def new_transport(tls: ssl.SSLContext) -> "httpx2.AsyncHTTPTransport":
-    """Return a transport of httpx2 that keeps as many connections open as exchanges may run at the same time."""
+def new_transport(tls: ssl.SSLContext, proxy: str | None) -> "httpx2.AsyncHTTPTransport":
+    """Return a transport of httpx2 that keeps as many connections open as exchanges may run at the same time.
+
+    The proxy of the environment (`HTTPS_PROXY`) is ignored. `proxy`: the URL of a proxy, or `None`.
+    """
     import httpx2
 
     limits = httpx2.Limits(
         max_connections=MAX_EXCHANGES, max_keepalive_connections=MAX_EXCHANGES, keepalive_expiry=_KEEP_ALIVE
     )
-    return httpx2.AsyncHTTPTransport(verify=tls, trust_env=False, limits=limits)
+    return httpx2.AsyncHTTPTransport(verify=tls, trust_env=False, limits=limits, proxy=proxy)

@@ -184,4 +184,4 @@ class _AuthorizationServer:
     """
 
     name = "authorization server"
-    challenge = Challenge(scheme="Basic", realm="clients")
+    challenge = Challenge(schemes=("Basic",), realm="clients")

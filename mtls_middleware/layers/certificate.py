@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Collection
 from functools import partial
+from typing import Any
 
 from mtls_middleware import options
+from mtls_middleware.cache import Cache, caches_of
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.effects.flow import Flow
 from mtls_middleware.errors import NO_CERTIFICATE, ConfigurationError, Refused
 from mtls_middleware.layers.absence import explained, reason
+from mtls_middleware.layers.decision_cache import check_cache_size
 from mtls_middleware.layers.exemptions import Exemptions
 from mtls_middleware.layers.interface import Facts, LayerRequest, Route
 from mtls_middleware.layers.paths import Allow, PathRules, PathSet, checked_root
@@ -58,6 +61,7 @@ class CertificateLayer:
         clock_skew: float = CLOCK_SKEW,
         validity: Validity = "each_request",
         websocket_lifetime: WebsocketLifetime = "certificate",
+        cache_size: int | None = None,
     ) -> None:
         if not all(hasattr(source, name) for name in MEMBERS) or isinstance(source, type):  # a str has a find() too
             raise ConfigurationError(
@@ -81,6 +85,8 @@ class CertificateLayer:
                 "required=False with a mapping as allow= lets clients without a certificate into every path; use "
                 "policy.ANYONE for the paths that need none, for example allow={'/': rule, '/public': ANYONE}"
             )
+        self.caches: tuple[Cache[Any, Any], ...] = (*caches_of(source), *caches_of(self._store))
+        self.cache_size: int | None = check_cache_size(cache_size)
         self._required = (self._allow is not None) if required is None else required
         self._exemptions = Exemptions(exempt, exempt_preflight)
         self.root_path: str | None = checked_root(root_path)
@@ -94,6 +100,10 @@ class CertificateLayer:
 
     def _check_strength(self) -> None:
         """Raises `ConfigurationError` for a layer that would reject every request."""
+        if self._allow is not None and self._allow.needs_path and self.trust_store is None:
+            raise ConfigurationError(
+                f"allow={self._allow!r} has IssuedBy, which needs a path from a trust store: give trust_store="
+            )
         if self.source.can_verify or self.trust_store is not None:
             return
         advice = "give verify_header=, verified_by_proxy=True (if the proxy rejects all others), or a trust_store"

@@ -23,12 +23,14 @@ class ClientLayer:
     """Authenticates OAuth clients by certificate on the paths where they authenticate."""
 
     name = "client"
-    challenge: Challenge = Challenge(scheme="Basic", realm="clients")
+    challenge: Challenge = Challenge(schemes=("Basic",), realm="clients")
     drop_headers: frozenset[str] = frozenset()
     vary: str | None = None
     depends_on_path = True
     facts: Facts | None = None  # the layer reads the body, so its decisions are never cached
     fixed_route: Route | None = Route()
+    caches = ()
+    cache_size: int | None = None
 
     def __init__(
         self, authenticator: ClientAuthenticator, *, paths: Collection[str], root_path: str | None = None

@@ -14,14 +14,16 @@ The cache only saves time: without it, every request is decided in the same way,
 from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
-from mtls_middleware.cache import Cache
+from mtls_middleware import options
+from mtls_middleware.cache import Cache, CacheMemory
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.layers.attached import Attached
 from mtls_middleware.layers.interface import Facts, FactsReader, Layer
 from mtls_middleware.reusable import Check, Reusable
 
-# Maximum size of the cache in bytes. It is enough for 10,000 clients with certificates and tokens of usual size.
-LIMIT = 64 * 1024 * 1024
+# Default maximum size in bytes of everything that one stack caches. It is enough for 10,000 clients with certificates
+# and tokens of usual size.
+CACHE_SIZE = 64 * 1024 * 1024
 # Maximum size of a key in bytes. The header field of a certificate with a usual chain is smaller.
 _LARGEST_KEY = 16_384
 # Bytes that the objects of a usual entry need in addition to its key: the parsed certificate, the token, the claims.
@@ -53,7 +55,12 @@ class DecisionCache:
             self.names += (layer.name,)
         self._read = reader(declared)
         self._routed = tuple(layer for layer in layers[: len(self.names)] if layer.fixed_route is None)
-        self._entries: Cache[Hashable, _Entry] = Cache(LIMIT, largest=_LARGEST_KEY)
+        sizes = [layer.cache_size for layer in layers if layer.cache_size is not None]
+        memory = CacheMemory(max(sizes, default=CACHE_SIZE))
+        self._entries: Cache[Hashable, _Entry] = Cache(memory, largest=_LARGEST_KEY)
+        for layer in layers:
+            for cache in layer.caches:
+                cache.share(memory)
 
     def key(self, request: Any) -> Hashable | None:
         """The key of this request; `None` if its decisions must not be cached. Raises `Refused`: see `Layer.route`."""
@@ -99,6 +106,11 @@ class DecisionCache:
     def _routes(self, request: Any) -> tuple[object, ...]:
         """The routes of the layers whose decision depends on the method or the path."""
         return tuple(layer.route(request) for layer in self._routed)
+
+
+def check_cache_size(size: int | None) -> int | None:
+    """Check that `size` is a number of bytes, or `None`, and return it. Raises `ConfigurationError`."""
+    return None if size is None else options.integer("cache_size", size, 0, 2**40, CACHE_SIZE)
 
 
 def _is_plain(certificate: ClientCertificate | None) -> bool:

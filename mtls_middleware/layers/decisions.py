@@ -16,7 +16,7 @@ from mtls_middleware.cache import Cache
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate, Refused
 from mtls_middleware.layers.attached import Attached
-from mtls_middleware.layers.rejection_limit import RejectionLimit
+from mtls_middleware.line_limit import LineLimit
 from mtls_middleware.observers import Observers
 from mtls_middleware.responses import Challenge, LayerResponse, response_for
 
@@ -67,7 +67,7 @@ class RequestFacts(NamedTuple):
 Observer = Callable[[Mapping[str, Any]], None]
 
 _observers: Observers[Mapping[str, Any]] = Observers(logger)
-_rejections = RejectionLimit()
+_rejections = LineLimit()
 # Thumbprint -> the day (UTC) of the last warning that the certificate expires soon.
 _warned: Cache[str, int] = Cache(10_000)
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+from mtls_middleware.cache import Cache
 from mtls_middleware.effects.flow import Flow
 from mtls_middleware.layers.attached import Attached
 from mtls_middleware.layers.paths import PathSet
@@ -99,6 +100,14 @@ class Layer(Protocol):
     @property
     def root_path(self) -> str | None:
         """The operator's statement of where the application is mounted."""
+
+    @property
+    def caches(self) -> tuple[Cache[Any, Any], ...]:
+        """The caches of the objects that decide for the layer. They share the memory of the stack."""
+
+    @property
+    def cache_size(self) -> int | None:
+        """The maximum size of that memory in bytes, if the operator gave one to this layer."""
 
     def route(self, request: LayerRequest) -> Route:
         """Raises `Refused` if frameworks read the path differently, and different rules apply to the readings."""

@@ -1,14 +1,16 @@
 """`TokenLayer`: validates the access token of a request, its binding to the certificate, and its scopes."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mtls_middleware import binding, options
+from mtls_middleware.cache import Cache, caches_of
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.effects.flow import Flow, on_behalf_of
 from mtls_middleware.errors import ConfigurationError, Refused
 from mtls_middleware.layers.absence import explained
+from mtls_middleware.layers.decision_cache import check_cache_size
 from mtls_middleware.layers.exemptions import Exemptions
 from mtls_middleware.layers.interface import Facts, LayerRequest, Route
 from mtls_middleware.layers.paths import PathSet, checked_root
@@ -51,11 +53,16 @@ class TokenLayer:
         exempt_preflight: bool = False,
         root_path: str | None = None,
         websocket_lifetime: WebsocketLifetime = "certificate",
+        cache_size: int | None = None,
+        schemes: Sequence[bearer.Scheme] = ("Bearer",),
     ) -> None:
         options.object_with_method("tokens", tokens, "validate", "JWTAccessTokens(issuer=..., audience=..., jwks=...)")
         options.one_of("binding", binding, ("required", "when_present"))
         self._tokens = tokens
+        self.caches: tuple[Cache[Any, Any], ...] = caches_of(tokens)
+        self.cache_size: int | None = check_cache_size(cache_size)
         self._binding = binding
+        self._schemes: tuple[bearer.Scheme, ...] = _checked_schemes(schemes)
         self._scopes = options.strings("scopes", scopes, '"invoices:read"')
         self._exemptions = Exemptions(exempt, exempt_preflight)
         self.root_path: str | None = checked_root(root_path)
@@ -65,6 +72,7 @@ class TokenLayer:
             self.published = served_document(resource_metadata)
             resource_metadata = self.published.address
         self.challenge: Challenge = Challenge(
+            schemes=self._schemes,
             realm=Challenge().realm if realm is None else realm,
             scopes=tuple(sorted(self._scopes)),
             resource_metadata=resource_metadata,
@@ -105,8 +113,9 @@ class TokenLayer:
 
     def _decide(self, request: LayerRequest) -> Flow[Reusable[Any]]:
         certificate = request.attached.certificate
-        text = bearer.bearer_token(request.headers("authorization"), request.query)
-        if certificate is None and (self._binding == "required" or is_bound_only(self._tokens, text)):
+        scheme, text = bearer.presented_token(request.headers("authorization"), request.query, self._schemes)
+        is_bound = self._binding == "required" or scheme == "mtls_pop"  # the scheme itself says that the token is bound
+        if certificate is None and (is_bound or is_bound_only(self._tokens, text)):
             # No other server is asked about a token that could not be accepted.
             refusal = Refused("invalid_token", "no client certificate, and only tokens bound to one are accepted")
             raise explained(refusal, request.attached)
@@ -116,7 +125,7 @@ class TokenLayer:
             raise TypeError(f"expected an AccessToken, got a {type(validated.value).__name__}")
         token, checks = validated.value, validated.checks
         try:
-            confirmation = binding.confirm(token.claims, certificate, self._binding)
+            confirmation = binding.confirm(token.claims, certificate, "required" if is_bound else self._binding)
         except Refused as refusal:
             raise explained(refusal, request.attached) if certificate is None else refusal from None
         if confirmation is not None and certificate is not None:
@@ -142,10 +151,26 @@ def _shares(certificate: ClientCertificate | None, request: LayerRequest) -> "Sh
     return shares(certificate, request.origin)
 
 
-def check_without_tokens(*, scopes: Collection[str], resource_metadata: object) -> None:
+def _checked_schemes(schemes: Sequence[bearer.Scheme]) -> tuple[bearer.Scheme, ...]:
+    found = tuple(options.string_list("schemes", schemes, '"Bearer"'))
+    if not found or len(set(found)) != len(found) or not set(found) <= set(bearer.SCHEMES):
+        raise ConfigurationError(f"schemes={schemes!r}: expected 'Bearer', 'mtls_pop' or both")
+    return tuple(each for each in bearer.SCHEMES if each in found)
+
+
+def check_without_tokens(
+    *,
+    scopes: Collection[str],
+    resource_metadata: object,
+    binding: binding.Binding,
+    realm: str | None,
+    schemes: Sequence[bearer.Scheme],
+) -> None:
     """Raises `ConfigurationError` for arguments of `protect` that need `tokens`."""
     if scopes:
         raise ConfigurationError(f"scopes={scopes!r} without tokens=: scopes are read from access tokens")
+    if binding != "required" or realm is not None or _checked_schemes(schemes) != ("Bearer",):
+        raise ConfigurationError("binding=, realm= or schemes= without tokens=: they are about access tokens")
     if resource_metadata is not None:
         raise ConfigurationError("resource_metadata= without tokens=: it tells clients where to get tokens")
 

@@ -1,18 +1,23 @@
-"""Reads the bearer token from the `Authorization` header (RFC 6750 section 2.1).
+"""Reads the access token from the `Authorization` header (RFC 6750 section 2.1).
 
 A token in the body is ignored. If the request has a token both in the header and in the query, it is rejected.
 """
 
 import re
 from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 from mtls_middleware.errors import Refused
+
+# The schemes that a layer can accept. `mtls_pop` is the scheme of Microsoft's libraries for certificate-bound tokens.
+Scheme = Literal["Bearer", "mtls_pop"]
+SCHEMES: tuple[Scheme, ...] = ("Bearer", "mtls_pop")
 
 # The grammar of RFC 6750 2.1 is "Bearer" 1*SP b64token. The scheme's name is case-insensitive (RFC 9110 11.1).
 _B64TOKEN = re.compile(r"[A-Za-z0-9._~+/-]++=*+")
 _SCHEME = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+)(?: +\S.*)?")
 # Matches a second scheme in one value, as in "Basic ..., Bearer ...". Some servers join two field lines with a comma.
-_SECOND_SCHEME = re.compile(r",\s*(?:bearer|dpop|basic)\s", re.IGNORECASE)
+_SECOND_SCHEME = re.compile(r",\s*(?:bearer|dpop|basic|mtls_pop)\s", re.IGNORECASE)
 # Matches the parameter access_token in an undecoded query, in which each character may be percent-encoded. The query is
 # not split and decoded, because this takes 0.1 s for a query of 64 kB that consists of "&".
 _ACCESS_TOKEN = re.compile(
@@ -23,30 +28,44 @@ _ACCESS_TOKEN = re.compile(
 MAX_TOKEN = 16_384
 
 
-def bearer_token(authorization: Sequence[str], query: str) -> str:
-    """Return the bearer token of a request as a string.
+class PresentedToken(NamedTuple):
+    """The access token of a request as a string, and the scheme with which the client sent it."""
 
-    `authorization`: the values of all `Authorization` fields. `query`: the undecoded query string.
+    scheme: Scheme
+    text: str
 
-    Raises `Refused("missing_token")` if there is no bearer token, `Refused("invalid_request")` if the field is
-    malformed or the request has a second token, and `Refused("invalid_token")` if the token is too long.
+
+def presented_token(
+    authorization: Sequence[str], query: str, schemes: Sequence[Scheme] = ("Bearer",)
+) -> PresentedToken:
+    """Return the access token of a request.
+
+    `authorization`: the values of all `Authorization` fields. `query`: the undecoded query string. `schemes`: the
+    accepted schemes.
+
+    Raises `Refused("missing_token")` if there is no token with one of these schemes, `Refused("invalid_request")` if
+    the field is malformed or the request has a second token, and `Refused("invalid_token")` if the token is too long.
     """
     if not authorization:
         raise Refused("missing_token", "no Authorization header")
     if len(authorization) > 1:
         raise Refused("invalid_request", "more than one Authorization header")
     value = authorization[0]
-    text = value[7:].lstrip(" ")
-    if value[:7].lower() != "bearer " or _B64TOKEN.fullmatch(text) is None:
-        scheme = _SCHEME.fullmatch(value) if value.isascii() and value.isprintable() else None
-        if scheme is None or scheme[1].lower() == "bearer" or _SECOND_SCHEME.search(value):
-            raise Refused("invalid_request", "malformed Authorization header; expected Bearer and one token")
-        raise Refused("missing_token", "the Authorization scheme is not Bearer")
+    name, blank, text = value.partition(" ")
+    text = text.lstrip(" ")
+    scheme = next((each for each in schemes if each.lower() == name.lower()), None)
+    if scheme is None or not blank or _B64TOKEN.fullmatch(text) is None:
+        other = _SCHEME.fullmatch(value) if value.isascii() and value.isprintable() else None
+        if other is None or scheme is not None or _SECOND_SCHEME.search(value):
+            raise Refused(
+                "invalid_request", f"malformed Authorization header; expected {' or '.join(schemes)} and one token"
+            )
+        raise Refused("missing_token", f"the Authorization scheme is not {' or '.join(schemes)}")
     if has_token(query):
         raise Refused("invalid_request", "a token in the Authorization header and another one in the query")
     if len(text) > MAX_TOKEN:
         raise Refused("invalid_token", f"the token has {len(text)} characters; expected at most {MAX_TOKEN}")
-    return text
+    return PresentedToken(scheme, text)
 
 
 def has_token(query: str) -> bool:

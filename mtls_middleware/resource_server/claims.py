@@ -4,7 +4,7 @@ They are the claims of a JWT (RFC 9068) or the members of an introspection respo
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NoReturn
@@ -45,13 +45,20 @@ class TimedToken:
         return Reusable(self.token, self.not_before - leeway, self.expires + leeway, cost=self.cost)
 
 
-def timed_token(claims: Mapping[str, Any], *, size: int = 0, key_id: str | None = None) -> TimedToken:
+def timed_token(
+    claims: Mapping[str, Any],
+    *,
+    client_id: str | None,
+    scopes: frozenset[str],
+    size: int = 0,
+    key_id: str | None = None,
+) -> TimedToken:
     """Return the token with these claims. Raises `Refused("invalid_token")` if a claim has a wrong type.
 
-    The caller must check `iss` and `aud`. `size`: the bytes of memory that the claims need. `key_id`: the `kid` of the
-    key that verified the token.
+    The caller must check `iss` and `aud`. `client_id`, `scopes`: see `ClaimNames`. `size`: the bytes of memory that the
+    claims need. `key_id`: the `kid` of the key that verified the token.
     """
-    for name in ("sub", "client_id", "jti", "scope"):
+    for name in ("sub", "jti"):
         if not isinstance(claims.get(name, ""), str):
             reject_token(f"{name} is not a string")
     not_before = max((numeric_date(claims, name) for name in ("nbf", "iat") if name in claims), default=0.0)
@@ -62,12 +69,11 @@ def timed_token(claims: Mapping[str, Any], *, size: int = 0, key_id: str | None 
             expires_at = datetime.fromtimestamp(expires, UTC)
         except (ValueError, OverflowError, OSError):
             reject_token("exp is not a valid date")
-    scopes = frozenset(claims.get("scope", "").split(" ")) - {""}  # only spaces separate scopes (RFC 6749 3.3)
     try:
         read_only_claims = read_only(claims)
     except RecursionError:
         reject_token("the claims are nested too deeply")
-    token = AccessToken(read_only_claims, claims.get("sub"), claims.get("client_id"), scopes, expires_at, key_id=key_id)
+    token = AccessToken(read_only_claims, claims.get("sub"), client_id, scopes, expires_at, key_id=key_id)
     return TimedToken(token, not_before, expires, max(0, size - _USUAL_SIZE))
 
 
@@ -88,10 +94,23 @@ def is_other_token_type(claims: Mapping[str, Any]) -> bool:
     return is_other or claims.get("token_use", "access") not in ("access", "access_token")
 
 
-def has_audience(claims: Mapping[str, Any], audience: str) -> bool:
-    """Return whether `aud`, which is a string or a list of strings, contains this audience (RFC 7519 4.1.3)."""
-    found = claims.get("aud")
-    return audience in (found if isinstance(found, list) else [found])
+def has_audience(claims: Mapping[str, Any], audiences: Collection[str], name: str = "aud") -> bool:
+    """Return whether a claim contains one of these audiences. The claim is a string or a list (RFC 7519 4.1.3)."""
+    found = claims.get(name)
+    return any(isinstance(each, str) and each in audiences for each in (found if isinstance(found, list) else [found]))
+
+
+def scope_values(claims: Mapping[str, Any], name: str, *, lists: bool) -> frozenset[str]:
+    """Return the scopes in the claim `name`. `lists`: whether the claim may also be a list of strings.
+
+    Raises `Refused("invalid_token")` if the claim has another type.
+    """
+    found = claims.get(name, "")
+    if isinstance(found, str):
+        return frozenset(found.split(" ")) - {""}  # only spaces separate scopes (RFC 6749 3.3)
+    if not lists or not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+        reject_token(f"{name} is not a string{' or a list of strings' if lists else ''}")
+    return frozenset(found) - {""}
 
 
 def numeric_date(claims: Mapping[str, Any], name: str) -> float:

@@ -23,7 +23,8 @@ _JWS = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
 
 # Only the algorithms of PyJWT are used. PyJWT's decoder is not used, because it would parse the token a second time.
-_ALGORITHMS = {name: jwt.get_algorithm_by_name(name) for name in ALGORITHMS}
+# PyJWT 2 has no name of RFC 9864.
+_ALGORITHMS = {name: jwt.get_algorithm_by_name("EdDSA" if name == "Ed25519" else name) for name in ALGORITHMS}
 
 # Maximum number of parsed headers that are cached. All tokens signed with one key of an issuer have the same header. 64
 # headers need at most 2 MB.
@@ -44,7 +45,7 @@ class VerifiedJWT(NamedTuple):
     """A JWT whose signature is valid.
 
     Attributes:
-        typ: the header parameter `typ`, in the form of `media_type`.
+        typ: the header parameter `typ`, in the form of `media_type`; empty if it is absent.
         claims: all claims.
         key_id, keys: the `kid` of the key that verified the signature, and the key set that contains the key.
         size: bytes that the claims need in memory.
@@ -63,7 +64,7 @@ def verify_jwt(
     source: Keys,
     keys: KeySet,
     algorithms: frozenset[str],
-    typ: frozenset[str],
+    typ: frozenset[str | None],
     now: float,
     check: Callable[[str, dict[str, Any]], object] | None = None,
 ) -> Flow[VerifiedJWT]:
@@ -72,7 +73,8 @@ def verify_jwt(
     Arguments:
         source: fetches the issuer's keys if `keys` has no key for this JWT.
         keys: the issuer's keys that have already been fetched.
-        algorithms, typ: the accepted values of these header parameters; `typ` in the form of `media_type`.
+        algorithms, typ: the accepted values of these header parameters; `typ` in the form of `media_type`, or `None`
+            for a JWT without `typ`.
         check: a function that raises `Refused` for a `typ` and claims that are not accepted even with a valid
             signature. It is called before keys are fetched for an unknown key id, so that such a token causes no fetch.
     """
@@ -92,7 +94,7 @@ def verify_jwt(
     return _verify_signature(jws, key, keys)
 
 
-def read_unverified(text: str, *, algorithms: frozenset[str], typ: frozenset[str]) -> tuple[str, dict[str, Any]]:
+def read_unverified(text: str, *, algorithms: frozenset[str], typ: frozenset[str | None]) -> tuple[str, dict[str, Any]]:
     """Return the `typ` and the claims of a JWT without verifying its signature. Use them only to reject the JWT.
 
     Raises `Refused` if the JWT is malformed, or if its header is not accepted.
@@ -108,9 +110,10 @@ class _JWSParts(NamedTuple):
     signing_input: bytes
 
 
-def _parse(text: str, algorithms: frozenset[str], typ: frozenset[str]) -> _JWSParts:
+def _parse(text: str, algorithms: frozenset[str], typ: frozenset[str | None]) -> _JWSParts:
     match = _JWS.fullmatch(text)
     if match is None:
+        reject_encrypted(text)
         reject_token("the token does not consist of three parts in base64url")
     header = _header(match[1], algorithms, typ)
     # Pad bits must be zero. If they were ignored, several strings would be accepted as the same token.
@@ -149,6 +152,16 @@ def unverified_issuer(text: str) -> tuple[bool, object]:
         return True, None
 
 
+def reject_encrypted(text: str) -> None:
+    """Raises `Refused("invalid_token")` if `text` has the five parts of an encrypted JWT (RFC 7516 3.1)."""
+    if text.count(".") == 4 and _BASE64URL.fullmatch(text.partition(".")[0]):
+        raise Refused(
+            "invalid_token",
+            "the token is encrypted, which is not supported",
+            advice="let the authorization server issue signed tokens without encryption for this resource",
+        )
+
+
 class _Header(NamedTuple):
     typ: str
     algorithm: str
@@ -156,16 +169,19 @@ class _Header(NamedTuple):
 
 
 @lru_cache(maxsize=_CACHED_HEADERS)
-def _header(encoded: str, algorithms: frozenset[str], accepted: frozenset[str]) -> _Header:
+def _header(encoded: str, algorithms: frozenset[str], accepted: frozenset[str | None]) -> _Header:
     header = _json_object(_base64url(encoded))
     if "crit" in header or "b64" in header:  # critical extensions are not supported (RFC 7515 4.1.11)
         reject_token("the JWT has a crit or b64 header parameter")
     typ, algorithm, key_id = header.get("typ"), header.get("alg"), header.get("kid")
-    if not isinstance(typ, str) or media_type(typ) not in accepted:
+    # `null` is not the same as an absent parameter.
+    is_accepted = media_type(typ) in accepted if isinstance(typ, str) else "typ" not in header and None in accepted
+    if not is_accepted:
+        expected = tuple(sorted("no typ" if each is None else each for each in accepted))
         reject_token(
-            f"the JWT's typ is not accepted; expected {' or '.join(sorted(accepted))}",
+            f"the JWT's typ is not accepted; expected {' or '.join(expected)}",
             found={"typ": typ},
-            expected={"typ": tuple(sorted(accepted))},
+            expected={"typ": expected},
         )
     if not isinstance(algorithm, str) or algorithm not in algorithms:
         reject_token(
@@ -175,7 +191,7 @@ def _header(encoded: str, algorithms: frozenset[str], accepted: frozenset[str]) 
         )
     if not isinstance(key_id, (str, type(None))):
         reject_token("kid is not a string")
-    return _Header(media_type(typ), algorithm, key_id)
+    return _Header(media_type(typ or ""), algorithm, key_id)
 
 
 def _base64url(text: str) -> bytes:

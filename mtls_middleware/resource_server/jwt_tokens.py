@@ -13,10 +13,10 @@ from mtls_middleware.cache import Cache
 from mtls_middleware.effects.flow import Flow
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.jwks import FetchedKeys, KeySet, StaticKeys
+from mtls_middleware.resource_server.claim_names import ClaimValue, claim_names
 from mtls_middleware.resource_server.claims import (
     TimedToken,
     check_expiry,
-    has_audience,
     is_other_token_type,
     reject_token,
     timed_token,
@@ -32,6 +32,8 @@ _CLAIMS_OF_OTHER_TOKENS = frozenset({"nonce", "at_hash", "c_hash", "s_hash", "ev
 # Maximum bytes of all cached tokens, and maximum characters in one cached token. A larger token is verified on each
 # request.
 _CACHE_SIZE, _MAX_CACHED = 16 * 1024 * 1024, 4_096
+# Bytes that the claims of a cached token of usual size need in memory.
+_OBJECTS = 3_000
 
 
 class _CachedToken(NamedTuple):
@@ -44,7 +46,7 @@ class JWTAccessTokens:
 
     Arguments:
         issuer: the expected `iss`, compared as an exact string (RFC 9068 4).
-        audience: this resource's identifier, which `aud` must contain.
+        audience: this resource's identifier, or several of them. `aud` must contain at least one.
         jwks_uri: the https address of the issuer's keys (extra `http`).
         jwks: the issuer's keys, as a dict that contains a JWK Set.
         discovery: the kind of metadata document that contains the address of the keys (extra `http`): `"rfc8414"`
@@ -53,12 +55,24 @@ class JWTAccessTokens:
             `jwks_uri`, `jwks` and `discovery`.
         profile: `"rfc9068"`; `"fapi2"` (only PS256, ES256 and EdDSA; unbound tokens are rejected, whatever `binding`
             is); or `"without_explicit_typing"` for servers that write `typ: JWT`, which does not show whether a JWT is
-            an access token. If you give a profile, the next four arguments can make the rules only stricter.
+            an access token. If you give a profile, the next nine arguments can make the rules only stricter.
         algorithms: the accepted signature algorithms. They must be asymmetric (RFC 8725 3.1).
         leeway: tolerance for clocks that differ, in seconds, 0 to 60. Default: 10.
         typ: the accepted values of `typ`, without `application/`. Case is ignored (RFC 9068 4). Default: `["at+jwt"]`.
+            `None` as one of the values accepts a token without `typ`. Then `claims` must distinguish access tokens.
         required_claims: the claims that a token must have. Default: those of RFC 9068 2.2.
+        claims: the accepted values of further claims, for example `{"token_use": "access"}` or `{"cid": ["a", "b"]}`. A
+            claim with another value, or without a value, is rejected.
+        audience_claim: the claim that contains the audience, for example `"client_id"` for Amazon Cognito.
+        scope_claims: the claims that contain scopes, for example `("scope", "scp", "roles")`. Their values may be
+            strings or lists, and are joined. Default: only `scope`, which must be a string.
+        client_id_claims: the claims that contain the client's id, for example `("client_id", "azp")`. If two of them
+            differ, the token is rejected. Default: only `client_id`.
+        allow_nonce: accept tokens with the claim `nonce`, which Keycloak wrote before version 25. By default, it shows
+            that a token without `typ: at+jwt` is an ID token.
         ssl_context: verifies the servers of the keys and of the metadata document. Default: the system's CAs.
+        proxy: the URL of an HTTP proxy for all requests to the issuer, for example `"http://egress.internal:3128"`. The
+            variables `HTTPS_PROXY` and `HTTP_PROXY` of the environment are ignored.
         allow_http: accept `http://` for loopback addresses, for tests.
 
     Raises `ConfigurationError`.
@@ -70,20 +84,25 @@ class JWTAccessTokens:
         self,
         *,
         issuer: str,
-        audience: str,
+        audience: str | Collection[str],
         jwks_uri: str | None = None,
         jwks: Mapping[str, Any] | None = None,
         discovery: Discovery | None = None,
         profile: Profile | None = None,
         algorithms: Collection[str] | None = None,
         leeway: float | None = None,
-        typ: Collection[str] | None = None,
+        typ: Collection[str | None] | None = None,
         required_claims: Collection[str] | None = None,
+        claims: Mapping[str, ClaimValue | Collection[ClaimValue]] | None = None,
+        audience_claim: str = "aud",
+        scope_claims: Collection[str] | None = None,
+        client_id_claims: Collection[str] | None = None,
+        allow_nonce: bool = False,
         ssl_context: ssl.SSLContext | None = None,
+        proxy: str | None = None,
         allow_http: bool = False,
     ) -> None:
         options.string("issuer", issuer, "https://as.example")
-        options.string("audience", audience, "https://api.example")
         arguments = {"jwks_uri=": jwks_uri, "jwks=": jwks, "discovery=": discovery}
         given = [name for name, value in arguments.items() if value is not None]
         if len(given) != 1:
@@ -91,18 +110,45 @@ class JWTAccessTokens:
             raise ConfigurationError(
                 f"{found} given; expected exactly one of {expected}, for example discovery='rfc8414'"
             )
-        self._issuer, self._audience = issuer, audience
-        self._rules = rules(profile, algorithms=algorithms, leeway=leeway, typ=typ, required_claims=required_claims)
+        options.proxy_url("proxy", proxy)
+        self._issuer = issuer
+        if audience is None:
+            raise ConfigurationError("audience=None: expected this resource's identifier (RFC 8725 3.9)")
+        self._names = claim_names(
+            audience=audience,
+            audience_claim=audience_claim,
+            scope_claims=scope_claims,
+            client_id_claims=client_id_claims,
+            claims=claims,
+            profile=profile,
+        )
+        self._rules = rules(
+            profile,
+            algorithms=algorithms,
+            leeway=leeway,
+            typ=typ,
+            required_claims=required_claims,
+            names=self._names,
+        )
+        self._needs_client = required_claims is None or "client_id" in self._rules.required
+        if options.boolean("allow_nonce", allow_nonce) and profile is not None:
+            raise ConfigurationError(f"allow_nonce=True with profile={profile!r}: the profile rejects such tokens")
+        self._other_claims = _CLAIMS_OF_OTHER_TOKENS - ({"nonce"} if allow_nonce else set())
         self._keys: Keys
         if jwks is not None:
             self._keys = StaticKeys(jwks)
         elif jwks_uri is not None:
-            self._keys = FetchedKeys(jwks_uri, allow_http=allow_http, tls=ssl_context)
+            self._keys = FetchedKeys(jwks_uri, allow_http=allow_http, tls=ssl_context, proxy=proxy)
         elif discovery is not None:
-            self._keys = DiscoveredKeys(issuer, discovery, allow_http=allow_http, tls=ssl_context)
+            self._keys = DiscoveredKeys(issuer, discovery, allow_http=allow_http, tls=ssl_context, proxy=proxy)
         self._cache: Cache[bytes, _CachedToken] = Cache(_CACHE_SIZE, largest=_MAX_CACHED)
 
     is_reusable = True
+
+    @property
+    def caches(self) -> tuple[Cache[Any, Any], ...]:
+        """The caches that share the memory of a stack of layers."""
+        return (self._cache,)
 
     @property
     def issuer(self) -> str:
@@ -139,7 +185,7 @@ class JWTAccessTokens:
                 text, source=self._keys, keys=keys, algorithms=algorithms, typ=typ, now=now, check=check
             )
             entry = _CachedToken(self._check_claims(jwt.typ, jwt.claims, jwt.key_id, jwt.size), jwt.keys)
-            self._cache.put(digest, entry, len(text), extra=entry.timed.cost)
+            self._cache.put(digest, entry, len(text), extra=_OBJECTS + entry.timed.cost)
         return entry.timed.valid_at(now, leeway)._replace(checks=self._keys.checks(entry.keys))
 
     def check_later(self, token: AccessToken, now: float) -> None:
@@ -147,7 +193,7 @@ class JWTAccessTokens:
         check_expiry(token, now, self._rules.leeway)
 
     def _check_claims(self, typ: str, claims: dict[str, Any], key_id: str | None = None, size: int = 0) -> TimedToken:
-        if typ != "at+jwt" and (is_other_token_type(claims) or not _CLAIMS_OF_OTHER_TOKENS.isdisjoint(claims)):
+        if typ != "at+jwt" and (is_other_token_type(claims) or not self._other_claims.isdisjoint(claims)):
             reject_token("the claims are those of another token type, for example an ID token")
         missing = sorted(self._rules.required - claims.keys())
         if missing:
@@ -158,10 +204,9 @@ class JWTAccessTokens:
                 found={"iss": claims["iss"]},
                 expected={"iss": self._issuer},
             )
-        if not has_audience(claims, self._audience):
-            reject_token(
-                f"the token is for another audience; expected {self._audience!a} in aud",
-                found={"aud": claims.get("aud")},
-                expected={"aud": self._audience},
-            )
-        return timed_token(claims, size=size, key_id=key_id)
+        self._names.check(claims)
+        client_id = self._names.client_id_of(claims)
+        if client_id is None and self._needs_client:
+            reject_token(f"missing claims: {' or '.join(self._names.client_id)}")
+        scopes = self._names.scopes_of(claims)
+        return timed_token(claims, client_id=client_id, scopes=scopes, size=size, key_id=key_id)

@@ -2,11 +2,12 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from mtls_middleware import options
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.jwks import ALGORITHMS
+from mtls_middleware.resource_server.claim_names import ClaimNames
 from mtls_middleware.resource_server.claims import media_type
 
 Profile = Literal["rfc9068", "fapi2", "without_explicit_typing"]
@@ -26,14 +27,14 @@ class Rules:
 
     Attributes:
         algorithms: the accepted signature algorithms.
-        typ: the accepted values of the header parameter `typ`, in the form of `media_type`.
+        typ: the accepted values of the header parameter `typ`, in the form of `media_type`. `None`: without `typ`.
         required: the required claims.
         min_leeway, max_leeway: the range that the profile allows for `leeway`, in seconds.
         leeway: the tolerance for clocks that differ, in seconds.
     """
 
     algorithms: frozenset[str]
-    typ: frozenset[str]
+    typ: frozenset[str | None]
     required: frozenset[str]
     min_leeway: float
     max_leeway: float
@@ -43,9 +44,13 @@ class Rules:
 PROFILES: dict[Profile, Rules] = {
     "rfc9068": Rules(ALGORITHMS, frozenset({"at+jwt"}), _RFC9068, 0, MAX_LEEWAY),
     # FAPI 2.0 5.3.4 and 5.4 allow only three algorithms and only bound tokens, so `cnf` is required even if the layer
-    # has binding="when_present".
+    # has binding="when_present". Ed25519 is another name of EdDSA with such a key (RFC 9864).
     "fapi2": Rules(
-        frozenset({"PS256", "ES256", "EdDSA"}), frozenset({"at+jwt"}), _RFC9068 | {"cnf"}, LEEWAY, MAX_LEEWAY - 1
+        frozenset({"PS256", "ES256", "EdDSA", "Ed25519"}),
+        frozenset({"at+jwt"}),
+        _RFC9068 | {"cnf"},
+        LEEWAY,
+        MAX_LEEWAY - 1,
     ),
     # client_id is required, because ID tokens have none. jwt_tokens.py also rejects the claims of ID tokens.
     "without_explicit_typing": Rules(ALGORITHMS, frozenset({"at+jwt", "jwt"}), _ALWAYS | {"client_id"}, 0, MAX_LEEWAY),
@@ -57,20 +62,22 @@ def rules(
     *,
     algorithms: Collection[str] | None,
     leeway: float | None,
-    typ: Collection[str] | None,
+    typ: Collection[str | None] | None,
     required_claims: Collection[str] | None,
+    names: ClaimNames | None = None,
 ) -> Rules:
     """Return the rules of a profile, changed by the other arguments.
 
     With a profile, the other arguments can make the rules only stricter. Without a profile, they replace the defaults,
-    which are those of RFC 9068. Raises `ConfigurationError`.
+    which are those of RFC 9068. If `names` has another name for the audience or the client's id, that claim is required
+    instead of `aud` or `client_id`. Raises `ConfigurationError`.
     """
     if profile is not None and (not isinstance(profile, str) or profile not in PROFILES):
         raise ConfigurationError(f"profile={profile!r}: expected one of {', '.join(map(repr, PROFILES))}")
     base = PROFILES[profile or "rfc9068"]
     for name, values, example in (
         ("algorithms", algorithms, "ES256"),
-        ("typ", typ, "at+jwt"),
+        ("typ", _without_none(typ), "at+jwt"),
         ("required_claims", required_claims, "acr"),
     ):
         if values is not None:
@@ -81,14 +88,29 @@ def rules(
         raise ConfigurationError(f"algorithms={algorithms!r}: expected one or more of {expected}")
     if typ is not None and not typ:
         raise ConfigurationError("typ is empty, so every token would be rejected; expected for example ['at+jwt']")
-    types = base.typ if typ is None else frozenset(map(media_type, typ))
+    types = base.typ if typ is None else frozenset(None if each is None else media_type(each) for each in typ)
+    if None in types and not (names is not None and names.distinguishes_access_tokens and profile is None):
+        raise ConfigurationError(
+            "typ= with None accepts tokens without typ, such as ID tokens; expected also claims= with a claim that "
+            "only access tokens have, for example claims={'token_use': 'access'}, and no profile="
+        )
     if profile is not None and not types <= base.typ:
-        expected = ", ".join(sorted(base.typ))
+        expected = ", ".join(sorted(map(str, base.typ)))
         raise ConfigurationError(f"typ={typ!r} with profile={profile!r}: expected one or more of {expected}")
     required = base.required if required_claims is None else frozenset(required_claims) | _ALWAYS
+    if names is not None and profile is None:
+        required = required - {"aud"} | {names.audience_claim}
+        if required_claims is None and names.client_id != ("client_id",):
+            required -= {"client_id"}
     if profile is not None:
         required |= base.required
     return Rules(accepted, types, required, base.min_leeway, base.max_leeway, _leeway(leeway, base))
+
+
+def _without_none(typ: Any) -> Any:
+    """Return a list without `None`, which stands for an absent `typ`; any other argument as it is."""
+    is_list = isinstance(typ, Collection) and not isinstance(typ, (str, bytes))
+    return [each for each in typ if each is not None] if is_list else typ
 
 
 def _leeway(leeway: float | None, base: Rules) -> float:

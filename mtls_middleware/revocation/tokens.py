@@ -9,13 +9,15 @@ from functools import partial
 from typing import Any, Literal
 
 from mtls_middleware import binding, options
+from mtls_middleware.cache import Cache, caches_of
 from mtls_middleware.effects.flow import Flow
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.resource_server.access_tokens import AccessTokens, is_bound_only
 from mtls_middleware.resource_server.claims import check_expiry, reject_token
 from mtls_middleware.resource_server.token import AccessToken
 from mtls_middleware.reusable import Reusable, decide
-from mtls_middleware.revocation.redis_list import RedisRevocations, token_entry
+from mtls_middleware.revocation.entries import token_entry
+from mtls_middleware.revocation.redis_list import RedisRevocations
 
 
 class RevocableTokens:
@@ -54,6 +56,11 @@ class RevocableTokens:
         return is_bound_only(self._tokens, text)
 
     is_reusable = True
+
+    @property
+    def caches(self) -> tuple[Cache[Any, Any], ...]:
+        """The caches of the other validator, which share the memory of a stack of layers."""
+        return caches_of(self._tokens)
 
     def validate(self, text: str, now: float) -> Flow[AccessToken]:
         """Validate the token string `text` at time `now` (seconds since the epoch), and return the token.

@@ -5,12 +5,13 @@ Only the configured fields are read. There is no fallback to other fields.
 
 import logging
 from collections.abc import Callable, Collection
-from typing import Literal
+from typing import Any, Literal
 
 from mtls_middleware import options
 from mtls_middleware.cache import Cache
 from mtls_middleware.certificate import ClientCertificate, Verification
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate, Refused, require_extra
+from mtls_middleware.line_limit import LineLimit
 from mtls_middleware.request import Peer, RequestView
 from mtls_middleware.sources import rfc9440, server
 from mtls_middleware.sources.encoding import MAX_FIELD
@@ -25,6 +26,18 @@ logger: logging.Logger = logging.getLogger("mtls_middleware.sources")
 
 # Maximum characters of all cached field values (a few thousand certificates), and of the values of one certificate.
 _CACHE_SIZE, _MAX_CACHED = 8 * 1024 * 1024, 16_384
+# Bytes that a cached certificate of usual size needs in memory in addition to its field values.
+_OBJECTS = 2_000
+
+_lines = LineLimit()
+
+
+def _log_ignored(reason: str, now: float) -> None:
+    """Log why a header is ignored. Any client can send such a header, so the lines per second are limited."""
+    left_out = _lines.admit("ignored", now)
+    if left_out is not None:
+        logger.info("the client certificate header is ignored: %s; similar lines left out: %d", reason, left_out)
+
 
 _NEEDS_STRUCTURED_FIELDS = (rfc9440.client_cert_chain,)
 
@@ -106,6 +119,11 @@ class HeaderSource:
         cls.is_reusable = cls.__module__ == "mtls_middleware.sources.products"
 
     @property
+    def caches(self) -> tuple[Cache[Any, Any], ...]:
+        """The caches that share the memory of a stack of layers."""
+        return (self._certificates,)
+
+    @property
     def reads_peer(self) -> bool:
         """Whether the result depends on the peer's address, and on whether the server folds header names."""
         return True
@@ -169,7 +187,7 @@ class HeaderSource:
         values = view.headers(self._certificate_header)
         if problem is not None:
             if values:
-                logger.info("the client certificate header is ignored: %s", problem)
+                _log_ignored(problem, view.now)
             return None
         value = single_value(values, self._certificate_header)
         word, chain = None, ""
@@ -185,7 +203,7 @@ class HeaderSource:
             certificate = self._parse_fields(value, word, chain)
             if certificate is not None:
                 size = len(value) + len(word or "") + len(chain)
-                self._certificates.put(key, certificate, size, extra=certificate.cost)
+                self._certificates.put(key, certificate, size, extra=_OBJECTS + certificate.cost)
         return certificate
 
     def absence(self, view: RequestView) -> Absence:
@@ -227,8 +245,7 @@ class HeaderSource:
             if presented is not None:
                 require_valid(presented, view.now, clock_skew)
         except Refused as refusal:
-            reason = "; ".join(refusal.evidence)
-            logger.info("the client certificate header is ignored: the proxy's certificate was rejected: %s", reason)
+            _log_ignored(f"the proxy's certificate was rejected: {'; '.join(refusal.evidence)}", view.now)
             return False
         return presented is not None
 

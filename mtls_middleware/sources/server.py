@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
-from mtls_middleware.cache import Cache
 from mtls_middleware.certificate import ClientCertificate, Verification
 from mtls_middleware.errors import MalformedCertificate
 from mtls_middleware.request import RequestView, TLSFacts
@@ -257,25 +256,10 @@ def _from_uwsgi(environ: Mapping[str, Any]) -> ClientCertificate | None:
 _ENVIRON_READERS = (_from_socket, _from_mod_ssl, _from_uwsgi)
 
 
-# A cache of loaded certificates, shared by all layers of the process. The keys are the values from which a certificate
-# is loaded. The maximum size is 8 MiB, and 16 KiB for one entry, as for a header source.
-_CERTIFICATES: Cache[tuple[object, ...], ClientCertificate] = Cache(8 * 1024 * 1024, largest=16_384)
-
-
 def _load(leaf: bytes, chain: tuple[bytes, ...], verification: Verification) -> ClientCertificate:
-    key = (leaf, chain, verification)
-    certificate = _CERTIFICATES.get(key)
-    if certificate is None:
-        certificate = ClientCertificate.from_der(leaf, chain=chain, verification=verification)
-        _CERTIFICATES.put(key, certificate, sum(map(len, chain), len(leaf)), extra=certificate.cost)
-    return certificate
+    return ClientCertificate.from_der(leaf, chain=chain, verification=verification)
 
 
 def _load_pem(pems: tuple[str, ...], verification: Verification) -> ClientCertificate:
-    key = (pems, verification)
-    certificate = _CERTIFICATES.get(key)
-    if certificate is None:
-        leaf, *chain = (pem_der(pem) for pem in pems)
-        certificate = ClientCertificate.from_der(leaf, chain=tuple(chain), verification=verification)
-        _CERTIFICATES.put(key, certificate, sum(map(len, pems)), extra=certificate.cost)
-    return certificate
+    leaf, *chain = (pem_der(pem) for pem in pems)
+    return _load(leaf, tuple(chain), verification)

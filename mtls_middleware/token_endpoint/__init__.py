@@ -6,7 +6,7 @@ from mtls_middleware.lazy_exports import exports
 
 if TYPE_CHECKING:
     from mtls_middleware.token_endpoint.authentication import ClientAuthenticator
-    from mtls_middleware.token_endpoint.clients import RegisteredClient
+    from mtls_middleware.token_endpoint.clients import RegisteredClient, RegistrationError
     from mtls_middleware.token_endpoint.credentials import ClientRequest
     from mtls_middleware.token_endpoint.issuance import confirm_refresh_token, confirmation, token_confirmation
     from mtls_middleware.token_endpoint.metadata import (
@@ -19,6 +19,7 @@ __all__ = [
     "ClientAuthenticator",
     "ClientRequest",
     "RegisteredClient",
+    "RegistrationError",
     "authorization_server_metadata",
     "confirm_refresh_token",
     "confirmation",
@@ -32,7 +33,7 @@ if not TYPE_CHECKING:  # with `__getattr__`, a type checker would accept any mis
         __name__,
         {
             "token_endpoint.authentication": ["ClientAuthenticator"],
-            "token_endpoint.clients": ["RegisteredClient"],
+            "token_endpoint.clients": ["RegistrationError", "RegisteredClient"],
             "token_endpoint.credentials": ["ClientRequest"],
             "token_endpoint.issuance": ["confirm_refresh_token", "confirmation", "token_confirmation"],
             "token_endpoint.metadata": [

@@ -30,6 +30,10 @@ _DRAFT_BOUND, _DRAFT_SELF_SIGNED = "mutual_tls_sender_constrained_access_tokens"
 _DRAFT_RESTRICTIONS = ("tls_client_auth_root_dn", "tls_client_auth_issuer_dn")
 
 
+class RegistrationError(ConfigurationError):
+    """Raised if the metadata of a client cannot be used. The message names the client."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RegisteredClient:
     """A registered OAuth client (RFC 7591 2). The attributes for RFC 8705 have the names from this RFC.
@@ -118,7 +122,10 @@ class RegisteredClient:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any], *, drafts: bool = False, trust_store: Any = None) -> Self:
-        """Create a client from registration metadata (RFC 7591 2). Unknown members are ignored.
+        """Create a client from registration metadata (RFC 7591 2).
+
+        Unknown members are ignored. The names of a certificate (`tls_client_auth_...`) are also ignored if they are
+        empty, or if the method is not `tls_client_auth`.
 
         Arguments:
             metadata: a parsed JSON object with `client_id`. Default of `token_endpoint_auth_method`:
@@ -127,7 +134,9 @@ class RegisteredClient:
                 `tls_client_auth_issuer_dn`, which restrict a client to one CA, are always rejected.
             trust_store: see `RegisteredClient`.
 
-        Raises `ConfigurationError`. Example: `RegisteredClient.from_metadata(json.loads(text))`
+        Raises `RegistrationError`, which names the client, and `ConfigurationError` if there is no client.
+
+        Example: `RegisteredClient.from_metadata(json.loads(text))`
         """
         if not isinstance(metadata, Mapping):
             raise ConfigurationError(
@@ -142,12 +151,19 @@ class RegisteredClient:
         if drafts:
             _rename_draft_members(given)
         members = {name: given[name] for name in _MEMBERS if given.get(name) is not None}
-        members.setdefault("token_endpoint_auth_method", "client_secret_basic")
+        method = members.setdefault("token_endpoint_auth_method", "client_secret_basic")
         if "client_id" not in members:
             raise ConfigurationError("the metadata has no client_id; expected for example {'client_id': 'billing'}")
-        return cls(**members, trust_store=trust_store)
+        members = {
+            name: value for name, value in members.items() if name not in _SUBJECTS or (method == PKI and value != "")
+        }
+        try:
+            return cls(**members, trust_store=trust_store)
+        except ConfigurationError as error:
+            raise RegistrationError(f"client {str(members['client_id'])[:_MAX_SHOWN]!a}: {error}") from error
 
 
+_MAX_SHOWN = 100  # characters of a client_id in a message
 _MEMBERS = ("client_id", "token_endpoint_auth_method", *_SUBJECTS, "jwks", "jwks_uri", _BOUND)
 
 

@@ -77,8 +77,8 @@ def mtls_endpoint(metadata: Mapping[str, Any], name: str) -> str | None:
     """
     aliases = metadata.get("mtls_endpoint_aliases")
     alias = aliases.get(name) if isinstance(aliases, Mapping) and name not in _NEVER_ALIASES else None
-    found = metadata.get(name) if alias is None else alias
-    return found if isinstance(found, str) else None
+    found = alias or metadata.get(name)  # some servers publish an empty alias for an endpoint that has none
+    return found if isinstance(found, str) and found else None
 
 
 _NEVER_ALIASES = frozenset({"issuer", "authorization_endpoint", "jwks_uri"})

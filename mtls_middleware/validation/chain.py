@@ -95,6 +95,7 @@ class Roots:
         # Two caches that exist as long as this object: the results of the checks of each CA certificate, and the CA
         # certificates whose signature is verified. Validity periods and places in the path are checked for each path.
         self._cached_check = lru_cache(maxsize=_CACHED_AUTHORITIES)(self._check_authority)
+        self._encoded = lru_cache(maxsize=_CACHED_AUTHORITIES)(_encoded)
         self._verified_authorities: Cache[bytes, x509.Certificate] = Cache(_CACHED_AUTHORITIES)
         # `profile.py` checks leaves. `cryptography` checks CAs by its own profile, with two exceptions: a CA may lack
         # keyUsage, because `openssl req -x509` omits it, and `profile.py` checks the extended key usage of CAs.
@@ -124,15 +125,16 @@ class Roots:
         reasons: list[str] = []
         ignored = 0
         try:
-            found = profile.extensions(certificate.x509)
-            reasons += profile.client_defects(certificate.x509, found, self._purpose, require_purpose=self._require_eku)
-            names = path_work.name_count(certificate.x509)
+            leaf = certificate.x509
+            found = profile.extensions(leaf)
+            reasons += profile.client_defects(leaf, found, self._purpose, require_purpose=self._require_eku)
+            names = path_work.name_count(leaf, found)
             if names > _MAX_NAMES:
                 raise refused(certificate, f"more than {_MAX_NAMES} names in one certificate")
             if not path_work.is_affordable(names, self._constraints):
                 raise refused(certificate, f"{names} names under {self._constraints} name constraints")
-            presented, ignored = self._presented_authorities(certificate)
-            path = self._find_path(certificate.x509, [*presented, *self._intermediates], now, leeway)
+            presented, ignored = self._presented_authorities(leaf, certificate.chain)
+            path = self._find_path(leaf, [*presented, *self._intermediates], now, leeway)
             checks = [self._cached_check(each, each is path.certificates[-1]) for each in path.certificates[1:]]
             reasons += [reason for each in checks for reason in each.reasons]
             if x509.NameConstraints.oid in found or any(each.has_constraints for each in checks):
@@ -154,6 +156,10 @@ class Roots:
         if reasons:
             raise refused(certificate, *dict.fromkeys(reasons))
         return path
+
+    def encoded(self, path: Path) -> tuple[bytes, ...]:
+        """Return the CA certificates of a path as DER. All paths share the same `bytes` objects, to save memory."""
+        return tuple(map(self._encoded, path.certificates[1:]))
 
     def _find_path(self, leaf: x509.Certificate, known: Sequence[x509.Certificate], now: float, leeway: float) -> Path:
         """Return the path that `cryptography` finds. If there is none, raise the `VerificationError` for time `now`."""
@@ -233,12 +239,14 @@ class Roots:
         has_constraints = profile.extension(authority, x509.NameConstraints) is not None
         return _AuthorityCheck(tuple(reasons), has_constraints)
 
-    def _presented_authorities(self, certificate: ClientCertificate) -> tuple[list[x509.Certificate], int]:
+    def _presented_authorities(
+        self, leaf: x509.Certificate, chain: Sequence[bytes]
+    ) -> tuple[list[x509.Certificate], int]:
         """Return the presented CAs with a verified signature, and the number of CAs that are ignored.
 
         CAs beyond a limit are ignored, so that the search ends in time.
         """
-        cached = {der: self._verified_authorities.get(der) for der in certificate.chain}
+        cached = {der: self._verified_authorities.get(der) for der in chain}
         verified = [each for each in cached.values() if each is not None]
         new = self._signed_by_known(
             [x509.load_der_x509_certificate(der) for der, each in cached.items() if each is None], verified
@@ -247,7 +255,7 @@ class Roots:
             self._verified_authorities.put(each.public_bytes(Encoding.DER), each)
         verified += new
         kept = path_work.affordable(
-            certificate.x509,
+            leaf,
             verified,
             roots=self._roots,
             intermediates=self._intermediates,
@@ -285,6 +293,10 @@ def refused(
         new_connection=new_connection,
         advice=advice,
     )
+
+
+def _encoded(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(Encoding.DER)
 
 
 _MISSING_ISSUER = (

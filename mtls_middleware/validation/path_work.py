@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from mtls_middleware.validation.profile import extension
+from mtls_middleware.validation.profile import Extensions, extension, extensions
 
 # Maximum number of signatures that a search may verify on all possible paths. The search takes exponential time in the
 # depth (RFC 4158 section 2), and cryptography 46 has no limit: eight CAs with the same name that signed each other took
@@ -53,9 +53,12 @@ def affordable(
     return kept
 
 
-def name_count(certificate: x509.Certificate) -> int:
-    """Return how many names are compared with name constraints: alternative names, and mailboxes in the subject."""
-    names = extension(certificate, x509.SubjectAlternativeName)
+def name_count(certificate: x509.Certificate, found: Extensions | None = None) -> int:
+    """Return how many names are compared with name constraints: alternative names, and mailboxes in the subject.
+
+    `found`: the certificate's extensions, if they are already read.
+    """
+    names = (extensions(certificate) if found is None else found).get(x509.SubjectAlternativeName.oid)
     mailboxes = certificate.subject.get_attributes_for_oid(NameOID.EMAIL_ADDRESS)
     return (0 if names is None else len(names.value)) + len(mailboxes)
 

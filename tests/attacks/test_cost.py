@@ -17,7 +17,7 @@ from mtls_middleware.effects.flow import BlockingDriver
 from mtls_middleware.layers.paths import PathRules
 from mtls_middleware.policy import Issuer, Subject
 from mtls_middleware.request import Peer, TLSFacts
-from mtls_middleware.resource_server.bearer import bearer_token
+from mtls_middleware.resource_server.bearer import presented_token
 from mtls_middleware.sources import ClientCertHeader, Envoy, HAProxy, Nginx
 from mtls_middleware.sources.encoding import MAX_FIELD
 from mtls_middleware.sources.vendors import KNOWN_HEADERS
@@ -75,7 +75,7 @@ def test_no_query_is_dear(unit: str) -> None:
 
     def prepare(size: int) -> Callable[[], object]:
         query = filled("", unit)(size)
-        return lambda: bearer_token(["Bearer abc"], query)
+        return lambda: presented_token(["Bearer abc"], query)
 
     assert_grows_with_size(prepare, MAX_FIELD)
 
@@ -95,7 +95,7 @@ AUTHORIZATIONS = {
 def test_no_authorization_is_dear(case: str, query: str) -> None:
     def prepare(size: int) -> Callable[[], object]:
         value = AUTHORIZATIONS[case](size)
-        return lambda: bearer_token([value], query)
+        return lambda: presented_token([value], query)
 
     assert_grows_with_size(prepare, MAX_FIELD)
 

@@ -17,6 +17,7 @@ import pytest
 from mtls_middleware import (
     AccessToken,
     ClientCertificate,
+    ConfigurationError,
     Refused,
     Verification,
     access_token,
@@ -25,6 +26,7 @@ from mtls_middleware import (
     sources,
 )
 from mtls_middleware.asgi_request import ASGIRequest
+from mtls_middleware.cache import CacheMemory
 from mtls_middleware.effects.flow import BlockingDriver, Flow
 from mtls_middleware.layers.attached import ATTACHED_KEY
 from mtls_middleware.layers.certificate import CertificateLayer
@@ -434,7 +436,7 @@ def test_a_token_with_endless_claims_counts_as_its_objects(gateway: str, claim: 
     text = world.issuer.token(certificate=world.client, claims={"authorization_details": claim})
     layers.send(carrying(world, ("Authorization", f"Bearer {text}")))
     assert len(claims) > 900
-    assert stack_of(layers)._cache._entries._size > held
+    assert stack_of(layers)._cache._entries.memory.size > held
 
 
 @both_gateways
@@ -449,7 +451,7 @@ def test_a_certificate_with_endless_names_counts_as_its_names(gateway: str, mtls
     assert len(ClientCertificate.from_der(found.der).dns_names) == 450
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert stack_of(layers)._cache._entries._size > held
+    assert stack_of(layers)._cache._entries.memory.size > held
 
 
 @both_gateways
@@ -666,17 +668,19 @@ def test_a_clock_jump_does_not_extend_a_cached_decision(
 
 
 @both_gateways
-def test_a_future_revocation_list_takes_effect_at_its_time(
+def test_a_future_revocation_list_revokes_at_once_and_releases_at_its_time(
     gateway: str, clock: Clock, mtls_ca: CertificateAuthority, mtls_client: IssuedCertificate, tmp_path: Path
 ) -> None:
-    (tmp_path / "now.crl").write_bytes(crl(mtls_ca, [1], now=clock.now, ends=90_000))
-    (tmp_path / "later.crl").write_bytes(crl(mtls_ca, [mtls_client], now=clock.now, begins=1000, ends=90_000, number=2))
+    held, other = mtls_client, mtls_ca.issue("CN=other")
+    (tmp_path / "now.crl").write_bytes(crl(mtls_ca, [held], now=clock.now, ends=90_000))
+    (tmp_path / "later.crl").write_bytes(crl(mtls_ca, [other], now=clock.now, begins=1000, ends=90_000, number=2))
     store = TrustStore([mtls_ca.certificate], revocation=RevocationLists([tmp_path]))
     layers, begun = Layers(gateway, certificates(ServerTLS(), trust_store=store)), clock.now
-    for later, status in ((0, 200), (999, 200), (1000, 403), (5000, 403), (999, 200), (1000, 403)):
+    for later, status in ((0, 403), (999, 403), (1000, 200), (5000, 200), (999, 403), (1000, 200)):
         clock.now = begun + later
         for _ in range(2):
-            assert layers.send(Request(tls=mtls_client)).status == status, later
+            assert layers.send(Request(tls=held)).status == status, later
+            assert layers.send(Request(tls=other)).status == 403
 
 
 @both_gateways
@@ -1030,7 +1034,7 @@ def test_two_clients_at_once_are_never_taken_for_each_other(gateway: str, world:
             number = (seed + turn * 7) % 4
             check(number, ask_wsgi(requests[number]))
             if turn % 50 == 49:
-                made._stack._cache._entries._entries.clear()
+                made._stack._cache._entries.share(CacheMemory(10**6))
 
     async def run_all() -> None:
         numbers = [number % 4 for number in range(400)]
@@ -1215,3 +1219,65 @@ def test_the_cost_of_a_huge_header_grows_no_faster_than_its_size(gateway: str, w
         return lambda: hash(key(WSGIRequest(environ_of(made))))
 
     assert_grows_with_size(prepare, 1_600_000)
+
+
+# The memory of a stack
+
+
+@both_gateways
+def test_all_caches_of_a_stack_share_one_limit(gateway: str, world: World, mtls_ca: CertificateAuthority) -> None:
+    source, store = Nginx(trusted_proxies=TRUSTED), TrustStore([mtls_ca.certificate])
+    tokens = world.issuer.access_tokens()
+    several = TrustedIssuers([tokens])
+    layers = Layers(gateway, world.tokens(source=source, trust_store=store, tokens=several, cache_size=100_000))
+    for number in range(30):
+        bearer = world.bearer(certificate=world.client, claims={"jti": str(number)})
+        assert layers.send(Request(headers=[*nginx(world.client), bearer])).status == 200
+    memory = stack_of(layers)._cache._entries.memory
+    assert memory.limit == 100_000
+    assert source._certificates.memory is store._paths.memory is tokens._cache.memory is memory
+    assert len(source._certificates) == len(store._paths) == 1
+    assert 0 < len(tokens._cache) < 30
+    assert memory.size <= memory.limit
+
+
+@both_gateways
+@pytest.mark.parametrize(
+    ("outer", "inner", "limit"), [(None, None, 64 * 1024 * 1024), (10, None, 10), (None, 10, 10), (10, 20, 20)]
+)
+def test_the_largest_size_that_a_layer_was_given_is_that_of_the_stack(
+    gateway: str, outer: int | None, inner: int | None, limit: int, world: World
+) -> None:
+    module = MODULES[gateway]
+    tokens = module.CertificateBoundTokenMiddleware(relay(module, []), world.issuer.access_tokens(), cache_size=inner)
+    app = module.ClientCertificateMiddleware(tokens, ServerTLS(), cache_size=outer)
+    assert app._stack._cache._entries.memory.limit == limit
+
+
+@both_gateways
+def test_a_stack_without_memory_decides_every_request_anew(gateway: str, world: World) -> None:
+    layers = Layers(gateway, world.tokens(cache_size=0))
+    request = carrying(world, world.bearer(certificate=world.client))
+    for _ in range(3):
+        result = layers.send(request)
+        assert result.status == 200
+        assert not is_cached(result)
+    assert len(stack_of(layers)._cache._entries.memory) == 0
+
+
+@both_gateways
+@pytest.mark.parametrize("size", [-1, 1.5, "64 MB", True, 2**41])
+def test_a_size_that_is_no_number_of_bytes_is_rejected(gateway: str, size: Any, world: World) -> None:
+    with pytest.raises(ConfigurationError, match="cache_size="):
+        Layers(gateway, world.tokens(cache_size=size)).send(Request())
+
+
+@both_gateways
+def test_each_cache_of_a_memory_has_keys_of_its_own(gateway: str, world: World, mtls_ca: CertificateAuthority) -> None:
+    source = Nginx(trusted_proxies=TRUSTED)
+    layers = Layers(gateway, world.tokens(source=source, trust_store=TrustStore([mtls_ca.certificate])))
+    request = Request(headers=[*nginx(world.client), world.bearer(certificate=world.client)])
+    cached(layers, request)
+    memory = stack_of(layers)._cache._entries.memory
+    owners = [owner for owner, _ in memory]
+    assert len(owners) == len(set(owners)) == 4  # decisions, certificates, tokens and paths

@@ -7,7 +7,7 @@ import pytest
 
 from mtls_middleware.errors import ConfigurationError, Refused
 from mtls_middleware.resource_server import AccessToken
-from mtls_middleware.resource_server.bearer import bearer_token
+from mtls_middleware.resource_server.bearer import presented_token
 from tests.resource_server.forge import access_tokens, claims, token, validate, with_member
 
 
@@ -54,7 +54,7 @@ def test_a_value_that_is_not_a_collection_is_a_configuration_error(value: Any) -
 )  # fmt: skip
 def test_a_second_token_in_the_query_is_seen_however_it_is_escaped(query: str) -> None:
     with pytest.raises(Refused, match="invalid_request"):
-        bearer_token(["Bearer abc"], query)
+        presented_token(["Bearer abc"], query)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_a_second_token_in_the_query_is_seen_however_it_is_escaped(query: str) -
     ],
 )  # fmt: skip
 def test_another_parameter_is_not_taken_for_it(query: str) -> None:
-    assert bearer_token(["Bearer abc"], query) == "abc"
+    assert presented_token(["Bearer abc"], query).text == "abc"
 
 
 def test_a_member_that_is_spelt_twice_by_escapes_is_refused() -> None:

@@ -1,6 +1,6 @@
 """What one would write without this package: the same work, with as little ado as its libraries allow.
 
-Must never know: that it is compared. It is written to be fast: keys are made once, nothing is checked that need not be.
+It is written to be fast: keys are made once, nothing is checked that need not be.
 """
 
 import base64

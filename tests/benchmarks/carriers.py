@@ -1,7 +1,5 @@
 """Requests as servers lay them out: environs as gunicorn makes them, scopes as uvicorn does.
 
-Must never know: what is measured.
-
 Each carrier is made of new texts and octets, as a server reads them off a socket: a text that was hashed once keeps its
 hash, and a benchmark that sends one text again and again would measure look-ups that no server ever sees.
 """

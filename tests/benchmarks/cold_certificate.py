@@ -1,7 +1,4 @@
-"""Measure 3: a certificate that was never seen before: decoded, loaded, hashed.
-
-Must never know: how often, and in which turns; that is `loop.py`'s.
-"""
+"""Measure 3: a certificate that was never seen before: decoded, loaded, hashed."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,4 @@
-"""Measure 2: a new token from a known issuer, bound to a certificate that came before.
-
-Must never know: how often, and in which turns; that is `loop.py`'s.
-"""
+"""Measure 2: a new token from a known issuer, bound to a certificate that came before."""
 
 import itertools
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Measure 9: many threads. What the layers cost a request must not grow with the threads that are at it.
 
-Must never know: what the layers lock.
-
 Threads share one processor's worth of Python, and a free-threaded one is measured where the tests run on it. The clock
 is the wall's here, since it is waiting that we look for; so the figures are as good as the machine is quiet.
 """

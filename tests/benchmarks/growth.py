@@ -1,7 +1,4 @@
-"""Measure 6: what a request costs where little is registered, revoked, trusted, and where much is.
-
-Must never know: how often, and in which turns; that is `loop.py`'s.
-"""
+"""Measure 6: what a request costs where little is registered, revoked, trusted, and where much is."""
 
 import itertools
 import random

@@ -1,7 +1,4 @@
-"""Measure 8: time to import, and what of it is whose.
-
-Must never know: what a module is for.
-"""
+"""Measure 8: time to import, and what of it is whose."""
 
 import os
 import re

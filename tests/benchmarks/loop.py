@@ -1,7 +1,5 @@
 """Timing things against each other, in one process and at the same time.
 
-Must never know: what is timed.
-
 The method. A shared machine runs faster now and slower later, by more than what we want to see. So no figure stands
 alone: all subjects of one measure take turns, a few operations each, for many rounds, and every round goes through them
 in the other direction than the one before. What a layer adds is the difference to the bare application within each

@@ -1,7 +1,5 @@
 """Measure 7: resident memory after many distinct certificates and tokens.
 
-Must never know: what is remembered, or where.
-
 Each gateway has a process of its own (`python -m tests.benchmarks.memory GATEWAY NUMBER`), both at once. A million
 requests there take some minutes: each has a certificate and a token that nobody has seen.
 """
@@ -73,14 +71,14 @@ def sizes(name: str, first: int, number: int) -> tuple[float, float]:
 
 
 def _requests() -> Iterator[Any]:
-    sign = _signer()
+    sign = signer()
     for der in stacks.distinct(stacks.client()):
         field = f":{base64.b64encode(der).decode('ascii')}:"
         token = sign(ClientCertificate.from_der(der).thumbprint)
         yield [("Client-Cert", field), ("Authorization", f"Bearer {token}")]
 
 
-def _signer() -> Callable[[str], str]:
+def signer() -> Callable[[str], str]:
     """Thumbprint to token: `TokenIssuer` with what is the same for all of them done once."""
     issuer, now = stacks.issuer(), int(time.time())
     key_id, key = next(reversed(issuer._keys.items()))

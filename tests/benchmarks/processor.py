@@ -1,6 +1,6 @@
 """How much processor time a server has had: what a request costs shows there also where others use the machine.
 
-Must never know: what the server did with it. Linux alone has the files that are read here.
+Linux alone has the files that are read here.
 """
 
 import os

@@ -1,7 +1,4 @@
-"""One raw ES256 verification by `cryptography`: the unit that the layers' cost is told in.
-
-Must never know: what is measured beside it.
-"""
+"""One raw ES256 verification by `cryptography`: the unit that the layers' cost is told in."""
 
 import base64
 

@@ -1,6 +1,6 @@
 """What throughput is measured of: one small application in Flask and in Starlette, bare and protected in several ways.
 
-Must never know: who measures, or how. Each function makes one application, in the server's own process; whose tokens
+Each function makes one application, in the server's own process; whose tokens
 it takes, BENCHMARK_ISSUER tells it (`settings`). Also the commands of the servers, one worker each.
 """
 

@@ -1,7 +1,4 @@
-"""What is measured: clients with certificate and token, and applications with the layers around them.
-
-Must never know: clocks.
-"""
+"""What is measured: clients with certificate and token, and applications with the layers around them."""
 
 import functools
 import itertools

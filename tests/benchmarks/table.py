@@ -1,7 +1,4 @@
-"""`Row`: one result. Rows as a table for people, and as JSON for programs.
-
-Must never know: how anything was measured.
-"""
+"""`Row`: one result. Rows as a table for people, and as JSON for programs."""
 
 import json
 import os

@@ -12,6 +12,7 @@ the group `test` of pyproject.toml, and by npm. Where something is missing, the 
 
 import contextlib
 import http.client
+import os
 import re
 import shutil
 import statistics
@@ -19,6 +20,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias
 
 from tests.benchmarks import stacks
@@ -73,6 +75,14 @@ class Served:
 
     port: int
     process: int
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.port}{path}"
+
+    def resident(self) -> int:
+        """Bytes of resident memory of the process."""
+        pages = int(Path(f"/proc/{self.process}/statm").read_text("ascii").split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,10 +196,15 @@ def _beside(what: str, ours: float, turns: ConcurrencyLimit, application: str) -
     return Row(5, what, f"{ours:.1%}", f"{theirs:.1%}", ours / theirs, None, at_least=True, note=note)
 
 
+def lacking_wrk() -> str | None:
+    """Return how to install wrk, or `None` if it is installed."""
+    return "apt-get install wrk" if shutil.which("wrk") is None else None
+
+
 def lacking() -> str | None:
-    """What has to be installed first, `None` where nothing is missing."""
-    if shutil.which("wrk") is None:
-        return "apt-get install wrk"
+    """Return what to install for this measure, or `None` if nothing is missing."""
+    if (missing := lacking_wrk()) is not None:
+        return missing
     if not (EXPRESS / "node_modules").is_dir():
         return f'PATH="$PWD/.venv/bin:$PATH" npm ci --prefix {EXPRESS.relative_to(ROOT)} --ignore-scripts'
     return None

@@ -1,7 +1,4 @@
-"""Measure 1: a request whose certificate and token came before.
-
-Must never know: how often, and in which turns; that is `loop.py`'s.
-"""
+"""Measure 1: a request whose certificate and token came before."""
 
 from tests.benchmarks import raw, stacks
 from tests.benchmarks.carriers import ASGI, GATEWAYS, WSGI, Application

@@ -346,3 +346,9 @@ def test_a_fastapi_application_has_its_own_root(command: Any) -> None:
         real = client.get(path).status_code
         assert (found["status"] or 404) == real, path
         assert status == int(real != 404)
+
+
+def test_a_named_pipe_is_an_error(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "request.json")
+    with pytest.raises(ConfigurationError, match="is a named pipe; expected a file"):
+        recorded_request.read(tmp_path / "request.json")

@@ -1,5 +1,6 @@
 """`mtls-middleware doctor --server`: options are read from every place that the server reads them from."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -108,8 +109,9 @@ def test_what_a_file_computes_is_a_warning(text, doctor, tmp_path):
     assert doctor(WSGI, f"gunicorn {LARGE} --header-map drop -k sync x:app --forwarder-headers A")[0] == 0
 
 
-@pytest.mark.parametrize("place", ["nowhere.py", "python:no.where", "file:", "/", "large.py"])
+@pytest.mark.parametrize("place", ["nowhere.py", "python:no.where", "file:", "/", "large.py", "pipe.py"])
 def test_a_file_that_cannot_be_read_is_a_warning(place, doctor, tmp_path):
+    os.mkfifo(tmp_path / "pipe.py")  # no program writes to it
     (tmp_path / "large.py").write_text("#" * 2_000_000)
     status, findings = doctor(WSGI, f"gunicorn {LARGE} -c {place} x:app")
     assert (status, UNKNOWN in words(findings)) == (0, True), findings

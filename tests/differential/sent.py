@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from mtls_middleware import access_token, client_certificate, oauth_client
 from mtls_middleware.layers import decisions
-from mtls_middleware.layers.rejection_limit import RejectionLimit
+from mtls_middleware.line_limit import LineLimit
 from tests.differential.requests import Drawn
 
 Outcome = dict[str, Any]
@@ -107,7 +107,7 @@ class Sender:
         self._seen.clear()
         self._records.take()
         # Otherwise the level and the number of records depend on earlier requests.
-        decisions._rejections = RejectionLimit()
+        decisions._rejections = LineLimit()
         self._stays = request["stays"]
         carrier = environ_of(request) if self.gateway == "wsgi" else scope_of(request)
         respond = self._respond_wsgi if self.gateway == "wsgi" else self._respond_asgi

@@ -1,7 +1,4 @@
-"""One application for each framework, protected as that framework's users would do it.
-
-Must never know: what is right.
-"""
+"""One application for each framework, protected as that framework's users would do it."""
 
 import asyncio
 import json

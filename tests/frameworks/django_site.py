@@ -1,6 +1,6 @@
 """Django, set up once in a process, with the views of these tests as its routes.
 
-Must never know: layers. Imported only by tests that have a Django application.
+Imported only by tests that have a Django application.
 """
 
 from functools import cache

@@ -1,7 +1,4 @@
-"""What the applications of these tests say of a request, and the proxy that they are behind.
-
-Must never know: frameworks.
-"""
+"""What the applications of these tests say of a request, and the proxy that they are behind."""
 
 from typing import Any
 

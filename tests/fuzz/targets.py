@@ -21,6 +21,7 @@ from mtls_middleware.layers.client import _pairs
 from mtls_middleware.layers.paths import PathRules
 from mtls_middleware.names import distinguished, spiffe
 from mtls_middleware.resource_server import IntrospectedAccessTokens, bearer, jws
+from mtls_middleware.resource_server.claim_names import ClaimNames
 from mtls_middleware.resource_server.claims import timed_token
 from mtls_middleware.resource_server.discovery import DiscoveredKeys
 from mtls_middleware.sources import encoding, rfc9440, vendors, xfcc
@@ -117,7 +118,7 @@ def chain(data: bytes) -> None:
 
 
 def token(data: bytes) -> None:
-    text = bearer.bearer_token([f"Bearer {data.decode('latin-1')}"], "")
+    text = bearer.presented_token([f"Bearer {data.decode('latin-1')}"], "").text
     jws.unverified_issuer(text)
     for tokens in (TOKENS, FORGED):
         with contextlib.suppress(Refused):
@@ -136,7 +137,8 @@ def header(data: bytes) -> None:
 def introspection(data: bytes) -> None:
     value = json_value(data)
     if isinstance(value, dict):
-        timed_token(value)
+        names = ClaimNames(frozenset({"a"}), scope=("scope", "scp"), client_id=("client_id", "azp"))
+        timed_token(value, client_id=names.client_id_of(value), scopes=names.scopes_of(value))
         INTROSPECTED._check_response(value, time.time())
 
 
@@ -239,12 +241,14 @@ TARGETS: dict[str, Target] = {
         (Refused,),
     ),
     "Authorization": Target(
-        field(lambda text: bearer.bearer_token([text], f"a=1&{text[:100]}")),
+        field(lambda text: bearer.presented_token([text], f"a=1&{text[:100]}")),
         [b"Bearer abc.def.ghi==", b"basic x, bearer y"],
         (Refused,),
     ),
     "query": Target(
-        field(lambda text: bearer.bearer_token(["Bearer x"], text)), [b"a=b&access_toke=1", b"%61ccess=1"], (Refused,)
+        field(lambda text: bearer.presented_token(["Bearer x"], text)),
+        [b"a=b&access_toke=1", b"%61ccess=1"],
+        (Refused,),
     ),
     "form": Target(octets(_pairs), [b"client_id=a&grant_type=client_credentials&x=%C3%A9", b"a&b&c=;d"], (Refused,)),
     "client": Target(client, [b"x=Basic+YTpi&client_id=a", b"x=Basic%20YTpi"], (Refused,)),

@@ -1,7 +1,4 @@
-"""The documented server of Authlib with models in memory, its clients, and who asks it.
-
-Must never know: what is right.
-"""
+"""The documented server of Authlib with models in memory, its clients, and who asks it."""
 
 import base64
 import hashlib

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import jwt
 import pytest
 
-from mtls_middleware.token_endpoint.credentials import STANDARD_METHODS
+from mtls_middleware.token_endpoint.credentials import CREDENTIAL_PARAMETERS, STANDARD_METHODS
 from tests.integrations.authlib_models import BILLING, CA, PROXY, SELF, UNVERIFIED, Server
 from tests.integrations.clients import metadata
 from tests.integrations.django_server import serving
@@ -117,6 +117,22 @@ def test_each_method_at_each_endpoint(ask: Asked, registered: str, endpoint: str
         outcome = UNKNOWN if closed and outcome == IN else outcome
         wanted[used] = "403" if ask.library == "toolkit" and endpoint == "introspection" and outcome != IN else outcome
     assert found == wanted
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+@pytest.mark.parametrize("registered", CLIENTS)
+def test_parameters_without_a_value_change_nothing(ask: Asked, registered: str, endpoint: str) -> None:
+    """RFC 6749 3.2: they are treated as omitted."""
+    without, with_empty = {}, {}
+    for used in USED:
+        what = sent(registered, used)
+        given = {name for name, _ in what.form}
+        if ask.library == "toolkit" and endpoint == "device authorization":
+            given.add("client_id")  # oauthlib requires it there
+        empty = [(name, "") for name in CREDENTIAL_PARAMETERS if name not in given]
+        without[used] = ask(endpoint, what.form, what.authorization, what.certificate)
+        with_empty[used] = ask(endpoint, [*what.form, *empty], what.authorization, what.certificate)
+    assert with_empty == without
 
 
 # --- attacks: none of these requests may authenticate, and none may be a server error ---

@@ -6,7 +6,7 @@ from typing import Any
 
 import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -68,6 +68,25 @@ def test_a_key_that_must_not_verify_is_left_out_and_the_others_stay(
         assert len(str(value)) < 20 or str(value) not in caplog.text
 
 
+def test_an_ignored_key_is_logged_once_with_its_id_its_place_and_the_reason(caplog: pytest.LogCaptureFixture) -> None:
+    document = json.dumps({"keys": [{**GOOD, "kid": "enc-1", "use": "enc"}, GOOD]})
+    for _ in range(3):
+        jwks.parse_text(document, "https://as.example/jwks")
+    (line,) = (each.getMessage() for each in caplog.records)
+    assert line == "JWK Set of https://as.example/jwks: key 0 with kid 'enc-1' is ignored: not for signatures"
+    jwks.parse_text(document, "https://other.example/jwks")
+    assert len(caplog.records) == 2
+
+
+@pytest.mark.parametrize("key_id", ["\x1b[31m\u202e" + "x" * 5_000, 1, None, {"a": 1}])
+def test_the_id_of_an_ignored_key_is_escaped_and_cut(key_id: Any, caplog: pytest.LogCaptureFixture) -> None:
+    KeySet.parse({"keys": [{**GOOD, "kid": key_id, "use": "enc"}]})
+    (line,) = (each.getMessage() for each in caplog.records)
+    assert line.isascii()
+    assert line.isprintable()
+    assert len(line) < 300
+
+
 @pytest.mark.parametrize("document", [None, [], "keys", {}, {"keys": None}, {"keys": {}}, {"keys": "x"}, {"Keys": []}])
 def test_an_invalid_key_set_is_a_value_error(document: Any) -> None:
     with pytest.raises(ValueError, match="not a JWK Set"):
@@ -99,13 +118,79 @@ def test_no_text_of_any_kind_is_more_than_a_value_error(text: Any) -> None:
         jwks.parse_text(text)
 
 
-def test_many_keys_cost_no_more_than_one_to_choose_from() -> None:
+def test_one_of_many_keys_is_chosen_by_its_id_and_algorithm() -> None:
     keys = KeySet.parse({"keys": [{**GOOD, "kid": str(number)} for number in range(200)]})
     found = keys.choose("150", "ES256")
     assert found
     assert found.key_id == "150"
-    assert keys.choose(None, "ES256") is None
     assert keys.choose("150", "ES384") is None
+
+
+RSA = jwk_of(rsa.generate_private_key(public_exponent=65537, key_size=2048).public_key(), "RS256")
+RSA_2 = jwk_of(rsa.generate_private_key(public_exponent=65537, key_size=2048).public_key(), "RS256")
+EC_2 = jwk_of(ec.generate_private_key(ec.SECP256R1()).public_key(), "ES256")
+ED = jwk_of(ed25519.Ed25519PrivateKey.generate().public_key(), "EdDSA")
+THRICE = [{**RSA, "alg": name} for name in ("RS256", "RS384", "RS512")]
+NO_ID = {"kid": None}
+
+# The keys of a set, the kid and alg of a token, and the position of the key that verifies the token.
+CHOICES: dict[str, tuple[list[dict[str, Any]], str | None, str, int | None]] = {
+    "one key for three algorithms": (THRICE, "1", "RS256", 0),
+    "one key for three algorithms, the last": (THRICE, "1", "RS512", 2),
+    "one key for three algorithms, another": (THRICE, "1", "PS256", None),
+    "RSA and EC with one id, for EC": ([RSA, GOOD], "1", "ES256", 1),
+    "RSA and EC with one id, for RSA": ([GOOD, RSA], "1", "RS256", 1),
+    "signature and encryption with one id": ([{**RSA_2, "use": "enc"}, {**RSA, "use": "sig"}], "1", "RS256", 1),
+    "one key twice": ([GOOD, GOOD], "1", "ES256", 0),
+    "one key twice, with different ids": ([GOOD, {**GOOD, "kid": "2"}], None, "ES256", 0),
+    "two EC keys with one id": ([GOOD, EC_2], "1", "ES256", None),
+    "two RSA keys with one id": ([RSA, RSA_2], "1", "RS256", None),
+    "two RSA keys with one id for different algorithms": (
+        [{**RSA, "alg": "RS256"}, {**RSA_2, "alg": "PS256"}], "1", "PS256", 1,
+    ),
+    "two RSA keys of which one is for any algorithm": ([{**RSA, "alg": "RS256"}, RSA_2], "1", "RS256", None),
+    "no id in the token, one key matches": ([RSA, {**GOOD, "kid": "2"}], None, "ES256", 1),
+    "no id in the token, two keys match": ([RSA, {**RSA_2, "kid": "2"}], None, "RS256", None),
+    "no id in the token, keys for different algorithms": (
+        [{**RSA, "alg": "RS256"}, {**RSA_2, "kid": "2", "alg": "PS256"}], None, "RS256", 0,
+    ),
+    "no id anywhere": ([{**GOOD, **NO_ID}, {**RSA, **NO_ID}], None, "ES256", 0),
+    "no id in the set": ([{**GOOD, **NO_ID}], "1", "ES256", None),
+    "an unknown id": ([GOOD], "2", "ES256", None),
+    "a key for EdDSA, a token with Ed25519": ([{**ED, "alg": "EdDSA"}], "1", "Ed25519", 0),
+    "a key for Ed25519, a token with EdDSA": ([{**ED, "alg": "Ed25519"}], "1", "EdDSA", 0),
+    "a key without alg, a token with Ed25519": ([ED], "1", "Ed25519", 0),
+    "a key for Ed25519, a token with Ed448": ([{**ED, "alg": "Ed25519"}], "1", "Ed448", None),
+    "an EC key that says Ed25519": ([{**GOOD, "alg": "Ed25519"}], "1", "Ed25519", None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("members", "key_id", "algorithm", "expected"), CHOICES.values(), ids=CHOICES)
+def test_a_key_is_chosen_by_id_type_and_algorithm_together(
+    members: list[dict[str, Any]], key_id: str | None, algorithm: str, expected: int | None
+) -> None:
+    found = KeySet.parse({"keys": members}).choose(key_id, algorithm)
+    if expected is None:
+        assert found is None
+        return
+    (wanted,) = KeySet.parse({"keys": [members[expected]]}).keys
+    assert found is not None
+    assert found.key == wanted.key
+    assert algorithm in found.algorithms
+
+
+@pytest.mark.parametrize(
+    "name", ["use", "key_ops", "alg", "kid", "x5c", "x5t", "x5t#S256", "x5u", "d", "p", "ext", "crv", "unknown"]
+)
+def test_an_optional_member_that_is_null_counts_as_absent(name: str) -> None:
+    absent = {key: value for key, value in RSA.items() if key != name}
+    assert KeySet.parse({"keys": [{**RSA, name: None}]}) == KeySet.parse({"keys": [absent]})
+    assert len(KeySet.parse({"keys": [{**RSA, name: None}]}).keys) == 1
+
+
+@pytest.mark.parametrize("name", ["kty", "n", "e"])
+def test_a_key_whose_required_member_is_null_is_left_out(name: str) -> None:
+    assert KeySet.parse({"keys": [{**RSA, name: None}]}).keys == ()
 
 
 @pytest.mark.parametrize(

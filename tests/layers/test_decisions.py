@@ -109,3 +109,13 @@ def test_ignored_header_is_worth_a_line(
     caplog.set_level(logging.INFO)
     send(gateway, nested({}), behind_nginx(mtls_client, peer=STRANGER))
     assert "header is ignored: the peer's address is not in trusted_proxies" in caplog.text
+
+
+@both_gateways
+def test_headers_of_strangers_fill_no_log(
+    gateway: str, mtls_client: IssuedCertificate, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    for _ in range(500):
+        send(gateway, nested({}), behind_nginx(mtls_client, peer=STRANGER))
+    assert caplog.text.count("header is ignored") < 100

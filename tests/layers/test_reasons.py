@@ -12,7 +12,7 @@ from cryptography import x509
 from mtls_middleware import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, Refused
 from mtls_middleware.layers import decisions
-from mtls_middleware.layers.rejection_limit import LINES_PER_SECOND, RejectionLimit
+from mtls_middleware.line_limit import LINES_PER_SECOND, LineLimit
 from mtls_middleware.policy import URI, Email, Issuer, Rule, SpiffeID, Subject
 from mtls_middleware.resource_server import TrustedIssuers
 from mtls_middleware.sources import AzureAppService, ClientCertHeader, Envoy, Nginx, ServerTLS
@@ -31,6 +31,8 @@ CLIENT = AUTHORITY.issue(
 )
 OLD = AUTHORITY.issue("CN=old", not_after=datetime.now(UTC) - timedelta(days=1))
 ISSUER, OTHER_ISSUER = TokenIssuer(), TokenIssuer(audience="https://other.test")
+# The header {"alg":"RSA-OAEP","enc":"A256GCM"}, and the four other parts (RFC 7516 3.1).
+ENCRYPTED = "eyJhbGciOiJSU0EtT0FFUCIsImVuYyI6IkEyNTZHQ00ifQ.AAAA.BBBB.CCCC.DDDD"
 PEER = f"the peer '{STRANGER}' is not in trusted_proxies=['10.0.0.0/8']"
 
 
@@ -177,6 +179,21 @@ CASES: dict[str, Case] = {
         Request(tls=CLIENT, headers=bearer(certificate=OLD)),
         (f"found={{'thumbprint': '{CLIENT.thumbprint}'}}", f"expected={{'thumbprint': '{OLD.thumbprint}'}}"),
     ),
+    "bound by DPoP": Case(
+        over_tls(),
+        Request(tls=CLIENT, headers=bearer(certificate=None, claims={"cnf": {"jkt": "x" * 43}})),
+        ("the token is bound by DPoP", "let the authorization server bind the tokens of this client"),
+    ),
+    "encrypted": Case(
+        over_tls(),
+        Request(tls=CLIENT, headers=[("Authorization", f"Bearer {ENCRYPTED}")]),
+        ("the token is encrypted", "let the authorization server issue signed tokens"),
+    ),
+    "encrypted, several issuers": Case(
+        protected(ServerTLS(), tokens=TrustedIssuers([ISSUER.access_tokens()])),
+        Request(tls=CLIENT, headers=[("Authorization", f"Bearer {ENCRYPTED}")]),
+        ("the token is encrypted", "let the authorization server issue signed tokens"),
+    ),
     "bound token, no certificate": Case(
         lambda module, app: module.ClientCertificateMiddleware(
             module.CertificateBoundTokenMiddleware(app, ISSUER.access_tokens(), binding="when_present"),
@@ -259,7 +276,7 @@ def test_dense_stream_of_rejections_is_ten_lines_and_a_count(
 
 
 def test_causes_without_end_need_no_memory_without_end() -> None:
-    limit = RejectionLimit()
+    limit = LineLimit()
     for number in range(5_000):
         limit.admit(("cause", number), 0.0)
     assert len(limit._causes) <= 1_001
@@ -292,7 +309,7 @@ def test_names_are_logged_only_on_request(gateway: str, configured: Callable[...
     case = CASES["no such client"]
     send(gateway, case.layers, case.request)
     assert "urn:Acme" not in caplog.text
-    decisions._rejections = RejectionLimit()
+    decisions._rejections = LineLimit()
     configured(log_names=True)
     send(gateway, case.layers, case.request)
     assert fields(caplog)[-1]["subject"] == "CN=client,O=Tests"

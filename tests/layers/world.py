@@ -1,7 +1,4 @@
-"""Who takes part in a request through the layers, and the layers around the application.
-
-Must never know: what is right.
-"""
+"""Who takes part in a request through the layers, and the layers around the application."""
 
 from collections.abc import Generator
 from dataclasses import dataclass

@@ -1,7 +1,4 @@
-"""One certificate, with the rules that hold for it and those that do not.
-
-Must never know: how rules are joined.
-"""
+"""One certificate, with the rules that hold for it and those that do not."""
 
 from ipaddress import ip_address
 

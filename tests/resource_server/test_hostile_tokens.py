@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mtls_middleware import Refused
 from mtls_middleware.binding import confirm
 from mtls_middleware.resource_server import AccessToken
-from mtls_middleware.resource_server.bearer import bearer_token
+from mtls_middleware.resource_server.bearer import presented_token
 from mtls_middleware.testing import CertificateAuthority
 from tests.resource_server import forge
 from tests.resource_server.stack import ASGIStack, WSGIStack
@@ -32,7 +32,7 @@ BASE64URL = st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456
 def decide(authorization: str) -> AccessToken | None:
     """The whole of what stands between a header's value and the application; `None` where it is refused."""
     try:
-        token = forge.validate(TOKENS, bearer_token([authorization], ""))
+        token = forge.validate(TOKENS, presented_token([authorization], "").text)
         confirm(token.claims, CERTIFICATE, "required")
     except Refused:
         return None

@@ -47,8 +47,11 @@ def test_no_upgrade_is_carried_out_and_nothing_is_read_after_it(
 def test_what_a_server_does_by_itself_is_as_the_page_says(name: str) -> None:
     own, port = OWN[name], free_port()
     with running(own.command(port, None), port, program=own.program):
-        outcomes = attempts(port, MEASURED, threads=1 if own.one_by_one else 16, patience=3)
-    assert measured(outcomes) == own.facts
+        for patience in (3, 20):  # seconds; on a busy machine, some servers need more time
+            found = measured(attempts(port, MEASURED, threads=1 if own.one_by_one else 16, patience=patience))
+            if found == own.facts:
+                break
+    assert found == own.facts
 
 
 def test_the_names_of_the_payloads_are_unique() -> None:

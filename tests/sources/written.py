@@ -1,7 +1,4 @@
-"""How vendors write a certificate and their word about it.
-
-Must never know: what is right.
-"""
+"""How vendors write a certificate and their word about it."""
 
 import base64
 from collections.abc import Callable

@@ -1,7 +1,4 @@
-"""Two authorities of one name, and the clients that an authenticator knows.
-
-Must never know: what is right.
-"""
+"""Two authorities of one name, and the clients that an authenticator knows."""
 
 from mtls_middleware import RegisteredClient
 from mtls_middleware.testing import CertificateAuthority, self_signed

@@ -1,7 +1,4 @@
-"""The layer of a token endpoint that knows the clients of `known.py`, a good request to it, and what refusals share.
-
-Must never know: which request is refused.
-"""
+"""The layer of a token endpoint that knows the clients of `known.py`, a good request to it, and what refusals share."""
 
 import json
 from typing import Any

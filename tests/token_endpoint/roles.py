@@ -1,7 +1,4 @@
-"""Who takes part at a token endpoint: clients, their JWK Sets, and one question put to an authenticator.
-
-Must never know: what is right.
-"""
+"""Who takes part at a token endpoint: clients, their JWK Sets, and one question put to an authenticator."""
 
 import asyncio
 import base64

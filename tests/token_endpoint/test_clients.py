@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mtls_middleware import ClientCertificate, ConfigurationError, RegisteredClient
 from mtls_middleware.policy import DNSName
 from mtls_middleware.testing import IssuedCertificate, self_signed
-from mtls_middleware.token_endpoint import ClientAuthenticator
+from mtls_middleware.token_endpoint import ClientAuthenticator, RegistrationError
 from tests import shared
 from tests.ids import shown
 from tests.token_endpoint.roles import PKI, SELF_SIGNED, asked, jwk, jwks, own_certificates, pki, refused
@@ -102,7 +102,40 @@ def test_a_subject_of_another_method_is_refused(method: str) -> None:
     with pytest.raises(
         ConfigurationError, match="tls_client_auth_san_dns: expected only with the method 'tls_client_auth'"
     ):
-        registered(token_endpoint_auth_method=method, jwks=jwks(OWN), tls_client_auth_san_dns="billing.internal")
+        RegisteredClient(
+            client_id="billing",
+            token_endpoint_auth_method=method,
+            jwks=jwks(OWN),
+            tls_client_auth_san_dns="billing.internal",
+        )
+
+
+@pytest.mark.parametrize("method", [SELF_SIGNED, "client_secret_basic", "none", "private_key_jwt"])
+@pytest.mark.parametrize("value", ["", None, "billing.internal", 7])
+def test_metadata_may_have_names_that_its_method_does_not_use(method: str, value: Any) -> None:
+    """Some servers write all members of RFC 8705 for each client, most of them empty."""
+    names = dict.fromkeys(FIVE, value)
+    client = registered(token_endpoint_auth_method=method, jwks=jwks(OWN), **names)
+    assert client.identity is None
+    assert client == registered(token_endpoint_auth_method=method, jwks=jwks(OWN))
+
+
+@pytest.mark.parametrize("name", FIVE)
+def test_empty_names_beside_the_registered_name_are_ignored(name: str) -> None:
+    others = dict.fromkeys((each for each in FIVE if each != name), "")
+    assert registered(token_endpoint_auth_method=PKI, **{name: FIVE[name]}, **others) == registered(
+        token_endpoint_auth_method=PKI, **{name: FIVE[name]}
+    )
+
+
+@pytest.mark.parametrize("client_id", ["billing", "b\u202eilling\n" * 50])
+def test_an_invalid_registration_names_the_client(client_id: str) -> None:
+    with pytest.raises(RegistrationError, match=r"^client 'b") as error:
+        registered(client_id=client_id, token_endpoint_auth_method=PKI, tls_client_auth_subject_dn="CN=a, O=b")
+    first = str(error.value).partition(": ")[0]
+    assert first.isascii()
+    assert first.isprintable()
+    assert len(first) < 700
 
 
 # --- the self-signed method ---
@@ -143,7 +176,7 @@ NO_CERTIFICATE = [
 @pytest.mark.standard("B12", "B13")
 @pytest.mark.case("139")
 def test_a_self_signed_client_without_a_usable_certificate_is_refused(keys: Any) -> None:
-    with pytest.raises(ConfigurationError, match=r"^jwks: .*(self_signed_tls_client_auth|x5c)"):
+    with pytest.raises(ConfigurationError, match=r"^client 'billing': jwks: .*(self_signed_tls_client_auth|x5c)"):
         registered(token_endpoint_auth_method=SELF_SIGNED, jwks=keys)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from mtls_middleware import ConfigurationError, RegisteredClient, oauth_client
+from mtls_middleware.layers import decisions
 from mtls_middleware.sources import Nginx, ServerTLS
 from mtls_middleware.testing import self_signed
 from mtls_middleware.token_endpoint import ClientAuthenticator
@@ -245,3 +246,29 @@ def test_an_attached_value_of_another_type_is_read_as_none(forged: Any) -> None:
 def test_a_client_is_read_from_requests_alone(request_: Any) -> None:
     with pytest.raises(TypeError, match="is not a request"):
         oauth_client(request_)
+
+
+# --- what the operator sees ---
+
+
+@both_gateways
+@pytest.mark.parametrize(
+    ("client_id", "certificate"),
+    [("billing", EDGE), ("billing", None), ("unknown", BILLING), ("\u202eevil\x1b[31m" + "x" * 500, BILLING)],
+)
+def test_the_record_of_a_rejected_client_names_the_requested_client(
+    gateway: str, client_id: str, certificate: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    records: list[Any] = []
+    stop = decisions.observe(records.append)
+    try:
+        post = Post(body=[("client_id", client_id)], certificate=certificate)
+        assert error(send(gateway, LAYERS, post)) == "401 invalid_client"
+    finally:
+        stop()
+    assert records[0]["found"]["client_id"].startswith(client_id[:200])
+    assert records[0]["client_id"] is None
+    line = next(each.getMessage() for each in caplog.records if each.name == "mtls_middleware.decision")
+    assert line.isascii()
+    assert line.isprintable()
+    assert len(line) < 2_000

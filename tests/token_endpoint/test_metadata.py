@@ -175,6 +175,10 @@ def test_a_client_with_a_certificate_uses_the_alias_where_there_is_one() -> None
     assert mtls_endpoint({"token_endpoint": own}, "token_endpoint") == own
     for name in ("issuer", "authorization_endpoint", "jwks_uri"):
         assert mtls_endpoint({name: own, "mtls_endpoint_aliases": {name: alias}}, name) == own
+    for empty in ("", None):
+        document = {"token_endpoint": own, "mtls_endpoint_aliases": {"token_endpoint": empty}}
+        assert mtls_endpoint(document, "token_endpoint") == own
+    assert mtls_endpoint({"token_endpoint": ""}, "token_endpoint") is None
     assert mtls_endpoint({}, "token_endpoint") is None
     assert mtls_endpoint({"token_endpoint": 7}, "token_endpoint") is None
 

@@ -65,6 +65,17 @@ def test_a_failed_look_up_admits_no_client(ask: Ask, raised: type[Exception]) ->
         ask(ClientAuthenticator(broken), BILLING)
 
 
+def test_an_invalid_registration_admits_no_client_and_is_logged(ask: Ask, caplog: pytest.LogCaptureFixture) -> None:
+    def careless(client_id: str) -> RegisteredClient:
+        return RegisteredClient.from_metadata({"client_id": client_id, "token_endpoint_auth_method": "tls_client_auth"})
+
+    with refused(), caplog.at_level(logging.ERROR):
+        ask(ClientAuthenticator(careless), BILLING)
+    assert (
+        "the registration of client 'billing' cannot be used: client 'billing': tls_client_auth requires" in caplog.text
+    )
+
+
 def test_an_unavailable_look_up_sets_retry_after(ask: Ask) -> None:
     def down(client_id: str) -> RegisteredClient | None:
         raise Unavailable("the database is away", retry_after=7)

@@ -60,10 +60,10 @@ def searched(monkeypatch):
     found = []
     presented = chain.Roots._presented_authorities
 
-    def counted(self, certificate):
-        kept, left_out = presented(self, certificate)
+    def counted(self, leaf, others):
+        kept, left_out = presented(self, leaf, others)
         links = [(each.subject, None) for each in self._roots] + [(each.subject, each.issuer) for each in kept]
-        found.append(path_work._signatures(certificate.x509.issuer, links, self._max_depth))
+        found.append(path_work._signatures(leaf.issuer, links, self._max_depth))
         return kept, left_out
 
     monkeypatch.setattr(chain.Roots, "_presented_authorities", counted)

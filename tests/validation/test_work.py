@@ -86,5 +86,5 @@ def test_refusals_are_not_remembered_and_verdicts_are_bounded(ca):
     stranger = CertificateAuthority("CN=other").issue()
     for _ in range(3):
         assert reasons(store, stranger, NOW) != ()
-    assert len(store._snapshot.current(NOW).paths) == 0
-    assert store._snapshot.current(NOW).paths._limit == 16 * 1024 * 1024
+    assert len(store._paths) == 0
+    assert store._paths.memory.limit == 16 * 1024 * 1024

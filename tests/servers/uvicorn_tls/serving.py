@@ -1,7 +1,4 @@
-"""uvicorn with our protocol classes, for one test: an application that keeps what it was told, and clients of it.
-
-Must never know: what is right.
-"""
+"""uvicorn with our protocol classes, for one test: an application that keeps what it was told, and clients of it."""
 
 import asyncio
 import http.client

@@ -1,9 +1,9 @@
-"""`RejectionLimit`: limits how many rejections with the same cause are logged in this process."""
+"""`LineLimit`: limits how many lines with the same cause are logged in this process."""
 
 import threading
 from collections.abc import Hashable
 
-# Maximum number of lines per second for rejections with one cause. A client can cause any number of rejections.
+# Maximum number of lines per second with one cause. A client can cause any number of rejections.
 LINES_PER_SECOND = 10
 # Maximum number of causes. There are about a hundred in the package; some differ by the configuration of a layer.
 _CAUSES = 1_000
@@ -17,15 +17,15 @@ class _Lines:
     left_out = 0
 
 
-class RejectionLimit:
-    """Limits the lines for rejections with the same cause, and recognizes the first of them."""
+class LineLimit:
+    """Limits the lines with the same cause, and recognizes the first of them."""
 
     def __init__(self) -> None:
         self._causes: dict[Hashable, _Lines] = {}
         self._lock = threading.Lock()
 
     def is_first(self, cause: Hashable) -> bool:
-        """Return whether no rejection with this cause was logged in this process."""
+        """Return whether no line with this cause was logged in this process."""
         return cause not in self._causes and len(self._causes) < _CAUSES
 
     def admit(self, cause: Hashable, now: float) -> int | None:
