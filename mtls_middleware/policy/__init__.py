@@ -14,15 +14,20 @@ if TYPE_CHECKING:
         SpiffeID,
         SpiffeTrustDomain,
         Subject,
+        SubjectAttribute,
         Thumbprint,
+        UserPrincipalName,
     )
     from mtls_middleware.policy.rule import ANYONE, Presented, Rule, as_rule
+    from mtls_middleware.policy.usages import CertificatePolicy, ExtendedKeyUsage
 
 __all__ = [
     "ANYONE",
     "URI",
+    "CertificatePolicy",
     "DNSName",
     "Email",
+    "ExtendedKeyUsage",
     "IPAddress",
     "Issuer",
     "Presented",
@@ -30,7 +35,9 @@ __all__ = [
     "SpiffeID",
     "SpiffeTrustDomain",
     "Subject",
+    "SubjectAttribute",
     "Thumbprint",
+    "UserPrincipalName",
     "as_rule",
 ]
 
@@ -47,8 +54,11 @@ if not TYPE_CHECKING:  # with `__getattr__`, a type checker would accept any mis
                 "SpiffeID",
                 "SpiffeTrustDomain",
                 "Subject",
+                "SubjectAttribute",
                 "Thumbprint",
+                "UserPrincipalName",
             ],
             "policy.rule": ["ANYONE", "Presented", "Rule", "as_rule"],
+            "policy.usages": ["CertificatePolicy", "ExtendedKeyUsage"],
         },
     )
