@@ -31,11 +31,12 @@ from mtls_middleware.integrations import fastapi_routes, starlette_routes
 from mtls_middleware.layers.attached import ATTACHED_KEY, CERTIFICATE_KEY
 from mtls_middleware.policy import ANYONE, Presented, Rule, Subject, Thumbprint, as_rule
 from mtls_middleware.testing import TESTING_ENVIRON, CertificateAuthority, IssuedCertificate, TokenIssuer
-from tests.integrations.documented import proxy_fields
+from tests.integrations.documented import FILES, proxy_fields
 from tests.integrations.route_frameworks import (
     FLASK,
     FRAMEWORKS,
     MODULES,
+    Django,
     Framework,
     answer_without_denial,
     behind_proxy,
@@ -146,6 +147,22 @@ def test_a_certificate_that_the_layer_rejects_reaches_no_route_at_an_exempt_path
         assert (answer.status, json.loads(answer.body)["error"]) == (403, code)
     assert records(caplog)[-1]["thumbprint"] == CLIENT.thumbprint
     assert "remove the path from exempt=" in caplog.text
+
+
+@every_framework
+def test_the_documented_applications_protect_one_route(framework: Framework) -> None:
+    infra, ops = CA.issue("CN=a,OU=Infra"), CA.issue("CN=a,OU=ops")
+    names: dict[str, Any] = {"__name__": "admin"}
+    exec(FILES[f"admin_{framework.name.partition('-')[0]}.py"], names)
+    if isinstance(framework, Django):
+        app = behind_layer(framework, framework.routed(names["urlpatterns"]), allow={"/": ANYONE})
+    else:
+        app = names["app"]
+    assert framework.send(app, "/", {}).status == 200
+    assert json.loads(framework.send(app, "/admin", proxy_fields(infra)).body) == {"subject": "CN=a,OU=Infra"}
+    for headers, code in ((proxy_fields(ops), REFUSED), ({}, REQUIRED)):
+        answer = framework.send(app, "/admin", headers)
+        assert (answer.status, json.loads(answer.body)["error"]) == (403, code)
 
 
 PLANTED: list[dict[str, Any]] = [
