@@ -46,14 +46,22 @@ class Verification(enum.Enum):
 def _readable(read: Callable[[Any], T]) -> cached_property[T]:
     """Convert `read` to a cached property that raises `MalformedCertificate` for any parser error.
 
-    Errors can occur late, because `cryptography` parses a certificate lazily.
+    Errors can occur late, because `cryptography` parses a certificate lazily. A failure is cached like a value: a
+    policy may have thousands of rules over one name.
     """
+    name = read.__name__
 
     def checked(self: "ClientCertificate") -> T:
+        if name in self._failures:
+            raise MalformedCertificate(*self._failures[name])
         try:
             return read(self)
+        except MalformedCertificate as error:
+            self._failures[name] = error.evidence
+            raise
         except UNREADABLE as error:
-            raise MalformedCertificate(f"{read.__name__} of the certificate cannot be read") from error
+            self._failures[name] = (f"{name} of the certificate cannot be read",)
+            raise MalformedCertificate(*self._failures[name]) from error
 
     checked.__doc__ = read.__doc__
     return cached_property(checked)
@@ -151,6 +159,11 @@ class ClientCertificate:
         the DER once its extensions are read.
         """
         return x509.load_der_x509_certificate(self.der)
+
+    @cached_property
+    def _failures(self) -> dict[str, tuple[str, ...]]:
+        """The names of the properties that cannot be read, with the evidence."""
+        return {}
 
     @_readable
     def pem(self) -> str:

@@ -194,6 +194,19 @@ def test_the_work_of_a_policy_is_not_its_rules_times_the_attributes_and_usages()
     assert work(400) < 2.5 * work(200)
 
 
+def test_names_that_cannot_be_read_are_read_once_for_all_rules() -> None:
+    """The last entry has the wrong string type, so every entry is read before the failure."""
+
+    def work(rules: int) -> int:
+        wrong = x509.OtherName(x509.ObjectIdentifier("1.3.6.1.4.1.311.20.2.3"), b"\x16\x03a@b")
+        names = x509.SubjectAlternativeName([*(x509.DNSName(f"{each}.test") for each in range(200)), wrong])
+        found = AUTHORITY.issue(extensions=[(names, False)]).client_certificate()
+        policy = AnyOf(tuple(UserPrincipalName(f"{each}@b") for each in range(rules)))
+        return lines(lambda: policy.holds(found))
+
+    assert work(100) - work(50) < 50 * 100
+
+
 def test_twenty_thousand_names_take_work_in_proportion() -> None:
     def work(count: int) -> int:
         der = AUTHORITY.issue(user_principal_names=[f"{each}@a.test" for each in range(count)]).der
