@@ -28,11 +28,13 @@ class RouteCheck(Generic[Required]):
     Attributes:
         name: the name of the deciding layer in the log record.
         decorator: the name of the decorator or dependency, for messages.
+        layers: an example of the layers that the check needs, for messages.
         challenge: the challenge of a rejection.
     """
 
     name = "route"
     decorator: str
+    layers = "protect(app, source=Nginx(...))"
     challenge: Challenge = Challenge()
 
     def check(self, carrier: Mapping[str, Any], *, method: str, path: str) -> Required | LayerResponse:
@@ -52,7 +54,7 @@ class RouteCheck(Generic[Required]):
             if attached is None:
                 raise ConfigurationError(
                     f"{self.decorator} found no layer of mtls_middleware around the application: wrap the whole "
-                    "application, for example protect(app, source=Nginx(...))"
+                    f"application, for example {self.layers}"
                 )
             return self._required(attached)
         except Exception as error:  # noqa: BLE001 (fail closed: after any error, the route does not run)
@@ -77,6 +79,7 @@ class RouteScopes(RouteCheck[AccessToken]):
     """
 
     decorator = "require_scopes"
+    layers = "protect(app, source=Nginx(...), tokens=...)"
 
     def __init__(
         self, scopes: Collection[str] = (), *, realm: str | None = None, resource_metadata: str | None = None
@@ -127,7 +130,7 @@ class RouteCertificate(RouteCheck[ClientCertificate]):
         if not attached.has_certificate_layer:
             raise ConfigurationError(
                 "require_certificate found no ClientCertificateMiddleware around the application: wrap the whole "
-                "application, for example protect(app, source=Nginx(...))"
+                f"application, for example {self.layers}"
             )
         certificate = attached.certificate
         if certificate is None:

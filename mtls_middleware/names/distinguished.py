@@ -97,7 +97,10 @@ class DistinguishedName:
 
     @cached_property
     def comparable_by_type(self) -> Mapping[str, frozenset[object]]:
-        """The comparable values by the dotted OID of their type. `None` stands for a value that is no string."""
+        """The comparable values by the dotted OID of their type.
+
+        `None` stands for a value that is not a string, or that no string equals.
+        """
         return {
             oid: frozenset(each.comparable if each.text is not None else None for each in attributes)
             for oid, attributes in self.by_type.items()

@@ -173,7 +173,9 @@ class Email(NameRule):
 
 @dataclass(frozen=True)
 class UserPrincipalName(NameRule):
-    """Matches a certificate that has this user principal name (otherName 1.3.6.1.4.1.311.20.2.3), for example of AD.
+    """Matches a certificate that has this user principal name (otherName 1.3.6.1.4.1.311.20.2.3).
+
+    Active Directory, CAC and PIV cards identify their users by this name.
 
     The part after the last `@` is the domain: the case of ASCII letters is ignored. The part before it is compared
     exactly. Characters outside ASCII are compared exactly in both parts, without Unicode normalization.
