@@ -127,11 +127,6 @@ class RouteCertificate(RouteCheck[ClientCertificate]):
         self._rule = None if rule is None else as_rule(rule)
 
     def _required(self, attached: Attached) -> ClientCertificate:
-        if not attached.has_certificate_layer:
-            raise ConfigurationError(
-                "require_certificate found no ClientCertificateMiddleware around the application: wrap the whole "
-                f"application, for example {self.layers}"
-            )
         certificate = attached.certificate
         if certificate is None:
             if attached.presented is not None:
