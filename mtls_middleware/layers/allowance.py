@@ -8,6 +8,7 @@ _NOT_ALLOWED = (
     "if this client may be allowed, change allow= of the layer, or the rule of require_certificate at the route; "
     "`mtls-middleware inspect certificate.pem` prints the names in its certificate"
 )
+_NO_PATH = "IssuedBy needs a path from a trust store: give the layer trust_store="
 
 
 def require_allowed(rule: Rule | None, certificate: ClientCertificate) -> None:
@@ -27,7 +28,8 @@ def require_allowed(rule: Rule | None, certificate: ClientCertificate) -> None:
         raise Refused(
             "client_certificate_refused",
             f"{certificate.thumbprint} is not allowed by {rule!r}",
-            advice=_near_miss(rule, certificate) or _NOT_ALLOWED,
+            advice=_near_miss(rule, certificate)
+            or (_NO_PATH if rule.needs_path and not certificate.path else _NOT_ALLOWED),
         )
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         Thumbprint,
         UserPrincipalName,
     )
+    from mtls_middleware.policy.issued_by import IssuedBy
     from mtls_middleware.policy.rule import ANYONE, Presented, Rule, as_rule
     from mtls_middleware.policy.usages import CertificatePolicy, ExtendedKeyUsage
 
@@ -29,6 +30,7 @@ __all__ = [
     "Email",
     "ExtendedKeyUsage",
     "IPAddress",
+    "IssuedBy",
     "Issuer",
     "Presented",
     "Rule",
@@ -58,6 +60,7 @@ if not TYPE_CHECKING:  # with `__getattr__`, a type checker would accept any mis
                 "Thumbprint",
                 "UserPrincipalName",
             ],
+            "policy.issued_by": ["IssuedBy"],
             "policy.rule": ["ANYONE", "Presented", "Rule", "as_rule"],
             "policy.usages": ["CertificatePolicy", "ExtendedKeyUsage"],
         },

@@ -180,7 +180,7 @@ class UserPrincipalName(NameRule):
     The part after the last `@` is the domain: the case of ASCII letters is ignored. The part before it is compared
     exactly. Characters outside ASCII are compared exactly in both parts, without Unicode normalization.
 
-    Any trusted CA can issue any name, so combine this rule with `Issuer` if the trust store has several CAs.
+    Any trusted CA can issue any name, so combine this rule with `IssuedBy` if the trust store has several CAs.
 
     Example: `UserPrincipalName("alice@corp.example")`
     """

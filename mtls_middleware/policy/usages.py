@@ -31,7 +31,7 @@ class CertificatePolicy(NameRule):
     """Matches a certificate that lists this policy (RFC 5280 4.2.1.4), for example the policy for hardware keys.
 
     anyPolicy in the certificate matches no other policy. The rule reads only the certificate itself, so any trusted CA
-    can assert the policy: combine this rule with `Issuer` if the trust store has several CAs.
+    can assert the policy: combine this rule with `IssuedBy` if the trust store has several CAs.
 
     Example: `CertificatePolicy("2.16.840.1.101.3.2.1.3.13")`
     """

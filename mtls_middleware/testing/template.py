@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from mtls_middleware.der import header
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.testing.issued import IssuedCertificate, PrivateKey
 
@@ -18,6 +19,7 @@ Purpose = Literal["client", "server"]
 Extension = tuple[x509.ExtensionType, bool]
 
 _PURPOSES = {"client": ExtendedKeyUsageOID.CLIENT_AUTH, "server": ExtendedKeyUsageOID.SERVER_AUTH}
+_UTF8_STRING = 12
 _USER_PRINCIPAL_NAME = x509.ObjectIdentifier("1.3.6.1.4.1.311.20.2.3")
 # Certificates are valid from one day ago, because the clock of a test machine may be slow.
 _DAY = timedelta(days=1)
@@ -203,15 +205,15 @@ def _alternative_names(
         *map(x509.UniformResourceIdentifier, uris),
         *(x509.IPAddress(ipaddress.ip_address(each)) for each in ip_addresses),
         *map(x509.RFC822Name, emails),
-        *(x509.OtherName(_USER_PRINCIPAL_NAME, _utf8_string(each)) for each in user_principal_names),
+        *(
+            x509.OtherName(_USER_PRINCIPAL_NAME, header(_UTF8_STRING, len(each)) + each)
+            for each in map(str.encode, user_principal_names)
+        ),
     ]
     if names:
         yield x509.SubjectAlternativeName(names)
 
 
-def _utf8_string(text: str) -> bytes:
-    """Return a string as DER (X.690 8.1.3). Raises `ConfigurationError` for a string of 128 bytes or more."""
-    content = text.encode("utf-8")
-    if len(content) >= 128:
-        raise ConfigurationError(f"user_principal_names: {text!r} has {len(content)} bytes; expected at most 127")
-    return bytes([12, len(content)]) + content
+def _principal_name(name: str) -> x509.OtherName:
+    content = name.encode("utf-8")
+    return x509.OtherName(_USER_PRINCIPAL_NAME, header(_UTF8_STRING, len(content)) + content)

@@ -29,8 +29,9 @@ from mtls_middleware import (
 from mtls_middleware.errors import Unavailable
 from mtls_middleware.integrations import fastapi_routes, starlette_routes
 from mtls_middleware.layers.attached import ATTACHED_KEY, CERTIFICATE_KEY
-from mtls_middleware.policy import ANYONE, Presented, Rule, Subject, Thumbprint, as_rule
+from mtls_middleware.policy import ANYONE, IssuedBy, Presented, Rule, Subject, Thumbprint, as_rule
 from mtls_middleware.testing import TESTING_ENVIRON, CertificateAuthority, IssuedCertificate, TokenIssuer
+from mtls_middleware.validation import TrustStore
 from tests.integrations.documented import FILES, proxy_fields
 from tests.integrations.route_frameworks import (
     FLASK,
@@ -206,6 +207,18 @@ def test_a_rule_that_raises_reaches_no_view(framework: Framework) -> None:
         answer = framework.send(behind_layer(framework, framework.certified(rule)), "/", proxy_fields(CLIENT))
         assert answer.status == status
         assert answer.headers.get("Retry-After") == ("5" if status == 503 else None)
+
+
+@every_framework
+def test_the_log_says_that_issued_by_needs_a_trust_store(
+    framework: Framework, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = framework.certified(IssuedBy(CA.certificate))
+    assert framework.send(behind_layer(framework, app), "/", proxy_fields(CLIENT)).status == 403
+    assert "give the layer trust_store=" in caplog.text
+    store = TrustStore([CA.certificate])
+    app = behind_layer(framework, framework.certified(IssuedBy(CA.certificate)), trust_store=store, required=False)
+    assert framework.send(app, "/", proxy_fields(CLIENT)).body == b"reached"
 
 
 def view(request: Any) -> Any:

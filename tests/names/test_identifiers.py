@@ -7,6 +7,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtensionOID, NameOID
 
 from mtls_middleware import ClientCertificate, ConfigurationError, Verification
+from mtls_middleware.der import header
 from mtls_middleware.errors import MalformedCertificate
 from mtls_middleware.policy import (
     URI,
@@ -29,9 +30,7 @@ OU = NameOID.ORGANIZATIONAL_UNIT_NAME
 
 
 def tlv(tag: int, content: bytes) -> bytes:
-    size = len(content)
-    octets = size.to_bytes((size.bit_length() + 7) // 8, "big")
-    return bytes([tag]) + (bytes([size]) if size < 0x80 else bytes([0x80 | len(octets)]) + octets) + content
+    return header(tag, len(content)) + content
 
 
 def other_name(oid: str, value: bytes) -> bytes:
