@@ -205,10 +205,7 @@ def _alternative_names(
         *map(x509.UniformResourceIdentifier, uris),
         *(x509.IPAddress(ipaddress.ip_address(each)) for each in ip_addresses),
         *map(x509.RFC822Name, emails),
-        *(
-            x509.OtherName(_USER_PRINCIPAL_NAME, header(_UTF8_STRING, len(each)) + each)
-            for each in map(str.encode, user_principal_names)
-        ),
+        *map(_principal_name, user_principal_names),
     ]
     if names:
         yield x509.SubjectAlternativeName(names)
