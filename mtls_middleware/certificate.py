@@ -16,9 +16,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from mtls_middleware.errors import MalformedCertificate
 from mtls_middleware.names import alternative, distinguished, spiffe
+from mtls_middleware.names.attribute_types import known_oid
 from mtls_middleware.parser_errors import UNREADABLE
 
 T = TypeVar("T")
+_Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 
 # Size in bytes of a usual certificate, with an RSA key of 4096 bits and a few names.
 _USUAL_DER = 2_000
@@ -47,17 +49,33 @@ class Verification(enum.Enum):
 def _readable(read: Callable[[Any], T]) -> cached_property[T]:
     """Convert `read` to a cached property that raises `MalformedCertificate` for any parser error.
 
-    Errors can occur late, because `cryptography` parses a certificate lazily.
+    Errors can occur late, because `cryptography` parses a certificate lazily. A failure is cached like a value: a
+    policy may have thousands of rules over one name.
     """
+    name = read.__name__
 
     def checked(self: "ClientCertificate") -> T:
+        if name in self._failures:
+            raise MalformedCertificate(*self._failures[name])
         try:
             return read(self)
+        except MalformedCertificate as error:
+            self._failures[name] = error.evidence
+            raise
         except UNREADABLE as error:
-            raise MalformedCertificate(f"{read.__name__} of the certificate cannot be read") from error
+            self._failures[name] = (f"{name} of the certificate cannot be read",)
+            raise MalformedCertificate(*self._failures[name]) from error
 
     checked.__doc__ = read.__doc__
     return cached_property(checked)
+
+
+def _extension(certificate: x509.Certificate, kind: type[_Extension]) -> _Extension | None:
+    """Return an extension, or `None`. If one extension cannot be parsed, `cryptography` gives none of them."""
+    try:
+        return certificate.extensions.get_extension_for_class(kind).value
+    except x509.ExtensionNotFound:
+        return None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -157,6 +175,11 @@ class ClientCertificate:
         """
         return x509.load_der_x509_certificate(self.der)
 
+    @cached_property
+    def _failures(self) -> dict[str, tuple[str, ...]]:
+        """The names of the properties that cannot be read, with the evidence."""
+        return {}
+
     @_readable
     def pem(self) -> str:
         return self.x509.public_bytes(Encoding.PEM).decode("ascii")
@@ -209,10 +232,8 @@ class ClientCertificate:
     @_readable
     def is_authority(self) -> bool:
         """Whether the basic constraints mark this certificate as a CA certificate (RFC 5280 4.2.1.9)."""
-        try:
-            return self.x509.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-        except x509.ExtensionNotFound:
-            return False
+        constraints = _extension(self.x509, x509.BasicConstraints)
+        return constraints is not None and constraints.ca
 
     @_readable
     def alternative_names(self) -> alternative.AlternativeNames:
@@ -233,6 +254,55 @@ class ClientCertificate:
     @property
     def email_addresses(self) -> tuple[str, ...]:
         return self.alternative_names.emails
+
+    @property
+    def user_principal_names(self) -> tuple[str, ...]:
+        """The otherName entries 1.3.6.1.4.1.311.20.2.3 (UTF8String), which identify a user of Active Directory."""
+        return self.alternative_names.user_principal_names
+
+    @property
+    def other_names(self) -> tuple[tuple[str, bytes], ...]:
+        """Each otherName as a pair: its dotted OID, and the DER of its value.
+
+        For example, a PIV card has its FASC-N here: `2.16.840.1.101.3.6.6` and an OCTET STRING of 25 bytes (FIPS 201).
+        """
+        return self.alternative_names.other_names
+
+    @_readable
+    def policies(self) -> tuple[str, ...]:
+        """The dotted OIDs of the certificate policies (RFC 5280 4.2.1.4), as this certificate lists them."""
+        found = _extension(self.x509, x509.CertificatePolicies)
+        return tuple(each.policy_identifier.dotted_string for each in found or ())
+
+    @_readable
+    def policy_set(self) -> frozenset[str]:
+        """The policies in the form that rules compare."""
+        return frozenset(self.policies)
+
+    @_readable
+    def extended_key_usages(self) -> tuple[str, ...]:
+        """The dotted OIDs of the extended key usages (RFC 5280 4.2.1.12). Empty if there is no such extension."""
+        found = _extension(self.x509, x509.ExtendedKeyUsage)
+        return tuple(each.dotted_string for each in found or ())
+
+    @_readable
+    def extended_key_usage_set(self) -> frozenset[str]:
+        """The extended key usages in the form that rules compare."""
+        return frozenset(self.extended_key_usages)
+
+    def subject_attributes(self, name: str) -> tuple[str, ...]:
+        """Return the values of all attributes of one type in the subject, in the order of the certificate.
+
+        `name`: the type, by a name that RFC 4514 strings may have here, or as a dotted OID. Raises `ConfigurationError`
+        for an unknown name, and `MalformedCertificate` if the subject cannot be read or a value is not a string.
+
+        Example: `certificate.subject_attributes("OU")`, `certificate.subject_attributes("organizationIdentifier")`
+        """
+        found = self.subject_name.by_type.get(known_oid(name), ())
+        values = tuple(each.text for each in found if each.text is not None)
+        if len(values) < len(found):
+            raise MalformedCertificate("an attribute of the subject is not a string")
+        return values
 
     @_readable
     def spiffe_id(self) -> str | None:
