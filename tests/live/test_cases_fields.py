@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from mtls_middleware.sources.encoding import MAX_CHAIN
 from mtls_middleware.testing import IssuedCertificate
 from tests.live.claims import CA, CLAIMS, EVIL, GOOD, base64, told
 from tests.live.listening import SERVERS, Server, started
@@ -152,18 +151,14 @@ def test_a_folded_word_never_becomes_the_word_of_success(server: Server, fold: s
 
 @pytest.mark.case("048")
 @pytest.mark.standard("I5")
-def test_a_chain_over_two_lines_is_one_chain_up_to_the_limit(server: Server) -> None:
+def test_a_chain_over_two_lines_is_one_chain_without_copies(server: Server) -> None:
     leaf = f"Client-Cert: {CHAINED.as_client_cert()['Client-Cert']}".encode()
     lines = [f"Client-Cert-Chain: {each}".encode() for each in CHAIN]
     answer = server.get("/rfc9440/loopback", leaf, *lines)
     assert (answer.certificate, answer.leaks) == (told(CHAINED, chain=len(CHAIN)), [])
-    for count in (MAX_CHAIN + 1, 50):
-        one = f"Client-Cert-Chain: {', '.join(CHAIN[:1] * count)}".encode()
-        for spread in ([one], lines[:1] * count):
-            refused = server.get("/rfc9440/loopback", leaf, *spread)
-            # Twisted itself takes no head of more than 16 kB: 400, or no answer at all.
-            assert refused.refusal == MALFORMED or (server.name == "daphne" and count == 50)
-            assert refused.status in (0, 400)
+    one = f"Client-Cert-Chain: {', '.join(CHAIN[:1] * 17)}".encode()  # daphne accepts no head of more than 16 kB
+    for spread in ([one], lines[:1] * 17):
+        assert server.get("/rfc9440/loopback", leaf, *spread).certificate == told(CHAINED, chain=1)
 
 
 @pytest.mark.case("057")

@@ -116,6 +116,8 @@ def play_value(text: str) -> str:
 PLAY_DIVERGES = {
     # An empty field is what a proxy sends that has nothing to say, and so no certificate; Play refuses it.
     "": True,
+    # A copy of the leaf in the chain is dropped (RFC 8446 4.4.2); Play refuses it.
+    "Chain=<LEAF+INT+LEAF>": True,
 }
 
 
@@ -127,7 +129,7 @@ def test_values_of_play_are_accepted_or_refused_as_there(
 ) -> None:
     values = [play_value(each) for each in vector.get("headers") or [vector["in"]]]
     outcome = through(Envoy(**TRUST), [("X-Forwarded-Client-Cert", value) for value in values])
-    accepted = PLAY_DIVERGES.get(values[0], vector["ok"])
+    accepted = PLAY_DIVERGES.get(vector.get("in"), vector["ok"])
     assert outcome.status == (200 if accepted else 400)
     if accepted:
         expected = RFC9440["x5t#S256"][0] if "Cert=" in values[0] or "Chain=" in values[0] else None
