@@ -123,6 +123,43 @@ class GoogleCloudLoadBalancer(HeaderSource):
     dialect: Dialect = vendors.GOOGLE
 
 
+class CitrixNetScaler(HeaderSource):
+    """Reads PEM without line breaks in Citrix NetScaler's `X-Client-Cert`.
+
+    The name is that of `add ssl action NAME -clientCert ENABLED -certHeader X-Client-Cert`. NetScaler sends no
+    verification word.
+
+    Example: `CitrixNetScaler(trusted_proxies=["10.0.0.0/8"], verified_by_proxy=True)`
+    """
+
+    dialect: Dialect = vendors.NETSCALER
+
+
+class CloudFoundry(HeaderSource):
+    """Reads base64 DER in `X-Forwarded-Client-Cert` of Cloud Foundry's router (Gorouter), also on SAP BTP.
+
+    The router sends no verification word. With `verify_header="X-SSL-Client-Verify"`, the source reads the number that
+    HAProxy in front of the router sends.
+
+    Example, with `router.forwarded_client_cert: sanitize_set`:
+    `CloudFoundry(trusted_proxies=["10.0.0.0/8"], verified_by_proxy=True)`
+    """
+
+    dialect: Dialect = vendors.CLOUD_FOUNDRY
+
+
+class AzureApplicationGateway(HeaderSource):
+    """Reads two header fields that a rewrite rule of Azure Application Gateway sets.
+
+    `X-Client-Cert` is `{var_client_certificate}`, and `X-Client-Verify` is `{var_client_certificate_verification}`. A
+    certificate with the word `PASSTHROUGH` is `PRESENTED`, because Azure has not verified it.
+
+    Example: `AzureApplicationGateway(trusted_proxies=["10.0.1.0/24"], shared_secret=("MtlsProxySecret", secret))`
+    """
+
+    dialect: Dialect = vendors.AZURE_GATEWAY
+
+
 class AzureAppService(HeaderSource):
     """Reads base64 DER in Azure App Service's `X-ARR-ClientCert`.
 
