@@ -9,11 +9,11 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
-from mtls_middleware.certificate import ClientCertificate
+from mtls_middleware.certificate import ClientCertificate, Verification
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate
 from mtls_middleware.names.invisible import escaped
 from mtls_middleware.parser_errors import UNREADABLE
-from mtls_middleware.sources import forms
+from mtls_middleware.sources import forms, presented
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +56,7 @@ def read(data: bytes) -> tuple[str, ClientCertificate]:
     for form in forms.FORMS:
         try:
             leaf, *chain = form.read(text)
-            return form.name, ClientCertificate.from_der(leaf, chain=tuple(chain))
+            return form.name, presented.load(leaf, chain, Verification.PRESENTED, now=0.0)
         except MalformedCertificate:
             continue
     try:
