@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from mtls_middleware import ConfigurationError, Verification
+from mtls_middleware.reusable import opts_in
 from mtls_middleware.sources import AWSAPIGateway
 from mtls_middleware.testing import IssuedCertificate
 from tests.gateways import Outcome
@@ -131,3 +132,19 @@ def test_the_log_says_how_to_reject_the_default_endpoint(caplog: pytest.LogCaptu
 def test_the_option_is_a_boolean() -> None:
     with pytest.raises(ConfigurationError, match="allow_default_endpoint="):
         AWSAPIGateway(allow_default_endpoint="yes")  # type: ignore[arg-type]  # a wrong argument
+
+
+@every_adapter
+def test_no_decision_about_an_event_is_cached(
+    adapter: Any, mtls_client: IssuedCertificate, mtls_other_client: IssuedCertificate
+) -> None:
+    """Lambda gives the next request to the same process."""
+    assert not opts_in(AWSAPIGateway())
+    source = AWSAPIGateway()
+    event = http(mtls_client.pem)
+    for _ in range(3):
+        assert adapter(event, source).thumbprint == mtls_client.thumbprint
+    event["requestContext"]["authentication"]["clientCert"] = client_cert(mtls_other_client.pem)
+    assert adapter(event, source).thumbprint == mtls_other_client.thumbprint
+    event["requestContext"]["domainName"] = DEFAULT_ENDPOINTS[0]
+    assert adapter(event, source).status == 403
