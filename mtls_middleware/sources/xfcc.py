@@ -124,7 +124,11 @@ def client_certificate(text: str, hops: int | None) -> tuple[bytes, tuple[bytes,
             raise MalformedCertificate("a name with , ; = or a quote makes the XFCC elements ambiguous")
         # Without Cert, it is unknown whether the names in an element are the beginning of a forged element behind it.
         if any(element.has_unknown_names for element in elements[: -1 - hops]):
-            raise MalformedCertificate("an XFCC element with URI or DNS and without Cert is before the chosen element")
+            raise MalformedCertificate(
+                "an XFCC element with URI or DNS and without Cert is before the chosen element",
+                advice="set `cert: true` in set_current_client_cert_details on every proxy that adds an element, or "
+                "use SANITIZE_SET",
+            )
     element = elements[-1 - (hops or 0)]
     return None if element.leaf is None else (element.leaf, element.chain)
 
