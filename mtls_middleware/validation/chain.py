@@ -4,9 +4,10 @@
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
+from itertools import islice
 from typing import NamedTuple
 
 from cryptography import x509
@@ -130,9 +131,9 @@ class Roots:
                 raise refused(certificate, f"more than {_MAX_NAMES} names in one certificate")
             if not path_work.is_affordable(names, self._constraints):
                 raise refused(certificate, f"{names} names under {self._constraints} name constraints")
-            issuers = presented.issuers(leaf, certificate.chain)
+            issuers = presented.issuers(leaf, certificate.chain, self._verified_authorities.get)
             presented.log_ignored(certificate.thumbprint, len(certificate.chain) - len(issuers), now)
-            authorities, ignored = self._presented_authorities(leaf, issuers[:MAX_PRESENTED])
+            authorities, ignored = self._presented_authorities(leaf, dict(islice(issuers.items(), MAX_PRESENTED)))
             ignored += max(0, len(issuers) - MAX_PRESENTED)
             path = self._find_path(leaf, [*authorities, *self._intermediates], now, leeway)
             checks = [self._cached_check(each, each is path.certificates[-1]) for each in path.certificates[1:]]
@@ -214,12 +215,11 @@ class Roots:
         """Return which CA is missing between the certificate and the roots, or `None` if all are known."""
         try:
             last = certificate.x509
-            issuers = presented.issuers(last, certificate.chain)[:MAX_PRESENTED]
-            known_issuers = [x509.load_der_x509_certificate(der) for der in issuers]
+            issuers = presented.issuers(last, certificate.chain, self._verified_authorities.get).values()
             for _ in range(MAX_PRESENTED + 1):
                 if any(each.subject == last.issuer for each in self._authorities):
                     return None
-                issuer = next((each for each in known_issuers if each.subject == last.issuer), None)
+                issuer = next((each for each in issuers if each.subject == last.issuer), None)
                 if issuer is None or issuer.subject == issuer.issuer:
                     break
                 last = issuer
@@ -237,17 +237,15 @@ class Roots:
         return _AuthorityCheck(tuple(reasons), has_constraints)
 
     def _presented_authorities(
-        self, leaf: x509.Certificate, chain: Sequence[bytes]
+        self, leaf: x509.Certificate, issuers: Mapping[bytes, x509.Certificate]
     ) -> tuple[list[x509.Certificate], int]:
         """Return the presented CAs with a verified signature, and the number of CAs that are ignored.
 
         CAs beyond a limit are ignored, so that the search ends in time.
         """
-        cached = {der: self._verified_authorities.get(der) for der in chain}
+        cached = {der: self._verified_authorities.get(der) for der in issuers}
         verified = [each for each in cached.values() if each is not None]
-        new = self._signed_by_known(
-            [x509.load_der_x509_certificate(der) for der, each in cached.items() if each is None], verified
-        )
+        new = self._signed_by_known([issuers[der] for der, each in cached.items() if each is None], verified)
         for each in new:
             self._verified_authorities.put(each.public_bytes(Encoding.DER), each)
         verified += new

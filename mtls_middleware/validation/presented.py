@@ -1,7 +1,7 @@
 """Selects the certificates of a presented chain that can be part of a certification path."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from cryptography import x509
 
@@ -12,16 +12,18 @@ logger: logging.Logger = logging.getLogger("mtls_middleware.validation")
 _lines = LineLimit()
 
 
-def issuers(leaf: x509.Certificate, chain: Sequence[bytes]) -> tuple[bytes, ...]:
-    """Return the certificates (DER) whose subject is the issuer of the leaf or of another returned certificate.
+def issuers(
+    leaf: x509.Certificate, chain: Sequence[bytes], known: Callable[[bytes], x509.Certificate | None]
+) -> dict[bytes, x509.Certificate]:
+    """Return the certificates, by their DER, whose subject is the issuer of the leaf or of another such certificate.
 
     The nearest to the leaf is first. All other certificates are dropped, also those that cannot be parsed (RFC 8446
-    4.4.2). The time is linear in the size of the chain.
+    4.4.2). The time is linear in the size of the chain. `known`: a look-up of certificates that are already parsed.
     """
     by_subject: dict[x509.Name, dict[bytes, x509.Certificate]] = {}
     for der in chain:
         try:
-            certificate = x509.load_der_x509_certificate(der)
+            certificate = known(der) or x509.load_der_x509_certificate(der)
             by_subject.setdefault(certificate.subject, {})[der] = certificate
         except UNREADABLE:
             continue
@@ -34,7 +36,7 @@ def issuers(leaf: x509.Certificate, chain: Sequence[bytes]) -> tuple[bytes, ...]
             names += dict.fromkeys(each.issuer for each in level.values())
         except UNREADABLE:  # cryptography does not find a path through such a certificate
             continue
-    return tuple(found)
+    return found
 
 
 def log_ignored(thumbprint: str, number: int, now: float) -> None:

@@ -30,7 +30,7 @@ from mtls_middleware.sources import (
 from mtls_middleware.sources.presented import MAX_CHAIN
 from mtls_middleware.testing import CertificateAuthority, self_signed
 from mtls_middleware.validation import TrustStore
-from mtls_middleware.validation.presented import issuers
+from mtls_middleware.validation import presented as validation_presented
 from tests.growth import assert_grows_with_size
 from tests.sources.requests import TRUST, through_asgi, through_wsgi, view
 from tests.sources.written import CERT, WORD
@@ -54,6 +54,10 @@ FORGED = ISSUER[:-3] + bytes([ISSUER[-3] ^ 1]) + ISSUER[-2:]
 
 def base64_of(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
+
+
+def issuers(leaf: x509.Certificate, chain: Sequence[bytes]) -> tuple[bytes, ...]:
+    return tuple(validation_presented.issuers(leaf, chain, lambda _: None))
 
 
 def pems(ders: Iterable[bytes]) -> list[str]:
