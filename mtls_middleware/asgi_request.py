@@ -198,7 +198,9 @@ class ASGIRequest:
 
     @property
     def tls(self) -> TLSFacts:
-        return TLSFacts(extension=(self._scope.get("extensions") or {}).get("tls"))
+        return TLSFacts(
+            extension=(self._scope.get("extensions") or {}).get("tls"), lambda_event=self._scope.get("aws.event")
+        )
 
     def headers(self, name: str) -> Sequence[str]:
         # With hyphens: x_ssl_client_cert is another field here. A middleware may give a memoryview as the value.

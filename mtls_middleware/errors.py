@@ -74,8 +74,8 @@ class Refused(Exception):  # noqa: N818 (a public name)
 class MalformedCertificate(Refused):
     """Raised if a client certificate or a name in it is unreadable, or if values in a request contradict each other."""
 
-    def __init__(self, *evidence: str) -> None:
-        super().__init__("invalid_client_certificate", *evidence)
+    def __init__(self, *evidence: str, advice: str | None = None) -> None:
+        super().__init__("invalid_client_certificate", *evidence, advice=advice)
 
 
 class Unavailable(Refused):

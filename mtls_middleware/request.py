@@ -39,10 +39,12 @@ class TLSFacts(NamedTuple):
     Attributes:
         extension: the ASGI TLS extension; `None` without TLS, and under WSGI.
         environ: the WSGI environ; `None` under ASGI.
+        lambda_event: the event of AWS Lambda that mangum puts into the ASGI scope; `None` without it, and under WSGI.
     """
 
     extension: Mapping[str, Any] | None = None
     environ: Mapping[str, Any] | None = None
+    lambda_event: Mapping[str, Any] | None = None
 
 
 class RequestView(Protocol):

@@ -11,33 +11,13 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
 from mtls_middleware import policy
-from mtls_middleware.certificate import ClientCertificate
+from mtls_middleware.certificate import ClientCertificate, Verification
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate
 from mtls_middleware.names.attribute_types import NAME_OF
 from mtls_middleware.names.invisible import escaped
 from mtls_middleware.parser_errors import UNREADABLE
 from mtls_middleware.policy.rule import Identity, Rule
-from mtls_middleware.sources import encoding, vendors, xfcc
-
-_Ders = tuple[bytes, ...]
-
-
-def _xfcc(text: str) -> _Ders:
-    found = xfcc.client_certificate(text, None)
-    if found is None:
-        raise MalformedCertificate("the header has neither Cert nor Chain")
-    return (found[0], *found[1])
-
-
-# The encodings of a certificate in a header, as (name, decoder). The most specific encoding is tried first.
-_ENCODINGS: tuple[tuple[str, Callable[[str], _Ders]], ...] = (
-    ("RFC 9440 Client-Cert", vendors.RFC9440.leaf),
-    ("Envoy x-forwarded-client-cert", _xfcc),
-    ("PEM, as nginx, Apache and AWS send it", encoding.pem_ders),
-    ("base64 DER, as HAProxy, Caddy, Azure and Cloudflare send it", vendors.HAPROXY.leaf),
-    ("Traefik X-Forwarded-Tls-Client-Cert", vendors.TRAEFIK.leaf),
-)
-
+from mtls_middleware.sources import forms, presented
 
 # The rules that name one alternative name, and the property with these names.
 _NAMES: tuple[tuple[type[Rule], str], ...] = (
@@ -86,10 +66,10 @@ def read(data: bytes) -> tuple[str, ClientCertificate]:
     except MalformedCertificate:
         pass
     text = data.decode("latin-1").strip()
-    for form, decode in _ENCODINGS:
+    for form in forms.FORMS:
         try:
-            leaf, *chain = decode(text)
-            return form, ClientCertificate.from_der(leaf, chain=tuple(chain))
+            leaf, *chain = form.read(text)
+            return form.name, presented.load(leaf, chain, Verification.PRESENTED, now=0.0)
         except MalformedCertificate:
             continue
     try:

@@ -19,6 +19,7 @@ from mtls_middleware.layers.token import TokenLayer
 from mtls_middleware.policy.rule import Result, Rule
 from mtls_middleware.request import RequestView
 from mtls_middleware.resource_server.token import AccessToken
+from mtls_middleware.sources.api_gateway import AWSAPIGateway, api_gateway_event
 from mtls_middleware.sources.header import HeaderSource
 from mtls_middleware.sources.server import ServerTLS
 
@@ -213,6 +214,8 @@ def _facts(source: Any, view: RequestView) -> Iterator[str]:
             sizes = " and ".join(f"{len(value)} characters" for value in values)
             is_secret = name == source._trust.secret_header
             yield f"{name}: {('present' if is_secret else sizes) if values else 'absent'}"
+    if isinstance(source, AWSAPIGateway):
+        yield "no Lambda event" if api_gateway_event(view.tls) is None else "a Lambda event"
     if isinstance(source, ServerTLS):
         present = view.tls.extension is not None or "SSL_CLIENT_CERT" in (view.tls.environ or {})
         yield "TLS data of the server" if present else "no TLS data of the server"

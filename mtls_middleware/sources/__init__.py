@@ -6,14 +6,18 @@ from mtls_middleware.lazy_exports import exports
 
 if TYPE_CHECKING:
     from mtls_middleware.request import Peer, RequestView, TLSFacts
+    from mtls_middleware.sources.api_gateway import AWSAPIGateway
     from mtls_middleware.sources.header import HeaderSource
     from mtls_middleware.sources.products import (
         Apache,
         AWSLoadBalancer,
+        AzureApplicationGateway,
         AzureAppService,
         Caddy,
+        CitrixNetScaler,
         ClientCertHeader,
         Cloudflare,
+        CloudFoundry,
         Envoy,
         GoogleCloudLoadBalancer,
         HAProxy,
@@ -24,12 +28,16 @@ if TYPE_CHECKING:
     from mtls_middleware.sources.source import Absence, Source
 
 __all__ = [
+    "AWSAPIGateway",
     "AWSLoadBalancer",
     "Absence",
     "Apache",
     "AzureAppService",
+    "AzureApplicationGateway",
     "Caddy",
+    "CitrixNetScaler",
     "ClientCertHeader",
+    "CloudFoundry",
     "Cloudflare",
     "Envoy",
     "GoogleCloudLoadBalancer",
@@ -49,14 +57,18 @@ if not TYPE_CHECKING:  # with `__getattr__`, a type checker would accept any mis
         __name__,
         {
             "request": ["Peer", "RequestView", "TLSFacts"],
+            "sources.api_gateway": ["AWSAPIGateway"],
             "sources.header": ["HeaderSource"],
             "sources.products": [
                 "Apache",
                 "AWSLoadBalancer",
+                "AzureApplicationGateway",
                 "AzureAppService",
                 "Caddy",
+                "CitrixNetScaler",
                 "ClientCertHeader",
                 "Cloudflare",
+                "CloudFoundry",
                 "Envoy",
                 "GoogleCloudLoadBalancer",
                 "HAProxy",

@@ -13,7 +13,7 @@ from mtls_middleware.certificate import ClientCertificate, Verification
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate, Refused, require_extra
 from mtls_middleware.line_limit import LineLimit
 from mtls_middleware.request import Peer, RequestView
-from mtls_middleware.sources import rfc9440, server
+from mtls_middleware.sources import forms, presented, rfc9440, server
 from mtls_middleware.sources.encoding import MAX_FIELD
 from mtls_middleware.sources.fields import field_name, is_foldable, name_or_default, optional_field_name, single_value
 from mtls_middleware.sources.source import Absence
@@ -196,11 +196,11 @@ class HeaderSource:
         if self._chain_header is not None:
             chain = ", ".join(view.headers(self._chain_header))  # several field lines are one list (RFC 9440 2.3)
         if value is None:
-            return self._parse_fields(None, word, chain)
+            return self._parse_fields(None, word, chain, view.now)
         key = (value, word, chain)
         certificate = self._certificates.get(key)
         if certificate is None:
-            certificate = self._parse_fields(value, word, chain)
+            certificate = self._parse_fields(value, word, chain, view.now)
             if certificate is not None:
                 size = len(value) + len(word or "") + len(chain)
                 self._certificates.put(key, certificate, size, extra=_OBJECTS + certificate.cost)
@@ -240,7 +240,7 @@ class HeaderSource:
 
         This method does not apply the `proxy_certificate` rule. `find` applies the rule.
         """
-        presented = server.read(view.tls)
+        presented = server.read(view.tls, view.now)
         try:
             if presented is not None:
                 require_valid(presented, view.now, clock_skew)
@@ -257,7 +257,7 @@ class HeaderSource:
         seconds, or `None` if the validity period is not checked.
         """
         try:
-            presented = server.read(view.tls) if self.has_proxy_certificate else None
+            presented = server.read(view.tls, view.now) if self.has_proxy_certificate else None
         except MalformedCertificate:  # in this case, `find` has already ignored the header
             presented = None
         if presented is None:
@@ -290,7 +290,9 @@ class HeaderSource:
             logger.warning("%s", problem)
         return problem
 
-    def _parse_fields(self, value: str | None, word: str | None, chain_value: str) -> ClientCertificate | None:
+    def _parse_fields(
+        self, value: str | None, word: str | None, chain_value: str, now: float
+    ) -> ClientCertificate | None:
         """Return the certificate in the fields, or `None` if they contain no certificate.
 
         Raises `MalformedCertificate` if a field cannot be read, or if the certificate field and the verification word
@@ -301,9 +303,9 @@ class HeaderSource:
         if word is not None and word not in ("", "(null)"):
             verdict = dialect.verdict(word)
             if verdict is None:
-                raise MalformedCertificate(f"the verification word is not one that {dialect.name} sends")
+                raise forms.unknown_word(word, dialect.name)
         if value is None or value in dialect.nothing:
-            consistent = verdict in (None, Verdict.NONE) or word in dialect.success_without_certificate
+            consistent = verdict in (None, Verdict.NONE) or word in dialect.words_without_certificate
             if not consistent and not (verdict is Verdict.FAILED and dialect.false_without_certificate):
                 raise MalformedCertificate("the verification word is for a certificate, but there is no certificate")
             return None  # a chain without a leaf does not identify a client
@@ -318,24 +320,27 @@ class HeaderSource:
         size = len(value) + len(chain_value)
         if size > MAX_FIELD:  # the size is checked before decoding, to limit the cost
             raise MalformedCertificate(f"certificate fields of {size} characters; expected at most {MAX_FIELD}")
-        certificate = self._decode(value, chain_value, verification)
-        if certificate is None and verdict is Verdict.SUCCESS:
-            raise MalformedCertificate("the verification word means success, but the field contains no certificate")
-        return certificate
+        leaf, *chain = self._leaf(value) or (None,)
+        if leaf is None:
+            if verdict is Verdict.SUCCESS:
+                raise MalformedCertificate("the verification word means success, but the field contains no certificate")
+            return None
+        if chain_value and dialect.chain is not None:
+            chain = [*dialect.chain(chain_value)]
+        return presented.load(leaf, chain, verification, now)
 
-    def _decode(self, value: str, chain_value: str, verification: Verification) -> ClientCertificate | None:
-        leaf, *chain = self.dialect.leaf(value)
-        return self._load(leaf, tuple(chain), chain_value, verification)
+    def _leaf(self, value: str) -> tuple[bytes, ...] | None:
+        """Return the leaf and the chain (DER) in the certificate field, or `None` if it contains no certificate.
 
-    def _load(
-        self, leaf: bytes, chain: tuple[bytes, ...], chain_value: str, verification: Verification
-    ) -> ClientCertificate:
-        read_chain = self.dialect.chain
-        if chain_value and read_chain is not None:
-            chain = read_chain(chain_value)
-        if leaf in chain:
-            raise MalformedCertificate("the chain contains the leaf; expected only CA certificates")
-        return ClientCertificate.from_der(leaf, chain=chain, verification=verification)
+        Raises `MalformedCertificate`. If another source reads this form of the field, the log names the source.
+        """
+        try:
+            return self._decode(value)
+        except MalformedCertificate as error:
+            raise forms.explained(error, value, type(self).__name__) from error
+
+    def _decode(self, value: str) -> tuple[bytes, ...] | None:
+        return self.dialect.leaf(value)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(certificate_header={self._certificate_header!r})"

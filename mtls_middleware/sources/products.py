@@ -73,14 +73,29 @@ class Traefik(HeaderSource):
 
     dialect: Dialect = vendors.TRAEFIK
 
-    def _load(
-        self, leaf: bytes, chain: tuple[bytes, ...], chain_value: str, verification: Verification
-    ) -> ClientCertificate:
+    def _decode(self, value: str) -> tuple[bytes, ...] | None:
         # Some WSGI servers join two field lines with a comma, and Traefik joins leaf and chain in the same way. One of
         # the lines may come from the client. The leaf of the second line would then look like a part of the chain.
-        if not all(ClientCertificate.from_der(each).is_authority for each in chain):
+        leaf, *chain = ders = vendors.TRAEFIK.leaf(value)
+        if any(each != leaf and _is_second_leaf(each) for each in dict.fromkeys(chain)):
             raise MalformedCertificate("the field contains a second leaf; expected one leaf, then only CA certificates")
-        return super()._load(leaf, chain, chain_value, verification)
+        return ders
+
+
+def _is_second_leaf(der: bytes) -> bool:
+    """Return whether this certificate may be the leaf of another client: neither a CA certificate nor a root.
+
+    Roots of X.509 version 1 have no basicConstraints, but the issuer of a root is its subject. A client's certificate
+    that Traefik verified has another issuer.
+    """
+    try:
+        certificate = ClientCertificate.from_der(der)
+    except MalformedCertificate:
+        return False  # it is dropped from the chain
+    try:
+        return certificate.subject_name != certificate.issuer_name and not certificate.is_authority
+    except MalformedCertificate:
+        return True
 
 
 class Caddy(HeaderSource):
@@ -106,6 +121,43 @@ class GoogleCloudLoadBalancer(HeaderSource):
     """
 
     dialect: Dialect = vendors.GOOGLE
+
+
+class CitrixNetScaler(HeaderSource):
+    """Reads PEM without line breaks in Citrix NetScaler's `X-Client-Cert`.
+
+    The name is that of `add ssl action NAME -clientCert ENABLED -certHeader X-Client-Cert`. NetScaler sends no
+    verification word.
+
+    Example: `CitrixNetScaler(trusted_proxies=["10.0.0.0/8"], verified_by_proxy=True)`
+    """
+
+    dialect: Dialect = vendors.NETSCALER
+
+
+class CloudFoundry(HeaderSource):
+    """Reads base64 DER in `X-Forwarded-Client-Cert` of Cloud Foundry's router (Gorouter), also on SAP BTP.
+
+    The router sends no verification word. With `verify_header="X-SSL-Client-Verify"`, the source reads the number that
+    HAProxy in front of the router sends.
+
+    Example, with `router.forwarded_client_cert: sanitize_set`:
+    `CloudFoundry(trusted_proxies=["10.0.0.0/8"], verified_by_proxy=True)`
+    """
+
+    dialect: Dialect = vendors.CLOUD_FOUNDRY
+
+
+class AzureApplicationGateway(HeaderSource):
+    """Reads two header fields that a rewrite rule of Azure Application Gateway sets.
+
+    `X-Client-Cert` is `{var_client_certificate}`, and `X-Client-Verify` is `{var_client_certificate_verification}`. A
+    certificate with the word `PASSTHROUGH` is `PRESENTED`, because Azure has not verified it.
+
+    Example: `AzureApplicationGateway(trusted_proxies=["10.0.1.0/24"], shared_secret=("MtlsProxySecret", secret))`
+    """
+
+    dialect: Dialect = vendors.AZURE_GATEWAY
 
 
 class AzureAppService(HeaderSource):
@@ -220,11 +272,11 @@ class Envoy(HeaderSource):
             )
         self._hops = hops
 
-    def _decode(self, value: str, chain_value: str, verification: Verification) -> ClientCertificate | None:
+    def _decode(self, value: str) -> tuple[bytes, ...] | None:
         if not self._reads_xfcc:
-            return super()._decode(value, chain_value, verification)
-        leaf_and_chain = xfcc.client_certificate(value, self._hops)
-        return None if leaf_and_chain is None else self._load(*leaf_and_chain, chain_value, verification)
+            return super()._decode(value)
+        found = xfcc.client_certificate(value, self._hops)
+        return None if found is None else (found[0], *found[1])
 
     def _absence_from_proxy(self, present: bool) -> Absence:
         if not present or not self._reads_xfcc:

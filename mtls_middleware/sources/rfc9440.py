@@ -7,10 +7,10 @@ certificate would be handled like a request without a certificate.
 from typing import cast
 
 from mtls_middleware.errors import MalformedCertificate
-from mtls_middleware.sources.encoding import MAX_CHAIN, base64_der
+from mtls_middleware.sources.encoding import base64_der, split_ders
 
 # Maximum number of parameters in one field. Parsers must support at least 256 for each Item (RFC 9651 3.1.2).
-_MAX_PARAMETERS = 256 * MAX_CHAIN
+_MAX_PARAMETERS = 256 * 16
 
 _Item = tuple[object, object]  # a bare item and its parameters
 
@@ -31,10 +31,9 @@ def client_cert(text: str) -> bytes:
 def client_cert_chain(text: str) -> tuple[bytes, ...]:
     """Parse a `Client-Cert-Chain` value, a List of Byte Sequences, and return the certificates in DER.
 
-    The list does not contain the leaf (RFC 9440 2.3). Raises `MalformedCertificate`.
+    A Byte Sequence with several concatenated certificates is split: some configurations of HAProxy send
+    `:%[ssl_c_chain_der,base64]:` (keycloak/keycloak#49180). Raises `MalformedCertificate`.
     """
-    if text.count(",") >= MAX_CHAIN:  # the length is checked before parsing, to limit the cost
-        raise MalformedCertificate(f"more than {MAX_CHAIN} certificates in the chain")
     _check_shape(text)
     import http_sf
 
@@ -42,7 +41,7 @@ def client_cert_chain(text: str) -> tuple[bytes, ...]:
         members = cast("list[_Item]", http_sf.parse(text.encode("latin-1", "replace"), tltype="list"))
     except ValueError as error:
         raise MalformedCertificate("not a List of Byte Sequences (RFC 9440 2.3)") from error
-    return tuple(_byte_sequence(member) for member in members)
+    return tuple(der for member in members for der in split_ders(_byte_sequence(member)))
 
 
 def _item(text: str) -> bytes:

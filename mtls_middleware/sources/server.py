@@ -5,14 +5,14 @@ only the server can set `SSL_CLIENT_CERT`, but a client can set `HTTP_SSL_CLIENT
 """
 
 import re
-from collections.abc import Mapping
-from itertools import islice
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mtls_middleware.certificate import ClientCertificate, Verification
 from mtls_middleware.errors import MalformedCertificate
 from mtls_middleware.request import RequestView, TLSFacts
-from mtls_middleware.sources.encoding import MAX_CHAIN, MAX_FIELD, pem_der
+from mtls_middleware.sources import presented
+from mtls_middleware.sources.encoding import MAX_FIELD, pem_der
 from mtls_middleware.sources.source import Absence
 
 # The environ keys under which a server passes its socket, which is an `ssl.SSLSocket` or has the same methods.
@@ -47,7 +47,7 @@ class ServerTLS:
 
         Raises `MalformedCertificate` if the certificate cannot be read, or if the server's data contradict each other.
         """
-        return read(view.tls)
+        return read(view.tls, view.now)
 
     def absence(self, view: RequestView) -> Absence:
         """Return why `find` returns no certificate for this request."""
@@ -75,13 +75,16 @@ class ServerTLS:
         return "ServerTLS()"
 
 
-def read(facts: TLSFacts) -> ClientCertificate | None:
-    """Return the certificate that the peer of this connection presented, or `None` if it presented no certificate."""
+def read(facts: TLSFacts, now: float) -> ClientCertificate | None:
+    """Return the certificate that the peer of this connection presented, or `None` if it presented no certificate.
+
+    `now`: seconds since the epoch.
+    """
     if facts.extension is not None:
-        return _from_extension(facts.extension)
+        return _from_extension(facts.extension, now)
     if facts.environ is None:
         return None
-    certificates = [found for found in (read(facts.environ) for read in _ENVIRON_READERS) if found is not None]
+    certificates = [found for found in (read(facts.environ, now) for read in _ENVIRON_READERS) if found is not None]
     if any(certificate != certificates[0] for certificate in certificates[1:]):
         raise MalformedCertificate("the server reports two different client certificates")
     return certificates[0] if certificates else None
@@ -102,7 +105,7 @@ def tls_identity(facts: TLSFacts) -> tuple[object, ...] | None:
 
 def tls_only(facts: TLSFacts) -> TLSFacts:
     """Return a copy of `facts` with only the values that `read` uses: no header fields, no path and no cipher."""
-    tls, environ = facts
+    tls, environ, _ = facts
     if isinstance(tls, Mapping):
         tls = {key: tls[key] for key in _EXTENSION_KEYS if key in tls}
     if environ is not None:
@@ -114,7 +117,7 @@ def _extension_values(tls: Mapping[str, Any]) -> tuple[object, ...] | None:
     if not isinstance(tls, Mapping):
         return None
     chain = tls.get("client_cert_chain") or ()
-    if not isinstance(chain, (tuple, list)) or len(chain) > MAX_CHAIN:  # a generator can be read only once
+    if not isinstance(chain, (tuple, list)) or len(chain) > _MAX_CACHED_CHAIN:  # a generator can be read only once
         return None
     return (tls.get("client_cert"), tls.get("client_cert_error"), *chain)
 
@@ -134,8 +137,15 @@ _EXTENSION_KEYS = ("client_cert", "client_cert_error", "client_cert_chain")
 _ENVIRON_KEYS = ("SSL_CLIENT_CERT", "SSL_CLIENT_VERIFY", "HTTPS_CC", "HTTPS_CLIENT_CERTIFICATE")
 _READ = frozenset((*SOCKET_KEYS, *_ENVIRON_KEYS))
 
+_END = object()
 
-def _from_extension(tls: Mapping[str, Any]) -> ClientCertificate | None:
+# Maximum number of characters of one certificate in a chain: more than OpenSSL accepts from a client (100 kB of DER).
+_MAX_CHAIN_PEM = 2 * MAX_FIELD
+# Maximum number of certificates in the key of a cached decision. Real chains have one to four.
+_MAX_CACHED_CHAIN = 16
+
+
+def _from_extension(tls: Mapping[str, Any], now: float) -> ClientCertificate | None:
     """Read the certificate from the ASGI TLS extension.
 
     Every key may be absent. Only newer servers set `client_cert` (DER). Raises `MalformedCertificate`.
@@ -143,38 +153,36 @@ def _from_extension(tls: Mapping[str, Any]) -> ClientCertificate | None:
     if not isinstance(tls, Mapping):
         raise MalformedCertificate(f"the TLS extension is a {type(tls).__name__}; expected a mapping")
     try:
-        pems = list(islice(tls.get("client_cert_chain") or (), MAX_CHAIN + 1))  # an iterator can be read only once
+        pems = iter(tls.get("client_cert_chain") or ())
     except TypeError as error:
         raise MalformedCertificate("client_cert_chain of the TLS extension is not iterable") from error
-    chain = [_checked_pem(pem) for pem in pems]
-    if len(chain) > MAX_CHAIN:
-        raise MalformedCertificate(f"more than {MAX_CHAIN} certificates in the TLS extension")
     leaf = tls.get("client_cert")
     if leaf is not None and not isinstance(leaf, bytes):
         raise MalformedCertificate("client_cert of the TLS extension is not bytes")
     # `None` means "verified" in the specification. Any other value, even an empty string, means "not verified".
     verification = Verification.BY_SERVER if tls.get("client_cert_error") is None else Verification.PRESENTED
-    if not chain:
+    first = next(pems, _END)
+    if first is _END:
         # `client_cert_name` is not enough: a name without a certificate cannot be checked.
-        return _load(leaf, (), verification) if leaf else None
-    certificate = _load_pem(tuple(chain), verification)
+        return presented.load(leaf, (), verification, now) if leaf else None
+    certificate = _load_pem(first, pems, verification, now)
     if leaf is not None and leaf != certificate.der:
         raise MalformedCertificate("client_cert and client_cert_chain of the TLS extension have different leaves")
     return certificate
 
 
-def _checked_pem(value: object) -> str:
-    if not isinstance(value, str) or len(value) > MAX_FIELD:
-        raise MalformedCertificate(f"a server's certificate is not a PEM string of at most {MAX_FIELD} characters")
+def _pem_string(value: object, largest: int) -> str:
+    if not isinstance(value, str) or len(value) > largest:
+        raise MalformedCertificate(f"a server's certificate is not a PEM string of at most {largest} characters")
     return value
 
 
-def _from_socket(environ: Mapping[str, Any]) -> ClientCertificate | None:
+def _from_socket(environ: Mapping[str, Any], now: float) -> ClientCertificate | None:
     """Read the certificate from the TLS socket. Python's `ssl` returns only certificates that it has verified."""
     for key in SOCKET_KEYS:
         certificates = _peer_certificates(environ.get(key))
         if certificates is not None:
-            return _load(certificates[0], certificates[1:], Verification.BY_SERVER)
+            return presented.load(certificates[0], certificates[1:], Verification.BY_SERVER, now)
     return None
 
 
@@ -189,8 +197,8 @@ def _peer_certificates(socket: Any) -> tuple[bytes, ...] | None:
         return None
     if not isinstance(leaf, bytes) or not leaf:
         return None
-    chain = (der for der in presented_chain(socket) if isinstance(der, bytes) and der != leaf)
-    return leaf, *islice(chain, MAX_CHAIN)
+    chain = tuple(der for der in presented_chain(socket) if isinstance(der, bytes))
+    return leaf, *(chain[1:] if chain[:1] == (leaf,) else chain)
 
 
 def presented_chain(socket: Any) -> tuple[bytes, ...]:
@@ -213,7 +221,7 @@ def presented_chain(socket: Any) -> tuple[bytes, ...]:
 _ENCODING_DER = 2
 
 
-def _from_mod_ssl(environ: Mapping[str, Any]) -> ClientCertificate | None:
+def _from_mod_ssl(environ: Mapping[str, Any], now: float) -> ClientCertificate | None:
     """Read the certificate from mod_ssl's variables. Only the word SUCCESS means that the chain is verified.
 
     cheroot and werkzeug set the same variables as mod_ssl. Raises `MalformedCertificate`.
@@ -229,23 +237,23 @@ def _from_mod_ssl(environ: Mapping[str, Any]) -> ClientCertificate | None:
     if word == "NONE":
         raise MalformedCertificate("SSL_CLIENT_VERIFY is NONE, but SSL_CLIENT_CERT has a certificate")
     numbered = sorted((int(match[1]), key) for key in environ if (match := _CHAIN_KEY.fullmatch(key)))
-    chain = tuple(_checked_pem(environ[key]) for _, key in numbered[:MAX_CHAIN] if environ[key])
+    chain = (environ[key] for _, key in numbered if environ[key])
     verification = Verification.BY_SERVER if word == "SUCCESS" else Verification.PRESENTED
-    return _load_pem((_checked_pem(pem), *chain), verification)
+    return _load_pem(pem, chain, verification, now)
 
 
-def _from_uwsgi(environ: Mapping[str, Any]) -> ClientCertificate | None:
+def _from_uwsgi(environ: Mapping[str, Any], now: float) -> ClientCertificate | None:
     """Read the certificate from uWSGI's variables, which contain PEM, and DER decoded as latin-1.
 
     The certificate is verified, because uWSGI closes a connection if the verification fails. Raises
     `MalformedCertificate`.
     """
     pem, der = environ.get("HTTPS_CC"), environ.get("HTTPS_CLIENT_CERTIFICATE")
-    from_pem = _load_pem((_checked_pem(pem),), Verification.BY_SERVER) if pem else None
+    from_pem = _load_pem(pem, (), Verification.BY_SERVER, now) if pem else None
     if not der:
         return from_pem
     try:
-        from_der = _load(der.encode("latin-1"), (), Verification.BY_SERVER)
+        from_der = presented.load(der.encode("latin-1"), (), Verification.BY_SERVER, now)
     except (UnicodeEncodeError, AttributeError) as error:
         raise MalformedCertificate("HTTPS_CLIENT_CERTIFICATE is not DER") from error
     if from_pem is not None and from_pem != from_der:
@@ -256,10 +264,11 @@ def _from_uwsgi(environ: Mapping[str, Any]) -> ClientCertificate | None:
 _ENVIRON_READERS = (_from_socket, _from_mod_ssl, _from_uwsgi)
 
 
-def _load(leaf: bytes, chain: tuple[bytes, ...], verification: Verification) -> ClientCertificate:
-    return ClientCertificate.from_der(leaf, chain=chain, verification=verification)
-
-
-def _load_pem(pems: tuple[str, ...], verification: Verification) -> ClientCertificate:
-    leaf, *chain = (pem_der(pem) for pem in pems)
-    return _load(leaf, tuple(chain), verification)
+def _load_pem(leaf: object, chain: Iterable[object], verification: Verification, now: float) -> ClientCertificate:
+    """Load a leaf and its chain, one PEM string each. The chain is decoded only up to its limit."""
+    return presented.load(
+        pem_der(_pem_string(leaf, MAX_FIELD)),
+        (pem_der(_pem_string(each, _MAX_CHAIN_PEM)) for each in chain),
+        verification,
+        now,
+    )

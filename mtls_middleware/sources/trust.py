@@ -117,7 +117,7 @@ class Trust:
                 return "the shared secret header is missing, wrong or repeated"
         if self._rule is not None:
             try:
-                presented = server.read(view.tls)
+                presented = server.read(view.tls, view.now)
             except MalformedCertificate:
                 presented = None
             if presented is None or not self.accepts_proxy(presented):

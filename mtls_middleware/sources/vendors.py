@@ -4,10 +4,10 @@ The rows of proxies are measured with the real programs. The rows of clouds are 
 """
 
 import enum
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from mtls_middleware.errors import MalformedCertificate
 from mtls_middleware.sources import encoding, rfc9440
 
 
@@ -39,11 +39,32 @@ def _verdict_openssl(word: str) -> Verdict | None:
 def _verdict_haproxy(word: str) -> Verdict | None:
     """Return the meaning of HAProxy's `ssl_c_verify`, which is an OpenSSL verify result: 0 means success.
 
-    HAProxy can also be configured to send the words of nginx. Returns `None` for an unknown word.
+    HAProxy can also send the name of the result (the converter `x509_v_err_str`), quotes (the flag `%{+Q}`), and the
+    words of nginx. Returns `None` for an unknown word.
     """
+    word = _unquoted(word)
+    if _X509_RESULT.fullmatch(word):
+        return Verdict.SUCCESS if word == "X509_V_OK" else Verdict.FAILED
     if word.isascii() and word.isdecimal() and len(word) <= 5:
         return Verdict.SUCCESS if word == "0" else Verdict.FAILED
     return _verdict_openssl(word)
+
+
+# The names of OpenSSL's verify results (x509_vfy.h).
+_X509_RESULT = re.compile(r"X509_V_(OK|ERR_[A-Z0-9_]{1,64})")
+
+
+def _unquoted(text: str) -> str:
+    """Remove the double quotes that HAProxy's flag `%{+Q}` adds."""
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text
+
+
+def _verdict_azure_gateway(word: str) -> Verdict | None:
+    """Return the meaning of Azure's `client_certificate_verification`, or `None` for an unknown word.
+
+    `PASSTHROUGH` means that Azure has not verified the certificate.
+    """
+    return Verdict.FAILED if word == "PASSTHROUGH" else _verdict_openssl(word)
 
 
 def _verdict_boolean(word: str) -> Verdict | None:
@@ -59,16 +80,25 @@ def _one(leaf: Leaf) -> LeafAndChain:
 
 
 def _traefik(text: str) -> tuple[bytes, ...]:
-    """Decode base64 DER values that are separated by commas: first the leaf, and then the chain."""
-    parts = text.split(",", encoding.MAX_CHAIN)
-    if len(parts) > encoding.MAX_CHAIN:
-        raise MalformedCertificate(f"more than {encoding.MAX_CHAIN} certificates")
-    return tuple(encoding.base64_der(part) for part in parts)
+    """Decode base64 DER values that are separated by commas: first the leaf, and then the chain.
+
+    Before release 2.9.2, Traefik escapes `+`, `/` and `=` (traefik/traefik#9379).
+    """
+    text = encoding.percent_decoded(text) if "%" in text else text
+    return tuple(encoding.base64_der(part) for part in text.split(","))
 
 
 def _caddy(text: str) -> tuple[bytes, ...]:
     """Decode a base64 DER value, which may be between colons as in RFC 9440, depending on the Caddyfile."""
     return (encoding.base64_der(text[1:-1] if text.startswith(":") and text.endswith(":") else text),)
+
+
+def _haproxy(text: str) -> tuple[bytes, ...]:
+    """Decode a base64 DER value, which the configuration may put into quotes, between colons, or into PEM lines."""
+    text = _unquoted(text)
+    if text.startswith("-----BEGIN"):
+        return (encoding.one_line_pem_der(text),)
+    return _caddy(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +116,7 @@ class Dialect:
             not send.
         nothing: the values of the certificate field that mean "no certificate".
         false_without_certificate: whether the vendor also sends the word for "failed" if there is no certificate.
-        success_without_certificate: words for success that the vendor also sends if there is no certificate (HAProxy's
-            0).
+        words_without_certificate: further words that the vendor also sends if there is no certificate (HAProxy's 0).
         may_verify: whether the vendor can be configured to forward only verified certificates.
     """
 
@@ -100,11 +129,12 @@ class Dialect:
     verdict: Callable[[str], Verdict | None] = _verdict_openssl
     nothing: frozenset[str] = field(default=frozenset({""}))
     false_without_certificate: bool = False
-    success_without_certificate: frozenset[str] = frozenset()
+    words_without_certificate: frozenset[str] = frozenset()
     may_verify: bool = True
 
 
 _X_CERT, _X_VERIFY = "X-SSL-Client-Cert", "X-SSL-Client-Verify"
+_HAPROXY_OK = frozenset({"0", '"0"', "X509_V_OK", '"X509_V_OK"'})
 _NULL = frozenset({"", "(null)"})  # Apache writes (null) for a variable that is not set
 
 RFC9440 = Dialect(
@@ -114,8 +144,8 @@ RFC9440 = Dialect(
 NGINX = Dialect("nginx", _X_CERT, _one(encoding.pem_der), _X_VERIFY)
 APACHE = Dialect("Apache httpd", _X_CERT, _one(encoding.pem_der), _X_VERIFY, nothing=_NULL)
 HAPROXY = Dialect(
-    "HAProxy", _X_CERT, _one(encoding.base64_der), _X_VERIFY,
-    chain=encoding.joined_ders, verdict=_verdict_haproxy, success_without_certificate=frozenset({"0"}),
+    "HAProxy", _X_CERT, _haproxy, _X_VERIFY, chain=encoding.joined_ders, verdict=_verdict_haproxy,
+    nothing=frozenset({"", '""', "::"}), words_without_certificate=_HAPROXY_OK,
 )  # fmt: skip
 ENVOY_FORMATTER = Dialect("Envoy %DOWNSTREAM_PEER_CERT%", _X_CERT, _one(encoding.pem_der))
 TRAEFIK = Dialect("Traefik", "X-Forwarded-Tls-Client-Cert", _traefik)
@@ -128,6 +158,15 @@ GOOGLE = Dialect(
     "Google Cloud load balancer", "X-Client-Cert-Leaf", _one(rfc9440.client_cert), "X-Client-Cert-Chain-Verified",
     chain_header="X-Client-Cert-Chain", chain=rfc9440.client_cert_chain,
     verdict=_verdict_boolean, false_without_certificate=True,
+)  # fmt: skip
+NETSCALER = Dialect("Citrix NetScaler", "X-Client-Cert", _one(encoding.one_line_pem_der))
+CLOUD_FOUNDRY = Dialect(
+    "Cloud Foundry", "X-Forwarded-Client-Cert", _one(encoding.base64_der),
+    verdict=_verdict_haproxy, words_without_certificate=_HAPROXY_OK,
+)  # fmt: skip
+AZURE_GATEWAY = Dialect(
+    "Azure Application Gateway", "X-Client-Cert", _one(encoding.pem_der), "X-Client-Verify",
+    verdict=_verdict_azure_gateway, words_without_certificate=frozenset({"PASSTHROUGH"}),
 )  # fmt: skip
 AZURE = Dialect("Azure App Service", "X-ARR-ClientCert", _one(encoding.base64_der), may_verify=False)
 CLOUDFLARE = Dialect(

@@ -19,6 +19,11 @@ _KEY = re.compile(r"([A-Za-z]{1,32})=")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*+)"')
 _BARE = re.compile(r'[^",;]*+')
 _HASH = re.compile(r"[0-9A-Fa-f]{64}")
+# Envoy writes the URIs of the proxy's own certificate first, as By= without quotes or escapes (envoyproxy/envoy#32945).
+# A URI can contain delimiters: if no known pair follows a delimiter, the value ends before the next pair about the
+# client's certificate.
+_NEXT_PAIR = re.compile(r"[;,](?:By|Hash|Cert|Chain|Subject|URI|DNS)=|\Z", re.IGNORECASE)
+_CLIENT_PAIR = re.compile(r';(?:Hash=[0-9A-F]{64}(?=[;,]|\Z)|(?:Cert|Chain|Subject)=")', re.IGNORECASE)
 
 _SINGLE = frozenset({"hash", "cert", "chain", "subject"})
 _REPEATED = frozenset({"by", "uri", "dns"})
@@ -79,6 +84,11 @@ class _Element:
         if digest is not None and self.leaf is not None and hashlib.sha256(self.leaf).hexdigest() != digest.lower():
             raise MalformedCertificate("Hash in XFCC does not match the certificate")
 
+    @property
+    def has_unknown_names(self) -> bool:
+        """Whether the element has names of a certificate that it does not contain."""
+        return self.leaf is None and not self.values.keys().isdisjoint(("uri", "dns"))
+
     def ambiguous_names(self) -> tuple[str, ...]:
         """Return the URIs and DNS names of the leaf that contain a delimiter, the longest first.
 
@@ -112,6 +122,13 @@ def client_certificate(text: str, hops: int | None) -> tuple[bytes, tuple[bytes,
         # The elements can be counted only if no certificate contains a name that looks like an element.
         if any(element.ambiguous_names() for element in elements):
             raise MalformedCertificate("a name with , ; = or a quote makes the XFCC elements ambiguous")
+        # Without Cert, it is unknown whether the names in an element are the beginning of a forged element behind it.
+        if any(element.has_unknown_names for element in elements[: -1 - hops]):
+            raise MalformedCertificate(
+                "an XFCC element with URI or DNS and without Cert is before the chosen element",
+                advice="set `cert: true` in set_current_client_cert_details on every proxy that adds an element, or "
+                "use SANITIZE_SET",
+            )
     element = elements[-1 - (hops or 0)]
     return None if element.leaf is None else (element.leaf, element.chain)
 
@@ -119,6 +136,7 @@ def client_certificate(text: str, hops: int | None) -> tuple[bytes, tuple[bytes,
 def _elements(text: str, *, known_names: bool) -> Iterator[_Element]:
     element = _Element()
     position = 0
+    last_client_pair = max((each.start() for each in _CLIENT_PAIR.finditer(text)), default=-1)
     for _ in range(_MAX_PAIRS):
         key = _KEY.match(text, position)
         if key is None:
@@ -131,8 +149,9 @@ def _elements(text: str, *, known_names: bool) -> Iterator[_Element]:
         elif quoted is not None:
             value, position = quoted[1], quoted.end()
         else:
-            bare = _BARE.match(text, position)
-            value, position = (bare[0], bare.end()) if bare else ("", position)
+            is_own = key[1].lower() == "by" and element.values.keys() <= {"by"} and position < last_client_pair
+            value = _bare_value(text, position, is_own=is_own)
+            position += len(value)
         element.add(key[1].lower(), value, quoted=quoted is not None)
         if position == len(text):
             element.check()
@@ -146,6 +165,20 @@ def _elements(text: str, *, known_names: bool) -> Iterator[_Element]:
             element = _Element()
         position += 1
     raise MalformedCertificate(f"more than {_MAX_PAIRS} pairs in XFCC")
+
+
+def _bare_value(text: str, position: int, *, is_own: bool) -> str:
+    """Return the value without quotes at `position`.
+
+    `is_own`: whether this is a By before all other keys of its element, and a pair about the client follows. The value
+    is then a URI of the proxy's own certificate.
+    """
+    bare = _BARE.match(text, position)
+    end = bare.end() if bare else position
+    if is_own and not _NEXT_PAIR.match(text, end):
+        following = _CLIENT_PAIR.search(text, end)
+        end = following.start() if following else end
+    return text[position:end]
 
 
 def _name_at(text: str, position: int, element: _Element) -> str | None:

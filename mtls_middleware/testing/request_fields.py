@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.request import TESTING_KEY
 from mtls_middleware.sources import vendors
+from mtls_middleware.sources.api_gateway import EVENT_KEYS, AWSAPIGateway
 from mtls_middleware.sources.header import HeaderSource
 from mtls_middleware.sources.products import Envoy
 from mtls_middleware.sources.server import ServerTLS
@@ -26,10 +27,17 @@ _EXAMPLE = 'for example Nginx(trusted_proxies=["10.0.0.7"]) or ServerTLS()'
 
 
 class Connection(NamedTuple):
-    """What a server reports about a TLS connection: keys of the WSGI environ, and the ASGI TLS extension."""
+    """What a server reports about a TLS connection.
+
+    Attributes:
+        environ: keys of the WSGI environ.
+        extension: the ASGI TLS extension.
+        lambda_event: the event of AWS Lambda in the ASGI scope, instead of an extension.
+    """
 
     environ: Mapping[str, Any]
     extension: Mapping[str, Any]
+    lambda_event: Mapping[str, Any] | None = None
 
 
 class RequestFields(dict[str, str]):
@@ -100,7 +108,9 @@ class RequestFields(dict[str, str]):
             changed |= {"client": None, "server": (_UNIX_SOCKET, None)}
         elif self.peer is not None:
             changed["client"] = (self.peer, _PORT)
-        if self._connection is not None:
+        if self._connection is not None and self._connection.lambda_event is not None:
+            changed["aws.event"] = self._connection.lambda_event
+        elif self._connection is not None:
             changed["extensions"] = {**(scope.get("extensions") or {}), "tls": self._connection.extension}
         return changed
 
@@ -116,6 +126,11 @@ def request_fields(
         if proxy is not None or not verified:
             raise ConfigurationError("for ServerTLS(), use as_environ() or as_tls_extension() of the certificate")
         return RequestFields({}, None, own)
+    if isinstance(source, AWSAPIGateway):
+        if proxy is not None or not verified:
+            raise ConfigurationError("for AWSAPIGateway(), give neither proxy= nor verified=False")
+        event = _lambda_event(path)
+        return RequestFields({}, None, Connection({EVENT_KEYS[0]: event, TESTING_KEY: True}, {}, event))
     if not isinstance(source, HeaderSource) or source.dialect not in _LEAVES:
         raise ConfigurationError(f"{source!r} is not a source of mtls_middleware.sources; expected {_EXAMPLE}")
     trust = source._trust
@@ -142,6 +157,13 @@ def _peer(trusted: tuple[str, ...]) -> str | None:
     return str(next(iter(ip_network(trusted[0]).hosts())))
 
 
+def _lambda_event(path: CertificatePath) -> dict[str, Any]:
+    """Return the part of an event of an HTTP API (format 2.0) that `AWSAPIGateway` reads."""
+    certificate = {"clientCertPem": pem(path[:1])}
+    context = {"domainName": "api.example.com", "apiId": "a1b2c3", "authentication": {"clientCert": certificate}}
+    return {"version": "2.0", "requestContext": context}
+
+
 def _certificate_field(path: CertificatePath, source: HeaderSource) -> str:
     if isinstance(source, Envoy) and source._reads_xfcc:
         element = f'Hash={hashlib.sha256(der(path[0])).hexdigest()};Cert="{escaped_pem(path[:1])}"'
@@ -163,6 +185,9 @@ _LEAVES: Mapping[vendors.Dialect, Callable[[CertificatePath], str]] = {
     vendors.AWS_VERIFY: lambda path: escaped_pem(path[:1], unescaped="+=/"),
     vendors.AWS_PASSTHROUGH: lambda path: escaped_pem(path, unescaped="+=/"),
     vendors.GOOGLE: lambda path: byte_sequences(path[:1]),
+    vendors.NETSCALER: lambda path: pem(path[:1]).replace("\n", ""),
+    vendors.CLOUD_FOUNDRY: lambda path: base64_der(path[:1]),
+    vendors.AZURE_GATEWAY: lambda path: escaped_pem(path[:1]),
     vendors.AZURE: lambda path: base64_der(path[:1]),
     vendors.CLOUDFLARE: lambda path: base64_der(path[:1]),
 }
@@ -173,6 +198,8 @@ _CHAINS: Mapping[vendors.Dialect, Callable[[CertificatePath], str]] = {
 }
 _WORDS: Mapping[vendors.Dialect, tuple[str, str]] = {
     vendors.HAPROXY: ("0", "10"),
+    vendors.CLOUD_FOUNDRY: ("0", "10"),
+    vendors.AZURE_GATEWAY: ("SUCCESS", "PASSTHROUGH"),
     vendors.GOOGLE: ("true", "false"),
     vendors.CLOUDFLARE: ("true", "false"),
 }

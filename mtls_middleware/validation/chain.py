@@ -4,9 +4,10 @@
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
+from itertools import islice
 from typing import NamedTuple
 
 from cryptography import x509
@@ -21,11 +22,11 @@ from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import MalformedCertificate, Refused
 from mtls_middleware.messages import listed
 from mtls_middleware.names import distinguished
-from mtls_middleware.validation import constraints, path_work, profile
+from mtls_middleware.validation import constraints, path_work, presented, profile
 from mtls_middleware.validity import outside
 
-# Maximum number of certificates that a client may present in addition to the leaf. Two or three are usual. Each of them
-# costs signature checks.
+# Maximum number of issuers that are used among the certificates that a client presents. Two or three are usual. Each of
+# them costs signature checks. The issuers nearest to the leaf are used.
 MAX_PRESENTED = 10
 # Maximum number of names in the leaf. They are compared with name constraints. `cryptography` has a much higher limit.
 _MAX_NAMES = 512
@@ -120,8 +121,6 @@ class Roots:
         """
         if certificate.der in self._anchors:
             raise refused(certificate, "a root certificate cannot be a client certificate")
-        if len(certificate.chain) > MAX_PRESENTED:
-            raise refused(certificate, f"more than {MAX_PRESENTED} certificates besides the leaf")
         reasons: list[str] = []
         ignored = 0
         try:
@@ -133,8 +132,11 @@ class Roots:
                 raise refused(certificate, f"more than {_MAX_NAMES} names in one certificate")
             if not path_work.is_affordable(names, self._constraints):
                 raise refused(certificate, f"{names} names under {self._constraints} name constraints")
-            presented, ignored = self._presented_authorities(leaf, certificate.chain)
-            path = self._find_path(leaf, [*presented, *self._intermediates], now, leeway)
+            issuers = presented.issuers(leaf, certificate.chain, self._verified_authorities.get)
+            presented.log_ignored(certificate.thumbprint, len(certificate.chain) - len(issuers), now)
+            authorities, ignored = self._presented_authorities(leaf, dict(islice(issuers.items(), MAX_PRESENTED)))
+            ignored += max(0, len(issuers) - MAX_PRESENTED)
+            path = self._find_path(leaf, [*authorities, *self._intermediates], now, leeway)
             checks = [self._cached_check(each, each is path.certificates[-1]) for each in path.certificates[1:]]
             reasons += [reason for each in checks for reason in each.reasons]
             if x509.NameConstraints.oid in found or any(each.has_constraints for each in checks):
@@ -142,8 +144,8 @@ class Roots:
         except verification.VerificationError as error:
             if ignored:
                 reasons.append(
-                    f"{ignored} of the CAs that the client presented are ignored, because they allow too many paths or "
-                    "have too many name constraints"
+                    f"{ignored} of the CAs that the client presented are ignored, because there are more than "
+                    f"{MAX_PRESENTED}, they allow too many paths, or they have too many name constraints"
                 )
             # The end of the error's message is removed, because it quotes names that the client chose.
             reasons.append(str(error).partition(" (encountered")[0][:200])
@@ -201,8 +203,8 @@ class Roots:
         """
         try:
             # The method `path` has filled this cache.
-            presented = map(self._verified_authorities.get, certificate.chain[:MAX_PRESENTED])
-            known = [*(each for each in presented if each is not None), *self._authorities]
+            verified = map(self._verified_authorities.get, certificate.chain)
+            known = [*(each for each in verified if each is not None), *self._authorities]
             level = [certificate.x509]
             for place in ("the client certificate", *["an issuer in its path"] * (MAX_PRESENTED + 1)):
                 periods = [_validity(each) for each in level]
@@ -217,12 +219,12 @@ class Roots:
     def _missing_issuer(self, certificate: ClientCertificate) -> str | None:
         """Return which CA is missing between the certificate and the roots, or `None` if all are known."""
         try:
-            presented = [x509.load_der_x509_certificate(der) for der in certificate.chain[:MAX_PRESENTED]]
             last = certificate.x509
+            issuers = presented.issuers(last, certificate.chain, self._verified_authorities.get).values()
             for _ in range(MAX_PRESENTED + 1):
                 if any(each.subject == last.issuer for each in self._authorities):
                     return None
-                issuer = next((each for each in presented if each.subject == last.issuer), None)
+                issuer = next((each for each in issuers if each.subject == last.issuer), None)
                 if issuer is None or issuer.subject == issuer.issuer:
                     break
                 last = issuer
@@ -240,17 +242,15 @@ class Roots:
         return _AuthorityCheck(tuple(reasons), has_constraints)
 
     def _presented_authorities(
-        self, leaf: x509.Certificate, chain: Sequence[bytes]
+        self, leaf: x509.Certificate, issuers: Mapping[bytes, x509.Certificate]
     ) -> tuple[list[x509.Certificate], int]:
         """Return the presented CAs with a verified signature, and the number of CAs that are ignored.
 
         CAs beyond a limit are ignored, so that the search ends in time.
         """
-        cached = {der: self._verified_authorities.get(der) for der in chain}
+        cached = {der: self._verified_authorities.get(der) for der in issuers}
         verified = [each for each in cached.values() if each is not None]
-        new = self._signed_by_known(
-            [x509.load_der_x509_certificate(der) for der, each in cached.items() if each is None], verified
-        )
+        new = self._signed_by_known([issuers[der] for der, each in cached.items() if each is None], verified)
         for each in new:
             self._verified_authorities.put(each.public_bytes(Encoding.DER), each)
         verified += new

@@ -4,6 +4,7 @@ Envoy escapes the subject (RFC 2253) and copies URI and DNS names as they are.
 """
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -53,10 +54,21 @@ def forger(common_name: str, uris: list[str], dns: list[str]) -> IssuedCertifica
     return CA.issue(subject, key=KEY, extensions=extensions)
 
 
-def element(certificate: IssuedCertificate, fields: Any, common_name: str, uris: list[str], dns: list[str]) -> str:
+OWN = ("spiffe://acme.internal/proxy",)
+
+
+def element(
+    certificate: IssuedCertificate,
+    fields: Any,
+    common_name: str,
+    uris: list[str],
+    dns: list[str],
+    *,
+    own: Sequence[str] = OWN,
+) -> str:
     """In the order of Envoy's source: By, Hash, Cert, Chain, Subject, URI, DNS."""
     parts = {
-        "By": ["By=spiffe://acme.internal/proxy"],
+        "By": [f"By={each}" for each in own],
         "Hash": [f"Hash={digest(certificate)}"],
         "Cert": [f'Cert="{pem(certificate)}"'],
         "Chain": [f'Chain="{pem(certificate)}"'],
@@ -93,6 +105,45 @@ def test_no_name_that_a_client_chose_names_another_certificate(
     ):  # fmt: skip
         assert taken(value, hops) in (meant.der, None)
     assert taken(f"{one},{gateway}", None) is None
+
+
+OWN_URIS = st.lists(st.text('u:;,=("a ', max_size=12).map("u:{}".format), min_size=1, max_size=3)
+
+
+@pytest.mark.case("050", "051", "052")
+@settings(max_examples=250, deadline=None)
+@given(FIELDS, OWN_URIS, COMMON_NAME, st.lists(NAME, max_size=3), st.lists(NAME, max_size=2))
+def test_delimiters_in_the_proxys_own_uris_forge_no_certificate(
+    fields: set[str], proxy: list[str], common_name: str, uris: list[str], dns: list[str]
+) -> None:
+    fields |= {"By", "Hash"}
+    own = forger(common_name, uris, dns)
+    one = element(own, fields, common_name, uris, dns, own=proxy)
+    gateway = element(GATEWAY, fields, "gateway", ["spiffe://acme.internal/gateway"], [], own=proxy)
+    for value, hops, meant in (
+        (one, None, own), (one, 0, own), (f"{one},{gateway}", 0, GATEWAY), (f"{one},{gateway}", 1, own),
+        (f"{gateway},{one}", 0, own), (f"{gateway},{one}", 1, GATEWAY),
+    ):  # fmt: skip
+        assert taken(value, hops) in (meant.der, None)
+    assert taken(f"{one},{gateway}", None) is None
+    assert taken(gateway, None) == taken(gateway, 0) == taken(f"{gateway},{gateway}", 1) == GATEWAY.der
+
+
+NAMED = st.sets(st.sampled_from(["By", "Subject", "URI", "DNS"])).map(lambda found: {*found, "Hash", "URI"})
+
+
+@pytest.mark.case("050", "051", "052")
+@settings(max_examples=250, deadline=None)
+@given(NAMED, COMMON_NAME, st.lists(NAME, min_size=1, max_size=3), st.lists(NAME, max_size=2))
+def test_names_in_elements_without_a_certificate_forge_none(
+    fields: set[str], common_name: str, uris: list[str], dns: list[str]
+) -> None:
+    """The first Envoy sends no Cert of its client; a gateway behind it appends an element."""
+    own = forger(common_name, uris, dns)
+    one = element(own, fields, common_name, uris, dns)
+    gateway = element(GATEWAY, {"By", "Hash", "Cert", "URI"}, "gateway", ["spiffe://acme.internal/gateway"], [])
+    for value, hops in ((one, 0), (f"{one},{gateway}", 0), (f"{one},{gateway}", 1), (f"{one},{one}", 1)):
+        assert taken(value, hops) in (GATEWAY.der, None)
 
 
 def test_plain_names_are_read() -> None:

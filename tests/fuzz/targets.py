@@ -186,8 +186,17 @@ def extension(data: bytes, random: Random) -> None:
     except ValueError:
         value = random.choice([data, data.decode("latin-1")])
     members = value if isinstance(value, dict) else {"client_cert_chain": [value], "client_cert_error": value}
-    view = type("View", (), {"tls": type("Facts", (), {"extension": members, "environ": None})})
+    view = type("View", (), {"tls": sources.TLSFacts(members), "now": time.time()})
     sources.ServerTLS().find(view)
+
+
+def lambda_event(text: str) -> None:
+    """Any JSON as the Lambda event, and as its request context."""
+    value = json_value(text.encode("latin-1"))
+    for event in (value, {"requestContext": value}, {"requestContext": {"domainName": "a.example", "identity": value}}):
+        with contextlib.suppress(Refused):
+            view = type("View", (), {"tls": sources.TLSFacts(lambda_event=event), "now": time.time()})
+            sources.AWSAPIGateway().find(view)
 
 
 TARGETS: dict[str, Target] = {
@@ -206,7 +215,13 @@ TARGETS: dict[str, Target] = {
         lambda data, _: encoding.joined_ders(base64.b64encode(data).decode()), [good.DER * 3], (Refused,)
     ),
     "Traefik": Target(field(vendors._traefik), [good.BASE64 + b"," + good.BASE64], (Refused,)),
+    "HAProxy": Target(
+        field(vendors._haproxy), [good.BASE64, b'"' + good.BASE64 + b'"', good.PEM.replace(b"\n", b"")], (Refused,)
+    ),
     "Caddy": Target(field(vendors._caddy), [good.BASE64, b":" + good.BASE64 + b":"], (Refused,)),
+    "Lambda event": Target(
+        field(lambda_event), [good.dumped({"clientCert": {"clientCertPem": good.LEAF.pem}})], (Refused, ValueError)
+    ),
     "TLS extension": Target(extension, [good.dumped({"client_cert_chain": [good.LEAF.pem]}), good.DER], (Refused,)),
     "certificate": Target(octets(certificate), [good.DER, good.WORKLOAD.der], (Refused,)),
     "chain": Target(octets(chain), good.CHAINS, (Refused,)),

@@ -57,6 +57,18 @@ def test_connections_in_turn_each_keep_their_own_certificate(server: Running) ->
             connection.close()
 
 
+def test_a_client_may_send_its_leaf_twice_and_its_issuer_often(server: Running) -> None:
+    """RFC 8446 4.4.2. A foreign authority stays in the chain, in which no store has looked for a path."""
+    chain = (BILLING.x509, *BILLING.chain * 20, CertificateAuthority("CN=Old root").certificate)
+    connection = server.connection(IssuedCertificate(BILLING.x509, BILLING.key, chain))
+    with closing(connection):
+        assert told(connection)["certificate"] == {
+            "thumbprint": BILLING.thumbprint,
+            "verification": "BY_SERVER",
+            "chain": len(BILLING.chain) + 1 if server.kind.chain else 0,
+        }
+
+
 @pytest.mark.parametrize("server", WITH_HTTP2, indirect=True)
 def test_over_http2_each_stream_has_its_connections_certificate(server: Running) -> None:
     url = f"https://localhost:{server.port}/"

@@ -12,7 +12,6 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from mtls_middleware.errors import MalformedCertificate
 from mtls_middleware.sources import ClientCertHeader
-from mtls_middleware.sources.encoding import MAX_CHAIN
 from mtls_middleware.sources.rfc9440 import client_cert, client_cert_chain
 from mtls_middleware.testing import IssuedCertificate
 from tests import shared
@@ -32,7 +31,9 @@ ACCEPTED = {
     "item with a parameter",
 }
 # HTTP strips a tab around a value before any server hands it over; inside a value it is no blank of RFC 9651.
-CHAINS_ACCEPTED = {"split over two header lines", "empty list", "chain without Client-Cert"}
+CHAINS_ACCEPTED = {
+    "split over two header lines", "empty list", "chain without Client-Cert", "leaf repeated as first member"
+}  # fmt: skip
 
 SOURCE = ClientCertHeader(**TRUST)
 
@@ -93,7 +94,7 @@ def test_a_client_cert_chain_is_a_list_of_byte_sequences_or_refused(
     elif outcome.certificate is None:
         assert not leaf
     else:
-        chain = vector_ders()[1:] if vector["case"].startswith("split") else ()
+        chain = () if vector["case"] == "empty list" else vector_ders()[1:]
         assert (outcome.certificate.der, outcome.certificate.chain) == (vector_ders()[0], chain)
 
 
@@ -142,7 +143,7 @@ def test_a_chain_without_a_certificate_attaches_no_certificate(
 
 @pytest.mark.case("048")
 @pytest.mark.standard("I5", "I15")
-def test_a_chain_over_several_lines_is_joined_in_order_up_to_the_limit(
+def test_a_chain_over_several_lines_is_joined_in_order_without_copies(
     mtls_client: IssuedCertificate, mtls_chained: IssuedCertificate, through: Callable[..., Outcome]
 ) -> None:
     (leaf,) = mtls_client.as_client_cert().items()
@@ -150,13 +151,7 @@ def test_a_chain_over_several_lines_is_joined_in_order_up_to_the_limit(
     other = mtls_chained.as_client_cert()["Client-Cert"]
     outcome = through(SOURCE, [leaf, ("Client-Cert-Chain", member), ("Client-Cert-Chain", f"{other}, {member}")])
     assert outcome.certificate is not None
-    assert outcome.certificate.chain == (
-        *(above := mtls_chained.client_certificate().chain),
-        mtls_chained.der,
-        *above,
-    )
-    for count, status in ((MAX_CHAIN, 200), (MAX_CHAIN + 1, 400), (50, 400)):
-        assert through(SOURCE, [leaf, ("Client-Cert-Chain", ", ".join([member] * count))]).status == status
+    assert outcome.certificate.chain == (*mtls_chained.client_certificate().chain, mtls_chained.der)
 
 
 @pytest.mark.standard("I3")
@@ -166,14 +161,6 @@ def test_a_chain_over_several_lines_is_joined_in_order_up_to_the_limit(
 def test_a_chain_of_anything_else_is_refused(value: str) -> None:
     with pytest.raises(MalformedCertificate):
         client_cert_chain(value)
-
-
-@pytest.mark.standard("I3")
-def test_a_chain_that_repeats_the_leaf_is_refused(
-    mtls_client: IssuedCertificate, through: Callable[..., Outcome]
-) -> None:
-    ((_, value),) = mtls_client.as_client_cert().items()
-    assert through(SOURCE, [("Client-Cert", value), ("Client-Cert-Chain", value)]).status == 400
 
 
 @pytest.mark.standard("I15")

@@ -173,7 +173,7 @@ def test_the_log_says_why_a_field_was_ignored_without_saying_what_it_held(
     assert not believed(Nginx(**TRUST), told, peer=STRANGER)
     (record,) = caplog.records
     assert (record.name, record.levelname) == ("mtls_middleware.sources", "INFO")
-    assert record.getMessage().endswith("ignored: the peer's address is not in trusted_proxies")
+    assert "ignored: the peer's address is not in trusted_proxies" in record.getMessage()
     assert not believed(Nginx(**TRUST), [], peer=STRANGER)
     assert len(caplog.records) == 1
 

@@ -61,11 +61,10 @@ def test_traefiks_list_is_leaf_and_chain(
         through_asgi(Traefik(**TRUST), lines).status == through_wsgi(Traefik(**TRUST), lines, joint=", ").status == 400
     )
     # Not told apart where the server puts a mere comma between, but a leaf in the chain says so.
-    for joined in (lines, lines[::-1], [lines[1], lines[1]]):
+    for joined in (lines, lines[::-1]):
         assert through_wsgi(Traefik(**TRUST), joined, joint=",").status == 400
-    for bad in ("," + value, value + ",", value.replace(",", ";"), f"{value},{base64_der(mtls_chained)}"):
+    for bad in ("," + value, value + ",", value.replace(",", ";"), f"{value},{base64_der(mtls_client)}"):
         assert through(Traefik(**TRUST), [(field, bad)]).status == 400
-    assert through(Traefik(**TRUST), [(field, ",".join([base64_der(mtls_client)] + ["AAAA"] * 16))]).status == 400
 
 
 def test_caddys_value_may_stand_between_colons(mtls_client: IssuedCertificate, through: Through) -> None:
@@ -86,5 +85,4 @@ def test_haproxys_chain_is_joined_der(mtls_chained: IssuedCertificate, through: 
     outcome = through(source, [*headers, chain])
     assert outcome.certificate is not None
     assert outcome.certificate.chain == above
-    for bad in ("AAAA", base64_der(mtls_chained), "x"):  # no DER, the leaf itself, no base64
-        assert through(source, [*headers, ("X-SSL-Client-Chain", bad)]).status == 400
+    assert through(source, [*headers, ("X-SSL-Client-Chain", "x")]).status == 400  # no base64

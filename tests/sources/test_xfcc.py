@@ -1,5 +1,6 @@
 """Envoy's `x-forwarded-client-cert`: which element, which certificate, and what certificates cannot forge into it."""
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -116,6 +117,8 @@ def play_value(text: str) -> str:
 PLAY_DIVERGES = {
     # An empty field is what a proxy sends that has nothing to say, and so no certificate; Play refuses it.
     "": True,
+    # A copy of the leaf in the chain is dropped (RFC 8446 4.4.2); Play refuses it.
+    "Chain=<LEAF+INT+LEAF>": True,
 }
 
 
@@ -127,7 +130,7 @@ def test_values_of_play_are_accepted_or_refused_as_there(
 ) -> None:
     values = [play_value(each) for each in vector.get("headers") or [vector["in"]]]
     outcome = through(Envoy(**TRUST), [("X-Forwarded-Client-Cert", value) for value in values])
-    accepted = PLAY_DIVERGES.get(values[0], vector["ok"])
+    accepted = PLAY_DIVERGES.get(vector.get("in"), vector["ok"])
     assert outcome.status == (200 if accepted else 400)
     if accepted:
         expected = RFC9440["x5t#S256"][0] if "Cert=" in values[0] or "Chain=" in values[0] else None
@@ -192,6 +195,56 @@ def test_the_element_in_front_of_a_sidecar_is_the_clients(mtls_client: IssuedCer
     assert leaf(text, hops=0) is None
 
 
+# ---- the proxy's own URIs
+
+
+OWN_URIS = [
+    "urn:abc:servicePrincipal(grpc;None;i001)",
+    "urn:abc:x,y",
+    "urn:abc:x;y=z",
+    "urn:abc?x=y",
+    "urn:abc;",
+    "urn:abc,",
+    ";,",
+    'urn:"abc"',
+    "urn:abc;Foo=bar;,=",
+]
+
+
+@pytest.mark.parametrize("uri", OWN_URIS)
+def test_the_proxys_own_uri_may_contain_delimiters(uri: str, mtls_client: IssuedCertificate) -> None:
+    """envoyproxy/envoy#32945: any client was rejected."""
+    cert = f'Cert="{escaped(mtls_client.pem)}"'
+    for own in (f"By={uri}", f"By=spiffe://td/me;By={uri}", f"By={uri};By={uri};By=spiffe://td/me"):
+        for rest in (element(mtls_client), cert, f'Subject="";{cert}', f'Chain="{escaped(mtls_client.pem)}"'):
+            assert leaf(f"{own};{rest}") == leaf(f"{own};{rest}", hops=0) == mtls_client.der
+        second = f"{own};Hash={'0' * 64};URI=spiffe://td/gateway"
+        assert leaf(f"{element(mtls_client)},{second}", hops=1) == mtls_client.der
+        assert leaf(f"{element(mtls_client)},{second}", hops=0) is None
+        with pytest.raises(MalformedCertificate, match="2 XFCC elements"):
+            leaf(f"{element(mtls_client)},{second}")
+
+
+def test_a_uri_of_the_client_is_not_read_as_the_proxys(mtls_client: IssuedCertificate) -> None:
+    """By after another key of its element ends at its first delimiter."""
+    for text in ("URI=x;By=a;b;", "DNS=x;By=a,b;", 'Subject="";By=a;b;'):
+        with pytest.raises(MalformedCertificate):
+            leaf(f'{text}Cert="{escaped(mtls_client.pem)}"')
+
+
+def test_the_time_to_read_own_uris_grows_with_the_field() -> None:
+    def prepare(size: int) -> Callable[[], object]:
+        def read() -> None:
+            for part in ("By=a;b;", "By=a;Foo=b;", "By=a,b;", "By=a;Hash=0;", "By=a,By=b;"):
+                for end in ("", f";Hash={'0' * 64}", ";Hash=00"):
+                    with contextlib.suppress(MalformedCertificate):
+                        leaf(part * size + "By=a" + end, 0)
+
+        return read
+
+    assert_grows_with_size(prepare, 8_000)
+
+
 # ---- what cannot be forged
 
 
@@ -246,6 +299,24 @@ def test_a_name_that_plays_an_element_never_names_another_certificate(
         except MalformedCertificate:
             continue
     assert found <= {evil.der}
+
+
+@pytest.mark.case("050", "051")
+@pytest.mark.parametrize("kind", ["URI", "DNS"])
+def test_names_without_their_certificate_forge_no_element(kind: str, mtls_client: IssuedCertificate) -> None:
+    """A gateway that sends no Cert: the client's name plays the element that the gateway in front appends."""
+    real = f"By=spiffe://td/gateway;Hash={'1' * 64};{kind}="
+    second = f"By=spiffe://td/app;Hash={'0' * 64};URI=spiffe://td/gateway"
+    assert leaf(f"{real}spiffe://td/client,{second}", hops=1) is None
+    for hops in (0, 1, 2):
+        for forged in (
+            f"x,{element(mtls_client)}",
+            f"x,By=y,{element(mtls_client)}",
+            f"x,By=a;b;{element(mtls_client)}",
+        ):
+            for text in (f"{real}{forged}", f"{real}{forged},{second}"):
+                with contextlib.suppress(MalformedCertificate):
+                    assert leaf(text, hops) is None
 
 
 @pytest.mark.case("051")

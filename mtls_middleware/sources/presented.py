@@ -1,0 +1,76 @@
+"""Drops the certificates of a presented chain that no certification path needs.
+
+Clients may send certificates that the server does not need (RFC 8446 4.4.2), so such a certificate never causes a
+rejection. Every source loads its certificate here, so the result is the same for all sources.
+"""
+
+import logging
+from collections.abc import Iterable
+
+from cryptography import x509
+
+from mtls_middleware.certificate import ClientCertificate, Verification
+from mtls_middleware.line_limit import LineLimit
+from mtls_middleware.parser_errors import UNREADABLE
+
+logger: logging.Logger = logging.getLogger("mtls_middleware.sources")
+
+# Maximum number of bytes (DER) of a chain without its leaf. OpenSSL accepts 100 kB from a client by default
+# (SSL_CTX_set_max_cert_list).
+MAX_CHAIN = 98_304
+# Each entry counts as at least this number of bytes, so that the number of entries is bounded, too. No X.509
+# certificate is smaller.
+_SMALLEST = 128
+# Maximum number of characters that a log line quotes of a parser's reason.
+_MAX_REASON = 200
+
+_lines = LineLimit()
+
+
+def load(leaf: bytes, chain: Iterable[bytes], verification: Verification, now: float) -> ClientCertificate:
+    """Return the certificate `leaf` (DER) with the readable certificates of `chain` (DER), in order.
+
+    Copies of the leaf and of other entries, entries that cannot be parsed, and entries beyond `MAX_CHAIN` bytes are
+    dropped and logged. `now`: seconds since the epoch. Raises `MalformedCertificate` if the leaf cannot be parsed.
+    """
+    kept: dict[bytes, None] = {}
+    dropped: list[str] = []
+    copies = size = 0
+    for number, der in enumerate(chain, 1):
+        size += max(len(der), _SMALLEST)
+        if size > MAX_CHAIN:
+            dropped.append(f"from number {number} on, the chain exceeds {MAX_CHAIN} bytes")
+            break
+        if der == leaf or der in kept:
+            copies += 1
+        elif (reason := _unreadable(der)) is None:
+            kept[der] = None
+        elif not dropped:  # one reason is enough for the log
+            dropped.append(f"number {number}, and perhaps others, cannot be parsed: {reason}")
+    if copies:
+        dropped.append(f"number of copies: {copies}")
+    certificate = ClientCertificate.from_der(leaf, chain=tuple(kept), verification=verification)
+    if dropped:
+        _log(certificate, dropped, now)
+    return certificate
+
+
+def _unreadable(der: bytes) -> str | None:
+    """Return the parser's reason why this is not a certificate, or `None` if it is a certificate."""
+    try:
+        x509.load_der_x509_certificate(der)
+    except UNREADABLE as error:
+        return ascii(str(error) or type(error).__name__)[:_MAX_REASON]
+    return None
+
+
+def _log(certificate: ClientCertificate, dropped: list[str], now: float) -> None:
+    """Any client can send such a chain, so the lines per second are limited."""
+    left_out = _lines.admit("dropped", now)
+    if left_out is not None:
+        logger.info(
+            "certificates in the chain of %s are ignored: %s; similar lines left out: %d",
+            certificate.thumbprint,
+            "; ".join(dropped),
+            left_out,
+        )

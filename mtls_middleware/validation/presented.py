@@ -1,0 +1,54 @@
+"""Selects the certificates of a presented chain that can be part of a certification path."""
+
+import logging
+from collections.abc import Callable, Sequence
+
+from cryptography import x509
+
+from mtls_middleware.line_limit import LineLimit
+from mtls_middleware.parser_errors import UNREADABLE
+
+logger: logging.Logger = logging.getLogger("mtls_middleware.validation")
+_lines = LineLimit()
+
+
+def issuers(
+    leaf: x509.Certificate, chain: Sequence[bytes], known: Callable[[bytes], x509.Certificate | None]
+) -> dict[bytes, x509.Certificate]:
+    """Return the certificates, by their DER, whose subject is the issuer of the leaf or of another such certificate.
+
+    The nearest to the leaf is first. All other certificates are dropped, also those that cannot be parsed (RFC 8446
+    4.4.2). The time is linear in the size of the chain. `known`: a look-up of certificates that are already parsed.
+    """
+    by_subject: dict[x509.Name, dict[bytes, x509.Certificate]] = {}
+    for der in chain:
+        try:
+            certificate = known(der) or x509.load_der_x509_certificate(der)
+            by_subject.setdefault(certificate.subject, {})[der] = certificate
+        except UNREADABLE:
+            continue
+    found: dict[bytes, x509.Certificate] = {}
+    names = [leaf.issuer]
+    while names:
+        level = by_subject.pop(names.pop(0), {})
+        found |= level
+        try:
+            names += dict.fromkeys(each.issuer for each in level.values())
+        except UNREADABLE:  # cryptography does not find a path through such a certificate
+            continue
+    return found
+
+
+def log_ignored(thumbprint: str, number: int, now: float) -> None:
+    """Log how many presented certificates are not issuers of the client's certificate, with limited lines per second.
+
+    `now`: seconds since the epoch.
+    """
+    left_out = _lines.admit("ignored", now) if number else None
+    if left_out is not None:
+        logger.info(
+            "%d certificates in the chain of %s are ignored: they are not its issuers; similar lines left out: %d",
+            number,
+            thumbprint,
+            left_out,
+        )
