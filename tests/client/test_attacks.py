@@ -73,7 +73,7 @@ def test_an_alias_on_a_subdomain_of_the_issuer_is_accepted(world: World) -> None
         b"as.example@evil.example",
         b"evil\\\\.as.example",
     ):
-        with pytest.raises(ValueError, match="token_endpoint|token endpoint"):
+        with pytest.raises(ValueError, match=r"its token.endpoint is"):
             read_metadata(body % host, "https://as.example", "tls_client_auth", ())
 
 
@@ -147,7 +147,7 @@ def test_a_token_is_renewed_after_a_day_at_most(
         return (
             status,
             headers,
-            json.dumps(content).encode().replace(b'"expires_in": 300', b'"expires_in": ' + expires_in),
+            json.dumps(content).encode().replace(b"300", expires_in),
         )
 
     world.server.respond = respond
