@@ -12,8 +12,9 @@ from functools import partial
 from typing import Any, Literal, NoReturn
 
 from mtls_middleware import options
+from mtls_middleware.certificate_files import CertificateFiles, Roots
 from mtls_middleware.dependencies import report
-from mtls_middleware.effects.exchange import Connections, Fetch, FetchFailed, Response
+from mtls_middleware.effects.exchange import Fetch, FetchFailed, Response
 from mtls_middleware.effects.flow import Flow, ask
 from mtls_middleware.effects.remote_document import check_address
 from mtls_middleware.errors import ConfigurationError, Refused, Unavailable, require_extra
@@ -28,7 +29,9 @@ from mtls_middleware.resource_server.claims import (
     reject_token,
     timed_token,
 )
+from mtls_middleware.resource_server.introspection_advice import advice_for_status
 from mtls_middleware.resource_server.introspection_cache import IntrospectionCache, IntrospectionKey, MemoryAnswers
+from mtls_middleware.resource_server.introspection_connections import introspection_connections
 from mtls_middleware.resource_server.introspection_credentials import introspection_credentials
 from mtls_middleware.resource_server.jws import Keys, verify_jwt
 from mtls_middleware.resource_server.profiles import rules
@@ -51,21 +54,13 @@ _JSON, _SIGNED = "application/json", "application/token-introspection+jwt"
 _MAX_AGE = 60
 
 _NAMES = ClaimNames(frozenset())
-# Advice for the operator, by the status of the server's response.
-_ADVICE = {
-    401: "the server rejects this client's credentials: check client_id and client_secret, or the certificate in "
-    "ssl_context",
-    403: "the server does not allow this client to introspect tokens: change this at the server",
-    404: "the server has no introspection endpoint at this address: check endpoint=",
-    405: "the endpoint does not accept POST: check endpoint=",
-}
 
 
 class IntrospectedAccessTokens:
     """Validates access tokens at the introspection endpoint of an authorization server (RFC 7662; extra `http`).
 
     The client authenticates to the server with `client_secret`. If there is no secret, the client authenticates with
-    the certificate in `ssl_context`.
+    `certificate`, or with the certificate in `ssl_context`.
 
     Arguments:
         endpoint: the https address of the introspection endpoint.
@@ -73,6 +68,8 @@ class IntrospectedAccessTokens:
         client_secret: the secret for HTTP Basic authentication (RFC 6749 2.3.1).
         ssl_context: verifies the server. Without `client_secret`, it must also contain the client certificate
             (`load_cert_chain`; RFC 8705 2). Default: the system's CAs.
+        certificate: the client certificate (RFC 8705 2), which is loaded again when its files are renewed.
+        roots: with `certificate`, a PEM file with the CAs of the server's certificate. Default: the system's CAs.
         issuer: the expected `iss`. A response without `iss` is accepted.
         audience: this resource's identifier, which `aud` must contain. A response without `aud` is accepted.
         required_claims: members that every active response must have, for example `["aud", "exp"]`.
@@ -99,6 +96,8 @@ class IntrospectedAccessTokens:
         client_id: str,
         client_secret: str | None = None,
         ssl_context: ssl.SSLContext | None = None,
+        certificate: CertificateFiles | None = None,
+        roots: Roots = None,
         issuer: str | None = None,
         audience: str | None = None,
         required_claims: Collection[str] = (),
@@ -125,6 +124,7 @@ class IntrospectedAccessTokens:
         self._endpoint, self._client_id, self._issuer, self._audience = endpoint, client_id, issuer, audience
         self._required = frozenset(required_claims) | ({"cnf"} if profile == "fapi2" else set())
         self._rules = rules(profile, algorithms=None, leeway=leeway, typ=None, required_claims=None)
+        ssl_context, self._connections = introspection_connections(ssl_context, certificate, roots)
         self._form, self._headers = introspection_credentials(endpoint, client_id, client_secret, ssl_context)
         self._secret = client_secret
         self._cache = cache
@@ -133,7 +133,6 @@ class IntrospectedAccessTokens:
         self._timeout = options.seconds("timeout", timeout, 0.05, 60, 5)
         self._keys = self._signing_keys(signed_by, ssl_context, allow_http=allow_http)
         self._headers["Accept"] = _JSON if self._keys is None else _SIGNED
-        self._connections = Connections(ssl_context or ssl.create_default_context())
         self._lock = threading.Lock()  # protects `_running`; it is not held during I/O
         self._running: dict[str, Fetch] = {}
 
@@ -231,7 +230,7 @@ class IntrospectedAccessTokens:
         response. This is safe, because a shared response is not older than a cached response may be.
         """
         for last in (False, True):
-            fetch, first = self._fetch(text, key)
+            fetch, first = self._fetch(text, key, now)
             try:
                 response = yield from ask(fetch)
             except FetchFailed as failure:
@@ -248,17 +247,18 @@ class IntrospectedAccessTokens:
                     self._end_sharing(key, fetch)
         raise AssertionError("not reached")
 
-    def _fetch(self, text: str, key: IntrospectionKey | None) -> tuple[Fetch, bool]:
+    def _fetch(self, text: str, key: IntrospectionKey | None, now: float) -> tuple[Fetch, bool]:
         """Return the request to the server, and whether this call created it. With a `key`, calls share a request."""
         form = [("token", text), ("token_type_hint", "access_token"), *self._form]
+        connections = self._connections(now)
         fetch = Fetch(
             self._endpoint,
-            self._connections.tls,
+            connections.tls,
             self._timeout,
             _MAX_RESPONSE,
             form=form,
             headers=self._headers,
-            connections=self._connections,
+            connections=connections,
         )
         if key is None:
             return fetch, True
@@ -273,13 +273,7 @@ class IntrospectedAccessTokens:
 
     def _read(self, response: Response, now: float) -> Flow[dict[str, Any]]:
         if response.status != 200:
-            if 300 <= response.status < 400:
-                advice = "redirects are not followed: set endpoint= to the address in the Location field"
-            elif response.status >= 500:
-                advice = "the server has an error"
-            else:
-                advice = "check endpoint="
-            self._fail(f"status {response.status}; expected 200", _ADVICE.get(response.status, advice))
+            self._fail(f"status {response.status}; expected 200", advice_for_status(response.status))
         expected = _JSON if self._keys is None else _SIGNED
         if response.content_type != expected:
             self._fail(f"the response is not {expected}", "give signed_by= if and only if the server signs responses")

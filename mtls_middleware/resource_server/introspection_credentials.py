@@ -26,6 +26,6 @@ def introspection_credentials(
     if tls is None or not endpoint.lower().startswith("https:"):
         raise ConfigurationError(
             "no credentials for the introspection endpoint (RFC 7662 2.1): give client_secret=, or an https endpoint "
-            "and ssl_context= with a client certificate (context.load_cert_chain('api.pem', 'api.key'))"
+            "and certificate=CertificateFiles('api.pem', 'api.key')"
         )
     return [("client_id", client_id)], {}
