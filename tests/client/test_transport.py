@@ -1,7 +1,6 @@
 """The transports: one pool for each certificate, and old pools that end with their last response."""
 
 import asyncio
-import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -193,15 +192,3 @@ def test_files_of_the_transport_and_of_the_authentication_may_differ(world: Worl
     with world.client(world.auth(certificate=other)) as client:
         assert client.get("/").status_code == 200
     assert world.api.received[0].thumbprint == other.current().thumbprint
-
-
-def test_an_extra_that_is_missing_is_named() -> None:
-    script = (
-        "import importlib.util as u; find = u.find_spec\n"
-        "u.find_spec = lambda name, *a: None if name == 'httpx2' else find(name, *a)\n"
-        "from mtls_middleware.client import CertificateTransport"
-    )
-    import sys
-
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert "CertificateTransport needs an optional dependency: pip install 'mtls-middleware[http]'" in done.stderr
