@@ -99,11 +99,11 @@ class CertificateFiles:
     def __init__(
         self, certificate: str | PathLike[str], key: str | PathLike[str], *, password: str | bytes | None = None
     ) -> None:
-        self._paths = tuple(_path(name, given) for name, given in (("certificate", certificate), ("key", key)))
+        self._paths: tuple[Path, Path] = (_path("certificate", certificate), _path("key", key))
         if not isinstance(password, str | bytes | None):
             raise ConfigurationError("password is not a string; expected the password of the key, or None")
-        self._password = password.encode() if isinstance(password, str) else password
-        self._files = FileCache(self._paths, (), self._parse)
+        self._password: bytes | None = password.encode() if isinstance(password, str) else password
+        self._files: FileCache[CertificateKeyPair] = FileCache(self._paths, (), self._parse)
 
     def current(self, now: float | None = None) -> CertificateKeyPair:
         """Return the current pair. If the last check is a second old, check first whether the files are renewed.

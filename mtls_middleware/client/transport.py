@@ -135,7 +135,7 @@ class CertificateTransport(httpx2.BaseTransport):
         limits: httpx2.Limits | None = None,
     ) -> None:
         options = _Options(certificate, roots, proxy, http2, limits)
-        self._pools = _Pools(certificate, options.blocking)
+        self._pools: _Pools[httpx2.HTTPTransport] = _Pools(certificate, options.blocking)
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send `request` over a connection of its certificate. Raises `CredentialsNotSent`, and those of httpx2."""
@@ -177,7 +177,7 @@ class AsyncCertificateTransport(httpx2.AsyncBaseTransport):
         limits: httpx2.Limits | None = None,
     ) -> None:
         options = _Options(certificate, roots, proxy, http2, limits)
-        self._pools = _Pools(certificate, options.awaiting)
+        self._pools: _Pools[httpx2.AsyncHTTPTransport] = _Pools(certificate, options.awaiting)
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send `request` over a connection of its certificate. Raises `CredentialsNotSent`, and those of httpx2."""

@@ -24,6 +24,7 @@ MEASURES = {
     9: ("concurrency", "threads"),
     10: ("floor", "warm requests against the least possible program"),
     11: ("clients", "throughput and memory with many clients"),
+    12: ("client", "the client side: cached tokens, renewals, concurrent first calls"),
 }
 
 
