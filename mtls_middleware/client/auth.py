@@ -124,7 +124,7 @@ class CertificateBoundAuth(httpx2.Auth):
             pair, now = self._certificate.current(), time.time()
             token: BoundToken = self._tokens.cached(pair, now) or (yield self._tokens.current(pair, now))
             credentials = Credentials(pair, token.text, request.url)
-            request.extensions = {**request.extensions, EXTENSION: credentials}
+            request.extensions[EXTENSION] = credentials
             response: httpx2.Response = yield request
             if response.extensions.get(EXTENSION) is None:
                 raise ConfigurationError(

@@ -148,7 +148,7 @@ class CertificateTransport(httpx2.BaseTransport):
             self._release(pool)
             raise
         response.stream = _Stream(cast("httpx2.SyncByteStream", response.stream), lambda: self._release(pool))
-        response.extensions = {**response.extensions, EXTENSION: pool.pair}
+        response.extensions[EXTENSION] = pool.pair
         return response
 
     def _release(self, pool: _Pool[httpx2.HTTPTransport]) -> None:
@@ -190,7 +190,7 @@ class AsyncCertificateTransport(httpx2.AsyncBaseTransport):
             await self._release(pool)
             raise
         response.stream = _AsyncStream(cast("httpx2.AsyncByteStream", response.stream), lambda: self._release(pool))
-        response.extensions = {**response.extensions, EXTENSION: pool.pair}
+        response.extensions[EXTENSION] = pool.pair
         return response
 
     async def _release(self, pool: _Pool[httpx2.AsyncHTTPTransport]) -> None:
@@ -238,7 +238,7 @@ class _Stream(httpx2.SyncByteStream):
         self._stream, self._release = stream, release
 
     def __iter__(self) -> Iterator[bytes]:
-        yield from self._stream
+        return iter(self._stream)
 
     def close(self) -> None:
         release, self._release = self._release, _nothing
@@ -254,9 +254,8 @@ class _AsyncStream(httpx2.AsyncByteStream):
     def __init__(self, stream: httpx2.AsyncByteStream, release: Callable[[], Awaitable[None]]) -> None:
         self._stream, self._release = stream, release
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for chunk in self._stream:
-            yield chunk
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._stream.__aiter__()
 
     async def aclose(self) -> None:
         release, self._release = self._release, _nothing_async
