@@ -5,6 +5,7 @@ All decisions are made in `layers`, which the WSGI gateway uses, too.
 
 from typing import Any
 
+from mtls_middleware.asgi_cancellation import cancelled, write_after
 from mtls_middleware.asgi_messages import ASGIApp, varying, write
 from mtls_middleware.asgi_request import ASGIRequest, enter, facts_reader, leave
 from mtls_middleware.asgi_websocket import watched
@@ -53,7 +54,7 @@ class Gateway:
         except Exception as error:  # noqa: BLE001 (fail closed: the application is not reached)
             await write(reject(self._layers[0], error, None), scope, receive, send)
             return
-        response, watch = None, None
+        response, watch, cancellation = None, None, None
         try:
             decided = self._stack.recall(request)
             if decided < len(self._layers):
@@ -62,10 +63,15 @@ class Gateway:
                 watch = watched(request, request.rechecks, receive, send, self._driver)
         except Exception as error:  # noqa: BLE001 (fail closed: the application is not reached)
             response = reject(request.layer, error, request)
+        except BaseException as error:  # noqa: BLE001 (`cancelled` raises it again, unless asyncio cancels the task)
+            cancellation, response = error, reject(request.layer, cancelled(error), request)
         finally:
             request.place(self._stack.drop_headers)  # outer middleware also sees rejected requests
         if response is not None:
-            await write(response, scope, receive, send)
+            if cancellation is None:
+                await write(response, scope, receive, send)
+            else:
+                await write_after(cancellation, response, scope, receive, send)
             return
         record_allowed(request.layer, request)
         send = varying(send, self._vary) if self._vary else send

@@ -68,8 +68,9 @@ class ClientCertificate:
         verification: who verified the chain.
         digest: the SHA-256 digest of `der`, 32 bytes.
         thumbprint: the digest in unpadded base64url, which is the `x5t#S256` value (RFC 8705 3.1).
-        path_period: the validity period of the path that a trust store validated, in seconds since the epoch; `None` if
+        path: the certification path that a trust store validated, as DER, from this certificate to the root; empty if
             no trust store validated a path.
+        path_period: the validity period of this path, in seconds since the epoch; `None` if there is no path.
 
     A property raises `MalformedCertificate` if its part of the certificate cannot be read.
 
@@ -82,6 +83,7 @@ class ClientCertificate:
     digest: bytes = b""
     thumbprint: str = ""
     path_period: tuple[float, float] | None = None
+    path: tuple[bytes, ...] = ()
 
     @classmethod
     def from_der(
@@ -96,9 +98,14 @@ class ClientCertificate:
         thumbprint = base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")
         return cls(der, chain, verification, digest, thumbprint)
 
-    def with_verification(self, verification: Verification, path_period: tuple[float, float] | None = None) -> Self:
-        """Return a copy with another `verification` and `path_period`."""
-        return type(self)(self.der, self.chain, verification, self.digest, self.thumbprint, path_period)
+    def with_verification(
+        self,
+        verification: Verification,
+        path_period: tuple[float, float] | None = None,
+        path: tuple[bytes, ...] = (),
+    ) -> Self:
+        """Return a copy with another `verification`, `path_period` and `path`."""
+        return type(self)(self.der, self.chain, verification, self.digest, self.thumbprint, path_period, path)
 
     @classmethod
     def from_pem(cls, pem: str | bytes, *, verification: Verification = Verification.PRESENTED) -> Self:
@@ -117,7 +124,7 @@ class ClientCertificate:
     @property
     def identity(self) -> tuple[object, ...]:
         """All values of this object, as a cache key. Unlike `==`, this includes the verification."""
-        return self.der, self.chain, self.verification, self.path_period
+        return self.der, self.chain, self.verification, self.path_period, self.path
 
     @property
     def cost(self) -> int:

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from os import PathLike
 from pathlib import Path
+from typing import BinaryIO
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from mtls_middleware.certificate import ClientCertificate
-from mtls_middleware.effects.exchange import Connections
+from mtls_middleware.effects.exchange import MAX_WAITING, Connections
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate
 from mtls_middleware.validation.files import Contents, FileCache
 
@@ -83,7 +84,7 @@ class CertificateFiles:
     """A certificate and its private key in PEM files, which are read again after they are renewed.
 
     The files are checked at most once a second. A new pair is used only if the key belongs to the certificate.
-    Otherwise the last good pair stays in use, and the logger `mtls_middleware.validation` gets one line. So the two
+    Otherwise the last good pair stays in use, and the logger `mtls_middleware.validation` gets a line. So the two
     files may be written one after the other.
 
     Arguments:
@@ -103,7 +104,9 @@ class CertificateFiles:
         if not isinstance(password, str | bytes | None):
             raise ConfigurationError("password is not a string; expected the password of the key, or None")
         self._password: bytes | None = password.encode() if isinstance(password, str) else password
-        self._files: FileCache[CertificateKeyPair] = FileCache(self._paths, (), self._parse)
+        self._files: FileCache[bytes, CertificateKeyPair] = FileCache(
+            self._paths, (), _read, self._pair, gone="the last certificate and key stay in use"
+        )
 
     def current(self, now: float | None = None) -> CertificateKeyPair:
         """Return the current pair. If the last check is a second old, check first whether the files are renewed.
@@ -114,7 +117,13 @@ class CertificateFiles:
         """
         return self._files.current(time.time() if now is None else now)
 
-    def _parse(self, contents: Contents) -> CertificateKeyPair:
+    def _pair(
+        self,
+        old: CertificateKeyPair | None,
+        contents: Contents[bytes],
+        now: float,  # noqa: ARG002 (the signature of `combine` of `FileCache`)
+    ) -> CertificateKeyPair:
+        """Return the pair in the files. Raises `ConfigurationError`; then `FileCache` keeps the old pair."""
         certificate_pem, key_pem = (_content(path, contents) for path in self._paths)
         path, key_path = self._paths
         try:
@@ -131,7 +140,8 @@ class CertificateFiles:
         form = Encoding.DER, PublicFormat.SubjectPublicKeyInfo
         if key.public_key().public_bytes(*form) != certificate.x509.public_key().public_bytes(*form):
             raise ConfigurationError(f"{key_path}: the key does not belong to the first certificate in {path}")
-        return CertificateKeyPair(certificate, certificate_pem, key_pem, self._password)
+        pair = CertificateKeyPair(certificate, certificate_pem, key_pem, self._password)
+        return old if old == pair and old is not None else pair
 
     def __repr__(self) -> str:
         return f"CertificateFiles({str(self._paths[0])!r}, {str(self._paths[1])!r})"
@@ -146,6 +156,8 @@ class CertificateConnections:
 
     certificate: CertificateFiles
     roots: Roots
+    max_waiting: int = MAX_WAITING
+    proxy: str | None = field(default=None, repr=False)  # it may contain a password
     _by_pair: list[tuple[CertificateKeyPair, Connections]] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -159,7 +171,7 @@ class CertificateConnections:
             for known, connections in self._by_pair:
                 if known is pair or known == pair:
                     return connections
-            new = Connections(pair.ssl_context(self.roots))
+            new = Connections(pair.ssl_context(self.roots), self.max_waiting, self.proxy)
             self._by_pair[:] = [*self._by_pair[1 - _MAX_CONNECTIONS :], (pair, new)]
             return new
 
@@ -184,10 +196,14 @@ def _path(name: str, given: object) -> Path:
     return Path(given)
 
 
-def _content(path: Path, contents: Contents) -> bytes:
-    if [file for file, _ in contents[path]] != [path]:
-        raise ConfigurationError(f"{path} is a directory; expected a PEM file")
-    return contents[path][0][1]
+def _read(file: BinaryIO) -> bytes:
+    return file.read()
+
+
+def _content(path: Path, contents: Contents[bytes]) -> bytes:
+    if path not in contents[path]:
+        raise ConfigurationError(f"{path} is not a file; expected a PEM file")
+    return contents[path][path]
 
 
 def _no_password() -> bytes:

@@ -8,11 +8,13 @@ import logging
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
+from mtls_middleware.cache import Cache
 from mtls_middleware.effects.flow import Flow
 from mtls_middleware.effects.remote_document import RemoteDocument, UnusableDocument, check_address
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate, require_extra
@@ -36,6 +38,8 @@ _MIN_RSA_BITS = 2048  # minimum size of an RSA key in bits (RFC 7518 3.3)
 _MAX_KEYS = 200
 # Maximum number of log lines about ignored keys, for each JWK Set.
 _MAX_LOG_LINES = 5
+# Maximum number of characters of a `kid` in the log.
+_MAX_KEY_ID = 100
 
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
 
@@ -82,34 +86,49 @@ class KeySet:
         return matching[0]
 
     @classmethod
-    def parse(cls, document: object) -> "KeySet":
+    def parse(cls, document: object, place: str = "jwks=") -> "KeySet":
         """Read a JWK Set. Keys that cannot verify a token are ignored and logged.
 
         Ignored keys are: symmetric keys, private keys, keys for other uses, RSA keys of less than 2048 bits or with
-        exponent 1, and keys of unknown types. Raises `ValueError` if `document` is not a JWK Set.
+        exponent 1, and keys of unknown types. `place`: where the JWK Set is from, for the log. Raises `ValueError` if
+        `document` is not a JWK Set.
         """
-        return cls(tuple(read_keys(document, _key, logger, "key %d of the JWK Set is ignored: %s")))
+        return cls(tuple(read_keys(document, _key, logger, place)))
 
 
-def read_keys(document: object, read: Callable[[Any], T], log: logging.Logger, line: str) -> list[T]:
+# The ignored keys that are logged already, by place, number, key id and reason.
+_logged: Cache[tuple[str, int, str, str], bool] = Cache(10_000)
+
+
+def read_keys(document: object, read: Callable[[Any], T], log: logging.Logger, place: str) -> list[T]:
     """Call `read` for each key of a JWK Set, and return the results.
 
-    If `read` raises an exception, the key is ignored, and the message `line` with the number of the key and the reason
-    is written to `log`. At most five messages are written, so that a document cannot flood the log. Raises `ValueError`
-    if `document` is not a JWK Set.
+    If `read` raises an exception, the key is ignored. Each ignored key is logged once in this process, with its `kid`,
+    the place of the set and the reason. At most five lines are written for each set, so that a document cannot flood
+    the log. Raises `ValueError` if `document` is not a JWK Set.
     """
     found: list[T] = []
-    reasons: list[tuple[int, str]] = []
+    ignored: list[tuple[str, int, str, str]] = []
     for number, member in enumerate(members_of(document)):
         try:
             found.append(read(_without_null(member)))
         except (*UNREADABLE, jwt.PyJWTError, MalformedCertificate) as error:
-            reasons.append((number, str(error) if isinstance(error, UnusableKey) else "not a readable JWK"))
-    for number, reason in reasons[:_MAX_LOG_LINES]:
-        log.warning(line, number, reason)
-    if len(reasons) > _MAX_LOG_LINES:
-        log.warning("%d more keys of the JWK Set are ignored", len(reasons) - _MAX_LOG_LINES)
+            reason = str(error) if isinstance(error, UnusableKey) else "not a readable JWK"
+            ignored.append((place, number, _key_id_of(member), reason))
+    new = [each for each in ignored if _logged.get(each) is None]
+    for each in new[:_MAX_LOG_LINES]:
+        log.warning("JWK Set of %s: key %d with kid %s is ignored: %s", *each)
+    if len(new) > _MAX_LOG_LINES:
+        log.warning("JWK Set of %s: %d more keys are ignored", place, len(new) - _MAX_LOG_LINES)
+    for each in new:
+        _logged.put(each, True)
     return found
+
+
+def _key_id_of(member: object) -> str:
+    """Return the `kid` of a JWK for the log, where control characters are escaped."""
+    key_id = member.get("kid") if isinstance(member, Mapping) else None
+    return ascii(key_id[:_MAX_KEY_ID]) if isinstance(key_id, str) else "(none)"
 
 
 def _without_null(member: object) -> object:
@@ -164,9 +183,9 @@ def _algorithms(key: object) -> frozenset[str]:
     return _EDDSA if isinstance(key, ed25519.Ed25519PublicKey) else frozenset()
 
 
-def parse_text(text: str | bytes) -> KeySet:
-    """Parse a JWK Set from a JSON string. Raises `ValueError`."""
-    return KeySet.parse(json_document(text))
+def parse_text(text: str | bytes, place: str = "jwks=") -> KeySet:
+    """Parse a JWK Set from a JSON string. `place`: see `KeySet.parse`. Raises `ValueError`."""
+    return KeySet.parse(json_document(text), place)
 
 
 class StaticKeys:
@@ -203,12 +222,12 @@ class FetchedKeys:
     A token with an unknown key id causes a new fetch, because the issuer may have rotated the keys.
     """
 
-    def __init__(self, uri: str, *, allow_http: bool, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, uri: str, *, allow_http: bool, tls: ssl.SSLContext | None, proxy: str | None = None) -> None:
         require_extra("httpx2", "http", "jwks_uri")
         check_address("jwks_uri", uri, allow_http=allow_http)
         self.uri = uri
         self._allow_http = allow_http
-        self._keys = RemoteDocument(uri, _parse_usable, tls=tls)
+        self._keys = RemoteDocument(uri, partial(_parse_usable, uri), tls=tls, proxy=proxy)
 
     def with_uri(self, uri: str) -> "FetchedKeys":
         """Return a copy that fetches from `uri`. Raises `ConfigurationError`.
@@ -219,7 +238,7 @@ class FetchedKeys:
             return self
         check_address("jwks_uri", uri, allow_http=self._allow_http)
         keys = copy.copy(self)
-        keys.uri, keys._keys = uri, self._keys.with_uri(uri)
+        keys.uri, keys._keys = uri, self._keys.with_uri(uri, partial(_parse_usable, uri))
         return keys
 
     def fresh(self, now: float) -> KeySet | None:
@@ -236,8 +255,8 @@ class FetchedKeys:
         return (lambda now: self._keys.fresh(now) is keys,)
 
 
-def _parse_usable(text: bytes) -> KeySet:
-    keys = parse_text(text)
+def _parse_usable(uri: str, text: bytes) -> KeySet:
+    keys = parse_text(text, uri)
     if not keys.keys:
         raise UnusableDocument("the JWK Set contains no key that can verify a token")
     return keys

@@ -88,6 +88,28 @@ def object_with_method(name: str, given: T, method: str, example: str) -> T:
     return given
 
 
+def proxy_url(name: str, given: Any) -> str | None:
+    """Check that `given` is the URL of an HTTP proxy, or `None`, and return it.
+
+    The message of the exception does not contain the URL, which may have a password.
+
+    Example: `proxy_url("proxy", "http://egress.internal:3128")`
+    """
+    if given is None:
+        return None
+    try:
+        parts = urlsplit(given) if isinstance(given, str) and given.isascii() and given.isprintable() else None
+        is_proxy = parts is not None and parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        is_proxy = is_proxy and parts is not None and parts.path in ("", "/") and not (parts.query or parts.fragment)
+    except ValueError:
+        is_proxy = False
+    if not is_proxy:
+        raise ConfigurationError(
+            f"{name}: expected the URL of an HTTP proxy, for example 'http://egress.internal:3128'"
+        )
+    return str(given)
+
+
 def https_url(name: str, given: Any, example: str = "https://as.example") -> str:
     """Check that `given` is an https URL without fragment. Example: `https_url("issuer", issuer)`"""
     try:

@@ -5,6 +5,8 @@ from collections import defaultdict
 
 import pytest
 
+from mtls_middleware import jwks
+from mtls_middleware.cache import Cache
 from mtls_middleware.layers import decisions
 from mtls_middleware.line_limit import LineLimit
 from mtls_middleware.sources import header
@@ -22,6 +24,7 @@ def new_log(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test sees the first rejection of each cause, as in a new process."""
     monkeypatch.setattr(decisions, "_rejections", LineLimit())
     monkeypatch.setattr(header, "_lines", LineLimit())
+    monkeypatch.setattr(jwks, "_logged", Cache(1_000))
 
 
 def pytest_report_header() -> str | None:

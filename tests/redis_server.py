@@ -13,10 +13,14 @@ from tests.live.servers import free_port
 
 
 class RedisServer:
-    """`with RedisServer() as server:` then `server.port`, `server.client()`. Nothing is written to disk."""
+    """`with RedisServer() as server:` then `server.port`, `server.client()`. Nothing is written to disk.
 
-    def __init__(self) -> None:
+    `options`: more options of redis-server.
+    """
+
+    def __init__(self, *options: object) -> None:
         self.port = free_port()
+        self._options = [*map(str, options)]
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -28,7 +32,10 @@ class RedisServer:
 
     def start(self) -> None:
         self._process = subprocess.Popen(
-            ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"],
+            [
+                *("redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"),
+                *self._options,
+            ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import gc
 import hashlib
 from datetime import UTC, datetime
 from ipaddress import ip_address
@@ -174,3 +175,24 @@ def test_repr_shows_three_things_in_plain_ascii(mtls_ca: CertificateAuthority) -
 def test_repr_survives_a_subject_that_cannot_be_read(mtls_ca: CertificateAuthority) -> None:
     certificate = mtls_ca.issue("CN=a\\00b").client_certificate()
     assert certificate.thumbprint in repr(certificate)
+
+
+def test_no_parsed_object_stays_in_memory(mtls_ca: CertificateAuthority) -> None:
+    """An object of `cryptography` needs several times as much memory as the DER once its extensions are read."""
+    issued = mtls_ca.issue("CN=client", dns=["a.example"], uris=["spiffe://acme.internal/a"])
+    found = ClientCertificate.from_der(issued.der)
+    for name in (
+        "subject",
+        "issuer",
+        "dns_names",
+        "uris",
+        "spiffe_id",
+        "period",
+        "serial_number",
+        "is_authority",
+        "pem",
+    ):
+        getattr(found, name)
+    assert found.x509 == found.x509 == issued.x509
+    held = [each for each in gc.get_referents(found, vars(found)) if isinstance(each, (x509.Certificate, x509.Name))]
+    assert held == []

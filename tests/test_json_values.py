@@ -4,6 +4,7 @@ import ast
 import json
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,7 @@ def metadata(text: str) -> None:
 
 READERS: dict[str, Callable[[str], object]] = {
     "JWK Set": parse_text,
-    "client's JWK Set": RegisteredCertificates.parse_text,
+    "client's JWK Set": partial(RegisteredCertificates.parse_text, "a client"),
     "SPIFFE bundle": lambda text: read_jwks(text.encode()),
     "metadata": metadata,
 }
@@ -176,13 +177,13 @@ def test_a_document_causes_six_log_lines_at_most(
     caplog.set_level(logging.DEBUG)
     parse({"keys": [0] * 200})
     assert len(caplog.records) == 6
-    assert "195 more keys of the JWK Set are ignored" in caplog.text
+    assert "195 more keys are ignored" in caplog.text
     caplog.clear()
-    parse({"keys": [0] * 5})
+    parse({"keys": [{}] * 5})
     assert len(caplog.records) == 5
 
 
-@pytest.mark.parametrize("parse", [parse_text, RegisteredCertificates.parse_text])
+@pytest.mark.parametrize("parse", [parse_text, partial(RegisteredCertificates.parse_text, "a client")])
 def test_a_set_of_too_many_keys_is_rejected_with_no_log_line(
     parse: Callable[[str], object], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -70,6 +70,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help=f"when the tokens or certificates expire (exp, notAfter): {_TIME_EXAMPLES}",
     )
     show = actions.add_parser("show", help="print the number of entries and changes")
+    for each in (create, revoke):
+        each.add_argument(
+            "--replicas",
+            type=int,
+            default=0,
+            metavar="N",
+            help="the number of replicas that must confirm the write, so that a failover does not lose it; default: 0",
+        )
     for each in (create, revoke, show):
         _common_options(each)
 
@@ -97,7 +105,8 @@ def run(options: argparse.Namespace) -> int:
     """
     from mtls_middleware.revocation.redis_list import RedisRevocations  # this part of the library may be absent
 
-    revocations = RedisRevocations(_client(options.redis), key=options.key)
+    replicas = getattr(options, "replicas", 0)  # `show` does not have this option
+    revocations = RedisRevocations(_client(options.redis), key=options.key, replicas=replicas)
     try:
         result = _ACTIONS[options.action](revocations, options)
     except (Unavailable, _NotDone) as error:

@@ -51,6 +51,7 @@ class CertificateBoundAuth(httpx2.Auth):
         token_hosts: the host of the token endpoint must be the issuer's host, a subdomain of it, or one of these. The
             token endpoint is the one in `mtls_endpoint_aliases`, if there is one (RFC 8705 5).
         roots: a PEM file with the CAs of the authorization server's certificate. Default: the system's CAs.
+        proxy: the URL of an HTTP proxy for requests to the authorization server. TLS ends at the server.
         leeway: number of seconds before its end from which a token is not used any more, 0 to 300. Default: 30. A token
             is always used for half of its lifetime.
         timeout: maximum number of seconds for one exchange with the authorization server, 0.05 to 60. Default: 5.
@@ -73,6 +74,7 @@ class CertificateBoundAuth(httpx2.Auth):
         discovery: Discovery = "rfc8414",
         token_hosts: Collection[str] = (),
         roots: Roots = None,
+        proxy: str | None = None,
         leeway: float = 30,
         timeout: float = 5,
     ) -> None:
@@ -94,7 +96,8 @@ class CertificateBoundAuth(httpx2.Auth):
             leeway=options.seconds("leeway", leeway, 0, 300, 30),
             timeout=options.seconds("timeout", timeout, 0.05, 60, 5),
         )
-        self._tokens = TokenSource(chosen, CertificateConnections(certificate, roots))
+        connections = CertificateConnections(certificate, roots, proxy=options.proxy_url("proxy", proxy))
+        self._tokens = TokenSource(chosen, connections)
         self._blocking, self._awaiting = BlockingDriver(), AwaitingDriver()
 
     def sync_auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response, None]:

@@ -79,6 +79,7 @@ class TokenSource:
             self._read_metadata,
             tls=trust_context(connections.roots),
             timeout=options.timeout,
+            proxy=connections.proxy,
             what="CertificateBoundAuth",
         )
         self._lock = threading.Lock()  # protects the following attributes; it is not held during I/O

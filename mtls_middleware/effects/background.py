@@ -1,80 +1,155 @@
 """Runs all HTTP exchanges of a process on one background thread with its own event loop.
 
 Callers in threads or event loops only wait for the result. So 500 concurrent exchanges neither block the event loop of
-an application nor need 500 threads.
+an application nor need 500 threads. If the thread ends by an exception, the next exchange starts a new thread.
 """
 
 import asyncio
 import atexit
 import contextlib
+import logging
 import os
-import ssl
 import threading
+import traceback
 import weakref
 from collections import deque
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections.abc import Coroutine, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from mtls_middleware.effects.exchange import Connections, Fetch, FetchFailed, Response, exchange
-from mtls_middleware.effects.limits import ConcurrencyLimit, Share, Shares
-from mtls_middleware.effects.name_lookups import ClientNameLookups, NameLookupThreads, zone_of_url
+from mtls_middleware.effects.exchange_log import log
+from mtls_middleware.effects.limits import ConcurrencyLimit, Share, Shares, client_of
+from mtls_middleware.effects.name_lookups import LIMITS_ADVICE, ClientNameLookups, NameLookupThreads, zone_of_url
+from mtls_middleware.effects.upstream import MAX_EXCHANGES, QUEUE_TIMEOUT, Upstream, new_transport, seconds_to_wait
 
-if TYPE_CHECKING:
-    import httpx2
-
-# Maximum number of concurrent exchanges with one server. Other exchanges wait in a queue. At most as many connections
-# are kept open, because a new TLS connection costs more than the exchange itself.
-_MAX_EXCHANGES = 50
 # Maximum number of concurrent exchanges with hosts in one DNS zone, such as `example.com`, if clients choose the URLs.
 _MAX_ZONE_EXCHANGES = 10
-# Maximum fraction of its timeout that an exchange may spend in the queue. After that, too little time remains.
-_QUEUE_TIMEOUT = 0.9
-# Seconds that an idle connection is kept open. Node.js and uvicorn close idle connections after 5 seconds.
-_KEEP_ALIVE = 5.0
+# Maximum number of seconds to close the connections when the thread ends.
+_CLOSE_TIMEOUT = 1.0
 
 
-def begin(fetch: Fetch, loop: asyncio.AbstractEventLoop | None = None, *, shares: Shares = ()) -> None:
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """An exchange to make. `upstream`: `None` for an exchange over a new connection."""
+
+    fetch: Fetch
+    shares: Shares = ()
+    upstream: Upstream | None = None
+    is_probe: bool = False
+
+
+def begin(fetch: Fetch, loop: asyncio.AbstractEventLoop | None = None) -> None:
     """Start the exchange `fetch`, unless another caller has started it. The future `fetch.outcome` gets the result.
 
-    Arguments:
-        loop: the event loop of the caller. The exchange starts after the current iteration of this loop. So the
-            background thread does not slow down the loop while it handles hundreds of requests in one iteration.
-        shares: the limits of concurrent exchanges for the client that caused the exchange.
+    `loop`: the event loop of the caller. The exchange starts after the current iteration of this loop. So the
+    background thread does not slow down the loop while it handles hundreds of requests in one iteration.
     """
+    try:
+        background = _current_background()
+    except Exception as failure:  # noqa: BLE001 (no thread can be started: a failed exchange)
+        if fetch.claim():
+            known = isinstance(failure, FetchFailed)
+            fetch.outcome.set_exception(failure if known else FetchFailed(type(failure).__name__))
+    else:
+        background.begin(_Job(fetch), loop)
+
+
+@contextlib.contextmanager
+def waiting(fetch: Fetch, shares: Shares, loop: asyncio.AbstractEventLoop | None = None) -> Iterator[float]:
+    """Start the exchange `fetch` as `begin` does. The value is the number of seconds for which the caller may wait.
+
+    `shares`: the limits of concurrent exchanges for the client that caused the exchange. Raises `FetchFailed` if the
+    server of a persistent connection stalls, or if too many requests wait for it.
+    """
+    if fetch.connections is None:
+        begin(fetch, loop)
+        yield seconds_to_wait(fetch)
+        return
     background = _current_background()
-    if fetch.claim():
-        background.add(fetch, shares)
-    background.wake_after_iteration(loop)
+    upstream, client = background.upstream(fetch.connections), client_of(shares)
+    admission = upstream.enter(fetch, client)
+    try:
+        background.begin(_Job(fetch, shares, upstream, admission.is_probe), loop)
+        yield admission.seconds
+    finally:
+        upstream.leave(client)
 
 
 class _Background:
-    """The background thread, its event loop, the exchanges in progress, and the connections to each server."""
+    """The background thread, its event loop, the exchanges in progress, and the connections to each server.
+
+    Raises `OSError` or `RuntimeError` if the process has too many open files or threads.
+    """
 
     def __init__(self) -> None:
         self.process = os.getpid()
-        self._loop = asyncio.SelectorEventLoop()
-        self._loop.set_default_executor(NameLookupThreads())
-        self._queue: deque[tuple[Fetch, Shares]] = deque()
+        self.has_ended = False
+        self._lock = threading.Lock()  # protects `has_ended`, `_unfinished` and `_upstreams`
+        self._queue: deque[_Job] = deque()
+        self._unfinished: set[Fetch] = set()
         # Event loops that wake the background loop after their current iteration. A loop may end before it does so.
         self._waking_loops: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
         self._tasks: set[asyncio.Task[None]] = set()  # an event loop keeps only weak references to tasks
-        self._servers = _Servers()
-        threading.Thread(target=self._run, name="mtls-middleware exchanges", daemon=True).start()
+        self._upstreams: weakref.WeakKeyDictionary[Connections, Upstream] = weakref.WeakKeyDictionary()
+        self._client_chosen = ConcurrencyLimit(MAX_EXCHANGES)  # for all servers that clients choose
+        self._names = ClientNameLookups()
+        self._loop = asyncio.SelectorEventLoop()
+        self._loop.set_default_executor(NameLookupThreads())
+        try:
+            threading.Thread(target=self._run, name="mtls-middleware exchanges", daemon=True).start()
+        except BaseException:
+            self._loop.close()
+            raise
 
     def _run(self) -> None:
-        self._loop.run_forever()
-        self._loop.close()
+        try:
+            self._loop.run_forever()
+        except BaseException as failure:  # noqa: BLE001 (for example `SystemExit` in a task, or a log handler that fails)
+            self._fail_all(f"the thread for exchanges ended by {type(failure).__name__}")
+            _log_defect("the thread for exchanges ended, and the next exchange starts a new one", failure)
+            with contextlib.suppress(BaseException):
+                self._loop.run_until_complete(asyncio.wait_for(self._close_all(), _CLOSE_TIMEOUT))
+        else:
+            self._fail_all("the process ends")
+        with contextlib.suppress(BaseException):
+            self._loop.close()
 
-    def add(self, fetch: Fetch, shares: Shares) -> None:
-        """Add an exchange to the queue. This method is thread-safe."""
-        self._queue.append((fetch, shares))
+    def _fail_all(self, reason: str) -> None:
+        """End all exchanges, and reject further exchanges."""
+        with self._lock:
+            self.has_ended = True
+            unfinished = list(self._unfinished)
+            self._queue.clear()
+        for fetch in unfinished:
+            with contextlib.suppress(BaseException):
+                self._finish(fetch, FetchFailed(reason))
 
-    def wake_after_iteration(self, loop: asyncio.AbstractEventLoop | None) -> None:
-        """Start the queued exchanges after the current iteration of `loop`, or at once if `loop` is `None`.
+    def upstream(self, connections: Connections) -> Upstream:
+        """Return the server of these connections. This method is thread-safe."""
+        with self._lock:
+            upstream = self._upstreams.get(connections)
+            if upstream is None:
+                upstream = self._upstreams[connections] = Upstream(connections)
+                weakref.finalize(connections, self._close, upstream).atexit = False
+            return upstream
 
-        All queued exchanges start, even those of a loop that has ended. Hundreds of exchanges in one iteration wake the
-        background loop only once, because each wake-up is a system call.
+    def begin(self, job: _Job, loop: asyncio.AbstractEventLoop | None) -> None:
+        """Add an exchange to the queue, unless another caller has added it. This method is thread-safe.
+
+        The queued exchanges start after the current iteration of `loop`, or at once if `loop` is `None`. All of them
+        start, even those of a loop that has ended. Hundreds of exchanges in one iteration wake the background loop only
+        once, because each wake-up is a system call.
         """
+        if job.fetch.claim():
+            with self._lock:
+                self._unfinished.add(job.fetch)
+                has_ended = self.has_ended
+                if not has_ended:
+                    self._queue.append(job)
+            if has_ended:
+                self._finish(job.fetch, FetchFailed("the thread for exchanges has ended"))
         if not self._queue:
             return
         if loop is None:
@@ -88,111 +163,108 @@ class _Background:
         self._wake()
 
     def _wake(self) -> None:
-        self._loop.call_soon_threadsafe(self._start_queued)
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and all exchanges have failed
+            self._loop.call_soon_threadsafe(self._start_queued)
 
     def _start_queued(self) -> None:
         while self._queue:
-            task = self._loop.create_task(_run(*self._queue.popleft(), self._servers))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            job = self._queue.popleft()
+            try:
+                self._start(self._make(job))
+            except BaseException as failure:  # noqa: BLE001 (for example `MemoryError`; the other exchanges must start)
+                self._finish(job.fetch, FetchFailed(type(failure).__name__))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _make(self, job: _Job) -> None:
+        """Make an exchange. Whatever happens, the callers that wait get a result or `FetchFailed`."""
+        found: Response | FetchFailed
+        try:
+            found = await self._response(job)
+        except FetchFailed as failure:
+            found = failure
+        except TimeoutError:
+            found = FetchFailed(f"not complete within {job.fetch.timeout} s")
+        except asyncio.CancelledError:
+            found = FetchFailed("cancelled, because the process ends")
+        except BaseException as failure:  # noqa: BLE001 (a defect of the HTTP client, or for example `MemoryError`)
+            found = FetchFailed(type(failure).__name__)
+            _log_defect(f"an exchange with {job.fetch.url} failed", failure)
+        self._finish(job.fetch, found)
+
+    def _finish(self, fetch: Fetch, found: Response | FetchFailed) -> None:
+        """Give the result to the callers, unless they have one."""
+        with self._lock:
+            if fetch not in self._unfinished:
+                return
+            self._unfinished.remove(fetch)
+        if isinstance(found, FetchFailed):
+            fetch.outcome.set_exception(found)
+        else:
+            fetch.outcome.set_result(found)
+
+    async def _response(self, job: _Job) -> Response:
+        # httpx2 uses anyio, and only protects its clean-up from cancellation by anyio. Cancellation by asyncio leaks
+        # connections.
+        import anyio
+
+        fetch = job.fetch
+        with anyio.fail_after(fetch.timeout):
+            if job.upstream is not None:
+                fail = partial(self._finish, fetch)
+                return await job.upstream.response(fetch, job.shares, self._names, is_probe=job.is_probe, fail=fail)
+            async with contextlib.AsyncExitStack() as held:
+                if not fetch.allow_private:
+                    shares = (Share(zone_of_url(fetch.url), _MAX_ZONE_EXCHANGES),)
+                    await held.enter_async_context(self._client_chosen.slot(shares, QUEUE_TIMEOUT * fetch.timeout))
+                transport = await held.enter_async_context(new_transport(fetch.tls, fetch.proxy))
+                return await exchange(fetch, transport, self._names)
+
+    def _close(self, upstream: Upstream) -> None:
+        """Close the connections to a server. Any thread may call this.
+
+        A forked child does not close the connections of its parent.
+        """
+        if self.process != os.getpid():
+            _inherited.append(upstream)
+            return
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(lambda: self._start(upstream.close()))
 
     def end(self) -> None:
-        """Cancel all exchanges, close the connections and stop the loop. This blocks for at most a second."""
-        with contextlib.suppress(TimeoutError):
-            asyncio.run_coroutine_threadsafe(self._close_all(), self._loop).result(1)
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        """Cancel all exchanges, close the connections and end the thread. This blocks for at most a second."""
+        if self.has_ended:
+            return
+        with contextlib.suppress(TimeoutError, RuntimeError):
+            asyncio.run_coroutine_threadsafe(self._close_all(), self._loop).result(_CLOSE_TIMEOUT)
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._loop.stop)
 
     async def _close_all(self) -> None:
-        for task in self._tasks:
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
-        for pool in self._servers.pools.values():
-            await pool.transport.aclose()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        with self._lock:
+            upstreams = list(self._upstreams.values())
+        for upstream in upstreams:
+            await upstream.close()
 
 
-@dataclass(frozen=True, slots=True)
-class _Pool:
-    """The connections to one server of the configuration, and the limit on concurrent exchanges with it."""
-
-    transport: "httpx2.AsyncHTTPTransport"
-    limit: ConcurrencyLimit
-
-
-@dataclass(frozen=True, slots=True)
-class _Servers:
-    """The connections and limits for all servers.
-
-    Attributes:
-        pools: one pool for each server that the operator configured.
-        client_chosen: one limit for all servers that clients choose.
-        names: looks up the host names that clients choose.
-    """
-
-    pools: weakref.WeakKeyDictionary[Connections, _Pool] = field(default_factory=weakref.WeakKeyDictionary)
-    client_chosen: ConcurrencyLimit = field(default_factory=lambda: ConcurrencyLimit(_MAX_EXCHANGES))
-    names: ClientNameLookups = field(default_factory=ClientNameLookups)
-
-
-async def _run(fetch: Fetch, shares: Shares, servers: _Servers) -> None:
-    # httpx2 uses anyio, and only protects its clean-up from cancellation by anyio. Cancellation by asyncio leaks
-    # connections.
-    import anyio
-
-    try:
-        with anyio.fail_after(fetch.timeout):
-            response = await _response(fetch, shares, servers)
-    except TimeoutError:
-        fetch.outcome.set_exception(FetchFailed(f"not complete within {fetch.timeout} s"))
-    except asyncio.CancelledError:
-        fetch.outcome.set_exception(FetchFailed("cancelled, because the process ends"))
-    except BaseException as failure:  # noqa: BLE001 (raised again in the callers that wait for the outcome)
-        fetch.outcome.set_exception(failure)
-    else:
-        fetch.outcome.set_result(response)
-
-
-async def _response(fetch: Fetch, shares: Shares, servers: _Servers) -> Response:
-    if fetch.connections is None and fetch.allow_private:
-        async with _transport(fetch.tls) as transport:
-            return await exchange(fetch, transport, servers.names)
-    if fetch.connections is None:
-        shares = (Share(zone_of_url(fetch.url), _MAX_ZONE_EXCHANGES),)
-        async with (
-            servers.client_chosen.slot(shares, _QUEUE_TIMEOUT * fetch.timeout),
-            _transport(fetch.tls) as transport,
-        ):
-            return await exchange(fetch, transport, servers.names)
-    pool = servers.pools.get(fetch.connections)
-    if pool is None:
-        pool = servers.pools[fetch.connections] = _Pool(_transport(fetch.tls), ConcurrencyLimit(_MAX_EXCHANGES))
-        weakref.finalize(
-            fetch.connections, _close, pool.transport, asyncio.get_running_loop(), os.getpid()
-        ).atexit = False
-    async with pool.limit.slot(shares, _QUEUE_TIMEOUT * fetch.timeout):
-        return await exchange(fetch, pool.transport, servers.names)
-
-
-def _transport(tls: ssl.SSLContext) -> "httpx2.AsyncHTTPTransport":
-    import httpx2
-
-    limits = httpx2.Limits(
-        max_connections=_MAX_EXCHANGES, max_keepalive_connections=_MAX_EXCHANGES, keepalive_expiry=_KEEP_ALIVE
-    )
-    return httpx2.AsyncHTTPTransport(verify=tls, trust_env=False, limits=limits)
-
-
-def _close(transport: "httpx2.AsyncHTTPTransport", loop: asyncio.AbstractEventLoop, process: int) -> None:
-    """Close a transport. Any thread may call this. A forked child does not close the connections of its parent."""
-    if process != os.getpid():
-        _inherited_transports.append(transport)
-    elif not loop.is_closed():
-        asyncio.run_coroutine_threadsafe(transport.aclose(), loop)
+def _log_defect(event: str, failure: BaseException) -> None:
+    """Log an unexpected exception, without its message, because the message may quote a secret."""
+    lines = "".join(traceback.format_tb(failure.__traceback__))
+    log(logging.ERROR, "%s: %s\n%s", event, type(failure).__name__, lines)
 
 
 # A fork may happen while another thread holds the lock. The child process does not have this thread, so it gets a new
 # lock.
 _lock = threading.Lock()
 _backgrounds: list[_Background] = []  # the last object belongs to this process, and the others belong to its parents
-_inherited_transports: list[object] = []  # keeps a parent's connections from being closed by garbage collection
+_inherited: list[object] = []  # keeps a parent's connections from being closed by garbage collection
 
 
 def _replace_lock() -> None:
@@ -205,10 +277,18 @@ if hasattr(os, "register_at_fork"):
 
 
 def _current_background() -> _Background:
+    """Return the background of this process, with a running thread. Raises `FetchFailed` if no thread can start."""
     with _lock:
-        if not _backgrounds or _backgrounds[-1].process != os.getpid():
-            _backgrounds.append(_Background())
-        return _backgrounds[-1]
+        if _backgrounds and _backgrounds[-1].process == os.getpid() and not _backgrounds[-1].has_ended:
+            return _backgrounds[-1]
+        try:
+            background = _Background()
+        except (OSError, RuntimeError, MemoryError) as failure:
+            raise FetchFailed(f"no thread can be started for it ({failure}); {LIMITS_ADVICE}") from failure
+        if _backgrounds and _backgrounds[-1].has_ended:
+            _backgrounds.pop()
+        _backgrounds.append(background)
+        return background
 
 
 @atexit.register

@@ -8,6 +8,7 @@ import ssl
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from mtls_middleware.effects.name_lookups import ClientNameLookups
 
 
+# Default of `max_waiting`. A waiting request needs about 20 kB of memory under ASGI.
+MAX_WAITING = 2_000
+
+
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Connections:
     """Connections to one server that stay open between exchanges, shared by all threads and event loops of a process.
@@ -30,9 +35,13 @@ class Connections:
 
     Arguments:
         tls: verifies the server, and contains the client certificate to present.
+        max_waiting: maximum number of requests of this process that wait for the server at the same time.
+        proxy: the URL of an HTTP proxy between this process and the server.
     """
 
     tls: ssl.SSLContext
+    max_waiting: int = MAX_WAITING
+    proxy: str | None = field(default=None, repr=False)  # it may contain a password
 
     def __post_init__(self) -> None:
         import httpx2  # noqa: F401 (the import takes 0.25 s, which would delay the first exchange)
@@ -66,6 +75,7 @@ class Fetch:
     # These fields are added to the default fields. A field with the same name replaces the default field.
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     connections: Connections | None = field(default=None, repr=False)  # if None, the exchange uses a new connection
+    proxy: str | None = field(default=None, repr=False)  # the URL of an HTTP proxy, for an exchange on a new connection
     outcome: "Future[Response]" = field(default_factory=_pending, init=False, repr=False)
     _claim_lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
@@ -90,12 +100,14 @@ class FetchFailed(Exception):  # noqa: N818 (a result that a flow handles)
     """Raised if the server is unreachable or too slow, or if its response is too large.
 
     The message is for the log of the operator. `again`: whether a retry is useful, because the connection was refused,
-    reset or closed before a response arrived.
+    reset or closed before a response arrived. `retry_after`: if the exchange was not made because the server stalls or
+    too many requests wait for it, the number of seconds until the next attempt. This state is already in the log.
     """
 
-    def __init__(self, *reasons: str, again: bool = False) -> None:
+    def __init__(self, *reasons: str, again: bool = False, retry_after: int | None = None) -> None:
         super().__init__(*reasons)
         self.again = again
+        self.retry_after = retry_after
 
 
 async def exchange(fetch: Fetch, transport: "httpx2.AsyncHTTPTransport", names: "ClientNameLookups") -> Response:
@@ -171,13 +183,13 @@ class _Body:
     def __init__(self, fetch: Fetch) -> None:
         self.begun = False  # whether a response has arrived, even if its body is not complete
         self._fetch = fetch
-        self._bytes = bytearray()
+        self._bytes = BytesIO()  # unlike `bytearray`, its contents become `bytes` without a copy
 
     def add(self, chunk: bytes) -> None:
-        self._bytes += chunk
-        if len(self._bytes) > self._fetch.limit:
+        self._bytes.write(chunk)
+        if self._bytes.tell() > self._fetch.limit:
             raise FetchFailed(f"the response has more than {self._fetch.limit} bytes")
 
     def response(self, response: "httpx2.Response") -> Response:
         content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        return Response(response.status_code, bytes(self._bytes), content_type)
+        return Response(response.status_code, self._bytes.getvalue(), content_type)

@@ -16,6 +16,7 @@ from mtls_middleware.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
+    from concurrent.futures import Future
 
     from mtls_middleware.effects.limits import Shares  # this module needs asyncio: see the comment at `_begin`
 
@@ -42,6 +43,14 @@ class Begin:
 
 
 @dataclass(frozen=True, slots=True)
+class Wait(Generic[T]):
+    """Waits at most `timeout` seconds for `outcome`, which a thread sets. Raises `TimeoutError` into the flow."""
+
+    outcome: "Future[T]"
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
 class FetchFor:
     """Perform an HTTP exchange on behalf of a client. `shares`: the limits on concurrent exchanges for that client."""
 
@@ -49,7 +58,7 @@ class FetchFor:
     shares: "Shares"
 
 
-Need = Fetch | FetchFor | Begin | Call[Any]
+Need = Fetch | FetchFor | Begin | Call[Any] | Wait[Any]
 Flow = Generator[Need, Any, T]
 
 
@@ -59,6 +68,8 @@ def ask(need: Fetch) -> Flow[Response]: ...
 def ask(need: Begin) -> Flow[None]: ...
 @overload
 def ask(need: Call[T]) -> Flow[T]: ...
+@overload
+def ask(need: Wait[T]) -> Flow[T]: ...
 def ask(need: Need) -> Flow[Any]:
     """Yield `need` from a flow, and return its typed result. Raises `FetchFailed` if a `Fetch` fails.
 
@@ -162,9 +173,11 @@ def _answer(need: Need) -> Any:
         case FetchFor():
             return _fetched(need.fetch, need.shares)
         case Begin():
-            return _begin(need.fetch, ())
+            return _begin(need.fetch)
         case Call():
             return _called(need)
+        case Wait():
+            return need.outcome.result(need.timeout)
 
 
 async def _answer_async(need: Need) -> Any:
@@ -174,51 +187,63 @@ async def _answer_async(need: Need) -> Any:
         case FetchFor():
             return await _fetched_async(need.fetch, need.shares)
         case Begin():
-            return await _begin_async(need.fetch, ())
+            return await _begin_async(need.fetch)
         case Call():
             return await _called_async(need)
+        case Wait():
+            return await _awaited(need.outcome, need.timeout)
 
 
 # asyncio is imported only at the first exchange, because its import takes as long as that of this whole package, and
 # many applications make no exchanges.
-def _begin(need: Fetch, of: "Shares") -> None:
+def _begin(need: Fetch) -> None:
     from mtls_middleware.effects.background import begin
 
-    begin(need, shares=of)
+    begin(need)
 
 
-async def _begin_async(need: Fetch, of: "Shares") -> None:
+async def _begin_async(need: Fetch) -> None:
     import asyncio
 
     from mtls_middleware.effects.background import begin
 
-    begin(need, asyncio.get_running_loop(), shares=of)
+    begin(need, asyncio.get_running_loop())
 
 
 def _fetched(need: Fetch, of: "Shares") -> Response:
-    _begin(need, of)
-    try:
-        return need.outcome.result(need.timeout)
-    except (FetchFailed, TimeoutError) as failure:
-        raise _own(failure, need) from None
+    from mtls_middleware.effects.background import waiting
+
+    with waiting(need, of) as seconds:
+        try:
+            return need.outcome.result(seconds)
+        except (FetchFailed, TimeoutError) as failure:
+            raise _own(failure, seconds) from None
+
+
+async def _awaited(outcome: "Future[T]", timeout: float) -> T:  # noqa: ASYNC109 (the timeout of `Future.result`)
+    import asyncio
+
+    async with asyncio.timeout(timeout):
+        return await asyncio.wrap_future(outcome)
 
 
 async def _fetched_async(need: Fetch, of: "Shares") -> Response:
     import asyncio
 
-    await _begin_async(need, of)
-    try:
-        async with asyncio.timeout(need.timeout):
-            return await asyncio.wrap_future(need.outcome)
-    except (FetchFailed, TimeoutError) as failure:
-        raise _own(failure, need) from None
+    from mtls_middleware.effects.background import waiting
+
+    with waiting(need, of, asyncio.get_running_loop()) as seconds:
+        try:
+            return await _awaited(need.outcome, seconds)
+        except (FetchFailed, TimeoutError) as failure:
+            raise _own(failure, seconds) from None
 
 
-def _own(failure: Exception, need: Fetch) -> FetchFailed:
+def _own(failure: Exception, seconds: float) -> FetchFailed:
     """Return a new exception for `failure`. If many threads raised the same object, it would collect all tracebacks."""
     if isinstance(failure, FetchFailed):
-        return FetchFailed(*failure.args, again=failure.again)
-    return FetchFailed(f"not complete within {need.timeout} s")
+        return FetchFailed(*failure.args, again=failure.again, retry_after=failure.retry_after)
+    return FetchFailed(f"not complete within {seconds} s")
 
 
 def _called(call: Call[T]) -> T:

@@ -1,4 +1,4 @@
-"""`ConcurrencyLimit`: limits the concurrent exchanges with one server, in total and for each client."""
+"""Limits for one server: `ConcurrencyLimit` for concurrent exchanges, `WaitingLimit` for the requests that wait."""
 
 import asyncio
 import contextlib
@@ -39,6 +39,14 @@ def shares(certificate: ClientCertificate | None, address: str | None) -> Shares
     if certificate is not None and certificate.verified:
         return *own, Share(f"name {_names(certificate)}", _PER_NAME)
     return *own, Share(f"address {address}", _PER_ADDRESS), Share("unverified", _UNVERIFIED)
+
+
+def client_of(shares: Shares) -> str:
+    """Return a key for the client: the names of a verified certificate, or one key for all unverified clients.
+
+    A client cannot choose this key, unlike the thumbprint of an unverified certificate.
+    """
+    return shares[-1].key if shares else ""
 
 
 def _names(certificate: ClientCertificate) -> str:
@@ -91,3 +99,28 @@ class ConcurrencyLimit:
             counted.users -= 1
             if counted.users == 0:
                 del self._shares[share.key]
+
+
+class WaitingLimit:
+    """Counts the requests that wait for one server, and admits at most `most`. One client may use half of them."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._most_of_client = most, (most + 1) // 2
+        self._total = 0
+        self._clients: dict[str, int] = {}
+
+    def enter(self, client: str) -> bool:
+        """Count a request of `client`, which must call `leave` later. Return `False` if the limit is reached."""
+        count = self._clients.get(client, 0)
+        if self._total >= self._most or count >= self._most_of_client:
+            return False
+        self._total += 1
+        self._clients[client] = count + 1
+        return True
+
+    def leave(self, client: str) -> None:
+        """End the count of a request that `enter` admitted."""
+        self._total -= 1
+        self._clients[client] -= 1
+        if self._clients[client] == 0:
+            del self._clients[client]

@@ -1,6 +1,7 @@
 """Looks up host names in threads, because `getaddrinfo` blocks: up to 30 seconds if a name server does not respond."""
 
 import asyncio
+import logging
 import socket
 import threading
 import time
@@ -9,7 +10,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
+from mtls_middleware.effects.exchange_log import log
 from mtls_middleware.effects.limits import ConcurrencyLimit, Share
+
+# What the operator can change if no thread can be started.
+LIMITS_ADVICE = "raise the limits of the process: threads (ulimit -u, pids.max), open files (ulimit -n) and memory"
 
 # Seconds after which a new look-up of the same name gets its own thread, and the maximum number of threads for a name.
 _SHARED_SECONDS, _MAX_NAME_THREADS = 5.0, 4
@@ -22,7 +27,8 @@ class NameLookupThreads(ThreadPoolExecutor):
     """An executor with one thread for each name. Concurrent look-ups of the same name share a thread.
 
     So the number of threads depends on the number of names, and not on the number of requests. A look-up that hangs
-    delays neither the look-up of another name nor the exit of the process.
+    delays neither the look-up of another name nor the exit of the process. If no thread can be started, the look-up
+    fails with `OSError`, and the next look-up starts a thread.
     """
 
     def __init__(self) -> None:
@@ -32,33 +38,46 @@ class NameLookupThreads(ThreadPoolExecutor):
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
         key = (function, arguments, tuple(sorted(named.items())))
+        outcome: Future[Any] = Future()
+        outcome.set_running_or_notify_cancel()  # so a caller that stops waiting cannot cancel it for other callers
+        entry = time.monotonic(), outcome
         with self._lock:
-            same = self._running.setdefault(key, [])
-            if same and (time.monotonic() - same[-1][0] < _SHARED_SECONDS or len(same) >= _MAX_NAME_THREADS):
+            same = [each for each in self._running.get(key, ()) if not each[1].done()]
+            if same and (entry[0] - same[-1][0] < _SHARED_SECONDS or len(same) >= _MAX_NAME_THREADS):
                 return same[-1][1]
-            outcome: Future[Any] = Future()
-            outcome.set_running_or_notify_cancel()  # so a caller that stops waiting cannot cancel it for other callers
-            entry = time.monotonic(), outcome
-            same.append(entry)
+            self._running[key] = [*same, entry]
 
         def look_up() -> None:
             try:
-                found = function(*arguments, **named)
+                outcome.set_result(function(*arguments, **named))
             except BaseException as failure:  # noqa: BLE001 (raised again in the callers that wait for the outcome)
+                if not outcome.done():
+                    outcome.set_exception(_as_exception(failure))
+            finally:
                 self._remove(key, entry)
-                outcome.set_exception(failure)
-            else:
-                self._remove(key, entry)
-                outcome.set_result(found)
 
-        threading.Thread(target=look_up, name="mtls-middleware look-up", daemon=True).start()
+        try:
+            threading.Thread(target=look_up, name="mtls-middleware look-up", daemon=True).start()
+        except (RuntimeError, MemoryError) as failure:
+            self._remove(key, entry)
+            reason = OSError(f"no thread can be started to look up a host name ({failure})")  # a failed connection
+            outcome.set_exception(reason)
+            log(logging.ERROR, "%s; %s", reason, LIMITS_ADVICE)
+            raise reason from failure
         return outcome
 
     def _remove(self, key: Any, entry: tuple[float, Future[Any]]) -> None:
         with self._lock:
-            self._running[key].remove(entry)
-            if not self._running[key]:
-                del self._running[key]
+            remaining = [each for each in self._running.get(key, ()) if each is not entry]
+            if remaining:
+                self._running[key] = remaining
+            else:
+                self._running.pop(key, None)
+
+
+def _as_exception(failure: BaseException) -> Exception:
+    """Return an exception for the callers. `SystemExit` in a task would end their event loop."""
+    return failure if isinstance(failure, Exception) else OSError(type(failure).__name__)
 
 
 class ClientNameLookups:

@@ -3,6 +3,7 @@
 URLs come from configuration, discovery or client registration, and never from a token or a certificate.
 """
 
+import contextlib
 import copy
 import ipaddress
 import logging
@@ -16,8 +17,9 @@ from urllib.parse import urlsplit
 
 from mtls_middleware.dependencies import Event, report
 from mtls_middleware.effects.exchange import Fetch, FetchFailed, Response
-from mtls_middleware.effects.flow import Begin, Flow, ask
+from mtls_middleware.effects.flow import Begin, Flow, Wait, ask
 from mtls_middleware.errors import ConfigurationError, Unavailable, require_extra
+from mtls_middleware.retry import LONGEST, retry_delay
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.remote_documents")
 
@@ -30,15 +32,17 @@ _RENEWAL_AGE = 480.0
 # Maximum number of seconds that an old document is still used while its server is down. A higher value would delay the
 # revocation of a key.
 _MAX_STALE = 3600.0
-# Minimum number of seconds between two attempts. This limits the requests that unknown key ids or a server that is down
+# Minimum number of seconds between a successful attempt and the next one. This limits the requests that unknown key ids
 # can cause.
-COOL_DOWN = 30.0
+COOL_DOWN = LONGEST
 # Maximum number of characters in a URL. OAuth clients register such URLs.
 _MAX_LENGTH = 2_048
 # Matches the host and the port of a URL. The host is a name or an IP address, without user name, zone id and
 # percent-encoding.
 _HOST_AND_PORT = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
 _TIMEOUT, _LIMIT = 5.0, 262_144
+# Maximum number of seconds that a request waits for the thread that parses a large document.
+_READ_TIMEOUT = 30.0
 
 
 class UnusableDocument(ValueError):  # noqa: N818 (not an error: the caller logs it)
@@ -49,9 +53,11 @@ class RemoteDocument(Generic[T]):
     """Fetches and caches the document at `uri`, converted to a value by `parse`.
 
     The document is renewed in the background after 8 minutes, and is old after 10 minutes. If its server is down, the
-    last usable document is used for at most `max_stale` seconds more. There is at most one attempt every 30 seconds
-    (`COOL_DOWN`), and all callers that need the result wait for the same attempt. If the new value equals the old
-    value, the old object is kept. If the clock is set back, the document is renewed.
+    last usable document is used for at most `max_stale` seconds more. There is one attempt at a time, and all callers
+    that need the result wait for the same attempt. After a successful attempt, the next one begins at the earliest 30
+    seconds later (`COOL_DOWN`). After a failed attempt, it begins at the earliest 0.5 seconds later, and this time
+    doubles with each further failure, up to 30 seconds. If the new value equals the old value, the old object is kept.
+    If the clock is set back, the document is renewed.
 
     Arguments:
         parse: a function that converts the body to the value. It raises `ValueError` for an unusable document, or
@@ -61,7 +67,9 @@ class RemoteDocument(Generic[T]):
             configured.
         limit, timeout: the maximum bytes of the body (default: 262,144), and the maximum seconds of one attempt
             (default: 5).
+        max_inline: a thread parses a body of more bytes. Requests that have no old value wait for it.
         max_stale: maximum number of seconds that an old value is still used while its server is down.
+        proxy: the URL of an HTTP proxy between this process and the server.
         what: the name of the argument that needs the extra `http`, for the message if the extra is missing.
     """
 
@@ -74,23 +82,26 @@ class RemoteDocument(Generic[T]):
         allow_private: bool = True,
         limit: int | None = None,
         timeout: float | None = None,
+        max_inline: int = _LIMIT,
         max_stale: float = _MAX_STALE,
         what: str = "jwks_uri",
+        proxy: str | None = None,
     ) -> None:
         require_extra("httpx2", "http", what)
         self._uri = uri
         self._parse = parse
         self._failure: Event = "revocation_list_failed" if what == "urls" else "keys_failed"
         self._tls = tls or ssl.create_default_context()
-        self._allow_private = allow_private
+        self._allow_private, self._proxy = allow_private, proxy
         self._limit = _LIMIT if limit is None else limit
         self._timeout = _TIMEOUT if timeout is None else timeout
-        self._max_stale = max_stale
+        self._max_inline, self._max_stale = max_inline, max_stale
         self._lock = threading.Lock()  # protects the following attributes; it is not held during I/O
         self._value: T | None = None
         self._fetched_at = float("-inf")
-        self._attempt: Fetch | None = None  # the attempt whose result is not applied yet
+        self._attempt: _Attempt[T] | None = None  # the attempt whose result is not applied yet
         self._attempted_at = float("-inf")
+        self._failures = 0  # the number of failed attempts since the last successful attempt
 
     def current(self, now: float, *, join: bool = False) -> Flow[T]:
         """Return the value. If no value is cached, or if it is old, fetch the document first. Raises `Unavailable`.
@@ -105,8 +116,7 @@ class RemoteDocument(Generic[T]):
             yield from self._renew_in_background(now)
         value = self._usable_value(now)
         if value is None:
-            wait = max(1, math.ceil(COOL_DOWN - abs(now - self._attempted_at)))
-            raise Unavailable(f"the document at {self._uri} is unavailable", retry_after=wait)
+            raise Unavailable(f"the document at {self._uri} is unavailable", retry_after=self.retry_after(now))
         return value
 
     def fresh(self, now: float) -> T | None:
@@ -114,7 +124,7 @@ class RemoteDocument(Generic[T]):
         return self._value if abs(now - self._fetched_at) < _RENEWAL_AGE else None
 
     def refreshed(self, now: float) -> Flow[T]:
-        """Fetch the document again if the last attempt is old enough (`COOL_DOWN`), and return the value.
+        """Fetch the document again if the last attempt is old enough, and return the value.
 
         Use this, for example, for an unknown key id. Raises `Unavailable`.
         """
@@ -122,15 +132,21 @@ class RemoteDocument(Generic[T]):
         yield from self._renew(now, join=True)
         return value if self._value is None else self._value
 
-    def with_uri(self, uri: str) -> "RemoteDocument[T]":
-        """Return a copy that fetches from `uri`.
+    def retry_after(self, now: float) -> int:
+        """Return the number of whole seconds after which a request can cause the next attempt, at least 1."""
+        wait = 0.0 if self._attempt is not None else self._pause() - (now - self._attempted_at)
+        return math.ceil(max(1.0, min(wait, COOL_DOWN)))
+
+    def with_uri(self, uri: str, parse: Callable[[bytes], T]) -> "RemoteDocument[T]":
+        """Return a copy that fetches from `uri`, and converts the body with `parse`.
 
         The cached value counts as old, so the next call of `current` fetches the document. If this fetch fails, the
         cached value is used for at most `max_stale` seconds.
         """
         document = copy.copy(self)
+        document._parse = parse
         document._uri, document._lock, document._attempt = uri, threading.Lock(), None
-        document._attempted_at = float("-inf")
+        document._attempted_at, document._failures = float("-inf"), 0
         with self._lock:
             document._value, document._fetched_at = self._value, self._fetched_at - _LIFETIME
         return document
@@ -148,20 +164,28 @@ class RemoteDocument(Generic[T]):
             return
         found: Response | FetchFailed
         try:
-            found = yield from ask(attempt)
-        except FetchFailed as failure:
-            found = failure
+            found = yield from ask(attempt.fetch)
+        except Exception as failure:  # noqa: BLE001 (for example, no thread can be started: a failed attempt)
+            found = _fetch_failed(failure)
         with self._lock:
-            if self._attempt is attempt:  # if not, another caller has applied the result
-                self._attempt = None
-                self._apply(found)
+            self._read(attempt, found)
+        if join and not attempt.value.done():
+            with contextlib.suppress(TimeoutError):
+                yield from ask(Wait(attempt.value, _READ_TIMEOUT))
+            with self._lock:
+                self._finish(attempt)
 
     def _renew_in_background(self, now: float) -> Flow[None]:
         """Start a renewal if the last attempt is old enough. A later call of a method applies the result."""
         with self._lock:
             attempt = self._attempt if self._start_if_due(now) else None
-        if attempt is not None:
-            yield from ask(Begin(attempt))
+        if attempt is None:
+            return
+        try:
+            yield from ask(Begin(attempt.fetch))
+        except Exception as failure:  # noqa: BLE001 (as in `_renew`)
+            with self._lock:
+                self._read(attempt, _fetch_failed(failure))
 
     def _start_if_due(self, now: float) -> bool:
         """Apply the result of a finished attempt. Then create a new attempt if the last attempt is old enough.
@@ -169,38 +193,102 @@ class RemoteDocument(Generic[T]):
         Returns whether a new attempt was created.
         """
         attempt = self._attempt
-        if attempt is not None and attempt.outcome.done():
-            self._attempt = None
-            self._apply(_outcome(attempt))
-        if abs(now - self._attempted_at) < COOL_DOWN:
+        if attempt is not None and attempt.fetch.outcome.done():
+            self._read(attempt, _outcome(attempt.fetch))
+        # A flow may have an older time than the flow that made the last attempt. If the difference is larger than the
+        # pause can be, the clock was set back.
+        if -COOL_DOWN < now - self._attempted_at < self._pause() or (attempt is not None and attempt.is_being_read):
             return False
-        self._attempt = Fetch(self._uri, self._tls, self._timeout, self._limit, self._allow_private)
+        self._attempt = _Attempt(
+            Fetch(self._uri, self._tls, self._timeout, self._limit, self._allow_private, proxy=self._proxy)
+        )
         self._attempted_at = now
         return True
 
-    def _apply(self, found: Response | FetchFailed) -> None:
-        """Store the value of a response, or log why it cannot be used."""
-        try:
-            if isinstance(found, FetchFailed):
-                raise found
-            if found.status != 200:
-                raise FetchFailed(f"status {found.status}")
-            value = self._parse(found.body)
-        except (FetchFailed, ValueError) as failure:
-            is_safe_to_log = isinstance(failure, FetchFailed | UnusableDocument)
-            reason = failure if is_safe_to_log else "not the expected document"
-            logger.error("fetching %s failed: %s", self._uri, reason)
-            report(self._failure, f"fetching {self._uri} failed: {reason}")
+    def _pause(self) -> float:
+        """Return the minimum number of seconds between the beginning of the last attempt and of the next attempt."""
+        return retry_delay(self._failures) if self._attempt is None and self._failures else COOL_DOWN
+
+    def _read(self, attempt: "_Attempt[T]", found: Response | FetchFailed) -> None:
+        """Parse the response of an attempt, unless this is done already, and store the value. The lock is held."""
+        if attempt.begin_to_read():
+            if isinstance(found, Response) and len(found.body) > self._max_inline:
+                attempt.read_in_thread(found, self._parse)
+            else:
+                attempt.read(found, self._parse)
+        self._finish(attempt)
+
+    def _finish(self, attempt: "_Attempt[T]") -> None:
+        """Store the value of an attempt if it is known, or log why there is none. The lock is held."""
+        if self._attempt is not attempt or not attempt.value.done():
+            return  # another caller has stored the value, or a thread parses the document
+        self._attempt = None
+        found = attempt.value.result()
+        if isinstance(found, FetchFailed):
+            self._failures += 1
+            reason = f"fetching {self._uri} failed: {found}"
+            logger.error("%s; the next request after %g s tries again", reason, retry_delay(self._failures))
+            report(self._failure, reason)
             return
+        self._failures = 0
         self._fetched_at = self._attempted_at
-        if value != self._value:  # keep the old object if the document is unchanged: caches compare by identity
-            self._value = value
+        if found != self._value:  # keep the old object if the document is unchanged: caches compare by identity
+            self._value = found
+
+
+class _Attempt(Generic[T]):
+    """One attempt to fetch and parse a document. `value`: the parsed value, or the failure (which is not raised)."""
+
+    def __init__(self, fetch: Fetch) -> None:
+        from concurrent.futures import Future
+
+        self.fetch = fetch
+        self.value: Future[T | FetchFailed] = Future()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def is_being_read(self) -> bool:
+        """Whether a thread parses the document. A fork has no threads, so there it is `False`."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def begin_to_read(self) -> bool:
+        """Return `True` for the first caller, which must call `read`. A caller that stops waiting cancels nothing."""
+        return not self.value.running() and not self.value.done() and self.value.set_running_or_notify_cancel()
+
+    def read(self, found: Response | FetchFailed, parse: Callable[[bytes], T]) -> None:
+        """Parse the response, and set the value. Raises no exception."""
+        try:
+            if isinstance(found, Response):
+                if found.status != 200:
+                    raise FetchFailed(f"status {found.status}")
+                self.value.set_result(parse(found.body))
+            else:
+                self.value.set_result(found)
+        except FetchFailed as failure:
+            self.value.set_result(failure)
+        except UnusableDocument as failure:
+            self.value.set_result(FetchFailed(str(failure)))
+        except ValueError:
+            self.value.set_result(FetchFailed("not the expected document"))
+        except BaseException as failure:  # noqa: BLE001 (for example, `MemoryError`: the next attempt may succeed)
+            self.value.set_result(FetchFailed(type(failure).__name__))
+
+    def read_in_thread(self, found: Response, parse: Callable[[bytes], T]) -> None:
+        """Let a thread call `read`. If no thread can be started, the attempt has failed."""
+        arguments = (found, parse)
+        self._thread = threading.Thread(target=self.read, args=arguments, name="mtls-middleware document", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError as failure:
+            self.value.set_result(FetchFailed(f"no thread can be started to read it ({failure})"))
 
 
 def _outcome(attempt: Fetch) -> Response | FetchFailed:
     failure = attempt.outcome.exception()
-    if failure is None:
-        return attempt.outcome.result()
+    return attempt.outcome.result() if failure is None else _fetch_failed(failure)
+
+
+def _fetch_failed(failure: BaseException) -> FetchFailed:
     return failure if isinstance(failure, FetchFailed) else FetchFailed(type(failure).__name__)
 
 

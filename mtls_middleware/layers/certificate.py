@@ -100,6 +100,10 @@ class CertificateLayer:
 
     def _check_strength(self) -> None:
         """Raises `ConfigurationError` for a layer that would reject every request."""
+        if self._allow is not None and self._allow.needs_path and self.trust_store is None:
+            raise ConfigurationError(
+                f"allow={self._allow!r} has IssuedBy, which needs a path from a trust store: give trust_store="
+            )
         if self.source.can_verify or self.trust_store is not None:
             return
         advice = "give verify_header=, verified_by_proxy=True (if the proxy rejects all others), or a trust_store"

@@ -99,6 +99,11 @@ class PathRules:
         return self.is_single and isinstance(self.rules[0], Rule) and self.rules[0].depends_only_on_certificate
 
     @property
+    def needs_path(self) -> bool:
+        """Whether one of the rules reads the validated path."""
+        return any(isinstance(rule, Rule) and rule.needs_path for rule in self.rules)
+
+    @property
     def may_accept_presented(self) -> bool:
         """Whether an unverified certificate can satisfy one of the rules. `ANYONE` does not count as a rule."""
         rules = [rule for rule in self.rules if isinstance(rule, Rule)]

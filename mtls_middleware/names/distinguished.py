@@ -6,13 +6,13 @@ treat case and `#hex` differently. All work is linear in the length of a name, w
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 from cryptography import x509
 
-from mtls_middleware.der import read_value, read_values
+from mtls_middleware.der import header, read_value, read_values
 from mtls_middleware.errors import MalformedCertificate
 from mtls_middleware.names.invisible import INVISIBLE
 from mtls_middleware.names.preparation import prepare
@@ -107,7 +107,7 @@ class Attribute:
         except ValueError:
             text = None  # undecodable octets are written in hex, and never match
         if name is None or text is None:  # RFC 4514 2.4: write the value in hex
-            return f"{self.oid}=#{_tlv(self.tag, self.content).hex()}"
+            return f"{self.oid}=#{(header(self.tag, len(self.content)) + self.content).hex()}"
         return f"{name}={_escaped(text)}"
 
 
@@ -176,6 +176,15 @@ def from_x509(name: x509.Name) -> DistinguishedName:
     if unfit:
         raise MalformedCertificate("a distinguished name has a control character")
     return parsed
+
+
+def comparison_key(name: x509.Name) -> Hashable:
+    """Return a value that is equal for names that match. A name that never matches is equal to its own DER only."""
+    try:
+        comparable = from_x509(name).comparable
+    except MalformedCertificate:
+        comparable = None
+    return name.public_bytes() if comparable is None else tuple(frozenset(row.items()) for row in comparable)
 
 
 def matches(one: DistinguishedName, other: DistinguishedName) -> bool:
@@ -321,12 +330,6 @@ def _from_der(der: bytes) -> DistinguishedName:
         for rdn in read_values(next(read_values(der))[1])
     ]
     return DistinguishedName(tuple(reversed(rdns)))
-
-
-def _tlv(tag: int, content: bytes) -> bytes:
-    size = len(content)
-    octets = size.to_bytes((size.bit_length() + 7) // 8, "big")
-    return bytes([tag]) + (bytes([size]) if size < 0x80 else bytes([0x80 | len(octets)]) + octets) + content
 
 
 def _dotted_oid(content: bytes) -> str:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         Subject,
         Thumbprint,
     )
+    from mtls_middleware.policy.issued_by import IssuedBy
     from mtls_middleware.policy.rule import ANYONE, Presented, Rule, as_rule
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "DNSName",
     "Email",
     "IPAddress",
+    "IssuedBy",
     "Issuer",
     "Presented",
     "Rule",
@@ -49,6 +51,7 @@ if not TYPE_CHECKING:  # with `__getattr__`, a type checker would accept any mis
                 "Subject",
                 "Thumbprint",
             ],
+            "policy.issued_by": ["IssuedBy"],
             "policy.rule": ["ANYONE", "Presented", "Rule", "as_rule"],
         },
     )

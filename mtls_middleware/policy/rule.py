@@ -35,6 +35,8 @@ class Rule:
     may_reject_presented = False
     # Whether the result for a certificate never changes. Only such a result may be cached.
     depends_only_on_certificate: bool = False
+    # Whether the rule reads the validated path, so that its result is unknown without a trust store.
+    needs_path: bool = False
     # The nesting depth of the rule.
     depth = 1
 
@@ -99,6 +101,7 @@ class Combination(Rule):
             rule.depends_only_on_certificate for rule in self.rules
         )
         object.__setattr__(self, "depends_only_on_certificate", depends_only)
+        object.__setattr__(self, "needs_path", any(rule.needs_path for rule in self.rules))
         object.__setattr__(self, "depth", _depth_above(rule.depth - (type(rule) is type(self)) for rule in self.rules))
         flat = (rule.rules if type(rule) is type(self) else (rule,) for rule in self.rules)
         object.__setattr__(self, "rules", tuple(chain.from_iterable(flat)))
@@ -181,6 +184,7 @@ class Not(Rule):
             "depends_only_on_certificate",
             type(self).depends_only_on_certificate and self.rule.depends_only_on_certificate,
         )
+        object.__setattr__(self, "needs_path", self.rule.needs_path)
         object.__setattr__(self, "depth", _depth_above([self.rule.depth]))
 
     def judge(self, certificate: ClientCertificate) -> Result:
@@ -280,7 +284,7 @@ class Presented(Rule):
                 f"Presented({rule!r}): expected one rule about names or one function; combine the results, for example "
                 "Presented(a) & Presented(b)"
             )
-        self._rule = inner
+        self._rule, self.needs_path = inner, inner.needs_path
         depends_only = type(self).depends_only_on_certificate and inner.depends_only_on_certificate
         self.depends_only_on_certificate = depends_only
 

@@ -82,7 +82,7 @@ class ClaimNames:
 
 def claim_names(
     *,
-    audience: str | Collection[str],
+    audience: str | Collection[str] | None,
     audience_claim: str = "aud",
     scope_claims: Collection[str] | None = None,
     client_id_claims: Collection[str] | None = None,
@@ -91,13 +91,9 @@ def claim_names(
 ) -> ClaimNames:
     """Check the arguments of a validator, and return them as `ClaimNames`. Raises `ConfigurationError`.
 
-    With a `profile`, the arguments can only narrow what is accepted.
+    With a `profile`, the arguments can only narrow what is accepted. `audience`: `None` if the caller requires none.
     """
-    audiences = [audience] if isinstance(audience, str) else options.string_list("audience", audience, _AUDIENCE)
-    if not audiences:
-        raise ConfigurationError(f"audience={audience!r}: expected one or more identifiers, for example {_AUDIENCE}")
-    for each in audiences:
-        options.string("audience", each, "https://api.example")
+    audiences = [] if audience is None else _audiences(audience)
     options.string("audience_claim", audience_claim, "aud")
     scope = None if scope_claims is None else _names("scope_claims", scope_claims, "scp")
     client_id = ("client_id",) if client_id_claims is None else _names("client_id_claims", client_id_claims, "azp")
@@ -107,6 +103,15 @@ def claim_names(
 
 
 _AUDIENCE = '"https://api.example"'
+
+
+def _audiences(audience: str | Collection[str]) -> list[str]:
+    found = [audience] if isinstance(audience, str) else options.string_list("audience", audience, _AUDIENCE)
+    if not found:
+        raise ConfigurationError(f"audience={audience!r}: expected one or more identifiers, for example {_AUDIENCE}")
+    for each in found:
+        options.string("audience", each, "https://api.example")
+    return found
 
 
 def _names(argument: str, given: Collection[str], example: str) -> tuple[str, ...]:

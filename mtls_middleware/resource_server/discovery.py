@@ -40,11 +40,20 @@ class DiscoveredKeys:
         discovery: the document to fetch: `"rfc8414"` or `"openid"`.
         allow_http: accept `http://` for loopback addresses, for the document and for the keys.
         tls: verifies the servers of the document and the keys. Default: the system's CAs.
+        proxy: the URL of an HTTP proxy between this process and these servers.
 
     Raises `ConfigurationError`.
     """
 
-    def __init__(self, issuer: str, discovery: Discovery, *, allow_http: bool, tls: ssl.SSLContext | None) -> None:
+    def __init__(
+        self,
+        issuer: str,
+        discovery: Discovery,
+        *,
+        allow_http: bool,
+        tls: ssl.SSLContext | None,
+        proxy: str | None = None,
+    ) -> None:
         if not isinstance(discovery, str) or discovery not in _ADDRESSES:
             expected = "'rfc8414' (/.well-known/oauth-authorization-server) or 'openid' (.../openid-configuration)"
             raise ConfigurationError(f"discovery={discovery!r}: expected {expected}")
@@ -53,10 +62,11 @@ class DiscoveredKeys:
             raise ConfigurationError(
                 f"issuer={issuer!r}: expected an address without query (RFC 8414 2), for example 'https://as.example'"
             )
-        self._issuer, self._allow_http = issuer, allow_http
+        self._issuer, self._allow_http, self._proxy = issuer, allow_http, proxy
         self._tls = tls or ssl.create_default_context()
         self._keys: FetchedKeys | None = None  # only `_read` sets this, and it never runs concurrently
-        self._document = RemoteDocument(_ADDRESSES[discovery](issuer), self._read, tls=self._tls, what="discovery")
+        address = _ADDRESSES[discovery](issuer)
+        self._document = RemoteDocument(address, self._read, tls=self._tls, what="discovery", proxy=proxy)
 
     def fresh(self, now: float) -> KeySet | None:
         """Return the cached keys, or `None` if the keys or the document must be fetched."""
@@ -106,6 +116,6 @@ class DiscoveredKeys:
         try:
             if self._keys is not None:
                 return self._keys.with_uri(uri)
-            return FetchedKeys(uri, allow_http=self._allow_http, tls=self._tls)
+            return FetchedKeys(uri, allow_http=self._allow_http, tls=self._tls, proxy=self._proxy)
         except ConfigurationError:
             raise UnusableDocument("its jwks_uri is not an https address without user and fragment") from None

@@ -14,26 +14,30 @@ from typing import Any, Literal, NoReturn
 from mtls_middleware import options
 from mtls_middleware.certificate_files import CertificateFiles, Roots
 from mtls_middleware.dependencies import report
-from mtls_middleware.effects.exchange import Fetch, FetchFailed, Response
+from mtls_middleware.effects.exchange import MAX_WAITING, Fetch, FetchFailed, Response
 from mtls_middleware.effects.flow import Flow, ask
 from mtls_middleware.effects.remote_document import check_address
 from mtls_middleware.errors import ConfigurationError, Refused, Unavailable, require_extra
 from mtls_middleware.json_values import json_object, memory_of
-from mtls_middleware.jwks import FetchedKeys, StaticKeys
-from mtls_middleware.resource_server.claim_names import ClaimNames
+from mtls_middleware.resource_server.claim_names import claim_names
 from mtls_middleware.resource_server.claims import (
     check_expiry,
-    has_audience,
     is_other_token_type,
     numeric_date,
     reject_token,
     timed_token,
 )
-from mtls_middleware.resource_server.introspection_advice import advice_for_status
 from mtls_middleware.resource_server.introspection_cache import IntrospectionCache, IntrospectionKey, MemoryAnswers
 from mtls_middleware.resource_server.introspection_connections import introspection_connections
-from mtls_middleware.resource_server.introspection_credentials import introspection_credentials
-from mtls_middleware.resource_server.jws import Keys, verify_jwt
+from mtls_middleware.resource_server.introspection_credentials import (
+    BearerToken,
+    Given,
+    IntrospectionCredentials,
+    Method,
+    Parts,
+    PrivateKey,
+)
+from mtls_middleware.resource_server.introspection_response import IntrospectionResponses, UnusableResponse
 from mtls_middleware.resource_server.profiles import rules
 from mtls_middleware.resource_server.token import AccessToken
 from mtls_middleware.reusable import Reusable, once, opts_in
@@ -48,30 +52,37 @@ _MAX_CACHED = 16_384
 _MAX_CACHE_SECONDS = 300
 # The value of the `Retry-After` field, in seconds.
 _RETRY_AFTER = 5
-_JSON, _SIGNED = "application/json", "application/token-introspection+jwt"
-# Maximum age of a signed response in seconds. A signed response does not name its token, so an old response may be
-# about another token (RFC 9701 8.1).
-_MAX_AGE = 60
-
-_NAMES = ClaimNames(frozenset())
 
 
 class IntrospectedAccessTokens:
     """Validates access tokens at the introspection endpoint of an authorization server (RFC 7662; extra `http`).
 
-    The client authenticates to the server with `client_secret`. If there is no secret, the client authenticates with
-    `certificate`, or with the certificate in `ssl_context`.
+    This resource server authenticates to the authorization server with one of `client_secret`, `private_key` and
+    `bearer_token`. If none is given, it authenticates with `certificate`, or with the certificate in `ssl_context`.
 
     Arguments:
         endpoint: the https address of the introspection endpoint.
         client_id: this client's id at the authorization server.
-        client_secret: the secret for HTTP Basic authentication (RFC 6749 2.3.1).
-        ssl_context: verifies the server. Without `client_secret`, it must also contain the client certificate
+        client_secret: the client's secret (RFC 6749 2.3.1).
+        auth_method: `"client_secret_basic"` (default with a secret), `"client_secret_post"`, `"private_key_jwt"`,
+            `"tls_client_auth"` or `"bearer"`.
+        encode_secret: form-encode the id and the secret for HTTP Basic, as RFC 6749 2.3.1 requires. Some servers need
+            `False`.
+        private_key: signs client assertions (RFC 7523 2.2): PEM, or a key of `cryptography`.
+        algorithm, key_id: `alg` and `kid` of the assertions. Default of `algorithm`: PS256 for an RSA key, or the
+            algorithm of the curve.
+        assertion_audience: `aud` of the assertions. Default: `issuer`, or `endpoint` if no issuer is given.
+        bearer_token: an access token for the endpoint (RFC 7662 2.1), or a function that returns the current one. Under
+            ASGI, the function may be async.
+        ssl_context: verifies the server. For `tls_client_auth`, it must also contain the client certificate
             (`load_cert_chain`; RFC 8705 2). Default: the system's CAs.
-        certificate: the client certificate (RFC 8705 2), which is loaded again when its files are renewed.
-        roots: with `certificate`, a PEM file with the CAs of the server's certificate. Default: the system's CAs.
+        certificate, roots: instead of `ssl_context`, the client certificate, which is loaded again when its files are
+            renewed, and a PEM file with the CAs of the server's certificate. Default of `roots`: the system's CAs.
+        token_type_hint: the value of this parameter; `None` to omit it, because some servers reject it.
         issuer: the expected `iss`. A response without `iss` is accepted.
-        audience: this resource's identifier, which `aud` must contain. A response without `aud` is accepted.
+        audience: this resource's identifier, or several, of which `aud` must contain one. A response without `aud` is
+            accepted.
+        scope_claims, client_id_claims: as in `JWTAccessTokens`, for the members of the response.
         required_claims: members that every active response must have, for example `["aud", "exp"]`.
         profile: `"fapi2"`: only PS256, ES256 and EdDSA; unbound tokens are rejected, whatever `binding` is.
         leeway: tolerance for clocks that differ, in seconds, 0 to 60. Default: 10.
@@ -82,6 +93,11 @@ class IntrospectedAccessTokens:
         signed_by: the server's keys (an https address, or a JWK Set as a dict). Responses must then be signed
             (RFC 9701), and `issuer` is required.
         timeout: maximum number of seconds for one exchange with the server, 0.05 to 60. Default: 5.
+        max_waiting: maximum number of requests of this process that wait for the server, 1 to 100,000. Further requests
+            get 503 at once. One client may use half of it. Under WSGI, give fewer than the process has threads, so that
+            a server that stalls leaves threads for other requests. Default: 2,000.
+        proxy: the URL of an HTTP proxy for all requests to the server, for example `"http://egress.internal:3128"`. The
+            variables `HTTPS_PROXY` and `HTTP_PROXY` of the environment are ignored.
         allow_http: accept `http://` for loopback addresses, for tests.
 
     Raises `ConfigurationError`.
@@ -95,11 +111,21 @@ class IntrospectedAccessTokens:
         endpoint: str,
         client_id: str,
         client_secret: str | None = None,
+        auth_method: Method | None = None,
+        encode_secret: bool = True,
+        private_key: PrivateKey | None = None,
+        algorithm: str | None = None,
+        key_id: str | None = None,
+        assertion_audience: str | None = None,
+        bearer_token: BearerToken | None = None,
         ssl_context: ssl.SSLContext | None = None,
         certificate: CertificateFiles | None = None,
         roots: Roots = None,
+        token_type_hint: str | None = "access_token",  # noqa: S107 (the name of a type)
         issuer: str | None = None,
-        audience: str | None = None,
+        audience: str | Collection[str] | None = None,
+        scope_claims: Collection[str] | None = None,
+        client_id_claims: Collection[str] | None = None,
         required_claims: Collection[str] = (),
         profile: Literal["fapi2"] | None = None,
         leeway: float | None = None,
@@ -108,31 +134,54 @@ class IntrospectedAccessTokens:
         remember_inactive: float = 5,
         signed_by: str | Mapping[str, Any] | None = None,
         timeout: float = 5,
+        max_waiting: int = MAX_WAITING,
+        proxy: str | None = None,
         allow_http: bool = False,
     ) -> None:
         require_extra("httpx2", "http", "IntrospectedAccessTokens")
         check_address("endpoint", endpoint, allow_http=allow_http)
         options.string("client_id", client_id, "api")
-        for name, value in (("issuer", issuer), ("audience", audience)):
+        for name, value in (
+            ("issuer", issuer),
+            ("assertion_audience", assertion_audience),
+            ("token_type_hint", token_type_hint),
+            ("key_id", key_id),
+        ):
             if value is not None:
                 options.string(name, value, "https://as.example")
         options.strings("required_claims", required_claims, '"aud"')
-        if profile not in (None, "fapi2"):
-            raise ConfigurationError(f"profile={profile!r}: expected 'fapi2' or None")
+        options.one_of("profile", profile, ("fapi2", None))
         if cache is not None and (isinstance(cache, type) or not (hasattr(cache, "get") and hasattr(cache, "put"))):
             raise ConfigurationError(f"cache={cache!r}: expected an IntrospectionCache, for example MemoryAnswers()")
-        self._endpoint, self._client_id, self._issuer, self._audience = endpoint, client_id, issuer, audience
+        self._endpoint, self._client_id, self._issuer = endpoint, client_id, issuer
+        self._names = claim_names(
+            audience=audience, scope_claims=scope_claims, client_id_claims=client_id_claims, profile=profile
+        )
         self._required = frozenset(required_claims) | ({"cnf"} if profile == "fapi2" else set())
         self._rules = rules(profile, algorithms=None, leeway=leeway, typ=None, required_claims=None)
-        ssl_context, self._connections = introspection_connections(ssl_context, certificate, roots)
-        self._form, self._headers = introspection_credentials(endpoint, client_id, client_secret, ssl_context)
+        ssl_context, self._connections = introspection_connections(ssl_context, certificate, roots, max_waiting, proxy)
+        self._credentials = IntrospectionCredentials(
+            Given(client_id, client_secret, auth_method, encode_secret, private_key, algorithm, key_id, bearer_token),
+            endpoint=endpoint,
+            audience=assertion_audience or issuer or endpoint,
+            tls=ssl_context,
+        )
+        self._hint = [] if token_type_hint is None else [("token_type_hint", token_type_hint)]
         self._secret = client_secret
         self._cache = cache
         self._active = options.seconds("remember_active", remember_active, 0, _MAX_CACHE_SECONDS, 5)
         self._inactive = options.seconds("remember_inactive", remember_inactive, 0, _MAX_CACHE_SECONDS, 5)
         self._timeout = options.seconds("timeout", timeout, 0.05, 60, 5)
-        self._keys = self._signing_keys(signed_by, ssl_context, allow_http=allow_http)
-        self._headers["Accept"] = _JSON if self._keys is None else _SIGNED
+        self._responses = IntrospectionResponses(
+            signed_by,
+            issuer=issuer,
+            client_id=client_id,
+            algorithms=self._rules.algorithms,
+            leeway=self._rules.leeway,
+            tls=ssl_context,
+            proxy=proxy,
+            allow_http=allow_http,
+        )
         self._lock = threading.Lock()  # protects `_running`; it is not held during I/O
         self._running: dict[str, Fetch] = {}
 
@@ -144,19 +193,6 @@ class IntrospectedAccessTokens:
     def is_bound_only(self, text: str) -> bool:  # noqa: ARG002 (the signature of `TrustedIssuers`)
         """Return whether an unbound token is rejected, even if the layer has `binding="when_present"`."""
         return "cnf" in self._required
-
-    def _signing_keys(
-        self, signed_by: str | Mapping[str, Any] | None, tls: ssl.SSLContext | None, *, allow_http: bool
-    ) -> Keys | None:
-        if signed_by is None:
-            return None
-        if self._issuer is None:
-            raise ConfigurationError(
-                "signed_by= needs issuer=, because the iss of a signed response must equal issuer= (RFC 9701 5)"
-            )
-        if isinstance(signed_by, str):
-            return FetchedKeys(signed_by, allow_http=allow_http, tls=tls)
-        return StaticKeys(signed_by)
 
     is_reusable = True
 
@@ -199,7 +235,8 @@ class IntrospectedAccessTokens:
     def _check_response(self, response: Mapping[str, Any], now: float) -> Reusable[AccessToken]:
         """Check the members of the response (RFC 7662 2.2), and return the token. Raises `Refused("invalid_token")`."""
         if response.get("active") is not True:
-            reject_token("the introspection server reports that the token is not active")
+            error = f" (error: {response['error']})" if "error" in response else ""
+            reject_token(f"the introspection server reports that the token is not active{error}")
         token_type = response.get("token_type", "Bearer")
         if not isinstance(token_type, str) or token_type.lower() != "bearer":
             reject_token("token_type is not Bearer")
@@ -214,13 +251,9 @@ class IntrospectedAccessTokens:
                 found={"iss": response["iss"]},
                 expected={"iss": self._issuer},
             )
-        if self._audience is not None and "aud" in response and not has_audience(response, [self._audience]):
-            reject_token(
-                f"the token is for another audience; expected {self._audience!a} in aud",
-                found={"aud": response["aud"]},
-                expected={"aud": self._audience},
-            )
-        client_id, scopes = _NAMES.client_id_of(response), _NAMES.scopes_of(response)
+        if self._names.audiences and "aud" in response:
+            self._names.check(response)
+        client_id, scopes = self._names.client_id_of(response), self._names.scopes_of(response)
         return timed_token(response, client_id=client_id, scopes=scopes).valid_at(now, self._rules.leeway)
 
     def _introspect(self, text: str, now: float, key: IntrospectionKey | None) -> Flow[dict[str, Any]]:
@@ -230,11 +263,14 @@ class IntrospectedAccessTokens:
         response. This is safe, because a shared response is not older than a cached response may be.
         """
         for last in (False, True):
-            fetch, first = self._fetch(text, key, now)
+            credentials = yield from self._credentials.parts(now)
+            fetch, first = self._fetch(text, key, credentials, now)
             try:
                 response = yield from ask(fetch)
             except FetchFailed as failure:
                 self._end_sharing(key, fetch)
+                if failure.retry_after is not None:
+                    self._unavailable(str(failure), failure.retry_after)
                 if last or not failure.again:
                     self._fail(str(failure), "check that the server runs, and that ssl_context trusts its certificate")
             else:
@@ -247,17 +283,16 @@ class IntrospectedAccessTokens:
                     self._end_sharing(key, fetch)
         raise AssertionError("not reached")
 
-    def _fetch(self, text: str, key: IntrospectionKey | None, now: float) -> tuple[Fetch, bool]:
+    def _fetch(self, text: str, key: IntrospectionKey | None, credentials: Parts, now: float) -> tuple[Fetch, bool]:
         """Return the request to the server, and whether this call created it. With a `key`, calls share a request."""
-        form = [("token", text), ("token_type_hint", "access_token"), *self._form]
         connections = self._connections(now)
         fetch = Fetch(
             self._endpoint,
             connections.tls,
             self._timeout,
             _MAX_RESPONSE,
-            form=form,
-            headers=self._headers,
+            form=[("token", text), *self._hint, *credentials.form],
+            headers={"Accept": self._responses.content_type, **credentials.headers},
             connections=connections,
         )
         if key is None:
@@ -272,73 +307,44 @@ class IntrospectedAccessTokens:
                 del self._running[key.key]
 
     def _read(self, response: Response, now: float) -> Flow[dict[str, Any]]:
-        if response.status != 200:
-            self._fail(f"status {response.status}; expected 200", advice_for_status(response.status))
-        expected = _JSON if self._keys is None else _SIGNED
-        if response.content_type != expected:
-            self._fail(f"the response is not {expected}", "give signed_by= if and only if the server signs responses")
         try:
-            if self._keys is None:
-                members = json_object(response.body)
-            else:
-                members = yield from self._read_signed(response.body, self._keys, now)
-        except Unavailable:
-            raise
-        except (ValueError, Refused) as error:
-            reason = error.evidence[0] if isinstance(error, Refused) else str(error)
-            self._fail(reason, "check that endpoint= is an introspection endpoint, and check issuer= and signed_by=")
-        return members if members.get("active") is True else {"active": False}
-
-    def _read_signed(self, body: bytes, keys: Keys, now: float) -> Flow[dict[str, Any]]:
-        """Verify a signed response, and return its member `token_introspection` (RFC 9701 5). Raises `Refused`."""
-        current = yield from keys.current(now)
-        jwt = yield from verify_jwt(
-            body.decode("ascii").strip(),
-            source=keys,
-            keys=current,
-            algorithms=self._rules.algorithms,
-            typ=frozenset({"token-introspection+jwt"}),
-            now=now,
-        )
-        if jwt.claims.get("iss") != self._issuer:
-            reject_token(f"the signed response is from another issuer; expected iss {self._issuer!a}")
-        if not has_audience(jwt.claims, [self._client_id]):
-            reject_token(f"the signed response is for another client; expected {self._client_id!a} in aud")
-        if "iat" not in jwt.claims or not -self._rules.leeway <= now - numeric_date(jwt.claims, "iat") < _MAX_AGE:
-            reject_token(f"iat of the signed response is missing, in the future, or older than {_MAX_AGE} s")
-        members = jwt.claims.get("token_introspection")
-        if not isinstance(members, dict):
-            reject_token("token_introspection of the signed response is missing or is not a JSON object")
-        return members
+            return (yield from self._responses.read(response, now))
+        except UnusableResponse as unusable:
+            self._fail(unusable.reason, unusable.advice)
 
     def _fail(self, reason: str, advice: str) -> NoReturn:
         logger.error("introspection at %s: %s; %s", self._endpoint, reason, advice)
+        self._unavailable(reason, _RETRY_AFTER)
+
+    def _unavailable(self, reason: str, retry_after: int) -> NoReturn:
         report("introspection_failed", f"introspection at {self._endpoint}: {reason}")
-        raise Unavailable(f"introspection at {self._endpoint}: {reason}", retry_after=_RETRY_AFTER)
+        raise Unavailable(f"introspection at {self._endpoint}: {reason}", retry_after=retry_after)
 
     def _store(self, key: IntrospectionKey, members: Mapping[str, Any], now: float) -> Flow[None]:
-        """Cache the members of a response, unless they are too large or have expired."""
-        seconds = self._active if members["active"] else self._inactive
+        """Cache a response with the time of its request, unless it is too large or has expired."""
         try:
-            if "exp" in members:
-                seconds = min(seconds, numeric_date(members, "exp") - now)
-            record = json.dumps({"until": now + seconds, "answer": members}).encode("ascii")
+            seconds = self._end_of_use(members, now) - now
+            record = json.dumps({"obtained": now, "answer": members}).encode("ascii")
         except (Refused, RecursionError):
             return
         if self._cache is not None and seconds > 0 and len(record) <= _MAX_CACHED:
             yield from self._cache.put(key, record, seconds, now)
 
     def _read_record(self, record: bytes, now: float) -> Reusable[dict[str, Any]] | None:
-        """Return the response in a cached record; `None` if the record is unreadable or too old.
+        """Return the response in a cached record; `None` if the record is unreadable, too old, or from the future.
 
-        The settings of this process apply, even if another machine with a longer `remember_active` wrote the record. If
-        the clock is set back, the record does not stay valid for longer.
+        The settings of this process apply, even if another machine with a longer `remember_active` wrote the record.
         """
         try:
             found = json_object(record)
             response: dict[str, Any] = found["answer"]
-            longest = self._active if response["active"] else self._inactive
-            until = float(found["until"])
-        except (ValueError, KeyError, TypeError):  # another version of this library wrote the record
+            obtained = float(found["obtained"])
+            until = self._end_of_use(response, obtained)
+        except (ValueError, KeyError, TypeError, OverflowError, Refused):  # another version of this library wrote it
             return None
-        return Reusable(response, until - longest, until) if until - longest <= now < until else None
+        return Reusable(response, obtained, until) if obtained <= now < until else None
+
+    def _end_of_use(self, response: Mapping[str, Any], obtained: float) -> float:
+        """Return the time until which this process uses a response. Raises `Refused` if its `exp` is not valid."""
+        until = obtained + (self._active if response["active"] else self._inactive)
+        return min(until, numeric_date(response, "exp")) if "exp" in response else until

@@ -10,10 +10,10 @@ import hmac
 import inspect
 import json
 import logging
-import math
-import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, Protocol
 
 from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
@@ -21,14 +21,15 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from mtls_middleware import options
 from mtls_middleware.cache import Cache
+from mtls_middleware.effects.cool_down import CoolDown
 from mtls_middleware.effects.flow import Call, Flow, ask
 from mtls_middleware.errors import ConfigurationError, Unavailable
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.introspection")
 
-# Seconds without calls to Redis after a failure. During an outage, only one request every five seconds waits for the
-# timeout of a call.
-_COOL_DOWN = 5.0
+# Maximum number of seconds without GET, or without SET, after a failure of this command. During an outage, only one
+# request in this time waits for the timeout of a call.
+_MAX_COOL_DOWN = 5.0
 # Minimum number of characters in `secret`, the same as for the shared secret of a proxy.
 _MIN_SECRET_LENGTH = 16
 
@@ -100,6 +101,48 @@ class MemoryAnswers:
         return self._records.get(key.key) is record
 
 
+class _CommandFailed(Exception):  # noqa: N818 (`RedisAnswers` handles it)
+    """A Redis command failed. The message is the type of the failure. `seconds`: how long the call took."""
+
+    def __init__(self, reason: str, seconds: float) -> None:
+        super().__init__(reason)
+        self.seconds = seconds
+
+
+@dataclass(frozen=True, slots=True)
+class _Command:
+    """A command of a Redis client. `function` raises `_CommandFailed`."""
+
+    name: str
+    function: Callable[..., Any]
+    cool_down: CoolDown
+
+
+def _timed(function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*arguments: object) -> Any:
+        begun = time.monotonic()
+        try:
+            return function(*arguments)
+        except Exception as failure:  # any exception of the Redis client counts as an outage
+            raise _CommandFailed(type(failure).__name__, time.monotonic() - begun) from failure
+
+    return call
+
+
+def _timed_async(seconds: float, function: Callable[..., Any]) -> Callable[..., Any]:
+    import asyncio
+
+    async def call(*arguments: object) -> Any:
+        begun = time.monotonic()
+        try:
+            async with asyncio.timeout(seconds):
+                return await function(*arguments)
+        except Exception as failure:  # as in `_timed`
+            raise _CommandFailed(type(failure).__name__, time.monotonic() - begun) from failure
+
+    return call
+
+
 class RedisAnswers:
     """Caches introspection responses in Redis or Valkey, shared by processes and machines (extra `redis`).
 
@@ -109,8 +152,9 @@ class RedisAnswers:
     Arguments:
         client: `redis.Redis` under WSGI, `redis.asyncio.Redis` under ASGI, with short timeouts and few retries.
         prefix: the beginning of all keys in Redis.
-        on_failure: what happens while Redis is unavailable. `"ask"`: each request causes an introspection. `"refuse"`:
-            requests are rejected with 503, which protects the introspection server from the additional load.
+        on_failure: what happens while GET fails. `"ask"`: each request causes an introspection. `"refuse"`: requests
+            are rejected with 503, which protects the introspection server from the additional load. While only SET
+            fails, for example because Redis is full, cached responses are used, and new ones are not cached.
         timeout: maximum number of seconds for one command of an asyncio client, 0.001 to 5. Default: 0.25. A blocking
             client uses its own `socket_timeout`.
         secret: 16 characters or more, the same on all machines. Give a secret if `IntrospectedAccessTokens` has no
@@ -149,55 +193,45 @@ class RedisAnswers:
             ) from None
         self._prefix, self._on_failure, self._timeout = prefix, on_failure, float(timeout)
         self._secret = (secret or "").encode("utf-8")
-        self._get, self._set = client.get, client.set
+        timed: Callable[[Callable[..., Any]], Callable[..., Any]] = _timed
         if inspect.iscoroutinefunction(client.execute_command):
-            self._get, self._set = self._with_timeout(client.get), self._with_timeout(client.set)
+            timed = partial(_timed_async, self._timeout)
         else:
             check_timeouts(client)
-        self._lock = threading.Lock()  # protects `_failed_at`; it is not held during I/O
-        self._failed_at: float | None = None
-
-    def _with_timeout(self, command: Callable[..., Any]) -> Callable[..., Any]:
-        import asyncio
-
-        async def call(*arguments: object) -> Any:
-            async with asyncio.timeout(self._timeout):
-                return await command(*arguments)
-
-        return call
+        self._get = _Command("GET", timed(client.get), CoolDown(_MAX_COOL_DOWN))
+        self._set = _Command("SET", timed(client.set), CoolDown(_MAX_COOL_DOWN))
 
     def get(self, key: IntrospectionKey, now: float) -> Flow[bytes | None]:
         """Return the cached record, or `None` if no readable record is cached.
 
-        Raises `Unavailable` if Redis is unavailable and `on_failure` is `"refuse"`.
+        Raises `Unavailable` if GET fails and `on_failure` is `"refuse"`.
         """
         available, found = yield from self._call(now, self._get, self._prefix + key.key)
         if not available and self._on_failure == "refuse":
-            raise Unavailable("Redis is unavailable, and on_failure='refuse'", retry_after=math.ceil(_COOL_DOWN))
+            raise Unavailable("Redis is unavailable, and on_failure='refuse'", retry_after=1)
         return None if found is None else self._decrypt(found, key)
 
     def put(self, key: IntrospectionKey, record: bytes, seconds: float, now: float) -> Flow[None]:
-        """Cache `record` under `key` for `seconds` seconds, if Redis is available."""
+        """Cache `record` under `key` for `seconds` seconds, unless SET fails."""
         encrypted = base64.b64encode(self._cipher(key).encrypt(record, [key.key.encode("ascii")]))
         milliseconds = max(1, int(seconds * 1000))
         yield from self._call(now, self._set, self._prefix + key.key, encrypted, None, milliseconds)
 
-    def _call(self, now: float, function: Callable[..., Any], *arguments: object) -> Flow[tuple[bool, Any]]:
-        """Call Redis, and return whether it is available, and the result of the command."""
-        with self._lock:
-            if self._failed_at is not None:
-                if abs(now - self._failed_at) < _COOL_DOWN:
-                    return False, None
-                self._failed_at = now  # only this request calls Redis; concurrent requests do not wait
-        try:
-            found = yield from ask(Call(function, arguments))
-        except ConfigurationError:  # the client is an asyncio client under WSGI; this is not an outage
-            raise
-        except Exception as failure:  # noqa: BLE001 (any exception of the Redis client counts as an outage)
-            self._failed_at = now
-            logger.error("Redis: %s; the next attempt is in %d s", type(failure).__name__, _COOL_DOWN)
+    def _call(self, now: float, command: "_Command", *arguments: object) -> Flow[tuple[bool, Any]]:
+        """Call Redis, and return whether the command worked, and its result."""
+        attempt = command.cool_down.begin(now)
+        if attempt is None:
             return False, None
-        self._failed_at = None
+        succeeded = False
+        try:
+            found = yield from ask(Call(command.function, arguments))
+            succeeded = True
+        except _CommandFailed as failure:
+            delay = command.cool_down.failed(attempt, now + failure.seconds)
+            logger.error("Redis: %s failed (%s); the next attempt is in %g s", command.name, failure, delay)
+            return False, None
+        finally:
+            command.cool_down.ended(attempt, succeeded=succeeded)
         return True, found
 
     def _cipher(self, key: IntrospectionKey) -> AESSIV:

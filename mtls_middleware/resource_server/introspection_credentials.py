@@ -1,31 +1,197 @@
-"""Creates the credentials for introspection: a client secret (RFC 6749 2.3.1) or a client certificate (RFC 8705 2)."""
+"""`IntrospectionCredentials`: authenticates this resource server at an introspection endpoint (RFC 7662 2.1)."""
 
 import base64
+import logging
+import secrets
 import ssl
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal, NamedTuple
 from urllib.parse import quote_plus
 
-from mtls_middleware.errors import ConfigurationError
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from mtls_middleware import options
+from mtls_middleware.effects.flow import Call, Flow, ask
+from mtls_middleware.errors import ConfigurationError, Refused, Unavailable
+
+logger: logging.Logger = logging.getLogger("mtls_middleware.introspection")
+
+Method = Literal["client_secret_basic", "client_secret_post", "private_key_jwt", "tls_client_auth", "bearer"]
+PrivateKey = str | bytes | rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+BearerToken = str | Callable[[], str | Awaitable[str]]
+
+# Seconds until a client assertion expires. It is created for one request.
+_ASSERTION_LIFETIME = 60
+_JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"  # RFC 7523 2.2
 
 
-def introspection_credentials(
-    endpoint: str, client_id: str, secret: str | None, tls: ssl.SSLContext | None
-) -> tuple[list[tuple[str, str]], dict[str, str]]:
-    """Return the form parameters and the header fields that authenticate the client. Raises `ConfigurationError`."""
-    if tls is not None:
-        if not isinstance(tls, ssl.SSLContext):
+class Given(NamedTuple):
+    """The arguments of a validator about its own authentication."""
+
+    client_id: str
+    client_secret: str | None = None
+    auth_method: Method | None = None
+    encode_secret: bool = True
+    private_key: PrivateKey | None = None
+    algorithm: str | None = None
+    key_id: str | None = None
+    bearer_token: BearerToken | None = None
+
+
+class Parts(NamedTuple):
+    """The form parameters and the header fields that authenticate one request."""
+
+    form: list[tuple[str, str]]
+    headers: dict[str, str]
+
+
+class IntrospectionCredentials:
+    """The credentials of this resource server. `audience`: the `aud` of client assertions.
+
+    Raises `ConfigurationError`.
+    """
+
+    def __init__(self, given: Given, *, endpoint: str, audience: str, tls: ssl.SSLContext | None) -> None:
+        _check_tls(tls)
+        self._given, self._audience = given, audience
+        self.method: Method = _method(given)
+        options.boolean("encode_secret", given.encode_secret)
+        if self.method == "tls_client_auth" and (tls is None or not endpoint.lower().startswith("https:")):
             raise ConfigurationError(
-                f"ssl_context={tls!r}: expected for example ssl.create_default_context(cafile='as-ca.pem')"
+                "no credentials for the introspection endpoint (RFC 7662 2.1): give client_secret=, private_key= or "
+                "bearer_token=, or an https endpoint and certificate=CertificateFiles('api.pem', 'api.key')"
             )
-        if tls.verify_mode != ssl.CERT_REQUIRED or not tls.check_hostname:
-            raise ConfigurationError("ssl_context must verify the server's certificate and name (RFC 7662 4)")
-    if secret is not None:
-        if not isinstance(secret, str) or not secret:
-            raise ConfigurationError("client_secret is empty or not a string; expected the secret, or None")
-        pair = f"{quote_plus(client_id)}:{quote_plus(secret)}".encode("ascii")
-        return [], {"Authorization": f"Basic {base64.b64encode(pair).decode('ascii')}"}
-    if tls is None or not endpoint.lower().startswith("https:"):
+        if self.method == "private_key_jwt":
+            self._key = _private_key(given.private_key)
+            self._algorithm = _algorithm(self._key, given.algorithm)
+
+    def parts(self, now: float) -> Flow[Parts]:
+        """Return the parts of one request. Raises `Unavailable` if the function `bearer_token` fails."""
+        given = self._given
+        match self.method:
+            case "client_secret_basic":
+                return Parts([], {"Authorization": _basic(given)})
+            case "client_secret_post":
+                return Parts([("client_id", given.client_id), ("client_secret", str(given.client_secret))], {})
+            case "private_key_jwt":
+                return Parts(
+                    [
+                        ("client_id", given.client_id),
+                        ("client_assertion_type", _JWT_BEARER),
+                        ("client_assertion", self._assertion(now)),
+                    ],
+                    {},
+                )
+            case "bearer":
+                token = yield from _bearer(given.bearer_token)
+                return Parts([], {"Authorization": f"Bearer {token}"})
+            case _:
+                return Parts([("client_id", given.client_id)], {})
+
+    def _assertion(self, now: float) -> str:
+        """Return a new client assertion (RFC 7523 3)."""
+        claims = {
+            "iss": self._given.client_id,
+            "sub": self._given.client_id,
+            "aud": self._audience,
+            "jti": secrets.token_urlsafe(16),
+            "iat": int(now),
+            "exp": int(now) + _ASSERTION_LIFETIME,
+        }
+        headers = None if self._given.key_id is None else {"kid": self._given.key_id}
+        return jwt.encode(claims, self._key, algorithm=self._algorithm, headers=headers)
+
+
+def _check_tls(tls: object) -> None:
+    if tls is None:
+        return
+    if not isinstance(tls, ssl.SSLContext):
         raise ConfigurationError(
-            "no credentials for the introspection endpoint (RFC 7662 2.1): give client_secret=, or an https endpoint "
-            "and certificate=CertificateFiles('api.pem', 'api.key')"
+            f"ssl_context={tls!r}: expected for example ssl.create_default_context(cafile='as-ca.pem')"
         )
-    return [("client_id", client_id)], {}
+    if tls.verify_mode != ssl.CERT_REQUIRED or not tls.check_hostname:
+        raise ConfigurationError("ssl_context must verify the server's certificate and name (RFC 7662 4)")
+
+
+# The argument that each method needs.
+_NEEDS: dict[Method, str] = {
+    "client_secret_basic": "client_secret",
+    "client_secret_post": "client_secret",
+    "private_key_jwt": "private_key",
+    "bearer": "bearer_token",
+    "tls_client_auth": "ssl_context",
+}
+
+
+def _method(given: Given) -> Method:
+    """Return the method that fits the credentials. Raises `ConfigurationError` if they do not fit one method."""
+    carried = [name for name in ("client_secret", "private_key", "bearer_token") if getattr(given, name) is not None]
+    if len(carried) > 1:
+        raise ConfigurationError(f"{' and '.join(carried)} are given: expected only one of them")
+    name = carried[0] if carried else "ssl_context"
+    default = next(method for method, needed in _NEEDS.items() if needed == name)
+    method = options.one_of("auth_method", default if given.auth_method is None else given.auth_method, tuple(_NEEDS))
+    if _NEEDS[method] != name:
+        raise ConfigurationError(f"auth_method={method!r}: expected {_NEEDS[method]}= and no other credentials")
+    secret, token = given.client_secret, given.bearer_token
+    if secret is not None and (not isinstance(secret, str) or not secret):
+        raise ConfigurationError("client_secret is empty or not a string; expected the secret, or None")
+    if token is not None and not callable(token) and not _is_token(token):
+        raise ConfigurationError("bearer_token is not a token; expected a string, or a function that returns one")
+    return method
+
+
+def _is_token(token: object) -> bool:
+    return isinstance(token, str) and bool(token) and token.isascii() and token.isprintable() and " " not in token
+
+
+def _basic(given: Given) -> str:
+    """Return the credentials of HTTP Basic. RFC 6749 2.3.1 requires form encoding, which some servers do not decode."""
+    pair = given.client_id, str(given.client_secret)
+    text = ":".join(map(quote_plus, pair) if given.encode_secret else pair)
+    return f"Basic {base64.b64encode(text.encode('utf-8')).decode('ascii')}"
+
+
+def _bearer(given: Any) -> Flow[str]:
+    if not callable(given):
+        return str(given)
+    try:
+        token = yield from ask(Call(given, ()))
+    except (Refused, ConfigurationError):
+        raise
+    except Exception as failure:
+        logger.error("the function bearer_token= failed: %s", type(failure).__name__)
+        raise Unavailable("the function bearer_token= failed", retry_after=1) from failure
+    if not _is_token(token):
+        raise ConfigurationError("the function bearer_token= returned no token; expected a string")
+    return str(token)
+
+
+def _private_key(given: Any) -> Any:
+    try:
+        data = given.encode("ascii") if isinstance(given, str) else given
+        key = load_pem_private_key(data, None) if isinstance(data, bytes) else data
+    except (ValueError, TypeError) as error:  # TypeError: the key is encrypted
+        raise ConfigurationError("private_key cannot be read; expected PEM without a password, or a key") from error
+    if not isinstance(key, (rsa.RSAPrivateKey, ec.EllipticCurvePrivateKey, ed25519.Ed25519PrivateKey)):
+        raise ConfigurationError(f"private_key is a {type(key).__name__}; expected an RSA, EC or Ed25519 key")
+    return key
+
+
+_EC = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
+_RSA = ("PS256", "PS384", "PS512", "RS256", "RS384", "RS512")
+
+
+def _algorithm(key: Any, given: str | None) -> str:
+    """Return the signature algorithm for the key. Raises `ConfigurationError` if `given` does not fit it."""
+    if isinstance(key, rsa.RSAPrivateKey):
+        possible: tuple[str, ...] = _RSA
+    elif isinstance(key, ec.EllipticCurvePrivateKey):
+        possible = (_EC[key.curve.name],) if key.curve.name in _EC else ()
+    else:
+        possible = ("EdDSA",)
+    if not possible or (given is not None and given not in possible):
+        raise ConfigurationError(f"algorithm={given!r}: expected for this private_key one of {', '.join(possible)}")
+    return possible[0] if given is None else given

@@ -51,7 +51,7 @@ class TrustedIssuers:
 
     Arguments:
         members: `JWTAccessTokens` with different issuers, and at most one `IntrospectedAccessTokens`. If the latter has
-            an `issuer`, it also validates the JWTs of that issuer.
+            an `issuer`, it also validates the JWTs of that issuer, unless a `JWTAccessTokens` has the same issuer.
         look_up: a function for issuers that are unknown at start. It takes the unverified `iss` of a JWT, and returns
             the validator for this issuer, or `None` if it does not trust the issuer. Under ASGI, it may be async. It is
             called before any key is fetched. A validator is used for ten minutes before the next call, and an unknown
@@ -77,13 +77,16 @@ class TrustedIssuers:
                 "two members are IntrospectedAccessTokens; expected at most one, because an opaque token does not name "
                 "its server"
             )
-        issuers = [each.issuer for each in members if each.issuer is not None]
+        issuers = [each.issuer for each in members if isinstance(each, JWTAccessTokens)]
         duplicates = sorted({each for each in issuers if issuers.count(each) > 1})
         if duplicates:
             raise ConfigurationError(
-                f"two members have the same issuer ({', '.join(duplicates)}); expected one member for each issuer"
+                f"two JWTAccessTokens have the same issuer ({', '.join(duplicates)}); expected one for each issuer, "
+                "and audience= with several values if it issues tokens for several"
             )
-        self._by_issuer: dict[str, Member] = {each.issuer: each for each in members if each.issuer is not None}
+        # If both kinds of members have one issuer, its JWTs are validated without introspection.
+        in_order = sorted(members, key=lambda each: isinstance(each, JWTAccessTokens))
+        self._by_issuer: dict[str, Member] = {each.issuer: each for each in in_order if each.issuer is not None}
         self._opaque = opaque[0] if opaque else None
         self._look_up = look_up
         self._looked_up: Cache[str, _LookedUp] = Cache(_CACHE_SIZE)

@@ -71,6 +71,8 @@ class JWTAccessTokens:
         allow_nonce: accept tokens with the claim `nonce`, which Keycloak wrote before version 25. By default, it shows
             that a token without `typ: at+jwt` is an ID token.
         ssl_context: verifies the servers of the keys and of the metadata document. Default: the system's CAs.
+        proxy: the URL of an HTTP proxy for all requests to the issuer, for example `"http://egress.internal:3128"`. The
+            variables `HTTPS_PROXY` and `HTTP_PROXY` of the environment are ignored.
         allow_http: accept `http://` for loopback addresses, for tests.
 
     Raises `ConfigurationError`.
@@ -97,6 +99,7 @@ class JWTAccessTokens:
         client_id_claims: Collection[str] | None = None,
         allow_nonce: bool = False,
         ssl_context: ssl.SSLContext | None = None,
+        proxy: str | None = None,
         allow_http: bool = False,
     ) -> None:
         options.string("issuer", issuer, "https://as.example")
@@ -107,7 +110,10 @@ class JWTAccessTokens:
             raise ConfigurationError(
                 f"{found} given; expected exactly one of {expected}, for example discovery='rfc8414'"
             )
+        options.proxy_url("proxy", proxy)
         self._issuer = issuer
+        if audience is None:
+            raise ConfigurationError("audience=None: expected this resource's identifier (RFC 8725 3.9)")
         self._names = claim_names(
             audience=audience,
             audience_claim=audience_claim,
@@ -132,9 +138,9 @@ class JWTAccessTokens:
         if jwks is not None:
             self._keys = StaticKeys(jwks)
         elif jwks_uri is not None:
-            self._keys = FetchedKeys(jwks_uri, allow_http=allow_http, tls=ssl_context)
+            self._keys = FetchedKeys(jwks_uri, allow_http=allow_http, tls=ssl_context, proxy=proxy)
         elif discovery is not None:
-            self._keys = DiscoveredKeys(issuer, discovery, allow_http=allow_http, tls=ssl_context)
+            self._keys = DiscoveredKeys(issuer, discovery, allow_http=allow_http, tls=ssl_context, proxy=proxy)
         self._cache: Cache[bytes, _CachedToken] = Cache(_CACHE_SIZE, largest=_MAX_CACHED)
 
     is_reusable = True

@@ -1,66 +1,45 @@
-"""Defines the format of the revocation list in Redis, and the copy of the list in one process.
+"""Defines the format of the revocation list in Redis.
 
 Pure: no I/O, no clock. If any data is not in this format, the whole list is rejected.
 
-The list is one sorted set under one key, so Redis can evict it only as a whole. Its members are:
-- entries: 32 bytes in base64url. The score is the Unix time until which the entry is valid.
-- changes: "list:number:until:entry", numbered in order. The score is `_FIRST_CHANGE + number`. Only the last 1000
-  changes are kept. Change 0, "list:0:", marks a complete list, which may be empty. `list` is a random id. A list that
-  is created again has a new id.
+The list is one sorted set under one key, so Redis can evict it only as a whole. It has three kinds of members:
+- Entries: SHA-256 digests, 32 bytes. The score is the Unix time until which the entry is valid. Only the script that
+  writes reads them.
+- Pages: the changes in order, `PAGE_UNITS` in a page at most. A change is a unit of 42 bytes: an entry, and its Unix
+  time as 10 decimal digits. The score is `FIRST_PAGE` plus the position of the page, which is the number of changes
+  before the page. All valid entries are in the pages, so a process reads the whole list, and later only the changes, in
+  the same way: page after page.
+- The head, with the highest score: the state of the list. It changes with each write, so a poll reads only the head.
 
-A reader requests its last change and all later changes. If the response does not begin with the reader's last change,
-the reader has missed changes. Then it reads the newest change, all members in pages, and the changes since the newest.
+Each write has an id: a digest of the previous write's id and of a random number. Two histories of the list can have the
+same number of changes, and even the same last change, but not the same last id. So a process detects that Redis has
+lost changes and continued from an older state. A page contains the ids of its last writes.
 """
 
-import base64
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mtls_middleware.base64_values import sha256_digest
+ENTRY_SIZE = 32
+UNIT_SIZE = 42
+ID_SIZE = 24
+PAGE_UNITS = 512  # 21 kB, so that one page is read and parsed in less than a millisecond
+FIRST_PAGE = 10**12  # above every Unix time in a unit
+HEAD_SCORE = 2**53 - 1  # the highest integer that a score can represent exactly
+MAX_TIME = 10**10 - 1  # the year 2286, the latest time of 10 digits
 
-_FIRST_CHANGE = 10**12  # a score above the Unix time of the year 9999
-MAX_ENTRY_SCORE = f"({_FIRST_CHANGE}"  # the upper limit of an entry's score, exclusive, in the syntax of ZCOUNT
-_MAX_CHANGES = 1000  # if more entries are written between two polls, all processes must read the whole list again
-
-# The script that writes entries. A script is atomic, so no reader sees a partial change. Expired entries are removed by
-# the clock of Redis, so that a writer whose clock is ahead does not remove valid entries. ARGV[1] is the mode, followed
-# by pairs of entry and Unix time. The mode "" adds entries to a complete list, and the script returns 0 if there is no
-# such list. The mode "+" also adds entries to a list that does not exist or is not complete. Any other mode is the id
-# that the script gives to such a list, which is then complete. The script returns 0 and changes nothing if the key
-# contains other data.
-WRITE = f"""
-local last = redis.call('ZRANGE', KEYS[1], -1, -1)[1] or ''
-local list, number = string.match(last, '^([%w_-]+):(%d+):')
-if not list and (ARGV[1] == '' or last ~= '' and not (#last == 43 and string.match(last, '^[%w_-]+$'))) then
-  return 0
-end
-if not list and ARGV[1] ~= '+' then
-  list, number = ARGV[1], 0
-  redis.call('ZADD', KEYS[1], '{_FIRST_CHANGE}', list .. ':0:')
-end
-for i = 2, #ARGV, 2 do
-  redis.call('ZADD', KEYS[1], 'GT', ARGV[i + 1], ARGV[i])
-  if list then
-    number = number + 1
-    redis.call('ZADD', KEYS[1], string.format('%.0f', {_FIRST_CHANGE} + number),
-               string.format('%s:%d:%s:%s', list, number, ARGV[i + 1], ARGV[i]))
-  end
-end
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', '(' .. redis.call('TIME')[1])
-if list then
-  redis.call('ZREMRANGEBYSCORE', KEYS[1], '{_FIRST_CHANGE}',
-             string.format('(%.0f', {_FIRST_CHANGE} + number - {_MAX_CHANGES}))
-end
-return 1
-"""
-
-_CHANGE = re.compile(r"([A-Za-z0-9_-]{16,64}):([0-9]{1,12}):(?:([0-9]{1,12}):([A-Za-z0-9_-]+))?")
-
+_HEAD = re.compile(
+    rb"revocations-2:(?P<complete>[01]):(?P<list>[0-9a-f]{24}):(?P<id>[0-9a-f]{24}):(?P<page>[0-9]{1,15})"
+    rb":(?P<changes>[0-9]{1,15}):[0-9]{1,15}:[0-9]{1,15}:[0-9]{1,15}:(?P<time>[0-9]{1,10})"
+)
+_PAGE = re.compile(rb"page-2:([0-9]{12}):([0-9]{2}):")
 
 _CREATE_ADVICE = "call create() once, with all revocations that are still valid (docs/tokens.md)"
-_KEY_ADVICE = "another program may write to the key: set key= to a name that nothing else uses"
+_KEY_ADVICE = (
+    "another program, or an earlier release of this library, wrote to the key: set key= to a name that nothing else "
+    f"uses, and {_CREATE_ADVICE}"
+)
 
 
 class UnreadableList(ValueError):  # noqa: N818 (named like `Refused`)
@@ -72,115 +51,89 @@ class ListNotCreated(UnreadableList):
 
 
 @dataclass(frozen=True, slots=True)
-class _Change:
-    member: str
-    list: str
-    number: int
-    until: int = 0
-    entry: bytes = b""
-
-
-class RevocationListCopy:
-    """The copy of the revocation list in one process.
-
-    Arguments:
-        newest: a sequence with the member that has the highest score, or an empty sequence if there is no list.
+class Head:
+    """The state of the list.
 
     Attributes:
-        revoked: a mapping from each entry to the Unix time until which the entry is valid. It is empty at first.
-
-    Raises `UnreadableList`.
+        list: the id of the first write, which identifies the list.
+        id: the id of the last write that changed an entry.
+        page: the position of the last page.
+        changes: the number of changes since the list was created.
+        time: the Unix time of the last write, by the clock that is behind: that of Redis, or that of the writer.
     """
 
-    def __init__(self, newest: Sequence[Any]) -> None:
-        if not newest:
-            raise ListNotCreated(f"there is no list; {_CREATE_ADVICE}")
-        if sha256_digest(_string(newest[0])) is not None:
-            raise ListNotCreated(f"its creation was not completed; {_CREATE_ADVICE}")
-        self._last = _parse_change(newest[0])
-        self.revoked: dict[bytes, float] = {}
-
-    @property
-    def position(self) -> int:
-        """The score of the last change in this copy. The next request for changes starts at this score."""
-        return _FIRST_CHANGE + self._last.number
-
-    @property
-    def changes(self) -> int:
-        """The number of revocations written since the list was created."""
-        return self._last.number
-
-    def add_members(self, pairs: Iterable[Any]) -> None:
-        """Add a page of the list: pairs of member and score. Raises `UnreadableList`."""
-        for member, score in pairs:
-            if score < _FIRST_CHANGE:
-                self.revoked[_decode_entry(_string(member))] = score
-            elif (change := _parse_change(member)).list != self._last.list or score != _FIRST_CHANGE + change.number:
-                raise UnreadableList(f"a member has the wrong score, or belongs to another list; {_KEY_ADVICE}")
-
-    def add_changes(self, members: Sequence[Any]) -> bool:
-        """Add the changes since `position`. Returns `False` and adds nothing if a change is missing.
-
-        Raises `UnreadableList`.
-        """
-        changes = [_parse_change(each) for each in members]
-        last = self._last
-        if not changes or changes[0] != last:
-            return False
-        if any(each.list != last.list or each.number != last.number + n for n, each in enumerate(changes)):
-            return False
-        for each in changes[1:]:
-            self.revoked[each.entry] = max(each.until, self.revoked.get(each.entry, 0))
-        self._last = changes[-1]
-        return True
-
-    def merge(self, previous: "RevocationListCopy") -> bool:
-        """Add the entries of the previous copy, if both are copies of the same list.
-
-        An entry is never withdrawn before it expires. So entries that Redis has lost, for example because an older
-        state was restored, stay revoked here. Returns `False` if Redis has lost changes.
-        """
-        if previous._last.list != self._last.list:
-            return True
-        self.revoked = {**previous.revoked, **self.revoked}
-        return previous._last.number <= self._last.number
-
-    def drop_expired(self, now: float) -> None:
-        """Drop the entries that are no longer valid at the Unix time `now`."""
-        self.revoked = {entry: until for entry, until in self.revoked.items() if until >= now}
+    list: bytes
+    id: bytes
+    page: int
+    changes: int
+    time: int
 
 
-def _parse_change(member: object) -> _Change:
-    parts = _CHANGE.fullmatch(text := _string(member))
-    if parts is None or (parts[3] is None) != (int(parts[2]) == 0):
-        raise UnreadableList(f"a member has an unknown format; {_KEY_ADVICE}")
-    if parts[3] is None:
-        return _Change(text, parts[1], 0)
-    return _Change(text, parts[1], int(parts[2]), int(parts[3]), _decode_entry(parts[4]))
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Changes that follow each other.
 
-
-def _decode_entry(text: str) -> bytes:
-    digest = sha256_digest(text)
-    if digest is None:
-        raise UnreadableList(f"a member has an unknown format; {_KEY_ADVICE}")
-    return digest
-
-
-def _string(member: object) -> str:
-    if isinstance(member, bytes):
-        return member.decode("ascii", "replace")
-    if isinstance(member, str):  # a client with decode_responses=True
-        return member
-    raise UnreadableList(f"a member is not a string; {_KEY_ADVICE}")
-
-
-def script_arguments(entries: Iterable[tuple[bytes, int]]) -> list[str | int]:
-    """Return the arguments of the script `WRITE` for these entries, without the mode.
-
-    `entries`: pairs of an entry and the Unix time until which the entry is valid.
+    Attributes:
+        position: the number of changes before this page.
+        ids: the ids of its last writes.
+        units: the changes, `UNIT_SIZE` bytes each.
     """
-    return [
-        each
-        for octets, until in entries
-        for each in (base64.urlsafe_b64encode(octets).rstrip(b"=").decode("ascii"), until)
-    ]
+
+    position: int
+    ids: Sequence[bytes]
+    units: bytes
+
+    @property
+    def end(self) -> int:
+        """The number of changes up to the end of this page, if it still contains all its changes."""
+        return self.position + len(self.units) // UNIT_SIZE
+
+
+def parse_head(members: Sequence[Any]) -> Head:
+    """Parse the member with the highest score. `members` is empty if there is no list. Raises `UnreadableList`."""
+    if not members:
+        raise ListNotCreated(f"there is no list; {_CREATE_ADVICE}")
+    found = _HEAD.fullmatch(_octets(members[0]))
+    if found is None:
+        raise UnreadableList(f"a member has an unknown format; {_KEY_ADVICE}")
+    if found["complete"] == b"0":
+        raise ListNotCreated(f"its creation was not completed; {_CREATE_ADVICE}")
+    return Head(found["list"], found["id"], int(found["page"]), int(found["changes"]), int(found["time"]))
+
+
+def parse_page(member: object) -> Page:
+    """Parse a page, except for its units. Raises `UnreadableList`."""
+    octets = _octets(member)
+    found = _PAGE.match(octets)
+    if found is None or not int(found[2]):
+        raise UnreadableList(f"a member has an unknown format; {_KEY_ADVICE}")
+    end = found.end() + int(found[2]) * ID_SIZE
+    ids = [octets[start : start + ID_SIZE] for start in range(found.end(), end, ID_SIZE)]
+    units = octets[end:]
+    if len(octets) < end or len(units) % UNIT_SIZE or len(units) > PAGE_UNITS * UNIT_SIZE:
+        raise UnreadableList(f"a page has the wrong length; {_KEY_ADVICE}")
+    return Page(int(found[1]), ids, units)
+
+
+def parse_units(units: bytes) -> Iterable[tuple[bytes, int]]:
+    """Yield each entry and the Unix time until which it is valid. Raises `UnreadableList`."""
+    octets, time = b"", 0
+    for start in range(0, len(units), UNIT_SIZE):
+        end = start + ENTRY_SIZE
+        found = units[end : start + UNIT_SIZE]
+        if found != octets:  # many entries of a page have the same time, and share one object
+            if not found.isdigit():
+                raise UnreadableList(f"a time has an unknown format; {_KEY_ADVICE}")
+            octets, time = found, int(found)
+        yield units[start:end], time
+
+
+def units_of(entries: Iterable[tuple[bytes, int]]) -> bytes:
+    """Return the units of these pairs of an entry and the Unix time until which the entry is valid."""
+    return b"".join(b"%b%010d" % (entry, min(time, MAX_TIME)) for entry, time in entries)
+
+
+def _octets(member: object) -> bytes:
+    if not isinstance(member, bytes):
+        raise UnreadableList(f"a member is not a string of bytes; {_KEY_ADVICE}")
+    return member

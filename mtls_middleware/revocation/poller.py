@@ -8,26 +8,43 @@ import math
 import os
 import threading
 import time
-import weakref
 from typing import Any
 
-from mtls_middleware.revocation.format import RevocationListCopy, UnreadableList
+from mtls_middleware.effects.supervision import RepeatingThread
+from mtls_middleware.revocation.format import Head, UnreadableList, parse_head, parse_page
+from mtls_middleware.revocation.list_copy import HistoryChanged, RevocationListCopy, Shards, new_shards
+from mtls_middleware.revocation.write_script import SWEEP_WINDOW
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.revocation")
 
 # Seconds between two polls. So a revocation takes effect in all processes within a second, even on a busy machine.
 _INTERVAL = 0.25
-_CLEANUP_INTERVAL = 60.0  # seconds between two removals of expired entries from the copy, by the clock of Redis
-_PAGE = 1000  # number of members in one read, which keeps Redis busy for only a few milliseconds
+_CLEANUP_INTERVAL = 60.0  # seconds between two removals of expired entries from the copy
+_PAGES = 32  # maximum number of pages in one read, which keeps Redis busy for less than a millisecond
+# After so many entries, which take about a millisecond, the thread sleeps for as long. Python's global lock is held by
+# one thread for 5 ms if another thread needs it (sys.setswitchinterval), and an event loop needs it several times for
+# each request.
+_SLICE = 2048
+_PAUSE = 0.001
+# If the last successful poll was so many seconds ago, a request checks that the thread runs.
+_OVERDUE = 2.0
 _LOG_INTERVAL = 30.0  # minimum number of seconds between two log lines during an outage
 
 # Advice for the operator, by the name of the client's exception. The message of the exception is not logged, because it
 # may quote data from Redis.
 _ADVICE = {
     "AuthenticationError": "check username= and password= of the client",
-    "NoPermissionError": "let the user of the client read this key (ACL: ~KEY +zrange +zscan +zrangebyscore +time)",
+    "NoPermissionError": "let the user of the client read this key (ACL: ~KEY +zrange)",
     "ConnectionError": "check that Redis is running, and host= of the client",
     "TimeoutError": "check that Redis is running, and that socket_timeout= exceeds its response time",
+    "ReadOnlyError": "the client is connected to a replica: connect it to the primary",
+    "OutOfMemoryError": "the memory of Redis is full: raise its maxmemory",
+}
+# Advice by the code of an error that the client has no class for.
+_ADVICE_BY_CODE = {
+    "WRONGTYPE": "the key contains another type of data; set key= to a name that nothing else uses",
+    "NOREPLICAS": "Redis has fewer replicas than its min-replicas-to-write: check that they run",
+    "MISCONF": "Redis cannot write to its disk: see its log",
 }
 
 
@@ -35,8 +52,9 @@ class RevocationListPoller:
     """Keeps a copy of the revocation list up to date.
 
     Attributes:
-        revoked: a mapping from each entry to the Unix time until which the entry is valid.
-        read_at: the value of `time.monotonic()` at the start of the last successful poll; minus infinity before the
+        revoked: the entries, and the Unix time until which each entry is valid. They are not complete before the first
+            successful poll.
+        read_at: the value of `time.monotonic()` when the copy was equal to the list in Redis; minus infinity before the
             first successful poll.
         first_poll: an event that is set after the first poll, even if this poll fails.
         created_at: the value of `time.monotonic()` when this object was created.
@@ -46,69 +64,114 @@ class RevocationListPoller:
     def __init__(self, client: Any, key: str) -> None:
         self._client, self._key = client, key
         self._copy: RevocationListCopy | None = None
+        self.revoked: Shards = new_shards()
         self.read_at: float = -math.inf
         self.first_poll: threading.Event = threading.Event()
         self.process: int = os.getpid()
         self.created_at: float = time.monotonic()
-        self._cleaned_at = self._logged_at = -math.inf
+        self._cleaned_at = self._logged_at = self._loss_logged_at = -math.inf
+        self._units = 0  # number of entries since the last pause
+        self._thread = RepeatingThread(self.poll, name=logger.name, interval=_INTERVAL, logger=logger)
 
-    @property
-    def revoked(self) -> dict[bytes, float]:
-        return {} if self._copy is None else self._copy.revoked
+    def start(self) -> bool:
+        """Start the thread that polls. Returns `False` if the system cannot start a thread.
 
-    def start(self) -> None:
-        """Start the thread that polls. The thread ends when this object is garbage collected."""
-        name = "mtls_middleware.revocation"
-        threading.Thread(target=_poll, args=(weakref.ref(self),), name=name, daemon=True).start()
+        The thread ends when this object is garbage collected.
+        """
+        return self._thread.ensure_running()
+
+    def age(self) -> float:
+        """Return the number of seconds since the copy was equal to the list in Redis. Infinity if it never was.
+
+        If the thread has ended, this method starts it again.
+        """
+        age = time.monotonic() - self.read_at
+        if age > _OVERDUE:
+            self._thread.ensure_running()
+        return age
 
     def poll(self) -> None:
-        """Update the copy from Redis. All exceptions are logged, and none is raised."""
-        began = time.monotonic()
+        """Update the copy from Redis. All exceptions are logged. Only the log handler's own exceptions are raised."""
         try:
             self._update()
         except Exception as failure:  # noqa: BLE001 (any exception of the client counts as an outage)
-            self._log_failure(failure, began)
-        else:
-            if self._logged_at > self.read_at:
-                logger.warning("revocations: the list can be read again")
-            self.read_at = began
-        self.first_poll.set()
+            self._log_failure(failure)
+        finally:
+            self.first_poll.set()
 
     def _update(self) -> None:
+        asked_at = time.monotonic()
+        head = parse_head(self._read(-1, -1))
         copy = self._copy
-        if copy is None or not copy.add_changes(self._read_changes(copy)):
-            self._copy = copy = self._read_all()
-        if time.monotonic() - self._cleaned_at >= _CLEANUP_INTERVAL:
-            copy.drop_expired(float(self._client.time()[0]))
-            self._cleaned_at = time.monotonic()
+        if copy is None or copy.list != head.list:
+            copy = self._copy = RevocationListCopy(head)
+        is_end = copy.is_current(head)
+        while not is_end:
+            asked_at = time.monotonic()
+            try:
+                is_end = self._read_pages(copy)
+            except HistoryChanged:
+                self._begin_again(copy, head)
+                return
+        self._publish(copy, asked_at)
+        if asked_at - self._cleaned_at >= _CLEANUP_INTERVAL:
+            # An entry is dropped only if two clocks agree: that of this process, and that of Redis and the last writer.
+            for number in copy.drop_expired(min(head.time, int(time.time()))):
+                self._pause_after(number)
+            self._cleaned_at = asked_at
 
-    def _read_changes(self, copy: RevocationListCopy) -> Any:
-        return self._client.zrangebyscore(self._key, copy.position, "+inf")
+    def _read_pages(self, copy: RevocationListCopy) -> bool:
+        """Read the next pages. Returns whether they were the last ones."""
+        pages = [parse_page(member) for member in self._read(*copy.scores, "BYSCORE", "LIMIT", 0, _PAGES)]
+        is_end = len(pages) < _PAGES
+        for number in copy.add_pages(pages, is_end=is_end):
+            self._pause_after(number)
+        return is_end
 
-    def _read_all(self) -> RevocationListCopy:
-        """Read the whole list in pages, so that Redis is never busy for long.
+    def _read(self, *arguments: object) -> Any:
+        # The members are bytes, also for a client with decode_responses=True.
+        return self._client.execute_command("ZRANGE", self._key, *arguments, NEVER_DECODE=True)
 
-        ZSCAN returns all members that exist during the whole scan. The members that are written during the scan are in
-        the changes, which are read afterwards.
-        """
-        copy = RevocationListCopy(self._client.zrange(self._key, -1, -1))
-        cursor = 0
-        while True:
-            cursor, pairs = self._client.zscan(self._key, cursor, count=_PAGE)
-            copy.add_members(pairs)
-            if int(cursor) == 0:
-                break
-        if not copy.add_changes(self._read_changes(copy)):
-            raise UnreadableList("the list was deleted or created again during the read; the next poll reads it again")
-        if self._copy is not None and not copy.merge(self._copy):
-            logger.error("revocations: Redis has lost changes; the entries in the memory of this process stay revoked")
-        return copy
+    def _pause_after(self, number: int) -> None:
+        """Count entries, and pause after each slice, so that other threads get Python's global lock."""
+        self._units += number
+        if self._units >= _SLICE:
+            self._units = 0
+            time.sleep(_PAUSE)
 
-    def _log_failure(self, failure: Exception, now: float) -> None:
-        if now - self._logged_at < _LOG_INTERVAL:
-            return
-        self._logged_at = now
-        logger.error("revocations: cannot read the list under %r in Redis: %s", self._key, reason(failure))
+    def _publish(self, copy: RevocationListCopy, asked_at: float) -> None:
+        """Let requests use the copy, which is complete."""
+        is_created_again = copy.shards is not self.revoked and self.read_at > -math.inf
+        if copy.shards is not self.revoked:
+            for number, shard in enumerate(copy.shards):
+                self.revoked[number] = shard
+            copy.shards = self.revoked
+        was_outage = self._logged_at > self.read_at
+        self.read_at = asked_at
+        if was_outage:
+            logger.warning("revocations: the list can be read again")
+        if is_created_again:
+            logger.warning("revocations: the list was created again. Entries that only the former list had are dropped")
+
+    def _begin_again(self, copy: RevocationListCopy, head: Head) -> None:
+        """Read the whole list again from the next poll on. The entries of the copy stay revoked in this process."""
+        missed = head.changes - copy.changes
+        copy.begin(head)
+        # After a longer stall, the page that the copy ends with can be swept, although Redis has lost nothing.
+        is_lost = copy.shards is self.revoked and missed <= SWEEP_WINDOW
+        if is_lost and time.monotonic() - self._loss_logged_at >= _LOG_INTERVAL:
+            self._loss_logged_at = time.monotonic()
+            logger.error(
+                "revocations: Redis has lost changes, by a failover or by loading older data. This process keeps them, "
+                "but processes that start from now on do not know them: revoke again what was revoked last. To prevent "
+                "a loss, set replicas= (docs/tokens.md)"
+            )
+
+    def _log_failure(self, failure: Exception) -> None:
+        now = time.monotonic()
+        if now - self._logged_at >= _LOG_INTERVAL or self._logged_at < self.read_at:
+            self._logged_at = now
+            logger.error("revocations: cannot read the list under %r in Redis: %s", self._key, reason(failure))
 
 
 def reason(failure: Exception) -> str:
@@ -118,14 +181,6 @@ def reason(failure: Exception) -> str:
     """
     if isinstance(failure, UnreadableList):
         return str(failure)
-    if str(failure).startswith("WRONGTYPE"):
-        return "the key contains another type of data; set key= to a name that nothing else uses"
-    name = type(failure).__name__
-    return f"{name}; {_ADVICE.get(name, 'see the log of Redis')}"
-
-
-def _poll(reference: "weakref.ref[RevocationListPoller]") -> None:
-    while (poller := reference()) is not None:
-        poller.poll()
-        del poller
-        time.sleep(_INTERVAL)
+    name, text = type(failure).__name__, str(failure)
+    advice = next((each for code, each in _ADVICE_BY_CODE.items() if f"{code} " in text), "see the log of Redis")
+    return f"{name}; {_ADVICE.get(name, advice)}"

@@ -3,12 +3,9 @@
 If the copy of the list in a process is too old, the process responds to requests with 503.
 """
 
-import hashlib
 import inspect
-import json
 import math
 import os
-import secrets
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,28 +13,19 @@ from datetime import datetime
 from typing import Any, Literal
 
 from mtls_middleware import options
-from mtls_middleware.base64_values import sha256_digest
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, Unavailable
 from mtls_middleware.policy.rule import Identity
 from mtls_middleware.resource_server.introspection_cache import check_timeouts
-from mtls_middleware.revocation.format import (
-    MAX_ENTRY_SCORE,
-    WRITE,
-    ListNotCreated,
-    RevocationListCopy,
-    script_arguments,
-)
+from mtls_middleware.revocation.entries import ENTRY_EXTENSION, entries_of, entry_of
+from mtls_middleware.revocation.format import FIRST_PAGE, ListNotCreated, parse_head
 from mtls_middleware.revocation.poller import RevocationListPoller, reason
+from mtls_middleware.revocation.writer import RevocationListWriter
 
-# Seconds that an entry stays on the list after its token or certificate has expired. A certificate may be accepted for
-# 300 s after its notAfter (clock_skew), and the clock of Redis may be 300 s ahead.
-_ENTRY_EXTENSION = 600
 # Maximum number of seconds that the first request of a process waits for the first poll. If the request did not wait,
 # it would be rejected with 503.
 _FIRST_WAIT = 1.0
 _RETRY_AFTER = 1
-_BATCH = 500  # maximum number of entries in one command, which keeps Redis busy for only a few milliseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +34,8 @@ class ListStatus:
 
     Attributes:
         entries: the number of entries that are valid now.
-        changes: the number of revocations that were written since the list was created.
+        changes: the number of revocations that were written to the list. A revocation that the list already has is not
+            written again.
     """
 
     entries: int
@@ -69,6 +58,9 @@ class RedisRevocations:
             is used for `keep_for` seconds more, and after that requests are rejected with 503. In a process that has
             never read the list, requests are always rejected with 503.
         keep_for: additional seconds for which the copy is used with `on_failure="keep"`, 1 to 3600.
+        replicas: number of replicas that must confirm each write, 0 to 100. Without confirmation, a failover can lose
+            the write, and processes that start later accept what it revoked. Requires that `client` writes to one
+            server, so `redis.RedisCluster` is not possible.
 
     Raises `ConfigurationError`.
 
@@ -83,8 +75,9 @@ class RedisRevocations:
         max_age: float = 10,
         on_failure: Literal["refuse", "keep"] = "refuse",
         keep_for: float = 600,
+        replicas: int = 0,
     ) -> None:
-        if not all(callable(getattr(client, name, None)) for name in ("zscan", "eval", "execute_command")):
+        if not all(callable(getattr(client, name, None)) for name in ("eval", "zcount", "execute_command")):
             raise ConfigurationError(
                 f"client is a {type(client).__name__}: expected for example redis.Redis(host='revocations.internal')"
             )
@@ -95,7 +88,12 @@ class RedisRevocations:
         check_timeouts(client)
         options.string("key", key, "billing:revoked")
         options.one_of("on_failure", on_failure, ("refuse", "keep"))
+        if options.integer("replicas", replicas, 0, 100, 1) and hasattr(client, "get_node_from_key"):
+            raise ConfigurationError(
+                "replicas= with a cluster client: expected redis.Redis, because WAIT needs one server"
+            )
         self._client, self._key = client, key
+        self._writer = RevocationListWriter(client, key, replicas)
         self._max_age = options.seconds("max_age", max_age, 1, 300, 10)
         if on_failure == "keep":
             self._max_age += options.seconds("keep_for", keep_for, 1, 3600, 600)
@@ -110,7 +108,8 @@ class RedisRevocations:
         """Start to poll the list in this process.
 
         If this method is not called, the first request starts to poll, and waits for the first poll for at most one
-        second. To avoid the wait, call this method at the start of each worker process.
+        second. To avoid the wait, call this method at the start of each worker process. Raises `Unavailable` if the
+        system cannot start a thread.
         """
         self._running_poller()
 
@@ -120,12 +119,12 @@ class RedisRevocations:
         Call this method once, by hand, and again after Redis has lost the list. Do not call it at each start of a
         program, because this would replace a lost list by an empty list.
 
-        `revoked`: mappings with the arguments of `revoke`. Raises `Unavailable` if the outcome is unknown: then call
-        this method again. Raises `ConfigurationError`.
+        `revoked`: mappings with the arguments of `revoke`. Raises `Unavailable` if the outcome is unknown, or if fewer
+        than `replicas` replicas confirmed it: then call this method again. Raises `ConfigurationError`.
         """
-        self._write_each("+", "create", revoked)
-        # This marks the list as complete. No process accepts a list without the mark.
-        self._write(secrets.token_urlsafe(16), [])
+        self._writer.write("create", entries_of("create", revoked))
+        # No process accepts a list that is not marked as complete.
+        self._writer.write("complete", [])
 
     def revoke(
         self, *, until: datetime, token_id: str | None = None, issuer: str | None = None, thumbprint: str | None = None
@@ -140,22 +139,25 @@ class RedisRevocations:
             token_id, issuer: `jti` and `iss` of the token. A `jti` is unique only for its issuer (RFC 7519 4.1.7).
             thumbprint: `x5t#S256` of the certificate, instead of `token_id` and `issuer`.
 
-        Raises `Unavailable` if the outcome is unknown: then call this method again. A second call is harmless. Raises
-        `ConfigurationError`.
+        Raises `Unavailable` if the outcome is unknown, or if fewer than `replicas` replicas confirmed it: then call
+        this method again. A second call is harmless. Raises `ConfigurationError`.
 
         Example: `revocations.revoke(thumbprint=certificate.thumbprint, until=certificate.not_valid_after)`
         """
-        self._write("", [_entry(until=until, token_id=token_id, issuer=issuer, thumbprint=thumbprint)])
+        entry = entry_of(until=until, token_id=token_id, issuer=issuer, thumbprint=thumbprint)
+        self._writer.write("revoke", [entry])
 
     def revoke_each(self, revoked: Iterable[Mapping[str, Any]]) -> None:
         """Revoke several tokens and certificates. `revoked`: mappings with the arguments of `revoke`.
 
-        All mappings are checked before the first revocation is written. Raises `Unavailable` if the outcome is unknown:
-        then some revocations may be written, so call this method again with all mappings. Raises `ConfigurationError`.
+        All mappings are checked before the first revocation is written. Raises `Unavailable` as `revoke` does: then
+        some revocations may be written, so call this method again with all mappings. Raises `ConfigurationError`.
 
         Example: `revocations.revoke_each([{"thumbprint": "A4DtL2Jm...", "until": ends}])`
         """
-        self._write_each("", "revoke_each", revoked)
+        entries = entries_of("revoke_each", revoked)
+        if entries:
+            self._writer.write("revoke", entries)
 
     def look(self) -> ListStatus | None:
         """Read the state of the list in Redis. Returns `None` if the list does not exist or is not complete.
@@ -165,14 +167,14 @@ class RedisRevocations:
         Example: `revocations.look().entries`
         """
         try:
-            newest = RevocationListCopy(self._client.zrange(self._key, -1, -1))
-            entries = self._client.zcount(self._key, self._client.time()[0], MAX_ENTRY_SCORE)
+            head = parse_head(self._client.execute_command("ZRANGE", self._key, -1, -1, NEVER_DECODE=True))
+            entries = self._client.zcount(self._key, int(time.time()), f"({FIRST_PAGE}")
         except ListNotCreated:
             return None
         except Exception as failure:
             text = f"cannot read the list under {self._key!r} in Redis: {reason(failure)}"
             raise Unavailable(text, retry_after=_RETRY_AFTER) from failure
-        return ListStatus(int(entries), newest.changes)
+        return ListStatus(int(entries), head.changes)
 
     def __contains__(self, entry: bytes) -> bool:
         """Return whether the copy of the list in this process has this entry.
@@ -180,11 +182,11 @@ class RedisRevocations:
         Raises `Unavailable` if the copy is too old.
         """
         poller = self._running_poller()
-        age = time.monotonic() - poller.read_at
+        age = poller.age()
         if age > self._max_age:
             reason = "was never read" if age == math.inf else f"was last read {age:.0f} s ago"
             raise Unavailable(f"the list of revocations {reason}", retry_after=_RETRY_AFTER)
-        return entry in poller.revoked
+        return entry in poller.revoked[entry[0]]
 
     def _running_poller(self) -> RevocationListPoller:
         poller = self._poller
@@ -192,35 +194,11 @@ class RedisRevocations:
             # No lock is used, because a fork could copy a held lock. Two concurrent calls start two threads. Then one
             # of the two threads ends, because its poller is not referenced.
             poller = self._poller = RevocationListPoller(self._client, self._key)
-            try:
-                poller.start()
-            except RuntimeError as error:
-                self._poller = None
-                raise Unavailable("no thread can be started to poll the list of revocations", retry_after=1) from error
         if not poller.first_poll.is_set():
+            if not poller.start():
+                raise Unavailable("no thread can be started to poll the list of revocations", retry_after=_RETRY_AFTER)
             poller.first_poll.wait(max(0.0, poller.created_at + _FIRST_WAIT - time.monotonic()))
         return poller
-
-    def _write_each(self, mode: str, caller: str, revoked: Iterable[Mapping[str, Any]]) -> None:
-        try:
-            entries = [_entry(**each) for each in revoked]
-        except TypeError as error:
-            raise ConfigurationError(
-                f"{caller}(): expected mappings of arguments of revoke(), such as {{'thumbprint': ..., 'until': ...}}"
-            ) from error
-        for start in range(0, len(entries), _BATCH):
-            self._write(mode, entries[start : start + _BATCH])
-
-    def _write(self, mode: str, entries: list[tuple[bytes, int]]) -> None:
-        try:
-            done = self._client.eval(WRITE, 1, self._key, mode, *script_arguments(entries))
-        except Exception as failure:
-            reason = f"Redis: {type(failure).__name__}; it is not known whether the revocation was written"
-            raise Unavailable(reason, retry_after=_RETRY_AFTER) from failure
-        if done != 1:
-            raise Unavailable(
-                f"no list of revocations under {self._key!r}: call create() first", retry_after=_RETRY_AFTER
-            )
 
 
 class NotRevoked(Identity):
@@ -237,44 +215,9 @@ class NotRevoked(Identity):
     def matches(self, certificate: ClientCertificate) -> bool:
         # The entry of a certificate that expired long ago may have been removed, and `validity="handshake"` accepts
         # expired certificates.
-        if certificate.verified and certificate.not_valid_after.timestamp() + _ENTRY_EXTENSION / 2 < time.time():
+        if certificate.verified and certificate.not_valid_after.timestamp() + ENTRY_EXTENSION / 2 < time.time():
             return False
         return certificate.digest not in self._revocations
 
     def __repr__(self) -> str:
         return "revocations.not_revoked"
-
-
-def token_entry(issuer: str, token_id: str) -> bytes:
-    """Return the entry of a token, which is a SHA-256 digest like the entry of a certificate.
-
-    The input of this digest begins with "[". The DER of a certificate does not begin with "[", so the entries of a
-    token and a certificate are never equal.
-    """
-    return hashlib.sha256(json.dumps([issuer, token_id]).encode("ascii")).digest()
-
-
-def _entry(
-    *, until: datetime, token_id: str | None = None, issuer: str | None = None, thumbprint: str | None = None
-) -> tuple[bytes, int]:
-    if not isinstance(until, datetime) or until.tzinfo is None:
-        raise ConfigurationError(
-            f"until={until!r}: expected an aware datetime, for example datetime.fromtimestamp(exp, UTC)"
-        )
-    second = math.ceil(until.timestamp()) + _ENTRY_EXTENSION
-    if second < time.time():
-        raise ConfigurationError(f"until={until!r} is in the past: expected the expiry of the token or certificate")
-    if thumbprint is None:
-        options.string("token_id", token_id, "the token's jti")
-        options.string("issuer", issuer, "https://as.example")
-        return token_entry(str(issuer), str(token_id)), second
-    if token_id is not None or issuer is not None:
-        raise ConfigurationError(
-            "thumbprint= and token_id= or issuer= are given: expected a certificate or a token, not both"
-        )
-    octets = sha256_digest(thumbprint)
-    if octets is None:
-        raise ConfigurationError(
-            f"thumbprint={thumbprint!r}: expected 43 characters of base64url, such as certificate.thumbprint"
-        )
-    return octets, second

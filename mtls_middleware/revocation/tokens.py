@@ -16,7 +16,8 @@ from mtls_middleware.resource_server.access_tokens import AccessTokens, is_bound
 from mtls_middleware.resource_server.claims import check_expiry, reject_token
 from mtls_middleware.resource_server.token import AccessToken
 from mtls_middleware.reusable import Reusable, decide
-from mtls_middleware.revocation.redis_list import RedisRevocations, token_entry
+from mtls_middleware.revocation.entries import token_entry
+from mtls_middleware.revocation.redis_list import RedisRevocations
 
 
 class RevocableTokens:

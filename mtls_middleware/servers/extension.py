@@ -110,13 +110,18 @@ def cipher_suite(context: ssl.SSLContext, name: str) -> int | None:
     return next((each["id"] & 0xFFFF for each in context.get_ciphers() if each["name"] == name), None)
 
 
-@lru_cache(maxsize=8)  # cached, because a server also loads the file only once
 def first_certificate(path: str | PathLike[str]) -> str | None:
     """Return the first certificate of a PEM file; `None` if the file has no certificate or cannot be read.
 
-    A private key in the same file is never returned.
+    A private key in the same file is never returned. A certificate is cached, because a server also loads the file only
+    once. After a failure, the file is read again.
     """
     try:
-        return x509.load_pem_x509_certificates(Path(path).read_bytes())[0].public_bytes(Encoding.PEM).decode("ascii")
+        return _first_certificate(Path(path))
     except (OSError, *UNREADABLE):
         return None
+
+
+@lru_cache(maxsize=8)
+def _first_certificate(path: Path) -> str:
+    return x509.load_pem_x509_certificates(path.read_bytes())[0].public_bytes(Encoding.PEM).decode("ascii")

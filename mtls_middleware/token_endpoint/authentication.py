@@ -7,6 +7,7 @@ with the registration of one client only: the client that the request names.
 import logging
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, NoReturn
 
 from mtls_middleware import options
@@ -49,6 +50,8 @@ class ClientAuthenticator:
             whole certificate (RFC 8705), or `"public_key"`, only the public key (early drafts of RFC 8705), so that a
             client can renew its certificate.
         ssl_context: verifies the servers from which a `jwks_uri` is fetched. Default: the CAs of the system.
+        proxy: the URL of an HTTP proxy for these servers. This process looks up their names, and the proxy gets the
+            address. The variables `HTTPS_PROXY` and `HTTP_PROXY` are ignored.
         allow_private: also fetch a `jwks_uri` from private and loopback addresses. Clients choose these addresses, so
             they could make this server send requests into your network.
         allow_http: allow `http://` for loopback addresses. For tests only.
@@ -71,6 +74,7 @@ class ClientAuthenticator:
         trust_store: Any = None,
         match: Match = "certificate",
         ssl_context: ssl.SSLContext | None = None,
+        proxy: str | None = None,
         allow_private: bool = False,
         allow_http: bool = False,
         clock_skew: float = CLOCK_SKEW,
@@ -87,7 +91,7 @@ class ClientAuthenticator:
         self._clock_skew = check_clock_skew("clock_skew", clock_skew)
         self._trust_store = with_clock_skew(trust_store, self._clock_skew)
         self._match: Match = match
-        self._tls = ssl_context
+        self._tls, self._proxy = ssl_context, options.proxy_url("proxy", proxy)
         self._allow_private, self._allow_http = allow_private, allow_http
         self._key_sets: Cache[str, RemoteDocument[RegisteredCertificates]] = Cache(_CACHED_SETS)
         self._blocking, self._awaiting = BlockingDriver(), AwaitingDriver()
@@ -228,9 +232,8 @@ class ClientAuthenticator:
                 _refuse("the client's jwks_uri is not an address that may be fetched (see the log)")
             # All clients share one context, because each context needs memory for every CA of the system.
             self._tls = self._tls or ssl.create_default_context()
-            document = RemoteDocument(
-                uri, RegisteredCertificates.parse_text, tls=self._tls, allow_private=self._allow_private
-            )
+            parse = partial(RegisteredCertificates.parse_text, uri)
+            document = RemoteDocument(uri, parse, tls=self._tls, allow_private=self._allow_private, proxy=self._proxy)
             self._key_sets.put(uri, document)
         return document
 

@@ -51,18 +51,21 @@ class RegisteredCertificates:
         return hashlib.sha256(certificate.der).digest() in self.certificates
 
     @classmethod
-    def parse(cls, document: object) -> "RegisteredCertificates":
-        """Read a JWK Set. Entries without a usable `x5c` are ignored and logged. Raises `ValueError`."""
-        found = read_keys(document, _certificate, logger, "key %d of a client's JWK Set is ignored: %s")
+    def parse(cls, document: object, place: str = "a registered client") -> "RegisteredCertificates":
+        """Read a JWK Set. Entries without a usable `x5c` are ignored and logged. Raises `ValueError`.
+
+        `place`: where the JWK Set is from, for the log.
+        """
+        found = read_keys(document, _certificate, logger, place)
         return cls(
             frozenset(hashlib.sha256(each.der).digest() for each in found),
             frozenset(_key_digest(each) for each in found),
         )
 
     @classmethod
-    def parse_text(cls, text: str | bytes) -> "RegisteredCertificates":
+    def parse_text(cls, place: str, text: str | bytes) -> "RegisteredCertificates":
         """Read a JWK Set from a JSON string, in the same way as `parse`. Raises `ValueError`."""
-        return cls.parse(json_document(text))
+        return cls.parse(json_document(text), place)
 
 
 def _certificate(member: object) -> ClientCertificate:

@@ -95,6 +95,7 @@ class Roots:
         # Two caches that exist as long as this object: the results of the checks of each CA certificate, and the CA
         # certificates whose signature is verified. Validity periods and places in the path are checked for each path.
         self._cached_check = lru_cache(maxsize=_CACHED_AUTHORITIES)(self._check_authority)
+        self._encoded = lru_cache(maxsize=_CACHED_AUTHORITIES)(_encoded)
         self._verified_authorities: Cache[bytes, x509.Certificate] = Cache(_CACHED_AUTHORITIES)
         # `profile.py` checks leaves. `cryptography` checks CAs by its own profile, with two exceptions: a CA may lack
         # keyUsage, because `openssl req -x509` omits it, and `profile.py` checks the extended key usage of CAs.
@@ -155,6 +156,10 @@ class Roots:
         if reasons:
             raise refused(certificate, *dict.fromkeys(reasons))
         return path
+
+    def encoded(self, path: Path) -> tuple[bytes, ...]:
+        """Return the CA certificates of a path as DER. All paths share the same `bytes` objects, to save memory."""
+        return tuple(map(self._encoded, path.certificates[1:]))
 
     def _find_path(self, leaf: x509.Certificate, known: Sequence[x509.Certificate], now: float, leeway: float) -> Path:
         """Return the path that `cryptography` finds. If there is none, raise the `VerificationError` for time `now`."""
@@ -288,6 +293,10 @@ def refused(
         new_connection=new_connection,
         advice=advice,
     )
+
+
+def _encoded(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(Encoding.DER)
 
 
 _MISSING_ISSUER = (

@@ -4,9 +4,10 @@ Pure: no I/O, no clock. Delta CRLs, indirect CRLs, CRLs for some reasons only an
 are rejected.
 """
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
+from typing import BinaryIO
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -16,13 +17,19 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import CRLEntryExtensionOID, ExtensionOID
 
+from mtls_middleware.names import distinguished
 from mtls_middleware.parser_errors import UNREADABLE
+from mtls_middleware.validation.crl_reader import CRLReader
 from mtls_middleware.validation.profile import extension
+from mtls_middleware.validation.serial_numbers import SerialNumbers
 
 _HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 _PROCESSED = frozenset({ExtensionOID.ISSUING_DISTRIBUTION_POINT})
-_COMPARABLE = (x509.UniformResourceIdentifier, x509.DirectoryName)
 _CRITICAL = b"\x01\x01\xff"  # the DER of `critical TRUE`, which every critical extension contains
+# The usual size of an entry in bytes: a serial number of 16 bytes, a date, and sometimes a reason.
+_ENTRY_SIZE = 40
+
+Scope = tuple[frozenset[Hashable], bool, bool]
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
@@ -30,7 +37,8 @@ class RevocationList:
     """The contents of a CRL. The CRL object of `cryptography` is not stored, because it needs much more memory.
 
     Attributes:
-        issuer: the DER of the issuer's name.
+        issuer: the key of the issuer's name, which is equal for matching names (RFC 5280 7.1).
+        number: the cRLNumber (RFC 5280 5.2.3).
         this_update, next_update: the times of thisUpdate and nextUpdate, in seconds since the epoch.
         serials: the serial numbers of all revoked certificates, including certificates on hold.
         distribution_points: if not empty, the list covers only certificates that name one of these distribution points.
@@ -38,32 +46,59 @@ class RevocationList:
         digest, signature, scheme, algorithm: the signature of the list, and the digest of the signed data.
     """
 
-    issuer: bytes
+    issuer: Hashable
+    number: int
     this_update: float
     next_update: float
-    serials: frozenset[int]
-    distribution_points: frozenset[x509.GeneralName]
+    serials: SerialNumbers
+    distribution_points: frozenset[Hashable]
     only_clients: bool
     only_authorities: bool
     digest: bytes
     signature: bytes
     scheme: padding.PKCS1v15 | padding.PSS | ec.ECDSA
     algorithm: hashes.HashAlgorithm
-    _signature_checks: dict[bytes, bool] = field(default_factory=dict, repr=False)
+    # By the DER of CA certificates with the issuer's name: the certificate, or `None` if it did not sign the list.
+    _signers: dict[bytes, x509.Certificate | None] = field(default_factory=dict, repr=False)
+
+    @property
+    def scope(self) -> Scope:
+        """The scope of the list. The numbers of the lists of one issuer and one scope increase (RFC 5280 5.2.3)."""
+        return self.distribution_points, self.only_clients, self.only_authorities
+
+    @property
+    def signer(self) -> x509.Certificate | None:
+        """A CA certificate with the key that signed this list, or `None` if no such certificate is known yet."""
+        return next((each for each in list(self._signers.values()) if each is not None), None)
+
+    def supersedes(self, other: "RevocationList") -> bool:
+        """Return whether this list is newer than `other`, and has the same scope and the same name of the issuer.
+
+        A list is newer if neither its thisUpdate nor its cRLNumber is lower, and they are not both equal.
+        """
+        own, others = (self.this_update, self.number), (other.this_update, other.number)
+        return (
+            own != others
+            and self.this_update >= other.this_update
+            and self.number >= other.number
+            and self.issuer == other.issuer
+            and self.scope == other.scope
+        )
 
     def is_signed_by_issuer(self, request: "StatusRequest") -> bool:
         """Return whether the issuer of the certificate in `request` signed this list (RFC 5280 6.3.3 f, g).
 
         If the issuer's certificate has keyUsage, keyUsage must include cRLSign.
         """
-        result = self._signature_checks.get(request.issuer_der)
-        if result is None:
-            result = self._is_signed_by(request.issuer)
-            if len(self._signature_checks) < 64:  # usually only a few CAs have the name of the issuer
-                self._signature_checks[request.issuer_der] = result
+        if request.issuer_der in self._signers:
+            return self._signers[request.issuer_der] is not None
+        result = self.is_signed_by(request.issuer)
+        if len(self._signers) < 64:  # usually only a few CAs have the name of the issuer
+            self._signers[request.issuer_der] = request.issuer if result else None
         return result
 
-    def _is_signed_by(self, issuer: x509.Certificate) -> bool:
+    def is_signed_by(self, issuer: x509.Certificate) -> bool:
+        """Return whether the key of `issuer` signed this list. The result is not cached."""
         try:
             usage = extension(issuer, x509.KeyUsage)
             if usage is not None and not usage.value.crl_sign:
@@ -97,7 +132,7 @@ class StatusRequest:
         points = extension(certificate, x509.CRLDistributionPoints)
         self.serial: int = certificate.serial_number
         self.is_authority: bool = basic is not None and basic.value.ca
-        self.distribution_points: frozenset[x509.GeneralName] = frozenset().union(
+        self.distribution_points: frozenset[Hashable] = frozenset().union(
             *(
                 _comparable(point.full_name)
                 for point in (points.value if points is not None else ())
@@ -105,57 +140,78 @@ class StatusRequest:
             )
         )
         self.issuer = issuer
-        self.issuer_name: bytes = issuer.subject.public_bytes()
+        self.issuer_name: Hashable = distinguished.comparison_key(issuer.subject)
         self.issuer_der: bytes = issuer.public_bytes(Encoding.DER)
+
+
+def _do_nothing() -> None:
+    pass
 
 
 def parse(octets: bytes) -> RevocationList:
     """Parse one CRL in DER or PEM. Raises `ValueError` with the reason if the CRL is unusable."""
+    return read(BytesIO(octets))
+
+
+def read(file: BinaryIO, pause: Callable[[], None] = _do_nothing) -> RevocationList:
+    """Read one CRL in DER or PEM from a file. Raises `ValueError` with the reason if the CRL is unusable.
+
+    `pause` is called about once in a millisecond. A thread can let other threads run there.
+    """
     try:
-        if b"-----BEGIN" in octets:
-            if octets.count(b"-----BEGIN ") != 1 or octets.count(b"-----END ") != 1:
-                raise ValueError("expected exactly one revocation list in a PEM file")
-            return _read(x509.load_pem_x509_crl(octets))
-        return _read(x509.load_der_x509_crl(octets))
+        return _read(CRLReader(file), pause)
     except ValueError:
         raise
     except UNREADABLE as error:
         raise ValueError(f"not a readable revocation list ({type(error).__name__})") from error
 
 
-def _read(found: x509.CertificateRevocationList) -> RevocationList:
+def _read(reader: CRLReader, pause: Callable[[], None]) -> RevocationList:
+    serials = SerialNumbers(_serials(reader, pause), reader.entries_size // _ENTRY_SIZE)
+    without_entries, digests = reader.finish()
+    found = x509.load_der_x509_crl(without_entries)
     algorithm, scheme = found.signature_hash_algorithm, found.signature_algorithm_parameters
     if not isinstance(algorithm, _HASHES) or not isinstance(scheme, (padding.PKCS1v15, padding.PSS, ec.ECDSA)):
         raise ValueError("an unsupported signature; expected RSA or ECDSA with SHA-256, SHA-384 or SHA-512")
     if found.next_update_utc is None:
         raise ValueError("no nextUpdate (RFC 5280 5.1.2.5)")
-    points, only_clients, only_authorities = _scope(found)
-    body = found.tbs_certlist_bytes
-    if _CRITICAL in body:
-        _refuse_critical_entries(found)
-    digest = hashes.Hash(algorithm)
-    digest.update(body)
+    number, (points, only_clients, only_authorities) = _number_and_scope(found)
     return RevocationList(
-        issuer=found.issuer.public_bytes(),
+        issuer=distinguished.comparison_key(found.issuer),
+        number=number,
         this_update=found.last_update_utc.timestamp(),
         next_update=found.next_update_utc.timestamp(),
-        serials=frozenset([each.serial_number for each in found]),
+        serials=serials,
         distribution_points=points,
         only_clients=only_clients,
         only_authorities=only_authorities,
-        digest=digest.finalize(),
+        digest=digests[algorithm.name],
         signature=found.signature,
         scheme=scheme,
         algorithm=algorithm,
     )
 
 
-def _scope(found: x509.CertificateRevocationList) -> tuple[frozenset[x509.GeneralName], bool, bool]:
-    """Read from the extensions which certificates the list covers. Raises `ValueError` for an unsupported list."""
+def _serials(reader: CRLReader, pause: Callable[[], None]) -> Iterator[int]:
+    """Yield the serial numbers of all entries. Raises `ValueError` for an entry with a critical extension."""
+    for der in reader.slices():
+        found = x509.load_der_x509_crl(der)
+        if _CRITICAL in der:
+            _refuse_critical_entries(found)
+        yield from [each.serial_number for each in found]
+        pause()
+
+
+def _number_and_scope(found: x509.CertificateRevocationList) -> tuple[int, Scope]:
+    """Read from the extensions the number of the list, and which certificates the list covers.
+
+    Raises `ValueError` for an unsupported list.
+    """
     kinds = {each.oid: each for each in found.extensions}
     if ExtensionOID.DELTA_CRL_INDICATOR in kinds:
         raise ValueError("a delta CRL, which is not supported; expected a complete CRL")
-    if ExtensionOID.CRL_NUMBER not in kinds:
+    number = kinds[ExtensionOID.CRL_NUMBER].value if ExtensionOID.CRL_NUMBER in kinds else None
+    if not isinstance(number, x509.CRLNumber):
         raise ValueError(
             "no cRLNumber (RFC 5280 5.2.3); with openssl, set crl_extensions and crlnumber in the configuration"
         )
@@ -163,8 +219,11 @@ def _scope(found: x509.CertificateRevocationList) -> tuple[frozenset[x509.Genera
         if each.critical and each.oid not in _PROCESSED:
             raise ValueError(f"a critical extension that is not supported: {each.oid.dotted_string}")
     if ExtensionOID.ISSUING_DISTRIBUTION_POINT not in kinds:
-        return frozenset(), False, False
-    extent = kinds[ExtensionOID.ISSUING_DISTRIBUTION_POINT].value
+        return number.crl_number, (frozenset(), False, False)
+    return number.crl_number, _scope(kinds[ExtensionOID.ISSUING_DISTRIBUTION_POINT].value)
+
+
+def _scope(extent: x509.ExtensionType) -> Scope:
     if not isinstance(extent, x509.IssuingDistributionPoint):
         raise ValueError("an unreadable issuingDistributionPoint")
     if extent.indirect_crl:
@@ -186,11 +245,10 @@ def _refuse_critical_entries(found: x509.CertificateRevocationList) -> None:
                 raise ValueError(f"an entry with a critical extension: {each.oid.dotted_string} (RFC 5280 5.3)")
 
 
-def _comparable(names: Sequence[x509.GeneralName] | None) -> frozenset[x509.GeneralName]:
-    """Return the URIs and directory names of a distribution point. They are only compared, and never fetched."""
-    return frozenset(each for each in names or () if isinstance(each, _COMPARABLE))
-
-
-def fingerprint(octets: bytes) -> bytes:
-    """Return a hash of the bytes of a CRL, by which an unchanged CRL is recognised."""
-    return hashlib.sha256(octets).digest()
+def _comparable(names: Sequence[x509.GeneralName] | None) -> frozenset[Hashable]:
+    """Return keys of the URIs and directory names of a distribution point, which are only compared, never fetched."""
+    return frozenset(
+        each.value if isinstance(each, x509.UniformResourceIdentifier) else distinguished.comparison_key(each.value)
+        for each in names or ()
+        if isinstance(each, (x509.UniformResourceIdentifier, x509.DirectoryName))
+    )

@@ -5,7 +5,7 @@ trust domain never validate an ID of another trust domain, even if the domains a
 """
 
 import copy
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Self
 
 from cryptography import x509
@@ -30,7 +30,7 @@ class _Bundle(TrustStore):
     _suffixes = (".pem", ".crt", ".json")
 
     @staticmethod
-    def _read(octets: bytes) -> list[x509.Certificate]:
+    def _read(octets: bytes) -> Sequence[x509.Certificate]:
         return read_jwks(octets) if octets.lstrip().startswith(b"{") else read_pem(octets)
 
 

@@ -3,7 +3,7 @@
 import copy
 import itertools
 import weakref
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from os import PathLike
@@ -61,8 +61,9 @@ class TrustStore:
     Arguments:
         roots: `cryptography` certificates, PEM files, or directories that contain PEM files (`*.pem`, `*.crt`). Give
             only roots of your own CAs: from a public CA, others can get a certificate with a name of their choice
-            (RFC 8705 section 7.4). Changed files are read again within about a second. If a new file cannot be read,
-            the error is logged and the old contents stay in use.
+            (RFC 8705 section 7.4). Changed files are read again within about a second. If a changed file cannot be
+            read, the error is logged, its old contents stay in use, and the file is read again later. If a file is
+            deleted, its certificates are not trusted any more, unless no root is left.
         intermediates: CA certificates for clients that do not send their intermediates, in the same forms as `roots`.
         revocation: `RevocationLists`. Default: the revocation status is not checked.
         require_client_auth_eku: reject a leaf without extended key usage. A leaf whose extended key usage lacks
@@ -103,8 +104,8 @@ class TrustStore:
             "intermediates": split("intermediates", intermediates, x509.Certificate, "['issuing-ca.pem']"),
         }
 
-        def make(contents: Contents) -> _Snapshot:
-            found = {name: self._certificates(name, each, contents) for name, each in given.items()}
+        def combine(previous: _Snapshot | None, contents: Contents[Sequence[x509.Certificate]], _: float) -> _Snapshot:
+            found = {name: _certificates(name, each, contents, previous) for name, each in given.items()}
             if not found["roots"]:
                 raise ConfigurationError(
                     "roots contains no certificate, so every client would be rejected; expected for example "
@@ -120,7 +121,11 @@ class TrustStore:
             )
 
         self._snapshot = FileCache(
-            [each for both in given.values() for each in both if isinstance(each, Path)], self._suffixes, make
+            [each for both in given.values() for each in both if isinstance(each, Path)],
+            self._suffixes,
+            lambda file: self._read(file.read()),
+            combine,
+            gone="certificates that it contained are not trusted, unless no root is left",
         )
 
     def with_clock_skew(self, clock_skew: float) -> Self:
@@ -194,7 +199,9 @@ class TrustStore:
     def _validated(self, roots: chain.Roots, certificate: ClientCertificate, now: float) -> _Validated:
         path = self._path(roots, certificate, now)
         return _Validated(
-            certificate.with_verification(Verification.BY_TRUST_STORE, (path.begins, path.ends)),
+            certificate.with_verification(
+                Verification.BY_TRUST_STORE, (path.begins, path.ends), (certificate.der, *roots.encoded(path))
+            ),
             () if self._revocation is None else self._questions(certificate, path),
         )
 
@@ -224,27 +231,28 @@ class TrustStore:
             advice = RENEW if expired else refusal.advice
             raise chain.refused(certificate, *evidence, new_connection=bool(expired), advice=advice) from None
 
-    def _certificates(
-        self, name: str, given: Collection[x509.Certificate | Path], contents: Contents
-    ) -> list[x509.Certificate]:
-        found: list[x509.Certificate] = []
-        for each in given:
-            if isinstance(each, x509.Certificate):
-                found.append(each)
-                continue
-            if not contents[each]:
-                raise ConfigurationError(f"{name}: the directory {each} contains no *.pem and no *.crt file")
-            for file, octets in contents[each]:
-                try:
-                    found += self._read(octets)
-                except ValueError as error:
-                    raise ConfigurationError(f"{name}: {file}: expected only PEM certificates ({error})") from error
-        return found
-
     @staticmethod
-    def _read(octets: bytes) -> list[x509.Certificate]:
+    def _read(octets: bytes) -> Sequence[x509.Certificate]:
         """Return the certificates in the bytes of one file. Raises `ValueError`."""
         return read_pem(octets)
+
+
+def _certificates(
+    name: str,
+    given: Collection[x509.Certificate | Path],
+    contents: Contents[Sequence[x509.Certificate]],
+    previous: _Snapshot | None,
+) -> list[x509.Certificate]:
+    found: list[x509.Certificate] = []
+    for each in given:
+        if isinstance(each, x509.Certificate):
+            found.append(each)
+            continue
+        if previous is None and not contents[each]:
+            raise ConfigurationError(f"{name}: the directory {each} contains no *.pem and no *.crt file")
+        for certificates in contents[each].values():
+            found += certificates
+    return found
 
 
 def read_pem(octets: bytes) -> list[x509.Certificate]:
@@ -252,7 +260,8 @@ def read_pem(octets: bytes) -> list[x509.Certificate]:
     try:
         found = x509.load_pem_x509_certificates(octets)
     except chain.UNREADABLE as error:
-        raise ValueError(str(error) or type(error).__name__) from error
+        raise ValueError(f"expected only PEM certificates ({str(error) or type(error).__name__})") from error
     if octets.count(b"-----BEGIN ") != len(found) or octets.count(b"-----END ") != len(found):
-        raise ValueError("it contains a block that is not a complete certificate")  # for example a private key
+        # The other block may be a private key.
+        raise ValueError("expected only PEM certificates (it contains a block that is not a complete certificate)")
     return found

@@ -668,17 +668,19 @@ def test_a_clock_jump_does_not_extend_a_cached_decision(
 
 
 @both_gateways
-def test_a_future_revocation_list_takes_effect_at_its_time(
+def test_a_future_revocation_list_revokes_at_once_and_releases_at_its_time(
     gateway: str, clock: Clock, mtls_ca: CertificateAuthority, mtls_client: IssuedCertificate, tmp_path: Path
 ) -> None:
-    (tmp_path / "now.crl").write_bytes(crl(mtls_ca, [1], now=clock.now, ends=90_000))
-    (tmp_path / "later.crl").write_bytes(crl(mtls_ca, [mtls_client], now=clock.now, begins=1000, ends=90_000, number=2))
+    held, other = mtls_client, mtls_ca.issue("CN=other")
+    (tmp_path / "now.crl").write_bytes(crl(mtls_ca, [held], now=clock.now, ends=90_000))
+    (tmp_path / "later.crl").write_bytes(crl(mtls_ca, [other], now=clock.now, begins=1000, ends=90_000, number=2))
     store = TrustStore([mtls_ca.certificate], revocation=RevocationLists([tmp_path]))
     layers, begun = Layers(gateway, certificates(ServerTLS(), trust_store=store)), clock.now
-    for later, status in ((0, 200), (999, 200), (1000, 403), (5000, 403), (999, 200), (1000, 403)):
+    for later, status in ((0, 403), (999, 403), (1000, 200), (5000, 200), (999, 403), (1000, 200)):
         clock.now = begun + later
         for _ in range(2):
-            assert layers.send(Request(tls=mtls_client)).status == status, later
+            assert layers.send(Request(tls=held)).status == status, later
+            assert layers.send(Request(tls=other)).status == 403
 
 
 @both_gateways

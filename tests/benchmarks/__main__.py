@@ -24,7 +24,9 @@ MEASURES = {
     9: ("concurrency", "threads"),
     10: ("floor", "warm requests against the least possible program"),
     11: ("clients", "throughput and memory with many clients"),
-    12: ("client", "the client side: cached tokens, renewals, concurrent first calls"),
+    12: ("mass_revocation", "the shared list under mass revocation"),
+    13: ("long_list", "an event loop while a long revocation list is read"),
+    14: ("client", "the client side: cached tokens, renewals, concurrent first calls"),
 }
 
 

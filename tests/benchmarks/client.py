@@ -1,4 +1,4 @@
-"""Measure 12: a call of the client with a cached token, a renewal of its certificate, and concurrent first calls."""
+"""Measure 14: a call of the client with a cached token, a renewal of its certificate, and concurrent first calls."""
 
 import asyncio
 import gc
@@ -51,7 +51,7 @@ def _cached(api: API, auth: CertificateBoundAuth, certificate: CertificateFiles,
     ):
         times = _turns({"ours": lambda: ours.get(api.host), "alone": lambda: alone.get(api.host)}, rounds)
     return Row(
-        12,
+        14,
         "a call with a cached token",
         microseconds(times["ours"] * 1e9),
         f"{microseconds(times['alone'] * 1e9)} httpx2 alone",
@@ -96,7 +96,7 @@ def _renewal(
         file_cache._INTERVAL = interval
     first, other = median(ours), median(alone)
     return Row(
-        12,
+        14,
         "the first call after a renewal",
         f"{first * 1e3:.1f} ms",
         f"{other * 1e3:.1f} ms httpx2 alone with a new connection",
@@ -127,7 +127,7 @@ def _first_calls(server: AuthorizationServer, api: API, certificate: Certificate
     seconds = asyncio.run(run())
     requests = len(server.token_requests) - before
     return Row(
-        12,
+        14,
         f"{count:,} concurrent first calls",
         f"{requests} token requests",
         "1 token request",

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from mtls_middleware.errors import Unavailable
 from mtls_middleware.revocation import RedisRevocations
-from mtls_middleware.revocation.redis_list import token_entry
+from mtls_middleware.revocation.entries import token_entry
 from mtls_middleware.testing import CertificateAuthority
 from tests.redis_server import RedisServer
 

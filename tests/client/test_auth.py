@@ -204,6 +204,7 @@ def test_the_transport_must_be_the_one_of_this_library(world: World) -> None:
         ({"roots": False}, "roots="),
         ({"roots": "absent.pem"}, "roots="),
         ({"leeway": 301}, "leeway="),
+        ({"proxy": "proxy.internal"}, "proxy: expected"),
         ({"timeout": 0}, "timeout="),
     ],
 )

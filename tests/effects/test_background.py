@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from mtls_middleware.effects import background
 from mtls_middleware.effects.exchange import Connections, Fetch, FetchFailed, Response
 from mtls_middleware.effects.flow import AwaitingDriver, BlockingDriver, Call, Flow, ask
 from tests.introspection_server import IntrospectionServer, says
@@ -208,16 +207,6 @@ def test_the_background_thread_misses_no_concurrently_added_exchange(server: Int
     finally:
         sys.setswitchinterval(interval)
     assert found == [Response(200, BODY)] * 400
-
-
-def test_a_background_error_reaches_the_caller_and_the_thread_continues(
-    server: IntrospectionServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patched:
-        patched.setattr(background, "exchange", lambda *_: sys.exit(1))
-        with pytest.raises(SystemExit):
-            get(post(server, None))
-    assert get(post(server, None)).status == 200
 
 
 # --- Event loops that end

@@ -68,6 +68,20 @@ def test_a_look_up_that_hangs_for_long_is_tried_again_a_few_times(
     assert names.asked == ["hangs.test"] * 4
 
 
+def test_a_look_up_without_a_thread_fails_and_is_tried_again(
+    names: NameServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    pool = NameLookupThreads()
+    with monkeypatch.context() as limited:
+        limited.setattr(threading.Thread, "start", start)
+        with pytest.raises(OSError, match="no thread can be started"):  # as any other failure of a connection
+            pool.submit(socket.getaddrinfo, "good.test", 443).result(5)
+    assert pool.submit(socket.getaddrinfo, "good.test", 443).result(5) == ADDRESS
+
+
 def test_an_exception_of_a_look_up_reaches_all_who_wait() -> None:
     def failing() -> None:
         raise socket.gaierror("no such name")

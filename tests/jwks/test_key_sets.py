@@ -68,6 +68,25 @@ def test_a_key_that_must_not_verify_is_left_out_and_the_others_stay(
         assert len(str(value)) < 20 or str(value) not in caplog.text
 
 
+def test_an_ignored_key_is_logged_once_with_its_id_its_place_and_the_reason(caplog: pytest.LogCaptureFixture) -> None:
+    document = json.dumps({"keys": [{**GOOD, "kid": "enc-1", "use": "enc"}, GOOD]})
+    for _ in range(3):
+        jwks.parse_text(document, "https://as.example/jwks")
+    (line,) = (each.getMessage() for each in caplog.records)
+    assert line == "JWK Set of https://as.example/jwks: key 0 with kid 'enc-1' is ignored: not for signatures"
+    jwks.parse_text(document, "https://other.example/jwks")
+    assert len(caplog.records) == 2
+
+
+@pytest.mark.parametrize("key_id", ["\x1b[31m\u202e" + "x" * 5_000, 1, None, {"a": 1}])
+def test_the_id_of_an_ignored_key_is_escaped_and_cut(key_id: Any, caplog: pytest.LogCaptureFixture) -> None:
+    KeySet.parse({"keys": [{**GOOD, "kid": key_id, "use": "enc"}]})
+    (line,) = (each.getMessage() for each in caplog.records)
+    assert line.isascii()
+    assert line.isprintable()
+    assert len(line) < 300
+
+
 @pytest.mark.parametrize("document", [None, [], "keys", {}, {"keys": None}, {"keys": {}}, {"keys": "x"}, {"Keys": []}])
 def test_an_invalid_key_set_is_a_value_error(document: Any) -> None:
     with pytest.raises(ValueError, match="not a JWK Set"):

@@ -10,6 +10,7 @@ from mtls_middleware import Refused
 from mtls_middleware.effects.flow import Flow
 from mtls_middleware.effects.remote_document import COOL_DOWN
 from mtls_middleware.errors import Unavailable
+from mtls_middleware.retry import retry_delay
 from mtls_middleware.testing import IssuedCertificate, TokenIssuer
 from tests.jwks.fetching import HOUR, START, fetched, fetching, protected
 from tests.jwks.misbehaviour import DRIPS, MISBEHAVIOUR
@@ -25,12 +26,13 @@ def test_without_keys_a_broken_key_server_means_try_later_and_never_yes(
 ) -> None:
     server.behaviour = behaviour
     app, text = protected(stack, issuer, server), issuer.token(certificate=mtls_client)
+    begun = time.monotonic()
     for _ in range(3):
         outcome = app.request(f"Bearer {text}", certificate=mtls_client)
         assert (outcome.status, outcome.challenge, outcome.reached) == (503, None, False)
         assert 1 <= int(outcome.header("Retry-After") or 0) <= COOL_DOWN
         assert outcome.header("Cache-Control") == "no-store"
-    assert server.requests == 1
+    assert server.requests <= 1 + (time.monotonic() - begun) / retry_delay(1)
 
 
 @pytest.mark.case("128")
@@ -45,7 +47,8 @@ def test_with_keys_a_broken_key_server_is_borne_for_an_hour(
         assert run(keys.current(START + late)) is good
     with pytest.raises(Unavailable):
         run(keys.current(START + 600 + HOUR))
-    assert server.requests == 5  # at 0, 600, 630, 2000 and 4199; the cool-down holds at 601, 629 and 4200
+    # At 0, 600, 601, 629, 2000 and 4199. The delay is 2 s at 630, and 8 s at 4200.
+    assert server.requests == 6
     server.behaviour = None
     assert run(keys.current(START + 600 + HOUR + COOL_DOWN)).keys
 
@@ -63,17 +66,72 @@ def test_an_unknown_key_id_is_rejected_with_401_during_an_outage(
     assert run(tokens.validate(issuer.token(), time.time()))
 
 
+def test_a_failure_is_tried_again_soon_and_then_less_often(
+    server: KeyServer, run: Callable[[Flow[Any]], Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    server.behaviour = answer(500)
+    keys, attempts = fetched(server), []
+    for tenth in range(1300):
+        with pytest.raises(Unavailable):
+            run(keys.current(START + tenth / 10))
+        if server.requests > len(attempts):
+            attempts.append(tenth / 10)
+    assert attempts == [0, 0.5, 1.5, 3.5, 7.5, 15.5, 31.5, 61.5, 91.5, 121.5]
+    assert [line.rpartition("after ")[2] for line in caplog.messages] == [
+        f"{late:g} s tries again" for late in (0.5, 1, 2, 4, 8, 16, 30, 30, 30, 30)
+    ]
+
+
 def test_retry_after_counts_down_to_the_next_attempt(server: KeyServer, run: Callable[[Flow[Any]], Any]) -> None:
     server.behaviour = answer(500)
     keys = fetched(server)
     waits = []
-    for late in (0, 10, 29.9):
+    for late in (0, 0.5, 1.5, 3.5, 7.5, 15.5, 20, 31.4, 31.5):
         with pytest.raises(Unavailable) as refusal:
             run(keys.current(START + late))
         waits.append(refusal.value.retry_after)
-    assert waits == [30, 20, 1]
+    assert waits == [1, 1, 2, 4, 8, 16, 12, 1, 30]
     server.behaviour = None
-    assert run(keys.current(START + COOL_DOWN)).keys
+    assert run(keys.current(START + 61.5)).keys
+
+
+def test_a_key_server_that_is_back_at_once_is_used_at_once(server: KeyServer, run: Callable[[Flow[Any]], Any]) -> None:
+    server.behaviour = die
+    keys = fetched(server)
+    with pytest.raises(Unavailable):
+        run(keys.current(START))
+    server.behaviour = None
+    assert run(keys.current(START + 0.5)).keys
+    server.behaviour = die  # the success counts: the next failure is a first failure again
+    assert run(keys.current(START + 700)).keys
+    server.behaviour = None
+    renewed = server.requests
+    assert run(keys.current(START + 700.5)).keys
+    assert server.requests == renewed + 1
+
+
+def test_unknown_key_ids_do_not_hammer_a_key_server_that_is_down(
+    server: KeyServer, run: Callable[[Flow[Any]], Any]
+) -> None:
+    keys = fetched(server)
+    run(keys.current(START))
+    server.behaviour = die
+    for tenth in range(1200):
+        run(keys.refreshed(START + COOL_DOWN + tenth / 10, "unknown"))
+    assert server.requests == 1 + 9  # after 0.5, 1, 2, 4, 8, 16, 30 and 30 s
+
+
+@pytest.mark.parametrize("late", [-20, -5, 0.2, 0.4])
+def test_a_request_with_an_older_time_does_not_shorten_the_delay(
+    late: float, server: KeyServer, run: Callable[[Flow[Any]], Any]
+) -> None:
+    server.behaviour = die
+    keys = fetched(server)
+    for moment in (START, START + late):
+        with pytest.raises(Unavailable) as refusal:
+            run(keys.current(moment))
+        assert 1 <= refusal.value.retry_after <= COOL_DOWN
+    assert server.requests == 1
 
 
 def test_an_unreachable_key_server_causes_503(stack: type[Stack], mtls_client: IssuedCertificate) -> None:

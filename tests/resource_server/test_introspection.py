@@ -174,7 +174,7 @@ USUAL = {"endpoint": "https://as.test/introspect", "client_id": "api", "client_s
         ({"ssl_context": UNVERIFIED}, "must verify the server"),
         ({"ssl_context": "cert.pem"}, "ssl_context"),
         ({"issuer": ""}, "issuer"),
-        ({"audience": ["https://api.test"]}, "audience"),
+        ({"audience": []}, "audience"),
         ({"required_claims": "aud"}, "required_claims"),
         ({"profile": "rfc9068"}, "profile"),
         ({"leeway": 61}, "leeway"),

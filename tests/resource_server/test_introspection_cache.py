@@ -121,13 +121,77 @@ def test_a_decision_ends_when_a_newer_response_replaces_its_own(server: Introspe
     assert not all(check(NOW) for check in decided.checks)
 
 
-def test_who_remembers_for_a_shorter_time_does_not_take_longer_answers(server: IntrospectionServer) -> None:
-    cache = MemoryAnswers()
+@pytest.mark.parametrize("kind", ["active", "inactive"])
+@pytest.mark.parametrize(
+    ("limits", "age", "used"),
+    [
+        ((300, 30), 299, False),
+        ((300, 30), 31, False),
+        ((300, 30), 30, False),
+        ((300, 30), 29, True),
+        ((300, 300), 299, True),
+        ((30, 300), 31, True),
+        ((30, 300), 299, True),
+        ((30, 300), 300, False),
+        ((300, 0), 0, False),
+        ((300, 30), -1, False),  # the clock was set back
+        ((30, 300), -270, False),
+    ],
+)
+def test_each_reader_applies_its_own_limit_to_the_age_of_a_response(
+    server: IntrospectionServer, kind: str, limits: tuple[float, float], age: float, used: bool
+) -> None:
+    cache, limit, (writer, reader) = MemoryAnswers(), f"remember_{kind}", limits
+    server.tokens = {TOKEN: {"active": True}} if kind == "active" else {}
+    is_good(asking(server, cache=cache, **{limit: writer}))
+    assert is_good(asking(server, cache=cache, **{limit: reader}), NOW + age) is (kind == "active")
+    assert len(server.questions) == (1 if used else 2)
+
+
+def test_a_shared_response_has_the_limit_of_its_reader(server: IntrospectionServer, redis_server: RedisServer) -> None:
+    with redis_server.client() as client:
+        server.tokens = {TOKEN: {"active": True}}
+        assert is_good(asking(server, cache=RedisAnswers(client), remember_active=300))
+        server.tokens = {}
+        assert is_good(asking(server, cache=RedisAnswers(client), remember_active=300), NOW + 200)
+        assert not is_good(asking(server, cache=RedisAnswers(client), remember_active=30), NOW + 200)
+
+
+def test_the_age_of_a_response_begins_with_the_request(server: IntrospectionServer) -> None:
+    """A revocation while the server responds is known `remember_active` seconds after the request at the latest."""
     server.tokens = {TOKEN: {"active": True}}
-    assert is_good(asking(server, cache=cache, remember_active=60))
+    tokens = asking(server, cache=MemoryAnswers(), remember_active=1)
+    server.stall = 1.2
+    begun = time.time()
+    assert BlockingDriver().run(tokens.validate(TOKEN, begun))
+    server.stall, server.tokens = 0, {}
+    assert not is_good(tokens, time.time())
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"until": NOW + 20, "answer": {"active": True}},
+        {"obtained": "x", "answer": {"active": True}},
+        {"obtained": None, "answer": {"active": True}},
+        {"obtained": 10**400, "answer": {"active": True}},
+        {"obtained": NOW, "answer": {"active": True, "exp": "soon"}},
+        {"obtained": NOW, "answer": {"active": True, "exp": NOW}},
+        {"obtained": NOW, "answer": {}},
+        {"obtained": NOW, "answer": []},
+        {"obtained": NOW},
+    ],
+    ids=str,
+)
+def test_a_record_of_another_form_is_not_used(server: IntrospectionServer, record: Any) -> None:
+    class Foreign(MemoryAnswers):
+        def get(self, key: IntrospectionKey, now: float) -> Flow[bytes | None]:
+            yield from ()
+            return json.dumps(record).encode()
+
     server.tokens = {}
-    assert is_good(asking(server, cache=cache, remember_active=60), NOW + 1)
-    assert not is_good(asking(server, cache=cache, remember_active=5), NOW + 1)
+    assert not is_good(asking(server, cache=Foreign()))
+    assert len(server.questions) == 1
 
 
 def test_failures_and_overlong_answers_are_not_remembered(server: IntrospectionServer) -> None:
@@ -244,7 +308,7 @@ def test_a_forged_redis_entry_is_not_accepted(
         own = client.get(victim)
         client.delete(victim)
         written = {
-            "plain": json.dumps({"until": NOW + 20, "answer": {"active": True}}).encode(),
+            "plain": json.dumps({"obtained": NOW, "answer": {"active": True}}).encode(),
             "of another token": good,
             "changed": own[:-5] + (b"A" if own[-5:-4] != b"A" else b"B") + own[-4:],
             "cut": own[:20],

@@ -98,7 +98,7 @@ def test_what_the_operator_is_to_change_is_in_the_log(
 ) -> None:
     with pytest.raises(Unavailable):
         validate(asking(server, client_secret="an old one"))
-    assert "check client_id and client_secret" in caplog.text
+    assert "check client_id, and client_secret" in caplog.text
     server.behaviour = status(403)
     with pytest.raises(Unavailable):
         validate(asking(server))

@@ -115,6 +115,26 @@ def test_an_introspecting_member_judges_the_jwts_of_its_issuer_too(
     assert outcome.token.subject == "asked"
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_jwts_of_an_issuer_that_also_introspects_are_validated_here(
+    server: IntrospectionServer, stack: type[Stack], mtls_client: IssuedCertificate, order: int
+) -> None:
+    issuer = TokenIssuer(A)
+    bound = {"active": True, "iss": A, "sub": "introspected", "cnf": {"x5t#S256": mtls_client.thumbprint}}
+    server.tokens = {"opaque": bound}
+    members = [issuer.access_tokens(), introspecting(server, issuer=A)][::order]
+    layers = stack(TrustedIssuers(members))
+    text = issuer.token(certificate=mtls_client, claims={"sub": "jwt"})
+    for bearer, subject in ((text, "jwt"), ("opaque", "introspected")):
+        token = layers.request(f"Bearer {bearer}", certificate=mtls_client).token
+        assert token is not None
+        assert token.subject == subject
+    assert [each.token for each in server.questions] == ["opaque"]
+    forged = TokenIssuer(A).token(certificate=mtls_client)
+    assert layers.request(f"Bearer {forged}", certificate=mtls_client).error == "invalid_token"
+    assert len(server.questions) == 1
+
+
 def jwts(issuer: str) -> JWTAccessTokens:
     return JWTAccessTokens(issuer=issuer, audience="https://api.test", jwks=forge.JWKS)
 
@@ -130,8 +150,7 @@ WRONG = {
     "an iterator": (lambda: iter([jwts(A)]), "for example"),
     "another kind": (lambda: [jwts(A), object()], "expected JWTAccessTokens"),
     "one inside the other": (lambda: [TrustedIssuers([jwts(A)])], "expected JWTAccessTokens"),
-    "two of one issuer": (lambda: [jwts(A), jwts(B), jwts(A)], rf"two members have the same issuer \({A}\)"),
-    "two kinds of one issuer": (lambda: [jwts(A), asked(issuer=A)], rf"two members have the same issuer \({A}\)"),
+    "two of one issuer": (lambda: [jwts(A), jwts(B), jwts(A)], rf"two JWTAccessTokens have the same issuer \({A}\)"),
     "two that introspect": (lambda: [asked(), asked(issuer=B)], "two members are IntrospectedAccessTokens"),
 }
 

@@ -58,7 +58,7 @@ def test_the_commands_write_to_the_list_what_the_page_says(tmp_path: Path) -> No
             cwd=tmp_path,
             env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)},
         )
-    assert done.stdout == "revoked  2\nrevoked  1\nrevoked  1\nentries  4\nchanges  2\n"
+    assert done.stdout == "revoked  2\nrevoked  1\nrevoked  1\nentries  4\nchanges  4\n"
 
 
 def test_the_table_of_profiles_is_the_one_in_the_code() -> None:

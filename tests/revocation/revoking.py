@@ -6,12 +6,11 @@ from typing import Any
 from mtls_middleware import Verification
 from mtls_middleware.errors import Unavailable
 from mtls_middleware.revocation import RedisRevocations
+from mtls_middleware.revocation.poller import RevocationListPoller
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate
 from tests.key_server import until
-from tests.live.servers import ROOT
 from tests.redis_server import RedisServer
 
-PAGE = (ROOT / "docs" / "tokens.md").read_text("utf-8")
 KEY = "mtls_middleware:revoked"
 AUTHORITY = CertificateAuthority()
 BILLING = AUTHORITY.issue("CN=billing", uris=["spiffe://acme.internal/billing"])
@@ -29,6 +28,11 @@ def made(server: RedisServer, **options: Any) -> RedisRevocations:
     found.create()
     until(lambda: includes(found, BILLING) is False, seconds=20)
     return found
+
+
+def entries(poller: RevocationListPoller) -> dict[bytes, int]:
+    """The entries that a process has read, and the times until which they are valid."""
+    return {entry: time for shard in poller.revoked for entry, time in shard.items()}
 
 
 def includes(revocations: RedisRevocations, certificate: IssuedCertificate) -> bool | str:

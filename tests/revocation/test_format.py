@@ -1,161 +1,106 @@
-"""What lies in Redis is read strictly: what is no list of ours, whoever wrote it, is none, and nothing is half read."""
+"""Data in Redis is parsed strictly: any other data rejects the list."""
 
-import base64
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtls_middleware.revocation.format import RevocationListCopy, UnreadableList, script_arguments
-
-LIST = "AAAAAAAAAAAAAAAAAAAAAA"
-NEWS = 10**12
-ENTRIES = [bytes([n]) * 32 for n in range(5)]
-
-
-def text(entry: bytes) -> str:
-    return base64.urlsafe_b64encode(entry).rstrip(b"=").decode()
-
-
-def news(number: int, until: int = 2_000_000_000, name: str = LIST) -> bytes:
-    """The `number`th revocation on a list."""
-    rest = f"{until}:{text(ENTRIES[number % 5])}" if number else ""
-    return f"{name}:{number}:{rest}".encode()
-
-
-def known(number: int = 1) -> RevocationListCopy:
-    return RevocationListCopy([news(number)])
-
-
-def test_changes_are_added_in_order() -> None:
-    reader = known(1)
-    assert reader.position == NEWS + 1
-    assert reader.add_changes([news(1), news(2), news(3, 7)])
-    assert reader.revoked == {ENTRIES[2]: 2_000_000_000, ENTRIES[3]: 7}
-    assert reader.position == NEWS + 3
-    assert reader.add_changes([news(3, 7)])
-    assert reader.position == NEWS + 3
-
-
-@pytest.mark.parametrize(
-    "members",
-    [
-        [],
-        [news(2)],
-        [news(2), news(3)],
-        [news(1), news(3)],
-        [news(1), news(2), news(4)],
-        [news(1), news(2), news(2)],
-        [news(1), news(2, name="B" * 22)],
-        [news(1, name="B" * 22)],
-        [news(1, until=5), news(2)],
-        [news(0), news(1)],
-    ],
+from mtls_middleware.revocation.format import (
+    MAX_TIME,
+    Head,
+    ListNotCreated,
+    UnreadableList,
+    parse_head,
+    parse_page,
+    parse_units,
+    units_of,
 )
-def test_a_gap_in_the_changes_adds_nothing(members: list[bytes]) -> None:
-    reader = known(1)
-    assert not reader.add_changes(members)
-    assert (reader.revoked, reader.position) == ({}, NEWS + 1)
+
+LIST, WRITE = b"0123456789abcdef01234567", b"fedcba9876543210fedcba98"
+HEAD = b"revocations-2:1:%b:%b:1500:2001:2001:0:6:1795952040" % (LIST, WRITE)
+UNIT = bytes(range(32)) + b"1795952040"
+PAGE = b"page-2:000000001500:02:%b%b%b" % (LIST, WRITE, UNIT * 3)
 
 
-def test_a_second_revocation_never_shortens_the_first() -> None:
-    reader = known(0)
-    assert reader.add_changes([news(0), news(1, 900), f"{LIST}:2:800:{text(ENTRIES[1])}"])
-    assert reader.revoked == {ENTRIES[1]: 900}
+def test_a_head_is_parsed() -> None:
+    assert parse_head([HEAD]) == Head(LIST, WRITE, 1500, 2001, 1795952040)
 
 
-HOSTILE: list[Any] = [
-    *(b"", b"x", b"\xff\xfe", "\ud800", "text", b":::", None, 7, [], b"\x00" * 43, text(ENTRIES[0]).encode() + b"\n"),
-    *(news(2) + b"\n", news(2).replace(b":2:", b":-2:"), news(2).replace(b":2:", b":2.0:"), news(2) + b"A"),
-    *(news(2).replace(b":2:", b":1e3:"), news(2).replace(b":2:", ":\u0662:".encode()), news(2)[:-1], b" " + news(2)),
-    *(f"{LIST}:0:5:{text(ENTRIES[0])}", f"{LIST}:2:", f"{LIST}:2:{'9' * 30}:{text(ENTRIES[0])}", "A:2:5:B", LIST),
-    f"{LIST}:{'9' * 5000}:",
+def test_a_page_and_its_units_are_parsed() -> None:
+    page = parse_page(PAGE)
+    assert (page.position, page.ids, page.end) == (1500, [LIST, WRITE], 1503)
+    assert list(parse_units(page.units)) == [(bytes(range(32)), 1795952040)] * 3
+
+
+def test_a_missing_or_incomplete_list_is_not_a_list() -> None:
+    with pytest.raises(ListNotCreated, match="there is no list"):
+        parse_head([])
+    with pytest.raises(ListNotCreated, match="not completed"):
+        parse_head([HEAD.replace(b"-2:1:", b"-2:0:")])
+
+
+FOREIGN: list[Any] = [
+    *(b"", b"x", b"\xff\xfe", "text", HEAD.decode(), PAGE.decode("latin-1"), None, 7, [], b":::::::::", b"\0" * 43),
+    *(b"A" * 43, LIST + b":7:1795952040:" + b"A" * 43),  # the format of an earlier release
 ]
 
 
-@pytest.mark.parametrize("member", HOSTILE, ids=range(len(HOSTILE)))
-def test_a_foreign_member_makes_the_list_unreadable(member: Any) -> None:
-    with pytest.raises(UnreadableList):
-        known(1).add_changes([news(1), member])
-    with pytest.raises(UnreadableList):
-        RevocationListCopy([member])
-    for score in (5.0, NEWS + 2.0):
-        with pytest.raises(UnreadableList):
-            known(1).add_members([(member, score)])
+@pytest.mark.parametrize("member", FOREIGN, ids=range(len(FOREIGN)))
+def test_a_foreign_member_rejects_the_list(member: Any) -> None:
+    for parse in (parse_head, parse_page):
+        with pytest.raises(UnreadableList, match=r"earlier release.*set key= .*create\(\)"):
+            parse([member] if parse is parse_head else member)
 
 
 @pytest.mark.parametrize(
-    "pair",
+    "head",
     [
-        (news(2), 5.0),
-        (news(2), NEWS + 3.0),
-        (news(2), float("inf")),
-        (news(2, name="B" * 22), NEWS + 2.0),
-        (text(ENTRIES[0]).encode(), NEWS + 1.0),
-        (text(ENTRIES[0]).encode(), float("inf")),
+        HEAD + b"\n", b" " + HEAD, HEAD + b":", HEAD + b"0", HEAD.upper(), HEAD[:-11], HEAD.replace(b"-2", b"-3"),
+        HEAD.replace(b":1:0", b":2:0"), HEAD.replace(b"1500", b"-150"), HEAD.replace(b"1500", b"1.50"),
+        HEAD.replace(b"1500", b"1_50"), HEAD.replace(b"1500", b"1" * 16), HEAD.replace(b"2001", b"9" * 5000),
+        HEAD.replace(b"1500", "\u0661".encode()), HEAD.replace(LIST, LIST[1:]), HEAD.replace(WRITE, WRITE + b"0"),
+        HEAD.replace(WRITE, b"g" * 24),
     ],
-)
-def test_a_member_out_of_its_place_makes_it_no_list(pair: tuple[bytes, float]) -> None:
+)  # fmt: skip
+def test_a_malformed_head_rejects_the_list(head: bytes) -> None:
+    with pytest.raises(UnreadableList, match="unknown format"):
+        parse_head([head])
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        PAGE + b"\n", PAGE[:-1], b" " + PAGE, PAGE.replace(b"page-2", b"page-3"), PAGE.replace(b":02:", b":00:"),
+        PAGE.replace(b":02:", b":03:"), PAGE.replace(b":02:", b":99:"), PAGE.replace(b":02:", b":2:"),
+        PAGE.replace(b"000000001500", b"1500"), PAGE.replace(b"000000001500", b"-00000001500"), PAGE[:30],
+        PAGE + UNIT * 510,
+    ],
+)  # fmt: skip
+def test_a_malformed_page_rejects_the_list(page: bytes) -> None:
     with pytest.raises(UnreadableList):
-        known(1).add_members([pair])
+        parse_page(page)
 
 
-def test_an_empty_set_and_entries_without_a_header_are_not_a_list() -> None:
-    with pytest.raises(UnreadableList, match="there is no list"):
-        RevocationListCopy([])
-    with pytest.raises(UnreadableList, match="not completed"):
-        RevocationListCopy([text(ENTRIES[0]).encode()])
+@pytest.mark.parametrize(
+    "time", [b" 795952040", b"+795952040", b"1_95952040", b"-000000001", b"1e00000000", b"179595204\n", b"\0" * 10]
+)
+def test_a_malformed_time_rejects_the_list(time: bytes) -> None:
+    with pytest.raises(UnreadableList, match="time"):
+        list(parse_units(UNIT + UNIT[:32] + time))
 
 
-@pytest.mark.parametrize(("newest", "whole"), [(3, True), (2, True), (1, False)])
-def test_what_was_known_of_a_list_stays_where_redis_lost_it(newest: int, whole: bool) -> None:
-    former, later = known(1), known(newest)
-    former.add_changes([news(1), news(2)])
-    later.add_members([(text(ENTRIES[4]).encode(), 9.0)])
-    assert later.merge(former) is whole
-    assert later.revoked == {ENTRIES[2]: 2_000_000_000, ENTRIES[4]: 9.0}
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_list_or_rejected_as_none(octets: bytes) -> None:
+    for prefix in (b"", b"page-2:000000000001:01:", HEAD[:16]):
+        for parse in (lambda data: parse_head([data]), parse_page, lambda data: list(parse_units(data))):
+            try:
+                parse(prefix + octets)
+            except UnreadableList:
+                continue
 
 
-def test_a_list_made_in_the_place_of_another_stands_alone() -> None:
-    former, later = known(1), RevocationListCopy([news(0, name="B" * 22)])
-    former.add_changes([news(1), news(2)])
-    assert later.merge(former)
-    assert later.revoked == {}
-
-
-def test_what_counts_no_longer_is_forgotten_and_not_a_second_before() -> None:
-    reader = known(0)
-    reader.add_changes([news(0), news(1, 100), news(2, 101)])
-    reader.drop_expired(100.0)
-    assert reader.revoked.keys() == {ENTRIES[1], ENTRIES[2]}
-    reader.drop_expired(100.5)
-    assert reader.revoked.keys() == {ENTRIES[2]}
-
-
-def test_spare_bits_of_an_entry_make_no_second_one() -> None:
-    canonical = text(ENTRIES[1])
-    other = canonical[:-1] + chr(ord(canonical[-1]) + 1)
-    reader = known(0)
-    reader.add_members([(canonical.encode(), 5.0), (other, 5.0)])
-    assert reader.revoked.keys() == {ENTRIES[1]}
-
-
-@given(st.lists(st.one_of(st.binary(max_size=80), st.text(max_size=80)), max_size=4))
-def test_whatever_bytes_come_nothing_but_no_list_is_raised(members: list[Any]) -> None:
-    for read in (
-        RevocationListCopy,
-        known().add_changes,
-        lambda them: known().add_members((each, 5.0) for each in them),
-    ):
-        try:
-            read(members)
-        except UnreadableList:
-            continue
-
-
-def test_what_is_written_is_what_is_read() -> None:
-    arguments = script_arguments([(ENTRIES[1], 5), (ENTRIES[2], 6)])
-    reader = known(0)
-    reader.add_members(zip(arguments[::2], arguments[1::2], strict=True))
-    assert reader.revoked == {ENTRIES[1]: 5, ENTRIES[2]: 6}
+def test_written_units_are_the_units_that_are_read() -> None:
+    entries = [(bytes([n]) * 32, time) for n, time in enumerate((1795952040, 5, MAX_TIME, MAX_TIME + 1))]
+    read = list(parse_units(units_of(entries)))
+    assert read == [*entries[:3], (entries[3][0], MAX_TIME)]

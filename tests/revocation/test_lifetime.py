@@ -1,8 +1,10 @@
 """What expires and is revoked: how long the list knows it, and how an open websocket ends. On a real Redis."""
 
 import asyncio
+import secrets
 import time
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +12,10 @@ import pytest
 from mtls_middleware import Refused
 from mtls_middleware.asgi import protect
 from mtls_middleware.effects.flow import BlockingDriver
-from mtls_middleware.revocation import RevocableTokens
+from mtls_middleware.revocation import RevocableTokens, poller
+from mtls_middleware.revocation.format import units_of
+from mtls_middleware.revocation.poller import RevocationListPoller
+from mtls_middleware.revocation.write_script import write_script
 from mtls_middleware.sources import ServerTLS
 from mtls_middleware.testing import TokenIssuer
 from tests.gateways import Request
@@ -20,7 +25,7 @@ from tests.layers.test_validity import Layers
 from tests.layers.test_websocket_lifetime import Echo, Socket
 from tests.layers.world import certificates
 from tests.redis_server import RedisServer
-from tests.revocation.revoking import AUTHORITY, BILLING, KEY, SOON, includes, made
+from tests.revocation.revoking import AUTHORITY, BILLING, KEY, SOON, entries, includes, made
 
 __all__ = ["clock"]
 
@@ -28,11 +33,39 @@ DAY = 86_400
 
 
 def test_entry_outlives_every_tolerance(redis_server: RedisServer) -> None:
-    """Redis drops an entry by its own clock, which may be five minutes ahead; clock_skew may be five minutes too."""
+    """The clock of Redis may be five minutes ahead; clock_skew may be five minutes too."""
     revocations, now = made(redis_server), time.time()
     revocations.revoke(thumbprint=BILLING.thumbprint, until=datetime.fromtimestamp(now, UTC))
-    scores = [score for _, score in redis_server.client(socket_timeout=5).zscan(KEY)[1] if score < 2**40]
-    assert max(scores) >= now + 300 + 300
+    with redis_server.client() as client:
+        poller = RevocationListPoller(client, KEY)
+        poller.poll()
+        ((_, score),) = client.zrange(KEY, 0, 10**12, byscore=True, withscores=True)[:1]
+    assert [score] == list(entries(poller).values())
+    assert score >= now + 300 + 300
+
+
+@pytest.mark.parametrize(("own", "other"), [(-1, 1), (1, -1), (10**8, -1), (-(10**8), 1), (0, 0)])
+def test_a_process_drops_an_entry_only_if_two_clocks_agree(
+    redis_server: RedisServer, own: int, other: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock of this process, and that of Redis or of the last writer, in seconds after the end of the entry."""
+    monkeypatch.setattr(poller, "_CLEANUP_INTERVAL", 0.0)
+    ends = int(time.time()) - 100
+    with redis_server.client() as client:
+        reader = RevocationListPoller(client, KEY)
+
+        def known_after(number: int, own: int, other: int) -> set[int]:
+            """The entries that the process knows after it reads another entry, which does not expire soon."""
+            unit = units_of([(bytes([number]) * 32, ends if number == 0 else ends + 10**9)])
+            client.eval(write_script(), 1, KEY, "complete", secrets.token_hex(12), unit, ends + other)
+            clock = SimpleNamespace(time=lambda: ends + own, monotonic=time.monotonic, sleep=time.sleep)
+            monkeypatch.setattr(poller, "time", clock)
+            reader.poll()
+            return {entry[0] for entry in entries(reader)}
+
+        assert known_after(0, -1, -1) == {0}
+        assert known_after(1, own, other) == {0, 1}
+        assert known_after(2, 1, 1) == {1, 2}
 
 
 def test_certificate_that_the_list_has_forgotten_is_not_allowed(redis_server: RedisServer, clock: Clock) -> None:

@@ -46,6 +46,13 @@ class Negotiated:
         return (self._cipher, "TLSv1.4", 0)
 
 
+def test_a_file_that_cannot_be_read_once_is_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "server.pem"
+    assert first_certificate(path) is None
+    path.write_text(CertificateAuthority().pem, "ascii")
+    assert first_certificate(path) is not None
+
+
 def test_what_cannot_be_had_is_none() -> None:
     tls = extension_from_ssl(Negotiated(CLIENT.der), None)
     assert tls["client_cert_chain"] == (CLIENT.pem,)

@@ -181,7 +181,7 @@ ENTRIES = st.builds(
 @pytest.mark.standard("B12", "B13", "B14")
 def test_any_json_is_a_key_set_or_none(document: Any) -> None:
     try:
-        found = RegisteredCertificates.parse_text(json.dumps(document))
+        found = RegisteredCertificates.parse_text("a client", json.dumps(document))
     except ValueError:
         return
     own = [each for each in KINDS if found.contains(each.client_certificate(), "certificate")]
@@ -192,7 +192,7 @@ def test_any_json_is_a_key_set_or_none(document: Any) -> None:
 @given(st.binary(max_size=200))
 def test_any_octets_are_a_key_set_or_none(text: bytes) -> None:
     try:
-        RegisteredCertificates.parse_text(text)
+        RegisteredCertificates.parse_text("a client", text)
     except ValueError:
         return
 

@@ -11,6 +11,7 @@ from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.testing import CertificateAuthority
 from mtls_middleware.validation import RevocationLists, SpiffeTrust, TrustStore
 from mtls_middleware.validation.files import FileCache
+from tests.key_server import until
 from tests.validation.authority import crl
 from tests.validation.judged import reasons
 
@@ -81,21 +82,26 @@ def test_intermediates_are_watched_with_the_roots(tmp_path, old):
     assert reasons(store, alone, NOW + 1) == ()
 
 
+def errors(caplog):
+    return [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+
+
 @pytest.mark.parametrize("broken", ["", "no certificate", "half", "a key"])
-def test_a_broken_new_file_keeps_the_old_one_and_is_logged_once(tmp_path, old, new, broken, caplog):
+def test_a_broken_new_file_keeps_the_old_one_and_is_tried_again(tmp_path, old, new, broken, caplog):
     path = tmp_path / "ca.pem"
     path.write_text(old.pem)
     store = TrustStore([path])
     content = {"half": old.pem + new.pem[:200], "a key": old.pem + old.issue().key_pem}.get(broken, broken)
     replace(path, content)
-    for seconds in range(1, 5):
+    for seconds in range(1, 90):
         assert reasons(store, old.issue(), NOW + seconds) == ()
-    errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
-    assert len(errors) == 1
-    assert "ca.pem" in errors[0]
-    assert "PRIVATE" not in errors[0]
+    assert [line.rpartition("next attempt is in ")[2] for line in errors(caplog)] == [
+        f"{delay} s" for delay in (1, 1, 2, 4, 8, 16, 30, 30)
+    ]
+    assert all("ca.pem" in line for line in errors(caplog))
+    assert "PRIVATE" not in caplog.text
     replace(path, new.pem)
-    assert reasons(store, new.issue(), NOW + 10) == ()
+    assert reasons(store, new.issue(), NOW + 100) == ()
 
 
 def test_a_file_that_is_gone_keeps_the_old_one_and_is_logged_once(tmp_path, old, new, caplog):
@@ -105,7 +111,8 @@ def test_a_file_that_is_gone_keeps_the_old_one_and_is_logged_once(tmp_path, old,
     path.unlink()
     for seconds in range(1, 5):
         assert reasons(store, old.issue(), NOW + seconds) == ()
-    assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 1
+    assert len(errors(caplog)) == 1
+    assert f"{path} is deleted" in caplog.text
     path.write_text(new.pem)
     assert reasons(store, new.issue(), NOW + 10) == ()
 
@@ -151,29 +158,34 @@ def test_a_changed_spiffe_bundle_counts_within_a_second(tmp_path, old, new):
     assert (bool(reasons(trust, one, NOW + 1)), reasons(trust, other, NOW + 1)) == (True, ())
 
 
+def cached(paths, parse=lambda octets: octets, combine=None):
+    """A cache whose value is the parsed contents of all files in their order."""
+
+    def joined(_, contents, __):
+        return [each for files in contents.values() for each in files.values()]
+
+    return FileCache(paths, (".pem",), lambda file: parse(file.read()), combine or joined, gone="it is not used")
+
+
 def test_a_long_file_is_read_in_a_thread_without_blocking_requests(tmp_path):
     path = tmp_path / "long.crl"
     path.write_bytes(b"1")
     may_end, began = threading.Event(), threading.Event()
 
-    def make(contents):
-        ((_, octets),) = contents[path]
+    def parse(octets):
         if len(octets) > 1:
             began.set()
             assert may_end.wait(10)
         return octets[:1]
 
-    watched = FileCache([path], (".crl",), make)
+    watched = cached([path], parse)
     path.write_bytes(b"2" * 3_000_000)
-    assert watched.current(NOW) == b"1"
+    assert watched.current(NOW) == [b"1"]
     assert began.wait(10)
-    assert watched.current(NOW + 5) == b"1"
+    assert watched.current(NOW + 5) == [b"1"]
     may_end.set()
-    deadline = time.monotonic() + 10
-    while watched.current(NOW + 5) == b"1":
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    assert watched.current(NOW + 6) == b"2"
+    until(lambda: watched.current(NOW + 5) == [b"2"])
+    assert watched.current(NOW + 6) == [b"2"]
 
 
 def test_a_change_is_never_visible_in_part(tmp_path):
@@ -191,14 +203,14 @@ def test_a_change_is_never_visible_in_part(tmp_path):
         beside.replace(link)
 
     publish(0)
-    watched = FileCache([link], (".pem",), lambda contents: tuple(octets for _, octets in contents[link]))
+    watched = cached([link])
     seen, stop = set(), threading.Event()
 
     def read(start):
         moment = start
         while not stop.is_set():
             moment += 2
-            seen.add(watched.current(moment))
+            seen.add(tuple(watched.current(moment)))
 
     threads = [threading.Thread(target=read, args=(NOW + number,)) for number in range(4)]
     for thread in threads:
@@ -216,7 +228,7 @@ def test_a_change_is_never_visible_in_part(tmp_path):
 def test_the_disk_is_asked_once_a_second_at_most(tmp_path, monkeypatch):
     path = tmp_path / "a.pem"
     path.write_bytes(b"1")
-    watched = FileCache([path], (".pem",), lambda contents: contents[path][0][1])
+    watched = cached([path])
     asked = []
     stat = os.stat
     monkeypatch.setattr(Path, "stat", lambda self, **options: asked.append(1) or stat(self, **options))

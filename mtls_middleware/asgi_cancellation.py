@@ -1,0 +1,49 @@
+"""Responds to a request whose task is cancelled while the layers wait, for example for an introspection response.
+
+Servers cancel the tasks of requests if they do not end in time during a shutdown. If the task then ends by the
+cancellation, the client gets 500, or no response.
+"""
+
+from mtls_middleware.asgi_messages import Receive, Scope, Send, write
+from mtls_middleware.errors import Unavailable
+from mtls_middleware.responses import LayerResponse
+
+# Maximum number of seconds to send the response. A client that does not read must not delay the shutdown.
+_WRITE_TIMEOUT = 1.0
+
+
+def cancelled(error: BaseException) -> Unavailable:
+    """Return the rejection of a request whose task asyncio cancels. Raises `error` if it is another exception.
+
+    Other exceptions are trio's cancellation, after which a task cannot send anything, and a `CancelledError` that is
+    not about this task, but for example about a future that a validator awaits.
+    """
+    import asyncio  # the server has imported it, unless it uses trio
+
+    if not isinstance(error, asyncio.CancelledError):
+        raise error
+    task = asyncio.current_task()
+    if task is None or not task.cancelling():
+        raise error
+    reason = "the request was cancelled before a decision, for example because the server shuts down"
+    return Unavailable(reason, retry_after=1)
+
+
+async def write_after(
+    cancellation: BaseException, response: LayerResponse, scope: Scope, receive: Receive, send: Send
+) -> None:
+    """Send the response. Raises `cancellation` if the server does not accept the response.
+
+    If it does, the task may end as usual, because servers log a cancelled task as an error of the application. Code
+    that cancels a task by a timeout, such as `asyncio.timeout`, then sees a task that ended in time.
+    """
+    import asyncio
+
+    try:
+        async with asyncio.timeout(_WRITE_TIMEOUT):
+            await write(response, scope, receive, send)
+    except Exception:  # noqa: BLE001 (the client has disconnected, or does not read; servers raise different exceptions)
+        raise cancellation from None
+    task = asyncio.current_task()
+    if task is not None:
+        task.uncancel()  # the documentation of `Task.uncancel` requires this of code that suppresses a cancellation

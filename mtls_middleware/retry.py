@@ -1,0 +1,13 @@
+"""`retry_delay`: the number of seconds after which a failed operation is tried again."""
+
+# The first delay in seconds, so that a failure of one moment has no effect a second later. Each further failure doubles
+# the delay, up to the longest delay in seconds.
+_FIRST, LONGEST = 0.5, 30.0
+
+
+def retry_delay(failures: int) -> float:
+    """Return the minimum number of seconds until the next attempt, after `failures` failed attempts in a row.
+
+    Example: `[retry_delay(each) for each in (1, 2, 3, 100)] == [0.5, 1.0, 2.0, 30.0]`
+    """
+    return min(LONGEST, _FIRST * 2.0 ** min(failures - 1, 10))

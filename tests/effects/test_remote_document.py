@@ -1,0 +1,162 @@
+"""A large document is parsed in a thread, and a failure of any kind is tried again."""
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from mtls_middleware.effects import background
+from mtls_middleware.effects.flow import AwaitingDriver, BlockingDriver, Flow
+from mtls_middleware.effects.remote_document import RemoteDocument
+from mtls_middleware.errors import Unavailable
+from tests.jwks.fetching import NO_TLS, START, at_once
+from tests.key_server import KeyServer, until
+from tests.resource_server.both import run
+
+__all__ = ["run"]
+
+Run = Callable[[Flow[Any]], Any]
+LARGE = b"x" * 2_000
+
+
+@pytest.fixture
+def server() -> Any:
+    with KeyServer(LARGE) as running:
+        yield running
+
+
+def document(server: KeyServer, parse: Callable[[bytes], Any], max_inline: int = 1_000) -> RemoteDocument[Any]:
+    return RemoteDocument(server.url, parse, tls=NO_TLS, max_inline=max_inline)
+
+
+def parse_name(body: bytes) -> tuple[str, int]:
+    return threading.current_thread().name, len(body)
+
+
+def test_a_large_document_is_parsed_in_a_thread_and_a_small_one_by_its_request(server: KeyServer, run: Run) -> None:
+    assert run(document(server, parse_name).current(START)) == ("mtls-middleware document", 2_000)
+    assert run(document(server, parse_name, 2_000).current(START)) == (threading.current_thread().name, 2_000)
+
+
+def test_requests_without_a_value_wait_for_the_same_thread(server: KeyServer) -> None:
+    calls, gate = [], threading.Event()
+
+    def parse(body: bytes) -> int:
+        calls.append(1)
+        assert gate.wait(10)
+        return len(body)
+
+    threading.Timer(0.2, gate.set).start()
+    found, driver = document(server, parse), BlockingDriver()
+    assert at_once(20, lambda _: driver.run(found.current(START))) == [2_000] * 20
+    assert (len(calls), server.requests) == (1, 1)
+
+
+def test_the_event_loop_runs_while_a_thread_parses(server: KeyServer) -> None:
+    gate = threading.Event()
+    found = document(server, lambda body: gate.wait(10) and len(body))
+
+    async def wait() -> int:
+        asking = asyncio.ensure_future(AwaitingDriver().run(found.current(START)))
+        await asyncio.to_thread(until, lambda: any(each.name.endswith("document") for each in threading.enumerate()))
+        assert not asking.done()
+        gate.set()  # a blocked event loop does not come here
+        return await asking
+
+    assert asyncio.run(wait()) == 2_000
+
+
+def test_requests_use_the_old_value_while_a_thread_parses_the_new_one(server: KeyServer) -> None:
+    gate, driver = threading.Event(), BlockingDriver()
+    found = document(server, lambda body: (body == LARGE or gate.wait(10)) and body)
+    assert driver.run(found.current(START)) == LARGE
+    server.jwks = b"y" * 2_000
+    assert driver.run(found.current(START + 700)) == LARGE
+    assert driver.run(found.current(START + 731)) == LARGE  # no second attempt while the thread works
+    assert server.requests == 2
+    gate.set()
+    until(lambda: driver.run(found.current(START + 729)) == server.jwks)
+    assert server.requests == 2
+
+
+def fail(error: BaseException) -> Callable[[], Any]:
+    def raise_error(*_: object) -> Any:
+        raise error
+
+    return raise_error
+
+
+@pytest.mark.parametrize("max_inline", [1_000, 10_000], ids=["in a thread", "by the request"])
+@pytest.mark.parametrize("error", [MemoryError(), RecursionError(), SystemExit(), RuntimeError()], ids=repr)
+def test_a_parser_that_fails_for_any_reason_is_tried_again(
+    error: BaseException, max_inline: int, server: KeyServer, run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    outcomes = [fail(error), lambda: "parsed"]
+    found = document(server, lambda _: outcomes.pop(0)(), max_inline)
+    with pytest.raises(Unavailable):
+        run(found.current(START))
+    assert f"{type(error).__name__}; the next request after 0.5 s tries again" in caplog.text
+    assert run(found.current(START + 0.5)) == "parsed"
+
+
+def test_without_a_thread_to_parse_it_is_503_and_is_tried_again(
+    server: KeyServer, run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = document(server, len)
+    start = threading.Thread.start
+
+    def start_others(thread: threading.Thread) -> None:
+        if thread.name == "mtls-middleware document":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as limited:
+        limited.setattr(threading.Thread, "start", start_others)
+        with pytest.raises(Unavailable) as refusal:
+            run(found.current(START))
+    assert refusal.value.retry_after == 1
+    assert "no thread can be started" in caplog.text
+    assert run(found.current(START + 0.5)) == 2_000
+
+
+@pytest.mark.parametrize("age", [0, 500, 700], ids=["first", "in the background", "old"])
+def test_without_the_thread_of_exchanges_it_is_a_failed_attempt(
+    age: float, server: KeyServer, run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = document(server, len)
+    if age:
+        run(found.current(START))
+    with monkeypatch.context() as limited:
+        limited.setattr(background, "_current_background", fail(RuntimeError("can't start new thread")))
+        if age:
+            assert run(found.current(START + age)) == 2_000
+        else:
+            with pytest.raises(Unavailable):
+                run(found.current(START))
+    assert "RuntimeError; the next request after 0.5 s tries again" in caplog.text
+    attempts = server.requests
+    assert run(found.current(START + age + 0.5)) == 2_000
+    until(lambda: server.requests == attempts + 1)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_fork_does_not_wait_for_the_thread_of_its_parent(server: KeyServer) -> None:
+    gate, driver = threading.Event(), BlockingDriver()
+    found = document(server, lambda body: (body == LARGE or gate.wait(30)) and body)
+    driver.run(found.current(START))
+    server.jwks = b"y" * 2_000
+    driver.run(found.current(START + 700))
+    child = os.fork()
+    if child == 0:
+        gate.set()
+        end = time.monotonic() + 10
+        while driver.run(found.current(START + 731)) == LARGE and time.monotonic() < end:
+            time.sleep(0.01)
+        os._exit(0 if driver.run(found.current(START + 731)) == server.jwks else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    gate.set()
