@@ -92,7 +92,7 @@ class CertificateBoundAuth(httpx2.Auth):
             resources=_resources(resource),
             method=options.one_of("method", method, ("tls_client_auth", "self_signed_tls_client_auth")),
             discovery=options.one_of("discovery", discovery, ("rfc8414", "openid")),
-            token_hosts={each.lower() for each in options.strings("token_hosts", token_hosts, '"mtls.as.example"')},
+            token_hosts=_hosts(token_hosts),
             leeway=options.seconds("leeway", leeway, 0, 300, 30),
             timeout=options.seconds("timeout", timeout, 0.05, 60, 5),
         )
@@ -139,6 +139,14 @@ class CertificateBoundAuth(httpx2.Auth):
             self._tokens.drop(token)
             if is_last or not can_repeat:
                 return
+
+
+def _hosts(given: Collection[str]) -> frozenset[str]:
+    hosts = options.strings("token_hosts", given, '"mtls.as.example"')
+    for each in hosts:
+        if not each or "/" in each or each.rpartition(":")[2].isdigit():
+            raise ConfigurationError(f"token_hosts={given!r}: expected hosts without scheme and port")
+    return frozenset(each.lower() for each in hosts)
 
 
 def _scopes(given: Sequence[str]) -> list[str]:

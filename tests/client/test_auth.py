@@ -201,6 +201,8 @@ def test_the_transport_must_be_the_one_of_this_library(world: World) -> None:
         ({"method": "client_secret_basic"}, "method="),
         ({"discovery": "oidc"}, "discovery="),
         ({"token_hosts": "as.example"}, "token_hosts="),
+        ({"token_hosts": ["https://mtls.as.example"]}, "without scheme and port"),
+        ({"token_hosts": ["mtls.as.example:8443"]}, "without scheme and port"),
         ({"roots": False}, "roots="),
         ({"roots": "absent.pem"}, "roots="),
         ({"leeway": 301}, "leeway="),
@@ -211,6 +213,14 @@ def test_the_transport_must_be_the_one_of_this_library(world: World) -> None:
 def test_a_wrong_argument_is_named(world: World, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         world.auth(**options)
+
+
+def test_requests_for_tokens_use_a_proxy_if_it_is_given(world: World) -> None:
+    with pytest.raises(TokenError) as caught:
+        world.get("sync", world.auth(proxy="http://user:secret@127.0.0.1:1"))
+    assert caught.value.code == "unavailable"
+    assert "secret" not in str(caught.value)
+    assert not world.server.received
 
 
 def test_a_minimal_configuration_needs_no_server(world: World) -> None:
