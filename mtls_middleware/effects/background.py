@@ -182,6 +182,7 @@ class _Background:
     async def _make(self, job: _Job) -> None:
         """Make an exchange. Whatever happens, the callers that wait get a result or `FetchFailed`."""
         found: Response | FetchFailed
+        begun = self._loop.time()
         try:
             found = await self._response(job)
         except FetchFailed as failure:
@@ -193,6 +194,8 @@ class _Background:
         except BaseException as failure:  # noqa: BLE001 (a defect of the HTTP client, or for example `MemoryError`)
             found = FetchFailed(type(failure).__name__)
             _log_defect(f"an exchange with {job.fetch.url} failed", failure)
+        if isinstance(found, FetchFailed):
+            found.seconds = self._loop.time() - begun
         self._finish(job.fetch, found)
 
     def _finish(self, fetch: Fetch, found: Response | FetchFailed) -> None:

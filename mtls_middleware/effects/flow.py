@@ -242,7 +242,7 @@ async def _fetched_async(need: Fetch, of: "Shares") -> Response:
 def _own(failure: Exception, seconds: float) -> FetchFailed:
     """Return a new exception for `failure`. If many threads raised the same object, it would collect all tracebacks."""
     if isinstance(failure, FetchFailed):
-        return FetchFailed(*failure.args, again=failure.again, retry_after=failure.retry_after)
+        return FetchFailed(*failure.args, again=failure.again, retry_after=failure.retry_after, seconds=failure.seconds)
     return FetchFailed(f"not complete within {seconds} s")
 
 

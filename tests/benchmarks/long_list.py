@@ -118,8 +118,9 @@ async def _watch(store: TrustStore, certificate: Any, publish: Any) -> dict[str,
     gc.freeze()
     await asyncio.sleep(2)
     before = max(stops)
-    stops.clear()
     publish()
+    await asyncio.sleep(0.01)
+    stops.clear()
     start_memory()
     memory, begun = resident("VmRSS"), time.perf_counter()
     later = 500.0  # a list at a URL is fetched again, and a file is checked again

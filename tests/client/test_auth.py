@@ -10,6 +10,7 @@ import httpx2
 import pytest
 
 from mtls_middleware.client import CertificateBoundAuth, CertificateFiles, TokenError
+from mtls_middleware.effects import BlockingDriver
 from mtls_middleware.errors import ConfigurationError
 from tests.client.conftest import World
 
@@ -126,6 +127,16 @@ def test_concurrent_first_requests_of_threads_and_tasks_share_one_token_request(
         statuses = [each.status_code for each in asyncio.run(tasks())] + [each.result().status_code for each in running]
     assert statuses == [200] * 30
     assert len(world.server.token_requests) == 1
+
+
+def test_a_caller_that_waited_for_the_metadata_gets_the_token_of_another(world: World) -> None:
+    source, pair = world.auth()._tokens, world.files.current()
+    waiting = source.current(pair, time.time())
+    need: Any = next(waiting)
+    token = BlockingDriver().run(source.current(pair, time.time()))
+    with pytest.raises(StopIteration) as ended:
+        waiting.send(need.outcome.result(5))
+    assert ended.value.value is token
 
 
 def test_a_cancelled_request_does_not_cancel_the_token_request_of_others(world: World) -> None:
