@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-MODULES = ["", ".wsgi", ".asgi", ".sources", ".policy", ".resource_server", ".token_endpoint"]
+MODULES = ["", ".wsgi", ".asgi", ".sources", ".policy", ".resource_server", ".token_endpoint", ".client"]
 MODULES += [f".integrations.{name}" for name in ("registry", "openapi", "route_checks", "telemetry")]
 UNWANTED = {
     "authlib",
@@ -62,6 +62,8 @@ def test_a_source_without_extra_needs_none():
             "resource_server import JWTAccessTokens as C; C(issuer='i', audience='a', jwks_uri='https://x/')",
             "mtls-middleware[http]",
         ),
+        ("httpx2", "client import CertificateTransport as C; C(None)", "mtls-middleware[http]"),
+        ("httpx2", "client import CertificateBoundAuth as C; C()", "mtls-middleware[http]"),
         ("opentelemetry", "integrations.telemetry import observe as C; C()", "mtls-middleware[otel]"),
     ],
 )

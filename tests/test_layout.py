@@ -12,7 +12,7 @@ import mtls_middleware
 
 ROOT = Path(mtls_middleware.__file__).parent
 # What adapts the core to a gateway, a framework, a server, a test or the command line.
-RIM = {"__main__", "asgi", "cli", "integrations", "servers", "testing", "wsgi"}
+RIM = {"__main__", "asgi", "cli", "client", "integrations", "servers", "testing", "wsgi"}
 
 
 @cache

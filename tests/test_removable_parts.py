@@ -10,7 +10,7 @@ import pytest
 import mtls_middleware
 
 PACKAGE = Path(mtls_middleware.__file__).parent
-PARTS = ["cli", "integrations", "revocation", "servers", "testing"]
+PARTS = ["cli", "client", "integrations", "revocation", "servers", "testing"]
 
 # Imports every module that is left, and protects an application with it.
 PROGRAM = """

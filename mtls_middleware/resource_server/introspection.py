@@ -12,8 +12,9 @@ from functools import partial
 from typing import Any, Literal, NoReturn
 
 from mtls_middleware import options
+from mtls_middleware.certificate_files import CertificateFiles, Roots
 from mtls_middleware.dependencies import report
-from mtls_middleware.effects.exchange import MAX_WAITING, Connections, Fetch, FetchFailed, Response
+from mtls_middleware.effects.exchange import MAX_WAITING, Fetch, FetchFailed, Response
 from mtls_middleware.effects.flow import Flow, ask
 from mtls_middleware.effects.remote_document import check_address
 from mtls_middleware.errors import ConfigurationError, Refused, Unavailable, require_extra
@@ -27,6 +28,7 @@ from mtls_middleware.resource_server.claims import (
     timed_token,
 )
 from mtls_middleware.resource_server.introspection_cache import IntrospectionCache, IntrospectionKey, MemoryAnswers
+from mtls_middleware.resource_server.introspection_connections import introspection_connections
 from mtls_middleware.resource_server.introspection_credentials import (
     BearerToken,
     Given,
@@ -56,7 +58,7 @@ class IntrospectedAccessTokens:
     """Validates access tokens at the introspection endpoint of an authorization server (RFC 7662; extra `http`).
 
     This resource server authenticates to the authorization server with one of `client_secret`, `private_key` and
-    `bearer_token`. If none of them is given, it authenticates with the certificate in `ssl_context`.
+    `bearer_token`. If none is given, it authenticates with `certificate`, or with the certificate in `ssl_context`.
 
     Arguments:
         endpoint: the https address of the introspection endpoint.
@@ -74,6 +76,8 @@ class IntrospectedAccessTokens:
             ASGI, the function may be async.
         ssl_context: verifies the server. For `tls_client_auth`, it must also contain the client certificate
             (`load_cert_chain`; RFC 8705 2). Default: the system's CAs.
+        certificate, roots: instead of `ssl_context`, the client certificate, which is loaded again when its files are
+            renewed, and a PEM file with the CAs of the server's certificate. Default of `roots`: the system's CAs.
         token_type_hint: the value of this parameter; `None` to omit it, because some servers reject it.
         issuer: the expected `iss`. A response without `iss` is accepted.
         audience: this resource's identifier, or several, of which `aud` must contain one. A response without `aud` is
@@ -115,6 +119,8 @@ class IntrospectedAccessTokens:
         assertion_audience: str | None = None,
         bearer_token: BearerToken | None = None,
         ssl_context: ssl.SSLContext | None = None,
+        certificate: CertificateFiles | None = None,
+        roots: Roots = None,
         token_type_hint: str | None = "access_token",  # noqa: S107 (the name of a type)
         issuer: str | None = None,
         audience: str | Collection[str] | None = None,
@@ -144,8 +150,7 @@ class IntrospectedAccessTokens:
             if value is not None:
                 options.string(name, value, "https://as.example")
         options.strings("required_claims", required_claims, '"aud"')
-        if profile not in (None, "fapi2"):
-            raise ConfigurationError(f"profile={profile!r}: expected 'fapi2' or None")
+        options.one_of("profile", profile, ("fapi2", None))
         if cache is not None and (isinstance(cache, type) or not (hasattr(cache, "get") and hasattr(cache, "put"))):
             raise ConfigurationError(f"cache={cache!r}: expected an IntrospectionCache, for example MemoryAnswers()")
         self._endpoint, self._client_id, self._issuer = endpoint, client_id, issuer
@@ -154,6 +159,7 @@ class IntrospectedAccessTokens:
         )
         self._required = frozenset(required_claims) | ({"cnf"} if profile == "fapi2" else set())
         self._rules = rules(profile, algorithms=None, leeway=leeway, typ=None, required_claims=None)
+        ssl_context, self._connections = introspection_connections(ssl_context, certificate, roots, max_waiting, proxy)
         self._credentials = IntrospectionCredentials(
             Given(client_id, client_secret, auth_method, encode_secret, private_key, algorithm, key_id, bearer_token),
             endpoint=endpoint,
@@ -176,9 +182,6 @@ class IntrospectedAccessTokens:
             proxy=proxy,
             allow_http=allow_http,
         )
-        most = options.integer("max_waiting", max_waiting, 1, 100_000, 2)
-        tls, proxy = ssl_context or ssl.create_default_context(), options.proxy_url("proxy", proxy)
-        self._connections = Connections(tls, most, proxy)
         self._lock = threading.Lock()  # protects `_running`; it is not held during I/O
         self._running: dict[str, Fetch] = {}
 
@@ -261,7 +264,7 @@ class IntrospectedAccessTokens:
         """
         for last in (False, True):
             credentials = yield from self._credentials.parts(now)
-            fetch, first = self._fetch(text, key, credentials)
+            fetch, first = self._fetch(text, key, credentials, now)
             try:
                 response = yield from ask(fetch)
             except FetchFailed as failure:
@@ -280,16 +283,17 @@ class IntrospectedAccessTokens:
                     self._end_sharing(key, fetch)
         raise AssertionError("not reached")
 
-    def _fetch(self, text: str, key: IntrospectionKey | None, credentials: Parts) -> tuple[Fetch, bool]:
+    def _fetch(self, text: str, key: IntrospectionKey | None, credentials: Parts, now: float) -> tuple[Fetch, bool]:
         """Return the request to the server, and whether this call created it. With a `key`, calls share a request."""
+        connections = self._connections(now)
         fetch = Fetch(
             self._endpoint,
-            self._connections.tls,
+            connections.tls,
             self._timeout,
             _MAX_RESPONSE,
             form=[("token", text), *self._hint, *credentials.form],
             headers={"Accept": self._responses.content_type, **credentials.headers},
-            connections=self._connections,
+            connections=connections,
         )
         if key is None:
             return fetch, True

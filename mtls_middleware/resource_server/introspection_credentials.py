@@ -61,8 +61,7 @@ class IntrospectionCredentials:
         if self.method == "tls_client_auth" and (tls is None or not endpoint.lower().startswith("https:")):
             raise ConfigurationError(
                 "no credentials for the introspection endpoint (RFC 7662 2.1): give client_secret=, private_key= or "
-                "bearer_token=, or an https endpoint and ssl_context= with a client certificate "
-                "(context.load_cert_chain('api.pem', 'api.key'))"
+                "bearer_token=, or an https endpoint and certificate=CertificateFiles('api.pem', 'api.key')"
             )
         if self.method == "private_key_jwt":
             self._key = _private_key(given.private_key)

@@ -26,6 +26,7 @@ MEASURES = {
     11: ("clients", "throughput and memory with many clients"),
     12: ("mass_revocation", "the shared list under mass revocation"),
     13: ("long_list", "an event loop while a long revocation list is read"),
+    14: ("client", "the client side: cached tokens, renewals, concurrent first calls"),
 }
 
 

@@ -1,0 +1,28 @@
+"""`ssl_context`: a TLS context with the current certificate, for HTTP clients other than httpx2."""
+
+import ssl
+
+from mtls_middleware.certificate_files import CertificateFiles, CertificateKeyPair, Roots
+from mtls_middleware.errors import ConfigurationError
+
+
+def ssl_context(certificate: CertificateFiles | CertificateKeyPair, roots: Roots = None) -> ssl.SSLContext:
+    """Return a new TLS context that presents the current certificate, and verifies the server and its name.
+
+    The context keeps this certificate. After the files are renewed, `certificate.current()` returns another object, and
+    the HTTP client needs a new context.
+
+    Arguments:
+        certificate: the files, or the pair that `CertificateFiles.current()` returns.
+        roots: a PEM file with the CAs that the server's certificate may come from. Default: the system's CAs.
+
+    Raises `ConfigurationError`.
+
+    Example: `urllib3.PoolManager(ssl_context=ssl_context(CertificateFiles("c.pem", "c.key"), "ca.pem"))`
+    """
+    if not isinstance(certificate, CertificateFiles | CertificateKeyPair):
+        raise ConfigurationError(
+            f"certificate={certificate!r}: expected for example CertificateFiles('c.pem', 'c.key')"
+        )
+    pair = certificate.current() if isinstance(certificate, CertificateFiles) else certificate
+    return pair.ssl_context(roots)

@@ -1,0 +1,173 @@
+"""`TokenSource`: a flow that obtains a token for the current certificate, and caches it."""
+
+import logging
+import threading
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from mtls_middleware.certificate_files import CertificateConnections, CertificateKeyPair, trust_context
+from mtls_middleware.client.errors import TokenError
+from mtls_middleware.client.server_metadata import Method, ServerMetadata, read_metadata
+from mtls_middleware.client.token_response import BoundToken, read_token
+from mtls_middleware.effects.exchange import Fetch, FetchFailed
+from mtls_middleware.effects.flow import Flow, ask
+from mtls_middleware.effects.remote_document import RemoteDocument
+from mtls_middleware.errors import Unavailable
+from mtls_middleware.well_known import append_well_known, insert_well_known
+
+logger: logging.Logger = logging.getLogger("mtls_middleware.client")
+
+Discovery = Literal["rfc8414", "openid"]
+
+# Maximum number of bytes in the response of the token endpoint.
+_MAX_RESPONSE = 65_536
+# Maximum number of cached tokens. A request may still use the certificate that was current when the request began.
+_MAX_TOKENS = 2
+_HEADERS = {"Accept": "application/json"}
+
+
+@dataclass(frozen=True, slots=True)
+class ClientOptions:
+    """What the client sends to the authorization server. For the meaning, see `CertificateBoundAuth`."""
+
+    issuer: str
+    client_id: str
+    scopes: Sequence[str]
+    resources: Sequence[str]
+    method: Method
+    discovery: Discovery
+    token_hosts: Collection[str]
+    leeway: float
+    timeout: float
+
+    def form(self) -> list[tuple[str, str]]:
+        """Return the parameters of the token request (RFC 6749 4.4.2, RFC 8705 2, RFC 8707 2)."""
+        scope = [("scope", " ".join(self.scopes))] if self.scopes else []
+        resources = [("resource", each) for each in self.resources]
+        return [("grant_type", "client_credentials"), ("client_id", self.client_id), *scope, *resources]
+
+
+class _Cached(NamedTuple):
+    token: BoundToken
+    until: float
+
+
+class _Request(NamedTuple):
+    """A token request in progress. All callers with this certificate share it. `begun`: seconds since the epoch."""
+
+    pair: CertificateKeyPair
+    fetch: Fetch
+    begun: float
+
+
+class TokenSource:
+    """Obtains tokens by client credentials. At most one token request for a certificate is in progress.
+
+    A token is cached for its certificate until `leeway` seconds before it expires, or until half of its lifetime if
+    this is later. A failure is not cached, but all callers that wait for the same request get it.
+    """
+
+    def __init__(self, options: ClientOptions, connections: CertificateConnections) -> None:
+        self._options, self._connections = options, connections
+        well_known = {
+            "rfc8414": lambda: insert_well_known(options.issuer, "oauth-authorization-server"),
+            "openid": lambda: append_well_known(options.issuer, "openid-configuration"),
+        }
+        self._metadata: RemoteDocument[ServerMetadata] = RemoteDocument(
+            well_known[options.discovery](),
+            self._read_metadata,
+            tls=trust_context(connections.roots),
+            timeout=options.timeout,
+            proxy=connections.proxy,
+            what="CertificateBoundAuth",
+        )
+        self._lock = threading.Lock()  # protects the following attributes; it is not held during I/O
+        self._tokens: tuple[_Cached, ...] = ()
+        self._requests: tuple[_Request, ...] = ()
+
+    def cached(self, pair: CertificateKeyPair, now: float) -> BoundToken | None:
+        """Return the cached token for the certificate of `pair`, or `None`. `now`: seconds since the epoch."""
+        for token, until in self._tokens:
+            if token.certificate == pair.certificate and until - token.lifetime <= now < until:
+                return token
+        return None
+
+    def current(self, pair: CertificateKeyPair, now: float) -> Flow[BoundToken]:
+        """Return a token for the certificate of `pair`, from the cache or the server. Raises `TokenError`."""
+        token = self.cached(pair, now)
+        if token is not None:
+            return token
+        try:
+            metadata = yield from self._metadata.current(now)
+        except Unavailable as unavailable:
+            reason = f"{unavailable.evidence[0]}; the logger mtls_middleware.remote_documents has the reason"
+            raise TokenError("unavailable", reason) from None
+        request = self._request(pair, metadata, now)
+        if isinstance(request, BoundToken):
+            return request
+        try:
+            response = yield from ask(request.fetch)
+            token = read_token(response, pair.certificate, server_binds=metadata.binds_tokens)
+        except FetchFailed as failure:
+            error = TokenError("unavailable", f"the token endpoint {metadata.token_endpoint}: {failure}")
+        except TokenError as rejection:
+            error = rejection
+        else:
+            self._store(token, request)
+            return token
+        finally:
+            self._end(request)
+        logger.error("no token for client %a at %s: %s", self._options.client_id, self._options.issuer, error)
+        raise error
+
+    def drop(self, token: BoundToken) -> None:
+        """Remove `token` from the cache, because a resource server rejected it."""
+        with self._lock:
+            self._tokens = tuple(each for each in self._tokens if each.token is not token)
+
+    def _read_metadata(self, body: bytes) -> ServerMetadata:
+        options = self._options
+        return read_metadata(body, options.issuer, options.method, options.token_hosts)
+
+    def _request(self, pair: CertificateKeyPair, metadata: ServerMetadata, now: float) -> _Request | BoundToken:
+        """Return the request in progress for the certificate, or a new one, or the token of one that has just ended."""
+        connections = self._connections.of(pair)
+        with self._lock:
+            for request in self._requests:
+                if request.pair == pair and request.fetch.url == metadata.token_endpoint:
+                    return request
+            token = self.cached(pair, now)
+            if token is not None:
+                return token
+            fetch = Fetch(
+                metadata.token_endpoint,
+                connections.tls,
+                self._options.timeout,
+                _MAX_RESPONSE,
+                form=self._options.form(),
+                headers=_HEADERS,
+                connections=connections,
+            )
+            request = _Request(pair, fetch, now)
+            self._requests = (*self._requests, request)
+            return request
+
+    def _store(self, token: BoundToken, request: _Request) -> None:
+        until = request.begun + token.lifetime - min(self._options.leeway, token.lifetime / 2)
+        with self._lock:
+            if request not in self._requests:  # another caller has stored the token of this request
+                return
+            others = [each for each in self._tokens if each.token.certificate != token.certificate]
+            self._tokens = (*others[1 - _MAX_TOKENS :], _Cached(token, until))
+        logger.info(
+            "new token for client %a from %s, bound to %s, for %d s",
+            self._options.client_id,
+            self._options.issuer,
+            token.certificate.thumbprint,
+            token.lifetime,
+        )
+
+    def _end(self, request: _Request) -> None:
+        with self._lock:
+            self._requests = tuple(each for each in self._requests if each is not request)

@@ -1,0 +1,35 @@
+"""`introspection_connections`: the connections to an introspection endpoint, with a fixed or a renewed certificate."""
+
+import ssl
+from collections.abc import Callable
+
+from mtls_middleware import options
+from mtls_middleware.certificate_files import CertificateConnections, CertificateFiles, Roots, trust_context
+from mtls_middleware.effects.exchange import Connections
+from mtls_middleware.errors import ConfigurationError
+
+
+def introspection_connections(
+    tls: ssl.SSLContext | None,
+    certificate: CertificateFiles | None,
+    roots: Roots,
+    max_waiting: int,
+    proxy: str | None,
+) -> tuple[ssl.SSLContext | None, Callable[[float], Connections]]:
+    """Return the context that verifies the server, and a function of the time that returns the connections.
+
+    Raises `ConfigurationError`.
+    """
+    most, proxy = options.integer("max_waiting", max_waiting, 1, 100_000, 2), options.proxy_url("proxy", proxy)
+    if certificate is None:
+        if roots is not None:
+            raise ConfigurationError("roots= needs certificate=; without certificate=, give ssl_context= with the CAs")
+        fixed = Connections(tls or ssl.create_default_context(), most, proxy)
+        return tls, lambda now: fixed  # noqa: ARG005 (a fixed certificate does not depend on the time)
+    if not isinstance(certificate, CertificateFiles):
+        expected = "for example CertificateFiles('api.pem', 'api.key')"
+        raise ConfigurationError(f"certificate={certificate!r}: expected {expected}")
+    if tls is not None:
+        raise ConfigurationError("ssl_context= and certificate= are given: expected one; roots= has the server's CAs")
+    renewed = CertificateConnections(certificate, roots, most, proxy)
+    return trust_context(roots), renewed.current

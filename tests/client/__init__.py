@@ -1,0 +1,1 @@
+"""The client side: tokens that are bound to its certificate."""
