@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 from mtls_middleware.lazy_exports import exports
 
 if TYPE_CHECKING:
-    from mtls_middleware.accessors import access_token, client_certificate, oauth_client
+    from mtls_middleware.accessors import (
+        access_token,
+        client_certificate,
+        oauth_client,
+        route_certificate,
+        route_token,
+    )
     from mtls_middleware.certificate import ClientCertificate, Verification
     from mtls_middleware.errors import ConfigurationError, Refused
     from mtls_middleware.resource_server.token import AccessToken
@@ -27,13 +33,15 @@ __all__ = [
     "access_token",
     "client_certificate",
     "oauth_client",
+    "route_certificate",
+    "route_token",
 ]
 
 if not TYPE_CHECKING:  # with `__getattr__`, a type checker would accept any misspelt name
     __getattr__, __dir__ = exports(
         __name__,
         {
-            "accessors": ["access_token", "client_certificate", "oauth_client"],
+            "accessors": ["access_token", "client_certificate", "oauth_client", "route_certificate", "route_token"],
             "certificate": ["ClientCertificate", "Verification"],
             "errors": ["ConfigurationError", "Refused"],
             "resource_server.token": ["AccessToken"],

@@ -4,9 +4,10 @@ The functions read only the keys that the layers set in the environ or scope on 
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, NoReturn
 
 from mtls_middleware.certificate import ClientCertificate
+from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.layers.attached import CERTIFICATE_KEY, CLIENT_KEY, TOKEN_KEY
 from mtls_middleware.resource_server.token import AccessToken
 from mtls_middleware.token_endpoint.clients import RegisteredClient
@@ -16,7 +17,26 @@ from mtls_middleware.token_endpoint.clients import RegisteredClient
 _ATTRIBUTES = ("scope", "environ", "env")
 
 
-def client_certificate(request: Any) -> ClientCertificate | None:
+class _NoQueryParameter:
+    """Makes `Depends(client_certificate)` fail when the route is defined.
+
+    FastAPI would read the parameter `request` from the query. It asks pydantic for the schema of the parameter.
+    """
+
+    def __get_pydantic_core_schema__(self, _source: object, _handler: object) -> NoReturn:
+        raise ConfigurationError(
+            "client_certificate, access_token and oauth_client are not dependencies, because FastAPI reads their "
+            "parameter from the query: use Depends(require_certificate()) or a CertificateBoundToken of "
+            "mtls_middleware.integrations.fastapi_routes, or call the function in the route, for example "
+            "client_certificate(request) with the parameter request: Request"
+        )
+
+
+# A request of any framework. For type checkers, this is `Any`.
+AnyRequest = Annotated[Any, _NoQueryParameter()]
+
+
+def client_certificate(request: AnyRequest) -> ClientCertificate | None:
     """Return the client certificate of this request, or `None` if the request has no accepted certificate.
 
     `request`: a request or websocket of Flask/Werkzeug, Django, Starlette/FastAPI, Quart, Litestar or Falcon, or a WSGI
@@ -30,7 +50,7 @@ def client_certificate(request: Any) -> ClientCertificate | None:
     return found if isinstance(found, ClientCertificate) else None
 
 
-def access_token(request: Any) -> AccessToken | None:
+def access_token(request: AnyRequest) -> AccessToken | None:
     """Return the access token that was accepted for this request, or `None` if the request has no accepted token.
 
     `request`: see `client_certificate`. Example: `"invoices:read" in access_token(request).scopes`
@@ -39,7 +59,7 @@ def access_token(request: Any) -> AccessToken | None:
     return found if isinstance(found, AccessToken) else None
 
 
-def oauth_client(request: Any) -> RegisteredClient | None:
+def oauth_client(request: AnyRequest) -> RegisteredClient | None:
     """Return the OAuth client that the layer authenticated by its certificate, or `None`.
 
     On a path that is not in the layer's `paths`, the result is always `None`. An endpoint that requires a client must
@@ -49,6 +69,38 @@ def oauth_client(request: Any) -> RegisteredClient | None:
     """
     found = carrier(request).get(CLIENT_KEY)
     return found if isinstance(found, RegisteredClient) else None
+
+
+def route_certificate(request: AnyRequest) -> ClientCertificate:
+    """Return the client certificate of this request, in a route with `require_certificate`. Never `None`.
+
+    `request`: see `client_certificate`. Raises `ConfigurationError` if the request has no accepted certificate, because
+    the route then lacks `require_certificate`.
+
+    Example: `route_certificate(request).subject`
+    """
+    found = client_certificate(request)
+    if found is None:
+        raise ConfigurationError(
+            "the request has no client certificate: protect the route, for example with @require_certificate()"
+        )
+    return found
+
+
+def route_token(request: AnyRequest) -> AccessToken:
+    """Return the access token of this request, in a route with `require_scopes`. Never `None`.
+
+    `request`: see `client_certificate`. Raises `ConfigurationError` if the request has no accepted token, because the
+    route then lacks `require_scopes`.
+
+    Example: `route_token(request).subject`
+    """
+    found = access_token(request)
+    if found is None:
+        raise ConfigurationError(
+            "the request has no access token: protect the route, for example with @require_scopes()"
+        )
+    return found
 
 
 def carrier(request: Any) -> Mapping[str, Any]:

@@ -114,12 +114,17 @@ class Cache(Generic[K, V]):
     """
 
     def __init__(self, memory: int | CacheMemory, *, largest: int | None = None) -> None:
+        self._is_shared = isinstance(memory, CacheMemory)
         self.memory = memory if isinstance(memory, CacheMemory) else CacheMemory(memory)
         self._largest = self.memory.limit if largest is None else largest
 
     def share(self, memory: CacheMemory) -> None:
-        """Cache further values in this memory. The values in the former memory are no longer found."""
-        self.memory = memory
+        """Cache further values in this memory. The values in the former memory are no longer found.
+
+        If the cache already shares another memory, it stays in the larger one.
+        """
+        if not self._is_shared or memory.limit >= self.memory.limit:
+            self.memory, self._is_shared = memory, True
 
     def get(self, key: K) -> V | None:
         """Return the cached value for `key`, or `None`."""
@@ -149,4 +154,5 @@ def caches_of(owner: object) -> tuple[Cache[Any, Any], ...]:
 
     Example: `caches_of(Nginx(trusted_proxies=["10.0.0.0/8"]))`
     """
-    return tuple(each for each in getattr(owner, "caches", ()) if isinstance(each, Cache))
+    found = getattr(owner, "caches", ())
+    return tuple(each for each in found if isinstance(each, Cache)) if isinstance(found, (tuple, list)) else ()

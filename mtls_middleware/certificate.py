@@ -16,12 +16,17 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from mtls_middleware.errors import MalformedCertificate
 from mtls_middleware.names import alternative, distinguished, spiffe
+from mtls_middleware.names.attribute_types import known_oid
 from mtls_middleware.parser_errors import UNREADABLE
 
 T = TypeVar("T")
+_Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 
 # Size in bytes of a usual certificate, with an RSA key of 4096 bits and a few names.
 _USUAL_DER = 2_000
+# The tag of an OID, and the tags of rfc822Name, dNSName, URI and iPAddress; and how many a usual certificate has.
+_ATTRIBUTE_TYPE, _USUAL_ATTRIBUTES = b"\x06", 40
+_ALTERNATIVES, _USUAL_ALTERNATIVES = (b"\x81", b"\x82", b"\x86", b"\x87"), 40
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 # `cryptography` warns about each attribute of a name that is too short or too long, and gives this package as the
@@ -44,17 +49,33 @@ class Verification(enum.Enum):
 def _readable(read: Callable[[Any], T]) -> cached_property[T]:
     """Convert `read` to a cached property that raises `MalformedCertificate` for any parser error.
 
-    Errors can occur late, because `cryptography` parses a certificate lazily.
+    Errors can occur late, because `cryptography` parses a certificate lazily. A failure is cached like a value: a
+    policy may have thousands of rules over one name.
     """
+    name = read.__name__
 
     def checked(self: "ClientCertificate") -> T:
+        if name in self._failures:
+            raise MalformedCertificate(*self._failures[name])
         try:
             return read(self)
+        except MalformedCertificate as error:
+            self._failures[name] = error.evidence
+            raise
         except UNREADABLE as error:
-            raise MalformedCertificate(f"{read.__name__} of the certificate cannot be read") from error
+            self._failures[name] = (f"{name} of the certificate cannot be read",)
+            raise MalformedCertificate(*self._failures[name]) from error
 
     checked.__doc__ = read.__doc__
     return cached_property(checked)
+
+
+def _extension(certificate: x509.Certificate, kind: type[_Extension]) -> _Extension | None:
+    """Return an extension, or `None`. If one extension cannot be parsed, `cryptography` gives none of them."""
+    try:
+        return certificate.extensions.get_extension_for_class(kind).value
+    except x509.ExtensionNotFound:
+        return None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -130,10 +151,15 @@ class ClientCertificate:
     def cost(self) -> int:
         """The bytes of memory by which this certificate exceeds a certificate of usual size.
 
-        The memory includes the parsed names. In a certificate with very many names, they need about fifty times as much
-        memory as their DER.
+        The memory includes the parsed names, which need about fifty times as much memory as their DER. The number of
+        names is estimated by the bytes that are tags of an attribute type or of an alternative name (X.690). Such bytes
+        also occur by chance in keys and signatures.
         """
-        return 50 * max(0, len(self.der) - _USUAL_DER)
+        by_chance = len(self.der) // 128
+        attributes = self.der.count(_ATTRIBUTE_TYPE) - by_chance - _USUAL_ATTRIBUTES
+        alternatives = sum(map(self.der.count, _ALTERNATIVES)) - len(_ALTERNATIVES) * by_chance - _USUAL_ALTERNATIVES
+        names = max(0, attributes) + max(0, alternatives)
+        return 50 * max(0, len(self.der) - _USUAL_DER) + 400 * names
 
     @property
     def verified(self) -> bool:
@@ -148,6 +174,11 @@ class ClientCertificate:
         the DER once its extensions are read.
         """
         return x509.load_der_x509_certificate(self.der)
+
+    @cached_property
+    def _failures(self) -> dict[str, tuple[str, ...]]:
+        """The names of the properties that cannot be read, with the evidence."""
+        return {}
 
     @_readable
     def pem(self) -> str:
@@ -201,10 +232,8 @@ class ClientCertificate:
     @_readable
     def is_authority(self) -> bool:
         """Whether the basic constraints mark this certificate as a CA certificate (RFC 5280 4.2.1.9)."""
-        try:
-            return self.x509.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-        except x509.ExtensionNotFound:
-            return False
+        constraints = _extension(self.x509, x509.BasicConstraints)
+        return constraints is not None and constraints.ca
 
     @_readable
     def alternative_names(self) -> alternative.AlternativeNames:
@@ -225,6 +254,55 @@ class ClientCertificate:
     @property
     def email_addresses(self) -> tuple[str, ...]:
         return self.alternative_names.emails
+
+    @property
+    def user_principal_names(self) -> tuple[str, ...]:
+        """The otherName entries 1.3.6.1.4.1.311.20.2.3 (UTF8String), which identify a user of Active Directory."""
+        return self.alternative_names.user_principal_names
+
+    @property
+    def other_names(self) -> tuple[tuple[str, bytes], ...]:
+        """Each otherName as a pair: its dotted OID, and the DER of its value.
+
+        For example, a PIV card has its FASC-N here: `2.16.840.1.101.3.6.6` and an OCTET STRING of 25 bytes (FIPS 201).
+        """
+        return self.alternative_names.other_names
+
+    @_readable
+    def policies(self) -> tuple[str, ...]:
+        """The dotted OIDs of the certificate policies (RFC 5280 4.2.1.4), as this certificate lists them."""
+        found = _extension(self.x509, x509.CertificatePolicies)
+        return tuple(each.policy_identifier.dotted_string for each in found or ())
+
+    @_readable
+    def policy_set(self) -> frozenset[str]:
+        """The policies in the form that rules compare."""
+        return frozenset(self.policies)
+
+    @_readable
+    def extended_key_usages(self) -> tuple[str, ...]:
+        """The dotted OIDs of the extended key usages (RFC 5280 4.2.1.12). Empty if there is no such extension."""
+        found = _extension(self.x509, x509.ExtendedKeyUsage)
+        return tuple(each.dotted_string for each in found or ())
+
+    @_readable
+    def extended_key_usage_set(self) -> frozenset[str]:
+        """The extended key usages in the form that rules compare."""
+        return frozenset(self.extended_key_usages)
+
+    def subject_attributes(self, name: str) -> tuple[str, ...]:
+        """Return the values of all attributes of one type in the subject, in the order of the certificate.
+
+        `name`: the type, by a name that RFC 4514 strings may have here, or as a dotted OID. Raises `ConfigurationError`
+        for an unknown name, and `MalformedCertificate` if the subject cannot be read or a value is not a string.
+
+        Example: `certificate.subject_attributes("OU")`, `certificate.subject_attributes("organizationIdentifier")`
+        """
+        found = self.subject_name.by_type.get(known_oid(name), ())
+        values = tuple(each.text for each in found if each.text is not None)
+        if len(values) < len(found):
+            raise MalformedCertificate("an attribute of the subject is not a string")
+        return values
 
     @_readable
     def spiffe_id(self) -> str | None:

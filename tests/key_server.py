@@ -16,10 +16,11 @@ class KeyServer(LoopbackServer):
     Arguments:
         jwks: what is served; may be replaced at any time (`server.jwks = ...`), or be bytes to send as they are.
         tls: a server-side context: https, else http.
+        port: where it listens; 0: anywhere.
     """
 
-    def __init__(self, jwks: dict[str, Any] | bytes, *, tls: ssl.SSLContext | None = None) -> None:
-        super().__init__(_Handler, tls=tls)
+    def __init__(self, jwks: dict[str, Any] | bytes, *, tls: ssl.SSLContext | None = None, port: int = 0) -> None:
+        super().__init__(_Handler, tls=tls, port=port)
         self.jwks = jwks
         self.behaviours: dict[str, Behaviour] = {}  # for these paths; `behaviour` for all others
         self.documents: dict[str, Any] = {}  # by path; every other one has the JWKS

@@ -152,6 +152,14 @@ def test_a_cache_that_shares_another_memory_begins_empty() -> None:
     assert cache.get("a") is None
 
 
+def test_a_cache_stays_in_the_larger_of_two_shared_memories() -> None:
+    cache: Cache[str, int] = Cache(2)
+    small, large = CacheMemory(0), CacheMemory(10)
+    for memory, expected in ((small, small), (large, large), (small, large), (CacheMemory(5), large)):
+        cache.share(memory)
+        assert cache.memory is expected
+
+
 def test_a_deep_copy_is_an_empty_cache_with_a_memory_of_its_own() -> None:
     cache: Cache[str, int] = Cache(2)
     cache.put("a", 1)
@@ -164,7 +172,8 @@ def test_only_caches_of_this_package_are_shared() -> None:
     cache: Cache[str, int] = Cache(2)
     owner = type("Owner", (), {"caches": [cache, {}, None]})()
     assert caches_of(owner) == (cache,)
-    assert caches_of(object()) == ()
+    for other in (object(), type("Owner", (), {"caches": None})(), type("Owner", (), {"caches": cache})()):
+        assert caches_of(other) == ()
 
 
 def test_many_threads_may_read_and_write_at_once() -> None:

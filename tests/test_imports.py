@@ -6,7 +6,7 @@ import sys
 import pytest
 
 MODULES = ["", ".wsgi", ".asgi", ".sources", ".policy", ".resource_server", ".token_endpoint", ".client"]
-MODULES += [f".integrations.{name}" for name in ("registry", "openapi", "route_scopes", "telemetry")]
+MODULES += [f".integrations.{name}" for name in ("registry", "openapi", "route_checks", "telemetry")]
 UNWANTED = {
     "authlib",
     "oauth2_provider",

@@ -1,6 +1,7 @@
 """The command `mtls-middleware inspect CERT`: prints a certificate, and the rules of `policy` that match it."""
 
 import argparse
+import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -9,10 +10,13 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
+from mtls_middleware import policy
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate
+from mtls_middleware.names.attribute_types import NAME_OF
 from mtls_middleware.names.invisible import escaped
 from mtls_middleware.parser_errors import UNREADABLE
+from mtls_middleware.policy.rule import Identity, Rule
 from mtls_middleware.sources import encoding, vendors, xfcc
 
 _Ders = tuple[bytes, ...]
@@ -32,6 +36,16 @@ _ENCODINGS: tuple[tuple[str, Callable[[str], _Ders]], ...] = (
     ("PEM, as nginx, Apache and AWS send it", encoding.pem_ders),
     ("base64 DER, as HAProxy, Caddy, Azure and Cloudflare send it", vendors.HAPROXY.leaf),
     ("Traefik X-Forwarded-Tls-Client-Cert", vendors.TRAEFIK.leaf),
+)
+
+
+# The rules that name one alternative name, and the property with these names.
+_NAMES: tuple[tuple[type[Rule], str], ...] = (
+    (policy.DNSName, "dns_names"),
+    (policy.URI, "uris"),
+    (policy.IPAddress, "ip_addresses"),
+    (policy.Email, "email_addresses"),
+    (policy.UserPrincipalName, "user_principal_names"),
 )
 
 
@@ -88,10 +102,11 @@ def read(data: bytes) -> tuple[str, ClientCertificate]:
 
 def describe(certificate: ClientCertificate) -> dict[str, Any]:
     """Return the contents of the certificate as JSON data. The value of a field that cannot be read is the reason."""
-    names = ("subject", "issuer", "dns_names", "uris", "ip_addresses", "email_addresses", "spiffe_id")
+    names = ("subject", "issuer", *(name for _, name in _NAMES), "policies", "extended_key_usages", "spiffe_id")
     return {
         "thumbprint": certificate.thumbprint,
         **{name: _readable(certificate, name) for name in names},
+        "other_names": _readable(certificate, "other_names", lambda pair: f"{pair[0]}=#{pair[1].hex()}"),
         "serial_number": _readable(certificate, "serial_number", lambda number: f"{number:x}"),
         "not_valid_before": _readable(certificate, "not_valid_before", lambda moment: moment.isoformat()),
         "not_valid_after": _readable(certificate, "not_valid_after", lambda moment: moment.isoformat()),
@@ -107,7 +122,7 @@ def _readable(certificate: ClientCertificate, name: str, write: Callable[[Any], 
     except MalformedCertificate as error:
         return f"unreadable: {error.evidence[0]}"
     if isinstance(value, tuple):
-        return [str(each) for each in value]
+        return [*map(write or str, value)]
     return value if write is None else write(value)
 
 
@@ -128,21 +143,34 @@ def _key(certificate: ClientCertificate) -> str:
 
 def _rules(certificate: ClientCertificate) -> Iterator[str]:
     """Yield the rules of `mtls_middleware.policy` that match this certificate, as Python code."""
-    yield f"Thumbprint({certificate.thumbprint!r})"
-    for rule, name in (
-        ("Subject", "subject"),
-        ("Issuer", "issuer"),
-        ("DNSName", "dns_names"),
-        ("URI", "uris"),
-        ("IPAddress", "ip_addresses"),
-        ("Email", "email_addresses"),
-        ("SpiffeID", "spiffe_id"),
+    for make, *arguments in _candidates(certificate):
+        try:
+            rule = make(*arguments)
+        except ConfigurationError:
+            continue  # for example a dNSName with a wildcard
+        if policy.Presented(rule).holds(certificate) if isinstance(rule, Identity) else rule.holds(certificate):
+            yield f"{make.__name__}({', '.join(map(repr, arguments))})"
+
+
+def _candidates(certificate: ClientCertificate) -> Iterator[tuple[Any, ...]]:
+    """Yield a rule's class and its arguments for each name in the certificate that can be read."""
+    yield policy.Thumbprint, certificate.thumbprint
+    for make, name in (
+        (policy.Subject, "subject"),
+        (policy.Issuer, "issuer"),
+        *_NAMES,
+        (policy.SpiffeID, "spiffe_id"),
+        (policy.CertificatePolicy, "policies"),
+        (policy.ExtendedKeyUsage, "extended_key_usages"),
     ):
-        value = _readable(certificate, name)
-        if isinstance(value, str) and not value.startswith("unreadable: "):
-            value = [value] if value else []
-        for each in value if isinstance(value, list) else ():
-            yield f"{rule}({each!r})"
+        with contextlib.suppress(MalformedCertificate):
+            value = getattr(certificate, name)
+            for each in value if isinstance(value, tuple) else [value] if value else []:
+                yield make, str(each)
+    with contextlib.suppress(MalformedCertificate):
+        for oid, attributes in certificate.subject_name.by_type.items():
+            for each in dict.fromkeys(attribute.text for attribute in attributes):
+                yield policy.SubjectAttribute, NAME_OF.get(oid, oid), each
 
 
 def _lines(description: dict[str, Any]) -> Iterator[str]:
@@ -151,4 +179,4 @@ def _lines(description: dict[str, Any]) -> Iterator[str]:
         for position, each in enumerate(values or ["none"]):
             label = name.replace("_", " ") if position == 0 else ""
             text = "none" if each is None else str(each)
-            yield f"{label:18}{escaped(text)}\n"  # control characters in a certificate must not reach the terminal
+            yield f"{label:22}{escaped(text)}\n"  # control characters in a certificate must not reach the terminal

@@ -12,6 +12,9 @@ from mtls_middleware.retry import retry_delay
 # Number of stalls in a row that open the circuit of one client, and number of clients with a stall in a row that open
 # the circuit of all clients. So a client that makes the server slow by its own tokens only blocks itself.
 _STALLS, _CLIENTS = 3, 3
+# Seconds for which clients without a stall come first, when a probe for all clients is due. So a client whose own
+# tokens stall the server does not use up the probes.
+_OTHERS_FIRST = 1.0
 # Maximum number of clients whose stalls are counted. The client with the oldest stall is forgotten first.
 _MAX_CLIENTS = 1_000
 
@@ -78,8 +81,11 @@ class CircuitBreaker:
 
         Returns the seconds until the next probe, 0 if the request may go, and whether the request is a probe.
         """
-        circuits = [each for each in (self._all, self._clients.get(client)) if each is not None and each.is_open]
+        own = self._clients.get(client)
+        circuits = [each for each in (self._all, own) if each is not None and each.is_open]
         wait = max((each.wait(now, self._responded_at) for each in circuits), default=0.0)
+        if self._all.is_open and own is not None:
+            wait = max(wait, self._all.wait(now - _OTHERS_FIRST, self._responded_at))
         if wait > 0:
             return wait, False
         for each in circuits:
@@ -87,8 +93,11 @@ class CircuitBreaker:
         return 0.0, bool(circuits)
 
     def suspects(self, client: str) -> bool:
-        """Return whether `client` has a stall since its last response, or any client since the last response to any."""
-        return bool(self._stalled) or client in self._clients
+        """Return whether `client` has a stall since its last response, or the circuit of all clients is open.
+
+        The stalls of other clients alone do not count: their tokens may cause them.
+        """
+        return client in self._clients or self._all.is_open
 
     def is_open(self, client: str) -> bool:
         """Return whether only a probe of `client` may go."""

@@ -41,6 +41,9 @@ _MAX_LENGTH = 2_048
 # percent-encoding.
 _HOST_AND_PORT = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
 _TIMEOUT, _LIMIT = 5.0, 262_144
+# Maximum number of seconds that a request waits for the server after a failed attempt. The server may still stall, and
+# each waiting request can occupy a thread.
+_LATER_WAIT = 1.0
 # Maximum number of seconds that a request waits for the thread that parses a large document.
 _READ_TIMEOUT = 30.0
 
@@ -56,7 +59,8 @@ class RemoteDocument(Generic[T]):
     last usable document is used for at most `max_stale` seconds more. There is one attempt at a time, and all callers
     that need the result wait for the same attempt. After a successful attempt, the next one begins at the earliest 30
     seconds later (`COOL_DOWN`). After a failed attempt, it begins at the earliest 0.5 seconds later, and this time
-    doubles with each further failure, up to 30 seconds. If the new value equals the old value, the old object is kept.
+    doubles with each further failure, up to 30 seconds. After a failed attempt, a caller waits at most a second for the
+    next attempt, which then goes on in the background. If the new value equals the old value, the old object is kept.
     If the clock is set back, the document is renewed.
 
     Arguments:
@@ -164,7 +168,15 @@ class RemoteDocument(Generic[T]):
             return
         found: Response | FetchFailed
         try:
-            found = yield from ask(attempt.fetch)
+            if self._failures == 0:
+                found = yield from ask(attempt.fetch)
+            else:
+                yield from ask(Begin(attempt.fetch))
+                with contextlib.suppress(TimeoutError):
+                    yield from ask(Wait(attempt.is_fetched, _LATER_WAIT))
+                if not attempt.fetch.outcome.done():
+                    return  # a later call of a method stores the result
+                found = _outcome(attempt.fetch)
         except Exception as failure:  # noqa: BLE001 (for example, no thread can be started: a failed attempt)
             found = _fetch_failed(failure)
         with self._lock:
@@ -243,6 +255,9 @@ class _Attempt(Generic[T]):
         from concurrent.futures import Future
 
         self.fetch = fetch
+        self.is_fetched: Future[None] = Future()  # unlike the outcome of `fetch`, it has no exception that many raise
+        self.is_fetched.set_running_or_notify_cancel()
+        fetch.outcome.add_done_callback(lambda _: self.is_fetched.set_result(None))
         self.value: Future[T | FetchFailed] = Future()
         self._thread: threading.Thread | None = None
 

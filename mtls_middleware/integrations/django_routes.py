@@ -1,4 +1,4 @@
-"""`require_scopes`: a decorator for Django views that require an access token with scopes, under WSGI and ASGI."""
+"""`require_scopes` and `require_certificate`: decorators for Django views that require a token or a certificate."""
 
 import functools
 from collections.abc import Callable, Generator
@@ -9,7 +9,8 @@ from django.http import HttpResponse
 
 from mtls_middleware.accessors import carrier
 from mtls_middleware.errors import ConfigurationError
-from mtls_middleware.integrations.route_scopes import check_view, decorator_scopes
+from mtls_middleware.integrations.route_checks import RouteCertificate, RouteCheck, check_view, decorator_scopes
+from mtls_middleware.policy.rule import Rule
 from mtls_middleware.responses import LayerResponse
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -18,6 +19,11 @@ _EXAMPLE = (
     '@require_scopes("invoices:read") above the view; for class-based views '
     'path("invoices", require_scopes("invoices:read")(Invoices.as_view())), and above a method '
     '@method_decorator(require_scopes("invoices:read"))'
+)
+_CERTIFICATE_EXAMPLE = (
+    '@require_certificate(Subject("CN=ops,O=Acme")) above the view; for class-based views '
+    'path("admin", require_certificate(...)(Admin.as_view())), and above a method '
+    "@method_decorator(require_certificate(...))"
 )
 
 
@@ -39,21 +45,41 @@ def require_scopes(
     Raises `ConfigurationError` for an invalid argument. The response is 401 without a token, 403 `insufficient_scope`
     if a scope is missing, and 500 if no layer of `mtls_middleware` wraps the application.
 
-    Example: `@require_scopes("invoices:read")`, and in the view `access_token(request).subject`
+    Example: `@require_scopes("invoices:read")`, and in the view `route_token(request).subject`
     """
-    route_scopes = decorator_scopes(scopes, _EXAMPLE, realm=realm, resource_metadata=resource_metadata)
+    return _decorator(decorator_scopes(scopes, _EXAMPLE, realm=realm, resource_metadata=resource_metadata), _EXAMPLE)
 
+
+def require_certificate(rule: Rule | None = None) -> Callable[[View], View]:
+    """Return a decorator that requires a client certificate for a view, sync or async.
+
+    With `rule`, the certificate must match the rule. Without `rule`, any verified certificate is accepted. The rule
+    applies in addition to `allow=` of the layer. The path may be one whose value is `ANYONE`.
+
+    Apply this decorator to class-based views as `require_scopes`.
+
+    Raises `ConfigurationError` for an object that is not a rule. Convert a function with `policy.as_rule`. The response
+    is 403 `client_certificate_required` without a certificate, 403 `client_certificate_refused` if the rule does not
+    allow the certificate, and 500 if no layer of `mtls_middleware` wraps the application.
+
+    Example: `@require_certificate(Subject("CN=ops,O=Acme"))`, and in the view `route_certificate(request).subject`
+    """
+    return _decorator(RouteCertificate(rule), _CERTIFICATE_EXAMPLE)
+
+
+def _decorator(check: RouteCheck[Any], example: str) -> Callable[[View], View]:
     def rejection(request: Any) -> HttpResponse | None:
         try:
-            result = route_scopes.check(carrier(request), method=request.method, path=request.path_info)
+            result = check.check(carrier(request), method=request.method, path=request.path_info)
         except (TypeError, AttributeError):
             raise ConfigurationError(
-                f"the function that require_scopes decorates did not receive a request; expected for example {_EXAMPLE}"
+                f"the function that {check.decorator} decorates did not receive a request; expected for example "
+                f"{example}"
             ) from None
         return _response(request.method, result) if isinstance(result, LayerResponse) else None
 
     def decorate(view: View) -> View:
-        check_view(view, _EXAMPLE)
+        check_view(check, view, example)
 
         @functools.wraps(view)
         async def async_wrapper(request: Any, *arguments: Any, **named: Any) -> Any:

@@ -1,22 +1,23 @@
-"""`CertificateBoundToken`: the access token as a FastAPI dependency, with scopes per route and an OpenAPI description.
+"""`CertificateBoundToken` and `require_certificate`: dependencies for FastAPI, with an OpenAPI description.
 
 FastAPI lists the security schemes of an operation as alternatives, so a client could assume that a certificate alone is
-enough. FastAPI also has no model for `mutualTLS`. Therefore FastAPI gets only the OAuth scheme, and this module adds
-`mutualTLS` to the finished document.
+enough. FastAPI also has no model for `mutualTLS`. Therefore this module completes the finished document.
 
 The module uses FastAPI's public interface, tested with 0.115.14 and 0.165: a subclass of `fastapi.security.OAuth2`
-(in older versions, no other class can have scopes), `SecurityScopes`, `exception_handlers`, `add_exception_handler`
-and `openapi()`.
+(in older versions, no other class can have scopes), `fastapi.security.http.HTTPBase`, `SecurityScopes`,
+`exception_handlers`, `add_exception_handler` and `openapi()`.
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from fastapi import FastAPI, Response
 from fastapi.requests import HTTPConnection
 from fastapi.security import OAuth2, SecurityScopes
+from fastapi.security.http import HTTPBase
 
+from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.integrations.openapi import (
     MUTUAL_TLS,
@@ -25,12 +26,18 @@ from mtls_middleware.integrations.openapi import (
     security_requirement,
     security_schemes,
 )
-from mtls_middleware.integrations.route_scopes import RouteScopes
-from mtls_middleware.integrations.starlette_routes import reject
+from mtls_middleware.integrations.route_checks import RouteCertificate, RouteScopes
+from mtls_middleware.integrations.starlette_routes import check_connection, reject
+from mtls_middleware.policy.rule import Rule
 from mtls_middleware.resource_server.token import AccessToken
 from mtls_middleware.responses import LayerResponse
 
 _VERBS = frozenset({"get", "put", "post", "delete", "options", "head", "patch", "trace"})
+# The descriptions of the rejections in the document, unless the route describes them itself.
+_REJECTIONS = {
+    "401": "The access token is missing or not accepted.",
+    "403": "The client certificate is missing or not accepted, or the access token has too little scope.",
+}
 
 
 class RouteRefused(Exception):  # noqa: N818 (not an error: it carries the response to the exception handler)
@@ -70,7 +77,6 @@ class CertificateBoundToken(OAuth2):
     ) -> None:
         schemes = security_schemes(token_url=token_url, scopes=scopes, authorization_url=authorization_url)
         super().__init__(flows=schemes[OAUTH2]["flows"], scheme_name=OAUTH2)
-        self._mutual_tls = schemes[MUTUAL_TLS]
         self._declared = frozenset(scopes)
         self._route_scopes = functools.partial(RouteScopes, realm=realm, resource_metadata=resource_metadata)
         # The checks of the routes, by the scopes that the routes require. The first entry is created here, so that an
@@ -83,31 +89,14 @@ class CertificateBoundToken(OAuth2):
         Call this method before the first request. Also call it for each mounted application. If you replace
         `app.openapi`, do so before you call this method.
 
+        The routes of `app` may use `require_certificate`, too.
+
         Raises `ConfigurationError` on the second call for one application, after the first request, or if the document
         has OpenAPI version 3.0, which has no `mutualTLS`.
 
         Example: `bound.install(app)`
         """
-        if not isinstance(app, FastAPI):
-            raise ConfigurationError(
-                f"install({app!r}): expected a FastAPI application, for example install(FastAPI())"
-            )
-        if RouteRefused in app.exception_handlers:
-            raise ConfigurationError(
-                f"install({app!r}): the application already has a CertificateBoundToken; use that object"
-            )
-        if app.middleware_stack is not None:
-            raise ConfigurationError(
-                f"install({app!r}): the application has served requests; call install before the first request"
-            )
-        check_version(app.openapi_version)
-        app.add_exception_handler(RouteRefused, self._respond)  # type: ignore[arg-type]  # for requests and websockets
-        generate = app.openapi
-
-        def openapi() -> dict[str, Any]:
-            return self._with_mutual_tls(generate())
-
-        app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documentation does the same
+        _install(app, self._respond, frozenset({MUTUAL_TLS, OAUTH2}))
 
     async def __call__(  # type: ignore[override]  # FastAPI passes arguments by the types in the signature
         self, connection: HTTPConnection, required: SecurityScopes
@@ -117,9 +106,7 @@ class CertificateBoundToken(OAuth2):
             raise ConfigurationError(
                 "a route uses a CertificateBoundToken that is not installed in its application: call bound.install(app)"
             )
-        route = self._route(tuple(required.scopes))
-        method, path = connection.scope.get("method", "GET"), connection.scope["path"]
-        result = route.check(connection.scope, method=method, path=path)
+        result = check_connection(self._route(tuple(required.scopes)), connection)
         if isinstance(result, LayerResponse):
             raise RouteRefused(result)
         return result
@@ -137,28 +124,109 @@ class CertificateBoundToken(OAuth2):
         return route
 
     async def _respond(self, connection: HTTPConnection, error: Exception) -> Response | None:
-        if not isinstance(error, RouteRefused):
-            raise error
-        return await reject(connection, error.response)
-
-    def _with_mutual_tls(self, document: dict[str, Any]) -> dict[str, Any]:
-        """Add `mutualTLS` to the document, unless an earlier call has done so. FastAPI caches the document."""
-        check_version(document.get("openapi"))
-        schemes = document.get("components", {}).get("securitySchemes", {})
-        if OAUTH2 in schemes:
-            schemes[MUTUAL_TLS] = dict(self._mutual_tls)
-        for path in document.get("paths", {}).values():
-            for verb in path.keys() & _VERBS:
-                if "security" in path[verb]:
-                    path[verb]["security"] = _with_certificate(path[verb]["security"])
-        return document
+        return await _respond(connection, error)
 
 
-def _with_certificate(alternatives: list[dict[str, list[str]]]) -> list[dict[str, list[str]]]:
-    """Return the alternatives. Each one then requires both the certificate and the token."""
-    token_scopes = [each[OAUTH2] for each in alternatives if OAUTH2 in each]
-    if not token_scopes or any(MUTUAL_TLS in each for each in alternatives):
-        return alternatives
-    requirement = security_requirement([scope for scopes in token_scopes for scope in scopes])
-    others = [each for each in alternatives if OAUTH2 not in each]
-    return [{**requirement, **each} for each in others] or [requirement]
+class RequiredCertificate(HTTPBase):
+    """A dependency that returns the client certificate of the request. See `require_certificate`."""
+
+    def __init__(self, check: RouteCertificate) -> None:
+        super().__init__(scheme="mutual", scheme_name=MUTUAL_TLS)  # `install` replaces it by mutualTLS in the document
+        self._check = check
+
+    async def __call__(self, connection: HTTPConnection) -> ClientCertificate:  # type: ignore[override]  # not a header
+        """Return the certificate. Raises `RouteRefused`, or `ConfigurationError` without `install`."""
+        if RouteRefused not in connection.app.exception_handlers:
+            raise ConfigurationError(
+                "a route uses require_certificate, but its application lacks the exception handler: call install(app), "
+                "or the method install of its CertificateBoundToken"
+            )
+        result = check_connection(self._check, connection)
+        if isinstance(result, LayerResponse):
+            raise RouteRefused(result)
+        return result
+
+
+def require_certificate(rule: Rule | None = None) -> RequiredCertificate:
+    """Return a dependency that requires a client certificate, and gives the route a `ClientCertificate`.
+
+    With `rule`, the certificate must match the rule. Without `rule`, any verified certificate is accepted. The rule
+    applies in addition to `allow=` of the layer. The path may be one whose value is `ANYONE`.
+
+    Use the dependency in routes, routers, sub-dependencies and websockets. Call `install(app)` for the application. The
+    OpenAPI document shows the dependency as `mutualTLS`.
+
+    Raises `ConfigurationError` for an object that is not a rule. Convert a function with `policy.as_rule`. The response
+    is 403 `client_certificate_required` without a certificate, 403 `client_certificate_refused` if the rule does not
+    allow the certificate, and 500 if no layer of `mtls_middleware` wraps the application. A websocket is rejected
+    before it is accepted.
+
+    Example: `certificate: Annotated[ClientCertificate, Depends(require_certificate(Subject("CN=ops,O=Acme")))]`
+    """
+    return RequiredCertificate(RouteCertificate(rule))
+
+
+def install(app: FastAPI) -> None:
+    """Prepare an application whose routes use `require_certificate`, but no `CertificateBoundToken`.
+
+    See `CertificateBoundToken.install`, which does the same for an application with both.
+
+    Example: `install(app)`
+    """
+    _install(app, _respond, frozenset({MUTUAL_TLS}))
+
+
+def _install(
+    app: FastAPI, respond: Callable[[HTTPConnection, Exception], Awaitable[Response | None]], ours: frozenset[str]
+) -> None:
+    if not isinstance(app, FastAPI):
+        raise ConfigurationError(f"install({app!r}): expected a FastAPI application, for example install(FastAPI())")
+    if RouteRefused in app.exception_handlers:
+        raise ConfigurationError(
+            f"install({app!r}): install has been called for this application; call it once, on its "
+            "CertificateBoundToken if it has one"
+        )
+    if app.middleware_stack is not None:
+        raise ConfigurationError(
+            f"install({app!r}): the application has served requests; call install before the first request"
+        )
+    check_version(app.openapi_version)
+    app.add_exception_handler(RouteRefused, respond)  # type: ignore[arg-type]  # for requests and websockets
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        return _completed(generate(), ours)
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documentation does the same
+
+
+async def _respond(connection: HTTPConnection, error: Exception) -> Response | None:
+    if not isinstance(error, RouteRefused):
+        raise error
+    return await reject(connection, error.response)
+
+
+def _completed(document: dict[str, Any], ours: frozenset[str]) -> dict[str, Any]:
+    """Add `mutualTLS` and the rejections to the document. FastAPI caches it, so a second call changes nothing."""
+    check_version(document.get("openapi"))
+    schemes = document.get("components", {}).get("securitySchemes", {})
+    if ours & schemes.keys():
+        schemes[MUTUAL_TLS] = {"type": "mutualTLS"}
+    for path in document.get("paths", {}).values():
+        for verb in path.keys() & _VERBS:
+            alternatives = path[verb].get("security", [])
+            if any(ours & each.keys() for each in alternatives):
+                path[verb]["security"] = required = _with_certificate(alternatives, ours)
+                for status in ("401", "403") if OAUTH2 in ours & required[0].keys() else ("403",):
+                    path[verb]["responses"].setdefault(status, {"description": _REJECTIONS[status]})
+    return document
+
+
+def _with_certificate(alternatives: list[dict[str, list[str]]], ours: frozenset[str]) -> list[dict[str, list[str]]]:
+    """Return the alternatives. Each one then requires the certificate, and the token if one of them requires it."""
+    requirement: dict[str, list[str]] = {MUTUAL_TLS: []}
+    token_scopes = [each[OAUTH2] for each in alternatives if OAUTH2 in ours & each.keys()]
+    if token_scopes:
+        requirement = security_requirement([scope for scopes in token_scopes for scope in scopes])
+    others = [{name: each[name] for name in each if name not in ours} for each in alternatives]
+    return [{**requirement, **each} for each in others if each] or [requirement]

@@ -1,4 +1,4 @@
-"""`require_scopes`: a decorator for Flask views that require an access token with scopes."""
+"""`require_scopes` and `require_certificate`: decorators for Flask views that require a token or a certificate."""
 
 import functools
 from collections.abc import Callable
@@ -6,7 +6,8 @@ from typing import Any, TypeVar, cast
 
 import flask
 
-from mtls_middleware.integrations.route_scopes import check_view, decorator_scopes
+from mtls_middleware.integrations.route_checks import RouteCertificate, RouteCheck, check_view, decorator_scopes
+from mtls_middleware.policy.rule import Rule
 from mtls_middleware.responses import LayerResponse
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -14,6 +15,10 @@ View = TypeVar("View", bound=Callable[..., Any])
 _EXAMPLE = (
     '@app.get("/invoices") above @require_scopes("invoices:read") above the view; '
     "for a class-based view decorators = [require_scopes(...)]"
+)
+_CERTIFICATE_EXAMPLE = (
+    '@app.get("/admin") above @require_certificate(Subject("CN=ops,O=Acme")) above the view; '
+    "for a class-based view decorators = [require_certificate(...)]"
 )
 
 
@@ -34,17 +39,36 @@ def require_scopes(
     Raises `ConfigurationError` for an invalid argument. The response is 401 without a token, 403 `insufficient_scope`
     if a scope is missing, and 500 if no layer of `mtls_middleware` wraps the application.
 
-    Example: `@require_scopes("invoices:read")`, and in the view `access_token(flask.request).subject`
+    Example: `@require_scopes("invoices:read")`, and in the view `route_token(flask.request).subject`
     """
-    route_scopes = decorator_scopes(scopes, _EXAMPLE, realm=realm, resource_metadata=resource_metadata)
+    return _decorator(decorator_scopes(scopes, _EXAMPLE, realm=realm, resource_metadata=resource_metadata), _EXAMPLE)
 
+
+def require_certificate(rule: Rule | None = None) -> Callable[[View], View]:
+    """Return a decorator that requires a client certificate for a view, sync or async.
+
+    With `rule`, the certificate must match the rule. Without `rule`, any verified certificate is accepted. The rule
+    applies in addition to `allow=` of the layer. The path may be one whose value is `ANYONE`.
+
+    Write this decorator below the route decorator, as `require_scopes`.
+
+    Raises `ConfigurationError` for an object that is not a rule. Convert a function with `policy.as_rule`. The response
+    is 403 `client_certificate_required` without a certificate, 403 `client_certificate_refused` if the rule does not
+    allow the certificate, and 500 if no layer of `mtls_middleware` wraps the application.
+
+    Example: `@require_certificate(Subject("CN=ops,O=Acme"))`, and in the view `route_certificate(flask.request)`
+    """
+    return _decorator(RouteCertificate(rule), _CERTIFICATE_EXAMPLE)
+
+
+def _decorator(check: RouteCheck[Any], example: str) -> Callable[[View], View]:
     def decorate(view: View) -> View:
-        check_view(view, _EXAMPLE)
+        check_view(check, view, example)
 
         @functools.wraps(view)
         def wrapper(*arguments: Any, **named: Any) -> Any:
             request = flask.request
-            result = route_scopes.check(request.environ, method=request.method, path=request.path)
+            result = check.check(request.environ, method=request.method, path=request.path)
             if isinstance(result, LayerResponse):
                 flask.abort(flask.Response(result.body, result.status, headers=list(result.headers)))
             return flask.current_app.ensure_sync(view)(*arguments, **named)

@@ -1,4 +1,4 @@
-"""`require_scopes`: a decorator for Starlette endpoints and websockets that require an access token with scopes."""
+"""`require_scopes` and `require_certificate`: decorators for Starlette endpoints and websockets."""
 
 import functools
 import inspect
@@ -10,14 +10,24 @@ from starlette.responses import Response
 from starlette.websockets import WebSocket
 
 from mtls_middleware.errors import ConfigurationError
-from mtls_middleware.integrations.route_scopes import check_view, decorator_scopes
-from mtls_middleware.resource_server.token import AccessToken
+from mtls_middleware.integrations.route_checks import (
+    Required,
+    RouteCertificate,
+    RouteCheck,
+    check_view,
+    decorator_scopes,
+)
+from mtls_middleware.policy.rule import Rule
 from mtls_middleware.responses import LayerResponse
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
 _EXAMPLE = (
     '@require_scopes("invoices:read") above the endpoint of Route("/invoices", endpoint); '
+    "for a class-based endpoint above its methods"
+)
+_CERTIFICATE_EXAMPLE = (
+    '@require_certificate(Subject("CN=ops,O=Acme")) above the endpoint of Route("/admin", endpoint); '
     "for a class-based endpoint above its methods"
 )
 
@@ -40,29 +50,45 @@ def require_scopes(
     if a scope is missing, and 500 if no layer of `mtls_middleware` wraps the application. A websocket is rejected
     before it is accepted.
 
-    Example: `@require_scopes("invoices:read")`, and in the endpoint `access_token(request).subject`
+    Example: `@require_scopes("invoices:read")`, and in the endpoint `route_token(request).subject`
     """
-    route_scopes = decorator_scopes(scopes, _EXAMPLE, realm=realm, resource_metadata=resource_metadata)
+    return _decorator(decorator_scopes(scopes, _EXAMPLE, realm=realm, resource_metadata=resource_metadata), _EXAMPLE)
 
-    def check(connection: HTTPConnection) -> AccessToken | LayerResponse:
-        method, path = connection.scope.get("method", "GET"), connection.scope["path"]
-        return route_scopes.check(connection.scope, method=method, path=path)
 
+def require_certificate(rule: Rule | None = None) -> Callable[[Endpoint], Endpoint]:
+    """Return a decorator that requires a client certificate for an endpoint, sync or async.
+
+    With `rule`, the certificate must match the rule. Without `rule`, any verified certificate is accepted. The rule
+    applies in addition to `allow=` of the layer. The path may be one whose value is `ANYONE`.
+
+    The decorator finds the request or websocket among the arguments, so it also works on the methods of a class.
+
+    Raises `ConfigurationError` for an object that is not a rule. Convert a function with `policy.as_rule`. The response
+    is 403 `client_certificate_required` without a certificate, 403 `client_certificate_refused` if the rule does not
+    allow the certificate, and 500 if no layer of `mtls_middleware` wraps the application. A websocket is rejected
+    before it is accepted.
+
+    Example: `@require_certificate(Subject("CN=ops,O=Acme"))`, and in the endpoint `route_certificate(request).subject`
+    """
+    return _decorator(RouteCertificate(rule), _CERTIFICATE_EXAMPLE)
+
+
+def _decorator(check: RouteCheck[Any], example: str) -> Callable[[Endpoint], Endpoint]:
     def decorate(endpoint: Endpoint) -> Endpoint:
-        check_view(endpoint, _EXAMPLE)
+        check_view(check, endpoint, example)
 
         @functools.wraps(endpoint)
         async def async_wrapper(*arguments: Any, **named: Any) -> Any:
-            connection = _connection(*arguments, *named.values())
-            result = check(connection)
+            connection = _connection(check, example, *arguments, *named.values())
+            result = check_connection(check, connection)
             return await (
                 reject(connection, result) if isinstance(result, LayerResponse) else endpoint(*arguments, **named)
             )
 
         @functools.wraps(endpoint)
         def sync_wrapper(*arguments: Any, **named: Any) -> Any:  # Starlette runs this function in a thread
-            connection = _connection(*arguments, *named.values())
-            result = check(connection)
+            connection = _connection(check, example, *arguments, *named.values())
+            result = check_connection(check, connection)
             return _response(connection, result) if isinstance(result, LayerResponse) else endpoint(*arguments, **named)
 
         return cast("Endpoint", async_wrapper if _is_async(endpoint) else sync_wrapper)
@@ -93,13 +119,22 @@ def _response(connection: HTTPConnection, rejection: LayerResponse) -> Response:
     return Response(body, rejection.status, dict(rejection.headers))
 
 
-def _connection(*arguments: Any) -> HTTPConnection:
+def check_connection(check: RouteCheck[Required], connection: HTTPConnection) -> Required | LayerResponse:
+    """Return what the route requires, or the response that rejects the request or websocket.
+
+    Example: `check_connection(RouteCertificate(), websocket)`
+    """
+    method, path = connection.scope.get("method", "GET"), connection.scope["path"]
+    return check.check(connection.scope, method=method, path=path)
+
+
+def _connection(check: RouteCheck[Any], example: str, *arguments: Any) -> HTTPConnection:
     for each in arguments:
         if isinstance(each, HTTPConnection):
             return each
     raise ConfigurationError(
-        "the function that require_scopes decorates received neither a Request nor a WebSocket; expected for example "
-        f"{_EXAMPLE}"
+        f"the function that {check.decorator} decorates received neither a Request nor a WebSocket; expected for "
+        f"example {example}"
     )
 
 

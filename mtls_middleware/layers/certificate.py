@@ -10,6 +10,7 @@ from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.effects.flow import Flow
 from mtls_middleware.errors import NO_CERTIFICATE, ConfigurationError, Refused
 from mtls_middleware.layers.absence import explained, reason
+from mtls_middleware.layers.allowance import require_allowed
 from mtls_middleware.layers.decision_cache import check_cache_size
 from mtls_middleware.layers.exemptions import Exemptions
 from mtls_middleware.layers.interface import Facts, LayerRequest, Route
@@ -33,11 +34,6 @@ from mtls_middleware.validity import (
     check_validity,
     require_valid,
     with_clock_skew,
-)
-
-_NOT_ALLOWED = (
-    "if this client may be allowed, change allow=; `mtls-middleware inspect certificate.pem` prints the names in its "
-    "certificate"
 )
 
 
@@ -195,20 +191,8 @@ class CertificateLayer:
 
     def _judge(self, rule: Rule | Anyone | None, certificate: ClientCertificate) -> None:
         """Raises `Refused` if the rule does not allow the certificate, or if it is required and not verified."""
-        if isinstance(rule, Rule):
-            if not rule.holds(certificate):
-                raise Refused(
-                    "client_certificate_refused",
-                    f"{certificate.thumbprint} is not allowed by {rule!r}",
-                    advice=_near_miss(rule, certificate) or _NOT_ALLOWED,
-                )
-        elif rule is None and self._required and not certificate.verified:
-            raise Refused(
-                "client_certificate_refused",
-                f"{certificate.thumbprint} is only presented, not verified",
-                advice="give the source a verify_header= or verified_by_proxy=True (if the proxy rejects all other "
-                "certificates), or the layer a trust_store=",
-            )
+        if isinstance(rule, Rule) or (rule is None and self._required):
+            require_allowed(rule, certificate)
 
     def _proxy_checks(self, request: LayerRequest) -> tuple[Check, ...]:
         """What to look up when a decision is used again: the proxy's own certificate."""
@@ -239,13 +223,6 @@ class CertificateLayer:
         )
         proxys = self._proxy_recheck(request)
         return [each for each in (found, proxys) if each is not None]
-
-
-def _near_miss(rule: Rule, certificate: ClientCertificate) -> str | None:
-    try:
-        return rule.near_miss(certificate)
-    except Exception:  # noqa: BLE001 (an explanation for the log changes no response)
-        return None
 
 
 def _still_holds(rule: Rule, certificate: ClientCertificate, _now: float) -> bool:

@@ -58,12 +58,12 @@ class DecisionCache:
         sizes = [layer.cache_size for layer in layers if layer.cache_size is not None]
         memory = CacheMemory(max(sizes, default=CACHE_SIZE))
         self._entries: Cache[Hashable, _Entry] = Cache(memory, largest=_LARGEST_KEY)
-        for layer in layers:
-            for cache in layer.caches:
-                cache.share(memory)
+        self._to_share = [cache for layer in layers for cache in layer.caches]
 
     def key(self, request: Any) -> Hashable | None:
         """The key of this request; `None` if its decisions must not be cached. Raises `Refused`: see `Layer.route`."""
+        if self._to_share:  # with the first request: a gateway that another one absorbs gets no request
+            self._share()
         facts = self._read(request) if self.names else None
         if facts is None:
             return None
@@ -76,6 +76,11 @@ class DecisionCache:
                 return None
             return facts, self._routes(request), _outer(attached)
         return (facts, self._routes(request)) if self._routed else facts
+
+    def _share(self) -> None:
+        caches, self._to_share = self._to_share, []
+        for cache in caches:
+            cache.share(self._entries.memory)
 
     def recall(self, key: Hashable, attached: Attached, now: float) -> bool:
         """Attach the cached results for this key. Returns `False` if no entry is valid."""
@@ -108,9 +113,15 @@ class DecisionCache:
         return tuple(layer.route(request) for layer in self._routed)
 
 
+# Minimum size in bytes, apart from 0: a smaller number was probably meant in megabytes.
+_LEAST = 65_536
+
+
 def check_cache_size(size: int | None) -> int | None:
-    """Check that `size` is a number of bytes, or `None`, and return it. Raises `ConfigurationError`."""
-    return None if size is None else options.integer("cache_size", size, 0, 2**40, CACHE_SIZE)
+    """Check that `size` is `None`, 0, or a number of bytes, and return it. Raises `ConfigurationError`."""
+    if size is not None and (size != 0 or isinstance(size, bool)):
+        options.integer("cache_size", size, _LEAST, 2**40, CACHE_SIZE)
+    return size
 
 
 def _is_plain(certificate: ClientCertificate | None) -> bool:

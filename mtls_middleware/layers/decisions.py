@@ -85,8 +85,8 @@ def configure(*, log_names: bool = False, warn_days: int = 30) -> None:
 
     Arguments:
         log_names: whether the record of a rejection has the names in the client certificate: `subject`, `dns_names`,
-            `uris` and `email_addresses`. They may be personal data, and a client chooses them if the certificate is not
-            verified.
+            `uris`, `email_addresses` and `user_principal_names`. They may be personal data, and a client chooses them
+            if the certificate is not verified.
         warn_days: if an accepted certificate expires in fewer days, there is one WARNING per thumbprint and day. 0: no
             warning.
 
@@ -242,6 +242,7 @@ def _names(view: LoggedRequest | None) -> dict[str, Any]:
             "dns_names": certificate.dns_names,
             "uris": certificate.uris,
             "email_addresses": certificate.email_addresses,
+            "user_principal_names": certificate.user_principal_names,
         }
     except MalformedCertificate:
         return {}

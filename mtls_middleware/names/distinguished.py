@@ -14,56 +14,11 @@ from cryptography import x509
 
 from mtls_middleware.der import header, read_value, read_values
 from mtls_middleware.errors import MalformedCertificate
+from mtls_middleware.names.attribute_types import NAME_OF, OID, SHORT_NAMES, oid_of
 from mtls_middleware.names.invisible import INVISIBLE
 from mtls_middleware.names.preparation import prepare
 
-# Short names that every implementation must accept (RFC 4514 3), then other registered names (RFC 4519, RFC 4520).
-_SHORT_NAMES: Mapping[str, str] = {
-    "CN": "2.5.4.3",
-    "L": "2.5.4.7",
-    "ST": "2.5.4.8",
-    "O": "2.5.4.10",
-    "OU": "2.5.4.11",
-    "C": "2.5.4.6",
-    "STREET": "2.5.4.9",
-    "DC": "0.9.2342.19200300.100.1.25",
-    "UID": "0.9.2342.19200300.100.1.1",
-    "sn": "2.5.4.4",
-    "serialNumber": "2.5.4.5",
-    "title": "2.5.4.12",
-    "description": "2.5.4.13",
-    "businessCategory": "2.5.4.15",
-    "postalCode": "2.5.4.17",
-    "name": "2.5.4.41",
-    "givenName": "2.5.4.42",
-    "initials": "2.5.4.43",
-    "generationQualifier": "2.5.4.44",
-    "dnQualifier": "2.5.4.46",
-    "emailAddress": "1.2.840.113549.1.9.1",
-}
-# Names that are accepted in strings but never written. They are not registered, but OpenSSL and Java write them.
-_OTHER_NAMES: Mapping[str, str] = {
-    "E": "1.2.840.113549.1.9.1",
-    "email": "1.2.840.113549.1.9.1",
-    "GN": "2.5.4.42",
-    "S": "2.5.4.8",
-    "T": "2.5.4.12",
-    "surname": "2.5.4.4",
-    "pseudonym": "2.5.4.65",
-    "organizationIdentifier": "2.5.4.97",
-    "commonName": "2.5.4.3",
-    "localityName": "2.5.4.7",
-    "stateOrProvinceName": "2.5.4.8",
-    "organizationName": "2.5.4.10",
-    "organizationalUnitName": "2.5.4.11",
-    "countryName": "2.5.4.6",
-    "streetAddress": "2.5.4.9",
-    "domainComponent": "0.9.2342.19200300.100.1.25",
-    "userId": "0.9.2342.19200300.100.1.1",
-}
-_OID_OF = {name.lower(): oid for table in (_OTHER_NAMES, _SHORT_NAMES) for name, oid in table.items()}
-_NAME_OF = {oid: name for name, oid in _SHORT_NAMES.items()}
-_DOMAIN_COMPONENT = _SHORT_NAMES["DC"]
+_DOMAIN_COMPONENT = SHORT_NAMES["DC"]
 
 # X.680 string types by universal tag. TeletexString (20) is decoded as Latin-1, as other libraries do.
 _ENCODINGS: Mapping[int, str] = {
@@ -101,7 +56,7 @@ class Attribute:
         return prepare(self.text, domain=self.oid == _DOMAIN_COMPONENT)
 
     def __str__(self) -> str:
-        name = _NAME_OF.get(self.oid)
+        name = NAME_OF.get(self.oid)
         try:
             text = self.text
         except ValueError:
@@ -131,6 +86,26 @@ class DistinguishedName:
             rows.append(defined)
         return tuple(rows) or None  # the empty name identifies no client
 
+    @cached_property
+    def by_type(self) -> Mapping[str, tuple[Attribute, ...]]:
+        """The attributes by the dotted OID of their type, in the order of the certificate."""
+        found: dict[str, list[Attribute]] = {}
+        for rdn in reversed(self.rdns):
+            for each in rdn:
+                found.setdefault(each.oid, []).append(each)
+        return {oid: tuple(attributes) for oid, attributes in found.items()}
+
+    @cached_property
+    def comparable_by_type(self) -> Mapping[str, frozenset[object]]:
+        """The comparable values by the dotted OID of their type.
+
+        `None` stands for a value that is not a string, or that no string equals.
+        """
+        return {
+            oid: frozenset(each.comparable if each.text is not None else None for each in attributes)
+            for oid, attributes in self.by_type.items()
+        }
+
 
 def parse(text: str) -> DistinguishedName:
     """Parse a string strictly by the grammar of RFC 4514, without spaces after commas, `;` as separator, or quotes.
@@ -158,6 +133,22 @@ def parse_expected(text: str) -> DistinguishedName:
     if name.comparable is None:
         raise ValueError("the name has a character that never matches by RFC 4518, such as one newer than Unicode 3.2")
     return name
+
+
+def expected_attribute(oid: str, value: object) -> Attribute:
+    """Return the attribute that a rule expects in a certificate.
+
+    Raises `ValueError` unless `value` is a string of at most 8,192 octets that is not blank, has no control character,
+    and can compare equal to another string.
+    """
+    if not isinstance(value, str):
+        raise ValueError(f"{type(value).__name__} is not a string; expected for example 'infra'")
+    octets = value.encode("utf-8", "replace")
+    _check_length(len(octets))
+    attribute = Attribute(oid, _UTF8_STRING, octets)
+    if any(map(_is_control, value)) or not attribute.comparable or attribute.text != value:
+        raise ValueError("the value is blank, or has a control character or a character that never matches by RFC 4518")
+    return attribute
 
 
 def from_x509(name: x509.Name) -> DistinguishedName:
@@ -224,8 +215,8 @@ def to_string(name: x509.Name) -> str:
     return ",".join("+".join(map(str, rdn)) for rdn in _from_der(name.public_bytes()).rdns)
 
 
-# The grammar of RFC 4514 section 3 as regular expressions. A number has no leading zero (RFC 4512 1.4).
-_TYPE = re.compile(r"([A-Za-z][A-Za-z0-9-]*|(?:0|[1-9][0-9]*)(?:\.(?:0|[1-9][0-9]*))+)=")
+# The grammar of RFC 4514 section 3 as regular expressions.
+_TYPE = re.compile(rf"([A-Za-z][A-Za-z0-9-]*|{OID})=")
 _HEXSTRING = re.compile(r"#((?:[0-9A-Fa-f]{2})+)(?=[,+]|\Z)")
 _PAIR = r'\\(?:[\\"+,;<> #=]|[0-9A-Fa-f]{2})'
 _STRING = re.compile(
@@ -254,7 +245,7 @@ def _parse_attribute(text: str, position: int) -> tuple[Attribute, int]:
     match = _TYPE.match(text, position)
     if match is None:
         raise ValueError(f"no attribute type at position {position}; expected for example 'CN=billing,O=Acme'")
-    oid = match[1] if match[1][0].isdigit() else _OID_OF.get(match[1].lower())
+    oid = oid_of(match[1])
     if oid is None:
         raise ValueError(f"unknown attribute type {match[1]!r}: write its dotted OID, for example '2.5.4.3=billing'")
     position = match.end()

@@ -14,16 +14,21 @@ if TYPE_CHECKING:
         SpiffeID,
         SpiffeTrustDomain,
         Subject,
+        SubjectAttribute,
         Thumbprint,
+        UserPrincipalName,
     )
     from mtls_middleware.policy.issued_by import IssuedBy
     from mtls_middleware.policy.rule import ANYONE, Presented, Rule, as_rule
+    from mtls_middleware.policy.usages import CertificatePolicy, ExtendedKeyUsage
 
 __all__ = [
     "ANYONE",
     "URI",
+    "CertificatePolicy",
     "DNSName",
     "Email",
+    "ExtendedKeyUsage",
     "IPAddress",
     "IssuedBy",
     "Issuer",
@@ -32,7 +37,9 @@ __all__ = [
     "SpiffeID",
     "SpiffeTrustDomain",
     "Subject",
+    "SubjectAttribute",
     "Thumbprint",
+    "UserPrincipalName",
     "as_rule",
 ]
 
@@ -49,9 +56,12 @@ if not TYPE_CHECKING:  # with `__getattr__`, a type checker would accept any mis
                 "SpiffeID",
                 "SpiffeTrustDomain",
                 "Subject",
+                "SubjectAttribute",
                 "Thumbprint",
+                "UserPrincipalName",
             ],
             "policy.issued_by": ["IssuedBy"],
             "policy.rule": ["ANYONE", "Presented", "Rule", "as_rule"],
+            "policy.usages": ["CertificatePolicy", "ExtendedKeyUsage"],
         },
     )

@@ -3,40 +3,20 @@
 The package `names` compares the names. Pure: no I/O, no clock.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from mtls_middleware.base64_values import sha256_digest
 from mtls_middleware.certificate import ClientCertificate
-from mtls_middleware.errors import ConfigurationError
-from mtls_middleware.names import distinguished, spiffe
-from mtls_middleware.policy.rule import Identity, Result, Rule
-
-
-class _NameRule(Identity):
-    """The base class of rules that depend only on names in the certificate."""
-
-    depends_only_on_certificate: bool = False
-
-    def near_miss(self, certificate: ClientCertificate) -> str | None:
-        return super().near_miss(certificate) or self._difference(certificate)
-
-    def _difference(self, certificate: ClientCertificate) -> str | None:  # noqa: ARG002 (most rules have none)
-        """Return what to change if a name in the certificate differs only in its spelling, or `None`."""
-        return None
-
-    def __init_subclass__(cls) -> None:
-        """Set `depends_only_on_certificate` for the direct subclasses, which are the rules of this module.
-
-        Subclasses of those rules must declare it themselves.
-        """
-        declared = cls.__dict__.get("depends_only_on_certificate", _NameRule in cls.__bases__)
-        cls.depends_only_on_certificate = declared
+from mtls_middleware.errors import ConfigurationError, MalformedCertificate
+from mtls_middleware.names import alternative, distinguished, spiffe
+from mtls_middleware.names.attribute_types import known_oid
+from mtls_middleware.policy.name_rule import NameRule, another_case
+from mtls_middleware.policy.rule import Result, Rule
 
 
 @dataclass(frozen=True)
-class Subject(_NameRule):
+class Subject(NameRule):
     """Matches a certificate whose subject DN equals `name`, compared attribute by attribute (RFC 5280 7.1).
 
     Example: `Subject("CN=billing,O=Acme")`
@@ -56,7 +36,38 @@ class Subject(_NameRule):
 
 
 @dataclass(frozen=True)
-class Issuer(_NameRule):
+class SubjectAttribute(NameRule):
+    """Matches a certificate whose subject has this attribute, with this value, anywhere.
+
+    `attribute` is a name such as `"OU"`, `"serialNumber"` or `"organizationIdentifier"`, or a dotted OID. The values
+    are compared as in `Subject`: case and repeated spaces are ignored (RFC 4518). If no value matches, and one of them
+    is not a string or cannot be compared, the result is unknown.
+
+    Example: `SubjectAttribute("OU", "infra")`
+    """
+
+    attribute: str
+    value: str
+    _expected: distinguished.Attribute = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        try:
+            oid = known_oid(self.attribute)
+            object.__setattr__(self, "_expected", distinguished.expected_attribute(oid, self.value))
+        except ValueError as error:
+            raise ConfigurationError(f"SubjectAttribute({self.attribute!r}, {self.value!r}): {error}") from error
+
+    def matches(self, certificate: ClientCertificate) -> bool:
+        found = certificate.subject_name.comparable_by_type.get(self._expected.oid, frozenset())
+        if self._expected.comparable in found:
+            return True
+        if None in found:
+            raise MalformedCertificate("an attribute of the subject cannot be compared")
+        return False
+
+
+@dataclass(frozen=True)
+class Issuer(NameRule):
     """Matches a certificate whose issuer DN equals `name`, compared attribute by attribute (RFC 5280 7.1).
 
     Example: `Issuer("CN=Acme Client CA,O=Acme")`
@@ -76,7 +87,7 @@ class Issuer(_NameRule):
 
 
 @dataclass(frozen=True)
-class DNSName(_NameRule):
+class DNSName(NameRule):
     """Matches a certificate that has the dNSName `name`. Case is ignored. Wildcards and the CN never match.
 
     Example: `DNSName("billing.internal")`
@@ -96,7 +107,7 @@ class DNSName(_NameRule):
 
 
 @dataclass(frozen=True)
-class URI(_NameRule):
+class URI(NameRule):
     """Matches a certificate that has this URI, compared as an exact string. Example: `URI("urn:acme:billing")`"""
 
     uri: str
@@ -109,11 +120,11 @@ class URI(_NameRule):
         return certificate.alternative_names.has_uri(self.uri)
 
     def _difference(self, certificate: ClientCertificate) -> str | None:
-        return _another_case(self, self.uri, certificate.uris)
+        return another_case(self, self.uri, certificate.uris)
 
 
 @dataclass(frozen=True)
-class IPAddress(_NameRule):
+class IPAddress(NameRule):
     """Matches a certificate that has this IP address, compared as a number (RFC 5952 8).
 
     Example: `IPAddress("192.0.2.7")`
@@ -139,7 +150,7 @@ class IPAddress(_NameRule):
 
 
 @dataclass(frozen=True)
-class Email(_NameRule):
+class Email(NameRule):
     """Matches a certificate that has this rfc822Name. Case is ignored only in the domain.
 
     Example: `Email("ops@acme.example")`
@@ -157,11 +168,42 @@ class Email(_NameRule):
         return certificate.alternative_names.has_mailbox(self.address)
 
     def _difference(self, certificate: ClientCertificate) -> str | None:
-        return _another_case(self, self.address, certificate.email_addresses)
+        return another_case(self, self.address, certificate.email_addresses)
 
 
 @dataclass(frozen=True)
-class SpiffeID(_NameRule):
+class UserPrincipalName(NameRule):
+    """Matches a certificate that has this user principal name (otherName 1.3.6.1.4.1.311.20.2.3).
+
+    Active Directory, CAC and PIV cards identify their users by this name.
+
+    The part after the last `@` is the domain: the case of ASCII letters is ignored. The part before it is compared
+    exactly. Characters outside ASCII are compared exactly in both parts, without Unicode normalization.
+
+    Any trusted CA can issue any name, so combine this rule with `IssuedBy` if the trust store has several CAs.
+
+    Example: `UserPrincipalName("alice@corp.example")`
+    """
+
+    name: str
+
+    def __post_init__(self) -> None:
+        name = self.name
+        if not isinstance(name, str) or not all(name.rpartition("@")[::2]) or not alternative.is_principal_name(name):
+            raise ConfigurationError(
+                f"UserPrincipalName({name!r}): expected a name with a domain and without invisible characters, for "
+                "example UserPrincipalName('alice@corp.example')"
+            )
+
+    def matches(self, certificate: ClientCertificate) -> bool:
+        return certificate.alternative_names.has_user_principal_name(self.name)
+
+    def _difference(self, certificate: ClientCertificate) -> str | None:
+        return another_case(self, self.name, certificate.user_principal_names)
+
+
+@dataclass(frozen=True)
+class SpiffeID(NameRule):
     """Matches a certificate that has this SPIFFE ID, compared as an exact string.
 
     Example: `SpiffeID("spiffe://acme.internal/billing")`
@@ -183,11 +225,11 @@ class SpiffeID(_NameRule):
         return spiffe.readable_id(certificate.alternative_names) == self.spiffe_id
 
     def _difference(self, certificate: ClientCertificate) -> str | None:
-        return _another_case(self, self.spiffe_id, certificate.uris)
+        return another_case(self, self.spiffe_id, certificate.uris)
 
 
 @dataclass(frozen=True)
-class SpiffeTrustDomain(_NameRule):
+class SpiffeTrustDomain(NameRule):
     """Matches a certificate whose SPIFFE ID is in this trust domain. Example: `SpiffeTrustDomain("acme.internal")`"""
 
     name: str
@@ -237,12 +279,6 @@ def _another_order(
         f"{rule!r} has the attributes of the certificate in another order: write them in the order that "
         "`mtls-middleware inspect` shows, the most specific first (RFC 4514)"
     )
-
-
-def _another_case(rule: Rule, expected: str, found: Iterable[str]) -> str | None:
-    if expected.lower() not in (each.lower() for each in found):
-        return None
-    return f"{rule!r} differs from the certificate only in upper and lower case: write it as in the certificate"
 
 
 def _dn(rule: str, text: str) -> distinguished.DistinguishedName:

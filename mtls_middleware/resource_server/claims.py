@@ -15,6 +15,8 @@ from mtls_middleware.reusable import Reusable
 
 # Bytes that the claims of a token of usual size need in memory. A client can enlarge some claims (RFC 9396).
 _USUAL_SIZE = 4_000
+# Bytes that one scope needs in memory.
+_SCOPE_SIZE = 110
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ def timed_token(
     except RecursionError:
         reject_token("the claims are nested too deeply")
     token = AccessToken(read_only_claims, claims.get("sub"), client_id, scopes, expires_at, key_id=key_id)
-    return TimedToken(token, not_before, expires, max(0, size - _USUAL_SIZE))
+    return TimedToken(token, not_before, expires, max(0, size + _SCOPE_SIZE * len(scopes) - _USUAL_SIZE))
 
 
 def check_expiry(token: AccessToken, now: float, leeway: float = 0) -> None:

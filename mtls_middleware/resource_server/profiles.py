@@ -99,7 +99,9 @@ def rules(
         raise ConfigurationError(f"typ={typ!r} with profile={profile!r}: expected one or more of {expected}")
     required = base.required if required_claims is None else frozenset(required_claims) | _ALWAYS
     if names is not None and profile is None:
-        required = required - {"aud"} | {names.audience_claim}
+        if "aud" not in (required_claims or ()):
+            required -= {"aud"}
+        required |= {names.audience_claim}
         if required_claims is None and names.client_id != ("client_id",):
             required -= {"client_id"}
     if profile is not None:

@@ -31,7 +31,7 @@ MAX_TIME = 10**10 - 1  # the year 2286, the latest time of 10 digits
 
 _HEAD = re.compile(
     rb"revocations-2:(?P<complete>[01]):(?P<list>[0-9a-f]{24}):(?P<id>[0-9a-f]{24}):(?P<page>[0-9]{1,15})"
-    rb":(?P<changes>[0-9]{1,15}):[0-9]{1,15}:[0-9]{1,15}:[0-9]{1,15}:(?P<time>[0-9]{1,10})"
+    rb":(?P<changes>[0-9]{1,15}):(?P<units>[0-9]{1,15}):[0-9]{1,15}:[0-9]{1,15}:(?P<time>[0-9]{1,10})"
 )
 _PAGE = re.compile(rb"page-2:([0-9]{12}):([0-9]{2}):")
 
@@ -59,6 +59,7 @@ class Head:
         id: the id of the last write that changed an entry.
         page: the position of the last page.
         changes: the number of changes since the list was created.
+        units: the number of changes in all pages.
         time: the Unix time of the last write, by the clock that is behind: that of Redis, or that of the writer.
     """
 
@@ -66,6 +67,7 @@ class Head:
     id: bytes
     page: int
     changes: int
+    units: int
     time: int
 
 
@@ -98,7 +100,8 @@ def parse_head(members: Sequence[Any]) -> Head:
         raise UnreadableList(f"a member has an unknown format; {_KEY_ADVICE}")
     if found["complete"] == b"0":
         raise ListNotCreated(f"its creation was not completed; {_CREATE_ADVICE}")
-    return Head(found["list"], found["id"], int(found["page"]), int(found["changes"]), int(found["time"]))
+    numbers = (int(found[name]) for name in ("page", "changes", "units", "time"))
+    return Head(found["list"], found["id"], *numbers)
 
 
 def parse_page(member: object) -> Page:

@@ -6,6 +6,7 @@ If an error occurs, the thread logs the error and continues to poll.
 import logging
 import math
 import os
+import sys
 import threading
 import time
 from typing import Any
@@ -26,6 +27,12 @@ _PAGES = 32  # maximum number of pages in one read, which keeps Redis busy for l
 # each request.
 _SLICE = 2048
 _PAUSE = 0.001
+# Maximum number of seconds that the first requests of a process wait for the first poll. If they did not wait, they
+# would be rejected with 503.
+_FIRST_WAIT = 1.0
+# In an event loop, requests do not wait for a list with more changes than this. To read them takes 50 ms and more.
+_LONG_LIST = 40_000
+_FIRST_WAIT_STEP = 0.02
 # If the last successful poll was so many seconds ago, a request checks that the thread runs.
 _OVERDUE = 2.0
 _LOG_INTERVAL = 30.0  # minimum number of seconds between two log lines during an outage
@@ -70,6 +77,7 @@ class RevocationListPoller:
         self.process: int = os.getpid()
         self.created_at: float = time.monotonic()
         self._cleaned_at = self._logged_at = self._loss_logged_at = -math.inf
+        self._is_long = False
         self._units = 0  # number of entries since the last pause
         self._thread = RepeatingThread(self.poll, name=logger.name, interval=_INTERVAL, logger=logger)
 
@@ -79,6 +87,17 @@ class RevocationListPoller:
         The thread ends when this object is garbage collected.
         """
         return self._thread.ensure_running()
+
+    def wait(self, *, in_event_loop: bool) -> None:
+        """Wait for the first poll, until a second after this object was created.
+
+        `in_event_loop`: whether to wait for a list that takes long to read if an event loop runs in this thread.
+        """
+        end = self.created_at + _FIRST_WAIT
+        while not self.first_poll.is_set() and (left := end - time.monotonic()) > 0:
+            if self._is_long and not in_event_loop and _is_event_loop_running():
+                return
+            self.first_poll.wait(min(left, _FIRST_WAIT_STEP))
 
     def age(self) -> float:
         """Return the number of seconds since the copy was equal to the list in Redis. Infinity if it never was.
@@ -91,7 +110,7 @@ class RevocationListPoller:
         return age
 
     def poll(self) -> None:
-        """Update the copy from Redis. All exceptions are logged. Only the log handler's own exceptions are raised."""
+        """Update the copy from Redis. An exception of the client is logged, and not raised."""
         try:
             self._update()
         except Exception as failure:  # noqa: BLE001 (any exception of the client counts as an outage)
@@ -105,6 +124,7 @@ class RevocationListPoller:
         copy = self._copy
         if copy is None or copy.list != head.list:
             copy = self._copy = RevocationListCopy(head)
+        self._is_long = head.units > _LONG_LIST
         is_end = copy.is_current(head)
         while not is_end:
             asked_at = time.monotonic()
@@ -172,6 +192,11 @@ class RevocationListPoller:
         if now - self._logged_at >= _LOG_INTERVAL or self._logged_at < self.read_at:
             self._logged_at = now
             logger.error("revocations: cannot read the list under %r in Redis: %s", self._key, reason(failure))
+
+
+def _is_event_loop_running() -> bool:
+    asyncio = sys.modules.get("asyncio")  # a process without an event loop need not import it
+    return asyncio is not None and asyncio._get_running_loop() is not None
 
 
 def reason(failure: Exception) -> str:

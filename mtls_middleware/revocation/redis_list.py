@@ -22,9 +22,6 @@ from mtls_middleware.revocation.format import FIRST_PAGE, ListNotCreated, parse_
 from mtls_middleware.revocation.poller import RevocationListPoller, reason
 from mtls_middleware.revocation.writer import RevocationListWriter
 
-# Maximum number of seconds that the first request of a process waits for the first poll. If the request did not wait,
-# it would be rejected with 503.
-_FIRST_WAIT = 1.0
 _RETRY_AFTER = 1
 
 
@@ -107,11 +104,13 @@ class RedisRevocations:
     def follow(self) -> None:
         """Start to poll the list in this process.
 
-        If this method is not called, the first request starts to poll, and waits for the first poll for at most one
-        second. To avoid the wait, call this method at the start of each worker process. Raises `Unavailable` if the
-        system cannot start a thread.
+        This method waits for the first poll for at most one second. If it is not called, the first request starts to
+        poll and waits. But in an event loop, a request does not wait for a list with more than 40,000 changes: it is
+        rejected with 503. To avoid both, call this method at the start of each worker process.
+
+        Raises `Unavailable` if the system cannot start a thread.
         """
-        self._running_poller()
+        self._running_poller(in_event_loop=True)
 
     def create(self, revoked: Iterable[Mapping[str, Any]] = ()) -> None:
         """Create the list if there is no list, and add entries to it.
@@ -188,7 +187,7 @@ class RedisRevocations:
             raise Unavailable(f"the list of revocations {reason}", retry_after=_RETRY_AFTER)
         return entry in poller.revoked[entry[0]]
 
-    def _running_poller(self) -> RevocationListPoller:
+    def _running_poller(self, *, in_event_loop: bool = False) -> RevocationListPoller:
         poller = self._poller
         if poller is None or poller.process != os.getpid():  # a thread does not survive a fork
             # No lock is used, because a fork could copy a held lock. Two concurrent calls start two threads. Then one
@@ -197,7 +196,7 @@ class RedisRevocations:
         if not poller.first_poll.is_set():
             if not poller.start():
                 raise Unavailable("no thread can be started to poll the list of revocations", retry_after=_RETRY_AFTER)
-            poller.first_poll.wait(max(0.0, poller.created_at + _FIRST_WAIT - time.monotonic()))
+            poller.wait(in_event_loop=in_event_loop)
         return poller
 
 

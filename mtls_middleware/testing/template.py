@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from mtls_middleware.der import header
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.testing.issued import IssuedCertificate, PrivateKey
 
@@ -18,6 +19,8 @@ Purpose = Literal["client", "server"]
 Extension = tuple[x509.ExtensionType, bool]
 
 _PURPOSES = {"client": ExtendedKeyUsageOID.CLIENT_AUTH, "server": ExtendedKeyUsageOID.SERVER_AUTH}
+_UTF8_STRING = 12
+_USER_PRINCIPAL_NAME = x509.ObjectIdentifier("1.3.6.1.4.1.311.20.2.3")
 # Certificates are valid from one day ago, because the clock of a test machine may be slow.
 _DAY = timedelta(days=1)
 # The default lifetime. It is longer than any test run, so a certificate expires only if the test chooses its dates. It
@@ -28,7 +31,8 @@ _LIFETIME = timedelta(days=90)
 class CertificateOptions(TypedDict, total=False):
     """The keyword arguments of `CertificateAuthority.issue` and `self_signed`.
 
-    dns, uris, ip_addresses, emails: the subject alternative names, as lists of strings.
+    dns, uris, ip_addresses, emails, user_principal_names: the subject alternative names, as lists of strings.
+    policies: the certificate policies, as a list of dotted OIDs.
     not_before, not_after: aware datetimes; by default one day ago and 90 days from now.
     key: `"ec"` (P-256, the default), `"rsa"` (2048 bits), `"ed25519"`, or an existing private key.
     extended_key_usage: `"client"`, `"server"` or both. `()` omits the extension. Default: `("client",)`.
@@ -40,6 +44,8 @@ class CertificateOptions(TypedDict, total=False):
     uris: Collection[str]
     ip_addresses: Collection[str]
     emails: Collection[str]
+    user_principal_names: Collection[str]
+    policies: Collection[str]
     not_before: datetime | None
     not_after: datetime | None
     key: KeyKind | PrivateKey | None
@@ -56,6 +62,8 @@ def make(
     uris: Collection[str] = (),
     ip_addresses: Collection[str] = (),
     emails: Collection[str] = (),
+    user_principal_names: Collection[str] = (),
+    policies: Collection[str] = (),
     not_before: datetime | None = None,
     not_after: datetime | None = None,
     lifetime: timedelta = _LIFETIME,
@@ -69,9 +77,15 @@ def make(
     For the keyword arguments, see `CertificateOptions`. Raises `ValueError`, or its subclass `ConfigurationError`, if
     an argument cannot be part of a certificate.
     """
-    for option, given in (("dns", dns), ("uris", uris), ("ip_addresses", ip_addresses), ("emails", emails)):
+    names = {
+        "dns": dns,
+        "uris": uris,
+        "ip_addresses": ip_addresses,
+        "emails": emails,
+        "user_principal_names": user_principal_names,
+    }
+    for option, given in {**names, "policies": policies, "extended_key_usage": extended_key_usage}.items():
         reject_string(option, given)
-    reject_string("extended_key_usage", extended_key_usage)
     name = _name(subject)
     own_key = _private_key(key)
     signing_key, issuer = (own_key, name) if signer is None else (signer.key, signer.x509.subject)
@@ -91,8 +105,9 @@ def make(
         (x509.SubjectKeyIdentifier.from_public_key(own_key.public_key()), False),
         (x509.AuthorityKeyIdentifier.from_issuer_public_key(signing_key.public_key()), False),
         *_purposes(extended_key_usage),
+        *_policies(policies),
         # The subject alternative name is critical if the subject is empty (RFC 5280 4.2.1.6).
-        *((names, not name.rdns) for names in _alternative_names(dns, uris, ip_addresses, emails)),
+        *((extension, not name.rdns) for extension in _alternative_names(**names)),
     ]
     given_kinds = {extension.oid for extension, _ in extensions}
     for extension, critical in [*(each for each in defaults if each[0].oid not in given_kinds), *extensions]:
@@ -172,14 +187,30 @@ def _purposes(purposes: Sequence[Purpose]) -> Iterator[Extension]:
         yield x509.ExtendedKeyUsage([_PURPOSES[each] for each in purposes]), False
 
 
+def _policies(policies: Collection[str]) -> Iterator[Extension]:
+    if policies:
+        listed = [x509.PolicyInformation(x509.ObjectIdentifier(each), None) for each in policies]
+        yield x509.CertificatePolicies(listed), False
+
+
 def _alternative_names(
-    dns: Collection[str], uris: Collection[str], ip_addresses: Collection[str], emails: Collection[str]
+    dns: Collection[str],
+    uris: Collection[str],
+    ip_addresses: Collection[str],
+    emails: Collection[str],
+    user_principal_names: Collection[str],
 ) -> Iterator[x509.SubjectAlternativeName]:
     names: list[x509.GeneralName] = [
         *map(x509.DNSName, dns),
         *map(x509.UniformResourceIdentifier, uris),
         *(x509.IPAddress(ipaddress.ip_address(each)) for each in ip_addresses),
         *map(x509.RFC822Name, emails),
+        *map(_principal_name, user_principal_names),
     ]
     if names:
         yield x509.SubjectAlternativeName(names)
+
+
+def _principal_name(name: str) -> x509.OtherName:
+    content = name.encode("utf-8")
+    return x509.OtherName(_USER_PRINCIPAL_NAME, header(_UTF8_STRING, len(content)) + content)

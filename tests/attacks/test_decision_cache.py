@@ -1243,7 +1243,8 @@ def test_all_caches_of_a_stack_share_one_limit(gateway: str, world: World, mtls_
 
 @both_gateways
 @pytest.mark.parametrize(
-    ("outer", "inner", "limit"), [(None, None, 64 * 1024 * 1024), (10, None, 10), (None, 10, 10), (10, 20, 20)]
+    ("outer", "inner", "limit"),
+    [(None, None, 2**26), (10**5, None, 10**5), (None, 10**5, 10**5), (10**5, 10**6, 10**6)],
 )
 def test_the_largest_size_that_a_layer_was_given_is_that_of_the_stack(
     gateway: str, outer: int | None, inner: int | None, limit: int, world: World
@@ -1266,7 +1267,7 @@ def test_a_stack_without_memory_decides_every_request_anew(gateway: str, world: 
 
 
 @both_gateways
-@pytest.mark.parametrize("size", [-1, 1.5, "64 MB", True, 2**41])
+@pytest.mark.parametrize("size", [-1, 1.5, "64 MB", True, False, 64, 65_535, 2**41])
 def test_a_size_that_is_no_number_of_bytes_is_rejected(gateway: str, size: Any, world: World) -> None:
     with pytest.raises(ConfigurationError, match="cache_size="):
         Layers(gateway, world.tokens(cache_size=size)).send(Request())

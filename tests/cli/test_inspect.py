@@ -9,7 +9,7 @@ import sys
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtensionOID, NameOID
 
 from mtls_middleware import policy
 from mtls_middleware.cli.main import main
@@ -77,15 +77,53 @@ def test_inspect_prints_the_fields_of_the_certificate(inspect):
 def test_every_rule_that_it_names_holds(inspect):
     certificate = CLIENT.client_certificate()
     rules = json.loads(inspect(CLIENT.pem.encode(), "--json"))["rules"]
-    assert len(rules) == 8
+    assert len(rules) == 11
     for rule in rules:
         assert eval(rule, exported(policy)).holds(certificate), rule
+
+
+def test_names_that_no_rule_can_have_are_no_rules(inspect):
+    subject = x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, value, _validate=False)
+            for value in ("infra", "infra", "\u00ad", "\U0001fae0", "a, b='c'")
+        ]
+    )
+    issued = AUTHORITY.issue(
+        subject,
+        dns=["*.wild.internal", "a.internal"],
+        user_principal_names=["alice", "bob@corp.example"],
+        policies=["2.16.840.1.101.3.2.1.3.13"],
+    )
+    told = json.loads(inspect(issued.pem.encode(), "--json"))
+    assert told["user_principal_names"] == ["alice", "bob@corp.example"]
+    assert told["policies"] == ["2.16.840.1.101.3.2.1.3.13"]
+    assert told["extended_key_usages"] == ["1.3.6.1.5.5.7.3.2"]
+    assert told["other_names"][0] == "1.3.6.1.4.1.311.20.2.3=#0c05616c696365"
+    assert told["rules"][2:] == [
+        "DNSName('a.internal')",
+        "UserPrincipalName('bob@corp.example')",
+        "CertificatePolicy('2.16.840.1.101.3.2.1.3.13')",
+        "ExtendedKeyUsage('1.3.6.1.5.5.7.3.2')",
+        "SubjectAttribute('OU', 'infra')",
+        "SubjectAttribute('OU', \"a, b='c'\")",
+    ]
+    for rule in told["rules"]:
+        assert eval(rule, exported(policy)).holds(issued.client_certificate()), rule
+
+
+def test_a_certificate_with_unreadable_names_keeps_its_other_rules(inspect):
+    names = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, bytes.fromhex("3002a300"))
+    told = json.loads(inspect(AUTHORITY.issue("CN=a", extensions=[(names, False)]).pem.encode(), "--json"))
+    assert told["user_principal_names"].startswith("unreadable: ")
+    assert told["other_names"].startswith("unreadable: ")
+    assert [each.partition("(")[0] for each in told["rules"]] == ["Thumbprint", "Subject", "Issuer", "SubjectAttribute"]
 
 
 def test_a_file_is_read_and_a_missing_file_is_reported(tmp_path, capsys):
     (tmp_path / "client.pem").write_text(CLIENT.pem)
     assert main(["inspect", str(tmp_path / "client.pem")]) == 0
-    assert f"thumbprint        {CLIENT.thumbprint}\n" in capsys.readouterr().out
+    assert f"thumbprint            {CLIENT.thumbprint}\n" in capsys.readouterr().out
     assert main(["inspect", str(tmp_path / "other.pem")]) == 2
     assert "other.pem: No such file" in capsys.readouterr().err
 

@@ -177,6 +177,16 @@ def test_options_stand_before_the_action_or_behind_it(
     assert run("show")[0] == 1
 
 
+def test_a_revocation_that_no_replica_confirms_is_not_done(server: RedisServer, run: Run) -> None:
+    billing = f"--thumbprint={BILLING.thumbprint}"
+    status, out, err = run("create", "--replicas", "1")
+    assert (status, out) == (1, "")
+    assert "0 of 1 replicas confirmed" in err
+    run("create")
+    for number, expected in (("1", 1), ("0", 0), ("-1", 2), ("x", 2)):
+        assert run("revoke", billing, *LATER, f"--replicas={number}")[0] == expected
+
+
 def test_the_key_is_that_of_the_class() -> None:
     assert inspect.signature(RedisRevocations).parameters["key"].default == KEY
     assert KEY in (ROOT / "mtls_middleware/cli/revocations.py").read_text("utf-8")

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from mtls_middleware.effects import background
+from mtls_middleware.effects import background, remote_document
 from mtls_middleware.effects.flow import AwaitingDriver, BlockingDriver, Flow
 from mtls_middleware.effects.remote_document import RemoteDocument
 from mtls_middleware.errors import Unavailable
 from tests.jwks.fetching import NO_TLS, START, at_once
-from tests.key_server import KeyServer, until
+from tests.key_server import KeyServer, die, gated, until
 from tests.resource_server.both import run
 
 __all__ = ["run"]
@@ -121,6 +121,31 @@ def test_without_a_thread_to_parse_it_is_503_and_is_tried_again(
     assert refusal.value.retry_after == 1
     assert "no thread can be started" in caplog.text
     assert run(found.current(START + 0.5)) == 2_000
+
+
+def test_after_a_failure_requests_do_not_wait_for_a_server_that_stalls(
+    server: KeyServer, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_document, "_LATER_WAIT", 0.1)
+    found, gate = RemoteDocument(server.url, len, tls=NO_TLS, timeout=30), threading.Event()
+    server.behaviour = die
+    with pytest.raises(Unavailable):
+        run(found.current(START))
+    server.behaviour = gated(gate)  # it responds after 10 s at the latest
+    for late in (0.5, 0.6, 5):
+        with pytest.raises(Unavailable) as refusal:
+            run(found.current(START + late))
+        assert refusal.value.retry_after == 1
+    assert server.requests == 2
+    gate.set()
+    until(lambda: attempt_is_over(found))
+    assert run(found.current(START + 6)) == 2_000  # the attempt went on in the background
+    assert server.requests == 2
+
+
+def attempt_is_over(found: RemoteDocument[Any]) -> bool:
+    attempt = found._attempt
+    return attempt is not None and attempt.fetch.outcome.done()
 
 
 @pytest.mark.parametrize("age", [0, 500, 700], ids=["first", "in the background", "old"])

@@ -1,6 +1,7 @@
 """The introspection server of these tests in a process of its own: it can be killed, and costs the loop nothing.
 
-`python -m tests.faults.server_process PORT` serves, and takes one JSON command on each line of its standard input.
+It also serves keys at `keys_url`. `python -m tests.faults.server_process PORT PORT` serves both, and takes one JSON
+command on each line of its standard input.
 """
 
 import json
@@ -14,7 +15,7 @@ from typing import Any, Self
 from tests.introspection_server import CLIENT_ID, CLIENT_SECRET, IntrospectionServer, says
 from tests.introspection_server import endless as too_much
 from tests.introspection_server import moved as redirected
-from tests.key_server import die, raw
+from tests.key_server import KeyServer, die, raw
 from tests.loopback import Behaviour
 
 ANSWER = b'{"active": true}'  # what no fault may turn into a yes
@@ -60,11 +61,12 @@ class ServerProcess:
     """
 
     def __init__(self) -> None:
-        self._port = 0
+        self._ports = [0, 0]
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
         self.start()
-        url = f"http://127.0.0.1:{self._port}/introspect"
+        url = f"http://127.0.0.1:{self._ports[0]}/introspect"
+        self.keys_url = f"http://127.0.0.1:{self._ports[1]}/jwks"
         self.options = {"endpoint": url, "client_id": CLIENT_ID, "client_secret": CLIENT_SECRET, "allow_http": True}
 
     def __enter__(self) -> Self:
@@ -75,9 +77,9 @@ class ServerProcess:
 
     def start(self) -> None:
         """Also again, at the same address."""
-        command = [sys.executable, "-m", __name__, str(self._port)]
+        command = [sys.executable, "-m", __name__, *map(str, self._ports)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self._port = self._read()
+        self._ports = self._read()
 
     def kill(self) -> None:
         """As `kill -9`: connections are reset, and the address refuses new ones."""
@@ -89,6 +91,10 @@ class ServerProcess:
     def fault(self, name: str | None) -> None:
         """What it does from now on with every request; `None`: its best."""
         self._ask({"fault": name})
+
+    def serve_keys(self, jwks: dict[str, Any]) -> None:
+        """Serve this JWK Set, until the process is killed."""
+        self._ask({"jwks": jwks})
 
     def counts(self) -> "Counts":
         """What it has been asked since it was started."""
@@ -116,12 +122,15 @@ class Counts:
 
 
 def main() -> None:
-    with IntrospectionServer(Truth(), port=int(sys.argv[1])) as server:
-        print(server.port, flush=True)
+    ports = list(map(int, sys.argv[1:]))
+    with IntrospectionServer(Truth(), port=ports[0]) as server, KeyServer({}, port=ports[1]) as keys:
+        print([server.port, keys.port], flush=True)
         for line in sys.stdin:
             command = json.loads(line)
             if "fault" in command:
-                server.behaviour = FAULTS[command["fault"]] if command["fault"] else None
+                server.behaviour = keys.behaviour = FAULTS[command["fault"]] if command["fault"] else None
+            if "jwks" in command:
+                keys.jwks = command["jwks"]
             tokens = Counter(question.token for question in list(server.questions))
             print(json.dumps({"tokens": tokens, "connections": len(server.connections)}), flush=True)
 

@@ -77,6 +77,8 @@ STORES: list[Any] = [
     spiffe_bundles.SpiffeTrust({"acme.internal": [good.AUTHORITY.certificate], "e": [good.AUTHORITY.certificate]}),
 ]
 RULES = policy.Subject("CN=a,O=b") | ~policy.Issuer("CN=a") & ~policy.DNSName("x") | policy.SpiffeTrustDomain("x")
+RULES |= policy.UserPrincipalName("a@b") | ~policy.SubjectAttribute("OU", "a")
+RULES |= policy.CertificatePolicy("1.2") & ~policy.ExtendedKeyUsage("clientAuth")
 PATHS = PathRules({"/admin": policy.Subject("CN=a"), "/admin/x": policy.Subject("CN=b"), "/": policy.Subject("CN=c")})
 NAMES = (
     "subject",
@@ -86,6 +88,8 @@ NAMES = (
     "not_valid_after",
     "is_authority",
     "spiffe_id",
+    "policies",
+    "extended_key_usages",
     "pem",
 )
 INTROSPECTED = IntrospectedAccessTokens(

@@ -15,7 +15,7 @@ from django.test import override_settings
 from django.urls import path
 from django.utils.decorators import method_decorator
 from django.views import View
-from fastapi import FastAPI, HTTPException, Security
+from fastapi import Depends, FastAPI, HTTPException, Security
 from fastapi import Request as HTTPRequest
 from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint
@@ -24,10 +24,11 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 from werkzeug.test import Client
 
-from mtls_middleware import AccessToken, asgi, wsgi
-from mtls_middleware.integrations import django_routes, flask_routes, starlette_routes
+from mtls_middleware import AccessToken, ClientCertificate, asgi, wsgi
+from mtls_middleware.integrations import django_routes, fastapi_routes, flask_routes, starlette_routes
 from mtls_middleware.integrations.fastapi_routes import CertificateBoundToken
-from mtls_middleware.layers.attached import TOKEN_KEY
+from mtls_middleware.layers.attached import CERTIFICATE_KEY, TOKEN_KEY
+from mtls_middleware.policy import Rule
 from mtls_middleware.testing import TESTING_ENVIRON, TokenIssuer
 from tests.frameworks import django_site
 from tests.gateways import Request, exchange, scope_of
@@ -68,14 +69,19 @@ class Framework:
     gateway: str
     paths: tuple[str, ...] = ("/",)  # of `small`: one of each kind of view
     require_scopes: Callable[..., Any] | None = None
+    require_certificate: Callable[..., Any]
 
     def documented(self, issuer: TokenIssuer) -> Any:
         """The application of docs/integrations.md, with its layers."""
         raise NotImplementedError
 
-    def small(self, **options: Any) -> Any:
-        """The small application without layers; `options` are those of the challenge."""
+    def small(self, guard: Any = None, **options: Any) -> Any:
+        """The small application without layers; `options` are those of the challenge. `guard`: another decorator."""
         raise NotImplementedError
+
+    def certified(self, rule: Rule | None = None) -> Any:
+        """The small application without layers, whose routes require a certificate."""
+        return self.small(self.require_certificate(rule))
 
     def add_error_pages(self, app: Any) -> None:
         """Answer 403, 500 and every exception with a page whose status is 200."""
@@ -110,15 +116,16 @@ class Framework:
 class Flask(Framework):
     name, gateway = "flask", "wsgi"
     require_scopes = staticmethod(flask_routes.require_scopes)
+    require_certificate = staticmethod(flask_routes.require_certificate)
 
     def documented(self, issuer: TokenIssuer) -> Any:
         return documented("invoices_flask.py", issuer)["app"]
 
-    def small(self, **options: Any) -> flask.Flask:
+    def small(self, guard: Any = None, **options: Any) -> flask.Flask:
         app = flask.Flask("small")
 
         @app.get("/")
-        @flask_routes.require_scopes("a", **options)
+        @(guard or flask_routes.require_scopes("a", **options))
         def view() -> str:
             return "reached"
 
@@ -149,13 +156,14 @@ class ASGIApplication(Framework):
 class StarletteRoutes(ASGIApplication):
     name, paths = "starlette", ("/", "/sync", "/class")
     require_scopes = staticmethod(starlette_routes.require_scopes)
+    require_certificate = staticmethod(starlette_routes.require_certificate)
     errors = (403, 500, Exception)
 
     def documented(self, issuer: TokenIssuer) -> Any:
         return documented("invoices_starlette.py", issuer)["app"]
 
-    def small(self, **options: Any) -> Starlette:
-        guarded = starlette_routes.require_scopes("a", **options)
+    def small(self, guard: Any = None, **options: Any) -> Starlette:
+        guarded = guard or starlette_routes.require_scopes("a", **options)
 
         async def awaited(request: HTTPRequest) -> Response:
             return PlainTextResponse("reached")
@@ -173,12 +181,14 @@ class StarletteRoutes(ASGIApplication):
 
 class FastAPIRoutes(ASGIApplication):
     name = "fastapi"
+    require_certificate = staticmethod(fastapi_routes.require_certificate)
     errors = (403, HTTPException, Exception)
 
     def documented(self, issuer: TokenIssuer) -> Any:
         return documented("invoices_fastapi.py", issuer)["app"]
 
-    def small(self, **options: Any) -> FastAPI:
+    def small(self, guard: Any = None, **options: Any) -> FastAPI:
+        assert guard is None
         app, bound = FastAPI(), declared("a", **options)
         bound.install(app)
 
@@ -189,6 +199,22 @@ class FastAPIRoutes(ASGIApplication):
             return PlainTextResponse("reached")
 
         return app
+
+    def certified(self, rule: Rule | None = None) -> FastAPI:
+        return _certified(rule)
+
+
+def _certified(rule: Rule | None) -> FastAPI:
+    app = FastAPI()
+    fastapi_routes.install(app)
+    required = fastapi_routes.require_certificate(rule)
+
+    @app.api_route("/", methods=["GET", "HEAD"])
+    async def route(request: HTTPRequest, certificate: Annotated[ClientCertificate, Depends(required)]) -> Response:
+        assert request.scope[CERTIFICATE_KEY] is certificate
+        return PlainTextResponse("reached")
+
+    return app
 
 
 def declared(*scopes: str, **options: Any) -> CertificateBoundToken:
@@ -203,6 +229,7 @@ class Django(Framework):
 
     paths = ("/", "/async", "/class", "/async-class")
     require_scopes = staticmethod(django_routes.require_scopes)
+    require_certificate = staticmethod(django_routes.require_certificate)
 
     def __init__(self, gateway: str) -> None:
         self.name, self.gateway = f"django-{gateway}", gateway
@@ -211,8 +238,8 @@ class Django(Framework):
         app = documented(f"invoices_{self.gateway}.py", issuer)["application"]
         return self.routed(documented("invoices_django.py", issuer)["urlpatterns"], app)
 
-    def small(self, **options: Any) -> Any:
-        return self.routed(urls(**options))
+    def small(self, guard: Any = None, **options: Any) -> Any:
+        return self.routed(urls(guard or django_routes.require_scopes("a", **options)))
 
     def add_error_pages(self, app: Any) -> None:
         app.urlconf.handler403 = app.urlconf.handler500 = lambda *_, **__: HttpResponse("a page")
@@ -273,9 +300,8 @@ class AsyncClassView(View):
         return HttpResponse("reached")
 
 
-def urls(**options: Any) -> list[Any]:
-    """Django's views in each form that `require_scopes` guards."""
-    guarded = django_routes.require_scopes("a", **options)
+def urls(guarded: Any) -> list[Any]:
+    """Django's views in each form that a decorator guards."""
     patterns = [
         path("", guarded(view)),
         path("async", guarded(async_view)),

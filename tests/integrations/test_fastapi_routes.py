@@ -160,7 +160,7 @@ def test_one_dependency_serves_one_application_once() -> None:
     app, bound = FastAPI(), declared("a")
     bound.install(app)
     for each in (bound, declared("a")):
-        with pytest.raises(ConfigurationError, match="already has a CertificateBoundToken"):
+        with pytest.raises(ConfigurationError, match="call it once, on its CertificateBoundToken"):
             each.install(app)
 
 

@@ -313,6 +313,7 @@ def test_names_are_logged_only_on_request(gateway: str, configured: Callable[...
     configured(log_names=True)
     send(gateway, case.layers, case.request)
     assert fields(caplog)[-1]["subject"] == "CN=client,O=Tests"
+    assert fields(caplog)[-1]["user_principal_names"] == ()
     assert "uris=('spiffe://acme.test/Billing', 'urn:Acme')" in caplog.text.replace('"', "")
 
 

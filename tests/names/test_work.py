@@ -15,7 +15,19 @@ from mtls_middleware import ClientCertificate, ConfigurationError, RegisteredCli
 from mtls_middleware.errors import MalformedCertificate
 from mtls_middleware.names import distinguished
 from mtls_middleware.names.preparation import prepare
-from mtls_middleware.policy import URI, DNSName, Email, IPAddress, Issuer, Rule, Subject
+from mtls_middleware.policy import (
+    URI,
+    CertificatePolicy,
+    DNSName,
+    Email,
+    ExtendedKeyUsage,
+    IPAddress,
+    Issuer,
+    Rule,
+    Subject,
+    SubjectAttribute,
+    UserPrincipalName,
+)
 from mtls_middleware.policy.rule import AnyOf
 from mtls_middleware.testing import CertificateAuthority
 
@@ -152,6 +164,8 @@ KINDS: dict[str, tuple[str, Callable[[int], str], Callable[[str], Rule]]] = {
     "uri": ("uris", lambda number: f"urn:{number}", URI),
     "address": ("ip_addresses", lambda number: f"10.0.{number // 256}.{number % 256}", IPAddress),
     "mailbox": ("emails", lambda number: f"{number}@a.test", Email),
+    "principal": ("user_principal_names", lambda number: f"{number}@a.test", UserPrincipalName),
+    "policy": ("policies", lambda number: f"1.2.{number}", CertificatePolicy),
 }
 
 
@@ -166,3 +180,37 @@ def test_the_work_of_a_policy_is_not_its_rules_times_the_names(kind: str) -> Non
         return lines(lambda: policy.holds(verified))
 
     assert work(400) < 2.5 * work(200)
+
+
+def test_the_work_of_a_policy_is_not_its_rules_times_the_attributes_and_usages() -> None:
+    def work(count: int) -> int:
+        name = x509.Name([_attribute(NameOID.ORGANIZATIONAL_UNIT_NAME, str(each)) for each in range(count)])
+        usages = x509.ExtendedKeyUsage([x509.ObjectIdentifier(f"1.2.{each}") for each in range(count)])
+        found = AUTHORITY.issue(name, extensions=[(usages, False)]).client_certificate()
+        attributes = tuple(SubjectAttribute("OU", str(each)) for each in range(10_000, 10_000 + count))
+        listed = tuple(ExtendedKeyUsage(f"1.2.{each}") for each in range(10_000, 10_000 + count))
+        return lines(lambda: AnyOf((*attributes, *listed)).holds(found))
+
+    assert work(400) < 2.5 * work(200)
+
+
+def test_names_that_cannot_be_read_are_read_once_for_all_rules() -> None:
+    """The last entry has the wrong string type, so every entry is read before the failure."""
+
+    def work(rules: int) -> int:
+        wrong = x509.OtherName(x509.ObjectIdentifier("1.3.6.1.4.1.311.20.2.3"), b"\x16\x03a@b")
+        names = x509.SubjectAlternativeName([*(x509.DNSName(f"{each}.test") for each in range(200)), wrong])
+        found = AUTHORITY.issue(extensions=[(names, False)]).client_certificate()
+        policy = AnyOf(tuple(UserPrincipalName(f"{each}@b") for each in range(rules)))
+        return lines(lambda: policy.holds(found))
+
+    assert work(100) - work(50) < 50 * 100
+
+
+def test_twenty_thousand_names_take_work_in_proportion() -> None:
+    def work(count: int) -> int:
+        der = AUTHORITY.issue(user_principal_names=[f"{each}@a.test" for each in range(count)]).der
+        found = ClientCertificate.from_der(der, verification=Verification.BY_SERVER)
+        return lines(lambda: UserPrincipalName("x@a.test").holds(found))
+
+    assert work(20_000) < 2.5 * work(10_000)

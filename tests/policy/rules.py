@@ -5,15 +5,19 @@ from ipaddress import ip_address
 from mtls_middleware import ClientCertificate, Verification
 from mtls_middleware.policy import (
     URI,
+    CertificatePolicy,
     DNSName,
     Email,
+    ExtendedKeyUsage,
     IPAddress,
     Issuer,
     Rule,
     SpiffeID,
     SpiffeTrustDomain,
     Subject,
+    SubjectAttribute,
     Thumbprint,
+    UserPrincipalName,
     as_rule,
 )
 from mtls_middleware.testing import CertificateAuthority
@@ -31,6 +35,8 @@ ISSUED = CertificateAuthority("CN=Acme Client CA,O=Acme").issue(
     uris=["spiffe://acme.internal/billing"],
     ip_addresses=["192.0.2.7", "2001:db8::1"],
     emails=["Ops@Acme.example"],
+    user_principal_names=["Alice@Corp.example", "m\u00fcller@corp.example"],
+    policies=["2.16.840.1.101.3.2.1.3.13", "1.2.3"],
 )
 MATCHING: list[Rule] = [
     Subject("CN=billing,O=Acme"),
@@ -43,6 +49,15 @@ MATCHING: list[Rule] = [
     IPAddress("2001:DB8:0::1"),
     IPAddress(ip_address("192.0.2.7")),
     Email("Ops@acme.EXAMPLE"),
+    UserPrincipalName("Alice@corp.EXAMPLE"),
+    UserPrincipalName("m\u00fcller@CORP.example"),
+    SubjectAttribute("O", "acme"),
+    SubjectAttribute("organizationName", " ACME "),
+    SubjectAttribute("2.5.4.3", "Billing"),
+    CertificatePolicy("1.2.3"),
+    CertificatePolicy("2.16.840.1.101.3.2.1.3.13"),
+    ExtendedKeyUsage("clientAuth"),
+    ExtendedKeyUsage("1.3.6.1.5.5.7.3.2"),
     SpiffeID("spiffe://acme.internal/billing"),
     SpiffeTrustDomain("acme.internal"),
     Thumbprint(ISSUED.thumbprint),
@@ -62,6 +77,19 @@ OTHERS: list[Rule] = [
     IPAddress("192.0.2.8"),
     IPAddress("::ffff:192.0.2.7"),
     Email("ops@acme.example"),
+    Email("Alice@Corp.example"),  # a user principal name is not an address
+    UserPrincipalName("Ops@Acme.example"),
+    UserPrincipalName("alice@corp.example"),
+    UserPrincipalName("mu\u0308ller@corp.example"),  # no normalization
+    UserPrincipalName("m\u00dcller@corp.example"),
+    SubjectAttribute("O", "billing"),
+    SubjectAttribute("OU", "acme"),
+    SubjectAttribute("CN", "Acme Client CA"),  # of the issuer
+    CertificatePolicy("1.2"),
+    CertificatePolicy("1.2.3.4"),
+    CertificatePolicy("2.5.29.32.0"),
+    ExtendedKeyUsage("serverAuth"),
+    ExtendedKeyUsage("anyExtendedKeyUsage"),
     SpiffeID("spiffe://acme.internal/billing/x"),
     SpiffeTrustDomain("internal"),
     SpiffeTrustDomain("acme.internal.evil"),

@@ -9,8 +9,10 @@ import pytest
 from mtls_middleware import ConfigurationError
 from mtls_middleware.policy import (
     URI,
+    CertificatePolicy,
     DNSName,
     Email,
+    ExtendedKeyUsage,
     IPAddress,
     Issuer,
     Presented,
@@ -18,11 +20,42 @@ from mtls_middleware.policy import (
     SpiffeID,
     SpiffeTrustDomain,
     Subject,
+    SubjectAttribute,
     Thumbprint,
+    UserPrincipalName,
     as_rule,
 )
 from tests.policy.rules import certificate
 
+UPNS: list[Any] = [
+    "",
+    "alice",
+    "@corp.example",
+    "alice@",
+    "a\0@corp.example",
+    "a\u202e@c",
+    "a\u200d@c",
+    None,
+    7,
+    b"a@c",
+]
+UPNS += ["\ud800@c"]  # a lone surrogate, which no certificate can contain
+BLANK = ["", " ", "\u00ad", "a\0", "a\nb", "a\u202eb", "\ud800", "\ue000", "\U0001fae0"]
+NOT_OIDS: list[Any] = [
+    "",
+    "1",
+    "1.",
+    ".1.2",
+    "1..2",
+    "1.02",
+    "1.2 ",
+    "1.2\n",
+    "\u0661.2",
+    "oid:1.2",
+    None,
+    1.2,
+    ["1.2"],
+]
 WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: Subject(""), "Subject("),
     (lambda: Subject("billing"), "Subject("),
@@ -44,6 +77,17 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: Email("acme.example"), "Email("),
     (lambda: Email("@acme.example"), "Email("),
     (lambda: Email("ops@"), "Email("),
+    *((lambda name=name: UserPrincipalName(name), "UserPrincipalName(") for name in UPNS),
+    (lambda: SubjectAttribute("XX", "a"), "SubjectAttribute('XX', 'a'): 'XX' is not a known attribute type"),
+    (lambda: SubjectAttribute("", "a"), "is not a known attribute type"),
+    (lambda: SubjectAttribute("2.5.04.11", "a"), "is not a known attribute type"),
+    (lambda: SubjectAttribute(None, "a"), "is not a known attribute type"),
+    (lambda: SubjectAttribute("OU", None), "NoneType is not a string"),
+    (lambda: SubjectAttribute("OU", ["infra"]), "list is not a string"),
+    *((lambda value=value: SubjectAttribute("OU", value), "the value is blank") for value in BLANK),
+    (lambda: SubjectAttribute("OU", "a" * 8_193), "8193 octets; expected at most 8192"),
+    *((lambda oid=oid: CertificatePolicy(oid), "CertificatePolicy(") for oid in (*NOT_OIDS, "clientAuth")),
+    *((lambda oid=oid: ExtendedKeyUsage(oid), "ExtendedKeyUsage(") for oid in (*NOT_OIDS, "ClientAuth", "client")),
     (lambda: SpiffeID("spiffe://acme.internal"), "SpiffeID("),
     (lambda: SpiffeID("spiffe://Acme.internal/x"), "SpiffeID("),
     (lambda: SpiffeID("https://acme.internal/x"), "SpiffeID("),
@@ -77,6 +121,9 @@ def test_an_invalid_rule_raises_configuration_error(make: Callable[[], Any], wor
 def test_rules_are_values() -> None:
     assert Subject("CN=a") == Subject("CN=a") != Subject("CN=b")
     assert repr(DNSName("a") & ~URI("urn:b")) == "All(DNSName(name='a'), Not(rule=URI(uri='urn:b')))"
+    assert ExtendedKeyUsage("clientAuth") == ExtendedKeyUsage("1.3.6.1.5.5.7.3.2") != ExtendedKeyUsage("serverAuth")
+    assert repr(ExtendedKeyUsage("clientAuth")) == "ExtendedKeyUsage(usage='clientAuth')"
+    assert repr(SubjectAttribute("OU", "infra")) == "SubjectAttribute(attribute='OU', value='infra')"
     assert len({DNSName("a") | DNSName("b"), DNSName("a") | DNSName("b")}) == 1
 
 

@@ -24,7 +24,7 @@ PAGE = b"page-2:000000001500:02:%b%b%b" % (LIST, WRITE, UNIT * 3)
 
 
 def test_a_head_is_parsed() -> None:
-    assert parse_head([HEAD]) == Head(LIST, WRITE, 1500, 2001, 1795952040)
+    assert parse_head([HEAD]) == Head(LIST, WRITE, 1500, 2001, 2001, 1795952040)
 
 
 def test_a_page_and_its_units_are_parsed() -> None:

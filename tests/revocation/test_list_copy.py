@@ -24,7 +24,7 @@ def page(position: int, *entries: int, ids: tuple[int, ...] = (), time: int = NO
 
 
 def head(at: int, number: int, changes: int = 0) -> Head:
-    return Head(LIST, write(number), at, changes, NOW)
+    return Head(LIST, write(number), at, changes, changes, NOW)
 
 
 def read(copy: RevocationListCopy, *pages: Page, is_end: bool = True) -> None:

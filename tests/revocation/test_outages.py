@@ -144,6 +144,20 @@ def test_a_read_is_resumed_after_each_failure(redis_server: RedisServer, monkeyp
     assert len(commands) < 3 * 40  # 40 pages, two more in each read, and a failure after two reads
 
 
+def test_the_age_of_a_copy_counts_from_its_last_read(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A read that takes longer than max_age does not make the copy too old."""
+    following(redis_server).create({"token_id": str(each), "issuer": "i", "until": SOON} for each in range(20_000))
+    for name, value in (("_PAGES", 2), ("_SLICE", 500), ("_PAUSE", 0.01)):
+        monkeypatch.setattr(poller, name, value)
+    with redis_server.client() as client:
+        reader = RevocationListPoller(client, KEY)
+        begun = time.monotonic()
+        reader.poll()
+        assert reader.read_at - begun > 40 * 0.01 / 2
+
+
 def test_a_long_read_pauses_for_other_threads(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     following(redis_server).create({"token_id": str(each), "issuer": "i", "until": SOON} for each in range(20_000))
     pauses: list[float] = []

@@ -1,5 +1,6 @@
 """Threads, forks and the cost of following a list."""
 
+import asyncio
 import gc
 import subprocess
 import sys
@@ -8,10 +9,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import redis
 import redis.asyncio
 
-from mtls_middleware.revocation import RedisRevocations, RevocableTokens
+from mtls_middleware.revocation import RedisRevocations, RevocableTokens, poller
 from mtls_middleware.testing import IssuedCertificate, TokenIssuer
 from tests.growth import assert_grows
 from tests.key_server import until
@@ -108,6 +110,33 @@ def test_the_first_request_of_a_process_waits_for_the_list(redis_server: RedisSe
     made(redis_server)
     for _ in range(20):
         assert includes(following(redis_server), BILLING) is False
+
+
+@pytest.mark.parametrize("entries", [100, poller._LONG_LIST + 1000])
+def test_a_request_in_an_event_loop_does_not_wait_for_a_long_list(
+    redis_server: RedisServer, entries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(poller, "_PAUSE", 0.02)
+    following(redis_server).create({"token_id": str(each), "issuer": "i", "until": SOON} for each in range(entries))
+    is_long = entries > 1000
+
+    async def first_requests() -> list[bool | str]:
+        revocations = following(redis_server)
+        found = [includes(revocations, BILLING)]
+        while found[-1] == "503":
+            await asyncio.sleep(0.01)
+            found.append(includes(revocations, BILLING))
+        return found
+
+    assert asyncio.run(first_requests())[0] == ("503" if is_long else False)
+    assert includes(following(redis_server), BILLING) is False  # outside of an event loop
+
+    async def following_first() -> bool | str:
+        revocations = following(redis_server)
+        revocations.follow()
+        return includes(revocations, BILLING)
+
+    assert asyncio.run(following_first()) is False
 
 
 def test_the_first_requests_wait_a_second_at_most_in_all(redis_server: RedisServer) -> None:

@@ -87,9 +87,10 @@ def test_what_the_list_already_has_is_not_written_again(redis_server: RedisServe
     with redis_server.client() as client:
         write(client, [(1, 50), (2, 50)])
         reader = Reader(client)
-        before = reader.head()
+        before, raw = reader.head(), client.zrange(KEY, -1, -1)
         write(client, [(1, 50), (2, 40)])
         assert reader.head() == before
+        assert client.zrange(KEY, -1, -1) != raw  # so that WAIT has a write to wait for
         write(client, [(1, 50), (2, 60), (3, 50)])
         assert reader.head().changes == 4
         assert reader.finish() == {1: 50, 2: 60, 3: 50}

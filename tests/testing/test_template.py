@@ -27,6 +27,16 @@ def test_alternative_names_are_those_given(mtls_ca: CertificateAuthority) -> Non
     assert not issued.x509.extensions.get_extension_for_class(x509.SubjectAlternativeName).critical
 
 
+def test_user_principal_names_and_policies_are_those_given(mtls_ca: CertificateAuthority) -> None:
+    seen = mtls_ca.issue(user_principal_names=["alice@corp.test"], policies=["1.2.3", "1.2.4"]).client_certificate()
+    assert seen.user_principal_names == ("alice@corp.test",)
+    assert seen.policies == ("1.2.3", "1.2.4")
+    long = ["\u00fc" * 200 + "@corp.test", "a" * 40_000]
+    assert mtls_ca.issue(user_principal_names=long).client_certificate().user_principal_names == tuple(long)
+    with pytest.raises(ConfigurationError, match="expected a list of strings"):
+        mtls_ca.issue(policies="1.2.3")
+
+
 def test_alternative_names_are_critical_where_there_is_no_subject(mtls_ca: CertificateAuthority) -> None:
     issued = mtls_ca.issue("", dns=["a.test"]).x509
     assert issued.subject == x509.Name([])

@@ -2,12 +2,12 @@
 
 from typing import Annotated
 
-from fastapi import FastAPI, Request, Security
+from fastapi import Depends, FastAPI, Request, Security
 
-from mtls_middleware import AccessToken, client_certificate
+from mtls_middleware import AccessToken, ClientCertificate, client_certificate
 from mtls_middleware.asgi import ClientCertificateMiddleware, protect
-from mtls_middleware.integrations.fastapi_routes import CertificateBoundToken
-from mtls_middleware.policy import Subject
+from mtls_middleware.integrations.fastapi_routes import CertificateBoundToken, install, require_certificate
+from mtls_middleware.policy import Subject, SubjectAttribute
 from mtls_middleware.resource_server import JWTAccessTokens, TrustedIssuers
 from mtls_middleware.sources import ServerTLS
 from mtls_middleware.validation import TrustStore
@@ -25,6 +25,17 @@ def invoices(
     return {"client": token.client_id, "subject": None if certificate is None else certificate.subject}
 
 
+Operator = Annotated[ClientCertificate, Depends(require_certificate(SubjectAttribute("OU", "infra")))]
+admin = FastAPI()
+install(admin)
+
+
+@admin.get("/")
+def status(operator: Operator) -> dict[str, tuple[str, ...]]:
+    return {"units": operator.subject_attributes("OU")}
+
+
+app.mount("/admin", admin)
 tokens = TrustedIssuers(
     [
         JWTAccessTokens(issuer="https://one.example", audience="https://api.example", discovery="rfc8414"),

@@ -4,9 +4,9 @@ import os
 
 import flask
 
-from mtls_middleware import access_token, client_certificate
-from mtls_middleware.integrations.flask_routes import require_scopes
-from mtls_middleware.policy import ANYONE, DNSName, Subject
+from mtls_middleware import access_token, client_certificate, route_certificate, route_token
+from mtls_middleware.integrations.flask_routes import require_certificate, require_scopes
+from mtls_middleware.policy import ANYONE, DNSName, Subject, SubjectAttribute
 from mtls_middleware.resource_server import JWTAccessTokens
 from mtls_middleware.sources import Nginx
 from mtls_middleware.wsgi import protect
@@ -22,6 +22,13 @@ def invoices() -> dict[str, str | None]:
     assert certificate is not None
     assert token is not None
     return {"subject": token.subject, "thumbprint": certificate.thumbprint, "name": certificate.dns_names[0]}
+
+
+@app.get("/admin")
+@require_certificate(SubjectAttribute("OU", "infra"))
+@require_scopes("admin")
+def admin() -> dict[str, str | None]:
+    return {"subject": route_token(flask.request).subject, "name": route_certificate(flask.request).subject}
 
 
 source = Nginx(

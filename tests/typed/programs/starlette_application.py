@@ -7,10 +7,10 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from mtls_middleware import client_certificate
+from mtls_middleware import client_certificate, route_certificate
 from mtls_middleware.asgi import CertificateBoundTokenMiddleware, ClientCertificateMiddleware, protect
-from mtls_middleware.integrations.starlette_routes import require_scopes
-from mtls_middleware.policy import SpiffeTrustDomain
+from mtls_middleware.integrations.starlette_routes import require_certificate, require_scopes
+from mtls_middleware.policy import CertificatePolicy, ExtendedKeyUsage, SpiffeTrustDomain
 from mtls_middleware.resource_server import IntrospectedAccessTokens
 from mtls_middleware.sources import Envoy, ServerTLS
 
@@ -26,14 +26,20 @@ async def invoices(request: Request) -> JSONResponse:
     return JSONResponse({"spiffe_id": certificate and certificate.spiffe_id})
 
 
+@require_certificate(ExtendedKeyUsage("clientAuth") & ~CertificatePolicy("1.3.6.1.4.1.311.21.8"))
+def cards(request: Request) -> JSONResponse:
+    certificate = route_certificate(request)
+    return JSONResponse({"policies": certificate.policies, "usages": certificate.extended_key_usages})
+
+
+@require_certificate()
 async def live(websocket: WebSocket) -> None:
     await websocket.accept()
-    certificate = client_certificate(websocket)
-    await websocket.send_text("anyone" if certificate is None else certificate.subject)
+    await websocket.send_text(route_certificate(websocket).subject)
 
 
 app = Starlette(
-    routes=[Route("/invoices", invoices), WebSocketRoute("/live", live)],
+    routes=[Route("/invoices", invoices), Route("/cards", cards), WebSocketRoute("/live", live)],
     middleware=[Middleware(ClientCertificateMiddleware, source=source)],
 )
 app.add_middleware(CertificateBoundTokenMiddleware, tokens=tokens, scopes=["invoices:read"])

@@ -1,0 +1,83 @@
+"""Attribute types of distinguished names: their registered names and their OIDs."""
+
+import re
+from collections.abc import Mapping
+
+from mtls_middleware.errors import ConfigurationError
+
+# Short names that every implementation must accept (RFC 4514 3), then other registered names (RFC 4519, RFC 4520).
+SHORT_NAMES: Mapping[str, str] = {
+    "CN": "2.5.4.3",
+    "L": "2.5.4.7",
+    "ST": "2.5.4.8",
+    "O": "2.5.4.10",
+    "OU": "2.5.4.11",
+    "C": "2.5.4.6",
+    "STREET": "2.5.4.9",
+    "DC": "0.9.2342.19200300.100.1.25",
+    "UID": "0.9.2342.19200300.100.1.1",
+    "sn": "2.5.4.4",
+    "serialNumber": "2.5.4.5",
+    "title": "2.5.4.12",
+    "description": "2.5.4.13",
+    "businessCategory": "2.5.4.15",
+    "postalCode": "2.5.4.17",
+    "name": "2.5.4.41",
+    "givenName": "2.5.4.42",
+    "initials": "2.5.4.43",
+    "generationQualifier": "2.5.4.44",
+    "dnQualifier": "2.5.4.46",
+    "emailAddress": "1.2.840.113549.1.9.1",
+}
+# Names that are accepted in strings but never written. They are not registered, but OpenSSL and Java write them.
+_OTHER_NAMES: Mapping[str, str] = {
+    "E": "1.2.840.113549.1.9.1",
+    "email": "1.2.840.113549.1.9.1",
+    "GN": "2.5.4.42",
+    "S": "2.5.4.8",
+    "T": "2.5.4.12",
+    "surname": "2.5.4.4",
+    "pseudonym": "2.5.4.65",
+    "organizationIdentifier": "2.5.4.97",
+    "commonName": "2.5.4.3",
+    "localityName": "2.5.4.7",
+    "stateOrProvinceName": "2.5.4.8",
+    "organizationName": "2.5.4.10",
+    "organizationalUnitName": "2.5.4.11",
+    "countryName": "2.5.4.6",
+    "streetAddress": "2.5.4.9",
+    "domainComponent": "0.9.2342.19200300.100.1.25",
+    "userId": "0.9.2342.19200300.100.1.1",
+}
+_OID_OF = {name.lower(): oid for table in (_OTHER_NAMES, SHORT_NAMES) for name, oid in table.items()}
+NAME_OF = {oid: name for name, oid in SHORT_NAMES.items()}
+
+# A dotted OID as a regular expression. A number has no leading zero (RFC 4512 1.4).
+OID = r"(?:0|[1-9][0-9]*)(?:\.(?:0|[1-9][0-9]*))+"
+_WHOLE_OID = re.compile(OID)
+
+
+def oid_of(name: str) -> str | None:
+    """Return the dotted OID of an attribute type, given its name in any case or its dotted OID; `None` if unknown.
+
+    Example: `oid_of("ou") == oid_of("2.5.4.11") == "2.5.4.11"`
+    """
+    return name if is_oid(name) else _OID_OF.get(name.lower())
+
+
+def is_oid(text: str) -> bool:
+    """Return whether `text` is a dotted OID. Example: `is_oid("2.5.4.11")`"""
+    return _WHOLE_OID.fullmatch(text) is not None
+
+
+def known_oid(name: object) -> str:
+    """Return the dotted OID of an attribute type, like `oid_of`. Raises `ConfigurationError` for an unknown name.
+
+    Example: `known_oid("organizationIdentifier")`
+    """
+    oid = oid_of(name) if isinstance(name, str) else None
+    if oid is None:
+        raise ConfigurationError(
+            f"{name!r} is not a known attribute type; expected for example 'OU', or a dotted OID such as '2.5.4.11'"
+        )
+    return oid
