@@ -115,7 +115,7 @@ class Cache(Generic[K, V]):
 
     def __init__(self, memory: int | CacheMemory, *, largest: int | None = None) -> None:
         self._is_shared = isinstance(memory, CacheMemory)
-        self.memory = memory if isinstance(memory, CacheMemory) else CacheMemory(memory)
+        self.memory: CacheMemory = memory if isinstance(memory, CacheMemory) else CacheMemory(memory)
         self._largest = self.memory.limit if largest is None else largest
 
     def share(self, memory: CacheMemory) -> None:

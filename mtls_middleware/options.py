@@ -3,6 +3,7 @@
 A message contains the argument that was given, what is expected, and an example.
 """
 
+import re
 from collections.abc import Collection
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -10,6 +11,9 @@ from urllib.parse import urlsplit
 from mtls_middleware.errors import ConfigurationError
 
 T = TypeVar("T")
+
+# The URL of a proxy: a host name or an IP address, an optional port, and an optional user and password before them.
+_PROXY = re.compile(r"https?://(?:[^\s/?#@\\]+@)?(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]+)?/?")
 
 
 def string(name: str, given: Any, example: str) -> str:
@@ -99,8 +103,7 @@ def proxy_url(name: str, given: Any) -> str | None:
         return None
     try:
         parts = urlsplit(given) if isinstance(given, str) and given.isascii() and given.isprintable() else None
-        is_proxy = parts is not None and parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        is_proxy = is_proxy and parts is not None and parts.path in ("", "/") and not (parts.query or parts.fragment)
+        is_proxy = parts is not None and parts.port != 0 and bool(_PROXY.fullmatch(str(given)))
     except ValueError:
         is_proxy = False
     if not is_proxy:

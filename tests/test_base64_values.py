@@ -75,7 +75,9 @@ def test_where_base64_is_decoded() -> None:
                 found.add(path.relative_to(root).as_posix())
     assert found == {
         "base64_values.py",
+        "client/token_response.py",
         "resource_server/introspection_cache.py",
         "resource_server/jws.py",
         "token_endpoint/credentials.py",
+        "validation/crl_reader.py",
     }

@@ -6,8 +6,9 @@ Redirects are not followed. The HTTP client is httpx2 (extra `http`), which is i
 import ipaddress
 import ssl
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
@@ -47,6 +48,12 @@ class Connections:
         import httpx2  # noqa: F401 (the import takes 0.25 s, which would delay the first exchange)
 
 
+@lru_cache(maxsize=1)
+def default_context() -> ssl.SSLContext:
+    """Return the TLS context with the CAs of the system, which all objects share: it needs memory for each CA."""
+    return ssl.create_default_context()
+
+
 def _pending() -> "Future[Response]":
     from concurrent.futures import Future
 
@@ -72,6 +79,8 @@ class Fetch:
     limit: int
     allow_private: bool = True  # if False, the host name must resolve only to public addresses
     form: Sequence[tuple[str, str]] | None = field(default=None, repr=False)  # `form` and `headers` may contain secrets
+    # Further parameters of the form, which are made when the exchange starts: a signature takes milliseconds.
+    late_form: Callable[[], Sequence[tuple[str, str]]] | None = field(default=None, repr=False)
     # These fields are added to the default fields. A field with the same name replaces the default field.
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     connections: Connections | None = field(default=None, repr=False)  # if None, the exchange uses a new connection
@@ -158,7 +167,8 @@ def _request(fetch: Fetch, resolved: Iterable[Any]) -> "httpx2.Request":
 
     method, headers, content = "GET", _HEADERS | dict(fetch.headers), None
     if fetch.form is not None:
-        method, content = "POST", urlencode(fetch.form).encode("ascii")
+        late = () if fetch.late_form is None else fetch.late_form()
+        method, content = "POST", urlencode([*fetch.form, *late]).encode("ascii")
         headers["Content-Type"] = "application/x-www-form-urlencoded"
     if fetch.allow_private:
         return httpx2.Request(method, fetch.url, headers=headers, content=content)

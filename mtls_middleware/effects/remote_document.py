@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 from urllib.parse import urlsplit
 
 from mtls_middleware.dependencies import Event, report
-from mtls_middleware.effects.exchange import Fetch, FetchFailed, Response
+from mtls_middleware.effects.exchange import Fetch, FetchFailed, Response, default_context
 from mtls_middleware.effects.flow import Begin, Flow, Wait, ask
 from mtls_middleware.errors import ConfigurationError, Unavailable, require_extra
 from mtls_middleware.retry import LONGEST, retry_delay
@@ -95,7 +95,7 @@ class RemoteDocument(Generic[T]):
         self._uri = uri
         self._parse = parse
         self._failure: Event = "revocation_list_failed" if what == "urls" else "keys_failed"
-        self._tls = tls or ssl.create_default_context()
+        self._tls = tls or default_context()
         self._allow_private, self._proxy = allow_private, proxy
         self._limit = _LIMIT if limit is None else limit
         self._timeout = _TIMEOUT if timeout is None else timeout

@@ -1,9 +1,11 @@
 """`ClientLayer`: authenticates OAuth clients by certificate at a token endpoint (RFC 8705 section 2)."""
 
 from collections.abc import Collection
+from typing import Any
 from urllib.parse import parse_qsl
 
 from mtls_middleware import options
+from mtls_middleware.cache import Cache
 from mtls_middleware.effects.flow import Flow
 from mtls_middleware.errors import NO_CERTIFICATE, ConfigurationError, Refused
 from mtls_middleware.layers.absence import explained
@@ -29,7 +31,7 @@ class ClientLayer:
     depends_on_path = True
     facts: Facts | None = None  # the layer reads the body, so its decisions are never cached
     fixed_route: Route | None = Route()
-    caches = ()
+    caches: tuple[Cache[Any, Any], ...] = ()
     cache_size: int | None = None
 
     def __init__(

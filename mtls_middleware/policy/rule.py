@@ -284,7 +284,8 @@ class Presented(Rule):
                 f"Presented({rule!r}): expected one rule about names or one function; combine the results, for example "
                 "Presented(a) & Presented(b)"
             )
-        self._rule, self.needs_path = inner, inner.needs_path
+        self._rule = inner
+        self.needs_path: bool = inner.needs_path
         depends_only = type(self).depends_only_on_certificate and inner.depends_only_on_certificate
         self.depends_only_on_certificate = depends_only
 

@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from typing import Literal
 
+from mtls_middleware.effects.exchange import default_context
 from mtls_middleware.effects.flow import Flow
 from mtls_middleware.effects.remote_document import RemoteDocument, UnusableDocument, check_address
 from mtls_middleware.errors import ConfigurationError
@@ -63,7 +64,7 @@ class DiscoveredKeys:
                 f"issuer={issuer!r}: expected an address without query (RFC 8414 2), for example 'https://as.example'"
             )
         self._issuer, self._allow_http, self._proxy = issuer, allow_http, proxy
-        self._tls = tls or ssl.create_default_context()
+        self._tls = tls or default_context()
         self._keys: FetchedKeys | None = None  # only `_read` sets this, and it never runs concurrently
         address = _ADDRESSES[discovery](issuer)
         self._document = RemoteDocument(address, self._read, tls=self._tls, what="discovery", proxy=proxy)

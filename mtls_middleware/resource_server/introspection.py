@@ -34,7 +34,6 @@ from mtls_middleware.resource_server.introspection_credentials import (
     Given,
     IntrospectionCredentials,
     Method,
-    Parts,
     PrivateKey,
 )
 from mtls_middleware.resource_server.introspection_response import IntrospectionResponses, UnusableResponse
@@ -141,12 +140,8 @@ class IntrospectedAccessTokens:
         require_extra("httpx2", "http", "IntrospectedAccessTokens")
         check_address("endpoint", endpoint, allow_http=allow_http)
         options.string("client_id", client_id, "api")
-        for name, value in (
-            ("issuer", issuer),
-            ("assertion_audience", assertion_audience),
-            ("token_type_hint", token_type_hint),
-            ("key_id", key_id),
-        ):
+        strings = {"issuer": issuer, "assertion_audience": assertion_audience, "key_id": key_id}
+        for name, value in {**strings, "token_type_hint": token_type_hint}.items():
             if value is not None:
                 options.string(name, value, "https://as.example")
         options.strings("required_claims", required_claims, '"aud"')
@@ -167,7 +162,6 @@ class IntrospectedAccessTokens:
             tls=ssl_context,
         )
         self._hint = [] if token_type_hint is None else [("token_type_hint", token_type_hint)]
-        self._secret = client_secret
         self._cache = cache
         self._active = options.seconds("remember_active", remember_active, 0, _MAX_CACHE_SECONDS, 5)
         self._inactive = options.seconds("remember_inactive", remember_inactive, 0, _MAX_CACHE_SECONDS, 5)
@@ -211,7 +205,7 @@ class IntrospectedAccessTokens:
         if self._cache is None:
             response = yield from self._introspect(text, now, None)
             return once(self._check_response(response, now).value)
-        key = IntrospectionKey.for_token(text, endpoint=self._endpoint, client_id=self._client_id, secret=self._secret)
+        key = self._credentials.cache_key(text, self._endpoint, self._responses.content_type)
         record = yield from self._cache.get(key, now)
         cached = None if record is None else self._read_record(record, now)
         if record is None or cached is None:
@@ -263,8 +257,7 @@ class IntrospectedAccessTokens:
         response. This is safe, because a shared response is not older than a cached response may be.
         """
         for last in (False, True):
-            credentials = yield from self._credentials.parts(now)
-            fetch, first = self._fetch(text, key, credentials, now)
+            fetch, first = yield from self._fetch(text, key, now)
             try:
                 response = yield from ask(fetch)
             except FetchFailed as failure:
@@ -283,8 +276,12 @@ class IntrospectedAccessTokens:
                     self._end_sharing(key, fetch)
         raise AssertionError("not reached")
 
-    def _fetch(self, text: str, key: IntrospectionKey | None, credentials: Parts, now: float) -> tuple[Fetch, bool]:
+    def _fetch(self, text: str, key: IntrospectionKey | None, now: float) -> Flow[tuple[Fetch, bool]]:
         """Return the request to the server, and whether this call created it. With a `key`, calls share a request."""
+        running = None if key is None else self._running.get(key.key)
+        if running is not None:
+            return running, False
+        credentials = yield from self._credentials.parts(now)
         connections = self._connections(now)
         fetch = Fetch(
             self._endpoint,
@@ -292,6 +289,7 @@ class IntrospectedAccessTokens:
             self._timeout,
             _MAX_RESPONSE,
             form=[("token", text), *self._hint, *credentials.form],
+            late_form=credentials.late_form,
             headers={"Accept": self._responses.content_type, **credentials.headers},
             connections=connections,
         )

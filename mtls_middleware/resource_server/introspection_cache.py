@@ -48,10 +48,18 @@ class IntrospectionKey:
     seal: bytes = field(repr=False)
 
     @classmethod
-    def for_token(cls, token: str, *, endpoint: str, client_id: str, secret: str | None) -> "IntrospectionKey":
-        """Return the key for the introspection of `token`. `secret`: the client's secret, or `None`."""
-        data = json.dumps([endpoint, client_id, token]).encode("ascii")
-        return cls(hashlib.sha256(data).hexdigest(), hmac.digest((secret or "").encode("utf-8"), data, "sha512"))
+    def for_token(
+        cls, token: str, *, endpoint: str, client_id: str, secret: str | None, kind: str = ""
+    ) -> "IntrospectionKey":
+        """Return the key for the introspection of `token`.
+
+        `secret`: the secret that identifies this client, or `None`. `kind`: the method of authentication, and whether
+        responses are signed.
+        """
+        data = json.dumps([endpoint, client_id, kind, token]).encode("ascii")
+        seal = hmac.digest((secret or "").encode("utf-8"), data, "sha512")
+        # With another secret, the server may give another response, so the secret is part of the key.
+        return cls(hashlib.sha256(data + hashlib.sha256(seal).digest()).hexdigest(), seal)
 
 
 class IntrospectionCache(Protocol):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from mtls_middleware import options
 from mtls_middleware.certificate_files import CertificateConnections, CertificateFiles, Roots, trust_context
-from mtls_middleware.effects.exchange import Connections
+from mtls_middleware.effects.exchange import Connections, default_context
 from mtls_middleware.errors import ConfigurationError
 
 
@@ -24,7 +24,7 @@ def introspection_connections(
     if certificate is None:
         if roots is not None:
             raise ConfigurationError("roots= needs certificate=; without certificate=, give ssl_context= with the CAs")
-        fixed = Connections(tls or ssl.create_default_context(), most, proxy)
+        fixed = Connections(tls or default_context(), most, proxy)
         return tls, lambda now: fixed  # noqa: ARG005 (a fixed certificate does not depend on the time)
     if not isinstance(certificate, CertificateFiles):
         expected = "for example CertificateFiles('api.pem', 'api.key')"

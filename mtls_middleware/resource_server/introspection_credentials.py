@@ -5,7 +5,9 @@ import logging
 import secrets
 import ssl
 from collections.abc import Awaitable, Callable
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
 from urllib.parse import quote_plus
 
 import jwt
@@ -15,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from mtls_middleware import options
 from mtls_middleware.effects.flow import Call, Flow, ask
 from mtls_middleware.errors import ConfigurationError, Refused, Unavailable
+from mtls_middleware.resource_server.introspection_cache import IntrospectionKey
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.introspection")
 
@@ -27,8 +30,9 @@ _ASSERTION_LIFETIME = 60
 _JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"  # RFC 7523 2.2
 
 
-class Given(NamedTuple):
-    """The arguments of a validator about its own authentication."""
+@dataclass(frozen=True, slots=True, repr=False)
+class Given:
+    """The arguments of a validator about its own authentication. It has no repr, because it contains secrets."""
 
     client_id: str
     client_secret: str | None = None
@@ -40,11 +44,19 @@ class Given(NamedTuple):
     bearer_token: BearerToken | None = None
 
 
-class Parts(NamedTuple):
-    """The form parameters and the header fields that authenticate one request."""
+Form = list[tuple[str, str]]
 
-    form: list[tuple[str, str]]
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Parts:
+    """The form parameters and the header fields that authenticate one request. It has no repr, because of secrets.
+
+    `late_form`: makes further parameters when the exchange starts.
+    """
+
+    form: Form
     headers: dict[str, str]
+    late_form: Callable[[], Form] | None = None
 
 
 class IntrospectionCredentials:
@@ -63,9 +75,24 @@ class IntrospectionCredentials:
                 "no credentials for the introspection endpoint (RFC 7662 2.1): give client_secret=, private_key= or "
                 "bearer_token=, or an https endpoint and certificate=CertificateFiles('api.pem', 'api.key')"
             )
+        # What identifies this resource server in the keys of cached responses, in addition to `client_id`. A bearer
+        # token identifies it alone. The token of a function is not known, so its responses are not shared.
+        self._secret: str | None = given.client_secret
+        if self.method == "bearer":
+            self._secret = given.bearer_token if isinstance(given.bearer_token, str) else secrets.token_hex(32)
         if self.method == "private_key_jwt":
             self._key = _private_key(given.private_key)
             self._algorithm = _algorithm(self._key, given.algorithm)
+
+    def cache_key(self, token: str, endpoint: str, content_type: str) -> IntrospectionKey:
+        """Return the key of a cached response. Another resource server may get another response for the same token."""
+        return IntrospectionKey.for_token(
+            token,
+            endpoint=endpoint,
+            client_id=self._given.client_id,
+            secret=self._secret,
+            kind=f"{self.method} {content_type}",
+        )
 
     def parts(self, now: float) -> Flow[Parts]:
         """Return the parts of one request. Raises `Unavailable` if the function `bearer_token` fails."""
@@ -76,19 +103,16 @@ class IntrospectionCredentials:
             case "client_secret_post":
                 return Parts([("client_id", given.client_id), ("client_secret", str(given.client_secret))], {})
             case "private_key_jwt":
-                return Parts(
-                    [
-                        ("client_id", given.client_id),
-                        ("client_assertion_type", _JWT_BEARER),
-                        ("client_assertion", self._assertion(now)),
-                    ],
-                    {},
-                )
+                # Requests that the circuit breaker rejects, or that share an exchange, need no signature.
+                return Parts([("client_id", given.client_id)], {}, partial(self._assertion_form, now))
             case "bearer":
                 token = yield from _bearer(given.bearer_token)
                 return Parts([], {"Authorization": f"Bearer {token}"})
             case _:
                 return Parts([("client_id", given.client_id)], {})
+
+    def _assertion_form(self, now: float) -> Form:
+        return [("client_assertion_type", _JWT_BEARER), ("client_assertion", self._assertion(now))]
 
     def _assertion(self, now: float) -> str:
         """Return a new client assertion (RFC 7523 3)."""

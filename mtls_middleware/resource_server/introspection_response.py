@@ -36,7 +36,8 @@ class UnusableResponse(Exception):  # noqa: N818 (not an error: the caller logs 
 
     def __init__(self, reason: str, advice: str) -> None:
         super().__init__(reason, advice)
-        self.reason, self.advice = reason, advice
+        self.reason: str = reason
+        self.advice: str = advice
 
 
 class IntrospectionResponses:

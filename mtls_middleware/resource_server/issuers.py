@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from mtls_middleware.cache import Cache, caches_of
 from mtls_middleware.effects.flow import Call, Flow, ask
 from mtls_middleware.errors import ConfigurationError, Refused, Unavailable
+from mtls_middleware.line_limit import LineLimit
 from mtls_middleware.resource_server.claims import check_expiry, reject_token
 from mtls_middleware.resource_server.introspection import IntrospectedAccessTokens
 from mtls_middleware.resource_server.jws import reject_encrypted, unverified_issuer
@@ -31,8 +32,17 @@ _UNKNOWN_FOR = 30.0
 _MAX_ISSUER = 1_024
 # Bytes of memory for a validator and its keys, without the tokens that it caches, and for an unknown issuer.
 _MEMBER_SIZE, _UNKNOWN_SIZE = 20_000, 500
-# Bytes of memory for the results of look-ups, if no stack of layers shares its memory with this object.
-_CACHE_SIZE = 16 * 1024 * 1024
+# Bytes of memory for the validators that were looked up, if no stack of layers shares its memory with this object; and
+# for unknown issuers.
+_CACHE_SIZE, _UNKNOWN_CACHE_SIZE = 16 * 1024 * 1024, 1024 * 1024
+
+_lines = LineLimit()
+
+
+def _log_limited(now: float, text: str, *arguments: object) -> None:
+    """Log an error of `look_up`. Any client can cause it, so the lines per second are limited."""
+    if _lines.admit(text, now) is not None:
+        logger.error(text, *arguments)
 
 
 class _LookedUp(NamedTuple):
@@ -90,6 +100,8 @@ class TrustedIssuers:
         self._opaque = opaque[0] if opaque else None
         self._look_up = look_up
         self._looked_up: Cache[str, _LookedUp] = Cache(_CACHE_SIZE)
+        # In a memory of its own, because a token can name any issuer.
+        self._unknown: Cache[str, _LookedUp] = Cache(_UNKNOWN_CACHE_SIZE)
 
     is_reusable = True
 
@@ -126,9 +138,9 @@ class TrustedIssuers:
     def _find(self, issuer: str, now: float) -> Flow[_LookedUp | None]:
         """Return the result of the last look-up of this issuer, or of a new one. Raises `Unavailable` if it fails."""
         look_up = self._look_up
-        if look_up is None or len(issuer) > _MAX_ISSUER:
+        if look_up is None or len(issuer) > _MAX_ISSUER or not (issuer.isascii() and issuer.isprintable()):
             return None
-        found = self._looked_up.get(issuer)
+        found = self._looked_up.get(issuer) or self._unknown.get(issuer)
         if found is not None and found.begins <= now < found.ends:
             return found
         try:
@@ -136,17 +148,24 @@ class TrustedIssuers:
         except (Refused, ConfigurationError):  # `Unavailable` is a `Refused`
             raise
         except Exception as failure:
-            logger.error("look_up= of TrustedIssuers failed: %s", type(failure).__name__)
+            _log_limited(now, "look_up= of TrustedIssuers failed: %s", type(failure).__name__)
             raise Unavailable("look_up= of TrustedIssuers failed", retry_after=1) from failure
         if member is not None and (not isinstance(member, Member) or member.issuer != issuer):
-            raise ConfigurationError(
-                f"look_up= returned {type(member).__name__} for another issuer, or no validator; expected None, or "
-                "JWTAccessTokens(issuer=...) with exactly the issuer that was given"
+            # For example, a database that ignores case returns the validator of another spelling.
+            _log_limited(
+                now,
+                "look_up= of TrustedIssuers returned %s for another issuer, or no validator; expected None, or "
+                "JWTAccessTokens(issuer=...) with exactly the issuer that was given",
+                type(member).__name__,
             )
+            member = None
         for cache in caches_of(member):
             cache.share(self._looked_up.memory)
         found = _LookedUp(member, now, now + (_UNKNOWN_FOR if member is None else _KNOWN_FOR))
-        self._looked_up.put(issuer, found, len(issuer) + (_UNKNOWN_SIZE if member is None else _MEMBER_SIZE))
+        if member is None:
+            self._unknown.put(issuer, found, len(issuer) + _UNKNOWN_SIZE)
+        else:
+            self._looked_up.put(issuer, found, len(issuer) + _MEMBER_SIZE)
         return found
 
     def is_bound_only(self, text: str) -> bool:

@@ -35,6 +35,7 @@ _NEW_KEY: dict[str, Callable[[], PrivateKey]] = {
     "ES384": lambda: ec.generate_private_key(ec.SECP384R1()),
     "ES512": lambda: ec.generate_private_key(ec.SECP521R1()),
     "EdDSA": ed25519.Ed25519PrivateKey.generate,
+    "Ed25519": ed25519.Ed25519PrivateKey.generate,
     **dict.fromkeys(("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"), _rsa),
 }
 
@@ -60,7 +61,7 @@ class TokenIssuer:
         self.issuer = issuer
         self.audience = audience
         self.algorithm = algorithm
-        self._jws = jwt.get_algorithm_by_name(algorithm)
+        self._jws = jwt.get_algorithm_by_name("EdDSA" if algorithm == "Ed25519" else algorithm)
         self._keys: dict[str, PrivateKey] = {}  # kid -> key; the last key signs
         self.rotate()
 

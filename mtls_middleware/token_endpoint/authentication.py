@@ -6,6 +6,7 @@ with the registration of one client only: the client that the request names.
 
 import logging
 import ssl
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, NoReturn
@@ -13,9 +14,11 @@ from typing import Any, NoReturn
 from mtls_middleware import options
 from mtls_middleware.cache import Cache
 from mtls_middleware.certificate import ClientCertificate
+from mtls_middleware.effects.exchange import default_context
 from mtls_middleware.effects.flow import AwaitingDriver, BlockingDriver, Call, Flow, ask
 from mtls_middleware.effects.remote_document import RemoteDocument, check_address
 from mtls_middleware.errors import NO_CERTIFICATE, ConfigurationError, Refused, Unavailable
+from mtls_middleware.line_limit import LineLimit
 from mtls_middleware.reusable import decide
 from mtls_middleware.token_endpoint.clients import RegisteredClient, RegistrationError
 from mtls_middleware.token_endpoint.credentials import (
@@ -172,13 +175,13 @@ class ClientAuthenticator:
         try:
             client = yield from ask(Call(self._look_up, (client_id,)))
         except RegistrationError as error:
-            logger.error("the registration of client %a cannot be used: %s", client_id[:100], error)
+            _log_limited("the registration of client %a cannot be used: %s", client_id[:100], error)
             _refuse("the registration of this client cannot be used: see the log")
         if client is None:
             _refuse("no such client")
         if not isinstance(client, RegisteredClient) or client.client_id != client_id:
             # For example, a database that ignores case returns another client, with the rights of that client.
-            logger.error("clients returned an object that is not the RegisteredClient with the requested client_id")
+            _log_limited("clients returned an object that is not the RegisteredClient with the requested client_id")
             _refuse("the client look-up returned another client")
         return client
 
@@ -228,14 +231,23 @@ class ClientAuthenticator:
             try:
                 check_address("jwks_uri", uri, allow_http=self._allow_http)
             except ConfigurationError as error:
-                logger.error("%s", error)
+                _log_limited("%s", error)
                 _refuse("the client's jwks_uri is not an address that may be fetched (see the log)")
             # All clients share one context, because each context needs memory for every CA of the system.
-            self._tls = self._tls or ssl.create_default_context()
+            self._tls = self._tls or default_context()
             parse = partial(RegisteredCertificates.parse_text, uri)
             document = RemoteDocument(uri, parse, tls=self._tls, allow_private=self._allow_private, proxy=self._proxy)
             self._key_sets.put(uri, document)
         return document
+
+
+_lines = LineLimit()
+
+
+def _log_limited(text: str, *arguments: object) -> None:
+    """Log an error in the registration of a client. Any client can cause it, so the lines per second are limited."""
+    if _lines.admit(text, time.time()) is not None:
+        logger.error(text, *arguments)
 
 
 def _refuse(*evidence: str) -> NoReturn:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from mtls_middleware import options
 from mtls_middleware.effects.remote_document import check_address
 from mtls_middleware.errors import ConfigurationError, require_extra
 from mtls_middleware.policy.identities import URI, DNSName, Email, IPAddress, Subject
@@ -80,6 +81,8 @@ class RegisteredClient:
             raise ConfigurationError(
                 f"{_BOUND}={self.tls_client_certificate_bound_access_tokens!r}: expected True or False"
             )
+        if self.trust_store is not None:
+            options.object_with_method("trust_store", self.trust_store, "validate", "TrustStore(['clients-ca.pem'])")
         if self.jwks is not None and self.jwks_uri is not None:
             raise ConfigurationError("jwks and jwks_uri are both given; expected only one of the two (RFC 7591 2)")
         object.__setattr__(self, "identity", self._identity())
@@ -144,8 +147,8 @@ class RegisteredClient:
             )
         given = dict(metadata)
         for name in _DRAFT_RESTRICTIONS:
-            if name in given:
-                raise ConfigurationError(
+            if given.get(name) is not None:
+                raise RegistrationError(
                     f"{name} is from a draft of RFC 8705 and is not supported; give the client a trust_store instead"
                 )
         if drafts:
@@ -175,4 +178,4 @@ def _rename_draft_members(given: dict[str, Any]) -> None:
     if given.get("token_endpoint_auth_method") == _DRAFT_SELF_SIGNED:
         given["token_endpoint_auth_method"] = SELF_SIGNED
     if _DRAFT_BOUND in given and given.setdefault(_BOUND, given[_DRAFT_BOUND]) != given[_DRAFT_BOUND]:
-        raise ConfigurationError(f"{_DRAFT_BOUND} and {_BOUND} have different values; expected only {_BOUND}")
+        raise RegistrationError(f"{_DRAFT_BOUND} and {_BOUND} have different values; expected only {_BOUND}")

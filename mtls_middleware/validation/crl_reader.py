@@ -36,7 +36,7 @@ class CRLReader:
         self._list_end = self._enter(is_signed=False)
         self._signed_end = self._enter(is_signed=True)
         self._before, self._algorithm = b"", b""
-        self.entries_size = 0
+        self.entries_size: int = 0
         follows_time = False
         while self._position < self._signed_end:
             tag = self._peek(1)[0]

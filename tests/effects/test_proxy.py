@@ -180,7 +180,21 @@ def test_a_proxy_that_is_down_is_a_failure_and_no_reason_to_connect_directly(
 
 @pytest.mark.parametrize(
     "proxy",
-    ["", "egress:3128", "socks5://egress:1080", "http://", "http://egress:port", "http://e/path", 7, b"http://e"],
+    [
+        "",
+        "egress:3128",
+        "socks5://egress:1080",
+        "http://",
+        "http://egress:port",
+        "http://e/path",
+        "http://e?",
+        "http://e x:80",
+        "http://%zz",
+        "http://\\e",
+        "http://e:",
+        7,
+        b"http://e",
+    ],
 )
 def test_a_proxy_that_is_no_url_is_an_error_without_its_value(proxy: Any, tmp_path: Path) -> None:
     for make in (

@@ -243,7 +243,11 @@ TARGETS: dict[str, Target] = {
     "SPIFFE ID": Target(string(spiffe.check), [b"spiffe://acme.internal/billing/x"], (ValueError,)),
     "SPIFFE bundle": Target(octets(spiffe_bundles.read_jwks), [good.BUNDLE], (ValueError,)),
     "JWK Set": Target(octets(parse_text), [good.JWKS], (ValueError,)),
-    "client's JWK Set": Target(octets(RegisteredCertificates.parse_text), [good.CERTIFICATE_JWKS], (ValueError,)),
+    "client's JWK Set": Target(
+        octets(partial(RegisteredCertificates.parse_text, "a client")),
+        [good.CERTIFICATE_JWKS],
+        (ValueError,),
+    ),
     "CRL": Target(
         octets(crl.parse),
         [good.crl(), b"-----BEGIN X509 CRL-----\n" + base64.encodebytes(good.crl()) + b"-----END X509 CRL-----\n"],

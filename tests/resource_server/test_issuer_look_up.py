@@ -164,13 +164,22 @@ def test_a_rejection_by_the_look_up_is_the_response(
 
 @both_gateways
 @pytest.mark.parametrize("found", [True, "https://a.test", STRANGER.access_tokens(), JWTAccessTokens])
-def test_a_validator_of_another_issuer_is_an_error_and_accepts_nothing(
-    gateway: str, found: Any, mtls_client: IssuedCertificate
+def test_a_validator_of_another_issuer_accepts_nothing_and_is_logged(
+    gateway: str, found: Any, mtls_client: IssuedCertificate, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = layers(gateway, TrustedIssuers(look_up=lambda _: found))
     for _ in range(2):
         result = app.send(request(TENANTS["a"], mtls_client))
-        assert (result.status, result.reached) == (500, False)
+        assert (result.status, result.reached) == (401, False)
+    assert caplog.text.count("for another issuer, or no validator") == 1
+
+
+@both_gateways
+def test_another_spelling_of_a_known_issuer_is_not_trusted(gateway: str, mtls_client: IssuedCertificate) -> None:
+    directory = Directory()
+    app = layers(gateway, TrustedIssuers(look_up=lambda issuer: directory(issuer.lower())))
+    assert app.send(request(TENANTS["a"], mtls_client, claims={"iss": "HTTPS://A.TEST"})).status == 401
+    assert app.send(request(TENANTS["a"], mtls_client)).status == 200
 
 
 @both_gateways
@@ -182,7 +191,7 @@ def test_a_signature_of_another_tenant_is_rejected(gateway: str, mtls_client: Is
 
 
 @both_gateways
-@pytest.mark.parametrize("issuer", [1, None, [], {}, "x" * 1_025, ""])
+@pytest.mark.parametrize("issuer", [1, None, [], {}, "x" * 1_025, "", "a\0b", "a\nb", "\ud800", "\u00e9"])
 def test_an_issuer_that_is_no_short_string_is_not_looked_up(
     gateway: str, issuer: Any, mtls_client: IssuedCertificate
 ) -> None:
@@ -205,12 +214,13 @@ def test_endless_issuers_need_no_memory_without_end() -> None:
         with pytest.raises(Refused):
             BlockingDriver().run(tokens.validate(text, 1.0))
     assert len(directory.calls) == 3_000
-    tokens.caches[0].memory.limit = 100_000
+    assert len(tokens.caches[0]) == 0
+    tokens._unknown.memory.limit = 100_000
     for number in range(3_000, 4_000):
         text = naming(f"https://{number}.test/{'x' * 900}")
         with pytest.raises(Refused):
             BlockingDriver().run(tokens.validate(text, 1.0))
-    assert tokens.caches[0].memory.size <= 100_000
+    assert tokens._unknown.memory.size <= 100_000
 
 
 @both_gateways

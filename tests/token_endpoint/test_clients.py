@@ -303,11 +303,13 @@ def test_a_drafts_method_is_another_method_without_the_switch() -> None:
 @pytest.mark.standard("P4", "B10")
 @pytest.mark.parametrize("name", ["tls_client_auth_root_dn", "tls_client_auth_issuer_dn"])
 @pytest.mark.parametrize("drafts", [True, False])
-@pytest.mark.parametrize("value", ["CN=CA", "", None])
+@pytest.mark.parametrize("value", ["CN=CA", ""])
 def test_an_unsupported_restriction_is_not_dropped_silently(name: str, drafts: bool, value: Any) -> None:
     metadata = {"client_id": "a", "token_endpoint_auth_method": PKI, "tls_client_auth_subject_dn": "CN=a", name: value}
     with pytest.raises(ConfigurationError, match=f"{name}.*trust_store"):
         RegisteredClient.from_metadata(metadata, drafts=drafts)
+    absent = RegisteredClient.from_metadata({**metadata, name: None}, drafts=drafts)
+    assert absent == RegisteredClient.from_metadata({k: v for k, v in metadata.items() if k != name}, drafts=drafts)
 
 
 @pytest.mark.standard("P5")
