@@ -6,6 +6,9 @@ from mtls_middleware.retry import retry_delay
 
 # Seconds after which an attempt counts as lost, for example because a thread that made it does not exist after a fork.
 _LONGEST_ATTEMPT = 10.0
+# Maximum number of seconds by which a request may be older than a failure. A larger difference means that the clock was
+# set back, and the next attempt is made at once.
+_OLDEST = 30.0
 
 
 class CoolDown:
@@ -30,9 +33,8 @@ class CoolDown:
         """Return a number for the new attempt, or `None` if no attempt may be made. Then call `failed` or `ended`."""
         with self._lock:
             if self._failures:
-                # If the clock is set back, the next attempt is made at once.
                 is_trying = self._tried_at is not None and abs(now - self._tried_at) < _LONGEST_ATTEMPT
-                if is_trying or abs(now - self._failed_at) < self._delay():
+                if is_trying or -_OLDEST < now - self._failed_at < self._delay():
                     return None
                 self._tried_at = now
             return self._failures

@@ -90,6 +90,16 @@ def test_a_clock_that_is_set_does_not_prolong_the_delay(shift: float) -> None:
     assert cool_down.begin(10_000 + shift) is not None
 
 
+def test_a_request_that_is_older_than_the_failure_makes_no_attempt() -> None:
+    """It began before another request waited for a timeout of some seconds."""
+    cool_down = CoolDown(5)
+    first = cool_down.begin(100)
+    assert first is not None
+    cool_down.failed(first, 104)
+    assert [cool_down.begin(now) for now in (100.1, 102, 104, 104.4)] == [None] * 4
+    assert cool_down.begin(104.5) is not None
+
+
 def test_of_many_threads_one_makes_the_next_attempt() -> None:
     cool_down, found, barrier = CoolDown(5), [], threading.Barrier(20)
     failing(cool_down, 0)

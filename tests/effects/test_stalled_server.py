@@ -319,6 +319,8 @@ def test_a_flood_waits_in_a_bounded_queue(server: IntrospectionServer, monkeypat
 
     async def flood() -> int:
         tasks = [asyncio.ensure_future(client.get_async(20)) for _ in range(1_000)]
+        while len(server.questions) < 5:  # noqa: ASYNC110 (of a server in another thread)
+            await asyncio.sleep(0.05)
         await asyncio.sleep(1)
         pending = sum(not each.done() for each in tasks)
         for each in tasks:

@@ -8,7 +8,6 @@ that has a fault. Memory, threads and open files must stay flat.
 
 import argparse
 import asyncio
-import gc
 import os
 import random
 import statistics
@@ -42,7 +41,9 @@ KINDS: dict[str, tuple[int, int, str | None]] = {
 }
 _THREADS, _TASKS = 8, 24
 _PAUSE = 0.02  # seconds between two requests of one thread or task, so that other programs get some of the processor
-_SAMPLES = 20
+# Seconds after a fault in which the response may still be 503: a stall is noticed after the timeout of 5 s, and the
+# next attempt has a delay. The delay after a long fault is longer.
+_GRACE = 7.0
 
 
 class Sample(NamedTuple):
@@ -57,7 +58,6 @@ class Sample(NamedTuple):
 
 
 def sample(begun: float, soak: "Soak") -> Sample:
-    gc.collect()
     status = Path("/proc/self/status").read_text("ascii")
     resident = int(status.partition("VmRSS:")[2].split()[0]) / 1024
     files = len(os.listdir("/proc/self/fd"))
@@ -177,7 +177,7 @@ def soak(seconds: float) -> list[Sample]:
     with tempfile.TemporaryDirectory() as directory, Dependencies(Path(directory)) as dependencies:
         faults = list(dependencies.faults())
         turn = seconds / (len(faults) + 1)
-        load = Soak(dependencies, grace=turn / 2 + 2)
+        load = Soak(dependencies, grace=_GRACE + turn / 8)
         begun = time.monotonic()
         threads, samples = load.start(), []
         try:
@@ -217,8 +217,9 @@ def row(name: str, before: Sample, after: Sample) -> str:
     )
 
 
-def growth(values: list[float]) -> float:
-    """The median of the last quarter, divided by that of the second quarter."""
+def growth(samples: list[Sample], name: str) -> float:
+    """The median of the last quarter of one value, divided by that of the second quarter."""
+    values = [float(getattr(each, name)) for each in samples]
     quarter = max(1, len(values) // 4)
     return statistics.median(values[-quarter:]) / statistics.median(values[quarter : 2 * quarter])
 
@@ -229,7 +230,7 @@ def main() -> None:
     samples = soak(60 * parser.parse_args().minutes)
     last = samples[-1]
     for name in ("megabytes", "threads", "files"):
-        print(f"growth of {name}: {growth([getattr(each, name) for each in samples]):.2f}")
+        print(f"growth of {name} from the second to the last quarter: {growth(samples, name):.2f}")
     print(f"{last.statuses.total():,} responses, {last.wrong} of them wrong")
     raise SystemExit(1 if last.wrong else 0)
 

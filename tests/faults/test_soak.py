@@ -1,11 +1,14 @@
-"""The soak, in short: the long form is run by hand (docs/tokens.md has its figures)."""
+"""The soak in a short form. The long form is `python -m tests.faults.soak`, and docs/operations.md has its table."""
 
-import asyncio
-
-from tests.faults.soak import soak
+from tests.faults.soak import growth, soak
 
 
-def test_memory_stays_small_after_thousands_of_tokens_and_certificates() -> None:
-    """The caches are not full yet, so memory may still grow: by 9 kB for a request."""
-    memory = asyncio.run(soak(3000, samples=3))
-    assert memory[-1] - memory[0] < 2000 * 0.02  # MB
+def test_faults_of_all_dependencies_cause_no_wrong_response_and_no_growth() -> None:
+    """The caches are not full yet, so memory may still grow by some kB for each request."""
+    samples = soak(40)
+    assert samples[-1].wrong == 0
+    assert samples[-1].statuses.total() > 500
+    assert growth(samples, "threads") < 1.5
+    assert growth(samples, "files") < 1.5
+    requests = samples[-1].statuses.total() - samples[0].statuses.total()
+    assert samples[-1].megabytes - samples[0].megabytes < 30 + requests * 0.02
