@@ -292,10 +292,13 @@ def _fetch_failed(failure: BaseException) -> FetchFailed:
     return failure if isinstance(failure, FetchFailed) else FetchFailed(type(failure).__name__)
 
 
-def check_address(what: str, uri: str, *, allow_http: bool, example: str = "https://as.example/jwks") -> None:
+def check_address(
+    what: str, uri: str, *, allow_http: bool, example: str = "https://as.example/jwks", is_signed: bool = False
+) -> None:
     """Check that the library may fetch a URL: https, or http to a loopback address if `allow_http` is true.
 
-    `what`: the name of the argument that contains the URL, for the message. Raises `ConfigurationError`.
+    `what`: the name of the argument that contains the URL, for the message. `is_signed`: `allow_http` permits http to
+    any host, because the response has a signature. Raises `ConfigurationError`.
     """
     if isinstance(uri, str) and len(uri) > _MAX_LENGTH:
         raise ConfigurationError(
@@ -317,7 +320,7 @@ def check_address(what: str, uri: str, *, allow_http: bool, example: str = "http
         raise ConfigurationError(
             f"{what}={uri!r}: expected a URL without a user name or a fragment, for example {example!r}"
         )
-    if parts.scheme == "https" or (parts.scheme == "http" and allow_http and _is_loopback(host)):
+    if parts.scheme == "https" or (parts.scheme == "http" and allow_http and (is_signed or _is_loopback(host))):
         return
     raise ConfigurationError(
         f"{what}={uri!r}: expected https (allow_http=True allows http to loopback addresses, for tests)"
