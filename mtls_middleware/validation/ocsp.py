@@ -45,8 +45,9 @@ _TIMEOUT, _MAX_AGE = 5.0, 3_600.0
 _GET_LIMIT = 255
 # Bytes of a nonce (RFC 9654 2.1).
 _NONCE_SIZE = 32
-# Default maximum bytes of all records, and bytes of one record. So the statuses of 10,000 certificates are cached.
-_CACHED, _RECORD = 32 * 1024 * 1024, 3_000
+# Default maximum bytes of all records, and bytes of one record without the issuer's certificate in its key. So the
+# statuses of 10,000 certificates are cached.
+_CACHED, _RECORD = 20 * 1024 * 1024, 1_000
 # Minimum number of seconds between two log lines about the same failure of one responder.
 _LOG_INTERVAL = 30.0
 _HEADERS = {"Accept": "application/ocsp-response", "Content-Type": "application/ocsp-request"}
@@ -95,7 +96,7 @@ class OCSP:
 
     def __init__(
         self,
-        responders: str | Mapping[Issuer, str],
+        responders: str | Mapping[str, str] | Mapping[Issuer, str],
         *,
         signed_by: str | PathLike[str] | x509.Certificate | None = None,
         max_age: float = _MAX_AGE,
@@ -208,7 +209,7 @@ class OCSP:
                 record = self._records.get(key)
                 if record is None:
                     record = OCSPRecord()
-                    self._records.put(key, record, _RECORD)
+                    self._records.put(key, record, _RECORD + len(key[1]))
         return record
 
     def _is_current(self, key: _Key, record: OCSPRecord, cached: CachedStatus, now: float) -> bool:

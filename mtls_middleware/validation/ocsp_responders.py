@@ -43,7 +43,12 @@ class Responders:
     """
 
     def __init__(
-        self, given: str | Mapping[Issuer, str], tls: ssl.SSLContext, proxy: str | None, *, allow_http: bool
+        self,
+        given: str | Mapping[str, str] | Mapping[Issuer, str],
+        tls: ssl.SSLContext,
+        proxy: str | None,
+        *,
+        allow_http: bool,
     ) -> None:
         by_issuer = {"*": given} if isinstance(given, str) else given
         if not isinstance(by_issuer, Mapping) or not by_issuer:

@@ -1,6 +1,7 @@
 """OCSP: which responses are accepted, what is cached, and what several revocation sources decide together."""
 
 import itertools
+import sys
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -27,6 +28,12 @@ NOW = time.time()
 NO_CHECK = (x509.OCSPNoCheck(), False)
 
 
+@pytest.fixture(autouse=True)
+def _now(monkeypatch):
+    # The responder states the true time of its responses, so a time of the import would soon be too old.
+    monkeypatch.setattr(sys.modules[__name__], "NOW", time.time())
+
+
 @pytest.fixture(scope="module")
 def client(ca):
     return ca.issue("CN=billing")
@@ -42,9 +49,9 @@ def store_of(ca, *sources):
     return TrustStore([ca.certificate], revocation=list(sources))
 
 
-def outcome(store, certificate, now=NOW):
+def outcome(store, certificate, now=None):
     """ "good", "refused" or "unavailable"."""
-    code = (*reasons(store, certificate, now), "")[0]
+    code = (*reasons(store, certificate, NOW if now is None else now), "")[0]
     return {"": "good", "client_certificate_refused": "refused", "temporarily_unavailable": "unavailable"}[code]
 
 
