@@ -220,8 +220,10 @@ class OCSP:
         """Return the cached status, or the result of an exchange, or the reason why there is none."""
         record = look_up.record
         with self._lock:
-            if record.attempt is not None and record.attempt.fetch.outcome.done():
-                self._finish(look_up, record.attempt, _outcome(record.attempt.fetch), now)
+            known, attempt = record.known, record.attempt
+            # Without a valid status, this flow joins the exchange below, which may be repeated there.
+            if known is not None and known.is_valid(now) and attempt is not None and attempt.is_complete:
+                self._finish(look_up, attempt, _outcome(attempt.fetch), now)
             known = record.known
             is_valid = known is not None and known.is_valid(now)
             is_old = known is not None and now >= known.renewal_at

@@ -49,6 +49,11 @@ class Attempt:
     began_at: float
     result: CachedStatus | str | None = None
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether the exchange has ended, so that its result can be applied."""
+        return self.fetch.outcome.done()
+
 
 class OCSPRecord:
     """The last known status of one certificate. The owner of the record protects it by a lock."""
@@ -64,6 +69,8 @@ class OCSPRecord:
 
     def is_due(self, now: float) -> bool:
         """Return whether the next attempt may begin. If the clock was set back, it may begin at once."""
+        if self.attempt is not None and self.attempt.is_complete:
+            return False  # its result must be applied first
         pause = self._pause()
         return pause <= 0 or not -LONGEST < now - self.attempted_at < pause
 
@@ -73,7 +80,7 @@ class OCSPRecord:
 
     def needs_action(self, now: float) -> bool:
         """Return whether a request must apply a result, or begin a renewal."""
-        if self.attempt is not None and self.attempt.fetch.outcome.done():
+        if self.attempt is not None and self.attempt.is_complete:
             return True
         return (self.known is None or now >= self.known.renewal_at) and self.is_due(now)
 

@@ -140,3 +140,16 @@ def test_threads_renew_a_response_by_one_exchange(ca, client, server):
     while len(server.asked) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert len(server.asked) == 2
+
+
+def test_a_renewal_without_a_later_request_is_used_after_the_end(ca, client):
+    with Responder(ca, now=NOW, ends=100) as server:
+        store = store_of(ca, OCSP(server.url))
+        assert outcome(store, client) == "good"
+        server.options["ends"] = 1_000
+        assert outcome(store, client, NOW + 90) == "good"  # begins the renewal
+        deadline = time.monotonic() + 20
+        while len(server.asked) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.2)
+    assert outcome(store, client, NOW + 300) == "good"  # the responder is dead now
