@@ -1,4 +1,4 @@
-"""Reports events that are not decisions: failures of key, introspection and CRL servers, and CRLs near their end.
+"""Reports events that are not decisions: failures of key, introspection, CRL and OCSP servers, and CRLs near their end.
 
 The log of each event is written where the event is found. This module only tells observers, for metrics.
 """
@@ -12,7 +12,9 @@ from mtls_middleware.observers import Observers
 logger: logging.Logger = logging.getLogger("mtls_middleware.dependencies")
 
 # The names are labels of metrics, so there are only these.
-Event = Literal["keys_failed", "introspection_failed", "revocation_list_failed", "revocation_list_ending"]
+Event = Literal[
+    "keys_failed", "introspection_failed", "revocation_list_failed", "revocation_list_ending", "ocsp_failed"
+]
 Observer = Callable[[Event, str], None]
 
 _observers: Observers[Event, str] = Observers(logger)

@@ -15,8 +15,9 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from mtls_middleware.cache import Cache
+from mtls_middleware.effects.address import check_address
 from mtls_middleware.effects.flow import Flow
-from mtls_middleware.effects.remote_document import RemoteDocument, UnusableDocument, check_address
+from mtls_middleware.effects.remote_document import RemoteDocument, UnusableDocument
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate, require_extra
 from mtls_middleware.json_values import json_document
 from mtls_middleware.parser_errors import UNREADABLE

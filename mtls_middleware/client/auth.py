@@ -11,8 +11,8 @@ from mtls_middleware.certificate_files import CertificateConnections, Certificat
 from mtls_middleware.client.server_metadata import Method
 from mtls_middleware.client.token_response import BoundToken
 from mtls_middleware.client.tokens import ClientOptions, Discovery, TokenSource
+from mtls_middleware.effects.address import check_address
 from mtls_middleware.effects.flow import AwaitingDriver, BlockingDriver, Flow
-from mtls_middleware.effects.remote_document import check_address
 from mtls_middleware.errors import ConfigurationError, require_extra
 
 require_extra("httpx2", "http", "CertificateBoundAuth")

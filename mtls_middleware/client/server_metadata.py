@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from mtls_middleware.effects.remote_document import UnusableDocument, check_address
+from mtls_middleware.effects.address import check_address
+from mtls_middleware.effects.remote_document import UnusableDocument
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.json_values import json_document
 from mtls_middleware.oauth_metadata import BOUND

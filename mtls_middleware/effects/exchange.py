@@ -1,4 +1,4 @@
-"""Makes one HTTP exchange: a GET of a URL, or a POST of a form to a URL, with a timeout and a size limit.
+"""Makes one HTTP exchange: a GET of a URL, or a POST of a form or of bytes to a URL, with a timeout and a size limit.
 
 Redirects are not followed. The HTTP client is httpx2 (extra `http`), which is imported when the first exchange starts.
 """
@@ -64,7 +64,7 @@ def _pending() -> "Future[Response]":
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fetch:
-    """An HTTP exchange: a GET of `url`, or a POST of `form` to `url` if `form` is not `None`.
+    """An HTTP exchange: a GET of `url`, or a POST of `form` or `content` to `url` if one is not `None`.
 
     The complete response must arrive within `timeout` seconds, and its body may have at most `limit` bytes. Redirects
     are not followed.
@@ -83,6 +83,7 @@ class Fetch:
     late_form: Callable[[], Sequence[tuple[str, str]]] | None = field(default=None, repr=False)
     # These fields are added to the default fields. A field with the same name replaces the default field.
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    content: bytes | None = field(default=None, repr=False)  # give its type in `headers`
     connections: Connections | None = field(default=None, repr=False)  # if None, the exchange uses a new connection
     proxy: str | None = field(default=None, repr=False)  # the URL of an HTTP proxy, for an exchange on a new connection
     outcome: "Future[Response]" = field(default_factory=_pending, init=False, repr=False)
@@ -170,6 +171,8 @@ def _request(fetch: Fetch, resolved: Iterable[Any]) -> "httpx2.Request":
         late = () if fetch.late_form is None else fetch.late_form()
         method, content = "POST", urlencode([*fetch.form, *late]).encode("ascii")
         headers["Content-Type"] = "application/x-www-form-urlencoded"
+    elif fetch.content is not None:
+        method, content = "POST", fetch.content
     if fetch.allow_private:
         return httpx2.Request(method, fetch.url, headers=headers, content=content)
     addresses = [ipaddress.ip_address(each[4][0]) for each in resolved]

@@ -5,20 +5,17 @@ URLs come from configuration, discovery or client registration, and never from a
 
 import contextlib
 import copy
-import ipaddress
 import logging
 import math
-import re
 import ssl
 import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
-from urllib.parse import urlsplit
 
 from mtls_middleware.dependencies import Event, report
 from mtls_middleware.effects.exchange import Fetch, FetchFailed, Response, default_context
 from mtls_middleware.effects.flow import Begin, Flow, Wait, ask
-from mtls_middleware.errors import ConfigurationError, Unavailable, require_extra
+from mtls_middleware.errors import Unavailable, require_extra
 from mtls_middleware.retry import LONGEST, retry_delay
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.remote_documents")
@@ -35,11 +32,6 @@ _MAX_STALE = 3600.0
 # Minimum number of seconds between a successful attempt and the next one. This limits the requests that unknown key ids
 # can cause.
 COOL_DOWN = LONGEST
-# Maximum number of characters in a URL. OAuth clients register such URLs.
-_MAX_LENGTH = 2_048
-# Matches the host and the port of a URL. The host is a name or an IP address, without user name, zone id and
-# percent-encoding.
-_HOST_AND_PORT = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
 _TIMEOUT, _LIMIT = 5.0, 262_144
 # Maximum number of seconds that a request waits for the server after a failed attempt. The server may still stall, and
 # each waiting request can occupy a thread.
@@ -305,44 +297,3 @@ def _outcome(attempt: Fetch) -> Response | FetchFailed:
 
 def _fetch_failed(failure: BaseException) -> FetchFailed:
     return failure if isinstance(failure, FetchFailed) else FetchFailed(type(failure).__name__)
-
-
-def check_address(what: str, uri: str, *, allow_http: bool, example: str = "https://as.example/jwks") -> None:
-    """Check that the library may fetch a URL: https, or http to a loopback address if `allow_http` is true.
-
-    `what`: the name of the argument that contains the URL, for the message. Raises `ConfigurationError`.
-    """
-    if isinstance(uri, str) and len(uri) > _MAX_LENGTH:
-        raise ConfigurationError(
-            f"{what} of {len(uri)} characters: expected at most {_MAX_LENGTH}, for example {example!r}"
-        )
-    try:
-        # RFC 3986 2. A line break could forge a log line. This check comes first, because `urlsplit` takes quadratic
-        # time to normalise non-ASCII characters.
-        if not (uri.isascii() and uri.isprintable()) or " " in uri:
-            raise ValueError
-        parts = urlsplit(uri)
-        host, _ = parts.hostname, parts.port
-        # Whether `urlsplit` accepts "[::1].a.test" depends on the Python version (CVE-2025-0938).
-        if parts.netloc.startswith("["):
-            ipaddress.IPv6Address(parts.netloc.partition("]")[0][1:])
-    except (ValueError, AttributeError, TypeError) as error:
-        raise ConfigurationError(f"{what}={uri!r} is not a URL: expected for example {example!r}") from error
-    if not host or not _HOST_AND_PORT.fullmatch(parts.netloc) or "#" in uri:
-        raise ConfigurationError(
-            f"{what}={uri!r}: expected a URL without a user name or a fragment, for example {example!r}"
-        )
-    if parts.scheme == "https" or (parts.scheme == "http" and allow_http and _is_loopback(host)):
-        return
-    raise ConfigurationError(
-        f"{what}={uri!r}: expected https (allow_http=True allows http to loopback addresses, for tests)"
-    )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host == "localhost"
-    # Whether "::ffff:127.0.0.1" is a loopback address depends on the Python version.
-    return (getattr(address, "ipv4_mapped", None) or address).is_loopback

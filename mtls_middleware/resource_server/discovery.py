@@ -7,9 +7,10 @@ import ssl
 from collections.abc import Callable, Mapping
 from typing import Literal
 
+from mtls_middleware.effects.address import check_address
 from mtls_middleware.effects.exchange import default_context
 from mtls_middleware.effects.flow import Flow
-from mtls_middleware.effects.remote_document import RemoteDocument, UnusableDocument, check_address
+from mtls_middleware.effects.remote_document import RemoteDocument, UnusableDocument
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.json_values import json_document
 from mtls_middleware.jwks import FetchedKeys, KeySet

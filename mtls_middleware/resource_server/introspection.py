@@ -14,9 +14,9 @@ from typing import Any, Literal, NoReturn
 from mtls_middleware import options
 from mtls_middleware.certificate_files import CertificateFiles, Roots
 from mtls_middleware.dependencies import report
+from mtls_middleware.effects.address import check_address
 from mtls_middleware.effects.exchange import MAX_WAITING, Fetch, FetchFailed, Response
 from mtls_middleware.effects.flow import Flow, ask
-from mtls_middleware.effects.remote_document import check_address
 from mtls_middleware.errors import ConfigurationError, Refused, Unavailable, require_extra
 from mtls_middleware.json_values import json_object, memory_of
 from mtls_middleware.resource_server.claim_names import claim_names

@@ -14,9 +14,10 @@ from typing import Any, NoReturn
 from mtls_middleware import options
 from mtls_middleware.cache import Cache
 from mtls_middleware.certificate import ClientCertificate
+from mtls_middleware.effects.address import check_address
 from mtls_middleware.effects.exchange import default_context
 from mtls_middleware.effects.flow import AwaitingDriver, BlockingDriver, Call, Flow, ask
-from mtls_middleware.effects.remote_document import RemoteDocument, check_address
+from mtls_middleware.effects.remote_document import RemoteDocument
 from mtls_middleware.errors import NO_CERTIFICATE, ConfigurationError, Refused, Unavailable
 from mtls_middleware.line_limit import LineLimit
 from mtls_middleware.reusable import decide

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from mtls_middleware import options
-from mtls_middleware.effects.remote_document import check_address
+from mtls_middleware.effects.address import check_address
 from mtls_middleware.errors import ConfigurationError, require_extra
 from mtls_middleware.policy.identities import URI, DNSName, Email, IPAddress, Subject
 from mtls_middleware.policy.rule import Rule

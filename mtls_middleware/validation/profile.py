@@ -77,7 +77,7 @@ def client_defects(
         yield _NOT_POSITIVE
     yield from _name_defects(certificate, found)
     yield from _unprocessed(found)
-    yield from _key_defects(certificate, also=(ed25519.Ed25519PublicKey, ed448.Ed448PublicKey))
+    yield from key_defects(certificate, also=(ed25519.Ed25519PublicKey, ed448.Ed448PublicKey))
 
 
 def authority_defects(
@@ -108,7 +108,7 @@ def authority_defects(
         if policies.oid in found:  # even if it is not critical, because RFC 5280 requires that it is critical
             yield f"{policies.__name__}, which is not supported"
     yield from _unprocessed(found)
-    yield from _key_defects(certificate)
+    yield from key_defects(certificate)
 
 
 def _unprocessed(found: Extensions) -> Iterator[str]:
@@ -127,7 +127,7 @@ def _name_defects(certificate: x509.Certificate, found: Extensions) -> Iterator[
         yield "an invalid dNSName"
 
 
-def _key_defects(certificate: x509.Certificate, also: tuple[type, ...] = ()) -> Iterator[str]:
+def key_defects(certificate: x509.Certificate, also: tuple[type, ...] = ()) -> Iterator[str]:
     """Yield the reasons why the key is weak. `cryptography` checks only the keys of issuers, and no RSA exponents.
 
     `also`: the key types that are accepted in addition to RSA and EC.

@@ -1,7 +1,6 @@
 """`RevocationLists`: checks by certificate revocation lists (CRLs) whether a certificate of a path is revoked.
 
-CRLs come from configured files and URLs only. URLs in certificates are never fetched. OCSP is not supported: see
-docs/validation.md.
+CRLs come from configured files and URLs only. URLs in certificates are never fetched.
 """
 
 import hashlib
@@ -13,22 +12,22 @@ import weakref
 from collections.abc import Collection, Sequence
 from functools import partial
 from io import BytesIO
-from itertools import count, pairwise
+from itertools import count
 from os import PathLike
 from pathlib import Path
 from typing import BinaryIO
 
-from cryptography import x509
-
 from mtls_middleware import options
+from mtls_middleware.effects.address import check_address
 from mtls_middleware.effects.flow import Flow
-from mtls_middleware.effects.remote_document import RemoteDocument, UnusableDocument, check_address
+from mtls_middleware.effects.remote_document import RemoteDocument, UnusableDocument
 from mtls_middleware.errors import ConfigurationError, Refused, Unavailable
 from mtls_middleware.reusable import Reusable, once
 from mtls_middleware.validation import crl
 from mtls_middleware.validation.crl import RevocationList, StatusRequest
 from mtls_middleware.validation.files import MAX_INLINE_SIZE, Contents, FileCache, split
 from mtls_middleware.validation.known_lists import KnownLists, status
+from mtls_middleware.validation.revocation import EXEMPT, GOOD, CertificateStatus, RevocationSources, Statuses
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.validation")
 
@@ -38,8 +37,6 @@ _LIMIT, _TIMEOUT = 67_108_864, 10.0
 # Seconds that a thread sleeps after each millisecond in which it parses a long list, so that other threads have about
 # half of the time. A request may parse a short list, so the first milliseconds have no pause.
 _REST, _SHORT = 0.001, 10
-# Minimum number of seconds between two warnings about certificates that are accepted because of `soft_fail`.
-_WARNING_INTERVAL = 30.0
 # The consequence for the log if a file is deleted.
 _GONE = "a list that it contained stays in use until a newer list replaces it, or the process restarts"
 
@@ -92,21 +89,20 @@ class RevocationLists:
         self._files = FileCache(paths, _SUFFIXES, _read, _combine, gone=_GONE)
         self._remote = [_RemoteList(each, tls, options.proxy_url("proxy", proxy)) for each in dict.fromkeys(urls)]
         self._soft_fail, self._leaf_only = soft_fail, leaf_only
-        self._warned_at = float("-inf")
 
     is_reusable = True
 
     def check(self, requests: Sequence[StatusRequest], now: float) -> Flow[Reusable[None]]:
-        """Check that no certificate of a validated path is revoked, and return the time for which this result is valid.
+        """Check a path by these lists alone: see `RevocationSources.check`."""
+        return (yield from RevocationSources(self).check(requests, now))
 
-        `requests`: the `status_requests` of the path. `now`: seconds since the epoch.
+    def statuses(self, requests: Sequence[StatusRequest], now: float) -> Flow[Reusable[Statuses]]:
+        """Return the status of each certificate of a validated path: see `Revocation`.
 
-        Raises `Refused` with the reason if a certificate is revoked or its status is unknown. Raises `Unavailable`
-        instead of `Refused` if the status is unknown because a list could not be fetched.
+        The status is `"unavailable"` instead of `"not_covered"` if a list could not be fetched.
         """
         unavailable: Unavailable | None = None
         known = [self._files.current(now)]
-        found: Reusable[None] = Reusable(None)
         for remote in self._remote:
             try:
                 fetched = yield from remote.current(now)
@@ -117,21 +113,38 @@ class RevocationLists:
                 if fetched.have_expired(now):
                     reason = "the revocation list has expired, and its server has no newer list"
                     unavailable = Unavailable(reason, retry_after=remote.retry_after(now))
-        for request in requests[:1] if self._leaf_only else requests:
-            lists = [each for one in known for each in one.by_issuer.get(request.issuer_name, ())]
-            found_status = status(request, lists, now)
-            if isinstance(found_status, Reusable):
-                found = Reusable(None, max(found.begins, found_status.begins), min(found.ends, found_status.ends))
+        statuses: list[CertificateStatus] = []
+        found: Reusable[None] = Reusable(None)
+        for number, request in enumerate(requests):
+            if number and self._leaf_only:
+                statuses.append(EXEMPT)
                 continue
-            if not self._soft_fail:
-                raise unavailable or Refused("client_certificate_refused", found_status)
-            found = once(None)  # the result is not reused, so that each use can be logged
-            if abs(now - self._warned_at) >= _WARNING_INTERVAL:
-                self._warned_at = now
-                logger.warning("accepted because of soft_fail: %s", found_status)
+            lists = [each for one in known for each in one.by_issuer.get(request.issuer_name, ())]
+            each, period = self._status(request, lists, unavailable, now)
+            statuses.append(each)
+            found = Reusable(None, max(found.begins, period.begins), min(found.ends, period.ends))
         if unavailable is not None:
-            return once(None)
-        return found._replace(checks=(partial(self._are_current, [weakref.ref(each) for each in known]),))
+            return once(statuses)
+        checks = (partial(self._are_current, [weakref.ref(each) for each in known]),)
+        return Reusable(statuses, found.begins, found.ends, checks)
+
+    def _status(
+        self, request: StatusRequest, lists: Sequence[RevocationList], unavailable: Unavailable | None, now: float
+    ) -> tuple[CertificateStatus, Reusable[None]]:
+        """Return the status of one certificate, and the time for which it is valid."""
+        try:
+            found = status(request, lists, now)
+        except Refused as refusal:
+            return CertificateStatus("revoked", refusal.evidence[0]), once(None)
+        if isinstance(found, Reusable):
+            return GOOD, found
+        if unavailable is not None:
+            reason = "; ".join(dict.fromkeys((found, *unavailable.evidence)))
+            unreachable = CertificateStatus("unavailable", reason, unavailable.retry_after, self._soft_fail)
+            return unreachable, once(None)
+        # Without a list of the issuer, only a new list can change the status. Otherwise, time can change it, too.
+        period = once(None) if lists else Reusable(None)
+        return CertificateStatus("not_covered", found, soft_fail=self._soft_fail), period
 
     def _are_current(self, known: "Sequence[weakref.ref[KnownLists]]", now: float) -> bool:
         """Return whether `known` are still the newest lists, and none of them must be fetched.
@@ -144,11 +157,6 @@ class RevocationLists:
             (found := remote.fresh(now)) is not None and found is each()
             for remote, each in zip(self._remote, remote_lists, strict=True)
         )
-
-
-def status_requests(path: Sequence[x509.Certificate]) -> tuple[StatusRequest, ...]:
-    """Return the status requests for a path from leaf to root: one for each certificate except the root."""
-    return tuple(StatusRequest(certificate, issuer) for certificate, issuer in pairwise(path))
 
 
 class _RemoteList:

@@ -20,7 +20,7 @@ from mtls_middleware.names import spiffe
 from mtls_middleware.reusable import Reusable
 from mtls_middleware.validation.chain import UNREADABLE, refused
 from mtls_middleware.validation.profile import extension
-from mtls_middleware.validation.revocation_lists import RevocationLists
+from mtls_middleware.validation.revocation import Revocation
 from mtls_middleware.validation.store import Given, TrustStore, read_pem
 
 
@@ -53,7 +53,7 @@ class SpiffeTrust:
         self,
         bundles: Mapping[str, Collection[Given]],
         *,
-        revocation: RevocationLists | None = None,
+        revocation: Revocation | Sequence[Revocation] | None = None,
         max_depth: int = 5,
         leeway: float | None = None,
     ) -> None:

@@ -17,11 +17,11 @@ from mtls_middleware.cache import Cache
 from mtls_middleware.certificate import ClientCertificate, Verification
 from mtls_middleware.effects.flow import Flow
 from mtls_middleware.errors import ConfigurationError, Refused, Unavailable
-from mtls_middleware.reusable import Reusable, once, opts_in
+from mtls_middleware.reusable import Reusable
 from mtls_middleware.validation import chain
 from mtls_middleware.validation.crl import StatusRequest
 from mtls_middleware.validation.files import Contents, FileCache, split
-from mtls_middleware.validation.revocation_lists import RevocationLists, status_requests
+from mtls_middleware.validation.revocation import Revocation, RevocationSources, status_requests
 from mtls_middleware.validity import RENEW, check_clock_skew
 
 # Default maximum number of certificates between leaf and root. Private PKIs have one or two. Each further certificate
@@ -65,7 +65,8 @@ class TrustStore:
             read, the error is logged, its old contents stay in use, and the file is read again later. If a file is
             deleted, its certificates are not trusted any more, unless no root is left.
         intermediates: CA certificates for clients that do not send their intermediates, in the same forms as `roots`.
-        revocation: `RevocationLists`. Default: the revocation status is not checked.
+        revocation: `RevocationLists`, `OCSP`, your own `Revocation`, or a list of them. A certificate that any of them
+            reports as revoked is rejected. Default: the revocation status is not checked.
         require_client_auth_eku: reject a leaf without extended key usage. A leaf whose extended key usage lacks
             clientAuth is always rejected.
         max_depth: maximum number of certificates between leaf and root, 0 to 16.
@@ -85,20 +86,17 @@ class TrustStore:
         roots: Collection[Given],
         *,
         intermediates: Collection[Given] = (),
-        revocation: RevocationLists | None = None,
+        revocation: Revocation | Sequence[Revocation] | None = None,
         require_client_auth_eku: bool = False,
         max_depth: int = _DEPTH,
         leeway: float | None = None,
     ) -> None:
-        if revocation is not None and not isinstance(revocation, RevocationLists):
-            raise ConfigurationError(
-                f"revocation={revocation!r}: expected for example RevocationLists(['clients-ca.crl'])"
-            )
         options.integer("max_depth", max_depth, 0, 16, _DEPTH)
         self._paths: Cache[tuple[int, bytes, tuple[bytes, ...]], _Validated] = Cache(_CACHED, largest=_LARGEST)
         self._given_leeway = None if leeway is None else check_clock_skew("leeway", leeway)
         self._leeway = self._given_leeway or 0.0
         self._revocation = revocation
+        self._sources = None if revocation is None else RevocationSources(revocation)
         given = {
             "roots": split("roots", roots, x509.Certificate, "['clients-ca.pem']"),
             "intermediates": split("intermediates", intermediates, x509.Certificate, "['issuing-ca.pem']"),
@@ -152,13 +150,13 @@ class TrustStore:
     @property
     def caches(self) -> tuple[Cache[Any, Any], ...]:
         """The caches that share the memory of a stack of layers."""
-        return (self._paths,)
+        return (self._paths, *(() if self._sources is None else self._sources.caches))
 
     def validate(self, certificate: ClientCertificate, now: float) -> Flow[ClientCertificate]:
         """Return the certificate with the verification `BY_TRUST_STORE` (RFC 5280 section 6.1).
 
         `now`: seconds since the epoch. Raises `Refused("client_certificate_refused")` with all reasons if the
-        certificate is not valid, and `Unavailable` if a revocation list cannot be fetched.
+        certificate is not valid, and `Unavailable` if the revocation status cannot be fetched.
         """
         return (yield from self.decide(certificate, now)).value
 
@@ -178,11 +176,9 @@ class TrustStore:
             ends + self._leeway,
             (partial(self._is_current, weakref.ref(snapshot)),),
         )
-        if self._revocation is None:
+        if self._sources is None:
             return found
-        status = yield from self._unrevoked(self._revocation, validated, now)
-        if not opts_in(self._revocation):
-            return once(validated.certificate)
+        status = yield from self._unrevoked(self._sources, validated, now)
         return found._replace(
             begins=max(found.begins, status.begins),
             ends=min(found.ends, status.ends),
@@ -202,7 +198,7 @@ class TrustStore:
             certificate.with_verification(
                 Verification.BY_TRUST_STORE, (path.begins, path.ends), (certificate.der, *roots.encoded(path))
             ),
-            () if self._revocation is None else self._questions(certificate, path),
+            () if self._sources is None else self._questions(certificate, path),
         )
 
     def _is_within(self, period: tuple[float, float], now: float) -> bool:
@@ -214,9 +210,9 @@ class TrustStore:
         except chain.UNREADABLE as error:  # the distribution points are parsed here for the first time
             raise chain.refused(certificate, f"its extensions cannot be read ({type(error).__name__})") from None
 
-    def _unrevoked(self, revocation: RevocationLists, validated: _Validated, now: float) -> Flow[Reusable[None]]:
+    def _unrevoked(self, sources: RevocationSources, validated: _Validated, now: float) -> Flow[Reusable[None]]:
         try:
-            return (yield from revocation.check(validated.questions, now))
+            return (yield from sources.check(validated.questions, now))
         except Unavailable:
             raise
         except Refused as refusal:

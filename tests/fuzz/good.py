@@ -8,9 +8,14 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.ocsp import load_der_ocsp_request
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from mtls_middleware.testing import CertificateAuthority, TokenIssuer
+from mtls_middleware.validation.crl import StatusRequest
+from mtls_middleware.validation.ocsp_response import build_request
 from tests.resource_server import forge
+from tests.validation.responder import failure, respond
 
 AUTHORITY = CertificateAuthority("CN=ca,O=Acme")
 LEAF = AUTHORITY.issue(
@@ -53,6 +58,20 @@ def crl() -> bytes:
         reason = x509.CRLReason(x509.ReasonFlags.key_compromise)
         builder = builder.add_revoked_certificate(entry.add_extension(reason, False).build())
     return builder.sign(AUTHORITY.key, hashes.SHA256()).public_bytes(Encoding.DER)
+
+
+OCSP_REQUEST = build_request(StatusRequest(LEAF.x509, AUTHORITY.certificate), hashes.SHA256(), b"n" * 32)
+_RESPONDER = AUTHORITY.issue(
+    "CN=OCSP",
+    extended_key_usage=(),
+    extensions=[(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.OCSP_SIGNING]), False)],
+)
+_READ = load_der_ocsp_request(OCSP_REQUEST.der)
+OCSP = [
+    respond(AUTHORITY, _READ),
+    respond(AUTHORITY, _READ, key=_RESPONDER.key, named=_RESPONDER.x509, certificates=[_RESPONDER.x509]),
+    failure("TRY_LATER"),
+]
 
 
 def dumped(value: Any) -> bytes:

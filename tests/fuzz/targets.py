@@ -12,8 +12,8 @@ from typing import Any
 from mtls_middleware import policy, sources
 from mtls_middleware.certificate import ClientCertificate, Verification
 from mtls_middleware.cli import inspect_certificate
+from mtls_middleware.effects.address import check_address
 from mtls_middleware.effects.flow import BlockingDriver
-from mtls_middleware.effects.remote_document import check_address
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate, Refused
 from mtls_middleware.json_values import json_value
 from mtls_middleware.jwks import parse_text
@@ -27,7 +27,7 @@ from mtls_middleware.resource_server.discovery import DiscoveredKeys
 from mtls_middleware.sources import encoding, rfc9440, vendors, xfcc
 from mtls_middleware.token_endpoint import ClientAuthenticator, ClientRequest, RegisteredClient
 from mtls_middleware.token_endpoint.registered import RegisteredCertificates
-from mtls_middleware.validation import TrustStore, crl, spiffe_bundles
+from mtls_middleware.validation import TrustStore, crl, ocsp_response, spiffe_bundles
 from tests.fuzz import good
 from tests.gateways import MODULES, Request, send
 from tests.resource_server import forge
@@ -199,6 +199,12 @@ def lambda_event(text: str) -> None:
             sources.AWSAPIGateway().find(view)
 
 
+def ocsp_status(data: bytes) -> object:
+    """The response of a responder that may delegate."""
+    required = ocsp_response.Requirements(check_responder=True)
+    return ocsp_response.verify(data, good.OCSP_REQUEST, good.AUTHORITY.certificate, time.time(), required)
+
+
 TARGETS: dict[str, Target] = {
     "XFCC": Target(
         lambda data, random: xfcc.client_certificate(data.decode("latin-1"), random.choice((None, 0, 1))),
@@ -253,6 +259,7 @@ TARGETS: dict[str, Target] = {
         [good.crl(), b"-----BEGIN X509 CRL-----\n" + base64.encodebytes(good.crl()) + b"-----END X509 CRL-----\n"],
         (ValueError,),
     ),
+    "OCSP response": Target(octets(ocsp_status), good.OCSP, (ocsp_response.UnusableResponse,)),
     "JSON": Target(octets(json_value), [b'{"a":[1,{"b":"\\u00e9"}],"c":null,"d":1e5}'], (ValueError,)),
     "metadata": Target(octets(DISCOVERED._read), [good.METADATA], (ValueError,)),
     "introspection response": Target(octets(introspection), [good.INTROSPECTION], (Refused, ValueError)),

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtls_middleware import ConfigurationError, jwks
-from mtls_middleware.effects.remote_document import check_address
+from mtls_middleware.effects.address import check_address
 from mtls_middleware.jwks import FetchedKeys, KeySet
 
 

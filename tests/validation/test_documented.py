@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mtls_middleware.testing import CertificateAuthority
-from mtls_middleware.validation import RevocationLists
+from mtls_middleware.validation import OCSP, RevocationLists, TrustStore
 from tests.validation.authority import crl
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "validation.md").read_text("utf-8")
@@ -25,5 +25,8 @@ def test_every_block_works(block, tmp_path, monkeypatch):
         (tmp_path / name).write_bytes(crl(ca, now=now))
     monkeypatch.chdir(tmp_path)
     app = types.SimpleNamespace(wsgi_app=lambda environ, start_response: [])
-    exec(block.replace("/run/spire/", ""), {"app": app, "RevocationLists": RevocationLists})
-    assert len(BLOCKS) == 3
+    exec(
+        block.replace("/run/spire/", ""),
+        {"app": app, **{each.__name__: each for each in (OCSP, RevocationLists, TrustStore)}},
+    )
+    assert len(BLOCKS) == 7

@@ -7,7 +7,9 @@ import time
 import warnings
 
 import pytest
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import ocsp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -17,10 +19,12 @@ from mtls_middleware.servers.extension import first_certificate
 from mtls_middleware.testing import CertificateAuthority
 from mtls_middleware.validation import SpiffeTrust, TrustStore
 from mtls_middleware.validation.crl import StatusRequest, parse
+from mtls_middleware.validation.ocsp_response import Requirements, UnusableResponse, build_request, verify
 from mtls_middleware.validation.spiffe_bundles import read_jwks
 from mtls_middleware.validation.store import read_pem
 from tests.validation.authority import crl
 from tests.validation.judged import reasons
+from tests.validation.responder import respond
 
 NOW = time.time()
 
@@ -106,3 +110,30 @@ def test_a_file_with_a_certificate_of_an_unknown_version_holds_none(tmp_path):
     with pytest.raises(ConfigurationError, match=r"ca\.pem"):
         TrustStore([tmp_path / "ca.pem"])
     assert first_certificate(tmp_path / "ca.pem") is None
+
+
+REQUEST = build_request(StatusRequest(CLIENT.x509, BELOW.certificate), hashes.SHA256(), b"n" * 32)
+RESPONSE = respond(BELOW, ocsp.load_der_ocsp_request(REQUEST.der))
+
+
+@settings(max_examples=400, deadline=None)
+@given(flips)
+def test_mutated_ocsp_responses_are_never_good(changes):
+    octets = mutated(RESPONSE, changes)
+    try:
+        verify(octets, REQUEST, BELOW.certificate, NOW, Requirements())
+    except UnusableResponse:
+        return
+    # ECDSA signatures can be changed only to the other valid signature, and the certificates are not signed.
+    assert load(octets) == load(RESPONSE)
+
+
+def load(octets):
+    return ocsp.load_der_ocsp_response(octets).tbs_response_bytes
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=200))
+def test_arbitrary_octets_are_rejected_as_an_ocsp_response(octets):
+    with pytest.raises(UnusableResponse):
+        verify(octets, REQUEST, BELOW.certificate, NOW, Requirements())

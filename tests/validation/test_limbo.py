@@ -17,7 +17,7 @@ from mtls_middleware.effects.flow import BlockingDriver
 from mtls_middleware.errors import ConfigurationError, Refused
 from mtls_middleware.validation import RevocationLists
 from mtls_middleware.validation.chain import Roots
-from mtls_middleware.validation.revocation_lists import status_requests
+from mtls_middleware.validation.revocation import status_requests
 from tests import shared
 
 CASES = shared.read_json("vectors/x509-limbo/limbo-generated.json").get("testcases", [])

@@ -1,0 +1,341 @@
+"""`OCSP`: looks up the revocation status of certificates at the operator's OCSP responders (RFC 6960).
+
+Requests go to configured responders only. An address in a certificate is never used.
+"""
+
+import logging
+import math
+import secrets
+import ssl
+import threading
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from os import PathLike
+from typing import Any, Literal
+from urllib.parse import quote
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.x509.ocsp import OCSPCertStatus
+
+from mtls_middleware import options
+from mtls_middleware.cache import Cache
+from mtls_middleware.dependencies import report
+from mtls_middleware.effects.exchange import Fetch, FetchFailed, Response
+from mtls_middleware.effects.flow import Begin, Flow, ask
+from mtls_middleware.errors import ConfigurationError, require_extra
+from mtls_middleware.retry import LONGEST
+from mtls_middleware.reusable import Reusable, once
+from mtls_middleware.validation.crl import StatusRequest
+from mtls_middleware.validation.ocsp_records import Attempt, CachedStatus, OCSPRecord
+from mtls_middleware.validation.ocsp_responders import Issuer, Responder, Responders, configured_signer
+from mtls_middleware.validation.ocsp_response import Requirements, UnusableResponse, build_request, verify
+from mtls_middleware.validation.revocation import EXEMPT, GOOD, CertificateStatus, Statuses
+from mtls_middleware.validation.revocation_lists import RevocationLists
+from mtls_middleware.validity import CLOCK_SKEW, check_clock_skew
+
+logger: logging.Logger = logging.getLogger("mtls_middleware.validation")
+
+# Maximum bytes of a response. Usually, a response has 500 bytes, or 2,000 with the responder's certificate.
+_LIMIT = 65_536
+_TIMEOUT, _MAX_AGE = 5.0, 3_600.0
+# Maximum length of a base64 request that is sent by GET (RFC 6960 A.1).
+_GET_LIMIT = 255
+# Bytes of a nonce (RFC 9654 2.1).
+_NONCE_SIZE = 32
+# Default maximum bytes of all records, and bytes of one record without the issuer's certificate in its key. So the
+# statuses of 10,000 certificates are cached.
+_CACHED, _RECORD = 20 * 1024 * 1024, 1_000
+# Minimum number of seconds between two log lines about the same failure of one responder.
+_LOG_INTERVAL = 30.0
+_HEADERS = {"Accept": "application/ocsp-response", "Content-Type": "application/ocsp-request"}
+
+# What a record depends on: the URL, the issuer, the serial number, and the certificate of `signed_by`.
+_Key = tuple[str, bytes, int, bytes]
+
+
+class OCSP:
+    """Looks up at OCSP responders whether a certificate is revoked, for a `TrustStore`.
+
+    Each certificate of a path, except the root, needs the status good. If a certificate is revoked or unknown to its
+    responder, the client is rejected. If the status cannot be looked up, the response is a 503.
+
+    Arguments:
+        responders: the URL of the responder for all issuers, or a mapping from an issuer to the URL of its responder.
+            The issuer is a DN string, a `cryptography` certificate, a PEM file with one CA certificate, or `"*"` for
+            all other issuers. A string that contains `=` is a DN; give a `Path` for a file with `=` in its name. A
+            certificate or file matches one key, and a DN matches each CA with this name.
+        signed_by: the certificate of the only responder that may sign, or its PEM file, which is read again when it
+            changes. Default: the issuing CA, or a responder to which the issuing CA has delegated this by a certificate
+            with the extended key usage OCSPSigning.
+        max_age: maximum number of seconds for which a response is cached, 1 to 86,400. A response is never cached
+            after its nextUpdate, and never if it has none.
+        timeout: maximum seconds of one exchange with a responder.
+        leaf_only: check only the client's own certificate, not the intermediate CAs.
+        soft_fail: accept a certificate if its responder cannot be reached or no responder is configured for its issuer.
+            Each use is logged. A certificate that is revoked, or unknown to its responder, is always rejected.
+        clock_skew: tolerance for the times in a response, in seconds, 0 to 300.
+        nonce: `"optional"` sends a nonce and accepts a response without one, `"required"` rejects such a response, and
+            `"none"` sends no nonce. A response with another nonce is always rejected (RFC 9654).
+        method: `"POST"`, or `"GET"`, so that HTTP caches can respond. With `"GET"`, set `nonce="none"`.
+        hash_algorithm: the hash that identifies the issuer in requests, `"SHA-1"` or `"SHA-256"`. It protects nothing,
+            and many responders know SHA-1 only (RFC 5019 2.1.1).
+        responder_lists: lists that cover delegated responders' certificates without `id-pkix-ocsp-nocheck`. Without
+            these lists, a response of such a responder is rejected (RFC 6960 4.2.2.2.1).
+        tls: verifies https responders. Default: the CAs of the system.
+        proxy: the URL of an HTTP proxy. The variables `HTTPS_PROXY` and `HTTP_PROXY` are ignored.
+        allow_http: allow http. Responses are signed, and their period limits how long an attacker can replay them, so
+            http is usual.
+
+    Raises `ConfigurationError`. Needs the extra `http`.
+
+    Example: `TrustStore(["clients-ca.pem"], revocation=OCSP("http://ocsp.ca.internal"))`
+    """
+
+    def __init__(
+        self,
+        responders: str | Mapping[str, str] | Mapping[Issuer, str],
+        *,
+        signed_by: str | PathLike[str] | x509.Certificate | None = None,
+        max_age: float = _MAX_AGE,
+        timeout: float = _TIMEOUT,
+        leaf_only: bool = False,
+        soft_fail: bool = False,
+        clock_skew: float = CLOCK_SKEW,
+        nonce: Literal["optional", "required", "none"] = "optional",
+        method: Literal["POST", "GET"] = "POST",
+        hash_algorithm: Literal["SHA-1", "SHA-256"] = "SHA-1",
+        responder_lists: RevocationLists | None = None,
+        tls: ssl.SSLContext | None = None,
+        proxy: str | None = None,
+        allow_http: bool = True,
+    ) -> None:
+        require_extra("httpx2", "http", "OCSP")
+        self._tls = tls or ssl.create_default_context()
+        self._proxy = options.proxy_url("proxy", proxy)
+        options.boolean("allow_http", allow_http)
+        self._responders = Responders(responders, self._tls, self._proxy, allow_http=allow_http)
+        self._max_age = options.seconds("max_age", max_age, 1, 86_400, _MAX_AGE)
+        self._timeout = options.seconds("timeout", timeout, 0.05, 60, _TIMEOUT)
+        self._leaf_only = options.boolean("leaf_only", leaf_only)
+        self._soft_fail = options.boolean("soft_fail", soft_fail)
+        self._nonce = options.one_of("nonce", nonce, ("optional", "required", "none"))
+        self._uses_get = options.one_of("method", method, ("POST", "GET")) == "GET"
+        algorithm = options.one_of("hash_algorithm", hash_algorithm, ("SHA-1", "SHA-256"))
+        self._algorithm = hashes.SHA1() if algorithm == "SHA-1" else hashes.SHA256()  # noqa: S303 (only an identifier)
+        if responder_lists is not None and not isinstance(responder_lists, RevocationLists):
+            raise ConfigurationError(
+                f"responder_lists={responder_lists!r}: expected for example RevocationLists(['clients-ca.crl'])"
+            )
+        self._responder_lists = responder_lists
+        self._signer = None if signed_by is None else configured_signer(signed_by)
+        skew = check_clock_skew("clock_skew", clock_skew)
+        self._required = Requirements(
+            check_responder=responder_lists is not None,
+            require_nonce=nonce == "required",
+            max_age=self._max_age,
+            behind=skew,
+            # The time of a request is that of its beginning, so a response may be `timeout` seconds younger.
+            ahead=skew + self._timeout,
+        )
+        self._records: Cache[_Key, OCSPRecord] = Cache(_CACHED)
+        self._logged: Cache[tuple[str, str], float] = Cache(100)
+        self._lock = threading.Lock()  # protects the records; it is not held during I/O
+
+    is_reusable = True
+
+    @property
+    def caches(self) -> tuple[Cache[Any, Any], ...]:
+        """The caches that share the memory of a stack of layers."""
+        return (self._records,)
+
+    def statuses(self, requests: Sequence[StatusRequest], now: float) -> Flow[Reusable[Statuses]]:
+        """Return the status of each certificate of a validated path: see `Revocation`."""
+        found: list[Reusable[CertificateStatus]] = []
+        for number, request in enumerate(requests):
+            if number and self._leaf_only:
+                found.append(Reusable(EXEMPT))
+            else:
+                found.append((yield from self._status(request, now)))
+        return Reusable(
+            [each.value for each in found],
+            max((each.begins for each in found), default=-math.inf),
+            min((each.ends for each in found), default=math.inf),
+            tuple(check for each in found for check in each.checks),
+        )
+
+    def _status(self, request: StatusRequest, now: float) -> Flow[Reusable[CertificateStatus]]:
+        """Return the status of one certificate, and the time for which it is valid."""
+        responder = self._responders.find(request)
+        if responder is None:
+            reason = f"no OCSP responder is configured for the issuer of serial {request.serial:x}"
+            return Reusable(CertificateStatus("not_covered", reason, soft_fail=self._soft_fail))
+        signer = None if self._signer is None else self._signer.current(now)
+        key = (responder.url, request.issuer_der, request.serial, b"" if signer is None else signer[1])
+        required = self._required if signer is None else replace(self._required, signed_by=signer[0])
+        record = self._record(key)
+        cached = yield from self._current(_LookUp(responder, request, required, record), now)
+        if isinstance(cached, str):
+            return once(self._without_response(request, record, cached, now))
+        found = Reusable(GOOD, cached.begins, cached.ends, (partial(self._is_current, key, record, cached),))
+        if cached.status.responder is not None and self._responder_lists is not None:
+            signer_status = yield from self._responder_lists.statuses([cached.status.responder], now)
+            if signer_status.value[0].status != "good":
+                reason = f"the responder's own certificate: {signer_status.value[0].reason}"
+                return once(self._without_response(request, record, reason, now))
+            found = _both(found, signer_status)
+        if cached.status.status is OCSPCertStatus.REVOKED:
+            return once(CertificateStatus("revoked", _REVOKED.format(request.serial)))
+        if cached.status.status is not OCSPCertStatus.GOOD:
+            reason = f"the OCSP responder {responder.url} does not know serial {request.serial:x}"
+            return once(CertificateStatus("unknown", reason))
+        return found if cached.is_valid(now) else once(GOOD)
+
+    def _without_response(
+        self, request: StatusRequest, record: OCSPRecord, reason: str, now: float
+    ) -> CertificateStatus:
+        """Return the status if there is no valid response. A revocation stays known until a newer response."""
+        if record.known is not None and record.known.status.status is OCSPCertStatus.REVOKED:
+            return CertificateStatus("revoked", _REVOKED.format(request.serial))
+        wait = math.ceil(max(1.0, min(record.retry_after(now), LONGEST)))
+        return CertificateStatus("unavailable", f"OCSP: {reason}", wait, self._soft_fail)
+
+    def _record(self, key: _Key) -> OCSPRecord:
+        record = self._records.get(key)
+        if record is None:
+            with self._lock:
+                record = self._records.get(key)
+                if record is None:
+                    record = OCSPRecord()
+                    self._records.put(key, record, _RECORD + len(key[1]))
+        return record
+
+    def _is_current(self, key: _Key, record: OCSPRecord, cached: CachedStatus, now: float) -> bool:
+        """Return whether this status is the newest one, and no request must renew it."""
+        return self._records.get(key) is record and record.known is cached and not record.needs_action(now)
+
+    def _current(self, look_up: "_LookUp", now: float) -> Flow[CachedStatus | str]:
+        """Return the cached status, or the result of an exchange, or the reason why there is none."""
+        record = look_up.record
+        with self._lock:
+            known, attempt = record.known, record.attempt
+            # Without a valid status, this flow joins the exchange below, which may be repeated there.
+            if known is not None and known.is_valid(now) and attempt is not None and attempt.is_complete:
+                self._finish(look_up, attempt, _outcome(attempt.fetch), now)
+            known = record.known
+            is_valid = known is not None and known.is_valid(now)
+            is_old = known is not None and now >= known.renewal_at
+            starts = (not is_valid or is_old) and record.is_due(now)
+            if starts:
+                record.begin(self._attempt(look_up, now))
+            attempt = record.attempt
+        if known is not None and is_valid:
+            if starts and attempt is not None:
+                yield from self._begin(look_up, attempt, now)
+            return known
+        if attempt is None:
+            return record.reason
+        found: Response | Exception
+        try:
+            found = yield from self._exchange(attempt)
+        except Exception as failure:  # noqa: BLE001 (for example, no thread can be started: a failed attempt)
+            found = failure
+        with self._lock:
+            self._finish(look_up, attempt, found, now)
+        return attempt.result or "the exchange was interrupted"
+
+    def _begin(self, look_up: "_LookUp", attempt: Attempt, now: float) -> Flow[None]:
+        """Start an exchange in the background. A later request applies the result."""
+        try:
+            yield from ask(Begin(attempt.fetch))
+        except Exception as failure:  # noqa: BLE001 (as in `_current`)
+            with self._lock:
+                self._finish(look_up, attempt, failure, now)
+
+    def _exchange(self, attempt: Attempt) -> Flow[Response]:
+        """Make the exchange of an attempt. If the server has closed an idle connection, make it once more."""
+        first = attempt.fetch
+        try:
+            return (yield from ask(first))
+        except FetchFailed as failure:
+            if not failure.again:
+                raise
+        with self._lock:
+            if attempt.fetch is first:
+                attempt.fetch = replace(first)
+        return (yield from ask(attempt.fetch))
+
+    def _attempt(self, look_up: "_LookUp", now: float) -> Attempt:
+        nonce = None if self._nonce == "none" else secrets.token_bytes(_NONCE_SIZE)
+        request = build_request(look_up.request, self._algorithm, nonce)
+        url, content = look_up.responder.url, request.der
+        encoded = b64encode(content)
+        by_get = self._uses_get and len(encoded) <= _GET_LIMIT
+        if by_get:
+            url = f"{url.rstrip('/')}/{quote(encoded, safe='')}"
+        fetch = Fetch(
+            url,
+            self._tls,
+            self._timeout,
+            _LIMIT,
+            content=None if by_get else content,
+            headers=_HEADERS,
+            connections=look_up.responder.connections,
+            proxy=self._proxy,
+        )
+        return Attempt(request, fetch, now)
+
+    def _finish(self, look_up: "_LookUp", attempt: Attempt, found: Response | BaseException, now: float) -> None:
+        """Store the result of an attempt, and log a failure. The lock is held."""
+        if look_up.record.attempt is not attempt:
+            return  # another flow has stored it
+        result: CachedStatus | str
+        try:
+            if not isinstance(found, Response):
+                raise UnusableResponse(str(found) if isinstance(found, FetchFailed) else type(found).__name__)
+            if found.status != 200:
+                raise UnusableResponse(f"HTTP status {found.status}")
+            status = verify(found.body, attempt.request, look_up.request.issuer, now, look_up.required)
+            result = CachedStatus.of(status, attempt.began_at, self._max_age)
+        except UnusableResponse as failure:
+            result = str(failure)
+        look_up.record.finish(attempt, result)
+        if isinstance(attempt.result, str):
+            self._report(look_up.responder.url, attempt.result, now)
+
+    def _report(self, url: str, reason: str, now: float) -> None:
+        """Report a failure, and log it unless the same failure of this responder has been logged a moment ago."""
+        report("ocsp_failed", f"{url}: {reason}")
+        logged_at = self._logged.get((url, reason))
+        if logged_at is None or abs(now - logged_at) >= _LOG_INTERVAL:
+            self._logged.put((url, reason), now)
+            logger.error("the OCSP responder %s gave no usable response: %s; later requests try again", url, reason)
+
+
+_REVOKED = "serial {:x} is revoked (OCSP)"
+
+
+@dataclass(frozen=True, slots=True)
+class _LookUp:
+    """The look-up of the status of one certificate."""
+
+    responder: Responder
+    request: StatusRequest
+    required: Requirements
+    record: OCSPRecord
+
+
+def _both(one: Reusable[CertificateStatus], other: Reusable[Statuses]) -> Reusable[CertificateStatus]:
+    """Return `one` with the period and the checks of both."""
+    return one._replace(
+        begins=max(one.begins, other.begins),
+        ends=min(one.ends, other.ends),
+        checks=(*one.checks, *other.checks),
+    )
+
+
+def _outcome(fetch: Fetch) -> Response | BaseException:
+    failure = fetch.outcome.exception()
+    return fetch.outcome.result() if failure is None else failure

@@ -1,0 +1,126 @@
+"""A real responder, `openssl ocsp`: its statuses here, and the verdict of OpenSSL's own client beside ours."""
+
+import subprocess
+import time
+from contextlib import contextmanager
+
+import pytest
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from mtls_middleware.testing import CertificateAuthority
+from mtls_middleware.validation import OCSP
+from tests.live.servers import free_port
+from tests.validation.test_ocsp import outcome, store_of
+
+pytestmark = [pytest.mark.live]
+
+NOW = time.time()
+GOOD, REVOKED, UNKNOWN = "good", "revoked", "unknown"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("ocsp")
+
+
+@pytest.fixture(scope="module")
+def clients(ca, folder):
+    found = {each: ca.issue(f"CN={each}") for each in (GOOD, REVOKED, UNKNOWN)}
+    for name, each in found.items():
+        (folder / f"{name}.pem").write_text(each.pem)
+    lines = [_row("V", "", found[GOOD]), _row("R", "250101000000Z,keyCompromise", found[REVOKED])]
+    (folder / "index.txt").write_text("".join(lines))
+    (folder / "ca.pem").write_text(ca.pem)
+    return found
+
+
+def _row(status, when, issued):
+    serial = f"{issued.x509.serial_number:x}"
+    serial = serial.upper().rjust(len(serial) + len(serial) % 2, "0")
+    return f"{status}\t400101000000Z\t{when}\t{serial}\tunknown\t/CN=x\n"
+
+
+@contextmanager
+def responding(folder, signer, *options):
+    """A responder that `signer` signs for."""
+    (folder / "signer.pem").write_text(signer.pem)
+    (folder / "signer.key").write_text(_key_pem(signer))
+    port = free_port()
+    command = ["openssl", "ocsp", "-index", "index.txt", "-port", str(port), "-CA", "ca.pem"]
+    command += ["-rsigner", "signer.pem", "-rkey", "signer.key", *options]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            assert "waiting for OCSP client connections" in process.stderr.readline()
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.kill()
+
+
+def _key_pem(signer):
+    return signer._identity.key_pem if isinstance(signer, CertificateAuthority) else signer.key_pem
+
+
+def openssl_verdict(folder, url, name):
+    """What OpenSSL's client says: the status, or "unavailable" if it does not verify the response."""
+    command = ["openssl", "ocsp", "-issuer", "ca.pem", "-cert", f"{name}.pem", "-CAfile", "ca.pem", "-url", url]
+    found = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=30, check=False)
+    if "Response verify OK" not in found.stderr:
+        return "unavailable"
+    return next(line for line in found.stdout.splitlines() if line.startswith(f"{name}.pem: ")).split()[1]
+
+
+def delegate(ca, *purposes, nocheck=True):
+    extensions = [(x509.ExtendedKeyUsage(list(purposes)), False)] if purposes else []
+    extensions += [(x509.OCSPNoCheck(), False)] if nocheck else []
+    return ca.issue("CN=OCSP", extended_key_usage=(), extensions=extensions)
+
+
+OURS = {"good": "good", "revoked": "refused", "unknown": "refused", "unavailable": "unavailable"}
+
+
+@pytest.mark.parametrize("options", [("-nmin", "5"), ()], ids=["nextUpdate", "no nextUpdate"])
+@pytest.mark.parametrize("method", ["POST", "GET"])
+def test_openssl_and_the_library_read_the_same_status(ca, clients, folder, options, method):
+    with responding(folder, ca, *options) as url:
+        store = store_of(ca, OCSP(url, method=method))
+        for name, client in clients.items():
+            verdict = openssl_verdict(folder, url, name)
+            assert verdict == name
+            assert outcome(store, client, time.time()) == OURS[verdict]
+
+
+@pytest.mark.parametrize(
+    ("purposes", "verdict"),
+    [
+        ([ExtendedKeyUsageOID.OCSP_SIGNING], "good"),
+        ([ExtendedKeyUsageOID.OCSP_SIGNING, ExtendedKeyUsageOID.CLIENT_AUTH], "good"),
+        ([ExtendedKeyUsageOID.CLIENT_AUTH], "unavailable"),
+        ([], "unavailable"),
+    ],
+    ids=["OCSPSigning", "OCSPSigning and clientAuth", "clientAuth", "none"],
+)
+def test_openssl_and_the_library_accept_the_same_delegates(ca, clients, folder, purposes, verdict):
+    with responding(folder, delegate(ca, *purposes), "-nmin", "5") as url:
+        assert openssl_verdict(folder, url, GOOD) == verdict
+        assert outcome(store_of(ca, OCSP(url)), clients[GOOD], time.time()) == verdict
+
+
+def test_a_responder_of_another_ca_is_accepted_by_neither(ca, clients, folder):
+    other = CertificateAuthority()
+    with responding(folder, delegate(other, ExtendedKeyUsageOID.OCSP_SIGNING), "-nmin", "5") as url:
+        assert openssl_verdict(folder, url, GOOD) == "unavailable"
+        assert outcome(store_of(ca, OCSP(url)), clients[GOOD], time.time()) == "unavailable"
+
+
+def test_a_delegate_without_nocheck_is_accepted_by_openssl_only(ca, clients, folder):
+    # OpenSSL does not look up the status of the responder's certificate (RFC 6960 4.2.2.2.1 leaves it to the client).
+    with responding(folder, delegate(ca, ExtendedKeyUsageOID.OCSP_SIGNING, nocheck=False), "-nmin", "5") as url:
+        assert openssl_verdict(folder, url, GOOD) == "good"
+        assert outcome(store_of(ca, OCSP(url)), clients[GOOD], time.time()) == "unavailable"
+
+
+def test_openssl_reads_our_request(ca, clients, folder):
+    with responding(folder, ca) as url:
+        assert outcome(store_of(ca, OCSP(url, nonce="required")), clients[GOOD], time.time()) == "good"
