@@ -63,9 +63,9 @@ class OCSPRecord:
     def __init__(self) -> None:
         self.known: CachedStatus | None = None
         self.attempt: Attempt | None = None  # the attempt whose result is not applied yet
-        self.attempted_at = float("-inf")
-        self.failures = 0  # the number of failed attempts since the last successful attempt
-        self.reason = ""  # why the last attempt failed
+        self.attempted_at: float = float("-inf")
+        self.failures: int = 0  # the number of failed attempts since the last successful attempt
+        self.reason: str = ""  # why the last attempt failed
 
     def is_due(self, now: float) -> bool:
         """Return whether the next attempt may begin. If the clock was set back, it may begin at once."""
