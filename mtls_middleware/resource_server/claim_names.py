@@ -13,9 +13,15 @@ from mtls_middleware.resource_server.claims import has_audience, reject_token, s
 
 ClaimValue = str | int | bool
 
-# Claims that ID tokens have as well, so their values do not distinguish an access token (OpenID Connect Core 2, 5.1).
+# Claims that ID tokens have as well, so their values do not distinguish an access token: those of OpenID Connect Core 2
+# and 5.1, and those that common issuers add.
 _IN_ID_TOKENS = frozenset(
-    {"iss", "sub", "aud", "exp", "nbf", "iat", "auth_time", "nonce", "acr", "amr", "azp", "at_hash", "c_hash", "sid"}
+    (  # noqa: SIM905 (a list literal would have 44 lines)
+        "iss sub aud exp nbf iat auth_time nonce acr amr azp at_hash c_hash sid jti name given_name family_name "
+        "middle_name nickname preferred_username profile picture website email email_verified gender birthdate "
+        "zoneinfo locale phone_number phone_number_verified address updated_at tid oid ver uti upn roles groups "
+        "realm_access resource_access cognito:groups cognito:username"
+    ).split()
 )
 
 

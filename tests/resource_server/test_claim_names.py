@@ -154,6 +154,7 @@ def test_a_token_may_lack_the_client_if_it_is_not_required() -> None:
         {"claims": {"ver": 1.5}}, {"claims": {1: "a"}},
         {"typ": [None]}, {"typ": ["at+jwt", None]}, {"typ": [None], "claims": {"iss": "https://as.example"}},
         {"typ": [None], "claims": {"azp": "a", "sub": "b"}}, {"typ": "at+jwt"}, {"typ": [1]},
+        {"typ": [None], "claims": {"tid": "a", "roles": "b", "jti": "c", "email": "d"}},
         {"allow_nonce": "yes"},
     ],
     ids=str,
