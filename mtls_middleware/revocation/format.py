@@ -33,7 +33,7 @@ _HEAD = re.compile(
     rb"revocations-2:(?P<complete>[01]):(?P<list>[0-9a-f]{24}):(?P<id>[0-9a-f]{24}):(?P<page>[0-9]{1,15})"
     rb":(?P<changes>[0-9]{1,15}):(?P<units>[0-9]{1,15}):[0-9]{1,15}:[0-9]{1,15}:(?P<time>[0-9]{1,10})"
 )
-_PAGE = re.compile(rb"page-2:([0-9]{12}):([0-9]{2}):")
+_PAGE = re.compile(rb"page-2:([0-9]{12,15}):([0-9]{2}):")
 
 _CREATE_ADVICE = "call create() once, with all revocations that are still valid (docs/tokens.md)"
 _KEY_ADVICE = (

@@ -184,7 +184,7 @@ class RevocationListPoller:
             logger.error(
                 "revocations: Redis has lost changes, by a failover or by loading older data. This process keeps them, "
                 "but processes that start from now on do not know them: revoke again what was revoked last. To prevent "
-                "a loss, set replicas= (docs/tokens.md)"
+                "a loss, set replicas= (docs/revocations.md)"
             )
 
     def _log_failure(self, failure: Exception) -> None:

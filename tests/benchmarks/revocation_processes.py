@@ -3,9 +3,6 @@
 `python -m tests.benchmarks.revocation_processes follow PORT` follows the list. It prints the seconds until it can
 answer, and when its standard input ends, what it has seen, as JSON.
 
-`python -m tests.benchmarks.revocation_processes idle` has an event loop and nothing else, until its standard input
-ends: for how long other programs on the machine stop an event loop.
-
 `python -m tests.benchmarks.revocation_processes write PORT NAME RATE SECONDS BATCH` revokes `RATE` tokens a second,
 `BATCH` of them at once. Twice a second, one of them is a probe. It prints when it began to write each probe, as JSON.
 
@@ -49,8 +46,8 @@ class Follower:
     """Looks up the next probe of each name once a millisecond, in an event loop.
 
     Attributes:
-        stops: the longest time for which the event loop was stopped, before it could answer for the first time, and
-            after that.
+        stops: the longest time for which the event loop was stopped while this process used the processor, before it
+            could answer for the first time, and after that. Other programs on the machine stop it, too.
         unavailable: seconds after that for which the response would be 503.
         age: the largest age of the copy after that.
         seen: when each probe was found.
@@ -64,21 +61,23 @@ class Follower:
         self.seen: dict[str, float] = {}
 
     async def run(self) -> None:
-        ended = _end_of_input()
+        ended = threading.Event()
+        threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
         begun = last = time.monotonic()
+        processor = time.process_time()
         following = asyncio.create_task(asyncio.to_thread(self._revocations.follow))
         is_started = False
         while not ended.is_set():
             await asyncio.sleep(_TICK)
-            now = time.monotonic()
-            self.stops[is_started] = max(self.stops[is_started], now - last - _TICK)
+            now, used = time.monotonic(), time.process_time()
+            self.stops[is_started] = max(self.stops[is_started], min(now - last - _TICK, used - processor))
             found = self._is_revoked("none") if following.done() else None
             if is_started:
                 self._note(now, last, is_available=found is not None)
             elif found is not None:
                 is_started = True
                 print(json.dumps(now - begun), flush=True)
-            last = now
+            last, processor = now, used
 
     def _note(self, now: float, last: float, *, is_available: bool) -> None:
         self.unavailable += 0 if is_available else now - last
@@ -94,22 +93,6 @@ class Follower:
             return token_entry(ISSUER, token_id) in self._revocations
         except Unavailable:
             return None
-
-
-async def idle() -> float:
-    """Returns the longest time for which the event loop was stopped."""
-    ended, longest, last = _end_of_input(), 0.0, time.monotonic()
-    while not ended.is_set():
-        await asyncio.sleep(_TICK)
-        now = time.monotonic()
-        longest, last = max(longest, now - last - _TICK), now
-    return longest
-
-
-def _end_of_input() -> threading.Event:
-    ended = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
-    return ended
 
 
 def write(port: int, name: str, rate: int, seconds: float, batch: int) -> dict[str, float]:
@@ -130,11 +113,9 @@ def write(port: int, name: str, rate: int, seconds: float, batch: int) -> dict[s
 
 
 if __name__ == "__main__":
-    action, port, *rest = [*sys.argv[1:], ""]
-    if action == "idle":
-        print(json.dumps(asyncio.run(idle())))
-    elif action == "follow":
-        follower = Follower(int(port), rest[:-1])
+    action, port, *rest = sys.argv[1:]
+    if action == "follow":
+        follower = Follower(int(port), rest)
         asyncio.run(follower.run())
         print(json.dumps({name: value for name, value in vars(follower).items() if not name.startswith("_")}))
     else:
