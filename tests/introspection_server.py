@@ -7,6 +7,7 @@ import base64
 import json
 import socket
 import ssl
+from collections.abc import MutableSequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, unquote_plus
@@ -46,8 +47,8 @@ class IntrospectionServer(LoopbackServer):
         super().__init__(_Handler, tls=tls, port=port)
         self.tokens: dict[str, Any] = {} if tokens is None else tokens
         self.behaviours: list[Behaviour] = []  # for the next requests, one each; `behaviour` for all others
-        self.questions: list[Question] = []
-        self.connections: list[socket.socket] = []
+        self.questions: MutableSequence[Question] = []
+        self.connections: MutableSequence[socket.socket] = []
         self.url = f"{self.host}/introspect"
 
     def __exit__(self, *given: object) -> None:

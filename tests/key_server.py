@@ -4,7 +4,7 @@ import json
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, MutableSequence
 from typing import Any
 
 from tests.loopback import Behaviour, LoopbackHandler, LoopbackServer
@@ -24,7 +24,7 @@ class KeyServer(LoopbackServer):
         self.jwks = jwks
         self.behaviours: dict[str, Behaviour] = {}  # for these paths; `behaviour` for all others
         self.documents: dict[str, Any] = {}  # by path; every other one has the JWKS
-        self.asked: list[str] = []  # the paths
+        self.asked: MutableSequence[str] = []  # the paths
         self.url = f"{self.host}/jwks"
 
     @property

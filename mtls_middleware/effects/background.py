@@ -186,16 +186,14 @@ class _Background:
         try:
             found = await self._response(job)
         except FetchFailed as failure:
-            found = failure
+            found = failure.copy(seconds=self._loop.time() - begun)
         except TimeoutError:
-            found = FetchFailed(f"not complete within {job.fetch.timeout} s")
+            found = FetchFailed(f"not complete within {job.fetch.timeout} s", seconds=self._loop.time() - begun)
         except asyncio.CancelledError:
             found = FetchFailed("cancelled, because the process ends")
         except BaseException as failure:  # noqa: BLE001 (a defect of the HTTP client, or for example `MemoryError`)
-            found = FetchFailed(type(failure).__name__)
+            found = FetchFailed(type(failure).__name__, seconds=self._loop.time() - begun)
             _log_defect(f"an exchange with {job.fetch.url} failed", failure)
-        if isinstance(found, FetchFailed):
-            found.seconds = self._loop.time() - begun
         self._finish(job.fetch, found)
 
     def _finish(self, fetch: Fetch, found: Response | FetchFailed) -> None:

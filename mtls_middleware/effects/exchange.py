@@ -123,6 +123,14 @@ class FetchFailed(Exception):  # noqa: N818 (a result that a flow handles)
         self.retry_after = retry_after
         self.seconds = seconds
 
+    def copy(self, *, seconds: float | None = None) -> "FetchFailed":
+        """Return a new exception without traceback and cause. `seconds`: replaces `seconds` if it is given.
+
+        The traceback of an exception keeps the data of all its frames in memory, and grows each time it is raised.
+        """
+        kept = self.seconds if seconds is None else seconds
+        return FetchFailed(*self.args, again=self.again, retry_after=self.retry_after, seconds=kept)
+
 
 async def exchange(fetch: Fetch, transport: "httpx2.AsyncHTTPTransport", names: "ClientNameLookups") -> Response:
     """Make the exchange `fetch`, and return the response. Raises `FetchFailed`.

@@ -240,10 +240,8 @@ async def _fetched_async(need: Fetch, of: "Shares") -> Response:
 
 
 def _own(failure: Exception, seconds: float) -> FetchFailed:
-    """Return a new exception for `failure`. If many threads raised the same object, it would collect all tracebacks."""
-    if isinstance(failure, FetchFailed):
-        return FetchFailed(*failure.args, again=failure.again, retry_after=failure.retry_after, seconds=failure.seconds)
-    return FetchFailed(f"not complete within {seconds} s")
+    """Return a new exception for `failure`, which the callers that share an exchange also get."""
+    return failure.copy() if isinstance(failure, FetchFailed) else FetchFailed(f"not complete within {seconds} s")
 
 
 def _called(call: Call[T]) -> T:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -21,6 +22,8 @@ _PER_ADDRESS = 20
 # any number of certificates and addresses, so half of the 50 exchanges are reserved for clients with a verified
 # certificate.
 _UNVERIFIED = 25
+# Maximum number of characters in the key of a client.
+_MAX_KEY = 200
 
 
 class Share(NamedTuple):
@@ -44,9 +47,11 @@ def shares(certificate: ClientCertificate | None, address: str | None) -> Shares
 def client_of(shares: Shares) -> str:
     """Return a key for the client: the names of a verified certificate, or one key for all unverified clients.
 
-    A client cannot choose this key, unlike the thumbprint of an unverified certificate.
+    A client cannot choose this key, unlike the thumbprint of an unverified certificate. Long names are hashed, because
+    the keys of clients are kept after their requests.
     """
-    return shares[-1].key if shares else ""
+    key = shares[-1].key if shares else ""
+    return key if len(key) <= _MAX_KEY else hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _names(certificate: ClientCertificate) -> str:

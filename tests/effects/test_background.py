@@ -209,6 +209,27 @@ def test_the_background_thread_misses_no_concurrently_added_exchange(server: Int
     assert found == [Response(200, BODY)] * 400
 
 
+@pytest.mark.parametrize("kept", [True, False], ids=["open connections", "new connections"])
+def test_a_failed_exchange_leaves_no_data_in_memory(server: IntrospectionServer, kept: bool) -> None:
+    """Without the garbage collector: a full collection may come late in an application with many objects."""
+    server.behaviour = says(b"x" * 500_000)
+    connections = Connections(TLS) if kept else None
+
+    def bodies() -> int:
+        return sum(type(each).__name__ == "_Body" for each in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    try:
+        before = bodies()
+        for _ in range(10):
+            with pytest.raises(FetchFailed):
+                get(post(server, connections))
+        until(lambda: bodies() == before)
+    finally:
+        gc.enable()
+
+
 # --- Event loops that end
 
 

@@ -14,7 +14,7 @@ from mtls_middleware.effects import upstream
 from mtls_middleware.effects.background import _current_background
 from mtls_middleware.effects.exchange import Connections, Fetch, FetchFailed, Response
 from mtls_middleware.effects.flow import AwaitingDriver, BlockingDriver, FetchFor, Flow
-from mtls_middleware.effects.limits import Share, Shares, WaitingLimit
+from mtls_middleware.effects.limits import Share, Shares, WaitingLimit, client_of
 from tests.introspection_server import IntrospectionServer, says, send
 from tests.key_server import die, raw, until
 
@@ -258,6 +258,14 @@ def test_stalls_of_three_clients_make_all_requests_fail(server: IntrospectionSer
     for name in "abc":
         Client(server, connections, (Share(f"name {name}", 25),)).stall(1)
     assert is_rejected(Client(server, connections, (Share("name d", 25),)).get())
+
+
+def test_the_key_of_a_client_is_short() -> None:
+    long = [client_of((Share(f"name {'x' * 60_000}{each}", 25),)) for each in "ab"]
+    assert len(set(long)) == 2
+    assert max(map(len, long)) <= 200
+    assert client_of((Share("certificate x", 10), Share("name y", 25))) == "name y"
+    assert client_of(()) == ""
 
 
 # --- The limit on waiting requests

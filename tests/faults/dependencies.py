@@ -76,11 +76,6 @@ class Dependencies:
         self.redis.start()
         self.create_list()
 
-    def restart_introspection(self) -> None:
-        """The server keeps every request, so its memory grows."""
-        self.introspection.kill()
-        self.introspection.start()
-
     def faults(self) -> Iterator[Fault]:
         """All faults, in an order in which each dependency has pauses."""
         for name in FAULTS:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from typing import Any, Self
 
 from tests.introspection_server import CLIENT_ID, CLIENT_SECRET, IntrospectionServer, says
@@ -20,6 +20,9 @@ from tests.loopback import Behaviour
 
 ANSWER = b'{"active": true}'  # what no fault may turn into a yes
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 16\r\n\r\n"
+
+
+_KEPT = 5_000  # maximum number of requests that are counted
 
 
 def stall(handler: Any) -> None:
@@ -124,6 +127,8 @@ class Counts:
 def main() -> None:
     ports = list(map(int, sys.argv[1:]))
     with IntrospectionServer(Truth(), port=ports[0]) as server, KeyServer({}, port=ports[1]) as keys:
+        # Without a bound, the garbage collector would stop the server for seconds after some 100,000 requests.
+        server.questions, server.connections, keys.asked = deque(maxlen=_KEPT), deque(maxlen=_KEPT), deque(maxlen=_KEPT)
         print([server.port, keys.port], flush=True)
         for line in sys.stdin:
             command = json.loads(line)
