@@ -4,6 +4,7 @@ import os
 from collections import defaultdict
 
 import pytest
+from hypothesis import settings
 
 from mtls_middleware import jwks
 from mtls_middleware.cache import Cache
@@ -13,6 +14,10 @@ from mtls_middleware.sources import header
 from tests import shared
 
 pytest_plugins = ["mtls_middleware.testing.plugin"]
+
+# A busy machine may need any time for one example of a property test.
+settings.register_profile("without deadline", settings(), deadline=None)
+settings.load_profile("without deadline")
 
 # marker name -> id -> node ids of the tests that show it
 Shown = dict[str, dict[str, set[str]]]

@@ -91,7 +91,7 @@ FIELDS = st.sets(st.sampled_from(["By", "Hash", "Subject", "URI", "DNS", "Chain"
 
 
 @pytest.mark.case("050", "051", "052")
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(FIELDS, COMMON_NAME, st.lists(NAME, max_size=3), st.lists(NAME, max_size=2))
 def test_no_name_that_a_client_chose_names_another_certificate(
     fields: set[str], common_name: str, uris: list[str], dns: list[str]
@@ -111,7 +111,7 @@ OWN_URIS = st.lists(st.text('u:;,=("a ', max_size=12).map("u:{}".format), min_si
 
 
 @pytest.mark.case("050", "051", "052")
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(FIELDS, OWN_URIS, COMMON_NAME, st.lists(NAME, max_size=3), st.lists(NAME, max_size=2))
 def test_delimiters_in_the_proxys_own_uris_forge_no_certificate(
     fields: set[str], proxy: list[str], common_name: str, uris: list[str], dns: list[str]
@@ -133,7 +133,7 @@ NAMED = st.sets(st.sampled_from(["By", "Subject", "URI", "DNS"])).map(lambda fou
 
 
 @pytest.mark.case("050", "051", "052")
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(NAMED, COMMON_NAME, st.lists(NAME, min_size=1, max_size=3), st.lists(NAME, max_size=2))
 def test_names_in_elements_without_a_certificate_forge_none(
     fields: set[str], common_name: str, uris: list[str], dns: list[str]

@@ -13,7 +13,7 @@ from typing import Any
 import a2wsgi
 import fastapi
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.routing import Mount
@@ -249,7 +249,6 @@ LAYERS += [
 ]
 
 
-@settings(deadline=None)  # each example is decided in both gateways, and the machine may be busy
 @given(given=st.dictionaries(MEMBER, VALUE, max_size=5))
 def test_any_json_is_a_request_that_is_decided_or_an_error(
     given: dict[str, Any], tmp_path_factory: pytest.TempPathFactory

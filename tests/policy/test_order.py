@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtensionOID, NameOID
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mtls_middleware import ClientCertificate, Verification
@@ -102,7 +102,6 @@ def result(rule: Rule, of: ClientCertificate) -> object:
         return type(error)
 
 
-@settings(deadline=None)  # a busy machine needs more than 200 ms for 200 permutations
 @given(
     rule=st.recursive(leaves, joined, max_leaves=6),
     case=st.sampled_from(sorted(CERTIFICATES)),

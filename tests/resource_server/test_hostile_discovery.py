@@ -208,7 +208,7 @@ JSON = st.recursive(
 ISSUER = "https://as.example"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.binary()
     | JSON.map(lambda value: json.dumps(value).encode())

@@ -43,7 +43,7 @@ def test_the_good_one_is_accepted_so_that_the_rest_means_something() -> None:
     assert decide(f"Bearer {GOOD}")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text() | st.binary().map(lambda value: value.decode("latin-1")))
 @example("Bearer \ud800")
 @example("Bearer " + "." * 1000)
@@ -53,7 +53,7 @@ def test_no_text_is_a_token(value: str) -> None:
             assert decide(authorization) is None
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.binary(max_size=60).map(lambda value: value.decode("latin-1")))
 def test_no_bytes_in_the_header_reach_the_application_or_break_a_gateway(value: str) -> None:
     for stack in STACKS:
@@ -64,7 +64,7 @@ def test_no_bytes_in_the_header_reach_the_application_or_break_a_gateway(value: 
             assert not outcome.reached
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data())
 def test_a_signed_token_with_one_change_anywhere_is_another_token(data: st.DataObject) -> None:
     place = data.draw(st.integers(0, len(GOOD) - 1))
@@ -85,7 +85,7 @@ def test_a_signature_has_one_spelling() -> None:
     assert [letter for letter in alphabet if decide(f"Bearer {GOOD[:-1]}{letter}")] == [GOOD[-1]]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(BASE64URL, BASE64URL, BASE64URL)
 def test_no_three_parts_of_base64url_are_a_token(header: str, payload: str, signature: str) -> None:
     own = GOOD.split(".")
@@ -98,7 +98,7 @@ JOSE_NAMES = "typ alg kid crit b64 jwk jku x5c x5u x5t#S256 zip enc cty"
 HEADER_NAMES = st.sampled_from(JOSE_NAMES.split(" "))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.dictionaries(HEADER_NAMES | st.text(), JSON, min_size=1, max_size=4))
 def test_no_header_however_odd_gets_past_a_signature_it_does_not_match(changes: dict[str, Any]) -> None:
     _, payload, signature = GOOD.split(".")
@@ -107,7 +107,7 @@ def test_no_header_however_odd_gets_past_a_signature_it_does_not_match(changes: 
     assert decide(f"Bearer {header}.{payload}.{signature}") is None
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(JSON | st.dictionaries(HEADER_NAMES, JSON))
 def test_an_arbitrary_signed_header_causes_no_internal_error(header: Any) -> None:
     assert decide(f"Bearer {forge.token(header)}") is None  # typ, alg and kid would have to be guessed
@@ -118,7 +118,7 @@ def test_an_arbitrary_signed_header_causes_no_internal_error(header: Any) -> Non
 CLAIM_NAMES = st.sampled_from(["iss", "aud", "exp", "nbf", "iat", "sub", "client_id", "jti", "scope", "cnf"])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.dictionaries(CLAIM_NAMES, JSON, min_size=1, max_size=3))
 @example({"exp": 1e300})
 @example({"exp": -1e300})
@@ -143,7 +143,7 @@ def test_arbitrary_signed_claims_cause_no_error_and_change_no_identity(
         assert token.expires_at.timestamp() > time.time() - 60
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(JSON | st.dictionaries(st.sampled_from(["x5t#S256", "jkt", "jwk", "x5t", "kid"]), JSON | BASE64URL))
 def test_no_confirmation_but_the_thumbprint_itself_binds(cnf: Any) -> None:
     try:
@@ -155,7 +155,7 @@ def test_no_confirmation_but_the_thumbprint_itself_binds(cnf: Any) -> None:
     assert code == "invalid_token"
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.binary(max_size=200))
 def test_signed_bytes_that_are_not_claims_cause_no_internal_error(payload: bytes) -> None:
     assert decide(f"Bearer {forge.token(payload=payload or b'0')}") is None

@@ -156,7 +156,7 @@ MEMBERS = st.fixed_dictionaries(
 def test_only_active_true_admits_a_request(server: IntrospectionServer) -> None:
     layers = WSGIStack(asking(server), binding="when_present")
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(answer=MEMBERS | JSON | st.binary(max_size=40))
     def holds(answer: Any) -> None:
         server.behaviour = says(answer)

@@ -313,7 +313,7 @@ class Model:
         return {number: seconds for number, seconds in entries.items() if BEGIN + seconds >= self.now}
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(steps, max_size=40))
 def test_every_reader_knows_every_entry_whatever_happens(redis_server: RedisServer, steps: list[Any]) -> None:
     """Writes, sweeps, failovers to an older state, and readers that began earlier, later, or are in between."""

@@ -20,7 +20,7 @@ from mtls_middleware.sources import HeaderSource, ServerTLS, encoding
 from mtls_middleware.testing import CertificateAuthority
 from tests.sources.requests import TRUST, through_asgi, through_wsgi, view
 
-HOSTILE = settings(max_examples=100, deadline=None)  # a slow machine is no failure
+HOSTILE = settings(max_examples=100)  # a slow machine is no failure
 
 CA = CertificateAuthority()
 # Names with delimiters: Envoy writes URI and DNS bare.

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mtls_middleware import ClientCertificate, ConfigurationError, RegisteredClient
@@ -415,7 +415,6 @@ MEMBERS = {
 }
 
 
-@settings(deadline=None)
 @given(metadata=st.fixed_dictionaries({}, optional=MEMBERS), drafts=st.booleans())
 @pytest.mark.standard("D1", "D9", "D10")
 def test_any_metadata_make_a_client_or_a_configuration_error(metadata: dict[str, Any], drafts: bool) -> None:
@@ -430,7 +429,6 @@ def test_any_metadata_make_a_client_or_a_configuration_error(metadata: dict[str,
         assert (client.certificates is None) is (client.jwks_uri is not None)
 
 
-@settings(deadline=None)
 @given(JSON)
 def test_any_json_text_makes_a_client_or_a_configuration_error(value: Any) -> None:
     text = json.dumps(value)

@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 import cryptography_vectors
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mtls_middleware import ClientCertificate, Refused, RegisteredClient, Verification
@@ -84,7 +84,6 @@ AUTHORIZATIONS = st.lists(
 CERTIFICATES = [None, BILLING, EDGE]
 
 
-@settings(deadline=None)
 @given(
     body=BODIES,
     content_type=TYPES,
@@ -120,7 +119,6 @@ def test_any_request_is_refused_by_type_or_passes_as_who_it_is(
         assert not authorization
 
 
-@settings(deadline=None)
 @given(
     body=BODIES,
     content_type=st.none() | st.text(st.characters(codec="latin-1"), max_size=30),
@@ -145,7 +143,6 @@ def test_both_gateways_answer_any_request_alike_and_never_with_500(
         assert outcome.bodies == ([body, b""] if outcome.status == 200 else [])
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.text(max_size=8), st.text(max_size=8)), max_size=4),
     st.lists(st.tuples(st.text(max_size=8), st.text(max_size=8)), max_size=2),
@@ -176,7 +173,6 @@ ENTRIES = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(JSON | st.lists(ENTRIES | JSON, max_size=3).map(lambda keys: {"keys": keys}))
 @pytest.mark.standard("B12", "B13", "B14")
 def test_any_json_is_a_key_set_or_none(document: Any) -> None:
@@ -188,7 +184,6 @@ def test_any_json_is_a_key_set_or_none(document: Any) -> None:
     assert len(own) == len(found.certificates)  # nothing else than what stands there whole
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_octets_are_a_key_set_or_none(text: bytes) -> None:
     try:
@@ -202,7 +197,6 @@ def mutated(der: bytes, position: int, octet: int) -> bytes:
     return der[:position] + bytes([octet]) + der[position + 1 :]
 
 
-@settings(deadline=None)
 @given(position=st.integers(0, 2000), octet=st.integers(0, 255), kind=st.sampled_from(KINDS))
 @pytest.mark.standard("B11", "B22")
 def test_a_certificate_changed_in_one_octet_matches_no_client(position: int, octet: int, kind: Any) -> None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mtls_middleware import ClientCertificate, ConfigurationError, RegisteredClient, Verification
@@ -133,7 +133,6 @@ def test_a_client_known_by_name_can_renew_its_certificate() -> None:
     assert confirmation(FIRST) != confirmation(RENEWED)
 
 
-@settings(deadline=None)
 @given(
     st.none()
     | st.text()

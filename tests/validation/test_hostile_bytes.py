@@ -48,7 +48,7 @@ def mutated(octets, changes):
     return bytes(found)
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=400, suppress_health_check=list(HealthCheck))
 @given(flips, flips, st.sampled_from(["leaf", "chain", "both"]))
 def test_mutated_certificates_are_refused_in_our_words(leaf_changes, chain_changes, which):
     der, (above,) = CLIENT.der, (each.public_bytes(Encoding.DER) for each in CLIENT.chain)
@@ -66,7 +66,7 @@ def test_mutated_certificates_are_refused_in_our_words(leaf_changes, chain_chang
     assert not accepted or (der == CLIENT.der and above == CLIENT.chain[0].public_bytes(Encoding.DER))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(flips)
 def test_mutated_lists_are_refused_in_our_words(changes):
     octets = mutated(LIST, changes)
@@ -77,7 +77,7 @@ def test_mutated_lists_are_refused_in_our_words(changes):
     assert octets == LIST or not found.is_signed_by_issuer(StatusRequest(CA.certificate, CA.certificate))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=200))
 def test_arbitrary_octets_are_rejected_as_a_list(octets):
     with pytest.raises(ValueError, match=r"\w"):
@@ -116,7 +116,7 @@ REQUEST = build_request(StatusRequest(CLIENT.x509, BELOW.certificate), hashes.SH
 RESPONSE = respond(BELOW, ocsp.load_der_ocsp_request(REQUEST.der))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(flips)
 def test_mutated_ocsp_responses_are_never_good(changes):
     octets = mutated(RESPONSE, changes)
@@ -132,7 +132,7 @@ def load(octets):
     return ocsp.load_der_ocsp_response(octets).tbs_response_bytes
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=200))
 def test_arbitrary_octets_are_rejected_as_an_ocsp_response(octets):
     with pytest.raises(UnusableResponse):

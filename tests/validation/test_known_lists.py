@@ -305,7 +305,7 @@ def test_junk_lists_do_not_push_out_a_list_that_is_in_use(tmp_path, ca, client):
     assert is_revoked(store, client, NOW + 40)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.tuples(st.integers(-5, 5), st.integers(0, 5)), max_size=8))
 def test_the_lists_in_force_are_those_that_no_list_in_effect_supersedes(ca, client, orders):
     request = StatusRequest(client.x509, ca.certificate)

@@ -38,7 +38,7 @@ def size_of_slices(request, monkeypatch):
     monkeypatch.setattr(crl_reader, "_CHUNK", request.param + 2)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(NUMBERS, max_size=60), st.lists(NUMBERS, max_size=20), st.sampled_from([1, 3, 64]))
 def test_the_set_is_the_set(numbers, others, per_bucket):
     kept, serial_numbers._PER_BUCKET = serial_numbers._PER_BUCKET, per_bucket
@@ -58,7 +58,7 @@ def test_a_number_that_lies_across_two_others_is_not_in_the_set(expected):
 
 
 @pytest.mark.usefixtures("size_of_slices")
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.integers(1, 2**150), max_size=50))
 def test_a_list_has_the_numbers_and_the_digest_that_cryptography_reads(numbers):
     octets = long_crl(CA, numbers, now=NOW)
@@ -73,7 +73,7 @@ def test_a_list_has_the_numbers_and_the_digest_that_cryptography_reads(numbers):
 
 
 @pytest.mark.usefixtures("size_of_slices")
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(0, len(ONE) - 1), st.integers(0, 255)), min_size=1, max_size=3))
 def test_a_changed_list_is_read_as_cryptography_reads_it_or_is_an_error(changes):
     octets = bytearray(ONE)

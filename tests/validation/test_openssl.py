@@ -176,7 +176,7 @@ def openssl_accepts(chain, directory):
 
 @pytest.mark.standard("M1", "M2", "M4", "M5", "M7", "M8", "M13")
 @pytest.mark.case("067", "069", "070", "074")
-@settings(max_examples=CHAINS, deadline=None, derandomize=CHAINS == 150, suppress_health_check=list(HealthCheck))
+@settings(max_examples=CHAINS, derandomize=CHAINS == 150, suppress_health_check=list(HealthCheck))
 @given(chains)
 def test_we_accept_nothing_that_openssl_refuses_and_refuse_little_else(described):
     above = described[0], *described[1]
