@@ -29,9 +29,9 @@ class RevocationListCopy:
     """
 
     def __init__(self, head: Head) -> None:
-        self.list = head.list
-        self.shards = new_shards()
-        self.changes = 0
+        self.list: bytes = head.list
+        self.shards: Shards = new_shards()
+        self.changes: int = 0
         self.begin(head)
 
     def begin(self, head: Head) -> None:
