@@ -109,10 +109,10 @@ class _Background:
         except BaseException as failure:  # noqa: BLE001 (for example `SystemExit` in a task, or a log handler that fails)
             self._fail_all(f"the thread for exchanges ended by {type(failure).__name__}")
             _log_defect("the thread for exchanges ended, and the next exchange starts a new one", failure)
-            with contextlib.suppress(BaseException):
-                self._loop.run_until_complete(asyncio.wait_for(self._close_all(), _CLOSE_TIMEOUT))
         else:
             self._fail_all("the process ends")
+        with contextlib.suppress(BaseException):
+            self._loop.run_until_complete(asyncio.wait_for(self._close_all(), _CLOSE_TIMEOUT))
         with contextlib.suppress(BaseException):
             self._loop.close()
 
@@ -216,7 +216,7 @@ class _Background:
         with anyio.fail_after(fetch.timeout):
             if job.upstream is not None:
                 fail = partial(self._finish, fetch)
-                return await job.upstream.response(fetch, job.shares, self._names, is_probe=job.is_probe, fail=fail)
+                return await job.upstream.response(fetch, job.shares, self._names, fail, is_probe=job.is_probe)
             async with contextlib.AsyncExitStack() as held:
                 if not fetch.allow_private:
                     shares = (Share(zone_of_url(fetch.url), _MAX_ZONE_EXCHANGES),)

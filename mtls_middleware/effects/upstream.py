@@ -91,13 +91,7 @@ class Upstream:
             self._waiting.leave(client)
 
     async def response(
-        self,
-        fetch: Fetch,
-        shares: Shares,
-        names: ClientNameLookups,
-        *,
-        is_probe: bool,
-        fail: Fail,
+        self, fetch: Fetch, shares: Shares, names: ClientNameLookups, fail: Fail, *, is_probe: bool
     ) -> Response:
         """Make the exchange when it is its turn. Raises `FetchFailed`, or `TimeoutError` in the queue.
 
@@ -105,33 +99,40 @@ class Upstream:
         """
         client = client_of(shares)
         async with self._limit.slot(shares, QUEUE_TIMEOUT * fetch.timeout):
-            began, loop = time.monotonic(), asyncio.get_running_loop()
             with self._lock:
                 if not is_probe and self._breaker.is_open(client):  # it opened while this exchange was in the queue
                     raise _stalling(1)
                 is_suspect = self._breaker.suspects(client)
+            return await self._counted(fetch, client, names, fail if is_suspect else None)
 
-            def stall() -> None:
-                self._count_stall(fetch, client, began)
+    async def _counted(self, fetch: Fetch, client: str, names: ClientNameLookups, fail: Fail | None) -> Response:
+        """Make the exchange, and count a stall or a response. `fail`: is called if the exchange takes a second."""
+        began, has_stalled, timer = time.monotonic(), False, None
+
+        def stall() -> None:
+            nonlocal has_stalled
+            has_stalled = True
+            self._count_stall(fetch, client, began)
+            if fail is not None:
                 fail(FetchFailed(f"not complete within {_NEXT_STALL} s, and the exchange before it stalled"))
 
-            timer = loop.call_later(_NEXT_STALL, stall) if is_suspect else None
-            self._transport = self._transport or new_transport(self._tls, self._proxy)
-            try:
-                response = await exchange(fetch, self._transport, names)
-            except BaseException as failure:
-                has_stalled = timer is not None and loop.time() >= timer.when()
-                if time.monotonic() - began >= _STALL * fetch.timeout:
-                    if not has_stalled:
-                        self._count_stall(fetch, client, began)
-                elif isinstance(failure, FetchFailed):  # if not, it was in the queue for too long, or the process ends
-                    self._count_response(fetch, client)
-                raise
-            finally:
-                if timer is not None:
-                    timer.cancel()
-            self._count_response(fetch, client)
-            return response
+        if fail is not None:
+            timer = asyncio.get_running_loop().call_later(_NEXT_STALL, stall)
+        self._transport = self._transport or new_transport(self._tls, self._proxy)
+        try:
+            response = await exchange(fetch, self._transport, names)
+        except BaseException as failure:
+            if time.monotonic() - began >= _STALL * fetch.timeout:
+                if not has_stalled:
+                    self._count_stall(fetch, client, began)
+            elif isinstance(failure, FetchFailed):  # if not, it was in the queue for too long, or the process ends
+                self._count_response(fetch, client)
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+        self._count_response(fetch, client)
+        return response
 
     def _count_stall(self, fetch: Fetch, client: str, began: float) -> None:
         now = time.monotonic()

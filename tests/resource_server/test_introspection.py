@@ -186,6 +186,8 @@ USUAL = {"endpoint": "https://as.test/introspect", "client_id": "api", "client_s
         ({"remember_inactive": -1}, "remember_inactive"),
         ({"remember_active": float("nan")}, "remember_active"),
         ({"timeout": 0}, "timeout"),
+        ({"max_waiting": 0}, "max_waiting"),
+        ({"max_waiting": True}, "max_waiting"),
         ({"signed_by": {"keys": []}, "issuer": "https://as.test"}, "jwks"),
         ({"signed_by": "http://as.test/jwks", "issuer": "https://as.test"}, "https"),
         ({"signed_by": "https://as.test/jwks"}, "issuer"),
