@@ -50,10 +50,11 @@ class Pair:
 
 
 @pytest.fixture
-def pair() -> Iterator[Pair]:
+def pair(tmp_path: Path) -> Iterator[Pair]:
     with ExitStack() as stack:
-        primary = stack.enter_context(RedisServer("--repl-diskless-sync-delay", 0))
-        replica = stack.enter_context(RedisServer("--replicaof", "127.0.0.1", primary.port))
+        there = ("--dir", tmp_path)  # a replica stores what the primary sends at first
+        primary = stack.enter_context(RedisServer(*there, "--repl-diskless-sync-delay", 0))
+        replica = stack.enter_context(RedisServer(*there, "--replicaof", "127.0.0.1", primary.port))
         client = stack.enter_context(replica.client())
         until(lambda: client.info("replication")["master_link_status"] == "up", seconds=20)
         yield Pair(primary, replica)
