@@ -52,9 +52,9 @@ class Pair:
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[Pair]:
     with ExitStack() as stack:
-        there = ("--dir", tmp_path)  # a replica stores what the primary sends at first
-        primary = stack.enter_context(RedisServer(*there, "--repl-diskless-sync-delay", 0))
-        replica = stack.enter_context(RedisServer(*there, "--replicaof", "127.0.0.1", primary.port))
+        # A replica stores what the primary sends at first in the current folder.
+        primary = stack.enter_context(RedisServer("--repl-diskless-sync-delay", 0))
+        replica = stack.enter_context(RedisServer("--dir", tmp_path, "--replicaof", "127.0.0.1", primary.port))
         client = stack.enter_context(replica.client())
         until(lambda: client.info("replication")["master_link_status"] == "up", seconds=20)
         yield Pair(primary, replica)
