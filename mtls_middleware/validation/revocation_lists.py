@@ -27,7 +27,7 @@ from mtls_middleware.validation import crl
 from mtls_middleware.validation.crl import RevocationList, StatusRequest
 from mtls_middleware.validation.files import MAX_INLINE_SIZE, Contents, FileCache, split
 from mtls_middleware.validation.known_lists import KnownLists, status
-from mtls_middleware.validation.revocation import EXEMPT, GOOD, CertificateStatus, RevocationSources, Statuses
+from mtls_middleware.validation.revocation import EXEMPT, GOOD, CertificateStatus, Statuses
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.validation")
 
@@ -91,10 +91,6 @@ class RevocationLists:
         self._soft_fail, self._leaf_only = soft_fail, leaf_only
 
     is_reusable = True
-
-    def check(self, requests: Sequence[StatusRequest], now: float) -> Flow[Reusable[None]]:
-        """Check a path by these lists alone: see `RevocationSources.check`."""
-        return (yield from RevocationSources(self).check(requests, now))
 
     def statuses(self, requests: Sequence[StatusRequest], now: float) -> Flow[Reusable[Statuses]]:
         """Return the status of each certificate of a validated path: see `Revocation`.

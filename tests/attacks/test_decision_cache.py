@@ -142,9 +142,9 @@ class BlockingStore(Blocking, TrustStore):
 
 
 class BlockingLists(Blocking, RevocationLists):
-    def check(self, requests: Any, now: float) -> Any:
+    def statuses(self, requests: Any, now: float) -> Any:
         self.refuse()
-        return (yield from super().check(requests, now))
+        return (yield from super().statuses(requests, now))
 
 
 class BlockingTokens(Blocking, JWTAccessTokens):
@@ -248,7 +248,7 @@ def test_a_cached_decision_calls_a_subclass_of_a_rule_on_every_request(
 
 
 @both_gateways
-@pytest.mark.parametrize("what", ["find", "validate a certificate", "check", "validate a token"])
+@pytest.mark.parametrize("what", ["find", "validate a certificate", "statuses", "validate a token"])
 def test_a_method_that_one_object_replaces_is_called_on_every_request(
     gateway: str, what: str, world: World, mtls_ca: CertificateAuthority, tmp_path: Path
 ) -> None:
@@ -256,7 +256,7 @@ def test_a_method_that_one_object_replaces_is_called_on_every_request(
     source, lists, tokens = ServerTLS(), RevocationLists([tmp_path]), world.issuer.access_tokens()
     store = TrustStore([mtls_ca.certificate], revocation=lists)
     owners: dict[str, Any] = {
-        "find": source, "validate a certificate": store, "check": lists, "validate a token": tokens,
+        "find": source, "validate a certificate": store, "statuses": lists, "validate a token": tokens,
     }  # fmt: skip
     owner, name = owners[what], what.split(maxsplit=1)[0]
     replaced, blocked = getattr(owner, name), []

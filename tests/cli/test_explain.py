@@ -71,7 +71,8 @@ def fields(certificate: Any, **options: Any) -> dict[str, str]:
 
 
 def bearer(certificate: Any, **claims: Any) -> dict[str, str]:
-    token = ISSUER.token(certificate=certificate, **{"scopes": ["read"], **claims})
+    options = {"scopes": ["read"], "lifetime": timedelta(days=1), **claims}  # a whole run may take over 5 minutes
+    token = ISSUER.token(certificate=certificate, **options)
     return {**fields(BILLING), "Authorization": f"Bearer {token}"}
 
 

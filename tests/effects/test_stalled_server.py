@@ -234,8 +234,9 @@ def test_exchanges_in_the_queue_fail_when_the_circuit_opens(server: Introspectio
         return await asyncio.gather(*stalled, *queued)
 
     found = asyncio.run(many())
-    assert len(server.questions) == 3
-    assert [is_rejected(each) for each in found] == [False] * 3 + [True] * 30
+    started = len(server.questions)
+    assert started <= 5  # the first and the second stall can each let another exchange start before the third stall
+    assert [is_rejected(each) for each in found] == [False] * started + [True] * (33 - started)
 
 
 # --- One client

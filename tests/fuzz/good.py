@@ -34,7 +34,7 @@ DER, PEM = LEAF.der, LEAF.as_nginx()["X-SSL-Client-Cert"].encode()
 BASE64 = base64.b64encode(DER)
 HEX = LEAF.x509.fingerprint(hashes.SHA256()).hex().encode()
 ISSUER = TokenIssuer()
-TOKEN = ISSUER.token(certificate=LEAF).encode()
+TOKEN = ISSUER.token(certificate=LEAF, lifetime=timedelta(days=1)).encode()
 OTHER_TOKEN = forge.token(payload=forge.with_member('"a": [1, {"b": null}]')).encode()
 XFCC = [
     b'Hash=%b;Cert="%b";Subject="CN=x";URI=urn:a,b;DNS=a' % (HEX, PEM),

@@ -45,6 +45,7 @@ def over_tls(**options: Any) -> Wrap:
 
 
 def bearer(issuer: TokenIssuer = ISSUER, certificate: IssuedCertificate | None = CLIENT, **options: Any) -> Any:
+    options = {"lifetime": timedelta(days=1), **options}  # a whole run may take longer than 5 minutes
     return [("Authorization", "Bearer " + issuer.token(certificate=certificate, **options))]
 
 

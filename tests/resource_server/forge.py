@@ -26,7 +26,7 @@ def base64url(data: bytes) -> str:
 def claims(**changes: Any) -> dict[str, Any]:
     now = int(time.time())
     usual = {"iss": ISSUER, "aud": AUDIENCE, "sub": "user", "client_id": "client", "jti": "1", "iat": now}
-    return {**usual, "exp": now + 300, **changes}
+    return {**usual, "exp": now + 86_400, **changes}
 
 
 def signing_input(header: Any, payload: Any) -> str:

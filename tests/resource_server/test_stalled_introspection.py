@@ -71,7 +71,11 @@ class ThreadLimit:
 def thread_limit(monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadLimit]:
     limit = ThreadLimit()
     monkeypatch.setattr(background, "_backgrounds", [])
-    monkeypatch.setattr(threading.Thread, "start", lambda thread: limit.start(thread))
+
+    def start(thread: threading.Thread) -> None:
+        limit.start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
     yield limit
     for each in background._backgrounds:
         each.end()

@@ -17,7 +17,7 @@ from mtls_middleware.effects.flow import BlockingDriver
 from mtls_middleware.errors import ConfigurationError, Refused
 from mtls_middleware.validation import RevocationLists
 from mtls_middleware.validation.chain import Roots
-from mtls_middleware.validation.revocation import status_requests
+from mtls_middleware.validation.revocation import RevocationSources, status_requests
 from tests import shared
 
 CASES = shared.read_json("vectors/x509-limbo/limbo-generated.json").get("testcases", [])
@@ -87,7 +87,7 @@ def accepts(case, directory):
         path = roots.path(certificate, now)
         if case["crls"]:
             lists = RevocationLists([directory], leaf_only=True)
-            BlockingDriver().run(lists.check(status_requests(path.certificates), now))
+            BlockingDriver().run(RevocationSources(lists).check(status_requests(path.certificates), now))
         return case["validation_kind"] == "CLIENT" or has_name(certificate, case["expected_peer_name"])
     except (Refused, ConfigurationError):
         return False
