@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate, self_signed
+from tests.key_server import until
 from tests.live.servers import free_port, running, tls_files
 from tests.servers import embedded
 from tests.servers.asking import BILLING, CA, ask, expected
@@ -86,6 +87,7 @@ def uwsgi(tmp_path: Path) -> Iterator[int]:
 def test_uwsgis_workers_believe_their_socket_which_is_its_users_alone(uwsgi: int, tmp_path: Path) -> None:
     path = tmp_path / "uwsgi.sock"
     forged = CertificateAuthority("CN=Elsewhere").issue("CN=billing,O=Acme")
+    until(path.exists)  # uWSGI creates it after the port
     assert over_its_socket(path, forged)["certificate"]["verification"] == "BY_SERVER"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
