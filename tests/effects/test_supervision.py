@@ -40,7 +40,7 @@ class Counter:
     def goes_on(self) -> None:
         """Fails unless the method is called again."""
         before = self.calls
-        until(lambda: self.calls > before + 1)
+        until(lambda: self.calls > before + 1, seconds=30)
 
 
 def running(name: str) -> int:
@@ -78,7 +78,7 @@ def test_a_thread_that_has_ended_is_started_again(counter: Counter, monkeypatch:
     monkeypatch.setattr(supervision, "_RESTART_INTERVAL", 0.0)
     with monkeypatch.context() as patched:
         patched.setattr(supervision, "time", None)
-        until(lambda: not running(counter.name))
+        until(lambda: not running(counter.name), seconds=30)
     assert counter.thread.ensure_running()
     counter.goes_on()
     assert running(counter.name) == 1
@@ -131,4 +131,4 @@ def test_the_thread_ends_with_its_object() -> None:
     name = counter.name
     del counter
     gc.collect()
-    until(lambda: not running(name))
+    until(lambda: not running(name), seconds=30)

@@ -82,7 +82,7 @@ def test_the_list_is_in_force_again_after_an_exception(
         STEPS[step](patched, revocations, fail)
         following(redis_server).revoke(thumbprint=BILLING.thumbprint, until=SOON)
         thread = revocations._poller._thread._thread
-        until(lambda: not thread.is_alive() if step == "sleep" else len(raised) > 3)
+        until(lambda: not thread.is_alive() if step == "sleep" else len(raised) > 3, seconds=30)
     until(lambda: includes(revocations, BILLING) is True and revocations._poller._thread._thread.is_alive(), seconds=20)
 
 
@@ -92,7 +92,7 @@ def test_an_outage_with_a_log_handler_that_raises_ends_with_the_outage(own_redis
     revocations = following(own_redis, max_age=1)
     assert includes(revocations, BILLING) is False
     own_redis.kill()
-    until(lambda: includes(revocations, BILLING) == "503")
+    until(lambda: includes(revocations, BILLING) == "503", seconds=30)
     own_redis.start()
     following(own_redis).create()
     following(own_redis).revoke(thumbprint=BILLING.thumbprint, until=SOON)
@@ -138,7 +138,7 @@ def test_a_copy_is_used_for_max_age_if_its_thread_cannot_be_started_again(
         patched.setattr(threading.Thread, "start", exhausted)
         patched.setattr(RevocationListPoller, "_update", exhausted)
         seen = []
-        until(lambda: seen.append(includes(revocations, BILLING)) or seen[-1] == "503")
+        until(lambda: seen.append(includes(revocations, BILLING)) or seen[-1] == "503", seconds=30)
     assert seen[0] is False
     assert time.monotonic() - begun > 0.9
-    until(lambda: includes(revocations, BILLING) is False)
+    until(lambda: includes(revocations, BILLING) is False, seconds=30)
