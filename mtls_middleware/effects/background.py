@@ -93,6 +93,7 @@ class _Background:
         self._waking_loops: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
         self._tasks: set[asyncio.Task[None]] = set()  # an event loop keeps only weak references to tasks
         self._upstreams: weakref.WeakKeyDictionary[Connections, Upstream] = weakref.WeakKeyDictionary()
+        self._released: list[Upstream] = []  # whose connections are to be closed; each operation on it is atomic
         self._client_chosen = ConcurrencyLimit(MAX_EXCHANGES)  # for all servers that clients choose
         self._names = ClientNameLookups()
         self._loop = asyncio.SelectorEventLoop()
@@ -193,6 +194,7 @@ class _Background:
             found = FetchFailed("cancelled, because the process ends")
         except BaseException as failure:  # noqa: BLE001 (a defect of the HTTP client, or for example `MemoryError`)
             found = FetchFailed(type(failure).__name__, seconds=self._loop.time() - begun)
+            self._finish(job.fetch, found)  # before anything else can fail
             _log_defect(f"an exchange with {job.fetch.url} failed", failure)
         self._finish(job.fetch, found)
 
@@ -232,8 +234,15 @@ class _Background:
         if self.process != os.getpid():
             _inherited.append(upstream)
             return
+        self._released.append(upstream)
         with contextlib.suppress(RuntimeError):  # the loop is closed
-            self._loop.call_soon_threadsafe(lambda: self._start(upstream.close()))
+            self._loop.call_soon_threadsafe(lambda: self._start(self._close_released()))
+
+    async def _close_released(self) -> None:
+        for upstream in list(self._released):
+            await upstream.close()
+            with contextlib.suppress(ValueError):  # another task has closed it, too
+                self._released.remove(upstream)
 
     def end(self) -> None:
         """Cancel all exchanges, close the connections and end the thread. This blocks for at most a second."""
@@ -250,9 +259,8 @@ class _Background:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         with self._lock:
-            upstreams = list(self._upstreams.values())
-        for upstream in upstreams:
-            await upstream.close()
+            self._released += self._upstreams.values()
+        await self._close_released()
 
 
 def _log_defect(event: str, failure: BaseException) -> None:

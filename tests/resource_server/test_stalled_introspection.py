@@ -71,7 +71,7 @@ class ThreadLimit:
 def thread_limit(monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadLimit]:
     limit = ThreadLimit()
     monkeypatch.setattr(background, "_backgrounds", [])
-    monkeypatch.setattr(threading.Thread, "start", lambda thread: limit.start(thread))
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: limit.start(thread))  # noqa: PLW0108 (a method of Thread gets the thread)
     yield limit
     for each in background._backgrounds:
         each.end()
