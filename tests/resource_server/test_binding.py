@@ -271,7 +271,7 @@ def test_a_remembered_token_ends_with_its_exp(
     text = bearer({"x5t#S256": mtls_client.thumbprint})
     assert app.request(text, certificate=mtls_client).status == 200
     for view in ("wsgi_request", "asgi_request"):
-        clock = SimpleNamespace(time=lambda: time.time() + 311)
+        clock = SimpleNamespace(time=lambda: time.time() + 86_411)
         monkeypatch.setattr(f"mtls_middleware.{view}.time", clock)
     assert_invalid_token(app.request(text, certificate=mtls_client))
 
