@@ -33,9 +33,9 @@ _MAX_STALE = 3600.0
 # can cause.
 COOL_DOWN = LONGEST
 _TIMEOUT, _LIMIT = 5.0, 262_144
-# Maximum number of seconds that a request waits for the server after a failed attempt. The server may still stall, and
-# each waiting request can occupy a thread.
-_LATER_WAIT = 1.0
+# Maximum number of seconds that a request waits for the first attempt, and for an attempt after a failed one. The
+# server may stall, and each waiting request can occupy a thread. The attempt itself goes on.
+_FIRST_WAIT, _LATER_WAIT = 2.0, 1.0
 # Maximum number of seconds that a request waits for the thread that parses a large document.
 _READ_TIMEOUT = 30.0
 
@@ -49,10 +49,10 @@ class RemoteDocument(Generic[T]):
 
     The document is renewed in the background after 8 minutes, and is old after 10 minutes. If its server is down, the
     last usable document is used for at most `max_stale` seconds more. There is one attempt at a time, and all callers
-    that need the result wait for the same attempt. After a successful attempt, the next one begins at the earliest 30
-    seconds later (`COOL_DOWN`). After a failed attempt, it begins at the earliest 0.5 seconds later, and this time
-    doubles with each further failure, up to 30 seconds. After a failed attempt, a caller waits at most a second for the
-    next attempt, which then goes on in the background. If the new value equals the old value, the old object is kept.
+    that need the result wait for the same attempt, for at most 2 seconds. After a successful attempt, the next one
+    begins at the earliest 30 seconds later (`COOL_DOWN`). After a failed attempt, it begins at the earliest 0.5 seconds
+    later, and this time doubles with each further failure, up to 30 seconds. Only the caller that begins it waits, for
+    at most a second. If the new value equals the old value, the old object is kept.
     If the clock is set back, the document is renewed.
 
     Arguments:
@@ -98,6 +98,7 @@ class RemoteDocument(Generic[T]):
         self._attempt: _Attempt[T] | None = None  # the attempt whose result is not applied yet
         self._attempted_at = float("-inf")
         self._failures = 0  # the number of failed attempts since the last successful attempt
+        self._failed_after = 0.0  # the number of seconds that the last failed attempt took
 
     def current(self, now: float, *, join: bool = False) -> Flow[T]:
         """Return the value. If no value is cached, or if it is old, fetch the document first. Raises `Unavailable`.
@@ -156,19 +157,18 @@ class RemoteDocument(Generic[T]):
         with self._lock:
             started = self._start_if_due(now)
             attempt = self._attempt if started or join else None
+            wait = self._wait(now, started=started)
         if attempt is None:
             return
         found: Response | FetchFailed
         try:
-            if self._failures == 0:
-                found = yield from ask(attempt.fetch)
-            else:
-                yield from ask(Begin(attempt.fetch))
+            yield from ask(Begin(attempt.fetch))
+            if wait > 0 and not attempt.fetch.outcome.done():
                 with contextlib.suppress(TimeoutError):
-                    yield from ask(Wait(attempt.is_fetched, _LATER_WAIT))
-                if not attempt.fetch.outcome.done():
-                    return  # a later call of a method stores the result
-                found = _outcome(attempt.fetch)
+                    yield from ask(Wait(attempt.is_fetched, wait))
+            if not attempt.fetch.outcome.done():
+                return  # a later call of a method stores the result
+            found = _outcome(attempt.fetch)
         except Exception as failure:  # noqa: BLE001 (for example, no thread can be started: a failed attempt)
             found = _fetch_failed(failure)
         with self._lock:
@@ -209,9 +209,17 @@ class RemoteDocument(Generic[T]):
         self._attempted_at = now
         return True
 
+    def _wait(self, now: float, *, started: bool) -> float:
+        """Return the maximum number of seconds that a caller waits for the attempt in progress."""
+        if self._failures:
+            return _LATER_WAIT if started else 0.0
+        return _FIRST_WAIT - max(0.0, now - self._attempted_at)
+
     def _pause(self) -> float:
         """Return the minimum number of seconds between the beginning of the last attempt and of the next attempt."""
-        return retry_delay(self._failures) if self._attempt is None and self._failures else COOL_DOWN
+        if self._attempt is not None or not self._failures:
+            return COOL_DOWN
+        return self._failed_after + retry_delay(self._failures)
 
     def _read(self, attempt: "_Attempt[T]", found: Response | FetchFailed) -> None:
         """Parse the response of an attempt, unless this is done already, and store the value. The lock is held."""
@@ -230,6 +238,7 @@ class RemoteDocument(Generic[T]):
         found = attempt.value.result()
         if isinstance(found, FetchFailed):
             self._failures += 1
+            self._failed_after = found.seconds
             reason = f"fetching {self._uri} failed: {found}"
             logger.error("%s; the next request after %g s tries again", reason, retry_delay(self._failures))
             report(self._failure, reason)

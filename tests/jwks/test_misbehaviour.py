@@ -101,12 +101,12 @@ def test_a_key_server_that_is_back_at_once_is_used_at_once(server: KeyServer, ru
     with pytest.raises(Unavailable):
         run(keys.current(START))
     server.behaviour = None
-    assert run(keys.current(START + 0.5)).keys
+    assert run(keys.current(START + 0.6)).keys
     server.behaviour = die  # the success counts: the next failure is a first failure again
     assert run(keys.current(START + 700)).keys
     server.behaviour = None
     renewed = server.requests
-    assert run(keys.current(START + 700.5)).keys
+    assert run(keys.current(START + 700.6)).keys
     assert server.requests == renewed + 1
 
 
