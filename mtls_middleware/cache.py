@@ -119,7 +119,7 @@ class Cache(Generic[K, V]):
         self._largest = self.memory.limit if largest is None else largest
 
     def share(self, memory: CacheMemory) -> None:
-        """Cache further values in this memory. The values in the former memory are no longer found.
+        """Use this memory for new values. Values that are already cached are no longer used.
 
         If the cache already shares another memory, it stays in the larger one.
         """

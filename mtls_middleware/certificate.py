@@ -91,7 +91,7 @@ class ClientCertificate:
         thumbprint: the digest in unpadded base64url, which is the `x5t#S256` value (RFC 8705 3.1).
         path: the certification path that a trust store validated, as DER, from this certificate to the root; empty if
             no trust store validated a path.
-        path_period: the validity period of this path, in seconds since the epoch; `None` if there is no path.
+        path_period: the validity period of this path, in seconds since the epoch; `None` without a path.
 
     A property raises `MalformedCertificate` if its part of the certificate cannot be read.
 
@@ -281,7 +281,7 @@ class ClientCertificate:
 
     @_readable
     def extended_key_usages(self) -> tuple[str, ...]:
-        """The dotted OIDs of the extended key usages (RFC 5280 4.2.1.12). Empty if there is no such extension."""
+        """The dotted OIDs of the extended key usages (RFC 5280 4.2.1.12). Empty without this extension."""
         found = _extension(self.x509, x509.ExtendedKeyUsage)
         return tuple(each.dotted_string for each in found or ())
 

@@ -98,7 +98,7 @@ def test_the_cancellation_is_raised_if_the_server_accepts_no_response(server: Se
             await task
         assert task.cancelled()
 
-    server.send = send  # type: ignore[method-assign]
+    server.send = send  # type: ignore[method-assign]  # for this server only
     asyncio.run(run())
     assert echo.scope is None
 
@@ -113,7 +113,7 @@ def test_a_client_that_does_not_read_delays_the_end_by_a_second_at_most(server: 
         await asyncio.wait([task], timeout=20)
         assert task.cancelled()
 
-    server.send = send  # type: ignore[method-assign]
+    server.send = send  # type: ignore[method-assign]  # for this server only
     asyncio.run(run())
 
 
@@ -130,7 +130,7 @@ def test_a_second_cancellation_ends_the_task_at_once(server: Server) -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
 
-    server.send = send  # type: ignore[method-assign]
+    server.send = send  # type: ignore[method-assign]  # for this server only
     asyncio.run(run())
     assert server.sent == []
 

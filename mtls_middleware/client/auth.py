@@ -56,8 +56,8 @@ class CertificateBoundAuth(httpx2.Auth):
             is always used for half of its lifetime.
         timeout: maximum number of seconds for one exchange with the authorization server, 0.05 to 60. Default: 5.
 
-    Raises `ConfigurationError`. A request raises `TokenError` if there is no token, and `CredentialsNotSent` if it is a
-    redirect or its URL is not https.
+    Raises `ConfigurationError`. A request raises `TokenError` if it cannot obtain a token, and `CredentialsNotSent` if
+    it is a redirect or its URL is not https.
 
     Example: `CertificateBoundAuth(issuer="https://as.example", client_id="billing", certificate=files)`
     """

@@ -216,7 +216,7 @@ class FileCache(Generic[P, T]):
         for _ in range(_ATTEMPTS):
             for file, state in listing.states.items():
                 if file not in read or read[file].state != state:
-                    read[file] = self._read_file(file, state, now)
+                    read[file] = self._load(file, state, now)
             found, listing = listing, self._list()
             changed = {file for file, _ in found.states.items() ^ listing.states.items()}
             if not changed:
@@ -227,7 +227,7 @@ class FileCache(Generic[P, T]):
             read[file] = self._files.get(file, _File()).failed(found.states[file], reason, now)
         return found, {file: read[file] for file in found.states}
 
-    def _read_file(self, file: Path, state: _State, now: float) -> _File[P]:
+    def _load(self, file: Path, state: _State, now: float) -> _File[P]:
         known = self._files.get(file, _File())
         if not known.is_due(state, now):
             return known

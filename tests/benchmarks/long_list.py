@@ -14,7 +14,9 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,13 +86,17 @@ def measure(source: str, entries: int) -> dict[str, float]:
         if source == "URL":
             server = stack.enter_context(KeyServer(file.read_bytes()))
             lists = RevocationLists(urls=[server.url], allow_http=True)
-            publish: Any = lambda: setattr(server, "jwks", ready.read_bytes())  # noqa: E731
+            publish: Callable[[], object] = partial(_serve, server, ready)
         else:
             lists = RevocationLists([file])
-            publish = lambda: ready.rename(file)  # noqa: E731
+            publish = partial(ready.rename, file)
         del long
         store = TrustStore([authority.certificate], revocation=lists)
         return asyncio.run(_watch(store, client.client_certificate(Verification.PRESENTED), publish))
+
+
+def _serve(server: KeyServer, file: Path) -> None:
+    server.jwks = file.read_bytes()
 
 
 async def _watch(store: TrustStore, certificate: Any, publish: Any) -> dict[str, float]:

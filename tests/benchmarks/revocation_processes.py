@@ -81,7 +81,7 @@ class Follower:
 
     def _note(self, now: float, last: float, *, is_available: bool) -> None:
         self.unavailable += 0 if is_available else now - last
-        self.age = max(self.age, self._revocations._poller.age())  # type: ignore[union-attr]
+        self.age = max(self.age, self._revocations._poller.age())  # type: ignore[union-attr]  # it has started
         for name, number in self._next.items():
             if self._is_revoked(probe(name, number)):
                 self.seen[probe(name, number)] = now

@@ -149,7 +149,7 @@ def test_a_primary_without_enough_replicas_writes_nothing(pair: Pair) -> None:
         client.config_set("min-replicas-to-write", 2)
         with pytest.raises(Unavailable, match="min-replicas-to-write"):
             revoke(writer, BILLING)
-        assert writer.look().entries == 0  # type: ignore[union-attr]
+        assert writer.look().entries == 0  # type: ignore[union-attr]  # the list exists
 
 
 @pytest.mark.live
@@ -201,7 +201,7 @@ def test_a_cluster_has_the_list_in_one_slot(tmp_path: Path) -> None:
         until(lambda: known(reader) == [False] * 4, seconds=30)
         revoke(writer, CERTIFICATES[0])
         until(lambda: known(reader) == [True, False, False, False], seconds=30)
-        assert writer.look().entries == 2001  # type: ignore[union-attr]
+        assert writer.look().entries == 2001  # type: ignore[union-attr]  # the list exists
         with pytest.raises(ConfigurationError, match="replicas="):
             RedisRevocations(client, replicas=1)
         client.close()
