@@ -4,7 +4,7 @@ import os
 from collections import defaultdict
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from mtls_middleware import jwks
 from mtls_middleware.cache import Cache
@@ -16,7 +16,7 @@ from tests import shared
 pytest_plugins = ["mtls_middleware.testing.plugin"]
 
 # A busy machine may need any time for one example of a property test.
-settings.register_profile("without deadline", settings(), deadline=None)
+settings.register_profile("without deadline", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("without deadline")
 
 # marker name -> id -> node ids of the tests that show it

@@ -118,14 +118,17 @@ def test_a_client_that_does_not_read_delays_the_end_by_a_second_at_most(server: 
 
 
 def test_a_second_cancellation_ends_the_task_at_once(server: Server) -> None:
+    sends = asyncio.Event()
+
     async def send(message: Any) -> None:
-        await asyncio.sleep(0.5)
+        sends.set()
+        await asyncio.sleep(0.9)
         server.sent.append(message)
 
     async def run() -> None:
         task = await server.begin()
         task.cancel()
-        await asyncio.sleep(0.02)
+        await sends.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

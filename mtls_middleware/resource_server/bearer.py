@@ -43,8 +43,8 @@ def presented_token(
     `authorization`: the values of all `Authorization` fields. `query`: the undecoded query string. `schemes`: the
     accepted schemes.
 
-    Raises `Refused("missing_token")` if the request has no token with one of these schemes, `Refused("invalid_request")`
-    if the field is malformed or the request has a second token, and `Refused("invalid_token")` if the token is too long.
+    Raises `Refused("missing_token")` without a token with one of these schemes, `Refused("invalid_request")` if the
+    field is malformed or the request has a second token, and `Refused("invalid_token")` if the token is too long.
     """
     if not authorization:
         raise Refused("missing_token", "no Authorization header")

@@ -170,8 +170,7 @@ def test_without_the_thread_of_exchanges_it_is_a_failed_attempt(
     until(lambda: server.requests == attempts + 1)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # from Python 3.12 on: other threads run
 def test_a_fork_does_not_wait_for_the_thread_of_its_parent(server: KeyServer) -> None:
     gate, driver = threading.Event(), BlockingDriver()
     found = document(server, lambda body: (body == LARGE or gate.wait(30)) and body)

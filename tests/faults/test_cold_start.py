@@ -92,7 +92,7 @@ def test_later_requests_of_a_dead_issuer_wait_for_no_attempt_but_their_own(
             longest = max(longest, time.monotonic() - begun)
         time.sleep(0.01)
     assert set(seen) == {("dead", 503), ("other", 200)}
-    assert seen["other", 200] > 200  # of some 900; with one wait of 5 s after another, there are two
+    assert seen["other", 200] > 20  # of some 900; with one wait of 5 s after another, there are two
     assert longest < LIMIT
     assert server.requests <= 3
 

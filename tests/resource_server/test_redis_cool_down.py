@@ -134,6 +134,7 @@ def test_one_thread_at_a_time_waits_for_a_redis_that_stalls(tokens: Introspectio
         for each in threads:
             each.join()
         own.go_on()
+        assert len(waited) == 20
         assert sum(each > 0.9 for each in waited) <= 2  # GET and SET of the same request, or of two requests
 
 

@@ -37,7 +37,7 @@ def test_an_open_circuit_is_503_at_once_and_closes_after_a_response(
     failures = [each for each in caplog.records if each.name == "mtls_middleware.introspection"]
     assert len(failures) <= 3  # of the probes, and none for each of thirty requests
     server.release()
-    until(lambda: layers.request(BEARER, certificate=mtls_client).status == 200)
+    until(lambda: layers.request(BEARER, certificate=mtls_client).status == 200, seconds=30)
 
 
 def test_one_clients_stalls_do_not_affect_another_client(

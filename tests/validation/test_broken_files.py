@@ -300,6 +300,7 @@ def test_an_exception_at_any_step_is_not_final(tmp_path, step, error, size, monk
     until(lambda: watched.current(NOW + 20) == b"3")
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # from Python 3.12 on: other threads run
 def test_a_dead_thread_does_not_keep_the_files_from_being_read(tmp_path):
     """For example in a fork, which has the objects of its parent, but not its threads."""
     path = tmp_path / "a.pem"

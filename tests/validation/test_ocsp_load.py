@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import sys
 import threading
 import time
 
@@ -12,31 +11,15 @@ from mtls_middleware.effects.flow import AwaitingDriver, BlockingDriver
 from mtls_middleware.errors import Unavailable
 from mtls_middleware.testing import CertificateAuthority
 from mtls_middleware.validation import OCSP
+from mtls_middleware.validation.ocsp_records import OCSPRecord
+from tests.key_server import until
 from tests.live.servers import free_port
 from tests.validation import test_ocsp
 from tests.validation.judged import presented
 from tests.validation.responder import Responder
-from tests.validation.test_ocsp import outcome, store_of
+from tests.validation.test_ocsp import client, new_time, outcome, server, store_of
 
-NOW = time.time()
-
-
-@pytest.fixture(autouse=True)
-def _now(monkeypatch):
-    # The responder states the true time of its responses, so a time of the import would soon be too old.
-    for module in (sys.modules[__name__], test_ocsp):
-        monkeypatch.setattr(module, "NOW", time.time())
-
-
-@pytest.fixture(scope="module")
-def client(ca):
-    return ca.issue("CN=billing")
-
-
-@pytest.fixture
-def server(ca):
-    with Responder(ca, now=NOW) as running:
-        yield running
+__all__ = ["client", "new_time", "server"]
 
 
 def test_an_event_loop_is_not_blocked_by_a_slow_responder(ca, client, server):
@@ -44,7 +27,7 @@ def test_an_event_loop_is_not_blocked_by_a_slow_responder(ca, client, server):
     server.stall = 0.5
 
     async def validate():
-        return await AwaitingDriver().run(store.validate(presented(client), NOW))
+        return await AwaitingDriver().run(store.validate(presented(client), test_ocsp.NOW))
 
     async def run():
         tasks = [asyncio.ensure_future(validate()) for _ in range(20)]
@@ -65,7 +48,9 @@ def test_a_cancelled_request_does_not_fail_the_requests_that_share_its_exchange(
 
     async def run():
         driver = AwaitingDriver()
-        first, second = (asyncio.ensure_future(driver.run(store.validate(presented(client), NOW))) for _ in range(2))
+        first, second = (
+            asyncio.ensure_future(driver.run(store.validate(presented(client), test_ocsp.NOW))) for _ in range(2)
+        )
         await asyncio.sleep(0.1)
         first.cancel()
         return await second
@@ -101,7 +86,7 @@ def test_if_no_thread_can_start_the_response_is_503(ca, client, server, monkeypa
     monkeypatch.setattr("mtls_middleware.effects.background._current_background", fail)
     store = store_of(ca, OCSP(server.url))
     with pytest.raises(Unavailable):
-        BlockingDriver().run(store.validate(presented(client), NOW))
+        BlockingDriver().run(store.validate(presented(client), test_ocsp.NOW))
     monkeypatch.undo()
     assert outcome(store, client, time.time() + 1) == "good"
 
@@ -115,9 +100,9 @@ def test_a_changed_file_of_signed_by_takes_effect(ca, client, server, tmp_path):
     assert outcome(store, client) == "good"
     (tmp_path / "new.pem").write_text(other.pem)
     os.replace(tmp_path / "new.pem", file)
-    assert outcome(store, client, NOW + 5) == "unavailable"  # the cached response of the former signer is not used
+    assert outcome(store, client, test_ocsp.NOW + 5) == "unavailable"  # not the cached response of the former signer
     server.options |= {"key": other.key, "named": other.certificate}
-    assert outcome(store, client, NOW + 10) == "good"
+    assert outcome(store, client, test_ocsp.NOW + 10) == "good"
 
 
 def test_a_redirect_is_not_followed(ca, client, server):
@@ -130,26 +115,28 @@ def test_threads_renew_a_response_by_one_exchange(ca, client, server):
     assert outcome(store, client) == "good"
     server.stall = 0.3
     found = []
-    threads = [threading.Thread(target=lambda: found.append(outcome(store, client, NOW + 3_000))) for _ in range(8)]
+    later = test_ocsp.NOW + 3_000
+    threads = [threading.Thread(target=lambda: found.append(outcome(store, client, later))) for _ in range(8)]
     for each in threads:
         each.start()
     for each in threads:
         each.join()
     assert found == ["good"] * 8
-    deadline = time.monotonic() + 20
-    while len(server.asked) < 2 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert len(server.asked) == 2
+    until(lambda: len(server.asked) == 2, seconds=20)
 
 
-def test_a_renewal_without_a_later_request_is_used_after_the_end(ca, client):
-    with Responder(ca, now=NOW, ends=100) as server:
+def test_a_renewal_without_a_later_request_is_used_after_the_end(ca, client, monkeypatch):
+    attempts, begin = [], OCSPRecord.begin
+
+    def begin_and_note(record, attempt):
+        attempts.append(attempt)
+        begin(record, attempt)
+
+    monkeypatch.setattr(OCSPRecord, "begin", begin_and_note)
+    with Responder(ca, now=test_ocsp.NOW, ends=100) as server:
         store = store_of(ca, OCSP(server.url))
         assert outcome(store, client) == "good"
         server.options["ends"] = 1_000
-        assert outcome(store, client, NOW + 90) == "good"  # begins the renewal
-        deadline = time.monotonic() + 20
-        while len(server.asked) < 2 and time.monotonic() < deadline:
-            time.sleep(0.01)
-        time.sleep(0.2)
-    assert outcome(store, client, NOW + 300) == "good"  # the responder is dead now
+        assert outcome(store, client, test_ocsp.NOW + 90) == "good"  # begins the renewal
+        until(lambda: len(attempts) == 2 and attempts[1].is_complete, seconds=20)
+    assert outcome(store, client, test_ocsp.NOW + 300) == "good"  # the responder is dead now

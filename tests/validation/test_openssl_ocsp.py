@@ -15,7 +15,6 @@ from tests.validation.test_ocsp import outcome, store_of
 
 pytestmark = [pytest.mark.live]
 
-NOW = time.time()
 GOOD, REVOKED, UNKNOWN = "good", "revoked", "unknown"
 
 
