@@ -86,7 +86,8 @@ def _is_second_leaf(der: bytes) -> bool:
     """Return whether this certificate may be the leaf of another client: neither a CA certificate nor a root.
 
     Roots of X.509 version 1 have no basicConstraints, but the issuer of a root is its subject. A client's certificate
-    that Traefik verified has another issuer.
+    that Traefik verified has another issuer. If Traefik does not verify, this check is incomplete, because a client can
+    also present a CA certificate of its own. The first defence is that Traefik removes this field from the request.
     """
     try:
         certificate = ClientCertificate.from_der(der)
