@@ -1,8 +1,9 @@
 """A small authorization server that binds the tokens of a client with a certificate to that certificate.
 
-It supports client credentials, authorization code with PKCE (RFC 7636), refresh tokens, introspection, revocation and
-metadata. Clients authenticate with a certificate (RFC 8705 section 2) or a secret, or are public. This server is an
-example: every user is logged in as alice, and all data is lost when the process ends.
+It supports client credentials, authorization code with PKCE (RFC 7636), pushed authorization requests (RFC 9126),
+refresh tokens, introspection, revocation, client registration (RFC 7591) and metadata. Clients authenticate with a
+certificate (RFC 8705 section 2) or a secret, or are public. This server is an example: every user is logged in as
+alice, every client with a certificate can register, and all data is lost when the process ends.
 
 Environment variables:
 
@@ -27,7 +28,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
 from flask import Flask, Response, jsonify, redirect, request
 
-from mtls_middleware import Refused, client_certificate, oauth_client
+from mtls_middleware import ConfigurationError, Refused, client_certificate, oauth_client
 from mtls_middleware.sources import ServerTLS
 from mtls_middleware.token_endpoint import (
     ClientAuthenticator,
@@ -71,6 +72,11 @@ class Grant:
 
 
 codes: dict[str, Grant] = {}
+pushed: dict[str, dict[str, str]] = {}  # authorization requests, by request_uri
+REGISTERED_BY_CLIENTS = {
+    "token_endpoint_auth_method", "jwks", "redirect_uris", "tls_client_auth_subject_dn", "tls_client_auth_san_dns",
+    "tls_client_auth_san_uri", "tls_client_auth_san_ip", "tls_client_auth_san_email",
+}  # fmt: skip
 refresh_tokens: dict[str, Grant] = {}
 revoked: set[str] = set()
 app = Flask(__name__)
@@ -96,7 +102,13 @@ def no_store(response: Response) -> Response:
 
 @app.get("/.well-known/oauth-authorization-server")
 def metadata() -> dict[str, Any]:
-    paths = {"token": "token", "introspection": "introspect", "revocation": "revoke"}
+    paths = {
+        "token": "token",
+        "introspection": "introspect",
+        "revocation": "revoke",
+        "pushed_authorization_request": "par",
+        "registration": "register",
+    }
     methods = ["tls_client_auth", "self_signed_tls_client_auth", "client_secret_basic", "none"]
     return authorization_server_metadata(
         issuer=ISSUER,
@@ -108,6 +120,8 @@ def metadata() -> dict[str, Any]:
         introspection_endpoint_auth_methods_supported=methods[:3],
         revocation_endpoint=f"{ISSUER}/revoke",
         revocation_endpoint_auth_methods_supported=methods,
+        pushed_authorization_request_endpoint=f"{ISSUER}/par",
+        registration_endpoint=f"{ISSUER}/register",
         jwks_uri=f"{ISSUER}/jwks.json",
         response_types_supported=["code"],
         grant_types_supported=["authorization_code", "client_credentials", "refresh_token"],
@@ -121,17 +135,57 @@ def jwks() -> dict[str, Any]:
     return JWKS
 
 
+@app.post("/register")
+def register() -> tuple[Response, int]:
+    """Register a client that authenticates by certificate (RFC 7591).
+
+    The connection must present the certificate that the client registers: the registered name, or a certificate of the
+    registered keys. A real server also demands an initial access token or a software statement.
+    """
+    wanted = request.get_json(silent=True)
+    if not isinstance(wanted, dict) or not isinstance(wanted.get("redirect_uris", []), list):
+        raise OAuthError("invalid_client_metadata")
+    client_id = secrets.token_urlsafe(16)
+    # The server, not the client, decides on all other members, for example on the scope.
+    stored = {name: value for name, value in wanted.items() if name in REGISTERED_BY_CLIENTS}
+    stored |= {"client_id": client_id, "scope": "invoices:read"}
+    try:
+        client = RegisteredClient.from_metadata(stored)
+        authenticator.verify_registration(client, client_certificate(request), time.time())
+    except (ConfigurationError, Refused) as error:
+        raise OAuthError("invalid_client_metadata") from error
+    if client.token_endpoint_auth_method not in ("tls_client_auth", "self_signed_tls_client_auth"):
+        raise OAuthError("invalid_client_metadata")
+    METADATA[client_id], CLIENTS[client_id] = stored, client
+    return no_store(jsonify(stored)), 201
+
+
+@app.post("/par")
+def pushed_authorization_request() -> tuple[Response, int]:
+    client = authenticated_client()
+    if "request_uri" in request.form:  # RFC 9126 2.1
+        raise OAuthError("invalid_request")
+    request_uri = f"urn:ietf:params:oauth:request_uri:{secrets.token_urlsafe()}"
+    pushed[request_uri] = {**request.form.to_dict(), "client_id": client.client_id}
+    return no_store(jsonify(request_uri=request_uri, expires_in=60)), 201
+
+
 @app.get("/authorize")
 def authorize() -> Any:
-    client_id, redirect_uri = request.args.get("client_id", ""), request.args.get("redirect_uri", "")
+    client_id, parameters = request.args.get("client_id", ""), request.args.to_dict()
+    if "request_uri" in parameters:
+        parameters = pushed.pop(parameters["request_uri"], {})
+        if parameters.get("client_id") != client_id:  # RFC 9126 4: the client that pushed the request
+            raise OAuthError("invalid_request")
+    redirect_uri = parameters.get("redirect_uri", "")
     if redirect_uri not in METADATA.get(client_id, {}).get("redirect_uris", ()):
         raise OAuthError("invalid_request")  # never redirect to an unregistered URI
-    challenge = request.args.get("code_challenge", "")
-    if request.args.get("response_type") != "code" or request.args.get("code_challenge_method") != "S256":
+    challenge = parameters.get("code_challenge", "")
+    if parameters.get("response_type") != "code" or parameters.get("code_challenge_method") != "S256":
         raise OAuthError("invalid_request")
     code = secrets.token_urlsafe()
     codes[code] = Grant(client_id, "alice", METADATA[client_id]["scope"], challenge, redirect_uri)
-    query = {"code": code, "state": request.args.get("state", ""), "iss": ISSUER}
+    query = {"code": code, "state": parameters.get("state", ""), "iss": ISSUER}
     return redirect(f"{redirect_uri}?{urlencode(query)}", 303)
 
 
@@ -265,6 +319,6 @@ def active_claims(token_value: str) -> dict[str, Any] | None:
 # on these paths. A self-signed certificate proves only its key, so the trust store verifies `tls_client_auth` clients.
 authenticator = ClientAuthenticator(CLIENTS, trust_store=TrustStore([os.environ["CA"]]))
 app.wsgi_app = ClientCertificateMiddleware(
-    ClientAuthenticationMiddleware(app.wsgi_app, authenticator, paths=["/token", "/introspect", "/revoke"]),
+    ClientAuthenticationMiddleware(app.wsgi_app, authenticator, paths=["/token", "/introspect", "/revoke", "/par"]),
     ServerTLS(),
 )

@@ -8,7 +8,8 @@ tries one method after the other, and its client mixin checks the method at the 
 The module uses only the public interface of Authlib 1.9: `AuthorizationServer.authenticate_client`,
 `register_client_auth_method` and `query_client`, `ClientMixin.check_endpoint_auth_method`, `OAuth2Request.auth_method`,
 `client` and `refresh_token`, `RefreshTokenGrant.validate_token_request`, `JWTBearerTokenGenerator.get_extra_claims`,
-`JWTIntrospectionEndpoint.create_introspection_payload`, and the errors of `authlib.oauth2.rfc6749`.
+`JWTIntrospectionEndpoint.create_introspection_payload`, and the errors of `authlib.oauth2.rfc6749` and
+`authlib.oauth2.rfc7591`.
 docs/integrations.md has a complete server.
 """
 
@@ -21,6 +22,7 @@ from authlib.integrations.flask_oauth2 import AuthorizationServer
 from authlib.oauth2 import OAuth2Error
 from authlib.oauth2.rfc6749 import InvalidClientError, InvalidGrantError, InvalidRequestError
 from authlib.oauth2.rfc6749.grants import RefreshTokenGrant
+from authlib.oauth2.rfc7591 import InvalidClientMetadataError
 from authlib.oauth2.rfc9068 import JWTBearerTokenGenerator, JWTIntrospectionEndpoint
 
 from mtls_middleware.certificate import ClientCertificate
@@ -88,6 +90,28 @@ class CertificateAuthorizationServer(AuthorizationServer):
         reason = self._disagreement(client, registered, "token")
         if reason is not None:
             raise ConfigurationError(reason)
+
+    def verify_registration(self, metadata: Mapping[str, Any]) -> RegisteredClient:
+        """Check registration metadata (RFC 7591) and the certificate of this request. Return the client to register.
+
+        The certificate must be the one that the metadata registers. Call this method in your
+        `ClientRegistrationEndpoint`, before you save the client. `metadata`: with or without `client_id`.
+
+        Raises Authlib's `InvalidClientMetadataError`, or an error with status 503 if required data cannot be fetched.
+
+        Example: `client = server.verify_registration(metadata)`
+        """
+        certificate = connection_certificate(flask.request)
+        try:
+            client = RegisteredClient.from_metadata({"client_id": "new", **metadata})
+            self.registry.verify_registration(client, certificate)
+        except Unavailable as refusal:
+            raise _UnavailableError(refusal.retry_after) from None
+        except Refused:
+            raise InvalidClientMetadataError("the connection does not present the registered certificate") from None
+        except ConfigurationError as error:
+            raise InvalidClientMetadataError(str(error)) from None
+        return client
 
     def _verify_with_authlib(
         self, request: Any, registered: RegisteredClient, endpoint: str, certificate: ClientCertificate | None

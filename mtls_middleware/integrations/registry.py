@@ -80,6 +80,17 @@ class ClientRegistry:
         with log_rejection(request.certificate):
             return self._authenticator.identify(request, time.time())
 
+    def verify_registration(self, client: RegisteredClient, certificate: ClientCertificate | None) -> None:
+        """Check that the certificate of this connection is the one that the client registers (RFC 7591, RFC 8705 2).
+
+        Call this method at a registration endpoint before you store the client. Raises the same exceptions as
+        `ClientAuthenticator.verify_registration`.
+
+        Example: `registry.verify_registration(RegisteredClient.from_metadata(metadata), certificate)`
+        """
+        with log_rejection(certificate):
+            self._authenticator.verify_registration(client, certificate, time.time())
+
     def look_up(self, client_id: object) -> RegisteredClient | None:
         """Return the registration of a client, without authentication; `None` if the client is not registered.
 

@@ -129,6 +129,26 @@ class ClientAuthenticator:
         """
         return self._blocking.run(self._identify(credentials_of(request), request.certificate, now))
 
+    def verify_registration(self, client: RegisteredClient, certificate: ClientCertificate | None, now: float) -> None:
+        """Check that the certificate of this connection is the one that the client registers (RFC 7591, RFC 8705 2).
+
+        Call this method at a registration endpoint before you store the client. So a client cannot register a name or
+        a key that it does not have. A client whose method uses no certificate has nothing to prove. `now`: seconds
+        since the epoch. This method blocks.
+
+        Raises `Refused("invalid_client")` if the certificate is missing or would not authenticate the client, and
+        `Unavailable` if a JWK Set or a revocation list cannot be fetched.
+
+        Example: `authenticator.verify_registration(client, client_certificate(request), time.time())`
+        """
+        self._blocking.run(self._check_certificate(client, certificate, now))
+
+    async def verify_registration_async(
+        self, client: RegisteredClient, certificate: ClientCertificate | None, now: float
+    ) -> None:
+        """Like `verify_registration`, but awaits during I/O instead of blocking. Use this method under ASGI."""
+        await self._awaiting.run(self._check_certificate(client, certificate, now))
+
     def decide(self, request: ClientRequest, now: float) -> Flow[RegisteredClient | None]:
         """Return the flow that `authenticate` and `authenticate_async` run."""
         credentials = credentials_of(request)
@@ -157,15 +177,22 @@ class ClientAuthenticator:
             if method in (PKI, SELF_SIGNED):
                 raise Refused("invalid_request", f"{used}: a second authentication method (RFC 6749 2.3)")
             _refuse(used)
+        yield from self._check_certificate(client, certificate, now)
+        return client
+
+    def _check_certificate(
+        self, client: RegisteredClient, certificate: ClientCertificate | None, now: float
+    ) -> Flow[None]:
+        """Check that the certificate authenticates the client, if the client registered a method with a certificate."""
+        method = client.token_endpoint_auth_method
         if method not in (PKI, SELF_SIGNED):
-            return client
+            return
         if certificate is None:
             _refuse(NO_CERTIFICATE)
         if method == PKI:
             yield from self._check_identity(client, certificate, now)
         else:
             yield from self._check_registered(client, certificate, now)
-        return client
 
     def _client(self, client_id: str | None) -> Flow[RegisteredClient]:
         """Look up the registration of `client_id`. Raises `Refused("invalid_client")` if there is none."""

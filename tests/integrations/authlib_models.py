@@ -140,6 +140,7 @@ class Server:
         }
         exec(FILES["authorization_server.py"], names)
         self.app, self.authlib, self.saved, self.models = names["app"], names["server"], saved, models
+        self.names = names
         self.registry, self.registration = names["registry"], names["registration"]
 
         class Device(DeviceAuthorizationEndpoint):
@@ -163,18 +164,19 @@ class Server:
             grant = self.authlib.get_consent_grant(end_user=alice)
             return self.authlib.create_authorization_response(grant=grant, grant_user=alice)
 
-    def verify_assertions(self, first_use):
-        """The documented addition for `private_key_jwt`."""
+    def add(self, file: str, **of_user: Any) -> None:
+        """Execute a documented addition. `of_user`: the functions that the documentation leaves to its reader."""
         module = ModuleType("authorization_server")
-        module.ISSUER, module.server = "https://as.example", self.authlib
+        vars(module).update(self.names)
         with mock.patch.dict(sys.modules, {"authorization_server": module}):
-            exec(FILES["client_assertions.py"], {"__name__": "client_assertions", "first_use": first_use})
+            exec(FILES[file], {"__name__": file.removesuffix(".py"), **of_user})
 
-    def post(self, path, form, certificate=None, *, verify="SUCCESS", headers=None, query=""):
+    def post(self, path, form, certificate=None, *, verify="SUCCESS", headers=None, query="", json=None):
         shown = proxy_fields(certificate, verify=verify) if certificate else {}
         return self.app.test_client().post(
             path,
             data=form,
+            json=json,
             headers={**shown, **(headers or {})},
             query_string=query,
             base_url="https://as.example",

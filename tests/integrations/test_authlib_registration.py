@@ -83,13 +83,13 @@ def test_an_unverifiable_method_is_rejected_and_the_log_names_the_fix(server, ca
     form = {"grant_type": "client_credentials", **dict(assertion("private_key_jwt"))}
     assert server.post("/token", form).json["error"] == "invalid_client"
     assert "call server.register_client_auth_method('private_key_jwt', ...)" in caplog.text
-    server.verify_assertions(lambda subject, jti: True)
+    server.add("client_assertions.py", first_use=lambda subject, jti: True)
     assert server.post("/token", form).status_code == 200
 
 
 def test_an_assertion_is_verified_by_authlib_and_used_once(server) -> None:
     seen: set[str] = set()
-    server.verify_assertions(lambda subject, jti: not (jti in seen or seen.add(jti)))
+    server.add("client_assertions.py", first_use=lambda subject, jti: not (jti in seen or seen.add(jti)))
     form = {"grant_type": "client_credentials", **dict(assertion("private_key_jwt"))}
     forged = {**form, "client_assertion": form["client_assertion"][:-4] + "AAAA"}
     assert server.post("/token", forged).json["error"] == "invalid_client"

@@ -96,7 +96,7 @@ def ask(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(directory)
         authlib = Server(CLIENTS)
-    authlib.verify_assertions(lambda subject, jti: True)
+    authlib.add("client_assertions.py", first_use=lambda subject, jti: True)
     yield Asked("authlib", authlib, AUTHLIB)
 
 

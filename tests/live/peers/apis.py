@@ -1,6 +1,6 @@
-"""APIs behind the tokens of another authorization server, told apart by how they look at tokens: by path.
+"""APIs that accept the tokens of another authorization server. The path says how an API validates tokens.
 
-What that server is, is read from the JSON file that SETTINGS names.
+SETTINGS is the name of a JSON file with the metadata of that server.
 """
 
 import json
@@ -22,8 +22,8 @@ from mtls_middleware.resource_server import IntrospectedAccessTokens, JWTAccessT
 from mtls_middleware.sources import ServerTLS
 
 
-def validators(settings: dict[str, str]) -> dict[str, Any]:
-    """By signature, and by introspection: we authenticate by secret or by certificate, or want the answer signed."""
+def validators(settings: dict[str, Any]) -> dict[str, Any]:
+    """By signature, and by introspection: with a secret, with a certificate, and with signed responses."""
     directory = settings["directory"]
     trusting, own = (ssl.create_default_context(cafile=f"{directory}/ca.pem") for _ in range(2))
     own.load_cert_chain(f"{directory}/api.pem", f"{directory}/api-key.pem")
@@ -35,7 +35,12 @@ def validators(settings: dict[str, str]) -> dict[str, Any]:
         "secret": IntrospectedAccessTokens(**asked, **secret, ssl_context=trusting),
         "wrong-secret": IntrospectedAccessTokens(**asked, **secret | {"client_secret": "x"}, ssl_context=trusting),
         "certificate": IntrospectedAccessTokens(**asked, client_id="api", ssl_context=own),
-        "signed-answer": IntrospectedAccessTokens(**asked, client_id="api-signed", ssl_context=own, signed_by=keys),
+        **{
+            f"{each}-response": IntrospectedAccessTokens(
+                **asked, client_id=f"api-{each}", ssl_context=own, signed_by=keys
+            )
+            for each in settings["algorithms"]
+        },
     }
 
 

@@ -36,25 +36,28 @@ class Deployment:
         self,
         library: str,
         action: str,
-        client_id: str,
+        client_id: str | None,
         certificate: str | None,
         *,
         method: str = "TlsClientAuth",
         aliases: bool = True,
+        metadata: dict[str, Any] | None = None,
         **more: Any,
     ) -> tuple[Any, list[str]]:
-        """What an npm library makes of one action as that client with that certificate, and the addresses it asked.
+        """The result of one action of an npm library, and the URLs that the library requested.
 
         Arguments:
-            action: a function of client.mjs, which has its further settings by `more`.
-            method: how the client authenticates, by the name that both libraries have for it.
-            aliases: whether it means to use mutual TLS (RFC 8705 5).
+            action: the name of an action in client.mjs. `more`: its settings.
+            client_id: the client that acts; `None` for a client that registers itself with `metadata`.
+            certificate: the name of its certificate; `None` for a connection without a certificate.
+            method: the client authentication method, by the name that both libraries use.
+            aliases: whether the client uses `mtls_endpoint_aliases` (RFC 8705 5).
         """
         tls = {"ca": self.authority.pem}
         if certificate is not None:
             own = self.certificates[certificate]
             tls |= {"cert": own.chain_pem, "key": own.key_pem}
-        client = {"client_id": client_id, "use_mtls_endpoint_aliases": aliases}
+        client = {**(metadata or {"client_id": client_id}), "use_mtls_endpoint_aliases": aliases}
         settings = {"library": library, "action": action, "issuer": self.issuer, "tls": tls, "client": client}
         told = self.client({**settings, "method": method, "redirect_uri": REDIRECT_URI, **more})
         return told["answer"], told["requests"]

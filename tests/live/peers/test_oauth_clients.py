@@ -1,8 +1,10 @@
-"""OAuth clients by others, npm's two that know RFC 8705, against the sample authorization server and sample APIs."""
+"""npm's two OAuth clients that support RFC 8705, with the sample authorization server and the sample APIs."""
+
+from typing import Any
 
 import pytest
 
-from tests.live.peers.deployment import SECRET, Deployment
+from tests.live.peers.deployment import REDIRECT_URI, SECRET, Deployment, jwks
 
 pytestmark = pytest.mark.live
 
@@ -173,3 +175,69 @@ def test_a_token_that_is_bound_to_nothing_opens_no_api(deployment, invoices):
             "openid-client", "resource", "legacy", certificate, token=answer["access_token"], url=invoices, **by_secret
         )
         assert refused(told)
+
+
+@pytest.mark.standard("B21", "C3")
+def test_an_authorization_request_is_pushed_with_the_certificate(deployment, library, invoices):
+    answer, asked = deployment.ask(library, "authorization_code", "billing", "billing", pushed=True)
+    assert f"{deployment.aliases}/par" in asked
+    assert bound_to(deployment, answer["access_token"]) == "billing"
+    told, _ = deployment.ask(library, "resource", "billing", "billing", token=answer["access_token"], url=invoices)
+    assert told["status"] == 200
+    for certificate in ("desktop", None):
+        told, _ = deployment.ask(library, "authorization_code", "billing", certificate, pushed=True)
+        assert error(told) == (401, "invalid_client")
+
+
+def registrations(deployment: Deployment) -> dict[str, dict[str, Any]]:
+    own = {"token_endpoint_auth_method": "self_signed_tls_client_auth", "redirect_uris": [REDIRECT_URI]}
+    return {
+        "billing": {
+            "token_endpoint_auth_method": "tls_client_auth",
+            "tls_client_auth_san_dns": "billing.internal",
+            "redirect_uris": [REDIRECT_URI],
+        },
+        "statistics": {**own, "jwks": jwks(deployment.certificates["statistics"])},
+    }
+
+
+@pytest.mark.parametrize("certificate", ["billing", "statistics"])
+def test_a_client_registers_itself_with_its_certificate(deployment, library, invoices, certificate):
+    metadata = registrations(deployment)[certificate]
+    registered, asked = deployment.ask(library, "registration", None, certificate, metadata=metadata)
+    assert asked[-1] == f"{deployment.aliases}/register"
+    client_id = registered["client_id"]
+    answer, _ = deployment.ask(library, "client_credentials", client_id, certificate)
+    told, _ = deployment.ask(library, "resource", client_id, certificate, token=answer["access_token"], url=invoices)
+    assert told["status"] == 200
+    assert error(deployment.ask(library, "client_credentials", client_id, "desktop")[0]) == (401, "invalid_client")
+
+
+@pytest.mark.parametrize(
+    ("registers", "presents"),
+    [
+        ("billing", "desktop"),
+        ("billing", "pretender"),
+        ("billing", None),
+        ("statistics", "statistics renewed"),
+        ("statistics", "billing"),
+        ("statistics", None),
+    ],
+)
+def test_a_client_cannot_register_a_certificate_that_it_lacks(deployment, library, registers, presents):
+    metadata = registrations(deployment)[registers]
+    told, _ = deployment.ask(library, "registration", None, presents, metadata=metadata)
+    assert error(told) == (400, "invalid_client_metadata")
+
+
+def test_a_client_cannot_register_a_lifetime_or_a_scope(deployment):
+    metadata = {
+        **registrations(deployment)["billing"],
+        "lifetime": 10**9,
+        "scope": "everything",
+        "client_id": "billing",
+    }
+    registered, _ = deployment.ask("openid-client", "registration", None, "billing", metadata=metadata)
+    assert registered["client_id"] != "billing"
+    answer, _ = deployment.ask("openid-client", "client_credentials", registered["client_id"], "billing")
+    assert (answer["expires_in"], answer["scope"]) == (300, "invoices:read")

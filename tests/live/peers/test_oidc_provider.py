@@ -1,4 +1,4 @@
-"""Bound tokens of an authorization server by others, npm's oidc-provider, at APIs behind our middleware."""
+"""Bound tokens of an authorization server by another author, npm's oidc-provider, at APIs behind our middleware."""
 
 import contextlib
 import json
@@ -10,6 +10,7 @@ from typing import Any
 import httpx2
 import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from mtls_middleware.effects.flow import BlockingDriver
 from mtls_middleware.errors import Refused
@@ -22,8 +23,8 @@ from tests.live.servers import free_port, running
 pytestmark = pytest.mark.live
 
 AUDIENCE, ELSEWHERE = "https://api.example", "https://elsewhere.example"
-ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA")
-# Where the provider signs with another algorithm, it is by another name of the resource, and for the same audience.
+ALGORITHMS = ("RS256", "PS256", "PS384", "ES256", "ES384", "ES512", "EdDSA", "Ed25519")
+# The name of the resource selects the algorithm of the signature. The audience is the same for all of them.
 OPAQUE = f"{AUDIENCE}/opaque"
 RESOURCES = {
     OPAQUE: {"audience": AUDIENCE},
@@ -36,12 +37,19 @@ TOKEN = {"parameters": {"resource": AUDIENCE, "scope": "invoices:read"}}
 
 
 def clients(known: dict[str, IssuedCertificate]) -> list[dict[str, Any]]:
-    """One of each method of RFC 8705, two with a secret that want bound tokens or do not; and the APIs, to ask."""
+    """One client for each method of RFC 8705, two with a secret (for bound tokens and for others), and the APIs."""
     common = {
         "redirect_uris": [],
         "response_types": [],
         "grant_types": ["client_credentials"],
         "scope": "invoices:read",
+    }
+    by_code = {
+        "redirect_uris": [deployment.REDIRECT_URI],
+        "response_types": ["code"],
+        "grant_types": ["client_credentials", "authorization_code", "refresh_token"],
+        "scope": "invoices:read offline_access",
+        "application_type": "native",  # only native applications can have a redirect_uri with http and 127.0.0.1
     }
     bound = {**common, "tls_client_certificate_bound_access_tokens": True}
     pki = {"token_endpoint_auth_method": "tls_client_auth", "tls_client_auth_san_dns": "billing.internal"}
@@ -49,14 +57,47 @@ def clients(known: dict[str, IssuedCertificate]) -> list[dict[str, Any]]:
     api = {**pki, "tls_client_auth_san_dns": "api.internal"}
     secret = {"token_endpoint_auth_method": "client_secret_basic", "client_secret": deployment.SECRET}
     return [
-        {"client_id": "billing", **bound, **pki},
+        {"client_id": "billing", **bound, **pki, **by_code},
+        {"client_id": "desktop", **bound, **by_code, "token_endpoint_auth_method": "none"},
+        *(
+            {
+                "client_id": f"signs-{alg}",
+                **bound,
+                **pki,
+                **by_code,
+                "request_object_signing_alg": alg,
+                "jwks": {"keys": [public]},
+            }
+            for alg, (_, public) in REQUEST_OBJECT_KEYS.items()
+        ),
         {"client_id": "statistics", **bound, **own},
         {"client_id": "with-a-secret", **bound, **secret},
         {"client_id": "unbound", **common, **secret},
         {"client_id": "api", **common, **api},
-        {"client_id": "api-signed", **common, **api, "introspection_signed_response_alg": "ES256"},
+        *(
+            {"client_id": f"api-{each}", **common, **api, "introspection_signed_response_alg": each}
+            for each in ALGORITHMS
+        ),
         {"client_id": "api-with-a-secret", **common, **secret},
     ]
+
+
+def request_object_key(alg: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A new private JWK for this algorithm, and its public JWK."""
+    algorithm = jwt.get_algorithm_by_name("EdDSA" if alg == "Ed25519" else alg)
+    made: dict[str, Any] = {
+        "PS256": lambda: rsa.generate_private_key(65537, 2048),
+        "ES256": lambda: ec.generate_private_key(ec.SECP256R1()),
+        "ES384": lambda: ec.generate_private_key(ec.SECP384R1()),
+        "Ed25519": ed25519.Ed25519PrivateKey.generate,
+    }
+    key = made[alg]()
+    private, public = (algorithm.to_jwk(each, as_dict=True) for each in (key, key.public_key()))
+    common = {"alg": alg, "kid": f"request objects, {alg}"}
+    return {**private, **common, "key_ops": ["sign"]}, {**public, **common, "key_ops": ["verify"], "use": "sig"}
+
+
+REQUEST_OBJECT_KEYS = {alg: request_object_key(alg) for alg in ("PS256", "ES256", "ES384", "Ed25519")}
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +115,8 @@ def provider(tmp_path_factory) -> Iterator[deployment.Deployment]:
         with httpx2.Client(verify=authority.client_context(), trust_env=False) as reader:
             metadata = reader.get(well_known(issuer)).raise_for_status().json()
         assert metadata["tls_client_certificate_bound_access_tokens"] is True
-        known_of_it = {"directory": str(directory), "audience": AUDIENCE, "secret": deployment.SECRET}
-        (directory / "api.json").write_text(json.dumps({**metadata, **known_of_it}))
+        own = {"directory": str(directory), "audience": AUDIENCE, "secret": deployment.SECRET, "algorithms": ALGORITHMS}
+        (directory / "api.json").write_text(json.dumps({**metadata, **own}))
         apps = "tests.live.peers.apis"
         for command, listening in (
             (deployment.gunicorn(f"{apps}:flask_api()", flask, directory), flask),
@@ -188,7 +229,7 @@ def test_its_token_without_the_scope_is_too_small(provider, invoices):
 
 
 @pytest.mark.standard("A7", "F1", "F8")
-@pytest.mark.parametrize("way", ["secret", "certificate", "signed-answer"])
+@pytest.mark.parametrize("way", ["secret", "certificate", "ES256-response"])
 @pytest.mark.parametrize(("client", "another"), [("billing", "statistics"), ("statistics", "billing")])
 def test_its_opaque_bound_token_is_accepted_with_its_certificate_alone(provider, api, way, client, another):
     answer, _ = provider.ask("openid-client", "client_credentials", client, client, **OPAQUE_TOKEN)
@@ -210,7 +251,7 @@ def test_its_opaque_unbound_token_is_refused_with_any_certificate(provider, api)
         assert refused(provider.ask("openid-client", "resource", "unbound", certificate, **settings)[0])
 
 
-@pytest.mark.parametrize("way", ["certificate", "signed-answer"])
+@pytest.mark.parametrize("way", ["certificate", "ES256-response"])
 def test_its_opaque_token_is_refused_from_when_it_is_revoked(provider, api, way):
     answer, _ = provider.ask("openid-client", "client_credentials", "billing", "billing", **OPAQUE_TOKEN)
     settings = {"token": answer["access_token"], "url": f"{api}/by-{way}/invoices"}
@@ -225,3 +266,94 @@ def test_an_api_with_wrong_introspection_credentials_answers_503(provider, api):
     settings = {"token": answer["access_token"], "url": f"{api}/by-wrong-secret/invoices"}
     told, _ = provider.ask("openid-client", "resource", "billing", "billing", **settings)
     assert (told["status"], told["body"]["error"]) == (503, "temporarily_unavailable")
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_signed_introspection_responses_of_each_algorithm_are_read(provider, api, algorithm):
+    answer, _ = provider.ask("openid-client", "client_credentials", "billing", "billing", **OPAQUE_TOKEN)
+    settings = {"token": answer["access_token"], "url": f"{api}/by-{algorithm}-response/invoices"}
+    assert provider.ask("openid-client", "resource", "billing", "billing", **settings)[0]["status"] == 200
+    assert refused(provider.ask("openid-client", "resource", "billing", "desktop", **settings)[0])
+
+
+def code(resource: str) -> dict[str, Any]:
+    """The settings of the authorization code flow for this resource."""
+    parameters = {"resource": resource, "scope": "invoices:read offline_access", "prompt": "consent"}
+    return {"parameters": parameters, "at_token_endpoint": {"resource": resource}}
+
+
+def statuses(provider: deployment.Deployment, token: str, way: str) -> dict[str | None, set[int]]:
+    """The statuses of both APIs for a token with different certificates."""
+    return {
+        certificate: {
+            provider.ask(
+                "openid-client", "resource", "billing", certificate, token=token, url=f"{api}/by-{way}/invoices"
+            )[0]["status"]
+            for api in provider.apis.values()
+        }
+        for certificate in ("billing", "billing renewed", "desktop", None)
+    }
+
+
+REJECTED: dict[str | None, set[int]] = {each: {401} for each in ("billing", "billing renewed", "desktop", None)}
+
+
+@pytest.mark.standard("A10", "A11", "E2")
+@pytest.mark.parametrize(("resource", "way"), [(AUDIENCE, "signature"), (OPAQUE, "certificate")])
+def test_a_refreshed_token_is_bound_to_the_renewed_certificate(provider, resource, way):
+    old, _ = provider.ask("openid-client", "authorization_code", "billing", "billing", **code(resource))
+    assert statuses(provider, old["access_token"], way) == {**REJECTED, "billing": {200}}
+    asked = {"token": old["refresh_token"], "at_token_endpoint": {"resource": resource}}
+    new, _ = provider.ask("openid-client", "refresh_token", "billing", "billing renewed", **asked)
+    assert new["refresh_token"] != old["refresh_token"]
+    assert statuses(provider, new["access_token"], way) == {**REJECTED, "billing renewed": {200}}
+
+
+@pytest.mark.standard("A13", "E1")
+def test_a_public_client_refreshes_with_its_certificate_alone(provider):
+    public = {"method": "None"}
+    first, _ = provider.ask("openid-client", "authorization_code", "desktop", "desktop", **code(AUDIENCE), **public)
+    asked = {"token": first["refresh_token"], "at_token_endpoint": {"resource": AUDIENCE}, **public}
+    told, _ = provider.ask("openid-client", "refresh_token", "desktop", "billing", **asked)
+    assert (told["status"], told["error"]) == (400, "invalid_grant")
+    second, _ = provider.ask("openid-client", "refresh_token", "desktop", "desktop", **asked)
+    assert statuses(provider, second["access_token"], "signature") == {**REJECTED, "desktop": {200}}
+
+
+@pytest.mark.parametrize("library", ["openid-client", "oauth4webapi"])
+@pytest.mark.parametrize("alg", [None, *REQUEST_OBJECT_KEYS])
+def test_a_pushed_or_signed_authorization_request_gives_a_bound_token(provider, library, alg):
+    client_id, more = (
+        ("billing", {}) if alg is None else (f"signs-{alg}", {"request_object_key": REQUEST_OBJECT_KEYS[alg][0]})
+    )
+    settings = {**code(AUDIENCE), **more, "pushed": True}
+    answer, asked = provider.ask(library, "authorization_code", client_id, "billing", **settings)
+    assert f"{provider.issuer}/request" in asked
+    assert statuses(provider, answer["access_token"], "signature") == {**REJECTED, "billing": {200}}
+
+
+def test_a_request_is_pushed_only_with_the_clients_certificate(provider):
+    told, _ = provider.ask("openid-client", "authorization_code", "billing", "desktop", **code(AUDIENCE), pushed=True)
+    assert (told["status"], told["error"]) == (401, "invalid_client")
+
+
+@pytest.mark.parametrize("library", ["openid-client", "oauth4webapi"])
+def test_a_client_that_registers_itself_gets_bound_tokens(provider, library):
+    own = provider.certificates["statistics"]
+    metadata = {
+        "token_endpoint_auth_method": "self_signed_tls_client_auth",
+        "jwks": deployment.jwks(own),
+        "grant_types": ["client_credentials"],
+        "response_types": [],
+        "redirect_uris": [],
+        "tls_client_certificate_bound_access_tokens": True,
+        "scope": "invoices:read",
+    }
+    registered, _ = provider.ask(library, "registration", None, None, metadata=metadata)
+    client_id = registered["client_id"]
+    answer, _ = provider.ask(library, "client_credentials", client_id, "statistics", **TOKEN)
+    settings = {"token": answer["access_token"], "url": f"{provider.apis[deployment.NAMES[0]]}/by-signature/invoices"}
+    assert provider.ask(library, "resource", client_id, "statistics", **settings)[0]["status"] == 200
+    assert refused(provider.ask(library, "resource", client_id, "billing", **settings)[0])
+    told, _ = provider.ask(library, "client_credentials", client_id, "billing", **TOKEN)
+    assert (told["status"], told["error"]) == (401, "invalid_client")
