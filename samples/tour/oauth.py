@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import httpx2
 import jwt
+import services
 from servers import free_ports, gunicorn, run_server, uvicorn
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
@@ -27,7 +28,7 @@ def visit(world: World, servers: contextlib.ExitStack) -> list[bool]:
     make_certificates(world)
     register_clients(world)
     aliases, flask, starlette = world.urls = [f"https://127.0.0.1:{port}" for port in free_ports(3)]
-    issuer = aliases.replace("127.0.0.1", "localhost")
+    issuer = world.issuer = aliases.replace("127.0.0.1", "localhost")
     environment = {
         **os.environ,
         "ISSUER": issuer,
@@ -92,6 +93,7 @@ def register_clients(world: World) -> None:
             "redirect_uris": ["http://127.0.0.1/callback"],
         },
         {"client_id": "legacy", "scope": "invoices:read", "client_secret": world.legacy_secret},
+        *services.register_clients(),
     ]
     (world.directory / "clients.json").write_text(json.dumps(clients))
 

@@ -35,11 +35,11 @@ def uvicorn(app: str) -> Callable[[Path, str], list[str]]:
 
 
 @contextlib.contextmanager
-def run_server(command: list[str], url: str, environment: dict[str, str]) -> Iterator[None]:
+def run_server(command: list[str], url: str, environment: dict[str, str], directory: Path = SAMPLES) -> Iterator[None]:
     """Run a server until the end of the block. The block starts when the server accepts connections."""
     port = int(url.rpartition(":")[2])
     with tempfile.TemporaryFile() as log:
-        server = subprocess.Popen(command, cwd=SAMPLES, env=environment, stdout=log, stderr=log)
+        server = subprocess.Popen(command, cwd=directory, env=environment, stdout=log, stderr=log)
         try:
             deadline = time.monotonic() + 60
             while server.poll() is None and time.monotonic() < deadline:

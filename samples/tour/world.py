@@ -58,6 +58,7 @@ class World:
     refresh_token: str = ""
     legacy_secret: str = field(default_factory=secrets.token_urlsafe)
     expired_at: float = 0.0
+    issuer: str = ""
     urls: list[str] = field(default_factory=list)
 
     def context(self, certificate: str | None) -> ssl.SSLContext:
