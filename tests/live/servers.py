@@ -1,6 +1,7 @@
 """Real servers in processes of their own, on loopback, with the TLS files of a throwaway CA."""
 
 import contextlib
+import fcntl
 import itertools
 import os
 import socket
@@ -17,19 +18,39 @@ ROOT = Path(__file__).resolve().parents[2]
 APPLICATIONS = "tests.live.applications"
 
 
-# Below the ports of outgoing connections (from 32,768 on): one of those could take a port before the server that it was
-# found for. Each process of a test run has a thousand of its own, in turn, for the same reason. Not from 10,000 on:
-# clients refuse port 10,080 (Fetch Standard, "port blocking").
-_OWN = 11_000 + 1_000 * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 10)
-_PORTS = itertools.cycle(range(_OWN, _OWN + 1_000))
+# Below the ports of outgoing connections (from 32,768 on): an outgoing connection could take a port before the server
+# does. Not from 10,000 on: clients refuse port 10,080 (Fetch Standard, "port blocking"). Each process of a test run
+# begins at its own thousand, and uses its ports in turn.
+_FIRST = 11_000 + 1_000 * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 10)
+_PORTS = itertools.cycle([*range(_FIRST, 21_000), *range(11_000, _FIRST)])
+_LOCKS: dict[int, int] = {}  # open files by port
 
 
 def free_port() -> int:
-    for port in itertools.islice(_PORTS, 1_000):
+    """Return a free port that no other test process on this machine gets while this process runs."""
+    for port in itertools.islice(_PORTS, 10_000):
         with socket.socket() as listener, contextlib.suppress(OSError):
+            _reserve(port)
             listener.bind(("127.0.0.1", port))
             return port
-    raise AssertionError(f"none of the ports from {_OWN} on is free")
+    raise AssertionError("none of the ports from 11,000 to 20,999 is free")
+
+
+def _reserve(port: int) -> None:
+    """Lock the file of this port until the process ends. Raises `OSError` if another process has it.
+
+    Other test runs choose ports at the same time, and Envoy and nginx can listen on a port that is in use.
+    """
+    if port not in _LOCKS:
+        folder = Path(tempfile.gettempdir(), f"mtls-middleware-ports-{os.getuid()}")
+        folder.mkdir(exist_ok=True)
+        file = os.open(folder / str(port), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(file)
+            raise
+        _LOCKS[port] = file
 
 
 def tls_files(authority: CertificateAuthority, directory: Path) -> Path:

@@ -187,7 +187,8 @@ def test_a_token_is_rejected_with_another_certificate(name: str, tmp_path: Path)
             form = {"grant_type": "client_credentials", "client_id": "billing", "scope": deployment.scope}
             token = client.post(metadata["token_endpoint"], data=form).raise_for_status().json()["access_token"]
             stolen = {"Authorization": f"Bearer {token}"}
-            assert {client.get(f"{url}/invoices", headers=stolen).status_code for url in deployment.apis} == {200}
+            accepted = [client.get(f"{url}/invoices", headers=stolen) for url in deployment.apis]
+            assert [(each.status_code, each.json()) for each in accepted if each.status_code != 200] == []
         with httpx2.Client(verify=ssl_context(deployment.world.files("api"), roots), trust_env=False) as thief:
             for url in deployment.apis:
                 response = thief.get(f"{url}/invoices", headers=stolen)
