@@ -66,7 +66,7 @@ class CertificateLayer:
             )
         if trust_store is not None:
             options.object_with_method("trust_store", trust_store, "validate", "TrustStore(['clients-ca.pem'])")
-        if required not in (True, False, None):
+        if required is not None and not isinstance(required, bool):  # 0 equals False, and is not `False`
             raise ConfigurationError(f"required={required!r}: expected True, False or None")
         self.source = source
         self.trust_store = trust_store

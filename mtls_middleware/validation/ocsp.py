@@ -115,7 +115,6 @@ class OCSP:
         require_extra("httpx2", "http", "OCSP")
         self._tls = tls or ssl.create_default_context()
         self._proxy = options.proxy_url("proxy", proxy)
-        options.boolean("allow_http", allow_http)
         self._responders = Responders(responders, self._tls, self._proxy, allow_http=allow_http)
         self._max_age = options.seconds("max_age", max_age, 1, 86_400, _MAX_AGE)
         self._timeout = options.seconds("timeout", timeout, 0.05, 60, _TIMEOUT)

@@ -92,6 +92,7 @@ class TrustStore:
         leeway: float | None = None,
     ) -> None:
         options.integer("max_depth", max_depth, 0, 16, _DEPTH)
+        options.boolean("require_client_auth_eku", require_client_auth_eku)
         self._paths: Cache[tuple[int, bytes, tuple[bytes, ...]], _Validated] = Cache(_CACHED, largest=_LARGEST)
         self._given_leeway = None if leeway is None else check_clock_skew("leeway", leeway)
         self._leeway = self._given_leeway or 0.0
