@@ -7,7 +7,7 @@ import logging
 from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 from cryptography import x509
 
@@ -40,6 +40,8 @@ class CertificateStatus:
         retry_after: the number of seconds until the source can be reached, for `"unavailable"`.
         soft_fail: whether the source accepts a certificate that is `"not_covered"` or `"unavailable"`.
 
+    Raises `ConfigurationError`, for example for the status `"Revoked"`.
+
     Example: `CertificateStatus("revoked", "serial 2a is revoked")`
     """
 
@@ -47,6 +49,10 @@ class CertificateStatus:
     reason: str = ""
     retry_after: int = 1
     soft_fail: bool = False
+
+    def __post_init__(self) -> None:
+        options.one_of("status", self.status, get_args(Status))
+        options.boolean("soft_fail", self.soft_fail)
 
 
 GOOD, EXEMPT = CertificateStatus("good"), CertificateStatus("exempt")

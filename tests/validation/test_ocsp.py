@@ -374,6 +374,12 @@ def test_soft_fail_needs_the_consent_of_each_source_that_checks(ca, client, one,
         assert outcome(store_of(ca, *(Source(*each) for each in order)), client) == expected
 
 
+@pytest.mark.parametrize("status", ["Revoked", "", None, True])
+def test_a_status_that_does_not_exist_is_a_configuration_error(status):
+    with pytest.raises(ConfigurationError, match=r"status=.*expected 'good', 'revoked'"):
+        CertificateStatus(status, soft_fail=True)
+
+
 @pytest.mark.parametrize("listed", [False, True])
 @pytest.mark.parametrize("order", [1, -1])
 def test_a_good_response_never_overrides_a_list(ca, client, server, tmp_path, listed, order):  # noqa: PLR0917 (fixtures)
