@@ -14,11 +14,11 @@ import traceback
 import weakref
 from collections import deque
 from collections.abc import Coroutine, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from mtls_middleware.effects.exchange import Connections, Fetch, FetchFailed, Response, exchange
+from mtls_middleware.effects.exchange import Connections, Fetch, FetchFailed, Response, exchange, fetch_failed
 from mtls_middleware.effects.exchange_log import log
 from mtls_middleware.effects.limits import ConcurrencyLimit, Share, Shares, client_of
 from mtls_middleware.effects.name_lookups import LIMITS_ADVICE, ClientNameLookups, NameLookupThreads, zone_of_url
@@ -56,8 +56,7 @@ def begin(fetch: Fetch, loop: asyncio.AbstractEventLoop | None = None) -> None:
             background.add(_counted_job(fetch, background))
     except Exception as failure:  # noqa: BLE001 (for example, no thread can be started: a failed exchange)
         if is_first:
-            known = isinstance(failure, FetchFailed)
-            fetch.outcome.set_exception(failure if known else FetchFailed(type(failure).__name__))
+            fetch.outcome.set_exception(fetch_failed(failure))
     else:
         background.wake(loop)
 
@@ -209,6 +208,7 @@ class _Background:
         begun = self._loop.time()
         try:
             found = await self._response(job)
+            found = replace(found, seconds=self._loop.time() - begun)
         except FetchFailed as failure:
             found = failure.copy(seconds=self._loop.time() - begun)
         except TimeoutError:

@@ -23,7 +23,7 @@ from cryptography.x509.ocsp import OCSPCertStatus
 from mtls_middleware import options
 from mtls_middleware.cache import Cache
 from mtls_middleware.dependencies import report
-from mtls_middleware.effects.exchange import Fetch, FetchFailed, Response
+from mtls_middleware.effects.exchange import Fetch, FetchFailed, Response, fetch_failed
 from mtls_middleware.effects.flow import Begin, Flow, ask
 from mtls_middleware.errors import ConfigurationError, require_extra
 from mtls_middleware.retry import LONGEST
@@ -175,15 +175,16 @@ class OCSP:
         key = (responder.url, request.issuer_der, request.serial, b"" if signer is None else signer[1])
         required = self._required if signer is None else replace(self._required, signed_by=signer[0])
         record = self._record(key)
-        cached = yield from self._current(_LookUp(responder, request, required, record), now)
-        if isinstance(cached, str):
-            return once(self._without_response(request, record, cached, now))
+        look_up = _LookUp(responder, request, required, record)
+        cached = yield from self._current(look_up, now)
+        if isinstance(cached, CertificateStatus):
+            return once(cached)
         found = Reusable(GOOD, cached.begins, cached.ends, (partial(self._is_current, key, record, cached),))
         if cached.status.responder is not None and self._responder_lists is not None:
             signer_status = yield from self._responder_lists.statuses([cached.status.responder], now)
             if signer_status.value[0].status != "good":
                 reason = f"the responder's own certificate: {signer_status.value[0].reason}"
-                return once(self._without_response(request, record, reason, now))
+                return once(self._without_response(look_up, reason, record.retry_after(now)))
             found = _both(found, signer_status)
         if cached.status.status is OCSPCertStatus.REVOKED:
             return once(CertificateStatus("revoked", _REVOKED.format(request.serial)))
@@ -192,13 +193,12 @@ class OCSP:
             return once(CertificateStatus("unknown", reason))
         return found if cached.is_valid(now) else once(GOOD)
 
-    def _without_response(
-        self, request: StatusRequest, record: OCSPRecord, reason: str, now: float
-    ) -> CertificateStatus:
+    def _without_response(self, look_up: "_LookUp", reason: str, retry_after: float) -> CertificateStatus:
         """Return the status if there is no valid response. A revocation stays known until a newer response."""
-        if record.known is not None and record.known.status.status is OCSPCertStatus.REVOKED:
-            return CertificateStatus("revoked", _REVOKED.format(request.serial))
-        wait = math.ceil(max(1.0, min(record.retry_after(now), LONGEST)))
+        known = look_up.record.known
+        if known is not None and known.status.status is OCSPCertStatus.REVOKED:
+            return CertificateStatus("revoked", _REVOKED.format(look_up.request.serial))
+        wait = math.ceil(max(1.0, min(retry_after, LONGEST)))
         return CertificateStatus("unavailable", f"OCSP: {reason}", wait, self._soft_fail)
 
     def _record(self, key: _Key) -> OCSPRecord:
@@ -215,43 +215,52 @@ class OCSP:
         """Return whether this status is the newest one, and no request must renew it."""
         return self._records.get(key) is record and record.known is cached and not record.needs_action(now)
 
-    def _current(self, look_up: "_LookUp", now: float) -> Flow[CachedStatus | str]:
-        """Return the cached status, or the result of an exchange, or the reason why there is none."""
+    def _current(self, look_up: "_LookUp", now: float) -> Flow[CachedStatus | CertificateStatus]:
+        """Return the cached status, or the result of an exchange, or a status with the reason why there is none."""
         record = look_up.record
         with self._lock:
-            known, attempt = record.known, record.attempt
-            # Without a valid status, this flow joins the exchange below, which may be repeated there.
-            if known is not None and known.is_valid(now) and attempt is not None and attempt.is_complete:
-                self._finish(look_up, attempt, _outcome(attempt.fetch), now)
-            known = record.known
-            is_valid = known is not None and known.is_valid(now)
-            is_old = known is not None and now >= known.renewal_at
-            starts = (not is_valid or is_old) and record.is_due(now)
+            attempt = record.attempt
+            # Without a valid status, this flow joins a broken exchange below, and repeats it there.
+            if attempt is not None and attempt.is_complete and (record.valid(now) or not attempt.is_broken):
+                self._finish(look_up, attempt, now)
+            known = record.valid(now)
+            starts = (known is None or now >= known.renewal_at) and record.is_due(now)
             if starts:
                 record.begin(self._attempt(look_up, now))
             attempt = record.attempt
-        if known is not None and is_valid:
+        if known is not None:
             if starts and attempt is not None:
-                yield from self._begin(look_up, attempt, now)
+                yield from self._begin(attempt)
             return known
         if attempt is None:
-            return record.reason
-        found: Response | Exception
-        try:
-            found = yield from self._exchange(attempt)
-        except Exception as failure:  # noqa: BLE001 (for example, no thread can be started: a failed attempt)
-            found = failure
-        with self._lock:
-            self._finish(look_up, attempt, found, now)
-        return attempt.result or "the exchange was interrupted"
+            return self._without_response(look_up, record.reason, record.retry_after(now))
+        return (yield from self._joined(look_up, attempt, now))
 
-    def _begin(self, look_up: "_LookUp", attempt: Attempt, now: float) -> Flow[None]:
+    def _begin(self, attempt: Attempt) -> Flow[None]:
         """Start an exchange in the background. A later request applies the result."""
         try:
             yield from ask(Begin(attempt.fetch))
-        except Exception as failure:  # noqa: BLE001 (as in `_current`)
-            with self._lock:
-                self._finish(look_up, attempt, failure, now)
+        except Exception as failure:  # noqa: BLE001 (as in `_joined`)
+            attempt.fetch.end_unstarted(failure)
+
+    def _joined(self, look_up: "_LookUp", attempt: Attempt, now: float) -> Flow[CachedStatus | CertificateStatus]:
+        """Wait for the exchange of an attempt, and return its result.
+
+        If only this flow stops waiting, for example because too many requests wait, the attempt goes on.
+        """
+        failure = FetchFailed("the exchange was interrupted")
+        try:
+            yield from self._exchange(attempt)
+        except Exception as error:  # noqa: BLE001 (for example, no thread can be started: a failed attempt)
+            failure = fetch_failed(error)
+            attempt.fetch.end_unstarted(failure)
+        with self._lock:
+            if attempt.is_complete:
+                self._finish(look_up, attempt, now)
+        if isinstance(attempt.result, CachedStatus):
+            return attempt.result
+        retry_after = failure.retry_after or look_up.record.retry_after(now)
+        return self._without_response(look_up, attempt.result or str(failure), retry_after)
 
     def _exchange(self, attempt: Attempt) -> Flow[Response]:
         """Make the exchange of an attempt. If the server has closed an idle connection, make it once more."""
@@ -286,21 +295,25 @@ class OCSP:
         )
         return Attempt(request, fetch, now)
 
-    def _finish(self, look_up: "_LookUp", attempt: Attempt, found: Response | BaseException, now: float) -> None:
-        """Store the result of an attempt, and log a failure. The lock is held."""
-        if look_up.record.attempt is not attempt:
+    def _finish(self, look_up: "_LookUp", attempt: Attempt, now: float) -> None:
+        """Store the result of a complete attempt, and log a failure of the responder. The lock is held."""
+        record, found = look_up.record, attempt.fetch.ended_with()
+        if record.attempt is not attempt:
             return  # another flow has stored it
+        if isinstance(found, FetchFailed) and found.retry_after is not None:
+            record.postpone(attempt, str(found), found.seconds)
+            return
         result: CachedStatus | str
         try:
             if not isinstance(found, Response):
-                raise UnusableResponse(str(found) if isinstance(found, FetchFailed) else type(found).__name__)
+                raise UnusableResponse(str(found))
             if found.status != 200:
                 raise UnusableResponse(f"HTTP status {found.status}")
             status = verify(found.body, attempt.request, look_up.request.issuer, now, look_up.required)
             result = CachedStatus.of(status, attempt.began_at, self._max_age)
         except UnusableResponse as failure:
             result = str(failure)
-        look_up.record.finish(attempt, result)
+        record.finish(attempt, result, found.seconds)
         if isinstance(attempt.result, str):
             self._report(look_up.responder.url, attempt.result, now)
 
@@ -333,8 +346,3 @@ def _both(one: Reusable[CertificateStatus], other: Reusable[Statuses]) -> Reusab
         ends=min(one.ends, other.ends),
         checks=(*one.checks, *other.checks),
     )
-
-
-def _outcome(fetch: Fetch) -> Response | BaseException:
-    failure = fetch.outcome.exception()
-    return fetch.outcome.result() if failure is None else failure
