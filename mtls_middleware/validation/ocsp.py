@@ -158,12 +158,8 @@ class OCSP:
                 found.append(Reusable(EXEMPT))
             else:
                 found.append((yield from self._status(request, now)))
-        return Reusable(
-            [each.value for each in found],
-            max((each.begins for each in found), default=-math.inf),
-            min((each.ends for each in found), default=math.inf),
-            tuple(check for each in found for check in each.checks),
-        )
+        statuses: Reusable[Statuses] = Reusable([each.value for each in found])
+        return statuses.within(*found)
 
     def _status(self, request: StatusRequest, now: float) -> Flow[Reusable[CertificateStatus]]:
         """Return the status of one certificate, and the time for which it is valid."""
@@ -185,7 +181,7 @@ class OCSP:
             if signer_status.value[0].status != "good":
                 reason = f"the responder's own certificate: {signer_status.value[0].reason}"
                 return once(self._without_response(look_up, reason, record.retry_after(now)))
-            found = _both(found, signer_status)
+            found = found.within(signer_status)
         if cached.status.status is OCSPCertStatus.REVOKED:
             return once(CertificateStatus("revoked", _REVOKED.format(request.serial)))
         if cached.status.status is not OCSPCertStatus.GOOD:
@@ -337,12 +333,3 @@ class _LookUp:
     request: StatusRequest
     required: Requirements
     record: OCSPRecord
-
-
-def _both(one: Reusable[CertificateStatus], other: Reusable[Statuses]) -> Reusable[CertificateStatus]:
-    """Return `one` with the period and the checks of both."""
-    return one._replace(
-        begins=max(one.begins, other.begins),
-        ends=min(one.ends, other.ends),
-        checks=(*one.checks, *other.checks),
-    )

@@ -124,12 +124,7 @@ class RevocationSources:
         if soft:
             self._log(soft, now)
             return once(None)  # the result is not reused, so that each use is logged
-        return Reusable(
-            None,
-            max(each.begins for each in found),
-            min(each.ends for each in found),
-            tuple(check for each in found for check in each.checks),
-        )
+        return Reusable(None).within(*found)
 
     def _log(self, reasons: Sequence[str], now: float) -> None:
         is_due = abs(now - self._warned_at) >= _WARNING_INTERVAL

@@ -120,11 +120,12 @@ class RevocationLists:
             lists = [each for one in known for each in one.by_issuer.get(request.issuer_name, ())]
             each, period = self._status(request, lists, unavailable, now)
             statuses.append(each)
-            found = Reusable(None, max(found.begins, period.begins), min(found.ends, period.ends))
+            found = found.within(period)
         if unavailable is not None:
             return once(statuses)
         checks = (partial(self._are_current, [weakref.ref(each) for each in known]),)
-        return Reusable(statuses, found.begins, found.ends, checks)
+        result: Reusable[Statuses] = Reusable(statuses, checks=checks)
+        return result.within(found)
 
     def _status(
         self, request: StatusRequest, lists: Sequence[RevocationList], unavailable: Unavailable | None, now: float

@@ -179,12 +179,7 @@ class TrustStore:
         )
         if self._sources is None:
             return found
-        status = yield from self._unrevoked(self._sources, validated, now)
-        return found._replace(
-            begins=max(found.begins, status.begins),
-            ends=min(found.ends, status.ends),
-            checks=(*found.checks, *status.checks),
-        )
+        return found.within((yield from self._unrevoked(self._sources, validated, now)))
 
     def _is_current(self, snapshot: "weakref.ref[_Snapshot]", now: float) -> bool:
         """Return whether the files are unchanged since this snapshot.
