@@ -5,6 +5,7 @@ Requests go to configured responders only. An address in a certificate is never 
 
 import logging
 import math
+import re
 import secrets
 import ssl
 import threading
@@ -26,6 +27,7 @@ from mtls_middleware.dependencies import report
 from mtls_middleware.effects.exchange import Fetch, FetchFailed, Response, fetch_failed
 from mtls_middleware.effects.flow import Begin, Flow, ask
 from mtls_middleware.errors import ConfigurationError, require_extra
+from mtls_middleware.line_limit import LineLimit
 from mtls_middleware.retry import LONGEST
 from mtls_middleware.reusable import Reusable, once
 from mtls_middleware.validation.crl import StatusRequest
@@ -48,8 +50,8 @@ _NONCE_SIZE = 32
 # Default maximum bytes of all records, and bytes of one record without the issuer's certificate in its key. So the
 # statuses of 10,000 certificates are cached.
 _CACHED, _RECORD = 20 * 1024 * 1024, 1_000
-# Minimum number of seconds between two log lines about the same failure of one responder.
-_LOG_INTERVAL = 30.0
+# The numbers in a reason, such as the seconds since nextUpdate. Lines that differ only by them count as the same.
+_NUMBERS = re.compile("[0-9]+")
 _HEADERS = {"Accept": "application/ocsp-response", "Content-Type": "application/ocsp-request"}
 
 # What a record depends on: the URL, the issuer, the serial number, and the certificate of `signed_by`.
@@ -140,7 +142,7 @@ class OCSP:
             ahead=skew + self._timeout,
         )
         self._records: Cache[_Key, OCSPRecord] = Cache(_CACHED)
-        self._logged: Cache[tuple[str, str], float] = Cache(100)
+        self._lines = LineLimit(lines=1, seconds=30)  # each certificate can cause a failure
         self._lock = threading.Lock()  # protects the records; it is not held during I/O
 
     is_reusable = True
@@ -314,12 +316,17 @@ class OCSP:
             self._report(look_up.responder.url, attempt.result, now)
 
     def _report(self, url: str, reason: str, now: float) -> None:
-        """Report a failure, and log it unless the same failure of this responder has been logged a moment ago."""
+        """Report a failure, and log it unless a failure of this responder for this reason was logged a moment ago."""
         report("ocsp_failed", f"{url}: {reason}")
-        logged_at = self._logged.get((url, reason))
-        if logged_at is None or abs(now - logged_at) >= _LOG_INTERVAL:
-            self._logged.put((url, reason), now)
-            logger.error("the OCSP responder %s gave no usable response: %s; later requests try again", url, reason)
+        left_out = self._lines.admit((url, _NUMBERS.sub("", reason)), now)
+        if left_out is not None:
+            logger.error(
+                "the OCSP responder %s gave no usable response: %s; later requests try again; "
+                "similar lines left out: %d",
+                url,
+                reason,
+                left_out,
+            )
 
 
 _REVOKED = "serial {:x} is revoked (OCSP)"

@@ -68,6 +68,17 @@ def test_a_dead_responder_is_one_log_line_for_many_certificates(ca, caplog):
     assert sum("gave no usable response" in each for each in caplog.messages) == 1
 
 
+def test_failures_that_differ_by_numbers_are_one_log_line(ca, caplog, server):
+    store = store_of(ca, OCSP(server.url))
+    window = test_ocsp.NOW // 30 * 30
+    for number in range(20):
+        server.options["ends"] = -120 - number  # nextUpdate was 120 s ago, 121 s ago, ...
+        assert outcome(store, ca.issue(), window + number) == "unavailable"
+    assert outcome(store, ca.issue(), window + 31) == "unavailable"
+    lines = [each for each in caplog.messages if "gave no usable response" in each]
+    assert [each.rpartition("; ")[2] for each in lines] == ["similar lines left out: 0", "similar lines left out: 19"]
+
+
 def test_the_number_of_cached_statuses_is_limited(ca, server, monkeypatch):
     monkeypatch.setattr("mtls_middleware.validation.ocsp._CACHED", 16_000)
     source = OCSP(server.url)
