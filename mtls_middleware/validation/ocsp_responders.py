@@ -126,6 +126,8 @@ def configured_signer(given: str | PathLike[str] | x509.Certificate) -> FileCach
     path = None if isinstance(given, x509.Certificate) else Path(given)
 
     def combine(_: Signer | None, contents: Contents[x509.Certificate], __: float) -> Signer:
+        if path is not None and not contents[path]:
+            raise ConfigurationError(f"signed_by: the file {path} is missing; expected one PEM certificate")
         found = certificate if path is None else next(iter(contents[path].values()))
         return found, found.public_bytes(Encoding.DER)
 

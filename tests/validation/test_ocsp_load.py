@@ -116,6 +116,23 @@ def test_a_changed_file_of_signed_by_takes_effect(ca, client, server, tmp_path):
     assert outcome(store, client, test_ocsp.NOW + 10) == "good"
 
 
+def test_a_deleted_file_of_signed_by_stays_in_use_and_is_named(ca, client, server, tmp_path, caplog):
+    file = tmp_path / "responder.pem"
+    file.write_text(ca.pem)
+    store = store_of(ca, OCSP(server.url, signed_by=file))
+    assert outcome(store, client) == "good"
+    file.unlink()
+    for seconds in (5, 10, 15):
+        assert outcome(store, ca.issue(), test_ocsp.NOW + seconds) == "good"
+    errors = [each.getMessage() for each in caplog.records if each.levelname == "ERROR"]
+    assert errors == [
+        "cannot use the changed files; the old contents stay in use: "
+        f"signed_by: the file {file} is missing; expected one PEM certificate"
+    ]
+    file.write_text(CertificateAuthority().pem)
+    assert outcome(store, ca.issue(), test_ocsp.NOW + 20) == "unavailable"
+
+
 def test_a_redirect_is_not_followed(ca, client, server):
     server.http_status = 302
     assert outcome(store_of(ca, OCSP(server.url)), client) == "unavailable"
