@@ -18,11 +18,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 from mtls_middleware.parser_errors import UNREADABLE
 from mtls_middleware.validation.crl import StatusRequest
-from mtls_middleware.validation.profile import extensions, key_defects
+from mtls_middleware.validation.profile import CRITICAL, HASHES, UNSUPPORTED_SIGNATURE, extensions, key_defects
 
 T = TypeVar("T")
 
-_HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 # Maximum number of certificates and of single statuses in a response. Usually, there is one of each.
 _MAX_CERTIFICATES, _MAX_STATUSES = 10, 100
 # Critical extensions that a responder's certificate may have.
@@ -35,7 +34,6 @@ _PROCESSED = frozenset(
         ExtensionOID.OCSP_NO_CHECK,
     }
 )
-_CRITICAL = b"\x01\x01\xff"  # the DER of `critical TRUE`, which every critical extension contains
 
 
 class UnusableResponse(ValueError):  # noqa: N818 (not an error: the caller logs it)
@@ -138,8 +136,8 @@ def _verify(
     response = ocsp.load_der_ocsp_response(octets)
     if response.response_status is not ocsp.OCSPResponseStatus.SUCCESSFUL:
         raise UnusableResponse(f"the responder's status is {response.response_status.name}")
-    if response.signature_hash_algorithm is None or not isinstance(response.signature_hash_algorithm, _HASHES):
-        raise UnusableResponse("an unsupported signature; expected RSA or ECDSA with SHA-256, SHA-384 or SHA-512")
+    if response.signature_hash_algorithm is None or not isinstance(response.signature_hash_algorithm, HASHES):
+        raise UnusableResponse(UNSUPPORTED_SIGNATURE)
     delegated = _verify_signer(response, issuer, now, required)
     has_nonce = _check_nonce(response, request, required)
     single = _single(response, request)
@@ -178,7 +176,7 @@ def _single(response: ocsp.OCSPResponse, request: OCSPRequest) -> ocsp.OCSPSingl
     if len(found) == 1:
         has_critical = any(each.critical for each in response.single_extensions)
     else:
-        has_critical = _CRITICAL in response.tbs_response_bytes
+        has_critical = CRITICAL in response.tbs_response_bytes
     if has_critical:
         raise UnusableResponse("the status has a critical extension, which is not supported")
     matching = [
@@ -219,7 +217,7 @@ def _delegated(
     responder: x509.Certificate, issuer: x509.Certificate, now: float, required: Requirements
 ) -> StatusRequest | None:
     """Check that the issuing CA has delegated the signing of responses to this certificate (RFC 6960 4.2.2.2)."""
-    if not isinstance(responder.signature_hash_algorithm, _HASHES):
+    if not isinstance(responder.signature_hash_algorithm, HASHES):
         raise UnusableResponse("the responder's certificate has an unsupported signature")
     try:
         responder.verify_directly_issued_by(issuer)
