@@ -19,7 +19,8 @@ from mtls_middleware.policy.rule import Identity
 from mtls_middleware.resource_server.introspection_cache import check_timeouts
 from mtls_middleware.revocation.entries import entries_of, entry_of
 from mtls_middleware.revocation.format import FIRST_PAGE, ListNotCreated, parse_head
-from mtls_middleware.revocation.poller import RevocationListPoller, reason
+from mtls_middleware.revocation.poller import RevocationListPoller
+from mtls_middleware.revocation.redis_errors import failure_reason
 from mtls_middleware.revocation.writer import RevocationListWriter
 from mtls_middleware.validity import MAX_CLOCK_SKEW
 
@@ -172,7 +173,7 @@ class RedisRevocations:
         except ListNotCreated:
             return None
         except Exception as failure:
-            text = f"cannot read the list under {self._key!r} in Redis: {reason(failure)}"
+            text = f"cannot read the list under {self._key!r} in Redis: {failure_reason(failure)}"
             raise Unavailable(text, retry_after=_RETRY_AFTER) from failure
         return ListStatus(int(entries), head.changes)
 
