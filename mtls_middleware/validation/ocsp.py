@@ -31,9 +31,9 @@ from mtls_middleware.line_limit import LineLimit
 from mtls_middleware.retry import LONGEST
 from mtls_middleware.reusable import Reusable, once
 from mtls_middleware.validation.crl import StatusRequest
-from mtls_middleware.validation.ocsp_records import Attempt, CachedStatus, OCSPRecord
+from mtls_middleware.validation.ocsp_records import CachedStatus, OCSPAttempt, OCSPRecord
 from mtls_middleware.validation.ocsp_responders import Issuer, Responder, Responders, configured_signer
-from mtls_middleware.validation.ocsp_response import Requirements, UnusableResponse, build_request, verify
+from mtls_middleware.validation.ocsp_response import Requirements, UnusableOCSPResponse, build_request, verify
 from mtls_middleware.validation.revocation import EXEMPT, GOOD, CertificateStatus, Statuses
 from mtls_middleware.validation.revocation_lists import RevocationLists
 from mtls_middleware.validity import CLOCK_SKEW, check_clock_skew
@@ -178,15 +178,15 @@ class OCSP:
         if isinstance(cached, CertificateStatus):
             return once(cached)
         found = Reusable(GOOD, cached.begins, cached.ends, (partial(self._is_current, key, record, cached),))
-        if cached.status.responder is not None and self._responder_lists is not None:
-            signer_status = yield from self._responder_lists.statuses([cached.status.responder], now)
+        if cached.response.responder is not None and self._responder_lists is not None:
+            signer_status = yield from self._responder_lists.statuses([cached.response.responder], now)
             if signer_status.value[0].status != "good":
                 reason = f"the responder's own certificate: {signer_status.value[0].reason}"
                 return once(self._without_response(look_up, reason, record.retry_after(now)))
             found = found.within(signer_status)
-        if cached.status.status is OCSPCertStatus.REVOKED:
+        if cached.response.status is OCSPCertStatus.REVOKED:
             return once(CertificateStatus("revoked", _REVOKED.format(request.serial)))
-        if cached.status.status is not OCSPCertStatus.GOOD:
+        if cached.response.status is not OCSPCertStatus.GOOD:
             reason = f"the OCSP responder {responder.url} does not know serial {request.serial:x}"
             return once(CertificateStatus("unknown", reason))
         return found if cached.is_valid(now) else once(GOOD)
@@ -194,7 +194,7 @@ class OCSP:
     def _without_response(self, look_up: "_LookUp", reason: str, retry_after: float) -> CertificateStatus:
         """Return the status if there is no valid response. A revocation stays known until a newer response."""
         known = look_up.record.known
-        if known is not None and known.status.status is OCSPCertStatus.REVOKED:
+        if known is not None and known.response.status is OCSPCertStatus.REVOKED:
             return CertificateStatus("revoked", _REVOKED.format(look_up.request.serial))
         wait = math.ceil(max(1.0, min(retry_after, LONGEST)))
         return CertificateStatus("unavailable", f"OCSP: {reason}", wait, self._soft_fail)
@@ -234,14 +234,14 @@ class OCSP:
             return self._without_response(look_up, record.reason, record.retry_after(now))
         return (yield from self._joined(look_up, attempt, now))
 
-    def _begin(self, attempt: Attempt) -> Flow[None]:
+    def _begin(self, attempt: OCSPAttempt) -> Flow[None]:
         """Start an exchange in the background. A later request applies the result."""
         try:
             yield from ask(Begin(attempt.fetch))
         except Exception as failure:  # noqa: BLE001 (as in `_joined`)
             attempt.fetch.end_unstarted(failure)
 
-    def _joined(self, look_up: "_LookUp", attempt: Attempt, now: float) -> Flow[CachedStatus | CertificateStatus]:
+    def _joined(self, look_up: "_LookUp", attempt: OCSPAttempt, now: float) -> Flow[CachedStatus | CertificateStatus]:
         """Wait for the exchange of an attempt, and return its result.
 
         If only this flow stops waiting, for example because too many requests wait, the attempt goes on.
@@ -260,7 +260,7 @@ class OCSP:
         retry_after = failure.retry_after or look_up.record.retry_after(now)
         return self._without_response(look_up, attempt.result or str(failure), retry_after)
 
-    def _exchange(self, attempt: Attempt) -> Flow[Response]:
+    def _exchange(self, attempt: OCSPAttempt) -> Flow[Response]:
         """Make the exchange of an attempt. If the server has closed an idle connection, make it once more."""
         first = attempt.fetch
         try:
@@ -273,7 +273,7 @@ class OCSP:
                 attempt.fetch = replace(first)
         return (yield from ask(attempt.fetch))
 
-    def _attempt(self, look_up: "_LookUp", now: float) -> Attempt:
+    def _attempt(self, look_up: "_LookUp", now: float) -> OCSPAttempt:
         nonce = None if self._nonce == "none" else secrets.token_bytes(_NONCE_SIZE)
         request = build_request(look_up.request, self._algorithm, nonce)
         url, content = look_up.responder.url, request.der
@@ -291,9 +291,9 @@ class OCSP:
             connections=look_up.responder.connections,
             proxy=self._proxy,
         )
-        return Attempt(request, fetch, now)
+        return OCSPAttempt(request, fetch, now)
 
-    def _finish(self, look_up: "_LookUp", attempt: Attempt, now: float) -> None:
+    def _finish(self, look_up: "_LookUp", attempt: OCSPAttempt, now: float) -> None:
         """Store the result of a complete attempt, and log a failure of the responder. The lock is held."""
         record, found = look_up.record, attempt.fetch.ended_with()
         if record.attempt is not attempt:
@@ -304,12 +304,12 @@ class OCSP:
         result: CachedStatus | str
         try:
             if not isinstance(found, Response):
-                raise UnusableResponse(str(found))
+                raise UnusableOCSPResponse(str(found))
             if found.status != 200:
-                raise UnusableResponse(f"HTTP status {found.status}")
-            status = verify(found.body, attempt.request, look_up.request.issuer, now, look_up.required)
-            result = CachedStatus.of(status, attempt.began_at, self._max_age)
-        except UnusableResponse as failure:
+                raise UnusableOCSPResponse(f"HTTP status {found.status}")
+            response = verify(found.body, attempt.request, look_up.request.issuer, now, look_up.required)
+            result = CachedStatus.of(response, attempt.began_at, self._max_age)
+        except UnusableOCSPResponse as failure:
             result = str(failure)
         record.finish(attempt, result, found.seconds)
         if isinstance(attempt.result, str):

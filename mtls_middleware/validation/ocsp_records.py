@@ -22,21 +22,21 @@ _POSTPONED = 1.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CachedStatus:
-    """A verified status, and the times from which and before which it is used, in seconds since the epoch."""
+    """A verified response, and the times from which and before which it is used, in seconds since the epoch."""
 
-    status: OCSPStatus
+    response: OCSPStatus
     begins: float
     ends: float
     renewal_at: float
 
     @classmethod
-    def of(cls, status: OCSPStatus, requested_at: float, max_age: float) -> "CachedStatus":
+    def of(cls, response: OCSPStatus, requested_at: float, max_age: float) -> "CachedStatus":
         """Return a status that is used until its nextUpdate, and for at most `max_age` seconds."""
-        longest = min(max_age, _UNKNOWN) if status.status is OCSPCertStatus.UNKNOWN else max_age
-        ends = min(status.next_update, requested_at + longest)
+        longest = min(max_age, _UNKNOWN) if response.status is OCSPCertStatus.UNKNOWN else max_age
+        ends = min(response.next_update, requested_at + longest)
         # A flow may have an older time than the flow that made the request. If the difference is larger, the clock was
         # set back, and the status is looked up again.
-        return cls(status, requested_at - LONGEST, ends, requested_at + _RENEWAL * (ends - requested_at))
+        return cls(response, requested_at - LONGEST, ends, requested_at + _RENEWAL * (ends - requested_at))
 
     def is_valid(self, now: float) -> bool:
         """Return whether the status may be used now."""
@@ -44,7 +44,7 @@ class CachedStatus:
 
 
 @dataclass(slots=True, eq=False)
-class Attempt:
+class OCSPAttempt:
     """One exchange with a responder. `result`: the status, or the reason for the failure; `None` if not complete."""
 
     request: OCSPRequest
@@ -71,7 +71,7 @@ class OCSPRecord:
 
     def __init__(self) -> None:
         self.known: CachedStatus | None = None
-        self.attempt: Attempt | None = None  # the attempt whose result is not applied yet
+        self.attempt: OCSPAttempt | None = None  # the attempt whose result is not applied yet
         self.attempted_at: float = float("-inf")
         self.failures: int = 0  # the number of failed attempts since the last successful attempt
         self.reason: str = ""  # why the last attempt failed
@@ -101,11 +101,11 @@ class OCSPRecord:
             return True
         return (self.known is None or now >= self.known.renewal_at) and self.is_due(now)
 
-    def begin(self, attempt: Attempt) -> None:
+    def begin(self, attempt: OCSPAttempt) -> None:
         """Store an attempt that begins now."""
         self.attempt, self.attempted_at = attempt, attempt.began_at
 
-    def finish(self, attempt: Attempt, result: CachedStatus | str, seconds: float) -> None:
+    def finish(self, attempt: OCSPAttempt, result: CachedStatus | str, seconds: float) -> None:
         """Store the result of the attempt in progress, whose exchange took `seconds`."""
         self.attempt = None
         if isinstance(result, CachedStatus) and self._is_replay(result):
@@ -118,7 +118,7 @@ class OCSPRecord:
         else:
             self.failures, self.known, self._next_at = 0, result, attempt.began_at
 
-    def postpone(self, attempt: Attempt, reason: str, seconds: float) -> None:
+    def postpone(self, attempt: OCSPAttempt, reason: str, seconds: float) -> None:
         """End the attempt in progress, whose exchange was not made. It does not count as a failure of the responder."""
         self.attempt = None
         attempt.result = self.reason = reason
@@ -129,7 +129,7 @@ class OCSPRecord:
         known = self.known
         return (
             known is not None
-            and known.status.status is OCSPCertStatus.REVOKED
-            and result.status.status is not OCSPCertStatus.REVOKED
-            and result.status.this_update <= known.status.this_update
+            and known.response.status is OCSPCertStatus.REVOKED
+            and result.response.status is not OCSPCertStatus.REVOKED
+            and result.response.this_update <= known.response.this_update
         )
