@@ -78,9 +78,7 @@ def _issuer_key(issuer: object) -> Hashable:
         return _key(issuer)
     if isinstance(issuer, str) and "=" in issuer:
         try:
-            name = distinguished.parse_expected(issuer)
-            # The same value as that of `comparison_key`.
-            return tuple(frozenset(each.items()) for each in name.comparable or ())
+            return distinguished.parse_expected(issuer).comparison_key
         except ValueError as error:
             raise ConfigurationError(f"responders: {issuer!r} is not a distinguished name: {error}") from error
     return _key(_read_certificate("responders", issuer))
