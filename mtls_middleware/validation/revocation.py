@@ -158,7 +158,7 @@ def _reject(by_certificate: Sequence[Statuses]) -> None:
 def _failures(statuses: Statuses) -> Statuses:
     """Return the statuses because of which a certificate is rejected. The result is empty if it is accepted."""
     checked = [each for each in statuses if each.status != "exempt"]
-    if any(each.status == "good" for each in checked) or all(each.soft_fail for each in checked):
+    if any(each.status == "good" for each in checked):
         return ()
     return [each for each in checked if not each.soft_fail]
 

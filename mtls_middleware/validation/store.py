@@ -96,7 +96,6 @@ class TrustStore:
         self._paths: Cache[tuple[int, bytes, tuple[bytes, ...]], _Validated] = Cache(_CACHED, largest=_LARGEST)
         self._given_leeway = None if leeway is None else check_clock_skew("leeway", leeway)
         self._leeway = self._given_leeway or 0.0
-        self._revocation = revocation
         self._sources = None if revocation is None else RevocationSources(revocation)
         given = {
             "roots": split("roots", roots, x509.Certificate, "['clients-ca.pem']"),
