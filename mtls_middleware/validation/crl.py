@@ -1,7 +1,7 @@
 """`RevocationList`: parses a complete CRL strictly into a set of serial numbers (RFC 5280 section 5).
 
-Pure: no I/O, no clock. Delta CRLs, indirect CRLs, CRLs for some reasons only and CRLs with unknown critical extensions
-are rejected.
+No clock. Only `read` does I/O: it reads the open file that it is given. Delta CRLs, indirect CRLs, CRLs for some
+reasons only and CRLs with unknown critical extensions are rejected.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -30,9 +30,11 @@ _ENTRY_SIZE = 40
 Scope = tuple[frozenset[Hashable], bool, bool]
 
 
-@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
+@dataclass(slots=True, weakref_slot=True, eq=False)
 class RevocationList:
     """The contents of a CRL. The CRL object of `cryptography` is not stored, because it needs much more memory.
+
+    Only the private cache of signature checks changes after construction. Any thread may use the list.
 
     Attributes:
         issuer: the key of the issuer's name, which is equal for matching names (RFC 5280 7.1).

@@ -1,7 +1,7 @@
 """`KnownLists`: the revocation lists that this process knows, and what they say about a certificate.
 
-Pure: no I/O, no clock. A list stays known until a newer list of the same key and scope replaces it, even if its file is
-deleted, becomes unreadable, or contains an older list.
+No I/O except log records, and no clock. A list stays known until a newer list of the same key and scope replaces it,
+even if its file is deleted, becomes unreadable, or contains an older list.
 """
 
 import logging

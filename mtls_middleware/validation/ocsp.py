@@ -76,8 +76,10 @@ class OCSP:
             after its nextUpdate, and never if it has none.
         timeout: maximum seconds of one exchange with a responder.
         leaf_only: check only the client's own certificate, not the intermediate CAs.
-        soft_fail: accept a certificate if its responder cannot be reached or no responder is configured for its issuer.
-            Each use is logged. A certificate that is revoked, or unknown to its responder, is always rejected.
+        soft_fail: accept a certificate if its responder cannot be reached or gives no usable response, and if no
+            responder is configured for its issuer. So an attacker who blocks or changes the responses can use a revoked
+            certificate, unless a cached response reports it. Each use is logged. A certificate that a response reports
+            as revoked or unknown is always rejected.
         clock_skew: tolerance for the times in a response, in seconds, 0 to 300.
         nonce: `"optional"` sends a nonce and accepts a response without one, `"required"` rejects such a response, and
             `"none"` sends no nonce. A response with another nonce is always rejected (RFC 9654).

@@ -144,7 +144,9 @@ def _verify(
     begins, ends = single.this_update_utc.timestamp(), -math.inf
     if single.next_update_utc is not None:
         ends = single.next_update_utc.timestamp()
-        if ends + required.behind < now or ends < begins:
+        if ends < begins:
+            raise UnusableOCSPResponse("nextUpdate is before thisUpdate, so the response was never valid")
+        if ends + required.behind < now:
             raise UnusableOCSPResponse(
                 f"the response has expired: nextUpdate was {now - ends:.0f} s ago; check the clocks"
             )

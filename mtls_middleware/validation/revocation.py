@@ -1,6 +1,6 @@
 """`Revocation`: the protocol of revocation sources, and `RevocationSources`, which combines several of them.
 
-Pure: no I/O, no clock.
+No I/O except log records, and no clock.
 """
 
 import logging

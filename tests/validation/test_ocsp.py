@@ -89,6 +89,7 @@ def _unusable(ca):
     expired = delegate(ca, NO_CHECK, not_before=datetime.now(UTC) - 3 * day, not_after=datetime.now(UTC) - day)
     return {
         "expired": ({"begins": -2 * HOUR, "ends": -120}, "expired"),
+        "nextUpdate before thisUpdate": ({"begins": 20, "ends": 10}, "nextUpdate is before thisUpdate"),
         "thisUpdate in the future": ({"begins": 200}, "thisUpdate is"),
         "a signature that was changed": ({"tamper": True}, "signer"),
         "an unknown signer": ({"key": impostor.key, "named": impostor.certificate}, "signer"),
