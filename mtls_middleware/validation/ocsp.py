@@ -250,7 +250,7 @@ class OCSP:
         """
         failure = FetchFailed("the exchange was interrupted")
         try:
-            yield from self._exchange(attempt)
+            yield from self._exchange(look_up.record, attempt, now)
         except Exception as error:  # noqa: BLE001 (for example, no thread can be started: a failed attempt)
             failure = fetch_failed(error)
             attempt.fetch.end_unstarted(failure)
@@ -262,7 +262,7 @@ class OCSP:
         retry_after = failure.retry_after or look_up.record.retry_after(now)
         return self._without_response(look_up, attempt.result or str(failure), retry_after)
 
-    def _exchange(self, attempt: OCSPAttempt) -> Flow[Response]:
+    def _exchange(self, record: OCSPRecord, attempt: OCSPAttempt, now: float) -> Flow[Response]:
         """Make the exchange of an attempt. If the server has closed an idle connection, make it once more."""
         first = attempt.fetch
         try:
@@ -272,7 +272,7 @@ class OCSP:
                 raise
         with self._lock:
             if attempt.fetch is first:
-                attempt.fetch = replace(first)
+                record.repeat(attempt, replace(first), now)
         return (yield from ask(attempt.fetch))
 
     def _attempt(self, look_up: "_LookUp", now: float) -> OCSPAttempt:
@@ -309,7 +309,9 @@ class OCSP:
                 raise UnusableOCSPResponse(str(found))
             if found.status != 200:
                 raise UnusableOCSPResponse(f"HTTP status {found.status}")
-            response = verify(found.body, attempt.request, look_up.request.issuer, now, look_up.required)
+            # At the time of its arrival: a later request applies the result of an exchange in the background.
+            arrived_at = attempt.began_at + found.seconds
+            response = verify(found.body, attempt.request, look_up.request.issuer, arrived_at, look_up.required)
             result = CachedStatus.of(response, attempt.began_at, self._max_age)
         except UnusableOCSPResponse as failure:
             result = str(failure)

@@ -105,6 +105,12 @@ class OCSPRecord:
         """Store an attempt that begins now."""
         self.attempt, self.attempted_at = attempt, attempt.began_at
 
+    def repeat(self, attempt: OCSPAttempt, fetch: Fetch, now: float) -> None:
+        """Store that `fetch` replaces the broken exchange of an attempt now."""
+        attempt.fetch, attempt.began_at = fetch, now
+        if self.attempt is attempt:
+            self.attempted_at = now
+
     def finish(self, attempt: OCSPAttempt, result: CachedStatus | str, seconds: float) -> None:
         """Store the result of the attempt in progress, whose exchange took `seconds`."""
         self.attempt = None

@@ -159,6 +159,28 @@ def test_a_renewal_that_failed_long_ago_does_not_fail_a_request(world: World) ->
     assert world.events == ["http://ocsp.test: ConnectError"]
 
 
+def test_a_renewal_that_came_too_late_is_no_failure(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.become_good(NOW)
+    answer(world.renewal(NOW + 0.9 * HOUR), NOW + 0.9 * HOUR)  # no request comes while this response is valid
+    world.become_good(NOW + 5 * HOUR)
+    assert (world.events, caplog.messages) == ([], [])
+
+
+def test_an_exchange_over_a_closed_connection_is_repeated_now(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.become_good(NOW)
+    closed = FetchFailed("RemoteProtocolError", again=True)
+    world.renewal(NOW + 0.9 * HOUR).outcome.set_exception(closed)
+    later = NOW + 5 * HOUR
+    flow = world.flow(later)
+    assert next(flow).outcome.exception() is closed
+    again = flow.throw(closed)
+    assert next(world.flow(later)) is again
+    found = answer(again, later)
+    assert ended(flow, found).status == "good"
+    assert world.status(later + 60).status == "good"
+    assert (world.events, caplog.messages) == ([], [])
+
+
 @pytest.mark.parametrize(
     "found",
     [FetchFailed("not complete within 4 s", seconds=4.0), Response(503, b"", seconds=4.0)],
