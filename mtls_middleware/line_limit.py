@@ -10,17 +10,22 @@ _CAUSES = 1_000
 
 
 class _Lines:
-    """The lines that one cause had in one second."""
+    """The lines that one cause had in one period."""
 
-    second = 0
+    period = 0
     logged = 0
     left_out = 0
 
 
 class LineLimit:
-    """Limits the lines with the same cause, and recognizes the first of them."""
+    """Limits the lines with the same cause, and recognizes the first of them.
 
-    def __init__(self) -> None:
+    At most `lines` lines with one cause are logged in each period of `seconds`. A cause must be the same for all lines
+    of its kind, so it contains no numbers that change.
+    """
+
+    def __init__(self, lines: int = LINES_PER_SECOND, seconds: int = 1) -> None:
+        self._lines, self._seconds = lines, seconds
         self._causes: dict[Hashable, _Lines] = {}
         self._lock = threading.Lock()
 
@@ -37,9 +42,10 @@ class LineLimit:
             if cause not in self._causes and len(self._causes) >= _CAUSES:
                 cause = None
             lines = self._causes.setdefault(cause, _Lines())
-            if lines.second != int(now):
-                lines.second, lines.logged = int(now), 0
-            if lines.logged >= LINES_PER_SECOND:
+            period = int(now) // self._seconds
+            if lines.period != period:
+                lines.period, lines.logged = period, 0
+            if lines.logged >= self._lines:
                 lines.left_out += 1
                 return None
             lines.logged += 1

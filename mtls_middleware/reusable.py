@@ -32,6 +32,18 @@ class Reusable(NamedTuple, Generic[T]):
     checks: tuple[Check, ...] = ()
     cost: int = 0
 
+    def within(self, *others: "Reusable[Any]") -> "Reusable[T]":
+        """Return this result, limited to the time for which all `others` may be reused, too, and with their checks.
+
+        Example: `Reusable(token).within(signature, revocation)`
+        """
+        results = (self, *others)
+        return self._replace(
+            begins=max(each.begins for each in results),
+            ends=min(each.ends for each in results),
+            checks=tuple(check for each in results for check in each.checks),
+        )
+
 
 def once(value: T) -> Reusable[T]:
     """Return `value` as a result that must not be reused. Example: `once(None)`"""

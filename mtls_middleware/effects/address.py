@@ -4,6 +4,7 @@ import ipaddress
 import re
 from urllib.parse import urlsplit
 
+from mtls_middleware import options
 from mtls_middleware.errors import ConfigurationError
 
 # Maximum number of characters in a URL. OAuth clients register such URLs.
@@ -21,6 +22,7 @@ def check_address(
     `what`: the name of the argument that contains the URL, for the message. `is_signed`: `allow_http` permits http to
     any host, because the response has a signature. Raises `ConfigurationError`.
     """
+    options.boolean("allow_http", allow_http)
     if isinstance(uri, str) and len(uri) > _MAX_LENGTH:
         raise ConfigurationError(
             f"{what} of {len(uri)} characters: expected at most {_MAX_LENGTH}, for example {example!r}"

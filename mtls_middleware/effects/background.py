@@ -14,11 +14,11 @@ import traceback
 import weakref
 from collections import deque
 from collections.abc import Coroutine, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from mtls_middleware.effects.exchange import Connections, Fetch, FetchFailed, Response, exchange
+from mtls_middleware.effects.exchange import Connections, Fetch, FetchFailed, Response, exchange, fetch_failed
 from mtls_middleware.effects.exchange_log import log
 from mtls_middleware.effects.limits import ConcurrencyLimit, Share, Shares, client_of
 from mtls_middleware.effects.name_lookups import LIMITS_ADVICE, ClientNameLookups, NameLookupThreads, zone_of_url
@@ -43,17 +43,32 @@ class _Job:
 def begin(fetch: Fetch, loop: asyncio.AbstractEventLoop | None = None) -> None:
     """Start the exchange `fetch`, unless another caller has started it. The future `fetch.outcome` gets the result.
 
+    Until then, an exchange over a persistent connection counts as a request that waits for its server. If the server
+    stalls, or if too many requests wait for it, the result is a `FetchFailed` with `retry_after`.
+
     `loop`: the event loop of the caller. The exchange starts after the current iteration of this loop. So the
     background thread does not slow down the loop while it handles hundreds of requests in one iteration.
     """
+    is_first = fetch.claim()
     try:
         background = _current_background()
-    except Exception as failure:  # noqa: BLE001 (no thread can be started: a failed exchange)
-        if fetch.claim():
-            known = isinstance(failure, FetchFailed)
-            fetch.outcome.set_exception(failure if known else FetchFailed(type(failure).__name__))
+        if is_first:
+            background.add(_counted_job(fetch, background))
+    except Exception as failure:  # noqa: BLE001 (for example, no thread can be started: a failed exchange)
+        if is_first:
+            fetch.outcome.set_exception(fetch_failed(failure))
     else:
-        background.begin(_Job(fetch), loop)
+        background.wake(loop)
+
+
+def _counted_job(fetch: Fetch, background: "_Background") -> _Job:
+    """Return the job for an exchange without a caller that waits. Raises `FetchFailed` as `waiting` does."""
+    if fetch.connections is None:
+        return _Job(fetch)
+    upstream, client = background.upstream(fetch.connections), client_of(())
+    admission = upstream.enter(fetch, client)
+    fetch.outcome.add_done_callback(lambda _: upstream.leave(client))
+    return _Job(fetch, (), upstream, admission.is_probe)
 
 
 @contextlib.contextmanager
@@ -137,20 +152,27 @@ class _Background:
             return upstream
 
     def begin(self, job: _Job, loop: asyncio.AbstractEventLoop | None) -> None:
-        """Add an exchange to the queue, unless another caller has added it. This method is thread-safe.
-
-        The queued exchanges start after the current iteration of `loop`, or at once if `loop` is `None`. All of them
-        start, even those of a loop that has ended. Hundreds of exchanges in one iteration wake the background loop only
-        once, because each wake-up is a system call.
-        """
+        """Start an exchange, unless another caller has started it. This method is thread-safe. `loop`: see `wake`."""
         if job.fetch.claim():
-            with self._lock:
-                self._unfinished.add(job.fetch)
-                has_ended = self.has_ended
-                if not has_ended:
-                    self._queue.append(job)
-            if has_ended:
-                self._finish(job.fetch, FetchFailed("the thread for exchanges has ended"))
+            self.add(job)
+        self.wake(loop)
+
+    def add(self, job: _Job) -> None:
+        """Add an exchange, which the caller has claimed, to the queue. This method is thread-safe."""
+        with self._lock:
+            self._unfinished.add(job.fetch)
+            has_ended = self.has_ended
+            if not has_ended:
+                self._queue.append(job)
+        if has_ended:
+            self._finish(job.fetch, FetchFailed("the thread for exchanges has ended"))
+
+    def wake(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        """Start the queued exchanges after the current iteration of `loop`, or at once if `loop` is `None`.
+
+        All of them start, even those of a loop that has ended. Hundreds of exchanges in one iteration wake the
+        background loop only once, because each wake-up is a system call. This method is thread-safe.
+        """
         if not self._queue:
             return
         if loop is None:
@@ -186,6 +208,7 @@ class _Background:
         begun = self._loop.time()
         try:
             found = await self._response(job)
+            found = replace(found, seconds=self._loop.time() - begun)
         except FetchFailed as failure:
             found = failure.copy(seconds=self._loop.time() - begun)
         except TimeoutError:

@@ -93,17 +93,29 @@ class Fetch:
         """Return `True` for the first caller, which must start the exchange, and `False` for all other callers."""
         return self._claim_lock.acquire(blocking=False)
 
+    def end_unstarted(self, failure: BaseException) -> None:
+        """If no caller has started the exchange, end it with this failure for all callers."""
+        if self.claim():
+            self.outcome.set_exception(fetch_failed(failure))
+
+    def ended_with(self) -> "Response | FetchFailed":
+        """Return the result of an exchange that has ended: a response or a failure, which is not raised."""
+        failure = self.outcome.exception()
+        return self.outcome.result() if failure is None else fetch_failed(failure)
+
 
 @dataclass(frozen=True, slots=True)
 class Response:
     """An HTTP response with its complete body.
 
     `content_type`: the media type in lower case, without parameters. `""` if there is no `Content-Type` field.
+    `seconds`: how long the exchange took.
     """
 
     status: int
     body: bytes
     content_type: str = field(default="", compare=False)
+    seconds: float = field(default=0.0, compare=False)
 
 
 class FetchFailed(Exception):  # noqa: N818 (a result that a flow handles)
@@ -130,6 +142,11 @@ class FetchFailed(Exception):  # noqa: N818 (a result that a flow handles)
         """
         kept = self.seconds if seconds is None else seconds
         return FetchFailed(*self.args, again=self.again, retry_after=self.retry_after, seconds=kept)
+
+
+def fetch_failed(failure: BaseException) -> FetchFailed:
+    """Return the failure of an exchange as a `FetchFailed`, for example if no thread could be started for it."""
+    return failure.copy() if isinstance(failure, FetchFailed) else FetchFailed(type(failure).__name__)
 
 
 async def exchange(fetch: Fetch, transport: "httpx2.AsyncHTTPTransport", names: "ClientNameLookups") -> Response:

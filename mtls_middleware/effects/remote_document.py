@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from mtls_middleware.dependencies import Event, report
-from mtls_middleware.effects.exchange import Fetch, FetchFailed, Response, default_context
+from mtls_middleware.effects.exchange import Fetch, FetchFailed, Response, default_context, fetch_failed
 from mtls_middleware.effects.flow import Begin, Flow, Wait, ask
 from mtls_middleware.errors import Unavailable, require_extra
 from mtls_middleware.retry import LONGEST, retry_delay
@@ -168,9 +168,9 @@ class RemoteDocument(Generic[T]):
                     yield from ask(Wait(attempt.is_fetched, wait))
             if not attempt.fetch.outcome.done():
                 return  # a later call of a method stores the result
-            found = _outcome(attempt.fetch)
+            found = attempt.fetch.ended_with()
         except Exception as failure:  # noqa: BLE001 (for example, no thread can be started: a failed attempt)
-            found = _fetch_failed(failure)
+            found = fetch_failed(failure)
         with self._lock:
             self._read(attempt, found)
         if join and not attempt.value.done():
@@ -189,7 +189,7 @@ class RemoteDocument(Generic[T]):
             yield from ask(Begin(attempt.fetch))
         except Exception as failure:  # noqa: BLE001 (as in `_renew`)
             with self._lock:
-                self._read(attempt, _fetch_failed(failure))
+                self._read(attempt, fetch_failed(failure))
 
     def _start_if_due(self, now: float) -> bool:
         """Apply the result of a finished attempt. Then create a new attempt if the last attempt is old enough.
@@ -198,7 +198,7 @@ class RemoteDocument(Generic[T]):
         """
         attempt = self._attempt
         if attempt is not None and attempt.fetch.outcome.done():
-            self._read(attempt, _outcome(attempt.fetch))
+            self._read(attempt, attempt.fetch.ended_with())
         # A flow may have an older time than the flow that made the last attempt. If the difference is larger than the
         # pause can be, the clock was set back.
         if -COOL_DOWN < now - self._attempted_at < self._pause() or (attempt is not None and attempt.is_being_read):
@@ -297,12 +297,3 @@ class _Attempt(Generic[T]):
             self._thread.start()
         except RuntimeError as failure:
             self.value.set_result(FetchFailed(f"no thread can be started to read it ({failure})"))
-
-
-def _outcome(attempt: Fetch) -> Response | FetchFailed:
-    failure = attempt.outcome.exception()
-    return attempt.outcome.result() if failure is None else _fetch_failed(failure)
-
-
-def _fetch_failed(failure: BaseException) -> FetchFailed:
-    return failure if isinstance(failure, FetchFailed) else FetchFailed(type(failure).__name__)

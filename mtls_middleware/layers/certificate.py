@@ -66,7 +66,7 @@ class CertificateLayer:
             )
         if trust_store is not None:
             options.object_with_method("trust_store", trust_store, "validate", "TrustStore(['clients-ca.pem'])")
-        if required not in (True, False, None):
+        if required is not None and not isinstance(required, bool):  # 0 equals False, and is not `False`
             raise ConfigurationError(f"required={required!r}: expected True, False or None")
         self.source = source
         self.trust_store = trust_store
@@ -163,20 +163,21 @@ class CertificateLayer:
         validated: Reusable[ClientCertificate] = Reusable(certificate)
         if self._store is not None:
             validated = yield from decide(self._store, certificate, request.now)
-        certificate, begins, ends, checks, _ = validated
+        certificate = validated.value
         if not isinstance(certificate, ClientCertificate):  # from a source or trust store outside this package
             raise TypeError(f"expected a ClientCertificate, got a {type(certificate).__name__}")
         if self._checks_period and certificate.verified:
             require_valid(certificate, request.now, self._clock_skew)
-            begins = max(begins, certificate.period[0] - self._clock_skew)
-            ends = min(ends, certificate.period[1] + self._clock_skew)
+            begins, ends = certificate.period
+            validated = validated.within(Reusable(None, begins - self._clock_skew, ends + self._clock_skew))
         self._judge(rule, certificate)
+        checks = validated.checks
         if isinstance(rule, Rule) and not rule.depends_only_on_certificate:
             checks += (partial(_still_holds, rule, certificate),)
         if is_outer and self._has_proxy_certificate:
             return once(certificate)  # until the proxy is trusted again, which no check of the proxy shows
         checks += self._proxy_checks(request)
-        return Reusable(certificate, begins, ends, checks, certificate.cost)
+        return Reusable(certificate, validated.begins, validated.ends, checks, certificate.cost)
 
     def _found(self, request: LayerRequest) -> ClientCertificate | None:
         """The certificate that the source finds, or the one of an outer layer."""

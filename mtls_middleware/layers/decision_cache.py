@@ -98,15 +98,14 @@ class DecisionCache:
 
     def store(self, key: Hashable, decided: list[Reusable[Any]]) -> None:
         """Cache the decisions of the first layers, if all of them are reusable."""
-        begins = max(each.begins for each in decided)
-        ends = min(each.ends for each in decided)
-        if begins < ends:
+        common = Reusable(None).within(*decided)
+        if common.begins < common.ends:
             attached = Attached()
             for name, each in zip(self.names, decided, strict=True):
                 attached.set(name, each.value)
-            checks = tuple(check for each in decided for check in each.checks)
             extra = _OBJECTS + sum(each.cost for each in decided)
-            self._entries.put(key, _Entry(vars(attached), begins, ends, checks), _size(key), extra=extra)
+            entry = _Entry(vars(attached), common.begins, common.ends, common.checks)
+            self._entries.put(key, entry, _size(key), extra=extra)
 
     def _routes(self, request: Any) -> tuple[object, ...]:
         """The routes of the layers whose decision depends on the method or the path."""

@@ -86,6 +86,11 @@ class DistinguishedName:
             rows.append(defined)
         return tuple(rows) or None  # the empty name identifies no client
 
+    @property
+    def comparison_key(self) -> Hashable | None:
+        """A value that is equal for names that match; `None` if no name can equal this name."""
+        return None if self.comparable is None else tuple(frozenset(row.items()) for row in self.comparable)
+
     @cached_property
     def by_type(self) -> Mapping[str, tuple[Attribute, ...]]:
         """The attributes by the dotted OID of their type, in the order of the certificate."""
@@ -172,10 +177,10 @@ def from_x509(name: x509.Name) -> DistinguishedName:
 def comparison_key(name: x509.Name) -> Hashable:
     """Return a value that is equal for names that match. A name that never matches is equal to its own DER only."""
     try:
-        comparable = from_x509(name).comparable
+        key = from_x509(name).comparison_key
     except MalformedCertificate:
-        comparable = None
-    return name.public_bytes() if comparable is None else tuple(frozenset(row.items()) for row in comparable)
+        key = None
+    return name.public_bytes() if key is None else key
 
 
 def matches(one: DistinguishedName, other: DistinguishedName) -> bool:

@@ -215,9 +215,8 @@ class IntrospectedAccessTokens:
         cache = self._cache
         if not isinstance(cache, MemoryAnswers) or not opts_in(cache):  # another process can remove the response
             return once(result.value)
-        begins, ends = max(result.begins, cached.begins), min(result.ends, cached.ends)
-        checks = (partial(cache.has, key, record),)
-        return result._replace(begins=begins, ends=ends, checks=checks, cost=memory_of(record))
+        stored = cached._replace(checks=(partial(cache.has, key, record),))
+        return result.within(stored)._replace(cost=memory_of(record))
 
     def check_later(self, token: AccessToken, now: float) -> None:
         """Check again a token that was accepted earlier. Raises `Refused` if it has expired at `now`.

@@ -133,7 +133,7 @@ class TrustedIssuers:
                 expected={"iss": tuple(self._by_issuer)},
             )
         decided = yield from decide(found.member, text, now)
-        return decided._replace(begins=max(decided.begins, found.begins), ends=min(decided.ends, found.ends))
+        return decided.within(Reusable(None, found.begins, found.ends))
 
     def _find(self, issuer: str, now: float) -> Flow[_LookedUp | None]:
         """Return the result of the last look-up of this issuer, or of a new one. Raises `Unavailable` if it fails."""

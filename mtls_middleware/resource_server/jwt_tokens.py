@@ -111,6 +111,7 @@ class JWTAccessTokens:
                 f"{found} given; expected exactly one of {expected}, for example discovery='rfc8414'"
             )
         options.proxy_url("proxy", proxy)
+        options.boolean("allow_http", allow_http)
         self._issuer = issuer
         if audience is None:
             raise ConfigurationError("audience=None: expected this resource's identifier (RFC 8725 3.9)")

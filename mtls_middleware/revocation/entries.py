@@ -11,10 +11,13 @@ from typing import Any
 from mtls_middleware import options
 from mtls_middleware.base64_values import sha256_digest
 from mtls_middleware.errors import ConfigurationError
+from mtls_middleware.validity import MAX_CLOCK_SKEW
 
-# Seconds that an entry stays on the list after its token or certificate has expired. A certificate may be accepted for
-# 300 s after its notAfter (clock_skew), and the clock of Redis may be 300 s ahead.
-ENTRY_EXTENSION = 600
+# Maximum number of seconds by which the clock of Redis may be ahead.
+_REDIS_AHEAD = 300
+# Seconds for which an entry stays on the list after its token or certificate has expired: it may be accepted until the
+# end of the longest `clock_skew`.
+_ENTRY_EXTENSION = MAX_CLOCK_SKEW + _REDIS_AHEAD
 
 
 def token_entry(issuer: str, token_id: str) -> bytes:
@@ -54,7 +57,7 @@ def entry_of(
         raise ConfigurationError(
             f"until={until!r}: expected an aware datetime, for example datetime.fromtimestamp(exp, UTC)"
         )
-    second = math.ceil(until.timestamp()) + ENTRY_EXTENSION
+    second = math.ceil(until.timestamp()) + _ENTRY_EXTENSION
     if second < time.time():
         raise ConfigurationError(f"until={until!r} is in the past: expected the expiry of the token or certificate")
     if thumbprint is None:

@@ -12,8 +12,9 @@ import time
 from typing import Any
 
 from mtls_middleware.effects.supervision import RepeatingThread
-from mtls_middleware.revocation.format import Head, UnreadableList, parse_head, parse_page
+from mtls_middleware.revocation.format import Head, parse_head, parse_page
 from mtls_middleware.revocation.list_copy import HistoryChanged, RevocationListCopy, Shards, new_shards
+from mtls_middleware.revocation.redis_errors import failure_reason
 from mtls_middleware.revocation.write_script import SWEEP_WINDOW
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.revocation")
@@ -36,23 +37,6 @@ _FIRST_WAIT_STEP = 0.02
 # If the last successful poll was so many seconds ago, a request checks that the thread runs.
 _OVERDUE = 2.0
 _LOG_INTERVAL = 30.0  # minimum number of seconds between two log lines during an outage
-
-# Advice for the operator, by the name of the client's exception. The message of the exception is not logged, because it
-# may quote data from Redis.
-_ADVICE = {
-    "AuthenticationError": "check username= and password= of the client",
-    "NoPermissionError": "let the user of the client read this key (ACL: ~KEY +zrange)",
-    "ConnectionError": "check that Redis is running, and host= of the client",
-    "TimeoutError": "check that Redis is running, and that socket_timeout= exceeds its response time",
-    "ReadOnlyError": "the client is connected to a replica: connect it to the primary",
-    "OutOfMemoryError": "the memory of Redis is full: raise its maxmemory",
-}
-# Advice by the code of an error that the client has no class for.
-_ADVICE_BY_CODE = {
-    "WRONGTYPE": "the key contains another type of data; set key= to a name that nothing else uses",
-    "NOREPLICAS": "Redis has fewer replicas than its min-replicas-to-write: check that they run",
-    "MISCONF": "Redis cannot write to its disk: see its log",
-}
 
 
 class RevocationListPoller:
@@ -191,21 +175,9 @@ class RevocationListPoller:
         now = time.monotonic()
         if now - self._logged_at >= _LOG_INTERVAL or self._logged_at < self.read_at:
             self._logged_at = now
-            logger.error("revocations: cannot read the list under %r in Redis: %s", self._key, reason(failure))
+            logger.error("revocations: cannot read the list under %r in Redis: %s", self._key, failure_reason(failure))
 
 
 def _is_event_loop_running() -> bool:
     asyncio = sys.modules.get("asyncio")  # a process without an event loop need not import it
     return asyncio is not None and asyncio._get_running_loop() is not None
-
-
-def reason(failure: Exception) -> str:
-    """Return the reason why the list cannot be read, and advice for the operator.
-
-    Example: `reason(redis.ConnectionError())`
-    """
-    if isinstance(failure, UnreadableList):
-        return str(failure)
-    name, text = type(failure).__name__, str(failure)
-    advice = next((each for code, each in _ADVICE_BY_CODE.items() if f"{code} " in text), "see the log of Redis")
-    return f"{name}; {_ADVICE.get(name, advice)}"

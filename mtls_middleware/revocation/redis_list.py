@@ -17,10 +17,12 @@ from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, Unavailable
 from mtls_middleware.policy.rule import Identity
 from mtls_middleware.resource_server.introspection_cache import check_timeouts
-from mtls_middleware.revocation.entries import ENTRY_EXTENSION, entries_of, entry_of
+from mtls_middleware.revocation.entries import entries_of, entry_of
 from mtls_middleware.revocation.format import FIRST_PAGE, ListNotCreated, parse_head
-from mtls_middleware.revocation.poller import RevocationListPoller, reason
+from mtls_middleware.revocation.poller import RevocationListPoller
+from mtls_middleware.revocation.redis_errors import failure_reason
 from mtls_middleware.revocation.writer import RevocationListWriter
+from mtls_middleware.validity import MAX_CLOCK_SKEW
 
 _RETRY_AFTER = 1
 
@@ -171,7 +173,7 @@ class RedisRevocations:
         except ListNotCreated:
             return None
         except Exception as failure:
-            text = f"cannot read the list under {self._key!r} in Redis: {reason(failure)}"
+            text = f"cannot read the list under {self._key!r} in Redis: {failure_reason(failure)}"
             raise Unavailable(text, retry_after=_RETRY_AFTER) from failure
         return ListStatus(int(entries), head.changes)
 
@@ -203,18 +205,21 @@ class RedisRevocations:
 class NotRevoked(Identity):
     """The rule `revocations.not_revoked`, which matches a verified certificate if it is not on the list.
 
-    `Presented(revocations.not_revoked)` also accepts an unverified certificate that is not on the list. A certificate
-    that expired more than five minutes ago does not match, because its entry may have been removed. If the list cannot
-    be read, the rule raises `Unavailable`.
+    A verified certificate that expired more than five minutes ago does not match, because its entry may have been
+    removed from the list.
+
+    `Presented(revocations.not_revoked)` also matches an unverified certificate that is not on the list, even if it has
+    expired. So revoke such a certificate, for example a self-signed one, with an `until` far in the future.
+
+    If the list cannot be read, the rule raises `Unavailable`.
     """
 
     def __init__(self, revocations: RedisRevocations) -> None:
         self._revocations = revocations
 
     def matches(self, certificate: ClientCertificate) -> bool:
-        # The entry of a certificate that expired long ago may have been removed, and `validity="handshake"` accepts
-        # expired certificates.
-        if certificate.verified and certificate.not_valid_after.timestamp() + ENTRY_EXTENSION / 2 < time.time():
+        # `validity="handshake"` accepts expired certificates.
+        if certificate.verified and certificate.not_valid_after.timestamp() + MAX_CLOCK_SKEW < time.time():
             return False
         return certificate.digest not in self._revocations
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from mtls_middleware.errors import Unavailable
 from mtls_middleware.revocation.format import ID_SIZE, units_of
-from mtls_middleware.revocation.poller import reason
+from mtls_middleware.revocation.redis_errors import failure_reason
 from mtls_middleware.revocation.write_script import NOT_CREATED, OTHER_DATA, WRITTEN, write_script
 
 _BATCH = 500  # maximum number of entries in one command, which keeps Redis busy for only a few milliseconds
@@ -55,7 +55,7 @@ class RevocationListWriter:
                 done, confirmed = pipeline.execute()
             return int(done), int(confirmed)
         except Exception as failure:
-            text = f"Redis: {reason(failure)}; it is not known whether the revocation was written"
+            text = f"Redis: {failure_reason(failure)}; it is not known whether the revocation was written"
             raise Unavailable(text, retry_after=_RETRY_AFTER) from failure
 
     def _timeout(self) -> int:

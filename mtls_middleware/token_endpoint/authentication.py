@@ -96,7 +96,8 @@ class ClientAuthenticator:
         self._trust_store = with_clock_skew(trust_store, self._clock_skew)
         self._match: Match = match
         self._tls, self._proxy = ssl_context, options.proxy_url("proxy", proxy)
-        self._allow_private, self._allow_http = allow_private, allow_http
+        self._allow_private = options.boolean("allow_private", allow_private)
+        self._allow_http = options.boolean("allow_http", allow_http)
         self._key_sets: Cache[str, RemoteDocument[RegisteredCertificates]] = Cache(_CACHED_SETS)
         self._blocking, self._awaiting = BlockingDriver(), AwaitingDriver()
 

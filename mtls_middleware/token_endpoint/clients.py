@@ -77,10 +77,7 @@ class RegisteredClient:
             value = getattr(self, name)
             if not (isinstance(value, str) and value and value.isascii() and value.isprintable()):
                 raise ConfigurationError(f"{name}={value!r}: expected a string of printable ASCII (RFC 6749 A.1)")
-        if not isinstance(self.tls_client_certificate_bound_access_tokens, bool):  # the string "true" is not accepted
-            raise ConfigurationError(
-                f"{_BOUND}={self.tls_client_certificate_bound_access_tokens!r}: expected True or False"
-            )
+        options.boolean(_BOUND, self.tls_client_certificate_bound_access_tokens)
         if self.trust_store is not None:
             options.object_with_method("trust_store", self.trust_store, "validate", "TrustStore(['clients-ca.pem'])")
         if self.jwks is not None and self.jwks_uri is not None:
@@ -141,6 +138,7 @@ class RegisteredClient:
 
         Example: `RegisteredClient.from_metadata(json.loads(text))`
         """
+        options.boolean("drafts", drafts)
         if not isinstance(metadata, Mapping):
             raise ConfigurationError(
                 f"metadata is a {type(metadata).__name__}: expected a mapping, for example a parsed JSON object"

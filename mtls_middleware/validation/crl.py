@@ -1,7 +1,7 @@
 """`RevocationList`: parses a complete CRL strictly into a set of serial numbers (RFC 5280 section 5).
 
-Pure: no I/O, no clock. Delta CRLs, indirect CRLs, CRLs for some reasons only and CRLs with unknown critical extensions
-are rejected.
+No clock. Only `read` does I/O: it reads the open file that it is given. Delta CRLs, indirect CRLs, CRLs for some
+reasons only and CRLs with unknown critical extensions are rejected.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -20,21 +20,21 @@ from cryptography.x509.oid import CRLEntryExtensionOID, ExtensionOID
 from mtls_middleware.names import distinguished
 from mtls_middleware.parser_errors import UNREADABLE
 from mtls_middleware.validation.crl_reader import CRLReader
-from mtls_middleware.validation.profile import extension
+from mtls_middleware.validation.profile import CRITICAL, HASHES, UNSUPPORTED_SIGNATURE, extension
 from mtls_middleware.validation.serial_numbers import SerialNumbers
 
-_HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 _PROCESSED = frozenset({ExtensionOID.ISSUING_DISTRIBUTION_POINT})
-_CRITICAL = b"\x01\x01\xff"  # the DER of `critical TRUE`, which every critical extension contains
 # The usual size of an entry in bytes: a serial number of 16 bytes, a date, and sometimes a reason.
 _ENTRY_SIZE = 40
 
 Scope = tuple[frozenset[Hashable], bool, bool]
 
 
-@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
+@dataclass(slots=True, weakref_slot=True, eq=False)
 class RevocationList:
     """The contents of a CRL. The CRL object of `cryptography` is not stored, because it needs much more memory.
+
+    Only the private cache of signature checks changes after construction. Any thread may use the list.
 
     Attributes:
         issuer: the key of the issuer's name, which is equal for matching names (RFC 5280 7.1).
@@ -171,8 +171,8 @@ def _read(reader: CRLReader, pause: Callable[[], None]) -> RevocationList:
     without_entries, digests = reader.finish()
     found = x509.load_der_x509_crl(without_entries)
     algorithm, scheme = found.signature_hash_algorithm, found.signature_algorithm_parameters
-    if not isinstance(algorithm, _HASHES) or not isinstance(scheme, (padding.PKCS1v15, padding.PSS, ec.ECDSA)):
-        raise ValueError("an unsupported signature; expected RSA or ECDSA with SHA-256, SHA-384 or SHA-512")
+    if not isinstance(algorithm, HASHES) or not isinstance(scheme, (padding.PKCS1v15, padding.PSS, ec.ECDSA)):
+        raise ValueError(UNSUPPORTED_SIGNATURE)
     if found.next_update_utc is None:
         raise ValueError("no nextUpdate (RFC 5280 5.1.2.5)")
     number, (points, only_clients, only_authorities) = _number_and_scope(found)
@@ -196,7 +196,7 @@ def _serials(reader: CRLReader, pause: Callable[[], None]) -> Iterator[int]:
     """Yield the serial numbers of all entries. Raises `ValueError` for an entry with a critical extension."""
     for der in reader.slices():
         found = x509.load_der_x509_crl(der)
-        if _CRITICAL in der:
+        if CRITICAL in der:
             _refuse_critical_entries(found)
         yield from [each.serial_number for each in found]
         pause()

@@ -13,10 +13,10 @@ from itertools import chain
 from typing import BinaryIO
 
 from mtls_middleware.der import SEQUENCE, header, read_header
+from mtls_middleware.validation.profile import HASHES
 
 _TIMES = (0x17, 0x18)  # the tags of UTCTime and GeneralizedTime
 _NO_SIGNATURE = b"\x03\x01\x00"  # an empty BIT STRING
-_HASHES = ("sha256", "sha384", "sha512")
 # Number of bytes that are read from the file, and parsed, at once. Both take about a millisecond.
 _CHUNK, _SLICE = 65_536, 32_768
 # Maximum number of bytes of all fields of a list except its entries.
@@ -32,7 +32,7 @@ class CRLReader:
 
     def __init__(self, file: BinaryIO) -> None:
         self._chunks, self._buffer, self._position = _chunks(file), bytearray(), 0
-        self._digests = [hashlib.new(name) for name in _HASHES]  # the algorithm is not known yet
+        self._digests = [hashlib.new(each.name) for each in HASHES]  # the algorithm is not known yet
         self._list_end = self._enter(is_signed=False)
         self._signed_end = self._enter(is_signed=True)
         self._before, self._algorithm = b"", b""

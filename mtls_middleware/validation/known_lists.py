@@ -1,16 +1,14 @@
 """`KnownLists`: the revocation lists that this process knows, and what they say about a certificate.
 
-Pure: no I/O, no clock. A list stays known until a newer list of the same key and scope replaces it, even if its file is
-deleted, becomes unreadable, or contains an older list.
+No I/O except log records, and no clock. A list stays known until a newer list of the same key and scope replaces it,
+even if its file is deleted, becomes unreadable, or contains an older list.
 """
 
 import logging
-import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import groupby
 
 from mtls_middleware.cache import Cache
 from mtls_middleware.dependencies import report
@@ -180,11 +178,11 @@ def _in_force(request: StatusRequest, lists: Sequence[RevocationList], now: floa
     signed = [each for each in lists if each.scope in scopes and each.is_signed_by_issuer(request)]
     in_force = [each for each in signed if each.this_update > now]
     for kind in _by_kind(each for each in signed if each.this_update <= now).values():
-        highest: float = -math.inf  # the highest cRLNumber of the lists that are newer by thisUpdate
-        for (_, number), equal in groupby(sorted(kind, key=_order, reverse=True), key=_order):
-            if number > highest:
-                highest = number
-                in_force += equal
+        newest: RevocationList | None = None  # of the lists before this one, the first with the highest cRLNumber
+        for each in sorted(kind, key=_order, reverse=True):
+            if newest is None or not newest.supersedes(each):
+                in_force.append(each)
+                newest = each if newest is None or each.number > newest.number else newest
     return in_force
 
 

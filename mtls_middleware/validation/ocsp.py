@@ -5,6 +5,7 @@ Requests go to configured responders only. An address in a certificate is never 
 
 import logging
 import math
+import re
 import secrets
 import ssl
 import threading
@@ -23,15 +24,16 @@ from cryptography.x509.ocsp import OCSPCertStatus
 from mtls_middleware import options
 from mtls_middleware.cache import Cache
 from mtls_middleware.dependencies import report
-from mtls_middleware.effects.exchange import Fetch, FetchFailed, Response
+from mtls_middleware.effects.exchange import Fetch, FetchFailed, Response, fetch_failed
 from mtls_middleware.effects.flow import Begin, Flow, ask
 from mtls_middleware.errors import ConfigurationError, require_extra
+from mtls_middleware.line_limit import LineLimit
 from mtls_middleware.retry import LONGEST
 from mtls_middleware.reusable import Reusable, once
 from mtls_middleware.validation.crl import StatusRequest
-from mtls_middleware.validation.ocsp_records import Attempt, CachedStatus, OCSPRecord
+from mtls_middleware.validation.ocsp_records import CachedStatus, OCSPAttempt, OCSPRecord
 from mtls_middleware.validation.ocsp_responders import Issuer, Responder, Responders, configured_signer
-from mtls_middleware.validation.ocsp_response import Requirements, UnusableResponse, build_request, verify
+from mtls_middleware.validation.ocsp_response import Requirements, UnusableOCSPResponse, build_request, verify
 from mtls_middleware.validation.revocation import EXEMPT, GOOD, CertificateStatus, Statuses
 from mtls_middleware.validation.revocation_lists import RevocationLists
 from mtls_middleware.validity import CLOCK_SKEW, check_clock_skew
@@ -48,8 +50,8 @@ _NONCE_SIZE = 32
 # Default maximum bytes of all records, and bytes of one record without the issuer's certificate in its key. So the
 # statuses of 10,000 certificates are cached.
 _CACHED, _RECORD = 20 * 1024 * 1024, 1_000
-# Minimum number of seconds between two log lines about the same failure of one responder.
-_LOG_INTERVAL = 30.0
+# The numbers in a reason, such as the seconds since nextUpdate. Lines that differ only by them count as the same.
+_NUMBERS = re.compile("[0-9]+")
 _HEADERS = {"Accept": "application/ocsp-response", "Content-Type": "application/ocsp-request"}
 
 # What a record depends on: the URL, the issuer, the serial number, and the certificate of `signed_by`.
@@ -74,8 +76,10 @@ class OCSP:
             after its nextUpdate, and never if it has none.
         timeout: maximum seconds of one exchange with a responder.
         leaf_only: check only the client's own certificate, not the intermediate CAs.
-        soft_fail: accept a certificate if its responder cannot be reached or no responder is configured for its issuer.
-            Each use is logged. A certificate that is revoked, or unknown to its responder, is always rejected.
+        soft_fail: accept a certificate if its responder cannot be reached or gives no usable response, and if no
+            responder is configured for its issuer. So an attacker who blocks or changes the responses can use a revoked
+            certificate, unless a cached response reports it. Each use is logged. A certificate that a response reports
+            as revoked or unknown is always rejected.
         clock_skew: tolerance for the times in a response, in seconds, 0 to 300.
         nonce: `"optional"` sends a nonce and accepts a response without one, `"required"` rejects such a response, and
             `"none"` sends no nonce. A response with another nonce is always rejected (RFC 9654).
@@ -115,7 +119,6 @@ class OCSP:
         require_extra("httpx2", "http", "OCSP")
         self._tls = tls or ssl.create_default_context()
         self._proxy = options.proxy_url("proxy", proxy)
-        options.boolean("allow_http", allow_http)
         self._responders = Responders(responders, self._tls, self._proxy, allow_http=allow_http)
         self._max_age = options.seconds("max_age", max_age, 1, 86_400, _MAX_AGE)
         self._timeout = options.seconds("timeout", timeout, 0.05, 60, _TIMEOUT)
@@ -141,7 +144,7 @@ class OCSP:
             ahead=skew + self._timeout,
         )
         self._records: Cache[_Key, OCSPRecord] = Cache(_CACHED)
-        self._logged: Cache[tuple[str, str], float] = Cache(100)
+        self._lines = LineLimit(lines=1, seconds=30)  # each certificate can cause a failure
         self._lock = threading.Lock()  # protects the records; it is not held during I/O
 
     is_reusable = True
@@ -159,12 +162,8 @@ class OCSP:
                 found.append(Reusable(EXEMPT))
             else:
                 found.append((yield from self._status(request, now)))
-        return Reusable(
-            [each.value for each in found],
-            max((each.begins for each in found), default=-math.inf),
-            min((each.ends for each in found), default=math.inf),
-            tuple(check for each in found for check in each.checks),
-        )
+        statuses: Reusable[Statuses] = Reusable([each.value for each in found])
+        return statuses.within(*found)
 
     def _status(self, request: StatusRequest, now: float) -> Flow[Reusable[CertificateStatus]]:
         """Return the status of one certificate, and the time for which it is valid."""
@@ -176,30 +175,30 @@ class OCSP:
         key = (responder.url, request.issuer_der, request.serial, b"" if signer is None else signer[1])
         required = self._required if signer is None else replace(self._required, signed_by=signer[0])
         record = self._record(key)
-        cached = yield from self._current(_LookUp(responder, request, required, record), now)
-        if isinstance(cached, str):
-            return once(self._without_response(request, record, cached, now))
+        look_up = _LookUp(responder, request, required, record)
+        cached = yield from self._current(look_up, now)
+        if isinstance(cached, CertificateStatus):
+            return once(cached)
         found = Reusable(GOOD, cached.begins, cached.ends, (partial(self._is_current, key, record, cached),))
-        if cached.status.responder is not None and self._responder_lists is not None:
-            signer_status = yield from self._responder_lists.statuses([cached.status.responder], now)
+        if cached.response.responder is not None and self._responder_lists is not None:
+            signer_status = yield from self._responder_lists.statuses([cached.response.responder], now)
             if signer_status.value[0].status != "good":
                 reason = f"the responder's own certificate: {signer_status.value[0].reason}"
-                return once(self._without_response(request, record, reason, now))
-            found = _both(found, signer_status)
-        if cached.status.status is OCSPCertStatus.REVOKED:
+                return once(self._without_response(look_up, reason, record.retry_after(now)))
+            found = found.within(signer_status)
+        if cached.response.status is OCSPCertStatus.REVOKED:
             return once(CertificateStatus("revoked", _REVOKED.format(request.serial)))
-        if cached.status.status is not OCSPCertStatus.GOOD:
+        if cached.response.status is not OCSPCertStatus.GOOD:
             reason = f"the OCSP responder {responder.url} does not know serial {request.serial:x}"
             return once(CertificateStatus("unknown", reason))
         return found if cached.is_valid(now) else once(GOOD)
 
-    def _without_response(
-        self, request: StatusRequest, record: OCSPRecord, reason: str, now: float
-    ) -> CertificateStatus:
+    def _without_response(self, look_up: "_LookUp", reason: str, retry_after: float) -> CertificateStatus:
         """Return the status if there is no valid response. A revocation stays known until a newer response."""
-        if record.known is not None and record.known.status.status is OCSPCertStatus.REVOKED:
-            return CertificateStatus("revoked", _REVOKED.format(request.serial))
-        wait = math.ceil(max(1.0, min(record.retry_after(now), LONGEST)))
+        known = look_up.record.known
+        if known is not None and known.response.status is OCSPCertStatus.REVOKED:
+            return CertificateStatus("revoked", _REVOKED.format(look_up.request.serial))
+        wait = math.ceil(max(1.0, min(retry_after, LONGEST)))
         return CertificateStatus("unavailable", f"OCSP: {reason}", wait, self._soft_fail)
 
     def _record(self, key: _Key) -> OCSPRecord:
@@ -216,45 +215,54 @@ class OCSP:
         """Return whether this status is the newest one, and no request must renew it."""
         return self._records.get(key) is record and record.known is cached and not record.needs_action(now)
 
-    def _current(self, look_up: "_LookUp", now: float) -> Flow[CachedStatus | str]:
-        """Return the cached status, or the result of an exchange, or the reason why there is none."""
+    def _current(self, look_up: "_LookUp", now: float) -> Flow[CachedStatus | CertificateStatus]:
+        """Return the cached status, or the result of an exchange, or a status with the reason why there is none."""
         record = look_up.record
         with self._lock:
-            known, attempt = record.known, record.attempt
-            # Without a valid status, this flow joins the exchange below, which may be repeated there.
-            if known is not None and known.is_valid(now) and attempt is not None and attempt.is_complete:
-                self._finish(look_up, attempt, _outcome(attempt.fetch), now)
-            known = record.known
-            is_valid = known is not None and known.is_valid(now)
-            is_old = known is not None and now >= known.renewal_at
-            starts = (not is_valid or is_old) and record.is_due(now)
+            attempt = record.attempt
+            # Without a valid status, this flow joins a broken exchange below, and repeats it there.
+            if attempt is not None and attempt.is_complete and (record.valid(now) or not attempt.is_broken):
+                self._finish(look_up, attempt, now)
+            known = record.valid(now)
+            starts = (known is None or now >= known.renewal_at) and record.is_due(now)
             if starts:
                 record.begin(self._attempt(look_up, now))
             attempt = record.attempt
-        if known is not None and is_valid:
+        if known is not None:
             if starts and attempt is not None:
-                yield from self._begin(look_up, attempt, now)
+                yield from self._begin(attempt)
             return known
         if attempt is None:
-            return record.reason
-        found: Response | Exception
-        try:
-            found = yield from self._exchange(attempt)
-        except Exception as failure:  # noqa: BLE001 (for example, no thread can be started: a failed attempt)
-            found = failure
-        with self._lock:
-            self._finish(look_up, attempt, found, now)
-        return attempt.result or "the exchange was interrupted"
+            return self._without_response(look_up, record.reason, record.retry_after(now))
+        return (yield from self._joined(look_up, attempt, now))
 
-    def _begin(self, look_up: "_LookUp", attempt: Attempt, now: float) -> Flow[None]:
+    def _begin(self, attempt: OCSPAttempt) -> Flow[None]:
         """Start an exchange in the background. A later request applies the result."""
         try:
             yield from ask(Begin(attempt.fetch))
-        except Exception as failure:  # noqa: BLE001 (as in `_current`)
-            with self._lock:
-                self._finish(look_up, attempt, failure, now)
+        except Exception as failure:  # noqa: BLE001 (as in `_joined`)
+            attempt.fetch.end_unstarted(failure)
 
-    def _exchange(self, attempt: Attempt) -> Flow[Response]:
+    def _joined(self, look_up: "_LookUp", attempt: OCSPAttempt, now: float) -> Flow[CachedStatus | CertificateStatus]:
+        """Wait for the exchange of an attempt, and return its result.
+
+        If only this flow stops waiting, for example because too many requests wait, the attempt goes on.
+        """
+        failure = FetchFailed("the exchange was interrupted")
+        try:
+            yield from self._exchange(look_up.record, attempt, now)
+        except Exception as error:  # noqa: BLE001 (for example, no thread can be started: a failed attempt)
+            failure = fetch_failed(error)
+            attempt.fetch.end_unstarted(failure)
+        with self._lock:
+            if attempt.is_complete:
+                self._finish(look_up, attempt, now)
+        if isinstance(attempt.result, CachedStatus):
+            return attempt.result
+        retry_after = failure.retry_after or look_up.record.retry_after(now)
+        return self._without_response(look_up, attempt.result or str(failure), retry_after)
+
+    def _exchange(self, record: OCSPRecord, attempt: OCSPAttempt, now: float) -> Flow[Response]:
         """Make the exchange of an attempt. If the server has closed an idle connection, make it once more."""
         first = attempt.fetch
         try:
@@ -264,10 +272,10 @@ class OCSP:
                 raise
         with self._lock:
             if attempt.fetch is first:
-                attempt.fetch = replace(first)
+                record.repeat(attempt, replace(first), now)
         return (yield from ask(attempt.fetch))
 
-    def _attempt(self, look_up: "_LookUp", now: float) -> Attempt:
+    def _attempt(self, look_up: "_LookUp", now: float) -> OCSPAttempt:
         nonce = None if self._nonce == "none" else secrets.token_bytes(_NONCE_SIZE)
         request = build_request(look_up.request, self._algorithm, nonce)
         url, content = look_up.responder.url, request.der
@@ -285,33 +293,44 @@ class OCSP:
             connections=look_up.responder.connections,
             proxy=self._proxy,
         )
-        return Attempt(request, fetch, now)
+        return OCSPAttempt(request, fetch, now)
 
-    def _finish(self, look_up: "_LookUp", attempt: Attempt, found: Response | BaseException, now: float) -> None:
-        """Store the result of an attempt, and log a failure. The lock is held."""
-        if look_up.record.attempt is not attempt:
+    def _finish(self, look_up: "_LookUp", attempt: OCSPAttempt, now: float) -> None:
+        """Store the result of a complete attempt, and log a failure of the responder. The lock is held."""
+        record, found = look_up.record, attempt.fetch.ended_with()
+        if record.attempt is not attempt:
             return  # another flow has stored it
+        if isinstance(found, FetchFailed) and found.retry_after is not None:
+            record.postpone(attempt, str(found), found.seconds)
+            return
         result: CachedStatus | str
         try:
             if not isinstance(found, Response):
-                raise UnusableResponse(str(found) if isinstance(found, FetchFailed) else type(found).__name__)
+                raise UnusableOCSPResponse(str(found))
             if found.status != 200:
-                raise UnusableResponse(f"HTTP status {found.status}")
-            status = verify(found.body, attempt.request, look_up.request.issuer, now, look_up.required)
-            result = CachedStatus.of(status, attempt.began_at, self._max_age)
-        except UnusableResponse as failure:
+                raise UnusableOCSPResponse(f"HTTP status {found.status}")
+            # At the time of its arrival: a later request applies the result of an exchange in the background.
+            arrived_at = attempt.began_at + found.seconds
+            response = verify(found.body, attempt.request, look_up.request.issuer, arrived_at, look_up.required)
+            result = CachedStatus.of(response, attempt.began_at, self._max_age)
+        except UnusableOCSPResponse as failure:
             result = str(failure)
-        look_up.record.finish(attempt, result)
+        record.finish(attempt, result, found.seconds)
         if isinstance(attempt.result, str):
             self._report(look_up.responder.url, attempt.result, now)
 
     def _report(self, url: str, reason: str, now: float) -> None:
-        """Report a failure, and log it unless the same failure of this responder has been logged a moment ago."""
+        """Report a failure, and log it unless a failure of this responder for this reason was logged a moment ago."""
         report("ocsp_failed", f"{url}: {reason}")
-        logged_at = self._logged.get((url, reason))
-        if logged_at is None or abs(now - logged_at) >= _LOG_INTERVAL:
-            self._logged.put((url, reason), now)
-            logger.error("the OCSP responder %s gave no usable response: %s; later requests try again", url, reason)
+        left_out = self._lines.admit((url, _NUMBERS.sub("", reason)), now)
+        if left_out is not None:
+            logger.error(
+                "the OCSP responder %s gave no usable response: %s; later requests try again; "
+                "similar lines left out: %d",
+                url,
+                reason,
+                left_out,
+            )
 
 
 _REVOKED = "serial {:x} is revoked (OCSP)"
@@ -325,17 +344,3 @@ class _LookUp:
     request: StatusRequest
     required: Requirements
     record: OCSPRecord
-
-
-def _both(one: Reusable[CertificateStatus], other: Reusable[Statuses]) -> Reusable[CertificateStatus]:
-    """Return `one` with the period and the checks of both."""
-    return one._replace(
-        begins=max(one.begins, other.begins),
-        ends=min(one.ends, other.ends),
-        checks=(*one.checks, *other.checks),
-    )
-
-
-def _outcome(fetch: Fetch) -> Response | BaseException:
-    failure = fetch.outcome.exception()
-    return fetch.outcome.result() if failure is None else failure

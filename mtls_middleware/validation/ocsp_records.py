@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cryptography.x509.ocsp import OCSPCertStatus
 
-from mtls_middleware.effects.exchange import Fetch
+from mtls_middleware.effects.exchange import Fetch, FetchFailed
 from mtls_middleware.retry import LONGEST, retry_delay
 from mtls_middleware.validation.ocsp_response import OCSPRequest, OCSPStatus
 
@@ -15,25 +15,28 @@ from mtls_middleware.validation.ocsp_response import OCSPRequest, OCSPStatus
 _RENEWAL = 0.8
 # Maximum number of seconds for which the status unknown is cached, so that a new certificate soon has a status.
 _UNKNOWN = 30.0
+# Seconds until the next attempt if an exchange was not made, because its responder stalls or too many requests wait.
+# The circuit breaker has longer pauses, but ends them as soon as the responder responds to another request.
+_POSTPONED = 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CachedStatus:
-    """A verified status, and the times from which and before which it is used, in seconds since the epoch."""
+    """A verified response, and the times from which and before which it is used, in seconds since the epoch."""
 
-    status: OCSPStatus
+    response: OCSPStatus
     begins: float
     ends: float
     renewal_at: float
 
     @classmethod
-    def of(cls, status: OCSPStatus, requested_at: float, max_age: float) -> "CachedStatus":
+    def of(cls, response: OCSPStatus, requested_at: float, max_age: float) -> "CachedStatus":
         """Return a status that is used until its nextUpdate, and for at most `max_age` seconds."""
-        longest = min(max_age, _UNKNOWN) if status.status is OCSPCertStatus.UNKNOWN else max_age
-        ends = min(status.next_update, requested_at + longest)
+        longest = min(max_age, _UNKNOWN) if response.status is OCSPCertStatus.UNKNOWN else max_age
+        ends = min(response.next_update, requested_at + longest)
         # A flow may have an older time than the flow that made the request. If the difference is larger, the clock was
         # set back, and the status is looked up again.
-        return cls(status, requested_at - LONGEST, ends, requested_at + _RENEWAL * (ends - requested_at))
+        return cls(response, requested_at - LONGEST, ends, requested_at + _RENEWAL * (ends - requested_at))
 
     def is_valid(self, now: float) -> bool:
         """Return whether the status may be used now."""
@@ -41,7 +44,7 @@ class CachedStatus:
 
 
 @dataclass(slots=True, eq=False)
-class Attempt:
+class OCSPAttempt:
     """One exchange with a responder. `result`: the status, or the reason for the failure; `None` if not complete."""
 
     request: OCSPRequest
@@ -54,29 +57,43 @@ class Attempt:
         """Whether the exchange has ended, so that its result can be applied."""
         return self.fetch.outcome.done()
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether the responder has closed the connection without a response, so that a new exchange may succeed."""
+        failure = self.fetch.outcome.exception() if self.is_complete else None
+        return isinstance(failure, FetchFailed) and failure.again
+
 
 class OCSPRecord:
     """The last known status of one certificate. The owner of the record protects it by a lock."""
 
-    __slots__ = ("attempt", "attempted_at", "failures", "known", "reason")
+    __slots__ = ("_next_at", "attempt", "attempted_at", "failures", "known", "reason")
 
     def __init__(self) -> None:
         self.known: CachedStatus | None = None
-        self.attempt: Attempt | None = None  # the attempt whose result is not applied yet
+        self.attempt: OCSPAttempt | None = None  # the attempt whose result is not applied yet
         self.attempted_at: float = float("-inf")
         self.failures: int = 0  # the number of failed attempts since the last successful attempt
         self.reason: str = ""  # why the last attempt failed
+        self._next_at: float = float("-inf")  # the time of the next attempt, if no attempt is in progress
+
+    def valid(self, now: float) -> CachedStatus | None:
+        """Return the status if it may be used now."""
+        return self.known if self.known is not None and self.known.is_valid(now) else None
 
     def is_due(self, now: float) -> bool:
         """Return whether the next attempt may begin. If the clock was set back, it may begin at once."""
-        if self.attempt is not None and self.attempt.is_complete:
-            return False  # its result must be applied first
-        pause = self._pause()
-        return pause <= 0 or not -LONGEST < now - self.attempted_at < pause
+        due = self._next_at
+        if self.attempt is not None:
+            if self.attempt.is_complete:
+                return False  # its result must be applied first
+            # An attempt without a result after a while has lost its thread, for example by a fork.
+            due = self.attempted_at + LONGEST + self.attempt.fetch.timeout
+        return now >= due or now <= self.attempted_at - LONGEST
 
     def retry_after(self, now: float) -> float:
-        """Return the number of seconds until the next attempt."""
-        return self._pause() - (now - self.attempted_at)
+        """Return the number of seconds until the next attempt, 0 if an attempt is in progress."""
+        return 0.0 if self.attempt is not None else self._next_at - now
 
     def needs_action(self, now: float) -> bool:
         """Return whether a request must apply a result, or begin a renewal."""
@@ -84,14 +101,18 @@ class OCSPRecord:
             return True
         return (self.known is None or now >= self.known.renewal_at) and self.is_due(now)
 
-    def begin(self, attempt: Attempt) -> None:
+    def begin(self, attempt: OCSPAttempt) -> None:
         """Store an attempt that begins now."""
         self.attempt, self.attempted_at = attempt, attempt.began_at
 
-    def finish(self, attempt: Attempt, result: CachedStatus | str) -> bool:
-        """Store the result of an attempt. Returns `False` if another flow has stored it already."""
-        if self.attempt is not attempt:
-            return False
+    def repeat(self, attempt: OCSPAttempt, fetch: Fetch, now: float) -> None:
+        """Store that `fetch` replaces the broken exchange of an attempt now."""
+        attempt.fetch, attempt.began_at = fetch, now
+        if self.attempt is attempt:
+            self.attempted_at = now
+
+    def finish(self, attempt: OCSPAttempt, result: CachedStatus | str, seconds: float) -> None:
+        """Store the result of the attempt in progress, whose exchange took `seconds`."""
         self.attempt = None
         if isinstance(result, CachedStatus) and self._is_replay(result):
             result = "the response is older than the response that reports the certificate as revoked"
@@ -99,25 +120,22 @@ class OCSPRecord:
         if isinstance(result, str):
             self.failures += 1
             self.reason = result
+            self._next_at = attempt.began_at + seconds + retry_delay(self.failures)
         else:
-            self.failures, self.known = 0, result
-        return True
+            self.failures, self.known, self._next_at = 0, result, attempt.began_at
+
+    def postpone(self, attempt: OCSPAttempt, reason: str, seconds: float) -> None:
+        """End the attempt in progress, whose exchange was not made. It does not count as a failure of the responder."""
+        self.attempt = None
+        attempt.result = self.reason = reason
+        self._next_at = attempt.began_at + seconds + _POSTPONED
 
     def _is_replay(self, result: CachedStatus) -> bool:
         """Return whether a response would undo a newer revocation: an attacker can replay an old response."""
         known = self.known
         return (
             known is not None
-            and known.status.status is OCSPCertStatus.REVOKED
-            and result.status.status is not OCSPCertStatus.REVOKED
-            and result.status.this_update <= known.status.this_update
+            and known.response.status is OCSPCertStatus.REVOKED
+            and result.response.status is not OCSPCertStatus.REVOKED
+            and result.response.this_update <= known.response.this_update
         )
-
-    def _pause(self) -> float:
-        """Return the minimum number of seconds between the beginning of the last attempt and of the next attempt.
-
-        An attempt without a result after a while has lost its thread, for example by a fork.
-        """
-        if self.attempt is not None:
-            return LONGEST + self.attempt.fetch.timeout
-        return retry_delay(self.failures) if self.failures else 0.0

@@ -78,9 +78,7 @@ def _issuer_key(issuer: object) -> Hashable:
         return _key(issuer)
     if isinstance(issuer, str) and "=" in issuer:
         try:
-            name = distinguished.parse_expected(issuer)
-            # The same value as that of `comparison_key`.
-            return tuple(frozenset(each.items()) for each in name.comparable or ())
+            return distinguished.parse_expected(issuer).comparison_key
         except ValueError as error:
             raise ConfigurationError(f"responders: {issuer!r} is not a distinguished name: {error}") from error
     return _key(_read_certificate("responders", issuer))
@@ -126,6 +124,8 @@ def configured_signer(given: str | PathLike[str] | x509.Certificate) -> FileCach
     path = None if isinstance(given, x509.Certificate) else Path(given)
 
     def combine(_: Signer | None, contents: Contents[x509.Certificate], __: float) -> Signer:
+        if path is not None and not contents[path]:
+            raise ConfigurationError(f"signed_by: the file {path} is missing; expected one PEM certificate")
         found = certificate if path is None else next(iter(contents[path].values()))
         return found, found.public_bytes(Encoding.DER)
 

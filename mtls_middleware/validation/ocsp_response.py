@@ -18,11 +18,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 from mtls_middleware.parser_errors import UNREADABLE
 from mtls_middleware.validation.crl import StatusRequest
-from mtls_middleware.validation.profile import extensions, key_defects
+from mtls_middleware.validation.profile import CRITICAL, HASHES, UNSUPPORTED_SIGNATURE, extensions, key_defects
 
 T = TypeVar("T")
 
-_HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 # Maximum number of certificates and of single statuses in a response. Usually, there is one of each.
 _MAX_CERTIFICATES, _MAX_STATUSES = 10, 100
 # Critical extensions that a responder's certificate may have.
@@ -35,10 +34,9 @@ _PROCESSED = frozenset(
         ExtensionOID.OCSP_NO_CHECK,
     }
 )
-_CRITICAL = b"\x01\x01\xff"  # the DER of `critical TRUE`, which every critical extension contains
 
 
-class UnusableResponse(ValueError):  # noqa: N818 (not an error: the caller logs it)
+class UnusableOCSPResponse(ValueError):  # noqa: N818 (not an error: the caller logs it)
     """Raised with the reason why a response is unusable. The reason contains no data of a certificate."""
 
 
@@ -122,14 +120,14 @@ def verify(
 ) -> OCSPStatus:
     """Return the status in the response `octets` to `request`.
 
-    `issuer`: the CA that issued the certificate. `now`: seconds since the epoch. Raises `UnusableResponse`.
+    `issuer`: the CA that issued the certificate. `now`: seconds since the epoch. Raises `UnusableOCSPResponse`.
     """
     try:
         return _verify(octets, request, issuer, now, required)
-    except UnusableResponse:
+    except UnusableOCSPResponse:
         raise
     except UNREADABLE as error:
-        raise UnusableResponse(f"not a readable OCSP response ({type(error).__name__})") from error
+        raise UnusableOCSPResponse(f"not a readable OCSP response ({type(error).__name__})") from error
 
 
 def _verify(
@@ -137,22 +135,28 @@ def _verify(
 ) -> OCSPStatus:
     response = ocsp.load_der_ocsp_response(octets)
     if response.response_status is not ocsp.OCSPResponseStatus.SUCCESSFUL:
-        raise UnusableResponse(f"the responder's status is {response.response_status.name}")
-    if response.signature_hash_algorithm is None or not isinstance(response.signature_hash_algorithm, _HASHES):
-        raise UnusableResponse("an unsupported signature; expected RSA or ECDSA with SHA-256, SHA-384 or SHA-512")
+        raise UnusableOCSPResponse(f"the responder's status is {response.response_status.name}")
+    if response.signature_hash_algorithm is None or not isinstance(response.signature_hash_algorithm, HASHES):
+        raise UnusableOCSPResponse(UNSUPPORTED_SIGNATURE)
     delegated = _verify_signer(response, issuer, now, required)
     has_nonce = _check_nonce(response, request, required)
     single = _single(response, request)
     begins, ends = single.this_update_utc.timestamp(), -math.inf
     if single.next_update_utc is not None:
         ends = single.next_update_utc.timestamp()
-        if ends + required.behind < now or ends < begins:
-            raise UnusableResponse(f"the response has expired: nextUpdate was {now - ends:.0f} s ago; check the clocks")
+        if ends < begins:
+            raise UnusableOCSPResponse("nextUpdate is before thisUpdate, so the response was never valid")
+        if ends + required.behind < now:
+            raise UnusableOCSPResponse(
+                f"the response has expired: nextUpdate was {now - ends:.0f} s ago; check the clocks"
+            )
     elif not has_nonce and now - begins > required.max_age:
-        raise UnusableResponse("the response has no nextUpdate and no nonce, and its thisUpdate is older than max_age")
+        raise UnusableOCSPResponse(
+            "the response has no nextUpdate and no nonce, and its thisUpdate is older than max_age"
+        )
     for name, time in (("thisUpdate", begins), ("producedAt", response.produced_at_utc.timestamp())):
         if time > now + required.ahead:
-            raise UnusableResponse(f"{name} is {time - now:.0f} s in the future; check the clocks")
+            raise UnusableOCSPResponse(f"{name} is {time - now:.0f} s in the future; check the clocks")
     return OCSPStatus(single.certificate_status, begins, ends, delegated)
 
 
@@ -163,11 +167,11 @@ def _check_nonce(response: ocsp.OCSPResponse, request: OCSPRequest, required: Re
         if isinstance(each.value, x509.OCSPNonce):
             nonce = each.value.nonce
         elif each.critical:
-            raise UnusableResponse(f"a critical extension that is not supported: {each.oid.dotted_string}")
+            raise UnusableOCSPResponse(f"a critical extension that is not supported: {each.oid.dotted_string}")
     if nonce is not None and nonce != request.nonce:
-        raise UnusableResponse("the nonce is not that of the request; a response to another request was sent again")
+        raise UnusableOCSPResponse("the nonce is not that of the request; a response to another request was sent again")
     if nonce is None and required.require_nonce:
-        raise UnusableResponse("the response has no nonce, and nonce='required'")
+        raise UnusableOCSPResponse("the response has no nonce, and nonce='required'")
     return nonce is not None
 
 
@@ -178,9 +182,9 @@ def _single(response: ocsp.OCSPResponse, request: OCSPRequest) -> ocsp.OCSPSingl
     if len(found) == 1:
         has_critical = any(each.critical for each in response.single_extensions)
     else:
-        has_critical = _CRITICAL in response.tbs_response_bytes
+        has_critical = CRITICAL in response.tbs_response_bytes
     if has_critical:
-        raise UnusableResponse("the status has a critical extension, which is not supported")
+        raise UnusableOCSPResponse("the status has a critical extension, which is not supported")
     matching = [
         each
         for each in found
@@ -190,7 +194,7 @@ def _single(response: ocsp.OCSPResponse, request: OCSPRequest) -> ocsp.OCSPSingl
         and each.issuer_key_hash == request.key_hash
     ]
     if len(matching) != 1:
-        raise UnusableResponse(f"{len(matching)} statuses for the certificate and its issuer; expected exactly one")
+        raise UnusableOCSPResponse(f"{len(matching)} statuses for the certificate and its issuer; expected exactly one")
     return matching[0]
 
 
@@ -203,48 +207,50 @@ def _verify_signer(
     """
     if required.signed_by is not None:
         if not _is_signed_by(response, required.signed_by):
-            raise UnusableResponse("the response is not signed by the certificate of signed_by=")
+            raise UnusableOCSPResponse("the response is not signed by the certificate of signed_by=")
         if not _is_valid(required.signed_by, now, required):
-            raise UnusableResponse("the certificate of signed_by= is outside of its validity period")
+            raise UnusableOCSPResponse("the certificate of signed_by= is outside of its validity period")
         return None
     if _is_named(response, issuer) and _is_signed_by(response, issuer):
         return None
     for each in _bounded(response.certificates, _MAX_CERTIFICATES, "certificates"):
         if _is_named(response, each) and _is_signed_by(response, each):
             return _delegated(each, issuer, now, required)
-    raise UnusableResponse("neither the issuing CA nor a certificate in the response is its signer")
+    raise UnusableOCSPResponse("neither the issuing CA nor a certificate in the response is its signer")
 
 
 def _delegated(
     responder: x509.Certificate, issuer: x509.Certificate, now: float, required: Requirements
 ) -> StatusRequest | None:
     """Check that the issuing CA has delegated the signing of responses to this certificate (RFC 6960 4.2.2.2)."""
-    if not isinstance(responder.signature_hash_algorithm, _HASHES):
-        raise UnusableResponse("the responder's certificate has an unsupported signature")
+    if not isinstance(responder.signature_hash_algorithm, HASHES):
+        raise UnusableOCSPResponse("the responder's certificate has an unsupported signature")
     try:
         responder.verify_directly_issued_by(issuer)
     except (InvalidSignature, *UNREADABLE) as error:
-        raise UnusableResponse(
+        raise UnusableOCSPResponse(
             "the issuer of the certificate is not the issuer of the responder's certificate"
         ) from error
     found = extensions(responder)
     purposes = found.get(x509.ExtendedKeyUsage.oid)
     if purposes is None or ExtendedKeyUsageOID.OCSP_SIGNING not in purposes.value:
-        raise UnusableResponse("the responder's certificate has no extendedKeyUsage OCSPSigning")
+        raise UnusableOCSPResponse("the responder's certificate has no extendedKeyUsage OCSPSigning")
     usage = found.get(x509.KeyUsage.oid)
     if usage is not None and not (usage.value.digital_signature or usage.value.content_commitment):
-        raise UnusableResponse("the keyUsage of the responder's certificate lacks digitalSignature")
+        raise UnusableOCSPResponse("the keyUsage of the responder's certificate lacks digitalSignature")
     if not _is_valid(responder, now, required):
-        raise UnusableResponse("the responder's certificate is outside of its validity period")
+        raise UnusableOCSPResponse("the responder's certificate is outside of its validity period")
     for each in found.values():
         if each.critical and each.oid not in _PROCESSED:
-            raise UnusableResponse(f"the responder's certificate has the critical extension {each.oid.dotted_string}")
+            raise UnusableOCSPResponse(
+                f"the responder's certificate has the critical extension {each.oid.dotted_string}"
+            )
     for defect in key_defects(responder):
-        raise UnusableResponse(f"the responder's certificate has {defect}")
+        raise UnusableOCSPResponse(f"the responder's certificate has {defect}")
     if x509.OCSPNoCheck.oid in found:
         return None
     if not required.check_responder:
-        raise UnusableResponse(
+        raise UnusableOCSPResponse(
             "the responder's certificate has no id-pkix-ocsp-nocheck; to check its status, give responder_lists="
         )
     return StatusRequest(responder, issuer)
@@ -253,7 +259,7 @@ def _delegated(
 def _bounded(items: Iterable[T], limit: int, what: str) -> Iterator[T]:
     for number, each in enumerate(items):
         if number >= limit:
-            raise UnusableResponse(f"more than {limit} {what} in the response")
+            raise UnusableOCSPResponse(f"more than {limit} {what} in the response")
         yield each
 
 

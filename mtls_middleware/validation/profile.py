@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
@@ -25,6 +26,10 @@ _PROCESSED = frozenset(
         ExtensionOID.NAME_CONSTRAINTS,
     }
 )
+# The hash algorithms that signatures of revocation lists and OCSP responses may have.
+HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
+UNSUPPORTED_SIGNATURE = "an unsupported signature; expected RSA or ECDSA with SHA-256, SHA-384 or SHA-512"
+CRITICAL = b"\x01\x01\xff"  # the DER of `critical TRUE`, which every critical extension contains
 _NOT_POSITIVE = "a serial number that is not positive"  # RFC 5280 4.1.2.2
 _CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 # Minimum key size in bits, for 112 bits of strength (NIST SP 800-131A), and minimum exponent (SP 800-56B 6.2).

@@ -1,13 +1,13 @@
 """`Revocation`: the protocol of revocation sources, and `RevocationSources`, which combines several of them.
 
-Pure: no I/O, no clock.
+No I/O except log records, and no clock.
 """
 
 import logging
 from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 from cryptography import x509
 
@@ -40,6 +40,8 @@ class CertificateStatus:
         retry_after: the number of seconds until the source can be reached, for `"unavailable"`.
         soft_fail: whether the source accepts a certificate that is `"not_covered"` or `"unavailable"`.
 
+    Raises `ConfigurationError`, for example for the status `"Revoked"`.
+
     Example: `CertificateStatus("revoked", "serial 2a is revoked")`
     """
 
@@ -47,6 +49,10 @@ class CertificateStatus:
     reason: str = ""
     retry_after: int = 1
     soft_fail: bool = False
+
+    def __post_init__(self) -> None:
+        options.one_of("status", self.status, get_args(Status))
+        options.boolean("soft_fail", self.soft_fail)
 
 
 GOOD, EXEMPT = CertificateStatus("good"), CertificateStatus("exempt")
@@ -118,12 +124,7 @@ class RevocationSources:
         if soft:
             self._log(soft, now)
             return once(None)  # the result is not reused, so that each use is logged
-        return Reusable(
-            None,
-            max(each.begins for each in found),
-            min(each.ends for each in found),
-            tuple(check for each in found for check in each.checks),
-        )
+        return Reusable(None).within(*found)
 
     def _log(self, reasons: Sequence[str], now: float) -> None:
         is_due = abs(now - self._warned_at) >= _WARNING_INTERVAL
@@ -157,7 +158,7 @@ def _reject(by_certificate: Sequence[Statuses]) -> None:
 def _failures(statuses: Statuses) -> Statuses:
     """Return the statuses because of which a certificate is rejected. The result is empty if it is accepted."""
     checked = [each for each in statuses if each.status != "exempt"]
-    if any(each.status == "good" for each in checked) or all(each.soft_fail for each in checked):
+    if any(each.status == "good" for each in checked):
         return ()
     return [each for each in checked if not each.soft_fail]
 

@@ -78,17 +78,19 @@ class RevocationLists:
         allow_http: bool = False,
     ) -> None:
         paths = [Path(each) for each in split("files", files, Path, "['clients-ca.crl']")]
-        if isinstance(urls, (str, bytes)) or not isinstance(urls, Collection):
-            raise ConfigurationError(f"urls={urls!r}: expected a list, for example ['https://ca.internal/clients.crl']")
-        if not paths and not urls:
+        addresses = options.string_list("urls", urls, "'https://ca.internal/clients.crl'")
+        if not paths and not addresses:
             raise ConfigurationError(
                 "neither files= nor urls= is given; expected at least one of them, for example files=['clients-ca.crl']"
             )
-        for each in urls:
+        options.boolean("allow_http", allow_http)
+        proxy = options.proxy_url("proxy", proxy)
+        for each in addresses:
             check_address("urls", each, allow_http=allow_http)
         self._files = FileCache(paths, _SUFFIXES, _read, _combine, gone=_GONE)
-        self._remote = [_RemoteList(each, tls, options.proxy_url("proxy", proxy)) for each in dict.fromkeys(urls)]
-        self._soft_fail, self._leaf_only = soft_fail, leaf_only
+        self._remote = [_RemoteList(each, tls, proxy) for each in dict.fromkeys(addresses)]
+        self._soft_fail = options.boolean("soft_fail", soft_fail)
+        self._leaf_only = options.boolean("leaf_only", leaf_only)
 
     is_reusable = True
 
@@ -118,11 +120,12 @@ class RevocationLists:
             lists = [each for one in known for each in one.by_issuer.get(request.issuer_name, ())]
             each, period = self._status(request, lists, unavailable, now)
             statuses.append(each)
-            found = Reusable(None, max(found.begins, period.begins), min(found.ends, period.ends))
+            found = found.within(period)
         if unavailable is not None:
             return once(statuses)
         checks = (partial(self._are_current, [weakref.ref(each) for each in known]),)
-        return Reusable(statuses, found.begins, found.ends, checks)
+        result: Reusable[Statuses] = Reusable(statuses, checks=checks)
+        return result.within(found)
 
     def _status(
         self, request: StatusRequest, lists: Sequence[RevocationList], unavailable: Unavailable | None, now: float

@@ -6,11 +6,12 @@ trust domain never validate an ID of another trust domain, even if the domains a
 
 import copy
 from collections.abc import Collection, Mapping, Sequence
-from typing import Self
+from typing import Any, Self
 
 from cryptography import x509
 
 from mtls_middleware.base64_values import base64_octets
+from mtls_middleware.cache import Cache
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.effects.flow import Flow
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate
@@ -78,6 +79,11 @@ class SpiffeTrust:
         return found
 
     is_reusable = True
+
+    @property
+    def caches(self) -> tuple[Cache[Any, Any], ...]:
+        """The caches of all trust domains, which share the memory of a stack of layers."""
+        return tuple(dict.fromkeys(cache for store in self._stores.values() for cache in store.caches))
 
     def validate(self, certificate: ClientCertificate, now: float) -> Flow[ClientCertificate]:
         """Return the certificate with the verification `BY_TRUST_STORE`.

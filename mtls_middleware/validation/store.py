@@ -92,10 +92,10 @@ class TrustStore:
         leeway: float | None = None,
     ) -> None:
         options.integer("max_depth", max_depth, 0, 16, _DEPTH)
+        options.boolean("require_client_auth_eku", require_client_auth_eku)
         self._paths: Cache[tuple[int, bytes, tuple[bytes, ...]], _Validated] = Cache(_CACHED, largest=_LARGEST)
         self._given_leeway = None if leeway is None else check_clock_skew("leeway", leeway)
         self._leeway = self._given_leeway or 0.0
-        self._revocation = revocation
         self._sources = None if revocation is None else RevocationSources(revocation)
         given = {
             "roots": split("roots", roots, x509.Certificate, "['clients-ca.pem']"),
@@ -178,12 +178,7 @@ class TrustStore:
         )
         if self._sources is None:
             return found
-        status = yield from self._unrevoked(self._sources, validated, now)
-        return found._replace(
-            begins=max(found.begins, status.begins),
-            ends=min(found.ends, status.ends),
-            checks=(*found.checks, *status.checks),
-        )
+        return found.within((yield from self._unrevoked(self._sources, validated, now)))
 
     def _is_current(self, snapshot: "weakref.ref[_Snapshot]", now: float) -> bool:
         """Return whether the files are unchanged since this snapshot.

@@ -13,7 +13,7 @@ import pytest
 from mtls_middleware.effects import upstream
 from mtls_middleware.effects.background import _current_background
 from mtls_middleware.effects.exchange import Connections, Fetch, FetchFailed, Response
-from mtls_middleware.effects.flow import AwaitingDriver, BlockingDriver, FetchFor, Flow
+from mtls_middleware.effects.flow import AwaitingDriver, Begin, BlockingDriver, FetchFor, Flow, ask
 from mtls_middleware.effects.limits import Share, Shares, WaitingLimit, client_of
 from tests.introspection_server import IntrospectionServer, says, send
 from tests.key_server import die, raw, until
@@ -55,6 +55,17 @@ class Client:
             return await AwaitingDriver().run(flow(self.fetch(seconds), self.shares))
         except FetchFailed as failure:
             return failure
+
+    def begin(self, seconds: float = 20.0) -> Fetch:
+        """Begin an exchange in the background, of no client."""
+        fetch = self.fetch(seconds)
+        BlockingDriver().run(ask(Begin(fetch)))
+        return fetch
+
+    async def begin_async(self, seconds: float = 20.0) -> Fetch:
+        fetch = self.fetch(seconds)
+        await AwaitingDriver().run(ask(Begin(fetch)))
+        return fetch
 
     def stall(self, number: int = 3) -> None:
         """Make exchanges that time out, one after the other."""
@@ -302,6 +313,60 @@ def test_requests_beyond_max_waiting_fail_at_once(
     for each in threads:
         each.join()
     assert [each.get() for each in (client, other)] == [Response(200, BODY)] * 2
+
+
+def failed(fetch: Fetch) -> FetchFailed:
+    found = fetch.outcome.exception(20)
+    assert isinstance(found, FetchFailed)
+    return found
+
+
+def test_an_exchange_in_the_background_counts_as_a_request_that_waits(server: IntrospectionServer) -> None:
+    server.stall = 30
+    connections = Connections(TLS, max_waiting=4)
+    client = Client(server, connections)
+    begun = [client.begin(), asyncio.run(client.begin_async())]
+    until(lambda: len(server.questions) == 2)
+    assert is_rejected(failed(client.begin()))  # half of four, because they are of no client
+    assert is_rejected(failed(asyncio.run(client.begin_async())))
+    threads = [threading.Thread(target=client.get, args=(20,)) for _ in range(2)]
+    for each in threads:
+        each.start()
+    until(lambda: len(server.questions) == 4)
+    assert is_rejected(Client(server, connections, B).get())
+    server.stall = 0
+    server.release()
+    assert [each.outcome.result(20) for each in begun] == [Response(200, BODY)] * 2
+    for each in threads:
+        each.join()
+    assert client.begin().outcome.result(20) == Response(200, BODY)
+    until(lambda: _current_background().upstream(connections)._waiting._total == 0)
+
+
+def test_an_exchange_in_the_background_obeys_and_moves_the_breaker(server: IntrospectionServer) -> None:
+    client = Client(server, Connections(TLS))
+    server.stall = 30
+    for _ in range(3):
+        assert failed(client.begin(0.2)).retry_after is None
+    asked = len(server.questions)
+    assert is_rejected(failed(client.begin()))
+    assert len(server.questions) == asked
+    server.stall = 0
+    server.release()
+    until(lambda: client.begin().outcome.exception(20) is None, seconds=30)  # the probe
+
+
+def test_an_exchange_in_the_background_starts_only_once(server: IntrospectionServer) -> None:
+    connections = Connections(TLS)
+    client = Client(server, connections)
+    server.stall = 30
+    fetch = client.begin()
+    for _ in range(3):
+        BlockingDriver().run(ask(Begin(fetch)))
+    assert _current_background().upstream(connections)._waiting._total == 1
+    server.release()
+    assert fetch.outcome.result(20) == Response(200, BODY)
+    assert len(server.questions) == 1
 
 
 def test_a_caller_that_is_cancelled_waits_no_more(server: IntrospectionServer) -> None:

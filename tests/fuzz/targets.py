@@ -259,7 +259,7 @@ TARGETS: dict[str, Target] = {
         [good.crl(), b"-----BEGIN X509 CRL-----\n" + base64.encodebytes(good.crl()) + b"-----END X509 CRL-----\n"],
         (ValueError,),
     ),
-    "OCSP response": Target(octets(ocsp_status), good.OCSP, (ocsp_response.UnusableResponse,)),
+    "OCSP response": Target(octets(ocsp_status), good.OCSP, (ocsp_response.UnusableOCSPResponse,)),
     "JSON": Target(octets(json_value), [b'{"a":[1,{"b":"\\u00e9"}],"c":null,"d":1e5}'], (ValueError,)),
     "metadata": Target(octets(DISCOVERED._read), [good.METADATA], (ValueError,)),
     "introspection response": Target(octets(introspection), [good.INTROSPECTION], (Refused, ValueError)),

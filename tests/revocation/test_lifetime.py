@@ -11,7 +11,9 @@ import pytest
 
 from mtls_middleware import Refused
 from mtls_middleware.asgi import protect
+from mtls_middleware.certificate import Verification
 from mtls_middleware.effects.flow import BlockingDriver
+from mtls_middleware.policy import Presented
 from mtls_middleware.revocation import RevocableTokens, poller
 from mtls_middleware.revocation.format import units_of
 from mtls_middleware.revocation.poller import RevocationListPoller
@@ -77,6 +79,18 @@ def test_certificate_that_the_list_has_forgotten_is_not_allowed(redis_server: Re
     for later, status in ((0, 200), (1000, 200), (1300, 200), (1301, 403), (DAY, 403)):
         clock.now = begun + later
         assert layers.send(Request(tls=issued)).status == status, later
+
+
+def test_an_expired_certificate_that_is_only_presented_needs_its_entry(redis_server: RedisServer, clock: Clock) -> None:
+    """Nobody checks the date of a self-signed certificate, so its entry must stay as long as it is used."""
+    revocations, begun = made(redis_server), clock.now
+    rule = Presented(revocations.not_revoked)
+    known, revoked = (AUTHORITY.issue(not_after=datetime.fromtimestamp(begun + 1000, UTC)) for _ in range(2))
+    revocations.revoke(thumbprint=revoked.thumbprint, until=datetime.fromtimestamp(begun + 3650 * DAY, UTC))
+    until(lambda: not rule.holds(revoked.client_certificate(Verification.PRESENTED)), seconds=20)
+    clock.now = begun + DAY
+    assert rule.holds(known.client_certificate(Verification.PRESENTED))
+    assert not rule.holds(revoked.client_certificate(Verification.PRESENTED))
 
 
 def test_accepted_token_is_looked_up_again(redis_server: RedisServer, mtls_issuer: TokenIssuer) -> None:

@@ -19,7 +19,7 @@ from mtls_middleware.servers.extension import first_certificate
 from mtls_middleware.testing import CertificateAuthority
 from mtls_middleware.validation import SpiffeTrust, TrustStore
 from mtls_middleware.validation.crl import StatusRequest, parse
-from mtls_middleware.validation.ocsp_response import Requirements, UnusableResponse, build_request, verify
+from mtls_middleware.validation.ocsp_response import Requirements, UnusableOCSPResponse, build_request, verify
 from mtls_middleware.validation.spiffe_bundles import read_jwks
 from mtls_middleware.validation.store import read_pem
 from tests.validation.authority import crl
@@ -122,7 +122,7 @@ def test_mutated_ocsp_responses_are_never_good(changes):
     octets = mutated(RESPONSE, changes)
     try:
         verify(octets, REQUEST, BELOW.certificate, NOW, Requirements())
-    except UnusableResponse:
+    except UnusableOCSPResponse:
         return
     # ECDSA signatures can be changed only to the other valid signature, and the certificates are not signed.
     assert load(octets) == load(RESPONSE)
@@ -135,5 +135,5 @@ def load(octets):
 @settings(max_examples=200)
 @given(st.binary(max_size=200))
 def test_arbitrary_octets_are_rejected_as_an_ocsp_response(octets):
-    with pytest.raises(UnusableResponse):
+    with pytest.raises(UnusableOCSPResponse):
         verify(octets, REQUEST, BELOW.certificate, NOW, Requirements())

@@ -126,6 +126,11 @@ def store_of(ca, *paths, **options):
     return TrustStore([ca.certificate], revocation=RevocationLists(paths, **options))
 
 
+def files_of(store):
+    (lists,) = store._sources._sources
+    return lists._files
+
+
 def is_revoked(store, client, now):
     return "is revoked" in str(reasons(store, client, now))
 
@@ -243,15 +248,14 @@ def test_a_list_of_an_impostor_replaces_nothing_even_before_a_request(tmp_path, 
     path, impostor = tmp_path / "ca.crl", CertificateAuthority("CN=Our CA")
     publish(path, ca, [client], 1, -HOUR)
     store = store_of(ca, path, soft_fail=True)
-    revocation = store._revocation
     for number in (7, 8):
         publish(path, impostor, [], number, -60 + number)
-        revocation._files.current(NOW + number)  # no certificate of this CA is checked meanwhile
+        files_of(store).current(NOW + number)  # no certificate of this CA is checked meanwhile
     assert is_revoked(store, client, NOW + 20)
 
 
 def in_memory(store):
-    return len(store._revocation._files.current(NOW + 1e6).all)
+    return len(files_of(store).current(NOW + 1e6).all)
 
 
 @pytest.mark.parametrize("is_used", [True, False])
@@ -264,7 +268,7 @@ def test_lists_that_are_replaced_do_not_fill_the_memory(tmp_path, ca, client, is
             assert reasons(store, client, NOW + number) == ()
         publish(tmp_path / f"{number}.crl", ca, [1], number, -HOUR + number)
         (tmp_path / f"{number - 1}.crl").unlink()
-        store._revocation._files.current(NOW + 100 * number)
+        files_of(store).current(NOW + 100 * number)
     assert in_memory(store) <= (1 if is_used else 9)
 
 
@@ -290,7 +294,7 @@ def test_a_ca_whose_scopes_change_does_not_fill_the_memory(tmp_path, ca, client,
         if is_used:
             reasons(store, client, NOW + number)
         else:
-            store._revocation._files.current(NOW + number)
+            files_of(store).current(NOW + number)
     assert in_memory(store) == 1 + 5
 
 
@@ -301,7 +305,7 @@ def test_junk_lists_do_not_push_out_a_list_that_is_in_use(tmp_path, ca, client):
     assert is_revoked(store, client, NOW)
     for number in range(2, 30):
         publish(path, impostor, [], number, number)
-        store._revocation._files.current(NOW + number)
+        files_of(store).current(NOW + number)
     assert is_revoked(store, client, NOW + 40)
 
 
@@ -332,9 +336,9 @@ def test_an_unchanged_list_is_one_object(tmp_path, ca, client):
     publish(path, ca, [client], 1, -HOUR)
     store = store_of(ca, path)
     assert is_revoked(store, client, NOW)
-    (before,) = store._revocation._files.current(NOW).all
+    (before,) = files_of(store).current(NOW).all
     replace(path, path.read_bytes())
-    (after,) = store._revocation._files.current(NOW + 1).all
+    (after,) = files_of(store).current(NOW + 1).all
     assert after is before
 
 

@@ -89,6 +89,7 @@ def _unusable(ca):
     expired = delegate(ca, NO_CHECK, not_before=datetime.now(UTC) - 3 * day, not_after=datetime.now(UTC) - day)
     return {
         "expired": ({"begins": -2 * HOUR, "ends": -120}, "expired"),
+        "nextUpdate before thisUpdate": ({"begins": 20, "ends": 10}, "nextUpdate is before thisUpdate"),
         "thisUpdate in the future": ({"begins": 200}, "thisUpdate is"),
         "a signature that was changed": ({"tamper": True}, "signer"),
         "an unknown signer": ({"key": impostor.key, "named": impostor.certificate}, "signer"),
@@ -372,6 +373,12 @@ def test_two_sources_decide_the_same_in_either_order(ca, client, pair):
 def test_soft_fail_needs_the_consent_of_each_source_that_checks(ca, client, one, other, expected):
     for order in itertools.permutations([one, other]):
         assert outcome(store_of(ca, *(Source(*each) for each in order)), client) == expected
+
+
+@pytest.mark.parametrize("status", ["Revoked", "", None, True])
+def test_a_status_that_does_not_exist_is_a_configuration_error(status):
+    with pytest.raises(ConfigurationError, match=r"status=.*expected 'good', 'revoked'"):
+        CertificateStatus(status, soft_fail=True)
 
 
 @pytest.mark.parametrize("listed", [False, True])

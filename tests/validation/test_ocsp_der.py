@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509 import ocsp
 
 from mtls_middleware.validation.crl import StatusRequest
-from mtls_middleware.validation.ocsp_response import Requirements, UnusableResponse, build_request, verify
+from mtls_middleware.validation.ocsp_response import Requirements, UnusableOCSPResponse, build_request, verify
 from tests.validation.authority import _tlv as tlv
 from tests.validation.responder import GOOD, REVOKED, SHA1, UNKNOWN, respond
 
@@ -69,7 +69,7 @@ def read(ca, request, octets, now=NOW):
     """The name of the status, or the reason why there is none."""
     try:
         return verify(octets, request, ca.certificate, now, Requirements()).status.name
-    except UnusableResponse as failure:
+    except UnusableOCSPResponse as failure:
         return str(failure)
 
 

@@ -68,6 +68,17 @@ def test_a_dead_responder_is_one_log_line_for_many_certificates(ca, caplog):
     assert sum("gave no usable response" in each for each in caplog.messages) == 1
 
 
+def test_failures_that_differ_by_numbers_are_one_log_line(ca, caplog, server):
+    store = store_of(ca, OCSP(server.url))
+    window = test_ocsp.NOW // 30 * 30
+    for number in range(20):
+        server.options["ends"] = -120 - number  # nextUpdate was 120 s ago, 121 s ago, ...
+        assert outcome(store, ca.issue(), window + number) == "unavailable"
+    assert outcome(store, ca.issue(), window + 31) == "unavailable"
+    lines = [each for each in caplog.messages if "gave no usable response" in each]
+    assert [each.rpartition("; ")[2] for each in lines] == ["similar lines left out: 0", "similar lines left out: 19"]
+
+
 def test_the_number_of_cached_statuses_is_limited(ca, server, monkeypatch):
     monkeypatch.setattr("mtls_middleware.validation.ocsp._CACHED", 16_000)
     source = OCSP(server.url)
@@ -103,6 +114,23 @@ def test_a_changed_file_of_signed_by_takes_effect(ca, client, server, tmp_path):
     assert outcome(store, client, test_ocsp.NOW + 5) == "unavailable"  # not the cached response of the former signer
     server.options |= {"key": other.key, "named": other.certificate}
     assert outcome(store, client, test_ocsp.NOW + 10) == "good"
+
+
+def test_a_deleted_file_of_signed_by_stays_in_use_and_is_named(ca, client, server, tmp_path, caplog):
+    file = tmp_path / "responder.pem"
+    file.write_text(ca.pem)
+    store = store_of(ca, OCSP(server.url, signed_by=file))
+    assert outcome(store, client) == "good"
+    file.unlink()
+    for seconds in (5, 10, 15):
+        assert outcome(store, ca.issue(), test_ocsp.NOW + seconds) == "good"
+    errors = [each.getMessage() for each in caplog.records if each.levelname == "ERROR"]
+    assert errors == [
+        "cannot use the changed files; the old contents stay in use: "
+        f"signed_by: the file {file} is missing; expected one PEM certificate"
+    ]
+    file.write_text(CertificateAuthority().pem)
+    assert outcome(store, ca.issue(), test_ocsp.NOW + 20) == "unavailable"
 
 
 def test_a_redirect_is_not_followed(ca, client, server):

@@ -8,10 +8,11 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from mtls_middleware.cache import CacheMemory, caches_of
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate
 from mtls_middleware.testing import CertificateAuthority
-from mtls_middleware.validation import SpiffeTrust
+from mtls_middleware.validation import OCSP, SpiffeTrust
 from mtls_middleware.validation.spiffe_bundles import read_jwks
 from tests import shared
 from tests.ids import shown
@@ -44,6 +45,19 @@ def test_an_svid_of_a_known_domain_is_validated(acme, partner, trust):
     assert reasons(trust, acme.issue("", uris=[ID]), NOW) == ()
     assert reasons(trust, acme.intermediate().issue(uris=[ID], dns=["billing.internal"]), NOW) == ()
     assert reasons(trust, partner.issue(uris=["spiffe://partner.example/a"]), NOW) == ()
+
+
+def test_all_domains_share_the_memory_of_their_stack(acme, partner):
+    ocsp = OCSP("http://ocsp.test")
+    bundles = {"acme.internal": [acme.certificate], "partner.example": [partner.certificate]}
+    validating = SpiffeTrust(bundles).with_clock_skew(60)
+    memory = CacheMemory(100_000)
+    for cache in caches_of(validating):
+        cache.share(memory)
+    for ca, domain in ((acme, "acme.internal"), (partner, "partner.example")):
+        assert reasons(validating, ca.issue(uris=[f"spiffe://{domain}/billing"]), NOW) == ()
+    assert len(memory) == 2
+    assert [each for each in caches_of(SpiffeTrust(bundles, revocation=ocsp)) if each in ocsp.caches] == [*ocsp.caches]
 
 
 @pytest.mark.standard("N8")
