@@ -93,7 +93,7 @@ class _Background:
         self._waking_loops: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
         self._tasks: set[asyncio.Task[None]] = set()  # an event loop keeps only weak references to tasks
         self._upstreams: weakref.WeakKeyDictionary[Connections, Upstream] = weakref.WeakKeyDictionary()
-        self._released: list[Upstream] = []  # whose connections are to be closed; each operation on it is atomic
+        self._released: list[Upstream] = []  # the servers whose connections must be closed; list operations are atomic
         self._client_chosen = ConcurrencyLimit(MAX_EXCHANGES)  # for all servers that clients choose
         self._names = ClientNameLookups()
         self._loop = asyncio.SelectorEventLoop()
@@ -183,17 +183,16 @@ class _Background:
     async def _make(self, job: _Job) -> None:
         """Make an exchange. Whatever happens, the callers that wait get a result or `FetchFailed`."""
         found: Response | FetchFailed
-        begun = self._loop.time()
         try:
             found = await self._response(job)
         except FetchFailed as failure:
-            found = failure.copy(seconds=self._loop.time() - begun)
+            found = failure.copy()
         except TimeoutError:
-            found = FetchFailed(f"not complete within {job.fetch.timeout} s", seconds=self._loop.time() - begun)
+            found = FetchFailed(f"not complete within {job.fetch.timeout} s")
         except asyncio.CancelledError:
             found = FetchFailed("cancelled, because the process ends")
         except BaseException as failure:  # noqa: BLE001 (a defect of the HTTP client, or for example `MemoryError`)
-            found = FetchFailed(type(failure).__name__, seconds=self._loop.time() - begun)
+            found = FetchFailed(type(failure).__name__)
             self._finish(job.fetch, found)  # before anything else can fail
             _log_defect(f"an exchange with {job.fetch.url} failed", failure)
         self._finish(job.fetch, found)

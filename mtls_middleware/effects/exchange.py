@@ -112,24 +112,19 @@ class FetchFailed(Exception):  # noqa: N818 (a result that a flow handles)
     The message is for the log of the operator. `again`: whether a retry is useful, because the connection was refused,
     reset or closed before a response arrived. `retry_after`: if the exchange was not made because the server stalls or
     too many requests wait for it, the number of seconds until the next attempt. This state is already in the log.
-    `seconds`: how long the exchange took.
     """
 
-    def __init__(
-        self, *reasons: str, again: bool = False, retry_after: int | None = None, seconds: float = 0.0
-    ) -> None:
+    def __init__(self, *reasons: str, again: bool = False, retry_after: int | None = None) -> None:
         super().__init__(*reasons)
         self.again = again
         self.retry_after = retry_after
-        self.seconds = seconds
 
-    def copy(self, *, seconds: float | None = None) -> "FetchFailed":
-        """Return a new exception without traceback and cause. `seconds`: replaces `seconds` if it is given.
+    def copy(self) -> "FetchFailed":
+        """Return a new exception without traceback and cause.
 
         The traceback of an exception keeps the data of all its frames in memory, and grows each time it is raised.
         """
-        kept = self.seconds if seconds is None else seconds
-        return FetchFailed(*self.args, again=self.again, retry_after=self.retry_after, seconds=kept)
+        return FetchFailed(*self.args, again=self.again, retry_after=self.retry_after)
 
 
 async def exchange(fetch: Fetch, transport: "httpx2.AsyncHTTPTransport", names: "ClientNameLookups") -> Response:
