@@ -47,7 +47,8 @@ class ClientAuthenticator:
     Arguments:
         clients: a mapping from `client_id` to `RegisteredClient`, or a function that takes a `client_id` and returns
             the `RegisteredClient`, or `None` for an unknown client. Under ASGI, the function may be `async`. Include
-            the clients that use other authentication methods.
+            the clients that use other authentication methods. If the function raises `RegistrationError`, this client
+            gets 401. Any other exception leads to 500.
         trust_store: validates the chain for `tls_client_auth`, even if a proxy has already validated the chain. A
             client's own `trust_store` takes precedence.
         match: which part of a presented certificate must equal that of a registered certificate: `"certificate"`, the
@@ -176,7 +177,7 @@ class ClientAuthenticator:
         try:
             client = yield from ask(Call(self._look_up, (client_id,)))
         except RegistrationError as error:
-            _log_limited("the registration of client %a cannot be used: %s", client_id[:100], error)
+            _log_limited("a registration cannot be used: %s", error)
             _refuse("the registration of this client cannot be used: see the log")
         if client is None:
             _refuse("no such client")
