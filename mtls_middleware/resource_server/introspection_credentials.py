@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from mtls_middleware import options
 from mtls_middleware.effects.flow import Call, Flow, ask
 from mtls_middleware.errors import ConfigurationError, Refused, Unavailable
+from mtls_middleware.jwks import UnusableKey, algorithms_of
 from mtls_middleware.resource_server.introspection_cache import IntrospectionKey
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.introspection")
@@ -27,6 +28,10 @@ BearerToken = str | Callable[[], str | Awaitable[str]]
 
 # Seconds until a client assertion expires. It is created for one request.
 _ASSERTION_LIFETIME = 60
+# The default for an RSA key, which FAPI 2.0 permits (5.4.1). A key of another type has one algorithm.
+_DEFAULT_FOR_RSA = "PS256"
+# The second name of EdDSA (RFC 9864), which PyJWT does not know.
+_UNSUPPORTED = frozenset({"Ed25519"})
 _JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"  # RFC 7523 2.2
 
 
@@ -204,18 +209,14 @@ def _private_key(given: Any) -> Any:
     return key
 
 
-_EC = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
-_RSA = ("PS256", "PS384", "PS512", "RS256", "RS384", "RS512")
-
-
 def _algorithm(key: Any, given: str | None) -> str:
-    """Return the signature algorithm for the key. Raises `ConfigurationError` if `given` does not fit it."""
-    if isinstance(key, rsa.RSAPrivateKey):
-        possible: tuple[str, ...] = _RSA
-    elif isinstance(key, ec.EllipticCurvePrivateKey):
-        possible = (_EC[key.curve.name],) if key.curve.name in _EC else ()
-    else:
-        possible = ("EdDSA",)
-    if not possible or (given is not None and given not in possible):
-        raise ConfigurationError(f"algorithm={given!r}: expected for this private_key one of {', '.join(possible)}")
-    return possible[0] if given is None else given
+    """Return the signature algorithm for the key. Raises `ConfigurationError` if the key or `given` cannot be used."""
+    try:
+        possible = algorithms_of(key.public_key()) - _UNSUPPORTED
+    except UnusableKey as error:
+        raise ConfigurationError(f"private_key is {error}; expected an RSA key of 2048 bits or more") from None
+    if not possible:
+        raise ConfigurationError(f"private_key is on {key.curve.name}; expected a key on P-256, P-384 or P-521")
+    if given is None:
+        return _DEFAULT_FOR_RSA if _DEFAULT_FOR_RSA in possible else min(possible)
+    return options.one_of("algorithm for this private_key", given, tuple(sorted(possible)))
