@@ -50,7 +50,10 @@ class Connections:
 
 @lru_cache(maxsize=1)
 def default_context() -> ssl.SSLContext:
-    """Return the TLS context with the CAs of the system, which all objects share: it needs memory for each CA."""
+    """Return the TLS context with the CAs of the system. Do not change it: all objects share it.
+
+    A context of its own for each object would need memory for each CA.
+    """
     return ssl.create_default_context()
 
 

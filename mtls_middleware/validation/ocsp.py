@@ -23,7 +23,7 @@ from cryptography.x509.ocsp import OCSPCertStatus
 from mtls_middleware import options
 from mtls_middleware.cache import Cache
 from mtls_middleware.dependencies import report
-from mtls_middleware.effects.exchange import Fetch, FetchFailed, Response
+from mtls_middleware.effects.exchange import Fetch, FetchFailed, Response, default_context
 from mtls_middleware.effects.flow import Begin, Flow, ask
 from mtls_middleware.errors import ConfigurationError, require_extra
 from mtls_middleware.retry import LONGEST
@@ -113,7 +113,7 @@ class OCSP:
         allow_http: bool = True,
     ) -> None:
         require_extra("httpx2", "http", "OCSP")
-        self._tls = tls or ssl.create_default_context()
+        self._tls = tls or default_context()
         self._proxy = options.proxy_url("proxy", proxy)
         options.boolean("allow_http", allow_http)
         self._responders = Responders(responders, self._tls, self._proxy, allow_http=allow_http)
