@@ -39,12 +39,6 @@ _CACHE_SIZE, _UNKNOWN_CACHE_SIZE = 16 * 1024 * 1024, 1024 * 1024
 _lines = LineLimit()
 
 
-def _log_limited(now: float, text: str, *arguments: object) -> None:
-    """Log an error of `look_up`. Any client can cause it, so the lines per second are limited."""
-    if _lines.admit(text, now) is not None:
-        logger.error(text, *arguments)
-
-
 class _LookedUp(NamedTuple):
     """The result of a look-up: the validator, or `None` for an unknown issuer. It is used until the time `ends`."""
 
@@ -148,11 +142,13 @@ class TrustedIssuers:
         except (Refused, ConfigurationError):  # `Unavailable` is a `Refused`
             raise
         except Exception as failure:
-            _log_limited(now, "look_up= of TrustedIssuers failed: %s", type(failure).__name__)
+            _lines.log(logger, logging.ERROR, now, "look_up= of TrustedIssuers failed: %s", type(failure).__name__)
             raise Unavailable("look_up= of TrustedIssuers failed", retry_after=1) from failure
         if member is not None and (not isinstance(member, Member) or member.issuer != issuer):
             # For example, a database that ignores case returns the validator of another spelling.
-            _log_limited(
+            _lines.log(
+                logger,
+                logging.ERROR,
                 now,
                 "look_up= of TrustedIssuers returned %s for another issuer, or no validator; expected None, or "
                 "JWTAccessTokens(issuer=...) with exactly the issuer that was given",

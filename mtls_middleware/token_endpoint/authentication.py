@@ -233,7 +233,7 @@ class ClientAuthenticator:
             try:
                 check_address("jwks_uri", uri, allow_http=self._allow_http)
             except ConfigurationError as error:
-                _log_limited("%s", error)
+                _log_limited("a JWK Set cannot be fetched: %s", error)
                 _refuse("the client's jwks_uri is not an address that may be fetched (see the log)")
             # All clients share one context, because each context needs memory for every CA of the system.
             self._tls = self._tls or default_context()
@@ -246,10 +246,8 @@ class ClientAuthenticator:
 _lines = LineLimit()
 
 
-def _log_limited(text: str, *arguments: object) -> None:
-    """Log an error in the registration of a client. Any client can cause it, so the lines per second are limited."""
-    if _lines.admit(text, time.time()) is not None:
-        logger.error(text, *arguments)
+def _log_limited(message: str, *arguments: object) -> None:
+    _lines.log(logger, logging.ERROR, time.time(), message, *arguments)
 
 
 def _refuse(*evidence: str) -> NoReturn:
