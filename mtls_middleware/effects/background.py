@@ -48,10 +48,9 @@ def begin(fetch: Fetch, loop: asyncio.AbstractEventLoop | None = None) -> None:
     """
     try:
         background = _current_background()
-    except Exception as failure:  # noqa: BLE001 (no thread can be started: a failed exchange)
+    except FetchFailed as failure:
         if fetch.claim():
-            known = isinstance(failure, FetchFailed)
-            fetch.outcome.set_exception(failure if known else FetchFailed(type(failure).__name__))
+            fetch.outcome.set_exception(failure)
     else:
         background.begin(_Job(fetch), loop)
 
@@ -80,7 +79,7 @@ def waiting(fetch: Fetch, shares: Shares, loop: asyncio.AbstractEventLoop | None
 class _Background:
     """The background thread, its event loop, the exchanges in progress, and the connections to each server.
 
-    Raises `OSError` or `RuntimeError` if the process has too many open files or threads.
+    Raises for example `OSError` or `RuntimeError` if the process has too many open files or threads.
     """
 
     def __init__(self) -> None:
@@ -192,6 +191,7 @@ class _Background:
         except asyncio.CancelledError:
             found = FetchFailed("cancelled, because the process ends")
         except BaseException as failure:  # noqa: BLE001 (a defect of the HTTP client, or for example `MemoryError`)
+            # No variable keeps `failure`: its traceback would keep this frame in memory.
             found = FetchFailed(type(failure).__name__)
             self._finish(job.fetch, found)  # before anything else can fail
             _log_defect(f"an exchange with {job.fetch.url} failed", failure)
@@ -291,7 +291,7 @@ def _current_background() -> _Background:
             return _backgrounds[-1]
         try:
             background = _Background()
-        except (OSError, RuntimeError, MemoryError) as failure:
+        except Exception as failure:
             raise FetchFailed(f"no thread can be started for it ({failure}); {LIMITS_ADVICE}") from failure
         if _backgrounds and _backgrounds[-1].has_ended:
             _backgrounds.pop()
