@@ -30,7 +30,7 @@ from mtls_middleware.resource_server.introspection_cache import IntrospectionCac
 from mtls_middleware.resource_server.introspection_connections import introspection_connections
 from mtls_middleware.resource_server.introspection_credentials import (
     BearerToken,
-    Given,
+    CredentialArguments,
     IntrospectionCredentials,
     Method,
     PrivateKey,
@@ -155,11 +155,10 @@ class IntrospectedAccessTokens:
         self._required = frozenset(required_claims) | ({"cnf"} if profile == "fapi2" else set())
         self._rules = rules(profile, algorithms=None, leeway=leeway, typ=None, required_claims=None)
         ssl_context, self._connections = introspection_connections(ssl_context, certificate, roots, max_waiting, proxy)
+        given = client_id, client_secret, auth_method, encode_secret, private_key, algorithm, key_id, bearer_token
+        for_server = assertion_audience or issuer or endpoint
         self._credentials = IntrospectionCredentials(
-            Given(client_id, client_secret, auth_method, encode_secret, private_key, algorithm, key_id, bearer_token),
-            endpoint=endpoint,
-            audience=assertion_audience or issuer or endpoint,
-            tls=ssl_context,
+            CredentialArguments(*given), endpoint=endpoint, audience=for_server, tls=ssl_context
         )
         self._hint = [] if token_type_hint is None else [("token_type_hint", token_type_hint)]
         self._cache = cache
@@ -293,7 +292,7 @@ class IntrospectedAccessTokens:
 
     def _fetch(self, text: str, now: float) -> Flow[Fetch]:
         """Return a new request to the server."""
-        credentials = yield from self._credentials.parts(now)
+        credentials = yield from self._credentials.for_request(now)
         connections = self._connections(now)
         return Fetch(
             self._endpoint,

@@ -36,7 +36,7 @@ _JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"  # RFC 75
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Given:
+class CredentialArguments:
     """The arguments of a validator about its own authentication. It has no repr, because it contains secrets."""
 
     client_id: str
@@ -53,7 +53,7 @@ Form = list[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Parts:
+class RequestCredentials:
     """The form parameters and the header fields that authenticate one request. It has no repr, because of secrets.
 
     `late_form`: makes further parameters when the exchange starts.
@@ -70,7 +70,7 @@ class IntrospectionCredentials:
     Raises `ConfigurationError`.
     """
 
-    def __init__(self, given: Given, *, endpoint: str, audience: str, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, given: CredentialArguments, *, endpoint: str, audience: str, tls: ssl.SSLContext | None) -> None:
         _check_tls(tls)
         self._given, self._audience = given, audience
         self.method: Method = _method(given)
@@ -99,22 +99,24 @@ class IntrospectionCredentials:
             kind=f"{self.method} {content_type}",
         )
 
-    def parts(self, now: float) -> Flow[Parts]:
-        """Return the parts of one request. Raises `Unavailable` if the function `bearer_token` fails."""
+    def for_request(self, now: float) -> Flow[RequestCredentials]:
+        """Return the credentials of one request. Raises `Unavailable` if the function `bearer_token` fails."""
         given = self._given
         match self.method:
             case "client_secret_basic":
-                return Parts([], {"Authorization": _basic(given)})
+                return RequestCredentials([], {"Authorization": _basic(given)})
             case "client_secret_post":
-                return Parts([("client_id", given.client_id), ("client_secret", str(given.client_secret))], {})
+                return RequestCredentials(
+                    [("client_id", given.client_id), ("client_secret", str(given.client_secret))], {}
+                )
             case "private_key_jwt":
                 # Requests that the circuit breaker rejects, or that share an exchange, need no signature.
-                return Parts([("client_id", given.client_id)], {}, partial(self._assertion_form, now))
+                return RequestCredentials([("client_id", given.client_id)], {}, partial(self._assertion_form, now))
             case "bearer":
                 token = yield from _bearer(given.bearer_token)
-                return Parts([], {"Authorization": f"Bearer {token}"})
+                return RequestCredentials([], {"Authorization": f"Bearer {token}"})
             case _:
-                return Parts([("client_id", given.client_id)], {})
+                return RequestCredentials([("client_id", given.client_id)], {})
 
     def _assertion_form(self, now: float) -> Form:
         return [("client_assertion_type", _JWT_BEARER), ("client_assertion", self._assertion(now))]
@@ -154,7 +156,7 @@ _NEEDS: dict[Method, str] = {
 }
 
 
-def _method(given: Given) -> Method:
+def _method(given: CredentialArguments) -> Method:
     """Return the method that fits the credentials. Raises `ConfigurationError` if they do not fit one method."""
     carried = [name for name in ("client_secret", "private_key", "bearer_token") if getattr(given, name) is not None]
     if len(carried) > 1:
@@ -176,7 +178,7 @@ def _is_token(token: object) -> bool:
     return isinstance(token, str) and bool(token) and token.isascii() and token.isprintable() and " " not in token
 
 
-def _basic(given: Given) -> str:
+def _basic(given: CredentialArguments) -> str:
     """Return the credentials of HTTP Basic. RFC 6749 2.3.1 requires form encoding, which some servers do not decode."""
     pair = given.client_id, str(given.client_secret)
     text = ":".join(map(quote_plus, pair) if given.encode_secret else pair)

@@ -39,7 +39,7 @@ _CACHE_SIZE, _UNKNOWN_CACHE_SIZE = 16 * 1024 * 1024, 1024 * 1024
 _lines = LineLimit()
 
 
-class _LookedUp(NamedTuple):
+class _LookUpResult(NamedTuple):
     """The result of a look-up: the validator, or `None` for an unknown issuer. It is used until the time `ends`."""
 
     member: Member | None
@@ -93,9 +93,9 @@ class TrustedIssuers:
         self._by_issuer: dict[str, Member] = {each.issuer: each for each in in_order if each.issuer is not None}
         self._opaque = opaque[0] if opaque else None
         self._look_up = look_up
-        self._looked_up: Cache[str, _LookedUp] = Cache(_CACHE_SIZE)
+        self._looked_up: Cache[str, _LookUpResult] = Cache(_CACHE_SIZE)
         # In a memory of its own, because a token can name any issuer.
-        self._unknown: Cache[str, _LookedUp] = Cache(_UNKNOWN_CACHE_SIZE)
+        self._unknown: Cache[str, _LookUpResult] = Cache(_UNKNOWN_CACHE_SIZE)
 
     is_reusable = True
 
@@ -129,7 +129,7 @@ class TrustedIssuers:
         decided = yield from decide(found.member, text, now)
         return decided._replace(begins=max(decided.begins, found.begins), ends=min(decided.ends, found.ends))
 
-    def _find(self, issuer: str, now: float) -> Flow[_LookedUp | None]:
+    def _find(self, issuer: str, now: float) -> Flow[_LookUpResult | None]:
         """Return the result of the last look-up of this issuer, or of a new one. Raises `Unavailable` if it fails."""
         look_up = self._look_up
         if look_up is None or len(issuer) > _MAX_ISSUER or not (issuer.isascii() and issuer.isprintable()):
@@ -157,7 +157,7 @@ class TrustedIssuers:
             member = None
         for cache in caches_of(member):
             cache.share(self._looked_up.memory)
-        found = _LookedUp(member, now, now + (_UNKNOWN_FOR if member is None else _KNOWN_FOR))
+        found = _LookUpResult(member, now, now + (_UNKNOWN_FOR if member is None else _KNOWN_FOR))
         if member is None:
             self._unknown.put(issuer, found, len(issuer) + _UNKNOWN_SIZE)
         else:

@@ -142,16 +142,18 @@ class ClientAuthenticator:
         self, credentials: Credentials, certificate: ClientCertificate | None, now: float
     ) -> Flow[RegisteredClient]:
         try:
-            return (yield from self._identified(credentials, certificate, now))
+            client = yield from self._client(credentials.client_id)
+            yield from self._check_credentials(client, credentials, certificate, now)
         except Unavailable:
             raise
         except Refused as refusal:
             raise refusal.changed(*refusal.evidence, found={"client_id": credentials.client_id}) from None
+        return client
 
-    def _identified(
-        self, credentials: Credentials, certificate: ClientCertificate | None, now: float
-    ) -> Flow[RegisteredClient]:
-        client = yield from self._client(credentials.client_id)
+    def _check_credentials(
+        self, client: RegisteredClient, credentials: Credentials, certificate: ClientCertificate | None, now: float
+    ) -> Flow[None]:
+        """Check that the credentials belong to the registered method. If it needs a certificate, check this, too."""
         method = client.token_endpoint_auth_method
         if not credentials.permit(method):
             used = f"registered method {method}, found {credentials.found}"
@@ -159,14 +161,13 @@ class ClientAuthenticator:
                 raise Refused("invalid_request", f"{used}: a second authentication method (RFC 6749 2.3)")
             _refuse(used)
         if method not in (PKI, SELF_SIGNED):
-            return client
+            return
         if certificate is None:
             _refuse(NO_CERTIFICATE)
         if method == PKI:
             yield from self._check_identity(client, certificate, now)
         else:
             yield from self._check_registered(client, certificate, now)
-        return client
 
     def _client(self, client_id: str | None) -> Flow[RegisteredClient]:
         """Look up the registration of `client_id`. Raises `Refused("invalid_client")` if there is none."""
