@@ -8,7 +8,7 @@ from mtls_middleware.asgi_messages import ASGIApp, Message, Receive, Scope, Send
 from mtls_middleware.binding import Binding
 from mtls_middleware.layers.certificate import CertificateLayer
 from mtls_middleware.layers.paths import Allow
-from mtls_middleware.layers.token import TokenLayer, check_without_tokens, with_published
+from mtls_middleware.layers.token import TokenLayer, check_without_tokens, requires_certificate, with_published
 from mtls_middleware.layers.websocket_lifetime import WebsocketLifetime
 from mtls_middleware.resource_server.access_tokens import AccessTokens
 from mtls_middleware.resource_server.bearer import Scheme
@@ -251,39 +251,26 @@ def protect(
         check_without_tokens(
             scopes=scopes, resource_metadata=resource_metadata, binding=binding, realm=realm, schemes=schemes
         )
-        return ClientCertificateMiddleware(
+    else:
+        app = CertificateBoundTokenMiddleware(
             app,
-            source,
-            trust_store=trust_store,
-            allow=allow,
-            required=True if required is None else required,
+            tokens,
+            scopes=scopes,
+            binding=binding,
             exempt=exempt,
             exempt_preflight=exempt_preflight,
             root_path=root_path,
-            clock_skew=clock_skew,
-            validity=validity,
+            realm=realm,
+            resource_metadata=resource_metadata,
+            schemes=schemes,
             websocket_lifetime=websocket_lifetime,
-            cache_size=cache_size,
         )
-    inner = CertificateBoundTokenMiddleware(
-        app,
-        tokens,
-        scopes=scopes,
-        binding=binding,
-        exempt=exempt,
-        exempt_preflight=exempt_preflight,
-        root_path=root_path,
-        realm=realm,
-        resource_metadata=resource_metadata,
-        schemes=schemes,
-        websocket_lifetime=websocket_lifetime,
-    )
     return ClientCertificateMiddleware(
-        inner,
+        app,
         source,
         trust_store=trust_store,
         allow=allow,
-        required=required,
+        required=requires_certificate(required, tokens),
         exempt=with_published(exempt, resource_metadata),
         exempt_preflight=exempt_preflight,
         root_path=root_path,

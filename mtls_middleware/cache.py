@@ -14,16 +14,16 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
-class _Entry:
+class _Slot:
     """One entry, and its neighbours in the order of insertion."""
 
     __slots__ = ("key", "newer", "older", "size", "used", "value")
 
-    def __init__(self, key: Hashable, value: Any, size: int, older: "_Entry | None") -> None:
+    def __init__(self, key: Hashable, value: Any, size: int, older: "_Slot | None") -> None:
         self.key, self.value, self.size = key, value, size
         self.used = False  # whether it was read since the hand passed it
         self.older = older
-        self.newer: _Entry | None = None
+        self.newer: _Slot | None = None
 
 
 class CacheMemory:
@@ -37,11 +37,11 @@ class CacheMemory:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._entries: dict[Hashable, _Entry] = {}
+        self._entries: dict[Hashable, _Slot] = {}
         self._size = 0
-        self._oldest: _Entry | None = None
-        self._newest: _Entry | None = None
-        self._hand: _Entry | None = None
+        self._oldest: _Slot | None = None
+        self._newest: _Slot | None = None
+        self._hand: _Slot | None = None
         self._lock = threading.Lock()
 
     @property
@@ -66,7 +66,7 @@ class CacheMemory:
                 self._remove(former)
             while self._size + size > self.limit:
                 self._remove(self._next_unused())
-            entry = self._entries[key] = _Entry(key, value, size, self._newest)
+            entry = self._entries[key] = _Slot(key, value, size, self._newest)
             if self._newest is None:
                 self._oldest = entry
             else:
@@ -74,7 +74,7 @@ class CacheMemory:
             self._newest = entry
             self._size += size
 
-    def _next_unused(self) -> _Entry:
+    def _next_unused(self) -> _Slot:
         """Move the hand to the next entry that was not read since the hand passed it."""
         entry = self._hand or self._oldest
         while entry is not None and entry.used:
@@ -84,7 +84,7 @@ class CacheMemory:
         self._hand = entry
         return entry
 
-    def _remove(self, entry: _Entry) -> None:
+    def _remove(self, entry: _Slot) -> None:
         del self._entries[entry.key]
         self._size -= entry.size
         if self._hand is entry:

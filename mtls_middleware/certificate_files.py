@@ -17,7 +17,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from mtls_middleware.certificate import ClientCertificate
-from mtls_middleware.effects.exchange import MAX_WAITING, Connections
+from mtls_middleware.effects.exchange import MAX_WAITING, Connections, default_context
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate
 from mtls_middleware.validation.files import Contents, FileCache
 
@@ -68,7 +68,7 @@ class CertificateKeyPair:
 
         Example: `pair.ssl_context("internal-ca.pem")`
         """
-        context = trust_context(roots)
+        context = _new_context(roots)
         try:
             with _file(self._certificate_pem) as certificate, _file(self._key_pem) as key:
                 context.load_cert_chain(certificate, key, self._password or _no_password)
@@ -179,8 +179,12 @@ class CertificateConnections:
 def trust_context(roots: Roots) -> ssl.SSLContext:
     """Return a TLS context that verifies servers and presents no certificate. Raises `ConfigurationError`.
 
-    `roots`: a PEM file with CAs. Default: the system's CAs.
+    `roots`: a PEM file with CAs. Default: the system's CAs; then it is the context that all objects share.
     """
+    return default_context() if roots is None else _new_context(roots)
+
+
+def _new_context(roots: Roots) -> ssl.SSLContext:
     if roots is not None and not (isinstance(roots, str | PathLike) and str(roots)):
         raise ConfigurationError(f"roots={roots!r}: expected a PEM file with CAs, for example 'ca.pem', or None")
     try:

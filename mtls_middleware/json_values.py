@@ -12,6 +12,9 @@ MAX_NESTING = 64
 # Maximum number of digits in an integer. An IEEE 754 double (RFC 8259 section 6) has at most 309 digits before the
 # decimal point. `int` takes quadratic time, and an application can disable Python's own limit.
 _MAX_DIGITS = 1_000
+# Maximum number of characters of a value in a message.
+_MAX_SHOWN = 80
+_SCALARS = (bool, int, float, type(None))
 
 # Matches a JSON string, even if the closing quote is missing, so that the search reads each character only once.
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.?)*+"?', re.DOTALL)
@@ -53,6 +56,17 @@ def json_object(data: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
     return value
+
+
+def shown(value: object) -> str:
+    """Return a value from untrusted JSON for a message: in ASCII, and at most 80 characters of a string or a number.
+
+    An array or an object is only named by its type. Example: `shown("a")` is `"'a'"`, and `shown([1])` is
+    `"of type list"`
+    """
+    if isinstance(value, str):
+        return ascii(value[:_MAX_SHOWN])
+    return ascii(value)[:_MAX_SHOWN] if isinstance(value, _SCALARS) else f"of type {type(value).__name__}"
 
 
 def _is_nested_too_deeply(octets: bytes) -> bool:

@@ -166,7 +166,7 @@ def _key(member: object) -> VerificationKey:
         raise UnusableKey("kid is not a string")
     shape = {name: member.get(name) for name in ("kty", "crv", "n", "e", "x", "y") if name in member}
     key = jwt.PyJWK(shape).key
-    algorithms = _algorithms(key)
+    algorithms = algorithms_of(key)
     if declared is not None:
         algorithms = algorithms if declared in algorithms & _EDDSA else algorithms & {declared}
     if not algorithms:
@@ -174,7 +174,13 @@ def _key(member: object) -> VerificationKey:
     return VerificationKey(key_id, algorithms, key)
 
 
-def _algorithms(key: object) -> frozenset[str]:
+def algorithms_of(key: object) -> frozenset[str]:
+    """Return the algorithms that may be used with this public key; none for a key of another type.
+
+    Raises `UnusableKey` for an RSA key of less than 2048 bits or with exponent 1.
+
+    Example: `algorithms_of(key)` of a key on P-256 is `frozenset({"ES256"})`
+    """
     if isinstance(key, rsa.RSAPublicKey):
         if key.key_size < _MIN_RSA_BITS or key.public_numbers().e < 3:
             raise UnusableKey("an RSA key under 2048 bits, or with exponent 1")

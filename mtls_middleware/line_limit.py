@@ -1,5 +1,6 @@
 """`LineLimit`: limits how many lines with the same cause are logged in this process."""
 
+import logging
 import threading
 from collections.abc import Hashable
 
@@ -51,3 +52,17 @@ class LineLimit:
             lines.logged += 1
             left_out, lines.left_out = lines.left_out, 0
             return left_out
+
+    def log(self, logger: logging.Logger, level: int, now: float, message: str, *arguments: object) -> None:
+        """Log a line that a client can cause at any time, unless this second has enough lines with the same `message`.
+
+        The line states how many similar lines were left out before it.
+
+        Example: `lines.log(logger, logging.ERROR, time.time(), "look_up= failed: %s", "KeyError")`
+        """
+        left_out = self.admit(message, now) if logger.isEnabledFor(level) else None
+        if left_out is None:
+            return
+        if left_out > 0:
+            message, arguments = f"{message}; %d similar lines were left out before this one", (*arguments, left_out)
+        logger.log(level, message, *arguments, stacklevel=2)

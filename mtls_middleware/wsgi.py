@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from mtls_middleware.binding import Binding
 from mtls_middleware.layers.certificate import CertificateLayer
 from mtls_middleware.layers.paths import Allow
-from mtls_middleware.layers.token import TokenLayer, check_without_tokens, with_published
+from mtls_middleware.layers.token import TokenLayer, check_without_tokens, requires_certificate, with_published
 from mtls_middleware.resource_server.access_tokens import AccessTokens
 from mtls_middleware.resource_server.bearer import Scheme
 from mtls_middleware.sources.source import Source
@@ -224,37 +224,25 @@ def protect(
         check_without_tokens(
             scopes=scopes, resource_metadata=resource_metadata, binding=binding, realm=realm, schemes=schemes
         )
-        return ClientCertificateMiddleware(
+    else:
+        app = CertificateBoundTokenMiddleware(
             app,
-            source,
-            trust_store=trust_store,
-            allow=allow,
-            required=True if required is None else required,
+            tokens,
+            scopes=scopes,
+            binding=binding,
             exempt=exempt,
             exempt_preflight=exempt_preflight,
             root_path=root_path,
-            clock_skew=clock_skew,
-            validity=validity,
-            cache_size=cache_size,
+            realm=realm,
+            resource_metadata=resource_metadata,
+            schemes=schemes,
         )
-    inner = CertificateBoundTokenMiddleware(
-        app,
-        tokens,
-        scopes=scopes,
-        binding=binding,
-        exempt=exempt,
-        exempt_preflight=exempt_preflight,
-        root_path=root_path,
-        realm=realm,
-        resource_metadata=resource_metadata,
-        schemes=schemes,
-    )
     return ClientCertificateMiddleware(
-        inner,
+        app,
         source,
         trust_store=trust_store,
         allow=allow,
-        required=required,
+        required=requires_certificate(required, tokens),
         exempt=with_published(exempt, resource_metadata),
         exempt_preflight=exempt_preflight,
         root_path=root_path,

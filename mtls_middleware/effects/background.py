@@ -14,7 +14,7 @@ import traceback
 import weakref
 from collections import deque
 from collections.abc import Coroutine, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -95,7 +95,7 @@ def waiting(fetch: Fetch, shares: Shares, loop: asyncio.AbstractEventLoop | None
 class _Background:
     """The background thread, its event loop, the exchanges in progress, and the connections to each server.
 
-    Raises `OSError` or `RuntimeError` if the process has too many open files or threads.
+    Raises for example `OSError` or `RuntimeError` if the process has too many open files or threads.
     """
 
     def __init__(self) -> None:
@@ -108,7 +108,7 @@ class _Background:
         self._waking_loops: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
         self._tasks: set[asyncio.Task[None]] = set()  # an event loop keeps only weak references to tasks
         self._upstreams: weakref.WeakKeyDictionary[Connections, Upstream] = weakref.WeakKeyDictionary()
-        self._released: list[Upstream] = []  # whose connections are to be closed; each operation on it is atomic
+        self._released: list[Upstream] = []  # the servers whose connections must be closed; list operations are atomic
         self._client_chosen = ConcurrencyLimit(MAX_EXCHANGES)  # for all servers that clients choose
         self._names = ClientNameLookups()
         self._loop = asyncio.SelectorEventLoop()
@@ -205,18 +205,17 @@ class _Background:
     async def _make(self, job: _Job) -> None:
         """Make an exchange. Whatever happens, the callers that wait get a result or `FetchFailed`."""
         found: Response | FetchFailed
-        begun = self._loop.time()
         try:
             found = await self._response(job)
-            found = replace(found, seconds=self._loop.time() - begun)
         except FetchFailed as failure:
-            found = failure.copy(seconds=self._loop.time() - begun)
+            found = failure.copy()
         except TimeoutError:
-            found = FetchFailed(f"not complete within {job.fetch.timeout} s", seconds=self._loop.time() - begun)
+            found = FetchFailed(f"not complete within {job.fetch.timeout} s")
         except asyncio.CancelledError:
             found = FetchFailed("cancelled, because the process ends")
         except BaseException as failure:  # noqa: BLE001 (a defect of the HTTP client, or for example `MemoryError`)
-            found = FetchFailed(type(failure).__name__, seconds=self._loop.time() - begun)
+            # No variable keeps `failure`: its traceback would keep this frame in memory.
+            found = FetchFailed(type(failure).__name__)
             self._finish(job.fetch, found)  # before anything else can fail
             _log_defect(f"an exchange with {job.fetch.url} failed", failure)
         self._finish(job.fetch, found)
@@ -315,7 +314,7 @@ def _current_background() -> _Background:
             return _backgrounds[-1]
         try:
             background = _Background()
-        except (OSError, RuntimeError, MemoryError) as failure:
+        except Exception as failure:
             raise FetchFailed(f"no thread can be started for it ({failure}); {LIMITS_ADVICE}") from failure
         if _backgrounds and _backgrounds[-1].has_ended:
             _backgrounds.pop()

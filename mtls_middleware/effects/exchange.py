@@ -4,8 +4,10 @@ Redirects are not followed. The HTTP client is httpx2 (extra `http`), which is i
 """
 
 import ipaddress
+import math
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -50,7 +52,10 @@ class Connections:
 
 @lru_cache(maxsize=1)
 def default_context() -> ssl.SSLContext:
-    """Return the TLS context with the CAs of the system, which all objects share: it needs memory for each CA."""
+    """Return the TLS context with the CAs of the system. Do not change it: all objects share it.
+
+    A context of its own for each object would need memory for each CA.
+    """
     return ssl.create_default_context()
 
 
@@ -109,13 +114,28 @@ class Response:
     """An HTTP response with its complete body.
 
     `content_type`: the media type in lower case, without parameters. `""` if there is no `Content-Type` field.
-    `seconds`: how long the exchange took.
     """
 
     status: int
     body: bytes
     content_type: str = field(default="", compare=False)
-    seconds: float = field(default=0.0, compare=False)
+
+
+class Stopwatch:
+    """Measures how long an exchange takes, from now on. It does not depend on the clocks of the callers."""
+
+    def __init__(self, fetch: Fetch) -> None:
+        self._began, self._ended = time.monotonic(), math.inf
+        fetch.outcome.add_done_callback(self.stop)
+
+    def stop(self, _: object = None) -> None:
+        """Measure until now. The exchange calls it when it ends, and the owner may call it again later."""
+        self._ended = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """The seconds until the exchange ended, or until now if it is in progress."""
+        return min(self._ended, time.monotonic()) - self._began
 
 
 class FetchFailed(Exception):  # noqa: N818 (a result that a flow handles)
@@ -124,24 +144,19 @@ class FetchFailed(Exception):  # noqa: N818 (a result that a flow handles)
     The message is for the log of the operator. `again`: whether a retry is useful, because the connection was refused,
     reset or closed before a response arrived. `retry_after`: if the exchange was not made because the server stalls or
     too many requests wait for it, the number of seconds until the next attempt. This state is already in the log.
-    `seconds`: how long the exchange took.
     """
 
-    def __init__(
-        self, *reasons: str, again: bool = False, retry_after: int | None = None, seconds: float = 0.0
-    ) -> None:
+    def __init__(self, *reasons: str, again: bool = False, retry_after: int | None = None) -> None:
         super().__init__(*reasons)
         self.again = again
         self.retry_after = retry_after
-        self.seconds = seconds
 
-    def copy(self, *, seconds: float | None = None) -> "FetchFailed":
-        """Return a new exception without traceback and cause. `seconds`: replaces `seconds` if it is given.
+    def copy(self) -> "FetchFailed":
+        """Return a new exception without traceback and cause.
 
         The traceback of an exception keeps the data of all its frames in memory, and grows each time it is raised.
         """
-        kept = self.seconds if seconds is None else seconds
-        return FetchFailed(*self.args, again=self.again, retry_after=self.retry_after, seconds=kept)
+        return FetchFailed(*self.args, again=self.again, retry_after=self.retry_after)
 
 
 def fetch_failed(failure: BaseException) -> FetchFailed:

@@ -1,4 +1,4 @@
-"""Logs the events of the background threads. A log handler that raises an exception must not end a thread."""
+"""Logs the events of the background threads. A log handler that fails must not end a thread or a request."""
 
 import contextlib
 import logging
@@ -6,10 +6,10 @@ import logging
 logger: logging.Logger = logging.getLogger("mtls_middleware.exchanges")
 
 
-def log(level: int, message: str, *arguments: object) -> None:
-    """Log `message` with `arguments`. Nothing is raised if a handler fails.
+def log(level: int, message: str, *arguments: object, to: logging.Logger = logger) -> None:
+    """Log `message` with `arguments`. An exception of a log handler is ignored, except for example `SystemExit`.
 
     Example: `log(logging.ERROR, "%s stalls", url)`
     """
     with contextlib.suppress(Exception):
-        logger.log(level, message, *arguments)
+        to.log(level, message, *arguments, stacklevel=2)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from mtls_middleware.dependencies import Event, report
-from mtls_middleware.effects.exchange import Fetch, FetchFailed, Response, default_context, fetch_failed
+from mtls_middleware.effects.exchange import Fetch, FetchFailed, Response, Stopwatch, default_context, fetch_failed
 from mtls_middleware.effects.flow import Begin, Flow, Wait, ask
 from mtls_middleware.errors import Unavailable, require_extra
 from mtls_middleware.retry import LONGEST, retry_delay
@@ -33,9 +33,11 @@ _MAX_STALE = 3600.0
 # can cause.
 COOL_DOWN = LONGEST
 _TIMEOUT, _LIMIT = 5.0, 262_144
-# Maximum number of seconds that a request waits for the first attempt, and for an attempt after a failed one. The
+# Maximum number of seconds that a request waits for the first attempt, or for an attempt after a successful one. The
 # server may stall, and each waiting request can occupy a thread. The attempt itself goes on.
-_FIRST_WAIT, _LATER_WAIT = 2.0, 1.0
+_FIRST_WAIT = 2.0
+# The same for an attempt after a failed one.
+_LATER_WAIT = 1.0
 # Maximum number of seconds that a request waits for the thread that parses a large document.
 _READ_TIMEOUT = 30.0
 
@@ -49,11 +51,11 @@ class RemoteDocument(Generic[T]):
 
     The document is renewed in the background after 8 minutes, and is old after 10 minutes. If its server is down, the
     last usable document is used for at most `max_stale` seconds more. There is one attempt at a time, and all callers
-    that need the result wait for the same attempt, for at most 2 seconds. After a successful attempt, the next one
-    begins at the earliest 30 seconds later (`COOL_DOWN`). After a failed attempt, it begins at the earliest 0.5 seconds
-    later, and this time doubles with each further failure, up to 30 seconds. Only the caller that begins it waits, for
-    at most a second. If the new value equals the old value, the old object is kept.
-    If the clock is set back, the document is renewed.
+    that need the result wait for the same attempt, for at most `first_wait` seconds. After a successful attempt, the
+    next one begins at the earliest 30 seconds later (`COOL_DOWN`). After a failed attempt, it begins at the earliest
+    0.5 seconds after the failure, and this time doubles with each further failure, up to 30 seconds. Only the caller
+    that begins it waits, for at most a second. If the new value equals the old value, the old object is kept. If the
+    clock is set back, the document is renewed.
 
     Arguments:
         parse: a function that converts the body to the value. It raises `ValueError` for an unusable document, or
@@ -63,6 +65,8 @@ class RemoteDocument(Generic[T]):
             configured.
         limit, timeout: the maximum bytes of the body (default: 262,144), and the maximum seconds of one attempt
             (default: 5).
+        first_wait: the maximum seconds that a request waits for the first attempt, and for an attempt after a
+            successful one (default: 2). Under WSGI, each waiting request occupies a thread. The attempt itself goes on.
         max_inline: a thread parses a body of more bytes. Requests that have no old value wait for it.
         max_stale: maximum number of seconds that an old value is still used while its server is down.
         proxy: the URL of an HTTP proxy between this process and the server.
@@ -78,6 +82,7 @@ class RemoteDocument(Generic[T]):
         allow_private: bool = True,
         limit: int | None = None,
         timeout: float | None = None,
+        first_wait: float = _FIRST_WAIT,
         max_inline: int = _LIMIT,
         max_stale: float = _MAX_STALE,
         what: str = "jwks_uri",
@@ -91,14 +96,14 @@ class RemoteDocument(Generic[T]):
         self._allow_private, self._proxy = allow_private, proxy
         self._limit = _LIMIT if limit is None else limit
         self._timeout = _TIMEOUT if timeout is None else timeout
-        self._max_inline, self._max_stale = max_inline, max_stale
+        self._first_wait, self._max_inline, self._max_stale = first_wait, max_inline, max_stale
         self._lock = threading.Lock()  # protects the following attributes; it is not held during I/O
         self._value: T | None = None
         self._fetched_at = float("-inf")
         self._attempt: _Attempt[T] | None = None  # the attempt whose result is not applied yet
         self._attempted_at = float("-inf")
         self._failures = 0  # the number of failed attempts since the last successful attempt
-        self._failed_after = 0.0  # the number of seconds that the last failed attempt took
+        self._failed_after = 0.0  # the number of seconds from the beginning of the last failed attempt to its failure
 
     def current(self, now: float, *, join: bool = False) -> Flow[T]:
         """Return the value. If no value is cached, or if it is old, fetch the document first. Raises `Unavailable`.
@@ -132,7 +137,7 @@ class RemoteDocument(Generic[T]):
     def retry_after(self, now: float) -> int:
         """Return the number of whole seconds after which a request can cause the next attempt, at least 1."""
         wait = 0.0 if self._attempt is not None else self._pause() - (now - self._attempted_at)
-        return math.ceil(max(1.0, min(wait, COOL_DOWN)))
+        return math.ceil(max(1.0, min(wait, self._pause())))
 
     def with_uri(self, uri: str, parse: Callable[[bytes], T]) -> "RemoteDocument[T]":
         """Return a copy that fetches from `uri`, and converts the body with `parse`.
@@ -153,11 +158,14 @@ class RemoteDocument(Generic[T]):
         return self._value if abs(now - self._fetched_at) < _LIFETIME + self._max_stale else None
 
     def _renew(self, now: float, *, join: bool) -> Flow[None]:
-        """Make one attempt if the last attempt is old enough. If not, and `join` is true, wait for the last attempt."""
+        """Make an attempt and wait for it, if the last attempt is old enough.
+
+        If `join` is true, also wait for the attempt of another caller.
+        """
         with self._lock:
             started = self._start_if_due(now)
             attempt = self._attempt if started or join else None
-            wait = self._wait(now, started=started)
+            wait = 0.0 if attempt is None else self._wait(attempt, started=started)
         if attempt is None:
             return
         found: Response | FetchFailed
@@ -199,8 +207,8 @@ class RemoteDocument(Generic[T]):
         attempt = self._attempt
         if attempt is not None and attempt.fetch.outcome.done():
             self._read(attempt, attempt.fetch.ended_with())
-        # A flow may have an older time than the flow that made the last attempt. If the difference is larger than the
-        # pause can be, the clock was set back.
+        # The `now` of a flow may be older than that of the flow that made the last attempt. If it is 30 seconds older,
+        # the clock was set back.
         if -COOL_DOWN < now - self._attempted_at < self._pause() or (attempt is not None and attempt.is_being_read):
             return False
         self._attempt = _Attempt(
@@ -209,11 +217,11 @@ class RemoteDocument(Generic[T]):
         self._attempted_at = now
         return True
 
-    def _wait(self, now: float, *, started: bool) -> float:
+    def _wait(self, attempt: "_Attempt[T]", *, started: bool) -> float:
         """Return the maximum number of seconds that a caller waits for the attempt in progress."""
         if self._failures:
             return _LATER_WAIT if started else 0.0
-        return _FIRST_WAIT - max(0.0, now - self._attempted_at)
+        return self._first_wait - attempt.seconds
 
     def _pause(self) -> float:
         """Return the minimum number of seconds between the beginning of the last attempt and of the next attempt."""
@@ -238,7 +246,7 @@ class RemoteDocument(Generic[T]):
         found = attempt.value.result()
         if isinstance(found, FetchFailed):
             self._failures += 1
-            self._failed_after = found.seconds
+            self._failed_after = attempt.seconds
             reason = f"fetching {self._uri} failed: {found}"
             logger.error("%s; the next request after %g s tries again", reason, retry_delay(self._failures))
             report(self._failure, reason)
@@ -256,11 +264,19 @@ class _Attempt(Generic[T]):
         from concurrent.futures import Future
 
         self.fetch = fetch
-        self.is_fetched: Future[None] = Future()  # unlike the outcome of `fetch`, it has no exception that many raise
+        self._stopwatch = Stopwatch(fetch)
+        # Unlike the outcome of `fetch`, it never has an exception: if many callers raised the same object, its
+        # traceback would grow.
+        self.is_fetched: Future[None] = Future()
         self.is_fetched.set_running_or_notify_cancel()
         fetch.outcome.add_done_callback(lambda _: self.is_fetched.set_result(None))
         self.value: Future[T | FetchFailed] = Future()
         self._thread: threading.Thread | None = None
+
+    @property
+    def seconds(self) -> float:
+        """The seconds that the attempt has taken so far, or until it ended."""
+        return self._stopwatch.seconds
 
     @property
     def is_being_read(self) -> bool:
@@ -292,6 +308,7 @@ class _Attempt(Generic[T]):
     def read_in_thread(self, found: Response, parse: Callable[[bytes], T]) -> None:
         """Let a thread call `read`. If no thread can be started, the attempt has failed."""
         arguments = (found, parse)
+        self.value.add_done_callback(self._stopwatch.stop)  # a thread needs seconds for a large document
         self._thread = threading.Thread(target=self.read, args=arguments, name="mtls-middleware document", daemon=True)
         try:
             self._thread.start()

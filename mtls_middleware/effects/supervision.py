@@ -8,6 +8,8 @@ import time
 import weakref
 from collections.abc import Callable
 
+from mtls_middleware.effects.exchange_log import log
+
 # Minimum number of seconds between two starts, if the thread ends at once.
 _RESTART_INTERVAL = 1.0
 _LOG_INTERVAL = 30.0  # minimum number of seconds between two log lines, if no thread can be started
@@ -54,7 +56,8 @@ class RepeatingThread:
         except (RuntimeError, MemoryError) as failure:
             if now - self._logged_at >= _LOG_INTERVAL:
                 self._logged_at = now
-                _log(self._logger, "%s: %s; check the limits of threads and memory", self._name, failure)
+                message = "%s: %s; check the limits of threads and memory"
+                log(logging.ERROR, message, self._name, failure, to=self._logger)
             return False
         self._thread, self._started_at = thread, now
         return True
@@ -72,10 +75,6 @@ def _survive(call: Callable[[], object], logger: logging.Logger) -> None:
     try:
         call()
     except BaseException as failure:  # noqa: BLE001 (the thread must continue, also after SystemExit)
-        # The message of the exception is not logged, because it may quote data of another server.
-        _log(logger, "%s in a background thread, which continues", type(failure).__name__)
-
-
-def _log(logger: logging.Logger, text: str, *arguments: object) -> None:
-    with contextlib.suppress(BaseException):  # raised by a log handler
-        logger.error(text, *arguments)
+        with contextlib.suppress(BaseException):  # for example `SystemExit` of a log handler
+            # The message of the exception is not logged, because it may quote data of another server.
+            logger.error("%s in a background thread, which continues", type(failure).__name__)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mtls_middleware.errors import ConfigurationError
-from mtls_middleware.token_endpoint.clients import RegisteredClient
+from mtls_middleware.token_endpoint.clients import RegisteredClient, RegistrationError
 from mtls_middleware.token_endpoint.credentials import BASIC, PKI, POST, PUBLIC, SELF_SIGNED
 
 # The toolkit verifies secrets, and this package verifies certificates. Neither verifies a JWT of a client.
@@ -19,16 +19,17 @@ def registered_client(application: Any, metadata: Mapping[str, Any] | None = Non
     """Return the client that an application and its registration metadata describe.
 
     Without `token_endpoint_auth_method`, a public application has the method `none`, and a confidential application
-    has `client_secret_basic`. Raises `ConfigurationError` for invalid metadata.
+    has `client_secret_basic`. Raises `RegistrationError` for invalid metadata.
 
     Example: `registered_client(application, {"token_endpoint_auth_method": "client_secret_post"})`
     """
     members = {name: value for name, value in (metadata or {}).items() if value is not None}
     members.setdefault("token_endpoint_auth_method", PUBLIC if application.client_type == "public" else BASIC)
     if members.get("client_id", application.client_id) != application.client_id:
-        raise ConfigurationError(
-            f"metadata with client_id={members['client_id']!r} for the application {application.client_id!r}: "
-            "omit client_id from the metadata, or use the client_id of the application"
+        raise RegistrationError.of(
+            application.client_id,
+            f"its metadata has client_id={members['client_id']!r}: omit client_id from the metadata, or use the "
+            "client_id of the application",
         )
     return RegisteredClient.from_metadata({**members, "client_id": application.client_id})
 

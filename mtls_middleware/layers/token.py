@@ -167,12 +167,27 @@ def check_without_tokens(
     schemes: Sequence[bearer.Scheme],
 ) -> None:
     """Raises `ConfigurationError` for arguments of `protect` that need `tokens`."""
-    if scopes:
-        raise ConfigurationError(f"scopes={scopes!r} without tokens=: scopes are read from access tokens")
-    if binding != "required" or realm is not None or _checked_schemes(schemes) != ("Bearer",):
-        raise ConfigurationError("binding=, realm= or schemes= without tokens=: they are about access tokens")
-    if resource_metadata is not None:
-        raise ConfigurationError("resource_metadata= without tokens=: it tells clients where to get tokens")
+    given = {
+        "scopes": bool(scopes),
+        "binding": binding != "required",
+        "realm": realm is not None,
+        "schemes": _checked_schemes(schemes) != ("Bearer",),
+        "resource_metadata": resource_metadata is not None,
+    }
+    names = [f"{name}=" for name, is_given in given.items() if is_given]
+    if names:
+        raise ConfigurationError(
+            f"{', '.join(names)} without tokens=: access tokens are checked only with tokens=, for example "
+            "tokens=JWTAccessTokens(issuer=..., audience=..., jwks_uri=...)"
+        )
+
+
+def requires_certificate(required: bool | None, tokens: AccessTokens | None) -> bool | None:
+    """Return `required` of the certificate layer for the arguments of `protect`.
+
+    Without tokens, a certificate is required by default. With tokens, the default depends on `allow`.
+    """
+    return True if required is None and tokens is None else required
 
 
 def with_published(exempt: Collection[str], resource_metadata: str | Mapping[str, Any] | None) -> Collection[str]:

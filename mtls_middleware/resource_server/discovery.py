@@ -12,7 +12,7 @@ from mtls_middleware.effects.exchange import default_context
 from mtls_middleware.effects.flow import Flow
 from mtls_middleware.effects.remote_document import RemoteDocument, UnusableDocument
 from mtls_middleware.errors import ConfigurationError
-from mtls_middleware.json_values import json_document
+from mtls_middleware.json_values import json_document, shown
 from mtls_middleware.jwks import FetchedKeys, KeySet
 from mtls_middleware.reusable import Check
 from mtls_middleware.well_known import append_well_known, insert_well_known
@@ -24,8 +24,6 @@ _ADDRESSES: Mapping[str, Callable[[str], str]] = {
     "rfc8414": lambda issuer: insert_well_known(issuer, "oauth-authorization-server"),
     "openid": lambda issuer: append_well_known(issuer, "openid-configuration"),
 }
-# Maximum number of characters that are logged of a value in the server's document.
-_MAX_LOGGED = 80
 # Maximum number of characters in a `jwks_uri`.
 _MAX_URI = 2048
 
@@ -105,8 +103,9 @@ class DiscoveredKeys:
             raise UnusableDocument("it is not a JSON object")
         issuer = document.get("issuer")
         if issuer != self._issuer:
-            found = ascii(issuer[:_MAX_LOGGED]) if isinstance(issuer, str) else f"of type {type(issuer).__name__}"
-            raise UnusableDocument(f"its issuer is {found}; expected exactly {self._issuer!a}, the value of issuer=")
+            raise UnusableDocument(
+                f"its issuer is {shown(issuer)}; expected exactly {self._issuer!a}, the value of issuer="
+            )
         self._keys = self._keys_at(document.get("jwks_uri"))
         return self._keys
 

@@ -6,7 +6,6 @@ If the server is unreachable, the token is rejected.
 import json
 import logging
 import ssl
-import threading
 from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any, Literal, NoReturn
@@ -31,13 +30,14 @@ from mtls_middleware.resource_server.introspection_cache import IntrospectionCac
 from mtls_middleware.resource_server.introspection_connections import introspection_connections
 from mtls_middleware.resource_server.introspection_credentials import (
     BearerToken,
-    Given,
+    CredentialArguments,
     IntrospectionCredentials,
     Method,
     PrivateKey,
 )
 from mtls_middleware.resource_server.introspection_response import IntrospectionResponses, UnusableResponse
 from mtls_middleware.resource_server.profiles import rules
+from mtls_middleware.resource_server.shared_exchanges import SharedExchanges
 from mtls_middleware.resource_server.token import AccessToken
 from mtls_middleware.reusable import Reusable, once, opts_in
 
@@ -155,11 +155,10 @@ class IntrospectedAccessTokens:
         self._required = frozenset(required_claims) | ({"cnf"} if profile == "fapi2" else set())
         self._rules = rules(profile, algorithms=None, leeway=leeway, typ=None, required_claims=None)
         ssl_context, self._connections = introspection_connections(ssl_context, certificate, roots, max_waiting, proxy)
+        given = client_id, client_secret, auth_method, encode_secret, private_key, algorithm, key_id, bearer_token
+        for_server = assertion_audience or issuer or endpoint
         self._credentials = IntrospectionCredentials(
-            Given(client_id, client_secret, auth_method, encode_secret, private_key, algorithm, key_id, bearer_token),
-            endpoint=endpoint,
-            audience=assertion_audience or issuer or endpoint,
-            tls=ssl_context,
+            CredentialArguments(*given), endpoint=endpoint, audience=for_server, tls=ssl_context
         )
         self._hint = [] if token_type_hint is None else [("token_type_hint", token_type_hint)]
         self._cache = cache
@@ -176,8 +175,7 @@ class IntrospectedAccessTokens:
             proxy=proxy,
             allow_http=allow_http,
         )
-        self._lock = threading.Lock()  # protects `_running`; it is not held during I/O
-        self._running: dict[str, Fetch] = {}
+        self._exchanges = SharedExchanges()
 
     @property
     def issuer(self) -> str | None:
@@ -250,39 +248,52 @@ class IntrospectedAccessTokens:
         return timed_token(response, client_id=client_id, scopes=scopes).valid_at(now, self._rules.leeway)
 
     def _introspect(self, text: str, now: float, key: IntrospectionKey | None) -> Flow[dict[str, Any]]:
-        """Return the members of the server's response.
-
-        With a `key`, concurrent calls for the same token share one exchange, until the first call has cached the
-        response. This is safe, because a shared response is not older than a cached response may be.
-        """
-        for last in (False, True):
-            fetch, first = yield from self._fetch(text, key, now)
+        """Return the members of the server's response. With a `key`, concurrent calls for a token share an exchange."""
+        for is_last in (False, True):
             try:
-                response = yield from ask(fetch)
+                if key is not None:
+                    return (yield from self._share(text, key, now))
+                response = yield from ask((yield from self._fetch(text, now)))
+                return (yield from self._read(response, now))
             except FetchFailed as failure:
-                self._end_sharing(key, fetch)
                 if failure.retry_after is not None:
                     self._unavailable(str(failure), failure.retry_after)
-                if last or not failure.again:
+                if is_last or not failure.again:
                     self._fail(str(failure), "check that the server runs, and that ssl_context trusts its certificate")
-            else:
-                members = yield from self._read(response, now)
-                if first and key is not None:
-                    yield from self._store(key, members, now)
-                return members
-            finally:
-                if first:
-                    self._end_sharing(key, fetch)
         raise AssertionError("not reached")
 
-    def _fetch(self, text: str, key: IntrospectionKey | None, now: float) -> Flow[tuple[Fetch, bool]]:
-        """Return the request to the server, and whether this call created it. With a `key`, calls share a request."""
-        running = None if key is None else self._running.get(key.key)
-        if running is not None:
-            return running, False
-        credentials = yield from self._credentials.parts(now)
+    def _share(self, text: str, key: IntrospectionKey, now: float) -> Flow[dict[str, Any]]:
+        """Make an exchange, or wait for that of another call for the same token. Raises `FetchFailed`.
+
+        The exchange is shared until one call has cached the response, so no response is older than a cached one may
+        be. A call that is cancelled, or that may not wait for the server, leaves the exchange to the other calls.
+        """
+        shared = self._exchanges.join(key.key)
+        if shared is None:
+            shared = self._exchanges.begin(key.key, (yield from self._fetch(text, now)), now)
+        ends = False
+        try:
+            response = yield from ask(shared.fetch)
+            members = yield from self._read(response, now)
+            if self._exchanges.claim(shared):
+                ends = True
+                yield from self._store(key, members, shared.now)
+        except FetchFailed as failure:
+            ends = failure.retry_after is None
+            raise
+        except Exception:
+            ends = True
+            raise
+        else:
+            return members
+        finally:  # also if this call is cancelled
+            self._exchanges.leave(key.key, shared, ends=ends)
+
+    def _fetch(self, text: str, now: float) -> Flow[Fetch]:
+        """Return a new request to the server."""
+        credentials = yield from self._credentials.for_request(now)
         connections = self._connections(now)
-        fetch = Fetch(
+        return Fetch(
             self._endpoint,
             connections.tls,
             self._timeout,
@@ -292,16 +303,6 @@ class IntrospectedAccessTokens:
             headers={"Accept": self._responses.content_type, **credentials.headers},
             connections=connections,
         )
-        if key is None:
-            return fetch, True
-        with self._lock:
-            shared = self._running.setdefault(key.key, fetch)
-        return shared, shared is fetch
-
-    def _end_sharing(self, key: IntrospectionKey | None, fetch: Fetch) -> None:
-        with self._lock:
-            if key is not None and self._running.get(key.key) is fetch:
-                del self._running[key.key]
 
     def _read(self, response: Response, now: float) -> Flow[dict[str, Any]]:
         try:

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from mtls_middleware import options
 from mtls_middleware.effects.flow import Call, Flow, ask
 from mtls_middleware.errors import ConfigurationError, Refused, Unavailable
+from mtls_middleware.jwks import UnusableKey, algorithms_of
 from mtls_middleware.resource_server.introspection_cache import IntrospectionKey
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.introspection")
@@ -27,11 +28,15 @@ BearerToken = str | Callable[[], str | Awaitable[str]]
 
 # Seconds until a client assertion expires. It is created for one request.
 _ASSERTION_LIFETIME = 60
+# The default for an RSA key, which FAPI 2.0 permits (5.4.1). A key of another type has one algorithm.
+_DEFAULT_FOR_RSA = "PS256"
+# The second name of EdDSA (RFC 9864), which PyJWT does not know.
+_UNSUPPORTED = frozenset({"Ed25519"})
 _JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"  # RFC 7523 2.2
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Given:
+class CredentialArguments:
     """The arguments of a validator about its own authentication. It has no repr, because it contains secrets."""
 
     client_id: str
@@ -48,7 +53,7 @@ Form = list[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Parts:
+class RequestCredentials:
     """The form parameters and the header fields that authenticate one request. It has no repr, because of secrets.
 
     `late_form`: makes further parameters when the exchange starts.
@@ -65,7 +70,7 @@ class IntrospectionCredentials:
     Raises `ConfigurationError`.
     """
 
-    def __init__(self, given: Given, *, endpoint: str, audience: str, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, given: CredentialArguments, *, endpoint: str, audience: str, tls: ssl.SSLContext | None) -> None:
         _check_tls(tls)
         self._given, self._audience = given, audience
         self.method: Method = _method(given)
@@ -94,22 +99,24 @@ class IntrospectionCredentials:
             kind=f"{self.method} {content_type}",
         )
 
-    def parts(self, now: float) -> Flow[Parts]:
-        """Return the parts of one request. Raises `Unavailable` if the function `bearer_token` fails."""
+    def for_request(self, now: float) -> Flow[RequestCredentials]:
+        """Return the credentials of one request. Raises `Unavailable` if the function `bearer_token` fails."""
         given = self._given
         match self.method:
             case "client_secret_basic":
-                return Parts([], {"Authorization": _basic(given)})
+                return RequestCredentials([], {"Authorization": _basic(given)})
             case "client_secret_post":
-                return Parts([("client_id", given.client_id), ("client_secret", str(given.client_secret))], {})
+                return RequestCredentials(
+                    [("client_id", given.client_id), ("client_secret", str(given.client_secret))], {}
+                )
             case "private_key_jwt":
                 # Requests that the circuit breaker rejects, or that share an exchange, need no signature.
-                return Parts([("client_id", given.client_id)], {}, partial(self._assertion_form, now))
+                return RequestCredentials([("client_id", given.client_id)], {}, partial(self._assertion_form, now))
             case "bearer":
                 token = yield from _bearer(given.bearer_token)
-                return Parts([], {"Authorization": f"Bearer {token}"})
+                return RequestCredentials([], {"Authorization": f"Bearer {token}"})
             case _:
-                return Parts([("client_id", given.client_id)], {})
+                return RequestCredentials([("client_id", given.client_id)], {})
 
     def _assertion_form(self, now: float) -> Form:
         return [("client_assertion_type", _JWT_BEARER), ("client_assertion", self._assertion(now))]
@@ -149,7 +156,7 @@ _NEEDS: dict[Method, str] = {
 }
 
 
-def _method(given: Given) -> Method:
+def _method(given: CredentialArguments) -> Method:
     """Return the method that fits the credentials. Raises `ConfigurationError` if they do not fit one method."""
     carried = [name for name in ("client_secret", "private_key", "bearer_token") if getattr(given, name) is not None]
     if len(carried) > 1:
@@ -171,7 +178,7 @@ def _is_token(token: object) -> bool:
     return isinstance(token, str) and bool(token) and token.isascii() and token.isprintable() and " " not in token
 
 
-def _basic(given: Given) -> str:
+def _basic(given: CredentialArguments) -> str:
     """Return the credentials of HTTP Basic. RFC 6749 2.3.1 requires form encoding, which some servers do not decode."""
     pair = given.client_id, str(given.client_secret)
     text = ":".join(map(quote_plus, pair) if given.encode_secret else pair)
@@ -204,18 +211,14 @@ def _private_key(given: Any) -> Any:
     return key
 
 
-_EC = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
-_RSA = ("PS256", "PS384", "PS512", "RS256", "RS384", "RS512")
-
-
 def _algorithm(key: Any, given: str | None) -> str:
-    """Return the signature algorithm for the key. Raises `ConfigurationError` if `given` does not fit it."""
-    if isinstance(key, rsa.RSAPrivateKey):
-        possible: tuple[str, ...] = _RSA
-    elif isinstance(key, ec.EllipticCurvePrivateKey):
-        possible = (_EC[key.curve.name],) if key.curve.name in _EC else ()
-    else:
-        possible = ("EdDSA",)
-    if not possible or (given is not None and given not in possible):
-        raise ConfigurationError(f"algorithm={given!r}: expected for this private_key one of {', '.join(possible)}")
-    return possible[0] if given is None else given
+    """Return the signature algorithm for the key. Raises `ConfigurationError` if the key or `given` cannot be used."""
+    try:
+        possible = algorithms_of(key.public_key()) - _UNSUPPORTED
+    except UnusableKey as error:
+        raise ConfigurationError(f"private_key is {error}; expected an RSA key of 2048 bits or more") from None
+    if not possible:
+        raise ConfigurationError(f"private_key is on {key.curve.name}; expected a key on P-256, P-384 or P-521")
+    if given is None:
+        return _DEFAULT_FOR_RSA if _DEFAULT_FOR_RSA in possible else min(possible)
+    return options.one_of("algorithm for this private_key", given, tuple(sorted(possible)))

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 from mtls_middleware.effects.exchange import Response
 from mtls_middleware.effects.flow import Flow
 from mtls_middleware.errors import ConfigurationError, Refused, Unavailable
-from mtls_middleware.json_values import json_object
+from mtls_middleware.json_values import json_object, shown
 from mtls_middleware.jwks import FetchedKeys, StaticKeys
 from mtls_middleware.resource_server.claims import has_audience, numeric_date, reject_token
 from mtls_middleware.resource_server.jws import Keys, verify_jwt
@@ -19,7 +19,6 @@ _MAX_AGE = 60
 # The errors that are about the token, and not about this client or its request. Some servers send one of them with
 # status 400 for each token that they cannot introspect, for example for each JWT.
 _ABOUT_TOKEN = frozenset({"invalid_token", "unsupported_token_type"})
-_MAX_SHOWN = 60  # characters of a value from the server in a message
 
 # Advice for the operator, by the status of the server's response.
 _ADVICE = {
@@ -103,7 +102,7 @@ class IntrospectionResponses:
             advice = "check that endpoint= is an introspection endpoint, and check issuer= and signed_by="
             raise UnusableResponse(reason, advice) from None
         if "error" in members and "active" not in members:
-            raise UnusableResponse(f"status 200 with the error {_shown(members['error'])}", "check endpoint=")
+            raise UnusableResponse(f"status 200 with the error {shown(members['error'])}", "check endpoint=")
         return members if members.get("active") is True else {"active": False}
 
     def _reject_type(self, found: str) -> NoReturn:
@@ -144,7 +143,7 @@ def _error(response: Response) -> dict[str, Any]:
     status, error = response.status, _oauth_error(response)
     if status == 400 and error in _ABOUT_TOKEN:
         return {"active": False, "error": error}
-    with_error = "" if error is None else f" with the error {_shown(error)}"
+    with_error = "" if error is None else f" with the error {shown(error)}"
     raise UnusableResponse(f"status {status}{with_error}; expected 200", _advice(status))
 
 
@@ -165,7 +164,3 @@ def _advice(status: int) -> str:
     if 300 <= status < 400:
         return "redirects are not followed: set endpoint= to the address in the Location field"
     return "the server has an error" if status >= 500 else "check endpoint="
-
-
-def _shown(value: object) -> str:
-    return ascii(value[:_MAX_SHOWN]) if isinstance(value, str) else f"of type {type(value).__name__}"

@@ -39,13 +39,7 @@ _CACHE_SIZE, _UNKNOWN_CACHE_SIZE = 16 * 1024 * 1024, 1024 * 1024
 _lines = LineLimit()
 
 
-def _log_limited(now: float, text: str, *arguments: object) -> None:
-    """Log an error of `look_up`. Any client can cause it, so the lines per second are limited."""
-    if _lines.admit(text, now) is not None:
-        logger.error(text, *arguments)
-
-
-class _LookedUp(NamedTuple):
+class _LookUpResult(NamedTuple):
     """The result of a look-up: the validator, or `None` for an unknown issuer. It is used until the time `ends`."""
 
     member: Member | None
@@ -99,9 +93,9 @@ class TrustedIssuers:
         self._by_issuer: dict[str, Member] = {each.issuer: each for each in in_order if each.issuer is not None}
         self._opaque = opaque[0] if opaque else None
         self._look_up = look_up
-        self._looked_up: Cache[str, _LookedUp] = Cache(_CACHE_SIZE)
+        self._looked_up: Cache[str, _LookUpResult] = Cache(_CACHE_SIZE)
         # In a memory of its own, because a token can name any issuer.
-        self._unknown: Cache[str, _LookedUp] = Cache(_UNKNOWN_CACHE_SIZE)
+        self._unknown: Cache[str, _LookUpResult] = Cache(_UNKNOWN_CACHE_SIZE)
 
     is_reusable = True
 
@@ -135,7 +129,7 @@ class TrustedIssuers:
         decided = yield from decide(found.member, text, now)
         return decided.within(Reusable(None, found.begins, found.ends))
 
-    def _find(self, issuer: str, now: float) -> Flow[_LookedUp | None]:
+    def _find(self, issuer: str, now: float) -> Flow[_LookUpResult | None]:
         """Return the result of the last look-up of this issuer, or of a new one. Raises `Unavailable` if it fails."""
         look_up = self._look_up
         if look_up is None or len(issuer) > _MAX_ISSUER or not (issuer.isascii() and issuer.isprintable()):
@@ -148,11 +142,13 @@ class TrustedIssuers:
         except (Refused, ConfigurationError):  # `Unavailable` is a `Refused`
             raise
         except Exception as failure:
-            _log_limited(now, "look_up= of TrustedIssuers failed: %s", type(failure).__name__)
+            _lines.log(logger, logging.ERROR, now, "look_up= of TrustedIssuers failed: %s", type(failure).__name__)
             raise Unavailable("look_up= of TrustedIssuers failed", retry_after=1) from failure
         if member is not None and (not isinstance(member, Member) or member.issuer != issuer):
             # For example, a database that ignores case returns the validator of another spelling.
-            _log_limited(
+            _lines.log(
+                logger,
+                logging.ERROR,
                 now,
                 "look_up= of TrustedIssuers returned %s for another issuer, or no validator; expected None, or "
                 "JWTAccessTokens(issuer=...) with exactly the issuer that was given",
@@ -161,7 +157,7 @@ class TrustedIssuers:
             member = None
         for cache in caches_of(member):
             cache.share(self._looked_up.memory)
-        found = _LookedUp(member, now, now + (_UNKNOWN_FOR if member is None else _KNOWN_FOR))
+        found = _LookUpResult(member, now, now + (_UNKNOWN_FOR if member is None else _KNOWN_FOR))
         if member is None:
             self._unknown.put(issuer, found, len(issuer) + _UNKNOWN_SIZE)
         else:

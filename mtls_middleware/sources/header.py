@@ -33,10 +33,7 @@ _lines = LineLimit()
 
 
 def _log_ignored(reason: str, now: float) -> None:
-    """Log why a header is ignored. Any client can send such a header, so the lines per second are limited."""
-    left_out = _lines.admit("ignored", now)
-    if left_out is not None:
-        logger.info("the client certificate header is ignored: %s; similar lines left out: %d", reason, left_out)
+    _lines.log(logger, logging.INFO, now, "the client certificate header is ignored: %s", reason)
 
 
 _NEEDS_STRUCTURED_FIELDS = (rfc9440.client_cert_chain,)

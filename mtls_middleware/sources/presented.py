@@ -65,12 +65,5 @@ def _unreadable(der: bytes) -> str | None:
 
 
 def _log(certificate: ClientCertificate, dropped: list[str], now: float) -> None:
-    """Any client can send such a chain, so the lines per second are limited."""
-    left_out = _lines.admit("dropped", now)
-    if left_out is not None:
-        logger.info(
-            "certificates in the chain of %s are ignored: %s; similar lines left out: %d",
-            certificate.thumbprint,
-            "; ".join(dropped),
-            left_out,
-        )
+    message = "certificates in the chain of %s are ignored: %s"
+    _lines.log(logger, logging.INFO, now, message, certificate.thumbprint, "; ".join(dropped))

@@ -47,7 +47,8 @@ class ClientAuthenticator:
     Arguments:
         clients: a mapping from `client_id` to `RegisteredClient`, or a function that takes a `client_id` and returns
             the `RegisteredClient`, or `None` for an unknown client. Under ASGI, the function may be `async`. Include
-            the clients that use other authentication methods.
+            the clients that use other authentication methods. If the function raises `RegistrationError`, this client
+            gets 401. Any other exception leads to 500.
         trust_store: validates the chain for `tls_client_auth`, even if a proxy has already validated the chain. A
             client's own `trust_store` takes precedence.
         match: which part of a presented certificate must equal that of a registered certificate: `"certificate"`, the
@@ -162,16 +163,18 @@ class ClientAuthenticator:
         self, credentials: Credentials, certificate: ClientCertificate | None, now: float
     ) -> Flow[RegisteredClient]:
         try:
-            return (yield from self._identified(credentials, certificate, now))
+            client = yield from self._client(credentials.client_id)
+            yield from self._check_credentials(client, credentials, certificate, now)
         except Unavailable:
             raise
         except Refused as refusal:
             raise refusal.changed(*refusal.evidence, found={"client_id": credentials.client_id}) from None
+        return client
 
-    def _identified(
-        self, credentials: Credentials, certificate: ClientCertificate | None, now: float
-    ) -> Flow[RegisteredClient]:
-        client = yield from self._client(credentials.client_id)
+    def _check_credentials(
+        self, client: RegisteredClient, credentials: Credentials, certificate: ClientCertificate | None, now: float
+    ) -> Flow[None]:
+        """Check that the credentials belong to the registered method. If it needs a certificate, check this, too."""
         method = client.token_endpoint_auth_method
         if not credentials.permit(method):
             used = f"registered method {method}, found {credentials.found}"
@@ -179,7 +182,6 @@ class ClientAuthenticator:
                 raise Refused("invalid_request", f"{used}: a second authentication method (RFC 6749 2.3)")
             _refuse(used)
         yield from self._check_certificate(client, certificate, now)
-        return client
 
     def _check_certificate(
         self, client: RegisteredClient, certificate: ClientCertificate | None, now: float
@@ -204,7 +206,7 @@ class ClientAuthenticator:
         try:
             client = yield from ask(Call(self._look_up, (client_id,)))
         except RegistrationError as error:
-            _log_limited("the registration of client %a cannot be used: %s", client_id[:100], error)
+            _log_limited("a registration cannot be used: %s", error)
             _refuse("the registration of this client cannot be used: see the log")
         if client is None:
             _refuse("no such client")
@@ -260,7 +262,7 @@ class ClientAuthenticator:
             try:
                 check_address("jwks_uri", uri, allow_http=self._allow_http)
             except ConfigurationError as error:
-                _log_limited("%s", error)
+                _log_limited("a JWK Set cannot be fetched: %s", error)
                 _refuse("the client's jwks_uri is not an address that may be fetched (see the log)")
             # All clients share one context, because each context needs memory for every CA of the system.
             self._tls = self._tls or default_context()
@@ -273,10 +275,8 @@ class ClientAuthenticator:
 _lines = LineLimit()
 
 
-def _log_limited(text: str, *arguments: object) -> None:
-    """Log an error in the registration of a client. Any client can cause it, so the lines per second are limited."""
-    if _lines.admit(text, time.time()) is not None:
-        logger.error(text, *arguments)
+def _log_limited(message: str, *arguments: object) -> None:
+    _lines.log(logger, logging.ERROR, time.time(), message, *arguments)
 
 
 def _refuse(*evidence: str) -> NoReturn:

@@ -10,6 +10,7 @@ from typing import Any, Self
 from mtls_middleware import options
 from mtls_middleware.effects.address import check_address
 from mtls_middleware.errors import ConfigurationError, require_extra
+from mtls_middleware.json_values import shown
 from mtls_middleware.policy.identities import URI, DNSName, Email, IPAddress, Subject
 from mtls_middleware.policy.rule import Rule
 from mtls_middleware.token_endpoint.credentials import PKI, SELF_SIGNED
@@ -34,6 +35,11 @@ _DRAFT_RESTRICTIONS = ("tls_client_auth_root_dn", "tls_client_auth_issuer_dn")
 class RegistrationError(ConfigurationError):
     """Raised if the metadata of a client cannot be used. The message names the client."""
 
+    @classmethod
+    def of(cls, client_id: object, reason: object) -> Self:
+        """Return the exception for one client. Example: `RegistrationError.of("billing", "no jwks")`"""
+        return cls(f"client {shown(client_id)}: {reason}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class RegisteredClient:
@@ -52,7 +58,8 @@ class RegisteredClient:
             (RFC 8705 3.4).
         trust_store: validates this client's certificates, instead of the `trust_store` of the authenticator.
 
-    Raises `ConfigurationError`.
+    Raises `RegistrationError`, which is a `ConfigurationError`. If the look-up of a `ClientAuthenticator` raises it,
+    the authentication of this client fails, and the log has the message.
 
     Example: `RegisteredClient(client_id="billing", token_endpoint_auth_method="tls_client_auth",
     tls_client_auth_san_dns="billing.internal")`
@@ -73,17 +80,24 @@ class RegisteredClient:
     certificates: RegisteredCertificates | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        try:
+            self._check()
+            object.__setattr__(self, "identity", self._identity())
+            object.__setattr__(self, "certificates", self._certificates())
+        except ConfigurationError as error:
+            raise RegistrationError.of(self.client_id, error) from error
+
+    def _check(self) -> None:
+        """Check the members that are the same for all methods. Raises `ConfigurationError`."""
         for name in ("client_id", "token_endpoint_auth_method"):
             value = getattr(self, name)
             if not (isinstance(value, str) and value and value.isascii() and value.isprintable()):
-                raise ConfigurationError(f"{name}={value!r}: expected a string of printable ASCII (RFC 6749 A.1)")
+                raise ConfigurationError(f"{name}={shown(value)}: expected a string of printable ASCII (RFC 6749 A.1)")
         options.boolean(_BOUND, self.tls_client_certificate_bound_access_tokens)
         if self.trust_store is not None:
             options.object_with_method("trust_store", self.trust_store, "validate", "TrustStore(['clients-ca.pem'])")
         if self.jwks is not None and self.jwks_uri is not None:
             raise ConfigurationError("jwks and jwks_uri are both given; expected only one of the two (RFC 7591 2)")
-        object.__setattr__(self, "identity", self._identity())
-        object.__setattr__(self, "certificates", self._certificates())
 
     def _identity(self) -> Rule | None:
         given = {name: getattr(self, name) for name in _SUBJECTS if getattr(self, name) is not None}
@@ -96,7 +110,7 @@ class RegisteredClient:
         ((name, value),) = given.items()
         try:
             if not isinstance(value, str):
-                raise ConfigurationError(f"{value!r}: expected a string")
+                raise ConfigurationError(f"{shown(value)}: expected a string")
             return _SUBJECTS[name](value)  # type: ignore[call-arg]  # each rule takes one string
         except ConfigurationError as error:
             raise ConfigurationError(f"{name}: {error}") from error
@@ -134,46 +148,44 @@ class RegisteredClient:
                 `tls_client_auth_issuer_dn`, which restrict a client to one CA, are always rejected.
             trust_store: see `RegisteredClient`.
 
-        Raises `RegistrationError`, which names the client, and `ConfigurationError` if there is no client.
+        Raises `RegistrationError`.
 
         Example: `RegisteredClient.from_metadata(json.loads(text))`
         """
         options.boolean("drafts", drafts)
         if not isinstance(metadata, Mapping):
-            raise ConfigurationError(
+            raise RegistrationError(
                 f"metadata is a {type(metadata).__name__}: expected a mapping, for example a parsed JSON object"
             )
         given = dict(metadata)
         for name in _DRAFT_RESTRICTIONS:
             if given.get(name) is not None:
-                raise RegistrationError(
-                    f"{name} is from a draft of RFC 8705 and is not supported; give the client a trust_store instead"
+                raise RegistrationError.of(
+                    given.get("client_id"),
+                    f"{name} is from a draft of RFC 8705 and is not supported; give the client a trust_store instead",
                 )
         if drafts:
             _rename_draft_members(given)
         members = {name: given[name] for name in _MEMBERS if given.get(name) is not None}
         method = members.setdefault("token_endpoint_auth_method", "client_secret_basic")
         if "client_id" not in members:
-            raise ConfigurationError("the metadata has no client_id; expected for example {'client_id': 'billing'}")
+            raise RegistrationError("the metadata has no client_id; expected for example {'client_id': 'billing'}")
         members = {
             name: value for name, value in members.items() if name not in _SUBJECTS or (method == PKI and value != "")
         }
-        try:
-            return cls(**members, trust_store=trust_store)
-        except ConfigurationError as error:
-            raise RegistrationError(f"client {str(members['client_id'])[:_MAX_SHOWN]!a}: {error}") from error
+        return cls(**members, trust_store=trust_store)
 
 
-_MAX_SHOWN = 100  # characters of a client_id in a message
 _MEMBERS = ("client_id", "token_endpoint_auth_method", *_SUBJECTS, "jwks", "jwks_uri", _BOUND)
 
 
 def _rename_draft_members(given: dict[str, Any]) -> None:
     """Replace the names of drafts by the names of RFC 8705, in place.
 
-    Raises `ConfigurationError` if both names are present with different values.
+    Raises `RegistrationError` if both names are present with different values.
     """
     if given.get("token_endpoint_auth_method") == _DRAFT_SELF_SIGNED:
         given["token_endpoint_auth_method"] = SELF_SIGNED
     if _DRAFT_BOUND in given and given.setdefault(_BOUND, given[_DRAFT_BOUND]) != given[_DRAFT_BOUND]:
-        raise RegistrationError(f"{_DRAFT_BOUND} and {_BOUND} have different values; expected only {_BOUND}")
+        reason = f"{_DRAFT_BOUND} and {_BOUND} have different values; expected only {_BOUND}"
+        raise RegistrationError.of(given.get("client_id"), reason)

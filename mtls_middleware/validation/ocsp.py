@@ -24,7 +24,7 @@ from cryptography.x509.ocsp import OCSPCertStatus
 from mtls_middleware import options
 from mtls_middleware.cache import Cache
 from mtls_middleware.dependencies import report
-from mtls_middleware.effects.exchange import Fetch, FetchFailed, Response, fetch_failed
+from mtls_middleware.effects.exchange import Fetch, FetchFailed, Response, default_context, fetch_failed
 from mtls_middleware.effects.flow import Begin, Flow, ask
 from mtls_middleware.errors import ConfigurationError, require_extra
 from mtls_middleware.line_limit import LineLimit
@@ -117,7 +117,7 @@ class OCSP:
         allow_http: bool = True,
     ) -> None:
         require_extra("httpx2", "http", "OCSP")
-        self._tls = tls or ssl.create_default_context()
+        self._tls = tls or default_context()
         self._proxy = options.proxy_url("proxy", proxy)
         self._responders = Responders(responders, self._tls, self._proxy, allow_http=allow_http)
         self._max_age = options.seconds("max_age", max_age, 1, 86_400, _MAX_AGE)
@@ -301,7 +301,7 @@ class OCSP:
         if record.attempt is not attempt:
             return  # another flow has stored it
         if isinstance(found, FetchFailed) and found.retry_after is not None:
-            record.postpone(attempt, str(found), found.seconds)
+            record.postpone(attempt, str(found))
             return
         result: CachedStatus | str
         try:
@@ -310,12 +310,12 @@ class OCSP:
             if found.status != 200:
                 raise UnusableOCSPResponse(f"HTTP status {found.status}")
             # At the time of its arrival: a later request applies the result of an exchange in the background.
-            arrived_at = attempt.began_at + found.seconds
+            arrived_at = attempt.ended_at
             response = verify(found.body, attempt.request, look_up.request.issuer, arrived_at, look_up.required)
             result = CachedStatus.of(response, attempt.began_at, self._max_age)
         except UnusableOCSPResponse as failure:
             result = str(failure)
-        record.finish(attempt, result, found.seconds)
+        record.finish(attempt, result)
         if isinstance(attempt.result, str):
             self._report(look_up.responder.url, attempt.result, now)
 

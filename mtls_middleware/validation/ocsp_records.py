@@ -1,13 +1,10 @@
-"""`OCSPRecord`: what a process knows about the status of one certificate, and the attempts to renew it.
+"""`OCSPRecord`: what a process knows about the status of one certificate, and the attempts to renew it."""
 
-Pure: no I/O, no clock.
-"""
-
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cryptography.x509.ocsp import OCSPCertStatus
 
-from mtls_middleware.effects.exchange import Fetch, FetchFailed
+from mtls_middleware.effects.exchange import Fetch, FetchFailed, Stopwatch
 from mtls_middleware.retry import LONGEST, retry_delay
 from mtls_middleware.validation.ocsp_response import OCSPRequest, OCSPStatus
 
@@ -51,6 +48,19 @@ class OCSPAttempt:
     fetch: Fetch
     began_at: float
     result: CachedStatus | str | None = None
+    _stopwatch: Stopwatch = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._stopwatch = Stopwatch(self.fetch)
+
+    def repeat(self, fetch: Fetch, now: float) -> None:
+        """Replace a broken exchange by `fetch`, which begins now."""
+        self.fetch, self.began_at, self._stopwatch = fetch, now, Stopwatch(fetch)
+
+    @property
+    def ended_at(self) -> float:
+        """The time when the exchange ended, by the clock that `began_at` was read from."""
+        return self.began_at + self._stopwatch.seconds
 
     @property
     def is_complete(self) -> bool:
@@ -107,12 +117,12 @@ class OCSPRecord:
 
     def repeat(self, attempt: OCSPAttempt, fetch: Fetch, now: float) -> None:
         """Store that `fetch` replaces the broken exchange of an attempt now."""
-        attempt.fetch, attempt.began_at = fetch, now
+        attempt.repeat(fetch, now)
         if self.attempt is attempt:
             self.attempted_at = now
 
-    def finish(self, attempt: OCSPAttempt, result: CachedStatus | str, seconds: float) -> None:
-        """Store the result of the attempt in progress, whose exchange took `seconds`."""
+    def finish(self, attempt: OCSPAttempt, result: CachedStatus | str) -> None:
+        """Store the result of the attempt in progress."""
         self.attempt = None
         if isinstance(result, CachedStatus) and self._is_replay(result):
             result = "the response is older than the response that reports the certificate as revoked"
@@ -120,15 +130,15 @@ class OCSPRecord:
         if isinstance(result, str):
             self.failures += 1
             self.reason = result
-            self._next_at = attempt.began_at + seconds + retry_delay(self.failures)
+            self._next_at = attempt.ended_at + retry_delay(self.failures)
         else:
             self.failures, self.known, self._next_at = 0, result, attempt.began_at
 
-    def postpone(self, attempt: OCSPAttempt, reason: str, seconds: float) -> None:
+    def postpone(self, attempt: OCSPAttempt, reason: str) -> None:
         """End the attempt in progress, whose exchange was not made. It does not count as a failure of the responder."""
         self.attempt = None
         attempt.result = self.reason = reason
-        self._next_at = attempt.began_at + seconds + _POSTPONED
+        self._next_at = attempt.ended_at + _POSTPONED
 
     def _is_replay(self, result: CachedStatus) -> bool:
         """Return whether a response would undo a newer revocation: an attacker can replay an old response."""

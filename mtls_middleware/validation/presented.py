@@ -44,11 +44,6 @@ def log_ignored(thumbprint: str, number: int, now: float) -> None:
 
     `now`: seconds since the epoch.
     """
-    left_out = _lines.admit("ignored", now) if number else None
-    if left_out is not None:
-        logger.info(
-            "%d certificates in the chain of %s are ignored: they are not its issuers; similar lines left out: %d",
-            number,
-            thumbprint,
-            left_out,
-        )
+    if number:
+        message = "%d certificates in the chain of %s are ignored: they are not its issuers"
+        _lines.log(logger, logging.INFO, now, message, number, thumbprint)

@@ -52,7 +52,8 @@ class RevocationLists:
             `*.pem`). Changed files are read again. A list stays in use until a newer list replaces it, even if its
             file is deleted, broken, or contains an older list.
         urls: https URLs of CRLs. A list is fetched when it is first needed, then every ten minutes, and again after it
-            has expired. The newest list is used until its nextUpdate.
+            has expired. The newest list is used until its nextUpdate. A request waits at most 10 seconds for the first
+            attempt to fetch each list.
         soft_fail: accept a certificate and log a warning if its status cannot be determined. A certificate that is on a
             list in force is always rejected.
         leaf_only: check only the client's own certificate, not the intermediate CAs.
@@ -171,6 +172,7 @@ class _RemoteList:
             tls=tls,
             limit=_LIMIT,
             timeout=_TIMEOUT,
+            first_wait=_TIMEOUT,  # without a list, each request that needs it gets 503, and a long list needs seconds
             max_inline=MAX_INLINE_SIZE,
             max_stale=math.inf,
             what="urls",

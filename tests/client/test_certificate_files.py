@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 
 from mtls_middleware import certificate_files
+from mtls_middleware.certificate_files import trust_context
 from mtls_middleware.client import CertificateFiles, ssl_context
+from mtls_middleware.effects.exchange import default_context
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate, self_signed
+from mtls_middleware.validation import OCSP
 from tests.client.servers import Server
 
 PASSWORD = "password of the key"
@@ -54,6 +57,12 @@ def test_files_that_are_only_touched_give_the_same_pair(issued: IssuedCertificat
     first = given.current(100)
     os.utime(tmp_path / "client.pem")
     assert given.current(200) is first
+
+
+def test_the_context_of_a_certificate_is_not_the_shared_one(issued: IssuedCertificate, tmp_path: Path) -> None:
+    assert trust_context(None) is trust_context(None) is default_context()
+    assert files(tmp_path).current().ssl_context() is not default_context()
+    assert OCSP("http://ocsp.test")._tls is default_context()
 
 
 def cut(text: str, end: int) -> str:

@@ -14,7 +14,7 @@ from mtls_middleware.effects.flow import AwaitingDriver, BlockingDriver, Flow
 from mtls_middleware.effects.remote_document import RemoteDocument
 from mtls_middleware.errors import Unavailable
 from tests.jwks.fetching import NO_TLS, START, at_once
-from tests.key_server import KeyServer, die, gated, until
+from tests.key_server import KeyServer, answer, die, gated, until
 from tests.resource_server.both import run
 
 __all__ = ["run"]
@@ -100,7 +100,7 @@ def test_a_parser_that_fails_for_any_reason_is_tried_again(
     with pytest.raises(Unavailable):
         run(found.current(START))
     assert f"{type(error).__name__}; the next request after 0.5 s tries again" in caplog.text
-    assert run(found.current(START + 0.5)) == "parsed"
+    assert run(found.current(START + 2)) == "parsed"
 
 
 def test_without_a_thread_to_parse_it_is_503_and_is_tried_again(
@@ -120,7 +120,7 @@ def test_without_a_thread_to_parse_it_is_503_and_is_tried_again(
             run(found.current(START))
     assert refusal.value.retry_after == 1
     assert "no thread can be started" in caplog.text
-    assert run(found.current(START + 0.5)) == 2_000
+    assert run(found.current(START + 2)) == 2_000
 
 
 def test_after_a_failure_requests_do_not_wait_for_a_server_that_stalls(
@@ -166,8 +166,49 @@ def test_without_the_thread_of_exchanges_it_is_a_failed_attempt(
             run(found.current(START + age + 0.1))  # the result of a renewal in the background is stored here
     assert "the next request after 0.5 s tries again" in caplog.text
     attempts = server.requests
-    assert run(found.current(START + age + 0.5)) == 2_000
+    assert run(found.current(START + age + 1)) == 2_000
     until(lambda: server.requests == attempts + 1)
+
+
+def test_a_slow_error_delays_the_next_attempt_by_the_time_that_it_took(server: KeyServer, run: Run) -> None:
+    server.behaviour, server.stall = answer(504), 1.0
+    found = document(server, len)
+    for late in (0, 0.9, 1.4):
+        with pytest.raises(Unavailable):
+            run(found.current(START + late))
+    assert server.requests == 1
+    with pytest.raises(Unavailable):
+        run(found.current(START + 10))
+    assert server.requests == 2
+
+
+def test_one_request_does_not_wait_twice_for_one_attempt(server: KeyServer, run: Run) -> None:
+    gate, found = threading.Event(), RemoteDocument(server.url, len, tls=NO_TLS, timeout=30, first_wait=2)
+    run(found.current(START))
+    server.behaviour = gated(gate)
+    began = time.monotonic()
+    assert run(found.refreshed(START + 700)) == 2_000
+    assert time.monotonic() - began < 3.9
+    gate.set()
+
+
+def test_a_request_with_a_later_time_waits_for_an_attempt_that_has_just_begun(server: KeyServer, run: Run) -> None:
+    found, server.stall = RemoteDocument(server.url, len, tls=NO_TLS), 0.5
+    first = threading.Thread(target=BlockingDriver().run, args=(found.current(START),))
+    first.start()
+    until(lambda: server.requests == 1)
+    assert run(found.current(START + 3)) == 2_000
+    first.join()
+    assert server.requests == 1
+
+
+def test_retry_after_includes_the_time_that_a_failed_attempt_took(server: KeyServer, run: Run) -> None:
+    server.behaviour, found = answer(504), document(server, len)
+    for number in range(7):
+        with pytest.raises(Unavailable):
+            run(found.current(START + 100 * number))
+    assert server.requests == 7
+    assert found.retry_after(START + 600) > 30  # 30 seconds after the failure, not after the beginning
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # from Python 3.12 on: other threads run

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+from mtls_middleware.certificate import Verification
 from mtls_middleware.effects import upstream
 from mtls_middleware.effects.background import _current_background
 from mtls_middleware.effects.exchange import Connections, Fetch, FetchFailed, Response
 from mtls_middleware.effects.flow import AwaitingDriver, Begin, BlockingDriver, FetchFor, Flow, ask
-from mtls_middleware.effects.limits import Share, Shares, WaitingLimit, client_of
+from mtls_middleware.effects.limits import Share, Shares, WaitingLimit, client_of, shares
+from mtls_middleware.testing import CertificateAuthority
 from tests.introspection_server import IntrospectionServer, says, send
 from tests.key_server import die, raw, until
 
@@ -271,12 +273,22 @@ def test_stalls_of_three_clients_make_all_requests_fail(server: IntrospectionSer
     assert is_rejected(Client(server, connections, (Share("name d", 25),)).get())
 
 
-def test_the_key_of_a_client_is_short() -> None:
-    long = [client_of((Share(f"name {'x' * 60_000}{each}", 25),)) for each in "ab"]
-    assert len(set(long)) == 2
-    assert max(map(len, long)) <= 200
-    assert client_of((Share("certificate x", 10), Share("name y", 25))) == "name y"
+def test_the_key_of_a_client_is_short_and_the_same_for_equal_names() -> None:
+    authority = CertificateAuthority()
+    names = [f"CN={each},OU={'x' * 60},O={'y' * 60}" for each in "aab"]
+    keys = [client_of(shares(authority.issue(name).client_certificate(), None)) for name in names]
+    assert keys[0] == keys[1] != keys[2]
+    assert max(map(len, keys)) < 80
+    assert client_of((Share("certificate x", 10), Share("names y", 25))) == "names y"
     assert client_of(()) == ""
+
+
+def test_the_names_of_a_certificate_are_read_only_for_its_first_exchange() -> None:
+    certificate = CertificateAuthority().issue("CN=a").client_certificate()
+    requests = [certificate.with_verification(Verification.BY_PROXY) for _ in range(2)]
+    first, second = (shares(each, None) for each in requests)
+    assert first == second
+    assert ["subject" in vars(each) for each in requests] == [True, False]
 
 
 # --- The limit on waiting requests

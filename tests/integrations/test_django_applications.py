@@ -52,7 +52,7 @@ def test_a_secret_is_there_if_the_method_needs_one() -> None:
 
 
 def test_metadata_of_another_client_are_rejected() -> None:
-    with pytest.raises(ConfigurationError, match=r"client_id='other' for the application 'app'"):
+    with pytest.raises(ConfigurationError, match=r"^client 'app': its metadata has client_id='other'"):
         registered_client(application("public"), {"client_id": "other"})
     with pytest.raises(ConfigurationError, match="both must have the same client_id"):
         check_registration(application("public", "other"), registered_client(application("public")))

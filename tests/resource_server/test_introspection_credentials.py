@@ -140,6 +140,7 @@ def test_the_hint_can_be_left_out(server: IntrospectionServer) -> None:
 
 
 ENCRYPTED = KEYS["ES256"].private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"password"))
+SHORT = rsa.generate_private_key(public_exponent=65537, key_size=1024)
 WRONG: dict[str, dict[str, Any]] = {
     "two credentials": {"client_secret": "s", "bearer_token": "t"},
     "a secret and a key": {"client_secret": "s", "private_key": KEYS["ES256"]},
@@ -156,6 +157,9 @@ WRONG: dict[str, dict[str, Any]] = {
     "a public key": {"private_key": KEYS["ES256"].public_key()},
     "a key on Ed448": {"private_key": ed448.Ed448PrivateKey.generate()},
     "a key on another curve": {"private_key": ec.generate_private_key(ec.SECP256K1())},
+    "an RSA key of 1024 bits": {"private_key": SHORT},
+    "a name that PyJWT does not know": {"private_key": KEYS["EdDSA"], "algorithm": "Ed25519"},
+    "an algorithm that is not a string": {"private_key": KEYS["ES256"], "algorithm": ["ES256"]},
     "an algorithm of another key": {"private_key": KEYS["ES256"], "algorithm": "RS256"},
     "a MAC": {"private_key": KEYS["PS256"], "algorithm": "HS256"},
     "an empty bearer token": {"bearer_token": ""},

@@ -2,12 +2,15 @@
 
 import asyncio
 import logging
+import signal
 import socket
 import threading
 import time
+from typing import Any
 
 import pytest
 
+from mtls_middleware.effects.flow import AwaitingDriver
 from mtls_middleware.errors import Unavailable
 from mtls_middleware.resource_server import IntrospectedAccessTokens, MemoryAnswers
 from mtls_middleware.testing import IssuedCertificate
@@ -20,8 +23,9 @@ from tests.introspection_server import (
     moved,
     says,
     send,
+    truthful,
 )
-from tests.key_server import die, raw
+from tests.key_server import die, raw, until
 from tests.resource_server.introspected import BEARER, TOKEN, active, asking, validate
 from tests.resource_server.stack import ASGIStack, Stack
 
@@ -154,6 +158,150 @@ def test_fifty_threads_share_one_introspection_if_responses_are_cached(
         each.join()
     assert found == ["user"] * 50
     assert len(server.questions) == (1 if cached else 50)
+
+
+# --- a caller that is cancelled ---
+
+
+class Cancelled(BaseException):
+    """Raised by the handler of a signal, as gunicorn does to end a request."""
+
+
+def _raise(*_: object) -> None:
+    raise Cancelled
+
+
+def held(release: threading.Event, behave: Behaviour = truthful) -> Behaviour:
+    """Respond after the release."""
+
+    def wait_and_respond(handler: Any) -> None:
+        release.wait(30)
+        behave(handler)
+
+    return wait_and_respond
+
+
+def outcome_of(tokens: IntrospectedAccessTokens) -> str:
+    try:
+        return str(validate(tokens).subject)
+    except Unavailable:
+        return "unavailable"
+
+
+def waiting(tokens: IntrospectedAccessTokens) -> int:
+    return sum(each.callers for each in list(tokens._exchanges._exchanges.values()))
+
+
+def cancelled_thread(tokens: IntrospectedAccessTokens, release: threading.Event) -> list[str]:
+    """Let the main thread introspect first, and two other threads join it. Then interrupt the main thread."""
+    found: list[str] = []
+    others = [threading.Thread(target=lambda: found.append(outcome_of(tokens))) for _ in range(2)]
+
+    def join_and_interrupt() -> None:
+        until(lambda: waiting(tokens) == 1)
+        for each in others:
+            each.start()
+        until(lambda: waiting(tokens) == 3)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, _raise)
+    try:
+        threading.Thread(target=join_and_interrupt).start()
+        with pytest.raises(Cancelled):
+            validate(tokens)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert waiting(tokens) == 2
+    release.set()
+    for each in others:
+        each.join()
+    return found
+
+
+def cancelled_task(tokens: IntrospectedAccessTokens, release: threading.Event) -> list[str]:
+    """Let a task introspect first, and two other tasks join it. Then cancel the first task."""
+
+    async def one() -> str:
+        try:
+            return str((await AwaitingDriver().run(tokens.validate(TOKEN, time.time()))).subject)
+        except Unavailable:
+            return "unavailable"
+
+    async def three() -> list[str]:
+        first, *others = [asyncio.create_task(one()) for _ in range(3)]
+        while waiting(tokens) < 3:  # noqa: ASYNC110 (of a validator that other threads use, too)
+            await asyncio.sleep(0.01)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        assert waiting(tokens) == 2
+        release.set()
+        return await asyncio.gather(*others)
+
+    return asyncio.run(three())
+
+
+BOTH = {"threads": cancelled_thread, "tasks": cancelled_task}
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_the_response_is_used_and_cached_after_its_first_caller_was_cancelled(
+    server: IntrospectionServer, kind: str
+) -> None:
+    release = threading.Event()
+    server.tokens, server.behaviours = {TOKEN: active()}, [held(release)]
+    tokens = asking(server, cache=MemoryAnswers(), timeout=60)
+    assert BOTH[kind](tokens, release) == ["user", "user"]
+    assert outcome_of(tokens) == "user"
+    assert len(server.questions) == 1
+    assert waiting(tokens) == 0
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_a_failure_reaches_the_callers_that_remain(server: IntrospectionServer, kind: str) -> None:
+    release = threading.Event()
+    server.tokens, server.behaviours = {TOKEN: active()}, [held(release, status(500))]
+    tokens = asking(server, cache=MemoryAnswers(), timeout=60)
+    assert BOTH[kind](tokens, release) == ["unavailable", "unavailable"]
+    assert outcome_of(tokens) == "user"  # a new exchange
+    assert len(server.questions) == 2
+    assert waiting(tokens) == 0
+
+
+def test_a_caller_that_may_not_wait_leaves_the_exchange_to_the_others(server: IntrospectionServer) -> None:
+    release, found = threading.Event(), []
+    server.tokens, server.behaviours = {TOKEN: active()}, [held(release)]
+    tokens = asking(server, cache=MemoryAnswers(), timeout=60, max_waiting=3)
+    threads = [threading.Thread(target=lambda: found.append(outcome_of(tokens))) for _ in range(2)]
+    for each in threads:
+        each.start()
+    until(lambda: waiting(tokens) == 2)
+    assert outcome_of(tokens) == "unavailable"  # one client may use half of max_waiting
+    assert waiting(tokens) == 2
+    release.set()
+    for each in threads:
+        each.join()
+    assert found == ["user", "user"]
+
+
+def test_a_shared_response_is_cached_with_the_time_of_its_request(server: IntrospectionServer) -> None:
+    release, driver = threading.Event(), AwaitingDriver()
+    server.tokens, server.behaviours = {TOKEN: active(exp=...)}, [held(release)]
+    tokens = asking(server, cache=MemoryAnswers(), timeout=60, remember_active=30)
+
+    async def two() -> None:
+        first, second = (asyncio.create_task(driver.run(tokens.validate(TOKEN, now))) for now in (1_000.0, 1_020.0))
+        while waiting(tokens) < 2:  # noqa: ASYNC110 (as above)
+            await asyncio.sleep(0.01)
+        first.cancel()
+        release.set()
+        await second
+
+    asyncio.run(two())
+    validate(tokens, now=1_029.0)
+    assert len(server.questions) == 1
+    validate(tokens, now=1_031.0)
+    assert len(server.questions) == 2
 
 
 def test_an_asker_that_goes_away_takes_nothing_from_the_others(

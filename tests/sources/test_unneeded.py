@@ -5,6 +5,7 @@ envoyproxy/envoy#32945.
 """
 
 import base64
+import dataclasses
 import logging
 import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -204,6 +205,8 @@ def test_lines_about_dropped_certificates_are_limited(
     for _ in range(100):
         source.find(view(environ=send([JUNK]).environ))
     assert len(caplog.records) == 10
+    source.find(dataclasses.replace(view(environ=send([JUNK]).environ), now=3e9))
+    assert caplog.messages[-1].endswith("; 90 similar lines were left out before this one")
 
 
 @pytest.mark.parametrize("leaf", [JUNK, BROKEN, LEAF + JUNK, LEAF + ISSUER])

@@ -2,14 +2,15 @@
 
 import logging
 from collections import UserDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from mtls_middleware import ConfigurationError, RegisteredClient
 from mtls_middleware.errors import Unavailable
-from mtls_middleware.token_endpoint import ClientAuthenticator
+from mtls_middleware.line_limit import LineLimit
+from mtls_middleware.token_endpoint import ClientAuthenticator, authentication
 from tests.ids import shown
 from tests.token_endpoint.known import BILLING, CA, CLIENTS, SECRET
 from tests.token_endpoint.roles import Ask, asked, refused
@@ -65,15 +66,29 @@ def test_a_failed_look_up_admits_no_client(ask: Ask, raised: type[Exception]) ->
         ask(ClientAuthenticator(broken), BILLING)
 
 
-def test_an_invalid_registration_admits_no_client_and_is_logged(ask: Ask, caplog: pytest.LogCaptureFixture) -> None:
-    def careless(client_id: str) -> RegisteredClient:
-        return RegisteredClient.from_metadata({"client_id": client_id, "token_endpoint_auth_method": "tls_client_auth"})
+METHOD: dict[str, Any] = {"token_endpoint_auth_method": "tls_client_auth"}
+INVALID: dict[str, Callable[[], RegisteredClient]] = {
+    "client 'billing': tls_client_auth requires": lambda: RegisteredClient(client_id="billing", **METHOD),
+    "client 'billing': tls_client_auth requires exactly": lambda: RegisteredClient.from_metadata(
+        {"client_id": "billing", **METHOD}
+    ),
+    "client 'b': tls_client_auth_root_dn": lambda: RegisteredClient.from_metadata(
+        {"client_id": "b", "tls_client_auth_root_dn": "CN=a"}
+    ),
+    "client 7: client_id=7: expected a string": lambda: RegisteredClient.from_metadata({"client_id": 7, **METHOD}),
+    "the metadata has no client_id": lambda: RegisteredClient.from_metadata(METHOD),
+    "metadata is a NoneType": lambda: RegisteredClient.from_metadata(None),  # type: ignore[arg-type]
+}
 
+
+@pytest.mark.parametrize("logged", INVALID)
+def test_an_invalid_registration_admits_no_client_and_is_logged(
+    ask: Ask, logged: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(authentication, "_lines", LineLimit())  # the tests cause more lines than one second may have
     with refused(), caplog.at_level(logging.ERROR):
-        ask(ClientAuthenticator(careless), BILLING)
-    assert (
-        "the registration of client 'billing' cannot be used: client 'billing': tls_client_auth requires" in caplog.text
-    )
+        ask(ClientAuthenticator(lambda _: INVALID[logged]()), BILLING)
+    assert f"a registration cannot be used: {logged}" in caplog.text
 
 
 def test_an_unavailable_look_up_sets_retry_after(ask: Ask) -> None:

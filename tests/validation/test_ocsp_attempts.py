@@ -11,7 +11,7 @@ import pytest
 from cryptography.x509 import ocsp
 
 from mtls_middleware import dependencies
-from mtls_middleware.effects.exchange import Fetch, FetchFailed, Response
+from mtls_middleware.effects.exchange import Fetch, FetchFailed, Response, Stopwatch
 from mtls_middleware.effects.flow import Begin, BlockingDriver
 from mtls_middleware.errors import Unavailable
 from mtls_middleware.testing import CertificateAuthority
@@ -183,10 +183,13 @@ def test_an_exchange_over_a_closed_connection_is_repeated_now(world: World, capl
 
 @pytest.mark.parametrize(
     "found",
-    [FetchFailed("not complete within 4 s", seconds=4.0), Response(503, b"", seconds=4.0)],
+    [FetchFailed("not complete within 4 s"), Response(503, b"")],
     ids=["timeout", "HTTP status"],
 )
-def test_the_pause_after_a_failure_begins_at_the_failure(world: World, found: FetchFailed | Response) -> None:
+def test_the_pause_after_a_failure_begins_at_the_failure(
+    world: World, found: FetchFailed | Response, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Stopwatch, "seconds", 4.0)
     flow = world.flow(NOW)
     fetch = world.fetch(flow)
     if isinstance(found, Response):

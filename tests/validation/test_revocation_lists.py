@@ -246,6 +246,13 @@ def test_an_unfetchable_list_is_503_or_accepted_with_soft_fail(ca, client):
     assert reasons(soft, client, NOW) == ()
 
 
+def test_the_first_request_waits_for_a_list_that_is_downloaded_slowly(ca, client):
+    with KeyServer(crl(ca, now=NOW)) as server:
+        server.stall = 3  # longer than a request waits for the first attempt at other documents
+        store = TrustStore([ca.certificate], revocation=RevocationLists(urls=[server.url], allow_http=True))
+        assert reasons(store, client, NOW) == ()
+
+
 def test_no_request_waits_for_a_dead_server_while_the_list_is_valid(ca, client):
     with KeyServer(crl(ca, now=NOW, ends=24 * HOUR)) as server:
         store = TrustStore([ca.certificate], revocation=RevocationLists(urls=[server.url], allow_http=True))

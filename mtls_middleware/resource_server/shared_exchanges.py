@@ -1,0 +1,62 @@
+"""`SharedExchanges`: callers that need the introspection of the same token at the same time share one exchange."""
+
+import threading
+from dataclasses import dataclass
+
+from mtls_middleware.effects.exchange import Fetch
+
+
+@dataclass(slots=True, eq=False)
+class SharedExchange:
+    """One exchange in progress. `now`: the time of the caller that created it, which is the age of its response.
+
+    `callers`: the number of callers that wait for it. `is_claimed`: whether a caller caches its response.
+    """
+
+    fetch: Fetch
+    now: float
+    callers: int = 0
+    is_claimed: bool = False
+
+
+class SharedExchanges:
+    """The exchanges in progress, by the key of a token. All methods are thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # it is not held during I/O
+        self._exchanges: dict[str, SharedExchange] = {}
+
+    def join(self, key: str) -> SharedExchange | None:
+        """Return the exchange in progress for `key`, or `None`. The caller must call `leave` later."""
+        with self._lock:
+            shared = self._exchanges.get(key)
+            if shared is not None:
+                shared.callers += 1
+            return shared
+
+    def begin(self, key: str, fetch: Fetch, now: float) -> SharedExchange:
+        """Share `fetch` under `key`, and return it, or the exchange of another caller that was faster.
+
+        The caller must call `leave` later.
+        """
+        with self._lock:
+            shared = self._exchanges.setdefault(key, SharedExchange(fetch, now))
+            shared.callers += 1
+            return shared
+
+    def claim(self, shared: SharedExchange) -> bool:
+        """Return `True` for the first caller, which must cache the response, and `False` for all other callers."""
+        with self._lock:
+            is_first, shared.is_claimed = not shared.is_claimed, True
+            return is_first
+
+    def leave(self, key: str, shared: SharedExchange, *, ends: bool) -> None:
+        """End the wait of one caller.
+
+        `ends`: whether further callers need a new exchange. Without it, the exchange is shared until its last caller
+        leaves: a caller that is cancelled does not end it for the other callers.
+        """
+        with self._lock:
+            shared.callers -= 1
+            if (ends or shared.callers == 0) and self._exchanges.get(key) is shared:
+                del self._exchanges[key]
