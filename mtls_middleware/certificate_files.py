@@ -7,7 +7,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from os import PathLike
 from pathlib import Path
@@ -147,33 +147,46 @@ class CertificateFiles:
         return f"CertificateFiles({str(self._paths[0])!r}, {str(self._paths[1])!r})"
 
 
-@dataclass(frozen=True, slots=True)
 class CertificateConnections:
-    """The persistent connections to one server, apart for each certificate of `certificate`.
+    """The persistent connections to one server. Each certificate of `certificate` has connections of its own.
+
+    Attributes:
+        roots, proxy: the arguments of the constructor.
 
     Example: `CertificateConnections(files, "as-ca.pem").of(files.current())`
     """
 
-    certificate: CertificateFiles
-    roots: Roots
-    max_waiting: int = MAX_WAITING
-    proxy: str | None = field(default=None, repr=False)  # it may contain a password
-    _by_pair: list[tuple[CertificateKeyPair, Connections]] = field(default_factory=list)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(
+        self, certificate: CertificateFiles, roots: Roots, max_waiting: int = MAX_WAITING, proxy: str | None = None
+    ) -> None:
+        self.roots, self.proxy = roots, proxy
+        self._certificate, self._max_waiting = certificate, max_waiting
+        self._lock = threading.Lock()  # protects the following attribute
+        self._by_pair: list[tuple[CertificateKeyPair, Connections]] = []  # the last one is the newest
 
     def current(self, now: float) -> Connections:
         """Return the connections that present the current certificate. `now`: seconds since the epoch."""
-        return self.of(self.certificate.current(now))
+        return self.of(self._certificate.current(now))
 
     def of(self, pair: CertificateKeyPair) -> Connections:
         """Return the connections that present the certificate of `pair`. Raises `ConfigurationError`."""
         with self._lock:
             for known, connections in self._by_pair:
-                if known is pair or known == pair:
+                if known == pair:
                     return connections
-            new = Connections(pair.ssl_context(self.roots), self.max_waiting, self.proxy)
-            self._by_pair[:] = [*self._by_pair[1 - _MAX_CONNECTIONS :], (pair, new)]
+            new = Connections(pair.ssl_context(self.roots), self._max_waiting, self.proxy)
+            self._by_pair = [*self._by_pair[1 - _MAX_CONNECTIONS :], (pair, new)]
             return new
+
+
+def check_certificate_files(given: object) -> CertificateFiles:
+    """Check that the argument `certificate` is a `CertificateFiles`, and return it. Raises `ConfigurationError`.
+
+    Example: `check_certificate_files(certificate).current()`
+    """
+    if not isinstance(given, CertificateFiles):
+        raise ConfigurationError(f"certificate={given!r}: expected for example CertificateFiles('c.pem', 'c.key')")
+    return given
 
 
 def trust_context(roots: Roots) -> ssl.SSLContext:
