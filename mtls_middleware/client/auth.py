@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mtls_middleware import options
-from mtls_middleware.certificate_files import CertificateConnections, CertificateFiles, Roots
+from mtls_middleware.certificate_files import CertificateConnections, CertificateFiles, Roots, check_certificate_files
 from mtls_middleware.client.server_metadata import Method
 from mtls_middleware.client.token_response import BoundToken
 from mtls_middleware.client.tokens import ClientOptions, Discovery, TokenSource
@@ -19,7 +19,7 @@ require_extra("httpx2", "http", "CertificateBoundAuth")
 
 import httpx2  # noqa: E402 (the check before it names the extra)
 
-from mtls_middleware.client.transport import EXTENSION, Credentials  # noqa: E402 (it needs the extra, too)
+from mtls_middleware.client.credentials import EXTENSION, Credentials  # noqa: E402 (it needs the extra, too)
 
 # Matches a challenge that says that the token has expired or is revoked (RFC 6750 3.1).
 _INVALID_TOKEN = re.compile(r'\berror\s*=\s*"?invalid_token\b', re.IGNORECASE)
@@ -81,10 +81,7 @@ class CertificateBoundAuth(httpx2.Auth):
         check_address("issuer", issuer, allow_http=False, example="https://as.example")
         if "?" in issuer:
             raise ConfigurationError(f"issuer={issuer!r}: expected an address without query (RFC 8414 2)")
-        if not isinstance(certificate, CertificateFiles):
-            expected = "for example CertificateFiles('c.pem', 'c.key')"
-            raise ConfigurationError(f"certificate={certificate!r}: expected {expected}")
-        self._certificate = certificate
+        self._certificate = check_certificate_files(certificate)
         chosen = ClientOptions(
             issuer=issuer,
             client_id=options.string("client_id", client_id, "billing"),

@@ -73,6 +73,7 @@ class AuthorizationServer(Server):
     """Issues tokens that are bound to the certificate of the connection.
 
     `document` and `response` replace members of the metadata and of the token response; `None` removes a member.
+    `issued`: the tokens.
     """
 
     def __init__(self, authority: CertificateAuthority) -> None:
@@ -80,6 +81,7 @@ class AuthorizationServer(Server):
         self.document: dict[str, Any] = {}
         self.response: dict[str, Any] = {}
         self.claims: dict[str, Any] = {}
+        self.issued: list[str] = []
         self.issuer = self.host
 
     @property
@@ -97,6 +99,7 @@ class AuthorizationServer(Server):
             return 200, {}, _without_none({**members, **self.document})
         claims = {"jti": str(len(self.received)), "cnf": {"x5t#S256": received.thumbprint}, **self.claims}
         token = jwt.encode(_without_none(claims), SECRET)
+        self.issued.append(token)
         members = {"access_token": token, "token_type": "Bearer", "expires_in": 300}
         return 200, {}, _without_none({**members, **self.response})
 
