@@ -122,9 +122,8 @@ class CertificateBoundAuth(httpx2.Auth):
         can_repeat = isinstance(request.stream, httpx2.ByteStream)
         for is_last in (False, True):
             pair, now = self._certificate.current(), time.time()
-            token: BoundToken = self._tokens.cached(pair, now) or (yield self._tokens.current(pair, now))
-            credentials = Credentials(pair, token.text, request.url)
-            request.extensions[EXTENSION] = credentials
+            token: BoundToken = yield self._tokens.current(pair, now)
+            request.extensions[EXTENSION] = Credentials(pair, token.text, request.url)
             response: httpx2.Response = yield request
             if response.extensions.get(EXTENSION) is None:
                 raise ConfigurationError(

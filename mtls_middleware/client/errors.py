@@ -1,6 +1,7 @@
 """Defines the exceptions of the client. Their messages never contain a token or a key."""
 
-from typing import Literal
+import copyreg
+from typing import Any, Literal
 
 Code = Literal["unavailable", "rejected", "invalid_response", "not_bound"]
 
@@ -20,6 +21,10 @@ class TokenError(Exception):
         super().__init__(reason)
         self.code: Code = code
         self.oauth_error = oauth_error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Support `copy` and `pickle`, which by default call the class with `args`. A copy has no traceback."""
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 class TokenNotBound(TokenError):  # noqa: N818 (a public name, like `Refused`)
