@@ -59,12 +59,14 @@ class _Request:
 
     Attributes:
         begun: seconds since the epoch.
+        callers: the number of callers that wait.
         result: the token, or the failure (which is not raised); `None` while the request is in progress.
     """
 
     def __init__(self, pair: CertificateKeyPair, metadata: ServerMetadata, fetch: Fetch, begun: float) -> None:
         self.pair, self.fetch, self.begun = pair, fetch, begun
         self._metadata = metadata
+        self.callers = 1
         self.result: BoundToken | TokenError | None = None
 
     def read(self) -> BoundToken | TokenError:
@@ -129,6 +131,8 @@ class TokenSource:
             yield from ask(request.fetch)
         except FetchFailed as failure:
             self._stop_waiting(request, failure)
+        finally:
+            self._leave(request)
         result = self._finish(request)
         if isinstance(result, TokenError):
             raise copy.copy(result) from None  # each caller gets an exception of its own
@@ -149,6 +153,7 @@ class TokenSource:
         with self._lock:
             for request in self._requests:
                 if request.pair == pair and request.fetch.url == metadata.token_endpoint:
+                    request.callers += 1
                     return request
             token = self.cached(pair, now)
             if token is not None:
@@ -164,8 +169,20 @@ class TokenSource:
             )
             request = _Request(pair, metadata, fetch, now)
             self._requests = (*self._requests, request)
-        fetch.outcome.add_done_callback(lambda _: self._finish(request))  # all callers may be cancelled before the end
+        fetch.outcome.add_done_callback(lambda _: self._finish_without_callers(request))
         return request
+
+    def _leave(self, request: _Request) -> None:
+        """Count the end of a caller, which may be cancelled."""
+        with self._lock:
+            request.callers -= 1
+        if request.fetch.outcome.done():
+            self._finish(request)
+
+    def _finish_without_callers(self, request: _Request) -> None:
+        """Finish a request whose callers are all cancelled. Callers do it themselves: a log handler may block."""
+        if request.callers == 0:
+            self._finish(request)
 
     def _stop_waiting(self, request: _Request, failure: FetchFailed) -> None:
         """Handle the failure of a caller to wait for a request. Raises `TokenError` unless the exchange has ended."""
