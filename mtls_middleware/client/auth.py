@@ -23,8 +23,6 @@ from mtls_middleware.client.credentials import EXTENSION, Credentials  # noqa: E
 
 # Matches a challenge that says that the token has expired or is revoked (RFC 6750 3.1).
 _INVALID_TOKEN = re.compile(r'\berror\s*=\s*"?invalid_token\b', re.IGNORECASE)
-# Matches a scope (RFC 6749 3.3).
-_SCOPE = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+")
 
 
 class CertificateBoundAuth(httpx2.Auth):
@@ -148,7 +146,7 @@ def _hosts(given: Collection[str]) -> frozenset[str]:
 def _scopes(given: Sequence[str]) -> list[str]:
     scopes = options.string_list("scopes", given, '"invoices:read"')
     for each in scopes:
-        if not _SCOPE.fullmatch(each):
+        if not options.is_scope(each):
             raise ConfigurationError(f"scopes={given!r}: expected one scope in each string (RFC 6749 3.3)")
     return scopes
 
