@@ -109,7 +109,7 @@ class CertificateFiles:
         )
 
     def current(self, now: float | None = None) -> CertificateKeyPair:
-        """Return the current pair. If the last check is a second old, check first whether the files are renewed.
+        """Return the current pair. This method checks for renewed files if the last check is at least a second old.
 
         `now`: seconds since the epoch. Default: the current time. Any thread may call this method.
 
@@ -135,8 +135,10 @@ class CertificateFiles:
         try:
             key = load_pem_private_key(key_pem, self._password)
         except (TypeError, ValueError, UnsupportedAlgorithm):  # their messages may describe the key
-            hint = "an encrypted key needs its password=" if b"ENCRYPTED" in key_pem else "this one is not encrypted"
-            raise ConfigurationError(f"{key_path}: expected one private key in PEM format; {hint}") from None
+            hint = "" if self._password is None else "; it is not encrypted, so omit password="
+            if b"ENCRYPTED" in key_pem:
+                hint = "; it is encrypted, and needs its password="
+            raise ConfigurationError(f"{key_path}: expected one private key in PEM format{hint}") from None
         form = Encoding.DER, PublicFormat.SubjectPublicKeyInfo
         if key.public_key().public_bytes(*form) != certificate.x509.public_key().public_bytes(*form):
             raise ConfigurationError(f"{key_path}: the key does not belong to the first certificate in {path}")
@@ -220,20 +222,20 @@ def _content(path: Path, contents: Contents[bytes]) -> bytes:
 
 
 def _no_password() -> bytes:
-    """Without a password, OpenSSL would ask for it on the terminal."""
+    """Return an empty password. Without this function, OpenSSL asks for the password on the terminal."""
     return b""
 
 
 @contextlib.contextmanager
 def _file(content: bytes) -> Iterator[str]:
-    """Give a path from which OpenSSL reads `content`: `ssl` loads only files, and the configured files may change."""
+    """Yield the path of a file with `content`. `ssl` loads only files, and the configured files may have changed."""
     if hasattr(os, "memfd_create") and os.path.isdir("/proc/self/fd"):
         with os.fdopen(os.memfd_create("mtls-middleware"), "wb") as memory:
             memory.write(content)
             memory.flush()
             yield f"/proc/self/fd/{memory.fileno()}"
         return
-    with tempfile.TemporaryDirectory() as directory:  # others cannot read this directory
+    with tempfile.TemporaryDirectory() as directory:  # other users cannot read this directory
         path = Path(directory, "pem")
         path.write_bytes(content)
         yield str(path)
