@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Generic, NamedTuple, TypeVar, cast
 
 from mtls_middleware.certificate_files import CertificateFiles, CertificateKeyPair, Roots
-from mtls_middleware.errors import require_extra
+from mtls_middleware.errors import ConfigurationError, require_extra
 
 require_extra("httpx2", "http", "CertificateTransport")
 
@@ -50,10 +50,24 @@ class _Transport(Generic[T]):
         return self._kind(**self._options.arguments(pair))
 
     def _lease(self, request: httpx2.Request) -> _Lease[T]:
-        """Return the pool for `request`. Raises `CredentialsNotSent` if its token must not be sent."""
+        """Return the pool for `request`. Raises `CredentialsNotSent`, or `ConfigurationError` for `sni_hostname`."""
+        _check_verified_name(request)
         credentials = credentials_of(request)
         pool, unused = self._pools.acquire(None if credentials is None else credentials.pair)
         return _Lease(pool, with_token(request, credentials), unused)
+
+
+def _check_verified_name(request: httpx2.Request) -> None:
+    """Raise `ConfigurationError` if TLS would verify another name than the host of the URL.
+
+    httpcore2 reuses such a connection for later requests to the same host and port, even if they do not choose a name.
+    """
+    name = request.extensions.get("sni_hostname")
+    if name and name != request.url.raw_host.decode("ascii"):
+        raise ConfigurationError(
+            f"the extension sni_hostname={name!r} is not supported, because TLS would verify this name: expected a URL "
+            "with the name of the server, for example 'https://api.example'"
+        )
 
 
 class CertificateTransport(_Transport[httpx2.HTTPTransport], httpx2.BaseTransport):
@@ -62,7 +76,8 @@ class CertificateTransport(_Transport[httpx2.HTTPTransport], httpx2.BaseTranspor
     After the files are renewed, new requests use new connections. The old connections are closed when their last
     response is closed. At most 16 old certificates have open responses; then those of the oldest are closed.
 
-    The server's certificate and name are always verified. Environment variables such as `HTTPS_PROXY` are ignored.
+    The server's certificate and the host name of the URL are always verified. So the extension `sni_hostname` of httpx2
+    raises `ConfigurationError`. Environment variables such as `HTTPS_PROXY` are ignored.
 
     Arguments:
         certificate: the certificate and key.
