@@ -1,9 +1,11 @@
 """`Pools`: one connection pool for each certificate, and old pools until their last response is closed."""
 
 import logging
+import os
 import threading
+import weakref
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from mtls_middleware.certificate_files import CertificateFiles, CertificateKeyPair
 
@@ -24,12 +26,17 @@ class Pool(Generic[T]):
 
 
 class Pools(Generic[T]):
-    """The pool of the current certificate, and old pools until their responses are closed. Thread-safe; no I/O."""
+    """The pool of the current certificate, and old pools until their responses are closed. Thread-safe; no I/O.
+
+    A forked child process opens new connections. If it used those of its parent, one could read the other's responses.
+    """
 
     def __init__(self, certificate: CertificateFiles, connect: Callable[[CertificateKeyPair], T]) -> None:
         self._certificate, self._connect = certificate, connect
         self._lock = threading.Lock()  # protects the following attributes
         self._pools: list[Pool[T]] = []  # the last one has the current certificate
+        self._inherited: list[Pool[T]] = []  # pools of parent processes, which belong to them and are never closed here
+        _instances.add(self)
 
     def acquire(self, pair: CertificateKeyPair | None) -> tuple[Pool[T], list[Pool[T]]]:
         """Return the pool for a request, and the old pools that must be closed now. Call `release` later.
@@ -59,6 +66,12 @@ class Pools(Generic[T]):
             pools, self._pools = self._pools, []
             return pools
 
+    def after_fork(self) -> None:
+        """Leave the connections to the parent. Another thread of the parent may hold the lock, so a new one is used."""
+        self._lock = threading.Lock()
+        self._inherited += self._pools
+        self._pools = []
+
     def _pool_of(self, pair: CertificateKeyPair) -> Pool[T]:
         """Return the pool of `pair`. A new one is old at once, if the files were renewed since the request began."""
         for pool in reversed(self._pools):
@@ -76,3 +89,15 @@ class Pools(Generic[T]):
             used = used[-_MAX_OLD_POOLS:]
         self._pools = [*used, current]
         return [pool for pool in old if pool not in used]
+
+
+_instances: weakref.WeakSet[Pools[Any]] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for each in list(_instances):
+        each.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -3,16 +3,21 @@
 import asyncio
 import logging
 import pickle
-from collections.abc import Callable
+import pprint
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
+from mtls_middleware.client import TokenError
 from tests.client.conftest import World
 from tests.client.servers import Server
 
 BOTH = pytest.mark.parametrize("way", ["sync", "async"])
+TESTS = str(Path(__file__).parents[1])
 
 
 def tokens(world: World) -> list[str]:
@@ -173,3 +178,61 @@ def test_a_request_with_credentials_is_pickled_without_them(world: World) -> Non
     with world.client() as client:
         assert client.send(httpx2.Request("GET", copy.url, headers=copy.headers)).status_code == 401
     assert [each.token for each in world.api.received] == [None]
+
+
+def locals_of(error: BaseException | None) -> Iterator[str]:
+    """Yield the local variables of the frames of an exception and of its causes, as tools for error reports do."""
+    while error is not None:
+        yield repr(error)
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            if not frame.f_code.co_filename.startswith(TESTS):
+                yield from (repr(value) for value in frame.f_locals.values())
+        error = error.__cause__ or error.__context__
+
+
+def refuse(world: World) -> dict[str, Any]:
+    return {"url": "https://127.0.0.1:1/"}
+
+
+def stall(world: World) -> dict[str, Any]:
+    world.api.stall = 60
+    return {"timeout": 0.3}
+
+
+def close(world: World) -> dict[str, Any]:
+    world.api.behaviour = broken
+    return {}
+
+
+def bind_to_another(world: World) -> dict[str, Any]:
+    world.server.claims = {"cnf": {"x5t#S256": "A" * 43}}
+    return {}
+
+
+def send_no_type(world: World) -> dict[str, Any]:
+    world.server.response = {"token_type": None}
+    return {}
+
+
+@BOTH
+@pytest.mark.parametrize("prepare", [refuse, stall, close, bind_to_another, send_no_type])
+def test_local_variables_in_a_traceback_have_no_token(
+    world: World, way: str, prepare: Callable[[World], dict[str, Any]]
+) -> None:
+    options = prepare(world)
+    with pytest.raises((httpx2.TransportError, TokenError)) as caught:
+        world.get(way, world.auth(), **options)
+    assert world.server.issued
+    shown = "".join(locals_of(caught.value))
+    assert "TokenSource" in shown or "CertificateTransport" in shown
+    assert not [token for token in world.server.issued if token in shown]
+
+
+@BOTH
+def test_pprint_shows_no_token_and_no_key(world: World, way: str) -> None:
+    (response,) = world.get(way, world.auth())
+    key = (world.directory / "client-key.pem").read_text().splitlines()[1]
+    shown = pprint.pformat([response.extensions, response.request.extensions, vars(response.request), vars(response)])
+    assert "CertificateKeyPair" in shown
+    for secret in (*tokens(world), key):
+        assert secret not in shown

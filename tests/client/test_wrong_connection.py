@@ -1,8 +1,11 @@
 """Attempts to send a token over a connection that is not meant for it: another server, name, certificate or scheme."""
 
 import asyncio
+import contextlib
 import logging
+import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -281,3 +284,38 @@ def test_only_hpack_logs_fields_of_http2(world: World, caplog: pytest.LogCapture
     assert "send_request_headers" in caplog.text  # httpcore2 logs at DEBUG
     assert not re.search("Encoded header block|Bearer", caplog.text)
     assert world.server.issued[0] not in caplog.text
+
+
+@BOTH
+def test_a_forked_child_opens_a_connection_of_its_own(world: World, way: str) -> None:
+    """With the connection of its parent, the child could read the response to a request of the parent."""
+
+    def in_child(send: Callable[[], httpx2.Response]) -> None:
+        child = os.fork()
+        if child == 0:
+            status = 0
+            with contextlib.suppress(BaseException):
+                status = send().status_code
+            os._exit(0 if status == 200 else 1)
+        assert os.waitpid(child, 0)[1] == 0
+
+    if way == "sync":
+        with world.client() as client:
+            world.api.respond = lambda received: (200, {}, {})
+            client.get("/")
+            in_child(lambda: client.get("/"))
+            client.get("/")
+    else:
+        transport = AsyncCertificateTransport(world.files, roots=world.roots)
+        world.api.respond = lambda received: (200, {}, {})
+
+        async def send() -> httpx2.Response:
+            return await httpx2.AsyncClient(transport=transport).get(world.api.host)
+
+        with asyncio.Runner() as runner:
+            runner.run(send())
+            in_child(lambda: asyncio.run(send()))
+            runner.run(send())
+            runner.run(transport.aclose())
+    first, child, last = (each.connection for each in world.api.received)
+    assert first == last != child
