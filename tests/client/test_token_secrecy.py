@@ -187,7 +187,7 @@ def locals_of(error: BaseException | None) -> Iterator[str]:
         for frame, _ in traceback.walk_tb(error.__traceback__):
             if not frame.f_code.co_filename.startswith(TESTS):
                 yield from (repr(value) for value in frame.f_locals.values())
-        error = error.__cause__ or error.__context__
+        error = error.__cause__ if error.__suppress_context__ else error.__cause__ or error.__context__
 
 
 def refuse(world: World) -> dict[str, Any]:
@@ -204,6 +204,11 @@ def close(world: World) -> dict[str, Any]:
     return {}
 
 
+def break_a_line(world: World) -> dict[str, Any]:
+    """Applications may copy a value of their own client to a field."""
+    return {"headers": {"X-Name": "a\r\nb"}}
+
+
 def bind_to_another(world: World) -> dict[str, Any]:
     world.server.claims = {"cnf": {"x5t#S256": "A" * 43}}
     return {}
@@ -215,7 +220,7 @@ def send_no_type(world: World) -> dict[str, Any]:
 
 
 @BOTH
-@pytest.mark.parametrize("prepare", [refuse, stall, close, bind_to_another, send_no_type])
+@pytest.mark.parametrize("prepare", [refuse, stall, close, break_a_line, bind_to_another, send_no_type])
 def test_local_variables_in_a_traceback_have_no_token(
     world: World, way: str, prepare: Callable[[World], dict[str, Any]]
 ) -> None:
@@ -236,3 +241,13 @@ def test_pprint_shows_no_token_and_no_key(world: World, way: str) -> None:
     assert "CertificateKeyPair" in shown
     for secret in (*tokens(world), key):
         assert secret not in shown
+
+
+def test_a_request_that_http_does_not_allow_leaves_no_pool_behind(world: World) -> None:
+    with world.client(world.auth()) as client:
+        with pytest.raises(httpx2.LocalProtocolError, match="Illegal header value") as caught:
+            client.get("/", headers={"X-Name": "a\r\nb"})
+        assert caught.value.request.url.path == "/"
+        (pool,) = client._transport._pools._pools  # type: ignore[attr-defined]  # internal state
+        assert pool.responses == 0
+    assert not world.api.received
