@@ -100,9 +100,6 @@ class CertificateTransport(_Transport[httpx2.HTTPTransport], httpx2.BaseTranspor
             for old in unused:
                 old.transport.close()
             response = pool.transport.handle_request(sent)
-        except httpx2.LocalProtocolError as error:
-            self._release(pool)
-            raise error from None  # the causes have frames of h11, whose local variables are all fields
         except BaseException:
             self._release(pool)
             raise
@@ -135,9 +132,6 @@ class AsyncCertificateTransport(_Transport[httpx2.AsyncHTTPTransport], httpx2.As
             for old in unused:
                 await old.transport.aclose()
             response = await pool.transport.handle_async_request(sent)
-        except httpx2.LocalProtocolError as error:
-            await self._release(pool)
-            raise error from None  # the causes have frames of h11, whose local variables are all fields
         except BaseException:
             await self._release(pool)
             raise
