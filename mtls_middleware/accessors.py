@@ -4,13 +4,15 @@ The functions read only the keys that the layers set in the environ or scope on 
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, TypeVar
 
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.layers.attached import CERTIFICATE_KEY, CLIENT_KEY, TOKEN_KEY
 from mtls_middleware.resource_server.token import AccessToken
 from mtls_middleware.token_endpoint.clients import RegisteredClient
+
+T = TypeVar("T")
 
 # The attributes of requests that contain the scope or environ. `scope`: Starlette, Quart, Litestar, Django and Falcon
 # under ASGI. `environ`: Werkzeug, Flask and Django under WSGI. `env`: Falcon under WSGI.
@@ -25,10 +27,10 @@ class _NoQueryParameter:
 
     def __get_pydantic_core_schema__(self, _source: object, _handler: object) -> NoReturn:
         raise ConfigurationError(
-            "client_certificate, access_token and oauth_client are not dependencies, because FastAPI reads their "
-            "parameter from the query: use Depends(require_certificate()) or a CertificateBoundToken of "
-            "mtls_middleware.integrations.fastapi_routes, or call the function in the route, for example "
-            "client_certificate(request) with the parameter request: Request"
+            "client_certificate, access_token and oauth_client are not dependencies: FastAPI would read their "
+            "parameter from the query of the URL. Expected Depends(require_certificate()) or a CertificateBoundToken "
+            "of mtls_middleware.integrations.fastapi_routes. Or call the function inside the route: a route with the "
+            "parameter request: Request can call client_certificate(request)"
         )
 
 
@@ -46,8 +48,7 @@ def client_certificate(request: AnyRequest) -> ClientCertificate | None:
 
     Example: `client_certificate(request).subject`
     """
-    found = carrier(request).get(CERTIFICATE_KEY)
-    return found if isinstance(found, ClientCertificate) else None
+    return _attached(request, CERTIFICATE_KEY, ClientCertificate)
 
 
 def access_token(request: AnyRequest) -> AccessToken | None:
@@ -55,8 +56,7 @@ def access_token(request: AnyRequest) -> AccessToken | None:
 
     `request`: see `client_certificate`. Example: `"invoices:read" in access_token(request).scopes`
     """
-    found = carrier(request).get(TOKEN_KEY)
-    return found if isinstance(found, AccessToken) else None
+    return _attached(request, TOKEN_KEY, AccessToken)
 
 
 def oauth_client(request: AnyRequest) -> RegisteredClient | None:
@@ -67,8 +67,7 @@ def oauth_client(request: AnyRequest) -> RegisteredClient | None:
 
     Example: `oauth_client(request).client_id`
     """
-    found = carrier(request).get(CLIENT_KEY)
-    return found if isinstance(found, RegisteredClient) else None
+    return _attached(request, CLIENT_KEY, RegisteredClient)
 
 
 def route_certificate(request: AnyRequest) -> ClientCertificate:
@@ -101,6 +100,11 @@ def route_token(request: AnyRequest) -> AccessToken:
             "the request has no access token: protect the route, for example with @require_scopes()"
         )
     return found
+
+
+def _attached(request: Any, key: str, kind: type[T]) -> T | None:
+    found = carrier(request).get(key)
+    return found if isinstance(found, kind) else None
 
 
 def carrier(request: Any) -> Mapping[str, Any]:

@@ -7,6 +7,7 @@ import re
 # Matches 32 bytes in base64url without padding. The last character has two pad bits. The example in RFC 8705 sets these
 # bits, so the decoded bytes are compared, and not the strings.
 _SHA256 = re.compile(r"[A-Za-z0-9_-]{43}")
+_BASE64URL = re.compile(r"[A-Za-z0-9_-]*")
 
 
 def base64_octets(text: str) -> bytes:
@@ -18,6 +19,20 @@ def base64_octets(text: str) -> bytes:
     octets = binascii.a2b_base64(written, strict_mode=True)
     if binascii.b2a_base64(octets, newline=False) != written:
         raise ValueError("base64 with non-zero pad bits (RFC 4648 section 3.5), or too much padding")
+    return octets
+
+
+def base64url_octets(text: str) -> bytes:
+    """Decode base64url without padding (RFC 7515 section 2). Raises `ValueError` for a non-canonical encoding.
+
+    Example: `base64url_octets("eyJhbGciOiJFUzI1NiJ9")`
+    """
+    padded = text + "=" * (-len(text) % 4)
+    if not _BASE64URL.fullmatch(text) or len(text) % 4 == 1:
+        raise ValueError("invalid base64url")
+    octets = base64.urlsafe_b64decode(padded)
+    if base64.urlsafe_b64encode(octets).decode("ascii") != padded:
+        raise ValueError("base64url with pad bits set; expected zero bits")
     return octets
 
 

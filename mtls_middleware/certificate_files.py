@@ -7,7 +7,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from os import PathLike
 from pathlib import Path
@@ -109,7 +109,7 @@ class CertificateFiles:
         )
 
     def current(self, now: float | None = None) -> CertificateKeyPair:
-        """Return the current pair. If the last check is a second old, check first whether the files are renewed.
+        """Return the current pair. This method checks for renewed files if the last check is at least a second old.
 
         `now`: seconds since the epoch. Default: the current time. Any thread may call this method.
 
@@ -135,8 +135,10 @@ class CertificateFiles:
         try:
             key = load_pem_private_key(key_pem, self._password)
         except (TypeError, ValueError, UnsupportedAlgorithm):  # their messages may describe the key
-            hint = "an encrypted key needs its password=" if b"ENCRYPTED" in key_pem else "this one is not encrypted"
-            raise ConfigurationError(f"{key_path}: expected one private key in PEM format; {hint}") from None
+            hint = "" if self._password is None else "; it is not encrypted, so omit password="
+            if b"ENCRYPTED" in key_pem:
+                hint = "; it is encrypted, and needs its password="
+            raise ConfigurationError(f"{key_path}: expected one private key in PEM format{hint}") from None
         form = Encoding.DER, PublicFormat.SubjectPublicKeyInfo
         if key.public_key().public_bytes(*form) != certificate.x509.public_key().public_bytes(*form):
             raise ConfigurationError(f"{key_path}: the key does not belong to the first certificate in {path}")
@@ -147,33 +149,46 @@ class CertificateFiles:
         return f"CertificateFiles({str(self._paths[0])!r}, {str(self._paths[1])!r})"
 
 
-@dataclass(frozen=True, slots=True)
 class CertificateConnections:
-    """The persistent connections to one server, apart for each certificate of `certificate`.
+    """The persistent connections to one server. Each certificate of `certificate` has connections of its own.
+
+    Attributes:
+        roots, proxy: the arguments of the constructor.
 
     Example: `CertificateConnections(files, "as-ca.pem").of(files.current())`
     """
 
-    certificate: CertificateFiles
-    roots: Roots
-    max_waiting: int = MAX_WAITING
-    proxy: str | None = field(default=None, repr=False)  # it may contain a password
-    _by_pair: list[tuple[CertificateKeyPair, Connections]] = field(default_factory=list)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(
+        self, certificate: CertificateFiles, roots: Roots, max_waiting: int = MAX_WAITING, proxy: str | None = None
+    ) -> None:
+        self.roots, self.proxy = roots, proxy
+        self._certificate, self._max_waiting = certificate, max_waiting
+        self._lock = threading.Lock()  # protects the following attribute
+        self._by_pair: list[tuple[CertificateKeyPair, Connections]] = []  # the last one is the newest
 
     def current(self, now: float) -> Connections:
         """Return the connections that present the current certificate. `now`: seconds since the epoch."""
-        return self.of(self.certificate.current(now))
+        return self.of(self._certificate.current(now))
 
     def of(self, pair: CertificateKeyPair) -> Connections:
         """Return the connections that present the certificate of `pair`. Raises `ConfigurationError`."""
         with self._lock:
             for known, connections in self._by_pair:
-                if known is pair or known == pair:
+                if known == pair:
                     return connections
-            new = Connections(pair.ssl_context(self.roots), self.max_waiting, self.proxy)
-            self._by_pair[:] = [*self._by_pair[1 - _MAX_CONNECTIONS :], (pair, new)]
+            new = Connections(pair.ssl_context(self.roots), self._max_waiting, self.proxy)
+            self._by_pair = [*self._by_pair[1 - _MAX_CONNECTIONS :], (pair, new)]
             return new
+
+
+def check_certificate_files(given: object) -> CertificateFiles:
+    """Check that the argument `certificate` is a `CertificateFiles`, and return it. Raises `ConfigurationError`.
+
+    Example: `check_certificate_files(certificate).current()`
+    """
+    if not isinstance(given, CertificateFiles):
+        raise ConfigurationError(f"certificate={given!r}: expected for example CertificateFiles('c.pem', 'c.key')")
+    return given
 
 
 def trust_context(roots: Roots) -> ssl.SSLContext:
@@ -211,20 +226,20 @@ def _content(path: Path, contents: Contents[bytes]) -> bytes:
 
 
 def _no_password() -> bytes:
-    """Without a password, OpenSSL would ask for it on the terminal."""
+    """Return an empty password. Without this function, OpenSSL asks for the password on the terminal."""
     return b""
 
 
 @contextlib.contextmanager
 def _file(content: bytes) -> Iterator[str]:
-    """Give a path from which OpenSSL reads `content`: `ssl` loads only files, and the configured files may change."""
+    """Yield the path of a file with `content`. `ssl` loads only files, and the configured files may have changed."""
     if hasattr(os, "memfd_create") and os.path.isdir("/proc/self/fd"):
         with os.fdopen(os.memfd_create("mtls-middleware"), "wb") as memory:
             memory.write(content)
             memory.flush()
             yield f"/proc/self/fd/{memory.fileno()}"
         return
-    with tempfile.TemporaryDirectory() as directory:  # others cannot read this directory
+    with tempfile.TemporaryDirectory() as directory:  # other users cannot read this directory
         path = Path(directory, "pem")
         path.write_bytes(content)
         yield str(path)

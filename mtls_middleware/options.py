@@ -16,6 +16,15 @@ T = TypeVar("T")
 _PROXY = re.compile(r"https?://(?:[^\s/?#@\\]+@)?(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]+)?/?")
 
 
+# Matches one scope (`scope-token` of RFC 6749 3.3).
+_SCOPE = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+")
+
+
+def is_scope(given: Any) -> bool:
+    """Return whether `given` is one scope (RFC 6749 3.3). Example: `is_scope("invoices:read")`"""
+    return isinstance(given, str) and bool(_SCOPE.fullmatch(given))
+
+
 def string(name: str, given: Any, example: str) -> str:
     """Check that `given` is a non-empty string. Example: `string("issuer", issuer, "https://as.example")`"""
     if not isinstance(given, str) or not given:

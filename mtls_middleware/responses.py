@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from mtls_middleware.errors import ConfigurationError, Refused, Unavailable
+from mtls_middleware.options import is_scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,6 @@ class LayerResponse:
 
 
 _QUOTABLE = re.compile(r"[\x20-\x21\x23-\x5B\x5D-\x7E]+")  # the characters that RFC 6750 3 allows in a quoted value
-_SCOPE = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+")  # matches one scope-token (RFC 6749 3.3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +82,15 @@ class Challenge:
         if not isinstance(self.realm, str) or not _QUOTABLE.fullmatch(self.realm):
             raise ConfigurationError(f"realm={self.realm!r}: expected printable ASCII without quotes and backslashes")
         for scope in self.scopes:
-            if not isinstance(scope, str) or not _SCOPE.fullmatch(scope):
+            if not is_scope(scope):
                 raise ConfigurationError(
                     f"scope {scope!r}: expected printable ASCII without spaces, quotes and backslashes"
                 )
         metadata = self.resource_metadata
         if metadata is None:
             return
-        if not (isinstance(metadata, str) and _SCOPE.fullmatch(metadata) and metadata.startswith("https://")):
+        is_quotable = isinstance(metadata, str) and _QUOTABLE.fullmatch(metadata) and " " not in metadata
+        if not is_quotable or not metadata.startswith("https://"):
             raise ConfigurationError(f"resource_metadata={metadata!r}: expected an https address (RFC 9728 5.1)")
 
     def header(self, row: _ErrorResponse) -> str | None:

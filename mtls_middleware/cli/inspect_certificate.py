@@ -17,7 +17,7 @@ from mtls_middleware.names.attribute_types import NAME_OF
 from mtls_middleware.names.invisible import escaped
 from mtls_middleware.parser_errors import UNREADABLE
 from mtls_middleware.policy.rule import Identity, Rule
-from mtls_middleware.sources import forms, presented
+from mtls_middleware.sources import forms, leaf_and_chain
 
 # The rules that name one alternative name, and the property with these names.
 _NAMES: tuple[tuple[type[Rule], str], ...] = (
@@ -66,12 +66,10 @@ def read(data: bytes) -> tuple[str, ClientCertificate]:
     except MalformedCertificate:
         pass
     text = data.decode("latin-1").strip()
-    for form in forms.FORMS:
-        try:
-            leaf, *chain = form.read(text)
-            return form.name, presented.load(leaf, chain, Verification.PRESENTED, now=0.0)
-        except MalformedCertificate:
-            continue
+    form = forms.recognized(text)
+    if form is not None:
+        leaf, *chain = form.read(text)
+        return form.name, leaf_and_chain.load(leaf, chain, Verification.PRESENTED, now=0.0)
     try:
         return "PEM file", ClientCertificate.from_pem(data)
     except MalformedCertificate:

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mtls_middleware import options
-from mtls_middleware.certificate_files import CertificateConnections, CertificateFiles, Roots
+from mtls_middleware.certificate_files import CertificateConnections, CertificateFiles, Roots, check_certificate_files
 from mtls_middleware.client.server_metadata import Method
 from mtls_middleware.client.token_response import BoundToken
 from mtls_middleware.client.tokens import ClientOptions, Discovery, TokenSource
@@ -19,12 +19,10 @@ require_extra("httpx2", "http", "CertificateBoundAuth")
 
 import httpx2  # noqa: E402 (the check before it names the extra)
 
-from mtls_middleware.client.transport import EXTENSION, Credentials  # noqa: E402 (it needs the extra, too)
+from mtls_middleware.client.credentials import EXTENSION, Credentials  # noqa: E402 (it needs the extra, too)
 
 # Matches a challenge that says that the token has expired or is revoked (RFC 6750 3.1).
 _INVALID_TOKEN = re.compile(r'\berror\s*=\s*"?invalid_token\b', re.IGNORECASE)
-# Matches a scope (RFC 6749 3.3).
-_SCOPE = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+")
 
 
 class CertificateBoundAuth(httpx2.Auth):
@@ -81,10 +79,7 @@ class CertificateBoundAuth(httpx2.Auth):
         check_address("issuer", issuer, allow_http=False, example="https://as.example")
         if "?" in issuer:
             raise ConfigurationError(f"issuer={issuer!r}: expected an address without query (RFC 8414 2)")
-        if not isinstance(certificate, CertificateFiles):
-            expected = "for example CertificateFiles('c.pem', 'c.key')"
-            raise ConfigurationError(f"certificate={certificate!r}: expected {expected}")
-        self._certificate = certificate
+        self._certificate = check_certificate_files(certificate)
         chosen = ClientOptions(
             issuer=issuer,
             client_id=options.string("client_id", client_id, "billing"),
@@ -125,9 +120,8 @@ class CertificateBoundAuth(httpx2.Auth):
         can_repeat = isinstance(request.stream, httpx2.ByteStream)
         for is_last in (False, True):
             pair, now = self._certificate.current(), time.time()
-            token: BoundToken = self._tokens.cached(pair, now) or (yield self._tokens.current(pair, now))
-            credentials = Credentials(pair, token.text, request.url)
-            request.extensions[EXTENSION] = credentials
+            token: BoundToken = yield self._tokens.current(pair, now)
+            request.extensions[EXTENSION] = Credentials(pair, token.text, request.url)
             response: httpx2.Response = yield request
             if response.extensions.get(EXTENSION) is None:
                 raise ConfigurationError(
@@ -152,7 +146,7 @@ def _hosts(given: Collection[str]) -> frozenset[str]:
 def _scopes(given: Sequence[str]) -> list[str]:
     scopes = options.string_list("scopes", given, '"invoices:read"')
     for each in scopes:
-        if not _SCOPE.fullmatch(each):
+        if not options.is_scope(each):
             raise ConfigurationError(f"scopes={given!r}: expected one scope in each string (RFC 6749 3.3)")
     return scopes
 

@@ -2,8 +2,7 @@
 
 import ssl
 
-from mtls_middleware.certificate_files import CertificateFiles, CertificateKeyPair, Roots
-from mtls_middleware.errors import ConfigurationError
+from mtls_middleware.certificate_files import CertificateFiles, CertificateKeyPair, Roots, check_certificate_files
 
 
 def ssl_context(certificate: CertificateFiles | CertificateKeyPair, roots: Roots = None) -> ssl.SSLContext:
@@ -20,9 +19,6 @@ def ssl_context(certificate: CertificateFiles | CertificateKeyPair, roots: Roots
 
     Example: `urllib3.PoolManager(ssl_context=ssl_context(CertificateFiles("c.pem", "c.key"), "ca.pem"))`
     """
-    if not isinstance(certificate, CertificateFiles | CertificateKeyPair):
-        raise ConfigurationError(
-            f"certificate={certificate!r}: expected for example CertificateFiles('c.pem', 'c.key')"
-        )
-    pair = certificate.current() if isinstance(certificate, CertificateFiles) else certificate
-    return pair.ssl_context(roots)
+    if isinstance(certificate, CertificateKeyPair):
+        return certificate.ssl_context(roots)
+    return check_certificate_files(certificate).current().ssl_context(roots)

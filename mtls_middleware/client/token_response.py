@@ -3,11 +3,11 @@
 Pure: no I/O, no clock.
 """
 
-import base64
 import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from mtls_middleware.base64_values import base64url_octets
 from mtls_middleware.binding import confirm
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.client.errors import TokenError, TokenNotBound
@@ -107,12 +107,22 @@ def _check_binding(text: str, certificate: ClientCertificate, *, server_binds: b
 
 
 def _claims(text: str) -> dict[str, Any] | None:
-    """Return the claims of a signed JWT without verifying it, or `None` for any other token."""
+    """Return the claims of a signed JWT without verifying it, or `None` for any other token.
+
+    Raises `TokenNotBound` for a JWT whose claims cannot be read, because lenient parsers may read another `cnf`.
+    """
     parts = text.split(".")
     if len(parts) != 3:
         return None
     try:
-        header, claims = (json_object(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))) for part in parts[:2])
+        header = json_object(base64url_octets(parts[0]))
     except ValueError:
         return None
-    return claims if "alg" in header else None
+    if "alg" not in header:
+        return None
+    try:
+        return json_object(base64url_octets(parts[1]))
+    except ValueError as error:
+        raise TokenNotBound(
+            f"the claims of the JWT cannot be read ({error}), so it is unknown whether it is bound"
+        ) from None

@@ -1,5 +1,6 @@
 """`TokenSource`: a flow that obtains a token for the current certificate, and caches it."""
 
+import copy
 import logging
 import threading
 from collections.abc import Collection, Sequence
@@ -53,19 +54,39 @@ class _Cached(NamedTuple):
     until: float
 
 
-class _Request(NamedTuple):
-    """A token request in progress. All callers with this certificate share it. `begun`: seconds since the epoch."""
+class _Request:
+    """A token request. All callers with this certificate share it, and it goes on if any of them are cancelled.
 
-    pair: CertificateKeyPair
-    fetch: Fetch
-    begun: float
+    Attributes:
+        begun: seconds since the epoch.
+        callers: the number of callers that wait.
+        result: the token, or the failure (which is not raised); `None` while the request is in progress.
+    """
+
+    def __init__(self, pair: CertificateKeyPair, metadata: ServerMetadata, fetch: Fetch, begun: float) -> None:
+        self.pair, self.fetch, self.begun = pair, fetch, begun
+        self._metadata = metadata
+        self.callers = 1
+        self.result: BoundToken | TokenError | None = None
+
+    def read(self) -> BoundToken | TokenError:
+        """Return the result of the exchange, which has ended."""
+        failure = self.fetch.outcome.exception()
+        if failure is not None:
+            return TokenError("unavailable", f"the token endpoint {self.fetch.url}: {failure}")
+        response = self.fetch.outcome.result()
+        try:
+            return read_token(response, self.pair.certificate, server_binds=self._metadata.binds_tokens)
+        except TokenError as error:
+            return copy.copy(error)  # the traceback keeps the response in memory
 
 
 class TokenSource:
     """Obtains tokens by client credentials. At most one token request for a certificate is in progress.
 
     A token is cached for its certificate until `leeway` seconds before it expires, or until half of its lifetime if
-    this is later. A failure is not cached, but all callers that wait for the same request get it.
+    this is later. A failure is not cached, but all callers that wait for the same request get it. If a caller is
+    cancelled, the request goes on, and its token is cached.
     """
 
     def __init__(self, options: ClientOptions, connections: CertificateConnections) -> None:
@@ -107,19 +128,15 @@ class TokenSource:
         if isinstance(request, BoundToken):
             return request
         try:
-            response = yield from ask(request.fetch)
-            token = read_token(response, pair.certificate, server_binds=metadata.binds_tokens)
+            yield from ask(request.fetch)
         except FetchFailed as failure:
-            error = TokenError("unavailable", f"the token endpoint {metadata.token_endpoint}: {failure}")
-        except TokenError as rejection:
-            error = rejection
-        else:
-            self._store(token, request)
-            return token
+            self._stop_waiting(request, failure)
         finally:
-            self._end(request)
-        logger.error("no token for client %a at %s: %s", self._options.client_id, self._options.issuer, error)
-        raise error
+            self._leave(request)
+        result = self._finish(request)
+        if isinstance(result, TokenError):
+            raise copy.copy(result) from None  # each caller gets an exception of its own
+        return result
 
     def drop(self, token: BoundToken) -> None:
         """Remove `token` from the cache, because a resource server rejected it."""
@@ -136,6 +153,7 @@ class TokenSource:
         with self._lock:
             for request in self._requests:
                 if request.pair == pair and request.fetch.url == metadata.token_endpoint:
+                    request.callers += 1
                     return request
             token = self.cached(pair, now)
             if token is not None:
@@ -149,25 +167,49 @@ class TokenSource:
                 headers=_HEADERS,
                 connections=connections,
             )
-            request = _Request(pair, fetch, now)
+            request = _Request(pair, metadata, fetch, now)
             self._requests = (*self._requests, request)
-            return request
+        fetch.outcome.add_done_callback(lambda _: self._finish_without_callers(request))
+        return request
 
-    def _store(self, token: BoundToken, request: _Request) -> None:
-        until = request.begun + token.lifetime - min(self._options.leeway, token.lifetime / 2)
+    def _leave(self, request: _Request) -> None:
+        """Count the end of a caller, which may be cancelled."""
         with self._lock:
-            if request not in self._requests:  # another caller has stored the token of this request
-                return
-            others = [each for each in self._tokens if each.token.certificate != token.certificate]
-            self._tokens = (*others[1 - _MAX_TOKENS :], _Cached(token, until))
-        logger.info(
-            "new token for client %a from %s, bound to %s, for %d s",
-            self._options.client_id,
-            self._options.issuer,
-            token.certificate.thumbprint,
-            token.lifetime,
-        )
+            request.callers -= 1
+        if request.fetch.outcome.done():
+            self._finish(request)
 
-    def _end(self, request: _Request) -> None:
+    def _finish_without_callers(self, request: _Request) -> None:
+        """Finish a request whose callers are all cancelled. Callers do it themselves: a log handler may block."""
+        if request.callers == 0:
+            self._finish(request)
+
+    def _stop_waiting(self, request: _Request, failure: FetchFailed) -> None:
+        """Handle the failure of a caller to wait for a request. Raises `TokenError` unless the exchange has ended."""
+        if request.fetch.claim():  # no caller has started the exchange, for example because the server stalls
+            request.fetch.outcome.set_exception(failure)
+        if request.fetch.outcome.done():
+            return
+        if failure.retry_after is None:  # the exchange is overdue, for example after a fork, so the next caller retries
+            with self._lock:
+                self._requests = tuple(each for each in self._requests if each is not request)
+        raise TokenError("unavailable", f"the token endpoint {request.fetch.url}: {failure}")
+
+    def _finish(self, request: _Request) -> BoundToken | TokenError:
+        """Return the result of a request whose exchange has ended. The first caller caches the token, or logs."""
         with self._lock:
+            if request.result is not None:
+                return request.result
             self._requests = tuple(each for each in self._requests if each is not request)
+            request.result = result = request.read()
+            if isinstance(result, BoundToken):
+                until = request.begun + result.lifetime - min(self._options.leeway, result.lifetime / 2)
+                others = [each for each in self._tokens if each.token.certificate != result.certificate]
+                self._tokens = (*others[1 - _MAX_TOKENS :], _Cached(result, until))
+        client_id, issuer = self._options.client_id, self._options.issuer
+        if isinstance(result, TokenError):
+            logger.error("no token for client %a at %s: %s", client_id, issuer, result)
+        else:
+            bound_to, lifetime = result.certificate.thumbprint, result.lifetime
+            logger.info("new token for client %a from %s, bound to %s, for %d s", client_id, issuer, bound_to, lifetime)
+        return result

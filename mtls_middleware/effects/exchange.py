@@ -117,7 +117,7 @@ class Response:
     """
 
     status: int
-    body: bytes
+    body: bytes = field(repr=False)  # it may contain a token, and some tools log the local variables of a traceback
     content_type: str = field(default="", compare=False)
 
 

@@ -26,7 +26,7 @@ from mtls_middleware.integrations.openapi import (
     security_requirement,
     security_schemes,
 )
-from mtls_middleware.integrations.route_checks import RouteCertificate, RouteScopes
+from mtls_middleware.integrations.route_checks import Required, RouteCertificate, RouteCheck, RouteScopes
 from mtls_middleware.integrations.starlette_routes import check_connection, reject
 from mtls_middleware.policy.rule import Rule
 from mtls_middleware.resource_server.token import AccessToken
@@ -106,10 +106,7 @@ class CertificateBoundToken(OAuth2):
             raise ConfigurationError(
                 "a route uses a CertificateBoundToken that is not installed in its application: call bound.install(app)"
             )
-        result = check_connection(self._route(tuple(required.scopes)), connection)
-        if isinstance(result, LayerResponse):
-            raise RouteRefused(result)
-        return result
+        return _required(self._route(tuple(required.scopes)), connection)
 
     def _route(self, scopes: tuple[str, ...]) -> RouteScopes:
         route = self._routes.get(scopes)
@@ -141,10 +138,7 @@ class RequiredCertificate(HTTPBase):
                 "a route uses require_certificate, but its application lacks the exception handler: call install(app), "
                 "or the method install of its CertificateBoundToken"
             )
-        result = check_connection(self._check, connection)
-        if isinstance(result, LayerResponse):
-            raise RouteRefused(result)
-        return result
+        return _required(self._check, connection)
 
 
 def require_certificate(rule: Rule | None = None) -> RequiredCertificate:
@@ -198,6 +192,14 @@ def _install(
         return _completed(generate(), ours)
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documentation does the same
+
+
+def _required(check: RouteCheck[Required], connection: HTTPConnection) -> Required:
+    """Return what the route requires. Raises `RouteRefused`."""
+    result = check_connection(check, connection)
+    if isinstance(result, LayerResponse):
+        raise RouteRefused(result)
+    return result
 
 
 async def _respond(connection: HTTPConnection, error: Exception) -> Response | None:

@@ -16,7 +16,7 @@ from mtls_middleware.errors import MalformedCertificate
 from mtls_middleware.names.invisible import INVISIBLE
 from mtls_middleware.parser_errors import UNREADABLE
 
-_USER_PRINCIPAL_NAME = "1.3.6.1.4.1.311.20.2.3"
+USER_PRINCIPAL_NAME = "1.3.6.1.4.1.311.20.2.3"  # the OID of the otherName
 _UTF8_STRING = 12
 _LOWER_ASCII = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
@@ -101,7 +101,7 @@ def read(certificate: x509.Certificate) -> AlternativeNames:
         ip_addresses=tuple(_single_address(each) for each in names.get_values_for_type(x509.IPAddress)),
         emails=_ascii_strings(names.get_values_for_type(x509.RFC822Name)),
         other_names=others,
-        user_principal_names=tuple(_principal_name(value) for oid, value in others if oid == _USER_PRINCIPAL_NAME),
+        user_principal_names=tuple(_principal_name(value) for oid, value in others if oid == USER_PRINCIPAL_NAME),
     )
 
 

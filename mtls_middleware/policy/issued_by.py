@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate
 from mtls_middleware.parser_errors import UNREADABLE
-from mtls_middleware.policy.rule import Identity, Result
+from mtls_middleware.policy.rule import Identity
 
 # Number of CA certificates whose key digest is cached. A deployment has a few CAs.
 _CACHED = 256
@@ -38,10 +38,6 @@ class IssuedBy(Identity):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_key", _key_digest(_load(self.authority)))
-
-    def judge(self, certificate: ClientCertificate) -> Result:
-        # A path alone is not sufficient: only a trust store validates one, and it marks the certificate as verified.
-        return super().judge(certificate) if certificate.path else None
 
     def matches(self, certificate: ClientCertificate) -> bool:
         if not certificate.path:

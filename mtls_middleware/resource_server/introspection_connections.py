@@ -4,7 +4,13 @@ import ssl
 from collections.abc import Callable
 
 from mtls_middleware import options
-from mtls_middleware.certificate_files import CertificateConnections, CertificateFiles, Roots, trust_context
+from mtls_middleware.certificate_files import (
+    CertificateConnections,
+    CertificateFiles,
+    Roots,
+    check_certificate_files,
+    trust_context,
+)
 from mtls_middleware.effects.exchange import Connections, default_context
 from mtls_middleware.errors import ConfigurationError
 
@@ -26,9 +32,7 @@ def introspection_connections(
             raise ConfigurationError("roots= needs certificate=; without certificate=, give ssl_context= with the CAs")
         fixed = Connections(tls or default_context(), most, proxy)
         return tls, lambda now: fixed  # noqa: ARG005 (a fixed certificate does not depend on the time)
-    if not isinstance(certificate, CertificateFiles):
-        expected = "for example CertificateFiles('api.pem', 'api.key')"
-        raise ConfigurationError(f"certificate={certificate!r}: expected {expected}")
+    check_certificate_files(certificate)
     if tls is not None:
         raise ConfigurationError("ssl_context= and certificate= are given: expected one; roots= has the server's CAs")
     renewed = CertificateConnections(certificate, roots, most, proxy)

@@ -3,7 +3,6 @@
 The caller must check the claims. Used for access tokens and for signed introspection responses.
 """
 
-import base64
 import re
 from collections.abc import Callable
 from functools import lru_cache
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jwt
 
+from mtls_middleware.base64_values import base64url_octets
 from mtls_middleware.effects.flow import Flow
 from mtls_middleware.errors import Refused
 from mtls_middleware.json_values import json_object, memory_of
@@ -195,18 +195,11 @@ def _header(encoded: str, algorithms: frozenset[str], accepted: frozenset[str | 
 
 
 def _base64url(text: str) -> bytes:
-    """Decode unpadded base64url. Raises `Refused` unless the encoding is canonical.
-
-    The caller has checked with `_JWS` or `_BASE64URL` that `text` contains only characters of the base64url alphabet.
-    """
-    padded = text + "=" * (-len(text) % 4)
+    """Decode unpadded base64url. Raises `Refused` unless the encoding is canonical."""
     try:
-        data = base64.urlsafe_b64decode(padded)
-    except ValueError:
-        reject_token("invalid base64url")
-    if base64.urlsafe_b64encode(data).decode("ascii") != padded:
-        reject_token("base64url with pad bits set; expected zero bits")
-    return data
+        return base64url_octets(text)
+    except ValueError as error:
+        reject_token(str(error))
 
 
 def _json_object(data: bytes) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from mtls_middleware import options
 from mtls_middleware.certificate import ClientCertificate, Verification
 from mtls_middleware.errors import MalformedCertificate, Refused
 from mtls_middleware.request import RequestView, TLSFacts
-from mtls_middleware.sources import presented
+from mtls_middleware.sources import leaf_and_chain
 from mtls_middleware.sources.encoding import MAX_FIELD, pem_ders
 from mtls_middleware.sources.source import Absence
 
@@ -27,12 +27,11 @@ class AWSAPIGateway:
     """Reads the client certificate from the Lambda event of Amazon API Gateway (REST API and HTTP API).
 
     API Gateway verifies client certificates only for a custom domain name with mutual TLS. The certificate is then
-    `BY_PROXY`. The default endpoint (`https://ID.execute-api.REGION.amazonaws.com`) needs no certificate. So this
-    source rejects a request through it, or through the URL of the Lambda function, with 403. Disable the default
-    endpoint.
+    `BY_PROXY`. The default endpoint (`https://ID.execute-api.REGION.amazonaws.com`) and the URL of the Lambda function
+    need no certificate, so this source rejects their requests with 403. Disable both.
 
     The event comes from mangum (ASGI), or from apig-wsgi, serverless-wsgi or aws-wsgi (WSGI). Header fields are not
-    read. Each principal that may invoke the Lambda function directly can choose the event.
+    read. A principal that may invoke the Lambda function directly can put any certificate into the event.
 
     Keywords:
         allow_default_endpoint: accept requests through the default endpoint, without a certificate.
@@ -53,8 +52,8 @@ class AWSAPIGateway:
     def find(self, view: RequestView) -> ClientCertificate | None:
         """Return the client certificate in the event, or `None` if the client presented no certificate.
 
-        Raises `Refused("client_certificate_refused")` for a request that came not through a custom domain name, and
-        `MalformedCertificate` if the event has another form than in the documentation.
+        Raises `Refused("client_certificate_refused")` unless the request came through a custom domain name, and
+        `MalformedCertificate` if the event differs from the documentation of AWS.
         """
         event = api_gateway_event(view.tls)
         if event is None:
@@ -67,7 +66,7 @@ class AWSAPIGateway:
                 return None
             raise Refused(
                 "client_certificate_refused",
-                "the request came through a host name of AWS, which does not verify client certificates",
+                "the request came through a host name of AWS, for which API Gateway verifies no client certificate",
                 advice="disable the default execute-api endpoint of the API and the URL of the Lambda function, or "
                 "give AWSAPIGateway(allow_default_endpoint=True)",
             )
@@ -77,7 +76,7 @@ class AWSAPIGateway:
         if any(pem != pems[0] for pem in pems):
             raise MalformedCertificate("the Lambda event has two different client certificates")
         leaf, *chain = pem_ders(pems[0])
-        return presented.load(leaf, chain, Verification.BY_PROXY, view.now)
+        return leaf_and_chain.load(leaf, chain, Verification.BY_PROXY, view.now)
 
     def absence(self, view: RequestView) -> Absence:
         """Return why `find` returns no certificate for this request."""
@@ -97,7 +96,7 @@ class AWSAPIGateway:
 
 
 def api_gateway_event(facts: TLSFacts) -> Mapping[str, Any] | None:
-    """Return the Lambda event, or `None` if there is none. Raises `MalformedCertificate` if it is no mapping."""
+    """Return the Lambda event, or `None` if there is none. Raises `MalformedCertificate` if it is not a mapping."""
     environ = facts.environ or {}
     events = [facts.lambda_event, *map(environ.get, EVENT_KEYS)]
     found = next((each for each in events if each is not None), None)

@@ -13,7 +13,7 @@ from mtls_middleware.certificate import ClientCertificate, Verification
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate, Refused, require_extra
 from mtls_middleware.line_limit import LineLimit
 from mtls_middleware.request import Peer, RequestView
-from mtls_middleware.sources import forms, presented, rfc9440, server
+from mtls_middleware.sources import forms, leaf_and_chain, rfc9440, server
 from mtls_middleware.sources.encoding import MAX_FIELD
 from mtls_middleware.sources.fields import field_name, is_foldable, name_or_default, optional_field_name, single_value
 from mtls_middleware.sources.source import Absence
@@ -324,7 +324,7 @@ class HeaderSource:
             return None
         if chain_value and dialect.chain is not None:
             chain = [*dialect.chain(chain_value)]
-        return presented.load(leaf, chain, verification, now)
+        return leaf_and_chain.load(leaf, chain, verification, now)
 
     def _leaf(self, value: str) -> tuple[bytes, ...] | None:
         """Return the leaf and the chain (DER) in the certificate field, or `None` if it contains no certificate.

@@ -11,7 +11,7 @@ from typing import Any
 from mtls_middleware.certificate import ClientCertificate, Verification
 from mtls_middleware.errors import MalformedCertificate
 from mtls_middleware.request import RequestView, TLSFacts
-from mtls_middleware.sources import presented
+from mtls_middleware.sources import leaf_and_chain
 from mtls_middleware.sources.encoding import MAX_FIELD, pem_der
 from mtls_middleware.sources.source import Absence
 
@@ -164,7 +164,7 @@ def _from_extension(tls: Mapping[str, Any], now: float) -> ClientCertificate | N
     first = next(pems, _END)
     if first is _END:
         # `client_cert_name` is not enough: a name without a certificate cannot be checked.
-        return presented.load(leaf, (), verification, now) if leaf else None
+        return leaf_and_chain.load(leaf, (), verification, now) if leaf else None
     certificate = _load_pem(first, pems, verification, now)
     if leaf is not None and leaf != certificate.der:
         raise MalformedCertificate("client_cert and client_cert_chain of the TLS extension have different leaves")
@@ -182,7 +182,7 @@ def _from_socket(environ: Mapping[str, Any], now: float) -> ClientCertificate | 
     for key in SOCKET_KEYS:
         certificates = _peer_certificates(environ.get(key))
         if certificates is not None:
-            return presented.load(certificates[0], certificates[1:], Verification.BY_SERVER, now)
+            return leaf_and_chain.load(certificates[0], certificates[1:], Verification.BY_SERVER, now)
     return None
 
 
@@ -253,7 +253,7 @@ def _from_uwsgi(environ: Mapping[str, Any], now: float) -> ClientCertificate | N
     if not der:
         return from_pem
     try:
-        from_der = presented.load(der.encode("latin-1"), (), Verification.BY_SERVER, now)
+        from_der = leaf_and_chain.load(der.encode("latin-1"), (), Verification.BY_SERVER, now)
     except (UnicodeEncodeError, AttributeError) as error:
         raise MalformedCertificate("HTTPS_CLIENT_CERTIFICATE is not DER") from error
     if from_pem is not None and from_pem != from_der:
@@ -266,7 +266,7 @@ _ENVIRON_READERS = (_from_socket, _from_mod_ssl, _from_uwsgi)
 
 def _load_pem(leaf: object, chain: Iterable[object], verification: Verification, now: float) -> ClientCertificate:
     """Load a leaf and its chain, one PEM string each. The chain is decoded only up to its limit."""
-    return presented.load(
+    return leaf_and_chain.load(
         pem_der(_pem_string(leaf, MAX_FIELD)),
         (pem_der(_pem_string(each, _MAX_CHAIN_PEM)) for each in chain),
         verification,

@@ -12,6 +12,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from mtls_middleware.der import header
 from mtls_middleware.errors import ConfigurationError
+from mtls_middleware.names.alternative import USER_PRINCIPAL_NAME
 from mtls_middleware.testing.issued import IssuedCertificate, PrivateKey
 
 KeyKind = Literal["ec", "rsa", "ed25519"]
@@ -20,7 +21,6 @@ Extension = tuple[x509.ExtensionType, bool]
 
 _PURPOSES = {"client": ExtendedKeyUsageOID.CLIENT_AUTH, "server": ExtendedKeyUsageOID.SERVER_AUTH}
 _UTF8_STRING = 12
-_USER_PRINCIPAL_NAME = x509.ObjectIdentifier("1.3.6.1.4.1.311.20.2.3")
 # Certificates are valid from one day ago, because the clock of a test machine may be slow.
 _DAY = timedelta(days=1)
 # The default lifetime. It is longer than any test run, so a certificate expires only if the test chooses its dates. It
@@ -213,4 +213,4 @@ def _alternative_names(
 
 def _principal_name(name: str) -> x509.OtherName:
     content = name.encode("utf-8")
-    return x509.OtherName(_USER_PRINCIPAL_NAME, header(_UTF8_STRING, len(content)) + content)
+    return x509.OtherName(x509.ObjectIdentifier(USER_PRINCIPAL_NAME), header(_UTF8_STRING, len(content)) + content)

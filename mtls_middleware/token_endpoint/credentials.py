@@ -4,14 +4,12 @@ Pure: no I/O, no clock. The credentials are not verified here. This module deter
 can belong to.
 """
 
-import base64
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 from urllib.parse import unquote_plus
 
-from mtls_middleware.base64_values import base64_octets
+from mtls_middleware.base64_values import base64_octets, base64url_octets
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, Refused
 from mtls_middleware.json_values import json_object
@@ -29,7 +27,6 @@ CREDENTIAL_PARAMETERS = ("client_id", "client_secret", "client_assertion", "clie
 OTHER_SCHEME = "an Authorization header that is not Basic"
 
 _JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"  # RFC 7523 2.2
-_BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,9 +170,7 @@ def _assertion_methods(algorithm: object) -> tuple[str, frozenset[str]]:
 
 def _json_part(encoded: str) -> dict[str, Any]:
     """Decode one part of a JWT strictly, and return its JSON object. Raises `ValueError`."""
-    if not _BASE64URL.fullmatch(encoded):
-        raise ValueError("not base64url")
-    return json_object(base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)))
+    return json_object(base64url_octets(encoded))
 
 
 def _basic(authorization: str) -> tuple[str, str] | None:

@@ -159,3 +159,10 @@ def test_the_captured_certificates_are_read(inspect):
     assert len(pems) >= 8
     for pem in pems:
         assert json.loads(inspect(pem.encode(), "--json"))["thumbprint"]
+
+
+def test_an_unreadable_value_is_an_error_without_the_extra_for_rfc_9440(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "http_sf", None)  # as if the package were not installed
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b":no base64:")))
+    assert main(["inspect", "-"]) != 0
+    assert "no certificate found" in capsys.readouterr().err

@@ -20,12 +20,16 @@ SECRET = "a secret of the tests, which has 32 bytes"
 
 @dataclass(frozen=True)
 class Received:
-    """One request: its path, the thumbprint of the connection's certificate, its fields and its form."""
+    """One request: its path, the thumbprint of the connection's certificate, its fields and its form.
+
+    `connection`: the port of the client, which is another one for each open connection.
+    """
 
     path: str
     thumbprint: str | None
     headers: dict[str, str]
     form: dict[str, str] = field(default_factory=dict)
+    connection: int = 0
 
     @property
     def token(self) -> str | None:
@@ -73,6 +77,7 @@ class AuthorizationServer(Server):
     """Issues tokens that are bound to the certificate of the connection.
 
     `document` and `response` replace members of the metadata and of the token response; `None` removes a member.
+    `issued`: the tokens.
     """
 
     def __init__(self, authority: CertificateAuthority) -> None:
@@ -80,6 +85,7 @@ class AuthorizationServer(Server):
         self.document: dict[str, Any] = {}
         self.response: dict[str, Any] = {}
         self.claims: dict[str, Any] = {}
+        self.issued: list[str] = []
         self.issuer = self.host
 
     @property
@@ -97,6 +103,7 @@ class AuthorizationServer(Server):
             return 200, {}, _without_none({**members, **self.document})
         claims = {"jti": str(len(self.received)), "cnf": {"x5t#S256": received.thumbprint}, **self.claims}
         token = jwt.encode(_without_none(claims), SECRET)
+        self.issued.append(token)
         members = {"access_token": token, "token_type": "Bearer", "expires_in": 300}
         return 200, {}, _without_none({**members, **self.response})
 
@@ -123,7 +130,7 @@ class _Handler(LoopbackHandler):
         thumbprint = base64.urlsafe_b64encode(hashlib.sha256(der).digest()).rstrip(b"=").decode() if der else None
         is_form = self.headers.get("Content-Type") == "application/x-www-form-urlencoded"
         form = dict(parse_qsl(body.decode())) if is_form else {}
-        received = Received(self.path, thumbprint, dict(self.headers), form)
+        received = Received(self.path, thumbprint, dict(self.headers), form, self.client_address[1])
         with self.owner.lock:
             self.owner.received.append(received)
             status, headers, content = self.owner.respond(received)

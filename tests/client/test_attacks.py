@@ -1,7 +1,9 @@
 """Attacks on the client: by a document, a token endpoint, a resource server, or a server that is slow or verbose."""
 
+import base64
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 import httpx2
@@ -95,6 +97,34 @@ def test_a_token_that_is_not_bound_to_the_certificate_is_not_used(
     world.server.claims = claims
     with pytest.raises(TokenNotBound):
         world.get(way, world.auth())
+    assert not world.api.received
+
+
+def part(members: dict[str, Any]) -> str:
+    return base64.urlsafe_b64encode(json.dumps(members).encode()).rstrip(b"=").decode()
+
+
+@pytest.mark.parametrize(
+    "change", [lambda text: f"~~~~{text}", lambda text: f"{text}~~~~", lambda text: f"{text[:-1]}B"]
+)
+def test_a_jwt_that_only_lenient_parsers_read_is_not_used(world: World, change: Callable[[str], str]) -> None:
+    """Lenient parsers ignore pad bits and characters that are not base64url."""
+    claims = json.dumps({"cnf": {"x5t#S256": world.files.current().thumbprint}}).encode()
+    claims += b" " * (3 - (len(claims) + 2) % 3)  # so that the last character has pad bits
+    payload = change(base64.urlsafe_b64encode(claims).rstrip(b"=").decode())
+    assert base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)) == claims
+    world.server.response = {"access_token": f"{part({'alg': 'ES256'})}.{payload}.c2ln"}
+    with pytest.raises(TokenNotBound):
+        world.get("sync", world.auth())
+    assert not world.api.received
+
+
+@pytest.mark.parametrize("claims", [b'{"cnf": {}, "cnf": {"x5t#S256": "A"}}', b"[]", b'{"cnf"', b"\xff"])
+def test_a_jwt_whose_claims_have_two_readings_is_not_used(world: World, claims: bytes) -> None:
+    payload = base64.urlsafe_b64encode(claims).rstrip(b"=").decode()
+    world.server.response = {"access_token": f"{part({'alg': 'ES256'})}.{payload}.c2ln"}
+    with pytest.raises(TokenNotBound, match="the claims of the JWT cannot be read"):
+        world.get("sync", world.auth())
     assert not world.api.received
 
 

@@ -140,22 +140,6 @@ def test_a_caller_that_waited_for_the_metadata_gets_the_token_of_another(world: 
     assert ended.value.value is token
 
 
-def test_a_cancelled_request_does_not_cancel_the_token_request_of_others(world: World) -> None:
-    world.server.stall = 0.3
-    auth = world.auth()
-
-    async def run() -> httpx2.Response:
-        async with world.async_client(auth) as client:
-            first, second = asyncio.create_task(client.get("/")), asyncio.create_task(client.get("/"))
-            while not world.server.token_requests:  # noqa: ASYNC110 (a thread changes the list)
-                await asyncio.sleep(0.01)
-            first.cancel()
-            return await second
-
-    assert asyncio.run(run()).status_code == 200
-    assert len(world.server.token_requests) == 1
-
-
 @BOTH
 def test_a_rejection_by_the_server_is_a_typed_error(world: World, way: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)

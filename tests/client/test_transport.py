@@ -1,11 +1,13 @@
 """The transports: one pool for each certificate, and old pools that end with their last response."""
 
 import asyncio
+import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx2
 import pytest
@@ -160,11 +162,58 @@ def test_no_request_fails_while_certificates_are_renewed(world: World) -> None:
         ({"certificate": "client.pem"}, "certificate="),
         ({"roots": "absent.pem"}, "roots="),
         ({"http2": "yes"}, "http2="),
+        ({"proxy": "proxy.internal:3128"}, "proxy: expected"),
+        ({"proxy": "ftp://user:hunter2@proxy.internal"}, "proxy: expected"),
+        ({"proxy": "http://user:hunter2@"}, "proxy: expected"),
+        ({"proxy": "http://user:hunter2@[::1"}, "proxy: expected"),
+        ({"proxy": 3128}, "proxy: expected"),
+        ({"limits": 100}, "limits=100: expected for example httpx2.Limits"),
+        ({"limits": httpx2.Limits(max_connections=0)}, "expected max_connections to be an integer of at least 1"),
+        ({"limits": httpx2.Limits(max_connections=cast("int", "9"))}, "expected max_connections"),
+        ({"limits": httpx2.Limits(max_keepalive_connections=-1)}, "expected max_keepalive_connections"),
+        ({"limits": httpx2.Limits(keepalive_expiry=float("nan"))}, "expected keepalive_expiry to be seconds"),
     ],
 )
 def test_a_wrong_argument_is_named(world: World, kind: Any, options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigurationError, match=message):
+    with pytest.raises(ConfigurationError, match=message) as caught:
         kind(**{"certificate": world.files, **options})
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value))
+
+
+@TRANSPORTS
+@pytest.mark.parametrize(
+    ("options", "module"), [({"http2": True}, "h2"), ({"proxy": "socks5://proxy.internal:1080"}, "socksio")]
+)
+def test_a_missing_dependency_is_named_at_construction(
+    world: World, kind: Any, options: dict[str, Any], module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)  # as if the module were not installed
+    with pytest.raises(ConfigurationError, match=r"pip install 'httpx2\[(http2|socks)\]'"):
+        kind(world.files, **options)
+
+
+@TRANSPORTS
+@pytest.mark.parametrize("make", [str, httpx2.URL, httpx2.Proxy])
+def test_no_repr_contains_the_password_of_the_proxy(world: World, kind: Any, make: Any) -> None:
+    transport = kind(world.files, roots=world.roots, proxy=make("http://user:hunter2@127.0.0.1:1"))
+    transport._pools.acquire(None)  # creates the pool
+    seen = [
+        transport,
+        *vars(transport).values(),
+        *(each for part in vars(transport).values() for each in vars(part).items()),
+    ]
+    assert "127.0.0.1" in repr(seen)
+    assert "hunter2" not in repr(seen)
+
+
+@TRANSPORTS
+def test_the_limits_apply_to_each_certificate(world: World, kind: Any) -> None:
+    transport = kind(
+        world.files, roots=world.roots, limits=httpx2.Limits(max_connections=3, max_keepalive_connections=2)
+    )
+    (pool, _) = transport._pools.acquire(None)
+    connections = pool.transport._pool
+    assert (connections._max_connections, connections._max_keepalive_connections) == (3, 2)
 
 
 def test_a_proxy_is_used_if_it_is_given(world: World) -> None:

@@ -26,9 +26,9 @@ from mtls_middleware.sources import (
     HAProxy,
     ServerTLS,
     Traefik,
-    presented,
+    leaf_and_chain,
 )
-from mtls_middleware.sources.presented import MAX_CHAIN
+from mtls_middleware.sources.leaf_and_chain import MAX_CHAIN_BYTES
 from mtls_middleware.testing import CertificateAuthority, self_signed
 from mtls_middleware.validation import TrustStore
 from mtls_middleware.validation import presented as validation_presented
@@ -186,7 +186,7 @@ def test_a_chain_of_many_foreign_authorities_hides_no_issuer(name: str) -> None:
 def test_the_log_says_what_is_dropped(
     name: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(presented, "_lines", LineLimit())
+    monkeypatch.setattr(leaf_and_chain, "_lines", LineLimit())
     caplog.set_level(logging.INFO, "mtls_middleware")
     source, send = SOURCES[name]
     through(send([BROKEN, ISSUER, LEAF, LEAF]), source)
@@ -199,7 +199,7 @@ def test_the_log_says_what_is_dropped(
 def test_lines_about_dropped_certificates_are_limited(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(presented, "_lines", LineLimit())
+    monkeypatch.setattr(leaf_and_chain, "_lines", LineLimit())
     caplog.set_level(logging.INFO, "mtls_middleware.sources")
     source, send = SOURCES["gunicorn's socket"]
     for _ in range(100):
@@ -224,7 +224,7 @@ def test_a_chain_is_cut_at_its_limit_in_bytes() -> None:
         (outcome,) = through(send(large), source)
         assert outcome.status == 200
         assert 5 < len(outcome.certificate.chain) < 20
-        assert sum(map(len, outcome.certificate.chain)) <= MAX_CHAIN
+        assert sum(map(len, outcome.certificate.chain)) <= MAX_CHAIN_BYTES
 
 
 def test_a_second_leaf_in_traefiks_list_is_rejected() -> None:

@@ -1,4 +1,4 @@
-"""Drops the certificates of a presented chain that no certification path needs.
+"""Loads the leaf certificate and the chain that a client presented, without unreadable certificates and copies.
 
 Clients may send certificates that the server does not need (RFC 8446 4.4.2), so such a certificate never causes a
 rejection. Every source loads its certificate here, so the result is the same for all sources.
@@ -17,7 +17,7 @@ logger: logging.Logger = logging.getLogger("mtls_middleware.sources")
 
 # Maximum number of bytes (DER) of a chain without its leaf. OpenSSL accepts 100 kB from a client by default
 # (SSL_CTX_set_max_cert_list).
-MAX_CHAIN = 98_304
+MAX_CHAIN_BYTES = 98_304
 # Each entry counts as at least this number of bytes, so that the number of entries is bounded, too. No X.509
 # certificate is smaller.
 _SMALLEST = 128
@@ -30,7 +30,7 @@ _lines = LineLimit()
 def load(leaf: bytes, chain: Iterable[bytes], verification: Verification, now: float) -> ClientCertificate:
     """Return the certificate `leaf` (DER) with the readable certificates of `chain` (DER), in order.
 
-    Copies of the leaf and of other entries, entries that cannot be parsed, and entries beyond `MAX_CHAIN` bytes are
+    Copies of the leaf and of other entries, entries that cannot be parsed, and entries beyond `MAX_CHAIN_BYTES` are
     dropped and logged. `now`: seconds since the epoch. Raises `MalformedCertificate` if the leaf cannot be parsed.
     """
     kept: dict[bytes, None] = {}
@@ -38,8 +38,8 @@ def load(leaf: bytes, chain: Iterable[bytes], verification: Verification, now: f
     copies = size = 0
     for number, der in enumerate(chain, 1):
         size += max(len(der), _SMALLEST)
-        if size > MAX_CHAIN:
-            dropped.append(f"from number {number} on, the chain exceeds {MAX_CHAIN} bytes")
+        if size > MAX_CHAIN_BYTES:
+            dropped.append(f"from number {number} on, the chain exceeds {MAX_CHAIN_BYTES} bytes")
             break
         if der == leaf or der in kept:
             copies += 1
