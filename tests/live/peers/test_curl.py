@@ -185,3 +185,33 @@ def test_a_secret_in_http_basic_is_taken_as_curl_sends_it(deployment, certificat
     answer = post(deployment, certificate, "token", "--user", wrong, **form)
     assert (answer.status, answer.json["error"]) == (401, "invalid_client")
     assert answer.challenge.startswith("Basic ")
+
+
+def authorize(deployment: Deployment, **query: str) -> Answer:
+    return curl(deployment, None, f"{deployment.issuer}/authorize?{urlencode(query)}")
+
+
+def test_a_pushed_request_is_used_once_and_by_its_client_alone(deployment):
+    pushed = {"response_type": "code", "redirect_uri": REDIRECT_URI, "code_challenge": "x" * 43}
+    answer = post(deployment, "billing", "par", client_id="billing", code_challenge_method="S256", **pushed)
+    assert answer.status == 201
+    request_uri = answer.json["request_uri"]
+    assert authorize(deployment, client_id="billing", request_uri=request_uri).status == 303
+    assert authorize(deployment, client_id="billing", request_uri=request_uri).json["error"] == "invalid_request"
+    answer = post(deployment, "billing", "par", client_id="billing", code_challenge_method="S256", **pushed)
+    other = authorize(deployment, client_id="desktop", request_uri=answer.json["request_uri"])
+    assert (other.status, other.json["error"]) == (400, "invalid_request")
+
+
+def test_a_pushed_request_contains_no_request_uri(deployment):
+    answer = post(deployment, "billing", "par", client_id="billing", request_uri="urn:x")
+    assert (answer.status, answer.json["error"]) == (400, "invalid_request")
+
+
+@pytest.mark.parametrize(
+    "body", ["[]", "null", "{", '{"redirect_uris": "x"}', "{}", '{"token_endpoint_auth_method": 1}']
+)
+def test_malformed_registration_metadata_is_rejected(deployment, body):
+    arguments = ("--header", "Content-Type: application/json", "--data-binary", body, f"{deployment.aliases}/register")
+    answer = curl(deployment, "billing", *arguments)
+    assert (answer.status, answer.json["error"]) == (400, "invalid_client_metadata")
