@@ -14,7 +14,7 @@ import traceback
 import weakref
 from collections import deque
 from collections.abc import Coroutine, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -208,6 +208,7 @@ class _Background:
         begun = self._loop.time()
         try:
             found = await self._response(job)
+            found = replace(found, seconds=self._loop.time() - begun)
         except FetchFailed as failure:
             found = failure.copy(seconds=self._loop.time() - begun)
         except TimeoutError:

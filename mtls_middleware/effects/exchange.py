@@ -109,11 +109,13 @@ class Response:
     """An HTTP response with its complete body.
 
     `content_type`: the media type in lower case, without parameters. `""` if there is no `Content-Type` field.
+    `seconds`: how long the exchange took.
     """
 
     status: int
     body: bytes
     content_type: str = field(default="", compare=False)
+    seconds: float = field(default=0.0, compare=False)
 
 
 class FetchFailed(Exception):  # noqa: N818 (a result that a flow handles)

@@ -301,7 +301,7 @@ class OCSP:
         if record.attempt is not attempt:
             return  # another flow has stored it
         if isinstance(found, FetchFailed) and found.retry_after is not None:
-            record.postpone(attempt, str(found))
+            record.postpone(attempt, str(found), found.seconds)
             return
         result: CachedStatus | str
         try:
@@ -310,12 +310,12 @@ class OCSP:
             if found.status != 200:
                 raise UnusableOCSPResponse(f"HTTP status {found.status}")
             # At the time of its arrival: a later request applies the result of an exchange in the background.
-            arrived_at = attempt.began_at + attempt.seconds
+            arrived_at = attempt.began_at + found.seconds
             response = verify(found.body, attempt.request, look_up.request.issuer, arrived_at, look_up.required)
             result = CachedStatus.of(response, attempt.began_at, self._max_age)
         except UnusableOCSPResponse as failure:
             result = str(failure)
-        record.finish(attempt, result)
+        record.finish(attempt, result, found.seconds)
         if isinstance(attempt.result, str):
             self._report(look_up.responder.url, attempt.result, now)
 

@@ -1,10 +1,9 @@
 """`OCSPRecord`: what a process knows about the status of one certificate, and the attempts to renew it.
 
-No I/O. An attempt reads a clock only to measure how long it takes.
+Pure: no I/O, no clock.
 """
 
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from cryptography.x509.ocsp import OCSPCertStatus
 
@@ -52,27 +51,6 @@ class OCSPAttempt:
     fetch: Fetch
     began_at: float
     result: CachedStatus | str | None = None
-    _begun: float = field(init=False, repr=False)
-    _ended: list[float] = field(init=False, repr=False)  # the time of the end; empty until then
-
-    def __post_init__(self) -> None:
-        self._measure()
-
-    def repeat(self, fetch: Fetch, now: float) -> None:
-        """Make the exchange `fetch` instead of the broken one."""
-        self.fetch, self.began_at = fetch, now
-        self._measure()
-
-    def _measure(self) -> None:
-        ended: list[float] = []
-        self._begun, self._ended = time.monotonic(), ended
-        # The callback has no reference to this object, which would keep the response in memory.
-        self.fetch.outcome.add_done_callback(lambda _: ended.append(time.monotonic()))
-
-    @property
-    def seconds(self) -> float:
-        """How long the exchange took, or has taken until now."""
-        return (self._ended[0] if self._ended else time.monotonic()) - self._begun
 
     @property
     def is_complete(self) -> bool:
@@ -129,12 +107,12 @@ class OCSPRecord:
 
     def repeat(self, attempt: OCSPAttempt, fetch: Fetch, now: float) -> None:
         """Store that `fetch` replaces the broken exchange of an attempt now."""
-        attempt.repeat(fetch, now)
+        attempt.fetch, attempt.began_at = fetch, now
         if self.attempt is attempt:
             self.attempted_at = now
 
-    def finish(self, attempt: OCSPAttempt, result: CachedStatus | str) -> None:
-        """Store the result of the attempt in progress."""
+    def finish(self, attempt: OCSPAttempt, result: CachedStatus | str, seconds: float) -> None:
+        """Store the result of the attempt in progress, whose exchange took `seconds`."""
         self.attempt = None
         if isinstance(result, CachedStatus) and self._is_replay(result):
             result = "the response is older than the response that reports the certificate as revoked"
@@ -142,15 +120,15 @@ class OCSPRecord:
         if isinstance(result, str):
             self.failures += 1
             self.reason = result
-            self._next_at = attempt.began_at + attempt.seconds + retry_delay(self.failures)
+            self._next_at = attempt.began_at + seconds + retry_delay(self.failures)
         else:
             self.failures, self.known, self._next_at = 0, result, float("-inf")
 
-    def postpone(self, attempt: OCSPAttempt, reason: str) -> None:
+    def postpone(self, attempt: OCSPAttempt, reason: str, seconds: float) -> None:
         """End the attempt in progress, whose exchange was not made. It does not count as a failure of the responder."""
         self.attempt = None
         attempt.result = self.reason = reason
-        self._next_at = attempt.began_at + attempt.seconds + _POSTPONED
+        self._next_at = attempt.began_at + seconds + _POSTPONED
 
     def _is_replay(self, result: CachedStatus) -> bool:
         """Return whether a response would undo a newer revocation: an attacker can replay an old response."""

@@ -5,7 +5,6 @@ Most tests run the flow step by step: they receive the exchange that it yields, 
 
 import time
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +15,7 @@ from mtls_middleware.effects.exchange import Fetch, FetchFailed, Response
 from mtls_middleware.effects.flow import Begin, BlockingDriver
 from mtls_middleware.errors import Unavailable
 from mtls_middleware.testing import CertificateAuthority
-from mtls_middleware.validation import OCSP, ocsp_records
+from mtls_middleware.validation import OCSP
 from mtls_middleware.validation.revocation import CertificateStatus, status_requests
 from tests.validation import test_ocsp
 from tests.validation.judged import presented
@@ -183,21 +182,17 @@ def test_an_exchange_over_a_closed_connection_is_repeated_now(world: World, capl
 
 
 @pytest.mark.parametrize(
-    "found", [FetchFailed("not complete within 4 s"), Response(503, b"")], ids=["timeout", "HTTP status"]
+    "found",
+    [FetchFailed("not complete within 4 s", seconds=4.0), Response(503, b"", seconds=4.0)],
+    ids=["timeout", "HTTP status"],
 )
-def test_the_pause_after_a_failure_begins_at_the_failure(
-    world: World, found: FetchFailed | Response, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seconds = [100.0]
-    monkeypatch.setattr(ocsp_records, "time", SimpleNamespace(monotonic=lambda: seconds[0]))
+def test_the_pause_after_a_failure_begins_at_the_failure(world: World, found: FetchFailed | Response) -> None:
     flow = world.flow(NOW)
     fetch = world.fetch(flow)
-    seconds[0] += 4
     if isinstance(found, Response):
         fetch.outcome.set_result(found)
     else:
         fetch.outcome.set_exception(found)
-    seconds[0] += 50  # the time until the failure is stored does not count
     assert ended(flow, found).status == "unavailable"
     assert world.status(NOW + 4.4).status == "unavailable"
     assert isinstance(next(world.flow(NOW + 4.6)), Fetch)
