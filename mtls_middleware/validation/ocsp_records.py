@@ -132,7 +132,7 @@ class OCSPRecord:
             self.reason = result
             self._next_at = attempt.ended_at + retry_delay(self.failures)
         else:
-            self.failures, self.known, self._next_at = 0, result, attempt.began_at
+            self.failures, self.known, self._next_at = 0, result, float("-inf")
 
     def postpone(self, attempt: OCSPAttempt, reason: str) -> None:
         """End the attempt in progress, whose exchange was not made. It does not count as a failure of the responder."""

@@ -202,6 +202,14 @@ def test_the_pause_after_a_failure_begins_at_the_failure(
     assert len(world.events) == 1
 
 
+def test_a_request_that_began_before_a_response_makes_its_own_exchange(world: World) -> None:
+    flow = world.flow(NOW)
+    found = answer(world.fetch(flow), NOW, ends=None)  # not cached, because it has no nextUpdate
+    assert ended(flow, found).status == "good"
+    flow = world.flow(NOW - 0.5)
+    assert ended(flow, answer(world.fetch(flow), NOW, ends=None)).status == "good"
+
+
 def test_a_lost_attempt_is_replaced_after_a_while(world: World) -> None:
     first, second = world.flow(NOW), world.flow(NOW + 34.9)
     fetch = world.fetch(first)
