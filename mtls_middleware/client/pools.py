@@ -22,7 +22,9 @@ class Pool(Generic[T]):
     """The connections that present one certificate. `responses`: the number of requests and responses in progress."""
 
     def __init__(self, pair: CertificateKeyPair, transport: T) -> None:
-        self.pair, self.transport, self.responses = pair, transport, 0
+        self.pair: CertificateKeyPair = pair
+        self.transport: T = transport
+        self.responses: int = 0
 
 
 class Pools(Generic[T]):
