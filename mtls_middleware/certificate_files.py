@@ -161,7 +161,8 @@ class CertificateConnections:
     def __init__(
         self, certificate: CertificateFiles, roots: Roots, max_waiting: int = MAX_WAITING, proxy: str | None = None
     ) -> None:
-        self.roots, self.proxy = roots, proxy
+        self.roots: Roots = roots
+        self.proxy: str | None = proxy
         self._certificate, self._max_waiting = certificate, max_waiting
         self._lock = threading.Lock()  # protects the following attribute
         self._by_pair: list[tuple[CertificateKeyPair, Connections]] = []  # the last one is the newest

@@ -128,10 +128,13 @@ class CertificateBoundAuth(httpx2.Auth):
                     "CertificateBoundAuth needs a client with Client(transport=CertificateTransport(certificate)) or "
                     "AsyncClient(transport=AsyncCertificateTransport(certificate)); the token was not sent"
                 )
-            if response.status_code != 401 or not _INVALID_TOKEN.search(response.headers.get("WWW-Authenticate", "")):
+            is_rejected = _INVALID_TOKEN.search(response.headers.get("WWW-Authenticate", ""))
+            # A server that rejects each token must not cause two token requests for each request, so the second token
+            # stays in the cache.
+            if is_last or response.status_code != 401 or not is_rejected:
                 return
             self._tokens.drop(token)
-            if is_last or not can_repeat:
+            if not can_repeat:
                 return
 
 

@@ -1,13 +1,12 @@
 """`Pools`: one connection pool for each certificate, and old pools until their last response is closed."""
 
 import logging
-import os
 import threading
-import weakref
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from mtls_middleware.certificate_files import CertificateFiles, CertificateKeyPair
+from mtls_middleware.forks import reset_after_fork
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.client")
 
@@ -22,7 +21,9 @@ class Pool(Generic[T]):
     """The connections that present one certificate. `responses`: the number of requests and responses in progress."""
 
     def __init__(self, pair: CertificateKeyPair, transport: T) -> None:
-        self.pair, self.transport, self.responses = pair, transport, 0
+        self.pair: CertificateKeyPair = pair
+        self.transport: T = transport
+        self.responses: int = 0
 
 
 class Pools(Generic[T]):
@@ -36,7 +37,7 @@ class Pools(Generic[T]):
         self._lock = threading.Lock()  # protects the following attributes
         self._pools: list[Pool[T]] = []  # the last one has the current certificate
         self._inherited: list[Pool[T]] = []  # pools of parent processes, which belong to them and are never closed here
-        _instances.add(self)
+        reset_after_fork(self)
 
     def acquire(self, pair: CertificateKeyPair | None) -> tuple[Pool[T], list[Pool[T]]]:
         """Return the pool for a request, and the old pools that must be closed now. Call `release` later.
@@ -89,15 +90,3 @@ class Pools(Generic[T]):
             used = used[-_MAX_OLD_POOLS:]
         self._pools = [*used, current]
         return [pool for pool in old if pool not in used]
-
-
-_instances: weakref.WeakSet[Pools[Any]] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for each in list(_instances):
-        each.after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

@@ -15,6 +15,7 @@ from mtls_middleware.effects.exchange import Fetch, FetchFailed
 from mtls_middleware.effects.flow import Flow, ask
 from mtls_middleware.effects.remote_document import RemoteDocument
 from mtls_middleware.errors import Unavailable
+from mtls_middleware.forks import reset_after_fork
 from mtls_middleware.well_known import append_well_known, insert_well_known
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.client")
@@ -106,6 +107,7 @@ class TokenSource:
         self._lock = threading.Lock()  # protects the following attributes; it is not held during I/O
         self._tokens: tuple[_Cached, ...] = ()
         self._requests: tuple[_Request, ...] = ()
+        reset_after_fork(self)
 
     def cached(self, pair: CertificateKeyPair, now: float) -> BoundToken | None:
         """Return the cached token for the certificate of `pair`, or `None`. `now`: seconds since the epoch."""
@@ -172,6 +174,11 @@ class TokenSource:
         fetch.outcome.add_done_callback(lambda _: self._finish_without_callers(request))
         return request
 
+    def after_fork(self) -> None:
+        """Leave the requests in progress to the parent: a child process does not get their results."""
+        self._lock = threading.Lock()
+        self._requests = ()
+
     def _leave(self, request: _Request) -> None:
         """Count the end of a caller, which may be cancelled."""
         with self._lock:
@@ -190,7 +197,7 @@ class TokenSource:
             request.fetch.outcome.set_exception(failure)
         if request.fetch.outcome.done():
             return
-        if failure.retry_after is None:  # the exchange is overdue, for example after a fork, so the next caller retries
+        if failure.retry_after is None:  # the exchange is overdue, so the next caller makes another one
             with self._lock:
                 self._requests = tuple(each for each in self._requests if each is not request)
         raise TokenError("unavailable", f"the token endpoint {request.fetch.url}: {failure}")

@@ -104,7 +104,7 @@ class CertificateTransport(_Transport[httpx2.HTTPTransport], httpx2.BaseTranspor
             self._release(pool)
             raise
         response.stream = _Stream(cast("httpx2.SyncByteStream", response.stream), lambda: self._release(pool))
-        response.extensions[EXTENSION] = pool.pair
+        response.extensions[EXTENSION] = pool.pair.certificate  # without the key
         return response
 
     def _release(self, pool: Pool[httpx2.HTTPTransport]) -> None:
@@ -136,7 +136,7 @@ class AsyncCertificateTransport(_Transport[httpx2.AsyncHTTPTransport], httpx2.As
             await self._release(pool)
             raise
         response.stream = _AsyncStream(cast("httpx2.AsyncByteStream", response.stream), lambda: self._release(pool))
-        response.extensions[EXTENSION] = pool.pair
+        response.extensions[EXTENSION] = pool.pair.certificate  # without the key
         return response
 
     async def _release(self, pool: Pool[httpx2.AsyncHTTPTransport]) -> None:

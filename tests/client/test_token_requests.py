@@ -1,8 +1,10 @@
 """Callers that share one token request: some are cancelled, some are refused, and the request fails or not."""
 
 import asyncio
+import contextlib
 import copy
 import logging
+import os
 import pickle
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -143,7 +145,6 @@ def test_a_caller_that_is_refused_leaves_the_request_to_others(
 
 
 def test_an_overdue_request_is_replaced(world: World, auth: CertificateBoundAuth) -> None:
-    """After a fork, the child process has the request of its parent, but not the thread that makes it."""
     first = Caller(world, auth)
     assert first.fetch.claim()
     first.fails(FetchFailed("not complete within 5 s"))
@@ -158,6 +159,35 @@ def test_a_request_that_no_caller_could_start_fails_for_all(
     assert second.fails(FetchFailed("the server stalls", retry_after=3)).code == "unavailable"
     assert len(errors(caplog)) == 1
     assert Caller(world, auth).fetch is not first.fetch
+
+
+def test_a_forked_child_does_not_wait_for_the_request_of_its_parent(world: World, auth: CertificateBoundAuth) -> None:
+    """The child process has no thread that makes the exchange, and would wait until its timeout."""
+    world.server.stall = 60
+    world.api.respond = lambda received: (200, {}, {})
+    with ThreadPoolExecutor(1) as threads, world.client(auth) as client:
+        waiting = threads.submit(client.get, "/")
+        while not world.server.token_requests:
+            time.sleep(0.01)
+        world.server.stall = 0
+        child = os.fork()
+        if child == 0:
+            status = 0
+            with contextlib.suppress(BaseException):
+                status = client.get("/").status_code
+            os._exit(0 if status == 200 else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        world.server.release()
+        assert waiting.result(30).status_code == 200
+    assert len(world.server.token_requests) == 2
+
+
+def test_a_server_that_rejects_all_tokens_causes_one_token_request_per_request(world: World) -> None:
+    world.api.respond = lambda received: (401, {"WWW-Authenticate": 'Bearer error="invalid_token"'}, b"")
+    auth = world.auth()
+    assert [each.status_code for each in world.get("sync", auth, times=3)] == [401, 401, 401]
+    assert len(world.api.received) == 6
+    assert len(world.server.token_requests) == 4  # the first request needs two
 
 
 @pytest.mark.parametrize(

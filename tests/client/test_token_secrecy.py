@@ -238,7 +238,7 @@ def test_pprint_shows_no_token_and_no_key(world: World, way: str) -> None:
     (response,) = world.get(way, world.auth())
     key = (world.directory / "client-key.pem").read_text().splitlines()[1]
     shown = pprint.pformat([response.extensions, response.request.extensions, vars(response.request), vars(response)])
-    assert "CertificateKeyPair" in shown
+    assert "Credentials" in shown
     for secret in (*tokens(world), key):
         assert secret not in shown
 
@@ -251,3 +251,9 @@ def test_a_request_that_http_does_not_allow_leaves_no_pool_behind(world: World) 
         (pool,) = client._transport._pools._pools  # type: ignore[attr-defined]  # internal state
         assert pool.responses == 0
     assert not world.api.received
+
+
+@BOTH
+def test_a_response_has_the_certificate_of_its_connection_without_the_key(world: World, way: str) -> None:
+    (response,) = world.get(way, world.auth())
+    assert response.extensions["mtls_middleware"] == world.files.current().certificate

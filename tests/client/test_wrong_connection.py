@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 import logging
 import os
+import random
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import jwt
 import pytest
 
 from mtls_middleware.client import (
@@ -319,3 +321,34 @@ def test_a_forked_child_opens_a_connection_of_its_own(world: World, way: str) ->
             runner.run(transport.aclose())
     first, child, last = (each.connection for each in world.api.received)
     assert first == last != child
+
+
+@AT_EACH_CALL
+@pytest.mark.parametrize("http2", [False, True])
+def test_tokens_stay_with_their_certificate_under_load(world: World, http2: bool) -> None:
+    """Renewals and rejected tokens during many requests."""
+    auth, chance = world.auth(), random.Random(7)
+
+    async def run(url: str) -> None:
+        transport = AsyncCertificateTransport(world.files, roots=world.roots, http2=http2)
+        async with httpx2.AsyncClient(transport=transport, timeout=20) as client:
+            for _ in range(12):
+                tasks = [asyncio.create_task(client.get(url, auth=auth)) for _ in range(10)]
+                await asyncio.sleep(chance.random() / 50)
+                world.renew()
+                if world.api.received:
+                    world.api.revoked.add(world.api.received[-1].token or "")
+                await asyncio.gather(*tasks)
+            assert len(transport._pools._pools) == 1
+            assert transport._pools._pools[0].responses == 0
+
+    with HTTP2Server(world.authority) as second:
+        asyncio.run(run(second.host if http2 else world.api.host))
+        pairs = (
+            [(thumbprint, fields["authorization"].removeprefix("Bearer ")) for thumbprint, fields in second.received]
+            if http2
+            else [(each.thumbprint, each.token) for each in world.api.received]
+        )
+    assert len({thumbprint for thumbprint, _ in pairs}) > 3
+    for thumbprint, token in pairs:
+        assert jwt.decode(token or "", options={"verify_signature": False})["cnf"]["x5t#S256"] == thumbprint
