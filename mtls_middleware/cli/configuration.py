@@ -18,6 +18,7 @@ from importlib.resources.abc import Traversable
 from itertools import product
 from string import Template
 
+from mtls_middleware.cli.forwarded_fields import DELETED_FIELDS, SET_FIELDS
 from mtls_middleware.cli.proxies import PROXIES
 from mtls_middleware.cli.proxy_options import SECRET_VARIABLE, ProxyOptions, endpoint, is_address
 from mtls_middleware.sources.vendors import KNOWN_HEADERS
@@ -91,8 +92,9 @@ def _template_texts(folder: Traversable, prefix: str = "") -> Iterator[tuple[str
 def _deleted_names(options: ProxyOptions) -> list[str]:
     proxy = PROXIES[options.proxy]
     if not proxy.spelled_out:
-        return sorted(KNOWN_HEADERS - proxy.kept[options.form])
-    names = sorted(KNOWN_HEADERS | ({options.secret_header.lower()} if options.secret_header else set()))
+        return sorted((KNOWN_HEADERS | DELETED_FIELDS) - proxy.kept[options.form])
+    secret = {options.secret_header.lower()} if options.secret_header else set()
+    names = sorted(KNOWN_HEADERS | DELETED_FIELDS | set(SET_FIELDS) | secret)
     parts = (re.split("(-)", name) for name in names)
     return ["".join(each) for name in parts for each in product(*(("-", "_") if x == "-" else (x,) for x in name))]
 
