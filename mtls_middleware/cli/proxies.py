@@ -28,6 +28,11 @@ class Proxy:
             the proxy has no patterns.
         unix: whether the proxy can connect to an application on a unix socket.
         environment: whether the proxy reads the secret from an environment variable instead of a file.
+        crl: whether the proxy can read revocation lists.
+        ocsp: whether the proxy can ask an OCSP responder about client certificates.
+        safe_release: the lowest release in which the holes of `advisory` are closed, and all older ones that concern
+            the generated configuration.
+        advisory: the source for `safe_release`.
     """
 
     source: Mapping[Form, tuple[str, Mapping[str, str]]]
@@ -36,6 +41,8 @@ class Proxy:
     spelled_out: bool = False
     unix: bool = True
     environment: bool = False
+    crl: bool = True
+    ocsp: bool = False
 
 
 _NO_NAMES: Mapping[Form, frozenset[str]] = {"idiomatic": frozenset(), "rfc9440": frozenset()}
@@ -47,11 +54,14 @@ PROXIES = {
     "nginx": Proxy(
         {"idiomatic": ("Nginx", _OWN_HEADERS), "rfc9440": _STANDARD},
         kept={"idiomatic": frozenset({_WORD, CERTIFICATE.lower()}), "rfc9440": frozenset({_WORD, "client-cert"})},
+        ocsp=True,
     ),
     "haproxy": Proxy(
         {"idiomatic": ("HAProxy", {**_OWN_HEADERS, "chain_header": CHAIN}), "rfc9440": _STANDARD}, kept=_NO_NAMES
     ),
-    "apache": Proxy({"idiomatic": ("Apache", _OWN_HEADERS), "rfc9440": _STANDARD}, kept=_NO_NAMES, spelled_out=True),
+    "apache": Proxy(
+        {"idiomatic": ("Apache", _OWN_HEADERS), "rfc9440": _STANDARD}, kept=_NO_NAMES, spelled_out=True, ocsp=True
+    ),
     "envoy": Proxy(
         {"idiomatic": ("Envoy", {"verify_header": VERIFY}), "rfc9440": _STANDARD},
         kept={
@@ -65,11 +75,13 @@ PROXIES = {
         kept=_NO_NAMES,
         wordless=frozenset({"idiomatic"}),
         unix=False,
+        crl=False,
     ),
     "caddy": Proxy(
         {"idiomatic": ("Caddy", {"certificate_header": CERTIFICATE}), "rfc9440": ("ClientCertHeader", {})},
         kept=_NO_NAMES,
         wordless=frozenset(FORMS),
         environment=True,
+        crl=False,
     ),
 }  # fmt: skip
