@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import AuthorityInformationAccessOID
 
 from mtls_middleware.cli.proxies import PROXIES
 from mtls_middleware.testing import CertificateAuthority
@@ -34,7 +35,12 @@ def authority() -> CertificateAuthority:
 
 @pytest.fixture(scope="module")
 def clients(authority: CertificateAuthority) -> dict[str, IssuedCertificate]:
-    return {name: authority.issue(f"CN={name}") for name in (*EXPECTED, "later")}
+    # Each certificate names another responder, which nobody must ask.
+    other = x509.AccessDescription(
+        AuthorityInformationAccessOID.OCSP, x509.UniformResourceIdentifier("http://127.0.0.1:9")
+    )
+    access = x509.AuthorityInformationAccess([other])
+    return {name: authority.issue(f"CN={name}", extensions=[(access, False)]) for name in (*EXPECTED, "later")}
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +104,7 @@ def test_a_proxy_with_an_expired_list_rejects_every_client(proxy, start, clients
 @pytest.mark.parametrize("proxy", RESPONDERS)
 def test_a_proxy_with_a_list_and_a_responder_asks_both(proxy, start, authority, clients, folder):
     with responding(folder, authority) as url:
-        running = start(proxy, crl=str(folder / "crl.pem"), ocsp=url)
+        running = start(proxy, crl=str(folder / "crl.pem"), ocsp=url.replace("127.0.0.1", "localhost"))
         assert {name: running.outcome(clients[name]) for name in EXPECTED} == EXPECTED
         assert running.outcome(None) == "rejected"
     assert running.outcome(clients["later"]) == "rejected"  # the responder does not answer any more
