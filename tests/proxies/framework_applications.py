@@ -1,4 +1,4 @@
-"""Django's admin, a Flask and a Starlette application, each wrapped by the lines of docs/proxies.md.
+"""Django's admin, a Flask, a Starlette and a Quart application, each wrapped by the lines of docs/frameworks.md.
 
 `SOURCE` (environment) is the source, as Python code; `DATABASE` is the file of Django's database. Run as a program,
 this module creates the database with the user of Django's `DJANGO_SUPERUSER_USERNAME`.
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import django
 import flask
+import quart
 from django.conf import settings
 from django.contrib import admin
 from django.core.management import call_command
@@ -26,14 +27,14 @@ from tests.exported import exported
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "proxies.md").read_text("utf-8")
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "frameworks.md").read_text("utf-8")
 SOURCE = eval(os.environ["SOURCE"], {**exported(sources), "os": os})
 ARRIVED = "tests.arrived"
 
 
 def lines_for(framework: str) -> list[str]:
     """The Python of the section of this framework."""
-    section = PAGE.partition(f"\n### {framework}\n")[2].partition("\n### ")[0]
+    section = PAGE.partition(f"\n## {framework}\n")[2].partition("\n## ")[0]
     return re.findall(r"```python\n(.*?)```", section, re.DOTALL)
 
 
@@ -109,18 +110,39 @@ def starlette_application() -> Any:
         )
         await websocket.close()
 
+    return wrapped(Starlette(routes=[WebSocketRoute("/about", about, name="about")]))
+
+
+def quart_application() -> quart.Quart:
+    app = quart.Quart(__name__)
+
+    @app.get("/quart")
+    async def about() -> dict[str, Any]:
+        certificate = client_certificate(quart.request)
+        return {
+            "url": quart.url_for("about", _external=True),
+            "address": quart.request.remote_addr,
+            "thumbprint": certificate and certificate.thumbprint,
+        }
+
+    app.asgi_app = wrapped(app.asgi_app)  # type: ignore[method-assign]
+    return app
+
+
+def wrapped(app: Any) -> Any:
     (lines,) = lines_for("Starlette, FastAPI, Quart")
-    made: dict[str, Any] = {
-        "app": Starlette(routes=[WebSocketRoute("/about", about, name="about")]),
-        "source": SOURCE,
-    }
+    made: dict[str, Any] = {"app": app, "source": SOURCE}
     exec(lines, made)
     return made["app"]
 
 
 urlpatterns: list[Any] = []
 DJANGO, FLASK = django_application(), flask_application()
-asgi_application = starlette_application()
+STARLETTE, QUART = starlette_application(), quart_application()
+
+
+async def asgi_application(scope: Any, receive: Any, send: Any) -> None:
+    await (QUART if scope["path"] == "/quart" else STARLETTE)(scope, receive, send)
 
 
 def wsgi_application(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:

@@ -1,8 +1,9 @@
-"""Django's admin login, Flask's url_for and a Starlette websocket behind each proxy, as in docs/proxies.md."""
+"""Django's admin login, Flask's url_for and a Starlette websocket behind each proxy, as in docs/frameworks.md."""
 
 import http.client
 import json
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -137,6 +138,24 @@ def test_a_starlette_websocket_knows_its_url_and_its_client(behind: Behind):
             "scheme": "https",
             "echo": "hello",
         }
+
+
+def test_quarts_urls_have_the_scheme_host_and_port_of_the_client(behind: Behind):
+    _, body = Browser(behind.asgi).send("GET", "/quart")
+    assert json.loads(body) == {
+        "url": f"https://localhost:{behind.asgi}/quart",
+        "address": "127.0.0.1",
+        "thumbprint": matrix.certificate("RSA").thumbprint,
+    }
+
+
+def test_no_proxy_offers_http3(behind: Behind):
+    connection = http.client.HTTPSConnection("localhost", behind.wsgi, context=context("RSA"), timeout=20)
+    connection.request("GET", "/about/me")
+    assert connection.getresponse().headers["Alt-Svc"] is None
+    connection.close()
+    with socket.socket(type=socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", behind.wsgi))
 
 
 FORGED: list[Field] = [(name.encode(), b"203.0.113.9") for name in (*SET_FIELDS, *sorted(DELETED_FIELDS))]
