@@ -145,6 +145,9 @@ def run(options: argparse.Namespace) -> int:
 def _command(proxy_options: ProxyOptions) -> str:
     command = f"{proxy_options.proxy} --mode {proxy_options.mode} --form {proxy_options.form}"
     command += "".join(f" --server-name {name}" for name in proxy_options.server_names)
+    # Without these options, the next run of the command would turn the check of revocation off.
+    revocation = {"--crl": proxy_options.crl, "--ocsp": proxy_options.ocsp}
+    command += "".join(f" {option} {value}" for option, value in revocation.items() if value is not None)
     if proxy_options.secret_header is None:
         return f"{command} --no-secret"
     return (

@@ -145,6 +145,16 @@ def test_what_cannot_stand_in_a_configuration_is_refused_with_an_example(argumen
     assert printed.out == ""
 
 
+def test_the_comment_names_the_options_for_revocation(capsys):
+    assert (
+        main(["proxy-config", "apache", "--crl", "/etc/ssl/crl.pem", "--ocsp", "http://ocsp.test", "--no-secret"]) == 0
+    )
+    assert (
+        " --crl /etc/ssl/crl.pem --ocsp http://ocsp.test --no-secret\n"
+        in capsys.readouterr().out.partition("\n#\n")[0] + "\n"
+    )
+
+
 UNIX = {
     "nginx": "proxy_pass http://unix:/run/app.sock;",
     "haproxy": "server application /run/app.sock",
