@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
-from mtls_middleware.cli.proxies import PROXIES
+from mtls_middleware.cli.proxies import PROXIES, Mode
 from mtls_middleware.testing import CertificateAuthority
 from mtls_middleware.testing.issued import IssuedCertificate
 from tests.live.servers import free_port
@@ -79,8 +79,8 @@ def start(
 ) -> Iterator[Callable[..., Running]]:
     with ExitStack() as stack:
 
-        def start(proxy: str, **options: str) -> Running:
-            setup, port = Setup(proxy, "idiomatic", "required", "gunicorn"), free_port()
+        def start(proxy: str, mode: Mode, **options: str) -> Running:
+            setup, port = Setup(proxy, "idiomatic", mode, "gunicorn"), free_port()
             made = replace(wanted(setup, port, upstream(setup), server_files), ca=str(folder / "ca.pem"), **options)
             stack.enter_context(programs.proxy(made, tmp_path))
             return Running(setup, port)
@@ -90,7 +90,7 @@ def start(
 
 @pytest.mark.parametrize("proxy", LISTS)
 def test_a_proxy_with_a_list_rejects_the_clients_in_the_list(proxy, start, clients, folder):
-    running = start(proxy, crl=str(folder / "crl.pem"))
+    running = start(proxy, "required", crl=str(folder / "crl.pem"))
     names = ("good", "at the responder", "in the list")
     assert [running.outcome(clients[name]) for name in names] == ["reached", "reached", "rejected"]
     assert running.outcome(None) == "rejected"
@@ -98,13 +98,13 @@ def test_a_proxy_with_a_list_rejects_the_clients_in_the_list(proxy, start, clien
 
 @pytest.mark.parametrize("proxy", LISTS)
 def test_a_proxy_with_an_expired_list_rejects_every_client(proxy, start, clients, folder):
-    assert start(proxy, crl=str(folder / "expired.pem")).outcome(clients["good"]) == "rejected"
+    assert start(proxy, "required", crl=str(folder / "expired.pem")).outcome(clients["good"]) == "rejected"
 
 
 @pytest.mark.parametrize("proxy", RESPONDERS)
 def test_a_proxy_with_a_list_and_a_responder_asks_both(proxy, start, authority, clients, folder):
     with responding(folder, authority) as url:
-        running = start(proxy, crl=str(folder / "crl.pem"), ocsp=url.replace("127.0.0.1", "localhost"))
+        running = start(proxy, "optional", crl=str(folder / "crl.pem"), ocsp=url.replace("127.0.0.1", "localhost"))
         assert {name: running.outcome(clients[name]) for name in EXPECTED} == EXPECTED
-        assert running.outcome(None) == "rejected"
+        assert running.outcome(None) == "reached"
     assert running.outcome(clients["later"]) == "rejected"  # the responder does not answer any more
