@@ -8,7 +8,8 @@ Each proxy has one folder of templates:
 - `deleted` is the line of the configuration that deletes one header field.
 
 The choices are the forms, the modes, `tcp` and `unix` (how the proxy connects to the application), `secret` (a secret
-is given), `named` and `nameless` (whether server names are given), and `several` (more than one server name is given).
+is given), `crl` and `ocsp` (revocation lists or a responder are given), `named` and `nameless` (whether server names
+are given), and `several` (more than one server name is given).
 """
 
 import re
@@ -18,6 +19,7 @@ from importlib.resources.abc import Traversable
 from itertools import product
 from string import Template
 
+from mtls_middleware.cli.forwarded_fields import DELETED_FIELDS, SET_FIELDS
 from mtls_middleware.cli.proxies import PROXIES
 from mtls_middleware.cli.proxy_options import SECRET_VARIABLE, ProxyOptions, endpoint, is_address
 from mtls_middleware.sources.vendors import KNOWN_HEADERS
@@ -26,8 +28,13 @@ _TEMPLATES = files("mtls_middleware.cli") / "templates"
 # The names of two files with environment variables: one for the application, and one for a proxy that reads the secret
 # from its environment.
 APPLICATION_ENVIRONMENT, PROXY_ENVIRONMENT = "application.env", "proxy.env"
+# The parts that other parts contain. They are filled first.
+_INNER_PARTS = ("words", "server_aliases", "revocation_lists")
 # Parts that are empty if no template defines them.
-_EMPTY = {"head": "", "tail": "", "secret_field": "", "secret_note": "", "server_names": "", "server_aliases": ""}
+_EMPTY = dict.fromkeys(
+    ("head", "tail", "secret_field", "secret_note", "server_names", "server_aliases", "revocation_lists", "responder"),
+    "",
+)
 
 
 def configuration(options: ProxyOptions, *, command: str = "") -> dict[str, str]:
@@ -44,8 +51,7 @@ def configuration(options: ProxyOptions, *, command: str = "") -> dict[str, str]
     values = _values(options, command)
     line = templates.pop("deleted")
     values["deleted"] = "\n".join(_fill(line, {"name": name}) for name in _deleted_names(options))
-    # Some parts contain other parts, which are filled first: Apache's server aliases and Envoy's verification words.
-    for name in sorted(templates, key=lambda each: not each.startswith(("words", "server_aliases"))):
+    for name in sorted(templates, key=lambda each: not each.startswith(_INNER_PARTS)):
         part, _, part_choice = name.partition(".")
         if part_choice in choices:
             values[part] = _fill(templates[name], values)
@@ -76,7 +82,7 @@ def _choices(options: ProxyOptions) -> set[str]:
         "unix" if options.socket else "tcp",
         "named" if named else "nameless",
         *(["several"] if len(named) > 1 else []),
-        *(["secret"] if options.secret else []),
+        *(name for name in ("secret", "crl", "ocsp") if getattr(options, name)),
     }
 
 
@@ -91,8 +97,9 @@ def _template_texts(folder: Traversable, prefix: str = "") -> Iterator[tuple[str
 def _deleted_names(options: ProxyOptions) -> list[str]:
     proxy = PROXIES[options.proxy]
     if not proxy.spelled_out:
-        return sorted(KNOWN_HEADERS - proxy.kept[options.form])
-    names = sorted(KNOWN_HEADERS | ({options.secret_header.lower()} if options.secret_header else set()))
+        return sorted((KNOWN_HEADERS | DELETED_FIELDS) - proxy.kept[options.form])
+    secret = {options.secret_header.lower()} if options.secret_header else set()
+    names = sorted(KNOWN_HEADERS | DELETED_FIELDS | set(SET_FIELDS) | secret)
     parts = (re.split("(-)", name) for name in names)
     return ["".join(each) for name in parts for each in product(*(("-", "_") if x == "-" else (x,) for x in name))]
 
@@ -118,12 +125,16 @@ def _values(options: ProxyOptions, command: str) -> dict[str, str]:
         "upstream_host": upstream.strip("[]"),
         "upstream_port": upstream_port,
         "ca": options.ca,
+        "crl": options.crl or "",
+        "ocsp": options.ocsp or "",
         "certificate": options.certificate,
         "key": options.key,
         "secret_header": options.secret_header or "",
         "secret": options.secret or "",
         "secret_variable": SECRET_VARIABLE,
         "secret_path": options.folder,
+        "safe_releases": PROXIES[options.proxy].safe_releases,
+        "advisory": PROXIES[options.proxy].advisory,
         "source": options.source(),
         "class": options.source_class,
         "command": command or options.proxy,

@@ -20,6 +20,7 @@ from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.layers.certificate import CertificateLayer
 from mtls_middleware.layers.token import TokenLayer
 from mtls_middleware.sources.header import HeaderSource
+from mtls_middleware.sources.products import Caddy
 
 _COLOURS: dict[str, Colour] = {"error": "red", "warning": "yellow", "note": "green"}
 
@@ -123,6 +124,14 @@ def _source_findings(layer: CertificateLayer) -> Iterator[Finding]:
             f"{source!r} gives unverified certificates (PRESENTED)",
             "this is enough for certificate-bound tokens; to trust the names in certificates, give verify_header=, "
             "verified_by_proxy=True or a trust_store=",
+        )
+    if isinstance(source, Caddy) and source.can_verify:
+        yield Finding(
+            "warning",
+            f"{source!r} relies on Caddy, which did not enforce client certificates over HTTP/3 in every case (Caddy "
+            "issue 7953)",
+            "turn HTTP/3 off in the Caddyfile: servers { protocols h1 h2 }, as mtls-middleware proxy-config writes it; "
+            "doctor cannot read the Caddyfile, so it always gives this warning",
         )
     if source.trusts_address_alone:
         yield Finding(

@@ -28,14 +28,23 @@ class Proxy:
             the proxy has no patterns.
         unix: whether the proxy can connect to an application on a unix socket.
         environment: whether the proxy reads the secret from an environment variable instead of a file.
+        crl: whether the proxy can read revocation lists.
+        ocsp: whether the proxy can ask an OCSP responder about client certificates.
+        safe_releases: the lowest release of each branch with the fix of `advisory`, and of the older advisories that
+            concern the generated configuration (docs/proxies.md).
+        advisory: the security advisory from which `safe_releases` is known.
     """
 
     source: Mapping[Form, tuple[str, Mapping[str, str]]]
     kept: Mapping[Form, frozenset[str]]
+    safe_releases: str
+    advisory: str
     wordless: frozenset[Form] = frozenset()
     spelled_out: bool = False
     unix: bool = True
     environment: bool = False
+    crl: bool = True
+    ocsp: bool = False
 
 
 _NO_NAMES: Mapping[Form, frozenset[str]] = {"idiomatic": frozenset(), "rfc9440": frozenset()}
@@ -47,29 +56,50 @@ PROXIES = {
     "nginx": Proxy(
         {"idiomatic": ("Nginx", _OWN_HEADERS), "rfc9440": _STANDARD},
         kept={"idiomatic": frozenset({_WORD, CERTIFICATE.lower()}), "rfc9440": frozenset({_WORD, "client-cert"})},
+        safe_releases="1.30.7",
+        advisory="CVE-2026-123633, https://security-tracker.debian.org/tracker/CVE-2026-123633",
+        ocsp=True,
     ),
     "haproxy": Proxy(
-        {"idiomatic": ("HAProxy", {**_OWN_HEADERS, "chain_header": CHAIN}), "rfc9440": _STANDARD}, kept=_NO_NAMES
+        {"idiomatic": ("HAProxy", {**_OWN_HEADERS, "chain_header": CHAIN}), "rfc9440": _STANDARD},
+        kept=_NO_NAMES,
+        safe_releases="2.6.25, 2.8.20, 3.0.19, 3.2.15, 3.3.6",
+        advisory="CVE-2026-33555, https://nvd.nist.gov/vuln/detail/CVE-2026-33555",
     ),
-    "apache": Proxy({"idiomatic": ("Apache", _OWN_HEADERS), "rfc9440": _STANDARD}, kept=_NO_NAMES, spelled_out=True),
+    "apache": Proxy(
+        {"idiomatic": ("Apache", _OWN_HEADERS), "rfc9440": _STANDARD},
+        kept=_NO_NAMES,
+        safe_releases="2.4.71",
+        advisory="https://httpd.apache.org/security/vulnerabilities_24.html",
+        spelled_out=True,
+        ocsp=True,
+    ),
     "envoy": Proxy(
         {"idiomatic": ("Envoy", {"verify_header": VERIFY}), "rfc9440": _STANDARD},
         kept={
             "idiomatic": frozenset({_WORD, "x-forwarded-client-cert"}),
             "rfc9440": frozenset({_WORD, "client-cert", "client-cert-chain"}),
         },
+        safe_releases="1.36.11, 1.37.7, 1.38.5, 1.39.3",
+        advisory="CVE-2026-35189, https://github.com/envoyproxy/envoy/releases/tag/v1.36.11",
         environment=True,
     ),
     "traefik": Proxy(
         {"idiomatic": ("Traefik", {}), "rfc9440": _STANDARD},
         kept=_NO_NAMES,
+        safe_releases="3.7.13",
+        advisory="CVE-2026-88008, https://github.com/advisories/GHSA-w4v4-9rw7-5326",
         wordless=frozenset({"idiomatic"}),
         unix=False,
+        crl=False,
     ),
     "caddy": Proxy(
         {"idiomatic": ("Caddy", {"certificate_header": CERTIFICATE}), "rfc9440": ("ClientCertHeader", {})},
         kept=_NO_NAMES,
+        safe_releases="2.11.4",
+        advisory="CVE-2026-27586, https://github.com/advisories/GHSA-hffm-g8v7-wrv7",
         wordless=frozenset(FORMS),
         environment=True,
+        crl=False,
     ),
 }  # fmt: skip

@@ -53,6 +53,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--ca", default=ProxyOptions.ca, help="PEM file of the CAs of client certificates; default: %(default)s"
     )
     parser.add_argument(
+        "--crl",
+        metavar="FILE",
+        help="PEM file of the revocation lists of all CAs of client certificates "
+        f"({_those_with('crl')}); by default, the proxy does not check revocation",
+    )
+    parser.add_argument(
+        "--ocsp",
+        metavar="URL",
+        help="the OCSP responder that the proxy asks about client certificates, for example http://ocsp.example.com/ "
+        f"({_those_with('ocsp')})",
+    )
+    parser.add_argument(
         "--certificate",
         default=ProxyOptions.certificate,
         help="PEM file of the server's certificate; default: %(default)s",
@@ -94,6 +106,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _those_with(option: str) -> str:
+    """Return the names of the proxies that have this option."""
+    return ", ".join(name for name, row in PROXIES.items() if getattr(row, option))
+
+
 def run(options: argparse.Namespace) -> int:
     """Print the configuration or write its files, and return 0. Raises `ConfigurationError` for an invalid option."""
     folder = options.output
@@ -102,6 +119,8 @@ def run(options: argparse.Namespace) -> int:
         listen=options.listen,
         upstream=options.upstream,
         ca=options.ca,
+        crl=options.crl,
+        ocsp=options.ocsp,
         certificate=options.certificate,
         key=options.key or f"{options.certificate}.key",
         mode=options.mode,
@@ -126,6 +145,9 @@ def run(options: argparse.Namespace) -> int:
 def _command(proxy_options: ProxyOptions) -> str:
     command = f"{proxy_options.proxy} --mode {proxy_options.mode} --form {proxy_options.form}"
     command += "".join(f" --server-name {name}" for name in proxy_options.server_names)
+    # Without these options, the next run of the command would turn the check of revocation off.
+    revocation = {"--crl": proxy_options.crl, "--ocsp": proxy_options.ocsp}
+    command += "".join(f" {option} {value}" for option, value in revocation.items() if value is not None)
     if proxy_options.secret_header is None:
         return f"{command} --no-secret"
     return (

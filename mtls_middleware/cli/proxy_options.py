@@ -17,6 +17,10 @@ _FOLDER = re.compile(r"/([A-Za-z0-9._/+:@-]*/)?")
 _ENDPOINT = re.compile(r"(?P<host>[A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")
 # The path contains no ":", which would end the path in nginx. It has at most 107 octets, the limit of a socket address.
 _SOCKET = re.compile(r"unix:(?P<path>/[A-Za-z0-9._/+@-]{1,106})")
+# The URL of an OCSP responder. nginx and Apache speak only HTTP to it: the response is signed (RFC 6960 4.2.1).
+_RESPONDER = re.compile(r"http://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?")
+_REVOCATION = {"crl": "revocation lists", "ocsp": "client certificates by OCSP"}
+_IN_APPLICATION = {"crl": "RevocationLists(...)", "ocsp": "OCSP(responders=...)"}
 # The names of header fields that no proxy interprets itself. Proxies interpret Host and Connection, for example.
 _SECRET_HEADER = re.compile(r"X(-[A-Za-z0-9]+)+|Mtls[A-Za-z0-9]+", re.IGNORECASE)
 # A host name (RFC 1123 2.1), not an IP address: clients send no SNI for an IP address (RFC 6066 3).
@@ -35,6 +39,8 @@ class ProxyOptions:
         listen: where the proxy accepts TLS connections, `address:port` or `:port`.
         upstream: the address of the application, `host:port`, or `unix:/path` for a unix socket.
         ca: the PEM file with the CAs of client certificates.
+        crl: the PEM file with the revocation lists of all CAs of client certificates, or `None`.
+        ocsp: the URL of the OCSP responder that the proxy asks about client certificates, or `None`.
         certificate, key: the PEM files with the certificate and the key of the server.
         mode: `required` rejects clients without a valid certificate. `optional` also accepts clients without a
             certificate. `untrusted` accepts every client, even if its certificate does not verify.
@@ -64,6 +70,8 @@ class ProxyOptions:
     secret_header: str | None = None
     secret: str | None = field(default=None, repr=False)
     folder: str = ""
+    crl: str | None = None
+    ocsp: str | None = None
 
     def __post_init__(self) -> None:
         known = PROXIES.get(self.proxy)
@@ -80,6 +88,7 @@ class ProxyOptions:
                     f"server name {name!r}: expected a host name in lower case, for example api.example.com"
                 )
         self._check_paths()
+        self._check_revocation()
         self._check_upstream()
         self._check_secret()
 
@@ -94,6 +103,32 @@ class ProxyOptions:
             raise ConfigurationError(
                 f"key {self.key!r}: expected {self.certificate} or {self.certificate}.key, because HAProxy reads "
                 "the key only from these files"
+            )
+
+    def _check_revocation(self) -> None:
+        for option, able in (("crl", PROXIES[self.proxy].crl), ("ocsp", PROXIES[self.proxy].ocsp)):
+            value = getattr(self, option)
+            if value is None:
+                continue
+            if not able:
+                others = ", ".join(name for name, row in PROXIES.items() if getattr(row, option))
+                raise ConfigurationError(
+                    f"{option} {value!r}: {self.proxy} cannot check {_REVOCATION[option]}; {others} can. Or "
+                    f"let the application check it: TrustStore(..., revocation={_IN_APPLICATION[option]})"
+                )
+            if self.mode == "untrusted":
+                raise ConfigurationError(
+                    f"{option} {value!r} with mode 'untrusted': this mode accepts revoked certificates; expected mode "
+                    "'optional' or 'required'"
+                )
+        if self.crl is not None and not _PATH.fullmatch(self.crl):
+            raise ConfigurationError(
+                f"crl {self.crl!r}: expected a path of letters, digits and ._/+:@-, for example /etc/ssl/crl.pem"
+            )
+        if self.ocsp is not None and not _RESPONDER.fullmatch(self.ocsp):
+            raise ConfigurationError(
+                f"ocsp {self.ocsp!r}: expected a URL that begins with http://, of letters, digits and ._~/:-, for "
+                "example http://ocsp.example.com/"
             )
 
     def _check_upstream(self) -> None:

@@ -18,7 +18,7 @@ from twisted.web.wsgi import WSGIResource
 
 from mtls_middleware import asgi, wsgi
 from mtls_middleware.cli.main import main
-from mtls_middleware.sources import Envoy, Nginx, ServerTLS
+from mtls_middleware.sources import Caddy, Envoy, Nginx, ServerTLS
 from mtls_middleware.testing import TokenIssuer
 from tests.cli.conftest import NETWORKS, NGINX, SAFE, bare, bare_asgi
 
@@ -54,6 +54,16 @@ def test_an_address_alone_is_a_warning_that_says_why(doctor):
 
 def test_a_secret_alone_causes_no_warning_about_an_address(doctor):
     assert doctor(wsgi.protect(bare, source=Nginx(shared_secret=SAFE["shared_secret"]))) == (0, [])
+
+
+def test_a_source_that_relies_on_caddy_is_a_warning_about_http3(doctor):
+    names = {"certificate_header": "MtlsClientCert", "shared_secret": SAFE["shared_secret"]}
+    status, (finding,) = doctor(wsgi.protect(bare, source=Caddy(verified_by_proxy=True, **names)))
+    assert (status, finding["severity"]) == (0, "warning")
+    assert "HTTP/3" in finding["what"]
+    assert "protocols h1 h2" in finding["advice"]
+    _, (finding,) = doctor(wsgi.protect(bare, source=Caddy(**names), required=False))
+    assert "PRESENTED" in finding["what"]  # nothing relies on Caddy, so there is no warning
 
 
 def flask_app() -> flask.Flask:

@@ -8,6 +8,7 @@ import pytest
 
 from mtls_middleware import sources
 from mtls_middleware.cli.configuration import configuration
+from mtls_middleware.cli.forwarded_fields import DELETED_FIELDS, SET_FIELDS
 from mtls_middleware.cli.main import main
 from mtls_middleware.cli.proxies import MODES, PROXIES, SECRET
 from mtls_middleware.cli.proxy_options import ProxyOptions
@@ -15,6 +16,7 @@ from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.sources.vendors import KNOWN_HEADERS
 from tests.exported import exported
 
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "proxies.md").read_text("utf-8")
 ALL = [(proxy, form, mode) for proxy, row in PROXIES.items() for form in row.source for mode in MODES]
 
 
@@ -38,6 +40,26 @@ def test_every_name_that_our_sources_know_is_deleted_or_set(proxy, form):
     missing = {each for each in KNOWN_HEADERS if each not in words and f"-{each}" not in words}
     # Envoy sets and clears its own name by a setting.
     assert missing <= ({"x-forwarded-client-cert"} if proxy == "envoy" else set())
+
+
+@pytest.mark.parametrize("proxy", PROXIES)
+def test_every_field_about_the_connection_is_deleted_or_set(proxy):
+    whole = "\n".join(configuration(ProxyOptions(proxy=proxy)).values()).lower()
+    words = set(whole.replace(":", " ").replace('"', " ").replace("-x-", "- x-").replace(",", " ").split())
+    assert {each for each in DELETED_FIELDS if each not in words and f"-{each}" not in words} == set()
+    # Traefik's entry point sets the other three fields.
+    assert set(SET_FIELDS) - words <= (set(SET_FIELDS[:3]) if proxy == "traefik" else set())
+
+
+@pytest.mark.parametrize("proxy", PROXIES)
+def test_a_configuration_begins_with_the_lowest_safe_releases(proxy):
+    releases, advisory = PROXIES[proxy].safe_releases, PROXIES[proxy].advisory
+    first = next(iter(configuration(ProxyOptions(proxy=proxy)).values()))
+    assert f"# Lowest safe releases: {releases} ({advisory})\n" in first
+    table = PAGE.partition("## Lowest safe releases\n")[2].partition("\n## ")[0]
+    assert re.search(
+        rf"^\| {proxy} \| {re.escape(releases)} \| {re.escape(advisory)}", table, re.MULTILINE | re.IGNORECASE
+    )
 
 
 def test_where_nothing_matches_by_pattern_each_spelling_is_deleted():
@@ -103,6 +125,17 @@ def test_a_configuration_with_folders_is_written_into_folders_made_for_it(capsys
         (["caddy", "--upstream", "unix:/run/a b.sock"], "an absolute path"),
         (["haproxy", "--upstream", "unix:/" + 107 * "x"], "at most 107"),
         (["envoy", "--upstream", "unix:/run/app.sock", "--proxy-address", "10.0.0.7"], "leave it out"),
+        (["nginx", "--crl", "/a; }"], "a path of letters"),
+        (["traefik", "--crl", "/a"], "nginx, haproxy, apache, envoy can"),
+        (["caddy", "--crl", "/a"], "TrustStore(..., revocation=RevocationLists(...))"),
+        (["nginx", "--crl", "/a", "--mode", "untrusted"], "expected mode 'optional' or 'required'"),
+        (["nginx", "--ocsp", "https://ocsp.test/"], "begins with http://"),
+        (["nginx", "--ocsp", "http://ocsp.test/;}"], "begins with http://"),
+        (["apache", "--ocsp", "http://ocsp.test/", "--mode", "untrusted"], "expected mode 'optional' or 'required'"),
+        (["haproxy", "--ocsp", "http://ocsp.test/"], "nginx, apache can"),
+        (["envoy", "--ocsp", "http://ocsp.test/"], "nginx, apache can"),
+        (["traefik", "--ocsp", "http://ocsp.test/"], "nginx, apache can"),
+        (["caddy", "--ocsp", "http://ocsp.test/"], "TrustStore(..., revocation=OCSP(responders=...))"),
     ],
 )
 def test_what_cannot_stand_in_a_configuration_is_refused_with_an_example(arguments, message, capsys):
@@ -110,6 +143,16 @@ def test_what_cannot_stand_in_a_configuration_is_refused_with_an_example(argumen
     printed = capsys.readouterr()
     assert message in printed.err
     assert printed.out == ""
+
+
+def test_the_comment_names_the_options_for_revocation(capsys):
+    assert (
+        main(["proxy-config", "apache", "--crl", "/etc/ssl/crl.pem", "--ocsp", "http://ocsp.test", "--no-secret"]) == 0
+    )
+    assert (
+        " --crl /etc/ssl/crl.pem --ocsp http://ocsp.test --no-secret\n"
+        in capsys.readouterr().out.partition("\n#\n")[0] + "\n"
+    )
 
 
 UNIX = {
@@ -157,9 +200,8 @@ LANGUAGES = {"nginx": "nginx", "apache": "apache", "haproxy": "haproxy", "yaml":
 
 @pytest.mark.parametrize(("language", "proxy"), LANGUAGES.items())
 def test_the_command_prints_every_configuration_line_in_the_docs(language, proxy):
-    text = (Path(__file__).resolve().parents[2] / "docs" / "proxies.md").read_text("utf-8")
     wanted = ProxyOptions(proxy=proxy, secret_header=SECRET, secret=64 * "0")
     printed = {line.strip() for text in configuration(wanted).values() for line in text.splitlines()}
-    blocks = re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+    blocks = re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
     assert blocks
     assert [line for block in blocks for line in block.splitlines() if line.strip() not in printed] == []

@@ -67,8 +67,9 @@ def version(name: str) -> str:
 def write(wanted: ProxyOptions, folder: Path) -> None:
     """The configuration's files, by the command itself."""
     arguments = ["proxy-config", wanted.proxy, "--mode", wanted.mode, "--form", wanted.form]
-    for name in ("listen", "upstream", "ca", "certificate", "key"):
-        arguments += [f"--{name}", getattr(wanted, name)]
+    for name in ("listen", "upstream", "ca", "certificate", "key", "crl", "ocsp"):
+        if (value := getattr(wanted, name)) is not None:
+            arguments += [f"--{name}", value]
     for name in wanted.server_names:
         arguments += ["--server-name", name]
     arguments += ["--no-secret"] if wanted.secret_header is None else ["--secret-header", wanted.secret_header]

@@ -39,6 +39,31 @@ def test_the_presented_certificate_is_attached_as_the_table_says(stage: Stage, k
     }
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["TLS 1.2", "TLS 1.3"])
+@pytest.mark.parametrize("kind", matrix.ALERTS)
+def test_a_rejected_client_gets_400_or_the_alert_of_the_table(stage: Stage, kind, version):
+    if matrix.expected(stage.setup, kind) != "refused":
+        return
+    client = matrix.servers().client_context(matrix.certificate(kind))
+    client.minimum_version = client.maximum_version = version
+    try:
+        with connected(stage.port, client, "http/1.1") as connection:
+            connection.sendall(f"GET {stage.path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            response = http.client.HTTPResponse(connection)
+            response.begin()
+            got: object = response.status
+    except http.client.RemoteDisconnected:
+        got = "no alert"
+    except OSError as error:
+        got = getattr(error, "reason", None) or "no alert"
+    if stage.setup.proxy in matrix.ANSWERS_400:
+        assert got == 400
+    elif version is ssl.TLSVersion.TLSv1_2:
+        assert got == matrix.ALERTS[kind][1]
+    else:
+        assert got in ("no alert", "TLSV13_ALERT_CERTIFICATE_REQUIRED", matrix.ALERTS[kind][1])
+
+
 @pytest.mark.case("063")
 def test_a_kept_upstream_connection_carries_no_certificate_over(stage: Stage):
     for kind in ("RSA", "none", "SPIFFE", "none", "RSA"):

@@ -27,6 +27,14 @@ intermediate arrives in its `chain` too; *none*: the application is reached with
 reached. `required` is tried in front of gunicorn, `optional` of uvicorn with `HTTPTools`, `untrusted` with `H11`.
 
 """
+REJECTIONS = """
+## What a rejected client gets
+
+The status that the proxy answers, or the TLS 1.2 alert with which the handshake ends (RFC 5246 7.2.2). With TLS 1.3,
+the alert for a missing certificate is certificate_required, and a client that writes at once may see the end of the
+connection and no alert (RFC 8446 6.2).
+
+"""
 FORGERIES = """
 ## What a client forges
 
@@ -96,8 +104,15 @@ def page(versions: str) -> str:
         ],
         [[form, *(matrix.expected_of_forgery(p, form, h) for p, h in columns)] for form in forgery.requests()],
     )
+    rejections = table(
+        ["proxy", *matrix.ALERTS],
+        [
+            [proxy, *("400" if proxy in matrix.ANSWERS_400 else name for name, _ in matrix.ALERTS.values())]
+            for proxy in matrix.REFUSED
+        ],
+    )
     head, between = HEAD.format(versions=versions), FORGERIES.format(known=len(forgery.KNOWN_HEADERS))
-    return head + certificates + between + forgeries + extras()
+    return head + certificates + REJECTIONS + rejections + between + forgeries + extras()
 
 
 def extras() -> str:

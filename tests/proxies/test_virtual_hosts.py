@@ -102,7 +102,7 @@ def until_it_answers(host: Host) -> None:
 
 
 GOOD = [Client("b.test", spelling, "RSA") for spelling in ("b.test", "B.Test", "b.test:443")]
-_NAMES = ("a.test", "c.test", "x.test", "x.test:443", "b.test.evil", "127.0.0.1")
+_NAMES = ("a.test", "c.test", "x.test", "x.test:443", "b.test.evil", "x.test,b.test", "127.0.0.1")
 _CERTIFICATES = ("a.test", "RSA", "none")
 BAD = {
     "the name of another host in the handshake": [

@@ -1,4 +1,4 @@
-"""A websocket handshake without a body passes nginx, HAProxy and Envoy; no other protocol passes any proxy."""
+"""A websocket handshake without a body passes each proxy; no other upgrade does."""
 
 import base64
 import json
@@ -15,7 +15,8 @@ from tests.proxies.client import connected
 from tests.proxies.conftest import context, server_command, until_it_answers, wanted
 from tests.proxies.matrix import Setup
 
-PASSES = {"nginx", "haproxy", "envoy"}
+# Go hides Transfer-Encoding from conditions. Caddy forwards such a handshake without its body; Traefik answers 413.
+BODY_DROPPED = {"caddy"}
 HANDSHAKE = {
     "Connection": "Upgrade",
     "Upgrade": "websocket",
@@ -26,6 +27,8 @@ HANDSHAKE = {
 OTHERS: dict[str, tuple[str, dict[str, str | list[str] | None], bytes]] = {
     "with a body": ("GET", {"Content-Length": "5"}, b"hello"),
     "with a chunked body": ("GET", {"Transfer-Encoding": "chunked"}, b"5\r\nhello\r\n0\r\n\r\n"),
+    "with a chunked body in capitals": ("GET", {"Transfer-Encoding": "Chunked"}, b"5\r\nhello\r\n0\r\n\r\n"),
+    "POST": ("POST", {}, b""),
     "POST with a body": ("POST", {"Content-Length": "5"}, b"hello"),
     "h2c": ("GET", {"Upgrade": "h2c", "Connection": "Upgrade, HTTP2-Settings", "HTTP2-Settings": "AAMAAABk"}, b""),
     "h2c without settings": ("GET", {"Upgrade": "h2c"}, b""),
@@ -80,18 +83,14 @@ def sent(port: int, kind: str, method: str, fields: dict[str, str | list[str] | 
     return answer
 
 
-def test_a_websocket_handshake_passes_as_the_table_says(behind: Behind):
-    answer = sent(behind.port, "RSA", "GET", HANDSHAKE, b"")
-    if behind.proxy in PASSES:
-        assert answer.startswith(b"HTTP/1.1 101 ")
-    else:
-        assert b" 101 " not in answer
+@pytest.mark.parametrize("spelling", ["websocket", "WebSocket"])
+def test_a_websocket_handshake_passes_each_proxy(behind: Behind, spelling):
+    answer = sent(behind.port, "RSA", "GET", {**HANDSHAKE, "Upgrade": spelling}, b"")
+    assert answer.startswith(b"HTTP/1.1 101 ")
     told = json.loads(answer[answer.rindex(b"{") :])
-    assert told == {
-        "type": "websocket" if behind.proxy in PASSES else "http",
-        "thumbprint": matrix.certificate("RSA").thumbprint,
-        "upgrade": ["websocket"] if behind.proxy in PASSES else [],
-    }
+    assert told["type"] == "websocket"
+    assert told["thumbprint"] == matrix.certificate("RSA").thumbprint
+    assert [each.lower() for each in told["upgrade"]] == ["websocket"]
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -102,7 +101,8 @@ def test_no_other_upgrade_passes(behind: Behind, name):
     if b"{" in answer:  # the application answers
         told = json.loads(answer[answer.rindex(b"{") :])
         upgrade = told["upgrade"]
-        # Of two protocols, nginx 1.22 reads the first line alone, and HAProxy 3.2 forwards websocket alone.
-        assert upgrade == [] or (upgrade == ["websocket"] and name.startswith("two "))
+        # Of two protocols, nginx 1.22 and Go read the first line alone, and HAProxy 3.2 forwards websocket alone.
+        dropped = behind.proxy in BODY_DROPPED and "chunked" in name
+        assert upgrade == [] or (upgrade == ["websocket"] and (dropped or name.startswith("two ")))
         assert told["thumbprint"] == matrix.certificate("RSA").thumbprint
     assert answer.startswith(b"HTTP/1.1 101 ") == bool(upgrade)

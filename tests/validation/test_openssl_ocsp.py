@@ -2,7 +2,6 @@
 
 import subprocess
 import time
-from contextlib import contextmanager
 
 import pytest
 from cryptography import x509
@@ -10,7 +9,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from mtls_middleware.testing import CertificateAuthority
 from mtls_middleware.validation import OCSP
-from tests.live.servers import free_port
+from tests.openssl_responder import responding, row
 from tests.validation.test_ocsp import outcome, store_of
 
 pytestmark = [pytest.mark.live]
@@ -28,37 +27,10 @@ def clients(ca, folder):
     found = {each: ca.issue(f"CN={each}") for each in (GOOD, REVOKED, UNKNOWN)}
     for name, each in found.items():
         (folder / f"{name}.pem").write_text(each.pem)
-    lines = [_row("V", "", found[GOOD]), _row("R", "250101000000Z,keyCompromise", found[REVOKED])]
+    lines = [row("V", "", found[GOOD]), row("R", "250101000000Z,keyCompromise", found[REVOKED])]
     (folder / "index.txt").write_text("".join(lines))
     (folder / "ca.pem").write_text(ca.pem)
     return found
-
-
-def _row(status, when, issued):
-    serial = f"{issued.x509.serial_number:x}"
-    serial = serial.upper().rjust(len(serial) + len(serial) % 2, "0")
-    return f"{status}\t400101000000Z\t{when}\t{serial}\tunknown\t/CN=x\n"
-
-
-@contextmanager
-def responding(folder, signer, *options):
-    """A responder that `signer` signs for."""
-    (folder / "signer.pem").write_text(signer.pem)
-    (folder / "signer.key").write_text(_key_pem(signer))
-    port = free_port()
-    command = ["openssl", "ocsp", "-index", "index.txt", "-port", str(port), "-CA", "ca.pem"]
-    command += ["-rsigner", "signer.pem", "-rkey", "signer.key", *options]
-    with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stderr is not None
-            assert "waiting for OCSP client connections" in process.stderr.readline()
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.kill()
-
-
-def _key_pem(signer):
-    return signer._identity.key_pem if isinstance(signer, CertificateAuthority) else signer.key_pem
 
 
 def openssl_verdict(folder, url, name):
