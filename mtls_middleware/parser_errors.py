@@ -1,4 +1,4 @@
-"""Lists the exceptions that `cryptography` raises for a certificate or revocation list that it cannot read."""
+"""The exceptions that `cryptography` raises for unreadable certificates and revocation lists, and their reasons."""
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -16,3 +16,16 @@ UNREADABLE = (
     x509.DuplicateExtension,
     x509.UnsupportedGeneralNameType,  # raised for x400Address and ediPartyName
 )
+
+# Maximum number of characters that a log line quotes of a parser's reason.
+_LONGEST = 300
+_PREFIX = "error parsing asn1 value: "
+
+
+def reason(error: BaseException) -> str:
+    """Return the parser's own reason for the log, with visible ASCII characters only.
+
+    Example: `reason(ValueError("invalid length"))` is `"invalid length"`
+    """
+    text = str(error).removeprefix(_PREFIX) or type(error).__name__
+    return text.encode("unicode_escape").decode("ascii")[:_LONGEST]

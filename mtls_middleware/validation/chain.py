@@ -23,6 +23,7 @@ from mtls_middleware.errors import MalformedCertificate, Refused
 from mtls_middleware.messages import listed
 from mtls_middleware.names import distinguished
 from mtls_middleware.validation import constraints, path_work, presented, profile
+from mtls_middleware.validation.root_check import authority_policy
 from mtls_middleware.validity import outside
 
 # Maximum number of issuers that are used among the certificates that a client presents. Two or three are usual. Each of
@@ -98,19 +99,11 @@ class Roots:
         self._cached_check = lru_cache(maxsize=_CACHED_AUTHORITIES)(self._check_authority)
         self._encoded = lru_cache(maxsize=_CACHED_AUTHORITIES)(_encoded)
         self._verified_authorities: Cache[bytes, x509.Certificate] = Cache(_CACHED_AUTHORITIES)
-        # `profile.py` checks leaves. `cryptography` checks CAs by its own profile, with two exceptions: a CA may lack
-        # keyUsage, because `openssl req -x509` omits it, and `profile.py` checks the extended key usage of CAs.
-        either = verification.Criticality.AGNOSTIC
-        authority = (
-            verification.ExtensionPolicy.webpki_defaults_ca()
-            .may_be_present(x509.KeyUsage, either, None)
-            .may_be_present(x509.ExtendedKeyUsage, either, None)
-        )
         self._policy = (
             verification.PolicyBuilder()
             .store(verification.Store(list(roots)))
             .max_chain_depth(max_depth)
-            .extension_policies(ca_policy=authority, ee_policy=verification.ExtensionPolicy.permit_all())
+            .extension_policies(ca_policy=authority_policy(), ee_policy=verification.ExtensionPolicy.permit_all())
         )
 
     def path(self, certificate: ClientCertificate, now: float, leeway: float = 0.0) -> Path:

@@ -11,6 +11,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
+from mtls_middleware import parser_errors
+
 E = TypeVar("E", bound=x509.ExtensionType)
 Extensions = Mapping[x509.ObjectIdentifier, x509.Extension[Any]]
 
@@ -132,7 +134,11 @@ def key_defects(certificate: x509.Certificate, also: tuple[type, ...] = ()) -> I
 
     `also`: the key types that are accepted in addition to RSA and EC.
     """
-    key = certificate.public_key()
+    try:
+        key = certificate.public_key()
+    except parser_errors.UNREADABLE as error:  # for example a curve that `cryptography` does not support
+        yield f"a key that cannot be read ({parser_errors.reason(error)})"
+        return
     # EC comes first, because most keys are EC keys, and because an `isinstance` that is false takes longer.
     if isinstance(key, ec.EllipticCurvePublicKey):
         if not isinstance(key.curve, _CURVES):

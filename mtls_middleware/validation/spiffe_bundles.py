@@ -21,7 +21,8 @@ from mtls_middleware.reusable import Reusable
 from mtls_middleware.validation.chain import UNREADABLE, refused
 from mtls_middleware.validation.profile import extension
 from mtls_middleware.validation.revocation import Revocation
-from mtls_middleware.validation.store import Given, TrustStore, read_pem
+from mtls_middleware.validation.store import Given, TrustStore
+from mtls_middleware.validation.trust_files import read_certificates
 
 
 class _Bundle(TrustStore):
@@ -30,8 +31,8 @@ class _Bundle(TrustStore):
     _suffixes = (".pem", ".crt", ".json")
 
     @staticmethod
-    def _read(octets: bytes) -> Sequence[x509.Certificate]:
-        return read_jwks(octets) if octets.lstrip().startswith(b"{") else read_pem(octets)
+    def _read(octets: bytes, file: str) -> Sequence[x509.Certificate]:
+        return read_jwks(octets) if octets.lstrip().startswith(b"{") else read_certificates(octets, file)
 
 
 class SpiffeTrust:

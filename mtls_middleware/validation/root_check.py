@@ -1,0 +1,113 @@
+"""Finds the reasons why a trusted root can never validate a client certificate.
+
+`profile.py` has the rules of this library. To learn the rules of `cryptography`, `reasons` lets it verify a leaf that
+names the root as its issuer and that another key has signed: `cryptography` checks the root before the signature.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from functools import cache
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509 import verification
+
+from mtls_middleware import parser_errors
+from mtls_middleware.validation import profile
+
+_REISSUE = (
+    "issue the root again with the same key, so that the certificates that it issued stay valid: `openssl x509 -in "
+    "{file} -clrext -signkey ca.key -days 3650 -extfile root.ext -out ca.pem`, with the lines "
+    "basicConstraints=critical,CA:TRUE, keyUsage=critical,keyCertSign,cRLSign and subjectKeyIdentifier=hash in root.ext"
+)
+_ISSUER = "give the certificate of the CA that issued it; `openssl x509 -in {file} -noout -issuer` prints the name"
+_NEW_KEY = "create a root with an RSA key of at least 2048 bits, or an EC key on P-256, P-384 or P-521"
+_NOT_A_CA = "an issuer that is not a CA"
+_EXPECTED_FAILURE = "signature does not match"
+
+
+def authority_policy() -> verification.ExtensionPolicy:
+    """Return the profile by which `cryptography` checks the extensions of CAs.
+
+    It is the default profile, with two exceptions: a CA may lack keyUsage, because `openssl req -x509` omits it, and
+    `profile.py` checks the extended key usage of CAs.
+    """
+    either = verification.Criticality.AGNOSTIC
+    return (
+        verification.ExtensionPolicy.webpki_defaults_ca()
+        .may_be_present(x509.KeyUsage, either, None)
+        .may_be_present(x509.ExtendedKeyUsage, either, None)
+    )
+
+
+def defect(root: x509.Certificate, purpose: x509.ObjectIdentifier, file: str = "ca.pem") -> str | None:
+    """Return why this root can never validate a client, and what to do; `None` if it can.
+
+    Arguments: `purpose`, the required extended key usage; `file`, the name of the root's file in the command.
+
+    Example: `defect(certificate, ExtendedKeyUsageOID.CLIENT_AUTH)`
+    """
+    try:
+        found = list(dict.fromkeys(_reasons(root, purpose)))
+    except parser_errors.UNREADABLE as error:
+        return f"cannot be read: {parser_errors.reason(error)}; ask its CA for another one"
+    if not found:
+        return None
+    return f"can never validate a client ({'; '.join(found)}): {_advice(root, found).replace('{file}', file)}"
+
+
+def _reasons(root: x509.Certificate, purpose: x509.ObjectIdentifier) -> Iterator[str]:
+    if root.version is not x509.Version.v3:
+        yield f"X.509 version {root.version.value + 1}, expected version 3"
+    else:
+        yield from profile.authority_defects(root, purpose, is_anchor=True)
+    engine = _engine_reason(root)
+    if engine is not None and root.version is x509.Version.v3:
+        yield engine
+
+
+def _advice(root: x509.Certificate, reasons: list[str]) -> str:
+    is_self_issued = root.subject == root.issuer
+    if not is_self_issued and (_NOT_A_CA in reasons or root.version is not x509.Version.v3):
+        return "it is a leaf; " + _ISSUER
+    if any(" key" in each and "keyUsage" not in each for each in reasons):
+        return _NEW_KEY
+    return _REISSUE
+
+
+def _engine_reason(root: x509.Certificate) -> str | None:
+    """Return the reason why `cryptography` never finds a path to this root, or `None`."""
+    time = root.not_valid_before_utc
+    verifier = (
+        verification.PolicyBuilder()
+        .store(verification.Store([root]))
+        .time(time)
+        .extension_policies(ca_policy=authority_policy(), ee_policy=verification.ExtensionPolicy.permit_all())
+        .build_client_verifier()
+    )
+    try:
+        verifier.verify(_leaf_of(root, time), [])
+    except verification.VerificationError as error:
+        reason = str(error).partition(" (encountered")[0].rpartition("candidates exhausted: ")[2]
+        return None if _EXPECTED_FAILURE in reason else reason[:200]
+    return None
+
+
+def _leaf_of(root: x509.Certificate, time: datetime) -> x509.Certificate:
+    """Return a leaf that names `root` as its issuer, and that another key has signed."""
+    return (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([]))
+        .issuer_name(root.subject)
+        .public_key(_key().public_key())
+        .serial_number(1)
+        .not_valid_before(max(time, datetime(1950, 1, 1, tzinfo=UTC)))
+        .not_valid_after(time + timedelta(seconds=1))
+        .sign(_key(), hashes.SHA256())
+    )
+
+
+@cache
+def _key() -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
