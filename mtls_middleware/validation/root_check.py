@@ -18,7 +18,7 @@ from mtls_middleware.validation import profile
 
 _REISSUE = (
     "issue the root again with the same key, so that the certificates that it issued stay valid: `openssl x509 -in "
-    "{file} -clrext -signkey ca.key -days 3650 -extfile root.ext -out ca.pem`, with the lines "
+    "{file} -clrext -signkey ca.key -days 3650 -extfile root.ext -out converted.pem`, with the lines "
     "basicConstraints=critical,CA:TRUE, keyUsage=critical,keyCertSign,cRLSign and subjectKeyIdentifier=hash in root.ext"
 )
 _ISSUER = "give the certificate of the CA that issued it; `openssl x509 -in {file} -noout -issuer` prints the name"
@@ -60,17 +60,25 @@ def defect(root: x509.Certificate, purpose: x509.ObjectIdentifier, file: str = "
 def _reasons(root: x509.Certificate, purpose: x509.ObjectIdentifier) -> Iterator[str]:
     if root.version is not x509.Version.v3:
         yield f"X.509 version {root.version.value + 1}, expected version 3"
-    else:
-        yield from profile.authority_defects(root, purpose, is_anchor=True)
-    engine = _engine_reason(root)
-    if engine is not None and root.version is x509.Version.v3:
+        return
+    basic = profile.extension(root, x509.BasicConstraints)
+    if basic is None:
+        yield "no basicConstraints"
+    elif not basic.critical:
+        yield "basicConstraints is not critical"
+    found = list(profile.authority_defects(root, purpose, is_anchor=True))
+    yield from found
+    engine = None if found or basic is None or not basic.critical else _engine_reason(root)
+    if engine is not None:
         yield engine
 
 
 def _advice(root: x509.Certificate, reasons: list[str]) -> str:
     is_self_issued = root.subject == root.issuer
-    if not is_self_issued and (_NOT_A_CA in reasons or root.version is not x509.Version.v3):
-        return "it is a leaf; " + _ISSUER
+    if _NOT_A_CA in reasons and not is_self_issued:
+        return "it is a leaf, not a root: " + _ISSUER
+    if _NOT_A_CA in reasons and profile.extension(root, x509.BasicConstraints) is not None:
+        return "it is a leaf, not a root, and self-signed: to allow only this client, use the rule policy.Thumbprint"
     if any(" key" in each and "keyUsage" not in each for each in reasons):
         return _NEW_KEY
     return _REISSUE

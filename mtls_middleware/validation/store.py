@@ -85,6 +85,8 @@ class TrustStore:
     """
 
     _suffixes: tuple[str, ...] = (".pem", ".crt")
+    # Whether a root that can never validate a client is an error.
+    _checks_roots: bool = True
 
     def __init__(
         self,
@@ -106,10 +108,10 @@ class TrustStore:
             "roots": split("roots", roots, x509.Certificate, "['clients-ca.pem']"),
             "intermediates": split("intermediates", intermediates, x509.Certificate, "['issuing-ca.pem']"),
         }
-        for position, root in enumerate(given["roots"]):
-            if isinstance(root, x509.Certificate) and (defect := root_check.defect(root, _PURPOSE)) is not None:
-                raise ConfigurationError(f"roots[{position}] {defect}")
-        root_paths = {each for each in given["roots"] if isinstance(each, Path)}
+        root_paths: set[Path] = set()
+        if self._checks_roots:
+            root_paths = {each for each in given["roots"] if isinstance(each, Path)}
+            _check_given(given["roots"])
 
         def combine(previous: _Snapshot | None, contents: Contents[Sequence[x509.Certificate]], _: float) -> _Snapshot:
             found = {name: _certificates(name, each, contents, previous) for name, each in given.items()}
@@ -251,6 +253,14 @@ class TrustStore:
     def _read(octets: bytes, file: str) -> Sequence[x509.Certificate]:
         """Return the certificates in the bytes of one file, with its name for messages. Raises `ValueError`."""
         return trust_files.read_certificates(octets, file)
+
+
+def _check_given(roots: Sequence[x509.Certificate | Path]) -> None:
+    """Raises `ConfigurationError` for a root that is given as an object and can never validate a client."""
+    for position, root in enumerate(roots):
+        defect = root_check.defect(root, _PURPOSE) if isinstance(root, x509.Certificate) else None
+        if defect is not None:
+            raise ConfigurationError(f"roots[{position}] {defect}")
 
 
 def _certificates(

@@ -16,16 +16,16 @@ from mtls_middleware.der import SEQUENCE, read_value, read_values
 _BEGIN = re.compile(rb"-----BEGIN ([^\r\n-]{1,64})-----")
 # The labels of RFC 7468 5.1, with the older label that OpenSSL and `cryptography` also read.
 _CERTIFICATE = {"CERTIFICATE", "X509 CERTIFICATE"}
-_ONLY_CERTIFICATES = "openssl crl2pkcs7 -nocrl -certfile {file} | openssl pkcs7 -print_certs -out ca.pem"
+_ONLY_CERTIFICATES = "openssl crl2pkcs7 -nocrl -certfile {file} | openssl pkcs7 -print_certs -out converted.pem"
 # Label -> what the block is, and what to do.
 _OTHER_LABELS = {
     "TRUSTED CERTIFICATE": (
         "a certificate with OpenSSL's trust settings, which have no effect here",
-        "run `openssl x509 -in {file} -out ca.pem`",
+        "run `openssl x509 -in {file} -out converted.pem`",
     ),
-    "PKCS7": ("PKCS#7", "run `openssl pkcs7 -print_certs -in {file} -out ca.pem`"),
-    "PKCS #7 SIGNED DATA": ("PKCS#7", "run `openssl pkcs7 -print_certs -in {file} -out ca.pem`"),
-    "CMS": ("PKCS#7", "run `openssl pkcs7 -print_certs -in {file} -out ca.pem`"),
+    "PKCS7": ("PKCS#7", "run `openssl pkcs7 -print_certs -in {file} -out converted.pem`"),
+    "PKCS #7 SIGNED DATA": ("PKCS#7", "run `openssl pkcs7 -print_certs -in {file} -out converted.pem`"),
+    "CMS": ("PKCS#7", "run `openssl pkcs7 -print_certs -in {file} -out converted.pem`"),
     "X509 CRL": ("a revocation list", "give it to RevocationLists(['clients-ca.crl']), not to roots="),
     "CERTIFICATE REQUEST": ("a certificate request", "give the CA certificate that signs such requests"),
     "NEW CERTIFICATE REQUEST": ("a certificate request", "give the CA certificate that signs such requests"),
@@ -41,16 +41,16 @@ _PARAMETERS = ("parameters of a key", f"keep only the certificates: `{_ONLY_CERT
 # The OID of signedData (RFC 5652 5.1), as DER.
 _SIGNED_DATA = bytes.fromhex("06092a864886f70d010702")
 _INTEGER, _BIT_STRING, _OCTET_STRING, _CONTEXT_0 = 2, 3, 4, 0xA0
-_PKCS12 = "run `openssl pkcs12 -in {file} -nokeys -cacerts -out ca.pem`"
-_KEYTOOL = "run `keytool -exportcert -rfc -keystore {file} -alias ALIAS -file ca.pem`"
+_PKCS12 = "run `openssl pkcs12 -in {file} -nokeys -cacerts -out converted.pem`"
+_KEYTOOL = "run `keytool -exportcert -rfc -keystore {file} -alias ALIAS -file converted.pem`"
 # The first bytes of files that are neither text nor DER, what they are, and what to do.
 _MAGIC = (
     (b"\xfe\xed\xfe\xed", "a Java key store (JKS)", _KEYTOOL),
     (b"\xce\xce\xce\xce", "a Java key store (JCEKS)", _KEYTOOL),
-    (b"\xff\xfe", "UTF-16 text, as PowerShell writes it", "run `iconv -f UTF-16 -t UTF-8 {file} > ca.pem`"),
-    (b"\xfe\xff", "UTF-16 text, as PowerShell writes it", "run `iconv -f UTF-16 -t UTF-8 {file} > ca.pem`"),
+    (b"\xff\xfe", "UTF-16 text, as PowerShell writes it", "run `iconv -f UTF-16 -t UTF-8 {file} > converted.pem`"),
+    (b"\xfe\xff", "UTF-16 text, as PowerShell writes it", "run `iconv -f UTF-16 -t UTF-8 {file} > converted.pem`"),
     (b"PK\x03\x04", "a ZIP archive", "extract it, and give the PEM file"),
-    (b"\x1f\x8b", "a gzip archive", "run `gunzip -c {file} > ca.pem`"),
+    (b"\x1f\x8b", "a gzip archive", "run `gunzip -c {file} > converted.pem`"),
 )
 _BASE64 = re.compile(rb"MI[A-Za-z0-9+/=\s]+")
 _EXPECTED = "expected only PEM certificates"
@@ -135,7 +135,7 @@ def _without_blocks(octets: bytes) -> str:
     if _BASE64.fullmatch(octets.strip()):
         return (
             f"the file is base64 without the line -----BEGIN CERTIFICATE-----; {_EXPECTED}: run `openssl base64 -d -A "
-            "-in {file} | openssl x509 -inform DER -out ca.pem`"
+            "-in {file} | openssl x509 -inform DER -out converted.pem`"
         )
     return f"the file has no line -----BEGIN CERTIFICATE-----; {_EXPECTED}: run `openssl x509 -in {{file}} -text`"
 
@@ -151,7 +151,7 @@ def _der(octets: bytes) -> tuple[str, str]:
     if tag != SEQUENCE or not tags:
         return "", ""
     if content.startswith(_SIGNED_DATA):
-        return "PKCS#7", "run `openssl pkcs7 -inform DER -print_certs -in {file} -out ca.pem`"
+        return "PKCS#7", "run `openssl pkcs7 -inform DER -print_certs -in {file} -out converted.pem`"
     if tags[:2] == [_INTEGER, SEQUENCE] and members[0][1] == b"\x03":
         return "PKCS#12", _PKCS12
     if tags == [SEQUENCE, SEQUENCE, _BIT_STRING]:
@@ -178,4 +178,4 @@ def _signed(content: bytes) -> tuple[str, str]:
     dates = {0x17, 0x18}  # UTCTime and GeneralizedTime, as thisUpdate of a list (RFC 5280 5.1)
     if dates & set(tags):
         return _OTHER_LABELS["X509 CRL"]
-    return "a certificate", "run `openssl x509 -inform DER -in {file} -out ca.pem`"
+    return "a certificate", "run `openssl x509 -inform DER -in {file} -out converted.pem`"
