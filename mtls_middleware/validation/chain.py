@@ -20,9 +20,7 @@ from mtls_middleware import parser_errors
 from mtls_middleware.cache import Cache
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import MalformedCertificate, Refused
-from mtls_middleware.messages import listed
-from mtls_middleware.names import distinguished
-from mtls_middleware.validation import constraints, path_work, presented, profile
+from mtls_middleware.validation import constraints, diagnosis, path_work, presented, profile
 from mtls_middleware.validation.root_check import authority_policy
 from mtls_middleware.validity import outside
 
@@ -31,9 +29,6 @@ from mtls_middleware.validity import outside
 MAX_PRESENTED = 10
 # Maximum number of names in the leaf. They are compared with name constraints. `cryptography` has a much higher limit.
 _MAX_NAMES = 512
-
-# Maximum number of CAs that a log record shows.
-_MAX_SHOWN = 5
 
 # Size of two caches: of CA certificates whose signature is verified, and of the results of the checks of CAs.
 _CACHED_AUTHORITIES = 256
@@ -142,12 +137,11 @@ class Roots:
                 )
             # The end of the error's message is removed, because it quotes names that the client chose.
             reasons.append(str(error).partition(" (encountered")[0][:200])
-            missing = self._missing_issuer(certificate)
-            if missing is None:
-                raise refused(certificate, *reasons) from None
-            raise refused(certificate, *reasons, missing, advice=_MISSING_ISSUER) from None
+            causes, advice = self._diagnosed(certificate, now, leeway)
+            raise refused(certificate, *dict.fromkeys([*reasons[:-1], *causes, reasons[-1]]), advice=advice) from None
         except UNREADABLE as error:
-            raise refused(certificate, f"a certificate of the path cannot be read ({type(error).__name__})") from None
+            reason = f"a certificate of the path cannot be read: {parser_errors.reason(error)}"
+            raise refused(certificate, *reasons, reason) from None
         if reasons:
             raise refused(certificate, *dict.fromkeys(reasons))
         return path
@@ -209,25 +203,33 @@ class Roots:
             pass
         return ()
 
-    def _missing_issuer(self, certificate: ClientCertificate) -> str | None:
-        """Return which CA is missing between the certificate and the roots, or `None` if all are known."""
+    def diagnose(self, certificate: ClientCertificate, now: float, leeway: float = 0.0) -> diagnosis.Diagnosis:
+        """Return why there is no path that is valid at `now` (seconds since the epoch), for the log.
+
+        Raises the exceptions of `chain.UNREADABLE` for unreadable certificates.
+        """
+        leaf = certificate.x509
+        issuers = presented.issuers(leaf, certificate.chain, self._verified_authorities.get)
+        # Behind the issuers by name are the others: the name of an issuer may be spelt differently.
+        others = dict(islice(issuers.items(), MAX_PRESENTED)) | presented.readable(certificate.chain[:MAX_PRESENTED])
+        return diagnosis.diagnose(
+            leaf,
+            diagnosis.Authorities(self._roots, [*self._intermediates, *others.values()]),
+            self._purpose,
+            now=now,
+            leeway=leeway,
+            max_depth=self._max_depth,
+        )
+
+    def _diagnosed(
+        self, certificate: ClientCertificate, now: float, leeway: float
+    ) -> tuple[tuple[str, ...], str | None]:
+        """Return the reasons that `diagnose` finds, and its advice."""
         try:
-            last = certificate.x509
-            issuers = presented.issuers(last, certificate.chain, self._verified_authorities.get).values()
-            for _ in range(MAX_PRESENTED + 1):
-                if any(each.subject == last.issuer for each in self._authorities):
-                    return None
-                issuer = next((each for each in issuers if each.subject == last.issuer), None)
-                if issuer is None or issuer.subject == issuer.issuer:
-                    break
-                last = issuer
-            identifier = profile.extension(last, x509.AuthorityKeyIdentifier)
-            known = listed([distinguished.to_string(each.subject) for each in self._roots], _MAX_SHOWN)
-        except UNREADABLE:
-            return None
-        key = None if identifier is None else identifier.value.key_identifier
-        which = "without key identifier" if key is None else f"with the key identifier {key[:32].hex(':')}"
-        return f"the CA {which} is missing; the trust store has: {known}"
+            found = self.diagnose(certificate, now, leeway)
+        except UNREADABLE as error:
+            return (f"a certificate of the path cannot be read: {parser_errors.reason(error)}",), None
+        return found.reasons, found.advice
 
     def _check_authority(self, authority: x509.Certificate, is_anchor: bool) -> _AuthorityCheck:
         reasons = profile.authority_defects(authority, self._purpose, is_anchor=is_anchor)
@@ -290,12 +292,6 @@ def refused(
 
 def _encoded(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(Encoding.DER)
-
-
-_MISSING_ISSUER = (
-    "if the client's CA is one of yours, add its certificate to the trust store, or let the client send the "
-    "intermediate CA; `openssl x509 -in ca.pem -noout -ext subjectKeyIdentifier` prints the key identifier of a CA"
-)
 
 
 def _validity(certificate: x509.Certificate) -> tuple[float, float]:

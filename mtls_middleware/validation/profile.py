@@ -72,7 +72,7 @@ def client_defects(
     if purposes is None and require_purpose:
         yield "no extendedKeyUsage"
     if purposes is not None and purpose not in purposes.value:
-        yield "extendedKeyUsage without clientAuth"  # anyExtendedKeyUsage is not sufficient
+        yield f"extendedKeyUsage without {_name_of(purpose)}"  # anyExtendedKeyUsage is not sufficient
     if x509.AuthorityKeyIdentifier.oid not in found:
         yield "no authorityKeyIdentifier"  # RFC 5280 4.2.1.1
     if certificate.serial_number <= 0:
@@ -99,7 +99,7 @@ def authority_defects(
         yield "an issuer whose keyUsage lacks keyCertSign"
     purposes = found.get(x509.ExtendedKeyUsage.oid)
     if purposes is not None and not {purpose, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & set(purposes.value):
-        yield "an issuer whose extendedKeyUsage lacks clientAuth"
+        yield f"an issuer whose extendedKeyUsage lacks {_name_of(purpose)}"
     if x509.SubjectKeyIdentifier.oid not in found:
         yield "an issuer without subjectKeyIdentifier"  # RFC 5280 4.2.1.2
     if not is_anchor and certificate.serial_number <= 0:  # some old roots have the serial number 0
@@ -111,6 +111,10 @@ def authority_defects(
             yield f"{policies.__name__}, which is not supported"
     yield from _unprocessed(found)
     yield from key_defects(certificate)
+
+
+def _name_of(purpose: x509.ObjectIdentifier) -> str:
+    return "serverAuth" if purpose == ExtendedKeyUsageOID.SERVER_AUTH else "clientAuth"
 
 
 def _unprocessed(found: Extensions) -> Iterator[str]:

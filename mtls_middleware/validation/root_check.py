@@ -1,11 +1,12 @@
-"""Finds the reasons why a trusted root can never validate a client certificate.
+"""Finds the reasons why a trusted root can never validate a certificate, and what a trust store objects to in a leaf.
 
-`profile.py` has the rules of this library. To learn the rules of `cryptography`, `reasons` lets it verify a leaf that
-names the root as its issuer and that another key has signed: `cryptography` checks the root before the signature.
+`profile.py` has the rules of this library. To learn the rules of `cryptography`, this module lets it verify a leaf
+under a root of the same name with another key: `cryptography` checks both before the signature.
 """
 
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+import shlex
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from functools import cache
 
 from cryptography import x509
@@ -24,6 +25,10 @@ _REISSUE = (
 _ISSUER = "give the certificate of the CA that issued it; `openssl x509 -in {file} -noout -issuer` prints the name"
 _NEW_KEY = "create a root with an RSA key of at least 2048 bits, or an EC key on P-256, P-384 or P-521"
 _NOT_A_CA = "an issuer that is not a CA"
+_VERSION_1 = (
+    "`openssl x509 -req` makes version 1 without `-extfile`; with it, and the lines subjectKeyIdentifier=hash, "
+    "authorityKeyIdentifier=keyid and extendedKeyUsage=clientAuth, it makes version 3"
+)
 _EXPECTED_FAILURE = "signature does not match"
 
 
@@ -57,6 +62,29 @@ def defect(root: x509.Certificate, purpose: x509.ObjectIdentifier, file: str = "
     return f"can never validate a client ({'; '.join(found)}): {_advice(root, found).replace('{file}', file)}"
 
 
+def require_usable(roots: Sequence[x509.Certificate], purpose: x509.ObjectIdentifier, file: str) -> None:
+    """Raises `ValueError` with the position of the first root of a file that can never validate a certificate."""
+    for number, root in enumerate(roots, 1):
+        found = defect(root, purpose, shlex.quote(file))
+        if found is not None:
+            raise ValueError(f"certificate {number} of {len(roots)} {found}")
+
+
+def objections(leaf: x509.Certificate, purpose: x509.ObjectIdentifier) -> list[str]:
+    """Return what a trust store objects to in a certificate of a client, or in a CA certificate.
+
+    The issuer, the signature and the time are not checked. Example: `objections(certificate.x509, CLIENT_AUTH)`
+    """
+    basic = profile.extension(leaf, x509.BasicConstraints)
+    if basic is not None and basic.value.ca:
+        return [*dict.fromkeys(_reasons(leaf, purpose))]
+    if leaf.version is not x509.Version.v3:
+        return [f"X.509 version {leaf.version.value + 1}, expected version 3", _VERSION_1]
+    found = list(profile.client_defects(leaf, profile.extensions(leaf), purpose, require_purpose=False))
+    engine = _engine_reason(_root_of(leaf), leaf)
+    return found if engine is None else [*found, engine]
+
+
 def _reasons(root: x509.Certificate, purpose: x509.ObjectIdentifier) -> Iterator[str]:
     if root.version is not x509.Version.v3:
         yield f"X.509 version {root.version.value + 1}, expected version 3"
@@ -68,7 +96,8 @@ def _reasons(root: x509.Certificate, purpose: x509.ObjectIdentifier) -> Iterator
         yield "basicConstraints is not critical"
     found = list(profile.authority_defects(root, purpose, is_anchor=True))
     yield from found
-    engine = None if found or basic is None or not basic.critical else _engine_reason(root)
+    is_clear = not found and basic is not None and basic.critical
+    engine = _engine_reason(root, _leaf_of(root)) if is_clear else None
     if engine is not None:
         yield engine
 
@@ -84,35 +113,53 @@ def _advice(root: x509.Certificate, reasons: list[str]) -> str:
     return _REISSUE
 
 
-def _engine_reason(root: x509.Certificate) -> str | None:
-    """Return the reason why `cryptography` never finds a path to this root, or `None`."""
-    time = root.not_valid_before_utc
+def _engine_reason(root: x509.Certificate, leaf: x509.Certificate) -> str | None:
+    """Return the reason why `cryptography` never finds a path from the leaf to the root, or `None`.
+
+    One of them is under examination, and the other one is made for it.
+    """
     verifier = (
         verification.PolicyBuilder()
         .store(verification.Store([root]))
-        .time(time)
+        .time(max(root.not_valid_before_utc, leaf.not_valid_before_utc))
         .extension_policies(ca_policy=authority_policy(), ee_policy=verification.ExtensionPolicy.permit_all())
         .build_client_verifier()
     )
     try:
-        verifier.verify(_leaf_of(root, time), [])
+        verifier.verify(leaf, [])
     except verification.VerificationError as error:
         reason = str(error).partition(" (encountered")[0].rpartition("candidates exhausted: ")[2]
-        return None if _EXPECTED_FAILURE in reason else reason[:200]
+        return None if _EXPECTED_FAILURE in reason else reason.removeprefix("validation failed: ")[:200]
     return None
 
 
-def _leaf_of(root: x509.Certificate, time: datetime) -> x509.Certificate:
+def _leaf_of(root: x509.Certificate) -> x509.Certificate:
     """Return a leaf that names `root` as its issuer, and that another key has signed."""
+    return _made(x509.Name([]), root.subject, root).sign(_key(), hashes.SHA256())
+
+
+def _root_of(leaf: x509.Certificate) -> x509.Certificate:
+    """Return a root with the name of the leaf's issuer and another key."""
+    key_identifier = x509.SubjectKeyIdentifier.from_public_key(_key().public_key())
+    return (
+        _made(leaf.issuer, leaf.issuer, leaf)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(key_identifier, critical=False)
+        .sign(_key(), hashes.SHA256())
+    )
+
+
+def _made(subject: x509.Name, issuer: x509.Name, other: x509.Certificate) -> x509.CertificateBuilder:
+    """Return the builder of a certificate that is valid when `other` begins to be valid."""
+    begins = other.not_valid_before_utc
     return (
         x509.CertificateBuilder()
-        .subject_name(x509.Name([]))
-        .issuer_name(root.subject)
+        .subject_name(subject)
+        .issuer_name(issuer)
         .public_key(_key().public_key())
         .serial_number(1)
-        .not_valid_before(max(time, datetime(1950, 1, 1, tzinfo=UTC)))
-        .not_valid_after(time + timedelta(seconds=1))
-        .sign(_key(), hashes.SHA256())
+        .not_valid_before(begins)
+        .not_valid_after(begins + timedelta(seconds=1))
     )
 
 

@@ -2,7 +2,6 @@
 
 import copy
 import itertools
-import shlex
 import weakref
 from collections.abc import Collection, Sequence
 from collections.abc import Set as AbstractSet
@@ -243,10 +242,7 @@ class TrustStore:
         """Return the certificates of one open file. Raises `ValueError`, also for a root that can never validate."""
         found = cls._read(file.read(), file.name)
         if not roots.isdisjoint((Path(file.name), Path(file.name).parent)):
-            for number, each in enumerate(found, 1):
-                defect = root_check.defect(each, _PURPOSE, shlex.quote(file.name))
-                if defect is not None:
-                    raise ValueError(f"certificate {number} of {len(found)} {defect}")
+            root_check.require_usable(found, _PURPOSE, file.name)
         return found
 
     @staticmethod
