@@ -273,12 +273,16 @@ class Thumbprint(Rule):
 def _another_order(
     rule: Rule, expected: distinguished.DistinguishedName, found: distinguished.DistinguishedName
 ) -> str | None:
-    if not distinguished.has_same_attributes(expected, found):
-        return None
-    return (
-        f"{rule!r} has the attributes of the certificate in another order: write them in the order that "
-        "`mtls-middleware inspect` shows, the most specific first (RFC 4514)"
-    )
+    """Return what to change if the names differ only in the order of their attributes, or `None`."""
+    right = "write them in the order that `mtls-middleware inspect` shows, the most specific first (RFC 4514)"
+    if distinguished.is_reversed(expected, found):
+        return (
+            f"{rule!r} has the attributes of the certificate in another order, exactly reversed, as OpenSSL prints "
+            f"them by default: {right}"
+        )
+    if distinguished.has_same_attributes(expected, found):
+        return f"{rule!r} has the attributes of the certificate in another order: {right}"
+    return None
 
 
 def _dn(rule: str, text: str) -> distinguished.DistinguishedName:
