@@ -27,5 +27,6 @@ def reason(error: BaseException) -> str:
 
     Example: `reason(ValueError("invalid length"))` is `"invalid length"`
     """
-    text = str(error).removeprefix(_PREFIX) or type(error).__name__
+    evidence = getattr(error, "evidence", ())  # of `MalformedCertificate`, which has the parser's reason
+    text = "; ".join(evidence) or str(error).removeprefix(_PREFIX) or type(error).__name__
     return text.encode("unicode_escape").decode("ascii")[:_LONGEST]

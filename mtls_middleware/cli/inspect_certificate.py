@@ -129,7 +129,7 @@ def _readable(certificate: ClientCertificate, name: str, write: Callable[[Any], 
 def _key(certificate: ClientCertificate) -> str:
     try:
         key = certificate.x509.public_key()
-    except UNREADABLE as error:
+    except (MalformedCertificate, *UNREADABLE) as error:
         return f"unknown: {parser_errors.reason(error)}"
     match key:
         case rsa.RSAPublicKey():
