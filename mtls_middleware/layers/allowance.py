@@ -2,6 +2,7 @@
 
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import Refused
+from mtls_middleware.policy.explanation import near_miss
 from mtls_middleware.policy.rule import Rule
 
 _NOT_ALLOWED = (
@@ -32,12 +33,11 @@ def require_allowed(rule: Rule | None, certificate: ClientCertificate) -> None:
                 "certificates), or the layer a trust_store=",
             )
     elif not rule.holds(certificate):
-        near_miss = _near_miss(rule, certificate)
         raise Refused(
             "client_certificate_refused",
             f"{certificate.thumbprint} is not allowed by {rule!r}",
             *certificate.unreadable_parts,
-            advice=near_miss or _advice(rule, certificate),
+            advice=near_miss(rule, certificate) or _advice(rule, certificate),
         )
 
 
@@ -45,10 +45,3 @@ def _advice(rule: Rule, certificate: ClientCertificate) -> str:
     if certificate.unreadable_parts:
         return _UNREADABLE
     return _NO_PATH if rule.needs_path and not certificate.path else _NOT_ALLOWED
-
-
-def _near_miss(rule: Rule, certificate: ClientCertificate) -> str | None:
-    try:
-        return rule.near_miss(certificate)
-    except Exception:  # noqa: BLE001 (an explanation for the log changes no response)
-        return None
