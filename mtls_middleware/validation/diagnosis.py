@@ -4,6 +4,7 @@ It accepts and rejects nothing: `cryptography` and `chain.py` decide. The number
 """
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from cryptography import x509
@@ -166,7 +167,7 @@ def _unsigned(certificate: x509.Certificate, position: int, candidates: Sequence
 
 def _missing(certificate: x509.Certificate, position: int, known: Authorities) -> Fault:
     authorities = (*known.roots, *known.others)
-    roots = listed([distinguished.to_string(each.subject) for each in known.roots], _MAX_SHOWN)
+    roots = _names(known.roots)
     if certificate.subject == certificate.issuer:
         what = "unknown issuer: the certificate is self-signed, and not a root of the trust store"
         return Fault(position, f"{what}; the trust store has: {roots}", MISSING_ISSUER)
@@ -191,8 +192,17 @@ def _is_below_known(certificate: x509.Certificate, known: Authorities) -> bool:
     return any(each.subject in above for each in (*known.roots, *known.others))
 
 
+def _names(authorities: Sequence[x509.Certificate]) -> str:
+    shown = [distinguished.to_string(each.subject) for each in authorities[:_MAX_SHOWN]]
+    return listed([*shown, *[""] * (len(authorities) - len(shown))], _MAX_SHOWN)
+
+
 def _is_same_name(one: x509.Name, other: x509.Name) -> bool:
-    return distinguished.comparison_key(one) == distinguished.comparison_key(other)
+    return _comparison_key(one) == _comparison_key(other)
+
+
+# The names of a store's CAs are compared for each failure. A large store has a few hundred CAs.
+_comparison_key = lru_cache(maxsize=512)(distinguished.comparison_key)
 
 
 def _key_identifier(certificate: x509.Certificate) -> str:

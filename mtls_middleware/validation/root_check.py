@@ -104,7 +104,7 @@ def _reasons(root: x509.Certificate, purpose: x509.ObjectIdentifier) -> Iterator
 
 def _advice(root: x509.Certificate, reasons: list[str]) -> str:
     is_self_issued = root.subject == root.issuer
-    if _NOT_A_CA in reasons and not is_self_issued:
+    if (_NOT_A_CA in reasons or root.version is not x509.Version.v3) and not is_self_issued:
         return "it is a leaf, not a root: " + _ISSUER
     if _NOT_A_CA in reasons and profile.extension(root, x509.BasicConstraints) is not None:
         return "it is a leaf, not a root, and self-signed: to allow only this client, use the rule policy.Thumbprint"

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import pkcs7 as pkcs7_of
 from cryptography.hazmat.primitives.serialization import pkcs12 as pkcs12_of
 
 from mtls_middleware.errors import ConfigurationError
+from mtls_middleware.policy import IssuedBy
 from mtls_middleware.testing import CertificateAuthority
 from mtls_middleware.validation import TrustStore
 from tests.validation.authority import crl
@@ -175,6 +176,24 @@ def test_the_command_for_a_bad_root_keeps_its_clients(tmp_path):
     )
     assert (before.subject, before.public_key()) == (after.subject, after.public_key())
     TrustStore([tmp_path / "converted.pem"])
+
+
+def test_a_leaf_of_version_1_is_a_leaf_and_no_root_to_issue_again(tmp_path):
+    req(tmp_path, *USABLE_ROOTS["plain"])
+    request = "openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout k -subj /CN=x -config o.cnf"
+    sign = "openssl x509 -req -in x.csr -CA old.pem -CAkey ca.key -CAcreateserial -out x.pem"
+    for line in (f"{request} -out x.csr", sign):
+        subprocess.run(line.split(), cwd=tmp_path, check=True, capture_output=True)
+    if b"Version: 1" not in text(tmp_path / "x.pem"):
+        pytest.skip("this OpenSSL makes no certificate of version 1")
+    with pytest.raises(ConfigurationError, match=r"version 1.*it is a leaf, not a root"):
+        TrustStore([tmp_path / "x.pem"])
+
+
+def test_issued_by_names_the_kind_of_its_file_too(tmp_path):
+    (tmp_path / "ca.der").write_bytes(DER)
+    with pytest.raises(ConfigurationError, match=r"IssuedBy\('.*ca\.der'\): .*openssl x509 -inform DER"):
+        IssuedBy(tmp_path / "ca.der")
 
 
 def test_a_changed_file_with_a_bad_root_keeps_its_old_contents(tmp_path, caplog):
