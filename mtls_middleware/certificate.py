@@ -124,7 +124,7 @@ class ClientCertificate:
             x509.load_der_x509_certificate(der)
         except UNREADABLE as error:
             unreadable = parser_errors.reason(error)
-            if not openssl_reader.is_certificate(der):
+            if isinstance(error, Warning) or not openssl_reader.is_certificate(der):
                 expected = "invalid DER; expected exactly one certificate"
                 raise MalformedCertificate(expected, f"the parser's reason: {unreadable}") from error
             verification = Verification.PRESENTED
