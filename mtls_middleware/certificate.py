@@ -15,11 +15,11 @@ from typing import Any, Self, TypeVar
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from mtls_middleware import openssl_reader, parser_errors
+from mtls_middleware import openssl_reader
 from mtls_middleware.errors import MalformedCertificate
 from mtls_middleware.names import alternative, distinguished, spiffe
 from mtls_middleware.names.attribute_types import known_oid
-from mtls_middleware.parser_errors import UNREADABLE
+from mtls_middleware.parser_errors import UNREADABLE, reason
 
 T = TypeVar("T")
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
@@ -64,7 +64,7 @@ def _readable(read: Callable[[Any], T]) -> cached_property[T]:
             self._failures[name] = error.evidence
             raise
         except UNREADABLE as error:
-            self._failures[name] = (f"{name} of the certificate cannot be read: {parser_errors.reason(error)}",)
+            self._failures[name] = (f"{name} of the certificate cannot be read: {reason(error)}",)
             raise MalformedCertificate(*self._failures[name]) from error
 
     checked.__doc__ = read.__doc__
@@ -123,10 +123,9 @@ class ClientCertificate:
         try:
             x509.load_der_x509_certificate(der)
         except UNREADABLE as error:
-            unreadable = parser_errors.reason(error)
+            unreadable = reason(error)
             if isinstance(error, Warning) or not openssl_reader.is_certificate(der):
-                expected = "invalid DER; expected exactly one certificate"
-                raise MalformedCertificate(expected, f"the parser's reason: {unreadable}") from error
+                raise MalformedCertificate("invalid DER; expected exactly one certificate", unreadable) from error
             verification = Verification.PRESENTED
         digest = hashlib.sha256(der).digest()
         thumbprint = base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")
@@ -165,7 +164,7 @@ class ClientCertificate:
         try:
             leaf, *chain = (each.public_bytes(Encoding.DER) for each in x509.load_pem_x509_certificates(text))
         except UNREADABLE as error:
-            raise MalformedCertificate("invalid PEM; expected one or more certificates") from error
+            raise MalformedCertificate("invalid PEM; expected one or more certificates", reason(error)) from error
         return cls.from_der(leaf, chain=tuple(chain), verification=verification)
 
     @property

@@ -10,16 +10,20 @@ pyca/cryptography#9002, pyca/cryptography#6804, pyca/cryptography#3200, pyca/cry
 import base64
 import json
 import logging
+import socket
 import ssl
 import subprocess
 import warnings
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from mtls_middleware import binding
@@ -363,7 +367,11 @@ def test_both_encodings_of_a_time_are_read():
 @pytest.mark.parametrize("kind", UNREADABLE)
 def test_inspect_and_verify_have_the_parsers_reason(kind, tmp_path: Path, capsys):
     der, reason = UNREADABLE[kind]
-    for name, content in (("c.pem", ssl.DER_cert_to_PEM_cert(der).encode()), ("c.der", der)):
+    for name, content in (
+        ("c.pem", ssl.DER_cert_to_PEM_cert(der).encode()),
+        ("c.der", der),
+        ("bag.pem", b"Bag Attributes\r\n    friendlyName: x\r\n" + ssl.DER_cert_to_PEM_cert(der).encode()),
+    ):
         path = tmp_path / name
         path.write_bytes(content)
         assert main(["inspect", str(path), "--json"]) == 0
@@ -373,6 +381,32 @@ def test_inspect_and_verify_have_the_parsers_reason(kind, tmp_path: Path, capsys
         (tmp_path / "root.pem").write_text(CA.pem)
         assert main(["verify", str(path), "--roots", str(tmp_path / "root.pem"), "--json"]) == 1
         assert reason.lower() in json.loads(capsys.readouterr().out)["first_failure"]["reason"].lower()
+
+
+def signed_again(der: bytes) -> bytes:
+    """The certificate with a valid signature of `CA`."""
+    (tag, tbs), (_, algorithm), _ = read_values(read_value(der)[1])
+    signature = CA.key.sign(value(tag, tbs), ec.ECDSA(hashes.SHA256()))
+    return value(0x30, value(tag, tbs) + value(0x30, algorithm) + value(3, b"\0" + signature))
+
+
+def test_a_real_handshake_gives_such_a_certificate_to_the_application(tmp_path):
+    """OpenSSL verifies it, so a server with `CERT_REQUIRED` accepts the connection."""
+    der = signed_again(CRITICAL_FALSE)
+    (tmp_path / "c.pem").write_text(ssl.DER_cert_to_PEM_cert(der) + CLIENT.key_pem)
+    context = CA.client_context()
+    context.load_cert_chain(tmp_path / "c.pem")
+    theirs, ours = socket.socketpair()
+    with ThreadPoolExecutor(1) as pool, theirs, ours:
+        connecting = pool.submit(context.wrap_socket, theirs, server_hostname="localhost")
+        with CA.server_context(CA.server()).wrap_socket(ours, server_side=True) as tls:
+            connecting.result(30).write(b"x")
+            assert tls.recv(1) == b"x"
+            environ = {"gunicorn.socket": tls}
+            rule = Thumbprint(ClientCertificate.from_der(der).thumbprint)
+            assert through_wsgi(ServerTLS(), environ=environ, allow=rule).status == 200
+            assert through_wsgi(ServerTLS(), environ=environ, allow=NAME_RULE).status == 403
+            connecting.result().close()
 
 
 def test_the_reason_has_no_octets_that_the_client_chose():

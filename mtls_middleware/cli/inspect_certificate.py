@@ -83,8 +83,9 @@ def read(data: bytes, file: str = "client.pem") -> tuple[str, ClientCertificate]
         except MalformedCertificate:
             continue
     try:
-        return "PEM file", ClientCertificate.from_pem(data)
-    except MalformedCertificate:
+        leaf, *chain = trust_files.certificate_ders(data)
+        return "PEM file", presented.load(leaf, chain, Verification.PRESENTED, now=0.0)
+    except (MalformedCertificate, ValueError):
         raise ConfigurationError(
             f"no certificate found: expected a DER or PEM file, or the value of a certificate header{_why(data, file)}"
         ) from None

@@ -3,6 +3,7 @@
 Pure: no I/O, no clock.
 """
 
+import binascii
 import re
 import shlex
 from collections.abc import Iterator
@@ -82,6 +83,17 @@ def read_certificates(octets: bytes, file: str = "ca.crt") -> list[x509.Certific
                 f"block {number} of {len(blocks)} is {what}; {_EXPECTED}: {advice}".replace("{file}", name)
             )
     return [_certificate(block.octets, number, len(blocks)) for number, block in enumerate(blocks, 1)]
+
+
+def certificate_ders(octets: bytes) -> list[bytes]:
+    """Return the contents of the certificate blocks of a PEM file, also of blocks that `cryptography` cannot read.
+
+    Raises `ValueError` if there is none. Example: `certificate_ders(Path("client.pem").read_bytes())`
+    """
+    found = [each.octets for each in _blocks(octets) if each.label in _CERTIFICATE]
+    if not found:
+        raise ValueError(f"no block of a certificate; {_EXPECTED}")
+    return [binascii.a2b_base64(b"".join(each.partition(b"-----BEGIN ")[2].split(b"-----")[1:2])) for each in found]
 
 
 def _certificate(block: bytes, number: int, count: int) -> x509.Certificate:

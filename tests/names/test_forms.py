@@ -149,6 +149,7 @@ ORDERS = {
     "in one RDN": (Subject("CN=billing+OU=a,OU=b,O=Acme"), "in another order: write"),
     "issuer reversed": (Issuer("C=GB,O=Acme,CN=Clients"), "exactly reversed"),
     "one of two rules": (Subject("CN=other") | Subject("O=Acme,OU=b,OU=a,CN=billing"), "exactly reversed"),
+    "joined by OpenSSL": (Subject("CN=billing/emailAddress=a@b.example,OU=a,OU=b,O=Acme"), "/TYPE="),
     "other value": (Subject("O=Acme,OU=b,OU=a,CN=other"), "change allow="),
     "missing attribute": (Subject("O=Acme,OU=a,CN=billing"), "change allow="),
 }
