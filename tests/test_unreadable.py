@@ -13,6 +13,7 @@ import logging
 import socket
 import ssl
 import subprocess
+import time
 import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -339,6 +340,18 @@ def test_an_unreadable_part_leaves_the_rest_and_is_named_in_the_log(kind, source
         assert send(part.der, allow=part.fails).status == 403
         assert send(part.der, allow=~part.fails).status == 403
     assert caplog.text.count(part.reason) >= 2, caplog.text
+
+
+# `TrustStore` accepts these certificates. Rules over subjectAltName still allow no request.
+ACCEPTED_BY_STORES = {"URI in UTF-8", "iPAddress of a network"}
+
+
+@pytest.mark.parametrize("kind", PARTS)
+def test_a_trust_store_says_which_part_it_cannot_read(kind):
+    part = PARTS[kind]
+    found = reasons(TrustStore([CA.certificate]), ClientCertificate.from_der(signed_again(part.der)), time.time())
+    assert (found == ()) is (kind in ACCEPTED_BY_STORES)
+    assert found == () or any(part.reason in each or "an invalid dNSName" in each for each in found), found
 
 
 @pytest.mark.parametrize("der", [CRITICAL_FALSE, PARTS["ediPartyName"].der], ids=["whole", "names"])

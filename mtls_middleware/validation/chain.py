@@ -5,6 +5,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import islice
@@ -140,8 +141,10 @@ class Roots:
             causes, advice = self._diagnosed(certificate, now, leeway)
             raise refused(certificate, *dict.fromkeys([*reasons[:-1], *causes, reasons[-1]]), advice=advice) from None
         except UNREADABLE as error:
-            reason = f"a certificate of the path cannot be read: {parser_errors.reason(error)}"
-            raise refused(certificate, *reasons, reason) from None
+            reasons.append(f"a certificate of the path cannot be read: {parser_errors.reason(error)}")
+            with suppress(MalformedCertificate):
+                _ = certificate.alternative_names  # for the log: which entry cannot be read
+            raise refused(certificate, *dict.fromkeys([*reasons, *certificate.unreadable_parts])) from None
         if reasons:
             raise refused(certificate, *dict.fromkeys(reasons))
         return path
