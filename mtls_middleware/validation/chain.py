@@ -141,10 +141,7 @@ class Roots:
             causes, advice = self._diagnosed(certificate, now, leeway)
             raise refused(certificate, *dict.fromkeys([*reasons[:-1], *causes, reasons[-1]]), advice=advice) from None
         except UNREADABLE as error:
-            reasons.append(f"a certificate of the path cannot be read: {parser_errors.reason(error)}")
-            with suppress(MalformedCertificate):
-                _ = certificate.alternative_names  # for the log: which entry cannot be read
-            raise refused(certificate, *dict.fromkeys([*reasons, *certificate.unreadable_parts])) from None
+            raise refused(certificate, *dict.fromkeys([*reasons, *_unreadable(certificate, error)])) from None
         if reasons:
             raise refused(certificate, *dict.fromkeys(reasons))
         return path
@@ -290,6 +287,16 @@ def refused(
         *reasons,
         new_connection=new_connection,
         advice=advice,
+    )
+
+
+def _unreadable(certificate: ClientCertificate, error: BaseException) -> tuple[str, ...]:
+    """Return the reasons why a certificate of the path cannot be read, with the entry of subjectAltName."""
+    with suppress(MalformedCertificate):
+        _ = certificate.alternative_names
+    return (
+        f"a certificate of the path cannot be read: {parser_errors.reason(error)}",
+        *certificate.unreadable_parts,
     )
 
 

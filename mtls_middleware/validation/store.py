@@ -3,7 +3,7 @@
 import copy
 import itertools
 import weakref
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import partial
@@ -103,6 +103,9 @@ class TrustStore:
         self._leeway = self._given_leeway or 0.0
         self._revocation = revocation
         self._sources = None if revocation is None else RevocationSources(revocation)
+        self._make_roots = partial(
+            chain.Roots, max_depth=max_depth, require_client_auth_eku=require_client_auth_eku, purpose=_PURPOSE
+        )
         given = {
             "roots": split("roots", roots, x509.Certificate, "['clients-ca.pem']"),
             "intermediates": split("intermediates", intermediates, x509.Certificate, "['issuing-ca.pem']"),
@@ -112,29 +115,29 @@ class TrustStore:
             root_paths = {each for each in given["roots"] if isinstance(each, Path)}
             _check_given(given["roots"])
 
-        def combine(previous: _Snapshot | None, contents: Contents[Sequence[x509.Certificate]], _: float) -> _Snapshot:
-            found = {name: _certificates(name, each, contents, previous) for name, each in given.items()}
-            if not found["roots"]:
-                raise ConfigurationError(
-                    "roots contains no certificate, so every client would be rejected; expected for example "
-                    "['clients-ca.pem']"
-                )
-            return _Snapshot(
-                chain.Roots(
-                    found["roots"],
-                    found["intermediates"],
-                    max_depth=max_depth,
-                    require_client_auth_eku=require_client_auth_eku,
-                )
-            )
-
         self._snapshot = FileCache(
             [each for both in given.values() for each in both if isinstance(each, Path)],
             self._suffixes,
             partial(self._parse, root_paths),
-            combine,
+            partial(self._combine, given),
             gone="certificates that it contained are not trusted, unless no root is left",
         )
+
+    def _combine(
+        self,
+        given: Mapping[str, Collection[x509.Certificate | Path]],
+        previous: _Snapshot | None,
+        contents: Contents[Sequence[x509.Certificate]],
+        now: float,  # noqa: ARG002 (the signature of `combine` of `FileCache`)
+    ) -> _Snapshot:
+        """Return the snapshot of the given certificates and of the contents of all files."""
+        found = {name: _certificates(name, each, contents, previous) for name, each in given.items()}
+        if not found["roots"]:
+            raise ConfigurationError(
+                "roots contains no certificate, so every client would be rejected; expected for example "
+                "['clients-ca.pem']"
+            )
+        return _Snapshot(self._make_roots(found["roots"], found["intermediates"]))
 
     def with_clock_skew(self, clock_skew: float) -> Self:
         """Return a copy whose tolerance is `clock_skew` seconds, or the `leeway` of this store if that is smaller.
