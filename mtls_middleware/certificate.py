@@ -3,9 +3,10 @@
 import base64
 import enum
 import hashlib
+import ssl
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address
@@ -14,17 +15,17 @@ from typing import Any, Self, TypeVar
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from mtls_middleware import openssl_reader
 from mtls_middleware.errors import MalformedCertificate
 from mtls_middleware.names import alternative, distinguished, spiffe
 from mtls_middleware.names.attribute_types import known_oid
-from mtls_middleware.parser_errors import UNREADABLE
+from mtls_middleware.parser_errors import UNREADABLE, reason
 
 T = TypeVar("T")
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 
-# Size in bytes of a usual certificate, with an RSA key of 4096 bits and a few names.
+# A usual certificate, with an RSA key of 4096 bits and a few names: its bytes, its tags of OIDs and of other names.
 _USUAL_DER = 2_000
-# The tag of an OID, and the tags of rfc822Name, dNSName, URI and iPAddress; and how many a usual certificate has.
 _ATTRIBUTE_TYPE, _USUAL_ATTRIBUTES = b"\x06", 40
 _ALTERNATIVES, _USUAL_ALTERNATIVES = (b"\x81", b"\x82", b"\x86", b"\x87"), 40
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -63,7 +64,7 @@ def _readable(read: Callable[[Any], T]) -> cached_property[T]:
             self._failures[name] = error.evidence
             raise
         except UNREADABLE as error:
-            self._failures[name] = (f"{name} of the certificate cannot be read",)
+            self._failures[name] = (f"{name} of the certificate cannot be read: {reason(error)}",)
             raise MalformedCertificate(*self._failures[name]) from error
 
     checked.__doc__ = read.__doc__
@@ -71,7 +72,7 @@ def _readable(read: Callable[[Any], T]) -> cached_property[T]:
 
 
 def _extension(certificate: x509.Certificate, kind: type[_Extension]) -> _Extension | None:
-    """Return an extension, or `None`. If one extension cannot be parsed, `cryptography` gives none of them."""
+    """Return an extension, or `None`. If one extension cannot be parsed, `cryptography` gives none."""
     try:
         return certificate.extensions.get_extension_for_class(kind).value
     except x509.ExtensionNotFound:
@@ -92,6 +93,9 @@ class ClientCertificate:
         path: the certification path that a trust store validated, as DER, from this certificate to the root; empty if
             no trust store validated a path.
         path_period: the validity period of this path, in seconds since the epoch; `None` without a path.
+        unreadable: the parser's reason, if OpenSSL can read the certificate and `cryptography` cannot; otherwise empty.
+            Then only the attributes above, `pem` and `chain` have a value. The verification is `PRESENTED`, because
+            the validity period cannot be checked.
 
     A property raises `MalformedCertificate` if its part of the certificate cannot be read.
 
@@ -105,19 +109,27 @@ class ClientCertificate:
     thumbprint: str = ""
     path_period: tuple[float, float] | None = None
     path: tuple[bytes, ...] = ()
+    unreadable: str = ""
 
     @classmethod
     def from_der(
         cls, der: bytes, *, chain: tuple[bytes, ...] = (), verification: Verification = Verification.PRESENTED
     ) -> Self:
-        """Load one certificate. Raises `MalformedCertificate` unless `der` is exactly one certificate."""
+        """Load one certificate. Raises `MalformedCertificate` unless `der` is exactly one certificate.
+
+        If OpenSSL can read the certificate and `cryptography` cannot, the attribute `unreadable` has the reason.
+        """
+        unreadable = ""
         try:
             x509.load_der_x509_certificate(der)
         except UNREADABLE as error:
-            raise MalformedCertificate("invalid DER; expected exactly one certificate") from error
+            unreadable = reason(error)
+            if isinstance(error, Warning) or not openssl_reader.is_certificate(der):
+                raise MalformedCertificate("invalid DER; expected exactly one certificate", unreadable) from error
+            verification = Verification.PRESENTED
         digest = hashlib.sha256(der).digest()
         thumbprint = base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")
-        return cls(der, chain, verification, digest, thumbprint)
+        return cls(der, chain, verification, digest, thumbprint, unreadable=unreadable)
 
     def with_verification(
         self,
@@ -125,8 +137,21 @@ class ClientCertificate:
         path_period: tuple[float, float] | None = None,
         path: tuple[bytes, ...] = (),
     ) -> Self:
-        """Return a copy with another `verification`, `path_period` and `path`."""
-        return type(self)(self.der, self.chain, verification, self.digest, self.thumbprint, path_period, path)
+        """Return a copy with other values. Raises `MalformedCertificate` if it is unreadable and would be verified."""
+        if verification is not Verification.PRESENTED:
+            self.require_readable()
+        return replace(self, verification=verification, path_period=path_period, path=path)
+
+    def require_readable(self) -> None:
+        """Raises `MalformedCertificate` with the parser's reason if `cryptography` cannot read the certificate."""
+        if self.unreadable:
+            raise MalformedCertificate(f"the certificate cannot be read: {self.unreadable}")
+
+    @property
+    def unreadable_parts(self) -> tuple[str, ...]:
+        """The reasons why the certificate, or the parts of it that were accessed, cannot be read, for the log."""
+        whole = (f"the certificate cannot be read: {self.unreadable}",) if self.unreadable else ()
+        return tuple(dict.fromkeys([*whole, *(each for reasons in self._failures.values() for each in reasons)]))
 
     @classmethod
     def from_pem(cls, pem: str | bytes, *, verification: Verification = Verification.PRESENTED) -> Self:
@@ -139,7 +164,7 @@ class ClientCertificate:
         try:
             leaf, *chain = (each.public_bytes(Encoding.DER) for each in x509.load_pem_x509_certificates(text))
         except UNREADABLE as error:
-            raise MalformedCertificate("invalid PEM; expected one or more certificates") from error
+            raise MalformedCertificate("invalid PEM; expected one or more certificates", reason(error)) from error
         return cls.from_der(leaf, chain=tuple(chain), verification=verification)
 
     @property
@@ -171,8 +196,9 @@ class ClientCertificate:
         """The certificate as an object of `cryptography`, which gives access to all its parts.
 
         Each access parses the DER again. The object is not cached, because it needs several times as much memory as
-        the DER once its extensions are read.
+        the DER once its extensions are read. Raises `MalformedCertificate` if the certificate is `unreadable`.
         """
+        self.require_readable()
         return x509.load_der_x509_certificate(self.der)
 
     @cached_property
@@ -180,9 +206,9 @@ class ClientCertificate:
         """The names of the properties that cannot be read, with the evidence."""
         return {}
 
-    @_readable
+    @cached_property
     def pem(self) -> str:
-        return self.x509.public_bytes(Encoding.PEM).decode("ascii")
+        return ssl.DER_cert_to_PEM_cert(self.der)
 
     @_readable
     def subject(self) -> str:

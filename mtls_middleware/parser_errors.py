@@ -1,4 +1,6 @@
-"""Lists the exceptions that `cryptography` raises for a certificate or revocation list that it cannot read."""
+"""The exceptions that `cryptography` raises for unreadable certificates and revocation lists, and their reasons."""
+
+import re
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -16,3 +18,19 @@ UNREADABLE = (
     x509.DuplicateExtension,
     x509.UnsupportedGeneralNameType,  # raised for x400Address and ediPartyName
 )
+
+# Maximum number of characters that a log line quotes of a parser's reason.
+_LONGEST = 300
+# The representation of a `bytes` object: `ipaddress` quotes the octets that a client chose.
+_OCTETS = re.compile(r"b'.*'|b\".*\"", re.DOTALL)
+_PREFIX = "error parsing asn1 value: "
+
+
+def reason(error: BaseException) -> str:
+    """Return the parser's own reason for the log, with visible ASCII characters and without octets of the certificate.
+
+    Example: `reason(ValueError("invalid length"))` is `"invalid length"`
+    """
+    evidence = getattr(error, "evidence", ())  # of `MalformedCertificate`, which has the parser's reason
+    text = "; ".join(evidence) or str(error).removeprefix(_PREFIX) or type(error).__name__
+    return _OCTETS.sub("(octets)", text).encode("unicode_escape").decode("ascii")[:_LONGEST]

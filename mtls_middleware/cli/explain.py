@@ -10,12 +10,11 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from mtls_middleware import asgi_request, wsgi_request
-from mtls_middleware.cli import recorded_request
+from mtls_middleware.cli import moment, recorded_request
 from mtls_middleware.cli.applications import load
 from mtls_middleware.cli.terminal import Colour, coloured, write_json
 from mtls_middleware.cli.traced import Step, Trace
@@ -53,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
     own_root = getattr(application, "root_path", "")
     if own_root and isinstance(own_root, str):  # FastAPI replaces the server's value before its middleware runs
         recorded = replace(recorded, root_path=own_root)
-    steps, response = explain(placements, recorded, _time(options.at))
+    steps, response = explain(placements, recorded, None if options.at is None else moment.seconds_of(options.at))
     result = {
         "status": None if response is None else response.status,
         "headers": [] if response is None else [list(each) for each in response.headers],
@@ -134,18 +133,6 @@ def _require_simple(direct: list[LayerPlacement], placements: list[LayerPlacemen
             f"cannot explain: {problem}, so a layer may get another request than the recorded one; expected as "
             "MODULE:APP the object with all layers, for example the result of protect(app, ...)"
         )
-
-
-def _time(text: str | None) -> float | None:
-    if text is None:
-        return None
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise ConfigurationError(
-            f"--at {text}: expected a date or a time of ISO 8601, for example 2027-01-31"
-        ) from None
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
 
 
 def _lines(steps: list[Step], response: LayerResponse | None) -> Iterator[str]:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from mtls_middleware import policy
+from mtls_middleware import parser_errors, policy
 from mtls_middleware.certificate import ClientCertificate, Verification
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate
 from mtls_middleware.names.attribute_types import NAME_OF
@@ -18,6 +19,7 @@ from mtls_middleware.names.invisible import escaped
 from mtls_middleware.parser_errors import UNREADABLE
 from mtls_middleware.policy.rule import Identity, Rule
 from mtls_middleware.sources import forms, leaf_and_chain
+from mtls_middleware.validation import root_check, trust_files
 
 # The rules that name one alternative name, and the property with these names.
 _NAMES: tuple[tuple[type[Rule], str], ...] = (
@@ -41,11 +43,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the certificate and return 0. Raises `ConfigurationError` if no certificate can be read."""
-    try:
-        data = sys.stdin.buffer.read() if options.certificate == "-" else Path(options.certificate).read_bytes()
-    except OSError as error:
-        raise ConfigurationError(f"{options.certificate}: {error.strerror}") from error
-    form, certificate = read(data)
+    form, certificate = load(options.certificate)
     description = {"form": form, **describe(certificate)}
     if options.json:
         sys.stdout.write(json.dumps(description, indent=2) + "\n")
@@ -54,10 +52,22 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def read(data: bytes) -> tuple[str, ClientCertificate]:
+def load(path: str) -> tuple[str, ClientCertificate]:
+    """Return the name of the encoding of a file, and its certificate. `-` is standard input.
+
+    Raises `ConfigurationError`. Example: `load("client.pem")`
+    """
+    try:
+        data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"{path}: {error.strerror}") from error
+    return read(data, path)
+
+
+def read(data: bytes, file: str = "client.pem") -> tuple[str, ClientCertificate]:
     """Return the name of the encoding of `data`, and the certificate in `data`.
 
-    Raises `ConfigurationError` if `data` contains no certificate.
+    `file`: the name of the file, for the message. Raises `ConfigurationError` if `data` contains no certificate.
 
     Example: `read(Path("client.pem").read_bytes())`
     """
@@ -71,11 +81,21 @@ def read(data: bytes) -> tuple[str, ClientCertificate]:
         leaf, *chain = form.read(text)
         return form.name, leaf_and_chain.load(leaf, chain, Verification.PRESENTED, now=0.0)
     try:
-        return "PEM file", ClientCertificate.from_pem(data)
-    except MalformedCertificate:
+        leaf, *chain = trust_files.certificate_ders(data)
+        return "PEM file", leaf_and_chain.load(leaf, chain, Verification.PRESENTED, now=0.0)
+    except (MalformedCertificate, ValueError):
         raise ConfigurationError(
-            "no certificate found: expected a DER or PEM file, or the value of a certificate header"
+            f"no certificate found: expected a DER or PEM file, or the value of a certificate header{_why(data, file)}"
         ) from None
+
+
+def _why(data: bytes, file: str) -> str:
+    """Return what a file without a certificate is, and the command that converts it, if this is known."""
+    try:
+        trust_files.read_certificates(data, file)
+    except ValueError as error:
+        return f"; {error}"
+    return ""
 
 
 def describe(certificate: ClientCertificate) -> dict[str, Any]:
@@ -89,6 +109,7 @@ def describe(certificate: ClientCertificate) -> dict[str, Any]:
         "not_valid_before": _readable(certificate, "not_valid_before", lambda moment: moment.isoformat()),
         "not_valid_after": _readable(certificate, "not_valid_after", lambda moment: moment.isoformat()),
         "key": _key(certificate),
+        "trust_store": _objections(certificate),
         "chain": [ClientCertificate.from_der(der).thumbprint for der in certificate.chain],
         "rules": list(_rules(certificate)),
     }
@@ -107,8 +128,8 @@ def _readable(certificate: ClientCertificate, name: str, write: Callable[[Any], 
 def _key(certificate: ClientCertificate) -> str:
     try:
         key = certificate.x509.public_key()
-    except UNREADABLE:
-        return "unknown"
+    except (MalformedCertificate, *UNREADABLE) as error:
+        return f"unknown: {parser_errors.reason(error)}"
     match key:
         case rsa.RSAPublicKey():
             return f"RSA {key.key_size}"
@@ -117,6 +138,14 @@ def _key(certificate: ClientCertificate) -> str:
         case ed25519.Ed25519PublicKey() | ed448.Ed448PublicKey():
             return type(key).__name__.removesuffix("PublicKey")
     return type(key).__name__
+
+
+def _objections(certificate: ClientCertificate) -> list[str]:
+    """Return what a trust store objects to in the certificate itself."""
+    try:
+        return root_check.objections(certificate.x509, ExtendedKeyUsageOID.CLIENT_AUTH)
+    except (MalformedCertificate, *UNREADABLE) as error:
+        return [f"cannot be read: {parser_errors.reason(error)}"]
 
 
 def _rules(certificate: ClientCertificate) -> Iterator[str]:

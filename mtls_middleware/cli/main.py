@@ -18,6 +18,10 @@ COMMANDS = {
         "mtls_middleware.cli.inspect_certificate",
         "print a certificate, and the rules that match it",
     ),
+    "verify": (
+        "mtls_middleware.cli.verify",
+        "verify a certificate: print its path to a root, and what fails first",
+    ),
     "doctor": ("mtls_middleware.cli.doctor", "check an application and its server for known traps"),
     "explain": ("mtls_middleware.cli.explain", "show step by step how an application decides about a request"),
     "dev-ca": ("mtls_middleware.cli.dev_ca", "write a throwaway CA and certificates for development"),

@@ -5,19 +5,24 @@ another type.
 """
 
 import string
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address
+from typing import Any
 
 from cryptography import x509
 
-from mtls_middleware.der import read_value
+from mtls_middleware.der import read_value, read_values
 from mtls_middleware.errors import MalformedCertificate
+from mtls_middleware.messages import listed
 from mtls_middleware.names.invisible import INVISIBLE
-from mtls_middleware.parser_errors import UNREADABLE
+from mtls_middleware.parser_errors import UNREADABLE, reason
 
 USER_PRINCIPAL_NAME = "1.3.6.1.4.1.311.20.2.3"  # the OID of the otherName
 _UTF8_STRING = 12
+# Maximum number of unreadable entries that a log record shows.
+_MAX_SHOWN = 5
 _LOWER_ASCII = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 
@@ -93,16 +98,23 @@ def read(certificate: x509.Certificate) -> AlternativeNames:
     except x509.ExtensionNotFound:
         return AlternativeNames()
     except UNREADABLE as error:
-        raise MalformedCertificate("the extensions of the certificate cannot be read") from error
-    others = tuple((each.type_id.dotted_string, each.value) for each in names.get_values_for_type(x509.OtherName))
-    return AlternativeNames(
-        dns=_ascii_strings(names.get_values_for_type(x509.DNSName)),
-        uris=_ascii_strings(names.get_values_for_type(x509.UniformResourceIdentifier)),
-        ip_addresses=tuple(_single_address(each) for each in names.get_values_for_type(x509.IPAddress)),
-        emails=_ascii_strings(names.get_values_for_type(x509.RFC822Name)),
-        other_names=others,
-        user_principal_names=tuple(_principal_name(value) for oid, value in others if oid == USER_PRINCIPAL_NAME),
-    )
+        raise MalformedCertificate(
+            f"the extensions of the certificate cannot be read: {reason(error)}{_suspects(certificate)}"
+        ) from error
+    found: dict[type, list[Any]] = {kind: [] for kind in _READERS}
+    principals = []
+    for number, name in enumerate(names, 1):
+        read_entry = _READERS.get(type(name))
+        if read_entry is None:
+            continue
+        try:
+            found[type(name)].append(read_entry(name))
+            if isinstance(name, x509.OtherName) and name.type_id.dotted_string == USER_PRINCIPAL_NAME:
+                principals.append(_principal_name(name.value))
+        except MalformedCertificate as error:
+            raise MalformedCertificate(f"subjectAltName entry {number}: {error.evidence[0]}") from error
+    dns, uris, addresses, emails, others = map(tuple, found.values())
+    return AlternativeNames(dns, uris, addresses, emails, others, tuple(principals))
 
 
 def _mailbox(address: str) -> tuple[str, str] | None:
@@ -135,14 +147,67 @@ def is_principal_name(text: str) -> bool:
     return bool(text) and not INVISIBLE.search(text) and text == text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _ascii_strings(values: list[str]) -> tuple[str, ...]:
-    for value in values:
-        if not (value.isascii() and value.isprintable()):
-            raise MalformedCertificate("a subject alternative name has a control or non-ASCII character")
-    return tuple(values)
-
-
-def _single_address(value: object) -> IPv4Address | IPv6Address:
-    if not isinstance(value, (IPv4Address, IPv6Address)):
-        raise MalformedCertificate("an iPAddress entry is a network; expected a single address")
+def _ascii_string(name: Any) -> str:
+    value: str = name.value
+    if not (value.isascii() and value.isprintable()):
+        raise MalformedCertificate("a subject alternative name has a control or non-ASCII character")
     return value
+
+
+def _single_address(name: Any) -> IPv4Address | IPv6Address:
+    if not isinstance(name.value, (IPv4Address, IPv6Address)):
+        raise MalformedCertificate("an iPAddress entry is a network; expected a single address")
+    return name.value
+
+
+def _other_name(name: Any) -> tuple[str, bytes]:
+    return name.type_id.dotted_string, name.value
+
+
+# How to read an entry, by its type, in the order of the fields of `AlternativeNames`.
+_READERS: Mapping[type, Callable[[Any], Any]] = {
+    x509.DNSName: _ascii_string,
+    x509.UniformResourceIdentifier: _ascii_string,
+    x509.IPAddress: _single_address,
+    x509.RFC822Name: _ascii_string,
+    x509.OtherName: _other_name,
+}
+
+# The types of entries by the number of their tag (RFC 5280 4.2.1.6).
+_TYPES = (
+    *("otherName", "rfc822Name", "dNSName", "x400Address", "directoryName", "ediPartyName"),
+    *("uniformResourceIdentifier", "iPAddress", "registeredID"),
+)
+_SUBJECT_ALTERNATIVE_NAME = b"\x55\x1d\x11"  # the content of the OID 2.5.29.17
+_EXTENSIONS = 0xA3
+
+
+def _suspects(certificate: x509.Certificate) -> str:
+    """Return which entries of subjectAltName `cryptography` cannot read, for the log; empty if this is unknown."""
+    try:
+        found = [
+            f"{number} ({_TYPES[tag & 0x1F]})"
+            for number, (tag, content) in enumerate(_entries(certificate.tbs_certificate_bytes), 1)
+            if _is_suspect(tag & 0x1F, content)
+        ]
+    except (ValueError, IndexError):
+        return ""
+    return f"; subjectAltName entry {listed(found, _MAX_SHOWN)}" if found else ""
+
+
+def _is_suspect(kind: int, content: bytes) -> bool:
+    name = _TYPES[kind]
+    if name in ("x400Address", "ediPartyName"):
+        return True
+    if name == "iPAddress":
+        return len(content) not in (4, 8, 16, 32)
+    return name in ("rfc822Name", "dNSName", "uniformResourceIdentifier") and not content.isascii()
+
+
+def _entries(tbs: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield the tag and the content of each entry of subjectAltName. Raises `ValueError`."""
+    for tag, members in read_values(read_value(tbs)[1]):
+        for _, extension in read_values(read_value(members)[1]) if tag == _EXTENSIONS else ():
+            parts = [content for _, content in read_values(extension)]
+            if parts[0] == _SUBJECT_ALTERNATIVE_NAME:
+                yield from read_values(read_value(parts[-1])[1])

@@ -29,40 +29,80 @@ SHORT_NAMES: Mapping[str, str] = {
     "dnQualifier": "2.5.4.46",
     "emailAddress": "1.2.840.113549.1.9.1",
 }
-# Names that are accepted in strings but never written. They are not registered, but OpenSSL and Java write them.
+# Names that are accepted in strings but never written. They are not registered, but programs print them.
 _OTHER_NAMES: Mapping[str, str] = {
-    "E": "1.2.840.113549.1.9.1",
-    "email": "1.2.840.113549.1.9.1",
-    "GN": "2.5.4.42",
-    "S": "2.5.4.8",
-    "T": "2.5.4.12",
-    "surname": "2.5.4.4",
-    "pseudonym": "2.5.4.65",
-    "organizationIdentifier": "2.5.4.97",
+    # OpenSSL: short and long names (crypto/objects/objects.txt).
     "commonName": "2.5.4.3",
+    "surname": "2.5.4.4",
+    "countryName": "2.5.4.6",
     "localityName": "2.5.4.7",
     "stateOrProvinceName": "2.5.4.8",
+    "streetAddress": "2.5.4.9",
     "organizationName": "2.5.4.10",
     "organizationalUnitName": "2.5.4.11",
-    "countryName": "2.5.4.6",
-    "streetAddress": "2.5.4.9",
-    "domainComponent": "0.9.2342.19200300.100.1.25",
+    "postalAddress": "2.5.4.16",
+    "postOfficeBox": "2.5.4.18",
+    "telephoneNumber": "2.5.4.20",
+    "GN": "2.5.4.42",
+    "x500UniqueIdentifier": "2.5.4.45",
+    "houseIdentifier": "2.5.4.51",
+    "dmdName": "2.5.4.54",
+    "pseudonym": "2.5.4.65",
+    "role": "2.5.4.72",
+    "organizationIdentifier": "2.5.4.97",
+    "c3": "2.5.4.98",
+    "countryCode3c": "2.5.4.98",
+    "n3": "2.5.4.99",
+    "countryCode3n": "2.5.4.99",
+    "dnsName": "2.5.4.100",
     "userId": "0.9.2342.19200300.100.1.1",
+    "mail": "0.9.2342.19200300.100.1.3",
+    "rfc822Mailbox": "0.9.2342.19200300.100.1.3",
+    "domainComponent": "0.9.2342.19200300.100.1.25",
+    "unstructuredName": "1.2.840.113549.1.9.2",
+    "unstructuredAddress": "1.2.840.113549.1.9.8",
+    "jurisdictionL": "1.3.6.1.4.1.311.60.2.1.1",
+    "jurisdictionLocalityName": "1.3.6.1.4.1.311.60.2.1.1",
+    "jurisdictionST": "1.3.6.1.4.1.311.60.2.1.2",
+    "jurisdictionStateOrProvinceName": "1.3.6.1.4.1.311.60.2.1.2",
+    "jurisdictionC": "1.3.6.1.4.1.311.60.2.1.3",
+    "jurisdictionCountryName": "1.3.6.1.4.1.311.60.2.1.3",
+    # Java (X500Principal, keytool) and Bouncy Castle.
+    "E": "1.2.840.113549.1.9.1",
+    "email": "1.2.840.113549.1.9.1",
+    "S": "2.5.4.8",
+    "T": "2.5.4.12",
+    "generation": "2.5.4.44",
+    "DNQ": "2.5.4.46",
+    "uniqueIdentifier": "2.5.4.45",
+    # .NET and Windows (CertNameToStr).
+    "G": "2.5.4.42",
+    "I": "2.5.4.43",
+    "POBox": "2.5.4.18",
+    "Phone": "2.5.4.20",
+    # The CA/Browser Forum's names, which GnuTLS and policies of banks use.
+    "jurisdictionOfIncorporationLocalityName": "1.3.6.1.4.1.311.60.2.1.1",
+    "jurisdictionOfIncorporationStateOrProvinceName": "1.3.6.1.4.1.311.60.2.1.2",
+    "jurisdictionOfIncorporationCountryName": "1.3.6.1.4.1.311.60.2.1.3",
 }
 _OID_OF = {name.lower(): oid for table in (_OTHER_NAMES, SHORT_NAMES) for name, oid in table.items()}
 NAME_OF = {oid: name for name, oid in SHORT_NAMES.items()}
 
 # A dotted OID as a regular expression. A number has no leading zero (RFC 4512 1.4).
 OID = r"(?:0|[1-9][0-9]*)(?:\.(?:0|[1-9][0-9]*))+"
+_PREFIX = "OID."
 _WHOLE_OID = re.compile(OID)
 
 
 def oid_of(name: str) -> str | None:
     """Return the dotted OID of an attribute type, given its name in any case or its dotted OID; `None` if unknown.
 
+    A dotted OID may have the prefix `OID.` (RFC 2253 section 4), as Java and .NET write it.
+
     Example: `oid_of("ou") == oid_of("2.5.4.11") == "2.5.4.11"`
     """
-    return name if is_oid(name) else _OID_OF.get(name.lower())
+    dotted = name[len(_PREFIX) :] if name.upper().startswith(_PREFIX) else name
+    return dotted if is_oid(dotted) else _OID_OF.get(name.lower())
 
 
 def is_oid(text: str) -> bool:

@@ -4,34 +4,23 @@ Parsed names are compared, never strings. The `==` and the string parser of `cry
 treat case and `#hex` differently. All work is linear in the length of a name, which is at most 8,192 octets.
 """
 
+import itertools
 import re
 from collections import Counter
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 from cryptography import x509
 
-from mtls_middleware.der import header, read_value, read_values
+from mtls_middleware.der import header, read_values
 from mtls_middleware.errors import MalformedCertificate
-from mtls_middleware.names.attribute_types import NAME_OF, OID, SHORT_NAMES, oid_of
+from mtls_middleware.names import dn_strings
+from mtls_middleware.names.attribute_types import NAME_OF, SHORT_NAMES
 from mtls_middleware.names.invisible import INVISIBLE
 from mtls_middleware.names.preparation import prepare
 
 _DOMAIN_COMPONENT = SHORT_NAMES["DC"]
-
-# X.680 string types by universal tag. TeletexString (20) is decoded as Latin-1, as other libraries do.
-_ENCODINGS: Mapping[int, str] = {
-    12: "utf-8",
-    18: "ascii",
-    19: "ascii",
-    20: "latin-1",
-    22: "ascii",
-    26: "ascii",
-    28: "utf-32-be",
-    30: "utf-16-be",
-}
-_UTF8_STRING, _SEQUENCE, _SET, _OID = 12, 0x30, 0x31, 6
 
 
 @dataclass(frozen=True)
@@ -45,7 +34,7 @@ class Attribute:
     @cached_property
     def text(self) -> str | None:
         """The value as a string; `None` if it has no string type. Raises `ValueError` if it cannot be decoded."""
-        encoding = _ENCODINGS.get(self.tag)
+        encoding = dn_strings.ENCODINGS.get(self.tag)
         return None if encoding is None else self.content.decode(encoding)
 
     @cached_property
@@ -113,7 +102,10 @@ class DistinguishedName:
 
 
 def parse(text: str) -> DistinguishedName:
-    """Parse a string strictly by the grammar of RFC 4514, without spaces after commas, `;` as separator, or quotes.
+    """Parse a string by the grammar of RFC 4514, with blanks around `,`, `=` and `+` (RFC 2253 section 4).
+
+    Attribute types may have the names that OpenSSL, Java and .NET print, or the prefix `OID.`. `;` as a separator and
+    quotes are rejected.
 
     Raises `ValueError` if `text` is invalid or has more than 8,192 octets, and `TypeError` if `text` is not a string.
     Example: `parse("CN=billing,O=Acme\\\\, Inc")`
@@ -121,7 +113,11 @@ def parse(text: str) -> DistinguishedName:
     if not isinstance(text, str):
         raise TypeError(f"{type(text).__name__} is not a string; expected for example 'CN=billing,O=Acme'")
     _check_length(len(text.encode("utf-8", "surrogatepass")))
-    return DistinguishedName(tuple(_parse_rdns(text)))
+    try:
+        rdns = tuple(dn_strings.parse_rdns(text))
+    except ValueError as error:
+        raise ValueError(f"{error}; {dn_strings.advice(text)}") from error
+    return DistinguishedName(tuple(tuple(itertools.starmap(Attribute, rdn)) for rdn in rdns))
 
 
 def parse_expected(text: str) -> DistinguishedName:
@@ -131,12 +127,15 @@ def parse_expected(text: str) -> DistinguishedName:
     characters or with characters that never compare equal.
     """
     name = parse(text)
+    problem = ""
     if not name.rdns:
-        raise ValueError("the name is empty, and every certificate without a subject has the empty name")
-    if _has_controls(name):
-        raise ValueError("the name has a control character, and certificates with control characters are rejected")
-    if name.comparable is None:
-        raise ValueError("the name has a character that never matches by RFC 4518, such as one newer than Unicode 3.2")
+        problem = "the name is empty, and every certificate without a subject has the empty name"
+    elif _has_controls(name):
+        problem = "the name has a control character, and certificates with control characters are rejected"
+    elif name.comparable is None:
+        problem = "the name has a character that never matches by RFC 4518, such as one newer than Unicode 3.2"
+    if problem:
+        raise ValueError(f"{problem}; {dn_strings.advice(text)}")
     return name
 
 
@@ -150,7 +149,7 @@ def expected_attribute(oid: str, value: object) -> Attribute:
         raise ValueError(f"{type(value).__name__} is not a string; expected for example 'infra'")
     octets = value.encode("utf-8", "replace")
     _check_length(len(octets))
-    attribute = Attribute(oid, _UTF8_STRING, octets)
+    attribute = Attribute(oid, dn_strings.UTF8_STRING, octets)
     if any(map(_is_control, value)) or not attribute.comparable or attribute.text != value:
         raise ValueError("the value is blank, or has a control character or a character that never matches by RFC 4518")
     return attribute
@@ -191,6 +190,11 @@ def matches(one: DistinguishedName, other: DistinguishedName) -> bool:
     return one.comparable is not None and one.comparable == other.comparable
 
 
+def is_reversed(one: DistinguishedName, other: DistinguishedName) -> bool:
+    """Return whether the names match after the RDNs of one of them are reversed."""
+    return matches(DistinguishedName(one.rdns[::-1]), other)
+
+
 def has_same_attributes(one: DistinguishedName, other: DistinguishedName) -> bool:
     """Return whether two names have the same attributes, in whatever order and grouping. Only to explain a rejection.
 
@@ -218,57 +222,6 @@ def is_within(name: DistinguishedName, subtree: DistinguishedName) -> bool | Non
 def to_string(name: x509.Name) -> str:
     """Return the RFC 4514 string of a certificate's name, which `parse` can read. Raises `ValueError` if this fails."""
     return ",".join("+".join(map(str, rdn)) for rdn in _from_der(name.public_bytes()).rdns)
-
-
-# The grammar of RFC 4514 section 3 as regular expressions.
-_TYPE = re.compile(rf"([A-Za-z][A-Za-z0-9-]*|{OID})=")
-_HEXSTRING = re.compile(r"#((?:[0-9A-Fa-f]{2})+)(?=[,+]|\Z)")
-_PAIR = r'\\(?:[\\"+,;<> #=]|[0-9A-Fa-f]{2})'
-_STRING = re.compile(
-    rf'(?:(?:[^\0 #"+,;<>\\]|{_PAIR})(?:(?:[^\0"+,;<>\\]|{_PAIR})*(?:[^\0 "+,;<>\\]|{_PAIR}))?)?(?=[,+]|\Z)'
-)
-_UNPAIR = re.compile(rb"\\([0-9A-Fa-f]{2})|\\(.)", re.DOTALL)
-
-
-def _parse_rdns(text: str) -> Iterator[tuple[Attribute, ...]]:
-    position = 0
-    rdn: dict[str, Attribute] = {}
-    while text:
-        attribute, position = _parse_attribute(text, position)
-        if attribute.oid in rdn:
-            raise ValueError(f"attribute type {attribute.oid} occurs twice in one RDN, before position {position}")
-        rdn[attribute.oid] = attribute
-        if text[position : position + 1] != "+":
-            yield tuple(rdn.values())
-            rdn = {}
-            if position == len(text):
-                return
-        position += 1
-
-
-def _parse_attribute(text: str, position: int) -> tuple[Attribute, int]:
-    match = _TYPE.match(text, position)
-    if match is None:
-        raise ValueError(f"no attribute type at position {position}; expected for example 'CN=billing,O=Acme'")
-    oid = oid_of(match[1])
-    if oid is None:
-        raise ValueError(f"unknown attribute type {match[1]!r}: write its dotted OID, for example '2.5.4.3=billing'")
-    position = match.end()
-    hexstring = _HEXSTRING.match(text, position)
-    if hexstring is not None:
-        value = bytes.fromhex(hexstring[1])
-        tag, content, end = read_value(value, 0)
-        if end != len(value):
-            raise ValueError(f"more than one BER value at position {position}")
-        attribute = Attribute(oid, tag, content)
-        _ = attribute.text  # raises ValueError for octets that cannot be decoded
-        return attribute, hexstring.end()
-    string = _STRING.match(text, position)
-    if string is None:
-        raise ValueError(f"invalid value at position {position}: escape special characters and outer spaces with '\\'")
-    octets = _UNPAIR.sub(lambda pair: bytes.fromhex(pair[1].decode()) if pair[1] else pair[2], string[0].encode())
-    octets.decode("utf-8")
-    return Attribute(oid, _UTF8_STRING, octets), string.end()
 
 
 def _escaped(text: str) -> str:

@@ -44,7 +44,7 @@ def prepare(text: str, *, domain: bool = False) -> str | None:
     if text.isascii() and text.isprintable():  # a fast path with the same result, for most names
         return _SPACES.sub(" ", text.lower()).strip(" ")
     kept = _SPACE.sub(" ", _NOTHING.sub("", text))
-    folded = {char: stringprep.map_table_b2(char) for char in set(kept)}
+    folded = {char: _folded(char) for char in set(kept)}
     mapped = "".join([folded[char] for char in kept])
     if _has_too_many_marks(mapped):
         return None
@@ -52,6 +52,16 @@ def prepare(text: str, *, domain: bool = False) -> str | None:
     if any(map(_prohibited, set(normal))):
         return None
     return _SPACES.sub(_one_space, normal).strip(" ")
+
+
+def _folded(char: str) -> str:
+    """Return the character after the case folding of RFC 3454 table B.2, which is that of Unicode 3.2.
+
+    `stringprep` takes some small letters from Python's own version of Unicode. If Unicode 3.2 does not assign the
+    small letter, its table has no entry: for example, Cherokee and Georgian had no case then.
+    """
+    folded = stringprep.map_table_b2(char)
+    return char if any(map(stringprep.in_table_a1, folded)) else folded
 
 
 def _a_label(text: str) -> str | None:

@@ -3,6 +3,7 @@
 The package `names` compares the names. Pure: no I/O, no clock.
 """
 
+import re
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
@@ -13,6 +14,9 @@ from mtls_middleware.names import alternative, distinguished, spiffe
 from mtls_middleware.names.attribute_types import known_oid
 from mtls_middleware.policy.name_rule import NameRule, another_case
 from mtls_middleware.policy.rule import Result, Rule
+
+# Two attributes that old OpenSSL releases print without a separator of their own.
+_JOINED = re.compile(r"/[A-Za-z]+=")
 
 
 @dataclass(frozen=True)
@@ -273,12 +277,21 @@ class Thumbprint(Rule):
 def _another_order(
     rule: Rule, expected: distinguished.DistinguishedName, found: distinguished.DistinguishedName
 ) -> str | None:
-    if not distinguished.has_same_attributes(expected, found):
-        return None
-    return (
-        f"{rule!r} has the attributes of the certificate in another order: write them in the order that "
-        "`mtls-middleware inspect` shows, the most specific first (RFC 4514)"
-    )
+    """Return what to change if the names differ only in the order of their attributes, or `None`."""
+    right = "write them in the order that `mtls-middleware inspect` shows, the most specific first (RFC 4514)"
+    if distinguished.is_reversed(expected, found):
+        return (
+            f"{rule!r} has the attributes of the certificate in another order, exactly reversed, as OpenSSL prints "
+            f"them by default: {right}"
+        )
+    if distinguished.has_same_attributes(expected, found):
+        return f"{rule!r} has the attributes of the certificate in another order: {right}"
+    if any(_JOINED.search(each.text or "") for rdn in expected.rdns for each in rdn):
+        return (
+            f"{rule!r} has a value with '/TYPE=', as old OpenSSL releases print a second attribute ('CN=x/emailAddress="
+            "a@b.example'): write each attribute by itself, as `mtls-middleware inspect` shows them"
+        )
+    return None
 
 
 def _dn(rule: str, text: str) -> distinguished.DistinguishedName:

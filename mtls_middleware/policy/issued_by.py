@@ -13,6 +13,7 @@ from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate
 from mtls_middleware.parser_errors import UNREADABLE
 from mtls_middleware.policy.rule import Identity
+from mtls_middleware.validation.trust_files import read_certificates
 
 # Number of CA certificates whose key digest is cached. A deployment has a few CAs.
 _CACHED = 256
@@ -55,12 +56,13 @@ def _load(authority: object) -> x509.Certificate:
     if not isinstance(authority, (str, PathLike)) or not str(authority):
         raise ConfigurationError(f"IssuedBy({authority!r}): expected a PEM file, for example 'partner-ca.pem'")
     try:
-        octets = Path(authority).read_bytes()
-        found = x509.load_pem_x509_certificates(octets)
+        found = read_certificates(Path(authority).read_bytes(), str(authority))
     except OSError as error:
         raise ConfigurationError(f"IssuedBy({str(authority)!r}): cannot be read ({type(error).__name__})") from error
     except UNREADABLE as error:
-        raise ConfigurationError(f"IssuedBy({str(authority)!r}): expected PEM with a CA certificate") from error
+        raise ConfigurationError(
+            f"IssuedBy({str(authority)!r}): expected PEM with a CA certificate: {error}"
+        ) from error
     if len(found) != 1:
         raise ConfigurationError(
             f"IssuedBy({str(authority)!r}): {len(found)} certificates; expected exactly one CA certificate: combine "

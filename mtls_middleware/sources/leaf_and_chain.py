@@ -11,7 +11,7 @@ from cryptography import x509
 
 from mtls_middleware.certificate import ClientCertificate, Verification
 from mtls_middleware.line_limit import LineLimit
-from mtls_middleware.parser_errors import UNREADABLE
+from mtls_middleware.parser_errors import UNREADABLE, reason
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.sources")
 
@@ -21,8 +21,6 @@ MAX_CHAIN_BYTES = 98_304
 # Each entry counts as at least this number of bytes, so that the number of entries is bounded, too. No X.509
 # certificate is smaller.
 _SMALLEST = 128
-# Maximum number of characters that a log line quotes of a parser's reason.
-_MAX_REASON = 200
 
 _lines = LineLimit()
 
@@ -43,10 +41,10 @@ def load(leaf: bytes, chain: Iterable[bytes], verification: Verification, now: f
             break
         if der == leaf or der in kept:
             copies += 1
-        elif (reason := _unreadable(der)) is None:
+        elif (why := _unreadable(der)) is None:
             kept[der] = None
         elif not dropped:  # one reason is enough for the log
-            dropped.append(f"number {number}, and perhaps others, cannot be parsed: {reason}")
+            dropped.append(f"number {number}, and perhaps others, cannot be parsed: {why}")
     if copies:
         dropped.append(f"number of copies: {copies}")
     certificate = ClientCertificate.from_der(leaf, chain=tuple(kept), verification=verification)
@@ -60,7 +58,7 @@ def _unreadable(der: bytes) -> str | None:
     try:
         x509.load_der_x509_certificate(der)
     except UNREADABLE as error:
-        return ascii(str(error) or type(error).__name__)[:_MAX_REASON]
+        return reason(error)
     return None
 
 

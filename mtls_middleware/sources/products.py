@@ -93,6 +93,8 @@ def _is_second_leaf(der: bytes) -> bool:
         certificate = ClientCertificate.from_der(der)
     except MalformedCertificate:
         return False  # it is dropped from the chain
+    if certificate.unreadable:
+        return False  # the same
     try:
         return certificate.subject_name != certificate.issuer_name and not certificate.is_authority
     except MalformedCertificate:

@@ -46,6 +46,7 @@ class _Element:
     leaf: bytes | None = None
     chain: tuple[bytes, ...] = ()
     _ambiguous: tuple[str, ...] | None = None
+    _reason: tuple[str, ...] = ()  # why the names of the leaf cannot be read
 
     def add(self, key: str, value: str, *, quoted: bool) -> None:
         """Add one pair; `key` is in lower case. Raises `MalformedCertificate`."""
@@ -92,17 +93,28 @@ class _Element:
     def ambiguous_names(self) -> tuple[str, ...]:
         """Return the URIs and DNS names of the leaf that contain a delimiter, the longest first.
 
-        Envoy writes these names without quotes. Raises `MalformedCertificate` if there are more than 64.
+        Envoy writes these names without quotes. If the names cannot be read, none is returned: a delimiter in a name
+        then ends its value. Raises `MalformedCertificate` if there are more than 64.
         """
         if self._ambiguous is None and self.leaf is not None:
             leaf = ClientCertificate.from_der(self.leaf)
-            names = {name for name in (*leaf.uris, *leaf.dns_names) if _DELIMITERS.search(name)}
+            try:
+                names = {name for name in (*leaf.uris, *leaf.dns_names) if _DELIMITERS.search(name)}
+            except MalformedCertificate as error:
+                names, self._reason = set(), error.evidence
             if len(names) > _MAX_AMBIGUOUS:
                 raise MalformedCertificate(
                     f"more than {_MAX_AMBIGUOUS} names in the certificate contain , ; = or a quote"
                 )
             self._ambiguous = tuple(sorted(names, key=len, reverse=True))
         return self._ambiguous or ()
+
+    def require_no_ambiguous_name(self) -> None:
+        """Raises `MalformedCertificate` if a name of the leaf has a delimiter, or cannot be read."""
+        if self.ambiguous_names():
+            raise MalformedCertificate("a name with , ; = or a quote makes the XFCC elements ambiguous")
+        if self._reason:
+            raise MalformedCertificate(*self._reason, "so the XFCC elements are ambiguous")
 
 
 def client_certificate(text: str, hops: int | None) -> tuple[bytes, tuple[bytes, ...]] | None:
@@ -120,8 +132,8 @@ def client_certificate(text: str, hops: int | None) -> tuple[bytes, tuple[bytes,
         if len(elements) <= hops:
             raise MalformedCertificate(f"{len(elements)} XFCC elements; hops={hops} needs at least {hops + 1}")
         # The elements can be counted only if no certificate contains a name that looks like an element.
-        if any(element.ambiguous_names() for element in elements):
-            raise MalformedCertificate("a name with , ; = or a quote makes the XFCC elements ambiguous")
+        for element in elements:
+            element.require_no_ambiguous_name()
         # Without Cert, it is unknown whether the names in an element are the beginning of a forged element behind it.
         if any(element.has_unknown_names for element in elements[: -1 - hops]):
             raise MalformedCertificate(

@@ -20,6 +20,7 @@ from mtls_middleware.effects.flow import AwaitingDriver, BlockingDriver, Call, F
 from mtls_middleware.effects.remote_document import RemoteDocument
 from mtls_middleware.errors import NO_CERTIFICATE, ConfigurationError, Refused, Unavailable
 from mtls_middleware.line_limit import LineLimit
+from mtls_middleware.policy.explanation import near_miss
 from mtls_middleware.reusable import decide
 from mtls_middleware.token_endpoint.clients import RegisteredClient, RegistrationError
 from mtls_middleware.token_endpoint.credentials import (
@@ -233,10 +234,13 @@ class ClientAuthenticator:
                 _refuse(f"{certificate.thumbprint} is not valid", *refusal.evidence)
         if not certificate.verified:
             _refuse(
-                f"{certificate.thumbprint} is presented but not verified; tls_client_auth requires a verified chain"
+                f"{certificate.thumbprint} is presented but not verified; tls_client_auth requires a verified chain",
+                *certificate.unreadable_parts,
             )
         if client.identity is None or not client.identity.holds(certificate):
-            _refuse(f"{certificate.thumbprint} does not match {client.identity!r}")
+            advice = None if client.identity is None else near_miss(client.identity, certificate)
+            evidence = f"{certificate.thumbprint} does not match {client.identity!r}", *certificate.unreadable_parts
+            raise Refused("invalid_client", *evidence, advice=advice)
 
     def _check_registered(self, client: RegisteredClient, certificate: ClientCertificate, now: float) -> Flow[None]:
         """Check for the self-signed method (RFC 8705 2.2) that the certificate is registered for the client.

@@ -5,6 +5,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import islice
@@ -20,9 +21,8 @@ from mtls_middleware import parser_errors
 from mtls_middleware.cache import Cache
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import MalformedCertificate, Refused
-from mtls_middleware.messages import listed
-from mtls_middleware.names import distinguished
-from mtls_middleware.validation import constraints, path_work, presented, profile
+from mtls_middleware.validation import constraints, diagnosis, path_work, presented, profile
+from mtls_middleware.validation.root_check import authority_policy
 from mtls_middleware.validity import outside
 
 # Maximum number of issuers that are used among the certificates that a client presents. Two or three are usual. Each of
@@ -30,9 +30,6 @@ from mtls_middleware.validity import outside
 MAX_PRESENTED = 10
 # Maximum number of names in the leaf. They are compared with name constraints. `cryptography` has a much higher limit.
 _MAX_NAMES = 512
-
-# Maximum number of CAs that a log record shows.
-_MAX_SHOWN = 5
 
 # Size of two caches: of CA certificates whose signature is verified, and of the results of the checks of CAs.
 _CACHED_AUTHORITIES = 256
@@ -98,19 +95,11 @@ class Roots:
         self._cached_check = lru_cache(maxsize=_CACHED_AUTHORITIES)(self._check_authority)
         self._encoded = lru_cache(maxsize=_CACHED_AUTHORITIES)(_encoded)
         self._verified_authorities: Cache[bytes, x509.Certificate] = Cache(_CACHED_AUTHORITIES)
-        # `profile.py` checks leaves. `cryptography` checks CAs by its own profile, with two exceptions: a CA may lack
-        # keyUsage, because `openssl req -x509` omits it, and `profile.py` checks the extended key usage of CAs.
-        either = verification.Criticality.AGNOSTIC
-        authority = (
-            verification.ExtensionPolicy.webpki_defaults_ca()
-            .may_be_present(x509.KeyUsage, either, None)
-            .may_be_present(x509.ExtendedKeyUsage, either, None)
-        )
         self._policy = (
             verification.PolicyBuilder()
             .store(verification.Store(list(roots)))
             .max_chain_depth(max_depth)
-            .extension_policies(ca_policy=authority, ee_policy=verification.ExtensionPolicy.permit_all())
+            .extension_policies(ca_policy=authority_policy(), ee_policy=verification.ExtensionPolicy.permit_all())
         )
 
     def path(self, certificate: ClientCertificate, now: float, leeway: float = 0.0) -> Path:
@@ -149,12 +138,10 @@ class Roots:
                 )
             # The end of the error's message is removed, because it quotes names that the client chose.
             reasons.append(str(error).partition(" (encountered")[0][:200])
-            missing = self._missing_issuer(certificate)
-            if missing is None:
-                raise refused(certificate, *reasons) from None
-            raise refused(certificate, *reasons, missing, advice=_MISSING_ISSUER) from None
+            causes, advice = self._diagnosed(certificate, now, leeway)
+            raise refused(certificate, *dict.fromkeys([*reasons[:-1], *causes, reasons[-1]]), advice=advice) from None
         except UNREADABLE as error:
-            raise refused(certificate, f"a certificate of the path cannot be read ({type(error).__name__})") from None
+            raise refused(certificate, *dict.fromkeys([*reasons, *_unreadable(certificate, error)])) from None
         if reasons:
             raise refused(certificate, *dict.fromkeys(reasons))
         return path
@@ -216,25 +203,33 @@ class Roots:
             pass
         return ()
 
-    def _missing_issuer(self, certificate: ClientCertificate) -> str | None:
-        """Return which CA is missing between the certificate and the roots, or `None` if all are known."""
+    def diagnose(self, certificate: ClientCertificate, now: float, leeway: float = 0.0) -> diagnosis.Diagnosis:
+        """Return why there is no path that is valid at `now` (seconds since the epoch), for the log.
+
+        Raises the exceptions of `chain.UNREADABLE` for unreadable certificates.
+        """
+        leaf = certificate.x509
+        issuers = presented.issuers(leaf, certificate.chain, self._verified_authorities.get)
+        # Behind the issuers by name are the others: the name of an issuer may be spelt differently.
+        others = dict(islice(issuers.items(), MAX_PRESENTED)) | presented.readable(certificate.chain[:MAX_PRESENTED])
+        return diagnosis.diagnose(
+            leaf,
+            diagnosis.Authorities(self._roots, [*self._intermediates, *others.values()]),
+            self._purpose,
+            now=now,
+            leeway=leeway,
+            max_depth=self._max_depth,
+        )
+
+    def _diagnosed(
+        self, certificate: ClientCertificate, now: float, leeway: float
+    ) -> tuple[tuple[str, ...], str | None]:
+        """Return the reasons that `diagnose` finds, and its advice."""
         try:
-            last = certificate.x509
-            issuers = presented.issuers(last, certificate.chain, self._verified_authorities.get).values()
-            for _ in range(MAX_PRESENTED + 1):
-                if any(each.subject == last.issuer for each in self._authorities):
-                    return None
-                issuer = next((each for each in issuers if each.subject == last.issuer), None)
-                if issuer is None or issuer.subject == issuer.issuer:
-                    break
-                last = issuer
-            identifier = profile.extension(last, x509.AuthorityKeyIdentifier)
-            known = listed([distinguished.to_string(each.subject) for each in self._roots], _MAX_SHOWN)
-        except UNREADABLE:
-            return None
-        key = None if identifier is None else identifier.value.key_identifier
-        which = "without key identifier" if key is None else f"with the key identifier {key[:32].hex(':')}"
-        return f"the CA {which} is missing; the trust store has: {known}"
+            found = self.diagnose(certificate, now, leeway)
+        except UNREADABLE as error:
+            return (f"a certificate of the path cannot be read: {parser_errors.reason(error)}",), None
+        return found.reasons, found.advice
 
     def _check_authority(self, authority: x509.Certificate, is_anchor: bool) -> _AuthorityCheck:
         reasons = profile.authority_defects(authority, self._purpose, is_anchor=is_anchor)
@@ -295,14 +290,18 @@ def refused(
     )
 
 
+def _unreadable(certificate: ClientCertificate, error: BaseException) -> tuple[str, ...]:
+    """Return the reasons why a certificate of the path cannot be read, with the entry of subjectAltName."""
+    with suppress(MalformedCertificate):
+        _ = certificate.alternative_names
+    return (
+        f"a certificate of the path cannot be read: {parser_errors.reason(error)}",
+        *certificate.unreadable_parts,
+    )
+
+
 def _encoded(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(Encoding.DER)
-
-
-_MISSING_ISSUER = (
-    "if the client's CA is one of yours, add its certificate to the trust store, or let the client send the "
-    "intermediate CA; `openssl x509 -in ca.pem -noout -ext subjectKeyIdentifier` prints the key identifier of a CA"
-)
 
 
 def _validity(certificate: x509.Certificate) -> tuple[float, float]:

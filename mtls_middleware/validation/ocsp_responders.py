@@ -16,7 +16,7 @@ from mtls_middleware.names import distinguished
 from mtls_middleware.parser_errors import UNREADABLE
 from mtls_middleware.validation.crl import StatusRequest
 from mtls_middleware.validation.files import Contents, FileCache
-from mtls_middleware.validation.store import read_pem
+from mtls_middleware.validation.trust_files import read_certificates
 
 Issuer = str | PathLike[str] | x509.Certificate
 
@@ -99,16 +99,16 @@ def _read_certificate(name: str, given: object) -> x509.Certificate:
     if not isinstance(given, (str, PathLike)) or not str(given):
         raise ConfigurationError(f"{name}: unexpected {given!r}; expected for example {_EXAMPLE}")
     try:
-        return _only_certificate(Path(given).read_bytes())
+        return _only_certificate(Path(given).read_bytes(), str(given))
     except OSError as error:
         raise ConfigurationError(f"{name}: {str(given)!r} cannot be read ({type(error).__name__})") from error
     except UNREADABLE as error:
         raise ConfigurationError(f"{name}: {str(given)!r}: {error}") from error
 
 
-def _only_certificate(octets: bytes) -> x509.Certificate:
+def _only_certificate(octets: bytes, file: str) -> x509.Certificate:
     """Return the only certificate in the bytes of a PEM file. Raises `ValueError`."""
-    found = read_pem(octets)
+    found = read_certificates(octets, file)
     if len(found) != 1:
         raise ValueError(f"{len(found)} certificates; expected exactly one")
     return found[0]
@@ -132,7 +132,7 @@ def configured_signer(given: str | PathLike[str] | x509.Certificate) -> FileCach
     return FileCache(
         [] if path is None else [path],
         (),
-        lambda file: _only_certificate(file.read()),
+        lambda file: _only_certificate(file.read(), file.name),
         combine,
         gone="the certificate that it contained stays in use",
     )

@@ -1,5 +1,6 @@
 """Selects the certificates of a presented chain that can be part of a certification path."""
 
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 
@@ -36,6 +37,17 @@ def issuers(
             names += dict.fromkeys(each.issuer for each in level.values())
         except UNREADABLE:  # cryptography does not find a path through such a certificate
             continue
+    return found
+
+
+def readable(chain: Sequence[bytes]) -> dict[bytes, x509.Certificate]:
+    """Return the certificates of a presented chain that can be read, by their DER."""
+    found = {}
+    for der in chain:
+        with contextlib.suppress(*UNREADABLE):
+            certificate = x509.load_der_x509_certificate(der)
+            _ = certificate.subject, certificate.issuer  # names are read late
+            found[der] = certificate
     return found
 
 

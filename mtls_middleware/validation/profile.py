@@ -12,6 +12,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
+from mtls_middleware import parser_errors
+
 E = TypeVar("E", bound=x509.ExtensionType)
 Extensions = Mapping[x509.ObjectIdentifier, x509.Extension[Any]]
 
@@ -75,7 +77,7 @@ def client_defects(
     if purposes is None and require_purpose:
         yield "no extendedKeyUsage"
     if purposes is not None and purpose not in purposes.value:
-        yield "extendedKeyUsage without clientAuth"  # anyExtendedKeyUsage is not sufficient
+        yield f"extendedKeyUsage without {_name_of(purpose)}"  # anyExtendedKeyUsage is not sufficient
     if x509.AuthorityKeyIdentifier.oid not in found:
         yield "no authorityKeyIdentifier"  # RFC 5280 4.2.1.1
     if certificate.serial_number <= 0:
@@ -102,7 +104,7 @@ def authority_defects(
         yield "an issuer whose keyUsage lacks keyCertSign"
     purposes = found.get(x509.ExtendedKeyUsage.oid)
     if purposes is not None and not {purpose, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & set(purposes.value):
-        yield "an issuer whose extendedKeyUsage lacks clientAuth"
+        yield f"an issuer whose extendedKeyUsage lacks {_name_of(purpose)}"
     if x509.SubjectKeyIdentifier.oid not in found:
         yield "an issuer without subjectKeyIdentifier"  # RFC 5280 4.2.1.2
     if not is_anchor and certificate.serial_number <= 0:  # some old roots have the serial number 0
@@ -114,6 +116,10 @@ def authority_defects(
             yield f"{policies.__name__}, which is not supported"
     yield from _unprocessed(found)
     yield from key_defects(certificate)
+
+
+def _name_of(purpose: x509.ObjectIdentifier) -> str:
+    return "serverAuth" if purpose == ExtendedKeyUsageOID.SERVER_AUTH else "clientAuth"
 
 
 def _unprocessed(found: Extensions) -> Iterator[str]:
@@ -137,7 +143,11 @@ def key_defects(certificate: x509.Certificate, also: tuple[type, ...] = ()) -> I
 
     `also`: the key types that are accepted in addition to RSA and EC.
     """
-    key = certificate.public_key()
+    try:
+        key = certificate.public_key()
+    except parser_errors.UNREADABLE as error:  # for example a curve that `cryptography` does not support
+        yield f"a key that cannot be read ({parser_errors.reason(error)})"
+        return
     # EC comes first, because most keys are EC keys, and because an `isinstance` that is false takes longer.
     if isinstance(key, ec.EllipticCurvePublicKey):
         if not isinstance(key.curve, _CURVES):

@@ -22,17 +22,20 @@ from mtls_middleware.reusable import Reusable
 from mtls_middleware.validation.chain import UNREADABLE, refused
 from mtls_middleware.validation.profile import extension
 from mtls_middleware.validation.revocation import Revocation
-from mtls_middleware.validation.store import Given, TrustStore, read_pem
+from mtls_middleware.validation.store import Given, TrustStore
+from mtls_middleware.validation.trust_files import read_certificates
 
 
 class _Bundle(TrustStore):
     """A trust store with the roots of one trust domain, read from PEM or from a SPIFFE bundle (a JWK Set)."""
 
     _suffixes = (".pem", ".crt", ".json")
+    # A bundle may be published by another organization. One bad root in it must not keep this process from starting.
+    _checks_roots = False
 
     @staticmethod
-    def _read(octets: bytes) -> Sequence[x509.Certificate]:
-        return read_jwks(octets) if octets.lstrip().startswith(b"{") else read_pem(octets)
+    def _read(octets: bytes, file: str) -> Sequence[x509.Certificate]:
+        return read_jwks(octets) if octets.lstrip().startswith(b"{") else read_certificates(octets, file)
 
 
 class SpiffeTrust:

@@ -3,14 +3,16 @@
 import copy
 import itertools
 import weakref
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from mtls_middleware import options
 from mtls_middleware.cache import Cache
@@ -18,7 +20,7 @@ from mtls_middleware.certificate import ClientCertificate, Verification
 from mtls_middleware.effects.flow import Flow
 from mtls_middleware.errors import ConfigurationError, Refused, Unavailable
 from mtls_middleware.reusable import Reusable
-from mtls_middleware.validation import chain
+from mtls_middleware.validation import chain, root_check, trust_files
 from mtls_middleware.validation.crl import StatusRequest
 from mtls_middleware.validation.files import Contents, FileCache, split
 from mtls_middleware.validation.revocation import Revocation, RevocationSources, status_requests
@@ -32,6 +34,8 @@ _DEPTH = 5
 _CACHED, _LARGEST = 16 * 1024 * 1024, 16_384
 # Bytes that a cached certificate and its path need in memory in addition to their DER.
 _OBJECTS = 2_000
+# The extended key usage that clients need.
+_PURPOSE = ExtendedKeyUsageOID.CLIENT_AUTH
 
 Given = x509.Certificate | str | PathLike[str]
 
@@ -80,6 +84,8 @@ class TrustStore:
     """
 
     _suffixes: tuple[str, ...] = (".pem", ".crt")
+    # Whether a root that can never validate a client is an error.
+    _checks_roots: bool = True
 
     def __init__(
         self,
@@ -97,34 +103,41 @@ class TrustStore:
         self._given_leeway = None if leeway is None else check_clock_skew("leeway", leeway)
         self._leeway = self._given_leeway or 0.0
         self._sources = None if revocation is None else RevocationSources(revocation)
+        self._make_roots = partial(
+            chain.Roots, max_depth=max_depth, require_client_auth_eku=require_client_auth_eku, purpose=_PURPOSE
+        )
         given = {
             "roots": split("roots", roots, x509.Certificate, "['clients-ca.pem']"),
             "intermediates": split("intermediates", intermediates, x509.Certificate, "['issuing-ca.pem']"),
         }
-
-        def combine(previous: _Snapshot | None, contents: Contents[Sequence[x509.Certificate]], _: float) -> _Snapshot:
-            found = {name: _certificates(name, each, contents, previous) for name, each in given.items()}
-            if not found["roots"]:
-                raise ConfigurationError(
-                    "roots contains no certificate, so every client would be rejected; expected for example "
-                    "['clients-ca.pem']"
-                )
-            return _Snapshot(
-                chain.Roots(
-                    found["roots"],
-                    found["intermediates"],
-                    max_depth=max_depth,
-                    require_client_auth_eku=require_client_auth_eku,
-                )
-            )
+        root_paths: set[Path] = set()
+        if self._checks_roots:
+            root_paths = {each for each in given["roots"] if isinstance(each, Path)}
+            _check_given(given["roots"])
 
         self._snapshot = FileCache(
             [each for both in given.values() for each in both if isinstance(each, Path)],
             self._suffixes,
-            lambda file: self._read(file.read()),
-            combine,
+            partial(self._parse, root_paths),
+            partial(self._combine, given),
             gone="certificates that it contained are not trusted, unless no root is left",
         )
+
+    def _combine(
+        self,
+        given: Mapping[str, Collection[x509.Certificate | Path]],
+        previous: _Snapshot | None,
+        contents: Contents[Sequence[x509.Certificate]],
+        now: float,  # noqa: ARG002 (the signature of `combine` of `FileCache`)
+    ) -> _Snapshot:
+        """Return the snapshot of the given certificates and of the contents of all files."""
+        found = {name: _certificates(name, each, contents, previous) for name, each in given.items()}
+        if not found["roots"]:
+            raise ConfigurationError(
+                "roots contains no certificate, so every client would be rejected; expected for example "
+                "['clients-ca.pem']"
+            )
+        return _Snapshot(self._make_roots(found["roots"], found["intermediates"]))
 
     def with_clock_skew(self, clock_skew: float) -> Self:
         """Return a copy whose tolerance is `clock_skew` seconds, or the `leeway` of this store if that is smaller.
@@ -222,10 +235,26 @@ class TrustStore:
             advice = RENEW if expired else refusal.advice
             raise chain.refused(certificate, *evidence, new_connection=bool(expired), advice=advice) from None
 
+    @classmethod
+    def _parse(cls, roots: AbstractSet[Path], file: BinaryIO) -> Sequence[x509.Certificate]:
+        """Return the certificates of one open file. Raises `ValueError`, also for a root that can never validate."""
+        found = cls._read(file.read(), file.name)
+        if not roots.isdisjoint((Path(file.name), Path(file.name).parent)):
+            root_check.require_usable(found, _PURPOSE, file.name)
+        return found
+
     @staticmethod
-    def _read(octets: bytes) -> Sequence[x509.Certificate]:
-        """Return the certificates in the bytes of one file. Raises `ValueError`."""
-        return read_pem(octets)
+    def _read(octets: bytes, file: str) -> Sequence[x509.Certificate]:
+        """Return the certificates in the bytes of one file, with its name for messages. Raises `ValueError`."""
+        return trust_files.read_certificates(octets, file)
+
+
+def _check_given(roots: Sequence[x509.Certificate | Path]) -> None:
+    """Raises `ConfigurationError` for a root that is given as an object and can never validate a client."""
+    for position, root in enumerate(roots):
+        defect = root_check.defect(root, _PURPOSE) if isinstance(root, x509.Certificate) else None
+        if defect is not None:
+            raise ConfigurationError(f"roots[{position}] {defect}")
 
 
 def _certificates(
@@ -243,16 +272,4 @@ def _certificates(
             raise ConfigurationError(f"{name}: the directory {each} contains no *.pem and no *.crt file")
         for certificates in contents[each].values():
             found += certificates
-    return found
-
-
-def read_pem(octets: bytes) -> list[x509.Certificate]:
-    """Return all certificates of a PEM file. Raises `ValueError` if it contains anything else than certificates."""
-    try:
-        found = x509.load_pem_x509_certificates(octets)
-    except chain.UNREADABLE as error:
-        raise ValueError(f"expected only PEM certificates ({str(error) or type(error).__name__})") from error
-    if octets.count(b"-----BEGIN ") != len(found) or octets.count(b"-----END ") != len(found):
-        # The other block may be a private key.
-        raise ValueError("expected only PEM certificates (it contains a block that is not a complete certificate)")
     return found

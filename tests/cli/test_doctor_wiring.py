@@ -229,7 +229,7 @@ def test_the_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> Non
         main(["--help"])
     assert ended.value.code == 0
     text = capsys.readouterr().out
-    for name in ("proxy-config", "inspect", "doctor", "explain", "dev-ca", "revocations", "probe"):
+    for name in ("proxy-config", "inspect", "verify", "doctor", "explain", "dev-ca", "revocations", "probe"):
         assert name in text
 
 

@@ -8,14 +8,17 @@ import sys
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtensionOID, NameOID
 
 from mtls_middleware import policy
+from mtls_middleware.certificate import Verification
 from mtls_middleware.cli.main import main
+from mtls_middleware.der import header, read_header, read_values
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate
 from tests import shared
 from tests.exported import exported
+from tests.validation.issuing import RSA_1024, signed
 
 AUTHORITY = CertificateAuthority()
 CLIENT = AUTHORITY.intermediate().issue(
@@ -166,3 +169,109 @@ def test_an_unreadable_value_is_an_error_without_the_extra_for_rfc_9440(monkeypa
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b":no base64:")))
     assert main(["inspect", "-"]) != 0
     assert "no certificate found" in capsys.readouterr().err
+
+
+def of_key(algorithm: str, parameters: str, key: bytes) -> bytes:
+    """DER of a certificate whose key is of this algorithm: the SubjectPublicKeyInfo is replaced."""
+
+    def tlv(tag: int, content: bytes) -> bytes:
+        return header(tag, len(content)) + content
+
+    spki = CLIENT.x509.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    parts = b"".join(bytes.fromhex(each) for each in (algorithm, parameters))
+    changed = tlv(0x30, tlv(0x30, parts) + tlv(3, b"\0" + key))
+    tbs = CLIENT.x509.tbs_certificate_bytes
+    start, end = read_header(tbs)
+    content = tbs[start:end].replace(spki, changed)
+    rest = CLIENT.der[CLIENT.der.index(tbs) + len(tbs) :]
+    return tlv(0x30, tlv(0x30, content) + rest)
+
+
+# The DER of the OID of the algorithm, the parameters, the key, and what `inspect` shows of the key.
+KEYS = {
+    "SM2": ("06072a8648ce3d0201", "06082a811ccf5501822d", b"\4" + b"1" * 64, "1.2.156.10197.1.301"),
+    "GOST": ("06082a85030701010101", "301306072a85030202230106082a85030701010202", b"\4\x40" + b"1" * 64, "unknown"),
+    "unknown curve": ("06072a8648ce3d0201", "06032a0304", b"\4" + b"1" * 64, "1.2.3.4"),
+    "unknown algorithm": ("06032a0305", "", b"1" * 64, "unknown"),
+    "point not on the curve": ("06072a8648ce3d0201", "06082a8648ce3d030107", b"\4" + b"1" * 64, "unknown"),
+}
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_a_key_that_cannot_be_read_has_a_reason_and_no_traceback(inspect, kind):
+    algorithm, parameters, key, shown = KEYS[kind]
+    der = of_key(algorithm, parameters, key)
+    found = json.loads(inspect(der, "--json"))
+    assert shown in found["key"]
+    assert any("a key that cannot be read" in each for each in found["trust_store"])
+    assert "DNSName('billing.internal')" in found["rules"]
+    assert "unknown" in inspect(der)
+
+
+def test_only_rules_that_can_be_built_are_printed(inspect):
+    names = x509.SubjectAlternativeName(
+        [
+            x509.DNSName("*.example.com"),
+            x509.DNSName("trailing.example.com."),
+            x509.DNSName("my server"),
+            x509.DNSName(""),
+            x509.UniformResourceIdentifier(""),
+            x509.UniformResourceIdentifier("noscheme"),
+            x509.RFC822Name("nohost"),
+            x509.RFC822Name("@host"),
+            x509.DNSName("good.example.com"),
+        ]
+    )
+    subject = x509.Name(
+        [
+            x509.NameAttribute(NameOID.COMMON_NAME, "*.example.com"),
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "GRO\u1e9eMANN \U0001f600"),
+            x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, " "),
+            x509.NameAttribute(NameOID.TITLE, 'it\'s "x" \\'),
+        ]
+    )
+    client = AUTHORITY.issue(subject, extensions=[(names, False)])
+    rules = json.loads(inspect(client.der, "--json"))["rules"]
+    assert "DNSName('good.example.com')" in rules
+    for rule in rules:
+        made = eval(rule, vars(policy) | {name: getattr(policy, name) for name in policy.__all__})
+        assert made.holds(client.client_certificate(Verification.BY_PROXY)), rule
+    assert not any(word in "".join(rules) for word in ("*.example.com'), DNS", "URI", "Email", "my server"))
+
+
+def version_1() -> bytes:
+    """DER of a certificate as `openssl x509 -req` makes it: without version and extensions."""
+    tbs = CLIENT.x509.tbs_certificate_bytes
+    start, _ = read_header(tbs)
+    members = list(read_values(tbs[start:]))
+    content = b"".join(header(tag, len(value)) + value for tag, value in members if tag not in (0xA0, 0xA3))
+    rest = CLIENT.der[CLIENT.der.index(tbs) + len(tbs) :]
+    body = header(0x30, len(content)) + content + rest
+    return header(0x30, len(body)) + body
+
+
+OBJECTIONS = {
+    "none": (lambda: CLIENT.der, []),
+    "no identifier": (version_1, ["X.509 version 1"]),
+    "for servers": (lambda: AUTHORITY.server("a.example").der, ["extendedKeyUsage without clientAuth"]),
+    "underscore": (lambda: AUTHORITY.issue(dns=["my_host.example"]).der, ["an invalid dNSName"]),
+    "weak key": (lambda: signed(AUTHORITY, RSA_1024).der, ["1024 bits"]),
+    "usable CA": (lambda: AUTHORITY.certificate.public_bytes(Encoding.DER), []),
+}
+
+
+@pytest.mark.parametrize("kind", OBJECTIONS)
+def test_what_a_trust_store_objects_to_is_shown(inspect, kind):
+    make, expected = OBJECTIONS[kind]
+    found = json.loads(inspect(make(), "--json"))["trust_store"]
+    assert len(found) >= len(expected)
+    assert bool(found) is bool(expected)
+    for words in expected:
+        assert any(words in each for each in found)
+
+
+def test_a_file_that_is_no_certificate_is_named(tmp_path, capsys):
+    path = tmp_path / "client.pem"
+    path.write_text(CLIENT.pem.replace("CERTIFICATE", "TRUSTED CERTIFICATE"))
+    assert main(["inspect", str(path)]) == 2
+    assert f"openssl x509 -in {path} -out" in capsys.readouterr().err

@@ -30,6 +30,27 @@ def test_a_letter_that_unicode_3_2_does_not_assign_never_matches() -> None:
     assert {prepare(char, domain=domain) for char in newer for domain in (False, True)} == {None}
 
 
+# Letters of Unicode 3.2 whose small letters are newer: Cyrillic palochka, Georgian, Cherokee, turned F, Roman numeral.
+CASE_IS_NEWER = ["\u04c0", "\u10a0", "\u10c5", "\u13a0", "\u13f4", "\u2132", "\u2183"]
+
+
+@pytest.mark.parametrize("letter", CASE_IS_NEWER, ids=ascii)
+def test_a_letter_without_a_small_letter_in_unicode_3_2_matches_itself(letter: str) -> None:
+    assert prepare(letter) == letter
+    assert prepare(letter.lower()) is None or letter.lower() == letter
+
+
+def test_every_permitted_character_matches_itself() -> None:
+    for position in range(sys.maxunicode + 1):
+        char = chr(position)
+        tables = stringprep.in_table_a1, stringprep.in_table_c3, stringprep.in_table_c4
+        tables += stringprep.in_table_c5, stringprep.in_table_c8
+        is_prohibited = char == "\ufffd" or any(table(char) for table in tables)
+        if not is_prohibited:
+            assert prepare(char) is not None, ascii(char)
+            assert prepare(f"a{char}b") is not None, ascii(char)
+
+
 def test_invisible_characters_are_those_of_unicode() -> None:
     listed = {chr(each) for each in range(sys.maxunicode + 1) if INVISIBLE.fullmatch(chr(each))}
     ours = {chr(each) for each in range(sys.maxunicode + 1) if unicodedata.category(chr(each)) in _KINDS}

@@ -72,7 +72,7 @@ def test_an_empty_name_identifies_no_client(name: str, empty: Any) -> None:
     ("name", "value"),
     [
         ("subject_dn", "/C=DE/CN=billing"),
-        ("subject_dn", "CN=billing, O=Acme"),
+        ("subject_dn", 'CN=billing,O="Acme"'),
         ("subject_dn", "CN=billing;O=Acme"),
         ("subject_dn", "CN=bil\\00ling"),
         ("subject_dn", "billing"),
@@ -131,7 +131,7 @@ def test_empty_names_beside_the_registered_name_are_ignored(name: str) -> None:
 @pytest.mark.parametrize("client_id", ["billing", "b\u202eilling\n" * 50])
 def test_an_invalid_registration_names_the_client(client_id: str) -> None:
     with pytest.raises(RegistrationError, match=r"^client 'b") as error:
-        registered(client_id=client_id, token_endpoint_auth_method=PKI, tls_client_auth_subject_dn="CN=a, O=b")
+        registered(client_id=client_id, token_endpoint_auth_method=PKI, tls_client_auth_subject_dn="CN=a;O=b")
     first = str(error.value).partition(": ")[0]
     assert first.isascii()
     assert first.isprintable()

@@ -21,7 +21,7 @@ from mtls_middleware.validation import SpiffeTrust, TrustStore
 from mtls_middleware.validation.crl import StatusRequest, parse
 from mtls_middleware.validation.ocsp_response import Requirements, UnusableOCSPResponse, build_request, verify
 from mtls_middleware.validation.spiffe_bundles import read_jwks
-from mtls_middleware.validation.store import read_pem
+from mtls_middleware.validation.trust_files import read_certificates
 from tests.validation.authority import crl
 from tests.validation.judged import reasons
 from tests.validation.responder import respond
@@ -105,7 +105,7 @@ def test_a_bundle_with_a_certificate_of_an_unknown_version_is_none(tmp_path):
 def test_a_file_with_a_certificate_of_an_unknown_version_holds_none(tmp_path):
     pem = ssl.DER_cert_to_PEM_cert(of_an_unknown_version())
     with pytest.raises(ValueError, match=r"\S"):
-        read_pem(pem.encode())
+        read_certificates(pem.encode())
     (tmp_path / "ca.pem").write_text(pem)
     with pytest.raises(ConfigurationError, match=r"ca\.pem"):
         TrustStore([tmp_path / "ca.pem"])

@@ -1,0 +1,437 @@
+"""Certificates that OpenSSL reads and `cryptography` does not, wholly or in part.
+
+Binding and `Thumbprint` need only the octets, so they work from every source. Everything else is rejected, with the
+parser's own reason in the log.
+
+Reports: pyca/cryptography#12665, pyca/cryptography#13067, pyca/cryptography#13461, pyca/cryptography#10685,
+pyca/cryptography#9002, pyca/cryptography#6804, pyca/cryptography#3200, pyca/cryptography#7425.
+"""
+
+import base64
+import json
+import logging
+import socket
+import ssl
+import subprocess
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from mtls_middleware import binding
+from mtls_middleware.certificate import ClientCertificate, Verification
+from mtls_middleware.cli.main import main
+from mtls_middleware.der import header, read_value, read_values
+from mtls_middleware.errors import MalformedCertificate, Refused
+from mtls_middleware.openssl_reader import is_certificate
+from mtls_middleware.policy import DNSName, Issuer, Presented, Subject, Thumbprint
+from mtls_middleware.sources import AWSLoadBalancer, Caddy, ClientCertHeader, Envoy, HAProxy, Nginx, ServerTLS, Traefik
+from mtls_middleware.testing import CertificateAuthority
+from mtls_middleware.validation import TrustStore
+from tests.gateways import Outcome
+from tests.sources.requests import TRUST, through_asgi, through_wsgi
+from tests.validation.judged import reasons
+
+NAMES = x509.SubjectAlternativeName([x509.DNSName("billing.internal"), x509.RFC822Name("ops@acme.example")])
+CA = CertificateAuthority("CN=Clients,O=Acme")
+SUBJECT = x509.Name(
+    [
+        x509.NameAttribute(NameOID.ORGANIZATION_NAME, "AcmeX", _type=x509.name._ASN1Type.PrintableString),
+        x509.NameAttribute(NameOID.COMMON_NAME, "billing"),
+    ]
+)
+CLIENT = CA.issue(SUBJECT, extensions=[(NAMES, False)])
+DER = CLIENT.der
+
+
+def value(tag: int, content: bytes) -> bytes:
+    return header(tag, len(content)) + content
+
+
+def spoilt(before: bytes, after: bytes, der: bytes = DER) -> bytes:
+    """The certificate with other octets, and with the lengths of all values around them. The signature is not valid."""
+    assert der.count(before) >= 1
+
+    def changed(content: bytes) -> bytes:
+        parts = []
+        for tag, inner in read_values(content):
+            whole = value(tag, inner)
+            if whole == before:
+                parts.append(after)
+            elif before in inner and (tag & 0x20 or tag == 4):
+                parts.append(value(tag, changed(inner)))
+            else:
+                parts.append(whole)
+        return b"".join(parts)
+
+    return value(0x30, changed(read_value(der)[1]))
+
+
+def printable(text: str) -> bytes:
+    return spoilt(value(19, b"AcmeX"), value(19, text.encode()))
+
+
+def until(text: bytes, tag: int) -> bytes:
+    ends = CLIENT.x509.not_valid_after_utc.strftime("%y%m%d%H%M%SZ").encode()
+    return spoilt(value(23, ends), value(tag, text))
+
+
+ECDSA = value(0x30, bytes.fromhex("06082a8648ce3d040302"))
+CRITICAL_FALSE = spoilt(
+    value(0x30, bytes.fromhex("0603551d11") + value(4, NAMES.public_bytes())),
+    value(0x30, bytes.fromhex("0603551d11") + b"\x01\x01\x00" + value(4, NAMES.public_bytes())),
+)
+
+
+def is_readable(der: bytes) -> bool:
+    """Return whether this release of `cryptography` reads the certificate, perhaps with a warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            x509.load_der_x509_certificate(der)
+        except (ValueError, x509.InvalidVersion):
+            return False
+    return True
+
+
+# The certificate, and what the parser says.
+UNREADABLE: dict[str, tuple[bytes, str]] = {
+    "critical FALSE": (CRITICAL_FALSE, "EncodedDefault"),
+    **{f"PrintableString with {char}": (printable(f"Ac{char}e"), "PrintableString") for char in "*@_&!#;"},
+    "ECDSA parameters NULL": (spoilt(ECDSA, value(0x30, ECDSA[2:] + b"\x05\x00")), "ParseError"),
+    "GeneralizedTime with a fraction": (until(b"20991231225959.357Z", 24), "GeneralizedTime"),
+    "UTCTime without seconds": (until(b"4912312359Z", 23), "UtcTime"),
+    "version 4": (spoilt(value(0xA0, b"\x02\x01\x02"), value(0xA0, b"\x02\x01\x03")), "version"),
+}
+
+
+if is_readable(UNREADABLE["ECDSA parameters NULL"][0]):  # before cryptography 50, with a warning
+    del UNREADABLE["ECDSA parameters NULL"]
+
+
+class Socket:
+    """The part of an `ssl.SSLSocket` that a server passes."""
+
+    family = None
+
+    def __init__(self, der: bytes) -> None:
+        self._der = der
+
+    def getpeercert(self, _: bool) -> bytes:
+        return self._der
+
+    def get_unverified_chain(self) -> list[bytes]:
+        return [self._der]
+
+
+def base64_of(der: bytes) -> str:
+    return base64.b64encode(der).decode()
+
+
+def headers(source: Any, *pairs: tuple[str, Callable[[bytes], str]]) -> Callable[..., Outcome]:
+    def send(der: bytes, **layer: Any) -> Outcome:
+        return through_wsgi(source, [(name, write(der)) for name, write in pairs], **layer)
+
+    return send
+
+
+def tls_extension(der: bytes, **layer: Any) -> Outcome:
+    tls = {"server_cert": None, "client_cert_chain": [ssl.DER_cert_to_PEM_cert(der)], "client_cert_error": None}
+    return through_asgi(ServerTLS(), scope={"extensions": {"tls": tls}}, **layer)
+
+
+def escaped(der: bytes) -> str:
+    return quote(ssl.DER_cert_to_PEM_cert(der), safe="")
+
+
+SOURCES: Mapping[str, Callable[..., Outcome]] = {
+    "nginx": headers(Nginx(**TRUST), ("X-SSL-Client-Cert", escaped), ("X-SSL-Client-Verify", lambda _: "SUCCESS")),
+    "RFC 9440": headers(
+        ClientCertHeader(verified_by_proxy=True, **TRUST), ("Client-Cert", lambda der: f":{base64_of(der)}:")
+    ),
+    "HAProxy": headers(HAProxy(**TRUST), ("X-SSL-Client-Cert", base64_of), ("X-SSL-Client-Verify", lambda _: "0")),
+    "AWS": headers(
+        AWSLoadBalancer(mode="verify", **TRUST),
+        ("X-Amzn-Mtls-Clientcert-Leaf", lambda der: quote(ssl.DER_cert_to_PEM_cert(der), safe="+=/")),
+    ),
+    "Traefik": headers(Traefik(verified_by_proxy=True, **TRUST), ("X-Forwarded-Tls-Client-Cert", base64_of)),
+    "Caddy": headers(Caddy(verified_by_proxy=True, **TRUST), ("X-SSL-Client-Cert", base64_of)),
+    "Envoy": headers(
+        Envoy(verified_by_proxy=True, **TRUST), ("X-Forwarded-Client-Cert", lambda der: f'Cert="{escaped(der)}"')
+    ),
+    "Envoy with names": headers(
+        Envoy(verified_by_proxy=True, **TRUST),
+        (
+            "X-Forwarded-Client-Cert",
+            lambda der: f'By=spiffe://a/b;Cert="{escaped(der)}";URI=urn:a;DNS=billing.internal',
+        ),
+    ),
+    "socket": lambda der, **layer: through_wsgi(ServerTLS(), environ={"gunicorn.socket": Socket(der)}, **layer),
+    "mod_ssl": lambda der, **layer: through_wsgi(
+        ServerTLS(), environ={"SSL_CLIENT_CERT": ssl.DER_cert_to_PEM_cert(der), "SSL_CLIENT_VERIFY": "SUCCESS"}, **layer
+    ),
+    "TLS extension": tls_extension,
+}
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+def test_openssl_reads_each_of_these_certificates(kind, tmp_path):
+    der, _ = UNREADABLE[kind]
+    (tmp_path / "c.der").write_bytes(der)
+    command = ["openssl", "x509", "-inform", "DER", "-in", tmp_path / "c.der", "-noout", "-fingerprint"]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+    assert is_certificate(der)
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+def test_binding_and_octets_work_without_the_parser(kind):
+    der, reason = UNREADABLE[kind]
+    found = ClientCertificate.from_der(der, verification=Verification.BY_PROXY)
+    assert reason.lower() in found.unreadable.lower()
+    assert found.verification is Verification.PRESENTED  # its validity period cannot be checked
+    assert binding.confirm({"cnf": {"x5t#S256": found.thumbprint}}, found, "required") is not None
+    assert ssl.PEM_cert_to_DER_cert(found.pem) == der
+    assert found == ClientCertificate.from_der(der)
+    for name in ("subject", "issuer", "dns_names", "serial_number", "not_valid_after", "x509", "policies"):
+        with pytest.raises(MalformedCertificate, match="cannot be read"):
+            getattr(found, name)
+    with pytest.raises(MalformedCertificate):
+        found.with_verification(Verification.BY_TRUST_STORE)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("kind", UNREADABLE)
+def test_only_a_thumbprint_allows_the_certificate_from_any_source(kind, source, caplog):
+    der, reason = UNREADABLE[kind]
+    send = SOURCES[source]
+    thumbprint = Thumbprint(ClientCertificate.from_der(der).thumbprint)
+    accepted = send(der, allow=thumbprint)
+    assert accepted.status == 200
+    assert accepted.seen is not None
+    for rule in (
+        DNSName("billing.internal"),
+        Subject("CN=billing,O=AcmeX"),
+        ~Issuer("CN=x"),
+        Presented(DNSName("billing.internal")),
+    ):
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            assert send(der, allow=rule).status == 403
+        assert reason.lower() in caplog.text.lower()
+        assert "validation.md" in caplog.text or "decision refused" in caplog.text
+    assert send(der, allow=thumbprint | DNSName("billing.internal")).status == 200
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_required_certificate_must_be_readable(source, caplog):
+    der, reason = UNREADABLE["critical FALSE"]
+    with caplog.at_level(logging.INFO):
+        assert SOURCES[source](der, required=True).status == 403
+        assert SOURCES[source](der, trust_store=TrustStore([CA.certificate])).status == 403
+    assert caplog.text.count(reason) >= 2
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+def test_a_trust_store_rejects_it_with_the_parsers_reason(kind):
+    der, reason = UNREADABLE[kind]
+    found = reasons(TrustStore([CA.certificate]), ClientCertificate.from_der(der), 1.8e9)
+    assert any(reason.lower() in each.lower() for each in found)
+
+
+JUNK = {
+    "empty": b"",
+    "text": b"junk",
+    "another sequence": b"\x30\x03\x02\x01\x01",
+    "cut off": DER[:-1],
+    "an octet behind it": DER + b"\0",
+    "two certificates": DER + DER,
+    "unreadable with an octet behind it": CRITICAL_FALSE + b"\0",
+    "unreadable and cut off": CRITICAL_FALSE[:-1],
+    "no subject": spoilt(CLIENT.x509.subject.public_bytes(), b""),
+    "indefinite length": b"\x30\x80" + read_value(DER)[1] + b"\0\0",
+}
+
+
+@pytest.mark.parametrize("kind", JUNK)
+def test_what_openssl_rejects_is_no_certificate(kind):
+    assert not is_certificate(JUNK[kind])
+    with pytest.raises(MalformedCertificate, match="expected exactly one certificate"):
+        ClientCertificate.from_der(JUNK[kind])
+    if JUNK[kind]:
+        assert SOURCES["nginx"](JUNK[kind], allow=Thumbprint(CLIENT.thumbprint)).status == 400
+
+
+class Part(NamedTuple):
+    """A certificate of which a part is unreadable, a rule that still works, one that does not, and the reason."""
+
+    der: bytes
+    works: Any
+    fails: Any
+    reason: str
+
+
+def names(*entries: bytes) -> bytes:
+    return spoilt(NAMES.public_bytes(), value(0x30, b"".join(entries)))
+
+
+GOOD_NAME = value(0x82, b"billing.internal")
+SUBJECT_RULE, NAME_RULE = Subject("CN=billing,O=AcmeX"), DNSName("billing.internal")
+BASIC = x509.BasicConstraints(ca=False, path_length=None)
+WITH_BASIC = CA.issue(SUBJECT, extensions=[(NAMES, False), (BASIC, False)]).der
+PARTS: dict[str, Part] = {
+    "T61String with Latin-1": Part(
+        spoilt(value(19, b"AcmeX"), value(20, b"M\xfcller")), NAME_RULE, Subject("CN=billing,O=Müller"), "subject"
+    ),
+    "UTF8String with other octets": Part(
+        spoilt(value(12, b"billing"), value(12, b"bil\xffing")), NAME_RULE, Subject("CN=billing,O=AcmeX"), "subject"
+    ),
+    "IA5String with Latin-1": Part(
+        spoilt(value(12, b"billing"), value(22, b"bill\xefng")), NAME_RULE, Subject("CN=billing,O=AcmeX"), "subject"
+    ),
+    "cA FALSE": Part(
+        spoilt(value(4, BASIC.public_bytes()), value(4, value(0x30, b"\x01\x01\x00")), WITH_BASIC),
+        SUBJECT_RULE,
+        NAME_RULE,
+        "EncodedDefault",
+    ),
+    "dNSName in UTF-8": Part(
+        names(GOOD_NAME, value(0x82, "ünexample.ee".encode())), SUBJECT_RULE, NAME_RULE, "entry 2"
+    ),
+    "rfc822Name in Latin-1": Part(
+        names(GOOD_NAME, GOOD_NAME, value(0x81, b"m\xfcller@acme.example")),
+        SUBJECT_RULE,
+        NAME_RULE,
+        "entry 3 (rfc822Name)",
+    ),
+    "URI in UTF-8": Part(names(value(0x86, "https://acme/ü".encode()), GOOD_NAME), SUBJECT_RULE, NAME_RULE, "entry 1"),
+    "ediPartyName": Part(
+        names(GOOD_NAME, value(0xA5, value(0xA1, value(12, b"x")))), SUBJECT_RULE, NAME_RULE, "entry 2 (ediPartyName)"
+    ),
+    "x400Address": Part(names(value(0xA3, b""), GOOD_NAME), SUBJECT_RULE, NAME_RULE, "entry 1 (x400Address)"),
+    "iPAddress of 5 octets": Part(
+        names(GOOD_NAME, value(0x87, b"\x0a\0\0\1\0")), SUBJECT_RULE, NAME_RULE, "entry 2 (iPAddress)"
+    ),
+    "iPAddress of a network": Part(
+        names(GOOD_NAME, value(0x87, b"\x0a\0\0\0\xff\0\0\0")),
+        SUBJECT_RULE,
+        NAME_RULE,
+        "entry 2: an iPAddress entry is",
+    ),
+    "control character": Part(names(GOOD_NAME, value(0x82, b"a\0b")), SUBJECT_RULE, NAME_RULE, "entry 2"),
+}
+
+
+@pytest.mark.parametrize("source", ["nginx", "socket", "Envoy with names"])
+@pytest.mark.parametrize("kind", PARTS)
+def test_an_unreadable_part_leaves_the_rest_and_is_named_in_the_log(kind, source, caplog):
+    part, send = PARTS[kind], SOURCES[source]
+    assert send(part.der, allow=part.works).status == 200
+    assert send(part.der, allow=Thumbprint(ClientCertificate.from_der(part.der).thumbprint)).status == 200
+    with caplog.at_level(logging.INFO):
+        assert send(part.der, allow=part.fails).status == 403
+        assert send(part.der, allow=~part.fails).status == 403
+    assert caplog.text.count(part.reason) >= 2, caplog.text
+
+
+# `TrustStore` accepts these certificates. Rules over subjectAltName still allow no request.
+ACCEPTED_BY_STORES = {"URI in UTF-8", "iPAddress of a network"}
+
+
+@pytest.mark.parametrize("kind", PARTS)
+def test_a_trust_store_says_which_part_it_cannot_read(kind):
+    part = PARTS[kind]
+    found = reasons(TrustStore([CA.certificate]), ClientCertificate.from_der(signed_again(part.der)), time.time())
+    assert (found == ()) is (kind in ACCEPTED_BY_STORES)
+    assert found == () or any(part.reason in each or "an invalid dNSName" in each for each in found), found
+
+
+@pytest.mark.parametrize("der", [CRITICAL_FALSE, PARTS["ediPartyName"].der], ids=["whole", "names"])
+def test_names_that_cannot_be_read_cannot_forge_an_element(der):
+    """A name with a delimiter is not recognised, so the field is rejected, or the leaf is that of `Cert`."""
+    rule = Thumbprint(ClientCertificate.from_der(der).thumbprint)
+    own, other = f'Cert="{escaped(der)}"', f'Cert="{escaped(DER)}"'
+    for text in (f"{own};URI=a,{other}", f"{own};URI=a;{other}", f"{other};URI=a,{own}"):
+        source = Envoy(verified_by_proxy=True, **TRUST)
+        assert through_wsgi(source, [("X-Forwarded-Client-Cert", text)], allow=rule | NAME_RULE).status == 400
+    hops = Envoy(hops=0, verified_by_proxy=True, **TRUST)
+    field = [("X-Forwarded-Client-Cert", f"{own};URI=urn:a")]
+    assert through_wsgi(hops, field, allow=rule).status == 400
+
+
+def test_both_encodings_of_a_time_are_read():
+    """RFC 5280 4.1.2.5: applications process both. Only the path building of `cryptography` does not."""
+    der = until(b"20491231235959Z", 24)
+    assert ClientCertificate.from_der(der).not_valid_after.isoformat() == "2049-12-31T23:59:59+00:00"
+    assert SOURCES["nginx"](der, allow=NAME_RULE).status == 200
+    assert any(
+        "UtcTime" in each for each in reasons(TrustStore([CA.certificate]), ClientCertificate.from_der(der), 1.8e9)
+    )
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+def test_inspect_and_verify_have_the_parsers_reason(kind, tmp_path: Path, capsys):
+    der, reason = UNREADABLE[kind]
+    for name, content in (
+        ("c.pem", ssl.DER_cert_to_PEM_cert(der).encode()),
+        ("c.der", der),
+        ("bag.pem", b"Bag Attributes\r\n    friendlyName: x\r\n" + ssl.DER_cert_to_PEM_cert(der).encode()),
+    ):
+        path = tmp_path / name
+        path.write_bytes(content)
+        assert main(["inspect", str(path), "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert reason.lower() in found["subject"].lower()
+        assert found["rules"] == [f"Thumbprint('{ClientCertificate.from_der(der).thumbprint}')"]
+        (tmp_path / "root.pem").write_text(CA.pem)
+        assert main(["verify", str(path), "--roots", str(tmp_path / "root.pem"), "--json"]) == 1
+        assert reason.lower() in json.loads(capsys.readouterr().out)["first_failure"]["reason"].lower()
+
+
+def signed_again(der: bytes) -> bytes:
+    """The certificate with a valid signature of `CA`."""
+    (tag, tbs), (_, algorithm), _ = read_values(read_value(der)[1])
+    signature = CA.key.sign(value(tag, tbs), ec.ECDSA(hashes.SHA256()))
+    return value(0x30, value(tag, tbs) + value(0x30, algorithm) + value(3, b"\0" + signature))
+
+
+def test_a_real_handshake_gives_such_a_certificate_to_the_application(tmp_path):
+    """OpenSSL verifies it, so a server with `CERT_REQUIRED` accepts the connection."""
+    der = signed_again(CRITICAL_FALSE)
+    (tmp_path / "c.pem").write_text(ssl.DER_cert_to_PEM_cert(der) + CLIENT.key_pem)
+    context = CA.client_context()
+    context.load_cert_chain(tmp_path / "c.pem")
+    theirs, ours = socket.socketpair()
+    with ThreadPoolExecutor(1) as pool, theirs, ours:
+        connecting = pool.submit(context.wrap_socket, theirs, server_hostname="localhost")
+        with CA.server_context(CA.server()).wrap_socket(ours, server_side=True) as tls:
+            connecting.result(30).write(b"x")
+            assert tls.recv(1) == b"x"
+            environ = {"gunicorn.socket": tls}
+            rule = Thumbprint(ClientCertificate.from_der(der).thumbprint)
+            assert through_wsgi(ServerTLS(), environ=environ, allow=rule).status == 200
+            assert through_wsgi(ServerTLS(), environ=environ, allow=NAME_RULE).status == 403
+            connecting.result().close()
+
+
+def test_the_reason_has_no_octets_that_the_client_chose():
+    der = names(value(0x87, b"secret name"))
+    with pytest.raises(MalformedCertificate) as error:
+        _ = ClientCertificate.from_der(der).dns_names
+    assert "secret" not in str(error.value.evidence)
+    assert "(octets) does not appear to be an IPv4 or IPv6 address" in error.value.evidence[0]
+
+
+def test_a_refusal_of_an_unreadable_certificate_is_no_error_of_the_server():
+    found = ClientCertificate.from_der(CRITICAL_FALSE)
+    with pytest.raises(Refused):
+        binding.confirm({"cnf": {"x5t#S256": CLIENT.thumbprint}}, found, "required")
+    assert "unreadable" in repr(found)
