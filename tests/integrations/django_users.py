@@ -59,6 +59,9 @@ def whoami(request: HttpRequest) -> JsonResponse:
             "cart": request.session.get("cart"),
             "certificate": None if certificate is None else certificate.thumbprint,
             "headers": sorted(name for name in request.headers if name.lower().startswith(("x-ssl", "mtls"))),
+            "raw": sorted(
+                name.decode() for name, _ in getattr(request, "scope", {}).get("headers", ()) if b"ssl" in name
+            ),
             "meta": sorted(name for name in request.META if "SSL" in name or "MTLSPROXY" in name),
         }
     )

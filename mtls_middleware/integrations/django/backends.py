@@ -3,6 +3,7 @@
 from typing import Any
 
 from asgiref.sync import async_to_sync
+from django.contrib import auth
 from django.contrib.auth import get_user_model
 from django.contrib.auth.backends import ModelBackend
 
@@ -76,3 +77,18 @@ class CertificateUserBackend(ModelBackend):
         if user is None or not self.user_can_authenticate(user):
             return None
         return self.configure_user(user, identity)
+
+
+def user_of_certificate(request: Any, identity: CertificateIdentity) -> Any:
+    """Return the active user with this identity, or `None`, for a request without a session.
+
+    The hooks `create_user` and `configure_user` are called only if there is no such user yet.
+
+    Example: `user_of_certificate(request, configured_user().identify(certificate))`
+    """
+    for backend in auth.get_backends():
+        if isinstance(backend, CertificateUserBackend):
+            user = backend.find_user(identity)
+            if user is not None:
+                return user if backend.user_can_authenticate(user) else None
+    return auth.authenticate(request, certificate_identity=identity)
