@@ -42,7 +42,7 @@ class CertificateAuthentication(SessionAuthentication):
         user = None if identity is None else user_of_certificate(request._request, identity)
         if user is None or identity is None:
             return None
-        if not request.META.keys().isdisjoint(_OF_BROWSERS):
+        if any(map(request.META.get, _OF_BROWSERS)):
             self.enforce_csrf(request)
         return user, identity.certificate
 
