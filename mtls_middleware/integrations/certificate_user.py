@@ -54,8 +54,22 @@ class CertificateIdentity:
 
     @property
     def is_authenticated(self) -> bool:
-        """Always `True`: the attribute that Starlette and Flask-Login read."""
+        """Always `True`. Starlette and Flask-Login read it."""
         return True
+
+    @property
+    def is_active(self) -> bool:
+        """Always `True`. Flask-Login reads it."""
+        return True
+
+    @property
+    def is_anonymous(self) -> bool:
+        """Always `False`. Flask-Login reads it."""
+        return False
+
+    def get_id(self) -> str:
+        """Return the name, as Flask-Login's users do."""
+        return self.name
 
     @property
     def display_name(self) -> str:

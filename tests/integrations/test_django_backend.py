@@ -1,6 +1,10 @@
 """The hooks of `CertificateUserBackend`, the admin by certificate, and the system checks."""
 
+import re
+import sys
 from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -10,6 +14,7 @@ from mtls_middleware import ConfigurationError
 from mtls_middleware.integrations import CertificateIdentity, CertificateUser
 from mtls_middleware.policy import Thumbprint, UserPrincipalName
 from mtls_middleware.sources import ServerTLS
+from mtls_middleware.testing import TokenIssuer
 from mtls_middleware.testing.django import CertificateClient
 from tests.integrations import django_users
 from tests.integrations.django_users import BACKEND, CERTIFICATE, MIDDLEWARE, USER, Browser, site
@@ -19,13 +24,16 @@ from django.contrib.auth import get_user_model  # isort: skip
 from django.contrib.auth.models import Group  # isort: skip
 from django.core.management import call_command  # isort: skip
 from django.core.management.base import SystemCheckError  # isort: skip
-from django.urls import reverse  # isort: skip
+from django.urls import path, reverse  # isort: skip
 
 from mtls_middleware.integrations.django.backends import CertificateUserBackend  # isort: skip
+from mtls_middleware.integrations.django import checks  # isort: skip
 from mtls_middleware.integrations.django.checks import check_settings  # isort: skip
 from mtls_middleware.integrations.django.middleware import CertificateUserMiddleware  # isort: skip
 
 ALICES = upn(ALICE)
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "users.md").read_text("utf-8")
+FILES = dict(re.findall(r"```python\n# (\S+)\n(.*?)```", PAGE, re.DOTALL))
 
 
 @pytest.fixture(autouse=True)
@@ -111,6 +119,41 @@ def test_the_name_may_be_in_another_field() -> None:
     create(ALICE)
     with site(AUTHENTICATION_BACKENDS=backend(ByEmail)):
         assert Browser(False, ALICES).user() == "alice"
+
+
+def documented(file: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A file of docs/users.md as a module that Django can import."""
+    module = ModuleType("documented_module")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    exec(FILES[file], vars(module))
+    return module
+
+
+def test_the_documented_backend_creates_users_with_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    documented("accounts/backends.py", monkeypatch)
+    Group.objects.create(name="sales")
+    with site(AUTHENTICATION_BACKENDS=["documented_module.SmartCardBackend"]):
+        assert Browser(False, card("sales")).user() == ALICE
+    user = get_user_model().objects.get()
+    assert [each.name for each in user.groups.all()] == ["sales"]
+    assert not user.has_usable_password()
+
+
+def test_the_documented_views_of_rest_framework_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    create()
+    api, issuer = documented("accounts/api.py", monkeypatch), TokenIssuer()
+    urls = ModuleType("documented_urls")
+    views = [path("profile", api.Profile.as_view()), path("invoices", api.Invoices.as_view())]
+    vars(urls).update(urlpatterns=views)
+    monkeypatch.setitem(sys.modules, urls.__name__, urls)
+    setting = {"tokens": issuer.access_tokens(), "exempt": ["/profile"]}
+    with site(ROOT_URLCONF=urls.__name__, setting=setting):
+        client = CertificateClient(ALICES, headers={"Accept": "application/json"})
+        assert client.get("/profile").json() == {"user": ALICE, "certificate": ALICES.thumbprint}
+        for scopes, status in ((["invoices:read"], 200), (["other"], 403)):
+            token = issuer.token(certificate=ALICES, scopes=scopes)
+            assert client.get("/invoices", headers={"Authorization": f"Bearer {token}"}).status_code == status
+        assert client.get("/invoices").status_code == 401
 
 
 STORED = [
@@ -275,6 +318,12 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"setting": {"trust_store": None}}, "E006", 'without "trust_store"'),
     ({"AUTHENTICATION_BACKENDS": ["django.contrib.auth.backends.ModelBackend"]}, "E007", "log no user in"),
 ]
+
+
+def test_the_page_lists_every_finding() -> None:
+    source = Path(str(checks.__file__)).read_text("utf-8")
+    listed = re.findall(r"^\| `(mtls_middleware\.\w+)`", PAGE, re.MULTILINE)
+    assert set(re.findall(r'"(mtls_middleware\.[EW]\d+)"', source)) == set(listed)
 
 
 def test_correct_settings_have_no_findings() -> None:

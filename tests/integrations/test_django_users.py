@@ -188,6 +188,18 @@ def test_a_session_of_a_password_is_for_requests_without_a_known_certificate(way
         assert browser.user() == ""
 
 
+def test_a_session_of_a_password_goes_over_to_the_same_user(way: bool) -> None:
+    get_user_model().objects.create_user(ALICE, password="secret of alice")
+    with site(AUTHENTICATION_BACKENDS=[PASSWORDS, django_users.BACKEND]):
+        browser = Browser(way)
+        browser.log_in(ALICE, "secret of alice")
+        browser.get("/fill")
+        browser.client.use(ALICES)
+        assert browser.get("/whoami").json()["cart"] == "full"
+        browser.client.use(None)
+        assert browser.user() == ""
+
+
 def test_a_password_is_not_accepted_by_the_backend() -> None:
     get_user_model().objects.create_user("carol", password="secret of carol")
     with site():
