@@ -1,16 +1,28 @@
-"""Users of Django by certificate: middleware, backend, sessions, admin, checks and test clients."""
+"""Users of Django by certificate: the middleware, its decisions, and the sessions."""
 
+import asyncio
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+from django.core.asgi import get_asgi_application
+from django.core.wsgi import get_wsgi_application
 
-from mtls_middleware.policy import ANYONE, DNSName, UserPrincipalName
+from mtls_middleware import asgi, wsgi
+from mtls_middleware.integrations import CertificateUser
+from mtls_middleware.policy import ANYONE, DNSName, IssuerAndSerialNumber, Thumbprint, UserPrincipalName
 from mtls_middleware.sources import Nginx
+from mtls_middleware.testing import IssuedCertificate
+from mtls_middleware.testing.django import AsyncClient, Client
+from mtls_middleware.validation import RevocationLists, TrustStore
 from tests.integrations import django_users
 from tests.integrations.django_users import Browser, site
-from tests.integrations.test_certificate_user import ALICE, NAMESAKE, PARTNER, upn, with_other_name
+from tests.integrations.test_certificate_user import ALICE, NAMESAKE, PARTNER, STAFF, upn, with_other_name
+from tests.validation.authority import crl
 
 from django.contrib.auth import get_user_model  # isort: skip
 
@@ -236,3 +248,80 @@ def test_responses_vary_by_the_header_of_the_certificate(way: bool) -> None:
 
 
 SOURCE_FIELD = "x-ssl-client-cert"
+
+
+def test_a_revoked_certificate_ends_with_403_and_a_renewed_one_works(way: bool, tmp_path: Any) -> None:
+    create()
+    lost, renewed = upn(ALICE), upn(ALICE)
+    path = tmp_path / "staff.crl"
+    path.write_bytes(crl(STAFF, [lost], now=time.time()))
+    store = TrustStore([STAFF.certificate], revocation=RevocationLists([path]))
+    with site(setting={"trust_store": store}):
+        browser = Browser(way, lost)
+        response = browser.get("/whoami")
+        assert (response.status_code, response.json()["error"]) == (403, "client_certificate_refused")
+        browser.client.use(renewed)
+        assert browser.user() == ALICE
+
+
+def test_a_name_that_was_issued_to_another_person_needs_another_account(way: bool) -> None:
+    """The operator renames the account. The old session, and the old certificate, then belong to the new account."""
+    old = create(is_superuser=True)
+    browser = Browser(way, ALICES)
+    assert browser.user() == ALICE
+    old.username = "alice.old@corp.example"
+    old.save()
+    new = create()
+    for card in (upn(ALICE), ALICES):
+        browser.client.use(card)
+        assert browser.user() == ALICE
+        assert get_user_model().objects.get(username=ALICE).pk == new.pk
+
+
+def test_another_certificate_for_the_same_key_has_another_thumbprint(way: bool) -> None:
+    create(ALICES.thumbprint)
+    with site(setting={"user": CertificateUser(by=Thumbprint())}):
+        assert Browser(way, ALICES).user() == ALICES.thumbprint
+        assert Browser(way, upn(ALICE, key=ALICES.key)).user() == ""
+
+
+def test_two_authorities_with_one_name_need_the_key_of_the_authority(way: bool) -> None:
+    """The serial number and the name of the issuer are those of another certificate."""
+    same = x509.CertificateBuilder()
+    for name, value in (
+        ("subject_name", ALICES.x509.subject),
+        ("issuer_name", ALICES.x509.issuer),
+        ("serial_number", ALICES.x509.serial_number),
+        ("public_key", ALICES.x509.public_key()),
+        ("not_valid_before", ALICES.x509.not_valid_before_utc),
+        ("not_valid_after", ALICES.x509.not_valid_after_utc),
+    ):
+        same = getattr(same, name)(value)
+    for extension in ALICES.x509.extensions:
+        if extension.oid != x509.AuthorityKeyIdentifier.oid:
+            same = same.add_extension(extension.value, extension.critical)
+    of_namesake = x509.AuthorityKeyIdentifier.from_issuer_public_key(NAMESAKE.key.public_key())
+    forged = IssuedCertificate(same.add_extension(of_namesake, False).sign(NAMESAKE.key, SHA256()), ALICES.key)
+    name = f"{ALICES.x509.serial_number} CN=staff ca,O=acme"
+    create(name)
+    with site(setting={"user": CertificateUser(by=IssuerAndSerialNumber(), issued_by=STAFF.certificate)}):
+        assert Browser(way, ALICES).user() == name
+        assert Browser(way, forged).user() == ""
+    with site(setting={"user": CertificateUser(by=IssuerAndSerialNumber())}):
+        assert Browser(way, forged).user() == name  # as docs/users.md warns
+
+
+def test_layers_may_also_be_around_the_project(way: bool) -> None:
+    """A layer of `asgi.py` or `wsgi.py` in front of the middleware: both decide."""
+    create()
+    with site(setting={"required": True}):
+        fields = ALICES.for_source(django_users.SOURCE)
+        project: Any = get_asgi_application() if way else get_wsgi_application()
+        layers: Any = (asgi if way else wsgi).protect(project, source=django_users.SOURCE, allow=UserPrincipalName(BOB))
+        client: Any = (AsyncClient if way else Client)(layers, fields)
+        response = asyncio.run(client.get("/whoami")) if way else client.get("/whoami")
+        assert response.status_code == 403
+        layers = (asgi if way else wsgi).protect(project, source=django_users.SOURCE, allow=UserPrincipalName(ALICE))
+        client = (AsyncClient if way else Client)(layers, fields)
+        response = asyncio.run(client.get("/whoami")) if way else client.get("/whoami")
+        assert (response.status_code, response.json().get("user")) == (200, ALICE)
