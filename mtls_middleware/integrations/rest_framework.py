@@ -1,10 +1,6 @@
 """Django REST framework: authentication by certificate or bound token, and permissions by scope and by rule."""
 
-from typing import Any
-
-from rest_framework.authentication import BaseAuthentication, SessionAuthentication
-from rest_framework.exceptions import APIException, AuthenticationFailed
-from rest_framework.permissions import BasePermission
+from typing import TYPE_CHECKING, Any
 
 from mtls_middleware.accessors import access_token, carrier
 from mtls_middleware.certificate import ClientCertificate
@@ -17,6 +13,19 @@ from mtls_middleware.json_values import json_object
 from mtls_middleware.policy.rule import Rule
 from mtls_middleware.resource_server.token import AccessToken
 from mtls_middleware.responses import Challenge, LayerResponse
+
+if TYPE_CHECKING:  # Django REST framework has no type hints
+    from mtls_middleware.integrations.rest_framework_interface import (
+        APIException,
+        AuthenticationFailed,
+        BaseAuthentication,
+        BasePermission,
+        SessionAuthentication,
+    )
+else:
+    from rest_framework.authentication import BaseAuthentication, SessionAuthentication
+    from rest_framework.exceptions import APIException, AuthenticationFailed
+    from rest_framework.permissions import BasePermission
 
 # The fields that browsers send with requests of other sites (Fetch Metadata, RFC 6454 7), and cookies.
 _OF_BROWSERS = ("HTTP_ORIGIN", "HTTP_SEC_FETCH_SITE", "HTTP_REFERER", "HTTP_COOKIE")
@@ -95,7 +104,7 @@ class RouteRejected(APIException):
         self.detail: Any = json_object(response.body)
         headers = dict(response.headers)
         if "WWW-Authenticate" in headers:
-            self.auth_header = headers["WWW-Authenticate"]
+            self.auth_header: str = headers["WWW-Authenticate"]
 
 
 def require_scopes(

@@ -22,7 +22,7 @@ class CertificateAdminSite(AdminSite):
     Example: see `CertificateAdminConfig`
     """
 
-    logout_template = "mtls_middleware/logged_out.html"
+    logout_template: str | None = "mtls_middleware/logged_out.html"
 
     @method_decorator(never_cache)
     @method_decorator(login_not_required)

@@ -1,5 +1,7 @@
 """The applications for `INSTALLED_APPS`: the system checks, and the admin for certificates."""
 
+from typing import Any
+
 from django.apps import AppConfig
 from django.contrib.admin import apps as admin  # the module: Django counts the classes of this file
 from django.core import checks
@@ -10,7 +12,7 @@ class MTLSMiddlewareConfig(AppConfig):
 
     name = "mtls_middleware.integrations.django"
     label = "mtls_middleware"
-    verbose_name = "Client certificates"
+    verbose_name: Any = "Client certificates"
     default = True
 
     def ready(self) -> None:
