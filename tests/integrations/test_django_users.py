@@ -13,6 +13,7 @@ from django.core.asgi import get_asgi_application
 from django.core.wsgi import get_wsgi_application
 
 from mtls_middleware import asgi, wsgi
+from mtls_middleware.cli.wiring import layers_of
 from mtls_middleware.integrations import CertificateUser
 from mtls_middleware.policy import ANYONE, DNSName, IssuerAndSerialNumber, Thumbprint, UserPrincipalName
 from mtls_middleware.sources import Nginx
@@ -325,3 +326,9 @@ def test_layers_may_also_be_around_the_project(way: bool) -> None:
         client = (AsyncClient if way else Client)(layers, fields)
         response = asyncio.run(client.get("/whoami")) if way else client.get("/whoami")
         assert (response.status_code, response.json().get("user")) == (200, ALICE)
+
+
+def test_doctor_finds_the_layers_of_the_middleware(way: bool) -> None:
+    application: Any = get_asgi_application() if way else get_wsgi_application()
+    (found,) = layers_of(application)
+    assert (found.layer.name, found.gateway) == ("certificate", "ASGI" if way else "WSGI")

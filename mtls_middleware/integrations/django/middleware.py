@@ -19,6 +19,7 @@ from mtls_middleware.integrations.django.configuration import configured_layers,
 from mtls_middleware.integrations.django.requests import ASGIGatewayRequest, WSGIGatewayRequest, hide
 from mtls_middleware.integrations.django_routes import http_response
 from mtls_middleware.layers.decisions import record_allowed, reject
+from mtls_middleware.layers.interface import Layer
 from mtls_middleware.layers.stack import Stack
 from mtls_middleware.responses import LayerResponse
 
@@ -69,6 +70,11 @@ class ClientCertificateMiddleware(_Middleware):
         self._wsgi = Stack(self._layers, wsgi_request.facts_reader)
         self._asgi = Stack(self._layers, asgi_request.facts_reader)
         self._blocking, self._awaiting = BlockingDriver(), AwaitingDriver()
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers, the outermost first, as `mtls-middleware doctor` describes them."""
+        return self._layers
 
     def _synchronous(self, request: Any) -> HttpResponse:
         stack = self._stack(request)
