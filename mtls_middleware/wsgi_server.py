@@ -13,7 +13,9 @@ from mtls_middleware.request import TESTING_KEY
 from mtls_middleware.sources.known_servers import KNOWN_SERVERS, KnownServer, Release
 
 _BY_KEY = {row.key: row for row in KNOWN_SERVERS if row.key is not None}
-_BY_SOFTWARE = {row.software: row for row in KNOWN_SERVERS if row.software is not None}
+_BY_SOFTWARE = {row.software: row for row in KNOWN_SERVERS if row.software is not None and row.input_class is None}
+_BY_INPUT = {(row.software, row.input_class): row for row in KNOWN_SERVERS if row.input_class is not None}
+_SOFTWARE_OF_INPUT = tuple(f"{row.software}/" for row in _BY_INPUT.values())
 _SERVER_KEYS = (*_BY_KEY, TESTING_KEY)
 _HTTP_1 = frozenset({"HTTP/1.1", "HTTP/1.0"})
 
@@ -24,7 +26,7 @@ _RELEASE = re.compile(r"\d{1,6}(?:\.\d{1,6}){1,3}", re.ASCII)
 _KNOWN = ", ".join(
     row.name + ("" if row.keeps_apart_since is None else f" from {'.'.join(map(str, row.keeps_apart_since[:2]))}")
     for row in KNOWN_SERVERS
-    if row.keeps_apart_since is not None
+    if row.keeps_apart_since is not None and row.input_class is None  # runserver is for development
 )
 _ADVICE = (
     f"Do one of these: use a server that keeps names apart ({_KNOWN}); or let the proxy write names without hyphens, "
@@ -71,6 +73,11 @@ def traits_of(environ: Mapping[str, Any], start_response: object = None) -> Serv
             return _by_key(key, _text(environ[key]), software if isinstance(software, str) else "")
     if not isinstance(software, str) or not software:
         return _unnamed(adapter_of(environ, start_response))
+    if software.startswith(_SOFTWARE_OF_INPUT):
+        kind = type(environ.get("wsgi.input"))
+        row = _BY_INPUT.get((software.partition("/")[0], f"{kind.__module__}.{kind.__qualname__}"))
+        if row is not None:
+            return _of(row, None, software, False)
     http2 = environ.get("SERVER_PROTOCOL", "HTTP/1.1") not in _HTTP_1
     # gunicorn's `start_response` is a method of an object that has the settings. If another WSGI middleware has wrapped
     # `start_response`, only `mtls-middleware doctor` can check the settings.

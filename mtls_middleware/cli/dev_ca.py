@@ -17,6 +17,7 @@ from mtls_middleware.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from mtls_middleware.testing import IssuedCertificate
+    from mtls_middleware.testing.template import CertificateOptions
 
 _FOLDER = ".mtls-dev"
 _NAMES = ("server", "client")
@@ -45,6 +46,14 @@ Send requests with the client certificate, and without one:
   {curl} https://localhost:8443/
 """
 
+# The options for the names of the client.
+_NAME_OPTIONS = (
+    ("--dns", "DNS name"),
+    ("--uri", "URI, for example a SPIFFE ID"),
+    ("--email", "email address"),
+    ("--upn", "user principal name, for example alice@corp.example"),
+)
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command `dev-ca` to `parser`."""
@@ -52,7 +61,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--subject", metavar="DN", help=f"the client's subject, for example CN=billing,O=Acme; default: {_SUBJECT}"
     )
-    for option, name in (("--dns", "DNS name"), ("--uri", "URI, for example a SPIFFE ID")):
+    for option, name in _NAME_OPTIONS:
         parser.add_argument(option, action="append", metavar="NAME", help=f"a {name} of the client; may be repeated")
     parser.add_argument(
         "--host", action="append", metavar="HOST", help="a name of the server; default: localhost and its addresses"
@@ -75,7 +84,7 @@ def run(options: argparse.Namespace) -> int:
         issued = None if options.renew else _existing(folder)
         if issued is None:
             issued = _write(folder, options, days)
-        elif any((options.subject, options.dns, options.uri, options.host, options.days)):
+        elif any((options.subject, *_names(options).values(), options.host, options.days)):
             raise ConfigurationError(f"--output {folder} has files of an earlier call; add --renew to replace them")
     except ConfigurationError:
         raise
@@ -120,12 +129,23 @@ def _existing(folder: Path) -> "Mapping[str, IssuedCertificate] | None":
     return found if (folder / "ca.pem").exists() and min(ends) - datetime.now(UTC) > _DAY else None
 
 
+def _names(options: argparse.Namespace) -> "CertificateOptions":
+    """Return the client's subject alternative names."""
+    return {
+        "dns": options.dns or (),
+        "uris": options.uri or (),
+        "emails": options.email or (),
+        "user_principal_names": options.upn or (),
+    }
+
+
 def _write(folder: Path, options: argparse.Namespace, days: int) -> "Mapping[str, IssuedCertificate]":
     from mtls_middleware.testing import CertificateAuthority  # only this command needs the package
 
     end = datetime.now(UTC) + timedelta(days=days)
     authority = CertificateAuthority(_AUTHORITY, not_after=end)
-    client = authority.issue(options.subject or _SUBJECT, dns=options.dns or (), uris=options.uri or (), not_after=end)
+    of_client: CertificateOptions = {**_names(options), "not_after": end}
+    client = authority.issue(options.subject or _SUBJECT, **of_client)
     server = authority.server(*(options.host or ()), not_after=end)
     is_new = not folder.exists()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)

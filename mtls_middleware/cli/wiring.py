@@ -98,6 +98,8 @@ def _walk(
                 yield LayerPlacement(
                     layer, gateway, served or gateway, folding, _get(current, "application"), False, outside
                 )
+        for gateway, layer in _django_layers(current):
+            yield LayerPlacement(layer, gateway, served or gateway, folding, None, False, outside)
         for middleware in _sequence(current, "user_middleware"):  # Starlette lists middleware outermost first
             layer = _starlette_layer(middleware)
             yield from _walk(layer, seen, folding, served, outside)
@@ -124,6 +126,29 @@ def gateway_of_application(application: Any) -> Gateway | None:
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     required = [parameter for parameter in parameters if parameter.default is parameter.empty]
     return "WSGI" if len(required) == 2 and all(parameter.kind in positional for parameter in required) else None
+
+
+# The handlers of Django, and the gateway of each.
+_DJANGO_HANDLERS: dict[tuple[str, str], Gateway] = {
+    ("django", "WSGIHandler"): "WSGI",
+    ("django", "ASGIHandler"): "ASGI",
+}
+
+
+def _django_layers(application: Any) -> Iterator[tuple[Gateway, Any]]:
+    """Yield the layers of `ClientCertificateMiddleware` in Django's `MIDDLEWARE`, the outermost first."""
+    cls = type(application)
+    gateway = _DJANGO_HANDLERS.get((cls.__module__.partition(".")[0], cls.__name__))
+    current = None if gateway is None else _get(application, "_middleware_chain")
+    for _ in range(_MAX_DEPTH):
+        if current is None or gateway is None:
+            return
+        if type(current).__module__.startswith("mtls_middleware.integrations."):
+            for layer in _get(current, "layers") or ():
+                yield gateway, layer
+        # A function of Django around the middleware, the middleware itself, and an adapter of asgiref.
+        found = (_get(current, name) for name in ("__wrapped__", "get_response", "func"))
+        current = next((each for each in found if each is not None), None)
 
 
 def _gateway_of_layer(layer: Any) -> Gateway:

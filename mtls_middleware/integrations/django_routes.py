@@ -76,7 +76,7 @@ def _decorator(check: RouteCheck[Any], example: str) -> Callable[[View], View]:
                 f"the function that {check.decorator} decorates did not receive a request; expected for example "
                 f"{example}"
             ) from None
-        return _response(request.method, result) if isinstance(result, LayerResponse) else None
+        return http_response(request.method, result) if isinstance(result, LayerResponse) else None
 
     def decorate(view: View) -> View:
         check_view(check, view, example)
@@ -107,6 +107,7 @@ class _AwaitableResponse(HttpResponse):
         return self
 
 
-def _response(method: str, response: LayerResponse) -> HttpResponse:
+def http_response(method: str, response: LayerResponse) -> HttpResponse:
+    """Return the response of a layer as a response of Django. Example: `http_response(request.method, response)`"""
     body = b"" if method == "HEAD" else response.body
     return _AwaitableResponse(body, status=response.status, headers=dict(response.headers))

@@ -1,11 +1,14 @@
-"""`require_scopes` and `require_certificate`: decorators for Flask views that require a token or a certificate."""
+"""`require_scopes` and `require_certificate` for Flask views, and `current_certificate`."""
 
 import functools
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import flask
+from werkzeug.local import LocalProxy
 
+from mtls_middleware.accessors import client_certificate
+from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.integrations.route_checks import RouteCertificate, RouteCheck, check_view, decorator_scopes
 from mtls_middleware.policy.rule import Rule
 from mtls_middleware.responses import LayerResponse
@@ -20,6 +23,23 @@ _CERTIFICATE_EXAMPLE = (
     '@app.get("/admin") above @require_certificate(Subject("CN=ops,O=Acme")) above the view; '
     "for a class-based view decorators = [require_certificate(...)]"
 )
+
+
+def _certificate_of_request() -> ClientCertificate:
+    found = client_certificate(flask.request)
+    if found is None:
+        # As Flask's own proxies: `bool(current_certificate)` is then `False`.
+        raise RuntimeError(
+            "this request has no client certificate: test `if current_certificate:` before, or protect the route with "
+            "@require_certificate()"
+        )
+    return found
+
+
+# The client certificate of the current request: a proxy for a `ClientCertificate`, like Flask's `current_app`. Without
+# a certificate, `bool(current_certificate)` is `False`, and reading an attribute raises `RuntimeError`. Do not compare
+# it with `None`: a proxy is never `None`. The certificate may be unverified: see `ClientCertificate.verification`.
+current_certificate: ClientCertificate = cast("ClientCertificate", LocalProxy(_certificate_of_request))
 
 
 def require_scopes(

@@ -21,7 +21,8 @@ from mtls_middleware.layers.websocket_lifetime import (
     certificate_recheck,
     check_websocket_lifetime,
 )
-from mtls_middleware.policy.rule import Anyone, Rule
+from mtls_middleware.policy.anyone import Anyone
+from mtls_middleware.policy.rule import Rule
 from mtls_middleware.responses import Challenge, LayerResponse
 from mtls_middleware.reusable import Check, Reusable, decide, once, opts_in
 from mtls_middleware.sources.source import MEMBERS, Source

@@ -10,7 +10,8 @@ from mtls_middleware import options
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, Refused
 from mtls_middleware.path_readings import BLANK, same_for_all_readings
-from mtls_middleware.policy.rule import Anyone, Rule, as_rule
+from mtls_middleware.policy.anyone import Anyone
+from mtls_middleware.policy.rule import Rule, as_rule
 from mtls_middleware.request import RequestView
 
 # Sequences that frameworks, servers or file systems may normalise, cut off or decode again.

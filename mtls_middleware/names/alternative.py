@@ -126,6 +126,23 @@ def _mailbox(address: str) -> tuple[str, str] | None:
     return (local, host.translate(_LOWER_ASCII)) if at and local else None
 
 
+def compared_mailbox(address: str) -> str | None:
+    """Return a mailbox or user principal name in the form in which equal ones are equal strings; `None` without `@`.
+
+    Example: `compared_mailbox("alice@CORP.example")` is `"alice@corp.example"`
+    """
+    mailbox = _mailbox(address)
+    return None if mailbox is None else "@".join(mailbox)
+
+
+def compared_dns_name(name: str) -> str | None:
+    """Return a DNS name in the form in which equal names are equal strings; `None` for a wildcard, which is no name.
+
+    Example: `compared_dns_name("Billing.internal")` is `"billing.internal"`
+    """
+    return None if "*" in name or not name else name.lower()
+
+
 def _principal_name(der: bytes) -> str:
     try:
         tag, content, end = read_value(der)

@@ -81,6 +81,17 @@ class DistinguishedName:
         return None if self.comparable is None else tuple(frozenset(row.items()) for row in self.comparable)
 
     @cached_property
+    def compared(self) -> str | None:
+        """The comparable name as a string: equal for names that match, in the form of RFC 4514. `None` as above."""
+        if self.comparable is None:
+            return None
+        rows = [
+            {oid: (dn_strings.UTF8_STRING, it.encode()) if isinstance(it, str) else it for oid, it in row.items()}
+            for row in self.comparable
+        ]
+        return ",".join("+".join(str(Attribute(oid, *row[oid])) for oid in sorted(row)) for row in rows)
+
+    @cached_property
     def by_type(self) -> Mapping[str, tuple[Attribute, ...]]:
         """The attributes by the dotted OID of their type, in the order of the certificate."""
         found: dict[str, list[Attribute]] = {}

@@ -1,17 +1,19 @@
-"""Defines rules for the contents of a certificate: subject, issuer, alternative names, SPIFFE ID, thumbprint.
+"""Defines rules for the contents of a certificate: subject, issuer, alternative names, thumbprint.
 
 The package `names` compares the names. Pure: no I/O, no clock.
 """
 
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from mtls_middleware.base64_values import sha256_digest
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate
-from mtls_middleware.names import alternative, distinguished, spiffe
+from mtls_middleware.names import alternative, distinguished
 from mtls_middleware.names.attribute_types import known_oid
+from mtls_middleware.policy.identifier import NO_VALUE, Identifier, IdentifierValue
 from mtls_middleware.policy.name_rule import NameRule, another_case
 from mtls_middleware.policy.rule import Result, Rule
 
@@ -20,16 +22,18 @@ _JOINED = re.compile(r"/[A-Za-z]+=")
 
 
 @dataclass(frozen=True)
-class Subject(NameRule):
+class Subject(Identifier, NameRule):
     """Matches a certificate whose subject DN equals `name`, compared attribute by attribute (RFC 5280 7.1).
 
     Example: `Subject("CN=billing,O=Acme")`
     """
 
-    name: str
+    name: str = NO_VALUE
     _parsed: distinguished.DistinguishedName = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        if self.lacks_value:
+            return
         object.__setattr__(self, "_parsed", _dn("Subject", self.name))
 
     def matches(self, certificate: ClientCertificate) -> bool:
@@ -38,9 +42,15 @@ class Subject(NameRule):
     def _difference(self, certificate: ClientCertificate) -> str | None:
         return _another_order(self, self._parsed, certificate.subject_name)
 
+    def values(self, certificate: ClientCertificate) -> Iterable[IdentifierValue]:
+        return (IdentifierValue(certificate.subject_name.compared, certificate.subject),)
+
+    def compared(self, value: str) -> str | None:
+        return _compared(value, lambda: distinguished.parse_expected(value).compared)
+
 
 @dataclass(frozen=True)
-class SubjectAttribute(NameRule):
+class SubjectAttribute(Identifier, NameRule):
     """Matches a certificate whose subject has this attribute, with this value, anywhere.
 
     `attribute` is a name such as `"OU"`, `"serialNumber"` or `"organizationIdentifier"`, or a dotted OID. The values
@@ -51,23 +61,33 @@ class SubjectAttribute(NameRule):
     """
 
     attribute: str
-    value: str
+    value: str = NO_VALUE
+    _oid: str = field(init=False, repr=False, compare=False)
     _expected: distinguished.Attribute = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         try:
-            oid = known_oid(self.attribute)
-            object.__setattr__(self, "_expected", distinguished.expected_attribute(oid, self.value))
+            object.__setattr__(self, "_oid", known_oid(self.attribute))
+            if self.lacks_value:
+                return
+            object.__setattr__(self, "_expected", distinguished.expected_attribute(self._oid, self.value))
         except ValueError as error:
             raise ConfigurationError(f"SubjectAttribute({self.attribute!r}, {self.value!r}): {error}") from error
 
     def matches(self, certificate: ClientCertificate) -> bool:
-        found = certificate.subject_name.comparable_by_type.get(self._expected.oid, frozenset())
+        found = certificate.subject_name.comparable_by_type.get(self._oid, frozenset())
         if self._expected.comparable in found:
             return True
         if None in found:
             raise MalformedCertificate("an attribute of the subject cannot be compared")
         return False
+
+    def values(self, certificate: ClientCertificate) -> Iterable[IdentifierValue]:
+        for each in certificate.subject_name.by_type.get(self._oid, ()):
+            yield IdentifierValue(_attribute_text(each), each.text or "")
+
+    def compared(self, value: str) -> str | None:
+        return _compared(value, lambda: _attribute_text(distinguished.expected_attribute(self._oid, value)))
 
 
 @dataclass(frozen=True)
@@ -91,15 +111,17 @@ class Issuer(NameRule):
 
 
 @dataclass(frozen=True)
-class DNSName(NameRule):
+class DNSName(Identifier, NameRule):
     """Matches a certificate that has the dNSName `name`. Case is ignored. Wildcards and the CN never match.
 
     Example: `DNSName("billing.internal")`
     """
 
-    name: str
+    name: str = NO_VALUE
 
     def __post_init__(self) -> None:
+        if self.lacks_value:
+            return
         if not _is_printable_ascii(self.name) or {"*", " "} & set(self.name) or self.name.endswith("."):
             raise ConfigurationError(
                 f"DNSName({self.name!r}): expected a name without wildcard and without a dot at its end, for example "
@@ -109,14 +131,22 @@ class DNSName(NameRule):
     def matches(self, certificate: ClientCertificate) -> bool:
         return certificate.alternative_names.has_dns(self.name)
 
+    def values(self, certificate: ClientCertificate) -> Iterable[IdentifierValue]:
+        return [IdentifierValue(self.compared(each), each) for each in certificate.dns_names]
+
+    def compared(self, value: str) -> str | None:
+        return alternative.compared_dns_name(value)
+
 
 @dataclass(frozen=True)
-class URI(NameRule):
+class URI(Identifier, NameRule):
     """Matches a certificate that has this URI, compared as an exact string. Example: `URI("urn:acme:billing")`"""
 
-    uri: str
+    uri: str = NO_VALUE
 
     def __post_init__(self) -> None:
+        if self.lacks_value:
+            return
         if not _is_printable_ascii(self.uri) or ":" not in self.uri:
             raise ConfigurationError(f"URI({self.uri!r}): expected an absolute URI, for example 'urn:acme:billing'")
 
@@ -125,6 +155,12 @@ class URI(NameRule):
 
     def _difference(self, certificate: ClientCertificate) -> str | None:
         return another_case(self, self.uri, certificate.uris)
+
+    def values(self, certificate: ClientCertificate) -> Iterable[IdentifierValue]:
+        return [IdentifierValue(self.compared(each), each) for each in certificate.uris]
+
+    def compared(self, value: str) -> str | None:
+        return value or None
 
 
 @dataclass(frozen=True)
@@ -154,15 +190,17 @@ class IPAddress(NameRule):
 
 
 @dataclass(frozen=True)
-class Email(NameRule):
+class Email(Identifier, NameRule):
     """Matches a certificate that has this rfc822Name. Case is ignored only in the domain.
 
     Example: `Email("ops@acme.example")`
     """
 
-    address: str
+    address: str = NO_VALUE
 
     def __post_init__(self) -> None:
+        if self.lacks_value:
+            return
         if not _is_printable_ascii(self.address) or not all(self.address.rpartition("@")[::2]):
             raise ConfigurationError(
                 f"Email({self.address!r}): expected an address, for example Email('ops@acme.example')"
@@ -174,9 +212,15 @@ class Email(NameRule):
     def _difference(self, certificate: ClientCertificate) -> str | None:
         return another_case(self, self.address, certificate.email_addresses)
 
+    def values(self, certificate: ClientCertificate) -> Iterable[IdentifierValue]:
+        return [IdentifierValue(self.compared(each), each) for each in certificate.email_addresses]
+
+    def compared(self, value: str) -> str | None:
+        return alternative.compared_mailbox(value)
+
 
 @dataclass(frozen=True)
-class UserPrincipalName(NameRule):
+class UserPrincipalName(Identifier, NameRule):
     """Matches a certificate that has this user principal name (otherName 1.3.6.1.4.1.311.20.2.3).
 
     Active Directory, CAC and PIV cards identify their users by this name.
@@ -189,9 +233,11 @@ class UserPrincipalName(NameRule):
     Example: `UserPrincipalName("alice@corp.example")`
     """
 
-    name: str
+    name: str = NO_VALUE
 
     def __post_init__(self) -> None:
+        if self.lacks_value:
+            return
         name = self.name
         if not isinstance(name, str) or not all(name.rpartition("@")[::2]) or not alternative.is_principal_name(name):
             raise ConfigurationError(
@@ -205,66 +251,30 @@ class UserPrincipalName(NameRule):
     def _difference(self, certificate: ClientCertificate) -> str | None:
         return another_case(self, self.name, certificate.user_principal_names)
 
+    def values(self, certificate: ClientCertificate) -> Iterable[IdentifierValue]:
+        return [IdentifierValue(self.compared(each), each) for each in certificate.user_principal_names]
 
-@dataclass(frozen=True)
-class SpiffeID(NameRule):
-    """Matches a certificate that has this SPIFFE ID, compared as an exact string.
-
-    Example: `SpiffeID("spiffe://acme.internal/billing")`
-    """
-
-    spiffe_id: str
-
-    def __post_init__(self) -> None:
-        try:
-            parsed = spiffe.check(self.spiffe_id)
-        except ValueError as error:
-            raise ConfigurationError(f"SpiffeID({self.spiffe_id!r}): {error}") from error
-        if not parsed.path:
-            raise ConfigurationError(
-                f"SpiffeID({self.spiffe_id!r}): expected a path, for example SpiffeID('spiffe://acme.internal/billing')"
-            )
-
-    def matches(self, certificate: ClientCertificate) -> bool:
-        return spiffe.readable_id(certificate.alternative_names) == self.spiffe_id
-
-    def _difference(self, certificate: ClientCertificate) -> str | None:
-        return another_case(self, self.spiffe_id, certificate.uris)
+    def compared(self, value: str) -> str | None:
+        return alternative.compared_mailbox(value) if alternative.is_principal_name(value) else None
 
 
 @dataclass(frozen=True)
-class SpiffeTrustDomain(NameRule):
-    """Matches a certificate whose SPIFFE ID is in this trust domain. Example: `SpiffeTrustDomain("acme.internal")`"""
-
-    name: str
-
-    def __post_init__(self) -> None:
-        try:
-            parsed = spiffe.check(f"spiffe://{self.name}")
-        except ValueError as error:
-            raise ConfigurationError(f"SpiffeTrustDomain({self.name!r}): {error}") from error
-        if parsed.path:
-            raise ConfigurationError(f"SpiffeTrustDomain({self.name!r}): expected a name, for example 'acme.internal'")
-
-    def matches(self, certificate: ClientCertificate) -> bool:
-        found = spiffe.readable_id(certificate.alternative_names)
-        return found is not None and spiffe.trust_domain(found) == self.name
-
-
-@dataclass(frozen=True)
-class Thumbprint(Rule):
+class Thumbprint(Identifier, Rule):
     """Matches the certificate with this `x5t#S256` thumbprint (RFC 8705 3.1), even if its chain is not verified.
 
     The argument has the form of `ClientCertificate.thumbprint`. Example:
     `Thumbprint("A4DtL2JmUMhAsvJj5tKyn64SqzmuXbMrJa0n761y5v0")`
     """
 
-    thumbprint: str
+    thumbprint: str = NO_VALUE
     may_accept_presented = True
     may_reject_presented = True
     depends_only_on_certificate = True
+    carries_issuer = True
 
     def __post_init__(self) -> None:
+        if self.lacks_value:
+            return
         if sha256_digest(self.thumbprint) is None:
             raise ConfigurationError(
                 f"Thumbprint({self.thumbprint!r}): expected a SHA-256 digest of 43 characters in base64url, not in hex"
@@ -272,6 +282,24 @@ class Thumbprint(Rule):
 
     def judge(self, certificate: ClientCertificate) -> Result:
         return certificate.thumbprint == self.thumbprint
+
+    def values(self, certificate: ClientCertificate) -> Iterable[IdentifierValue]:
+        return (IdentifierValue(certificate.thumbprint, certificate.thumbprint),)
+
+    def compared(self, value: str) -> str | None:
+        return value or None
+
+
+def _attribute_text(attribute: distinguished.Attribute) -> str | None:
+    """The value of an attribute as rules compare it; `None` if it is not a string, is empty, or equals no string."""
+    return attribute.comparable or None if isinstance(attribute.comparable, str) else None
+
+
+def _compared(value: object, compare: Callable[[], str | None]) -> str | None:
+    try:
+        return compare() if isinstance(value, str) else None
+    except ValueError:
+        return None
 
 
 def _another_order(

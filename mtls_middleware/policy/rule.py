@@ -8,11 +8,12 @@ import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import chain
-from typing import NoReturn
 
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate, Refused
 from mtls_middleware.messages import listed
+from mtls_middleware.policy.anyone import Anyone
+from mtls_middleware.policy.identifier import require_value
 
 # Maximum number of combined rules that a repr, and therefore a log record, shows.
 _MAX_SHOWN = 8
@@ -39,6 +40,11 @@ class Rule:
     needs_path: bool = False
     # The nesting depth of the rule.
     depth = 1
+
+    @property
+    def lacks_value(self) -> bool:
+        """Whether this is a kind of name without a value, which is not a rule: see `policy.identifier`."""
+        return False
 
     def __init_subclass__(cls) -> None:
         """Reset `depends_only_on_certificate` unless the subclass itself sets the attribute.
@@ -97,6 +103,8 @@ class Combination(Rule):
     rules: tuple[Rule, ...]
 
     def __post_init__(self) -> None:
+        for rule in self.rules:
+            require_value(rule)
         depends_only = type(self).depends_only_on_certificate and all(
             rule.depends_only_on_certificate for rule in self.rules
         )
@@ -177,6 +185,7 @@ class Not(Rule):
     depends_only_on_certificate = True
 
     def __post_init__(self) -> None:
+        require_value(self.rule)
         object.__setattr__(self, "may_accept_presented", self.rule.may_reject_presented)
         object.__setattr__(self, "may_reject_presented", self.rule.may_accept_presented)
         object.__setattr__(
@@ -296,48 +305,13 @@ class Presented(Rule):
         return f"Presented({self._rule!r})"
 
 
-class Anyone:
-    """The type of `ANYONE`, which is the value in `allow` for a path that needs no certificate.
-
-    `ANYONE` is not a rule: `ANYONE & rule`, `~ANYONE` and `allow=ANYONE` raise `ConfigurationError`.
-
-    Example: `allow={"/": Subject("CN=ops,O=Acme"), "/public": ANYONE}`
-    """
-
-    __slots__ = ()
-
-    def raise_error(self, *_: object) -> NoReturn:
-        """Raises `ConfigurationError`, because `ANYONE` cannot be combined like a rule."""
-        raise ConfigurationError(
-            "ANYONE is not a rule: use it only as the value of a path in allow=, for example "
-            "allow={'/': Subject('CN=ops,O=Acme'), '/public': ANYONE}"
-        )
-
-    __and__: Callable[..., NoReturn] = raise_error
-    __or__: Callable[..., NoReturn] = raise_error
-    __rand__: Callable[..., NoReturn] = raise_error
-    __ror__: Callable[..., NoReturn] = raise_error
-    __xor__: Callable[..., NoReturn] = raise_error
-    __rxor__: Callable[..., NoReturn] = raise_error
-    __invert__: Callable[..., NoReturn] = raise_error
-    __bool__: Callable[..., NoReturn] = raise_error
-
-    def __repr__(self) -> str:
-        return "ANYONE"
-
-    def __reduce__(self) -> str:
-        return "ANYONE"  # `copy` and `pickle` then return the same object
-
-
-ANYONE = Anyone()
-
-
 def as_rule(rule: Rule | Callable[[ClientCertificate], bool] | Anyone) -> Rule:
     """Return a rule unchanged, or convert a function to a rule.
 
-    Raises `ConfigurationError` for any other object, and for an `async` function.
+    Raises `ConfigurationError` for any other object, for an `async` function, and for a rule without its value.
     """
     if isinstance(rule, Rule):
+        require_value(rule)
         return rule
     if isinstance(rule, Anyone):
         rule.raise_error()

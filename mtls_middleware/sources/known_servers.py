@@ -13,12 +13,14 @@ Release = tuple[int, ...]
 class KnownServer:
     """One row of the table of known WSGI servers.
 
-    A server is recognised by its `key`, which takes precedence, or by its `software`. A client can set neither.
+    A server is recognised by its `key`, which takes precedence, or by its `software`. If it has an `input_class`, it is
+    recognised only by both `software` and `input_class`. A client can set none of them.
 
     Attributes:
         name: the server's name in log records.
         software: the product at the beginning of `SERVER_SOFTWARE`, in its exact spelling.
         key: a key in the environ that no other server sets.
+        input_class: the module and name of the class of `wsgi.input`, if no other server with this `software` has it.
         has_release: whether the environ contains the server's release, after a slash in `SERVER_SOFTWARE` or as the
             value of `key`. If `False`, the row applies to every release that has this `software` or `key`.
         keeps_apart_since: the lowest release that drops or rejects a header name with an underscore; `None` if no
@@ -34,6 +36,7 @@ class KnownServer:
     name: str
     software: str | None = None
     key: str | None = None
+    input_class: str | None = None
     has_release: bool = True
     keeps_apart_since: Release | None = None
     http2_since: Release | None = None
@@ -50,9 +53,17 @@ KNOWN_SERVERS = (
     KnownServer(name="cheroot", software="Cheroot", key="ACTUAL_SERVER_PROTOCOL"),
     # granian uses the last of the fields X_A and X-A.
     KnownServer(name="granian", software="Granian", has_release=False),
-    # wsgiref joins X_A and X-A with a comma. Django's runserver drops names with an underscore
-    # (django/core/servers/basehttp.py), but it has the same SERVER_SOFTWARE as wsgiref.
+    # wsgiref joins X_A and X-A with a comma.
     KnownServer(name="wsgiref", software="WSGIServer"),
+    # Django's runserver is made of wsgiref, and has its SERVER_SOFTWARE. It drops the names since 1.7.3
+    # (django/core/servers/basehttp.py, docs/releases/1.7.3.txt). It wraps `wsgi.input` since 2.1.4.
+    KnownServer(
+        name="Django runserver",
+        software="WSGIServer",
+        input_class="django.core.handlers.wsgi.LimitedStream",
+        has_release=False,
+        keeps_apart_since=(2, 1, 4),
+    ),
     # Since gunicorn 22.0.0, `header_map` is "drop" by default (docs/content/2024-news.md). `header_map` applies to
     # HTTP/2 since 27.0.0 (commit 391dbc78). 25.0 to 26.1 fold names in HTTP/2. With `protocol = "uwsgi"`, the proxy has
     # folded the names.

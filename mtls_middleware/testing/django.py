@@ -9,6 +9,7 @@ import io
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
 from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpResponse
@@ -18,6 +19,7 @@ from django.test import client as django_client
 from mtls_middleware import asgi, wsgi
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.request import TESTING_KEY
+from mtls_middleware.testing.issued import IssuedCertificate
 from mtls_middleware.testing.request_fields import RequestFields
 
 if TYPE_CHECKING:
@@ -115,6 +117,65 @@ class AsyncClient(django_client.AsyncClient):
             return _with_headers(responses[0], headers)
 
         self.handler = through_layers  # type: ignore[assignment]  # Django calls it, and needs no more
+
+
+class CertificateClient(django_client.Client):
+    """Django's test client for a project whose `MIDDLEWARE` has `ClientCertificateMiddleware`.
+
+    Arguments:
+        certificate: the client certificate of every request, as the source of the setting `MTLS_MIDDLEWARE` reads it;
+            `None` for a client without a certificate.
+        options: the keyword arguments of `django.test.Client`.
+
+    Example:
+
+        alice = CertificateClient(ca.issue("CN=alice", user_principal_names=["alice@corp.example"]))
+        assert alice.get("/admin/").status_code == 200
+    """
+
+    def __init__(self, certificate: IssuedCertificate | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self.use(certificate)
+
+    def use(self, certificate: IssuedCertificate | None) -> None:
+        """Use another certificate for the next requests, with the same cookies. Example: `client.use(renewed)`"""
+        fields = _fields_of_setting(certificate)
+        handler = self._handler = getattr(self, "_handler", self.handler)
+
+        def with_certificate(environ: dict[str, Any]) -> HttpResponseBase:
+            return handler({**environ, **({} if fields is None else fields.environ)})
+
+        self.handler = with_certificate  # type: ignore[assignment]  # Django calls it, and needs no more
+
+
+class AsyncCertificateClient(django_client.AsyncClient):
+    """Django's asynchronous test client for a project whose `MIDDLEWARE` has `ClientCertificateMiddleware`.
+
+    The arguments are those of `CertificateClient`. Example: `await AsyncCertificateClient(card).get("/admin/")`
+    """
+
+    def __init__(self, certificate: IssuedCertificate | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self.use(certificate)
+
+    def use(self, certificate: IssuedCertificate | None) -> None:
+        """Use another certificate for the next requests, with the same cookies. Example: `client.use(renewed)`"""
+        fields = _fields_of_setting(certificate)
+        handler = self._handler = getattr(self, "_handler", self.handler)
+
+        async def with_certificate(scope: dict[str, Any]) -> HttpResponseBase:
+            return await handler(scope if fields is None else fields.scope(scope))
+
+        self.handler = with_certificate  # type: ignore[assignment]  # Django calls it, and needs no more
+
+
+def _fields_of_setting(certificate: IssuedCertificate | None) -> RequestFields | None:
+    source = getattr(settings, "MTLS_MIDDLEWARE", {}).get("source")
+    if source is None:
+        raise ConfigurationError(
+            'the setting MTLS_MIDDLEWARE has no source; expected for example {"source": Nginx(...), ...}'
+        )
+    return None if certificate is None else certificate.for_source(source)
 
 
 def _around(project: Any, layers: Any) -> Any:

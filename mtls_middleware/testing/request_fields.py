@@ -96,11 +96,12 @@ class RequestFields(dict[str, str]):
         async def with_certificate(
             scope: Any, receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
         ) -> None:
-            await app(scope if scope["type"] == "lifespan" else self._scope(scope), receive, send)
+            await app(scope if scope["type"] == "lifespan" else self.scope(scope), receive, send)
 
         return with_certificate
 
-    def _scope(self, scope: Mapping[str, Any]) -> dict[str, Any]:
+    def scope(self, scope: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a copy of an ASGI scope, with these fields. Example: `fields.scope(scope)`"""
         own = {name.lower().encode("ascii"): value.encode("ascii") for name, value in self.items()}
         kept = [(name, value) for name, value in scope["headers"] if bytes(name).lower() not in own]
         changed: dict[str, Any] = {**scope, "headers": [*kept, *own.items()]}

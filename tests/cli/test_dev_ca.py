@@ -22,11 +22,12 @@ def thumbprint(folder: Path) -> str:
 
 def test_the_files_are_a_ca_a_server_and_a_client(tmp_path, capsys):
     folder = tmp_path / "dev"
-    assert dev_ca(folder, "--subject", "CN=billing,O=Acme", "--uri", "spiffe://acme.internal/b", "--dns", "b.x") == 0
+    names = ["--uri", "spiffe://acme.internal/b", "--dns", "b.x", "--email", "b@x", "--upn", "b@corp.example"]
+    assert dev_ca(folder, "--subject", "CN=billing,O=Acme", *names) == 0
     assert "CN=billing,O=Acme" in capsys.readouterr().out
     assert "invalid" not in capsys.readouterr().err
-    names = {"ca.pem", "server.pem", "server-key.pem", "client.pem", "client-key.pem", ".gitignore"}
-    assert {each.name for each in folder.iterdir()} == names
+    files = {"ca.pem", "server.pem", "server-key.pem", "client.pem", "client-key.pem", ".gitignore"}
+    assert {each.name for each in folder.iterdir()} == files
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert {stat.S_IMODE((folder / name).stat().st_mode) for name in ("client-key.pem", "server-key.pem")} == {0o600}
     client = IssuedCertificate.read(folder).client_certificate()
@@ -35,6 +36,7 @@ def test_the_files_are_a_ca_a_server_and_a_client(tmp_path, capsys):
         ("spiffe://acme.internal/b",),
         ("b.x",),
     )
+    assert (client.email_addresses, client.user_principal_names) == (("b@x",), ("b@corp.example",))
     context = ssl.create_default_context(cafile=folder / "ca.pem")
     context.load_cert_chain(folder / "client.pem", folder / "client-key.pem")
     context.load_cert_chain(folder / "server.pem", folder / "server-key.pem")

@@ -3,6 +3,9 @@
 Imported only by tests that have a Django application.
 """
 
+import atexit
+import shutil
+import tempfile
 from functools import cache
 from typing import Any
 
@@ -33,10 +36,48 @@ def _any(request: HttpRequest) -> JsonResponse:
 urlpatterns = [path("token", _token), path("async", _awaited), re_path("", _any)]
 
 
+TEMPLATES = {
+    "BACKEND": "django.template.backends.django.DjangoTemplates",
+    "APP_DIRS": True,
+    "OPTIONS": {
+        "context_processors": [
+            "django.template.context_processors.request",
+            "django.contrib.auth.context_processors.auth",
+            "django.contrib.messages.context_processors.messages",
+        ]
+    },
+}
+
+
+# The file of the database is deleted after the tests, so nothing needs to reach the disk.
+_DATABASE = {
+    "ENGINE": "django.db.backends.sqlite3",
+    "OPTIONS": {"init_command": "PRAGMA synchronous=OFF; PRAGMA journal_mode=MEMORY"},
+}
+
+
 @cache
 def set_up() -> None:
     """Django itself, once in a process; other URLs come by `override_settings(ROOT_URLCONF=...)`."""
-    settings.configure(SECRET_KEY="for tests", ALLOWED_HOSTS=["*"], ROOT_URLCONF=__name__)
+    folder = tempfile.mkdtemp(prefix="mtls-django-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    settings.configure(
+        SECRET_KEY="for tests",
+        ALLOWED_HOSTS=["*"],
+        ROOT_URLCONF=__name__,
+        # Used only by tests with users: see tests/integrations/django_users.py.
+        INSTALLED_APPS=[
+            "django.contrib.auth",
+            "django.contrib.contenttypes",
+            "django.contrib.sessions",
+            "django.contrib.messages",
+            "mtls_middleware.integrations.django.apps.CertificateAdminConfig",
+            "mtls_middleware.integrations.django",
+        ],
+        DATABASES={"default": {**_DATABASE, "NAME": f"{folder}/db.sqlite3"}},
+        TEMPLATES=[TEMPLATES],
+        USE_TZ=True,
+    )
     django.setup()
 
 

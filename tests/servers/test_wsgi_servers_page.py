@@ -103,6 +103,7 @@ def known_rows() -> str:
     for row in KNOWN_SERVERS:
         marks = [f"`SERVER_SOFTWARE: {row.software}`"] if row.software else []
         marks += [f"key `{row.key}`"] if row.key else []
+        marks = [f"{marks[0]} and `wsgi.input` of Django"] if row.input_class else marks
         apart = since(row.keeps_apart_since)
         apart += f"; HTTP/2 {since(row.http2_since)}" if row.http2_since else ""
         options = ", ".join(f"`{name}`" for name in row.options or ()) or "-"
@@ -134,7 +135,11 @@ def page(versions: str) -> str:
     head = ["server", "`X_A` alone", "both", "odd names", "address", "hyphens, address", "no hyphens, secret"]
     head += ["no hyphens, address", "hyphens, stated"]
     table = [head, ["---"] * len(head), *([name, *cells(kind)] for name, kind in WSGI_KINDS.items())]
-    kept = [f"{row.name} {since(row.keeps_apart_since)}" for row in KNOWN_SERVERS if row.keeps_apart_since]
+    kept = [
+        f"{row.name} {since(row.keeps_apart_since)}"
+        for row in KNOWN_SERVERS
+        if row.keeps_apart_since and not row.input_class
+    ]
     text = HEAD.format(known=", ".join(kept), rows=known_rows(), versions=versions, odd=len(ODD))
     return text + "".join(f"| {' | '.join(line)} |\n" for line in table)
 

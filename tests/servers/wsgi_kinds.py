@@ -130,9 +130,7 @@ WSGI_KINDS = {
         address_known=True,
     ),
     "wsgiref": WSGIKind(command=_own("wsgiref"), package="Python", address_known=True),
-    "Django runserver": WSGIKind(
-        command=_own("runserver"), package="django", alone="dropped", both="hyphen", address_known=True
-    ),
+    "Django runserver": _known(_own("runserver"), "django"),
     "uWSGI": WSGIKind(command=_uwsgi, package="uwsgi", program=embedded.UWSGI),
     "hypercorn": WSGIKind(
         command=_module("hypercorn", f"wsgi:{WSGI}", "--bind", "127.0.0.1:PORT"), package="hypercorn"

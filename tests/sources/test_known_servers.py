@@ -1,8 +1,10 @@
 """Which server made an environ, and what that means for the names of fields and for the peer's address."""
 
+from io import BytesIO
 from typing import Any
 
 import pytest
+from django.core.handlers.wsgi import LimitedStream
 
 from mtls_middleware import ConfigurationError
 from mtls_middleware.request import TESTING_KEY
@@ -65,6 +67,9 @@ def software(text: str, **more: Any) -> Environ:
         (software("gunicorn/27.0.1", ACTUAL_SERVER_PROTOCOL="HTTP/1.1"), False, True),
         (software("Granian"), False, True),
         (software("WSGIServer/0.2 CPython/3.11.7"), False, True),
+        (software("WSGIServer/0.2 CPython/3.11.7", **{"wsgi.input": LimitedStream(BytesIO(), 0)}), True, True),
+        (software("WSGIServer/0.2 CPython/3.11.7", **{"wsgi.input": BytesIO()}), False, True),
+        (software("waitress", **{"wsgi.input": LimitedStream(BytesIO(), 0)}), False, False),
         (software("Apache/2.4.57"), False, False),
         (software("Unit/1.34.1"), False, False),
         (software(""), False, False),

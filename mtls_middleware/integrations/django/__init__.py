@@ -1,0 +1,1 @@
+"""Client certificates in Django: middleware, users, admin and system checks, configured by `MTLS_MIDDLEWARE`."""

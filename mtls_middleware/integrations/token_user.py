@@ -1,0 +1,86 @@
+"""`TokenUser`: the user of a request with an access token, for applications that have no user of their own for it.
+
+This module imports no framework.
+"""
+
+from dataclasses import dataclass
+
+from mtls_middleware.resource_server.token import AccessToken
+
+
+@dataclass(frozen=True, slots=True)
+class TokenUser:
+    """The subject of an accepted access token (RFC 9068 2.2), with the attributes that frameworks read from a user.
+
+    It has no permissions of the framework. The scopes of the token are its rights.
+
+    Example: `TokenUser(token).identity`
+    """
+
+    token: AccessToken
+
+    @property
+    def identity(self) -> str:
+        """The issuer and the subject (or, without a subject, the client), separated by a space."""
+        return f"{self.token.issuer or ''} {self.display_name}"
+
+    @property
+    def display_name(self) -> str:
+        """The subject; the client if the token has no subject."""
+        return self.token.subject or self.token.client_id or ""
+
+    @property
+    def username(self) -> str:
+        """The same as `display_name`, as Django's users have it."""
+        return self.display_name
+
+    @property
+    def pk(self) -> str:
+        """The same as `identity`. Django REST framework limits requests by this attribute."""
+        return self.identity
+
+    @property
+    def is_authenticated(self) -> bool:
+        """Always `True`."""
+        return True
+
+    @property
+    def is_anonymous(self) -> bool:
+        """Always `False`."""
+        return False
+
+    @property
+    def is_active(self) -> bool:
+        """Always `True`."""
+        return True
+
+    @property
+    def is_staff(self) -> bool:
+        """Always `False`."""
+        return False
+
+    @property
+    def is_superuser(self) -> bool:
+        """Always `False`."""
+        return False
+
+    def has_perm(self, perm: str, obj: object = None) -> bool:  # noqa: ARG002 (Django's interface)
+        """Always `False`."""
+        return False
+
+    def has_perms(self, perm_list: object, obj: object = None) -> bool:  # noqa: ARG002 (Django's interface)
+        """Always `False`."""
+        return False
+
+    def has_module_perms(self, app_label: str) -> bool:  # noqa: ARG002 (Django's interface)
+        """Always `False`."""
+        return False
+
+
+def token_user(token: AccessToken) -> TokenUser | None:
+    """Return the user of a token, or `None` if the token has neither a subject nor a client.
+
+    Example: `token_user(access_token(request))`
+    """
+    user = TokenUser(token)
+    return user if user.display_name else None

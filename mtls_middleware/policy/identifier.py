@@ -1,0 +1,74 @@
+"""`Identifier`: a kind of name that can identify a user, such as the user principal name."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from mtls_middleware.certificate import ClientCertificate
+from mtls_middleware.errors import ConfigurationError
+
+
+class _NoValue(str):
+    """The type of `NO_VALUE`. A string that a caller gives, even an empty one, has another type."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "..."
+
+
+# The default argument of a rule without value, as in `UserPrincipalName()`.
+NO_VALUE: str = _NoValue()
+
+
+class IdentifierValue(NamedTuple):
+    """One value of an identifier in a certificate.
+
+    Attributes:
+        compared: the value in the form in which equal values are equal strings; `None` if it equals no value.
+        spelling: the value as the certificate has it.
+    """
+
+    compared: str | None
+    spelling: str
+
+
+class Identifier:
+    """A rule that can be written without its value, as in `UserPrincipalName()`. It then is a kind of name.
+
+    `CertificateUser(by=...)` takes a kind. As a rule, a kind raises `ConfigurationError`: `allow=UserPrincipalName()`
+    would otherwise allow every user.
+
+    Attributes:
+        carries_issuer: whether the value itself says which authority issued the certificate, so that no other
+            authority can issue a certificate with this value.
+    """
+
+    carries_issuer: bool = False
+
+    @property
+    def lacks_value(self) -> bool:
+        """Whether the value was omitted."""
+        return any(isinstance(each, _NoValue) for each in vars(self).values())
+
+    def values(self, certificate: ClientCertificate) -> Iterable[IdentifierValue]:
+        """Return all values of this kind in a certificate. Does not check whether the certificate is verified.
+
+        Raises `MalformedCertificate` if they cannot be read.
+        """
+        raise NotImplementedError
+
+    def compared(self, value: str) -> str | None:
+        """Return a stored value in the form in which this kind compares it; `None` if it equals no value.
+
+        Example: `UserPrincipalName().compared("alice@CORP.example")` is `"alice@corp.example"`
+        """
+        raise NotImplementedError
+
+
+def require_value(rule: Any) -> None:
+    """Raise `ConfigurationError` if a rule lacks its value. Example: `require_value(UserPrincipalName())`"""
+    if rule.lacks_value:
+        raise ConfigurationError(
+            f"{type(rule).__name__} without a value is not a rule; expected a value, for example "
+            'UserPrincipalName("alice@corp.example"). Without a value, it is only for CertificateUser(by=...)'
+        )

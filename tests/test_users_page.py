@@ -1,0 +1,211 @@
+"""docs/users.md is true: its code runs, its table lists every kind of name, and its commands lead to the admin."""
+
+import os
+import re
+import shlex
+import ssl
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError, URLError
+
+import pytest
+from starlette.testclient import TestClient
+from werkzeug.test import Client
+
+from mtls_middleware import ConfigurationError, policy
+from mtls_middleware.integrations import CertificateUser
+from mtls_middleware.policy.identifier import Identifier
+from mtls_middleware.testing import TESTING_ENVIRON, IssuedCertificate
+from tests.integrations.documented import PROXY, SOURCE
+from tests.integrations.test_certificate_user import ALICE, NAMESAKE, STAFF, upn, validated
+from tests.live.servers import free_port
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = (ROOT / "docs" / "users.md").read_text("utf-8")
+FILES = dict(re.findall(r"```python\n# (\S+)\n(.*?)```", PAGE, re.DOTALL))
+ROWS = re.findall(r"^\| `((\w+)\(.*?\))` \|.*\| (yes|no) \|$", PAGE, re.MULTILINE)
+COMMANDS = [
+    each for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) for each in block.replace("\\\n", "").splitlines()
+]
+
+
+@pytest.fixture(autouse=True)
+def _authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "staff-ca.pem").write_text(STAFF.pem)
+    (tmp_path / "clients-ca.pem").write_text(STAFF.pem + NAMESAKE.pem)
+    monkeypatch.chdir(tmp_path)
+
+
+def run(file: str) -> dict[str, Any]:
+    """The names of a documented file."""
+    names: dict[str, Any] = {"__name__": file.removesuffix(".py")}
+    exec(FILES[file], names)
+    return names
+
+
+@pytest.mark.parametrize(("file", "expected"), [("users.py", ALICE), ("people.py", "Alice")])
+def test_the_examples_find_the_user(file: str, expected: str) -> None:
+    users: CertificateUser[Any] = run(file)["users"]
+    identity = users.identify(validated(upn("alice@CORP.example")))
+    assert identity is not None
+    assert getattr(users.user_of(identity), "name", users.user_of(identity)) == expected
+
+
+def test_the_table_lists_every_kind_of_name() -> None:
+    exported = {name: getattr(policy, name) for name in policy.__all__}
+    kinds = {name for name, kind in exported.items() if isinstance(kind, type) and issubclass(kind, Identifier)}
+    assert {name for _, name, _ in ROWS} == kinds
+
+
+@pytest.mark.parametrize(("source", "name", "needs"), ROWS)
+def test_the_table_says_which_names_need_their_authority(source: str, name: str, needs: str) -> None:
+    kind = eval(source, {name: getattr(policy, name)})
+    CertificateUser(by=kind, issued_by=STAFF.certificate)
+    if needs == "yes":
+        with pytest.raises(ConfigurationError, match="without issued_by="):
+            CertificateUser(by=kind)
+    else:
+        CertificateUser(by=kind)
+
+
+def behind_proxy(app: Any, card: IssuedCertificate | None) -> TestClient:
+    return TestClient(app if card is None else card.for_source(SOURCE).asgi(app), client=(PROXY, 4711))
+
+
+def test_the_starlette_example_has_the_user_and_the_scopes() -> None:
+    app = run("starlette_users.py")["app"]
+    assert behind_proxy(app, upn(ALICE)).get("/").json() == {"user": ALICE, "scopes": ["authenticated"]}
+    for card in (None, upn(ALICE, ca=NAMESAKE), upn(ALICE, "bob@corp.example")):
+        assert behind_proxy(app, card).get("/").status_code == 403
+
+
+def test_the_fastapi_example_has_the_user() -> None:
+    app = run("fastapi_users.py")["app"]
+    assert behind_proxy(app, upn(ALICE)).get("/").json() == {"user": ALICE}
+    for card in (None, upn(ALICE, ca=NAMESAKE), upn()):
+        assert behind_proxy(app, card).get("/").status_code == 403
+
+
+def flask_response(app: Any, card: IssuedCertificate | None, **options: Any) -> Any:
+    overrides = {**TESTING_ENVIRON, "REMOTE_ADDR": PROXY} if card is None else card.for_source(SOURCE).environ
+    return Client(app).get("/", environ_overrides=overrides, **options)
+
+
+def test_the_flask_example_has_the_user_of_each_request() -> None:
+    names = run("flask_users.py")
+    app, card = names["app"], upn(ALICE)
+    assert flask_response(app, card).json == {"user": ALICE, "certificate": card.thumbprint}
+    for other in (None, upn(ALICE, ca=NAMESAKE), upn()):
+        assert flask_response(app, other).status_code == 401
+
+
+def test_no_session_of_flask_login_replaces_the_user_of_the_certificate() -> None:
+    names = run("flask_users.py")
+    app = names["app"]
+    app.secret_key = "for tests"
+    session = app.session_interface.get_signing_serializer(app).dumps({"_user_id": "bob@corp.example", "_fresh": True})
+    cookie = {"Cookie": f"session={session}"}
+    assert flask_response(app, upn(ALICE), headers=cookie).json["user"] == ALICE
+    assert flask_response(app, None, headers=cookie).status_code == 401
+
+
+@pytest.mark.parametrize("card", [None, upn(ALICE)], ids=["none", "card"])
+def test_current_certificate_is_false_without_a_certificate(card: IssuedCertificate | None) -> None:
+    names = run("flask_users.py")
+    app, current = names["app"], names["current_certificate"]
+    seen: list[Any] = []
+
+    @app.get("/seen")
+    def view() -> str:
+        seen.append(bool(current))
+        if current:
+            return str(current.thumbprint)
+        with pytest.raises(RuntimeError, match="no client certificate"):
+            _ = current.subject
+        return ""
+
+    overrides = {**TESTING_ENVIRON} if card is None else card.for_source(SOURCE).environ
+    response = Client(app).get("/seen", environ_overrides=overrides)
+    assert seen == [card is not None]
+    assert response.text == ("" if card is None else card.thumbprint)
+
+
+@contextmanager
+def running(command: str, folder: Path, environment: dict[str, str]) -> Iterator[None]:
+    """A server that runs until the block ends."""
+    with (folder / "server.log").open("wb") as log:
+        server = subprocess.Popen(shlex.split(command), cwd=folder, env=environment, stdout=log, stderr=log)
+        try:
+            yield
+        finally:
+            server.terminate()
+            server.wait(30)
+
+
+def get(address: str, folder: Path, *, card: bool) -> tuple[int, str]:
+    """The response of the server, as soon as it listens."""
+    own = folder / ".mtls-dev"
+    context = ssl.create_default_context(cafile=own / "ca.pem")
+    if card:
+        context.load_cert_chain(own / "client.pem", own / "client-key.pem")
+    opener = urllib.request.build_opener(
+        urllib.request.HTTPSHandler(context=context), urllib.request.HTTPCookieProcessor()
+    )
+    for _ in range(300):
+        try:
+            with opener.open(address, timeout=30) as response:
+                return response.status, response.read().decode()
+        except HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+        except URLError:
+            time.sleep(0.1)
+    raise AssertionError((folder / "server.log").read_text())
+
+
+@pytest.mark.live
+def test_the_commands_lead_from_startproject_to_the_admin(tmp_path: Path) -> None:
+    scripts = Path(sys.executable).parent
+    environment = {"PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    project = tmp_path / "mysite"
+    folder, server = tmp_path, ""
+    for command in COMMANDS:
+        if command.startswith(("pip ", "curl ")):
+            continue
+        if command.startswith("cd "):
+            folder = folder / command.removeprefix("cd ")
+        elif command.startswith("gunicorn "):
+            server = command
+        else:
+            done = subprocess.run(
+                shlex.split(command), cwd=folder, env=environment, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+        if command.startswith("mtls-middleware dev-ca"):  # the page appends to the settings here
+            with (project / "mysite" / "settings.py").open("a") as settings:
+                settings.write(FILES["mysite/settings.py"])
+    (address,) = (each.split()[-1] for each in COMMANDS if each.startswith("curl "))
+    port = free_port()
+    with running(server.replace("8443", str(port)), project, environment):
+        address = address.replace("8443", str(port))
+        status, page = get(address, project, card=True)
+        assert status == 200
+        assert "alice@corp.example" in page
+        assert "Site administration" in page
+        status, page = get(address, project, card=False)
+        assert status == 403
+        assert "your browser presented none" in page
+    accounts = project / "accounts"
+    accounts.mkdir()
+    (accounts / "__init__.py").touch()
+    (accounts / "tests.py").write_text(FILES["accounts/tests.py"])
+    manage = [sys.executable, "manage.py", "test", "accounts"]
+    done = subprocess.run(manage, cwd=project, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Ran 1 test" in done.stderr
