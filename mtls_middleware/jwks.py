@@ -19,7 +19,7 @@ from mtls_middleware.effects.address import check_address
 from mtls_middleware.effects.flow import Flow
 from mtls_middleware.effects.remote_document import RemoteDocument, UnusableDocument
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate, require_extra
-from mtls_middleware.json_values import json_document
+from mtls_middleware.json_values import json_document, shown
 from mtls_middleware.parser_errors import UNREADABLE
 from mtls_middleware.reusable import Check
 
@@ -39,8 +39,6 @@ _MIN_RSA_BITS = 2048  # minimum size of an RSA key in bits (RFC 7518 3.3)
 _MAX_KEYS = 200
 # Maximum number of log lines about ignored keys, for each JWK Set.
 _MAX_LOG_LINES = 5
-# Maximum number of characters of a `kid` in the log.
-_MAX_KEY_ID = 100
 
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
 
@@ -129,7 +127,7 @@ def read_keys(document: object, read: Callable[[Any], T], log: logging.Logger, p
 def _key_id_of(member: object) -> str:
     """Return the `kid` of a JWK for the log, where control characters are escaped."""
     key_id = member.get("kid") if isinstance(member, Mapping) else None
-    return ascii(key_id[:_MAX_KEY_ID]) if isinstance(key_id, str) else "(none)"
+    return shown(key_id) if isinstance(key_id, str) else "(none)"
 
 
 def _without_null(member: object) -> object:

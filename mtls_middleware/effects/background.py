@@ -1,7 +1,7 @@
 """Runs all HTTP exchanges of a process on one background thread with its own event loop.
 
-Callers in threads or event loops only wait for the result. So 500 concurrent exchanges neither block the event loop of
-an application nor need 500 threads. If the thread ends by an exception, the next exchange starts a new thread.
+Callers in threads or event loops only wait for the result. So 500 concurrent exchanges do not need 500 threads, and do
+not block the event loop of an application. If the thread ends by an exception, the next exchange starts a new thread.
 """
 
 import asyncio
@@ -73,10 +73,11 @@ def _counted_job(fetch: Fetch, background: "_Background") -> _Job:
 
 @contextlib.contextmanager
 def waiting(fetch: Fetch, shares: Shares, loop: asyncio.AbstractEventLoop | None = None) -> Iterator[float]:
-    """Start the exchange `fetch` as `begin` does. The value is the number of seconds for which the caller may wait.
+    """Start the exchange `fetch`, and count the caller while it waits.
 
-    `shares`: the limits of concurrent exchanges for the client that caused the exchange. Raises `FetchFailed` if the
-    server of a persistent connection stalls, or if too many requests wait for it.
+    The value of the context manager is the number of seconds for which the caller may wait. `shares`: the limits of
+    concurrent exchanges for the client that caused the exchange. Raises `FetchFailed` if the server of a persistent
+    connection stalls, or if too many requests wait for it.
     """
     if fetch.connections is None:
         begin(fetch, loop)
@@ -170,8 +171,8 @@ class _Background:
     def wake(self, loop: asyncio.AbstractEventLoop | None) -> None:
         """Start the queued exchanges after the current iteration of `loop`, or at once if `loop` is `None`.
 
-        All of them start, even those of a loop that has ended. Hundreds of exchanges in one iteration wake the
-        background loop only once, because each wake-up is a system call. This method is thread-safe.
+        To wake the background loop takes a system call, so it is done once for all exchanges of an iteration. If a loop
+        ends before that, its exchanges start with the next exchange of another caller. This method is thread-safe.
         """
         if not self._queue:
             return
@@ -182,7 +183,7 @@ class _Background:
             loop.call_soon(self._wake_from, loop)
 
     def _wake_from(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._waking_loops.discard(loop)  # this is first, so that an exchange that is added now wakes the loop again
+        self._waking_loops.discard(loop)  # first, so that an exchange that is added from now on wakes the loop again
         self._wake()
 
     def _wake(self) -> None:
@@ -232,7 +233,7 @@ class _Background:
             fetch.outcome.set_result(found)
 
     async def _response(self, job: _Job) -> Response:
-        # httpx2 uses anyio, and only protects its clean-up from cancellation by anyio. Cancellation by asyncio leaks
+        # httpx2 protects its clean-up only from a cancellation by anyio. A cancellation by asyncio would leak
         # connections.
         import anyio
 

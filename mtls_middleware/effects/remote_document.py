@@ -51,11 +51,13 @@ class RemoteDocument(Generic[T]):
 
     The document is renewed in the background after 8 minutes, and is old after 10 minutes. If its server is down, the
     last usable document is used for at most `max_stale` seconds more. There is one attempt at a time, and all callers
-    that need the result wait for the same attempt, for at most `first_wait` seconds. After a successful attempt, the
-    next one begins at the earliest 30 seconds later (`COOL_DOWN`). After a failed attempt, it begins at the earliest
-    0.5 seconds after the failure, and this time doubles with each further failure, up to 30 seconds. Only the caller
-    that begins it waits, for at most a second. If the new value equals the old value, the old object is kept. If the
-    clock is set back, the document is renewed.
+    that need the result wait for the same attempt, for at most `first_wait` seconds.
+
+    After a successful attempt, the next one begins at the earliest 30 seconds later (`COOL_DOWN`). After a failed
+    attempt, the next one begins at the earliest 0.5 seconds after the failure. This time doubles with each further
+    failure, up to 30 seconds. Only the caller that begins an attempt after a failure waits for it, at most a second.
+
+    If the new value equals the old value, the old object is kept. If the clock is set back, the document is renewed.
 
     Arguments:
         parse: a function that converts the body to the value. It raises `ValueError` for an unusable document, or
@@ -112,7 +114,7 @@ class RemoteDocument(Generic[T]):
         """
         age = abs(now - self._fetched_at)
         if self._value is None or age >= _LIFETIME:
-            # While one caller renews an old value, the others use the old value. Without an old value, all wait.
+            # While one caller renews an old value, the other callers use it. Without an old value, all callers wait.
             yield from self._renew(now, join=join or self._usable_value(now) is None)
         elif age >= _RENEWAL_AGE:
             yield from self._renew_in_background(now)
@@ -230,7 +232,7 @@ class RemoteDocument(Generic[T]):
         return self._failed_after + retry_delay(self._failures)
 
     def _read(self, attempt: "_Attempt[T]", found: Response | FetchFailed) -> None:
-        """Parse the response of an attempt, unless this is done already, and store the value. The lock is held."""
+        """Parse the response of an attempt, unless another caller does this, and store the value. The lock is held."""
         if attempt.begin_to_read():
             if isinstance(found, Response) and len(found.body) > self._max_inline:
                 attempt.read_in_thread(found, self._parse)
@@ -280,11 +282,11 @@ class _Attempt(Generic[T]):
 
     @property
     def is_being_read(self) -> bool:
-        """Whether a thread parses the document. A fork has no threads, so there it is `False`."""
+        """Whether a thread parses the document. `False` in a forked child process, which does not have this thread."""
         return self._thread is not None and self._thread.is_alive()
 
     def begin_to_read(self) -> bool:
-        """Return `True` for the first caller, which must call `read`. A caller that stops waiting cancels nothing."""
+        """Return `True` for the first caller, which must call `read`. Then no caller can cancel `value`."""
         return not self.value.running() and not self.value.done() and self.value.set_running_or_notify_cancel()
 
     def read(self, found: Response | FetchFailed, parse: Callable[[bytes], T]) -> None:

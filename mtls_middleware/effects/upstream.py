@@ -23,13 +23,14 @@ if TYPE_CHECKING:
 MAX_EXCHANGES = 50
 # Maximum fraction of its timeout that an exchange may spend in the queue. After that, too little time remains.
 QUEUE_TIMEOUT = 0.9
-# An exchange that fails without a response after this fraction of its timeout stalls. The queue does not count.
+# Fraction of its timeout after which an exchange that fails without a response counts as a stall. The time in the queue
+# is not included.
 _STALL = 0.5
-# Seconds after which an exchange stalls if the last exchange stalled, too. Its callers then wait no longer, so that a
-# process with one thread does not lose one timeout for each stall. The exchange itself goes on.
+# Seconds after which an exchange counts as a stall if the last exchange stalled, too. Its callers stop waiting at this
+# time, so that a process with one thread is not blocked for the whole timeout again. The exchange itself continues.
 _NEXT_STALL = 1.0
-# Seconds that a request waits in addition to the timeout of its exchange. The background thread ends the exchange and
-# counts the stall in this time, so that the next request of the same thread does not wait for the server again.
+# Seconds that a request waits in addition to the timeout of its exchange. In this time, the background thread ends the
+# exchange and counts the stall. Otherwise the next request of the same thread would wait for the server again.
 _GRACE = 0.25
 # Minimum number of seconds between two log lines that too many requests wait.
 _LOG_INTERVAL = 30.0
@@ -41,17 +42,18 @@ Fail = Callable[[FetchFailed], None]
 
 
 class Admission(NamedTuple):
-    """The permission to wait for a server: whether the exchange is a probe, and the maximum number of seconds."""
+    """The permission to wait for a server for at most `seconds`. `is_probe`: whether the exchange is a probe."""
 
     is_probe: bool
     seconds: float
 
 
 class Upstream:
-    """One server. An object belongs to the background thread of one process; `enter` and `leave` are for all threads.
+    """One server. Any thread may call `enter` and `leave`. Only the background thread calls the other methods.
 
     Arguments:
-        connections: the configuration. It is not kept, because its end closes the open connections.
+        connections: the configuration. This object keeps no reference to it, because its garbage collection closes the
+            open connections.
     """
 
     def __init__(self, connections: Connections) -> None:
@@ -80,7 +82,8 @@ class Upstream:
             is_due = now - self._logged_at >= _LOG_INTERVAL
             if is_due:
                 self._logged_at = now
-        reason = f"max_waiting={self._max_waiting} requests already wait for the server, or half of it from one client"
+        most = self._max_waiting
+        reason = f"too many requests wait for the server: at most max_waiting={most}, and half of it from one client"
         if is_due:
             log(logging.ERROR, "%s: %s; further requests get 503 at once; check the server", fetch.url, reason)
         raise FetchFailed(reason, retry_after=1)
@@ -106,7 +109,7 @@ class Upstream:
             return await self._counted(fetch, client, names, fail if is_suspect else None)
 
     async def _counted(self, fetch: Fetch, client: str, names: ClientNameLookups, fail: Fail | None) -> Response:
-        """Make the exchange, and count a stall or a response. `fail`: is called if the exchange takes a second."""
+        """Make the exchange, and count a stall or a response. `fail` is called if the exchange takes a second."""
         began, has_stalled, timer = time.monotonic(), False, None
 
         def stall() -> None:
@@ -125,7 +128,7 @@ class Upstream:
             if time.monotonic() - began >= _STALL * fetch.timeout:
                 if not has_stalled:
                     self._count_stall(fetch, client, began)
-            elif isinstance(failure, FetchFailed):  # if not, it was in the queue for too long, or the process ends
+            elif isinstance(failure, FetchFailed):  # any other: the queue used up the timeout, or the process ends
                 self._count_response(fetch, client)
             raise
         finally:
@@ -149,7 +152,7 @@ class Upstream:
             )
 
     def _count_response(self, fetch: Fetch, client: str) -> None:
-        """Count an exchange with a reaction of the server: a response, a refused or a closed connection."""
+        """Count an exchange in which the server sent a response, or refused or closed the connection."""
         with self._lock:
             was_open = self._breaker.responded(client, time.monotonic())
         if was_open:
@@ -167,7 +170,7 @@ def seconds_to_wait(fetch: Fetch) -> float:
 
 
 def _stalling(wait: float) -> FetchFailed:
-    reason = "the server stalls, and the time of the next attempt has not come"
+    reason = "the server stalls, and the next attempt is not due yet"
     return FetchFailed(reason, retry_after=max(1, math.ceil(wait)))
 
 

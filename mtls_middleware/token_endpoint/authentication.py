@@ -49,7 +49,7 @@ class ClientAuthenticator:
         clients: a mapping from `client_id` to `RegisteredClient`, or a function that takes a `client_id` and returns
             the `RegisteredClient`, or `None` for an unknown client. Under ASGI, the function may be `async`. Include
             the clients that use other authentication methods. If the function raises `RegistrationError`, this client
-            gets 401. Any other exception leads to 500.
+            gets 401, and if it raises `Unavailable`, 503. Any other exception leads to 500.
         trust_store: validates the chain for `tls_client_auth`, even if a proxy has already validated the chain. A
             client's own `trust_store` takes precedence.
         match: which part of a presented certificate must equal that of a registered certificate: `"certificate"`, the

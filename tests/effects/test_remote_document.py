@@ -192,7 +192,7 @@ def test_one_request_does_not_wait_twice_for_one_attempt(server: KeyServer, run:
     gate.set()
 
 
-def test_a_request_with_a_later_time_waits_for_an_attempt_that_has_just_begun(server: KeyServer, run: Run) -> None:
+def test_a_request_with_a_later_time_waits_for_an_attempt_in_progress(server: KeyServer, run: Run) -> None:
     found, server.stall = RemoteDocument(server.url, len, tls=NO_TLS), 0.5
     first = threading.Thread(target=BlockingDriver().run, args=(found.current(START),))
     first.start()
