@@ -159,7 +159,7 @@ def test_no_form_of_location_gets_the_token(world: World, way: str, location: st
 
 @AT_EACH_CALL
 @BOTH
-def test_a_renewal_during_the_token_request_keeps_token_and_certificate_together(world: World, way: str) -> None:
+def test_a_renewal_during_the_token_request_keeps_the_old_pair(world: World, way: str) -> None:
     def renewed(received: Received) -> tuple[int, dict[str, str], Any]:
         if received.path == "/token":
             world.renew()
@@ -174,7 +174,7 @@ def test_a_renewal_during_the_token_request_keeps_token_and_certificate_together
 
 @AT_EACH_CALL
 @BOTH
-def test_a_renewal_before_the_repetition_uses_the_new_certificate_for_both(world: World, way: str) -> None:
+def test_a_renewal_before_the_repetition_uses_the_new_pair(world: World, way: str) -> None:
     auth = world.auth()
 
     def reject_and_renew(received: Received) -> tuple[int, dict[str, str], Any]:
@@ -206,7 +206,7 @@ def test_a_renewal_back_to_old_files_uses_the_old_token_with_them(world: World) 
 
 
 @AT_EACH_CALL
-def test_a_request_that_is_sent_again_after_a_renewal_keeps_its_certificate(world: World) -> None:
+def test_a_request_that_is_sent_again_keeps_its_certificate(world: World) -> None:
     """`response.request` still has its credentials, and a client may send it again without authentication."""
     with world.client(world.auth()) as client:
         request = client.get("/").request
