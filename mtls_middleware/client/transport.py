@@ -53,8 +53,9 @@ class _Transport(Generic[T]):
         """Return the pool for `request`. Raises `CredentialsNotSent`, or `ConfigurationError` for `sni_hostname`."""
         _check_verified_name(request)
         credentials = credentials_of(request)
+        sent = with_token(request, credentials)
         pool, unused = self._pools.acquire(None if credentials is None else credentials.pair)
-        return _Lease(pool, with_token(request, credentials), unused)
+        return _Lease(pool, sent, unused)
 
 
 def _check_verified_name(request: httpx2.Request) -> None:

@@ -182,7 +182,7 @@ def test_a_forked_child_does_not_wait_for_the_request_of_its_parent(world: World
     assert len(world.server.token_requests) == 2
 
 
-def test_a_server_that_rejects_all_tokens_causes_one_token_request_per_request(world: World) -> None:
+def test_a_server_that_rejects_all_tokens_causes_no_second_token_request(world: World) -> None:
     world.api.respond = lambda received: (401, {"WWW-Authenticate": 'Bearer error="invalid_token"'}, b"")
     auth = world.auth()
     assert [each.status_code for each in world.get("sync", auth, times=3)] == [401, 401, 401]

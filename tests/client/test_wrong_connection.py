@@ -2,10 +2,8 @@
 
 import asyncio
 import contextlib
-import logging
 import os
 import random
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,6 @@ import pytest
 from mtls_middleware.client import (
     AsyncCertificateTransport,
     CertificateFiles,
-    CertificateTransport,
     CredentialsNotSent,
 )
 from mtls_middleware.errors import ConfigurationError
@@ -162,7 +159,7 @@ def test_no_form_of_location_gets_the_token(world: World, way: str, location: st
 
 @AT_EACH_CALL
 @BOTH
-def test_a_renewal_during_the_token_request_keeps_token_and_certificate_together(world: World, way: str) -> None:
+def test_a_renewal_during_the_token_request_keeps_the_old_pair(world: World, way: str) -> None:
     def renewed(received: Received) -> tuple[int, dict[str, str], Any]:
         if received.path == "/token":
             world.renew()
@@ -177,7 +174,7 @@ def test_a_renewal_during_the_token_request_keeps_token_and_certificate_together
 
 @AT_EACH_CALL
 @BOTH
-def test_a_renewal_before_the_repetition_uses_the_new_certificate_for_both(world: World, way: str) -> None:
+def test_a_renewal_before_the_repetition_uses_the_new_pair(world: World, way: str) -> None:
     auth = world.auth()
 
     def reject_and_renew(received: Received) -> tuple[int, dict[str, str], Any]:
@@ -209,7 +206,7 @@ def test_a_renewal_back_to_old_files_uses_the_old_token_with_them(world: World) 
 
 
 @AT_EACH_CALL
-def test_a_request_that_is_sent_again_after_a_renewal_keeps_its_certificate(world: World) -> None:
+def test_a_request_that_is_sent_again_keeps_its_certificate(world: World) -> None:
     """`response.request` still has its credentials, and a client may send it again without authentication."""
     with world.client(world.auth()) as client:
         request = client.get("/").request
@@ -240,52 +237,6 @@ def test_clients_with_two_certificates_share_no_connection_and_no_token(world: W
         other.current().thumbprint,
     }
     assert all(each.token_thumbprint == each.thumbprint for each in world.api.received)
-
-
-@BOTH
-@AT_EACH_CALL
-def test_http2_sends_tokens_over_connections_of_their_certificate(world: World, way: str) -> None:
-    auth = world.auth()
-    with HTTP2Server(world.authority) as api:
-        if way == "sync":
-            with httpx2.Client(transport=CertificateTransport(world.files, roots=world.roots, http2=True)) as client:
-                versions = []
-                for _ in range(3):
-                    versions.append(client.get(api.host, auth=auth).http_version)
-                    world.renew()
-        else:
-
-            async def run() -> list[str]:
-                transport = AsyncCertificateTransport(world.files, roots=world.roots, http2=True)
-                async with httpx2.AsyncClient(transport=transport) as client:
-                    found = []
-                    for _ in range(3):
-                        found.append((await client.get(api.host, auth=auth)).http_version)
-                        world.renew()
-                    return found
-
-            versions = asyncio.run(run())
-        assert versions == ["HTTP/2"] * 3
-        assert [fields["authorization"] for _, fields in api.received] == [
-            f"Bearer {each}" for each in world.server.issued
-        ]
-        assert len({thumbprint for thumbprint, _ in api.received}) == 3
-        assert [each.thumbprint for each in world.server.token_requests] == [
-            thumbprint for thumbprint, _ in api.received
-        ]
-
-
-def test_only_hpack_logs_fields_of_http2(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    """At DEBUG, hpack logs the encoded fields, from which a token can be decoded (docs/client.md)."""
-    caplog.set_level(logging.INFO, logger="hpack")
-    caplog.set_level(logging.DEBUG, logger="")
-    with HTTP2Server(world.authority) as api:
-        with httpx2.Client(transport=CertificateTransport(world.files, roots=world.roots, http2=True)) as client:
-            client.get(api.host, auth=world.auth())
-        assert api.received
-    assert "send_request_headers" in caplog.text  # httpcore2 logs at DEBUG
-    assert not re.search("Encoded header block|Bearer", caplog.text)
-    assert world.server.issued[0] not in caplog.text
 
 
 @BOTH
