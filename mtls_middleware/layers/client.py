@@ -5,7 +5,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from mtls_middleware import options
-from mtls_middleware.cache import Cache
+from mtls_middleware.cache import Cache, caches_of
 from mtls_middleware.effects.flow import Flow
 from mtls_middleware.errors import NO_CERTIFICATE, ConfigurationError, Refused
 from mtls_middleware.layers.absence import explained
@@ -31,7 +31,6 @@ class ClientLayer:
     depends_on_path = True
     facts: Facts | None = None  # the layer reads the body, so its decisions are never cached
     fixed_route: Route | None = Route()
-    caches: tuple[Cache[Any, Any], ...] = ()
     cache_size: int | None = None
 
     def __init__(
@@ -45,6 +44,11 @@ class ClientLayer:
             raise ConfigurationError(
                 "paths is empty, so no client would be authenticated; expected for example ['/token']"
             )
+
+    @property
+    def caches(self) -> tuple[Cache[Any, Any], ...]:
+        """The caches of the authenticator, which share the memory of the stack."""
+        return caches_of(self._authenticator)
 
     def document(self, request: LayerRequest) -> LayerResponse | None:  # noqa: ARG002 (this layer serves no document)
         return None

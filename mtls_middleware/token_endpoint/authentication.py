@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, NoReturn
 
 from mtls_middleware import options
-from mtls_middleware.cache import Cache
+from mtls_middleware.cache import Cache, caches_of
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.effects.address import check_address
 from mtls_middleware.effects.exchange import default_context
@@ -102,6 +102,11 @@ class ClientAuthenticator:
         self._allow_http = options.boolean("allow_http", allow_http)
         self._key_sets: Cache[str, RemoteDocument[RegisteredCertificates]] = Cache(_CACHED_SETS)
         self._blocking, self._awaiting = BlockingDriver(), AwaitingDriver()
+
+    @property
+    def caches(self) -> tuple[Cache[Any, Any], ...]:
+        """The caches of the trust store, which share the memory of a stack of layers."""
+        return caches_of(self._trust_store)
 
     def authenticate(self, request: ClientRequest, now: float) -> RegisteredClient | None:
         """Return the client if its certificate authenticates it, or `None` if the application must authenticate it.

@@ -8,12 +8,14 @@ import pytest
 
 from mtls_middleware import ConfigurationError, RegisteredClient, oauth_client
 from mtls_middleware.layers import decisions
+from mtls_middleware.layers.client import ClientLayer
 from mtls_middleware.sources import Nginx, ServerTLS
 from mtls_middleware.testing import self_signed
 from mtls_middleware.token_endpoint import ClientAuthenticator
+from mtls_middleware.validation import TrustStore
 from tests.gateways import MODULES, STRANGER, both_gateways
 from tests.ids import shown
-from tests.token_endpoint.known import AUTHENTICATOR, BILLING, CLIENTS, EDGE
+from tests.token_endpoint.known import AUTHENTICATOR, BILLING, CA, CLIENTS, EDGE
 from tests.token_endpoint.layered import GOOD, LAYERS, UNKNOWN_ANSWER, error
 from tests.token_endpoint.posts import Post, layers, send, send_asgi, send_wsgi
 from tests.token_endpoint.roles import basic
@@ -272,3 +274,9 @@ def test_the_record_of_a_rejected_client_names_the_requested_client(
     assert line.isascii()
     assert line.isprintable()
     assert len(line) < 2_000
+
+
+def test_the_caches_of_its_trust_store_share_the_memory_of_the_stack() -> None:
+    store = TrustStore([CA.certificate])
+    layer = ClientLayer(ClientAuthenticator({}, trust_store=store), paths=["/token"])
+    assert layer.caches == store.caches != ()
