@@ -79,9 +79,8 @@ def read_certificates(octets: bytes, file: str = "ca.crt") -> list[x509.Certific
     for number, block in enumerate(blocks, 1):
         if block.label not in _CERTIFICATE:
             what, advice = _other_block(block.label)
-            raise ValueError(
-                f"block {number} of {len(blocks)} is {what}; {_EXPECTED}: {advice}".replace("{file}", name)
-            )
+            place = f"block {number} of {len(blocks)} ({ascii(block.label)[1:-1]})"
+            raise ValueError(f"{place} is {what}; {_EXPECTED}: {advice}".replace("{file}", name))
     return [_certificate(block.octets, number, len(blocks)) for number, block in enumerate(blocks, 1)]
 
 
@@ -131,7 +130,7 @@ def _other_block(label: str) -> tuple[str, str]:
         return _PRIVATE_KEY
     if label.endswith("PARAMETERS"):
         return _PARAMETERS
-    return _OTHER_LABELS.get(label, (f"a block of another type ({label!a})", f"run `{_ONLY_CERTIFICATES}`"))
+    return _OTHER_LABELS.get(label, ("not a certificate", f"run `{_ONLY_CERTIFICATES}`"))
 
 
 def _without_blocks(octets: bytes) -> str:
