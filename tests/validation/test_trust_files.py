@@ -141,6 +141,10 @@ BAD_ROOTS = {
     "no key identifier": (("-addext", "subjectKeyIdentifier=none", *CA), "without subjectKeyIdentifier"),
     "no keyCertSign": ((*CA, *SKI, "-addext", "keyUsage=critical,cRLSign"), "keyUsage lacks keyCertSign"),
     "for servers": ((*CA, *SKI, "-addext", "extendedKeyUsage=serverAuth"), "extendedKeyUsage lacks clientAuth"),
+    "critical identifier": (
+        (*CA, *SKI, "-addext", "authorityKeyIdentifier=critical,keyid:always"),
+        "critical extension .* 2.5.29.35",
+    ),
     "policies": ((*CA, *SKI, "-addext", "policyConstraints=critical,requireExplicitPolicy:0"), "PolicyConstraints"),
     "unknown extension": ((*CA, *SKI, "-addext", "1.2.3.4=critical,DER:0500"), "critical extension .* 1.2.3.4"),
 }
