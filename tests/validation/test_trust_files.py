@@ -92,6 +92,16 @@ FILES: dict[str, tuple[bytes, str]] = {
     "no beginning": (PEM + PEM[30:], "after block 1"),
     "second unreadable": (PEM + pem(UNREADABLE) + PEM, r"certificate 2 of 3 cannot be read: .*EncodedDefault"),
     "third no base64": (PEM + PEM + PEM.replace(b"MII", b"MI!"), "certificate 3 of 3 cannot be read"),
+    "four dashes": (PEM.replace(b"-----BEGIN", b"----BEGIN"), "in the file, there is an END line without its line"),
+    "backslashes": (PEM.replace(b"\n", b"\\n"), "certificate 1 of 1 .*instead of line breaks.*sed"),
+    "PKCS#7 as a certificate": (
+        PEM + pem(pkcs7_of.serialize_certificates([CERTIFICATE], Encoding.DER)),
+        r"certificate 2 of 2 cannot be read: .*its content is PKCS#7.*openssl pkcs7 -inform DER",
+    ),
+    "key as a certificate": (
+        pem(KEY.private_bytes(Encoding.DER, PKCS8, PLAIN)),
+        "certificate 1 of 1 cannot be read: .*its content is a private key",
+    ),
     "leaf": (CLIENT.pem.encode(), "certificate 1 of 1 can never.*not a CA.*openssl x509 -in .* -noout -issuer"),
     "leaf behind a root": (PEM + CLIENT.pem.encode(), "certificate 2 of 2 can never"),
 }
@@ -110,7 +120,9 @@ def test_the_message_names_file_position_and_command(tmp_path, kind):
     assert " -in " not in message or f" -in '{path}' " in message
 
 
-@pytest.mark.parametrize("kind", ["DER", "PKCS#7", "PKCS#7 in DER", "trusted", "key last", "key first", "base64 alone"])
+@pytest.mark.parametrize(
+    "kind", ["DER", "PKCS#7", "PKCS#7 in DER", "trusted", "key last", "key first", "base64 alone", "backslashes"]
+)
 def test_the_command_in_the_message_makes_a_trust_file(tmp_path, kind):
     path = tmp_path / "clients ca.crt"
     path.write_bytes(FILES[kind][0])
