@@ -35,7 +35,7 @@ _OTHER_LABELS = {
     "RSA PUBLIC KEY": ("a public key", "give the CA certificate that contains this key"),
 }
 _PRIVATE_KEY = (
-    "a private key, which does not belong into a trust file",
+    "a private key, which does not belong in a trust file",
     f"keep only the certificates: `{_ONLY_CERTIFICATES}`",
 )
 _PARAMETERS = ("parameters of a key", f"keep only the certificates: `{_ONLY_CERTIFICATES}`")
