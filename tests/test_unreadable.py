@@ -420,7 +420,10 @@ def test_inspect_and_verify_have_the_parsers_reason(kind, tmp_path: Path, capsys
         assert found["rules"] == [f"Thumbprint('{ClientCertificate.from_der(der).thumbprint}')"]
         (tmp_path / "root.pem").write_text(CA.pem)
         assert main(["verify", str(path), "--roots", str(tmp_path / "root.pem"), "--json"]) == 1
-        assert reason.lower() in json.loads(capsys.readouterr().out)["first_failure"]["reason"].lower()
+        verified = json.loads(capsys.readouterr().out)
+        assert verified["first_failure"]["position"] == 0
+        assert reason.lower() in verified["first_failure"]["reason"].lower()
+        assert [each["thumbprint"] for each in verified["path"]] == [ClientCertificate.from_der(der).thumbprint]
 
 
 def signed_again(der: bytes) -> bytes:
