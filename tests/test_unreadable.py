@@ -25,13 +25,14 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from mtls_middleware import binding
 from mtls_middleware.certificate import ClientCertificate, Verification
 from mtls_middleware.cli.main import main
 from mtls_middleware.der import header, read_value, read_values
-from mtls_middleware.errors import MalformedCertificate, Refused
+from mtls_middleware.errors import ConfigurationError, MalformedCertificate, Refused
 from mtls_middleware.openssl_reader import is_certificate
 from mtls_middleware.policy import DNSName, Issuer, Presented, Subject, Thumbprint
 from mtls_middleware.sources import AWSLoadBalancer, Caddy, ClientCertHeader, Envoy, HAProxy, Nginx, ServerTLS, Traefik
@@ -377,6 +378,32 @@ def test_both_encodings_of_a_time_are_read():
     )
 
 
+def test_a_root_with_such_a_time_can_never_validate():
+    root = CA.certificate.public_bytes(Encoding.DER)
+    ends = CA.certificate.not_valid_after_utc.strftime("%y%m%d%H%M%SZ").encode()
+    changed = signed_again(spoilt(value(23, ends), value(24, b"20491231235959Z"), root))
+    with pytest.raises(ConfigurationError, match=r"roots\[0\] can never validate a client .*UtcTime"):
+        TrustStore([x509.load_der_x509_certificate(changed)])
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "joint"),
+    [
+        (Traefik(verified_by_proxy=True, **TRUST), "X-Forwarded-Tls-Client-Cert", ","),
+        (Envoy(verified_by_proxy=True, **TRUST), "X-Forwarded-Client-Cert", ""),
+    ],
+    ids=["Traefik", "Envoy"],
+)
+def test_an_unreadable_entry_of_the_chain_is_dropped(source, name, joint):
+    """RFC 8446 4.4.2: a client may send certificates that the server does not need."""
+    chain = [DER, CRITICAL_FALSE]
+    text = joint.join(map(base64_of, chain)) if joint else f'Chain="{"".join(map(escaped, chain))}"'
+    accepted = through_wsgi(source, [(name, text)], allow=NAME_RULE)
+    assert accepted.status == 200
+    assert accepted.seen is not None
+    assert accepted.seen.certificate.chain == ()
+
+
 @pytest.mark.parametrize("kind", UNREADABLE)
 def test_inspect_and_verify_have_the_parsers_reason(kind, tmp_path: Path, capsys):
     der, reason = UNREADABLE[kind]
@@ -393,7 +420,10 @@ def test_inspect_and_verify_have_the_parsers_reason(kind, tmp_path: Path, capsys
         assert found["rules"] == [f"Thumbprint('{ClientCertificate.from_der(der).thumbprint}')"]
         (tmp_path / "root.pem").write_text(CA.pem)
         assert main(["verify", str(path), "--roots", str(tmp_path / "root.pem"), "--json"]) == 1
-        assert reason.lower() in json.loads(capsys.readouterr().out)["first_failure"]["reason"].lower()
+        verified = json.loads(capsys.readouterr().out)
+        assert verified["first_failure"]["position"] == 0
+        assert reason.lower() in verified["first_failure"]["reason"].lower()
+        assert [each["thumbprint"] for each in verified["path"]] == [ClientCertificate.from_der(der).thumbprint]
 
 
 def signed_again(der: bytes) -> bytes:

@@ -112,6 +112,7 @@ def describe(certificate: ClientCertificate) -> dict[str, Any]:
         "trust_store": _objections(certificate),
         "chain": [ClientCertificate.from_der(der).thumbprint for der in certificate.chain],
         "rules": list(_rules(certificate)),
+        "notes": list(_notes(certificate)),
     }
 
 
@@ -146,6 +147,18 @@ def _objections(certificate: ClientCertificate) -> list[str]:
         return root_check.objections(certificate.x509, ExtendedKeyUsageOID.CLIENT_AUTH)
     except (MalformedCertificate, *UNREADABLE) as error:
         return [f"cannot be read: {parser_errors.reason(error)}"]
+
+
+def _notes(certificate: ClientCertificate) -> Iterator[str]:
+    """Yield the reasons why no rule over the subject or the issuer matches, although the name can be read."""
+    for name in ("subject", "issuer"):
+        with contextlib.suppress(MalformedCertificate):
+            found = getattr(certificate, f"{name}_name")
+            if found.rdns and found.comparable is None:
+                yield (
+                    f"no rule matches the whole {name}: it has an attribute type twice in one RDN, or a character that "
+                    "never matches by RFC 4518, for example one that is newer than Unicode 3.2"
+                )
 
 
 def _rules(certificate: ClientCertificate) -> Iterator[str]:

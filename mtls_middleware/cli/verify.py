@@ -15,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from mtls_middleware import parser_errors
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.cli import moment
 from mtls_middleware.cli.inspect_certificate import describe, load
@@ -32,13 +33,13 @@ _SHOWN = ("subject", "issuer", "serial_number", "not_valid_before", "not_valid_a
 
 
 class Verdict(NamedTuple):
-    """The path as far as it leads, and all reasons why it is not valid, the first one first.
+    """The path as far as it leads, as DER, and all reasons why it is not valid, the first one first.
 
     `faults`: empty if the certificate is valid. The position is that of a certificate in `path`, or -1 for the path as
     a whole.
     """
 
-    path: Sequence[x509.Certificate]
+    path: Sequence[bytes]
     faults: Sequence[Fault]
     is_complete: bool
 
@@ -101,33 +102,36 @@ def verdict(
     except Refused as refusal:
         return _diagnosed(certificate, roots, refusal, purpose, now)
     if lists is None:
-        return Verdict(path, (), is_complete=True)
+        return Verdict(_encoded(path), (), is_complete=True)
     statuses: Statuses = BlockingDriver().run(lists.statuses(status_requests(path), now)).value
     faults = [Fault(number, each.reason) for number, each in enumerate(statuses) if each.status != "good"]
-    return Verdict(path, faults, is_complete=True)
+    return Verdict(_encoded(path), faults, is_complete=True)
 
 
 def _diagnosed(
     certificate: ClientCertificate, roots: chain.Roots, refusal: Refused, purpose: x509.ObjectIdentifier, now: float
 ) -> Verdict:
     """Return the path of a rejected certificate as far as it leads. The reasons of the rejection are complete."""
-    path: Sequence[x509.Certificate] = ()
+    path: Sequence[bytes] = (certificate.der,)
     faults: list[Fault] = []
     is_complete = False
     try:
         leaf = certificate.x509
-        path = [leaf]
         found = roots.diagnose(certificate, now)
-        path, is_complete = found.path, found.is_complete
+        path, is_complete = _encoded(found.path), found.is_complete
         defects = profile.client_defects(leaf, profile.extensions(leaf), purpose, require_purpose=False)
         own = found.faults if found.is_complete else found.faults[:-1]  # the last one says why the path ends
         faults = [*own, *(Fault(0, each) for each in defects), *found.faults[len(own) :]]
-    except chain.UNREADABLE:
-        pass  # the rejection has the parser's reason
+    except chain.UNREADABLE as error:
+        faults = [Fault(0, f"a certificate of the path cannot be read: {parser_errors.reason(error)}")]
     faults.sort(key=lambda each: each.position)
     known = {reason for each in faults for reason in (each.reason, diagnosis.place(each.position) + each.reason)}
     rest = [Fault(-1, each, refusal.advice) for each in refusal.evidence[1:] if each not in known]
     return Verdict(path, [*faults, *rest], is_complete)
+
+
+def _encoded(path: Sequence[x509.Certificate]) -> list[bytes]:
+    return [each.public_bytes(Encoding.DER) for each in path]
 
 
 def _certificates(paths: Sequence[str], purpose: x509.ObjectIdentifier | None) -> list[x509.Certificate]:
@@ -154,8 +158,7 @@ def _certificates(paths: Sequence[str], purpose: x509.ObjectIdentifier | None) -
 def _description(found: Verdict) -> dict[str, Any]:
     """Return the verdict as JSON data."""
     path = []
-    for position, certificate in enumerate(found.path):
-        der = certificate.public_bytes(Encoding.DER)
+    for position, der in enumerate(found.path):
         contents = describe(ClientCertificate.from_der(der))
         is_last = position == len(found.path) - 1
         role = "leaf" if position == 0 else "root" if is_last and found.is_complete else "intermediate"

@@ -95,7 +95,7 @@ def _parse_attribute(text: str, position: int) -> tuple[Value, int]:
 # The forms that are rejected, and how to write the name instead. The first one that matches is named.
 _FORMS = (
     (
-        re.compile(r"\s*(?:subject|issuer)\s*[=:]", re.IGNORECASE),
+        re.compile(r"\s*(?:subject|issuer|owner)(?: DN| name)?\s*[=:]", re.IGNORECASE),
         "it begins with the label that `openssl x509 -subject` or keytool prints: remove the label",
     ),
     (

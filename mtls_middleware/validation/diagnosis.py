@@ -15,12 +15,13 @@ from mtls_middleware import parser_errors
 from mtls_middleware.messages import listed
 from mtls_middleware.names import distinguished
 from mtls_middleware.validation import profile
-from mtls_middleware.validity import outside
+from mtls_middleware.validity import RENEW, outside
 
 # Maximum number of CAs that a log record shows.
 _MAX_SHOWN = 5
 # Maximum number of signatures that one diagnosis verifies. Usual paths have two or three.
 _MAX_SIGNATURES = 16
+_EXPIRED, _NOT_YET_VALID = "expired: ", "not yet valid: "
 _STRONG_HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 MISSING_ISSUER = (
     "if the client's CA is one of yours, add its certificate to the trust store, or let the client send the "
@@ -98,8 +99,12 @@ def diagnose(
         is_anchor = certificate in known.roots
         defects = [] if position == 0 else list(profile.authority_defects(certificate, purpose, is_anchor=is_anchor))
         reasons = [*_own_faults(certificate, is_anchor, now, leeway), *defects, *_depth_faults(path, position)]
-        faults += [Fault(position, reason) for reason in dict.fromkeys(reasons)]
+        faults += [Fault(position, reason, _advice(reason)) for reason in dict.fromkeys(reasons)]
     return Diagnosis(path, tuple(sorted([*faults, *([] if end is None else [end])], key=_position)), end is None)
+
+
+def _advice(reason: str) -> str | None:
+    return RENEW if reason.startswith((_EXPIRED, _NOT_YET_VALID)) else None
 
 
 def _position(fault: Fault) -> int:
@@ -219,7 +224,7 @@ def _subject_key_identifier(authority: x509.Certificate) -> str:
 def _own_faults(certificate: x509.Certificate, is_anchor: bool, now: float, leeway: float) -> Iterator[str]:
     period = certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
     if not period[0] - leeway <= now <= period[1] + leeway:
-        yield ("expired: " if now > period[1] else "not yet valid: ") + outside(period, now, leeway)[0]
+        yield (_EXPIRED if now > period[1] else _NOT_YET_VALID) + outside(period, now, leeway)[0]
     if certificate.version is not x509.Version.v3:
         yield f"X.509 version {certificate.version.value + 1}, expected version 3"
     weak = None if is_anchor else _weak_signature(certificate)

@@ -35,7 +35,7 @@ _OTHER_LABELS = {
     "RSA PUBLIC KEY": ("a public key", "give the CA certificate that contains this key"),
 }
 _PRIVATE_KEY = (
-    "a private key, which does not belong into a trust file",
+    "a private key, which does not belong in a trust file",
     f"keep only the certificates: `{_ONLY_CERTIFICATES}`",
 )
 _PARAMETERS = ("parameters of a key", f"keep only the certificates: `{_ONLY_CERTIFICATES}`")
@@ -79,10 +79,12 @@ def read_certificates(octets: bytes, file: str = "ca.crt") -> list[x509.Certific
     for number, block in enumerate(blocks, 1):
         if block.label not in _CERTIFICATE:
             what, advice = _other_block(block.label)
-            raise ValueError(
-                f"block {number} of {len(blocks)} is {what}; {_EXPECTED}: {advice}".replace("{file}", name)
-            )
-    return [_certificate(block.octets, number, len(blocks)) for number, block in enumerate(blocks, 1)]
+            place = f"block {number} of {len(blocks)} ({ascii(block.label)[1:-1]})"
+            raise ValueError(f"{place} is {what}; {_EXPECTED}: {advice}".replace("{file}", name))
+    try:
+        return [_certificate(block.octets, number, len(blocks)) for number, block in enumerate(blocks, 1)]
+    except ValueError as error:
+        raise ValueError(str(error).replace("{file}", name)) from error
 
 
 def certificate_ders(octets: bytes) -> list[bytes]:
@@ -93,7 +95,7 @@ def certificate_ders(octets: bytes) -> list[bytes]:
     found = [each.octets for each in _blocks(octets) if each.label in _CERTIFICATE]
     if not found:
         raise ValueError(f"no block of a certificate; {_EXPECTED}")
-    return [binascii.a2b_base64(b"".join(each.partition(b"-----BEGIN ")[2].split(b"-----")[1:2])) for each in found]
+    return [_content(each) for each in found]
 
 
 def _certificate(block: bytes, number: int, count: int) -> x509.Certificate:
@@ -101,9 +103,26 @@ def _certificate(block: bytes, number: int, count: int) -> x509.Certificate:
         return x509.load_pem_x509_certificate(block)
     except parser_errors.UNREADABLE as error:
         raise ValueError(
-            f"certificate {number} of {count} cannot be read: {parser_errors.reason(error)}; remove it, or ask "
-            "its CA for another one: it could never validate a client"
+            f"certificate {number} of {count} cannot be read: {parser_errors.reason(error)}; {_advice(block)}"
         ) from error
+
+
+def _advice(block: bytes) -> str:
+    """Return what to do about a certificate block that cannot be read."""
+    if b"\\n" in block:
+        return "it has the characters '\\n' instead of line breaks: run `sed 's/\\\\n/\\n/g' {file} > converted.pem`"
+    try:
+        what, advice = _der(_content(block))
+    except ValueError:
+        what = advice = ""
+    if what not in ("", "a certificate", "no certificate"):
+        return f"its content is {what}; {_EXPECTED}: {advice}"
+    return "remove it, or ask its CA for another one: it could never validate a client"
+
+
+def _content(block: bytes) -> bytes:
+    """Return the octets of a PEM block. Raises `ValueError` (`binascii.Error`) if they are not base64."""
+    return binascii.a2b_base64(block.partition(b"-----BEGIN ")[2].split(b"-----")[1])
 
 
 def _blocks(octets: bytes) -> Iterator[_Block]:
@@ -123,7 +142,8 @@ def _blocks(octets: bytes) -> Iterator[_Block]:
         position = end + len(boundary)
         yield _Block(label.decode("latin-1"), octets[begin.start() : position])
     if octets.find(b"-----END ", position) >= 0:
-        raise ValueError(f"after block {number}, there is an END line without a BEGIN line; {_EXPECTED}")
+        where = f"after block {number}" if number else "in the file"
+        raise ValueError(f"{where}, there is an END line without its line -----BEGIN CERTIFICATE-----; {_EXPECTED}")
 
 
 def _other_block(label: str) -> tuple[str, str]:
@@ -131,7 +151,7 @@ def _other_block(label: str) -> tuple[str, str]:
         return _PRIVATE_KEY
     if label.endswith("PARAMETERS"):
         return _PARAMETERS
-    return _OTHER_LABELS.get(label, (f"a block of another type ({label!a})", f"run `{_ONLY_CERTIFICATES}`"))
+    return _OTHER_LABELS.get(label, ("not a certificate", f"run `{_ONLY_CERTIFICATES}`"))
 
 
 def _without_blocks(octets: bytes) -> str:

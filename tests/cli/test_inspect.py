@@ -275,3 +275,13 @@ def test_a_file_that_is_no_certificate_is_named(tmp_path, capsys):
     path.write_text(CLIENT.pem.replace("CERTIFICATE", "TRUSTED CERTIFICATE"))
     assert main(["inspect", str(path)]) == 2
     assert f"openssl x509 -in {path} -out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("subject", ["CN=GRO\u1e9eMANN", "CN=a\U0001f600", "CN=a+CN=b"])
+def test_a_subject_that_no_rule_matches_has_a_note(inspect, subject):
+    pairs = [x509.NameAttribute(NameOID.COMMON_NAME, each.removeprefix("CN=")) for each in subject.split("+")]
+    client = AUTHORITY.issue(x509.Name([x509.RelativeDistinguishedName(pairs)]))
+    found = json.loads(inspect(client.der, "--json"))
+    assert [each.split(":")[0] for each in found["notes"]] == ["no rule matches the whole subject"]
+    assert not any(each.startswith("Subject(") for each in found["rules"])
+    assert json.loads(inspect(CLIENT.der, "--json"))["notes"] == []

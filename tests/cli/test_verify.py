@@ -102,6 +102,19 @@ def test_an_invalid_certificate_is_exit_status_1(folder, capsys, case):
         assert each["subject"] in text
 
 
+@pytest.mark.parametrize(
+    ("arguments", "advice"),
+    [
+        ("chain.pem --roots root.pem --at 2999-01-01", "renew the certificate"),
+        ("leaf.pem --roots root.pem", "let the client send the intermediate CA"),
+    ],
+)
+def test_the_first_failure_says_what_to_do(folder, capsys, arguments, advice):
+    assert main(["verify", *arguments.split()]) == 1
+    (line,) = [each for each in capsys.readouterr().out.splitlines() if each.startswith("what to do: ")]
+    assert advice in line
+
+
 def test_a_failure_of_the_path_as_a_whole_is_named(folder, capsys):
     permitted = x509.NameConstraints([x509.DNSName("acme.example")], None)
     limited = CertificateAuthority("CN=Limited", extensions=[(permitted, False)])

@@ -67,6 +67,8 @@ REJECTED = {
     "slashes with a blank": (" /C=GB/CN=tpp", "'/C=.../CN=...'"),
     "label": ("subject=C = GB, CN = tpp", "remove the label"),
     "label of keytool": ("Issuer: CN=tpp, C=GB", "remove the label"),
+    "other label of keytool": ("Owner: CN=tpp, C=GB", "remove the label"),
+    "label with two words": ("Subject DN: CN=tpp, C=GB", "remove the label"),
     "multiline": ("subject=\n    countryName = GB\n", "label"),
     "multiline without label": ("    countryName               = GB\n    commonName = tpp", "several lines"),
     "two lines": ("CN=a\nO=b", "several lines"),

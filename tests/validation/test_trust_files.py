@@ -57,20 +57,29 @@ FILES: dict[str, tuple[bytes, str]] = {
     ),
     "PKCS#12": (PKCS12, "PKCS#12.*openssl pkcs12 -in"),
     "Java key store": (b"\xfe\xed\xfe\xed\0\0\0\2", "JKS.*keytool -exportcert -rfc"),
-    "trusted": (pem(DER, "TRUSTED CERTIFICATE"), "block 1 of 1 .*trust settings.*openssl x509 -in"),
+    "trusted": (
+        pem(DER, "TRUSTED CERTIFICATE"),
+        r"block 1 of 1 \(TRUSTED CERTIFICATE\) .*trust settings.*openssl x509 -in",
+    ),
     "empty": (b"", "is empty"),
     "blank": (b"\xef\xbb\xbf \r\n\n", "is empty"),
     "key first": (
         KEY.private_bytes(Encoding.PEM, PKCS8, PLAIN) + PEM,
-        "block 1 of 2 is a private key.*openssl crl2pkcs7 -nocrl -certfile",
+        r"block 1 of 2 \(PRIVATE KEY\) is a private key.*openssl crl2pkcs7 -nocrl -certfile",
     ),
-    "key last": (PEM + PEM + KEY.private_bytes(Encoding.PEM, TRADITIONAL, PLAIN), "block 3 of 3 is a private key"),
+    "key last": (
+        PEM + PEM + KEY.private_bytes(Encoding.PEM, TRADITIONAL, PLAIN),
+        r"block 3 of 3 \(EC PRIVATE KEY\) is a private key",
+    ),
     "encrypted key": (
         KEY.private_bytes(Encoding.PEM, PKCS8, BestAvailableEncryption(b"x")),
-        "block 1 of 1 is a private",
+        r"block 1 of 1 \(ENCRYPTED PRIVATE KEY\) is a private",
     ),
     "key in DER": (KEY.private_bytes(Encoding.DER, PKCS8, PLAIN), "a private key"),
-    "EC parameters": (PEM + pem(b"\x06\x01\x01", "EC PARAMETERS"), "block 2 of 2 is parameters of a key"),
+    "EC parameters": (
+        PEM + pem(b"\x06\x01\x01", "EC PARAMETERS"),
+        r"block 2 of 2 \(EC PARAMETERS\) is parameters of a key",
+    ),
     "revocation list": (pem(crl(ROOT, now=NOW), "X509 CRL"), "a revocation list.*RevocationLists"),
     "revocation list in DER": (crl(ROOT, now=NOW), "a revocation list.*RevocationLists"),
     "request": (CSR.public_bytes(Encoding.PEM), "a certificate request"),
@@ -83,6 +92,16 @@ FILES: dict[str, tuple[bytes, str]] = {
     "no beginning": (PEM + PEM[30:], "after block 1"),
     "second unreadable": (PEM + pem(UNREADABLE) + PEM, r"certificate 2 of 3 cannot be read: .*EncodedDefault"),
     "third no base64": (PEM + PEM + PEM.replace(b"MII", b"MI!"), "certificate 3 of 3 cannot be read"),
+    "four dashes": (PEM.replace(b"-----BEGIN", b"----BEGIN"), "in the file, there is an END line without its line"),
+    "backslashes": (PEM.replace(b"\n", b"\\n"), "certificate 1 of 1 .*instead of line breaks.*sed"),
+    "PKCS#7 as a certificate": (
+        PEM + pem(pkcs7_of.serialize_certificates([CERTIFICATE], Encoding.DER)),
+        r"certificate 2 of 2 cannot be read: .*its content is PKCS#7.*openssl pkcs7 -inform DER",
+    ),
+    "key as a certificate": (
+        pem(KEY.private_bytes(Encoding.DER, PKCS8, PLAIN)),
+        "certificate 1 of 1 cannot be read: .*its content is a private key",
+    ),
     "leaf": (CLIENT.pem.encode(), "certificate 1 of 1 can never.*not a CA.*openssl x509 -in .* -noout -issuer"),
     "leaf behind a root": (PEM + CLIENT.pem.encode(), "certificate 2 of 2 can never"),
 }
@@ -101,7 +120,9 @@ def test_the_message_names_file_position_and_command(tmp_path, kind):
     assert " -in " not in message or f" -in '{path}' " in message
 
 
-@pytest.mark.parametrize("kind", ["DER", "PKCS#7", "PKCS#7 in DER", "trusted", "key last", "key first", "base64 alone"])
+@pytest.mark.parametrize(
+    "kind", ["DER", "PKCS#7", "PKCS#7 in DER", "trusted", "key last", "key first", "base64 alone", "backslashes"]
+)
 def test_the_command_in_the_message_makes_a_trust_file(tmp_path, kind):
     path = tmp_path / "clients ca.crt"
     path.write_bytes(FILES[kind][0])
@@ -132,6 +153,10 @@ BAD_ROOTS = {
     "no key identifier": (("-addext", "subjectKeyIdentifier=none", *CA), "without subjectKeyIdentifier"),
     "no keyCertSign": ((*CA, *SKI, "-addext", "keyUsage=critical,cRLSign"), "keyUsage lacks keyCertSign"),
     "for servers": ((*CA, *SKI, "-addext", "extendedKeyUsage=serverAuth"), "extendedKeyUsage lacks clientAuth"),
+    "critical identifier": (
+        (*CA, *SKI, "-addext", "authorityKeyIdentifier=critical,keyid:always"),
+        "critical extension .* 2.5.29.35",
+    ),
     "policies": ((*CA, *SKI, "-addext", "policyConstraints=critical,requireExplicitPolicy:0"), "PolicyConstraints"),
     "unknown extension": ((*CA, *SKI, "-addext", "1.2.3.4=critical,DER:0500"), "critical extension .* 1.2.3.4"),
 }
