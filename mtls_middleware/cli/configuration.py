@@ -133,6 +133,7 @@ def _values(options: ProxyOptions, command: str) -> dict[str, str]:
         "secret": options.secret or "",
         "secret_variable": SECRET_VARIABLE,
         "secret_path": options.folder,
+        "proxy": options.proxy,
         "safe_releases": PROXIES[options.proxy].safe_releases,
         "advisory": PROXIES[options.proxy].advisory,
         "source": options.source(),

@@ -55,7 +55,7 @@ def test_every_field_about_the_connection_is_deleted_or_set(proxy):
 def test_a_configuration_begins_with_the_lowest_safe_releases(proxy):
     releases, advisory = PROXIES[proxy].safe_releases, PROXIES[proxy].advisory
     first = next(iter(configuration(ProxyOptions(proxy=proxy)).values()))
-    assert f"# Lowest safe releases: {releases} ({advisory})\n" in first
+    assert f"# Lowest safe releases of {proxy}: {releases} ({advisory})\n" in first
     table = PAGE.partition("## Lowest safe releases\n")[2].partition("\n## ")[0]
     assert re.search(
         rf"^\| {proxy} \| {re.escape(releases)} \| {re.escape(advisory)}", table, re.MULTILINE | re.IGNORECASE

@@ -148,6 +148,9 @@ async def asgi_application(scope: Any, receive: Any, send: Any) -> None:
 def wsgi_application(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
     if environ["PATH_INFO"].startswith("/admin/"):
         return DJANGO(environ, start_response)
+    if environ["PATH_INFO"] == "/large":  # werkzeug answers 400 to a handshake
+        start_response("200 OK", [("Content-Length", "2000000")])
+        return [bytes(2_000_000)]
     environ[ARRIVED] = {
         key[5:].lower().replace("_", "-"): value for key, value in environ.items() if key[:5] == "HTTP_"
     }

@@ -149,6 +149,15 @@ def test_quarts_urls_have_the_scheme_host_and_port_of_the_client(behind: Behind)
     }
 
 
+def test_traefik_stores_no_large_response_to_a_handshake(behind: Behind):
+    key = b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="
+    handshake = [b"Connection: Upgrade", b"Upgrade: websocket", b"Sec-WebSocket-Version: 13", key]
+    answers = [over_http1(behind.wsgi, context("RSA"), "/large", fields) for fields in ([], handshake)]
+    statuses = [each.status for each in answers]
+    assert statuses == ([200, 500] if behind.proxy == "traefik" else [200, 200])
+    assert len(answers[0].body) == 2_000_000
+
+
 def test_no_proxy_offers_http3(behind: Behind):
     connection = http.client.HTTPSConnection("localhost", behind.wsgi, context=context("RSA"), timeout=20)
     connection.request("GET", "/about/me")
