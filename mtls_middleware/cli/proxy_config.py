@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import json
 import os
 import re
 import secrets
@@ -104,6 +105,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, metavar="FOLDER", help="write the files to this folder instead of printing them"
     )
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _those_with(option: str) -> str:
@@ -134,11 +136,17 @@ def run(options: argparse.Namespace) -> int:
     files = configuration(proxy_options, command=_command(proxy_options))
     if folder is not None:
         _output(folder, files, proxy_options.secret)
-    elif len(files) == 1:
+    source = proxy_options.source()
+    if options.json:
+        # Written files are not printed: the secret is in them.
+        result = {"files": files} if folder is None else {"written": [str(folder / name) for name in files]}
+        sys.stdout.write(json.dumps({"source": source, **result}, indent=2) + "\n")
+        return 0
+    if folder is None and len(files) == 1:
         sys.stdout.write("".join(files.values()))
-    else:
+    elif folder is None:
         sys.stdout.write("".join(f"==> {name} <==\n{text}\n" for name, text in files.items()))
-    sys.stderr.write(f"source = {proxy_options.source()}\n")
+    sys.stderr.write(f"source = {source}\n")
     return 0
 
 

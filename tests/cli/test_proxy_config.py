@@ -1,6 +1,7 @@
 """`proxy-config`: what it prints is whole, names the source that fits, deletes what our sources know; docs agree."""
 
 import itertools
+import json
 import re
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from mtls_middleware.cli.configuration import configuration
 from mtls_middleware.cli.forwarded_fields import DELETED_FIELDS, SET_FIELDS
 from mtls_middleware.cli.main import main
 from mtls_middleware.cli.proxies import MODES, PROXIES, SECRET
-from mtls_middleware.cli.proxy_options import ProxyOptions
+from mtls_middleware.cli.proxy_options import SECRET_VARIABLE, ProxyOptions
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.sources.vendors import KNOWN_HEADERS
 from tests.exported import exported
@@ -87,6 +88,22 @@ def test_a_configuration_of_several_files_is_printed_whole_or_written(capsys, tm
     assert sorted(str(each.relative_to(tmp_path)) for each in files) == ["dynamic/application.yml", "traefik.yml"]
     assert printed.startswith("==> traefik.yml <==\n")
     assert all(each.read_text() in printed for each in files)
+
+
+@pytest.mark.parametrize("proxy", PROXIES)
+def test_json_has_the_source_and_the_files_or_their_paths(proxy, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv(SECRET_VARIABLE, "a secret of the operator, longer than 32")
+    arguments = ["proxy-config", proxy, "--json"]
+    assert main(arguments) == 0
+    printed = capsys.readouterr()
+    assert main([*arguments, "--output", str(tmp_path)]) == 0
+    written = capsys.readouterr()
+    assert (printed.err, written.err) == ("", "")
+    found, paths = json.loads(printed.out), json.loads(written.out)
+    assert found["source"] == paths["source"]
+    assert "longer than 32" not in written.out
+    assert {str(tmp_path / name) for name in found["files"]} == set(paths["written"])
+    assert "longer than 32" in "".join(found["files"].values())
 
 
 def test_a_configuration_with_folders_is_written_into_folders_made_for_it(capsys, tmp_path):
