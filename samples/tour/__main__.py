@@ -14,6 +14,7 @@ from pathlib import Path
 
 import internal
 import oauth
+import users
 from world import World, console
 
 
@@ -27,6 +28,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="mtls-tour-") as directory, contextlib.ExitStack() as servers:
         world = World(Path(directory))
         results = oauth.visit(world, servers) + internal.visit(world, servers)
+        results += users.visit(world, servers)
         console.print(f"\n[bold]{sum(results)} of {len(results)} responses are as expected.[/]")
         if serve and all(results):
             issuer, *apis = world.urls
