@@ -18,7 +18,7 @@ STAFF_CA = os.environ.get("STAFF_CA", str(BASE_DIR / "staff-ca.pem"))
 CLIENT_CAS = os.environ.get("CLIENT_CAS", STAFF_CA)
 
 SECRET_KEY = os.environ.get("DJANGO_SECRET_KEY") or os.urandom(32).hex()
-DEBUG = False
+DEBUG = os.environ.get("DEBUG") == "1"  # serves the style sheets of the admin; in production, let nginx do it
 ALLOWED_HOSTS = ["127.0.0.1", "localhost"]
 ROOT_URLCONF = "shop.urls"
 WSGI_APPLICATION = "shop.wsgi.application"

@@ -1,6 +1,7 @@
 """The pages of the shop: public ones, the API, and the admin."""
 
 from django.contrib import admin
+from django.contrib.staticfiles.urls import staticfiles_urlpatterns
 from django.http import HttpRequest, JsonResponse
 from django.urls import path
 from rest_framework.permissions import IsAuthenticated
@@ -27,3 +28,4 @@ class Profile(APIView):
 
 
 urlpatterns = [path("", home), path("api/profile", Profile.as_view()), path("admin/", admin.site.urls)]
+urlpatterns += staticfiles_urlpatterns()  # only if DEBUG
