@@ -11,8 +11,7 @@ from cryptography import x509
 
 from mtls_middleware import ClientCertificate, ConfigurationError, Verification
 from mtls_middleware.effects import BlockingDriver
-from mtls_middleware.integrations import CertificateIdentity, CertificateUser, certificate_user
-from mtls_middleware.line_limit import LineLimit
+from mtls_middleware.integrations import CertificateIdentity, CertificateUser
 from mtls_middleware.policy import (
     DNSName,
     Email,
@@ -305,9 +304,8 @@ REASONS = {
 
 @pytest.mark.parametrize(("certificate", "reason"), REASONS.values(), ids=REASONS)
 def test_the_log_says_why_a_certificate_identifies_no_user(
-    certificate: ClientCertificate, reason: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    certificate: ClientCertificate, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(certificate_user, "_lines", LineLimit())
     caplog.set_level(logging.INFO, "mtls_middleware.user")
     for _ in range(2):
         assert USERS.identify(certificate) is None
