@@ -16,6 +16,7 @@ from mtls_middleware.policy import (
     DNSName,
     Email,
     IPAddress,
+    IssuedBy,
     Issuer,
     IssuerAndSerialNumber,
     Subject,
@@ -161,7 +162,7 @@ def test_several_authorities_may_assert_the_name() -> None:
 def test_the_authority_may_be_a_file(tmp_path: Path) -> None:
     path = tmp_path / "staff-ca.pem"
     path.write_text(STAFF.pem)
-    for given in (path, str(path), [path]):
+    for given in (path, str(path), [path], IssuedBy(path), [IssuedBy(path)]):
         users = CertificateUser(by=UserPrincipalName(), issued_by=given)
         assert name_of(users, upn(ALICE)) == ALICE
         assert name_of(users, upn(ALICE, ca=NAMESAKE)) is None
