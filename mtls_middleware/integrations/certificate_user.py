@@ -90,8 +90,9 @@ class CertificateUser(Generic[User]):
             `SubjectAttribute("serialNumber")`, `Subject()`, `URI()`, `DNSName()`, `SpiffeID()`, `Thumbprint()` or
             `IssuerAndSerialNumber()`. Names are compared as the rule compares them.
         issued_by: the CA that may assert the name, as in `policy.IssuedBy`: a PEM file with one CA certificate, or a
-            `cryptography` certificate, or the rule itself; or a list of them. The layer then needs a `trust_store`. It may be omitted only
-            for `Thumbprint()` and `IssuerAndSerialNumber()`: any other trusted CA could issue the other names.
+            `cryptography` certificate, or the rule itself; or a list of them. The layer then needs a `trust_store`. It
+            may be omitted only for `Thumbprint()` and `IssuerAndSerialNumber()`: any other trusted CA could issue the
+            other names.
         look_up: a function, plain or `async`, that takes a `CertificateIdentity` and returns the user of the
             application, or `None` if it has no such user. Without it, the `CertificateIdentity` is the user.
 
