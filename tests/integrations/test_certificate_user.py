@@ -168,7 +168,7 @@ def test_the_authority_may_be_a_file(tmp_path: Path) -> None:
         assert name_of(users, upn(ALICE, ca=NAMESAKE)) is None
 
 
-def test_an_identifier_that_carries_its_issuer_may_have_an_authority_as_well() -> None:
+def test_an_identifier_with_its_issuer_may_also_have_an_authority() -> None:
     users = CertificateUser(by=IssuerAndSerialNumber(), issued_by=STAFF.certificate)
     assert name_of(users, upn(ALICE)) is not None
     assert name_of(users, upn(ALICE, ca=NAMESAKE)) is None

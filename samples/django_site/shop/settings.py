@@ -1,8 +1,8 @@
 """The settings of the shop.
 
-Everybody may see the shop. The admin and the API need a client certificate: the staff has smart cards of STAFF_CA, with
-the user principal name of their account. CLIENT_CAS has all CAs that may issue client certificates. With the variable
-MTLS_PROXY_SECRET, nginx ends TLS (`mtls-middleware proxy-config nginx`); without it, the server does so itself.
+Every client may see the shop. The admin and the API need a client certificate: the staff has smart cards of STAFF_CA,
+with the user principal name of their account. CLIENT_CAS has all CAs that may issue client certificates. With the
+variable MTLS_PROXY_SECRET, nginx ends TLS (`mtls-middleware proxy-config nginx`). Without it, the server ends TLS.
 """
 
 import os

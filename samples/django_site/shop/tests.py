@@ -26,7 +26,7 @@ def card(name: str, authority: CertificateAuthority = STAFF) -> IssuedCertificat
 
 @override_settings(MTLS_MIDDLEWARE=SETTING)
 class ShopTests(TestCase):
-    def test_everybody_may_see_the_shop(self) -> None:
+    def test_every_client_may_see_the_shop(self) -> None:
         self.assertEqual(CertificateClient().get("/").json(), {"welcome": "guest"})
 
     def test_the_admin_needs_a_card(self) -> None:
