@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, settings
 
 from mtls_middleware import jwks
 from mtls_middleware.cache import Cache
+from mtls_middleware.integrations import certificate_user
 from mtls_middleware.layers import decisions
 from mtls_middleware.line_limit import LineLimit
 from mtls_middleware.sources import header
@@ -30,6 +31,7 @@ def new_log(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test sees the first rejection of each cause, as in a new process."""
     monkeypatch.setattr(decisions, "_rejections", LineLimit())
     monkeypatch.setattr(header, "_lines", LineLimit())
+    monkeypatch.setattr(certificate_user, "_lines", LineLimit())
     monkeypatch.setattr(jwks, "_logged", Cache(1_000))
 
 

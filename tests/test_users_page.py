@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from werkzeug.test import Client
 from mtls_middleware import ConfigurationError, policy
 from mtls_middleware.integrations import CertificateUser
 from mtls_middleware.policy.identifier import Identifier
+from mtls_middleware.sources import Nginx
 from mtls_middleware.testing import TESTING_ENVIRON, IssuedCertificate
 from tests.integrations.documented import PROXY, SOURCE
 from tests.integrations.test_certificate_user import ALICE, NAMESAKE, STAFF, upn, validated
@@ -148,15 +149,15 @@ def running(command: str, folder: Path, environment: dict[str, str]) -> Iterator
             server.wait(30)
 
 
-def get(address: str, folder: Path, *, card: bool) -> tuple[int, str]:
+def get(address: str, folder: Path, *, card: bool = False, fields: Mapping[str, str] | None = None) -> tuple[int, str]:
     """The response of the server, as soon as it listens."""
     own = folder / ".mtls-dev"
     context = ssl.create_default_context(cafile=own / "ca.pem")
     if card:
         context.load_cert_chain(own / "client.pem", own / "client-key.pem")
-    opener = urllib.request.build_opener(
-        urllib.request.HTTPSHandler(context=context), urllib.request.HTTPCookieProcessor()
-    )
+    cookies = urllib.request.HTTPCookieProcessor()
+    opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=context), cookies)
+    opener.addheaders = list((fields or {}).items())
     for _ in range(300):
         try:
             with opener.open(address, timeout=30) as response:
@@ -167,6 +168,48 @@ def get(address: str, folder: Path, *, card: bool) -> tuple[int, str]:
         except URLError:
             time.sleep(0.1)
     raise AssertionError((folder / "server.log").read_text())
+
+
+# Settings of a project behind a proxy, whose names have hyphens.
+BEHIND_PROXY = """
+from mtls_middleware.sources import Nginx
+MTLS_MIDDLEWARE["source"] = Nginx(trusted_proxies=["127.0.0.1"], shared_secret=("MtlsProxySecret", "s" * 16))
+"""
+SERVERS = {
+    "runserver": "python manage.py runserver --noreload 127.0.0.1:PORT",
+    "gunicorn": "gunicorn --bind 127.0.0.1:PORT mysite.wsgi",
+    "uvicorn": "uvicorn --port PORT --no-proxy-headers mysite.asgi:application",
+}
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("server", SERVERS)
+def test_requests_of_every_server_pass_through_the_middleware(server: str, tmp_path: Path) -> None:
+    scripts = Path(sys.executable).parent
+    environment = {"PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    project = tmp_path / "mysite"
+
+    def run_in(folder: Path, command: str) -> None:
+        done = subprocess.run(shlex.split(command), cwd=folder, env=environment, capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr.decode()
+
+    run_in(tmp_path, "django-admin startproject mysite")
+    (project / ".mtls-dev").mkdir()
+    (project / ".mtls-dev" / "ca.pem").write_text(STAFF.pem)
+    with (project / "mysite" / "settings.py").open("a") as settings:
+        settings.write(FILES["mysite/settings.py"] + BEHIND_PROXY)
+    run_in(project, "python manage.py migrate")
+    run_in(project, f"python manage.py createsuperuser --username {ALICE} --email {ALICE} --noinput")
+    source = Nginx(trusted_proxies=["127.0.0.1"], shared_secret=("MtlsProxySecret", "s" * 16))
+    port = free_port()
+    with running(SERVERS[server].replace("PORT", str(port)), project, environment):
+        address = f"http://127.0.0.1:{port}/admin/"
+        status, page = get(address, project, fields=upn(ALICE).for_source(source))
+        assert (status, "Site administration" in page) == (200, True), (project / "server.log").read_text()
+        forged = {name: value for name, value in upn(ALICE).for_source(source).items() if name != "mtlsproxysecret"}
+        for fields in ({}, forged, {name.replace("-", "_"): value for name, value in forged.items()}):
+            status, page = get(address, project, fields=fields)
+            assert (status, "your browser presented none" in page) == (403, True), fields
 
 
 @pytest.mark.live

@@ -146,8 +146,8 @@ def _django_layers(application: Any) -> Iterator[tuple[Gateway, Any]]:
         if type(current).__module__.startswith("mtls_middleware.integrations."):
             for layer in _get(current, "layers") or ():
                 yield gateway, layer
-        # A function of Django around the middleware, the middleware itself, and an adapter of asgiref.
-        found = (_get(current, name) for name in ("__wrapped__", "get_response", "func"))
+        # A function of Django around the middleware, the middleware itself, and the two adapters of asgiref.
+        found = (_get(current, name) for name in ("__wrapped__", "get_response", "func", "awaitable"))
         current = next((each for each in found if each is not None), None)
 
 

@@ -25,7 +25,7 @@ from mtls_middleware.policy.issued_by import IssuedBy
 from mtls_middleware.policy.rule import AnyOf, Rule
 
 User = TypeVar("User")
-Authority = str | PathLike[str] | x509.Certificate
+Authority = str | PathLike[str] | x509.Certificate | IssuedBy
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.user")
 _lines = LineLimit()
@@ -90,8 +90,9 @@ class CertificateUser(Generic[User]):
             `SubjectAttribute("serialNumber")`, `Subject()`, `URI()`, `DNSName()`, `SpiffeID()`, `Thumbprint()` or
             `IssuerAndSerialNumber()`. Names are compared as the rule compares them.
         issued_by: the CA that may assert the name, as in `policy.IssuedBy`: a PEM file with one CA certificate, or a
-            `cryptography` certificate; or a list of them. The layer then needs a `trust_store`. It may be omitted only
-            for `Thumbprint()` and `IssuerAndSerialNumber()`: any other trusted CA could issue the other names.
+            `cryptography` certificate, or the rule itself; or a list of them. The layer then needs a `trust_store`. It
+            may be omitted only for `Thumbprint()` and `IssuerAndSerialNumber()`: any other trusted CA could issue the
+            other names.
         look_up: a function, plain or `async`, that takes a `CertificateIdentity` and returns the user of the
             application, or `None` if it has no such user. Without it, the `CertificateIdentity` is the user.
 
@@ -282,13 +283,13 @@ def _checked_kind(by: object) -> Identifier:
 
 
 def _authorities(issued_by: Authority | Sequence[Authority]) -> Rule:
-    given = [issued_by] if isinstance(issued_by, (str, PathLike, x509.Certificate)) else issued_by
+    given = [issued_by] if isinstance(issued_by, (str, PathLike, x509.Certificate, IssuedBy)) else issued_by
     if not isinstance(given, (list, tuple)) or not given:
         raise ConfigurationError(
             f"issued_by={issued_by!r}: expected a PEM file with a CA certificate, or a list of them, for example "
             "'staff-ca.pem'"
         )
-    return AnyOf(tuple(map(IssuedBy, given)))
+    return AnyOf(tuple(each if isinstance(each, IssuedBy) else IssuedBy(each) for each in given))
 
 
 def _log(certificate: ClientCertificate, refusal: Refused) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import internal
 import oauth
 import services
+import users
 from world import World, console
 
 
@@ -29,6 +30,7 @@ def main() -> int:
         world = World(Path(directory))
         results = oauth.visit(world, servers) + internal.visit(world, servers)
         results += services.visit(world, servers, issuer=world.issuer)
+        results += users.visit(world, servers)
         console.print(f"\n[bold]{sum(results)} of {len(results)} responses are as expected.[/]")
         if serve and all(results):
             issuer, *apis = world.urls

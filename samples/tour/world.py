@@ -27,6 +27,7 @@ class Step:
     token: str | None = None
     headers: dict[str, str] = field(default_factory=dict)
     path: str = "/invoices"
+    text: str | None = None  # a part of the body
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class Response:
         """Whether the status and the error code are those that the step expects."""
         if self.status != step.status:
             return False
+        if step.text is not None:
+            return step.text in self.body
         if step.error in ERRORS_IN_BODY:
             return bool(json.loads(self.body)["error"] == step.error)
         error = f'error="{step.error}"' in self.challenge if step.error else "error=" not in self.challenge
@@ -75,7 +78,9 @@ def show(step: Step, response: Response) -> bool:
     mark, color = ("✔", "green") if is_expected else ("✘", "red")
     console.print(f"\n[{color}]{mark}[/] [bold]{step.title}[/]")
     console.print(f"  → {'  '.join(sent)}")
-    console.print(f"  ← [bold {color}]{response.status}[/]  {escape(response.challenge or response.body[:120])}")
+    console.print(
+        f"  ← [bold {color}]{response.status}[/]  {escape(response.challenge or step.text or response.body[:120])}"
+    )
     if not is_expected:
         console.print(f"    [red]expected {step.status} {step.error or ''}[/]")
     return is_expected

@@ -11,12 +11,12 @@ from cryptography import x509
 
 from mtls_middleware import ClientCertificate, ConfigurationError, Verification
 from mtls_middleware.effects import BlockingDriver
-from mtls_middleware.integrations import CertificateIdentity, CertificateUser, certificate_user
-from mtls_middleware.line_limit import LineLimit
+from mtls_middleware.integrations import CertificateIdentity, CertificateUser
 from mtls_middleware.policy import (
     DNSName,
     Email,
     IPAddress,
+    IssuedBy,
     Issuer,
     IssuerAndSerialNumber,
     Subject,
@@ -162,13 +162,13 @@ def test_several_authorities_may_assert_the_name() -> None:
 def test_the_authority_may_be_a_file(tmp_path: Path) -> None:
     path = tmp_path / "staff-ca.pem"
     path.write_text(STAFF.pem)
-    for given in (path, str(path), [path]):
+    for given in (path, str(path), [path], IssuedBy(path), [IssuedBy(path)]):
         users = CertificateUser(by=UserPrincipalName(), issued_by=given)
         assert name_of(users, upn(ALICE)) == ALICE
         assert name_of(users, upn(ALICE, ca=NAMESAKE)) is None
 
 
-def test_an_identifier_that_carries_its_issuer_may_have_an_authority_as_well() -> None:
+def test_an_identifier_with_its_issuer_may_also_have_an_authority() -> None:
     users = CertificateUser(by=IssuerAndSerialNumber(), issued_by=STAFF.certificate)
     assert name_of(users, upn(ALICE)) is not None
     assert name_of(users, upn(ALICE, ca=NAMESAKE)) is None
@@ -305,9 +305,8 @@ REASONS = {
 
 @pytest.mark.parametrize(("certificate", "reason"), REASONS.values(), ids=REASONS)
 def test_the_log_says_why_a_certificate_identifies_no_user(
-    certificate: ClientCertificate, reason: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    certificate: ClientCertificate, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(certificate_user, "_lines", LineLimit())
     caplog.set_level(logging.INFO, "mtls_middleware.user")
     for _ in range(2):
         assert USERS.identify(certificate) is None

@@ -186,14 +186,14 @@ def test_an_expired_certificate_ends_with_403(way: bool) -> None:
     assert response.headers["Cache-Control"] == "no-store"
 
 
-def test_a_session_of_a_password_is_for_requests_without_a_known_certificate(way: bool) -> None:
+def test_a_session_of_a_password_continues_without_a_known_certificate(way: bool) -> None:
     create()
     get_user_model().objects.create_user("carol", password="secret of carol")
     with site(AUTHENTICATION_BACKENDS=[PASSWORDS, django_users.BACKEND]):
         browser = Browser(way)
         browser.log_in("carol", "secret of carol")
         assert browser.user() == "carol"
-        browser.client.use(upn("nobody@corp.example"))
+        browser.client.use(upn("dave@corp.example"))
         assert browser.user() == "carol"
         browser.client.use(ALICES)
         assert browser.user() == ALICE
