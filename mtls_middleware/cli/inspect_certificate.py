@@ -188,8 +188,6 @@ def _candidates(certificate: ClientCertificate) -> Iterator[tuple[Any, ...]]:
             for each in value if isinstance(value, tuple) else [value] if value else []:
                 yield make, str(each)
     with contextlib.suppress(MalformedCertificate):
-        yield policy.IssuerAndSerialNumber, certificate.issuer, certificate.serial_number
-    with contextlib.suppress(MalformedCertificate):
         for oid, attributes in certificate.subject_name.by_type.items():
             for each in dict.fromkeys(attribute.text for attribute in attributes):
                 yield policy.SubjectAttribute, NAME_OF.get(oid, oid), each
