@@ -22,6 +22,7 @@ from tests.exported import exported
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 PROXIES = (ROOT / "docs" / "proxies.md").read_text("utf-8")
+RESPONSE_PAGE = (ROOT / "docs" / "responses.md").read_text("utf-8")
 STANDARDS = (ROOT / "docs" / "standards.md").read_text("utf-8")
 SECRET = "secret-of-the-proxy-in-the-readme"
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -115,7 +116,7 @@ def test_every_rule_is_named():
 def test_every_answer_is_in_the_table():
     for code, row in RESPONSES.items():
         if row.error not in (None, "server_error", "temporarily_unavailable"):
-            assert re.search(rf"^\|.*{row.status} `{code}`", README, re.MULTILINE), code
+            assert re.search(rf"^\|.*{row.status} `{code}`", RESPONSE_PAGE, re.MULTILINE), code
 
 
 def test_every_construction_in_the_docs_works():
