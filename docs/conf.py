@@ -29,7 +29,9 @@ django.setup()
 project = "mtls-middleware"
 version = release = mtls_middleware.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-exclude_patterns = ["diagrams"]
+exclude_patterns = []
+
+smartquotes = False  # they would change the options of commands, such as --http
 
 html_theme = "furo"
 html_title = f"mtls-middleware {release}"
