@@ -38,7 +38,13 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"mtls_middleware
 class Verification(enum.Enum):
     """Who verified the certificate's chain.
 
-    `PRESENTED` means that the chain is not verified. The client has only proved possession of the private key.
+    Attributes:
+        PRESENTED: the chain is not verified. The client has only proved possession of the private key.
+        BY_PROXY: the trusted proxy verified it.
+        BY_SERVER: the server that ends TLS verified it.
+        BY_TRUST_STORE: a `TrustStore` of this process verified it.
+
+    Example: `certificate.verification is Verification.BY_PROXY`
     """
 
     PRESENTED = "presented"
@@ -208,14 +214,17 @@ class ClientCertificate:
 
     @cached_property
     def pem(self) -> str:
+        """The certificate as PEM (RFC 7468)."""
         return ssl.DER_cert_to_PEM_cert(self.der)
 
     @_readable
     def subject(self) -> str:
+        """The subject as a string (RFC 4514), for example `"CN=billing,O=Acme"`."""
         return distinguished.to_string(self.x509.subject)
 
     @_readable
     def issuer(self) -> str:
+        """The issuer as a string (RFC 4514), for example `"CN=Acme Client CA,O=Acme"`."""
         return distinguished.to_string(self.x509.issuer)
 
     @_readable
@@ -230,14 +239,17 @@ class ClientCertificate:
 
     @_readable
     def serial_number(self) -> int:
+        """The serial number, which is unique per issuer (RFC 5280 4.1.2.2)."""
         return self.x509.serial_number
 
     @property
     def not_valid_before(self) -> datetime:
+        """The begin of the validity period, an aware datetime in UTC."""
         return _EPOCH + timedelta(seconds=self.validity_period[0])
 
     @property
     def not_valid_after(self) -> datetime:
+        """The end of the validity period, an aware datetime in UTC."""
         return _EPOCH + timedelta(seconds=self.validity_period[1])
 
     @_readable
@@ -263,22 +275,27 @@ class ClientCertificate:
 
     @_readable
     def alternative_names(self) -> alternative.AlternativeNames:
+        """The subject alternative names, by type (RFC 5280 4.2.1.6)."""
         return alternative.read(self.x509)
 
     @property
     def dns_names(self) -> tuple[str, ...]:
+        """The DNS names among the subject alternative names."""
         return self.alternative_names.dns
 
     @property
     def uris(self) -> tuple[str, ...]:
+        """The URIs among the subject alternative names."""
         return self.alternative_names.uris
 
     @property
     def ip_addresses(self) -> tuple[IPv4Address | IPv6Address, ...]:
+        """The IP addresses among the subject alternative names."""
         return self.alternative_names.ip_addresses
 
     @property
     def email_addresses(self) -> tuple[str, ...]:
+        """The email addresses among the subject alternative names."""
         return self.alternative_names.emails
 
     @property

@@ -8,23 +8,26 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import flask
 import httpx2
 import pytest
 import werkzeug.test
 from starlette.applications import Starlette
 
-from mtls_middleware import client_certificate, policy, sources
+from mtls_middleware import policy, sources
 from mtls_middleware.responses import RESPONSES
 from mtls_middleware.testing import TESTING_ENVIRON, CertificateAuthority
 from tests.exported import exported
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
+GUIDE = (ROOT / "docs" / "guide.md").read_text("utf-8")
+OVERVIEW = (ROOT / "docs" / "overview.md").read_text("utf-8")
 PROXIES = (ROOT / "docs" / "proxies.md").read_text("utf-8")
+RESPONSE_PAGE = (ROOT / "docs" / "responses.md").read_text("utf-8")
 STANDARDS = (ROOT / "docs" / "standards.md").read_text("utf-8")
 SECRET = "secret-of-the-proxy-in-the-readme"
-BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+BLOCKS = re.findall(r"```python\n(.*?)```", README + GUIDE + OVERVIEW, re.DOTALL)
+REPOSITORY = "https://github.com/mtls-middleware/mtls-middleware/blob/main/"
 
 
 def block(text: str) -> str:
@@ -32,17 +35,21 @@ def block(text: str) -> str:
     return found
 
 
+def shop() -> ModuleType:
+    """The application of the README."""
+    module = ModuleType("shop")
+    exec(block("app.wsgi_app = protect(app.wsgi_app"), vars(module))
+    return module
+
+
 def test_the_example_for_flask_protects_a_flask_application(monkeypatch):
-    app = flask.Flask("readme")
-    app.add_url_rule("/", "show", lambda: client_certificate(flask.request).subject)
     monkeypatch.setenv("MTLS_PROXY_SECRET", SECRET)
-    exec(block("app.wsgi_app = protect(app.wsgi_app"), {"app": app})
-    client = werkzeug.test.Client(app.wsgi_app)
+    client = werkzeug.test.Client(shop().app.wsgi_app)
     billing = CertificateAuthority().issue("CN=billing", dns=["billing.internal"])
     proxy = {**TESTING_ENVIRON, "REMOTE_ADDR": "127.0.0.1"}
     sent = billing.as_nginx()
     fields = {"MtlsClientCert": sent["X-SSL-Client-Cert"], "MtlsClientVerify": "SUCCESS", "MtlsProxySecret": SECRET}
-    assert client.get("/", headers=fields, environ_overrides=proxy).text == "CN=billing"
+    assert client.get("/", headers=fields, environ_overrides=proxy).text == "Hello CN=billing\n"
     assert client.get("/", environ_overrides=proxy).status_code == 403
     stranger = {**TESTING_ENVIRON, "REMOTE_ADDR": "203.0.113.9"}
     assert client.get("/", headers=fields, environ_overrides=stranger).status_code == 403
@@ -50,13 +57,9 @@ def test_the_example_for_flask_protects_a_flask_application(monkeypatch):
     assert client.get("/", headers=fields, environ_overrides=proxy).status_code == 403
 
 
-def test_the_test_of_the_readme_passes_for_the_application_of_the_readme(monkeypatch):
+def test_the_test_of_the_guide_passes_for_the_application_of_the_readme(monkeypatch):
     monkeypatch.setenv("MTLS_PROXY_SECRET", SECRET)
-    shop = ModuleType("shop")
-    shop.app = flask.Flask("shop")
-    shop.app.add_url_rule("/", view_func=lambda: "reached")
-    exec(block("source = Nginx("), vars(shop))
-    monkeypatch.setitem(sys.modules, "shop", shop)
+    monkeypatch.setitem(sys.modules, "shop", shop())
     names: dict[str, Any] = {}
     exec(block("from shop import"), names)
     tests = [each for name, each in names.items() if name.startswith("test_")]
@@ -81,7 +84,7 @@ def test_the_example_for_starlette_protects_a_starlette_application(monkeypatch)
     assert response.headers["WWW-Authenticate"] == 'Bearer realm="protected", scope="invoices:read"'
 
 
-def test_the_rule_of_the_readme_is_a_rule():
+def test_the_rule_of_the_guide_is_a_rule():
     names: dict[str, object] = {}
     exec(block("allow = Subject"), names)
     assert isinstance(names["allow"], policy.Rule)
@@ -93,6 +96,22 @@ def test_every_code_block_is_valid_python_and_counted():
     assert len(BLOCKS) == 6
 
 
+def test_the_source_of_the_overview_is_one(monkeypatch):
+    monkeypatch.setenv("MTLS_PROXY_SECRET", SECRET)
+    names: dict[str, Any] = {}
+    exec(block("proxy_certificate=SpiffeID"), names)
+    assert names["source"].has_secret
+
+
+def test_the_readme_is_short_and_its_links_work_on_the_package_index():
+    assert len(README.splitlines()) < 130
+    targets = re.findall(r"\]\(([^)]+)\)", README)
+    assert all(target.startswith("https://") for target in targets)
+    own = [target.removeprefix(REPOSITORY).partition("#")[0] for target in targets if target.startswith(REPOSITORY)]
+    assert len(own) > 5
+    assert [target for target in own if not (ROOT / target).is_file()] == []
+
+
 @pytest.mark.parametrize("command", ["sh samples/tour.sh", "sh tests/run.sh"])
 def test_the_two_commands_stand_alone_in_a_block_and_name_a_script(command):
     assert f"```\n{command}\n```" in README
@@ -102,20 +121,20 @@ def test_the_two_commands_stand_alone_in_a_block_and_name_a_script(command):
 def test_every_source_is_in_the_table_and_in_the_docs():
     others = {"Absence", "HeaderSource", "Peer", "RequestView", "ServerTLS", "Source", "TLSFacts"}
     for name in set(sources.__all__) - others:
-        assert re.search(rf"^\|.*`{name}\(", README, re.MULTILINE), name
+        assert re.search(rf"^\|.*`{name}\(", GUIDE, re.MULTILINE), name
         assert f"`{name}(" in PROXIES or f"source = {name}(" in PROXIES, name
 
 
 def test_every_rule_is_named():
     for name in set(policy.__all__) - {"ANYONE", "Presented", "Rule", "as_rule"}:
-        assert f"`{name}`" in README
+        assert f"`{name}`" in GUIDE
         assert hasattr(policy, name)
 
 
 def test_every_answer_is_in_the_table():
     for code, row in RESPONSES.items():
         if row.error not in (None, "server_error", "temporarily_unavailable"):
-            assert re.search(rf"^\|.*{row.status} `{code}`", README, re.MULTILINE), code
+            assert re.search(rf"^\|.*{row.status} `{code}`", RESPONSE_PAGE, re.MULTILINE), code
 
 
 def test_every_construction_in_the_docs_works():

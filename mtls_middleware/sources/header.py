@@ -42,8 +42,10 @@ _NEEDS_STRUCTURED_FIELDS = (rfc9440.client_cert_chain,)
 class HeaderSource:
     """Reads the client certificate that a TLS-terminating proxy sends in header fields. Use one of its subclasses.
 
-    Keywords (`AWSLoadBalancer` and `Envoy` accept only some of them). Give at least one of `trusted_proxies`,
-    `shared_secret` and `proxy_certificate`. If you give several, a request must satisfy all of them.
+    Give at least one of `trusted_proxies`, `shared_secret` and `proxy_certificate`. If you give several, a request must
+    satisfy all of them. `AWSLoadBalancer` and `Envoy` accept only some of these arguments.
+
+    Arguments:
         trusted_proxies: a list of addresses and networks of the proxy, for example `"10.0.0.0/8"`, or `"unix"` for a
             unix socket.
         shared_secret: `(header, value)`, a field that the proxy adds to each request. The value has 16 characters or
