@@ -9,7 +9,7 @@ from typing import TypeGuard
 
 PACKAGE = Path(__file__).resolve().parents[1] / "mtls_middleware"
 # The class or function, and the position of its argument with the advice.
-POSITIONS = {"Absence": 1, "UnusableResponse": 1, "_log": 4}
+POSITIONS = {"Absence": 1, "Fault": 2, "UnusableOCSPResponse": 1, "_log": 4}
 # Functions that return advice.
 ADVISERS = ("_advice", "near_miss", "another_case", "_another_order", "failure_reason")
 
@@ -67,7 +67,7 @@ class _Reader:
             return str(part.value)
         value = part.value if isinstance(part, ast.FormattedValue) else part
         found = list(self.texts(value, scope, module)) if isinstance(value, ast.Name) else []
-        return found[0] if len(found) == 1 else "..."
+        return found[0] if len(found) == 1 and found[0] else "..."
 
 
 def _names(node: ast.Assign) -> set[str]:

@@ -11,7 +11,10 @@ from tests.advice import advice, log_formats, messages
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "troubleshooting.md").read_text("utf-8")
 TEXT = " ".join(re.sub(r"^> ", "", PAGE, flags=re.MULTILINE).split())
 CODES, OTHER = PAGE.split("\n## Other lines in the log\n")
-QUOTES = [" ".join(each.replace("> ", "").split()) for each in re.findall(r"(?:^> .*\n)+", PAGE, re.MULTILINE)]
+QUOTES = [
+    " ".join(re.sub(r"^> ", "", each, flags=re.MULTILINE).split())
+    for each in re.findall(r"(?:^> .*\n)+", PAGE, re.MULTILINE)
+]
 ROWS = re.findall(r"^\| `(.*?)` \|", OTHER, re.MULTILINE)
 
 
