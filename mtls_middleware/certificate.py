@@ -16,6 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from mtls_middleware import openssl_reader
+from mtls_middleware.certificate_memory import extra_bytes
 from mtls_middleware.errors import MalformedCertificate
 from mtls_middleware.names import alternative, distinguished, spiffe
 from mtls_middleware.names.attribute_types import known_oid
@@ -24,10 +25,6 @@ from mtls_middleware.parser_errors import UNREADABLE, reason
 T = TypeVar("T")
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 
-# A usual certificate, with an RSA key of 4096 bits and a few names: its bytes, its tags of OIDs and of other names.
-_USUAL_DER = 2_000
-_ATTRIBUTE_TYPE, _USUAL_ATTRIBUTES = b"\x06", 40
-_ALTERNATIVES, _USUAL_ALTERNATIVES = (b"\x81", b"\x82", b"\x86", b"\x87"), 40
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 # `cryptography` warns about each attribute of a name that is too short or too long, and gives this package as the
@@ -180,17 +177,8 @@ class ClientCertificate:
 
     @property
     def cost(self) -> int:
-        """The bytes of memory by which this certificate exceeds a certificate of usual size.
-
-        The memory includes the parsed names, which need about fifty times as much memory as their DER. The number of
-        names is estimated by the bytes that are tags of an attribute type or of an alternative name (X.690). Such bytes
-        also occur by chance in keys and signatures.
-        """
-        by_chance = len(self.der) // 128
-        attributes = self.der.count(_ATTRIBUTE_TYPE) - by_chance - _USUAL_ATTRIBUTES
-        alternatives = sum(map(self.der.count, _ALTERNATIVES)) - len(_ALTERNATIVES) * by_chance - _USUAL_ALTERNATIVES
-        names = max(0, attributes) + max(0, alternatives)
-        return 50 * max(0, len(self.der) - _USUAL_DER) + 400 * names
+        """The bytes of memory by which this certificate exceeds a certificate of usual size."""
+        return extra_bytes(self.der)
 
     @property
     def verified(self) -> bool:
