@@ -16,7 +16,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from mtls_middleware import openssl_reader
-from mtls_middleware.certificate_memory import extra_bytes
 from mtls_middleware.errors import MalformedCertificate
 from mtls_middleware.names import alternative, distinguished, spiffe
 from mtls_middleware.names.attribute_types import known_oid
@@ -174,11 +173,6 @@ class ClientCertificate:
     def identity(self) -> tuple[object, ...]:
         """All values of this object, as a cache key. Unlike `==`, this includes the verification."""
         return self.der, self.chain, self.verification, self.path_period, self.path
-
-    @property
-    def cost(self) -> int:
-        """The bytes of memory by which this certificate exceeds a certificate of usual size."""
-        return extra_bytes(self.der)
 
     @property
     def verified(self) -> bool:

@@ -10,8 +10,8 @@ def extra_bytes(der: bytes) -> int:
     """Return the bytes of memory by which this certificate exceeds a certificate of usual size.
 
     The memory includes the parsed names, which need about fifty times as much memory as their DER. The number of names
-    is estimated by the bytes that are tags of an attribute type or of an alternative name (X.690). Such bytes also occur
-    by chance in keys and signatures.
+    is estimated by the bytes that are tags of an attribute type or of an alternative name (X.690). Such bytes also
+    occur by chance in keys and signatures.
     """
     by_chance = len(der) // 128
     attributes = der.count(_ATTRIBUTE_TYPE) - by_chance - _USUAL_ATTRIBUTES

@@ -7,6 +7,7 @@ from typing import Any
 from mtls_middleware import options
 from mtls_middleware.cache import Cache, caches_of
 from mtls_middleware.certificate import ClientCertificate
+from mtls_middleware.certificate_memory import extra_bytes
 from mtls_middleware.effects.flow import Flow
 from mtls_middleware.errors import NO_CERTIFICATE, ConfigurationError, Refused
 from mtls_middleware.layers.absence import explained, reason
@@ -178,7 +179,7 @@ class CertificateLayer:
         if is_outer and self._has_proxy_certificate:
             return once(certificate)  # until the proxy is trusted again, which no check of the proxy shows
         checks += self._proxy_checks(request)
-        return Reusable(certificate, validated.begins, validated.ends, checks, certificate.cost)
+        return Reusable(certificate, validated.begins, validated.ends, checks, extra_bytes(certificate.der))
 
     def _found(self, request: LayerRequest) -> ClientCertificate | None:
         """The certificate that the source finds, or the one of an outer layer."""

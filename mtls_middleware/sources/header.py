@@ -10,6 +10,7 @@ from typing import Any, Literal
 from mtls_middleware import options
 from mtls_middleware.cache import Cache
 from mtls_middleware.certificate import ClientCertificate, Verification
+from mtls_middleware.certificate_memory import extra_bytes
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate, Refused, require_extra
 from mtls_middleware.line_limit import LineLimit
 from mtls_middleware.request import Peer, RequestView
@@ -202,7 +203,7 @@ class HeaderSource:
             certificate = self._parse_fields(value, word, chain, view.now)
             if certificate is not None:
                 size = len(value) + len(word or "") + len(chain)
-                self._certificates.put(key, certificate, size, extra=_OBJECTS + certificate.cost)
+                self._certificates.put(key, certificate, size, extra=_OBJECTS + extra_bytes(certificate.der))
         return certificate
 
     def absence(self, view: RequestView) -> Absence:

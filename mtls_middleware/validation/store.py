@@ -17,6 +17,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from mtls_middleware import options
 from mtls_middleware.cache import Cache
 from mtls_middleware.certificate import ClientCertificate, Verification
+from mtls_middleware.certificate_memory import extra_bytes
 from mtls_middleware.effects.flow import Flow
 from mtls_middleware.errors import ConfigurationError, Refused, Unavailable
 from mtls_middleware.reusable import Reusable
@@ -181,7 +182,7 @@ class TrustStore:
         if validated is None or not self._is_within(validated.certificate.period, now):
             validated = self._validated(snapshot.roots, certificate, now)
             size = sum(map(len, certificate.chain), len(certificate.der))
-            self._paths.put(key, validated, size, extra=_OBJECTS + certificate.cost)
+            self._paths.put(key, validated, size, extra=_OBJECTS + extra_bytes(certificate.der))
         begins, ends = validated.certificate.period
         found = Reusable(
             validated.certificate,
