@@ -8,6 +8,8 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+Problem = tuple[int, str]  # the position in the path, in which the leaf is 0, and the message
+
 
 def verify(
     directory: Path,
@@ -17,8 +19,10 @@ def verify(
     leaves: Sequence[x509.Certificate],
     *options: str,
     now: float,
-) -> list[str]:
-    """Return for each leaf an empty string if OpenSSL accepts it, or its errors. `lists`: CRLs in DER.
+) -> list[list[Problem]]:
+    """Return for each leaf the problems that OpenSSL finds. It accepts the leaf if there are none.
+
+    `lists`: CRLs in DER.
 
     `directory`: where the files are written. `options`: for example `"-crl_check_all"`.
     """
@@ -40,16 +44,16 @@ def _write(path: Path, certificates: Sequence[x509.Certificate]) -> None:
     path.write_bytes(b"".join(each.public_bytes(Encoding.PEM) for each in certificates))
 
 
-def _results(out: str, err: str, count: int) -> list[str]:
+def _results(out: str, err: str, count: int) -> list[list[Problem]]:
     accepted = {int(number) for number in re.findall(r"^leaf(\d+): OK$", out, re.MULTILINE)}
-    reasons: dict[int, str] = {}
-    found: list[str] = []
+    rejected: dict[int, list[Problem]] = {}
+    found: list[Problem] = []
     for line in err.splitlines():
         if failed := re.fullmatch(r"error leaf(\d+): verification failed", line):
-            reasons[int(failed[1])] = "; ".join(dict.fromkeys(found)) or "no reason"
-            found = []
-        elif reason := re.fullmatch(r"error \d+ at \d+ depth lookup: (.*)", line):
-            found.append(reason[1])
-    assert accepted | reasons.keys() == set(range(count)), (out, err)
-    assert not accepted & reasons.keys(), (out, err)
-    return ["" if number in accepted else reasons[number] for number in range(count)]
+            assert found, err
+            rejected[int(failed[1])], found = found, []
+        elif problem := re.fullmatch(r"error \d+ at (\d+) depth lookup: (.*)", line):
+            found.append((int(problem[1]), problem[2]))
+    assert accepted | rejected.keys() == set(range(count)), (out, err)
+    assert not accepted & rejected.keys(), (out, err)
+    return [rejected.get(number, []) for number in range(count)]
