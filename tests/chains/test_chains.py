@@ -9,7 +9,8 @@ import pytest
 
 from mtls_middleware.validation import profile
 from mtls_middleware.validation.crl import RevocationList
-from tests.chains.compare import Differs, compare
+from tests.chains.compare import compare
+from tests.chains.explanations import Differs
 
 
 @pytest.fixture(autouse=True)
