@@ -97,7 +97,7 @@ class RevocationLists:
         self._remote = [_RemoteList(each, tls, proxy) for each in dict.fromkeys(addresses)]
         self._soft_fail = options.boolean("soft_fail", soft_fail)
         self._leaf_only = options.boolean("leaf_only", leaf_only)
-        self._idle = IdleRenewal(self.renew)
+        self._idle = IdleRenewal(self._renew)
 
     is_reusable = True
 
@@ -135,7 +135,7 @@ class RevocationLists:
         result: Reusable[Statuses] = Reusable(statuses, checks=checks)
         return result.within(found)
 
-    def renew(self, now: float) -> None:
+    def _renew(self, now: float) -> None:
         """Read changed files, and begin to fetch the lists at URLs that must be renewed. Does not wait for a server.
 
         A thread calls this every 10 seconds. `now`: seconds since the epoch.

@@ -91,7 +91,11 @@ def _reason(result: str, path: Sequence[x509.Certificate], lists: Sequence[x509.
             any(each.next_update_utc is not None and each.next_update_utc.timestamp() > NOW for each in lists),
             "an expired list beside a valid one",
         ),
-        ("list UnsupportedCrlIssuingDistributionPoint", True, "a list of a kind that it does not support"),
+        (
+            "list UnsupportedCrlIssuingDistributionPoint",
+            True,
+            "a list only for clients or only for CAs, without a distribution point",
+        ),
         (
             "NameConstraintViolation",
             any(map(_has_other_subtrees, extensions)),
