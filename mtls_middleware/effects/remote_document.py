@@ -127,6 +127,14 @@ class RemoteDocument(Generic[T]):
         """Return the cached value, or `None` if no value is cached or the cached value must be renewed."""
         return self._value if abs(now - self._fetched_at) < _RENEWAL_AGE else None
 
+    def renewal(self, now: float, *, is_due: bool = False) -> Flow[None]:
+        """Begin to fetch the document if it must be renewed, and store the result of a finished attempt. Never waits.
+
+        `is_due`: fetch the document also if it is not old. In any case, the last attempt must be old enough.
+        """
+        if is_due or self.fresh(now) is None:
+            yield from self._renew_in_background(now)
+
     def refreshed(self, now: float) -> Flow[T]:
         """Fetch the document again if the last attempt is old enough, and return the value.
 
@@ -250,7 +258,7 @@ class RemoteDocument(Generic[T]):
             self._failures += 1
             self._failed_after = attempt.seconds
             reason = f"fetching {self._uri} failed: {found}"
-            logger.error("%s; the next request after %g s tries again", reason, retry_delay(self._failures))
+            logger.error("%s; the next attempt is after %g s at the earliest", reason, retry_delay(self._failures))
             report(self._failure, reason)
             return
         self._failures = 0

@@ -209,7 +209,9 @@ def _number_and_scope(found: x509.CertificateRevocationList) -> tuple[int, Scope
     """
     kinds = {each.oid: each for each in found.extensions}
     if ExtensionOID.DELTA_CRL_INDICATOR in kinds:
-        raise ValueError("a delta CRL, which is not supported; expected a complete CRL")
+        raise ValueError(
+            "a delta CRL, which is not supported; expected the complete CRL, which a CA with delta CRLs also publishes"
+        )
     number = kinds[ExtensionOID.CRL_NUMBER].value if ExtensionOID.CRL_NUMBER in kinds else None
     if not isinstance(number, x509.CRLNumber):
         raise ValueError(
@@ -228,10 +230,12 @@ def _scope(extent: x509.ExtensionType) -> Scope:
         raise ValueError("an unreadable issuingDistributionPoint")
     if extent.indirect_crl:
         raise ValueError("an indirect CRL, which is not supported; expected a CRL of the certificates' own issuer")
-    if extent.only_some_reasons or extent.only_contains_attribute_certs or extent.relative_name is not None:
-        raise ValueError(
-            "a CRL for some reasons only, for attribute certificates, or with a relative name, which is not supported"
-        )
+    if extent.only_some_reasons:
+        raise ValueError("a CRL for some reasons only, which is not supported; expected a CRL for all reasons")
+    if extent.only_contains_attribute_certs:
+        raise ValueError("a CRL for attribute certificates, which is not supported; expected a CRL for certificates")
+    if extent.relative_name is not None:
+        raise ValueError("a distribution point with a relative name, which is not supported; expected a full name")
     points = _comparable(extent.full_name)
     if extent.full_name is not None and not points:
         raise ValueError("an unsupported distribution point; expected a URI or a directory name")

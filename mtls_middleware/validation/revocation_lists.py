@@ -3,6 +3,7 @@
 CRLs come from configured files and URLs only. URLs in certificates are never fetched.
 """
 
+import contextlib
 import hashlib
 import logging
 import math
@@ -19,7 +20,8 @@ from typing import BinaryIO
 
 from mtls_middleware import options
 from mtls_middleware.effects.address import check_address
-from mtls_middleware.effects.flow import Flow
+from mtls_middleware.effects.flow import BlockingDriver, Flow
+from mtls_middleware.effects.idle_renewal import IdleRenewal
 from mtls_middleware.effects.remote_document import RemoteDocument, UnusableDocument
 from mtls_middleware.errors import ConfigurationError, Refused, Unavailable
 from mtls_middleware.reusable import Reusable, once
@@ -51,15 +53,18 @@ class RevocationLists:
         files: CRL files in DER or PEM with one list in each file, or directories that contain such files (`*.crl`,
             `*.pem`). Changed files are read again. A list stays in use until a newer list replaces it, even if its
             file is deleted, broken, or contains an older list.
-        urls: https URLs of CRLs. A list is fetched when it is first needed, then every ten minutes, and again after it
-            has expired. The newest list is used until its nextUpdate. A request waits at most 10 seconds for the first
-            attempt to fetch each list.
+        urls: https URLs of CRLs. A list is fetched when it is first needed, then every eight to ten minutes, and again
+            after it has expired. The newest list is used until its nextUpdate. A request waits at most 10 seconds for
+            the first attempt to fetch each list.
         soft_fail: accept a certificate and log a warning if its status cannot be determined. A certificate that is on a
             list in force is always rejected.
         leaf_only: check only the client's own certificate, not the intermediate CAs.
         tls: verifies the servers of `urls`. Default: the CAs of the system.
         proxy: the URL of an HTTP proxy for `urls`. The variables `HTTPS_PROXY` and `HTTP_PROXY` are ignored.
         allow_http: allow http for loopback addresses. For tests only.
+
+    From the first request on, one thread of the process checks every 10 seconds whether files have changed and lists at
+    URLs must be fetched. So lists are renewed also while there are no requests.
 
     Raises `ConfigurationError` if neither files nor URLs are given, if a file is not a CRL, or if a CRL is not
     supported: a delta CRL, an indirect CRL, a CRL for some reasons only, or a CRL without nextUpdate or cRLNumber.
@@ -92,6 +97,7 @@ class RevocationLists:
         self._remote = [_RemoteList(each, tls, proxy) for each in dict.fromkeys(addresses)]
         self._soft_fail = options.boolean("soft_fail", soft_fail)
         self._leaf_only = options.boolean("leaf_only", leaf_only)
+        self._idle = IdleRenewal(self._renew)
 
     is_reusable = True
 
@@ -100,6 +106,7 @@ class RevocationLists:
 
         The status is `"unavailable"` instead of `"not_covered"` if a list could not be fetched.
         """
+        self._idle.note(now)
         unavailable: Unavailable | None = None
         known = [self._files.current(now)]
         for remote in self._remote:
@@ -127,6 +134,16 @@ class RevocationLists:
         checks = (partial(self._are_current, [weakref.ref(each) for each in known]),)
         result: Reusable[Statuses] = Reusable(statuses, checks=checks)
         return result.within(found)
+
+    def _renew(self, now: float) -> None:
+        """Read changed files, and begin to fetch the lists at URLs that must be renewed. Does not wait for a server.
+
+        A thread calls this every 10 seconds. `now`: seconds since the epoch.
+        """
+        with contextlib.suppress(Unavailable):  # it is already in the log
+            self._files.current(now)
+        for each in self._remote:
+            BlockingDriver().run(each.renewal(now))
 
     def _status(
         self, request: StatusRequest, lists: Sequence[RevocationList], unavailable: Unavailable | None, now: float
@@ -180,13 +197,18 @@ class _RemoteList:
         )
         self._fingerprint = b""
         self._known = KnownLists.of({})
-        self._now = float("-inf")  # the time of the last request
+        self._now = float("-inf")  # the time of the last request or renewal
 
     def current(self, now: float) -> Flow[KnownLists]:
         """Return the known lists, which may have expired. Raises `Unavailable` if no list could be fetched."""
         self._now = now
         known = yield from self._document.current(now)
         return (yield from self._document.refreshed(now)) if known.have_expired(now) else known
+
+    def renewal(self, now: float) -> Flow[None]:
+        """Begin to fetch the list if it is old or has expired. Never waits."""
+        self._now = now
+        return self._document.renewal(now, is_due=self._known.have_expired(now))
 
     def fresh(self, now: float) -> KnownLists | None:
         """Return the known lists, or `None` if a newer list must be fetched."""

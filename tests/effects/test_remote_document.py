@@ -99,7 +99,7 @@ def test_a_parser_that_fails_for_any_reason_is_tried_again(
     found = document(server, lambda _: outcomes.pop(0)(), max_inline)
     with pytest.raises(Unavailable):
         run(found.current(START))
-    assert f"{type(error).__name__}; the next request after 0.5 s tries again" in caplog.text
+    assert f"{type(error).__name__}; the next attempt is after 0.5 s at the earliest" in caplog.text
     assert run(found.current(START + 2)) == "parsed"
 
 
@@ -164,7 +164,7 @@ def test_without_the_thread_of_exchanges_it_is_a_failed_attempt(
                 run(found.current(START))
         if age:
             run(found.current(START + age + 0.1))  # the result of a renewal in the background is stored here
-    assert "the next request after 0.5 s tries again" in caplog.text
+    assert "the next attempt is after 0.5 s at the earliest" in caplog.text
     attempts = server.requests
     assert run(found.current(START + age + 1)) == 2_000
     until(lambda: server.requests == attempts + 1)

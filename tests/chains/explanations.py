@@ -1,0 +1,114 @@
+"""Explains the differences from OpenSSL. docs/validation.md has each explanation."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from tests.chains.drafts import NOW
+from tests.chains.ours import Built, Result, lists_of
+from tests.validation.openssl_verify import Problem, verify
+
+OPTIONS = "-crl_check_all", "-policy_check"
+
+# Patterns of the reasons for which only this library rejects a chain, and the explanation. The first match counts.
+STRICTER: Mapping[str, str] = {
+    "a delta CRL|an indirect CRL|for some reasons only|attribute certificates": "a kind of list that is not supported",
+    r"\.crl: an entry with a critical extension": "a kind of list that is not supported",
+    r"\.crl: a critical extension": "a list with an unknown critical extension, even if another list is valid",
+    r"\.crl: no cRLNumber": "a list without cRLNumber",
+    "none.crl": "no list at all",
+    "a CA certificate cannot be a client certificate|keyUsage of a CA": "a leaf that is a CA",
+    "keyUsage without digitalSignature": "a leaf whose key usage is not for signatures",
+    "extendedKeyUsage (without|lacks) clientAuth": "extended key usage without clientAuth",
+    "name constraints in a certificate that is not a CA": "name constraints in a leaf",
+    "name constraints? matched SAN": "name constraints in a leaf",  # `cryptography` compares its own names with them
+    "(no|without) authorityKeyIdentifier|without subjectKeyIdentifier": "no key identifier",
+    "critical extension that is not supported|unaccounted-for critical": "a critical extension that is not processed",
+    "(Constraints|AnyPolicy), which is not supported": "policyConstraints or inhibitAnyPolicy",
+    "policyMappings of anyPolicy": "a mapping of anyPolicy",
+    "unsupported directoryName": "a critical constraint on directory names",
+    "is not a CA|has no basicConstraints": "a CA without basicConstraints",
+    "is revoked": "on one list of several, or on a list outside of its scope, or as removeFromCRL",
+    "no revocation list of its issuer covers": "a list by another key of the issuer, or no list for the path found",
+    "the revocation list for serial .* has expired": "the newest list has expired, and an older one has not",
+    "signature does not match|no interior errors": "a reason above, in a CA with the name of another CA",
+    "path length constraint violated|exceeds max depth": "a self-issued CA that counts for the path length",
+    "unsupported type|unsupported name constraint": "a constraint on URIs",
+}
+ABOUT_LISTS = frozenset({"unable to get certificate CRL", "different CRL scope"})
+ROOT_IS_CHECKED = "OpenSSL also checks the root by its own list"
+PLACE_FOR_SOME_REASONS = "a list without scope, for a certificate whose distribution point is for some reasons only"
+OTHER_PATH = "OpenSSL tries another path or list"
+ANY_PURPOSE = "a CA for any purpose"
+HIGHER_NUMBER = "two lists with the same thisUpdate, of which the one with the higher cRLNumber counts"
+
+
+class Differs(AssertionError):  # noqa: N818 (a result)
+    """A difference without an explanation."""
+
+
+def explain(own: Result, built: Built, directory: Path) -> str:
+    """Return the explanation of a difference. Raises `Differs` if there is none."""
+    if own.reasons:
+        for pattern, explanation in STRICTER.items():
+            if any(re.search(pattern, each) for each in own.reasons):
+                return f"rejected here: {explanation}"
+        raise Differs(f"rejected here only: {own.reasons}")
+    # OpenSSL gets only the path that was found here, and the lists that its CAs signed.
+    leaf, *between, root = own.path
+    lists = lists_of(own, built)
+    (problems,) = verify(directory, [root], between, lists, [leaf], *OPTIONS, now=NOW)
+    explanations = [_explain_problem(problem, own.path, lists) for problem in problems]
+    if None in explanations:  # each problem must be explained
+        raise Differs(f"ACCEPTED HERE ONLY: {problems}")
+    found = dict.fromkeys(each for each in explanations if each is not None)
+    return f"accepted here: {'; '.join(found) or OTHER_PATH}"
+
+
+def _explain_problem(problem: Problem, path: Sequence[x509.Certificate], lists: Sequence[bytes]) -> str | None:
+    position, message = problem
+    if message == "certificate revoked" and _is_released(path[position], path[position + 1], lists):
+        return HIGHER_NUMBER
+    if message in ABOUT_LISTS:
+        if position == len(path) - 1:
+            return ROOT_IS_CHECKED
+        if any(point.reasons for point in _points(path[position])):
+            return PLACE_FOR_SOME_REASONS
+    if message == "unsuitable certificate purpose" and position and _is_for_any_purpose(path[position]):
+        return ANY_PURPOSE
+    return None
+
+
+def _is_released(certificate: x509.Certificate, issuer: x509.Certificate, lists: Sequence[bytes]) -> bool:
+    """Return whether each list that names the certificate has a successor: same scope and time, and a higher number."""
+    key = issuer.public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    signed = [each for each in map(x509.load_der_x509_crl, lists) if each.is_signature_valid(key)]
+    naming = [each for each in signed if each.get_revoked_certificate_by_serial_number(certificate.serial_number)]
+    return all(any(_follows(other, each) for other in signed if other not in naming) for each in naming)
+
+
+def _follows(later: x509.CertificateRevocationList, earlier: x509.CertificateRevocationList) -> bool:
+    (later_number, later_scope), (number, scope) = _number_and_scope(later), _number_and_scope(earlier)
+    return later.last_update_utc == earlier.last_update_utc and later_number > number and later_scope == scope
+
+
+def _number_and_scope(found: x509.CertificateRevocationList) -> tuple[int, x509.IssuingDistributionPoint | None]:
+    values = {type(each.value): each.value for each in found.extensions}
+    return values[x509.CRLNumber].crl_number, values.get(x509.IssuingDistributionPoint)
+
+
+def _is_for_any_purpose(certificate: x509.Certificate) -> bool:
+    purposes = [each.value for each in certificate.extensions if isinstance(each.value, x509.ExtendedKeyUsage)]
+    return any(ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE in each for each in purposes)
+
+
+def _points(certificate: x509.Certificate) -> Sequence[x509.DistributionPoint]:
+    for each in certificate.extensions:
+        if isinstance(each.value, x509.CRLDistributionPoints):
+            return list(each.value)
+    return []
