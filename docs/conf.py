@@ -48,6 +48,7 @@ autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 maximum_signature_line_length = 80
 napoleon_use_ivar = True
+napoleon_custom_sections = [("Keywords", "params_style")]
 python_use_unqualified_type_names = True
 
 
@@ -60,7 +61,7 @@ class CommandHelp(Directive):
     def run(self) -> list[nodes.Node]:
         """Return the help text as a literal block."""
         printed = io.StringIO()
-        columns = mock.patch.dict("os.environ", {"COLUMNS": "100"})
+        columns = mock.patch.dict("os.environ", {"COLUMNS": "88"})
         with columns, contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
             main([*self.arguments, "--help"])
         return [nodes.literal_block(printed.getvalue(), printed.getvalue(), language="text")]
