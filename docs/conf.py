@@ -90,9 +90,15 @@ def convert_code(_: Sphinx, __: str, ___: str, ____: object, _____: object, line
     lines[:] = text.split("\n")
 
 
+def show_titles(_: Sphinx, __: str, source: list[str]) -> None:
+    """Show the title of the page or section in a link whose text is a file name, such as `[rules.md](rules.md)`."""
+    source[0] = re.sub(r"\[([\w-]+\.md)\]\((\1[^)]*)\)", r"[](\2)", source[0])
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the functions of this file, and the name of HAProxy's syntax, which Pygments does not know."""
     app.connect("autodoc-process-docstring", convert_code, priority=400)
+    app.connect("source-read", show_titles)
     app.add_directive("command-help", CommandHelp)
     app.add_lexer("haproxy", TextLexer)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
