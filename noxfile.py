@@ -61,7 +61,7 @@ def types(session: nox.Session) -> None:
 @nox.session(python="3.11")
 def docs(session: nox.Session) -> None:
     """What README, docs and docstrings say is true: the code runs, the tables are complete, the site builds."""
-    session.install("--editable", ".[all]", "--group", "docs")
+    session.install("--editable", ".[all]", "--group", "test", "--group", "docs")
     pages = [str(each) for each in Path("tests").rglob("test_*_page.py")]
     session.run("python", "-m", "pytest", "tests/test_documentation.py", "tests/test_site.py", *pages, *session.posargs)
 

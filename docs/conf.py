@@ -48,6 +48,7 @@ autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 maximum_signature_line_length = 80
 napoleon_use_ivar = True
+napoleon_custom_sections = [("Keywords", "params_style")]
 python_use_unqualified_type_names = True
 
 
@@ -60,7 +61,7 @@ class CommandHelp(Directive):
     def run(self) -> list[nodes.Node]:
         """Return the help text as a literal block."""
         printed = io.StringIO()
-        columns = mock.patch.dict("os.environ", {"COLUMNS": "100"})
+        columns = mock.patch.dict("os.environ", {"COLUMNS": "88"})
         with columns, contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
             main([*self.arguments, "--help"])
         return [nodes.literal_block(printed.getvalue(), printed.getvalue(), language="text")]
@@ -89,9 +90,15 @@ def convert_code(_: Sphinx, __: str, ___: str, ____: object, _____: object, line
     lines[:] = text.split("\n")
 
 
+def show_titles(_: Sphinx, __: str, source: list[str]) -> None:
+    """Show the title of the page or section in a link whose text is a file name, such as `[rules.md](rules.md)`."""
+    source[0] = re.sub(r"\[([\w-]+\.md)\]\((\1[^)]*)\)", r"[](\2)", source[0])
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the functions of this file, and the name of HAProxy's syntax, which Pygments does not know."""
     app.connect("autodoc-process-docstring", convert_code, priority=400)
+    app.connect("source-read", show_titles)
     app.add_directive("command-help", CommandHelp)
     app.add_lexer("haproxy", TextLexer)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -8,12 +8,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import flask
 import httpx2
 import pytest
 import werkzeug.test
-from starlette.applications import Starlette
 
-from mtls_middleware import policy, sources
+from mtls_middleware import oauth_client, policy, sources
 from mtls_middleware.responses import RESPONSES
 from mtls_middleware.testing import TESTING_ENVIRON, CertificateAuthority
 from tests.exported import exported
@@ -71,7 +71,7 @@ def test_the_example_for_starlette_protects_a_starlette_application(monkeypatch)
     import asyncio
 
     monkeypatch.setenv("MTLS_PROXY_SECRET", SECRET)
-    names = {"app": Starlette()}
+    names: dict[str, Any] = {}
     exec(block("source = Envoy("), names)
 
     async def ask() -> httpx2.Response:
@@ -82,6 +82,19 @@ def test_the_example_for_starlette_protects_a_starlette_application(monkeypatch)
     response = asyncio.run(ask())
     assert response.status_code == 401
     assert response.headers["WWW-Authenticate"] == 'Bearer realm="protected", scope="invoices:read"'
+
+
+def test_the_token_endpoint_of_the_guide_accepts_only_its_client(monkeypatch):
+    monkeypatch.setenv("MTLS_PROXY_SECRET", SECRET)
+    names = {**vars(shop()), "app": flask.Flask("authorization server")}
+    names["app"].add_url_rule("/token", view_func=lambda: oauth_client(flask.request).client_id, methods=["POST"])
+    exec(block("app.wsgi_app = ClientCertificateMiddleware("), names)
+    ca = CertificateAuthority()
+    form = {"client_id": "billing", "grant_type": "client_credentials"}
+    for name, status in (("billing.internal", 200), ("shipping.internal", 401)):
+        environ = ca.issue(dns=[name]).for_source(names["source"]).environ
+        response = names["app"].test_client().post("/token", data=form, environ_overrides=environ)
+        assert response.status_code == status
 
 
 def test_the_rule_of_the_guide_is_a_rule():

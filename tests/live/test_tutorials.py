@@ -39,8 +39,8 @@ class Block(NamedTuple):
 def blocks(page: str) -> list[Block]:
     """The blocks of a page, with free ports instead of those of the page."""
     text = (ROOT / "docs" / page).read_text("utf-8")
-    for port in ("8443", "8000"):
-        text = text.replace(port, str(free_port()))
+    ports = {"8443": str(free_port()), "8000": str(free_port())}
+    text = re.sub(r"\b(8443|8000)\b", lambda port: ports[port[0]], text)
     return [Block(*found) for found in FENCE.findall(text)]
 
 
