@@ -28,7 +28,7 @@ STRICTER: Mapping[str, str] = {
     "name constraints? matched SAN": "name constraints in a leaf",  # `cryptography` compares its own names with them
     "(no|without) authorityKeyIdentifier|without subjectKeyIdentifier": "no key identifier",
     "critical extension that is not supported|unaccounted-for critical": "a critical extension that is not processed",
-    "(Constraints|AnyPolicy), which is not supported": "policyConstraints or inhibitAnyPolicy",
+    "requireExplicitPolicy, which is not supported": "requireExplicitPolicy",
     "policyMappings of anyPolicy": "a mapping of anyPolicy",
     "unsupported directoryName": "a critical constraint on directory names",
     "is not a CA|has no basicConstraints": "a CA without basicConstraints",
