@@ -33,7 +33,6 @@ HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 UNSUPPORTED_SIGNATURE = "an unsupported signature; expected RSA or ECDSA with SHA-256, SHA-384 or SHA-512"
 CRITICAL = b"\x01\x01\xff"  # the DER of `critical TRUE`, which every critical extension contains
 _ANY_POLICY = bytes.fromhex("0604551d2000")  # the DER of the OID anyPolicy
-_POLICY_CONSTRAINTS = "PolicyConstraints, which is not supported"
 _NOT_POSITIVE = "a serial number that is not positive"  # RFC 5280 4.1.2.2
 _CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 # Minimum key size in bits, for 112 bits of strength (NIST SP 800-131A), and minimum exponent (SP 800-56B 6.2).
@@ -85,8 +84,6 @@ def client_defects(
     if certificate.serial_number <= 0:
         yield _NOT_POSITIVE
     yield from _name_defects(certificate, found)
-    if x509.PolicyConstraints.oid in found:  # RFC 5280 6.1.5 b: it takes effect in the last certificate, too
-        yield _POLICY_CONSTRAINTS
     yield from _policy_defects(found)
     yield from _unprocessed(found)
     yield from key_defects(certificate, also=(ed25519.Ed25519PublicKey, ed448.Ed448PublicKey))
@@ -116,11 +113,6 @@ def authority_defects(
         yield _NOT_POSITIVE
     if not is_anchor and x509.AuthorityKeyIdentifier.oid not in found:
         yield "an issuer without authorityKeyIdentifier"  # RFC 5280 4.2.1.1
-    # Even if they are not critical, because RFC 5280 4.2.1.11 and 4.2.1.14 require that they are critical.
-    if x509.PolicyConstraints.oid in found:
-        yield _POLICY_CONSTRAINTS
-    if x509.InhibitAnyPolicy.oid in found:
-        yield "InhibitAnyPolicy, which is not supported"
     yield from _policy_defects(found)
     yield from _unprocessed(found)
     yield from key_defects(certificate)
@@ -137,10 +129,18 @@ def _unprocessed(found: Extensions) -> Iterator[str]:
 
 
 def _policy_defects(found: Extensions) -> Iterator[str]:
-    """Yield the reasons why policies are invalid, even if no policy is required (RFC 5280 6.1.4 a)."""
+    """Yield the reasons why a certificate cannot be in a path whose policies are not processed (RFC 5280 6.1).
+
+    A policy is required only if requireExplicitPolicy is in a certificate of the path, which may be the leaf (6.1.5 b).
+    Without it, neither inhibitPolicyMapping nor inhibitAnyPolicy can make a path invalid (6.1.5 g). `_unprocessed`
+    rejects them if they are critical.
+    """
+    constraints = found.get(x509.PolicyConstraints.oid)
+    if constraints is not None and constraints.value.require_explicit_policy is not None:
+        yield "policyConstraints with requireExplicitPolicy, which is not supported"
     mappings = found.get(ExtensionOID.POLICY_MAPPINGS)
     if mappings is not None and _ANY_POLICY in mappings.value.public_bytes():
-        yield "policyMappings of anyPolicy"
+        yield "policyMappings of anyPolicy"  # RFC 5280 6.1.4 a
 
 
 def _name_defects(certificate: x509.Certificate, found: Extensions) -> Iterator[str]:

@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import logging
 import secrets
+import signal
 import subprocess
 import sys
 import time
@@ -29,22 +30,44 @@ def main() -> int:
     parser.add_argument("--webpki", type=Path, help="the program of tests/chains/webpki_verdicts, as a third opinion")
     options = parser.parse_args()
     print(f"seed {options.seed}, {subprocess.check_output(['openssl', 'version'], text=True).strip()}", flush=True)
-    began = shown = time.monotonic()
-    tally, differences = Tally(), 0
-    with ProcessPoolExecutor(options.processes, initializer=logging.disable, initargs=(logging.CRITICAL,)) as pool:
-        shares = -(-options.chains // _SHARE)
-        for each in as_completed([pool.submit(_compare, f"{options.seed}/{n}", options.webpki) for n in range(shares)]):
-            found = each.result()
-            if isinstance(found, Tally):
-                tally.add(found)
-            else:
-                differences += 1
-                print(found, flush=True)
-            if time.monotonic() - shown > 60:
-                shown = time.monotonic()
-                print(f"{tally.chains} chains", flush=True)
-    print(f"{tally}\n{time.monotonic() - began:.0f} s, {differences} differences without an explanation")
-    return 1 if differences else 0
+    began = time.monotonic()
+    progress = _Progress()
+    with ProcessPoolExecutor(options.processes, initializer=_prepare) as pool:
+        shares = range(-(-options.chains // _SHARE))
+        futures = [pool.submit(_compare, f"{options.seed}/{share}", options.webpki) for share in shares]
+        try:
+            for each in as_completed(futures):
+                progress.add(each.result())
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            print("stopped")
+    print(
+        f"{progress.tally}\n{time.monotonic() - began:.0f} s, {progress.differences} differences without an explanation"
+    )
+    return 1 if progress.differences else 0
+
+
+class _Progress:
+    """The results so far. Prints each difference at once, and the number of chains once a minute."""
+
+    def __init__(self) -> None:
+        self.tally, self.differences = Tally(), 0
+        self._shown = time.monotonic()
+
+    def add(self, found: Tally | str) -> None:
+        if isinstance(found, Tally):
+            self.tally.add(found)
+        else:
+            self.differences += 1
+            print(found, flush=True)
+        if time.monotonic() - self._shown > 60:
+            self._shown = time.monotonic()
+            print(f"{self.tally.chains} chains", flush=True)
+
+
+def _prepare() -> None:
+    logging.disable(logging.CRITICAL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # only the first process handles Ctrl-C
 
 
 def _compare(seed: str, program: Path | None) -> Tally | str:

@@ -28,7 +28,7 @@ STRICTER: Mapping[str, str] = {
     "name constraints? matched SAN": "name constraints in a leaf",  # `cryptography` compares its own names with them
     "(no|without) authorityKeyIdentifier|without subjectKeyIdentifier": "no key identifier",
     "critical extension that is not supported|unaccounted-for critical": "a critical extension that is not processed",
-    "(Constraints|AnyPolicy), which is not supported": "policyConstraints or inhibitAnyPolicy",
+    "requireExplicitPolicy, which is not supported": "requireExplicitPolicy",
     "policyMappings of anyPolicy": "a mapping of anyPolicy",
     "unsupported directoryName": "a critical constraint on directory names",
     "is not a CA|has no basicConstraints": "a CA without basicConstraints",
@@ -40,6 +40,7 @@ STRICTER: Mapping[str, str] = {
     "unsupported type|unsupported name constraint": "a constraint on URIs",
 }
 ABOUT_LISTS = frozenset({"unable to get certificate CRL", "different CRL scope"})
+ABOUT_TIMES = frozenset({"CRL has expired", "CRL is not yet valid"})
 ROOT_IS_CHECKED = "OpenSSL also checks the root by its own list"
 PLACE_FOR_SOME_REASONS = "a list without scope, for a certificate whose distribution point is for some reasons only"
 OTHER_PATH = "OpenSSL tries another path or list"
@@ -71,30 +72,40 @@ def explain(own: Result, built: Built, directory: Path) -> str:
 
 def _explain_problem(problem: Problem, path: Sequence[x509.Certificate], lists: Sequence[bytes]) -> str | None:
     position, message = problem
-    if message == "certificate revoked" and _is_released(path[position], path[position + 1], lists):
-        return HIGHER_NUMBER
-    if message in ABOUT_LISTS:
-        if position == len(path) - 1:
-            return ROOT_IS_CHECKED
-        if any(point.reasons for point in _points(path[position])):
-            return PLACE_FOR_SOME_REASONS
+    if message == "certificate revoked":
+        names, successors = lists_naming(path[position], path[position + 1], lists)
+        if all(any(_has_higher_number(new, old) for new in successors) for old in names):
+            return HIGHER_NUMBER
+    if message in ABOUT_LISTS | ABOUT_TIMES and position == len(path) - 1:
+        return ROOT_IS_CHECKED
+    if message in ABOUT_LISTS and any(point.reasons for point in _points(path[position])):
+        return PLACE_FOR_SOME_REASONS
     if message == "unsuitable certificate purpose" and position and _is_for_any_purpose(path[position]):
         return ANY_PURPOSE
     return None
 
 
-def _is_released(certificate: x509.Certificate, issuer: x509.Certificate, lists: Sequence[bytes]) -> bool:
-    """Return whether each list that names the certificate has a successor: same scope and time, and a higher number."""
+def lists_naming(
+    certificate: x509.Certificate, issuer: x509.Certificate, lists: Sequence[bytes]
+) -> tuple[list[x509.CertificateRevocationList], list[x509.CertificateRevocationList]]:
+    """Return the lists of the issuer on which the certificate is, and its other lists."""
     key = issuer.public_key()
     assert isinstance(key, ec.EllipticCurvePublicKey)
     signed = [each for each in map(x509.load_der_x509_crl, lists) if each.is_signature_valid(key)]
     naming = [each for each in signed if each.get_revoked_certificate_by_serial_number(certificate.serial_number)]
-    return all(any(_follows(other, each) for other in signed if other not in naming) for each in naming)
+    return naming, [each for each in signed if each not in naming]
 
 
-def _follows(later: x509.CertificateRevocationList, earlier: x509.CertificateRevocationList) -> bool:
-    (later_number, later_scope), (number, scope) = _number_and_scope(later), _number_and_scope(earlier)
-    return later.last_update_utc == earlier.last_update_utc and later_number > number and later_scope == scope
+def _has_higher_number(new: x509.CertificateRevocationList, old: x509.CertificateRevocationList) -> bool:
+    return new.last_update_utc == old.last_update_utc and replaces(new, old)
+
+
+def replaces(new: x509.CertificateRevocationList, old: x509.CertificateRevocationList) -> bool:
+    """Return whether `new` has the scope of `old`, has begun, and has a later time or a higher number, and no lower."""
+    (new_number, new_scope), (number, scope) = _number_and_scope(new), _number_and_scope(old)
+    after, before = (new.last_update_utc, new_number), (old.last_update_utc, number)
+    is_newer = after != before and after[0] >= before[0] and after[1] >= before[1]
+    return is_newer and new_scope == scope and new.last_update_utc.timestamp() <= NOW
 
 
 def _number_and_scope(found: x509.CertificateRevocationList) -> tuple[int, x509.IssuingDistributionPoint | None]:

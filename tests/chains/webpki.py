@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from tests.chains.drafts import NOW
-from tests.chains.explanations import Differs
+from tests.chains.explanations import Differs, lists_naming, replaces
 from tests.chains.ours import Built, Result, lists_of
 
 
@@ -67,11 +67,12 @@ def explain(process: WebPKI, own: Result, built: Built) -> str:
     (result,) = process.verify([root], between, lists, [leaf], NOW)
     if result == "ok":
         return "rustls-webpki tries another path or list"
-    return f"rustls-webpki rejects: {_reason(result, own.path, [x509.load_der_x509_crl(each) for each in lists])}"
+    return f"rustls-webpki rejects: {_reason(result, own.path, lists)}"
 
 
-def _reason(result: str, path: Sequence[x509.Certificate], lists: Sequence[x509.CertificateRevocationList]) -> str:
+def _reason(result: str, path: Sequence[x509.Certificate], encoded: Sequence[bytes]) -> str:
     """Return the explanation of an error. docs/validation.md has each of them."""
+    lists = [x509.load_der_x509_crl(each) for each in encoded]
     subjects = {each.subject.public_bytes() for each in path[1:]}
     extensions = [each for certificate in path for each in certificate.extensions]
     # The beginning of the error, a condition without which the explanation is wrong, and the explanation.
@@ -91,6 +92,7 @@ def _reason(result: str, path: Sequence[x509.Certificate], lists: Sequence[x509.
             any(each.next_update_utc is not None and each.next_update_utc.timestamp() > NOW for each in lists),
             "an expired list beside a valid one",
         ),
+        ("CertRevoked", _are_released(path, encoded), "a certificate that is only on an older list"),
         (
             "list UnsupportedCrlIssuingDistributionPoint",
             True,
@@ -109,6 +111,14 @@ def _reason(result: str, path: Sequence[x509.Certificate], lists: Sequence[x509.
         if result.startswith(error) and condition:
             return explanation
     raise Differs(f"ACCEPTED HERE, and rejected by rustls-webpki: {result}")
+
+
+def _are_released(path: Sequence[x509.Certificate], encoded: Sequence[bytes]) -> bool:
+    for certificate, issuer in itertools.pairwise(path):
+        naming, successors = lists_naming(certificate, issuer, encoded)
+        if not all(any(replaces(new, old) for new in successors) for old in naming):
+            return False
+    return True
 
 
 def _has_limited_point(extension: x509.Extension[x509.ExtensionType]) -> bool:

@@ -43,7 +43,7 @@ QUALIFIED, UNKNOWN = qualified(Random(0)), unknown(Random(0))
 GOOD, NOT_PROCESSED, UNHANDLED = "", "critical extension", "unhandled critical extension"
 NO_POLICY, INVALID = "no explicit policy", "invalid or inconsistent certificate policy extension"
 UNSUITABLE, VIOLATION = "unsuitable certificate purpose", "permitted subtree violation"
-CONSTRAINTS = "PolicyConstraints, which is not supported"
+CONSTRAINTS = "policyConstraints with requireExplicitPolicy, which is not supported"
 # What the leaf has; whether this is critical; the reason here; the message of OpenSSL, without and with -policy_check.
 OF_A_LEAF = [
     (POLICIES, False, GOOD, GOOD, GOOD),
@@ -54,6 +54,8 @@ OF_A_LEAF = [
     (QUALIFIED, True, NOT_PROCESSED, UNHANDLED, UNHANDLED),
     (EXPLICIT, False, CONSTRAINTS, GOOD, NO_POLICY),
     (EXPLICIT, True, CONSTRAINTS, GOOD, NO_POLICY),
+    (INHIBIT_MAPPING, False, GOOD, GOOD, GOOD),
+    (INHIBIT_MAPPING, True, NOT_PROCESSED, GOOD, GOOD),
     (NO_ANY, False, GOOD, GOOD, GOOD),
     (NO_ANY, True, NOT_PROCESSED, GOOD, GOOD),
     (mapping(POLICY, OTHER), False, GOOD, GOOD, GOOD),
@@ -75,9 +77,9 @@ OF_A_CA = [
     (mapping(POLICY, ANY), False, "policyMappings of anyPolicy", GOOD, INVALID),
     (EXPLICIT, False, CONSTRAINTS, GOOD, NO_POLICY),
     (EXPLICIT, True, NOT_PROCESSED, GOOD, NO_POLICY),
-    (INHIBIT_MAPPING, False, CONSTRAINTS, GOOD, GOOD),
+    (INHIBIT_MAPPING, False, GOOD, GOOD, GOOD),
     (INHIBIT_MAPPING, True, NOT_PROCESSED, GOOD, GOOD),
-    (NO_ANY, False, "InhibitAnyPolicy, which is not supported", GOOD, GOOD),
+    (NO_ANY, False, GOOD, GOOD, GOOD),
     (NO_ANY, True, NOT_PROCESSED, GOOD, GOOD),
     (x509.ExtendedKeyUsage([ANY_PURPOSE]), False, GOOD, UNSUITABLE, UNSUITABLE),
     (DIRECTORY, False, GOOD, GOOD, GOOD),
