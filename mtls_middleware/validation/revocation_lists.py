@@ -106,9 +106,9 @@ class RevocationLists:
 
         The status is `"unavailable"` instead of `"not_covered"` if a list could not be fetched.
         """
-        self._idle.note(now)
         unavailable: Unavailable | None = None
         known = [self._files.current(now)]
+        self._idle.note(now)
         for remote in self._remote:
             try:
                 fetched = yield from remote.current(now)
