@@ -157,7 +157,7 @@ BAD_ROOTS = {
         (*CA, *SKI, "-addext", "authorityKeyIdentifier=critical,keyid:always"),
         "critical extension .* 2.5.29.35",
     ),
-    "policies": ((*CA, *SKI, "-addext", "policyConstraints=critical,requireExplicitPolicy:0"), "PolicyConstraints"),
+    "policies": ((*CA, *SKI, "-addext", "policyConstraints=critical,requireExplicitPolicy:0"), "policyConstraints"),
     "unknown extension": ((*CA, *SKI, "-addext", "1.2.3.4=critical,DER:0500"), "critical extension .* 1.2.3.4"),
 }
 
