@@ -15,13 +15,13 @@ from mtls_middleware.effects.supervision import RepeatingThread
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.idle_renewal")
 
-# Seconds between two calls. A shorter interval would wake idle processes more often. A list that has expired is fetched
-# again within this time.
+# Seconds between two calls, and seconds without a request after which an object is idle. A shorter interval would wake
+# idle processes more often. A list that has expired is fetched again within twice this time.
 _INTERVAL = 10.0
 
 
 class IdleRenewal:
-    """Calls `renew(now)` every 10 seconds, from the first call of `note` on.
+    """Calls `renew(now)` every 10 seconds while there are no requests, from the first call of `note` on.
 
     `now` is the time of the last request plus the seconds since then. So it follows the clock of the requests. The
     calls end when the object of `renew` is garbage collected, or when the process ends. A forked child process has its
@@ -45,14 +45,20 @@ class IdleRenewal:
             _timer.add(self)
         _timer.thread.ensure_running()
 
-    def call(self) -> None:
-        """Call the method. All exceptions except `BaseException` are logged, and none is raised."""
+    def call(self, interval: float) -> None:
+        """Call the method, unless there was a request less than `interval` seconds ago, which renews the data itself.
+
+        An `Exception` is logged, and not raised.
+        """
         renew = self._renew()
         if renew is None or self._noted is None:
             return
         now, noted_at = self._noted
+        idle = monotonic() - noted_at
+        if idle < interval:
+            return
         try:
-            renew(now + monotonic() - noted_at)
+            renew(now + idle)
         except Exception as failure:  # noqa: BLE001 (the other objects must be renewed, too)
             # The message of the exception is not logged, because it may quote data of another server.
             log(logging.ERROR, "%s in a renewal, which is repeated", type(failure).__name__, to=logger)
@@ -81,7 +87,7 @@ class _Timer:
         with self._lock:
             renewals = list(self._renewals)
         for each in renewals:
-            each.call()
+            each.call(self._interval)
 
 
 _timer = _Timer()

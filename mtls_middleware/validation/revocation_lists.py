@@ -63,8 +63,8 @@ class RevocationLists:
         proxy: the URL of an HTTP proxy for `urls`. The variables `HTTPS_PROXY` and `HTTP_PROXY` are ignored.
         allow_http: allow http for loopback addresses. For tests only.
 
-    From the first request on, one thread of the process checks every 10 seconds whether files have changed and lists at
-    URLs must be fetched. So lists are renewed also while there are no requests.
+    After the first request, lists are renewed also while there are no requests: a thread checks every 10 seconds if
+    files have changed and lists at URLs must be fetched.
 
     Raises `ConfigurationError` if neither files nor URLs are given, if a file is not a CRL, or if a CRL is not
     supported: a delta CRL, an indirect CRL, a CRL for some reasons only, or a CRL without nextUpdate or cRLNumber.
@@ -138,7 +138,7 @@ class RevocationLists:
     def _renew(self, now: float) -> None:
         """Read changed files, and begin to fetch the lists at URLs that must be renewed. Does not wait for a server.
 
-        A thread calls this every 10 seconds. `now`: seconds since the epoch.
+        A thread calls this every 10 seconds while there are no requests. `now`: seconds since the epoch.
         """
         with contextlib.suppress(Unavailable):  # it is already in the log
             self._files.current(now)

@@ -48,6 +48,17 @@ def test_an_object_that_no_request_used_is_not_renewed() -> None:
     assert unused.times == []
 
 
+def test_the_thread_does_nothing_while_there_are_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    busy, idle = Renewed(), Renewed()
+    monkeypatch.setattr(idle_renewal, "monotonic", lambda: 100.0)
+    busy.idle.note(0)
+    monkeypatch.setattr(idle_renewal, "monotonic", lambda: 90.0)
+    idle.idle.note(0)
+    monkeypatch.setattr(idle_renewal, "monotonic", lambda: 100.0)
+    until(lambda: len(idle.times) >= 3, seconds=30)
+    assert busy.times == []
+
+
 def test_all_objects_share_one_thread() -> None:
     others = set(threading.enumerate())
     all_of_them = [Renewed() for _ in range(50)]
