@@ -242,7 +242,7 @@ class ClientCertificate:
 
     @property
     def period(self) -> tuple[float, float]:
-        """The time in which the certificate and its validated path are both valid, in seconds since the epoch."""
+        """The Unix times between which the certificate and its validated path are both valid."""
         begins, ends = self.validity_period
         if self.path_period is None:
             return begins, ends

@@ -134,7 +134,7 @@ class CertificateFiles:
             raise ConfigurationError(f"{path}: a certificate is not complete")
         try:
             key = load_pem_private_key(key_pem, self._password)
-        except (TypeError, ValueError, UnsupportedAlgorithm):  # their messages may describe the key
+        except (TypeError, ValueError, UnsupportedAlgorithm):  # the message may contain parts of the key
             hint = "" if self._password is None else "; it is not encrypted, so omit password="
             if b"ENCRYPTED" in key_pem:
                 hint = "; it is encrypted, and needs its password="
@@ -188,7 +188,9 @@ def check_certificate_files(given: object) -> CertificateFiles:
     Example: `check_certificate_files(certificate).current()`
     """
     if not isinstance(given, CertificateFiles):
-        raise ConfigurationError(f"certificate={given!r}: expected for example CertificateFiles('c.pem', 'c.key')")
+        raise ConfigurationError(
+            f"certificate={given!r}: expected an object, for example CertificateFiles('c.pem', 'c.key')"
+        )
     return given
 
 

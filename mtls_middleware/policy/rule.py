@@ -317,7 +317,7 @@ def as_rule(rule: Rule | Callable[[ClientCertificate], bool] | Anyone) -> Rule:
         rule.raise_error()
     if isinstance(rule, type) or not callable(rule):
         raise ConfigurationError(
-            f"{rule!r} is not a rule; expected for example Subject('CN=billing,O=Acme'), or a function"
+            f"{rule!r} is not a rule; expected a rule, for example Subject('CN=billing,O=Acme'), or a function"
         )
     if inspect.iscoroutinefunction(rule) or inspect.iscoroutinefunction(type(rule).__call__):
         raise ConfigurationError(f"{rule!r} is async; expected a function that returns True or False")

@@ -67,7 +67,7 @@ class ClaimNames:
                 reject_token(f"{name} has another value than claims= accepts")
 
     def scopes_of(self, claims: Mapping[str, Any]) -> frozenset[str]:
-        """Return the scopes of a token. Raises `Refused("invalid_token")` if a claim has a wrong type."""
+        """Return the scopes of a token. Raises `Refused("invalid_token")` if a claim has the wrong type."""
         if self.scope is None:
             return scope_values(claims, "scope", lists=False)
         return frozenset[str]().union(*(scope_values(claims, name, lists=True) for name in self.scope))

@@ -185,7 +185,8 @@ class RedisAnswers:
     ) -> None:
         if not all(callable(getattr(client, name, None)) for name in ("get", "set", "execute_command")):
             raise ConfigurationError(
-                f"client is a {type(client).__name__}: expected for example redis.asyncio.Redis(host='cache.internal')"
+                f"client is a {type(client).__name__}: expected an asynchronous Redis client, "
+                "for example redis.asyncio.Redis(host='cache.internal')"
             )
         options.string("prefix", prefix, "billing:introspection:")
         options.one_of("on_failure", on_failure, ("ask", "refuse"))

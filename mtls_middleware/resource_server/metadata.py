@@ -80,7 +80,7 @@ def served_document(document: Mapping[str, Any]) -> ServedDocument:
         body = json.dumps(dict(document), allow_nan=False).encode("ascii")
     except (ValueError, TypeError) as error:
         raise ConfigurationError(
-            f"resource_metadata cannot be written as JSON ({error}): expected for example {example}"
+            f"resource_metadata cannot be written as JSON ({error}): expected a document such as {example}"
         ) from error
     if parts is None or parts.scheme != "https" or not parts.netloc or parts.query or "#" in (resource or ""):
         raise ConfigurationError(

@@ -84,7 +84,7 @@ class RevocationListPoller:
             self.first_poll.wait(min(left, _FIRST_WAIT_STEP))
 
     def age(self) -> float:
-        """Return the number of seconds since the copy was equal to the list in Redis. Infinity if it never was.
+        """Return the number of seconds since the copy was last equal to the list in Redis, or infinity if never.
 
         If the thread has ended, this method starts it again.
         """
@@ -119,7 +119,7 @@ class RevocationListPoller:
                 return
         self._publish(copy, asked_at)
         if asked_at - self._cleaned_at >= _CLEANUP_INTERVAL:
-            # An entry is dropped only if two clocks agree: that of this process, and that of Redis and the last writer.
+            # An entry is dropped only if it has expired by this process's clock and before the last write to Redis.
             for number in copy.drop_expired(min(head.time, int(time.time()))):
                 self._pause_after(number)
             self._cleaned_at = asked_at

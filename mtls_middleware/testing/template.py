@@ -125,7 +125,7 @@ def reject_string(option: str, given: object) -> None:
 def aware(option: str, time: datetime) -> datetime:
     """Return `time` unchanged. Raises `ConfigurationError` if `time` has no time zone."""
     if time.tzinfo is None:
-        raise ConfigurationError(f"{option}={time!r} has no time zone; expected for example datetime.now(UTC)")
+        raise ConfigurationError(f"{option}={time!r} has no time zone; expected a time such as datetime.now(UTC)")
     return time
 
 

@@ -306,5 +306,5 @@ def split(name: str, given: object, kind: type[T], example: str) -> list[T | Pat
         elif isinstance(each, (str, PathLike)) and str(each):
             found.append(Path(each))
         else:
-            raise ConfigurationError(f"{name}: unexpected {each!r}; expected for example {example}")
+            raise ConfigurationError(f"{name}: unexpected {each!r}; expected a list, for example {example}")
     return found

@@ -135,8 +135,8 @@ class TrustStore:
         found = {name: _certificates(name, each, contents, previous) for name, each in given.items()}
         if not found["roots"]:
             raise ConfigurationError(
-                "roots contains no certificate, so every client would be rejected; expected for example "
-                "['clients-ca.pem']"
+                "roots contains no certificate, so every client would be rejected; expected a list of "
+                "files or certificates, for example ['clients-ca.pem']"
             )
         return _Snapshot(self._make_roots(found["roots"], found["intermediates"]))
 
