@@ -33,7 +33,7 @@ from mtls_middleware.resource_server.token import AccessToken
 from mtls_middleware.responses import LayerResponse
 
 _VERBS = frozenset({"get", "put", "post", "delete", "options", "head", "patch", "trace"})
-# The descriptions of the statuses 401 and 403 in the OpenAPI document. A route may replace them by its own.
+# The descriptions of the statuses 401 and 403 in the OpenAPI document. A route may have its own descriptions instead.
 _REJECTIONS = {
     "401": "The access token is missing or not accepted.",
     "403": "The client certificate is missing or not accepted, or the access token has too little scope.",

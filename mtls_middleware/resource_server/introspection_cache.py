@@ -217,7 +217,7 @@ class RedisAnswers:
         """
         available, found = yield from self._call(now, self._get, self._prefix + key.key)
         if not available and self._on_failure == "refuse":
-            raise Unavailable("Redis is unavailable, and on_failure='refuse'", retry_after=1)
+            raise Unavailable("Redis is unavailable, and on_failure='refuse' rejects the request", retry_after=1)
         return None if found is None else self._decrypt(found, key)
 
     def put(self, key: IntrospectionKey, record: bytes, seconds: float, now: float) -> Flow[None]:

@@ -179,7 +179,7 @@ def _in_force(request: StatusRequest, lists: Sequence[RevocationList], now: floa
     signed = [each for each in lists if each.scope in scopes and each.is_signed_by_issuer(request)]
     in_force = [each for each in signed if each.this_update > now]
     for kind in _by_kind(each for each in signed if each.this_update <= now).values():
-        newest: RevocationList | None = None  # of the lists before this one, the first with the highest cRLNumber
+        newest: RevocationList | None = None  # the first list so far with the highest cRLNumber
         for each in sorted(kind, key=_order, reverse=True):
             if newest is None or not newest.supersedes(each):
                 in_force.append(each)
