@@ -64,7 +64,7 @@ class CertificateKeyPair:
         Arguments:
             roots: a PEM file with the CAs that the server's certificate may come from. Default: the system's CAs.
 
-        Raises `ConfigurationError`.
+        Raises `ConfigurationError` if `roots` cannot be used.
 
         Example: `pair.ssl_context("internal-ca.pem")`
         """
@@ -135,9 +135,9 @@ class CertificateFiles:
         try:
             key = load_pem_private_key(key_pem, self._password)
         except (TypeError, ValueError, UnsupportedAlgorithm):  # the message may contain parts of the key
-            hint = "" if self._password is None else "; it is not encrypted, so omit password="
+            hint = "" if self._password is None else "; the key is not encrypted, so omit password="
             if b"ENCRYPTED" in key_pem:
-                hint = "; it is encrypted, and needs its password="
+                hint = "; the key is encrypted, so give its password="
             raise ConfigurationError(f"{key_path}: expected one private key in PEM format{hint}") from None
         form = Encoding.DER, PublicFormat.SubjectPublicKeyInfo
         if key.public_key().public_bytes(*form) != certificate.x509.public_key().public_bytes(*form):

@@ -126,7 +126,7 @@ class PathSet:
             `/static/a/b`, but not `/static`, `/static/` or `/staticx`, and no path that an application may read as
             another path (`//`, `/../`, `;`, `%`).
 
-    Raises `ConfigurationError`.
+    Raises `ConfigurationError` if an argument is invalid.
 
     Example: `PathSet("exempt", ["/health", "/static/*"], below=True)`
     """

@@ -27,7 +27,7 @@ class GatewayRequest(LayerRequest, Protocol):
     rechecks: list[tuple[Layer, Recheck]]  # the checks to repeat while a websocket is open
 
     def mount(self, root: str) -> None:
-        """Write the operator's `root_path=` into the environ or scope, so that the application uses it, too."""
+        """Write the operator's `root_path=` into the environ or scope, so that the application uses it."""
 
     def drop(self, names: frozenset[str]) -> None:
         """Remove these fields from the request, as the application and further layers see it."""

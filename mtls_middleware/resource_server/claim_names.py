@@ -13,7 +13,7 @@ from mtls_middleware.resource_server.claims import has_audience, reject_token, s
 
 ClaimValue = str | int | bool
 
-# Claims that ID tokens have as well, so their values do not distinguish an access token: those of OpenID Connect Core 2
+# Claims that ID tokens have, too, so they do not distinguish an access token: the claims of OpenID Connect Core 2
 # and 5.1, and those that common issuers add.
 _IN_ID_TOKENS = frozenset(
     (  # noqa: SIM905 (a list literal would have 44 lines)

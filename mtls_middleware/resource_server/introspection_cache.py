@@ -83,7 +83,7 @@ class MemoryAnswers:
         size: maximum number of cached responses. Each response has at most 16 kB. If the cache is full, the least
             recently used response is removed.
 
-    Raises `ConfigurationError`.
+    Raises `ConfigurationError` if an argument is invalid.
 
     Example: `IntrospectedAccessTokens(endpoint=..., client_id=..., client_secret=..., cache=MemoryAnswers())`
     """
@@ -169,7 +169,7 @@ class RedisAnswers:
             `client_secret`. Without both, an attacker with write access to Redis and a token could forge the response
             for that token.
 
-    Raises `ConfigurationError`.
+    Raises `ConfigurationError` if an argument is invalid.
 
     Example: `RedisAnswers(redis.asyncio.Redis(host="cache.internal", socket_timeout=0.2, socket_connect_timeout=0.2))`
     """

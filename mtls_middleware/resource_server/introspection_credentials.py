@@ -67,7 +67,7 @@ class RequestCredentials:
 class IntrospectionCredentials:
     """The credentials of this resource server. `audience`: the `aud` of client assertions.
 
-    Raises `ConfigurationError`.
+    Raises `ConfigurationError` if an argument is invalid.
     """
 
     def __init__(self, given: CredentialArguments, *, endpoint: str, audience: str, tls: ssl.SSLContext | None) -> None:

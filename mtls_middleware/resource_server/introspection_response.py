@@ -48,7 +48,7 @@ class IntrospectionResponses:
         client_id: the `aud` of signed responses.
         leeway: tolerance for clocks that differ, in seconds.
 
-    Raises `ConfigurationError`.
+    Raises `ConfigurationError` if an argument is invalid.
     """
 
     def __init__(

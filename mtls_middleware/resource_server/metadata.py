@@ -35,7 +35,7 @@ def protected_resource_metadata(
 
     `bearer_methods_supported` is always `["header"]`, because the layer reads only the `Authorization` header.
 
-    Raises `ConfigurationError`.
+    Raises `ConfigurationError` if an argument is invalid.
 
     Example: `protected_resource_metadata(resource="https://api.example", authorization_servers=["https://as.example"])`
     """

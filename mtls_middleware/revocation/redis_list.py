@@ -61,7 +61,7 @@ class RedisRevocations:
             the write, and processes that start later accept what it revoked. Requires that `client` writes to one
             server, so `redis.RedisCluster` is not possible.
 
-    Raises `ConfigurationError`.
+    Raises `ConfigurationError` if an argument is invalid.
 
     Example: `protect(app, source=..., allow=SpiffeTrustDomain("acme.internal") & revocations.not_revoked)`
     """

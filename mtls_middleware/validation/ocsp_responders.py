@@ -39,7 +39,7 @@ class Responders:
         tls, proxy: see `Connections`.
         allow_http: allow http to any host.
 
-    Raises `ConfigurationError`.
+    Raises `ConfigurationError` if an argument is invalid.
     """
 
     def __init__(

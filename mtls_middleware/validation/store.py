@@ -79,7 +79,7 @@ class TrustStore:
             `clock_skew` of the `ClientCertificateMiddleware` or `ClientAuthenticator` that uses the store, or 0 if your
             own code calls `validate`. If both `leeway` and `clock_skew` are given, the smaller value applies.
 
-    Raises `ConfigurationError`.
+    Raises `ConfigurationError` if an argument is invalid, or if a file cannot be used.
 
     Example: `TrustStore(["clients-ca.pem"])`
     """
