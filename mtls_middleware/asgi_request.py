@@ -52,7 +52,7 @@ def enter(passage: Passage) -> Passage | None:
 def leave(passage: Passage, outside: Passage | None) -> None:
     """Mark the application of this passage as ended. `outside`: the result of `enter`."""
     passage.running = False
-    if _INNERMOST.get() is passage:  # not if Python closes an abandoned coroutine in the middle of another request
+    if _INNERMOST.get() is passage:  # false if Python closes an abandoned coroutine during another request
         _INNERMOST.set(outside)
 
 

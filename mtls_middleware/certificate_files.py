@@ -123,7 +123,7 @@ class CertificateFiles:
         contents: Contents[bytes],
         now: float,  # noqa: ARG002 (the signature of `combine` of `FileCache`)
     ) -> CertificateKeyPair:
-        """Return the pair in the files. Raises `ConfigurationError`; then `FileCache` keeps the old pair."""
+        """Return the pair in the files. If this method raises `ConfigurationError`, `FileCache` keeps the old pair."""
         certificate_pem, key_pem = (_content(path, contents) for path in self._paths)
         path, key_path = self._paths
         try:

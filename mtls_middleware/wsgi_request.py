@@ -55,7 +55,7 @@ class WSGIRequest:
 
     layer: Layer  # the stack sets it
     is_websocket = False
-    rechecks: list[tuple[Layer, Recheck]]  # only of websockets
+    rechecks: list[tuple[Layer, Recheck]]  # only websockets have rechecks
 
     def __init__(
         self,

@@ -39,7 +39,8 @@ class NameLookupThreads(ThreadPoolExecutor):
     def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
         key = (function, arguments, tuple(sorted(named.items())))
         outcome: Future[Any] = Future()
-        outcome.set_running_or_notify_cancel()  # so a caller that stops waiting cannot cancel it for other callers
+        # A running look-up cannot be cancelled, so a caller that stops waiting does not affect other callers.
+        outcome.set_running_or_notify_cancel()
         entry = time.monotonic(), outcome
         with self._lock:
             same = [each for each in self._running.get(key, ()) if not each[1].done()]

@@ -148,7 +148,7 @@ class CertificateLayer:
         try:
             decided = yield from self._decide(request, route)
         except Refused:
-            return once(None)  # even if an outer layer found a certificate
+            return once(None)  # no certificate, even if an outer layer found one
         return once(decided.value)
 
     def _decide(self, request: LayerRequest, route: Route) -> Flow[Reusable[ClientCertificate | None]]:

@@ -71,7 +71,7 @@ class Rule:
     def near_miss(self, certificate: ClientCertificate) -> str | None:  # noqa: ARG002 (most rules have none)
         """Return what to change if the rule almost matches a certificate that it does not allow, or `None`.
 
-        Only for the log of a rejection. The text contains the rule, and no data of the certificate. Raises
+        The text is only for the log of a rejection. It contains the rule, and no data of the certificate. Raises
         `MalformedCertificate` if the names cannot be read.
         """
         return None

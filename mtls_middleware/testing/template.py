@@ -72,7 +72,7 @@ def make(
     ca: bool = False,
     extensions: Collection[Extension] = (),
 ) -> IssuedCertificate:
-    """Make a certificate that is signed by `signer`, or by its own key if `signer` is `None`. The chain is empty.
+    """Make a certificate that `signer` signs, or a self-signed certificate if `signer` is `None`. The chain is empty.
 
     For the keyword arguments, see `CertificateOptions`. Raises `ValueError`, or its subclass `ConfigurationError`, if
     an argument cannot be part of a certificate.

@@ -1,6 +1,6 @@
 """`FileCache`: parses files into a value, and parses changed files again.
 
-Each file is treated by itself: if a changed file cannot be read or parsed, its last good contents stay in use, and the
+Each file is handled separately: if a changed file cannot be read or parsed, its last good contents stay in use, and the
 other files take effect. Files that are replaced together, such as those in a directory that is a link, take effect
 together.
 """
