@@ -134,7 +134,7 @@ class CertificateFiles:
             raise ConfigurationError(f"{path}: a certificate is not complete")
         try:
             key = load_pem_private_key(key_pem, self._password)
-        except (TypeError, ValueError, UnsupportedAlgorithm):  # the message may contain parts of the key
+        except (TypeError, ValueError, UnsupportedAlgorithm):  # the message may contain details of the key
             hint = "" if self._password is None else "; the key is not encrypted, so omit password="
             if b"ENCRYPTED" in key_pem:
                 hint = "; the key is encrypted, so give its password="

@@ -31,7 +31,7 @@ class ClientCertificateMiddleware(Gateway):
             certificate that the rule does not allow is rejected.
         required: whether a request without a certificate is rejected. Default: `True` if `allow` is given. If it is
             `True` without `allow`, the certificate must also be verified.
-        exempt: decoded paths on which no request is rejected. `"/static/*"` covers all paths below `/static`.
+        exempt: exact decoded paths on which no request is rejected. `"/static/*"`: all paths below `/static`.
         exempt_preflight: if true, a CORS preflight is never rejected. Use it if the application answers preflights.
         root_path: where the application is mounted, for example `"/api"`, or `""`. It replaces the server's value: the
             layer writes it into the environ, where the application reads it. Paths in `allow` and `exempt` are below
@@ -86,7 +86,7 @@ class CertificateBoundTokenMiddleware(Gateway):
         scopes: the scopes that every token must have.
         binding: `"required"`: an unbound token is rejected. `"when_present"`: an unbound token is accepted as a bearer
             token, with `bound=False`.
-        exempt: decoded paths on which no request is rejected. `"/static/*"` covers all paths below `/static`.
+        exempt: exact decoded paths on which no request is rejected. `"/static/*"`: all paths below `/static`.
         exempt_preflight: if true, a CORS preflight is never rejected. Use it if the application answers preflights.
         root_path: where the application is mounted, as in `ClientCertificateMiddleware`.
         realm: the realm of the challenge in `WWW-Authenticate` (RFC 6750 3).
@@ -94,7 +94,7 @@ class CertificateBoundTokenMiddleware(Gateway):
             the scheme `mtls_pop` must be bound, whatever `binding` is.
         resource_metadata: the https address of the resource's metadata, for the challenge (RFC 9728 5.1); or the
             metadata document, from `protected_resource_metadata`. The layer then serves this document at its
-            well-known path to every client (RFC 9728 3). Add that path to `exempt=` of the certificate layer, too.
+            well-known path to every client (RFC 9728 3). Add that path to `exempt=` of the certificate layer.
         cache_size: maximum bytes of cached decisions in memory. Default: 64 MiB, for some 10,000 clients. 0: no cache.
 
     Raises `ConfigurationError` at construction. Rejected requests get the responses of RFC 6750 section 3.
@@ -201,7 +201,7 @@ def protect(
             of its request (RFC 8705 section 3).
         scopes: the scopes that every token needs, for example `["invoices:read"]`. Only with `tokens`.
         binding: `"when_present"`: an unbound token is accepted as a bearer token. Only with `tokens`.
-        exempt: decoded paths on which no request is rejected. `"/static/*"` covers all paths below `/static`.
+        exempt: exact decoded paths on which no request is rejected. `"/static/*"`: all paths below `/static`.
         exempt_preflight: if true, a CORS preflight is never rejected. Use it if the application answers preflights.
         root_path: where the application is mounted, for example `"/api"`, or `""`. It replaces the server's value.
             Paths in `allow` and `exempt` are below it.

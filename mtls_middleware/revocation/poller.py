@@ -84,7 +84,7 @@ class RevocationListPoller:
             self.first_poll.wait(min(left, _FIRST_WAIT_STEP))
 
     def age(self) -> float:
-        """Return the number of seconds since the copy was last equal to the list in Redis, or infinity if never.
+        """Return the seconds since the copy was last equal to the list in Redis, or infinity if it was never equal.
 
         If the thread has ended, this method starts it again.
         """
