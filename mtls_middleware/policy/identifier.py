@@ -70,5 +70,5 @@ def require_value(rule: Any) -> None:
     if rule.lacks_value:
         raise ConfigurationError(
             f"{type(rule).__name__} without a value is not a rule; expected a value, for example "
-            'UserPrincipalName("alice@corp.example"). A rule without a value is only for CertificateUser(by=...)'
+            'UserPrincipalName("alice@corp.example"). Only CertificateUser(by=...) takes a kind without a value'
         )

@@ -23,9 +23,9 @@ logger: logging.Logger = logging.getLogger("mtls_middleware.revocation")
 _INTERVAL = 0.25
 _CLEANUP_INTERVAL = 60.0  # seconds between two removals of expired entries from the copy
 _PAGES = 32  # maximum number of pages in one read, which keeps Redis busy for less than a millisecond
-# After so many entries, which take about a millisecond, the thread sleeps for as long. Python's global lock is held by
-# one thread for 5 ms if another thread needs it (sys.setswitchinterval), and an event loop needs it several times for
-# each request.
+# Number of entries between two pauses of the thread, and seconds of a pause. These entries take about a millisecond, as
+# long as the pause. One thread holds Python's global lock for 5 ms if another thread needs it
+# (sys.setswitchinterval), and an event loop needs the lock several times for each request.
 _SLICE = 2048
 _PAUSE = 0.001
 # Maximum number of seconds that the first requests of a process wait for the first poll. If they did not wait, they
@@ -34,7 +34,7 @@ _FIRST_WAIT = 1.0
 # In an event loop, requests do not wait for a list with more changes than this. To read them takes 50 ms and more.
 _LONG_LIST = 40_000
 _FIRST_WAIT_STEP = 0.02
-# If the last successful poll was so many seconds ago, a request checks that the thread runs.
+# Seconds since the last successful poll after which a request checks that the thread runs.
 _OVERDUE = 2.0
 _LOG_INTERVAL = 30.0  # minimum number of seconds between two log lines during an outage
 
