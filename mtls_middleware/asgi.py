@@ -43,7 +43,7 @@ class ClientCertificateMiddleware(Gateway):
             certificate that the rule does not allow is rejected.
         required: whether a request without a certificate is rejected. Default: `True` if `allow` is given. If it is
             `True` without `allow`, the certificate must also be verified.
-        exempt: exact decoded paths that are never rejected. `"/static/*"` covers the paths below `/static`.
+        exempt: exact decoded paths on which no request is rejected. `"/static/*"`: all paths below `/static`.
         exempt_preflight: if true, a CORS preflight is never rejected. Use it if the application answers preflights.
         root_path: where the application is mounted, for example `"/api"`, or `""`. It replaces the server's value: the
             layer writes it into the scope, where the application reads it. Paths in `allow` and `exempt` are below
@@ -101,18 +101,18 @@ class CertificateBoundTokenMiddleware(Gateway):
     Arguments:
         app: the ASGI application.
         tokens: validates access tokens, for example `JWTAccessTokens(...)`.
-        scopes: the scopes that every token needs.
+        scopes: the scopes that every token must have.
         binding: `"required"`: an unbound token is rejected. `"when_present"`: an unbound token is accepted as a bearer
             token, with `bound=False`.
-        exempt: exact decoded paths that are never rejected. `"/static/*"` covers the paths below `/static`.
+        exempt: exact decoded paths on which no request is rejected. `"/static/*"`: all paths below `/static`.
         exempt_preflight: if true, a CORS preflight is never rejected. Use it if the application answers preflights.
         root_path: where the application is mounted, as in `ClientCertificateMiddleware`.
         realm: the realm of the challenge in `WWW-Authenticate` (RFC 6750 3).
         schemes: the accepted authentication schemes: `"Bearer"`, and `"mtls_pop"` of Microsoft Entra ID. A token with
             the scheme `mtls_pop` must be bound, whatever `binding` is.
-        resource_metadata: the https address of the resource's metadata, for the challenge (RFC 9728 5.1). Or the
-            document itself, from `protected_resource_metadata`: the layer then serves it at its well-known path to
-            every client (RFC 9728 3). That path must be in `exempt` of the certificate layer.
+        resource_metadata: the https address of the resource's metadata, for the challenge (RFC 9728 5.1); or the
+            metadata document, from `protected_resource_metadata`. The layer then serves this document at its
+            well-known path to every client (RFC 9728 3). Add that path to `exempt=` of the certificate layer.
         websocket_lifetime: `"credentials"`: a websocket is closed with code 1008 at most two seconds after the token
             expires, or after this process knows that the token, or the certificate that it is bound to, is revoked
             (`RevocableTokens`). The token is not introspected again. `"certificate"`: a websocket is closed only if
@@ -226,7 +226,7 @@ def protect(
             of its request (RFC 8705 section 3).
         scopes: the scopes that every token needs, for example `["invoices:read"]`. Only with `tokens`.
         binding: `"when_present"`: an unbound token is accepted as a bearer token. Only with `tokens`.
-        exempt: exact decoded paths that are never rejected. `"/static/*"` covers the paths below `/static`.
+        exempt: exact decoded paths on which no request is rejected. `"/static/*"`: all paths below `/static`.
         exempt_preflight: if true, a CORS preflight is never rejected. Use it if the application answers preflights.
         root_path: where the application is mounted, for example `"/api"`, or `""`. It replaces the server's value.
             Paths in `allow` and `exempt` are below it.

@@ -18,7 +18,7 @@ def cancelled(error: BaseException) -> Unavailable:
     Other exceptions are trio's cancellation, after which a task cannot send anything, and a `CancelledError` that is
     not about this task, but for example about a future that a validator awaits.
     """
-    import asyncio  # the server has imported it, unless it uses trio
+    import asyncio  # the server has already imported asyncio, unless the server uses trio
 
     if not isinstance(error, asyncio.CancelledError):
         raise error

@@ -52,7 +52,7 @@ def enter(passage: Passage) -> Passage | None:
 def leave(passage: Passage, outside: Passage | None) -> None:
     """Mark the application of this passage as ended. `outside`: the result of `enter`."""
     passage.running = False
-    if _INNERMOST.get() is passage:  # not if Python closes an abandoned coroutine in the middle of another request
+    if _INNERMOST.get() is passage:  # false if Python closes an abandoned coroutine during another request
         _INNERMOST.set(outside)
 
 
@@ -170,9 +170,10 @@ class ASGIRequest:
         return Location(path, root, whole, others, own)
 
     def mount(self, root: str) -> None:
-        """Write the operator's `root_path=` into the scope, so that the application reads the same path.
+        """Write the operator's `root_path=` into the scope, so that the application uses the layer's mount point.
 
-        ASGI: `path` contains `root_path`. A path that does not begin with a slash stays: no rule for it exists.
+        ASGI requires that `path` contains `root_path`. A path that does not begin with a slash is left unchanged,
+        because ASGI has no rule for it.
         """
         path = self._scope["path"]
         if not _is_routed(self._scope):
@@ -277,7 +278,8 @@ def _folded(name: bytes) -> str:
     return name.decode("latin-1").upper().replace("_", "-")
 
 
-# Where adapters that run ASGI applications under a WSGI server keep the environ (a2wsgi.ASGIMiddleware: the first).
+# The scope keys under which adapters that run ASGI applications on a WSGI server keep the environ.
+# a2wsgi.ASGIMiddleware uses the first key.
 _WSGI_KEYS = ("wsgi_environ", "wsgi.environ", "environ")
 
 

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 Checks = Sequence[tuple[Layer, Recheck]]
 
-# Seconds between two checks. The documentation promises two seconds; the rest is for a busy event loop. A single timer
-# for the end of the validity period would not notice that the clock was set, or that a virtual machine was suspended.
+# Seconds between two checks of one websocket. The documentation promises that a websocket is closed within two seconds,
+# so a busy event loop may delay a check by one second. A single timer for the end of the validity period would not
+# notice that the clock was set, or that a virtual machine was suspended.
 _INTERVAL = 1.0
 # Seconds for a check with I/O; then the websocket is closed. Six exchanges of five seconds each fit.
 _CHECK_TIMEOUT = 35.0
@@ -85,7 +86,7 @@ class WebsocketWatch:
         self._checks += [_Check(view, layer, recheck) for layer, recheck in checks]
 
     async def run(self, app: Callable[..., Awaitable[None]], scope: MutableMapping[str, Any]) -> None:
-        """Call the application. When it returns or raises, all timers and tasks are ended."""
+        """Call the application. Cancels all timers and tasks when the application returns or raises an exception."""
         self._set_timer()
         try:
             await app(scope, self.receive, self.send)

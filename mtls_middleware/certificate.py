@@ -96,8 +96,8 @@ class ClientCertificate:
             no trust store validated a path.
         path_period: the validity period of this path, in seconds since the epoch; `None` without a path.
         unreadable: the parser's reason, if OpenSSL can read the certificate and `cryptography` cannot; otherwise empty.
-            Then only the attributes above, `pem` and `chain` have a value. The verification is `PRESENTED`, because
-            the validity period cannot be checked.
+            With a reason, only the attributes above, `pem` and `chain` have a value. `verification` is `PRESENTED`,
+            because the validity period cannot be checked.
 
     A property raises `MalformedCertificate` if its part of the certificate cannot be read.
 
@@ -242,7 +242,7 @@ class ClientCertificate:
 
     @property
     def period(self) -> tuple[float, float]:
-        """The time in which the certificate and its validated path are both valid, in seconds since the epoch."""
+        """The Unix times between which the certificate and its validated path are both valid."""
         begins, ends = self.validity_period
         if self.path_period is None:
             return begins, ends

@@ -64,7 +64,7 @@ class CertificateKeyPair:
         Arguments:
             roots: a PEM file with the CAs that the server's certificate may come from. Default: the system's CAs.
 
-        Raises `ConfigurationError`.
+        Raises `ConfigurationError` if `roots` cannot be used.
 
         Example: `pair.ssl_context("internal-ca.pem")`
         """
@@ -123,7 +123,7 @@ class CertificateFiles:
         contents: Contents[bytes],
         now: float,  # noqa: ARG002 (the signature of `combine` of `FileCache`)
     ) -> CertificateKeyPair:
-        """Return the pair in the files. Raises `ConfigurationError`; then `FileCache` keeps the old pair."""
+        """Return the pair in the files. If this method raises `ConfigurationError`, `FileCache` keeps the old pair."""
         certificate_pem, key_pem = (_content(path, contents) for path in self._paths)
         path, key_path = self._paths
         try:
@@ -134,10 +134,10 @@ class CertificateFiles:
             raise ConfigurationError(f"{path}: a certificate is not complete")
         try:
             key = load_pem_private_key(key_pem, self._password)
-        except (TypeError, ValueError, UnsupportedAlgorithm):  # their messages may describe the key
-            hint = "" if self._password is None else "; it is not encrypted, so omit password="
+        except (TypeError, ValueError, UnsupportedAlgorithm):  # the message may contain details of the key
+            hint = "" if self._password is None else "; the key is not encrypted, so omit password="
             if b"ENCRYPTED" in key_pem:
-                hint = "; it is encrypted, and needs its password="
+                hint = "; the key is encrypted, so give its password="
             raise ConfigurationError(f"{key_path}: expected one private key in PEM format{hint}") from None
         form = Encoding.DER, PublicFormat.SubjectPublicKeyInfo
         if key.public_key().public_bytes(*form) != certificate.x509.public_key().public_bytes(*form):
@@ -188,7 +188,9 @@ def check_certificate_files(given: object) -> CertificateFiles:
     Example: `check_certificate_files(certificate).current()`
     """
     if not isinstance(given, CertificateFiles):
-        raise ConfigurationError(f"certificate={given!r}: expected for example CertificateFiles('c.pem', 'c.key')")
+        raise ConfigurationError(
+            f"certificate={given!r}: expected an object, for example CertificateFiles('c.pem', 'c.key')"
+        )
     return given
 
 

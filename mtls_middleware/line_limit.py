@@ -19,10 +19,10 @@ class _Lines:
 
 
 class LineLimit:
-    """Limits the lines with the same cause, and recognizes the first of them.
+    """Limits the number of log lines with the same cause, and reports whether a line is the first with its cause.
 
     At most `lines` lines with one cause are logged in each period of `seconds`. A cause must be the same for all lines
-    of its kind, so it contains no numbers that change.
+    of its kind, so do not include numbers that change.
     """
 
     def __init__(self, lines: int = LINES_PER_SECOND, seconds: int = 1) -> None:

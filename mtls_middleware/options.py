@@ -97,7 +97,9 @@ def object_with_method(name: str, given: T, method: str, example: str) -> T:
     Example: `object_with_method("tokens", tokens, "validate", "JWTAccessTokens(issuer=..., audience=..., jwks=...)")`
     """
     if not callable(getattr(given, method, None)) or isinstance(given, type):
-        raise ConfigurationError(f"{name}={given!r}: expected for example {example}")
+        raise ConfigurationError(
+            f"{name}={given!r}: expected an object with the method {method}, for example {example}"
+        )
     return given
 
 

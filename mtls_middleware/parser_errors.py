@@ -31,6 +31,6 @@ def reason(error: BaseException) -> str:
 
     Example: `reason(ValueError("invalid length"))` is `"invalid length"`
     """
-    evidence = getattr(error, "evidence", ())  # of `MalformedCertificate`, which has the parser's reason
+    evidence = getattr(error, "evidence", ())  # `MalformedCertificate` has the parser's reason as evidence
     text = "; ".join(evidence) or str(error).removeprefix(_PREFIX) or type(error).__name__
     return _OCTETS.sub("(octets)", text).encode("unicode_escape").decode("ascii")[:_LONGEST]

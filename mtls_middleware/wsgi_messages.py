@@ -33,7 +33,7 @@ def body(environ: "WSGIEnvironment") -> bytes:
     if len(body) > MAX_BODY:
         raise Refused("payload_too_large", f"the body has more than {MAX_BODY} bytes")
     if content_length and len(body) < length:
-        raise Refused("invalid_request", f"the body has {len(body)} bytes; expected {length} by CONTENT_LENGTH")
+        raise Refused("invalid_request", f"the body has {len(body)} bytes, but CONTENT_LENGTH is {length}")
     environ["wsgi.input"] = BytesIO(body)
     environ["CONTENT_LENGTH"] = str(len(body))  # without it, Django reads no body
     return bytes(body)

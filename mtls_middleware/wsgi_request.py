@@ -55,7 +55,7 @@ class WSGIRequest:
 
     layer: Layer  # the stack sets it
     is_websocket = False
-    rechecks: list[tuple[Layer, Recheck]]  # only of websockets
+    rechecks: list[tuple[Layer, Recheck]]  # only websockets have rechecks
 
     def __init__(
         self,
@@ -125,7 +125,7 @@ class WSGIRequest:
         )
 
     def mount(self, root: str) -> None:
-        """Write the operator's `root_path=` into the environ, so that the application reads the same path."""
+        """Write the operator's `root_path=` into the environ, so that the application uses the layer's mount point."""
         wire = _encoded(root)
         whole = (self._environ.get("SCRIPT_NAME") or "") + self._environ.get("PATH_INFO", "")
         for carrier in (self._carrier,) if self._environ is self._carrier else (self._carrier, self._environ):

@@ -49,7 +49,7 @@ CHECKS: dict[str, tuple[Any, list[Any], list[Any], str]] = {
         lambda given: options.object_with_method("tokens", given, "validate", "JWTAccessTokens(...)"),
         [type("Validator", (), {"validate": lambda *_: None})()],
         [type("Validator", (), {"validate": lambda *_: None}), object(), None, "x"],
-        "expected for example JWTAccessTokens(...)",
+        "expected an object with the method validate, for example JWTAccessTokens(...)",
     ),
     "https_url": (
         lambda given: options.https_url("issuer", given),

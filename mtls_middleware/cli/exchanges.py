@@ -153,7 +153,7 @@ class Connection:
     def _remaining(self) -> float:
         remaining = self._until - time.monotonic()
         if remaining <= 0:
-            raise TimeoutError("the connection did not end within its time limit")
+            raise TimeoutError("the time limit of the connection was exceeded")
         return remaining
 
     def head(self) -> tuple[int, dict[str, str]]:

@@ -90,7 +90,7 @@ def read(data: bytes, file: str = "client.pem") -> tuple[str, ClientCertificate]
 
 
 def _why(data: bytes, file: str) -> str:
-    """Return what a file without a certificate is, and the command that converts it, if this is known."""
+    """Return the kind of a file without a certificate and the command that converts it, or "" if unknown."""
     try:
         trust_files.read_certificates(data, file)
     except ValueError as error:

@@ -34,7 +34,7 @@ _MAX_RATE = 100.0
 # After this number of timeouts in a row over one protocol, the remaining attempts over this protocol are not made.
 _MAX_TIMEOUTS = 3
 _BASELINE_REQUESTS = 3
-_TIMED_OUT = "timed out: the attempt did not end within --timeout"
+_TIMED_OUT = "timed out: the attempt took longer than --timeout"
 _PROTOCOL_SKIPPED = f"not tried: {_MAX_TIMEOUTS} attempts in a row timed out"
 _LIMIT_REACHED = "not tried: the run reached its --limit"
 
@@ -274,7 +274,9 @@ def _url(text: str) -> SplitResult:
     except ValueError:
         usable = False
     if not usable or any(character <= " " for character in text):
-        raise ConfigurationError(f"{text!r} is not an https address; expected for example https://api.example/private")
+        raise ConfigurationError(
+            f"{text!r} is not an https address; expected an address such as https://api.example/private"
+        )
     return parts
 
 

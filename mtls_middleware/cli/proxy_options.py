@@ -139,7 +139,8 @@ class ProxyOptions:
                 )
         elif not PROXIES[self.proxy].unix:
             raise ConfigurationError(
-                f"upstream {self.upstream!r}: {self.proxy} cannot use unix sockets; expected for example 127.0.0.1:8000"
+                f"upstream {self.upstream!r}: {self.proxy} cannot use unix sockets; expected host and port, "
+                "for example 127.0.0.1:8000"
             )
         elif self.socket is None:
             raise ConfigurationError(

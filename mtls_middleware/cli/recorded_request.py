@@ -132,7 +132,7 @@ def read(path: Path) -> RecordedRequest:
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror or error}") from error
     except ValueError as error:
-        raise ConfigurationError(f"{path}: {error}; expected for example {_EXAMPLE}") from error
+        raise ConfigurationError(f"{path}: {error}; expected a JSON object, for example {_EXAMPLE}") from error
     if not isinstance(given, dict):
         raise ConfigurationError(f"{path}: expected a JSON object of at most 1 MB, for example {_EXAMPLE}")
     if any("\ud800" <= character <= "\udfff" for character in json.dumps(given, ensure_ascii=False)):
@@ -141,7 +141,7 @@ def read(path: Path) -> RecordedRequest:
         if name not in _MEMBERS:
             raise ConfigurationError(f"{path}: unknown member {name!a}; expected only {', '.join(_MEMBERS)}")
         if value is not None and not isinstance(value, _MEMBERS[name]):
-            raise ConfigurationError(f"{path}: the value of {name!a} has another type; expected for example {_EXAMPLE}")
+            raise ConfigurationError(f"{path}: the value of {name!a} has the wrong type; see the example {_EXAMPLE}")
     values = {name: value for name, value in given.items() if value is not None}
     values["headers"] = tuple(_headers(path, values.get("headers", {})))
     tls = values.pop("tls", None)

@@ -159,7 +159,7 @@ def _is_application(word: str) -> bool:
 
 def _set(options: Options, option: str, value: str) -> None:
     opposite = f"--{option[5:]}" if option.startswith("--no-") else f"--no-{option[2:]}"
-    options.pop(opposite, None)  # of --proxy-headers and --no-proxy-headers, the last one is effective
+    options.pop(opposite, None)  # if --proxy-headers and --no-proxy-headers are both given, the last one applies
     options[option] = value
 
 

@@ -62,7 +62,7 @@ class Trace:
     def rejected(self, step: str, saw: str, error: Exception) -> None:
         """Add a step that rejects the request with this exception."""
         if not isinstance(error, Refused):
-            # As in the log: the message of another exception may quote a secret.
+            # The messages of other exceptions are left out, as in the log, because they may contain a secret.
             is_ours = isinstance(error, ConfigurationError)
             self.add(step, saw, "failed: server_error", f"{type(error).__name__}{f': {error}' if is_ours else ''}")
             return
@@ -205,7 +205,7 @@ class _Rule(Rule):
 
 
 def _facts(source: Any, view: RequestView) -> Iterator[str]:
-    """Yield the data that a source reads, without their values."""
+    """Yield a description of the peer and of each field that a source reads: its length, or whether it is present."""
     peer = view.peer
     yield "peer " + (peer.address or ("a unix socket" if peer.unix else "without an address"))
     if isinstance(source, HeaderSource):

@@ -1,6 +1,6 @@
 """`Trap`: a server setting that lets a client forge a certificate, or that makes the server lose the certificate.
 
-Also has the rows that several servers share.
+This module also has the rows of the table of traps that several servers share.
 """
 
 from collections.abc import Callable

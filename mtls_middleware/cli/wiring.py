@@ -46,7 +46,8 @@ _FRAMEWORKS = frozenset(
     {"aiohttp", "asgiref", "bottle", "cherrypy", "django", "falcon", "fastapi", "flask", "litestar", "pyramid", "quart"}
     | {"starlette", "tornado", "twisted"}
 )
-# The adapters that run an ASGI application on a WSGI server. The WSGI server decides how header names are joined.
+# The adapters that run an ASGI application on a WSGI server. The WSGI server decides whether X_SSL_Client_Cert and
+# X-SSL-Client-Cert arrive under the same name.
 _ASGI_ON_WSGI_ADAPTERS = {("a2wsgi", "ASGIMiddleware")}
 
 
@@ -146,7 +147,8 @@ def _django_layers(application: Any) -> Iterator[tuple[Gateway, Any]]:
         if type(current).__module__.startswith("mtls_middleware.integrations."):
             for layer in _get(current, "layers") or ():
                 yield gateway, layer
-        # A function of Django around the middleware, the middleware itself, and the two adapters of asgiref.
+        # The attributes that hold the next callable: of the function that Django wraps around a middleware, of the
+        # middleware itself, and of asgiref's SyncToAsync and AsyncToSync.
         found = (_get(current, name) for name in ("__wrapped__", "get_response", "func", "awaitable"))
         current = next((each for each in found if each is not None), None)
 

@@ -15,7 +15,7 @@ def ssl_context(certificate: CertificateFiles | CertificateKeyPair, roots: Roots
         certificate: the files, or the pair that `CertificateFiles.current()` returns.
         roots: a PEM file with the CAs that the server's certificate may come from. Default: the system's CAs.
 
-    Raises `ConfigurationError`.
+    Raises `ConfigurationError` if an argument is invalid, or if a file cannot be used.
 
     Example: `urllib3.PoolManager(ssl_context=ssl_context(CertificateFiles("c.pem", "c.key"), "ca.pem"))`
     """

@@ -83,11 +83,12 @@ class _Request:
 
 
 class TokenSource:
-    """Obtains tokens by client credentials. At most one token request for a certificate is in progress.
+    """Obtains tokens with the client credentials grant (RFC 6749 4.4).
 
-    A token is cached for its certificate until `leeway` seconds before it expires, or until half of its lifetime if
-    this is later. A failure is not cached, but all callers that wait for the same request get it. If a caller is
-    cancelled, the request goes on, and its token is cached.
+    At most one token request for each certificate is in progress. A token is cached for its certificate until `leeway`
+    seconds before it expires, or until half of its lifetime, whichever is later. A failure is not cached, but all
+    callers that wait for the same request get the same exception. If a caller is cancelled, the request continues, and
+    its token is cached.
     """
 
     def __init__(self, options: ClientOptions, connections: CertificateConnections) -> None:

@@ -87,7 +87,7 @@ class CertificateTransport(_Transport[httpx2.HTTPTransport], httpx2.BaseTranspor
         http2: whether to offer HTTP/2 (needs `pip install 'httpx2[http2]'`).
         limits: the limits of httpx2, for each certificate. Default: those of httpx2.
 
-    Raises `ConfigurationError`.
+    Raises `ConfigurationError` if an argument is invalid.
 
     Example: `httpx2.Client(transport=CertificateTransport(CertificateFiles("c.pem", "c.key")))`
     """

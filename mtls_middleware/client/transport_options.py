@@ -63,7 +63,9 @@ def _proxy(given: Proxy) -> httpx2.Proxy | None:
 
 def _limits(given: httpx2.Limits) -> httpx2.Limits:
     if not isinstance(given, httpx2.Limits):
-        raise ConfigurationError(f"limits={given!r}: expected for example httpx2.Limits(max_connections=100), or None")
+        raise ConfigurationError(
+            f"limits={given!r}: expected an httpx2.Limits, for example httpx2.Limits(max_connections=100), or None"
+        )
     # httpx2 accepts any value. With max_connections=0, each request would wait for a connection until its timeout.
     for name, least, kinds in (
         ("max_connections", 1, int),

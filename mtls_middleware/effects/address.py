@@ -38,7 +38,7 @@ def check_address(
         if parts.netloc.startswith("["):
             ipaddress.IPv6Address(parts.netloc.partition("]")[0][1:])
     except (ValueError, AttributeError, TypeError) as error:
-        raise ConfigurationError(f"{what}={uri!r} is not a URL: expected for example {example!r}") from error
+        raise ConfigurationError(f"{what}={uri!r} is not a URL: expected a URL, for example {example!r}") from error
     if not host or not _HOST_AND_PORT.fullmatch(parts.netloc) or "#" in uri:
         raise ConfigurationError(
             f"{what}={uri!r}: expected a URL without a user name or a fragment, for example {example!r}"

@@ -110,7 +110,7 @@ class _Background:
         self._tasks: set[asyncio.Task[None]] = set()  # an event loop keeps only weak references to tasks
         self._upstreams: weakref.WeakKeyDictionary[Connections, Upstream] = weakref.WeakKeyDictionary()
         self._released: list[Upstream] = []  # the servers whose connections must be closed; list operations are atomic
-        self._client_chosen = ConcurrencyLimit(MAX_EXCHANGES)  # for all servers that clients choose
+        self._client_chosen = ConcurrencyLimit(MAX_EXCHANGES)  # for the exchanges with all client-chosen servers
         self._names = ClientNameLookups()
         self._loop = asyncio.SelectorEventLoop()
         self._loop.set_default_executor(NameLookupThreads())

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from mtls_middleware.retry import retry_delay
 
 # Number of stalls in a row that open the circuit of one client, and number of clients with a stall in a row that open
-# the circuit of all clients. So a client that makes the server slow by its own tokens only blocks itself.
+# the circuit of all clients. So a client whose tokens make the server slow blocks only itself.
 _STALLS, _CLIENTS = 3, 3
 # Seconds for which clients without a stall come first, when a probe for all clients is due. So a client whose own
 # tokens stall the server does not use up the probes.

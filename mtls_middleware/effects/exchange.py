@@ -63,7 +63,8 @@ def _pending() -> "Future[Response]":
     from concurrent.futures import Future
 
     outcome: Future[Response] = Future()
-    outcome.set_running_or_notify_cancel()  # so a caller that stops waiting cannot cancel it for other callers
+    # A running exchange cannot be cancelled, so a caller that stops waiting does not affect other callers.
+    outcome.set_running_or_notify_cancel()
     return outcome
 
 

@@ -44,7 +44,7 @@ class Begin:
 
 @dataclass(frozen=True, slots=True)
 class Wait(Generic[T]):
-    """Waits at most `timeout` seconds for `outcome`, which a thread sets. Raises `TimeoutError` into the flow."""
+    """Waits at most `timeout` seconds for `outcome`, which a thread sets. After that, the flow gets `TimeoutError`."""
 
     outcome: "Future[T]"
     timeout: float

@@ -18,8 +18,8 @@ LIMITS_ADVICE = "raise the limits of the process: threads (ulimit -u, pids.max),
 
 # Seconds after which a new look-up of the same name gets its own thread, and the maximum number of threads for a name.
 _SHARED_SECONDS, _MAX_NAME_THREADS = 5.0, 4
-# Maximum number of threads for all names that clients choose, and for the names in one zone. A client may control the
-# name server of its own zone, and may delay all look-ups in this zone.
+# Two limits on the threads for host names that clients choose: for all these names together, and for the names in one
+# zone. A client may control the name server of its own zone, and may delay all look-ups in this zone.
 _MAX_THREADS, _MAX_ZONE_THREADS = 32, 8
 
 
@@ -39,7 +39,8 @@ class NameLookupThreads(ThreadPoolExecutor):
     def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
         key = (function, arguments, tuple(sorted(named.items())))
         outcome: Future[Any] = Future()
-        outcome.set_running_or_notify_cancel()  # so a caller that stops waiting cannot cancel it for other callers
+        # A running look-up cannot be cancelled, so a caller that stops waiting does not affect other callers.
+        outcome.set_running_or_notify_cancel()
         entry = time.monotonic(), outcome
         with self._lock:
             same = [each for each in self._running.get(key, ()) if not each[1].done()]

@@ -75,6 +75,6 @@ def _survive(call: Callable[[], object], logger: logging.Logger) -> None:
     try:
         call()
     except BaseException as failure:  # noqa: BLE001 (the thread must continue, also after SystemExit)
-        with contextlib.suppress(BaseException):  # for example `SystemExit` of a log handler
+        with contextlib.suppress(BaseException):  # a log handler may raise any exception, for example `SystemExit`
             # The message of the exception is not logged, because it may quote data of another server.
             logger.error("%s in a background thread, which continues", type(failure).__name__)

@@ -68,17 +68,17 @@ class CertificateIdentity:
         return False
 
     def get_id(self) -> str:
-        """Return the name, as Flask-Login's users do."""
+        """Return the name. Flask-Login calls this method."""
         return self.name
 
     @property
     def display_name(self) -> str:
-        """The name, as Starlette's users have it."""
+        """The name as the certificate has it. Starlette's `BaseUser` has this property, too."""
         return self.spelling
 
     @property
     def identity(self) -> str:
-        """The name, as Starlette's users have it."""
+        """The name in its compared form. Starlette's `BaseUser` has this property, too."""
         return self.name
 
 

@@ -73,8 +73,8 @@ def _decorator(check: RouteCheck[Any], example: str) -> Callable[[View], View]:
             result = check.check(carrier(request), method=request.method, path=request.path_info)
         except (TypeError, AttributeError):
             raise ConfigurationError(
-                f"the function that {check.decorator} decorates did not receive a request; expected for example "
-                f"{example}"
+                f"the function that {check.decorator} decorates did not receive a request; expected a view, for "
+                f"example {example}"
             ) from None
         return http_response(request.method, result) if isinstance(result, LayerResponse) else None
 

@@ -33,7 +33,7 @@ from mtls_middleware.resource_server.token import AccessToken
 from mtls_middleware.responses import LayerResponse
 
 _VERBS = frozenset({"get", "put", "post", "delete", "options", "head", "patch", "trace"})
-# The descriptions of the rejections in the document, unless the route describes them itself.
+# The descriptions of the statuses 401 and 403 in the OpenAPI document. A route may have its own descriptions instead.
 _REJECTIONS = {
     "401": "The access token is missing or not accepted.",
     "403": "The client certificate is missing or not accepted, or the access token has too little scope.",
@@ -114,8 +114,8 @@ class CertificateBoundToken(OAuth2):
             if undeclared := [each for each in scopes if each not in self._declared]:
                 raise ConfigurationError(
                     f"a route requires {undeclared!r}, but CertificateBoundToken declares {sorted(self._declared)!r}: "
-                    "declare each scope, and pass scopes as a list, for example "
-                    "Security(bound, scopes=['invoices:read'])"
+                    "add the missing scopes to scopes= of CertificateBoundToken. In the route, give a list, for "
+                    "example Security(bound, scopes=['invoices:read'])"
                 )
             route = self._routes[scopes] = self._route_scopes(scopes)
         return route

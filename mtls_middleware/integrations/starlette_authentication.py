@@ -31,7 +31,7 @@ class CertificateAuthenticationBackend(AuthenticationBackend):
     def __init__(self, users: CertificateUser[Any] | None = None) -> None:
         if users is not None and not isinstance(users, CertificateUser):
             raise ConfigurationError(
-                f"CertificateAuthenticationBackend({users!r}): expected for example "
+                f"CertificateAuthenticationBackend({users!r}): expected a CertificateUser, for example "
                 'CertificateUser(by=UserPrincipalName(), issued_by="staff-ca.pem")'
             )
         self._users = users

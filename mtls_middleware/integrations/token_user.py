@@ -31,7 +31,7 @@ class TokenUser:
 
     @property
     def username(self) -> str:
-        """The same as `display_name`, as Django's users have it."""
+        """The same as `display_name`. Django's users have this attribute, too."""
         return self.display_name
 
     @property

@@ -7,7 +7,7 @@ from mtls_middleware.sources.source import Absence, Source
 
 
 def reason(source: Source, request: RequestView) -> Absence | None:
-    """Return why the source found no certificate, or `None` if it does not know."""
+    """Return why the source found no certificate, or `None` if the source does not know."""
     ask = getattr(source, "absence", None)
     found = None if ask is None else ask(request)
     return found if isinstance(found, Absence) else None

@@ -51,12 +51,12 @@ def _applications_with_prefixes(app: Any) -> Iterator[tuple[Any, str]]:
         if _is(current, "fastapi", "FastAPI"):
             yield current, mount
         mounts = _attribute(current, "mounts")
-        if isinstance(mounts, dict):  # of hypercorn's or werkzeug's dispatcher; werkzeug's matches whole segments only
+        if isinstance(mounts, dict):  # a dispatcher of hypercorn, or of werkzeug, which matches only whole segments
             if _is(current, "hypercorn", "_DispatcherMiddleware"):
                 yield current, mount
             queue += [(each, f"{mount}{prefix}") for prefix, each in mounts.items()]
         routes = _attribute(current, "routes")
-        if isinstance(routes, (list, tuple)):  # of Starlette and FastAPI; a mount has an application and a path
+        if isinstance(routes, (list, tuple)):  # Starlette or FastAPI; a mount has an application and a path
             queue += [(route.app, mount + getattr(route, "path", "")) for route in routes if hasattr(route, "routes")]
         queue += [(each, mount) for each in _wrapped_by(current)]
 

@@ -63,7 +63,7 @@ class CertificateLayer:
     ) -> None:
         if not all(hasattr(source, name) for name in MEMBERS) or isinstance(source, type):  # a str has a find() too
             raise ConfigurationError(
-                f"source={source!r} is not a source; expected for example ServerTLS(), or "
+                f"source={source!r} is not a source; expected a source, for example ServerTLS(), or "
                 "Nginx(trusted_proxies=['10.0.0.0/8'], shared_secret=('MtlsProxySecret', os.environ['...']))"
             )
         if trust_store is not None:
@@ -148,7 +148,7 @@ class CertificateLayer:
         try:
             decided = yield from self._decide(request, route)
         except Refused:
-            return once(None)  # even if an outer layer found a certificate
+            return once(None)  # no certificate, even if an outer layer found one
         return once(decided.value)
 
     def _decide(self, request: LayerRequest, route: Route) -> Flow[Reusable[ClientCertificate | None]]:

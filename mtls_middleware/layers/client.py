@@ -42,7 +42,7 @@ class ClientLayer:
         self.root_path: str | None = checked_root(root_path)
         if not self.body_paths:
             raise ConfigurationError(
-                "paths is empty, so no client would be authenticated; expected for example ['/token']"
+                "paths is empty, so no client would be authenticated; expected a list of paths, for example ['/token']"
             )
 
     @property

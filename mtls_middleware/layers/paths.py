@@ -41,7 +41,7 @@ class PathRules:
         for path in allow:
             if not is_plain(path):
                 raise ConfigurationError(
-                    f"allow: {path!r} is not a plain path; expected for example '/admin', which applies to '/admin' "
+                    f"allow: {path!r} is not a plain path; expected a path such as '/admin', which applies to '/admin' "
                     "and to all paths below it: no wildcard, and no slash at the end"
                 )
         if "/" not in allow:
@@ -126,7 +126,7 @@ class PathSet:
             `/static/a/b`, but not `/static`, `/static/` or `/staticx`, and no path that an application may read as
             another path (`//`, `/../`, `;`, `%`).
 
-    Raises `ConfigurationError`.
+    Raises `ConfigurationError` if an argument is invalid.
 
     Example: `PathSet("exempt", ["/health", "/static/*"], below=True)`
     """

@@ -24,10 +24,10 @@ class GatewayRequest(LayerRequest, Protocol):
     now: float
     cache_key: Hashable | None
     is_websocket: bool
-    rechecks: list[tuple[Layer, Recheck]]  # of a websocket
+    rechecks: list[tuple[Layer, Recheck]]  # the checks to repeat while a websocket is open
 
     def mount(self, root: str) -> None:
-        """Write the operator's `root_path=` into the environ or scope, so that the application reads the same path."""
+        """Write the operator's `root_path=` into the environ or scope, so that the application uses it."""
 
     def drop(self, names: frozenset[str]) -> None:
         """Remove these fields from the request, as the application and further layers see it."""

@@ -118,6 +118,6 @@ def known_oid(name: object) -> str:
     oid = oid_of(name) if isinstance(name, str) else None
     if oid is None:
         raise ConfigurationError(
-            f"{name!r} is not a known attribute type; expected for example 'OU', or a dotted OID such as '2.5.4.11'"
+            f"{name!r} is not a known attribute type; expected a name such as 'OU', or a dotted OID such as '2.5.4.11'"
         )
     return oid

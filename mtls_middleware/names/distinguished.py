@@ -122,7 +122,7 @@ def parse(text: str) -> DistinguishedName:
     Example: `parse("CN=billing,O=Acme\\\\, Inc")`
     """
     if not isinstance(text, str):
-        raise TypeError(f"{type(text).__name__} is not a string; expected for example 'CN=billing,O=Acme'")
+        raise TypeError(f"{type(text).__name__} is not a string; expected a string, for example 'CN=billing,O=Acme'")
     _check_length(len(text.encode("utf-8", "surrogatepass")))
     try:
         rdns = tuple(dn_strings.parse_rdns(text))
@@ -157,7 +157,7 @@ def expected_attribute(oid: str, value: object) -> Attribute:
     and can compare equal to another string.
     """
     if not isinstance(value, str):
-        raise ValueError(f"{type(value).__name__} is not a string; expected for example 'infra'")
+        raise ValueError(f"{type(value).__name__} is not a string; expected a string, for example 'infra'")
     octets = value.encode("utf-8", "replace")
     _check_length(len(octets))
     attribute = Attribute(oid, dn_strings.UTF8_STRING, octets)

@@ -68,7 +68,9 @@ def _parse_attribute(text: str, position: int) -> tuple[Value, int]:
     match = _TYPE.match(text, position)
     if match is None:
         within = "" if position == 0 else ", and a comma in a value as '\\,'"
-        raise ValueError(f"no attribute type at position {position}; expected for example 'CN=billing,O=Acme'{within}")
+        raise ValueError(
+            f"no attribute type at position {position}; expected a name such as 'CN=billing,O=Acme'{within}"
+        )
     oid = oid_of(match[1])
     if oid is None:
         raise ValueError(

@@ -25,7 +25,7 @@ def check(text: str) -> SpiffeId:
     """Split a SPIFFE ID into its parts. Raises `ValueError` unless the whole string is a SPIFFE ID."""
     match = _ID.fullmatch(text)
     if match is None or len(text) > _MOST_OCTETS:
-        raise ValueError("not a SPIFFE ID; expected for example 'spiffe://acme.internal/billing'")
+        raise ValueError("not a SPIFFE ID; expected a string such as 'spiffe://acme.internal/billing'")
     if {".", ".."} & set(match[2].split("/")):
         raise ValueError("a SPIFFE ID must not have the path segments '.' and '..'")
     return SpiffeId(match[1], match[2])

@@ -33,10 +33,10 @@ class IdentifierValue(NamedTuple):
 
 
 class Identifier:
-    """A rule that can be written without its value, as in `UserPrincipalName()`. It then is a kind of name.
+    """A rule that can be written without its value, as in `UserPrincipalName()`. It then stands for a kind of name.
 
-    `CertificateUser(by=...)` takes a kind. As a rule, a kind raises `ConfigurationError`: `allow=UserPrincipalName()`
-    would otherwise allow every user.
+    `CertificateUser(by=...)` takes a kind of name. `allow=` takes only a rule with its value:
+    `allow=UserPrincipalName()` raises `ConfigurationError`, because it would otherwise allow every user.
 
     Attributes:
         carries_issuer: whether the value itself says which authority issued the certificate, so that no other
@@ -70,5 +70,5 @@ def require_value(rule: Any) -> None:
     if rule.lacks_value:
         raise ConfigurationError(
             f"{type(rule).__name__} without a value is not a rule; expected a value, for example "
-            'UserPrincipalName("alice@corp.example"). Without a value, it is only for CertificateUser(by=...)'
+            'UserPrincipalName("alice@corp.example"). Only CertificateUser(by=...) takes a kind without a value'
         )

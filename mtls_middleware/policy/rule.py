@@ -71,7 +71,7 @@ class Rule:
     def near_miss(self, certificate: ClientCertificate) -> str | None:  # noqa: ARG002 (most rules have none)
         """Return what to change if the rule almost matches a certificate that it does not allow, or `None`.
 
-        Only for the log of a rejection. The text contains the rule, and no data of the certificate. Raises
+        The text is only for the log of a rejection. It contains the rule, and no data of the certificate. Raises
         `MalformedCertificate` if the names cannot be read.
         """
         return None
@@ -317,7 +317,7 @@ def as_rule(rule: Rule | Callable[[ClientCertificate], bool] | Anyone) -> Rule:
         rule.raise_error()
     if isinstance(rule, type) or not callable(rule):
         raise ConfigurationError(
-            f"{rule!r} is not a rule; expected for example Subject('CN=billing,O=Acme'), or a function"
+            f"{rule!r} is not a rule; expected a rule, for example Subject('CN=billing,O=Acme'), or a function"
         )
     if inspect.iscoroutinefunction(rule) or inspect.iscoroutinefunction(type(rule).__call__):
         raise ConfigurationError(f"{rule!r} is async; expected a function that returns True or False")

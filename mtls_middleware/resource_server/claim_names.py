@@ -13,7 +13,7 @@ from mtls_middleware.resource_server.claims import has_audience, reject_token, s
 
 ClaimValue = str | int | bool
 
-# Claims that ID tokens have as well, so their values do not distinguish an access token: those of OpenID Connect Core 2
+# Claims that ID tokens have, too, so they do not distinguish an access token: the claims of OpenID Connect Core 2
 # and 5.1, and those that common issuers add.
 _IN_ID_TOKENS = frozenset(
     (  # noqa: SIM905 (a list literal would have 44 lines)
@@ -67,7 +67,7 @@ class ClaimNames:
                 reject_token(f"{name} has another value than claims= accepts")
 
     def scopes_of(self, claims: Mapping[str, Any]) -> frozenset[str]:
-        """Return the scopes of a token. Raises `Refused("invalid_token")` if a claim has a wrong type."""
+        """Return the scopes of a token. Raises `Refused("invalid_token")` if a claim has the wrong type."""
         if self.scope is None:
             return scope_values(claims, "scope", lists=False)
         return frozenset[str]().union(*(scope_values(claims, name, lists=True) for name in self.scope))

@@ -15,7 +15,7 @@ from mtls_middleware.reusable import Reusable
 
 # Bytes that the claims of a token of usual size need in memory. A client can enlarge some claims (RFC 9396).
 _USUAL_SIZE = 4_000
-# Bytes that one scope needs in memory.
+# Bytes of memory for each scope of a token.
 _SCOPE_SIZE = 110
 
 
@@ -55,7 +55,7 @@ def timed_token(
     size: int = 0,
     key_id: str | None = None,
 ) -> TimedToken:
-    """Return the token with these claims. Raises `Refused("invalid_token")` if a claim has a wrong type.
+    """Return the token with these claims. Raises `Refused("invalid_token")` if a claim has the wrong type.
 
     The caller must check `iss` and `aud`. `client_id`, `scopes`: see `ClaimNames`. `size`: the bytes of memory that the
     claims need. `key_id`: the `kid` of the key that verified the token.

@@ -42,7 +42,7 @@ class DiscoveredKeys:
         tls: verifies the servers of the document and the keys. Default: the system's CAs.
         proxy: the URL of an HTTP proxy between this process and these servers.
 
-    Raises `ConfigurationError`.
+    Raises `ConfigurationError` if an argument is invalid.
     """
 
     def __init__(

@@ -99,7 +99,7 @@ class IntrospectedAccessTokens:
             variables `HTTPS_PROXY` and `HTTP_PROXY` of the environment are ignored.
         allow_http: accept `http://` for loopback addresses, for tests.
 
-    Raises `ConfigurationError`.
+    Raises `ConfigurationError` if an argument is invalid.
 
     Example: `IntrospectedAccessTokens(endpoint="https://as.example/introspect", client_id="api", client_secret=secret)`
     """

@@ -83,7 +83,7 @@ class MemoryAnswers:
         size: maximum number of cached responses. Each response has at most 16 kB. If the cache is full, the least
             recently used response is removed.
 
-    Raises `ConfigurationError`.
+    Raises `ConfigurationError` if an argument is invalid.
 
     Example: `IntrospectedAccessTokens(endpoint=..., client_id=..., client_secret=..., cache=MemoryAnswers())`
     """
@@ -169,7 +169,7 @@ class RedisAnswers:
             `client_secret`. Without both, an attacker with write access to Redis and a token could forge the response
             for that token.
 
-    Raises `ConfigurationError`.
+    Raises `ConfigurationError` if an argument is invalid.
 
     Example: `RedisAnswers(redis.asyncio.Redis(host="cache.internal", socket_timeout=0.2, socket_connect_timeout=0.2))`
     """
@@ -185,7 +185,8 @@ class RedisAnswers:
     ) -> None:
         if not all(callable(getattr(client, name, None)) for name in ("get", "set", "execute_command")):
             raise ConfigurationError(
-                f"client is a {type(client).__name__}: expected for example redis.asyncio.Redis(host='cache.internal')"
+                f"client is a {type(client).__name__}: expected an asynchronous Redis client, "
+                "for example redis.asyncio.Redis(host='cache.internal')"
             )
         options.string("prefix", prefix, "billing:introspection:")
         options.one_of("on_failure", on_failure, ("ask", "refuse"))
@@ -216,7 +217,7 @@ class RedisAnswers:
         """
         available, found = yield from self._call(now, self._get, self._prefix + key.key)
         if not available and self._on_failure == "refuse":
-            raise Unavailable("Redis is unavailable, and on_failure='refuse'", retry_after=1)
+            raise Unavailable("Redis is unavailable, and on_failure='refuse' rejects the request", retry_after=1)
         return None if found is None else self._decrypt(found, key)
 
     def put(self, key: IntrospectionKey, record: bytes, seconds: float, now: float) -> Flow[None]:

@@ -24,7 +24,7 @@ def introspection_connections(
 ) -> tuple[ssl.SSLContext | None, Callable[[float], Connections]]:
     """Return the context that verifies the server, and a function of the time that returns the connections.
 
-    Raises `ConfigurationError`.
+    Raises `ConfigurationError` if an argument is invalid.
     """
     most, proxy = options.integer("max_waiting", max_waiting, 1, 100_000, 2), options.proxy_url("proxy", proxy)
     if certificate is None:

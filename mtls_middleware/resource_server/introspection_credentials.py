@@ -67,7 +67,7 @@ class RequestCredentials:
 class IntrospectionCredentials:
     """The credentials of this resource server. `audience`: the `aud` of client assertions.
 
-    Raises `ConfigurationError`.
+    Raises `ConfigurationError` if an argument is invalid.
     """
 
     def __init__(self, given: CredentialArguments, *, endpoint: str, audience: str, tls: ssl.SSLContext | None) -> None:
@@ -140,7 +140,8 @@ def _check_tls(tls: object) -> None:
         return
     if not isinstance(tls, ssl.SSLContext):
         raise ConfigurationError(
-            f"ssl_context={tls!r}: expected for example ssl.create_default_context(cafile='as-ca.pem')"
+            f"ssl_context={tls!r}: expected an ssl.SSLContext, for example "
+            "ssl.create_default_context(cafile='as-ca.pem')"
         )
     if tls.verify_mode != ssl.CERT_REQUIRED or not tls.check_hostname:
         raise ConfigurationError("ssl_context must verify the server's certificate and name (RFC 7662 4)")

@@ -48,7 +48,7 @@ class IntrospectionResponses:
         client_id: the `aud` of signed responses.
         leeway: tolerance for clocks that differ, in seconds.
 
-    Raises `ConfigurationError`.
+    Raises `ConfigurationError` if an argument is invalid.
     """
 
     def __init__(
@@ -82,8 +82,9 @@ class IntrospectionResponses:
         return _JSON if self._keys is None else _SIGNED
 
     def read(self, response: Response, now: float) -> Flow[dict[str, Any]]:
-        """Return the members of a response, or `{"active": False}` with the `error` of the server.
+        """Return the members of a response about an active token, and `{"active": False}` for any other token.
 
+        If the server responded with an error about the token, the returned mapping also has its code as `error`.
         Raises `UnusableResponse`, or `Unavailable` if the keys cannot be fetched.
         """
         if response.status != 200:

@@ -61,7 +61,7 @@ class TrustedIssuers:
             called before any key is fetched. A validator is used for ten minutes before the next call, and an unknown
             issuer is not looked up again for 30 seconds. Return the same object each time, because it caches the keys.
 
-    Raises `ConfigurationError`.
+    Raises `ConfigurationError` if an argument is invalid.
 
     Example: `TrustedIssuers([JWTAccessTokens(issuer="https://a.example", ...), IntrospectedAccessTokens(...)])`
     """

@@ -75,7 +75,7 @@ class JWTAccessTokens:
             variables `HTTPS_PROXY` and `HTTP_PROXY` of the environment are ignored.
         allow_http: accept `http://` for loopback addresses, for tests.
 
-    Raises `ConfigurationError`.
+    Raises `ConfigurationError` if an argument is invalid.
 
     Example: `JWTAccessTokens(issuer="https://as.example", audience="https://api.example", discovery="rfc8414")`
     """

@@ -35,7 +35,7 @@ def protected_resource_metadata(
 
     `bearer_methods_supported` is always `["header"]`, because the layer reads only the `Authorization` header.
 
-    Raises `ConfigurationError`.
+    Raises `ConfigurationError` if an argument is invalid.
 
     Example: `protected_resource_metadata(resource="https://api.example", authorization_servers=["https://as.example"])`
     """
@@ -80,7 +80,7 @@ def served_document(document: Mapping[str, Any]) -> ServedDocument:
         body = json.dumps(dict(document), allow_nan=False).encode("ascii")
     except (ValueError, TypeError) as error:
         raise ConfigurationError(
-            f"resource_metadata cannot be written as JSON ({error}): expected for example {example}"
+            f"resource_metadata cannot be written as JSON ({error}): expected a document such as {example}"
         ) from error
     if parts is None or parts.scheme != "https" or not parts.netloc or parts.query or "#" in (resource or ""):
         raise ConfigurationError(

@@ -87,12 +87,14 @@ def rules(
         expected = ", ".join(sorted(base.algorithms))
         raise ConfigurationError(f"algorithms={algorithms!r}: expected one or more of {expected}")
     if typ is not None and not typ:
-        raise ConfigurationError("typ is empty, so every token would be rejected; expected for example ['at+jwt']")
+        raise ConfigurationError(
+            "typ is empty, so every token would be rejected; expected a list, for example ['at+jwt']"
+        )
     types = base.typ if typ is None else frozenset(None if each is None else media_type(each) for each in typ)
     if None in types and not (names is not None and names.distinguishes_access_tokens and profile is None):
         raise ConfigurationError(
-            "typ= with None accepts tokens without typ, such as ID tokens; expected also claims= with a claim that "
-            "only access tokens have, for example claims={'token_use': 'access'}, and no profile="
+            "None in typ= accepts tokens without typ, such as ID tokens; omit profile=, and give claims= with a claim "
+            "that only access tokens have, for example claims={'token_use': 'access'}"
         )
     if profile is not None and not types <= base.typ:
         expected = ", ".join(sorted(map(str, base.typ)))

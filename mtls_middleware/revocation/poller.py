@@ -23,9 +23,9 @@ logger: logging.Logger = logging.getLogger("mtls_middleware.revocation")
 _INTERVAL = 0.25
 _CLEANUP_INTERVAL = 60.0  # seconds between two removals of expired entries from the copy
 _PAGES = 32  # maximum number of pages in one read, which keeps Redis busy for less than a millisecond
-# After so many entries, which take about a millisecond, the thread sleeps for as long. Python's global lock is held by
-# one thread for 5 ms if another thread needs it (sys.setswitchinterval), and an event loop needs it several times for
-# each request.
+# Number of entries between two pauses of the thread, and seconds of a pause. These entries take about a millisecond, as
+# long as the pause. One thread holds Python's global lock for 5 ms if another thread needs it
+# (sys.setswitchinterval), and an event loop needs the lock several times for each request.
 _SLICE = 2048
 _PAUSE = 0.001
 # Maximum number of seconds that the first requests of a process wait for the first poll. If they did not wait, they
@@ -34,7 +34,7 @@ _FIRST_WAIT = 1.0
 # In an event loop, requests do not wait for a list with more changes than this. To read them takes 50 ms and more.
 _LONG_LIST = 40_000
 _FIRST_WAIT_STEP = 0.02
-# If the last successful poll was so many seconds ago, a request checks that the thread runs.
+# Seconds since the last successful poll after which a request checks that the thread runs.
 _OVERDUE = 2.0
 _LOG_INTERVAL = 30.0  # minimum number of seconds between two log lines during an outage
 
@@ -84,7 +84,7 @@ class RevocationListPoller:
             self.first_poll.wait(min(left, _FIRST_WAIT_STEP))
 
     def age(self) -> float:
-        """Return the number of seconds since the copy was equal to the list in Redis. Infinity if it never was.
+        """Return the seconds since the copy was last equal to the list in Redis, or infinity if it was never equal.
 
         If the thread has ended, this method starts it again.
         """
@@ -119,7 +119,7 @@ class RevocationListPoller:
                 return
         self._publish(copy, asked_at)
         if asked_at - self._cleaned_at >= _CLEANUP_INTERVAL:
-            # An entry is dropped only if two clocks agree: that of this process, and that of Redis and the last writer.
+            # An entry is dropped only if it has expired by this process's clock and before the last write to Redis.
             for number in copy.drop_expired(min(head.time, int(time.time()))):
                 self._pause_after(number)
             self._cleaned_at = asked_at

@@ -61,7 +61,7 @@ class RedisRevocations:
             the write, and processes that start later accept what it revoked. Requires that `client` writes to one
             server, so `redis.RedisCluster` is not possible.
 
-    Raises `ConfigurationError`.
+    Raises `ConfigurationError` if an argument is invalid.
 
     Example: `protect(app, source=..., allow=SpiffeTrustDomain("acme.internal") & revocations.not_revoked)`
     """
@@ -78,7 +78,8 @@ class RedisRevocations:
     ) -> None:
         if not all(callable(getattr(client, name, None)) for name in ("eval", "zcount", "execute_command")):
             raise ConfigurationError(
-                f"client is a {type(client).__name__}: expected for example redis.Redis(host='revocations.internal')"
+                f"client is a {type(client).__name__}: expected a client of redis-py, for example "
+                "redis.Redis(host='revocations.internal')"
             )
         if inspect.iscoroutinefunction(client.execute_command):
             raise ConfigurationError(
@@ -115,13 +116,15 @@ class RedisRevocations:
         self._running_poller(in_event_loop=True)
 
     def create(self, revoked: Iterable[Mapping[str, Any]] = ()) -> None:
-        """Create the list if there is no list, and add entries to it.
+        """Create the list if Redis has no list, and add entries to it.
 
         Call this method once, by hand, and again after Redis has lost the list. Do not call it at each start of a
-        program, because this would replace a lost list by an empty list.
+        program, because this would replace a lost list with an empty list.
 
-        `revoked`: mappings with the arguments of `revoke`. Raises `Unavailable` if the outcome is unknown, or if fewer
-        than `replicas` replicas confirmed it: then call this method again. Raises `ConfigurationError`.
+        `revoked`: mappings with the arguments of `revoke`.
+
+        Raises `Unavailable` if the outcome is unknown, or if fewer than `replicas` replicas confirmed the write. In
+        both cases, call this method again. Raises `ConfigurationError` for an invalid argument.
         """
         self._writer.write("create", entries_of("create", revoked))
         # No process accepts a list that is not marked as complete.
@@ -140,8 +143,9 @@ class RedisRevocations:
             token_id, issuer: `jti` and `iss` of the token. A `jti` is unique only for its issuer (RFC 7519 4.1.7).
             thumbprint: `x5t#S256` of the certificate, instead of `token_id` and `issuer`.
 
-        Raises `Unavailable` if the outcome is unknown, or if fewer than `replicas` replicas confirmed it: then call
-        this method again. A second call is harmless. Raises `ConfigurationError`.
+        Raises `Unavailable` if the outcome is unknown, or if fewer than `replicas` replicas confirmed the write. In
+        both cases, call this method again. A second call is harmless. Raises `ConfigurationError` for an invalid
+        argument.
 
         Example: `revocations.revoke(thumbprint=certificate.thumbprint, until=certificate.not_valid_after)`
         """

@@ -31,7 +31,7 @@ class RevocableTokens:
         ids: `"required"`: rejects a token without `jti`, because such a token cannot be revoked (RFC 9068 2.2 requires
             `jti`). `"when_present"`: accepts a token without `jti`. Use this if you revoke only certificates.
 
-    Raises `ConfigurationError`.
+    Raises `ConfigurationError` if an argument is invalid.
 
     Example: `protect(app, source=..., tokens=RevocableTokens(JWTAccessTokens(...), revocations))`
     """

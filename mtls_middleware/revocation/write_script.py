@@ -5,11 +5,11 @@ from mtls_middleware.revocation.format import FIRST_PAGE, HEAD_SCORE, ID_SIZE, P
 # The results of the script.
 WRITTEN, NOT_CREATED, OTHER_DATA = 1, 0, -1
 
-# Number of the last changes that are never swept. A process that is so many changes behind continues to read where it
-# was. After more changes, it may have to read the whole list.
+# The sweep never removes the last 32,768 changes. A process that is at most this number of changes behind continues to
+# read where it was. A process that is further behind may have to read the whole list.
 SWEEP_WINDOW = 32_768
-# A write extends the last page up to so many writes and units. Larger pages are faster to read for a process that
-# starts. But each write sends the page to all replicas again, and each poll after it reads the page again.
+# Maximum number of writes and of units for which a write extends the last page. Larger pages are faster to read for a
+# process that starts. But each write sends the page to all replicas again, and each poll after it reads the page again.
 _EXTENDED_WRITES, _EXTENDED_UNITS = 16, 64
 _SWEPT_PAGES = 8  # pages that one write sweeps, which keeps Redis busy for a few milliseconds
 _EXPIRED_ENTRIES = 1000  # maximum number of expired entries that one write removes, for the same reason
@@ -38,7 +38,7 @@ def write_script(window: int = SWEEP_WINDOW, page_units: int = PAGE_UNITS) -> st
         "extended_units": UNIT_SIZE * min(_EXTENDED_UNITS, page_units),
         "unit": UNIT_SIZE,
         "units": UNIT_SIZE * page_units,
-        "window": window + page_units,  # the sweep goes by the positions at which pages begin
+        "window": window + page_units,  # the sweep compares the positions at which pages begin
         "swept": _SWEPT_PAGES,
         "expired": _EXPIRED_ENTRIES,
         "written": WRITTEN,

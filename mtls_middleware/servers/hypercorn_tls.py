@@ -36,7 +36,7 @@ _ARGUMENTS = ["self", "app", "loop", "config", "context", "state", "reader", "wr
 
 
 class _TCPServerMixin:
-    """Extends hypercorn's `TCPServer`, the class of each connection, with the TLS extension."""
+    """Adds the ASGI TLS extension to hypercorn's `TCPServer`. hypercorn creates a `TCPServer` for each connection."""
 
     adds_tls_extension = True
 

@@ -149,7 +149,7 @@ class _HTTPToolsMixin(_HTTP1Mixin):
     url: bytes
     _headers_complete = False
     _change = ProtocolChange.NONE
-    _body_parser: Any = None  # for the body of the last request, if httptools treats this request as an upgrade
+    _body_parser: Any = None  # parses the body of the last request if httptools treats this request as an upgrade
     _is_complete = False  # whether the last request of the connection has been read completely
 
     def data_received(self, data: bytes) -> None:

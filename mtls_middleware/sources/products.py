@@ -92,9 +92,9 @@ def _is_second_leaf(der: bytes) -> bool:
     try:
         certificate = ClientCertificate.from_der(der)
     except MalformedCertificate:
-        return False  # it is dropped from the chain
+        return False  # the certificate is dropped from the chain
     if certificate.unreadable:
-        return False  # the same
+        return False  # dropped from the chain, too
     try:
         return certificate.subject_name != certificate.issuer_name and not certificate.is_authority
     except MalformedCertificate:

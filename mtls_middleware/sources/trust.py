@@ -66,8 +66,8 @@ class Trust:
         self.depends_only_on_peer: bool = self._secret is None and self._rule is None
         if not self._peers and self.depends_only_on_peer:
             raise ConfigurationError(
-                "a header source needs trusted_proxies=, shared_secret= or proxy_certificate=, "
-                f"{_EXAMPLE} or shared_secret={_USAGE.removeprefix('for example ')}"
+                "a header source needs at least one of trusted_proxies=, shared_secret= and proxy_certificate=, "
+                f"{_EXAMPLE}, or shared_secret={_USAGE.removeprefix('for example ')}"
             )
 
     @property

@@ -80,7 +80,7 @@ class _Element:
     def check(self) -> None:
         """Check the complete element. Raises `MalformedCertificate`."""
         if not self.values:
-            raise MalformedCertificate("an XFCC element has no known key; expected for example Cert or Hash")
+            raise MalformedCertificate("an XFCC element has no known key; expected a key such as Cert or Hash")
         digest = self.values.get("hash")
         if digest is not None and self.leaf is not None and hashlib.sha256(self.leaf).hexdigest() != digest.lower():
             raise MalformedCertificate("Hash in XFCC does not match the certificate")
@@ -131,13 +131,13 @@ def client_certificate(text: str, hops: int | None) -> tuple[bytes, tuple[bytes,
     if hops is not None:
         if len(elements) <= hops:
             raise MalformedCertificate(f"{len(elements)} XFCC elements; hops={hops} needs at least {hops + 1}")
-        # The elements can be counted only if no certificate contains a name that looks like an element.
+        # A name that looks like an element would change the positions of the elements, so such names are rejected.
         for element in elements:
             element.require_no_ambiguous_name()
         # Without Cert, it is unknown whether the names in an element are the beginning of a forged element behind it.
         if any(element.has_unknown_names for element in elements[: -1 - hops]):
             raise MalformedCertificate(
-                "an XFCC element with URI or DNS and without Cert is before the chosen element",
+                "an XFCC element before the chosen element has URI or DNS, but no Cert",
                 advice="set `cert: true` in set_current_client_cert_details on every proxy that adds an element, or "
                 "use SANITIZE_SET",
             )

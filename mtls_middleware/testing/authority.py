@@ -1,4 +1,4 @@
-"""`CertificateAuthority`: a throwaway CA for tests, with the certificates that it issues and TLS contexts.
+"""`CertificateAuthority`: a throwaway CA for tests, which issues certificates and creates TLS contexts.
 
 Keys stay in memory. To create a TLS context, a key is written to a temporary file, because `ssl` loads only files.
 """

@@ -4,8 +4,8 @@
 
     MTLS_DEV_CA=.mtls-dev flask run --cert mtls_middleware.testing.development.context
 
-The environment variable `MTLS_DEV_CA` is the folder; by default `.mtls-dev`. The context requests a client certificate,
-and accepts connections without one. Use it in development only.
+The environment variable `MTLS_DEV_CA` sets the folder (default: `.mtls-dev`). The context requests a client
+certificate, and accepts connections without one. Use it in development only.
 """
 
 import os

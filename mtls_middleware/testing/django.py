@@ -173,7 +173,7 @@ def _fields_of_setting(certificate: IssuedCertificate | None) -> RequestFields |
     source = getattr(settings, "MTLS_MIDDLEWARE", {}).get("source")
     if source is None:
         raise ConfigurationError(
-            'the setting MTLS_MIDDLEWARE has no source; expected for example {"source": Nginx(...), ...}'
+            'the setting MTLS_MIDDLEWARE has no source; expected a dictionary, for example {"source": Nginx(...), ...}'
         )
     return None if certificate is None else certificate.for_source(source)
 

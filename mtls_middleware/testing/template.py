@@ -72,7 +72,7 @@ def make(
     ca: bool = False,
     extensions: Collection[Extension] = (),
 ) -> IssuedCertificate:
-    """Make a certificate that is signed by `signer`, or by its own key if `signer` is `None`. The chain is empty.
+    """Make a certificate that `signer` signs, or a self-signed certificate if `signer` is `None`. The chain is empty.
 
     For the keyword arguments, see `CertificateOptions`. Raises `ValueError`, or its subclass `ConfigurationError`, if
     an argument cannot be part of a certificate.
@@ -125,7 +125,7 @@ def reject_string(option: str, given: object) -> None:
 def aware(option: str, time: datetime) -> datetime:
     """Return `time` unchanged. Raises `ConfigurationError` if `time` has no time zone."""
     if time.tzinfo is None:
-        raise ConfigurationError(f"{option}={time!r} has no time zone; expected for example datetime.now(UTC)")
+        raise ConfigurationError(f"{option}={time!r} has no time zone; expected a time such as datetime.now(UTC)")
     return time
 
 

@@ -68,7 +68,7 @@ class ClientAuthenticator:
     concurrent exchanges (10 for the names of one zone, such as `example.com`), and 32 threads for name look-ups (8 for
     one zone). A client with names in many zones can still delay other clients whose JWK Set is not cached.
 
-    Raises `ConfigurationError`.
+    Raises `ConfigurationError` if an argument is invalid.
 
     Example: `ClientAuthenticator({"billing": billing}.get)`
     """

@@ -169,7 +169,9 @@ class RegisteredClient:
         members = {name: given[name] for name in _MEMBERS if given.get(name) is not None}
         method = members.setdefault("token_endpoint_auth_method", "client_secret_basic")
         if "client_id" not in members:
-            raise RegistrationError("the metadata has no client_id; expected for example {'client_id': 'billing'}")
+            raise RegistrationError(
+                "the metadata has no client_id; expected a mapping, for example {'client_id': 'billing'}"
+            )
         members = {
             name: value for name, value in members.items() if name not in _SUBJECTS or (method == PKI and value != "")
         }

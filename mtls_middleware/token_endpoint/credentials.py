@@ -159,7 +159,7 @@ def _assertion_credentials(given: Mapping[str, str]) -> Credentials:
 
 def _assertion_methods(algorithm: object) -> tuple[str, frozenset[str]]:
     """Return a description for the log, and the methods that an assertion with the `alg` `algorithm` can belong to."""
-    if algorithm is None:  # both methods require an alg, so the application rejects the assertion
+    if algorithm is None:  # the application rejects the assertion, because a JWS must have an alg (RFC 7515 4.1.1)
         return "client_assertion without alg", frozenset({SECRET_JWT, PRIVATE_KEY_JWT})
     if not isinstance(algorithm, str) or algorithm.lower() in ("", "none"):
         return "client_assertion that is not signed", frozenset()

@@ -31,7 +31,7 @@ def authorization_server_metadata(
         others: other members of the document, by name. Members that are empty or `None` are omitted (RFC 8414 3.2).
             Endpoints and `jwks_uri` must be https URLs.
 
-    Raises `ConfigurationError`.
+    Raises `ConfigurationError` if an argument is invalid.
 
     Example: `authorization_server_metadata(issuer="https://as.example", token_endpoint="https://as.example/token")`
     """

@@ -264,8 +264,8 @@ class Roots:
     ) -> list[x509.Certificate]:
         """Return the presented CAs that a known CA has signed, directly or through other presented CAs.
 
-        All other CAs are dropped. So a client of an unknown CA causes only a few signature checks: at most one for each
-        presented CA and each known CA that has the name of its issuer.
+        All other CAs are dropped. So a client of an unknown CA causes only a few signature checks: a presented CA is
+        checked at most once against each known CA that has the name of its issuer.
         """
         signed: list[x509.Certificate] = []
         remaining, issuers = [each for each in presented if _is_authority(each)], [*self._authorities, *verified]

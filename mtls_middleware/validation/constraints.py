@@ -63,7 +63,7 @@ def _directory_names(
         names.append(certificate.subject)
     for name in map(distinguished.from_x509, names):
         if within and not any(distinguished.is_within(name, subtree) for subtree in within):
-            yield "a name outside of the permitted directory names"
+            yield "a name that is not in the permitted directory names"
         if any(distinguished.is_within(name, subtree) is not False for subtree in without):
             yield "a name within the excluded directory names"
 

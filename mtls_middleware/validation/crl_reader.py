@@ -157,7 +157,7 @@ def _decoded(texts: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _skip(text: bytes, texts: Iterator[bytes], wanted: bytes) -> bytes:
-    """Return the text from `wanted` on, with at least 100 bytes if there are so many. If it is not found: `b""`."""
+    """Return the text from `wanted` on, at least 100 bytes if the text has them, or `b""` if it lacks `wanted`."""
     while (found := text.find(wanted)) < 0:
         more = next(texts, b"")
         if not more:

@@ -1,6 +1,6 @@
 """`FileCache`: parses files into a value, and parses changed files again.
 
-Each file is treated by itself: if a changed file cannot be read or parsed, its last good contents stay in use, and the
+Each file is handled separately: if a changed file cannot be read or parsed, its last good contents stay in use, and the
 other files take effect. Files that are replaced together, such as those in a directory that is a link, take effect
 together.
 """
@@ -306,5 +306,5 @@ def split(name: str, given: object, kind: type[T], example: str) -> list[T | Pat
         elif isinstance(each, (str, PathLike)) and str(each):
             found.append(Path(each))
         else:
-            raise ConfigurationError(f"{name}: unexpected {each!r}; expected for example {example}")
+            raise ConfigurationError(f"{name}: unexpected {each!r}; expected a list, for example {example}")
     return found

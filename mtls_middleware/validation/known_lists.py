@@ -18,10 +18,10 @@ from mtls_middleware.validation.crl import RevocationList, Scope, StatusRequest
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.validation")
 
-# Limits of the former lists, without which they would fill the memory: if a CA's numbers decrease or its scopes change,
-# or if it is not known which newer list replaces a former list, because its signature was never needed. Usually there
-# are no former lists. At most 8 lists of one issuer's name and one scope; lists with 5 million entries (100 MB) of one
-# issuer's name; lists with 2 million entries whose signature was never needed. A list counts as 1,000 more entries.
+# Usually there are no former lists. They accumulate if a CA's numbers decrease or its scopes change, or if it is not
+# known which newer list replaces a former list, because the signature of the former list was never verified. Limits:
+# 8 lists for one issuer's name and one scope; 5 million entries (100 MB) for one issuer's name; 2 million entries in
+# all lists whose signature was never verified. Each list counts as 1,000 entries more than it has.
 _MAX_LISTS, _MAX_VERIFIED, _MAX_UNVERIFIED, _LIST = 8, 5_000_000, 2_000_000, 1_000
 
 _Kind = tuple[Hashable, Scope]  # the lists of one kind replace each other, if the same key signed them
@@ -124,7 +124,8 @@ def _needed(
 
     A list replaces another list only if the same key signed both, and if its thisUpdate is not in the future.
     """
-    lists: Counter[Hashable] = Counter()  # lists whose signature was never needed count apart: anyone can make them
+    # Lists whose signature was never verified are counted separately, because anyone can create such lists.
+    lists: Counter[Hashable] = Counter()
     entries: Counter[Hashable] = Counter()
     for each in sorted(former, key=_order, reverse=True):
         signer, kind = each.signer, _kind(each)
@@ -178,7 +179,7 @@ def _in_force(request: StatusRequest, lists: Sequence[RevocationList], now: floa
     signed = [each for each in lists if each.scope in scopes and each.is_signed_by_issuer(request)]
     in_force = [each for each in signed if each.this_update > now]
     for kind in _by_kind(each for each in signed if each.this_update <= now).values():
-        newest: RevocationList | None = None  # of the lists before this one, the first with the highest cRLNumber
+        newest: RevocationList | None = None  # the first list so far with the highest cRLNumber
         for each in sorted(kind, key=_order, reverse=True):
             if newest is None or not newest.supersedes(each):
                 in_force.append(each)

@@ -130,7 +130,7 @@ class OCSP:
         self._algorithm = hashes.SHA1() if algorithm == "SHA-1" else hashes.SHA256()  # noqa: S303 (only an identifier)
         if responder_lists is not None and not isinstance(responder_lists, RevocationLists):
             raise ConfigurationError(
-                f"responder_lists={responder_lists!r}: expected for example RevocationLists(['clients-ca.crl'])"
+                f"responder_lists={responder_lists!r}: expected an object such as RevocationLists(['clients-ca.crl'])"
             )
         self._responder_lists = responder_lists
         self._signer = None if signed_by is None else configured_signer(signed_by)

@@ -39,7 +39,7 @@ class Responders:
         tls, proxy: see `Connections`.
         allow_http: allow http to any host.
 
-    Raises `ConfigurationError`.
+    Raises `ConfigurationError` if an argument is invalid.
     """
 
     def __init__(
@@ -97,7 +97,10 @@ def _read_certificate(name: str, given: object) -> x509.Certificate:
     if isinstance(given, x509.Certificate):
         return given
     if not isinstance(given, (str, PathLike)) or not str(given):
-        raise ConfigurationError(f"{name}: unexpected {given!r}; expected for example {_EXAMPLE}")
+        raise ConfigurationError(
+            f"{name}: unexpected {given!r}; expected a certificate or the path of a PEM file. responders= also takes a "
+            f"name, for example {_EXAMPLE}"
+        )
     try:
         return _only_certificate(Path(given).read_bytes(), str(given))
     except OSError as error:

@@ -171,7 +171,7 @@ def _check_nonce(response: ocsp.OCSPResponse, request: OCSPRequest, required: Re
     if nonce is not None and nonce != request.nonce:
         raise UnusableOCSPResponse("the nonce is not that of the request; a response to another request was sent again")
     if nonce is None and required.require_nonce:
-        raise UnusableOCSPResponse("the response has no nonce, and nonce='required'")
+        raise UnusableOCSPResponse("the response has no nonce, but nonce='required' demands one")
     return nonce is not None
 
 

@@ -84,7 +84,7 @@ class RevocationSources:
     Arguments:
         sources: one source, or a list of sources. All of them are evaluated, even if one is unavailable.
 
-    Raises `ConfigurationError`.
+    Raises `ConfigurationError` if an argument is invalid.
 
     Example: `RevocationSources([OCSP("http://ocsp.ca.internal"), RevocationLists(["clients-ca.crl"])])`
     """

@@ -48,7 +48,7 @@ class SpiffeTrust:
         revocation: see `TrustStore`. Most SVIDs are valid for a few hours only and need no revocation lists.
         max_depth, leeway: see `TrustStore`.
 
-    Raises `ConfigurationError`.
+    Raises `ConfigurationError` if an argument is invalid, or if a file cannot be used.
 
     Example: `SpiffeTrust({"acme.internal": ["/run/spire/bundle.json"], "partner.example": ["partner.pem"]})`
     """

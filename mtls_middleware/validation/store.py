@@ -79,7 +79,7 @@ class TrustStore:
             `clock_skew` of the `ClientCertificateMiddleware` or `ClientAuthenticator` that uses the store, or 0 if your
             own code calls `validate`. If both `leeway` and `clock_skew` are given, the smaller value applies.
 
-    Raises `ConfigurationError`.
+    Raises `ConfigurationError` if an argument is invalid, or if a file cannot be used.
 
     Example: `TrustStore(["clients-ca.pem"])`
     """
@@ -135,8 +135,8 @@ class TrustStore:
         found = {name: _certificates(name, each, contents, previous) for name, each in given.items()}
         if not found["roots"]:
             raise ConfigurationError(
-                "roots contains no certificate, so every client would be rejected; expected for example "
-                "['clients-ca.pem']"
+                "roots contains no certificate, so every client would be rejected; expected a list of "
+                "files or certificates, for example ['clients-ca.pem']"
             )
         return _Snapshot(self._make_roots(found["roots"], found["intermediates"]))
 

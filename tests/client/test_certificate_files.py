@@ -142,7 +142,7 @@ def test_an_encrypted_key_needs_its_password(issued: IssuedCertificate, tmp_path
     for password in (PASSWORD, PASSWORD.encode()):
         assert files(tmp_path, password=password).current().ssl_context()
     for wrong in (None, "", "wrong"):
-        with pytest.raises(ConfigurationError, match="needs its password=") as caught:
+        with pytest.raises(ConfigurationError, match="give its password=") as caught:
             files(tmp_path, password=wrong)
         assert "wrong" not in str(caught.value)
 

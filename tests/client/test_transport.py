@@ -167,7 +167,7 @@ def test_no_request_fails_while_certificates_are_renewed(world: World) -> None:
         ({"proxy": "http://user:hunter2@"}, "proxy: expected"),
         ({"proxy": "http://user:hunter2@[::1"}, "proxy: expected"),
         ({"proxy": 3128}, "proxy: expected"),
-        ({"limits": 100}, "limits=100: expected for example httpx2.Limits"),
+        ({"limits": 100}, "limits=100: expected an httpx2.Limits, for example httpx2.Limits"),
         ({"limits": httpx2.Limits(max_connections=0)}, "expected max_connections to be an integer of at least 1"),
         ({"limits": httpx2.Limits(max_connections=cast("int", "9"))}, "expected max_connections"),
         ({"limits": httpx2.Limits(max_keepalive_connections=-1)}, "expected max_keepalive_connections"),

@@ -131,7 +131,7 @@ def test_a_request_without_layers_is_a_configuration_error(users: Any) -> None:
 
 
 def test_a_wrong_argument_is_named() -> None:
-    with pytest.raises(ConfigurationError, match="expected for example CertificateUser"):
+    with pytest.raises(ConfigurationError, match="expected a CertificateUser, for example CertificateUser"):
         CertificateAuthenticationBackend(UserPrincipalName())  # type: ignore[arg-type]  # wrong on purpose
 
 

@@ -22,7 +22,7 @@ CERTIFICATE_LAYER: list[tuple[dict[str, Any], str]] = [
     ({"exempt": b"/health"}, "a list of strings"),
     ({"exempt": [b"/health"]}, "a list of strings"),
     ({"exempt": iter(["/health"])}, "a list of strings"),
-    ({"trust_store": "roots.pem"}, "expected for example TrustStore"),
+    ({"trust_store": "roots.pem"}, "for example TrustStore"),
     ({"allow": "CN=x"}, "is not a rule"),
     ({"allow": True}, "is not a rule"),
     ({"allow": Subject}, "is not a rule"),

@@ -39,11 +39,11 @@ FORGERIES = """
 ## What a client forges
 
 With and without a certificate of its own, in front of gunicorn and uvicorn (`HTTPTools`, `H11`), in both header forms.
-*removed*: the application is reached, and is told the truth; nothing that was forged arrives. *refused*: it is not
-reached. Beside these, each of the {known} header names that `sources/vendors.py` knows is sent to each proxy in
-dashes and in underscores, and none arrives. Two cells are not of the proxy's making: Apache lets dots through, which no
-server folds; and HAProxy forwards trailer fields, which these servers keep apart from headers (uvicorn's own httptools
-class does not: `tests/proxies/test_trailers.py`).
+*removed*: the request reaches the application with the true data, and without the forged field. *refused*: the request
+does not reach the application. In addition, each of the {known} header names in `sources/vendors.py` is sent to each
+proxy with hyphens and with underscores, and none arrives. In two cells, the server helps: Apache forwards names with
+dots, which no server joins to other names, and HAProxy forwards trailer fields, which these servers do not add to the
+header fields (uvicorn's own httptools class does: `tests/proxies/test_trailers.py`).
 
 """
 
@@ -61,17 +61,18 @@ In front of gunicorn. The proxy's own secret arrives once, whatever the client s
 removed or rejected, as the table of forgeries says, in these forms:
 {forms}.
 
-The cells say what the application is told by somebody who comes past the proxy, from an address that it trusts, with a
-header that says what the proxy would.
+The cells have the verification for a client that bypasses the proxy, has a trusted address, and sends the header fields
+that the proxy would send.
 
 """
 VIRTUAL_HOSTS = """
 ## Several virtual hosts on one address
 
-The generated host with `--server-name`, beside a host that verifies against another CA and resumes sessions, and one
-that verifies none: two and three hosts in every order, TLS 1.2 and 1.3. A client of the generated host's own CA is
-served if both names are that host's. The cells say what every other client gets; where there are two answers, they
-depend on the order or on the client's certificate. Sessions of another host and early data give no access at any proxy.
+The proxy has the generated host with `--server-name`, a host that verifies clients with another CA and resumes
+sessions, and a host that verifies no client. Two and three hosts are tested in every order, with TLS 1.2 and 1.3. A
+client of the generated host's CA is accepted if it sends the name of that host in the handshake and in the request. The
+cells say what every other client gets. If a cell has two results, the result depends on the order of the hosts or on
+the client's certificate. Sessions of another host and early data give no access at any proxy.
 
 """
 SAMPLES = """

@@ -24,7 +24,10 @@ def client(**options: Any) -> redis.Redis:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"client": "redis://:password@cache.internal"}, "client is a str: expected for example redis"),
+        (
+            {"client": "redis://:password@cache.internal"},
+            "client is a str: expected a client of redis-py, for example redis",
+        ),
         ({"client": redis.asyncio.Redis()}, "expected redis.Redis, also under ASGI"),
         ({"client": client(socket_timeout=None)}, "socket_timeout=None: expected at most 1 second"),
         ({"client": redis.Redis(socket_timeout=0.2, socket_connect_timeout=0.2)}, "retries: expected at most 1"),

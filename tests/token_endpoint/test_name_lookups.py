@@ -145,8 +145,8 @@ def million() -> Counting:
         ({"clients": "billing"}, "a function or a mapping from client_id"),
         ({"match": "spki"}, "'certificate' or 'public_key'"),
         ({"match": None}, "'certificate' or 'public_key'"),
-        ({"trust_store": "ca.pem"}, "expected for example TrustStore"),
-        ({"trust_store": [CA.certificate]}, "expected for example TrustStore"),
+        ({"trust_store": "ca.pem"}, "for example TrustStore"),
+        ({"trust_store": [CA.certificate]}, "for example TrustStore"),
     ],
     ids=lambda value: None if isinstance(value, str) else next(iter(value)),
 )

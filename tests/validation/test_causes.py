@@ -233,7 +233,7 @@ def address_constraint() -> Case:
 
 def directory_constraint() -> Case:
     case = constrained(x509.DirectoryName(name("only")))
-    return case._replace(words=["a name outside of the permitted directory names"])
+    return case._replace(words=["a name that is not in the permitted directory names"])
 
 
 CASES: tuple[Callable[[], Case], ...] = (

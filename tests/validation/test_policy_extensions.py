@@ -85,7 +85,7 @@ OF_A_CA = [
     (x509.ExtendedKeyUsage([ANY_PURPOSE]), False, GOOD, UNSUITABLE, UNSUITABLE),
     (DIRECTORY, False, GOOD, GOOD, GOOD),
     (DIRECTORY, True, "unsupported directoryName", GOOD, GOOD),
-    (ELSEWHERE, False, "outside of the permitted directory names", VIOLATION, VIOLATION),
+    (ELSEWHERE, False, "not in the permitted directory names", VIOLATION, VIOLATION),
     (ELSEWHERE, True, "unsupported directoryName", VIOLATION, VIOLATION),
     (UNKNOWN, True, NOT_PROCESSED, UNHANDLED, UNHANDLED),
 ]  # fmt: skip

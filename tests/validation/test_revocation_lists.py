@@ -195,7 +195,7 @@ def test_pem_is_read_one_list_a_file(judge, ca, client):
     [
         ({}, "neither"),
         ({"files": "ca.crl"}, "a list"),
-        ({"files": [5]}, "expected for example"),
+        ({"files": [5]}, "for example"),
         ({"files": ["/nowhere/ca.crl"]}, "cannot be read"),
         ({"urls": "https://ca.internal/crl"}, "a list"),
         ({"urls": ["http://ca.internal/crl"]}, "https"),

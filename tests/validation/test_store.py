@@ -209,7 +209,7 @@ def test_the_chain_may_come_from_the_client_or_from_configuration(ca):
         ({"roots": []}, "contains no certificate"),
         ({"roots": "ca.pem"}, "a list"),
         ({"roots": {"ca.pem": 1}}, "a list"),
-        ({"roots": [b"ca.pem"]}, "expected for example"),
+        ({"roots": [b"ca.pem"]}, "for example"),
         ({"roots": ["/nowhere/ca.pem"]}, "cannot be read"),
         ({"max_depth": True}, "max_depth"),
         ({"max_depth": 17}, "max_depth"),

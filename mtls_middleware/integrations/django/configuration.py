@@ -57,8 +57,8 @@ def configured_user() -> CertificateUser[Any]:
     found = configured().get(_USER)
     if not isinstance(found, CertificateUser):
         raise ConfigurationError(
-            f'{SETTING} has the user {found!r}; expected for example "user": CertificateUser(by=UserPrincipalName(), '
-            'issued_by=BASE_DIR / "staff-ca.pem")'
+            f'{SETTING} has the user {found!r}; expected a CertificateUser, for example "user": '
+            'CertificateUser(by=UserPrincipalName(), issued_by=BASE_DIR / "staff-ca.pem")'
         )
     return found
 
