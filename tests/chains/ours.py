@@ -48,7 +48,17 @@ def our_results(built: Built, directory: Path, *, presents_chain: bool) -> list[
         lists = RevocationLists(files or [directory / "none.crl"])
     except ConfigurationError as error:
         return [Result((str(error),))] * len(built.leaves)
-    store = TrustStore(built.roots, intermediates=() if presents_chain else built.between, revocation=lists)
+    roots, unusable = [], ""
+    for each in built.roots:  # a root that can never validate is an error at construction
+        try:
+            TrustStore([each])
+        except ConfigurationError as error:
+            unusable = str(error)
+        else:
+            roots.append(each)
+    if not roots:
+        return [Result((unusable,))] * len(built.leaves)
+    store = TrustStore(roots, intermediates=() if presents_chain else built.between, revocation=lists)
     chain = tuple(each.public_bytes(Encoding.DER) for each in built.between) if presents_chain else ()
     return [_our_result(store, each.public_bytes(Encoding.DER), chain) for each in built.leaves]
 

@@ -82,7 +82,7 @@ def test_a_failure_is_tried_again_soon_and_then_less_often(
     for delay, (before, after) in zip(delays, itertools.pairwise(attempts), strict=False):
         assert delay <= after - before < delay + 3  # an attempt takes some time itself
     lines = [line.rpartition("after ")[2] for line in caplog.messages]
-    assert lines == [f"{delay:g} s tries again" for delay in delays]
+    assert lines == [f"{delay:g} s at the earliest" for delay in delays]
 
 
 def test_retry_after_counts_down_to_the_next_attempt(server: KeyServer, run: Callable[[Flow[Any]], Any]) -> None:
