@@ -141,7 +141,9 @@ def read(path: Path) -> RecordedRequest:
         if name not in _MEMBERS:
             raise ConfigurationError(f"{path}: unknown member {name!a}; expected only {', '.join(_MEMBERS)}")
         if value is not None and not isinstance(value, _MEMBERS[name]):
-            raise ConfigurationError(f"{path}: the value of {name!a} has the wrong type; see the example {_EXAMPLE}")
+            raise ConfigurationError(
+                f"{path}: the value of {name!a} has the wrong type; expected the type in {_EXAMPLE}"
+            )
     values = {name: value for name, value in given.items() if value is not None}
     values["headers"] = tuple(_headers(path, values.get("headers", {})))
     tls = values.pop("tls", None)

@@ -67,7 +67,7 @@ class Trust:
         if not self._peers and self.depends_only_on_peer:
             raise ConfigurationError(
                 "a header source needs at least one of trusted_proxies=, shared_secret= and proxy_certificate=, "
-                f"{_EXAMPLE}, or shared_secret={_USAGE.removeprefix('for example ')}"
+                f"{_EXAMPLE} or shared_secret={_USAGE.removeprefix('for example ')}"
             )
 
     @property
