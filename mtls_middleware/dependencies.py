@@ -13,7 +13,12 @@ logger: logging.Logger = logging.getLogger("mtls_middleware.dependencies")
 
 # The names are labels of metrics, so there are only these.
 Event = Literal[
-    "keys_failed", "introspection_failed", "revocation_list_failed", "revocation_list_ending", "ocsp_failed"
+    "keys_failed",
+    "introspection_failed",
+    "revocation_list_failed",
+    "revocation_list_ending",
+    "ocsp_failed",
+    "ocsp_ending",
 ]
 Observer = Callable[[Event, str], None]
 

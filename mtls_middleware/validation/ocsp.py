@@ -283,16 +283,9 @@ class OCSP:
         by_get = self._uses_get and len(encoded) <= _GET_LIMIT
         if by_get:
             url = f"{url.rstrip('/')}/{quote(encoded, safe='')}"
-        fetch = Fetch(
-            url,
-            self._tls,
-            self._timeout,
-            _LIMIT,
-            content=None if by_get else content,
-            headers=_HEADERS,
-            connections=look_up.responder.connections,
-            proxy=self._proxy,
-        )
+        body = None if by_get else content
+        more: dict[str, Any] = {"connections": look_up.responder.connections, "proxy": self._proxy}
+        fetch = Fetch(url, self._tls, self._timeout, _LIMIT, content=body, headers=_HEADERS, **more)
         return OCSPAttempt(request, fetch, now)
 
     def _finish(self, look_up: "_LookUp", attempt: OCSPAttempt, now: float) -> None:
@@ -318,6 +311,17 @@ class OCSP:
         record.finish(attempt, result)
         if isinstance(attempt.result, str):
             self._report(look_up.responder.url, attempt.result, now)
+            self._report_end(record, look_up.responder.url, now)
+
+    def _report_end(self, record: OCSPRecord, url: str, now: float) -> None:
+        """Report a cached status that ends soon and could not be renewed, and log one line for many statuses."""
+        known = record.valid(now)
+        if known is None or not known.is_near_end(now):
+            return
+        reason = f"a cached OCSP response ends in {known.ends - now:.0f} s, and {url} returned no newer response"
+        report("ocsp_ending", reason)
+        if self._lines.admit((url, "ending"), now) is not None:
+            logger.warning("%s; after its end, the certificate has no known status", reason)
 
     def _report(self, url: str, reason: str, now: float) -> None:
         """Report a failure, and log it unless a failure of this responder for this reason was logged a moment ago."""

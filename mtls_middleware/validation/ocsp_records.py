@@ -10,6 +10,8 @@ from mtls_middleware.validation.ocsp_response import OCSPRequest, OCSPStatus
 
 # Part of the period after which a response is renewed in the background, so that requests do not wait for the renewal.
 _RENEWAL = 0.8
+# Part of the period that remains when a status is near its end. The renewal has then failed several times.
+_NEAR_END = 0.1
 # Maximum number of seconds for which the status unknown is cached, so that a new certificate soon has a status.
 _UNKNOWN = 30.0
 # Seconds until the next attempt if an exchange was not made, because its responder stalls or too many requests wait.
@@ -38,6 +40,10 @@ class CachedStatus:
     def is_valid(self, now: float) -> bool:
         """Return whether the status may be used now."""
         return self.begins <= now < self.ends
+
+    def is_near_end(self, now: float) -> bool:
+        """Return whether less than a tenth of the time for which the status is used remains."""
+        return self.ends - now < _NEAR_END * (self.ends - self.begins - LONGEST)
 
 
 @dataclass(slots=True, eq=False)

@@ -255,3 +255,15 @@ def test_the_breaker_of_a_responder_is_no_failure_of_a_certificate(
             assert later < now + 300, "the responder is not asked again"
             time.sleep(0.2)
             later += 2
+
+
+@pytest.mark.parametrize(("hours", "warned"), [(0.85, False), (0.95, True)])
+def test_a_status_near_its_end_that_cannot_be_renewed_is_reported(
+    world: World, caplog: pytest.LogCaptureFixture, hours: float, warned: bool
+) -> None:
+    world.become_good(NOW)
+    world.renewal(NOW + hours * HOUR).outcome.set_exception(FetchFailed("ConnectError"))
+    assert world.status(NOW + hours * HOUR + 0.1).status == "good"
+    lines = [each for each in caplog.messages if each.startswith("a cached OCSP response ends in")]
+    assert len(lines) == int(warned)
+    assert [each for each in world.events if "ends in" in each] == [each.partition(";")[0] for each in lines]
