@@ -27,7 +27,7 @@ class TokenError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Support `copy` and `pickle`, which by default call the class with `args`. A copy has no traceback."""
-        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]  # undocumented, so mypy does not know it
 
 
 class TokenNotBound(TokenError):  # noqa: N818 (a public name, like `Refused`)

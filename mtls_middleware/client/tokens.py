@@ -72,12 +72,11 @@ class _Request:
 
     def read(self) -> BoundToken | TokenError:
         """Return the result of the exchange, which has ended."""
-        failure = self.fetch.outcome.exception()
-        if failure is not None:
-            return TokenError("unavailable", f"the token endpoint {self.fetch.url}: {failure}")
-        response = self.fetch.outcome.result()
+        found = self.fetch.ended_with()
+        if isinstance(found, FetchFailed):
+            return TokenError("unavailable", f"the token endpoint {self.fetch.url}: {found}")
         try:
-            return read_token(response, self.pair.certificate, server_binds=self._metadata.binds_tokens)
+            return read_token(found, self.pair.certificate, server_binds=self._metadata.binds_tokens)
         except TokenError as error:
             return copy.copy(error)  # the traceback keeps the response in memory
 
@@ -194,8 +193,7 @@ class TokenSource:
 
     def _stop_waiting(self, request: _Request, failure: FetchFailed) -> None:
         """Handle the failure of a caller to wait for a request. Raises `TokenError` unless the exchange has ended."""
-        if request.fetch.claim():  # no caller has started the exchange, for example because the server stalls
-            request.fetch.outcome.set_exception(failure)
+        request.fetch.end_unstarted(failure)  # for example, because the server stalls
         if request.fetch.outcome.done():
             return
         if failure.retry_after is None:  # the exchange is overdue, so the next caller makes another one
