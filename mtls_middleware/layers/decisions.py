@@ -131,7 +131,7 @@ def _record_rejection(
     outcome: str, layer: DecidingLayer, error: Exception, status: int, view: LoggedRequest | None
 ) -> None:
     refusal = error if isinstance(error, Refused) else Refused("server_error", type(error).__name__)
-    cause = (outcome, layer.name, refusal.code, refusal.advice)
+    cause = (outcome, layer.name, refusal.code, refusal.advice or _raised_at(error))
     level = logging.WARNING if status == 503 else logging.ERROR if status >= 500 else logging.INFO
     is_first = level == logging.INFO and _rejections.is_first(cause)
     if is_first:
@@ -155,14 +155,25 @@ def _record_rejection(
             record |= _names(view)
         if outcome == "closed":
             record |= {"seconds": None, "open_for": record["seconds"]}
-        addition = "; further ones like this are logged with level INFO" if is_first else ""
-        is_logged = _emit(level, record, cause, addition)
+        is_logged = _emit(level, record, cause, is_first=is_first)
     if not is_logged:
         return
     if isinstance(error, ConfigurationError):
         logger.error("%s", error)
     elif status == 500:
         logger.error("%s", "".join(traceback.format_tb(error.__traceback__)))
+
+
+def _raised_at(error: Exception) -> tuple[tuple[str, int], ...]:
+    """Return the two places in the code that say why a request is rejected: the `raise`, and its caller.
+
+    They are the cause of a rejection without advice. The number of such places is limited, unlike the number of
+    reasons, which may contain data of the client.
+    """
+    while isinstance(error.__context__, Refused):  # `error` is a copy: see `Refused.changed`
+        error = error.__context__
+    places = [(each.f_code.co_filename, line) for each, line in traceback.walk_tb(error.__traceback__)]
+    return tuple(places[-2:])
 
 
 def record_allowed(layer: DecidingLayer, view: LoggedRequest) -> None:
@@ -263,7 +274,7 @@ def _as_text(value: object) -> str:
     return text if len(text) <= longest else f"{text[:longest]} and {len(text) - longest} more characters"
 
 
-def _emit(level: int, record: dict[str, Any], cause: Hashable = None, addition: str = "") -> bool:
+def _emit(level: int, record: dict[str, Any], cause: Hashable = None, *, is_first: bool = False) -> bool:
     """Give the record to the observers and to the logger. `cause`: of a rejection, whose lines are limited.
 
     Returns whether the logger got it.
@@ -279,9 +290,13 @@ def _emit(level: int, record: dict[str, Any], cause: Hashable = None, addition: 
     fields = {key: value for key, value in record.items() if value is not None and key not in _NOT_IN_TEXT}
     text = " ".join(f"{key}={_as_text(value)}" for key, value in fields.items())
     advice = record.get("advice")
-    text += f"; what to change: {advice}" if advice else ""
-    logger.log(level, "%s: %s%s", record["outcome"], text, addition, extra={"mtls": record})
+    if advice or is_first:
+        text += f"; what to change: {advice or _PAGE.format(record['code'])}"
+    if is_first:
+        text += "; further ones like this are logged with level INFO"
+    logger.log(level, "%s: %s", record["outcome"], text, extra={"mtls": record})
     return True
 
 
+_PAGE = "the reason is in evidence; docs/troubleshooting.md explains the code {}"
 _NOT_IN_TEXT = ("schema", "outcome", "advice")

@@ -246,6 +246,41 @@ def test_another_cause_is_another_warning(gateway: str, caplog: pytest.LogCaptur
     assert [each.levelname for each in lines(caplog)] == ["WARNING"] * 3
 
 
+MALFORMED: dict[str, dict[str, str]] = {
+    "no PEM": {"X-SSL-Client-Cert": "nothing", "X-SSL-Client-Verify": "SUCCESS"},
+    "an invalid escape": {"X-SSL-Client-Cert": "%zz", "X-SSL-Client-Verify": "SUCCESS"},
+    "an unknown verification word": {**CLIENT.as_nginx(), "X-SSL-Client-Verify": "PERHAPS"},
+    "a certificate, and the word for none": {**CLIENT.as_nginx(), "X-SSL-Client-Verify": "NONE"},
+    "the word for success, without a certificate": {"X-SSL-Client-Verify": "SUCCESS"},
+}
+
+
+@both_gateways
+def test_each_reason_without_advice_is_a_warning_that_names_the_page(
+    gateway: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    for _ in range(2):
+        for fields_ in MALFORMED.values():
+            wrap = certificates(Nginx(trusted_proxies=TRUSTED), required=True)
+            assert send(gateway, wrap, Request(headers=list(fields_.items()))).status == 400
+    found = lines(caplog)
+    assert [each.levelname for each in found] == ["WARNING"] * len(MALFORMED) + ["INFO"] * len(MALFORMED)
+    for each in found[: len(MALFORMED)]:
+        assert "what to change: " in each.getMessage()
+    assert "docs/troubleshooting.md explains the code invalid_client_certificate" in caplog.text
+
+
+@both_gateways
+def test_a_client_cannot_cause_a_warning_for_each_request(gateway: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    for number in range(50):
+        headers = bearer(claims={"aud": f"https://{number}.test", "iss": f"https://as{number}.test"})
+        send(gateway, over_tls(), Request(tls=CLIENT, headers=headers))
+        send(gateway, over_tls(), Request(tls=CLIENT, headers=[("Authorization", f"Bearer {'x' * number}.y.z")]))
+    assert len([each for each in lines(caplog) if each.levelname == "WARNING"]) <= 6
+
+
 def test_server_that_folds_names_is_an_error_with_what_to_change(caplog: pytest.LogCaptureFixture) -> None:
     request = behind_nginx(CLIENT, extra={"SERVER_SOFTWARE": "WSGIServer/0.2 CPython/3.11.7"})
     assert send("wsgi", certificates(required=True), request).status == 500
