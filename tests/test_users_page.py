@@ -19,8 +19,8 @@ from starlette.testclient import TestClient
 from werkzeug.test import Client
 
 from mtls_middleware import ConfigurationError, policy
+from mtls_middleware.identifier import Identifier
 from mtls_middleware.integrations import CertificateUser
-from mtls_middleware.policy.identifier import Identifier
 from mtls_middleware.sources import Nginx
 from mtls_middleware.testing import TESTING_ENVIRON, IssuedCertificate
 from tests.integrations.documented import PROXY, SOURCE

@@ -17,7 +17,7 @@ from mtls_middleware.errors import ConfigurationError, MalformedCertificate
 from mtls_middleware.names.attribute_types import NAME_OF
 from mtls_middleware.names.invisible import escaped
 from mtls_middleware.parser_errors import UNREADABLE
-from mtls_middleware.policy.rule import Identity, Rule
+from mtls_middleware.rule import Identity, Rule
 from mtls_middleware.sources import forms, leaf_and_chain
 from mtls_middleware.validation import root_check, trust_files
 

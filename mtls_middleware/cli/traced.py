@@ -16,9 +16,9 @@ from mtls_middleware.layers.absence import reason
 from mtls_middleware.layers.certificate import CertificateLayer
 from mtls_middleware.layers.interface import LayerRequest, Route
 from mtls_middleware.layers.token import TokenLayer
-from mtls_middleware.policy.rule import Result, Rule
 from mtls_middleware.request import RequestView
 from mtls_middleware.resource_server.token import AccessToken
+from mtls_middleware.rule import Result, Rule
 from mtls_middleware.sources.api_gateway import AWSAPIGateway, api_gateway_event
 from mtls_middleware.sources.header import HeaderSource
 from mtls_middleware.sources.server import ServerTLS

@@ -17,12 +17,12 @@ from mtls_middleware.accessors import AnyRequest, carrier
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.effects.flow import AwaitingDriver, BlockingDriver, Call, Flow, ask
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate, Refused
+from mtls_middleware.identifier import Identifier
 from mtls_middleware.layers.allowance import require_allowed
 from mtls_middleware.layers.attached import ATTACHED_KEY, Attached
 from mtls_middleware.line_limit import LineLimit
-from mtls_middleware.policy.identifier import Identifier
 from mtls_middleware.policy.issued_by import IssuedBy
-from mtls_middleware.policy.rule import AnyOf, Rule
+from mtls_middleware.rule import AnyOf, Rule
 
 User = TypeVar("User")
 Authority = str | PathLike[str] | x509.Certificate | IssuedBy

@@ -10,8 +10,8 @@ from django.http import HttpResponse
 from mtls_middleware.accessors import carrier
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.integrations.route_checks import RouteCertificate, RouteCheck, check_view, decorator_scopes
-from mtls_middleware.policy.rule import Rule
 from mtls_middleware.responses import LayerResponse
+from mtls_middleware.rule import Rule
 
 View = TypeVar("View", bound=Callable[..., Any])
 

@@ -28,9 +28,9 @@ from mtls_middleware.integrations.openapi import (
 )
 from mtls_middleware.integrations.route_checks import Required, RouteCertificate, RouteCheck, RouteScopes
 from mtls_middleware.integrations.starlette_routes import check_connection, reject
-from mtls_middleware.policy.rule import Rule
 from mtls_middleware.resource_server.token import AccessToken
 from mtls_middleware.responses import LayerResponse
+from mtls_middleware.rule import Rule
 
 _VERBS = frozenset({"get", "put", "post", "delete", "options", "head", "patch", "trace"})
 # The descriptions of the statuses 401 and 403 in the OpenAPI document. A route may have its own descriptions instead.

@@ -10,9 +10,9 @@ from mtls_middleware.integrations.django.configuration import configured_user
 from mtls_middleware.integrations.route_checks import RouteCertificate, RouteCheck, decorator_scopes
 from mtls_middleware.integrations.token_user import token_user
 from mtls_middleware.json_values import json_object
-from mtls_middleware.policy.rule import Rule
 from mtls_middleware.resource_server.token import AccessToken
 from mtls_middleware.responses import Challenge, LayerResponse
+from mtls_middleware.rule import Rule
 
 if TYPE_CHECKING:  # Django REST framework has no type hints
     from mtls_middleware.integrations.rest_framework_interface import (

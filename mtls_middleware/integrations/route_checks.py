@@ -14,10 +14,10 @@ from mtls_middleware.layers.absence import explained
 from mtls_middleware.layers.allowance import require_allowed
 from mtls_middleware.layers.attached import ATTACHED_KEY, Attached
 from mtls_middleware.layers.decisions import RequestFacts, reject
-from mtls_middleware.policy.rule import Rule, as_rule
 from mtls_middleware.resource_server import scopes
 from mtls_middleware.resource_server.token import AccessToken
 from mtls_middleware.responses import Challenge, LayerResponse
+from mtls_middleware.rule import Rule, as_rule
 
 Required = TypeVar("Required", AccessToken, ClientCertificate)
 

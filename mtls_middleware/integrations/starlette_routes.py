@@ -17,8 +17,8 @@ from mtls_middleware.integrations.route_checks import (
     check_view,
     decorator_scopes,
 )
-from mtls_middleware.policy.rule import Rule
 from mtls_middleware.responses import LayerResponse
+from mtls_middleware.rule import Rule
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 

@@ -2,8 +2,7 @@
 
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import Refused
-from mtls_middleware.policy.explanation import near_miss
-from mtls_middleware.policy.rule import Rule
+from mtls_middleware.rule import Rule, near_miss
 
 _NOT_ALLOWED = (
     "if this client may be allowed, change allow= of the layer, or the rule of require_certificate at the route; "

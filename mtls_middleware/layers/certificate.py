@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 from mtls_middleware import options
+from mtls_middleware.anyone import Anyone
 from mtls_middleware.cache import Cache, caches_of
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.certificate_memory import extra_bytes
@@ -22,10 +23,9 @@ from mtls_middleware.layers.websocket_lifetime import (
     certificate_recheck,
     check_websocket_lifetime,
 )
-from mtls_middleware.policy.anyone import Anyone
-from mtls_middleware.policy.rule import Rule
 from mtls_middleware.responses import Challenge, LayerResponse
 from mtls_middleware.reusable import Check, Reusable, decide, once, opts_in
+from mtls_middleware.rule import Rule
 from mtls_middleware.sources.source import MEMBERS, Source
 from mtls_middleware.sources.vendors import KNOWN_HEADERS
 from mtls_middleware.validation.chain_validator import ChainValidator

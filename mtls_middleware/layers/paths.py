@@ -7,12 +7,12 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 from mtls_middleware import options
+from mtls_middleware.anyone import Anyone
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, Refused
 from mtls_middleware.path_readings import BLANK, same_for_all_readings
-from mtls_middleware.policy.anyone import Anyone
-from mtls_middleware.policy.rule import Rule, as_rule
 from mtls_middleware.request import RequestView
+from mtls_middleware.rule import Rule, as_rule
 
 # Sequences that frameworks, servers or file systems may normalise, cut off or decode again.
 _AMBIGUOUS = re.compile(r"//|/\.{1,2}(?:/|\Z)|[\\;%?#\x00-\x20\x7f-\x9f]")

@@ -1,6 +1,6 @@
 """Rules that decide which client certificates are allowed."""
 
-from mtls_middleware.policy.anyone import ANYONE
+from mtls_middleware.anyone import ANYONE
 from mtls_middleware.policy.identities import (
     URI,
     DNSName,
@@ -14,9 +14,9 @@ from mtls_middleware.policy.identities import (
 )
 from mtls_middleware.policy.issued_by import IssuedBy
 from mtls_middleware.policy.issuer_and_serial_number import IssuerAndSerialNumber
-from mtls_middleware.policy.rule import Presented, Rule, as_rule
 from mtls_middleware.policy.spiffe_ids import SpiffeID, SpiffeTrustDomain
 from mtls_middleware.policy.usages import CertificatePolicy, ExtendedKeyUsage
+from mtls_middleware.rule import Presented, Rule, as_rule
 
 __all__ = [
     "ANYONE",

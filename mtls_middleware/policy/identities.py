@@ -11,11 +11,11 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from mtls_middleware.base64_values import sha256_digest
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate
+from mtls_middleware.identifier import NO_VALUE, Identifier, IdentifierValue
 from mtls_middleware.names import alternative, distinguished
 from mtls_middleware.names.attribute_types import known_oid
-from mtls_middleware.policy.identifier import NO_VALUE, Identifier, IdentifierValue
 from mtls_middleware.policy.name_rule import NameRule, another_case
-from mtls_middleware.policy.rule import Result, Rule
+from mtls_middleware.rule import Result, Rule
 
 # Two attributes that old OpenSSL releases print without a separator of their own.
 _JOINED = re.compile(r"/[A-Za-z]+=")

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate
 from mtls_middleware.parser_errors import UNREADABLE
-from mtls_middleware.policy.rule import Identity
+from mtls_middleware.rule import Identity
 from mtls_middleware.validation.trust_files import read_certificates
 
 # Number of CA certificates whose key digest is cached. A deployment has a few CAs.

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError
+from mtls_middleware.identifier import NO_VALUE, Identifier, IdentifierValue
 from mtls_middleware.names import distinguished
-from mtls_middleware.policy.identifier import NO_VALUE, Identifier, IdentifierValue
 from mtls_middleware.policy.name_rule import NameRule
 
 _EXAMPLE = 'IssuerAndSerialNumber("CN=Acme Client CA,O=Acme", 4711)'

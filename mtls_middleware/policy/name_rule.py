@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from mtls_middleware.certificate import ClientCertificate
-from mtls_middleware.policy.rule import Identity, Rule
+from mtls_middleware.rule import Identity, Rule
 
 
 class NameRule(Identity):

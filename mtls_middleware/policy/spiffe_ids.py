@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError
+from mtls_middleware.identifier import NO_VALUE, Identifier, IdentifierValue
 from mtls_middleware.names import spiffe
-from mtls_middleware.policy.identifier import NO_VALUE, Identifier, IdentifierValue
 from mtls_middleware.policy.name_rule import NameRule, another_case
 
 

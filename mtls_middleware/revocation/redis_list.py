@@ -15,13 +15,13 @@ from typing import Any, Literal
 from mtls_middleware import options
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, Unavailable
-from mtls_middleware.policy.rule import Identity
 from mtls_middleware.resource_server.introspection_cache import check_timeouts
 from mtls_middleware.revocation.entries import entries_of, entry_of
 from mtls_middleware.revocation.format import FIRST_PAGE, ListNotCreated, parse_head
 from mtls_middleware.revocation.poller import RevocationListPoller
 from mtls_middleware.revocation.redis_errors import failure_reason
 from mtls_middleware.revocation.writer import RevocationListWriter
+from mtls_middleware.rule import Identity
 from mtls_middleware.validity import MAX_CLOCK_SKEW
 
 _RETRY_AFTER = 1

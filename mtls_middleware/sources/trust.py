@@ -18,8 +18,8 @@ from ipaddress import (
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate
 from mtls_middleware.messages import listed
-from mtls_middleware.policy.rule import Rule, as_rule
 from mtls_middleware.request import Peer, RequestView
+from mtls_middleware.rule import Rule, as_rule
 from mtls_middleware.sources import server
 from mtls_middleware.sources.source import Absence
 

@@ -20,8 +20,8 @@ from mtls_middleware.effects.flow import AwaitingDriver, BlockingDriver, Call, F
 from mtls_middleware.effects.remote_document import RemoteDocument
 from mtls_middleware.errors import NO_CERTIFICATE, ConfigurationError, Refused, Unavailable
 from mtls_middleware.line_limit import LineLimit
-from mtls_middleware.policy.explanation import near_miss
 from mtls_middleware.reusable import decide
+from mtls_middleware.rule import near_miss
 from mtls_middleware.token_endpoint.clients import RegisteredClient, RegistrationError
 from mtls_middleware.token_endpoint.credentials import (
     OTHER_SCHEME,

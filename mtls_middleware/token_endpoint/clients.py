@@ -12,7 +12,7 @@ from mtls_middleware.effects.address import check_address
 from mtls_middleware.errors import ConfigurationError, require_extra
 from mtls_middleware.json_values import shown
 from mtls_middleware.policy.identities import URI, DNSName, Email, IPAddress, Subject
-from mtls_middleware.policy.rule import Rule
+from mtls_middleware.rule import Rule
 from mtls_middleware.token_endpoint.credentials import PKI, SELF_SIGNED
 from mtls_middleware.token_endpoint.registered import RegisteredCertificates
 

@@ -33,9 +33,9 @@ from mtls_middleware.layers.certificate import CertificateLayer
 from mtls_middleware.layers.interface import DeclaredView, Facts, Route, UndeclaredFact
 from mtls_middleware.layers.token import TokenLayer
 from mtls_middleware.policy import DNSName, Presented, Subject, Thumbprint
-from mtls_middleware.policy.rule import All, Not, Rule
 from mtls_middleware.resource_server import JWTAccessTokens, MemoryAnswers, TrustedIssuers, protected_resource_metadata
 from mtls_middleware.revocation import RedisRevocations, RevocableTokens
+from mtls_middleware.rule import All, Not, Rule
 from mtls_middleware.sources import Nginx, ServerTLS, server
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate, TokenIssuer
 from mtls_middleware.token_endpoint import ClientAuthenticator, RegisteredClient

@@ -16,8 +16,8 @@ from mtls_middleware.effects.flow import BlockingDriver
 from mtls_middleware.errors import Refused
 from mtls_middleware.layers.paths import PathRules
 from mtls_middleware.policy import Subject, Thumbprint
-from mtls_middleware.policy.rule import Rule
 from mtls_middleware.resource_server import AccessToken
+from mtls_middleware.rule import Rule
 from mtls_middleware.sources import Cloudflare, HAProxy, Nginx, ServerTLS
 from mtls_middleware.testing import IssuedCertificate, TokenIssuer
 from tests.environs import KNOWN_SERVER

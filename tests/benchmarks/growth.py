@@ -12,8 +12,8 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from mtls_middleware.policy import DNSName
-from mtls_middleware.policy.rule import AnyOf
 from mtls_middleware.resource_server import JWTAccessTokens
+from mtls_middleware.rule import AnyOf
 from mtls_middleware.sources import ClientCertHeader
 from mtls_middleware.token_endpoint import ClientAuthenticator, RegisteredClient
 from mtls_middleware.validation import RevocationLists, TrustStore

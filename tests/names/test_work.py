@@ -28,7 +28,7 @@ from mtls_middleware.policy import (
     SubjectAttribute,
     UserPrincipalName,
 )
-from mtls_middleware.policy.rule import AnyOf
+from mtls_middleware.rule import AnyOf
 from mtls_middleware.testing import CertificateAuthority
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from mtls_middleware import ConfigurationError, wsgi
+from mtls_middleware.identifier import Identifier
 from mtls_middleware.policy import (
     URI,
     DNSName,
@@ -20,7 +21,6 @@ from mtls_middleware.policy import (
     Thumbprint,
     UserPrincipalName,
 )
-from mtls_middleware.policy.identifier import Identifier
 from mtls_middleware.sources import ServerTLS
 from mtls_middleware.testing import CertificateAuthority
 from tests.integrations.route_requests import wsgi_never

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from mtls_middleware import ConfigurationError
 from mtls_middleware.effects import BlockingDriver
 from mtls_middleware.policy import ANYONE, DNSName, IssuedBy, Presented
-from mtls_middleware.policy.rule import Result
+from mtls_middleware.rule import Result
 from mtls_middleware.sources import Nginx, ServerTLS
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate
 from mtls_middleware.testing.template import make

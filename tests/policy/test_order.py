@@ -26,7 +26,7 @@ from mtls_middleware.policy import (
     UserPrincipalName,
     as_rule,
 )
-from mtls_middleware.policy.rule import Combination, Not
+from mtls_middleware.rule import Combination, Not
 from mtls_middleware.testing import CertificateAuthority
 from tests.policy.rules import ISSUED, MATCHING, OTHERS, certificate
 

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import chain
 
+from mtls_middleware.anyone import Anyone
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate, Refused
+from mtls_middleware.identifier import require_value
 from mtls_middleware.messages import listed
-from mtls_middleware.policy.anyone import Anyone
-from mtls_middleware.policy.identifier import require_value
 
 # Maximum number of combined rules that a repr, and therefore a log record, shows.
 _MAX_SHOWN = 8
@@ -43,7 +43,7 @@ class Rule:
 
     @property
     def lacks_value(self) -> bool:
-        """Whether this is a kind of name without a value, which is not a rule: see `policy.identifier`."""
+        """Whether this is a kind of name without a value, which is not a rule: see `mtls_middleware.identifier`."""
         return False
 
     def __init_subclass__(cls) -> None:
@@ -322,3 +322,14 @@ def as_rule(rule: Rule | Callable[[ClientCertificate], bool] | Anyone) -> Rule:
     if inspect.iscoroutinefunction(rule) or inspect.iscoroutinefunction(type(rule).__call__):
         raise ConfigurationError(f"{rule!r} is async; expected a function that returns True or False")
     return Function(rule)
+
+
+def near_miss(rule: Rule, certificate: ClientCertificate) -> str | None:
+    """Return what to change if the rule almost matches the certificate, or `None`. Raises nothing.
+
+    Example: `near_miss(Subject("O=Acme,CN=billing"), certificate)`
+    """
+    try:
+        return rule.near_miss(certificate)
+    except Exception:  # noqa: BLE001 (an explanation for the log changes no response)
+        return None
