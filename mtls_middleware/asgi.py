@@ -5,12 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 from mtls_middleware.asgi_gateway import Gateway
 from mtls_middleware.asgi_messages import ASGIApp, Message, Receive, Scope, Send
-from mtls_middleware.binding import Binding
 from mtls_middleware.layers.certificate import CertificateLayer
 from mtls_middleware.layers.paths import Allow
-from mtls_middleware.layers.token import TokenLayer, check_without_tokens, requires_certificate, with_published
+from mtls_middleware.layers.protect_arguments import check_without_tokens, requires_certificate, with_published
 from mtls_middleware.layers.websocket_lifetime import WebsocketLifetime
-from mtls_middleware.resource_server.access_tokens import AccessTokens
 from mtls_middleware.resource_server.bearer import Scheme
 from mtls_middleware.sources.source import Source
 from mtls_middleware.validation.chain_validator import ChainValidator
@@ -29,6 +27,8 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from mtls_middleware.binding import Binding
+    from mtls_middleware.resource_server.access_tokens import AccessTokens
     from mtls_middleware.token_endpoint.authentication import ClientAuthenticator
 
 
@@ -127,10 +127,10 @@ class CertificateBoundTokenMiddleware(Gateway):
     def __init__(
         self,
         app: ASGIApp,
-        tokens: AccessTokens,
+        tokens: "AccessTokens",
         *,
         scopes: Collection[str] = (),
-        binding: Binding = "required",
+        binding: "Binding" = "required",
         exempt: Collection[str] = (),
         exempt_preflight: bool = False,
         root_path: str | None = None,
@@ -140,6 +140,8 @@ class CertificateBoundTokenMiddleware(Gateway):
         cache_size: int | None = None,
         schemes: Sequence[Scheme] = ("Bearer",),
     ) -> None:
+        from mtls_middleware.layers.token import TokenLayer  # many applications have no access tokens
+
         layer = TokenLayer(
             tokens,
             scopes=scopes,
@@ -197,9 +199,9 @@ def protect(
     trust_store: ChainValidator | None = None,
     allow: Allow | None = None,
     required: bool | None = None,
-    tokens: AccessTokens | None = None,
+    tokens: "AccessTokens | None" = None,
     scopes: Collection[str] = (),
-    binding: Binding = "required",
+    binding: "Binding" = "required",
     exempt: Collection[str] = (),
     exempt_preflight: bool = False,
     root_path: str | None = None,

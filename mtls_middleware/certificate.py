@@ -10,16 +10,18 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from mtls_middleware import openssl_reader
+from mtls_middleware import names, openssl_reader
 from mtls_middleware.errors import MalformedCertificate
-from mtls_middleware.names import alternative, distinguished, spiffe
-from mtls_middleware.names.attribute_types import known_oid
 from mtls_middleware.parser_errors import UNREADABLE, reason
+
+if TYPE_CHECKING:
+    from mtls_middleware.names.alternative import AlternativeNames
+    from mtls_middleware.names.distinguished import DistinguishedName
 
 T = TypeVar("T")
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
@@ -202,22 +204,22 @@ class ClientCertificate:
     @_readable
     def subject(self) -> str:
         """The subject as a string (RFC 4514), for example `"CN=billing,O=Acme"`."""
-        return distinguished.to_string(self.x509.subject)
+        return names.distinguished.to_string(self.x509.subject)
 
     @_readable
     def issuer(self) -> str:
         """The issuer as a string (RFC 4514), for example `"CN=Acme Client CA,O=Acme"`."""
-        return distinguished.to_string(self.x509.issuer)
+        return names.distinguished.to_string(self.x509.issuer)
 
     @_readable
-    def subject_name(self) -> distinguished.DistinguishedName:
+    def subject_name(self) -> "DistinguishedName":
         """The subject in the form that rules compare."""
-        return distinguished.from_x509(self.x509.subject)
+        return names.distinguished.from_x509(self.x509.subject)
 
     @_readable
-    def issuer_name(self) -> distinguished.DistinguishedName:
+    def issuer_name(self) -> "DistinguishedName":
         """The issuer in the form that rules compare."""
-        return distinguished.from_x509(self.x509.issuer)
+        return names.distinguished.from_x509(self.x509.issuer)
 
     @_readable
     def serial_number(self) -> int:
@@ -256,9 +258,9 @@ class ClientCertificate:
         return constraints is not None and constraints.ca
 
     @_readable
-    def alternative_names(self) -> alternative.AlternativeNames:
+    def alternative_names(self) -> "AlternativeNames":
         """The subject alternative names, by type (RFC 5280 4.2.1.6)."""
-        return alternative.read(self.x509)
+        return names.alternative.read(self.x509)
 
     @property
     def dns_names(self) -> tuple[str, ...]:
@@ -323,7 +325,7 @@ class ClientCertificate:
 
         Example: `certificate.subject_attributes("OU")`, `certificate.subject_attributes("organizationIdentifier")`
         """
-        found = self.subject_name.by_type.get(known_oid(name), ())
+        found = self.subject_name.by_type.get(names.attribute_types.known_oid(name), ())
         values = tuple(each.text for each in found if each.text is not None)
         if len(values) < len(found):
             raise MalformedCertificate("an attribute of the subject is not a string")
@@ -332,7 +334,7 @@ class ClientCertificate:
     @_readable
     def spiffe_id(self) -> str | None:
         """The certificate's only URI, if it is a SPIFFE ID (X509-SVID 2). `None` for any other certificate."""
-        return spiffe.spiffe_id(self.alternative_names)
+        return names.spiffe.spiffe_id(self.alternative_names)
 
     def __eq__(self, other: object) -> bool:
         return self.der == other.der if isinstance(other, ClientCertificate) else NotImplemented

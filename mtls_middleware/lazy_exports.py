@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Collection, Mapping
 from importlib import import_module
+from types import ModuleType
 
 
 def exports(
@@ -32,3 +33,17 @@ def exports(
         return sorted({*members, *module_of})
 
     return attribute, names
+
+
+def submodules(package: str, names: Collection[str]) -> Callable[[str], ModuleType]:
+    """Return the function `__getattr__` for a package that imports its modules `names` when they are first used.
+
+    Example: `__getattr__ = submodules(__name__, __all__)`
+    """
+
+    def attribute(name: str) -> ModuleType:
+        if name not in names:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return import_module(f"{package}.{name}")
+
+    return attribute

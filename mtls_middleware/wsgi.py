@@ -3,11 +3,9 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mtls_middleware.binding import Binding
 from mtls_middleware.layers.certificate import CertificateLayer
 from mtls_middleware.layers.paths import Allow
-from mtls_middleware.layers.token import TokenLayer, check_without_tokens, requires_certificate, with_published
-from mtls_middleware.resource_server.access_tokens import AccessTokens
+from mtls_middleware.layers.protect_arguments import check_without_tokens, requires_certificate, with_published
 from mtls_middleware.resource_server.bearer import Scheme
 from mtls_middleware.sources.source import Source
 from mtls_middleware.validation.chain_validator import ChainValidator
@@ -17,6 +15,8 @@ from mtls_middleware.wsgi_gateway import Gateway
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
+    from mtls_middleware.binding import Binding
+    from mtls_middleware.resource_server.access_tokens import AccessTokens
     from mtls_middleware.token_endpoint.authentication import ClientAuthenticator
 
 
@@ -105,10 +105,10 @@ class CertificateBoundTokenMiddleware(Gateway):
     def __init__(
         self,
         app: "WSGIApplication",
-        tokens: AccessTokens,
+        tokens: "AccessTokens",
         *,
         scopes: Collection[str] = (),
-        binding: Binding = "required",
+        binding: "Binding" = "required",
         exempt: Collection[str] = (),
         exempt_preflight: bool = False,
         root_path: str | None = None,
@@ -117,6 +117,8 @@ class CertificateBoundTokenMiddleware(Gateway):
         cache_size: int | None = None,
         schemes: Sequence[Scheme] = ("Bearer",),
     ) -> None:
+        from mtls_middleware.layers.token import TokenLayer  # many applications have no access tokens
+
         layer = TokenLayer(
             tokens,
             scopes=scopes,
@@ -173,9 +175,9 @@ def protect(
     trust_store: ChainValidator | None = None,
     allow: Allow | None = None,
     required: bool | None = None,
-    tokens: AccessTokens | None = None,
+    tokens: "AccessTokens | None" = None,
     scopes: Collection[str] = (),
-    binding: Binding = "required",
+    binding: "Binding" = "required",
     exempt: Collection[str] = (),
     exempt_preflight: bool = False,
     root_path: str | None = None,

@@ -44,6 +44,26 @@ def test_importing_brings_nothing_heavy_that_only_an_exchange_needs(module):
     assert not found & {"asyncio", "anyio", "http", "sqlite3"}
 
 
+@pytest.mark.parametrize("gateway", ["wsgi", "asgi"])
+def test_a_gateway_without_rules_and_tokens_imports_neither(gateway):
+    script = (
+        f"import sys; from mtls_middleware.{gateway} import protect; from mtls_middleware.sources import ServerTLS\n"
+        "protect(lambda *_: None, source=ServerTLS())\n"
+        "print(*(name for name in sys.modules if name.startswith('mtls_middleware.')))"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    optional = ("mtls_middleware.policy", "mtls_middleware.layers.token", "mtls_middleware.resource_server.jwt_tokens")
+    assert "mtls_middleware.layers.certificate" in result.stdout.split()
+    assert not [name for name in result.stdout.split() if name.startswith((*optional, "mtls_middleware.names."))]
+
+
+def test_a_misspelt_module_of_names_is_an_attribute_error():
+    from mtls_middleware import names
+
+    with pytest.raises(AttributeError, match="has no attribute 'distinguishd'"):
+        _ = names.distinguishd
+
+
 def test_a_source_without_extra_needs_none():
     assert not loaded("from mtls_middleware.sources import Nginx; Nginx(trusted_proxies=['unix'])") & UNWANTED
 

@@ -4,9 +4,9 @@ from collections.abc import Callable, Collection, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from mtls_middleware.certificate import ClientCertificate
-from mtls_middleware.resource_server.token import AccessToken
 
 if TYPE_CHECKING:
+    from mtls_middleware.resource_server.token import AccessToken
     from mtls_middleware.sources.source import Absence
     from mtls_middleware.token_endpoint.clients import RegisteredClient  # few applications are token endpoints
 
@@ -61,7 +61,7 @@ class Attached:
     since: float = 0.0
     has_certificate_layer: bool = False
     certificate: ClientCertificate | None = None
-    token: AccessToken | None = None
+    token: "AccessToken | None" = None
     client: "RegisteredClient | None" = None
     presented: ClientCertificate | None = None
     absence: "Callable[[], Absence | None] | None" = None

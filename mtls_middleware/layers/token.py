@@ -14,16 +14,12 @@ from mtls_middleware.layers.decision_cache import check_cache_size
 from mtls_middleware.layers.exemptions import Exemptions
 from mtls_middleware.layers.interface import Facts, LayerRequest, Route
 from mtls_middleware.layers.paths import PathSet, checked_root
-from mtls_middleware.layers.websocket_lifetime import (
-    Recheck,
-    WebsocketLifetime,
-    check_websocket_lifetime,
-    token_recheck,
-)
+from mtls_middleware.layers.websocket_lifetime import Recheck, WebsocketLifetime, check_websocket_lifetime
 from mtls_middleware.path_readings import same_for_all_readings
 from mtls_middleware.resource_server import bearer
 from mtls_middleware.resource_server import scopes as token_scopes
 from mtls_middleware.resource_server.access_tokens import AccessTokens, is_bound_only
+from mtls_middleware.resource_server.claims import check_expiry
 from mtls_middleware.resource_server.metadata import ServedDocument, served_document
 from mtls_middleware.resource_server.token import AccessToken
 from mtls_middleware.responses import Challenge, LayerResponse
@@ -62,7 +58,7 @@ class TokenLayer:
         self.caches: tuple[Cache[Any, Any], ...] = caches_of(tokens)
         self.cache_size: int | None = check_cache_size(cache_size)
         self._binding = binding
-        self._schemes: tuple[bearer.Scheme, ...] = _checked_schemes(schemes)
+        self._schemes: tuple[bearer.Scheme, ...] = bearer.checked_schemes(schemes)
         self._scopes = options.strings("scopes", scopes, '"invoices:read"')
         self._exemptions = Exemptions(exempt, exempt_preflight)
         self.root_path: str | None = checked_root(root_path)
@@ -137,8 +133,21 @@ class TokenLayer:
     def rechecks(self, request: LayerRequest) -> list[Recheck]:
         """Return the functions that check the token of an open websocket again."""
         token = request.attached.token
-        again = None if token is None else token_recheck(token, self._tokens, self._lifetime)
+        again = None if token is None else _token_recheck(token, self._tokens, self._lifetime)
         return [] if again is None else [again]
+
+
+def _token_recheck(token: AccessToken, tokens: object, lifetime: WebsocketLifetime) -> Recheck | None:
+    """A function that checks the token again, or only the certificate that it is bound to; `None` if not needed.
+
+    `tokens`: the validator. If it has no method `check_later`, the token ends at its `expires_at`, without leeway.
+    """
+    if lifetime == "connection":
+        return None
+    check = getattr(tokens, "check_later" if lifetime == "credentials" else "check_certificate_later", None)
+    if callable(check):
+        return partial(check, token)
+    return partial(check_expiry, token) if lifetime == "credentials" else None
 
 
 def _is_still_bound(confirmation: binding.Confirmation, certificate: ClientCertificate, _now: float) -> bool:
@@ -149,49 +158,3 @@ def _shares(certificate: ClientCertificate | None, request: LayerRequest) -> "Sh
     from mtls_middleware.effects.limits import shares  # with the first exchange, which imports asyncio
 
     return shares(certificate, request.origin)
-
-
-def _checked_schemes(schemes: Sequence[bearer.Scheme]) -> tuple[bearer.Scheme, ...]:
-    found = tuple(options.string_list("schemes", schemes, '"Bearer"'))
-    if not found or len(set(found)) != len(found) or not set(found) <= set(bearer.SCHEMES):
-        raise ConfigurationError(f"schemes={schemes!r}: expected 'Bearer', 'mtls_pop' or both")
-    return tuple(each for each in bearer.SCHEMES if each in found)
-
-
-def check_without_tokens(
-    *,
-    scopes: Collection[str],
-    resource_metadata: object,
-    binding: binding.Binding,
-    realm: str | None,
-    schemes: Sequence[bearer.Scheme],
-) -> None:
-    """Raises `ConfigurationError` for arguments of `protect` that need `tokens`."""
-    given = {
-        "scopes": bool(scopes),
-        "binding": binding != "required",
-        "realm": realm is not None,
-        "schemes": _checked_schemes(schemes) != ("Bearer",),
-        "resource_metadata": resource_metadata is not None,
-    }
-    names = [f"{name}=" for name, is_given in given.items() if is_given]
-    if names:
-        raise ConfigurationError(
-            f"{', '.join(names)} without tokens=: access tokens are checked only with tokens=, for example "
-            "tokens=JWTAccessTokens(issuer=..., audience=..., jwks_uri=...)"
-        )
-
-
-def requires_certificate(required: bool | None, tokens: AccessTokens | None) -> bool | None:
-    """Return `required` of the certificate layer for the arguments of `protect`.
-
-    Without tokens, a certificate is required by default. With tokens, the default depends on `allow`.
-    """
-    return True if required is None and tokens is None else required
-
-
-def with_published(exempt: Collection[str], resource_metadata: str | Mapping[str, Any] | None) -> Collection[str]:
-    """The exempt paths of the certificate layer: its own, and the path of the document that the token layer serves."""
-    if not isinstance(resource_metadata, Mapping):
-        return exempt
-    return options.strings("exempt", exempt, '"/health"') | {served_document(resource_metadata).path}

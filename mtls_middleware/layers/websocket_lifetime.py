@@ -1,15 +1,12 @@
 """Decides how long a websocket may stay open, by repeated checks of its credentials. Pure: no I/O, no clock."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Literal, TypeVar
 
 from mtls_middleware import options
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.effects.flow import Flow
 from mtls_middleware.layers.interface import LayerRequest
-from mtls_middleware.resource_server.claims import check_expiry
-from mtls_middleware.resource_server.token import AccessToken
 from mtls_middleware.reusable import decide
 from mtls_middleware.validation.chain_validator import ChainValidator
 from mtls_middleware.validity import require_valid
@@ -72,16 +69,3 @@ def certificate_recheck(
         check(validated.value, now)
 
     return recheck
-
-
-def token_recheck(token: AccessToken, tokens: object, lifetime: WebsocketLifetime) -> Recheck | None:
-    """A function that checks the token again, or only the certificate that it is bound to; `None` if not needed.
-
-    `tokens`: the validator. If it has no method `check_later`, the token ends at its `expires_at`, without leeway.
-    """
-    if lifetime == "connection":
-        return None
-    check = getattr(tokens, "check_later" if lifetime == "credentials" else "check_certificate_later", None)
-    if callable(check):
-        return partial(check, token)
-    return partial(check_expiry, token) if lifetime == "credentials" else None

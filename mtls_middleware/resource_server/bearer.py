@@ -7,7 +7,8 @@ import re
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from mtls_middleware.errors import Refused
+from mtls_middleware import options
+from mtls_middleware.errors import ConfigurationError, Refused
 
 # The schemes that a layer can accept. `mtls_pop` is the scheme of Microsoft's libraries for certificate-bound tokens.
 Scheme = Literal["Bearer", "mtls_pop"]
@@ -71,3 +72,11 @@ def presented_token(
 def has_token(query: str) -> bool:
     """Return whether the query of a request has the parameter `access_token` (RFC 6750 section 2.3)."""
     return bool(query) and _ACCESS_TOKEN.search(query) is not None
+
+
+def checked_schemes(schemes: Sequence[Scheme]) -> tuple[Scheme, ...]:
+    """Return the argument `schemes` of a layer without its order. Raises `ConfigurationError` for any other value."""
+    found = tuple(options.string_list("schemes", schemes, '"Bearer"'))
+    if not found or len(set(found)) != len(found) or not set(found) <= set(SCHEMES):
+        raise ConfigurationError(f"schemes={schemes!r}: expected 'Bearer', 'mtls_pop' or both")
+    return tuple(each for each in SCHEMES if each in found)
