@@ -1,4 +1,4 @@
-"""`Credentials`: the certificate and the token of one request of httpx2. Only the transport sends the token."""
+"""`RequestCredentials`: the certificate and the token with which a request of httpx2 is sent. Only the transport reads it."""
 
 from dataclasses import dataclass
 
@@ -7,30 +7,64 @@ import httpx2
 from mtls_middleware.certificate_files import CertificateKeyPair
 from mtls_middleware.client.errors import CredentialsNotSent
 
-# The key of a request's extensions with its `Credentials`, and of a response's extensions with its certificate.
+# The key of a request's extensions with its `RequestCredentials`, and of a response's extensions with its certificate.
 EXTENSION = "mtls_middleware"
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
 class Credentials:
-    """The certificate with which a request must be sent, its token, and the URL for which both are meant.
-
-    The transport adds the token to the request. So no other transport can send the token.
-    """
+    """The certificate with which a request must be sent, its token, and the URL for which both are meant."""
 
     pair: CertificateKeyPair
     token: str
     url: httpx2.URL
 
 
+class RequestCredentials:
+    """The credentials of a request while it is sent. They are removed when the response or an exception is there.
+
+    Several threads and tasks may send the same request object at once. Then there are several credentials.
+    """
+
+    __slots__ = ("_in_use",)
+
+    def __init__(self) -> None:
+        self._in_use: list[Credentials] = []  # `append` and `remove` are atomic
+
+    def add(self, credentials: Credentials) -> None:
+        """Let the transport send the request with `credentials`. Call `remove` later."""
+        self._in_use.append(credentials)
+
+    def remove(self, credentials: Credentials) -> None:
+        """Forget `credentials`."""
+        self._in_use.remove(credentials)
+
+    def meant_for(self, url: httpx2.URL) -> Credentials | None:
+        """Return credentials that are meant for `url`, or `None`."""
+        for credentials in tuple(self._in_use):
+            if credentials.url is url or credentials.url == url:  # a comparison of two objects takes 4 microseconds
+                return credentials
+        return None
+
+
+def request_credentials(request: httpx2.Request) -> RequestCredentials:
+    """Return the object that contains the credentials of `request` while it is sent. All threads get the same one."""
+    found = request.extensions.setdefault(EXTENSION, RequestCredentials())  # type: ignore[attr-defined]  # a dict
+    if not isinstance(found, RequestCredentials):
+        raise CredentialsNotSent(f"the extension {EXTENSION!r} of the request is reserved for this library: remove it")
+    return found
+
+
 def credentials_of(request: httpx2.Request) -> Credentials | None:
     """Return the credentials of `request`, or `None`. Raises `CredentialsNotSent` if they are not meant for its URL."""
-    credentials = request.extensions.get(EXTENSION)
-    if credentials is None:
+    found = request.extensions.get(EXTENSION)
+    if found is None:
         return None
-    if not isinstance(credentials, Credentials) or request.url != credentials.url:
+    credentials = found.meant_for(request.url) if isinstance(found, RequestCredentials) else None
+    if credentials is None:
         raise CredentialsNotSent(
-            "the request is a redirect, which must not carry the token: send a new request to an address that you trust"
+            "the request is a redirect, which must not carry the token, or is sent again without CertificateBoundAuth: "
+            "send a new request to an address that you trust"
         )
     if request.url.scheme != "https":
         raise CredentialsNotSent(
@@ -39,15 +73,16 @@ def credentials_of(request: httpx2.Request) -> Credentials | None:
     return credentials
 
 
-def with_token(request: httpx2.Request, credentials: Credentials | None) -> httpx2.Request:
-    """Return a copy of `request` with the token, or `request` itself if there are no credentials.
+class RequestWithToken(httpx2.Request):
+    """A copy of a request with the token. Only the transport has it, and only while it sends the request.
 
-    `request` never contains the token: httpx2 attaches it to the response and to exceptions, and makes redirects of it.
+    The caller's request never contains the token: httpx2 attaches it to the response and to exceptions, and makes
+    redirects of it.
     """
-    if credentials is None:
-        return request
-    headers = httpx2.Headers(request.headers)
-    headers["Authorization"] = f"Bearer {credentials.token}"
-    return httpx2.Request(
-        request.method, request.url, headers=headers, stream=request.stream, extensions=request.extensions
-    )
+
+    def __init__(self, request: httpx2.Request, token: str) -> None:
+        # The constructor of httpx2 would check the URL and copy the extensions again.
+        self.method, self.url = request.method, request.url
+        self.stream, self.extensions = request.stream, request.extensions
+        self.headers = httpx2.Headers(request.headers)
+        self.headers["Authorization"] = f"Bearer {token}"
