@@ -1,4 +1,4 @@
-"""`RequestCredentials`: the certificate and the token with which a request of httpx2 is sent. Only the transport reads it."""
+"""`RequestCredentials`: the certificate and the token with which a request of httpx2 is sent. The transport reads it."""
 
 from dataclasses import dataclass
 
@@ -49,7 +49,7 @@ class RequestCredentials:
 
 def request_credentials(request: httpx2.Request) -> RequestCredentials:
     """Return the object that contains the credentials of `request` while it is sent. All threads get the same one."""
-    found = request.extensions.setdefault(EXTENSION, RequestCredentials())  # type: ignore[attr-defined]  # a dict
+    found = request.extensions.setdefault(EXTENSION, RequestCredentials())
     if not isinstance(found, RequestCredentials):
         raise CredentialsNotSent(f"the extension {EXTENSION!r} of the request is reserved for this library: remove it")
     return found
@@ -65,10 +65,6 @@ def credentials_of(request: httpx2.Request) -> Credentials | None:
         raise CredentialsNotSent(
             "the request is a redirect, which must not carry the token, or is sent again without CertificateBoundAuth: "
             "send a new request to an address that you trust"
-        )
-    if request.url.scheme != "https":
-        raise CredentialsNotSent(
-            f"a token is sent only over https, and not to a URL of the scheme {request.url.scheme!a}"
         )
     return credentials
 

@@ -55,7 +55,7 @@ def test_both_requests_of_a_repetition_have_no_token(world: World, way: str) -> 
 
 
 def values_in(*objects: Any) -> Iterator[object]:
-    """Yield all values in attributes and containers below `objects`, but not what functions and connections refer to."""
+    """Yield all values in attributes and containers below `objects`, but not the values of functions and frames."""
     found, waiting = set(), list(objects)
     while waiting:
         value = waiting.pop()
