@@ -1,4 +1,4 @@
-"""`RequestCredentials`: the certificate and the token with which a request of httpx2 is sent. The transport reads it."""
+"""`RequestCredentials`: the certificate and the token with which a request is sent. The transport reads them."""
 
 from dataclasses import dataclass
 
