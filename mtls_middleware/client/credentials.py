@@ -1,6 +1,9 @@
 """`RequestCredentials`: the certificate and the token with which a request is sent. The transport reads them."""
 
+import copy
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import httpx2
 
@@ -39,6 +42,10 @@ class RequestCredentials:
         """Forget `credentials`."""
         self._in_use.remove(credentials)
 
+    def __reduce__(self) -> tuple[type["RequestCredentials"], tuple[()]]:
+        """Support `copy` and `pickle`, for example of the request's extensions. The copy has no credentials."""
+        return RequestCredentials, ()
+
     def meant_for(self, url: httpx2.URL) -> Credentials | None:
         """Return credentials that are meant for `url`, or `None`."""
         for credentials in tuple(self._in_use):
@@ -76,9 +83,25 @@ class RequestWithToken(httpx2.Request):
     redirects of it.
     """
 
-    def __init__(self, request: httpx2.Request, token: str) -> None:
+    def __init__(self, request: httpx2.Request, credentials: Credentials) -> None:
         # The constructor of httpx2 would check the URL and copy the extensions again.
         self.method, self.url = request.method, request.url
         self.stream, self.extensions = request.stream, request.extensions
         self.headers = httpx2.Headers(request.headers)
-        self.headers["Authorization"] = f"Bearer {token}"
+        self.headers["Authorization"] = f"Bearer {credentials.token}"
+        if "trace" in request.extensions:
+            self.extensions = {**request.extensions, "trace": _without_token(request.extensions["trace"])}
+
+
+def _without_token(trace: Callable[[str, dict[str, Any]], Any]) -> Callable[[str, dict[str, Any]], Any]:
+    """Return the function `trace` of the user for events whose requests have no token. It may log their fields."""
+
+    def traced(name: str, info: dict[str, Any]) -> Any:
+        request = info.get("request")
+        if request is not None:
+            request = copy.copy(request)
+            request.headers = [field for field in request.headers if field[0].lower() != b"authorization"]
+            info = {**info, "request": request}
+        return trace(name, info)
+
+    return traced

@@ -52,7 +52,7 @@ class _Transport(Generic[T]):
         credentials = credentials_of(request)
         if credentials is None:
             return request, *self._pools.acquire()
-        return RequestWithToken(request, credentials.token), *self._pools.acquire(credentials.pair)
+        return RequestWithToken(request, credentials), *self._pools.acquire(credentials.pair)
 
 
 def _check_verified_name(request: httpx2.Request) -> None:

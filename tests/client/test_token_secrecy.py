@@ -54,6 +54,18 @@ def test_both_requests_of_a_repetition_have_no_token(world: World, way: str) -> 
         assert not [token for token in tokens(world) if token in fields(each.request)]
 
 
+def broken(handler: Any) -> None:
+    handler.close_connection = True
+
+
+def cut(handler: Any) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Length", "10")
+    handler.end_headers()
+    handler.wfile.write(b"x")
+    handler.close_connection = True
+
+
 def values_in(*objects: Any) -> Iterator[object]:
     """Yield all values in attributes and containers below `objects`, but not the values of functions and frames."""
     found, waiting = set(), list(objects)
@@ -75,24 +87,13 @@ def test_no_value_below_a_response_has_the_token(world: World, way: str) -> None
 
 
 @BOTH
-def test_no_value_below_an_exception_has_the_token(world: World, way: str) -> None:
-    world.api.behaviour = broken
+@pytest.mark.parametrize("behaviour", [broken, cut])
+def test_no_value_below_an_exception_has_the_token(world: World, way: str, behaviour: Callable[[Any], None]) -> None:
+    world.api.behaviour = behaviour
     with pytest.raises(httpx2.RemoteProtocolError) as caught:
         world.get(way, world.auth())
     secret = tokens(world)[0]
     assert not [each for each in values_in(caught.value, caught.value.request) if secret in str(each)]
-
-
-def broken(handler: Any) -> None:
-    handler.close_connection = True
-
-
-def cut(handler: Any) -> None:
-    handler.send_response(200)
-    handler.send_header("Content-Length", "10")
-    handler.end_headers()
-    handler.wfile.write(b"x")
-    handler.close_connection = True
 
 
 @BOTH
