@@ -47,8 +47,8 @@ class RequestCredentials:
         return RequestCredentials, ()
 
     def meant_for(self, url: httpx2.URL) -> Credentials | None:
-        """Return credentials that are meant for `url`, or `None`."""
-        for credentials in tuple(self._in_use):
+        """Return the newest credentials that are meant for `url`, or `None`."""
+        for credentials in reversed(tuple(self._in_use)):
             if credentials.url is url or credentials.url == url:  # a comparison of two objects takes 4 microseconds
                 return credentials
         return None

@@ -5,6 +5,7 @@ import copy
 import pickle
 import pprint
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import anyio
@@ -288,6 +289,20 @@ def test_requests_on_one_http2_connection_have_their_own_tokens(world: World) ->
         sent = {(fields[":path"], fields.get("authorization")) for _, fields in api.received[1:]}
     assert len(sent) == len({path for path, _ in sent}) == len({token for _, token in sent}) == 3
     assert api.received[0][1].get("authorization") is None
+
+
+@pytest.mark.usefixtures("at_each_call")
+def test_one_request_in_many_threads_has_tokens_of_its_certificates(world: World) -> None:
+    """The threads share the object in the request's extensions, and the certificate is renewed meanwhile."""
+    with world.client(world.auth()) as client, ThreadPoolExecutor(8) as threads:
+        request = client.build_request("GET", "/")
+        running = [threads.submit(client.send, request) for _ in range(40)]
+        while not all(each.done() for each in running):
+            world.renew()
+        assert {each.result().status_code for each in running} == {200}
+    assert len({each.thumbprint for each in world.api.received}) > 1
+    assert all(each.token_thumbprint == each.thumbprint for each in world.api.received)
+    assert not [each for each in values_in(request) if any(token in str(each) for token in world.server.issued)]
 
 
 @BOTH
