@@ -89,8 +89,9 @@ class RequestWithToken(httpx2.Request):
         self.stream, self.extensions = request.stream, request.extensions
         self.headers = httpx2.Headers(request.headers)
         self.headers["Authorization"] = f"Bearer {credentials.token}"
-        if "trace" in request.extensions:
-            self.extensions = {**request.extensions, "trace": _without_token(request.extensions["trace"])}
+        trace = request.extensions.get("trace")
+        if trace is not None:
+            self.extensions = {**request.extensions, "trace": _without_token(trace)}
 
 
 def _without_token(trace: Callable[[str, dict[str, Any]], Any]) -> Callable[[str, dict[str, Any]], Any]:

@@ -78,6 +78,11 @@ def test_a_trace_of_the_user_sees_no_token(world: World, way: str, http2: bool) 
 
 
 @BOTH
+def test_a_trace_that_is_none_is_ignored(world: World, way: str) -> None:
+    assert send(world, way, world.auth(), extensions={"trace": None}).status_code == 200
+
+
+@BOTH
 def test_an_event_hook_cannot_copy_the_token(world: World, way: str) -> None:
     auth = world.auth()
     world.get(way, auth)
