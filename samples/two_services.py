@@ -52,6 +52,7 @@ def application(name: str, peer: str, peer_url: str) -> Starlette:
         certificate=own,
         scopes=[SCOPE],
         token_hosts=["127.0.0.1"],  # the host of the mtls_endpoint_aliases of the sample authorization server
+        origins=[peer_url],
         roots=BUNDLE,
     )
     client = httpx2.AsyncClient(transport=AsyncCertificateTransport(own, roots=BUNDLE), auth=auth, timeout=30)

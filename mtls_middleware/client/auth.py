@@ -19,7 +19,8 @@ require_extra("httpx2", "http", "CertificateBoundAuth")
 
 import httpx2  # noqa: E402 (the check before it names the extra)
 
-from mtls_middleware.client.credentials import EXTENSION, Credentials  # noqa: E402 (it needs the extra, too)
+from mtls_middleware.client.credentials import EXTENSION, Credentials, request_credentials  # noqa: E402 (as above)
+from mtls_middleware.client.origins import Origins  # noqa: E402 (as above)
 
 # Matches a challenge that says that the token has expired or is revoked (RFC 6750 3.1).
 _INVALID_TOKEN = re.compile(r'\berror\s*=\s*"?invalid_token\b', re.IGNORECASE)
@@ -48,6 +49,8 @@ class CertificateBoundAuth(httpx2.Auth):
         discovery: the metadata document to fetch: `"rfc8414"` or `"openid"` (OpenID Connect Discovery).
         token_hosts: the host of the token endpoint must be the issuer's host, a subdomain of it, or one of these. The
             token endpoint is the one in `mtls_endpoint_aliases`, if there is one (RFC 8705 5).
+        origins: the origins to which tokens are sent, for example `["https://api.example"]`. A request to another
+            origin raises `CredentialsNotSent`. Default: `None`, tokens are sent to every https URL that is requested.
         roots: a PEM file with the CAs of the authorization server's certificate. Default: the system's CAs.
         proxy: the URL of an HTTP proxy for requests to the authorization server. TLS ends at the server.
         leeway: number of seconds before its end from which a token is not used any more, 0 to 300. Default: 30. A token
@@ -55,7 +58,7 @@ class CertificateBoundAuth(httpx2.Auth):
         timeout: maximum number of seconds for one exchange with the authorization server, 0.05 to 60. Default: 5.
 
     Raises `ConfigurationError`. A request raises `TokenError` if it cannot obtain a token, and `CredentialsNotSent` if
-    it is a redirect or its URL is not https.
+    it is a redirect, or its URL is not https or not of `origins`.
 
     Example: `CertificateBoundAuth(issuer="https://as.example", client_id="billing", certificate=files)`
     """
@@ -71,6 +74,7 @@ class CertificateBoundAuth(httpx2.Auth):
         method: Method = "tls_client_auth",
         discovery: Discovery = "rfc8414",
         token_hosts: Collection[str] = (),
+        origins: Collection[str] | None = None,
         roots: Roots = None,
         proxy: str | None = None,
         leeway: float = 30,
@@ -80,6 +84,7 @@ class CertificateBoundAuth(httpx2.Auth):
         if "?" in issuer:
             raise ConfigurationError(f"issuer={issuer!r}: expected an address without query (RFC 8414 2)")
         self._certificate = check_certificate_files(certificate)
+        self._origins = Origins(origins)
         chosen = ClientOptions(
             issuer=issuer,
             client_id=options.string("client_id", client_id, "billing"),
@@ -104,6 +109,8 @@ class CertificateBoundAuth(httpx2.Auth):
                 step = steps.send((yield step) if isinstance(step, httpx2.Request) else self._blocking.run(step))
         except StopIteration:
             return
+        finally:
+            steps.close()
 
     async def async_auth_flow(self, request: httpx2.Request) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
         """Send `request` with a token. Called by `httpx2.AsyncClient`."""
@@ -114,28 +121,40 @@ class CertificateBoundAuth(httpx2.Auth):
                 step = steps.send((yield step) if isinstance(step, httpx2.Request) else await self._awaiting.run(step))
         except StopIteration:
             return
+        finally:
+            steps.close()
 
     def _steps(self, request: httpx2.Request) -> Generator[httpx2.Request | Flow[BoundToken], Any, None]:
         """Yield flows that return a token, and requests. This is the one flow for sync and async."""
+        self._origins.check(request.url)
+        in_use = request_credentials(request)
         can_repeat = isinstance(request.stream, httpx2.ByteStream)
         for is_last in (False, True):
-            pair, now = self._certificate.current(), time.time()
-            token: BoundToken = yield self._tokens.current(pair, now)
-            request.extensions[EXTENSION] = Credentials(pair, token.text, request.url)
-            response: httpx2.Response = yield request
-            if response.extensions.get(EXTENSION) is None:
+            now = time.time()
+            pair = self._certificate.current(now)
+            token: BoundToken = self._tokens.cached(pair, now) or (yield self._tokens.current(pair, now))
+            credentials = Credentials(pair, token.text, request.url)
+            in_use.add(credentials)
+            try:
+                response: httpx2.Response = yield request
+            finally:
+                in_use.remove(credentials)
+            if EXTENSION not in response.extensions:
                 raise ConfigurationError(
                     "CertificateBoundAuth needs a client with Client(transport=CertificateTransport(certificate)) or "
                     "AsyncClient(transport=AsyncCertificateTransport(certificate)); the token was not sent"
                 )
-            is_rejected = _INVALID_TOKEN.search(response.headers.get("WWW-Authenticate", ""))
             # A server that rejects each token must not cause two token requests for each request, so the second token
             # stays in the cache.
-            if is_last or response.status_code != 401 or not is_rejected:
+            if is_last or not _rejects_token(response):
                 return
             self._tokens.drop(token)
             if not can_repeat:
                 return
+
+
+def _rejects_token(response: httpx2.Response) -> bool:
+    return response.status_code == 401 and bool(_INVALID_TOKEN.search(response.headers.get("WWW-Authenticate", "")))
 
 
 def _hosts(given: Collection[str]) -> frozenset[str]:

@@ -38,4 +38,7 @@ class TokenNotBound(TokenError):  # noqa: N818 (a public name, like `Refused`)
 
 
 class CredentialsNotSent(Exception):  # noqa: N818 (a public name, like `Refused`)
-    """Raised if a request would send its token to the target of a redirect, or to a URL that is not https."""
+    """Raised if a request would send its token to the target of a redirect, or to a URL that may not get it.
+
+    A token may be sent to https URLs, and only to those of `origins`, if that argument is given.
+    """

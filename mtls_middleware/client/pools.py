@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from mtls_middleware.certificate_files import CertificateFiles, CertificateKeyPair
@@ -39,11 +39,16 @@ class Pools(Generic[T]):
         self._inherited: list[Pool[T]] = []  # pools of parent processes, which belong to them and are never closed here
         reset_after_fork(self)
 
-    def acquire(self, pair: CertificateKeyPair | None) -> tuple[Pool[T], list[Pool[T]]]:
+    def acquire(self, pair: CertificateKeyPair | None = None) -> tuple[Pool[T], Sequence[Pool[T]]]:
         """Return the pool for a request, and the old pools that must be closed now. Call `release` later.
 
         `pair`: the certificate of the request. Default: the current certificate.
         """
+        wanted = self._certificate.current() if pair is None else pair
+        with self._lock:
+            if self._pools and self._pools[-1].pair is wanted:
+                self._pools[-1].responses += 1
+                return self._pools[-1], ()
         current = self._certificate.current()
         with self._lock:
             if not self._pools or self._pools[-1].pair != current:

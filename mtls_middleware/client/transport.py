@@ -4,8 +4,8 @@ A pool is used for requests with its certificate only. After the certificate fil
 pool, and the old pool is closed when its last response is closed.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Generic, NamedTuple, TypeVar, cast
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from typing import Generic, TypeVar, cast
 
 from mtls_middleware.certificate_files import CertificateFiles, CertificateKeyPair, Roots
 from mtls_middleware.errors import ConfigurationError, require_extra
@@ -14,19 +14,13 @@ require_extra("httpx2", "http", "CertificateTransport")
 
 import httpx2  # noqa: E402 (the check before it names the extra)
 
-from mtls_middleware.client.credentials import EXTENSION, credentials_of, with_token  # noqa: E402 (it needs the extra)
+from mtls_middleware.client.credentials import EXTENSION, RequestWithToken, credentials_of  # noqa: E402 (as above)
 from mtls_middleware.client.pools import Pool, Pools  # noqa: E402 (as above)
 from mtls_middleware.client.transport_options import Proxy, TransportOptions  # noqa: E402 (as above)
 
 T = TypeVar("T")
 
-
-class _Lease(NamedTuple, Generic[T]):
-    """A pool that is in use for one request, the request to send over it, and old pools that must be closed first."""
-
-    pool: Pool[T]
-    request: httpx2.Request
-    unused: list[Pool[T]]
+_CLOSED = httpx2.ByteStream(b"")
 
 
 class _Transport(Generic[T]):
@@ -49,13 +43,16 @@ class _Transport(Generic[T]):
     def _connect(self, pair: CertificateKeyPair) -> T:
         return self._kind(**self._options.arguments(pair))
 
-    def _lease(self, request: httpx2.Request) -> _Lease[T]:
-        """Return the pool for `request`. Raises `CredentialsNotSent`, or `ConfigurationError` for `sni_hostname`."""
+    def _prepare(self, request: httpx2.Request) -> tuple[httpx2.Request, Pool[T], Sequence[Pool[T]]]:
+        """Return the request to send, the pool for it, and old pools that must be closed first. Call `release` later.
+
+        Raises `CredentialsNotSent`, or `ConfigurationError` for the extension `sni_hostname`.
+        """
         _check_verified_name(request)
         credentials = credentials_of(request)
-        sent = with_token(request, credentials)
-        pool, unused = self._pools.acquire(None if credentials is None else credentials.pair)
-        return _Lease(pool, sent, unused)
+        if credentials is None:
+            return request, *self._pools.acquire()
+        return RequestWithToken(request, credentials), *self._pools.acquire(credentials.pair)
 
 
 def _check_verified_name(request: httpx2.Request) -> None:
@@ -96,7 +93,7 @@ class CertificateTransport(_Transport[httpx2.HTTPTransport], httpx2.BaseTranspor
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send `request` over a connection of its certificate. Raises `CredentialsNotSent`, and those of httpx2."""
-        pool, sent, unused = self._lease(request)
+        sent, pool, unused = self._prepare(request)
         try:
             for old in unused:
                 old.transport.close()
@@ -128,7 +125,7 @@ class AsyncCertificateTransport(_Transport[httpx2.AsyncHTTPTransport], httpx2.As
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send `request` over a connection of its certificate. Raises `CredentialsNotSent`, and those of httpx2."""
-        pool, sent, unused = self._lease(request)
+        sent, pool, unused = self._prepare(request)
         try:
             for old in unused:
                 await old.transport.aclose()
@@ -151,7 +148,7 @@ class AsyncCertificateTransport(_Transport[httpx2.AsyncHTTPTransport], httpx2.As
 
 
 class _Stream(httpx2.SyncByteStream):
-    """The body of a response. `close` also calls `release`."""
+    """The body of a response. `close` also calls `release`, and forgets the request, which has the token."""
 
     def __init__(self, stream: httpx2.SyncByteStream, release: Callable[[], None]) -> None:
         self._stream, self._release = stream, release
@@ -161,14 +158,15 @@ class _Stream(httpx2.SyncByteStream):
 
     def close(self) -> None:
         release, self._release = self._release, _nothing
+        stream, self._stream = self._stream, _CLOSED
         try:
-            self._stream.close()
+            stream.close()
         finally:
             release()
 
 
 class _AsyncStream(httpx2.AsyncByteStream):
-    """The body of a response. `aclose` also awaits `release`."""
+    """The body of a response. `aclose` also awaits `release`, and forgets the request, which has the token."""
 
     def __init__(self, stream: httpx2.AsyncByteStream, release: Callable[[], Awaitable[None]]) -> None:
         self._stream, self._release = stream, release
@@ -178,8 +176,9 @@ class _AsyncStream(httpx2.AsyncByteStream):
 
     async def aclose(self) -> None:
         release, self._release = self._release, _nothing_async
+        stream, self._stream = self._stream, _CLOSED
         try:
-            await self._stream.aclose()
+            await stream.aclose()
         finally:
             await release()
 

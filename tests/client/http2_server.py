@@ -6,6 +6,7 @@ import hashlib
 import socket
 import ssl
 import threading
+from collections.abc import Callable
 from typing import Any, Self
 
 import h2.config
@@ -16,7 +17,10 @@ from mtls_middleware.testing import CertificateAuthority
 
 
 class HTTP2Server:
-    """`received`: the thumbprint of the connection's certificate and the fields of each request. Responds with 200."""
+    """Responds with `respond(fields)`: the fields of the response, or `None`, which resets the stream.
+
+    `received`: the thumbprint of the connection's certificate and the fields of each request.
+    """
 
     def __init__(self, authority: CertificateAuthority) -> None:
         self._context = authority.server_context(authority.server(), client_certificates="optional")
@@ -25,6 +29,7 @@ class HTTP2Server:
         self.host = f"https://127.0.0.1:{self._listener.getsockname()[1]}"
         self.received: list[tuple[str | None, dict[str, str]]] = []
         self.connections = 0
+        self.respond: Callable[[dict[str, str]], list[tuple[str, str]] | None] = lambda fields: [(":status", "200")]
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._accept, daemon=True).start()
@@ -52,7 +57,12 @@ class HTTP2Server:
         while data := connection.recv(65_536):
             for event in http.receive_data(data):
                 if isinstance(event, h2.events.RequestReceived):
-                    fields: Any = event.headers
-                    self.received.append((thumbprint, {name.decode(): value.decode() for name, value in fields}))
-                    http.send_headers(event.stream_id, [(":status", "200")], end_stream=True)
+                    pairs: Any = event.headers
+                    fields = {name.decode(): value.decode() for name, value in pairs}
+                    self.received.append((thumbprint, fields))
+                    response = self.respond(fields)
+                    if response is None:
+                        http.reset_stream(event.stream_id)
+                    else:
+                        http.send_headers(event.stream_id, response, end_stream=True)
             connection.sendall(http.data_to_send())

@@ -27,7 +27,7 @@ def names(world: World, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def run(world: World, text: str, names: dict[str, Any]) -> None:
     (block,) = [each for each in BLOCKS if text in each]
     block = block.replace("https://as.example", world.server.issuer)
-    exec(re.sub(r"https://api.example(?=/)", world.api.host, block), names)
+    exec(re.sub(r'https://api.example(?=/|"])', world.api.host, block), names)
 
 
 def test_the_clients_of_httpx2_send_requests(world: World, names: dict[str, Any]) -> None:

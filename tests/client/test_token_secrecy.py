@@ -1,12 +1,14 @@
 """The token is only in the bytes of a connection: not in requests, responses, exceptions, logs and tracebacks."""
 
 import asyncio
+import gc
 import logging
 import pickle
 import pprint
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType, FunctionType, ModuleType, TracebackType
 from typing import Any
 
 import httpx2
@@ -18,6 +20,7 @@ from tests.client.servers import Server
 
 BOTH = pytest.mark.parametrize("way", ["sync", "async"])
 TESTS = str(Path(__file__).parents[1])
+NOT_FOLLOWED = (type, ModuleType, FunctionType, TracebackType, FrameType)
 
 
 def tokens(world: World) -> list[str]:
@@ -61,6 +64,36 @@ def cut(handler: Any) -> None:
     handler.end_headers()
     handler.wfile.write(b"x")
     handler.close_connection = True
+
+
+def values_in(*objects: Any) -> Iterator[object]:
+    """Yield all values in attributes and containers below `objects`, but not the values of functions and frames."""
+    found, waiting = set(), list(objects)
+    while waiting:
+        value = waiting.pop()
+        if id(value) in found or isinstance(value, NOT_FOLLOWED) or callable(value):
+            continue
+        found.add(id(value))
+        yield value
+        waiting += gc.get_referents(value)
+
+
+@BOTH
+def test_no_value_below_a_response_has_the_token(world: World, way: str) -> None:
+    (response,) = world.get(way, world.auth())
+    del response.extensions["network_stream"]  # the connection, with all objects of the event loop
+    secret = tokens(world)[0]
+    assert not [each for each in values_in(response) if secret in str(each)]
+
+
+@BOTH
+@pytest.mark.parametrize("behaviour", [broken, cut])
+def test_no_value_below_an_exception_has_the_token(world: World, way: str, behaviour: Callable[[Any], None]) -> None:
+    world.api.behaviour = behaviour
+    with pytest.raises(httpx2.RemoteProtocolError) as caught:
+        world.get(way, world.auth())
+    secret = tokens(world)[0]
+    assert not [each for each in values_in(caught.value, caught.value.request) if secret in str(each)]
 
 
 @BOTH

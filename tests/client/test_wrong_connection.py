@@ -206,14 +206,15 @@ def test_a_renewal_back_to_old_files_uses_the_old_token_with_them(world: World) 
 
 
 @AT_EACH_CALL
-def test_a_request_that_is_sent_again_keeps_its_certificate(world: World) -> None:
-    """`response.request` still has its credentials, and a client may send it again without authentication."""
+def test_a_request_that_is_sent_again_gets_a_token_only_by_authentication(world: World) -> None:
     with world.client(world.auth()) as client:
         request = client.get("/").request
         world.renew()
-        assert client.send(request, auth=None).status_code == 200
-    assert len({each.thumbprint for each in world.api.received}) == 1
-    assert all(each.token_thumbprint == each.thumbprint for each in world.api.received)
+        with pytest.raises(CredentialsNotSent, match="sent again without CertificateBoundAuth"):
+            client.send(request, auth=None)
+        assert client.send(request).status_code == 200
+    first, second = world.api.received
+    assert first.thumbprint != second.thumbprint == second.token_thumbprint
 
 
 @BOTH

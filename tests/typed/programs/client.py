@@ -26,6 +26,7 @@ auth = CertificateBoundAuth(
     method="self_signed_tls_client_auth",
     discovery="openid",
     token_hosts={"mtls-as.example"},
+    origins=["https://api.example"],
     roots="ca.pem",
 )
 context: ssl.SSLContext = ssl_context(certificate.current(), "ca.pem")
