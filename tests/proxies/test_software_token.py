@@ -1,6 +1,8 @@
 """A smart card in software, with a key that it does not give away, logs in to samples/django_site through nginx."""
 
+import re
 import sqlite3
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +11,7 @@ import pytest
 
 from mtls_middleware import ClientCertificate
 from mtls_middleware.testing import CertificateAuthority
+from tests.live.servers import ROOT
 from tests.proxies import django_sample, matrix
 from tests.proxies.django_sample import NAME
 from tests.proxies.software_token import FASC_N, Response, SoftwareToken, key_uri
@@ -137,3 +140,26 @@ def test_a_renewed_certificate_is_the_same_user(site: Site, new_token: Callable[
         accounts.append(site.accounts()[name])
     assert len(set(accounts)) == 1
     assert len({each.read_text() for each, _ in certificates}) == 3
+
+
+def sh(script: str, folder: Path) -> str:
+    done = subprocess.run(
+        ["sh", "-eu"], input=script, cwd=folder, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_page_leads_from_a_new_token_to_the_admin(server_files: Path, tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "users.md").read_text("utf-8")
+    scripts = dict(re.findall(r"```sh\n# (\w+\.sh)\n(.*?)```", page, re.DOTALL))
+    (tmp_path / "server-ca.pem").write_text(matrix.servers().pem)
+    output = sh(scripts["token.sh"], tmp_path)
+    assert "never extractable" in output
+    folder = tmp_path / "site"
+    folder.mkdir()
+    environment = django_sample.variables(folder, staff=(tmp_path / "staff-ca.pem").read_text())
+    variables = [line for line in scripts["token.sh"].splitlines() if line.startswith(("export ", "KEY="))]
+    with django_sample.running("gunicorn", environment, server_files, folder) as port:
+        login = scripts["login.sh"].replace("8443", str(port))
+        assert "Site administration" in sh("\n".join([*variables, login]), tmp_path)
