@@ -71,8 +71,7 @@ class SoftwareToken:
         name = f"{key_id}-{next(_numbers)}"
         (self.folder / "ca.cnf").write_text(PIV.format(upn=upn, fasc_n=FASC_N))
         IssuedCertificate(authority.certificate, authority.key).write(self.folder, name="ca")
-        engine = ("-engine", "pkcs11", "-keyform", "engine", "-key", key_uri(key_id))
-        self.run("openssl", "req", "-new", *engine, "-subj", "/CN=Alice Example", "-out", f"{name}.csr")
+        self.run("openssl", "req", "-new", *engine(key_id), "-subj", "/CN=Alice Example", "-out", f"{name}.csr")
         ca = ("-CA", "ca.pem", "-CAkey", "ca-key.pem", "-extfile", "ca.cnf", "-days", "30")
         self.run("openssl", "x509", "-req", "-in", f"{name}.csr", *ca, "-out", f"{name}.pem")
         return self.folder / f"{name}.pem"
@@ -87,6 +86,11 @@ class SoftwareToken:
         self.tool("--delete-object", "--type", "pubkey", "--id", key_id)
         self.tool("--write-object", der[0], "--type", "pubkey", "--id", key_id)
         self.tool("--write-object", der[1], "--type", "cert", "--id", key_id)
+
+    def failed_handshake(self, port: int, certificate: Path, version: str) -> str:
+        """Return the errors of OpenSSL's client. It sends no request, so it always reads the alert of the server."""
+        options = ("-cert", str(certificate), *engine("01"), version, "-ign_eof")
+        return self.run("openssl", "s_client", "-connect", f"localhost:{port}", *options, succeeds=False)
 
     def get(self, address: str, ca: Path, certificate: Path | None, *options: str, key_id: str = "01") -> Response:
         """Send a request with curl, which lets the token sign the handshake. Cookies are kept beside the token."""
@@ -105,6 +109,11 @@ class SoftwareToken:
         )  # fmt: skip
         body, _, status = done.stdout.rpartition("\n")
         return Response(int(status), body, done.stderr)
+
+
+def engine(key_id: str) -> tuple[str, ...]:
+    """The options for a key on the token, as OpenSSL's commands have them."""
+    return ("-engine", "pkcs11", "-keyform", "engine", "-key", key_uri(key_id))
 
 
 def key_uri(key_id: str) -> str:
