@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate
@@ -43,6 +44,17 @@ def test_the_admin_is_for_the_cards_of_the_staff(port: int) -> None:
     assert ask(port, PARTNER.issue("CN=alice", **ALICE), "/admin/").status == 403
     assert ask(port, PARTNER.issue("CN=alice", **ALICE), "/").body == b'{"welcome": "guest"}'
     assert ask(port, alice, "/api/profile").body == b'{"user":"alice@corp.example","groups":[]}'
+
+
+def test_the_forms_of_the_admin_accept_their_own_site_only(port: int) -> None:
+    context = matrix.servers().client_context(matrix.clients().issue("CN=alice", **ALICE))
+    site = f"https://localhost:{port}"
+    with httpx2.Client(base_url=site, verify=context) as browser:
+        assert browser.get("/admin/password_change/").status_code == 200
+        assert {(each.name, each.secure) for each in browser.cookies.jar} == {("csrftoken", True), ("sessionid", True)}
+        form = {"csrfmiddlewaretoken": browser.cookies["csrftoken"]}
+        for origin, status in (("https://attacker.example", 403), (site, 200)):
+            assert browser.post("/admin/logout/", data=form, headers={"Origin": origin}).status_code == status
 
 
 def test_the_tests_of_the_sample_pass(environment: dict[str, str]) -> None:
