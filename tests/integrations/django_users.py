@@ -21,6 +21,7 @@ from mtls_middleware.sources import Nginx
 from mtls_middleware.testing import IssuedCertificate
 from mtls_middleware.testing.django import AsyncCertificateClient, CertificateClient
 from mtls_middleware.validation import TrustStore
+from tests import django_settings
 from tests.frameworks import django_site
 from tests.integrations.test_certificate_user import NAMESAKE, PARTNER, STAFF
 
@@ -33,14 +34,7 @@ from django.contrib.sessions.models import Session  # noqa: E402
 OURS = "mtls_middleware.integrations.django"
 BACKEND = f"{OURS}.backends.CertificateUserBackend"
 CERTIFICATE, USER = f"{OURS}.middleware.ClientCertificateMiddleware", f"{OURS}.middleware.CertificateUserMiddleware"
-MIDDLEWARE = [
-    CERTIFICATE,
-    "django.contrib.sessions.middleware.SessionMiddleware",
-    "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
-    USER,
-    "django.contrib.messages.middleware.MessageMiddleware",
-]
+MIDDLEWARE = [CERTIFICATE, *django_settings.MIDDLEWARE, USER]
 SOURCE = Nginx(trusted_proxies=["10.0.0.7"], shared_secret=("MtlsProxySecret", "s" * 16))
 SETTING: dict[str, Any] = {
     "source": SOURCE,
