@@ -1,4 +1,4 @@
-"""The documented server of Authlib with models in memory, its clients, and who asks it."""
+"""The documented server of Authlib with models in memory, and its clients."""
 
 import secrets
 import sys
@@ -18,7 +18,7 @@ from tests.integrations.documented import FILES, proxy_fields
 
 CA, OTHER_CA = CertificateAuthority(), CertificateAuthority()
 BILLING, OTHER = (CA.issue(f"CN={name}", dns=[f"{name}.internal"]) for name in ("billing", "other"))
-FORGED = OTHER_CA.issue("CN=billing", dns=["billing.internal"])  # the right name, from a CA that nobody trusts
+FORGED = OTHER_CA.issue("CN=billing", dns=["billing.internal"])  # the right name, from an untrusted CA
 SELF, SELF_OTHER = self_signed("CN=robot"), self_signed("CN=robot")
 UNVERIFIED = "FAILED:self-signed certificate"
 PROXY = {**TESTING_ENVIRON, "REMOTE_ADDR": "127.0.0.1"}

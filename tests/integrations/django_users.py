@@ -131,7 +131,7 @@ class Browser:
         return found
 
     def log_in(self, name: str, password: str) -> None:
-        """Log in by password, as Django's test client does it."""
+        """Log in by password, with the method of Django's test client."""
         arguments = {"username": name, "password": password}
         done = asyncio.run(self.client.alogin(**arguments)) if self._is_async else self.client.login(**arguments)
         assert done
