@@ -142,12 +142,12 @@ def register() -> tuple[Response, int]:
     The connection must present the certificate that the client registers: the registered name, or a certificate of the
     registered keys. A real server also demands an initial access token or a software statement.
     """
-    wanted = request.get_json(silent=True)
-    if not isinstance(wanted, dict) or not isinstance(wanted.get("redirect_uris", []), list):
+    registration = request.get_json(silent=True)
+    if not isinstance(registration, dict) or not isinstance(registration.get("redirect_uris", []), list):
         raise OAuthError("invalid_client_metadata")
     client_id = secrets.token_urlsafe(16)
     # The server, not the client, decides on all other members, for example on the scope.
-    stored = {name: value for name, value in wanted.items() if name in REGISTERED_BY_CLIENTS}
+    stored = {name: value for name, value in registration.items() if name in REGISTERED_BY_CLIENTS}
     stored |= {"client_id": client_id, "scope": "invoices:read"}
     try:
         client = RegisteredClient.from_metadata(stored)

@@ -31,9 +31,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "users.md").read_text("utf-8")
 FILES = dict(re.findall(r"```python\n# (\S+)\n(.*?)```", PAGE, re.DOTALL))
 ROWS = re.findall(r"^\| `((\w+)\(.*?\))` \|.*\| (yes|no) \|$", PAGE, re.MULTILINE)
-COMMANDS = [
-    each for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) for each in block.replace("\\\n", "").splitlines()
-]
+# Of the first section with commands. tests/proxies/test_software_token.py runs the commands for a token.
+BLOCKS = re.findall(r"```sh\n(.*?)```", PAGE.partition("\n## Test with a software token\n")[0], re.DOTALL)
+COMMANDS = [each for block in BLOCKS for each in block.replace("\\\n", "").splitlines()]
 
 
 @pytest.fixture(autouse=True)

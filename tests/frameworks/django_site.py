@@ -17,6 +17,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import path, re_path
 
 from mtls_middleware import client_certificate
+from tests import django_settings
 from tests.frameworks.reading import described, seen
 
 
@@ -34,19 +35,6 @@ def _any(request: HttpRequest) -> JsonResponse:
 
 
 urlpatterns = [path("token", _token), path("async", _awaited), re_path("", _any)]
-
-
-TEMPLATES = {
-    "BACKEND": "django.template.backends.django.DjangoTemplates",
-    "APP_DIRS": True,
-    "OPTIONS": {
-        "context_processors": [
-            "django.template.context_processors.request",
-            "django.contrib.auth.context_processors.auth",
-            "django.contrib.messages.context_processors.messages",
-        ]
-    },
-}
 
 
 # The file of the database is deleted after the tests, so nothing needs to reach the disk.
@@ -67,15 +55,12 @@ def set_up() -> None:
         ROOT_URLCONF=__name__,
         # Used only by tests with users: see tests/integrations/django_users.py.
         INSTALLED_APPS=[
-            "django.contrib.auth",
-            "django.contrib.contenttypes",
-            "django.contrib.sessions",
-            "django.contrib.messages",
+            *django_settings.APPLICATIONS,
             "mtls_middleware.integrations.django.apps.CertificateAdminConfig",
             "mtls_middleware.integrations.django",
         ],
         DATABASES={"default": {**_DATABASE, "NAME": f"{folder}/db.sqlite3"}},
-        TEMPLATES=[TEMPLATES],
+        TEMPLATES=django_settings.TEMPLATES,
         USE_TZ=True,
     )
     django.setup()

@@ -1,14 +1,11 @@
-"""The documented server of Authlib with models in memory, its clients, and who asks it."""
+"""The documented server of Authlib with models in memory, and its clients."""
 
-import base64
-import hashlib
 import secrets
 import sys
 from dataclasses import dataclass
 from types import ModuleType, SimpleNamespace
 from typing import Any
 from unittest import mock
-from urllib.parse import parse_qs, urlsplit
 
 from authlib.oauth2.rfc6749 import AuthorizationCodeMixin, ClientMixin, TokenMixin, grants
 from authlib.oauth2.rfc8628 import DeviceAuthorizationEndpoint
@@ -16,12 +13,12 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from joserfc.jwk import KeySet, RSAKey
 
 from mtls_middleware.testing import TESTING_ENVIRON, CertificateAuthority, self_signed
-from tests.integrations.clients import CALLBACK, SECRET
+from tests.integrations.clients import CALLBACK, SECRET, authorization_query, code_form
 from tests.integrations.documented import FILES, proxy_fields
 
 CA, OTHER_CA = CertificateAuthority(), CertificateAuthority()
 BILLING, OTHER = (CA.issue(f"CN={name}", dns=[f"{name}.internal"]) for name in ("billing", "other"))
-FORGED = OTHER_CA.issue("CN=billing", dns=["billing.internal"])  # the right name, from a CA that nobody trusts
+FORGED = OTHER_CA.issue("CN=billing", dns=["billing.internal"])  # the right name, from an untrusted CA
 SELF, SELF_OTHER = self_signed("CN=robot"), self_signed("CN=robot")
 UNVERIFIED = "FAILED:self-signed certificate"
 PROXY = {**TESTING_ENVIRON, "REMOTE_ADDR": "127.0.0.1"}
@@ -188,22 +185,10 @@ class Server:
         return self.post("/token", form, certificate, **options)
 
     def code(self, client_id, verifier):
-        challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
-        query = {
-            "response_type": "code",
-            "client_id": client_id,
-            "redirect_uri": CALLBACK,
-            "code_challenge": challenge,
-            "code_challenge_method": "S256",
-        }
         response = self.app.test_client().get(
-            "/authorize", query_string=query, base_url="https://as.example", environ_overrides=PROXY
+            "/authorize",
+            query_string=authorization_query(client_id, verifier),
+            base_url="https://as.example",
+            environ_overrides=PROXY,
         )
-        (code,) = parse_qs(urlsplit(response.headers["Location"]).query)["code"]
-        return {
-            "grant_type": "authorization_code",
-            "code": code,
-            "redirect_uri": CALLBACK,
-            "client_id": client_id,
-            "code_verifier": verifier,
-        }
+        return code_form(response.headers["Location"], client_id, verifier)

@@ -1,17 +1,14 @@
 """django-oauth-toolkit on a real server, WSGI or ASGI, with the files of docs/integrations.md, and a client of it."""
 
-import base64
 import contextlib
-import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import httpx2
 
 from tests.integrations import django_project
-from tests.integrations.clients import CALLBACK
+from tests.integrations.clients import authorization_query, code_form
 from tests.integrations.documented import proxy_fields
 from tests.live.servers import free_port, running
 
@@ -35,25 +32,11 @@ class Server:
         return self.post("/o/token/", form, certificate, **options)
 
     def code(self, client_id, verifier, scope="read"):
-        challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
-        query = {
-            "response_type": "code",
-            "client_id": client_id,
-            "redirect_uri": CALLBACK,
-            "scope": scope,
-            "code_challenge": challenge,
-            "code_challenge_method": "S256",
-        }
+        query = {**authorization_query(client_id, verifier), "scope": scope}
         self.http.get("/login")
         location = self.http.get("/o/authorize/", params=query).headers["Location"]
         self.http.cookies.clear()
-        return {
-            "grant_type": "authorization_code",
-            "code": parse_qs(urlsplit(location).query)["code"][0],
-            "redirect_uri": CALLBACK,
-            "client_id": client_id,
-            "code_verifier": verifier,
-        }
+        return code_form(location, client_id, verifier)
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from mtls_middleware.sources import Nginx
 from mtls_middleware.testing import IssuedCertificate
 from mtls_middleware.testing.django import AsyncCertificateClient, CertificateClient
 from mtls_middleware.validation import TrustStore
+from tests import django_settings
 from tests.frameworks import django_site
 from tests.integrations.test_certificate_user import NAMESAKE, PARTNER, STAFF
 
@@ -33,14 +34,7 @@ from django.contrib.sessions.models import Session  # noqa: E402
 OURS = "mtls_middleware.integrations.django"
 BACKEND = f"{OURS}.backends.CertificateUserBackend"
 CERTIFICATE, USER = f"{OURS}.middleware.ClientCertificateMiddleware", f"{OURS}.middleware.CertificateUserMiddleware"
-MIDDLEWARE = [
-    CERTIFICATE,
-    "django.contrib.sessions.middleware.SessionMiddleware",
-    "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
-    USER,
-    "django.contrib.messages.middleware.MessageMiddleware",
-]
+MIDDLEWARE = [CERTIFICATE, *django_settings.MIDDLEWARE, USER]
 SOURCE = Nginx(trusted_proxies=["10.0.0.7"], shared_secret=("MtlsProxySecret", "s" * 16))
 SETTING: dict[str, Any] = {
     "source": SOURCE,
@@ -137,7 +131,7 @@ class Browser:
         return found
 
     def log_in(self, name: str, password: str) -> None:
-        """Log in by password, as Django's test client does it."""
+        """Log in by password, with the method of Django's test client."""
         arguments = {"username": name, "password": password}
         done = asyncio.run(self.client.alogin(**arguments)) if self._is_async else self.client.login(**arguments)
         assert done

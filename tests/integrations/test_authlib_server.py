@@ -1,4 +1,4 @@
-"""Authlib's real server under Flask, as docs/integrations.md has it: clients by certificate, tokens bound to it."""
+"""The server of docs/integrations.md with Authlib and Flask: clients by certificate, tokens bound to it."""
 
 import logging
 from typing import Any

@@ -363,7 +363,7 @@ def test_without_the_layers_the_response_is_500(is_async: bool) -> None:
 
 
 def test_without_a_session_the_request_fails() -> None:
-    with site(MIDDLEWARE=without(SESSIONS, AUTHENTICATION)), pytest.raises(ConfigurationError, match="needs a session"):
+    with site(MIDDLEWARE=[CERTIFICATE, USER]), pytest.raises(ConfigurationError, match="needs a session"):
         Browser(False, ALICES).get("/whoami")
 
 

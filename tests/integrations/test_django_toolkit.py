@@ -1,4 +1,4 @@
-"""django-oauth-toolkit's real server on gunicorn and uvicorn, as docs/integrations.md has it: WSGI and ASGI alike."""
+"""The server of docs/integrations.md with django-oauth-toolkit, on gunicorn (WSGI) and uvicorn (ASGI)."""
 
 import base64
 import hashlib
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.live
 
 CA, OTHER_CA = CertificateAuthority(), CertificateAuthority()
 BILLING, OTHER = (CA.issue(f"CN={name}", dns=[f"{name}.internal"]) for name in ("billing", "other"))
-FORGED = OTHER_CA.issue("CN=billing", dns=["billing.internal"])  # the right name, from a CA that nobody trusts
+FORGED = OTHER_CA.issue("CN=billing", dns=["billing.internal"])  # the right name, from an untrusted CA
 SELF, SELF_OTHER = self_signed("CN=robot"), self_signed("CN=robot")
 UNVERIFIED = "FAILED:self-signed certificate"
 PKI = {"token_endpoint_auth_method": "tls_client_auth", "tls_client_auth_san_dns": "billing.internal", **BOUND}

@@ -129,6 +129,17 @@ def test_a_renewed_certificate_continues_the_session(way: bool) -> None:
     assert (seen["user"], seen["cart"]) == (ALICE, "full")
 
 
+def test_a_form_needs_its_token_also_with_a_certificate(way: bool) -> None:
+    """A request that begins a session, or has a renewed certificate, may send the form of an older page."""
+    create()
+    browser = Browser(way, ALICES, enforce_csrf_checks=True)
+    for card in (ALICES, ALICES, upn(ALICE)):
+        browser.client.use(card)
+        browser.client.cookies["csrftoken"] = "a" * 32  # Django replaces it when a session begins
+        assert browser.post("/fill", {"csrfmiddlewaretoken": "a" * 32}).json()["user"] == ALICE
+        assert browser.post("/fill").status_code == 403
+
+
 def test_a_stolen_session_cookie_gives_the_thief_no_access(way: bool) -> None:
     create()
     create(BOB)

@@ -8,12 +8,12 @@ from fastapi import Depends, FastAPI, Security
 from fastapi.testclient import TestClient
 from starlette.testclient import WebSocketDenialResponse
 
-from mtls_middleware import ConfigurationError, asgi
+from mtls_middleware import ConfigurationError
 from mtls_middleware.integrations.fastapi_routes import CertificateBoundToken
 from mtls_middleware.testing import IssuedCertificate, TokenIssuer
 from tests.gateways import Request, exchange, scope_of
 from tests.integrations.route_frameworks import FASTAPI, answer_without_denial, behind_proxy, declared
-from tests.integrations.route_requests import PROXY, READ, SOURCE, fields, layer_answer, shown
+from tests.integrations.route_requests import PROXY, READ, fields, layer_answer, shown
 
 
 @pytest.fixture(scope="module")
@@ -27,17 +27,6 @@ def test_the_answer_to_head_has_no_body(mtls_client: IssuedCertificate, mtls_iss
     app = FASTAPI.protected(FASTAPI.small(), mtls_issuer)
     start, body = exchange(app, scope, [{"type": "http.request", "body": b""}])
     assert (start["status"], body.get("body")) == (403, b"")
-
-
-def test_layers_can_be_added_by_add_middleware(mtls_client: IssuedCertificate, mtls_issuer: TokenIssuer) -> None:
-    app = FASTAPI.small()
-    app.add_middleware(asgi.CertificateBoundTokenMiddleware, tokens=mtls_issuer.access_tokens())
-    app.add_middleware(asgi.ClientCertificateMiddleware, source=SOURCE)
-    client = behind_proxy(app)
-    assert client.get("/", headers=fields(mtls_client, mtls_issuer, "a")).text == "reached"
-    headers = fields(mtls_client, mtls_issuer)
-    response = client.get("/", headers=headers)
-    assert shown(response.status_code, response.headers, response.content) == layer_answer(headers, mtls_issuer, "a")
 
 
 def test_a_dependency_that_swallows_exceptions_does_not_open_the_route(

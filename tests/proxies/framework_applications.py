@@ -22,6 +22,7 @@ from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
 from mtls_middleware import client_certificate, sources
+from tests import django_settings
 from tests.exported import exported
 
 if TYPE_CHECKING:
@@ -42,32 +43,14 @@ def django_application() -> Any:
     settings_lines, wsgi_lines = lines_for("Django")
     own: dict[str, Any] = {}
     exec(settings_lines.replace("api.example.com", "localhost"), own)
-    names = ("admin", "auth", "contenttypes", "messages", "sessions")
     settings.configure(
         **{name: value for name, value in own.items() if name.isupper()},
         ROOT_URLCONF=__name__,
         SECRET_KEY="of the tests",
         DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": os.environ["DATABASE"]}},
-        INSTALLED_APPS=[f"django.contrib.{name}" for name in names],
-        MIDDLEWARE=[
-            "django.contrib.sessions.middleware.SessionMiddleware",
-            "django.middleware.csrf.CsrfViewMiddleware",
-            "django.contrib.auth.middleware.AuthenticationMiddleware",
-            "django.contrib.messages.middleware.MessageMiddleware",
-        ],
-        TEMPLATES=[
-            {
-                "BACKEND": "django.template.backends.django.DjangoTemplates",
-                "APP_DIRS": True,
-                "OPTIONS": {
-                    "context_processors": [
-                        "django.template.context_processors.request",
-                        "django.contrib.auth.context_processors.auth",
-                        "django.contrib.messages.context_processors.messages",
-                    ]
-                },
-            }
-        ],
+        INSTALLED_APPS=["django.contrib.admin", *django_settings.APPLICATIONS],
+        MIDDLEWARE=django_settings.MIDDLEWARE,
+        TEMPLATES=django_settings.TEMPLATES,
     )
     django.setup()
     global urlpatterns  # noqa: PLW0603 (Django reads the name from the module of ROOT_URLCONF)

@@ -6,7 +6,6 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,13 +13,10 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import NoEncryption, pkcs12
 
-from mtls_middleware.cli.proxy_options import SECRET_VARIABLE
 from mtls_middleware.testing import IssuedCertificate
-from tests.live.servers import ROOT, free_port
-from tests.proxies import matrix, programs
-from tests.proxies.conftest import until_it_answers, wanted
-from tests.proxies.matrix import Setup
-from tests.proxies.test_django_sample import ALICE, SERVERS, SITE, manage
+from tests.live.servers import ROOT
+from tests.proxies import django_sample, matrix
+from tests.proxies.django_sample import ALICE
 
 pytestmark = pytest.mark.live
 PICTURE = ROOT / "docs" / "admin-by-smart-card.png"
@@ -87,24 +83,12 @@ def browse(home: Path, address: str, *options: str) -> str:
 
 @pytest.fixture
 def admin(server_files: Path, tmp_path: Path) -> Iterator[str]:
-    upstream, port = free_port(), free_port()
-    staff = tmp_path / "staff-ca.pem"
-    staff.write_text(matrix.clients().pem)
-    environment = {"STAFF_CA": str(staff), "DATABASE": str(tmp_path / "db.sqlite3"), "DEBUG": "1"}
-    manage("migrate", environment)
-    manage("createsuperuser --noinput --email a@corp.example --username alice@corp.example", environment)
-    command = [sys.executable, "-m", *(each.replace("PORT", str(upstream)) for each in SERVERS["gunicorn"])]
-    settings = {**environment, SECRET_VARIABLE: matrix.SECRET, "PYTHONPATH": f"{ROOT}{os.pathsep}{SITE}"}
-    proxys = tmp_path / "nginx"
-    proxys.mkdir()
-    setup = Setup("nginx", "idiomatic", "optional", "")
+    environment = {**django_sample.variables(tmp_path), "DEBUG": "1"}
     with (
-        programs.started(command, upstream, SITE, **settings),
-        programs.proxy(wanted(setup, port, upstream, server_files), proxys),
+        django_sample.running("gunicorn", environment, server_files, tmp_path) as port,
+        selecting_certificates(f"https://localhost:{port}"),
     ):
-        until_it_answers(port, "/")
-        with selecting_certificates(f"https://localhost:{port}"):
-            yield f"https://localhost:{port}/admin/"
+        yield f"https://localhost:{port}/admin/"
 
 
 def test_a_browser_with_the_card_opens_the_admin(admin: str, tmp_path: Path) -> None:

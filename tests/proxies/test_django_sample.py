@@ -1,75 +1,30 @@
 """samples/django_site behind a real nginx: the admin for the staff's cards, and its own tests."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
-from mtls_middleware.cli.proxy_options import SECRET_VARIABLE
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate
-from tests.live.servers import ROOT, free_port
-from tests.proxies import forgery, matrix, programs
+from tests.proxies import django_sample, forgery, matrix
 from tests.proxies.client import Answer, over_http1
-from tests.proxies.conftest import until_it_answers, wanted
-from tests.proxies.matrix import Setup
+from tests.proxies.django_sample import ALICE, SERVERS, manage
 
 pytestmark = pytest.mark.live
-SITE = ROOT / "samples" / "django_site"
-ALICE = {"user_principal_names": ["alice@corp.example"]}
-SERVERS = {
-    "gunicorn": ("gunicorn", "shop.wsgi:application", "--bind", "127.0.0.1:PORT", "--no-control-socket"),
-    "uvicorn": ("uvicorn", "shop.asgi:application", "--port", "PORT", "--no-proxy-headers", "--log-level", "error"),
-}
-
-
-def manage(command: str, environment: dict[str, str]) -> None:
-    done = subprocess.run(
-        [sys.executable, "manage.py", *command.split()],
-        cwd=SITE,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+PARTNER = CertificateAuthority("CN=Partner CA")
 
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     """The staff is one of two CAs that nginx accepts."""
-    staff, cas = tmp_path / "staff-ca.pem", tmp_path / "client-cas.pem"
-    staff.write_text(matrix.clients().pem)
-    cas.write_text(matrix.clients().pem + PARTNER.pem)
-    return {"STAFF_CA": str(staff), "CLIENT_CAS": str(cas), "DATABASE": str(tmp_path / "db.sqlite3")}
+    return django_sample.variables(tmp_path, PARTNER.pem)
 
 
-PARTNER = CertificateAuthority("CN=Partner CA")
-
-
-@pytest.fixture(params=SERVERS.values(), ids=SERVERS)
+@pytest.fixture(params=SERVERS)
 def port(request: Any, environment: dict[str, str], server_files: Path, tmp_path: Path) -> Iterator[int]:
-    upstream, port = free_port(), free_port()
-    files = tmp_path / "files"
-    files.mkdir()
-    for name in ("server.pem", "server.pem.key"):
-        (files / name).write_text((server_files / name).read_text())
-    (files / "ca.pem").write_text(Path(environment["CLIENT_CAS"]).read_text())
-    manage("migrate", environment)
-    manage("createsuperuser --noinput --email a@corp.example --username alice@corp.example", environment)
-    command = [sys.executable, "-m", *(each.replace("PORT", str(upstream)) for each in request.param)]
-    proxys = tmp_path / "nginx"
-    proxys.mkdir()
-    settings = {**environment, SECRET_VARIABLE: matrix.SECRET, "PYTHONPATH": f"{ROOT}{os.pathsep}{SITE}"}
-    setup = Setup("nginx", "idiomatic", "optional", "")
-    with (
-        programs.started(command, upstream, SITE, **settings),
-        programs.proxy(wanted(setup, port, upstream, files), proxys),
-    ):
-        until_it_answers(port, "/")
+    with django_sample.running(request.param, environment, server_files, tmp_path) as port:
         yield port
 
 
@@ -89,6 +44,17 @@ def test_the_admin_is_for_the_cards_of_the_staff(port: int) -> None:
     assert ask(port, PARTNER.issue("CN=alice", **ALICE), "/admin/").status == 403
     assert ask(port, PARTNER.issue("CN=alice", **ALICE), "/").body == b'{"welcome": "guest"}'
     assert ask(port, alice, "/api/profile").body == b'{"user":"alice@corp.example","groups":[]}'
+
+
+def test_the_forms_of_the_admin_accept_their_own_site_only(port: int) -> None:
+    context = matrix.servers().client_context(matrix.clients().issue("CN=alice", **ALICE))
+    site = f"https://localhost:{port}"
+    with httpx2.Client(base_url=site, verify=context) as browser:
+        assert browser.get("/admin/password_change/").status_code == 200
+        assert {(each.name, each.secure) for each in browser.cookies.jar} == {("csrftoken", True), ("sessionid", True)}
+        form = {"csrfmiddlewaretoken": browser.cookies["csrftoken"]}
+        for origin, status in (("https://attacker.example", 403), (site, 200)):
+            assert browser.post("/admin/logout/", data=form, headers={"Origin": origin}).status_code == status
 
 
 def test_the_tests_of_the_sample_pass(environment: dict[str, str]) -> None:

@@ -1,6 +1,7 @@
 """Middleware for `MIDDLEWARE`: `ClientCertificateMiddleware` and `CertificateUserMiddleware`."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
@@ -11,12 +12,12 @@ from django.utils.cache import patch_vary_headers
 
 from mtls_middleware import asgi_request, wsgi_request
 from mtls_middleware.asgi_request import enter, leave
-from mtls_middleware.effects.flow import AwaitingDriver, BlockingDriver
+from mtls_middleware.effects.flow import AwaitingDriver, BlockingDriver, Flow
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.integrations.certificate_user import CertificateIdentity, certificate_of
 from mtls_middleware.integrations.django.backends import CertificateUserBackend
 from mtls_middleware.integrations.django.configuration import configured_layers, configured_user
-from mtls_middleware.integrations.django.requests import ASGIGatewayRequest, WSGIGatewayRequest, hide
+from mtls_middleware.integrations.django.requests import DjangoRequest, WSGIGatewayRequest, gateway_request
 from mtls_middleware.integrations.django_routes import http_response
 from mtls_middleware.layers.decisions import record_allowed, reject
 from mtls_middleware.layers.interface import Layer
@@ -77,63 +78,38 @@ class ClientCertificateMiddleware(_Middleware):
         return self._layers
 
     def _synchronous(self, request: Any) -> HttpResponse:
-        stack = self._stack(request)
-        try:
-            entered = self._enter(request)
-        except Exception as error:  # noqa: BLE001 (fail closed: the project is not reached)
-            return self._rejected(request, reject(self._layers[0], error, None))
-        response = None
-        try:
-            decided = stack.recall(entered)
-            if decided < len(self._layers):
-                response = self._blocking.run(stack.decide(entered, decided))
-        except Exception as error:  # noqa: BLE001 (fail closed: the project is not reached)
-            response = reject(entered.layer, error, entered)
-        finally:
-            self._place(request, entered, stack)
-        if response is not None:
-            return self._rejected(request, response)
-        record_allowed(entered.layer, entered)
-        outside = enter(entered.attached.passage)
-        try:
-            return self._varying(stack, self.get_response(request))
-        finally:
-            leave(entered.attached.passage, outside)
+        decided = self._blocking.run(self._decide(request))
+        if isinstance(decided, HttpResponse):
+            return decided
+        with _running(decided):
+            return self._varying(decided, self.get_response(request))
 
     async def _asynchronous(self, request: Any) -> HttpResponse:
-        stack = self._stack(request)
+        decided = await self._awaiting.run(self._decide(request))
+        if isinstance(decided, HttpResponse):
+            return decided
+        with _running(decided):
+            return self._varying(decided, await self.get_response(request))
+
+    def _decide(self, request: Any) -> Flow[DjangoRequest | HttpResponse]:
+        """Return the response to a rejected request, or the request as the layers see it if they accept it."""
         try:
-            entered = self._enter(request)
+            entered = gateway_request(request)
         except Exception as error:  # noqa: BLE001 (fail closed: the project is not reached)
             return self._rejected(request, reject(self._layers[0], error, None))
-        response = None
+        stack, response = self._stack(entered), None
         try:
             decided = stack.recall(entered)
             if decided < len(self._layers):
-                response = await self._awaiting.run(stack.decide(entered, decided))
+                response = yield from stack.decide(entered, decided)
         except Exception as error:  # noqa: BLE001 (fail closed: the project is not reached)
             response = reject(entered.layer, error, entered)
         finally:
-            self._place(request, entered, stack)
-        if response is not None:
-            return self._rejected(request, response)
-        record_allowed(entered.layer, entered)
-        outside = enter(entered.attached.passage)
-        try:
-            return self._varying(stack, await self.get_response(request))
-        finally:
-            leave(entered.attached.passage, outside)
+            entered.hide(stack.drop_headers)
+        return entered if response is None else self._rejected(request, response)
 
-    def _stack(self, request: Any) -> Stack:
-        return self._wsgi if hasattr(request, "environ") else self._asgi
-
-    def _enter(self, request: Any) -> WSGIGatewayRequest | ASGIGatewayRequest:
-        return WSGIGatewayRequest(request) if hasattr(request, "environ") else ASGIGatewayRequest(request)
-
-    def _place(self, request: Any, entered: WSGIGatewayRequest | ASGIGatewayRequest, stack: Stack) -> None:
-        names = stack.drop_headers
-        entered.place(wsgi_request.keys(names) if isinstance(entered, WSGIGatewayRequest) else names)
-        hide(request, names)
+    def _stack(self, entered: DjangoRequest) -> Stack:
+        return self._wsgi if isinstance(entered, WSGIGatewayRequest) else self._asgi
 
     def _rejected(self, request: Any, response: LayerResponse) -> HttpResponse:
         written = http_response(request.method, response)
@@ -143,10 +119,22 @@ class ClientCertificateMiddleware(_Middleware):
             written.headers["Connection"] = "close"
         return written
 
-    def _varying(self, stack: Stack, response: HttpResponse) -> HttpResponse:
-        if stack.vary:
-            patch_vary_headers(response, stack.vary)
+    def _varying(self, entered: DjangoRequest, response: HttpResponse) -> HttpResponse:
+        if vary := self._stack(entered).vary:
+            patch_vary_headers(response, vary)
         return response
+
+
+@contextmanager
+def _running(entered: DjangoRequest) -> Iterator[None]:
+    """Mark the project as the application of these layers while it runs."""
+    record_allowed(entered.layer, entered)
+    passage = entered.attached.passage
+    outside = enter(passage)
+    try:
+        yield
+    finally:
+        leave(passage, outside)
 
 
 class CertificateUserMiddleware(_Middleware):

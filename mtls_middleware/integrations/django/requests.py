@@ -8,10 +8,33 @@ from mtls_middleware.request import TESTING_KEY
 from mtls_middleware.wsgi_request import WSGIRequest, keys
 
 
-class WSGIGatewayRequest(WSGIRequest):
+class _Routed:
+    """What both kinds of request have in common. `_request`: the request of Django."""
+
+    __slots__ = ()
+
+    _request: Any
+
+    @property
+    def path(self) -> str:
+        path: str = self._request.path_info
+        return path
+
+    @property
+    def location(self) -> Location:
+        return Location(self.path)
+
+    def _forget(self, names: frozenset[str]) -> None:
+        """Remove header fields from what Django read from the server before the middleware ran."""
+        for key in keys(names):
+            self._request.META.pop(key, None)
+        vars(self._request).pop("headers", None)  # Django computes it from META when it is read again
+
+
+class WSGIGatewayRequest(_Routed, WSGIRequest):
     """A `GatewayRequest` of Django's `WSGIRequest`."""
 
-    __slots__ = ("_path",)
+    __slots__ = ("_request",)
 
     def __init__(self, request: Any) -> None:
         environ = request.environ
@@ -19,40 +42,32 @@ class WSGIGatewayRequest(WSGIRequest):
         if type(environ.get("wsgi.input")).__module__ == "django.test.client":
             environ.setdefault(TESTING_KEY, True)
         super().__init__(environ)
-        self._path: str = request.path_info
+        self._request = request
 
-    @property
-    def path(self) -> str:
-        return self._path
-
-    @property
-    def location(self) -> Location:
-        return Location(self._path)
+    def hide(self, names: frozenset[str]) -> None:
+        """Remove these header fields from the request, and attach the results of the layers."""
+        self.place(keys(names))
+        self._forget(names)
 
 
-class ASGIGatewayRequest(ASGIRequest):
+class ASGIGatewayRequest(_Routed, ASGIRequest):
     """A `GatewayRequest` of Django's `ASGIRequest`."""
 
-    __slots__ = ("_path",)
+    __slots__ = ("_request",)
 
     def __init__(self, request: Any) -> None:
         super().__init__(request.scope)
-        self._path: str = request.path_info
+        self._request = request
 
-    @property
-    def path(self) -> str:
-        return self._path
-
-    @property
-    def location(self) -> Location:
-        return Location(self._path)
+    def hide(self, names: frozenset[str]) -> None:
+        """Remove these header fields from the request, and attach the results of the layers."""
+        self.place(names)
+        self._forget(names)
 
 
-def hide(request: Any, names: frozenset[str]) -> None:
-    """Remove header fields from what Django has read from the server before the middleware ran.
+DjangoRequest = WSGIGatewayRequest | ASGIGatewayRequest
 
-    `names`: in lower case, with hyphens. Example: `hide(request, stack.drop_headers)`
-    """
-    for key in keys(names):
-        request.META.pop(key, None)
-    vars(request).pop("headers", None)  # Django computes it from META when it is read again
+
+def gateway_request(request: Any) -> DjangoRequest:
+    """Return a request of Django as the layers see it. Example: `gateway_request(request).path`"""
+    return WSGIGatewayRequest(request) if hasattr(request, "environ") else ASGIGatewayRequest(request)

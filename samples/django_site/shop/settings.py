@@ -67,8 +67,12 @@ TEMPLATES = [
     }
 ]
 
-# One place says where certificates come from, who needs one, and which user a certificate belongs to.
 USES_NGINX = "MTLS_PROXY_SECRET" in os.environ
+CSRF_COOKIE_SECURE = SESSION_COOKIE_SECURE = True
+if USES_NGINX:  # without this setting, Django takes requests for plain HTTP, and rejects the forms of the admin
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+
+# One place says where certificates come from, who needs one, and which user a certificate belongs to.
 MTLS_MIDDLEWARE = {
     "source": Nginx(
         trusted_proxies=["127.0.0.1"],
