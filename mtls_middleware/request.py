@@ -25,12 +25,15 @@ class Peer(NamedTuple):
         doubt: the reason why the address may come from a header field; `None` if it cannot.
         spoofable: the reason why the server may pass a client's header name with underscores as a name with hyphens;
             `None` if it does not.
+        joins_lines: whether the server may join several lines of one field with a comma. WSGI servers do, because an
+            environ has one value for each field.
     """
 
     address: str | None = None
     unix: bool = False
     doubt: str | None = None
     spoofable: str | None = None
+    joins_lines: bool = False
 
 
 class TLSFacts(NamedTuple):

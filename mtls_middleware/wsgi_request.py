@@ -207,26 +207,28 @@ def peer_of(environ: Mapping[str, Any], start_response: object = None) -> Peer:
     """The peer of the server that made this environ."""
     traits = traits_of(environ, start_response)
     if _is_unix(environ, traits.name):
-        return Peer(unix=True, spoofable=traits.folding)
+        return Peer(unix=True, spoofable=traits.folding, joins_lines=True)
     if "PROXY_PROTOCOL" in environ:  # set by gunicorn; a peer that uses this protocol can claim any address
         doubt = "the peer's address comes from the PROXY protocol: use a shared_secret= alone"
-        return Peer(doubt=doubt, spoofable=traits.folding)
+        return Peer(doubt=doubt, spoofable=traits.folding, joins_lines=True)
     # waitress deletes these fields unless it uses them (trusted_proxy=). Nothing else in the environ shows that option.
     if traits.name == "waitress" and ("HTTP_X_FORWARDED_FOR" in environ or "HTTP_FORWARDED" in environ):
         return Peer(
             doubt="the peer's address may come from X-Forwarded-For or Forwarded, which any client can send: "
-            "run waitress without trusted_proxy=, or use a shared_secret= alone"
+            "run waitress without trusted_proxy=, or use a shared_secret= alone",
+            joins_lines=True,
         )
     if traits.address_doubt is not None:
-        return Peer(doubt=traits.address_doubt, spoofable=traits.folding)
+        return Peer(doubt=traits.address_doubt, spoofable=traits.folding, joins_lines=True)
     original = environ.get("werkzeug.proxy_fix.orig")
     if original is not None:  # ProxyFix overwrote REMOTE_ADDR, and kept the original value here
         # A second ProxyFix keeps what the first one wrote, which then is an address in this field.
         if str(original.get("REMOTE_ADDR")) in re.split(r"[\s,]+", str(environ.get("HTTP_X_FORWARDED_FOR", ""))):
-            return Peer(doubt=_REPEATED_FIX, spoofable=traits.folding)
+            return Peer(doubt=_REPEATED_FIX, spoofable=traits.folding, joins_lines=True)
         environ = original
     address = environ.get("REMOTE_ADDR")
-    return Peer(address if isinstance(address, str) else None, spoofable=traits.folding)
+    address = address if isinstance(address, str) else None
+    return Peer(address, spoofable=traits.folding, joins_lines=True)
 
 
 # The family as a number. The property `family` of a socket makes an enum member, which takes 1.0 us per request instead
