@@ -36,6 +36,10 @@ JOINED = [Setup("haproxy", "rfc9440", mode, server, "joined") for mode, server i
     ("required", "optional", "untrusted"), matrix.SERVERS, strict=True
 )]  # fmt: skip
 
+# Two forms of Apache, because only one of them has the chain.
+COLUMNS = [(proxy, "idiomatic") for proxy in matrix.PROXIES] + [("apache", "rfc9440")]
+COLUMNS.sort(key=lambda column: list(matrix.PROXIES).index(column[0]))
+
 # What the client sends behind its own certificate, in this order.
 KINDS = (
     "issuer",
@@ -193,6 +197,16 @@ def is_ambiguous(setup: Setup, kind: str) -> bool:
 def store_finds_a_path(setup: Setup, kind: str) -> bool:
     """Whether a trust store that has only the root finds the path."""
     return der(issuer().certificate) in attached(setup, kind)
+
+
+def row(kind: str) -> list[str]:
+    """The cells of the page, for each of `COLUMNS`."""
+    cells = []
+    for proxy, form in COLUMNS:
+        found = expected(Setup(proxy, form, "optional", "HTTPTools"), kind).partition(" ")
+        under_wsgi = expected(Setup(proxy, form, "required", "gunicorn"), kind)
+        cells.append((found[2] or found[0]) + ("; WSGI: 400" if under_wsgi == "400" else ""))
+    return cells
 
 
 @cache

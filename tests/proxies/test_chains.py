@@ -3,11 +3,16 @@
 RFC 8446 4.4.2: a server should be prepared to handle certificates that no path needs, in any order.
 """
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
-from tests.proxies import chains, matrix
+from tests.live.servers import free_port
+from tests.proxies import chains, matrix, programs
 from tests.proxies.client import in_turn
-from tests.proxies.conftest import Stage
+from tests.proxies.conftest import Stage, until_it_answers, wanted
+from tests.proxies.matrix import Setup
 
 pytestmark = pytest.mark.live
 
@@ -35,6 +40,21 @@ def test_the_leaf_is_accepted_whatever_else_the_client_sends(stage: Stage, kind:
 
 
 OWN_FORMS = [each for each in chains.SETUPS if each.form == "idiomatic" and each.mode == "required"]
+
+
+@pytest.mark.parametrize("setup", OWN_FORMS, ids=str)
+def test_a_proxy_that_has_the_issuer_accepts_every_chain(setup: Setup, upstream, server_files: Path, tmp_path: Path):
+    port = free_port()
+    authorities = tmp_path / "authorities.pem"
+    authorities.write_text(matrix.clients().pem + chains.issuer().pem)
+    options = replace(wanted(setup, port, upstream(setup), server_files), ca=str(authorities))
+    folder = tmp_path / "proxy"
+    folder.mkdir()
+    with programs.proxy(options, folder):
+        until_it_answers(port, f"/{setup.key}/")
+        for kind in chains.UNVERIFIED:
+            (answer,) = in_turn(port, chains.context(kind), [(f"/{setup.key}/", [])])
+            assert answer.told["certificate"]["thumbprint"] == chains.client().thumbprint, kind
 
 
 @pytest.mark.parametrize("stage", OWN_FORMS, indirect=True, ids=str)
