@@ -25,15 +25,12 @@ class Peer(NamedTuple):
         doubt: the reason why the address may come from a header field; `None` if it cannot.
         spoofable: the reason why the server may pass a client's header name with underscores as a name with hyphens;
             `None` if it does not.
-        joins_lines: whether the server may join several lines of one field with a comma. WSGI servers do, because an
-            environ has one value for each field.
     """
 
     address: str | None = None
     unix: bool = False
     doubt: str | None = None
     spoofable: str | None = None
-    joins_lines: bool = False
 
 
 class TLSFacts(NamedTuple):
@@ -79,6 +76,12 @@ class RequestView(Protocol):
         """Return the values of the field `name`, one for each field line that the gateway can distinguish.
 
         `name`: the name in lower case, with hyphens.
+        """
+
+    def has_one_line(self, name: str) -> bool:
+        """Return whether the gateway knows that the field `name` has exactly one field line.
+
+        A WSGI server joins several lines to one value, so the result is `False` if the server does not show the lines.
         """
 
     def field_names(self) -> Iterable[str]:

@@ -71,7 +71,6 @@ KINDS = (
     "40 foreign CAs, issuer",
     "nothing",
 )
-SECOND_LEAVES = {"former certificate", "foreign client", "server"}
 # Whose verification does not find the path: OpenSSL and BoringSSL take the first certificate with the issuer's name and
 # key. OpenSSL prefers one that has not expired. Go tries all.
 UNVERIFIED = {
@@ -178,20 +177,12 @@ def attached(setup: Setup, kind: str) -> list[bytes]:
 
 
 def expected(setup: Setup, kind: str) -> str:
-    """`"refused"`, `"400"`, or the verification, and behind it how many certificates the attached chain has."""
+    """`"refused"`, or the verification, and behind it how many certificates the attached chain has."""
     unverified = setup.proxy in UNVERIFIED.get(kind, ())
     if (kind in UNREADABLE_IN_GO and setup.proxy in GO) or (unverified and setup.mode != "untrusted"):
         return "refused"
-    if is_ambiguous(setup, kind):
-        return "400"
     verification = "PRESENTED" if unverified or (setup.mode == "untrusted" and setup.proxy in GO) else "BY_PROXY"
     return f"{verification} +{len(attached(setup, kind))}"
-
-
-def is_ambiguous(setup: Setup, kind: str) -> bool:
-    """Whether the field looks like two lines of Traefik's field that a WSGI server joined."""
-    is_joined = setup.proxy == "traefik" and setup.form == "idiomatic" and setup.server == "gunicorn"
-    return is_joined and not SECOND_LEAVES.isdisjoint(kind.split(", "))
 
 
 def store_finds_a_path(setup: Setup, kind: str) -> bool:
@@ -201,12 +192,8 @@ def store_finds_a_path(setup: Setup, kind: str) -> bool:
 
 def row(kind: str) -> list[str]:
     """The cells of the page, for each of `COLUMNS`."""
-    cells = []
-    for proxy, form in COLUMNS:
-        found = expected(Setup(proxy, form, "optional", "HTTPTools"), kind).partition(" ")
-        under_wsgi = expected(Setup(proxy, form, "required", "gunicorn"), kind)
-        cells.append((found[2] or found[0]) + ("; WSGI: 400" if under_wsgi == "400" else ""))
-    return cells
+    cells = [expected(Setup(proxy, form, "optional", "HTTPTools"), kind) for proxy, form in COLUMNS]
+    return [cell.removeprefix("BY_PROXY ") for cell in cells]
 
 
 @cache

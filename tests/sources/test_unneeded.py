@@ -233,8 +233,8 @@ SECOND_LEAF = MIDDLE.issue("CN=other").der
 
 
 @pytest.mark.parametrize("chain", [[SECOND_LEAF], [ISSUER, SECOND_LEAF], [LEAF, SECOND_LEAF], [JUNK, SECOND_LEAF]])
-def test_a_second_leaf_in_traefiks_list_is_rejected_under_wsgi(chain: list[bytes]) -> None:
-    """The server may have joined two field lines, of which a client sent one."""
+def test_a_second_leaf_in_traefiks_list_is_rejected_if_lines_may_be_joined(chain: list[bytes]) -> None:
+    """Of two lines that a WSGI server joined, one may come from a client. Only gunicorn shows the lines."""
     source, send = SOURCES["Traefik"]
     headers = send(chain).headers
     for extra in (
