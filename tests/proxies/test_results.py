@@ -54,12 +54,12 @@ CHAINS_NOTES = """
   certificates; nothing in the configuration changes that.
 - With `--mode untrusted`, the leaf is `PRESENTED` where the verification fails, and a trust store accepts it. Go
   rejects the certificates that it cannot read in this mode, too.
-- In the idiomatic form, Traefik sends leaf and chain in one field, joined by a comma, and the first certificate is the
-  leaf. A WSGI server joins two field lines in the same way. If an attacker gets a second line onto the connection, for
-  example by a smuggled request, the application cannot know which line is Traefik's. ASGI servers and gunicorn show
-  each line: the library rejects two lines, and accepts one line with any chain. Under other WSGI servers, it rejects
-  an end-entity certificate behind the leaf (400). The form rfc9440 has the leaf in a field of its own, and is accepted
-  under every server.
+- In the idiomatic form, Traefik sends leaf and chain in one field, joined by a comma, and the first certificate is
+  the leaf. A WSGI server joins two field lines in the same way. If an attacker gets a second line onto the
+  connection, for example by a smuggled request, the application cannot know which line is Traefik's. ASGI servers and
+  gunicorn show each line: the library accepts one line with any chain, and rejects a second line with a leaf. Under
+  other WSGI servers, it rejects an end-entity certificate behind the leaf (400). The form rfc9440 has the leaf in a
+  field of its own, and is accepted under every server.
 - HAProxy may send the whole chain as one Byte Sequence (`Client-Cert-Chain: :%[ssl_c_chain_der,base64]:`, without the
   Lua script). The results are those of the column haproxy, in front of all three servers.
 
