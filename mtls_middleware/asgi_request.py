@@ -210,13 +210,17 @@ class ASGIRequest:
     def _values(self, name: bytes) -> list[bytes]:
         return [value for lower, value in self._lower if lower == name]
 
+    def has_one_line(self, name: str) -> bool:
+        is_separate = self._scope.keys().isdisjoint(_WSGI_KEYS)  # a WSGI server below the scope has joined the lines
+        return is_separate and len(self._values(name.encode("latin-1", "replace"))) == 1
+
     def field_names(self) -> Iterable[str]:
         return dict.fromkeys(str(name, "latin-1") for name, _ in self._lower)
 
 
 def facts_reader(facts: Facts) -> Callable[[ASGIRequest], tuple[object, ...] | None]:
     """A function that reads these facts of a request as a cache key; `None` if the request must not be cached."""
-    fields = tuple(name.encode("ascii") for name in sorted(facts.fields))
+    fields, single_lines = tuple(name.encode("ascii") for name in sorted(facts.fields)), sorted(facts.single_lines)
     wanted = frozenset(
         (
             *fields,
@@ -248,7 +252,8 @@ def facts_reader(facts: Facts) -> Callable[[ASGIRequest], tuple[object, ...] | N
             if b"  " in authorization:  # with several blanks, one token would have many keys
                 return None
             digest = hashlib.sha256(authorization).digest()
-        return (peer, identity, digest, *map(values.get, fields))
+        single = () if not single_lines else tuple(map(request.has_one_line, single_lines))
+        return (peer, identity, digest, single, *map(values.get, fields))
 
     return read
 

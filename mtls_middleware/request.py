@@ -78,5 +78,11 @@ class RequestView(Protocol):
         `name`: the name in lower case, with hyphens.
         """
 
+    def has_one_line(self, name: str) -> bool:
+        """Return whether the gateway knows that the field `name` has exactly one field line.
+
+        A WSGI server joins several lines to one value, so the result is `False` if the server does not show the lines.
+        """
+
     def field_names(self) -> Iterable[str]:
         """Return the names of all fields in lower case, as `headers` accepts them."""

@@ -17,7 +17,7 @@ from mtls_middleware.request import Peer, TLSFacts
 from mtls_middleware.resource_server.bearer import has_token
 from mtls_middleware.sources.server import SOCKET_KEYS, tls_identity
 from mtls_middleware.wsgi_messages import body
-from mtls_middleware.wsgi_server import traits_of
+from mtls_middleware.wsgi_server import field_lines, traits_of
 
 # The keys that say which resource an application serves and how it reads the body. All other keys come from the server.
 _OF_APPLICATION = (
@@ -153,13 +153,20 @@ class WSGIRequest:
         value = self._environ.get(_key(name))
         return () if value is None else (value,)
 
+    def has_one_line(self, name: str) -> bool:
+        lines, key = field_lines(self._start_response), _key(name)
+        if lines is None:
+            return False
+        found = [value for sent, value in lines if len(sent) == len(name) and _is_spelling(sent, key)]
+        return len(found) == 1 and found[0] == self._environ.get(key)
+
     def field_names(self) -> Iterable[str]:
         return (key[5:].lower().replace("_", "-") for key in self._environ if key.startswith("HTTP_"))
 
 
 def facts_reader(facts: Facts) -> Callable[[WSGIRequest], tuple[object, ...] | None]:
     """A function that reads these facts of a request as a cache key; `None` if the request must not be cached."""
-    fields = tuple(_key(name) for name in sorted(facts.fields))
+    fields, single_lines = tuple(_key(name) for name in sorted(facts.fields)), sorted(facts.single_lines)
 
     def read(request: WSGIRequest) -> tuple[object, ...] | None:
         environ = request._environ
@@ -177,7 +184,8 @@ def facts_reader(facts: Facts) -> Callable[[WSGIRequest], tuple[object, ...] | N
             if "  " in authorization:  # with several blanks, one token would have many keys
                 return None
             digest = hashlib.sha256(authorization.encode("utf-8", "surrogateescape")).digest()
-        return (peer, identity, digest, *map(environ.get, fields))
+        single = () if not single_lines else tuple(map(request.has_one_line, single_lines))
+        return (peer, identity, digest, single, *map(environ.get, fields))
 
     return read
 
@@ -188,6 +196,11 @@ def _decoded(text: str) -> str:
 
 def _encoded(path: str) -> str:
     return path.encode("utf-8").decode("latin-1")
+
+
+def _is_spelling(name: str, key: str) -> bool:
+    """Whether the server joins a field of this name to the value of `key`."""
+    return name.upper().replace("-", "_") == key.removeprefix("HTTP_")
 
 
 @lru_cache(maxsize=64)

@@ -88,6 +88,19 @@ def traits_of(environ: Mapping[str, Any], start_response: object = None) -> Serv
         return _by_software(software, http2, None)
 
 
+def field_lines(start_response: object) -> list[tuple[str, str]] | None:
+    """Return the names and values of the request's field lines, which only gunicorn shows; `None` for other servers.
+
+    gunicorn's `start_response` is a method of an object that has the request. The result is `None` if another WSGI
+    middleware has wrapped `start_response`.
+    """
+    response = getattr(start_response, "__self__", None)
+    if type(response).__module__ != "gunicorn.http.wsgi":
+        return None
+    lines = getattr(getattr(response, "req", None), "headers", None)
+    return lines if isinstance(lines, list) else None
+
+
 def adapter_of(environ: Mapping[str, Any], start_response: object) -> str:
     """Return the package that probably created this environ, for example `"a2wsgi"`, or `""` if it is unknown.
 

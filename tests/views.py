@@ -23,6 +23,9 @@ class View:
     body: bytes = b""
     origin: str | None = None
 
+    def has_one_line(self, name: str) -> bool:
+        return len(self.headers(name)) == 1
+
     def field_names(self) -> Sequence[str]:
         return ()
 

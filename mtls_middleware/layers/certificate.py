@@ -119,7 +119,8 @@ class CertificateLayer:
         if not opts_in(source):
             return None
         reads_peer, reads_tls = getattr(source, "reads_peer", True), getattr(source, "reads_tls", True)
-        return Facts(fields=frozenset(source.drop_headers), peer=reads_peer, tls=reads_tls)
+        single: frozenset[str] = getattr(source, "single_lines", frozenset())
+        return Facts(frozenset(source.drop_headers), peer=reads_peer, tls=reads_tls, single_lines=single)
 
     @property
     def depends_on_path(self) -> bool:

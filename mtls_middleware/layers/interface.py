@@ -40,12 +40,14 @@ class Facts:
         peer: whether it reads the peer.
         tls: whether it reads what the server reports about the TLS connection.
         credentials: whether it reads the `Authorization` field, and looks for a token in the query.
+        single_lines: names of header fields, in lower case, of which it reads whether they have one field line.
     """
 
     fields: frozenset[str] = frozenset()
     peer: bool = False
     tls: bool = False
     credentials: bool = False
+    single_lines: frozenset[str] = frozenset()
 
     def __or__(self, other: "Facts") -> "Facts":
         return Facts(
@@ -53,6 +55,7 @@ class Facts:
             self.peer or other.peer,
             self.tls or other.tls,
             self.credentials or other.credentials,
+            self.single_lines | other.single_lines,
         )
 
 
@@ -168,6 +171,11 @@ class DeclaredView:
         if name not in self._facts.fields and not (self._facts.credentials and name == "authorization"):
             raise UndeclaredFact(name)
         return self._request.headers(name)
+
+    def has_one_line(self, name: str) -> bool:
+        if name not in self._facts.single_lines:
+            raise UndeclaredFact(f"the lines of {name}")
+        return self._request.has_one_line(name)
 
     @property
     def method(self) -> str:

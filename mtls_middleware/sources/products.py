@@ -65,7 +65,8 @@ class HAProxy(HeaderSource):
 class Traefik(HeaderSource):
     """Reads the leaf and the chain in Traefik's `X-Forwarded-Tls-Client-Cert` (`passTLSClientCert` with `pem: true`).
 
-    Traefik sends no verification word. The chain may contain only CA certificates.
+    Traefik sends no verification word. The first certificate of the field is the leaf. If the server may have joined
+    two field lines, the chain may contain only CA certificates.
 
     Example, with `VerifyClientCertIfGiven`:
     `Traefik(trusted_proxies=["10.0.0.0/8"], shared_secret=("MtlsProxySecret", secret), verified_by_proxy=True)`
@@ -73,13 +74,32 @@ class Traefik(HeaderSource):
 
     dialect: Dialect = vendors.TRAEFIK
 
-    def _decode(self, value: str) -> tuple[bytes, ...] | None:
-        # Some WSGI servers join two field lines with a comma, and Traefik joins leaf and chain in the same way. One of
-        # the lines may come from the client. The leaf of the second line would then look like a part of the chain.
-        leaf, *chain = ders = vendors.TRAEFIK.leaf(value)
-        if any(each != leaf and _is_second_leaf(each) for each in dict.fromkeys(chain)):
-            raise MalformedCertificate("the field contains a second leaf; expected one leaf, then only CA certificates")
-        return ders
+    @property
+    def single_lines(self) -> frozenset[str]:
+        """The names of the fields of which `find` reads whether they have one field line."""
+        return frozenset({self._certificate_header})
+
+    def find(self, view: RequestView) -> ClientCertificate | None:
+        certificate = super().find(view)
+        # A WSGI server joins two field lines with a comma, as Traefik joins leaf and chain. One of the lines may come
+        # from an attacker, for example in a smuggled request, and then looks like the leaf or like a part of the chain.
+        # In a single line, the first certificate is the leaf, and a second leaf is an unneeded certificate.
+        if certificate is not None and not view.has_one_line(self._certificate_header):
+            for value in view.headers(self._certificate_header):
+                _require_one_leaf(vendors.TRAEFIK.leaf(value))
+        return certificate
+
+
+def _require_one_leaf(ders: tuple[bytes, ...]) -> None:
+    """Raise `MalformedCertificate` if a certificate behind the first one may be the leaf of another client."""
+    leaf, *chain = ders
+    if any(each != leaf and _is_second_leaf(each) for each in dict.fromkeys(chain)):
+        raise MalformedCertificate(
+            "the field contains a second leaf, and the server may have joined two field lines; expected one leaf, then "
+            "only CA certificates",
+            advice="let Traefik send leaf and chain in two fields (mtls-middleware proxy-config traefik "
+            "--form rfc9440), use gunicorn or an ASGI server, or remove the second leaf from the client's file",
+        )
 
 
 def _is_second_leaf(der: bytes) -> bool:

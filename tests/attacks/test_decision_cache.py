@@ -593,7 +593,7 @@ def test_the_tls_facts_of_a_layer_hold_nothing_that_is_not_in_the_key(gateway: s
         lambda view: view.peer, lambda view: view.tls, lambda view: view.query, lambda view: view.method,
         lambda view: view.path, lambda view: view.location, lambda view: view.body, lambda view: view.field_names(),
         lambda view: view.headers("accept"), lambda view: view.headers("authorization"),
-        lambda view: view.headers("x-owner"),
+        lambda view: view.headers("x-owner"), lambda view: view.has_one_line("x-own"),
     ],
 )  # fmt: skip
 def test_a_layer_that_reads_an_undeclared_fact_fails(gateway: str, read: Any, world: World) -> None:

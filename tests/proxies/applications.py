@@ -1,14 +1,18 @@
 """The application behind each proxy: it tells the certificate, and every field before and after our middleware.
 
-`SOURCES` (environment, JSON) says which source belongs to the first segment of the path: one server serves all.
+`SOURCES` (environment, JSON) says which source belongs to the first segment of the path: one server serves all. The
+second segment is empty, or names a trust store (`roots`, `issuers`) or `token`.
 """
 
 import json
+import logging
 import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from mtls_middleware import asgi, sources, wsgi
+from mtls_middleware.resource_server import JWTAccessTokens
+from mtls_middleware.validation import TrustStore
 from tests.exported import exported
 from tests.told import certificate_of
 
@@ -48,8 +52,46 @@ async def tell_asgi(scope: dict[str, Any], receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": told(scope, scope["method"], body, of_scope(scope))})
 
 
-WSGI = {key: wsgi.ClientCertificateMiddleware(tell_wsgi, source) for key, source in SOURCES.items()}
-ASGI = {key: asgi.ClientCertificateMiddleware(tell_asgi, source) for key, source in SOURCES.items()}
+ROOTS, ISSUERS, TOKENS = os.environ["ROOTS"], os.environ["ISSUERS"], json.loads(os.environ["TOKENS"])
+# What stands around the application, by the second segment of the path.
+GUARDS: dict[str, dict[str, Any]] = {
+    "": {},
+    "roots": {"trust_store": TrustStore([ROOTS]), "required": True},
+    "issuers": {"trust_store": TrustStore([ROOTS], intermediates=[ISSUERS]), "required": True},
+    "token": {},
+}
+
+
+def guarded(gateway: Any, application: Any) -> dict[tuple[str, str], Any]:
+    inner = dict.fromkeys(GUARDS, application)
+    inner["token"] = gateway.CertificateBoundTokenMiddleware(application, JWTAccessTokens(**TOKENS))
+    return {
+        (key, guard): gateway.ClientCertificateMiddleware(inner[guard], source, **options)
+        for key, source in SOURCES.items()
+        for guard, options in GUARDS.items()
+    }
+
+
+def segments(path: str) -> tuple[str, str]:
+    _, key, guard = path.split("/", 2)
+    return key, guard.rstrip("/")
+
+
+WSGI, ASGI = guarded(wsgi, tell_wsgi), guarded(asgi, tell_asgi)
+
+
+class LastDecision(logging.Handler):
+    """Keeps the newest record of a decision, which the path /log/ tells."""
+
+    message = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.message = record.getMessage()
+
+
+LAST = LastDecision()
+logging.getLogger("mtls_middleware.decision").addHandler(LAST)
+logging.getLogger("mtls_middleware.decision").setLevel(logging.INFO)
 
 
 def wsgi_application(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
@@ -57,7 +99,10 @@ def wsgi_application(environ: "WSGIEnvironment", start_response: "StartResponse"
     if environ["PATH_INFO"] == "/nowhere/":
         start_response("404 Not Found", [("Content-Length", "0")])
         return [b""]
-    return WSGI[environ["PATH_INFO"].split("/")[1]](environ, start_response)
+    if environ["PATH_INFO"] == "/log/":
+        start_response("200 OK", [("Content-Type", "application/json")])
+        return [json.dumps(LAST.message).encode()]
+    return WSGI[segments(environ["PATH_INFO"])](environ, start_response)
 
 
 async def asgi_application(scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -66,4 +111,8 @@ async def asgi_application(scope: dict[str, Any], receive: Any, send: Any) -> No
         await send({"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"0")]})
         await send({"type": "http.response.body", "body": b""})
         return
-    await ASGI[scope["path"].split("/")[1]](scope, receive, send)
+    if scope["path"] == "/log/":
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+        await send({"type": "http.response.body", "body": json.dumps(LAST.message).encode()})
+        return
+    await ASGI[segments(scope["path"])](scope, receive, send)

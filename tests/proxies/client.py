@@ -60,6 +60,25 @@ def over_http1(
         return REFUSED
 
 
+def in_turn(port: int, context: ssl.SSLContext, requests: list[tuple[str, list[bytes]]]) -> list[Answer]:
+    """The answers to several requests on as few connections as possible; `requests` are paths and field lines."""
+    answers: list[Answer] = []
+    while len(answers) < len(requests):
+        begin = len(answers)
+        try:
+            with connected(port, context, "http/1.1") as connection:
+                for path, fields in requests[begin:]:
+                    lines = [f"GET {path} HTTP/1.1".encode(), b"Host: localhost", *fields, b"", b""]
+                    connection.sendall(b"\r\n".join(lines))
+                    response = http.client.HTTPResponse(connection)
+                    response.begin()
+                    answers.append(Answer(response.status, response.read()))
+        except (OSError, http.client.HTTPException):
+            if len(answers) == begin:
+                answers.append(REFUSED)
+    return answers
+
+
 def over_http2(
     port: int, context: ssl.SSLContext, path: str, fields: list[Field], trailers: list[Field] | None = None
 ) -> Answer:

@@ -10,13 +10,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mtls_middleware.cli.proxies import SECRET
 from mtls_middleware.cli.proxy_options import SECRET_VARIABLE, ProxyOptions
+from mtls_middleware.testing import TokenIssuer
+from tests import unreadable
 from tests.live.servers import ROOT, free_port
-from tests.proxies import matrix, programs
+from tests.proxies import chains, matrix, programs
 from tests.proxies.client import over_http1
 from tests.proxies.matrix import Setup
 
@@ -68,25 +71,28 @@ def server_command(name: str, at: int | Path, module: str = APPLICATIONS, end: s
 
 @pytest.fixture(scope="session")
 def server_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`server.pem`, its key beside it, and `ca.pem`, who signs clients."""
+    """`server.pem`, its key beside it, `ca.pem` with the CAs of clients, and `issuers.pem` with a CA below them."""
     folder = tmp_path_factory.mktemp("files")
     server = matrix.servers().server()
     (folder / "server.pem").write_text(server.chain_pem)
     (folder / "server.pem.key").write_text(server.key_pem)
-    (folder / "ca.pem").write_text(matrix.clients().pem)
+    (folder / "ca.pem").write_text(matrix.clients().pem + unreadable.CA.pem)
+    (folder / "issuers.pem").write_text(chains.issuer().pem)
     return folder
 
 
 @pytest.fixture(scope="session")
-def upstream() -> Iterator[Callable[[Setup], int | Path]]:
+def upstream(server_files: Path) -> Iterator[Callable[[Setup], int | Path]]:
     """Where a setup's application server listens: started when first asked for, once for all proxies.
 
     The sources are those that `proxy-config` states.
     """
-    setups = (*matrix.SETUPS, *matrix.FORGED_AT, *matrix.UNIX, *matrix.NO_SECRET, *matrix.SECRETS)
+    setups = (*matrix.SETUPS, *matrix.FORGED_AT, *matrix.UNIX, *matrix.NO_SECRET, *matrix.SECRETS, *chains.JOINED)
     somewhere = {"unix": Path("/run/app.sock")}
     sources = {each.key: wanted(each, 1, somewhere.get(each.extra, 1), Path()).source() for each in setups}
     environment = {"SOURCES": json.dumps(sources), SECRET_VARIABLE: matrix.SECRET}
+    environment |= {"ROOTS": str(server_files / "ca.pem"), "ISSUERS": str(server_files / "issuers.pem")}
+    environment |= {"TOKENS": json.dumps(tokens())}
     with contextlib.ExitStack() as stack, tempfile.TemporaryDirectory(prefix="mtls-") as folder:
         Path(folder).chmod(0o755)  # Apache comes here as another user
 
@@ -110,10 +116,30 @@ def stage(
     setup: Setup = request.param
     port, behind = free_port(), upstream(setup)
     folder = tmp_path_factory.mktemp(setup.proxy)
-    with programs.proxy(wanted(setup, port, behind, server_files), folder):
+
+    def join() -> None:
+        if setup.extra == "joined":
+            configuration = folder / "haproxy.cfg"
+            text = configuration.read_text()
+            assert "%[ssl_c_chain_der,base64,lua.rfc9440_chain]" in text
+            configuration.write_text(
+                text.replace("%[ssl_c_chain_der,base64,lua.rfc9440_chain]", ":%[ssl_c_chain_der,base64]:")
+            )
+
+    with programs.proxy(wanted(setup, port, behind, server_files), folder, add=join):
         stage = Stage(setup, port, behind, f"/{setup.key}/")
         until_it_answers(port, stage.path)
         yield stage
+
+
+@cache
+def issuer() -> TokenIssuer:
+    return TokenIssuer("https://issuer.test", audience="https://api.test")
+
+
+def tokens() -> dict[str, Any]:
+    """The arguments with which an application accepts the tokens of `issuer`."""
+    return {"issuer": issuer().issuer, "audience": issuer().audience, "jwks": issuer().jwks}
 
 
 def until_it_answers(port: int, path: str) -> None:

@@ -24,7 +24,7 @@ class Setup:
     form: Form
     mode: Mode
     server: str
-    extra: Literal["", "unix", "no-secret"] = ""
+    extra: Literal["", "unix", "no-secret", "joined"] = ""
 
     @property
     def key(self) -> str:

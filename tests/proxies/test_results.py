@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.proxies import forgery, matrix, programs
+from tests.proxies import chains, encodings, forgery, matrix, programs
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "proxy-results.md"
 
@@ -25,6 +25,63 @@ Attacks on the connection between proxy and server (upgrades, CONNECT, smuggled 
 Over HTTP/1.1 and HTTP/2 alike. The cells say the `verification` of the certificate that is attached, `+1` where the
 intermediate arrives in its `chain` too; *none*: the application is reached without certificate; *refused*: it is not
 reached. `required` is tried in front of gunicorn, `optional` of uvicorn with `HTTPTools`, `untrusted` with `H11`.
+
+"""
+CHAINS = """
+## The chain that the client sends
+
+A client may send certificates that no path needs (RFC 8446 4.4.2). In this table, the client has a good leaf. The
+*issuer* is the CA that signed the leaf. The root, which the proxies have, signed the issuer. The first column says
+what the client sends behind its leaf, in this order. The cells say how many of these certificates the attached
+`chain` has: copies, the leaf and certificates that cannot be read are dropped and logged. nginx, Caddy and Apache's
+idiomatic form send no chain. *refused*: the application is not reached, because the proxy does not verify the leaf.
+Over HTTP/1.1. `required` is tried in front of gunicorn, `optional` of uvicorn with `HTTPTools`, both in the idiomatic
+form. `untrusted` is tried in the form rfc9440, in front of uvicorn with `H11`.
+
+"""
+CHAINS_NOTES = """
+- *former root*: the same name as the root, another key. *version 1*: without extensions. *former certificate*: of the
+  same client, from the same CA. *foreign client*, *server*: end-entity certificates of other CAs. *expired issuer*,
+  *cross-signed issuer*: the name and key of the issuer, in a certificate that has expired, or that an unknown root
+  signed. *Brainpool*: with a key of the curve brainpoolP256r1. *critical FALSE*, *PrintableString*: certificates that
+  `cryptography` cannot read, as in the table of encodings below.
+- A trust store (`trust_store=`) accepts each leaf whose issuer is in the attached chain. Otherwise, give the store
+  the issuer with `intermediates=`: behind nginx, Caddy and Apache's idiomatic form, and behind Apache's form rfc9440
+  if the issuer is not among the first eight certificates. Then the store accepts the leaf in every cell.
+- *refused*: OpenSSL and BoringSSL (Envoy) try one issuer: the first in the chain with this name and key, and OpenSSL
+  the first that has not expired. All proxies accept these chains, and a leaf without chain, if the file with the CAs
+  of clients (`--ca`) also has the issuer. Go (Traefik, Caddy) rejects the handshake if it cannot read one of the
+  certificates; nothing in the configuration changes that.
+- With `--mode untrusted`, the leaf is `PRESENTED` where the verification fails, and a trust store accepts it. Go
+  rejects the certificates that it cannot read in this mode, too.
+- In the idiomatic form, Traefik sends leaf and chain in one field, joined by a comma, and the first certificate is
+  the leaf. A WSGI server joins two field lines in the same way. If an attacker gets a second line onto the
+  connection, for example by a smuggled request, the application cannot know which line is Traefik's. ASGI servers and
+  gunicorn show each line: the library accepts one line with any chain, and rejects a second line with a leaf. Under
+  other WSGI servers, it rejects an end-entity certificate behind the leaf (400). The form rfc9440 has the leaf in a
+  field of its own, and is accepted under every server.
+- HAProxy may send the whole chain as one Byte Sequence (`Client-Cert-Chain: :%[ssl_c_chain_der,base64]:`, without the
+  Lua script). The results are those of the column haproxy, in front of all three servers.
+
+The limits of the proxies, with the generated configuration:
+
+"""
+LIMITS = f"""
+The number of bytes is that of all certificates in the handshake, tried with 2,000 bytes less and more. Servers have
+lower limits: with the options that `proxy-config` prints, gunicorn accepts a chain of {chains.FITS:,} bytes, and
+answers 431 to a chain of 50,000 bytes, because its field has more than 65,536 characters. HAProxy leaves out a chain
+that does not fit into its buffer (`tune.bufsize`). A trust store accepts at most five certificates between leaf and
+root (`max_depth=`).
+"""
+ENCODINGS = """
+## Unusual encodings
+
+Certificates that OpenSSL reads and `cryptography` does not
+([validation.md](validation.md#certificates-that-cannot-be-read)). In each cell that is not *refused*, a token that is
+bound to the certificate is accepted, and a token that is bound to another certificate is rejected (401). Where the
+trust store rejects the certificate, the status is 403, and the log has the reason of the parser. *refused*: the TLS
+library of the proxy does not accept the certificate. With `--mode untrusted`, nginx and HAProxy accept the two times
+as well. `required` is tried in front of gunicorn, `untrusted` in front of uvicorn with `H11`.
 
 """
 REJECTIONS = """
@@ -113,7 +170,24 @@ def page(versions: str) -> str:
         ],
     )
     head, between = HEAD.format(versions=versions), FORGERIES.format(known=len(forgery.KNOWN_HEADERS))
-    return head + certificates + REJECTIONS + rejections + between + forgeries + extras()
+    return head + certificates + chains_and_encodings() + REJECTIONS + rejections + between + forgeries + extras()
+
+
+def chains_and_encodings() -> str:
+    names = [proxy if form == "idiomatic" else f"{proxy}, {form}" for proxy, form in chains.COLUMNS]
+    sent = table(["behind the leaf", *names], [[kind, *chains.row(kind)] for kind in chains.KINDS])
+    limits = table(
+        ["", *matrix.PROXIES],
+        [
+            ["certificates between leaf and root", *(str(chains.LONGEST_PATH[proxy]) for proxy in matrix.PROXIES)],
+            ["bytes of all certificates in a handshake", *(f"{chains.LARGEST[proxy]:,}" for proxy in matrix.PROXIES)],
+        ],
+    )
+    encoded = table(
+        ["the leaf has", *matrix.PROXIES, "trust store"],
+        [[kind, *encodings.row(kind)] for kind in encodings.KINDS],
+    )
+    return CHAINS + sent + CHAINS_NOTES + limits + LIMITS + ENCODINGS + encoded
 
 
 def extras() -> str:

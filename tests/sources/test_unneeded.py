@@ -32,8 +32,9 @@ from mtls_middleware.sources.leaf_and_chain import MAX_CHAIN_BYTES
 from mtls_middleware.testing import CertificateAuthority, self_signed
 from mtls_middleware.validation import TrustStore
 from mtls_middleware.validation import presented as validation_presented
+from tests.environs import KNOWN_SERVER
 from tests.growth import assert_grows_with_size
-from tests.sources.requests import TRUST, through_asgi, through_wsgi, view
+from tests.sources.requests import PROXY, TRUST, through_asgi, through_wsgi, view
 from tests.sources.written import CERT, WORD
 
 ROOT = CertificateAuthority("CN=Root")
@@ -47,7 +48,8 @@ def der(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(Encoding.DER)
 
 
-LEAF, ISSUER = CLIENT.der, der(MIDDLE.certificate)
+ISSUER_OBJECT = MIDDLE.certificate
+LEAF, ISSUER = CLIENT.der, der(ISSUER_OBJECT)
 JUNK = b"\x30\x03abc"
 BROKEN = ISSUER.replace(b"\xa0\x03\x02\x01\x02", b"\xa1\x03\x02\x01\x02", 1)  # the tag of the version
 FORGED = ISSUER[:-3] + bytes([ISSUER[-3] ^ 1]) + ISSUER[-2:]
@@ -227,12 +229,52 @@ def test_a_chain_is_cut_at_its_limit_in_bytes() -> None:
         assert sum(map(len, outcome.certificate.chain)) <= MAX_CHAIN_BYTES
 
 
-def test_a_second_leaf_in_traefiks_list_is_rejected() -> None:
-    """A server may have joined two field lines, of which a client sent one."""
-    other = MIDDLE.issue("CN=other")
-    for chain in ([other.der], [ISSUER, other.der], [LEAF, other.der], [JUNK, other.der]):
-        for outcome in through(SOURCES["Traefik"][1](chain), SOURCES["Traefik"][0]):
-            assert outcome.status == 400
+SECOND_LEAF = MIDDLE.issue("CN=other").der
+
+
+@pytest.mark.parametrize("chain", [[SECOND_LEAF], [ISSUER, SECOND_LEAF], [LEAF, SECOND_LEAF], [JUNK, SECOND_LEAF]])
+def test_a_second_leaf_in_traefiks_list_is_rejected_if_lines_may_be_joined(chain: list[bytes]) -> None:
+    """Of two lines that a WSGI server joined, one may come from a client. Only gunicorn shows the lines."""
+    source, send = SOURCES["Traefik"]
+    headers = send(chain).headers
+    for extra in (
+        {},
+        {"SERVER_SOFTWARE": "uwsgi", "uwsgi.version": "2.0.31"},
+        {"werkzeug.proxy_fix.orig": {"REMOTE_ADDR": PROXY}},
+    ):
+        trusted = Traefik(shared_secret=("MtlsProxySecret", "s" * 16), proxy_deletes_underscores=True)
+        outcome = through_wsgi(trusted, [*headers, ("MtlsProxySecret", "s" * 16)], environ=extra)
+        assert outcome.status == 400
+    assert through_wsgi(source, headers).status == 400
+
+
+@pytest.mark.parametrize("chain", [[SECOND_LEAF], [ISSUER, SECOND_LEAF], [LEAF, SECOND_LEAF], [JUNK, SECOND_LEAF]])
+def test_a_second_leaf_in_traefiks_list_is_unneeded_under_asgi(chain: list[bytes]) -> None:
+    """The gateway has each field line, so two lines are rejected, and one line is Traefik's."""
+    source, send = SOURCES["Traefik"]
+    headers = send(chain).headers
+    outcome = through_asgi(source, headers, trust_store=TrustStore([ROOT.certificate], intermediates=[ISSUER_OBJECT]))
+    assert (outcome.status, outcome.thumbprint) == (200, CLIENT.thumbprint)
+    assert outcome.certificate.chain == tuple(each for each in chain if each not in (LEAF, JUNK))
+    assert through_asgi(source, [*headers, *send([]).headers]).status == 400
+    assert through_asgi(source, headers, scope={"wsgi_environ": {"REMOTE_ADDR": PROXY, **KNOWN_SERVER}}).status == 400
+
+
+def test_a_second_leaf_is_rejected_under_wsgi_after_asgi_accepted_it() -> None:
+    """The same source in both gateways has one cache of certificates."""
+    source, send = SOURCES["Traefik"]
+    headers = send([SECOND_LEAF]).headers
+    assert through_asgi(source, headers).status == 200
+    assert through_wsgi(source, headers).status == 400
+
+
+def test_a_second_leaf_behind_many_entries_is_rejected_under_wsgi() -> None:
+    """Entries beyond the limit of the chain are not attached, but they count here."""
+    source, send = SOURCES["Traefik"]
+    short = [b"\x30\x02\x05" + bytes([number]) for number in range(256)]
+    headers = send([*short * 4, SECOND_LEAF]).headers
+    assert through_asgi(source, headers).certificate.chain == ()
+    assert through_wsgi(source, headers).status == 400
 
 
 def test_the_time_to_read_a_chain_grows_with_its_size() -> None:

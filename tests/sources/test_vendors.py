@@ -63,7 +63,7 @@ def test_traefiks_list_is_leaf_and_chain(
     # Not told apart where the server puts a mere comma between, but a leaf in the chain says so.
     for joined in (lines, lines[::-1]):
         assert through_wsgi(Traefik(**TRUST), joined, joint=",").status == 400
-    for bad in ("," + value, value + ",", value.replace(",", ";"), f"{value},{base64_der(mtls_client)}"):
+    for bad in ("," + value, value + ",", value.replace(",", ";")):
         assert through(Traefik(**TRUST), [(field, bad)]).status == 400
 
 
