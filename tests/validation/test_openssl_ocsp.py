@@ -42,10 +42,10 @@ def openssl_verdict(folder, url, name):
     return next(line for line in found.stdout.splitlines() if line.startswith(f"{name}.pem: ")).split()[1]
 
 
-def delegate(ca, *purposes, nocheck=True):
+def delegate(ca, *purposes, nocheck=True, **options):
     extensions = [(x509.ExtendedKeyUsage(list(purposes)), False)] if purposes else []
     extensions += [(x509.OCSPNoCheck(), False)] if nocheck else []
-    return ca.issue("CN=OCSP", extended_key_usage=(), extensions=extensions)
+    return ca.issue("CN=OCSP", extended_key_usage=(), extensions=extensions, **options)
 
 
 OURS = {"good": "good", "revoked": "refused", "unknown": "refused", "unavailable": "unavailable"}
@@ -90,6 +90,31 @@ def test_a_delegate_without_nocheck_is_accepted_by_openssl_only(ca, clients, fol
     with responding(folder, delegate(ca, ExtendedKeyUsageOID.OCSP_SIGNING, nocheck=False), "-nmin", "5") as url:
         assert openssl_verdict(folder, url, GOOD) == "good"
         assert outcome(store_of(ca, OCSP(url)), clients[GOOD], time.time()) == "unavailable"
+
+
+@pytest.mark.parametrize(
+    ("options", "openssl", "ours"),
+    [
+        (["sha256"], "good", "good"),
+        (["sha384"], "good", "good"),
+        (["sha512"], "good", "good"),
+        (["sha256", "rsa_padding_mode:pss"], "good", "good"),
+        (["sha384", "rsa_padding_mode:pss", "rsa_pss_saltlen:digest"], "good", "good"),
+        (["sha512", "rsa_padding_mode:pss", "rsa_pss_saltlen:20"], "good", "good"),
+        # RFC 4055 3.1 recommends the same hash for MGF1. `cryptography` does not read which other hash it is.
+        (["sha256", "rsa_padding_mode:pss", "rsa_mgf1_md:sha512"], "good", "unavailable"),
+        (["sha1"], "good", "unavailable"),
+        (["sha1", "rsa_padding_mode:pss"], "good", "unavailable"),
+        (["sha224", "rsa_padding_mode:pss"], "good", "unavailable"),
+    ],
+    ids=lambda each: each if isinstance(each, str) else ", ".join(each),
+)
+def test_rsa_signatures_of_both_kinds_are_verified(ca, clients, folder, options, openssl, ours):  # noqa: PLR0917 (fixtures)
+    digest, *parameters = options
+    given = ["-rmd", digest, *(word for each in parameters for word in ("-rsigopt", each))]
+    with responding(folder, delegate(ca, ExtendedKeyUsageOID.OCSP_SIGNING, key="rsa"), "-nmin", "5", *given) as url:
+        assert openssl_verdict(folder, url, GOOD) == openssl
+        assert outcome(store_of(ca, OCSP(url)), clients[GOOD], time.time()) == ours
 
 
 def test_openssl_reads_our_request(ca, clients, folder):
