@@ -39,8 +39,9 @@ _GET_LIMIT = 255
 # Default maximum bytes of all records, and bytes of one record without the issuer's certificate in its key. So the
 # statuses of 10,000 certificates are cached.
 _CACHED, _RECORD = 20 * 1024 * 1024, 1_000
-# The numbers in a reason, such as the seconds since nextUpdate. Lines that differ only by them count as the same.
-_NUMBERS = re.compile("[0-9]+")
+# The numbers and OIDs in a reason, such as the seconds since nextUpdate. Lines that differ only by them count as the
+# same.
+_NUMBERS = re.compile("[0-9.]+")
 _HEADERS = {"Accept": "application/ocsp-response", "Content-Type": "application/ocsp-request"}
 
 # What a record depends on: the URL, the issuer, the serial number, and the certificate of `signed_by`.

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, SignatureAlgorithmOID
 
-from mtls_middleware.parser_errors import UNREADABLE
+from mtls_middleware.parser_errors import UNREADABLE, reason
 from mtls_middleware.validation.crl import StatusRequest
 from mtls_middleware.validation.profile import CRITICAL, HASHES, UNSUPPORTED_SIGNATURE, extensions, key_defects
 
@@ -133,7 +133,7 @@ def verify(
     except UnusableOCSPResponse:
         raise
     except UNREADABLE as error:
-        raise UnusableOCSPResponse(f"not a readable OCSP response ({type(error).__name__})") from error
+        raise UnusableOCSPResponse(f"not a readable OCSP response: {reason(error)}") from error
 
 
 def _verify(

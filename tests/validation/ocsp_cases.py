@@ -135,6 +135,12 @@ CASES: Mapping[str, Case] = {
         "unavailable",
         "OpenSSL does not check producedAt",
     ),
+    "producedAt with fractions of a second": Case(
+        lambda received: received.signed(received.single(), produced=ocsp_der.tlv(0x18, b"20260101000000.5Z")),
+        "good",
+        "unavailable",
+        "RFC 5280 4.1.2.5.2 forbids them, and `cryptography` rejects them",
+    ),
     "no nextUpdate": Case(built(ends=None), "good", "good"),
     "no nextUpdate, no nonce, thisUpdate two hours ago": Case(
         built(ends=None, begins=-2 * HOUR, nonce=None), "unusable", "unavailable", options=("-status_age", "3600")

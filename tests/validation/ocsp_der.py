@@ -46,18 +46,19 @@ def response(
     ca,
     *singles,
     now,
+    produced=None,
     extensions=b"",
     certificates=b"",
     key_hash=None,
     algorithm=ECDSA_SHA256,
     sign=sign_with_ecdsa,
 ):
-    """A response that `ca` signs. `now`: producedAt. `sign`: a function of the key and the signed bytes."""
+    """A response that `ca` signs. `produced`: the DER of producedAt. `sign`: a function of the key and the bytes."""
     key_hash = key_hash or x509.SubjectKeyIdentifier.from_public_key(ca.certificate.public_key()).digest
     signed = tlv(
         0x30,
         tlv(0xA2, tlv(4, key_hash))
-        + generalized(now)
+        + (produced or generalized(now))
         + tlv(0x30, b"".join(singles))
         + (tlv(0xA1, tlv(0x30, extensions)) if extensions else b""),
     )
