@@ -28,18 +28,22 @@ def extension(critical):
     return tlv(0x30, bytes.fromhex("06032a0304") + (CRITICAL if critical else b"") + tlv(4, b"\x05\x00"))
 
 
-def single(request, *, now, status=GOOD_DER, serial=None, extensions=b""):
-    """A SingleResponse to an `OCSPRequest` of this library. `status`: the DER of certStatus."""
+def single(request, *, now, status=GOOD_DER, serial=None, extensions=b"", begins=-60, ends=3600):
+    """A SingleResponse to an `OCSPRequest` of this library.
+
+    `status`: the DER of certStatus. `begins` and `ends`: in seconds from `now`; without nextUpdate if `ends` is `None`.
+    """
     number = request.serial if serial is None else serial
     algorithm = tlv(0x30, bytes.fromhex("06052b0e03021a0500"))  # SHA-1
     hashed = tlv(4, request.name_hash) + tlv(4, request.key_hash)
     cert_id = tlv(0x30, algorithm + hashed + tlv(2, number.to_bytes(number.bit_length() // 8 + 1, "big")))
-    times = generalized(now - 60) + tlv(0xA0, generalized(now + 3600))
+    times = generalized(now + begins) + (b"" if ends is None else tlv(0xA0, generalized(now + ends)))
     return tlv(0x30, cert_id + status + times + (tlv(0xA1, tlv(0x30, extensions)) if extensions else b""))
 
 
-def sign_with_ecdsa(key, signed):
-    return key.sign(signed, ec.ECDSA(hashes.SHA256()))
+def ecdsa(key):
+    """A function that signs bytes with this key and SHA-256."""
+    return lambda signed: key.sign(signed, ec.ECDSA(hashes.SHA256()))
 
 
 def response(
@@ -51,9 +55,9 @@ def response(
     certificates=b"",
     key_hash=None,
     algorithm=ECDSA_SHA256,
-    sign=sign_with_ecdsa,
+    sign=None,
 ):
-    """A response that `ca` signs. `produced`: the DER of producedAt. `sign`: a function of the key and the bytes."""
+    """A response of `ca`. `produced`: the DER of producedAt. `sign`: signs bytes; by default, `ca` does."""
     key_hash = key_hash or x509.SubjectKeyIdentifier.from_public_key(ca.certificate.public_key()).digest
     signed = tlv(
         0x30,
@@ -62,7 +66,7 @@ def response(
         + tlv(0x30, b"".join(singles))
         + (tlv(0xA1, tlv(0x30, extensions)) if extensions else b""),
     )
-    signature = tlv(3, b"\0" + sign(ca.key, signed))
+    signature = tlv(3, b"\0" + (sign or ecdsa(ca.key))(signed))
     included = tlv(0xA0, tlv(0x30, certificates)) if certificates else b""
     return successful(tlv(0x30, signed + algorithm + signature + included))
 

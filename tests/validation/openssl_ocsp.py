@@ -3,12 +3,15 @@
 The verdicts are good, revoked, unknown, and unusable for a response that OpenSSL does not accept.
 """
 
+import re
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 from mtls_middleware.validity import CLOCK_SKEW
 
+STATUSES = ("good", "revoked", "unknown")
+_CA = "-issuer", "ca.pem", "-CAfile", "ca.pem"
 # OpenSSL's default tolerance for times is five minutes.
 _TIMES = "-validity_period", str(int(CLOCK_SKEW))
 
@@ -29,12 +32,26 @@ def read(folder: Path, request: bytes, response: bytes, name: str, *options: str
     return _verdict(folder, name, ["-no_nonce", "-respin", "response.der", *options])
 
 
+def read_all(folder: Path, response: bytes, names: Sequence[str], *options: str) -> list[str]:
+    """Return the verdicts about several certificates of one CA. `ca.pem` and each `NAME.pem` are in `folder`."""
+    (folder / "response.der").write_bytes(response)
+    certificates = [option for name in names for option in ("-cert", f"{name}.pem")]
+    return _verdicts(
+        _run(folder, ["-no_nonce", "-respin", "response.der", *_CA, *certificates, *_TIMES, *options]), names
+    )
+
+
 def _verdict(folder: Path, name: str, options: Sequence[str]) -> str:
-    run = _run(folder, ["-issuer", "ca.pem", "-cert", f"{name}.pem", "-CAfile", "ca.pem", *_TIMES, *options])
-    if run.returncode or "Response verify OK" not in run.stderr or "Status times invalid" in run.stdout + run.stderr:
-        return "unusable"
-    lines = [line.removeprefix(f"{name}.pem: ") for line in run.stdout.splitlines() if line.startswith(f"{name}.pem: ")]
-    return {"good": "good", "revoked": "revoked", "unknown": "unknown"}.get(lines[0], "unusable")
+    return _verdicts(_run(folder, [*_CA, "-cert", f"{name}.pem", *_TIMES, *options]), [name])[0]
+
+
+def _verdicts(run: "subprocess.CompletedProcess[str]", names: Sequence[str]) -> list[str]:
+    if "Response verify OK" not in run.stderr:
+        return ["unusable"] * len(names)
+    _, *parts = re.split(r"^(\S+)\.pem: ", run.stdout, flags=re.MULTILINE)  # a name, its lines, a name, its lines, ...
+    lines = dict(zip(parts[::2], parts[1::2], strict=True))
+    assert lines.keys() == set(names), run.stdout
+    return [next((each for each in STATUSES if lines[name].startswith(f"{each}\n")), "unusable") for name in names]
 
 
 def _run(folder: Path, options: Sequence[str]) -> "subprocess.CompletedProcess[str]":
