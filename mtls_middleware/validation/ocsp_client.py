@@ -21,6 +21,7 @@ from mtls_middleware.cache import Cache
 from mtls_middleware.dependencies import report
 from mtls_middleware.effects.exchange import Fetch, FetchFailed, Response, fetch_failed
 from mtls_middleware.effects.flow import Begin, Flow, ask
+from mtls_middleware.forks import reset_after_fork
 from mtls_middleware.line_limit import LineLimit
 from mtls_middleware.reusable import Reusable
 from mtls_middleware.validation.crl import StatusRequest
@@ -105,6 +106,11 @@ class OCSPClient:
         self._nonce_size, self._uses_get, self._algorithm = nonce_size, uses_get, algorithm
         self.records: Cache[_Key, OCSPRecord] = Cache(_CACHED)
         self._lines = LineLimit(lines=1, seconds=30)  # each certificate can cause a failure
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Create the lock. A fork may happen while another thread holds the lock of the parent."""
         self._lock = threading.Lock()  # protects the records; it is not held during I/O
 
     def look_up(
@@ -164,8 +170,17 @@ class OCSPClient:
         known = record.valid(now)
         is_new = (known is None or now >= known.renewal_at) and record.is_due(now)
         if is_new:
-            record.begin(self._attempt(look_up, now))
+            attempt = self._attempt(look_up, now)
+            record.begin(attempt)
+            # Without later requests for the certificate, the body of the response would stay in memory.
+            attempt.fetch.outcome.add_done_callback(lambda _: self._end(look_up, attempt))
         return _Step(known, record.attempt, is_new)
+
+    def _end(self, look_up: LookUp, attempt: OCSPAttempt) -> None:
+        """Apply an attempt when its exchange ends, in the thread that has made it. A flow may have done so before."""
+        with self._lock:
+            if attempt.is_complete and not attempt.is_broken:
+                self._finish(look_up, attempt, attempt.ended_at)
 
     def _begin(self, attempt: OCSPAttempt) -> Flow[None]:
         """Start an exchange in the background. A later request applies the result."""

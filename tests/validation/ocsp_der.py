@@ -51,17 +51,21 @@ def response(
     *singles,
     now,
     produced=None,
+    responder=None,
     extensions=b"",
     certificates=b"",
     key_hash=None,
     algorithm=ECDSA_SHA256,
     sign=None,
 ):
-    """A response of `ca`. `produced`: the DER of producedAt. `sign`: signs bytes; by default, `ca` does."""
+    """A response of `ca`. `sign`: signs bytes; by default, `ca` does.
+
+    `produced`: the DER of producedAt; by default `now`. `responder`: the DER of responderID; by default by `key_hash`.
+    """
     key_hash = key_hash or x509.SubjectKeyIdentifier.from_public_key(ca.certificate.public_key()).digest
     signed = tlv(
         0x30,
-        tlv(0xA2, tlv(4, key_hash))
+        (responder or tlv(0xA2, tlv(4, key_hash)))
         + (produced or generalized(now))
         + tlv(0x30, b"".join(singles))
         + (tlv(0xA1, tlv(0x30, extensions)) if extensions else b""),
