@@ -4,19 +4,19 @@ Pure: no I/O, no clock. `cryptography` parses the messages and verifies the sign
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
-from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, SignatureAlgorithmOID
 
-from mtls_middleware.parser_errors import UNREADABLE
+from mtls_middleware.parser_errors import UNREADABLE, reason
 from mtls_middleware.validation.crl import StatusRequest
 from mtls_middleware.validation.profile import CRITICAL, HASHES, UNSUPPORTED_SIGNATURE, extensions, key_defects
 
@@ -24,6 +24,12 @@ T = TypeVar("T")
 
 # Maximum number of certificates and of single statuses in a response. Usually, there is one of each.
 _MAX_CERTIFICATES, _MAX_STATUSES = 10, 100
+_Scheme = padding.PKCS1v15 | padding.PSS
+# `cryptography` does not read the parameters of RSASSA-PSS in an OCSP response, so each hash algorithm is tried. An
+# attacker could change the parameters, because they are not signed. RFC 4055 3.1 recommends MGF1 with the same hash.
+_PSS_SCHEMES: tuple[tuple[_Scheme, hashes.HashAlgorithm], ...] = tuple(
+    (padding.PSS(padding.MGF1(each()), padding.PSS.AUTO), each()) for each in HASHES
+)
 # Critical extensions that a responder's certificate may have.
 _PROCESSED = frozenset(
     {
@@ -127,7 +133,7 @@ def verify(
     except UnusableOCSPResponse:
         raise
     except UNREADABLE as error:
-        raise UnusableOCSPResponse(f"not a readable OCSP response ({type(error).__name__})") from error
+        raise UnusableOCSPResponse(f"not a readable OCSP response: {reason(error)}") from error
 
 
 def _verify(
@@ -136,7 +142,7 @@ def _verify(
     response = ocsp.load_der_ocsp_response(octets)
     if response.response_status is not ocsp.OCSPResponseStatus.SUCCESSFUL:
         raise UnusableOCSPResponse(f"the responder's status is {response.response_status.name}")
-    if response.signature_hash_algorithm is None or not isinstance(response.signature_hash_algorithm, HASHES):
+    if not _schemes(response):
         raise UnusableOCSPResponse(UNSUPPORTED_SIGNATURE)
     delegated = _verify_signer(response, issuer, now, required)
     has_nonce = _check_nonce(response, request, required)
@@ -213,10 +219,18 @@ def _verify_signer(
         return None
     if _is_named(response, issuer) and _is_signed_by(response, issuer):
         return None
+    failure = UnusableOCSPResponse("neither the issuing CA nor a certificate in the response is its signer")
     for each in _bounded(response.certificates, _MAX_CERTIFICATES, "certificates"):
-        if _is_named(response, each) and _is_signed_by(response, each):
-            return _delegated(each, issuer, now, required)
-    raise UnusableOCSPResponse("neither the issuing CA nor a certificate in the response is its signer")
+        if _is_named(response, each):
+            # First the certificate, then its key: with an attacker's RSA key, a verification takes up to 6 ms.
+            try:
+                delegated = _delegated(each, issuer, now, required)
+            except UnusableOCSPResponse as unusable:
+                failure = unusable
+            else:
+                if _is_signed_by(response, each):
+                    return delegated
+    raise failure
 
 
 def _delegated(
@@ -276,16 +290,29 @@ def _is_valid(certificate: x509.Certificate, now: float, required: Requirements)
 
 
 def _is_signed_by(response: ocsp.OCSPResponse, signer: x509.Certificate) -> bool:
-    key, algorithm = signer.public_key(), response.signature_hash_algorithm
-    if algorithm is None:
-        return False
+    return any(_has_signature(response, signer.public_key(), *scheme) for scheme in _schemes(response))
+
+
+def _has_signature(response: ocsp.OCSPResponse, key: object, scheme: _Scheme, algorithm: hashes.HashAlgorithm) -> bool:
+    """Return whether this key signed the response. `scheme`: used if it is an RSA key."""
     try:
         if isinstance(key, rsa.RSAPublicKey):
-            key.verify(response.signature, response.tbs_response_bytes, padding.PKCS1v15(), algorithm)
+            key.verify(response.signature, response.tbs_response_bytes, scheme, algorithm)
             return True
-        if isinstance(key, ec.EllipticCurvePublicKey):
+        if isinstance(key, ec.EllipticCurvePublicKey) and not isinstance(scheme, padding.PSS):
             key.verify(response.signature, response.tbs_response_bytes, ec.ECDSA(algorithm))
             return True
     except (InvalidSignature, *UNREADABLE):
         return False
     return False
+
+
+def _schemes(response: ocsp.OCSPResponse) -> Sequence[tuple[_Scheme, hashes.HashAlgorithm]]:
+    """Return the RSA padding and the hash algorithm of the signature. The result is empty if it is unsupported."""
+    if response.signature_algorithm_oid == SignatureAlgorithmOID.RSASSA_PSS:
+        return _PSS_SCHEMES
+    try:
+        algorithm = response.signature_hash_algorithm
+    except UnsupportedAlgorithm:
+        return []
+    return [(padding.PKCS1v15(), algorithm)] if algorithm is not None and isinstance(algorithm, HASHES) else []

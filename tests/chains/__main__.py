@@ -1,4 +1,4 @@
-"""`python -m tests.chains`: compares generated chains and revocation states with `openssl verify`.
+"""`python -m tests.chains`: compares generated chains and revocation states with `openssl verify` and `openssl ocsp`.
 
 Exit status 1 if there is a difference without an explanation.
 """
@@ -28,13 +28,15 @@ def main() -> int:
     parser.add_argument("--seed", default=secrets.token_hex(8), help="to repeat a run; default: a random one")
     parser.add_argument("--processes", type=int, default=2, help="default: %(default)s")
     parser.add_argument("--webpki", type=Path, help="the program of tests/chains/webpki_verdicts, as a third opinion")
+    ocsp = "the part of the PKIs for which OCSP responses are compared, too; default: %(default)s"
+    parser.add_argument("--ocsp", type=float, default=0.25, help=ocsp)
     options = parser.parse_args()
     print(f"seed {options.seed}, {subprocess.check_output(['openssl', 'version'], text=True).strip()}", flush=True)
     began = time.monotonic()
     progress = _Progress()
     with ProcessPoolExecutor(options.processes, initializer=_prepare) as pool:
         shares = range(-(-options.chains // _SHARE))
-        futures = [pool.submit(_compare, f"{options.seed}/{share}", options.webpki) for share in shares]
+        futures = [pool.submit(_compare, f"{options.seed}/{share}", options.webpki, options.ocsp) for share in shares]
         try:
             for each in as_completed(futures):
                 progress.add(each.result())
@@ -70,10 +72,10 @@ def _prepare() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # only the first process handles Ctrl-C
 
 
-def _compare(seed: str, program: Path | None) -> Tally | str:
+def _compare(seed: str, program: Path | None, ocsp: float) -> Tally | str:
     try:
         with contextlib.nullcontext() if program is None else WebPKI(program) as third:
-            return compare(seed, _SHARE, third)
+            return compare(seed, _SHARE, third, ocsp)
     except Differs as difference:
         return str(difference)
 

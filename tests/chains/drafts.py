@@ -1,5 +1,6 @@
 """A PKI as plain data that is easy to change, and the certificates and CRLs that are made of it."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -10,7 +11,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-NOW = 1_790_000_000
+NOW = int(time.time())  # `openssl ocsp` has no option for another time
 WRONG_KEY = 99
 _USAGES = (
     "digital_signature",
@@ -53,6 +54,10 @@ class Draft:
     has_subject_key: bool = True
     has_authority_key: bool = True
     more: list[Extension] = field(default_factory=list)
+
+    def is_like(self, other: "Draft") -> bool:
+        """Return whether both are certificates of one CA: they have the same name and the same key."""
+        return (self.subject, self.key) == (other.subject, other.key)
 
     def build(self) -> x509.Certificate:
         above = self if self.issuer is None else self.issuer

@@ -27,6 +27,7 @@ class Responder(LoopbackServer):
         self.ca, self.options = ca, options
         self.status = {}
         self.asked = []  # (method, the request)
+        self.sent = []  # the bytes of the responses
         self.body = None
         self.http_status = 200
         self.url = f"{self.host}/ocsp"
@@ -51,6 +52,7 @@ class _Handler(LoopbackHandler):
         self.owner.asked.append((method, der))
         self.owner.wait(self.owner.stall)
         body = self.owner.response(der)
+        self.owner.sent.append(body)
         self.send_response(self.owner.http_status)
         self.send_header("Content-Type", "application/ocsp-response")
         self.send_header("Content-Length", str(len(body)))

@@ -152,7 +152,7 @@ def test_a_renewal_that_was_not_made_is_no_failure(world: World, caplog: pytest.
 
 def test_a_renewal_that_failed_long_ago_does_not_fail_a_request(world: World) -> None:
     world.become_good(NOW)
-    world.renewal(NOW + 0.9 * HOUR).outcome.set_exception(FetchFailed("ConnectError"))
+    world.renewal(NOW + 0.85 * HOUR).outcome.set_exception(FetchFailed("ConnectError"))
     flow = world.flow(NOW + 2 * HOUR)
     found = answer(world.fetch(flow), NOW + 2 * HOUR)
     assert ended(flow, found).status == "good"

@@ -80,7 +80,7 @@ def test_failures_that_differ_by_numbers_are_one_log_line(ca, caplog, server):
 
 
 def test_the_number_of_cached_statuses_is_limited(ca, server, monkeypatch):
-    monkeypatch.setattr("mtls_middleware.validation.ocsp._CACHED", 16_000)
+    monkeypatch.setattr("mtls_middleware.validation.ocsp_client._CACHED", 16_000)
     source = OCSP(server.url)
     store = store_of(ca, source)
     (cache,) = source.caches
