@@ -43,10 +43,10 @@ class Subject(Identifier, NameRule):
         return _another_order(self, self._parsed, certificate.subject_name)
 
     def values(self, certificate: ClientCertificate) -> Iterable[IdentifierValue]:
-        return (IdentifierValue(certificate.subject_name.compared, certificate.subject),)
+        return (IdentifierValue(certificate.subject_name.canonical_form, certificate.subject),)
 
-    def compared(self, value: str) -> str | None:
-        return _compared(value, lambda: distinguished.parse_expected(value).compared)
+    def canonical_form(self, value: str) -> str | None:
+        return _compared(value, lambda: distinguished.parse_expected(value).canonical_form)
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class SubjectAttribute(Identifier, NameRule):
         for each in certificate.subject_name.by_type.get(self._oid, ()):
             yield IdentifierValue(_attribute_text(each), each.text or "")
 
-    def compared(self, value: str) -> str | None:
+    def canonical_form(self, value: str) -> str | None:
         return _compared(value, lambda: _attribute_text(distinguished.expected_attribute(self._oid, value)))
 
 
@@ -132,10 +132,10 @@ class DNSName(Identifier, NameRule):
         return certificate.alternative_names.has_dns(self.name)
 
     def values(self, certificate: ClientCertificate) -> Iterable[IdentifierValue]:
-        return [IdentifierValue(self.compared(each), each) for each in certificate.dns_names]
+        return [IdentifierValue(self.canonical_form(each), each) for each in certificate.dns_names]
 
-    def compared(self, value: str) -> str | None:
-        return alternative.compared_dns_name(value)
+    def canonical_form(self, value: str) -> str | None:
+        return alternative.canonical_dns_name(value)
 
 
 @dataclass(frozen=True)
@@ -157,9 +157,9 @@ class URI(Identifier, NameRule):
         return another_case(self, self.uri, certificate.uris)
 
     def values(self, certificate: ClientCertificate) -> Iterable[IdentifierValue]:
-        return [IdentifierValue(self.compared(each), each) for each in certificate.uris]
+        return [IdentifierValue(self.canonical_form(each), each) for each in certificate.uris]
 
-    def compared(self, value: str) -> str | None:
+    def canonical_form(self, value: str) -> str | None:
         return value or None
 
 
@@ -213,10 +213,10 @@ class Email(Identifier, NameRule):
         return another_case(self, self.address, certificate.email_addresses)
 
     def values(self, certificate: ClientCertificate) -> Iterable[IdentifierValue]:
-        return [IdentifierValue(self.compared(each), each) for each in certificate.email_addresses]
+        return [IdentifierValue(self.canonical_form(each), each) for each in certificate.email_addresses]
 
-    def compared(self, value: str) -> str | None:
-        return alternative.compared_mailbox(value)
+    def canonical_form(self, value: str) -> str | None:
+        return alternative.canonical_mailbox(value)
 
 
 @dataclass(frozen=True)
@@ -252,10 +252,10 @@ class UserPrincipalName(Identifier, NameRule):
         return another_case(self, self.name, certificate.user_principal_names)
 
     def values(self, certificate: ClientCertificate) -> Iterable[IdentifierValue]:
-        return [IdentifierValue(self.compared(each), each) for each in certificate.user_principal_names]
+        return [IdentifierValue(self.canonical_form(each), each) for each in certificate.user_principal_names]
 
-    def compared(self, value: str) -> str | None:
-        return alternative.compared_mailbox(value) if alternative.is_principal_name(value) else None
+    def canonical_form(self, value: str) -> str | None:
+        return alternative.canonical_mailbox(value) if alternative.is_principal_name(value) else None
 
 
 @dataclass(frozen=True)
@@ -286,7 +286,7 @@ class Thumbprint(Identifier, Rule):
     def values(self, certificate: ClientCertificate) -> Iterable[IdentifierValue]:
         return (IdentifierValue(certificate.thumbprint, certificate.thumbprint),)
 
-    def compared(self, value: str) -> str | None:
+    def canonical_form(self, value: str) -> str | None:
         return value or None
 
 

@@ -41,7 +41,7 @@ class SpiffeID(Identifier, NameRule):
         found = spiffe.readable_id(certificate.alternative_names)
         return () if found is None else (IdentifierValue(found, found),)
 
-    def compared(self, value: str) -> str | None:
+    def canonical_form(self, value: str) -> str | None:
         return value or None
 
 

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
 
 from mtls_middleware import parser_errors
 from mtls_middleware.messages import listed
@@ -22,7 +21,6 @@ _MAX_SHOWN = 5
 # Maximum number of signatures that one diagnosis verifies. Usual paths have two or three.
 _MAX_SIGNATURES = 16
 _EXPIRED, _NOT_YET_VALID = "expired: ", "not yet valid: "
-_STRONG_HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 MISSING_ISSUER = (
     "if the client's CA is one of yours, add its certificate to the trust store, or let the client send the "
     "intermediate CA; `openssl x509 -in ca.pem -noout -ext subjectKeyIdentifier` prints the key identifier of a CA"
@@ -159,7 +157,9 @@ def _has_signed(issuer: x509.Certificate, certificate: x509.Certificate) -> bool
 def _unsigned(certificate: x509.Certificate, position: int, candidates: Sequence[x509.Certificate]) -> Fault:
     which = _key_identifier(certificate)
     if not candidates:
-        return Fault(position, f"unknown issuer: more than {_MAX_SIGNATURES} CAs have the name of the issuer")
+        return Fault(
+            position, f"unknown issuer: the diagnosis ends here, because it has verified {_MAX_SIGNATURES} signatures"
+        )
     found = listed([_subject_key_identifier(each) for each in candidates], _MAX_SHOWN)
     return Fault(
         position,
@@ -239,7 +239,7 @@ def _weak_signature(certificate: x509.Certificate) -> str | None:
         algorithm = certificate.signature_hash_algorithm
     except parser_errors.UNREADABLE:
         algorithm = None
-    if isinstance(algorithm, _STRONG_HASHES):
+    if isinstance(algorithm, profile.HASHES):
         return None
     name = oid._name if algorithm is None else algorithm.name
     return (
