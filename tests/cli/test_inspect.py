@@ -14,11 +14,11 @@ from cryptography.x509.oid import ExtensionOID, NameOID
 from mtls_middleware import policy
 from mtls_middleware.certificate import Verification
 from mtls_middleware.cli.main import main
-from mtls_middleware.der import header, read_header, read_values
+from mtls_middleware.der import header, read_header
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate
 from tests import shared
 from tests.exported import exported
-from tests.validation.issuing import RSA_1024, signed
+from tests.validation.issuing import RSA_1024, signed, version_1
 
 AUTHORITY = CertificateAuthority()
 CLIENT = AUTHORITY.intermediate().issue(
@@ -239,20 +239,9 @@ def test_only_rules_that_can_be_built_are_printed(inspect):
     assert not any(word in "".join(rules) for word in ("*.example.com'), DNS", "URI", "Email", "my server"))
 
 
-def version_1() -> bytes:
-    """DER of a certificate as `openssl x509 -req` makes it: without version and extensions."""
-    tbs = CLIENT.x509.tbs_certificate_bytes
-    start, _ = read_header(tbs)
-    members = list(read_values(tbs[start:]))
-    content = b"".join(header(tag, len(value)) + value for tag, value in members if tag not in (0xA0, 0xA3))
-    rest = CLIENT.der[CLIENT.der.index(tbs) + len(tbs) :]
-    body = header(0x30, len(content)) + content + rest
-    return header(0x30, len(body)) + body
-
-
 OBJECTIONS = {
     "none": (lambda: CLIENT.der, []),
-    "no identifier": (version_1, ["X.509 version 1"]),
+    "no identifier": (lambda: version_1(CLIENT.x509), ["X.509 version 1"]),
     "for servers": (lambda: AUTHORITY.server("a.example").der, ["extendedKeyUsage without clientAuth"]),
     "underscore": (lambda: AUTHORITY.issue(dns=["my_host.example"]).der, ["an invalid dNSName"]),
     "weak key": (lambda: signed(AUTHORITY, RSA_1024).der, ["1024 bits"]),

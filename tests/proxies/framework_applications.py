@@ -125,7 +125,7 @@ def quart_application() -> quart.Quart:
             "thumbprint": certificate and certificate.thumbprint,
         }
 
-    app.asgi_app = wrapped(app.asgi_app)  # type: ignore[method-assign]
+    app.asgi_app = wrapped(app.asgi_app)  # type: ignore[method-assign]  # as in the documentation of Quart
     return app
 
 

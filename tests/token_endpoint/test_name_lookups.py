@@ -77,7 +77,7 @@ INVALID: dict[str, Callable[[], RegisteredClient]] = {
     ),
     "client 7: client_id=7: expected a string": lambda: RegisteredClient.from_metadata({"client_id": 7, **METHOD}),
     "the metadata has no client_id": lambda: RegisteredClient.from_metadata(METHOD),
-    "metadata is a NoneType": lambda: RegisteredClient.from_metadata(None),  # type: ignore[arg-type]
+    "metadata is a NoneType": lambda: RegisteredClient.from_metadata(None),  # type: ignore[arg-type]  # wrong on purpose
 }
 
 

@@ -110,7 +110,6 @@ FORKED = """
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_a_forked_process_renews_with_its_own_thread(ca):
     with KeyServer(crl(ca, now=NOW, ends=24 * HOUR)) as server:
         process = subprocess.Popen(
