@@ -23,6 +23,7 @@ from starlette.websockets import WebSocket
 
 from mtls_middleware import client_certificate, sources
 from tests.exported import exported
+from tests.frameworks.django_site import TEMPLATES
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -55,19 +56,7 @@ def django_application() -> Any:
             "django.contrib.auth.middleware.AuthenticationMiddleware",
             "django.contrib.messages.middleware.MessageMiddleware",
         ],
-        TEMPLATES=[
-            {
-                "BACKEND": "django.template.backends.django.DjangoTemplates",
-                "APP_DIRS": True,
-                "OPTIONS": {
-                    "context_processors": [
-                        "django.template.context_processors.request",
-                        "django.contrib.auth.context_processors.auth",
-                        "django.contrib.messages.context_processors.messages",
-                    ]
-                },
-            }
-        ],
+        TEMPLATES=[TEMPLATES],
     )
     django.setup()
     global urlpatterns  # noqa: PLW0603 (Django reads the name from the module of ROOT_URLCONF)

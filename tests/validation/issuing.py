@@ -40,7 +40,7 @@ def signed(ca, key, digest=SHA256, *, scheme=None):
 
 
 def version_1(certificate):
-    """The DER of a certificate as old releases of OpenSSL make it: without version and extensions; its signature is wrong."""
+    """The DER of a certificate without version and extensions, as old OpenSSL makes it. Its signature is wrong."""
     tbs, der = certificate.tbs_certificate_bytes, certificate.public_bytes(Encoding.DER)
     start, _ = read_header(tbs)
     members = list(read_values(tbs[start:]))
