@@ -20,12 +20,12 @@ from mtls_middleware.jwks import KeySet, parse_text
 from mtls_middleware.resource_server import MemoryAnswers
 from mtls_middleware.resource_server.discovery import DiscoveredKeys
 from mtls_middleware.testing import TokenIssuer
-from mtls_middleware.token_endpoint.registered import RegisteredCertificates
+from mtls_middleware.token_endpoint.registered_certificates import RegisteredCertificates
 from mtls_middleware.validation import SpiffeTrust
 from mtls_middleware.validation.spiffe_bundles import read_jwks
 from tests.introspection_server import IntrospectionServer
 from tests.resource_server import forge
-from tests.resource_server.introspected import TOKEN, active, asking, validate
+from tests.resource_server.introspection import TOKEN, active, asking, validate
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

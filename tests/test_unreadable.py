@@ -40,7 +40,7 @@ from mtls_middleware.testing import CertificateAuthority
 from mtls_middleware.validation import TrustStore
 from tests.gateways import Outcome
 from tests.sources.requests import TRUST, through_asgi, through_wsgi
-from tests.validation.judged import reasons
+from tests.validation.verdicts import reasons
 
 NAMES = x509.SubjectAlternativeName([x509.DNSName("billing.internal"), x509.RFC822Name("ops@acme.example")])
 CA = CertificateAuthority("CN=Clients,O=Acme")

@@ -17,7 +17,7 @@ from mtls_middleware import asgi_request, wsgi_request
 from mtls_middleware.cli import moment, recorded_request
 from mtls_middleware.cli.applications import load
 from mtls_middleware.cli.terminal import Colour, coloured, write_json
-from mtls_middleware.cli.traced import Step, Trace
+from mtls_middleware.cli.trace import Step, Trace
 from mtls_middleware.cli.wiring import LayerPlacement, layers_of
 from mtls_middleware.effects.flow import AwaitingDriver, BlockingDriver
 from mtls_middleware.errors import ConfigurationError

@@ -14,7 +14,7 @@ from mtls_middleware.json_values import shown
 from mtls_middleware.policy.identities import URI, DNSName, Email, IPAddress, Subject
 from mtls_middleware.policy.rule import Rule
 from mtls_middleware.token_endpoint.credentials import PKI, SELF_SIGNED
-from mtls_middleware.token_endpoint.registered import RegisteredCertificates
+from mtls_middleware.token_endpoint.registered_certificates import RegisteredCertificates
 
 # The metadata members for a certificate's name, with the rule of each. A client registers exactly one (RFC 8705 2.1.2).
 _SUBJECTS: Mapping[str, type[Rule]] = {

@@ -60,7 +60,7 @@ def test_daphnes_rewritten_address_is_not_a_trusted_peer(tmp_path: Path) -> None
     command = ["-m", "daphne", "--proxy-headers", "--bind", "127.0.0.1", "--port", str(port), "--verbosity", "0"]
     claim = CLAIMS["nginx"](EVIL)
     ports = ("443", "+443", " 443", "4_43", "0443", "\u0664\u0664\u0663", "65536", "-1", "x", "")
-    with running([*command, "tests.live.telling:asgi_application"], port, LOG=str(tmp_path / "log")):
+    with running([*command, "tests.live.echo_applications:asgi_application"], port, LOG=str(tmp_path / "log")):
         for forwarded, number in itertools.product((PROXY, f"{PROXY}, 203.0.113.9"), ports):
             fields = (f"X-Forwarded-For: {forwarded}".encode(), f"X-Forwarded-Port: {number}".encode())
             (answer,) = wire.ask(("127.0.0.1", port), wire.request("/nginx/elsewhere", *fields, *claim))
@@ -206,7 +206,13 @@ def test_cheroot_is_known_also_by_the_name_of_what_runs_on_it(mtls_client: Issue
 def asked(fields: tuple[str, ...], trust: str, folder: Path, *options: str) -> tuple[str, Any]:
     """The peer that waitress tells, and the certificate that is attached."""
     port = free_port()
-    command = ["-m", "waitress", f"--listen=127.0.0.1:{port}", *options, "tests.live.telling:wsgi_application"]
+    command = [
+        "-m",
+        "waitress",
+        f"--listen=127.0.0.1:{port}",
+        *options,
+        "tests.live.echo_applications:wsgi_application",
+    ]
     with running(command, port, LOG=str(folder / "log")):
         lines = [*(each.encode() for each in fields), *CLAIMS["nginx"](EVIL)]
         (answer,) = wire.ask(("127.0.0.1", port), wire.request(f"/nginx/{trust}", *lines))

@@ -17,8 +17,8 @@ from mtls_middleware.cli.main import main
 from mtls_middleware.der import header, read_header
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate
 from tests import shared
-from tests.exported import exported
-from tests.validation.issuing import RSA_1024, signed, version_1
+from tests.exports import exported
+from tests.validation.unusual_certificates import RSA_1024, signed, version_1
 
 AUTHORITY = CertificateAuthority()
 CLIENT = AUTHORITY.intermediate().issue(

@@ -19,7 +19,7 @@ from mtls_middleware.cli.proxy_config import write_all
 from mtls_middleware.cli.proxy_options import SECRET_VARIABLE, ProxyOptions
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.sources.vendors import KNOWN_HEADERS
-from tests.exported import exported
+from tests.exports import exported
 
 SECRET = "0123456789abcdef"
 FORMS = [(proxy, form) for proxy, row in PROXIES.items() for form in row.source]

@@ -17,7 +17,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import path, re_path
 
 from mtls_middleware import client_certificate
-from tests.frameworks.reading import described, seen
+from tests.frameworks.reports import described, seen
 
 
 def _token(request: HttpRequest) -> JsonResponse:

@@ -11,7 +11,7 @@ from werkzeug.test import Client
 from mtls_middleware import AccessToken, wsgi
 from mtls_middleware.layers.attached import ATTACHED_KEY, TOKEN_KEY
 from mtls_middleware.testing import TESTING_ENVIRON, IssuedCertificate, TokenIssuer
-from tests.integrations.documented import FILES, PROXY, SOURCE, proxy_fields
+from tests.integrations.page_code import FILES, PROXY, SOURCE, proxy_fields
 
 READ, WRITE = "invoices:read", "invoices:write"
 DJANGO = ("django-wsgi", "django-asgi")

@@ -26,7 +26,7 @@ from tests.integrations.authlib_models import (
     Server,
 )
 from tests.integrations.clients import SECRET, basic, metadata
-from tests.integrations.documented import proxy_fields
+from tests.integrations.page_code import proxy_fields
 
 
 @pytest.fixture(scope="module")

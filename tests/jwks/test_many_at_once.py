@@ -11,7 +11,7 @@ import pytest
 from mtls_middleware.effects.flow import AwaitingDriver, BlockingDriver
 from mtls_middleware.errors import Unavailable
 from mtls_middleware.testing import IssuedCertificate, TokenIssuer
-from tests.jwks.fetching import START, at_once, fetched, fetching
+from tests.jwks.key_sources import START, at_once, fetched, fetching
 from tests.key_server import KeyServer, die, gated, until
 from tests.resource_server.stack import ASGIStack, Stack, WSGIStack
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mtls_middleware.sources import Nginx, ServerTLS
 from mtls_middleware.wsgi import ClientCertificateMiddleware
-from tests.told import certificate_of
+from tests.certificate_report import certificate_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment

@@ -1,4 +1,4 @@
-"""What each kind of proxy writes of a certificate: its field lines, by the names of the sources in `telling.READS`."""
+"""The field lines that each kind of proxy writes of a certificate, by the names of `echo_applications.READS`."""
 
 from collections.abc import Callable
 from urllib.parse import quote

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from mtls_middleware.testing import IssuedCertificate
+from tests.live.case_servers import SERVERS, Server, started
 from tests.live.claims import CA, CLAIMS, EVIL, GOOD, base64, told
-from tests.live.listening import SERVERS, Server, started
 
 pytestmark = pytest.mark.live
 

@@ -12,8 +12,8 @@ import pytest
 from mtls_middleware.sources.vendors import KNOWN_HEADERS
 from tests.key_server import until
 from tests.live import wire
+from tests.live.case_servers import ASGI, SERVERS, Server, started
 from tests.live.claims import CLAIMS, EVIL, GOOD, told
-from tests.live.listening import ASGI, SERVERS, Server, started
 
 pytestmark = pytest.mark.live
 

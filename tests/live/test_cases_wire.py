@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.live import wire
+from tests.live.case_servers import REFUSED, SERVERS, Server, started
 from tests.live.claims import CLAIMS, EVIL, GOOD, base64, escaped, told
-from tests.live.listening import REFUSED, SERVERS, Server, started
-from tests.live.telling import SECRET
+from tests.live.echo_applications import SECRET
 
 pytestmark = pytest.mark.live
 

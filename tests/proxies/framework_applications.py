@@ -22,7 +22,7 @@ from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
 from mtls_middleware import client_certificate, sources
-from tests.exported import exported
+from tests.exports import exported
 from tests.frameworks.django_site import TEMPLATES
 
 if TYPE_CHECKING:

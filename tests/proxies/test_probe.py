@@ -19,7 +19,7 @@ from tests.proxies.matrix import Setup
 
 pytestmark = pytest.mark.live
 
-PROBED = "tests.proxies.probed"
+PROBED = "tests.proxies.probe_targets"
 SETUPS = [
     Setup("nginx", "idiomatic", "optional", "gunicorn"),
     Setup("haproxy", "rfc9440", "optional", "HTTPTools"),

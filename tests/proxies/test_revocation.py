@@ -13,7 +13,7 @@ from cryptography.x509.oid import AuthorityInformationAccessOID
 
 from mtls_middleware.cli.proxies import PROXIES, Mode
 from mtls_middleware.testing import CertificateAuthority
-from mtls_middleware.testing.issued import IssuedCertificate
+from mtls_middleware.testing.issued_certificate import IssuedCertificate
 from tests.live.servers import free_port
 from tests.openssl_responder import responding, row
 from tests.proxies import matrix, programs

@@ -12,7 +12,7 @@ import pytest
 from mtls_middleware import sources
 from mtls_middleware.cli.proxy_options import SECRET_VARIABLE
 from mtls_middleware.testing import TokenIssuer
-from tests.exported import exported
+from tests.exports import exported
 from tests.key_server import KeyServer
 from tests.live.servers import ROOT, free_port
 from tests.proxies import forgery, matrix, programs

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mtls_middleware.testing.issued import IssuedCertificate
+from mtls_middleware.testing.issued_certificate import IssuedCertificate
 from tests.live.servers import ROOT, free_port
 from tests.proxies import matrix, programs
 from tests.proxies.client import Answer, over_http1

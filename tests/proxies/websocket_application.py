@@ -8,7 +8,7 @@ import os
 from typing import Any
 
 from mtls_middleware import asgi, client_certificate, sources
-from tests.exported import exported
+from tests.exports import exported
 
 SOURCE = eval(os.environ["SOURCE"], {**exported(sources), "os": os})
 

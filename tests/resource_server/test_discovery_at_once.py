@@ -11,10 +11,10 @@ import pytest
 from mtls_middleware.effects.flow import BlockingDriver
 from mtls_middleware.effects.remote_document import COOL_DOWN
 from mtls_middleware.testing import IssuedCertificate
-from tests.jwks.fetching import at_once
+from tests.jwks.key_sources import at_once
 from tests.jwks.load import Load
 from tests.key_server import gated, until
-from tests.resource_server.published import ServedDocument
+from tests.resource_server.discovery import ServedDocument
 from tests.resource_server.stack import ASGIStack
 
 LONG = timedelta(hours=2)

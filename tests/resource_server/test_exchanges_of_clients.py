@@ -14,7 +14,7 @@ from mtls_middleware.testing import CertificateAuthority, IssuedCertificate, Tok
 from tests.introspection_server import IntrospectionServer
 from tests.key_server import KeyServer
 from tests.resource_server import forge
-from tests.resource_server.introspected import BEARER, TOKEN, active, asking
+from tests.resource_server.introspection import BEARER, TOKEN, active, asking
 from tests.resource_server.stack import ASGIStack, Stack
 
 CASES: dict[str, tuple[Callable[[IntrospectedAccessTokens], Any], dict[str, Any], dict[str, Any]]] = {

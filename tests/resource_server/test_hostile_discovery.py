@@ -15,11 +15,11 @@ from mtls_middleware.retry import retry_delay
 from mtls_middleware.testing import IssuedCertificate, TokenIssuer
 from mtls_middleware.testing.tokens import OMIT
 from tests.gateways import Outcome
-from tests.jwks.fetching import NO_TLS
+from tests.jwks.key_sources import NO_TLS
 from tests.jwks.misbehaviour import DRIPS, MISBEHAVIOUR
 from tests.key_server import KeyServer, answer
 from tests.loopback import Behaviour
-from tests.resource_server.published import ServedDocument
+from tests.resource_server.discovery import ServedDocument
 from tests.resource_server.stack import Stack
 
 

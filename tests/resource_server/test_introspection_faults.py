@@ -26,7 +26,7 @@ from tests.introspection_server import (
     truthful,
 )
 from tests.key_server import die, raw, until
-from tests.resource_server.introspected import BEARER, TOKEN, active, asking, validate
+from tests.resource_server.introspection import BEARER, TOKEN, active, asking, validate
 from tests.resource_server.stack import ASGIStack, Stack
 
 # --- a server that fails ---

@@ -16,7 +16,7 @@ from mtls_middleware.errors import Unavailable
 from mtls_middleware.resource_server import IntrospectedAccessTokens, RedisAnswers
 from tests.introspection_server import IntrospectionServer
 from tests.redis_server import RedisServer
-from tests.resource_server.introspected import asking
+from tests.resource_server.introspection import asking
 
 NOW = 1_900_000_000.0
 ACTIVE = {"active": True, "exp": NOW + 3_600}

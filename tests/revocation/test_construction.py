@@ -13,7 +13,7 @@ from mtls_middleware.revocation import RedisRevocations, RevocableTokens
 from tests.key_server import until
 from tests.redis_server import RedisServer
 from tests.resource_server import forge
-from tests.revocation.revoking import BILLING, SOON, includes, made
+from tests.revocation.lists import BILLING, SOON, includes, made
 
 
 def client(**options: Any) -> redis.Redis:

@@ -19,7 +19,7 @@ from mtls_middleware.testing import IssuedCertificate
 from tests.key_server import until
 from tests.live.servers import free_port
 from tests.redis_server import RedisServer
-from tests.revocation.revoking import AUTHORITY, BILLING, SOON, following, includes
+from tests.revocation.lists import AUTHORITY, BILLING, SOON, following, includes
 
 CERTIFICATES = [AUTHORITY.issue() for _ in range(4)]
 OPTIONS = {"socket_timeout": 1, "socket_connect_timeout": 1}

@@ -27,7 +27,7 @@ from tests.layers.test_validity import Layers
 from tests.layers.test_websocket_lifetime import Echo, Socket
 from tests.layers.world import certificates
 from tests.redis_server import RedisServer
-from tests.revocation.revoking import AUTHORITY, BILLING, KEY, SOON, entries, includes, made
+from tests.revocation.lists import AUTHORITY, BILLING, KEY, SOON, entries, includes, made
 
 __all__ = ["clock"]
 

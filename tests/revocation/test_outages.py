@@ -13,7 +13,7 @@ from mtls_middleware.revocation import RedisRevocations, poller
 from mtls_middleware.revocation.poller import RevocationListPoller
 from tests.key_server import until
 from tests.redis_server import RedisServer
-from tests.revocation.revoking import AUTHORITY, BILLING, KEY, SOON, entries, following, includes, made
+from tests.revocation.lists import AUTHORITY, BILLING, KEY, SOON, entries, following, includes, made
 
 
 @pytest.mark.parametrize("outage", ["dead", "stalled", "flushed", "another list's type", "garbage", "renamed"])

@@ -20,7 +20,7 @@ from tests.key_server import until
 from tests.live.servers import ROOT
 from tests.redis_server import RedisServer
 from tests.resource_server.stack import Stack
-from tests.revocation.revoking import BILLING, SOON, following, includes, made
+from tests.revocation.lists import BILLING, SOON, following, includes, made
 
 
 def test_a_request_sends_nothing_to_redis(

@@ -17,7 +17,7 @@ from tests.effects.test_supervision import Raising
 from tests.gateways import Outcome, Request, both_gateways, send
 from tests.key_server import until
 from tests.redis_server import RedisServer
-from tests.revocation.revoking import BILLING, SOON, following, includes, made
+from tests.revocation.lists import BILLING, SOON, following, includes, made
 
 Steps = dict[str, Callable[[pytest.MonkeyPatch, RedisRevocations, Any], None]]
 

@@ -19,7 +19,7 @@ from tests.key_server import until
 from tests.redis_server import RedisServer
 from tests.resource_server import forge
 from tests.resource_server.stack import Stack
-from tests.revocation.revoking import AUTHORITY, BILLING, SOON, following, made
+from tests.revocation.lists import AUTHORITY, BILLING, SOON, following, made
 
 
 @pytest.mark.standard("O2")

@@ -16,7 +16,7 @@ from mtls_middleware.revocation.redis_list import ListStatus
 from mtls_middleware.revocation.writer import RevocationListWriter
 from tests.key_server import until
 from tests.redis_server import RedisServer
-from tests.revocation.revoking import AUTHORITY, BILLING, KEY, SOON, entries, following, includes, made
+from tests.revocation.lists import AUTHORITY, BILLING, KEY, SOON, entries, following, includes, made
 
 
 def test_an_empty_redis_is_not_a_list_before_create(redis_server: RedisServer) -> None:

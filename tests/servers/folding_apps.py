@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mtls_middleware import asgi
 from mtls_middleware.sources import Nginx
 from mtls_middleware.wsgi import ClientCertificateMiddleware
-from tests.told import certificate_of
+from tests.certificate_report import certificate_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.live.servers import ROOT
-from tests.servers.asking import options
+from tests.servers.attempt import Attempt
+from tests.servers.clients import options
 from tests.servers.kinds import ASGI_WORKER, OLDEST, UVICORN
-from tests.servers.trying import Attempt
 from tests.servers.upgrades import PAYLOADS, Payload
 
-RECORDING = "tests.servers.recording"
+RECORDING = "tests.servers.recorder"
 ASGI, WSGI = f"{RECORDING}:asgi", f"{RECORDING}:wsgi"
 LOOPBACK = "127.0.0.1"
 Command = Callable[[int, Path | None], list[str]]

@@ -19,7 +19,7 @@ from mtls_middleware.servers import daphne_tls
 from mtls_middleware.servers.daphne_tls import TLS
 from mtls_middleware.testing import self_signed
 from tests.live.servers import ROOT, free_port, running, tls_files
-from tests.servers.asking import BILLING, CA, ask, expected, options
+from tests.servers.clients import BILLING, CA, ask, expected, options
 
 MODULE = "mtls_middleware.servers.daphne_tls"
 
@@ -78,7 +78,7 @@ def test_a_key_of_another_certificate_is_told(files: Path) -> None:
 def demanding(files: Path) -> Iterator[int]:
     port = free_port()
     command = ["-m", MODULE, "--bind", "127.0.0.1", "--port", str(port), *options(files), "--cert-reqs", "2"]
-    with running([*command, "tests.servers.served:asgi"], port):
+    with running([*command, "tests.servers.tls_applications:asgi"], port):
         yield port
 
 
@@ -116,7 +116,7 @@ def test_clients_that_signed_themselves_come_in_by_their_own_certificates(files:
     port, registered, stranger = free_port(), self_signed("CN=registered"), self_signed("CN=stranger")
     (files / "ca.pem").write_text(CA.pem + registered.pem)
     command = ["-m", MODULE, "--bind", "127.0.0.1", "--port", str(port), *options(files), "--cert-reqs", "1"]
-    with running([*command, "tests.servers.served:asgi"], port):
+    with running([*command, "tests.servers.tls_applications:asgi"], port):
         assert ask(port, registered)["certificate"] == expected(registered, chain=0)
         with pytest.raises((OSError, http.client.HTTPException)):
             ask(port, stranger)
@@ -127,7 +127,7 @@ def test_it_is_daphnes_server_in_code_too(files: Path) -> None:
     port = free_port()
     program = f"""
 from {MODULE} import Server, TLS
-from tests.servers.served import asgi
+from tests.servers.tls_applications import asgi
 tls = TLS(certfile="{files}/server.pem", keyfile="{files}/server-key.pem", ca_certs="{files}/ca.pem", cert_reqs=1)
 Server(asgi, endpoints=["tcp:{port}:interface=127.0.0.1"], tls=tls).run()
 """
@@ -142,7 +142,7 @@ def test_a_request_that_came_without_tls_is_answered_500(files: Path) -> None:
     port = free_port()
     program = f"""
 from {MODULE} import Server, TLS
-from tests.servers.served import tell_unattached
+from tests.servers.tls_applications import tell_unattached
 class Moved(Server):
     http_factory = None
 tls = TLS(certfile="{files}/server.pem", keyfile="{files}/server-key.pem")

@@ -15,7 +15,7 @@ import pytest
 
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate
 from tests.live.servers import free_port, running, tls_files
-from tests.servers.asking import BILLING, CA, CHAINS, IN_TURN, expected, greeting, told
+from tests.servers.clients import BILLING, CA, CHAINS, IN_TURN, expected, greeting, told
 from tests.servers.kinds import SERVERS, WITH_ASGI, WITH_HTTP2, Kind
 
 pytestmark = pytest.mark.live

@@ -18,9 +18,9 @@ from gunicorn.workers.gasgi import ASGIProtocol, ASGIWorker
 from mtls_middleware import ConfigurationError
 from mtls_middleware.servers import gunicorn_asgi
 from tests.live.servers import ROOT, free_port, running, tls_files
-from tests.servers.asking import BILLING, CA, ask, options, told
+from tests.servers.clients import BILLING, CA, ask, options, told
 
-SERVED = "tests.servers.served:tell_unattached"
+SERVED = "tests.servers.tls_applications:tell_unattached"
 
 
 def command(worker: str, port: int, *more: str) -> list[str]:

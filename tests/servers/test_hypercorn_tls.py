@@ -24,8 +24,8 @@ from hypercorn.protocol.h11 import H11Protocol
 from mtls_middleware import ConfigurationError
 from mtls_middleware.servers import hypercorn_tls
 from tests.live.servers import free_port, running, tls_files
-from tests.servers.asking import BILLING, CA, IN_TURN, ask, expected, options, told
-from tests.servers.served import asgi, tell
+from tests.servers.clients import BILLING, CA, IN_TURN, ask, expected, options, told
+from tests.servers.tls_applications import asgi, tell
 
 
 @pytest.fixture
@@ -114,7 +114,10 @@ def test_server_cert_is_none_with_an_own_ssl_context(untouched: Any, tmp_path: P
 
 @pytest.mark.live
 def test_the_applications_module_can_do_it_for_plain_hypercorn(tmp_path: Path) -> None:
-    lines = ["from mtls_middleware.servers.hypercorn_tls import hand_over", "from tests.servers.served import asgi"]
+    lines = [
+        "from mtls_middleware.servers.hypercorn_tls import hand_over",
+        "from tests.servers.tls_applications import asgi",
+    ]
     (tmp_path / "served_here.py").write_text("\n".join([*lines, "hand_over()", "hand_over()", ""]))
     port = free_port()
     command = ["-m", "hypercorn", "served_here:asgi", "--bind", f"127.0.0.1:{port}", *options(tls_files(CA, tmp_path))]

@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed
 
 from mtls_middleware.testing import IssuedCertificate
 from tests.live.servers import free_port, running, tls_files
-from tests.servers.asking import CA
+from tests.servers.clients import CA
 from tests.servers.kinds import KINDS
 
 pytestmark = pytest.mark.live
@@ -35,7 +35,7 @@ class Running:
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     files, port, ends = tls_files(CA, tmp_path_factory.mktemp("tls")), free_port(), tmp_path_factory.mktemp("ends")
     command = [
-        part.replace("tests.servers.served", "tests.servers.lifetimes")
+        part.replace("tests.servers.tls_applications", "tests.servers.lifetimes")
         for part in KINDS[request.param].command(port, files)
     ]
     with pytest.MonkeyPatch.context() as patch:

@@ -12,7 +12,7 @@ import pytest
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate
 from tests.live import wire
 from tests.live.servers import free_port, running, tls_files
-from tests.servers.asking import CA
+from tests.servers.clients import CA
 from tests.servers.folding_apps import SECRET
 from tests.servers.kinds import OLDEST, gunicorn
 from tests.servers.wsgi_kinds import WSGI, WSGI_KINDS, WSGIKind

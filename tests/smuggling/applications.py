@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from mtls_middleware import asgi, sources, wsgi
-from tests.exported import exported
-from tests.told import certificate_of
+from tests.certificate_report import certificate_of
+from tests.exports import exported
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment

@@ -27,7 +27,7 @@ from mtls_middleware.sources.forms import FORMS, recognized
 from mtls_middleware.sources.vendors import KNOWN_HEADERS
 from mtls_middleware.testing import CertificateAuthority
 from tests.sources.requests import TRUST
-from tests.sources.written import BY_PROXY, PRESENTED, WORD, Through, base64_der
+from tests.sources.vendor_fields import BY_PROXY, PRESENTED, WORD, Through, base64_der
 
 # A certificate whose base64 has a plus, a slash and padding.
 CLIENT = next(

@@ -8,7 +8,7 @@ from mtls_middleware.policy import Subject, Thumbprint
 from mtls_middleware.sources import AzureAppService, Caddy, ClientCertHeader, Envoy, HeaderSource, Nginx, Traefik
 from mtls_middleware.testing import IssuedCertificate
 from tests.sources.requests import STRANGER, TRUST, through_wsgi
-from tests.sources.written import BY_PROXY, CERT, PRESENTED, WORD, WORDED, Through, told, worded
+from tests.sources.vendor_fields import BY_PROXY, CERT, PRESENTED, WORD, WORDED, Through, told, worded
 
 SUCCESSES = {"nginx": ["SUCCESS"], "apache": ["SUCCESS"], "haproxy": ["SUCCESS", "0"]}
 FAILURES = {

@@ -11,10 +11,10 @@ from mtls_middleware import ClientCertificate, Verification
 from mtls_middleware.errors import ConfigurationError, Unavailable
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate, self_signed
 from mtls_middleware.token_endpoint import ClientAuthenticator
-from mtls_middleware.token_endpoint.registered import Match
+from mtls_middleware.token_endpoint.registered_certificates import Match
 from mtls_middleware.validation import SpiffeTrust, TrustStore
 from tests import shared
-from tests.token_endpoint.known import AUTHENTICATOR, BILLING, CA, CLIENTS, EDGE, REPORTS, ROGUE, STRANGER
+from tests.token_endpoint.registrations import AUTHENTICATOR, BILLING, CA, CLIENTS, EDGE, REPORTS, ROGUE, STRANGER
 from tests.token_endpoint.roles import PKI, SELF_SIGNED, Ask, asked, jwk, own_certificates, pki, presented, refused
 
 # --- the two methods ---

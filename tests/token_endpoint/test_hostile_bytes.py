@@ -22,11 +22,11 @@ from mtls_middleware.request import Peer, TLSFacts
 from mtls_middleware.responses import RESPONSES
 from mtls_middleware.testing import CertificateAuthority, self_signed
 from mtls_middleware.token_endpoint import ClientAuthenticator, ClientRequest
-from mtls_middleware.token_endpoint.registered import Match, RegisteredCertificates
+from mtls_middleware.token_endpoint.registered_certificates import Match, RegisteredCertificates
 from mtls_middleware.validation import TrustStore
+from tests.request_view import View
 from tests.token_endpoint.posts import Post, layers, send_asgi, send_wsgi
 from tests.token_endpoint.roles import asked, basic, jwk, own_certificates, pki, refused
-from tests.views import View
 
 CA = CertificateAuthority()
 BILLING = CA.issue("CN=billing", dns=["billing.internal"])

@@ -12,7 +12,7 @@ from mtls_middleware.errors import Unavailable
 from mtls_middleware.line_limit import LineLimit
 from mtls_middleware.token_endpoint import ClientAuthenticator, authentication
 from tests.ids import shown
-from tests.token_endpoint.known import BILLING, CA, CLIENTS, SECRET
+from tests.token_endpoint.registrations import BILLING, CA, CLIENTS, SECRET
 from tests.token_endpoint.roles import Ask, asked, refused
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from mtls_middleware import ConfigurationError, RegisteredClient
 from mtls_middleware.token_endpoint import ClientAuthenticator, ClientRequest
-from tests.token_endpoint.known import ASSERTION, AUTHENTICATOR, BILLING, CLIENTS, EDGE, SECRET
+from tests.token_endpoint.registrations import ASSERTION, AUTHENTICATOR, BILLING, CLIENTS, EDGE, SECRET
 from tests.token_endpoint.roles import Ask, asked, assertion, basic, refused
 
 # --- who the request says it is from ---

@@ -12,7 +12,7 @@ from mtls_middleware.effects import idle_renewal
 from mtls_middleware.validation import RevocationLists, TrustStore
 from tests.key_server import KeyServer, until
 from tests.validation.authority import HOUR, crl, long_crl
-from tests.validation.judged import reasons
+from tests.validation.verdicts import reasons
 
 NOW = time.time()
 

@@ -17,8 +17,8 @@ from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.validation import TrustStore
 from tests.chains.changes import qualified, unknown
 from tests.chains.drafts import NOW, Draft
-from tests.validation.judged import reasons
 from tests.validation.openssl_verify import verify
+from tests.validation.verdicts import reasons
 
 OID = x509.ObjectIdentifier
 MAPPINGS = OID("2.5.29.33")

@@ -22,8 +22,8 @@ from mtls_middleware.policy import IssuedBy
 from mtls_middleware.testing import CertificateAuthority
 from mtls_middleware.validation import TrustStore
 from tests.validation.authority import crl
-from tests.validation.issuing import version_1, without_key_identifier
-from tests.validation.judged import reasons
+from tests.validation.unusual_certificates import version_1, without_key_identifier
+from tests.validation.verdicts import reasons
 
 ROOT, OTHER = CertificateAuthority("CN=Root,O=Acme"), CertificateAuthority("CN=Other")
 CLIENT = ROOT.issue("CN=billing")

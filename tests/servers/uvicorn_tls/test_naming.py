@@ -16,7 +16,7 @@ from uvicorn.protocols.websockets.wsproto_impl import WSProtocol
 
 from mtls_middleware import ConfigurationError
 from mtls_middleware.servers import uvicorn_tls
-from tests.servers.uvicorn_tls.serving import ENVIRON, HTTP, MODULE, WS, Application
+from tests.servers.uvicorn_tls.server import ENVIRON, HTTP, MODULE, WS, Application
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from typing import Any
 from mtls_middleware.asgi import ClientCertificateMiddleware
 from mtls_middleware.servers import cheroot_tls
 from mtls_middleware.sources import Nginx, ServerTLS
+from tests.certificate_report import certificate_of
 from tests.live.applications import own_tls
-from tests.told import certificate_of
 
 
 async def tell(scope: Any, receive: Any, send: Any) -> None:

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from tests.servers.recording import digest
+from tests.servers.recorder import digest
 from tests.servers.upgrades import TAG, Expect, Payload
 
 PATIENCE = 20.0  # seconds without an octet after which the connection counts as kept open, on a loaded machine too
