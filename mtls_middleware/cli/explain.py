@@ -23,7 +23,7 @@ from mtls_middleware.effects.flow import AwaitingDriver, BlockingDriver
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.layers.application_prefixes import ApplicationPrefixes
 from mtls_middleware.layers.stack import Stack
-from mtls_middleware.names.invisible import escaped
+from mtls_middleware.names.invisible import escape_invisible
 from mtls_middleware.responses import LayerResponse, response_for
 
 _WIDTH = 110
@@ -157,7 +157,7 @@ def _row(label: str, text: str | None, colour: Colour | None = None) -> Iterator
     if text is None:
         return
     for position, line in enumerate(
-        textwrap.wrap(escaped(text), _WIDTH - 18, break_long_words=False, break_on_hyphens=False)
+        textwrap.wrap(escape_invisible(text), _WIDTH - 18, break_long_words=False, break_on_hyphens=False)
     ):
         shown = line if colour is None else coloured(line, colour)
         yield f"   {label if position == 0 else '':15}{shown}\n"

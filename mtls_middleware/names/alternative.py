@@ -15,7 +15,7 @@ from cryptography import x509
 
 from mtls_middleware.der import read_value, read_values
 from mtls_middleware.errors import MalformedCertificate
-from mtls_middleware.messages import listed
+from mtls_middleware.messages import short_list
 from mtls_middleware.names.invisible import INVISIBLE
 from mtls_middleware.parser_errors import UNREADABLE, reason
 
@@ -211,7 +211,7 @@ def _suspects(certificate: x509.Certificate) -> str:
         ]
     except (ValueError, IndexError):
         return ""
-    return f"; subjectAltName entry {listed(found, _MAX_SHOWN)}" if found else ""
+    return f"; subjectAltName entry {short_list(found, _MAX_SHOWN)}" if found else ""
 
 
 def _is_suspect(kind: int, content: bytes) -> bool:

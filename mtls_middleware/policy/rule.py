@@ -11,7 +11,7 @@ from itertools import chain
 
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate, Refused
-from mtls_middleware.messages import listed
+from mtls_middleware.messages import short_list
 from mtls_middleware.policy.anyone import Anyone
 from mtls_middleware.policy.identifier import require_value
 
@@ -144,7 +144,7 @@ class Combination(Rule):
         return combined
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({listed([*map(repr, self.rules)], _MAX_SHOWN)})"
+        return f"{type(self).__name__}({short_list([*map(repr, self.rules)], _MAX_SHOWN)})"
 
 
 @dataclass(frozen=True, repr=False)

@@ -7,7 +7,7 @@ from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.names import spiffe
 from mtls_middleware.policy.identifier import NO_VALUE, Identifier, IdentifierValue
-from mtls_middleware.policy.name_rule import NameRule, another_case
+from mtls_middleware.policy.name_rule import NameRule, case_advice
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class SpiffeID(Identifier, NameRule):
         return spiffe.readable_id(certificate.alternative_names) == self.spiffe_id
 
     def _difference(self, certificate: ClientCertificate) -> str | None:
-        return another_case(self, self.spiffe_id, certificate.uris)
+        return case_advice(self, self.spiffe_id, certificate.uris)
 
     def values(self, certificate: ClientCertificate) -> Iterable[IdentifierValue]:
         found = spiffe.readable_id(certificate.alternative_names)

@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
 from mtls_middleware import parser_errors
-from mtls_middleware.messages import listed
+from mtls_middleware.messages import short_list
 from mtls_middleware.names import distinguished
 from mtls_middleware.validation import profile
 from mtls_middleware.validity import RENEW, outside
@@ -160,7 +160,7 @@ def _unsigned(certificate: x509.Certificate, position: int, candidates: Sequence
         return Fault(
             position, f"unknown issuer: the diagnosis ends here, because it has verified {_MAX_SIGNATURES} signatures"
         )
-    found = listed([_subject_key_identifier(each) for each in candidates], _MAX_SHOWN)
+    found = short_list([_subject_key_identifier(each) for each in candidates], _MAX_SHOWN)
     return Fault(
         position,
         f"unknown issuer: the CA with the name of the issuer has another key, so that the signature does not match; "
@@ -199,7 +199,7 @@ def _is_below_known(certificate: x509.Certificate, known: Authorities) -> bool:
 
 def _names(authorities: Sequence[x509.Certificate]) -> str:
     shown = [distinguished.to_string(each.subject) for each in authorities[:_MAX_SHOWN]]
-    return listed([*shown, *[""] * (len(authorities) - len(shown))], _MAX_SHOWN)
+    return short_list([*shown, *[""] * (len(authorities) - len(shown))], _MAX_SHOWN)
 
 
 def _is_same_name(one: x509.Name, other: x509.Name) -> bool:
