@@ -61,20 +61,20 @@ def inspect(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 @pytest.mark.parametrize("form", forms(CLIENT))
 def test_every_form_is_read_to_the_same_certificate(form, inspect):
-    told = json.loads(inspect(forms(CLIENT)[form], "--json"))
-    assert told["thumbprint"] == CLIENT.thumbprint
-    assert told["form"].startswith(form.split(",")[0].split()[0])
+    report = json.loads(inspect(forms(CLIENT)[form], "--json"))
+    assert report["thumbprint"] == CLIENT.thumbprint
+    assert report["form"].startswith(form.split(",")[0].split()[0])
 
 
 def test_inspect_prints_the_fields_of_the_certificate(inspect):
-    told = json.loads(inspect(CLIENT.chain_pem.encode(), "--json"))
-    assert told["subject"] == "CN=billing,O=Acme"
-    assert told["dns_names"] == ["billing.internal"]
-    assert told["ip_addresses"] == ["192.0.2.7"]
-    assert told["email_addresses"] == ["ops@acme.example"]
-    assert told["spiffe_id"] == "spiffe://acme.internal/billing"
-    assert told["key"] == "EC secp256r1"
-    assert len(told["chain"]) == 1
+    report = json.loads(inspect(CLIENT.chain_pem.encode(), "--json"))
+    assert report["subject"] == "CN=billing,O=Acme"
+    assert report["dns_names"] == ["billing.internal"]
+    assert report["ip_addresses"] == ["192.0.2.7"]
+    assert report["email_addresses"] == ["ops@acme.example"]
+    assert report["spiffe_id"] == "spiffe://acme.internal/billing"
+    assert report["key"] == "EC secp256r1"
+    assert len(report["chain"]) == 1
 
 
 def test_every_rule_that_it_names_holds(inspect):
@@ -98,12 +98,12 @@ def test_names_that_no_rule_can_have_are_no_rules(inspect):
         user_principal_names=["alice", "bob@corp.example"],
         policies=["2.16.840.1.101.3.2.1.3.13"],
     )
-    told = json.loads(inspect(issued.pem.encode(), "--json"))
-    assert told["user_principal_names"] == ["alice", "bob@corp.example"]
-    assert told["policies"] == ["2.16.840.1.101.3.2.1.3.13"]
-    assert told["extended_key_usages"] == ["1.3.6.1.5.5.7.3.2"]
-    assert told["other_names"][0] == "1.3.6.1.4.1.311.20.2.3=#0c05616c696365"
-    assert told["rules"][2:] == [
+    report = json.loads(inspect(issued.pem.encode(), "--json"))
+    assert report["user_principal_names"] == ["alice", "bob@corp.example"]
+    assert report["policies"] == ["2.16.840.1.101.3.2.1.3.13"]
+    assert report["extended_key_usages"] == ["1.3.6.1.5.5.7.3.2"]
+    assert report["other_names"][0] == "1.3.6.1.4.1.311.20.2.3=#0c05616c696365"
+    assert report["rules"][2:] == [
         "DNSName('a.internal')",
         "UserPrincipalName('bob@corp.example')",
         "CertificatePolicy('2.16.840.1.101.3.2.1.3.13')",
@@ -111,16 +111,21 @@ def test_names_that_no_rule_can_have_are_no_rules(inspect):
         "SubjectAttribute('OU', 'infra')",
         "SubjectAttribute('OU', \"a, b='c'\")",
     ]
-    for rule in told["rules"]:
+    for rule in report["rules"]:
         assert eval(rule, exported(policy)).holds(issued.client_certificate()), rule
 
 
 def test_a_certificate_with_unreadable_names_keeps_its_other_rules(inspect):
     names = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, bytes.fromhex("3002a300"))
-    told = json.loads(inspect(AUTHORITY.issue("CN=a", extensions=[(names, False)]).pem.encode(), "--json"))
-    assert told["user_principal_names"].startswith("unreadable: ")
-    assert told["other_names"].startswith("unreadable: ")
-    assert [each.partition("(")[0] for each in told["rules"]] == ["Thumbprint", "Subject", "Issuer", "SubjectAttribute"]
+    report = json.loads(inspect(AUTHORITY.issue("CN=a", extensions=[(names, False)]).pem.encode(), "--json"))
+    assert report["user_principal_names"].startswith("unreadable: ")
+    assert report["other_names"].startswith("unreadable: ")
+    assert [each.partition("(")[0] for each in report["rules"]] == [
+        "Thumbprint",
+        "Subject",
+        "Issuer",
+        "SubjectAttribute",
+    ]
 
 
 def test_a_file_is_read_and_a_missing_file_is_reported(tmp_path, capsys):

@@ -40,7 +40,7 @@ def environment(monkeypatch):
 
 
 @pytest.fixture
-def given(monkeypatch):
+def set_secret(monkeypatch):
     monkeypatch.setenv(SECRET_VARIABLE, SECRET)
 
 
@@ -64,7 +64,7 @@ def test_a_random_secret_is_the_default(proxy, form, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("proxy", "form"), FORMS)
-def test_only_the_named_files_hold_the_secret_with_mode_600(proxy, form, tmp_path, given):
+def test_only_the_named_files_hold_the_secret_with_mode_600(proxy, form, tmp_path, set_secret):
     assert main(["proxy-config", proxy, "--form", form, "--output", str(tmp_path)]) == 0
     files = [each for each in tmp_path.rglob("*") if each.is_file()]
     holding = {each for each in files if SECRET in each.read_text()}
@@ -73,7 +73,7 @@ def test_only_the_named_files_hold_the_secret_with_mode_600(proxy, form, tmp_pat
 
 
 @pytest.mark.parametrize(("proxy", "form"), FORMS)
-def test_the_source_demands_the_secret_that_the_proxy_sets(proxy, form, monkeypatch, given):
+def test_the_source_demands_the_secret_that_the_proxy_sets(proxy, form, monkeypatch, set_secret):
     wanted = ProxyOptions(proxy=proxy, form=form, secret_header=HEADER, secret=SECRET)
     whole = "\n".join(configuration(wanted).values())
     assert f"#     import os\n#     from mtls_middleware.sources import {wanted.source_class}\n" in whole
@@ -112,7 +112,7 @@ def test_an_environment_file_without_a_secret_is_rejected(text, tmp_path, capsys
 
 
 @pytest.mark.parametrize("proxy", PROXIES)
-def test_no_secret_needs_the_explicit_option(proxy, tmp_path, given, capsys):
+def test_no_secret_needs_the_explicit_option(proxy, tmp_path, set_secret, capsys):
     assert main(["proxy-config", proxy, "--no-secret", "--output", str(tmp_path)]) == 0
     text = "\n".join(each.read_text() for each in tmp_path.rglob("*") if each.is_file())
     assert SECRET not in text + capsys.readouterr().err
@@ -120,7 +120,7 @@ def test_no_secret_needs_the_explicit_option(proxy, tmp_path, given, capsys):
     assert not (tmp_path / APPLICATION_ENVIRONMENT).exists()
 
 
-def test_printed_files_are_separated(capsys, given):
+def test_printed_files_are_separated(capsys, set_secret):
     assert main(["proxy-config", "nginx"]) == 0
     printed = capsys.readouterr().out
     assert re.findall(r"^==> (.*) <==$", printed, re.MULTILINE) == ["mtls.conf", "mtls-secret.inc", "application.env"]
@@ -172,7 +172,7 @@ def test_a_short_secret_or_one_with_syntax_is_rejected_and_not_shown(proxy, secr
         "X-Forwarded-Client-Cert", "X-ä", "Mtls_Secret", "mtlsclientverify",
     ],
 )  # fmt: skip
-def test_a_header_that_has_another_meaning_is_rejected(header, capsys, given):
+def test_a_header_that_has_another_meaning_is_rejected(header, capsys, set_secret):
     assert main(["proxy-config", "nginx", f"--secret-header={header}"]) == 2
     printed = capsys.readouterr()
     assert f"for example {HEADER}" in printed.err
@@ -204,7 +204,7 @@ def test_the_secret_is_not_a_command_line_argument():
         assert (result.returncode, result.stdout) == (2, "")
 
 
-def test_a_file_that_others_can_read_is_replaced_and_not_written_to(tmp_path, given):
+def test_a_file_that_others_can_read_is_replaced_and_not_written_to(tmp_path, set_secret):
     name = HELD_BY["nginx"]
     there, elsewhere = tmp_path / name, tmp_path / "elsewhere"
     there.write_text("old")

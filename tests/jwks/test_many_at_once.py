@@ -42,10 +42,10 @@ def test_five_hundred_tasks_share_one_fetch(
         await asyncio.sleep(number % 10 * 0.005)
         return (await app.asked(authorization, certificate=mtls_client)).status
 
-    async def all_of_them() -> list[int]:
+    async def gather_all() -> list[int]:
         return await asyncio.gather(*(ask(number) for number in range(500)))
 
-    assert asyncio.run(all_of_them()) == [200] * 500
+    assert asyncio.run(gather_all()) == [200] * 500
     assert server.requests == 1
 
 

@@ -45,7 +45,7 @@ CLAIMS: dict[str, Callable[[IssuedCertificate], Lines]] = {
 PRESENTED = ("unstated", "azure")
 
 
-def told(client: IssuedCertificate, source: str = "nginx", chain: int = 0) -> dict[str, object]:
+def expected_report(client: IssuedCertificate, source: str = "nginx", chain: int = 0) -> dict[str, object]:
     """What the application says where this certificate is attached."""
     verification = "PRESENTED" if source in PRESENTED else "BY_PROXY"
     return {"thumbprint": client.thumbprint, "verification": verification, "chain": chain}

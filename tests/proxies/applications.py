@@ -19,7 +19,7 @@ SOURCES = {key: eval(text, {**exported(sources), "os": os}) for key, text in jso
 ARRIVED = "tests.arrived"
 
 
-def told(request: Any, method: str, body: bytes, seen: list[list[str]]) -> bytes:
+def report(request: Any, method: str, body: bytes, seen: list[list[str]]) -> bytes:
     about = certificate_of(request)
     what = {"certificate": about, "arrived": request[ARRIVED], "seen": seen, "method": method, "body": body.decode()}
     return json.dumps(what).encode()
@@ -33,23 +33,23 @@ def of_scope(scope: dict[str, Any]) -> list[list[str]]:
     return [[name.decode("latin-1"), value.decode("latin-1")] for name, value in scope["headers"]]
 
 
-def tell_wsgi(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+def wsgi_report(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
     body = environ["wsgi.input"].read()
     start_response("200 OK", [("Content-Type", "application/json")])
-    return [told(environ, environ["REQUEST_METHOD"], body, of_environ(environ))]
+    return [report(environ, environ["REQUEST_METHOD"], body, of_environ(environ))]
 
 
-async def tell_asgi(scope: dict[str, Any], receive: Any, send: Any) -> None:
+async def asgi_report(scope: dict[str, Any], receive: Any, send: Any) -> None:
     body, more = b"", True
     while more:
         message = await receive()
         body, more = body + message.get("body", b""), message.get("more_body")
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
-    await send({"type": "http.response.body", "body": told(scope, scope["method"], body, of_scope(scope))})
+    await send({"type": "http.response.body", "body": report(scope, scope["method"], body, of_scope(scope))})
 
 
-WSGI = {key: wsgi.ClientCertificateMiddleware(tell_wsgi, source) for key, source in SOURCES.items()}
-ASGI = {key: asgi.ClientCertificateMiddleware(tell_asgi, source) for key, source in SOURCES.items()}
+WSGI = {key: wsgi.ClientCertificateMiddleware(wsgi_report, source) for key, source in SOURCES.items()}
+ASGI = {key: asgi.ClientCertificateMiddleware(asgi_report, source) for key, source in SOURCES.items()}
 
 
 def wsgi_application(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:

@@ -33,7 +33,7 @@ class Stage:
     path: str
 
 
-def wanted(setup: Setup, listen: int, upstream: int | Path, files: Path) -> ProxyOptions:
+def options_for(setup: Setup, listen: int, upstream: int | Path, files: Path) -> ProxyOptions:
     secret = setup.extra != "no-secret"
     return ProxyOptions(
         proxy=setup.proxy,
@@ -85,7 +85,7 @@ def upstream() -> Iterator[Callable[[Setup], int | Path]]:
     """
     setups = (*matrix.SETUPS, *matrix.FORGED_AT, *matrix.UNIX, *matrix.NO_SECRET, *matrix.SECRETS)
     somewhere = {"unix": Path("/run/app.sock")}
-    sources = {each.key: wanted(each, 1, somewhere.get(each.extra, 1), Path()).source() for each in setups}
+    sources = {each.key: options_for(each, 1, somewhere.get(each.extra, 1), Path()).source() for each in setups}
     environment = {"SOURCES": json.dumps(sources), SECRET_VARIABLE: matrix.SECRET}
     with contextlib.ExitStack() as stack, tempfile.TemporaryDirectory(prefix="mtls-") as folder:
         Path(folder).chmod(0o755)  # Apache comes here as another user
@@ -110,7 +110,7 @@ def stage(
     setup: Setup = request.param
     port, behind = free_port(), upstream(setup)
     folder = tmp_path_factory.mktemp(setup.proxy)
-    with programs.proxy(wanted(setup, port, behind, server_files), folder):
+    with programs.proxy(options_for(setup, port, behind, server_files), folder):
         stage = Stage(setup, port, behind, f"/{setup.key}/")
         until_it_answers(port, stage.path)
         yield stage

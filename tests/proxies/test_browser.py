@@ -19,7 +19,7 @@ from mtls_middleware.cli.proxy_options import SECRET_VARIABLE
 from mtls_middleware.testing import IssuedCertificate
 from tests.live.servers import ROOT, free_port
 from tests.proxies import matrix, programs
-from tests.proxies.conftest import until_it_answers, wanted
+from tests.proxies.conftest import options_for, until_it_answers
 from tests.proxies.matrix import Setup
 from tests.proxies.test_django_sample import ALICE, SERVERS, SITE, manage
 
@@ -101,7 +101,7 @@ def admin(server_files: Path, tmp_path: Path) -> Iterator[str]:
     setup = Setup("nginx", "idiomatic", "optional", "")
     with (
         programs.started(command, upstream, SITE, **settings),
-        programs.proxy(wanted(setup, port, upstream, server_files), proxys),
+        programs.proxy(options_for(setup, port, upstream, server_files), proxys),
     ):
         until_it_answers(port, "/")
         with selecting_certificates(f"https://localhost:{port}"):

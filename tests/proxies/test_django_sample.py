@@ -14,7 +14,7 @@ from mtls_middleware.testing import CertificateAuthority, IssuedCertificate
 from tests.live.servers import ROOT, free_port
 from tests.proxies import forgery, matrix, programs
 from tests.proxies.client import Answer, over_http1
-from tests.proxies.conftest import until_it_answers, wanted
+from tests.proxies.conftest import options_for, until_it_answers
 from tests.proxies.matrix import Setup
 
 pytestmark = pytest.mark.live
@@ -67,7 +67,7 @@ def port(request: Any, environment: dict[str, str], server_files: Path, tmp_path
     setup = Setup("nginx", "idiomatic", "optional", "")
     with (
         programs.started(command, upstream, SITE, **settings),
-        programs.proxy(wanted(setup, port, upstream, files), proxys),
+        programs.proxy(options_for(setup, port, upstream, files), proxys),
     ):
         until_it_answers(port, "/")
         yield port

@@ -231,7 +231,7 @@ def measured(outcomes: dict[str, Attempt]) -> Facts:
         outcome = outcomes[payload.name]
         # Not every WSGI server hands over a chunked body.
         unchecked = payload.body is None or "chunked" in payload.name
-        return outcome.smuggled <= payload.following and (unchecked or outcome.told(payload))
+        return outcome.smuggled <= payload.following and (unchecked or outcome.report(payload))
 
     return Facts(
         h2c=any((outcomes[each.name].fields.get("Upgrade") or "").lower() == "h2c" for each in H2C),

@@ -171,22 +171,22 @@ MOVED = {
 @pytest.mark.parametrize("change", MOVED)
 def test_a_moved_interface_is_told_before_daphne_listens(change: str) -> None:
     program = f"import daphne.server, twisted.web._http2\n{change}\nimport {MODULE} as ours\nours.Server"
-    told = python(program)
-    assert told.startswith(f"mtls_middleware.errors.ConfigurationError: {MODULE}.Server is not compatible with")
-    assert MOVED[change] in told
-    assert "pip install 'daphne==4.2.*'" in told
+    report = python(program)
+    assert report.startswith(f"mtls_middleware.errors.ConfigurationError: {MODULE}.Server is not compatible with")
+    assert MOVED[change] in report
+    assert "pip install 'daphne==4.2.*'" in report
 
 
 def test_a_moved_command_line_is_told_too() -> None:
     change = "daphne.cli.CommandLineInterface.run = lambda self, args: None"
-    told = python(f"import daphne.cli\n{change}\nimport {MODULE} as ours\nours.CommandLineInterface")
-    assert "CommandLineInterface.run does not use server_class" in told
+    report = python(f"import daphne.cli\n{change}\nimport {MODULE} as ours\nours.CommandLineInterface")
+    assert "CommandLineInterface.run does not use server_class" in report
 
 
 @pytest.mark.parametrize("missing", ["daphne", "twisted", "OpenSSL"])
 def test_a_missing_library_is_told_with_the_line_to_type(missing: str) -> None:
-    told = python(f"import sys; sys.modules[{missing!r}] = None\nimport {MODULE} as ours\nours.Server")
-    assert told.endswith("pip install 'daphne>=4.2' 'twisted[http2]'")
+    report = python(f"import sys; sys.modules[{missing!r}] = None\nimport {MODULE} as ours\nours.Server")
+    assert report.endswith("pip install 'daphne>=4.2' 'twisted[http2]'")
 
 
 def test_a_class_is_made_once_and_is_daphnes() -> None:

@@ -64,11 +64,11 @@ def test_websocket_ends_within_two_seconds_after_its_certificate(server: Running
     # daphne gives the scope of a websocket no scheme, which Quart needs.
     paths = [path for path in PATHS if (server.name, path) != ("daphne", "/quart")]
 
-    async def all_of_them() -> Any:
+    async def gather_all() -> Any:
         client = short_lived()
         return await asyncio.gather(*(last(server, path, client) for path in paths))
 
-    for path, (echoed, code, late) in zip(paths, asyncio.run(all_of_them()), strict=True):
+    for path, (echoed, code, late) in zip(paths, asyncio.run(gather_all()), strict=True):
         assert code == 1008, path
         assert 0 < late < 2.5, path
         assert set(echoed) == {"tick"} if path == "/deaf" else echoed == ["hello"]
