@@ -20,7 +20,7 @@ FOLDER = Path(__file__).resolve().parent
 sys.path.insert(0, str(FOLDER.parent))  # the docstrings of this working copy, not those of an installed release
 
 import mtls_middleware  # noqa: E402 (needs the path above)
-from mtls_middleware.cli.main import main  # noqa: E402
+from mtls_middleware.cli.main import main  # noqa: E402 (as above)
 
 # django-oauth-toolkit's models need a configured Django.
 settings.configure(INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "oauth2_provider"])

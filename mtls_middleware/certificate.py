@@ -60,16 +60,14 @@ def _readable(read: Callable[[Any], T]) -> cached_property[T]:
     name = read.__name__
 
     def checked(self: "ClientCertificate") -> T:
-        if name in self._failures:
-            raise MalformedCertificate(*self._failures[name])
-        try:
-            return read(self)
-        except MalformedCertificate as error:
-            self._failures[name] = error.evidence
-            raise
-        except UNREADABLE as error:
-            self._failures[name] = (f"{name} of the certificate cannot be read: {reason(error)}",)
-            raise MalformedCertificate(*self._failures[name]) from error
+        if name not in self._failures:
+            try:
+                return read(self)
+            except MalformedCertificate as error:
+                self._failures[name] = error.evidence
+            except UNREADABLE as error:
+                self._failures[name] = (f"{name} of the certificate cannot be read: {reason(error)}",)
+        raise MalformedCertificate(*self._failures[name])
 
     checked.__doc__ = read.__doc__
     return cached_property(checked)

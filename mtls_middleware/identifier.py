@@ -24,11 +24,11 @@ class IdentifierValue(NamedTuple):
     """One value of an identifier in a certificate.
 
     Attributes:
-        compared: the value in the form in which equal values are equal strings; `None` if it equals no value.
+        canonical_form: the value in the form in which equal values are equal strings; `None` if it equals no value.
         spelling: the value as the certificate has it.
     """
 
-    compared: str | None
+    canonical_form: str | None
     spelling: str
 
 
@@ -57,10 +57,10 @@ class Identifier:
         """
         raise NotImplementedError
 
-    def compared(self, value: str) -> str | None:
+    def canonical_form(self, value: str) -> str | None:
         """Return a stored value in the form in which this kind compares it; `None` if it equals no value.
 
-        Example: `UserPrincipalName().compared("alice@CORP.example")` is `"alice@corp.example"`
+        Example: `UserPrincipalName().canonical_form("alice@CORP.example")` is `"alice@corp.example"`
         """
         raise NotImplementedError
 

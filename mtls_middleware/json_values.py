@@ -58,10 +58,10 @@ def json_object(data: bytes) -> dict[str, Any]:
     return value
 
 
-def shown(value: object) -> str:
+def excerpt(value: object) -> str:
     """Return a value from untrusted JSON for a message: in ASCII, and at most 80 characters of a string or a number.
 
-    An array or an object is only named by its type. Example: `shown("a")` is `"'a'"`, and `shown([1])` is
+    An array or an object is only named by its type. Example: `excerpt("a")` is `"'a'"`, and `excerpt([1])` is
     `"of type list"`
     """
     if isinstance(value, str):

@@ -19,7 +19,7 @@ from mtls_middleware.effects.address import check_address
 from mtls_middleware.effects.flow import Flow
 from mtls_middleware.effects.remote_document import RemoteDocument, UnusableDocument
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate, require_extra
-from mtls_middleware.json_values import json_document, shown
+from mtls_middleware.json_values import excerpt, json_document
 from mtls_middleware.parser_errors import UNREADABLE
 from mtls_middleware.reusable import Check
 
@@ -127,7 +127,7 @@ def read_keys(document: object, read: Callable[[Any], T], log: logging.Logger, p
 def _key_id_of(member: object) -> str:
     """Return the `kid` of a JWK for the log, where control characters are escaped."""
     key_id = member.get("kid") if isinstance(member, Mapping) else None
-    return shown(key_id) if isinstance(key_id, str) else "(none)"
+    return excerpt(key_id) if isinstance(key_id, str) else "(none)"
 
 
 def _without_null(member: object) -> object:

@@ -2,7 +2,10 @@
 
 import logging
 import threading
+import traceback
 from collections.abc import Hashable
+
+from mtls_middleware.errors import Refused
 
 # Maximum number of lines per second with one cause. A client can cause any number of rejections.
 LINES_PER_SECOND = 10
@@ -66,3 +69,17 @@ class LineLimit:
         if left_out > 0:
             message, arguments = f"{message}; %d similar lines were left out before this one", (*arguments, left_out)
         logger.log(level, message, *arguments, stacklevel=2)
+
+
+def raised_at(error: Exception) -> tuple[tuple[str, int], ...]:
+    """Return the two places in the code that say why `error` was raised: the `raise`, and its caller.
+
+    They are the cause of a rejection without advice. The number of such places is limited, unlike the number of
+    reasons, which may contain data of the client.
+
+    Example: `lines.admit(raised_at(error), time.time())`
+    """
+    while isinstance(error.__context__, Refused):  # `error` is a copy: see `Refused.changed`
+        error = error.__context__
+    places = [(each.f_code.co_filename, line) for each, line in traceback.walk_tb(error.__traceback__)]
+    return tuple(places[-2:])

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 
-def listed(items: Sequence[str], most: int) -> str:
+def short_list(items: Sequence[str], most: int) -> str:
     """Return the first `most` items, separated by commas, with the number of the others.
 
-    Example: `listed(["a", "b", "c"], 1)` is `"a, and 2 more"`.
+    Example: `short_list(["a", "b", "c"], 1)` is `"a, and 2 more"`.
     """
     more = len(items) - most
     return ", ".join(items[:most]) + (f", and {more} more" if more > 0 else "")

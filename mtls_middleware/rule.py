@@ -13,7 +13,7 @@ from mtls_middleware.anyone import Anyone
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate, Refused
 from mtls_middleware.identifier import require_value
-from mtls_middleware.messages import listed
+from mtls_middleware.messages import short_list
 
 # Maximum number of combined rules that a repr, and therefore a log record, shows.
 _MAX_SHOWN = 8
@@ -144,7 +144,7 @@ class Combination(Rule):
         return combined
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({listed([*map(repr, self.rules)], _MAX_SHOWN)})"
+        return f"{type(self).__name__}({short_list([*map(repr, self.rules)], _MAX_SHOWN)})"
 
 
 @dataclass(frozen=True, repr=False)

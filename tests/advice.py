@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "mtls_middleware"
 # The class or function, and the position of its argument with the advice.
 POSITIONS = {"Absence": 1, "Fault": 2, "UnusableOCSPResponse": 1, "_log": 4}
 # Functions that return advice.
-ADVISERS = ("_advice", "near_miss", "another_case", "_another_order", "failure_reason")
+ADVISERS = ("_advice", "near_miss", "case_advice", "_order_advice", "failure_reason")
 
 
 def _constants(module: ast.Module) -> dict[str, ast.expr]:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mtls_middleware.testing import CertificateAuthority
-from mtls_middleware.testing.issued import IssuedCertificate
+from mtls_middleware.testing.issued_certificate import IssuedCertificate
 from tests.live.servers import free_port
 
 

@@ -253,10 +253,10 @@ def test_concurrent_requests_keep_their_own_certificates(
         await layer(scope_of(Request(headers=headers)), receive, sending)
         return dict(sent[0]["headers"])[b"x-thumbprint"] == (b"" if client is None else client.thumbprint.encode())
 
-    async def all_of_them() -> list[bool]:
+    async def gather_all() -> list[bool]:
         return await asyncio.gather(*(ask(each) for each in (mtls_client, None, mtls_other_client) * 200))
 
-    assert all(asyncio.run(all_of_them()))
+    assert all(asyncio.run(gather_all()))
 
 
 # The transport peer, and addresses that a header wrote

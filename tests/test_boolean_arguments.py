@@ -91,7 +91,7 @@ def test_each_boolean_of_the_middleware_is_checked(module: Any, name: str, given
 
 def test_the_drafts_of_a_registration_are_a_boolean() -> None:
     with pytest.raises(ConfigurationError, match="drafts"):
-        RegisteredClient.from_metadata(METADATA, drafts="false")  # type: ignore[arg-type]
+        RegisteredClient.from_metadata(METADATA, drafts="false")  # type: ignore[arg-type]  # wrong on purpose
 
 
 @pytest.mark.parametrize("given", ["garbage", "ftp://proxy.test", 3])

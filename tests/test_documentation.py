@@ -16,7 +16,7 @@ import werkzeug.test
 from mtls_middleware import oauth_client, policy, sources
 from mtls_middleware.responses import RESPONSES
 from mtls_middleware.testing import TESTING_ENVIRON, CertificateAuthority
-from tests.exported import exported
+from tests.exports import exported
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text("utf-8")

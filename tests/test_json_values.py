@@ -15,17 +15,17 @@ from hypothesis import strategies as st
 import mtls_middleware
 from mtls_middleware import ConfigurationError
 from mtls_middleware.errors import Refused, Unavailable
-from mtls_middleware.json_values import MAX_NESTING, json_document, json_object, json_value, shown
+from mtls_middleware.json_values import MAX_NESTING, excerpt, json_document, json_object, json_value
 from mtls_middleware.jwks import KeySet, parse_text
 from mtls_middleware.resource_server import MemoryAnswers
 from mtls_middleware.resource_server.discovery import DiscoveredKeys
 from mtls_middleware.testing import TokenIssuer
-from mtls_middleware.token_endpoint.registered import RegisteredCertificates
+from mtls_middleware.token_endpoint.registered_certificates import RegisteredCertificates
 from mtls_middleware.validation import SpiffeTrust
 from mtls_middleware.validation.spiffe_bundles import read_jwks
 from tests.introspection_server import IntrospectionServer
 from tests.resource_server import forge
-from tests.resource_server.introspected import TOKEN, active, asking, validate
+from tests.resource_server.introspection import TOKEN, active, asking, validate
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -38,15 +38,15 @@ JSON = st.recursive(
     [("b\u00fc\n", "'b\\xfc\\n'"), (7, "7"), (True, "True"), (None, "None"), ([1], "of type list")],
 )
 def test_a_value_is_shown_in_ascii_or_by_its_type(value: object, expected: str) -> None:
-    assert shown(value) == expected
+    assert excerpt(value) == expected
 
 
 @given(JSON)
 def test_a_value_in_a_message_is_short_and_printable(value: Any) -> None:
     for each in (value, [value] * 100, "\U0010ffff" * 100, 10**999):
-        assert len(shown(each)) <= 802
-        assert shown(each).isascii()
-        assert shown(each).isprintable()
+        assert len(excerpt(each)) <= 802
+        assert excerpt(each).isascii()
+        assert excerpt(each).isprintable()
 
 
 @given(JSON)

@@ -2,11 +2,11 @@
 
 import pytest
 
-from mtls_middleware.messages import listed
+from mtls_middleware.messages import short_list
 
 
 @pytest.mark.parametrize(
     ("items", "expected"), [([], ""), (["a"], "a"), (["a", "b"], "a, b"), (["a", "b", "c", "d"], "a, b, and 2 more")]
 )
 def test_long_list_is_cut_and_counted(items: list[str], expected: str) -> None:
-    assert listed(items, 2) == expected
+    assert short_list(items, 2) == expected

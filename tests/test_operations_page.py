@@ -16,8 +16,8 @@ PAGE = (Path(__file__).resolve().parents[1] / "docs" / "operations.md").read_tex
 
 
 def test_the_table_has_every_key_and_no_other(mtls_client: IssuedCertificate, mtls_issuer: TokenIssuer) -> None:
-    told: list[Any] = []
-    stop = decisions.observe(told.append)
+    report: list[Any] = []
+    stop = decisions.observe(report.append)
     try:
         for certificate in (mtls_client, None):
             headers = [("Authorization", f"Bearer {mtls_issuer.token(certificate=mtls_client)}")]
@@ -28,10 +28,10 @@ def test_the_table_has_every_key_and_no_other(mtls_client: IssuedCertificate, mt
             )
     finally:
         stop()
-    assert [each["outcome"] for each in told] == ["allowed", "refused"]
+    assert [each["outcome"] for each in report] == ["allowed", "refused"]
     cells = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", PAGE, re.MULTILINE)
     written = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
-    assert written == told[0].keys() | told[1].keys()
+    assert written == report[0].keys() | report[1].keys()
 
 
 def test_the_code_measures(monkeypatch: pytest.MonkeyPatch) -> None:

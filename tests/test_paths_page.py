@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 from mtls_middleware import wsgi
 from mtls_middleware.testing import TESTING_ENVIRON, CertificateAuthority
 from tests.frameworks import django_site
-from tests.frameworks.reading import ALLOW, SOURCE
+from tests.frameworks.reports import ALLOW, SOURCE
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "paths.md").read_text("utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)

@@ -13,7 +13,7 @@ from mtls_middleware.effects.flow import BlockingDriver
 from mtls_middleware.policy import Rule, as_rule
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate
 from mtls_middleware.validation import TrustStore
-from tests.exported import exported
+from tests.exports import exported
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "rules.md").read_text("utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)

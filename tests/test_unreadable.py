@@ -49,7 +49,7 @@ from tests.unreadable import (
     until,
     value,
 )
-from tests.validation.judged import reasons
+from tests.validation.verdicts import reasons
 
 
 class Socket:

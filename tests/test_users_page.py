@@ -23,7 +23,7 @@ from mtls_middleware.identifier import Identifier
 from mtls_middleware.integrations import CertificateUser
 from mtls_middleware.sources import Nginx
 from mtls_middleware.testing import TESTING_ENVIRON, IssuedCertificate
-from tests.integrations.documented import PROXY, SOURCE
+from tests.integrations.page_code import PROXY, SOURCE
 from tests.integrations.test_certificate_user import ALICE, NAMESAKE, STAFF, upn, validated
 from tests.live.servers import free_port
 

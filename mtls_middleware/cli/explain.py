@@ -17,13 +17,13 @@ from mtls_middleware import asgi_request, wsgi_request
 from mtls_middleware.cli import moment, recorded_request
 from mtls_middleware.cli.applications import load
 from mtls_middleware.cli.terminal import Colour, coloured, write_json
-from mtls_middleware.cli.traced import Step, Trace
+from mtls_middleware.cli.trace import Step, Trace
 from mtls_middleware.cli.wiring import LayerPlacement, layers_of
 from mtls_middleware.effects.flow import AwaitingDriver, BlockingDriver
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.layers.application_prefixes import ApplicationPrefixes
 from mtls_middleware.layers.stack import Stack
-from mtls_middleware.names.invisible import escaped
+from mtls_middleware.names.invisible import escape_invisible
 from mtls_middleware.responses import LayerResponse, response_for
 
 _WIDTH = 110
@@ -157,7 +157,7 @@ def _row(label: str, text: str | None, colour: Colour | None = None) -> Iterator
     if text is None:
         return
     for position, line in enumerate(
-        textwrap.wrap(escaped(text), _WIDTH - 18, break_long_words=False, break_on_hyphens=False)
+        textwrap.wrap(escape_invisible(text), _WIDTH - 18, break_long_words=False, break_on_hyphens=False)
     ):
         shown = line if colour is None else coloured(line, colour)
         yield f"   {label if position == 0 else '':15}{shown}\n"

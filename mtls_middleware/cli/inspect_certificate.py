@@ -15,7 +15,7 @@ from mtls_middleware import parser_errors, policy
 from mtls_middleware.certificate import ClientCertificate, Verification
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate
 from mtls_middleware.names.attribute_types import NAME_OF
-from mtls_middleware.names.invisible import escaped
+from mtls_middleware.names.invisible import escape_invisible
 from mtls_middleware.parser_errors import UNREADABLE
 from mtls_middleware.rule import Identity, Rule
 from mtls_middleware.sources import forms, leaf_and_chain
@@ -76,7 +76,7 @@ def read(data: bytes, file: str = "client.pem") -> tuple[str, ClientCertificate]
     except MalformedCertificate:
         pass
     text = data.decode("latin-1").strip()
-    form = forms.recognized(text)
+    form = forms.form_of(text)
     if form is not None:
         leaf, *chain = form.read(text)
         return form.name, leaf_and_chain.load(leaf, chain, Verification.PRESENTED, now=0.0)
@@ -84,12 +84,11 @@ def read(data: bytes, file: str = "client.pem") -> tuple[str, ClientCertificate]
         leaf, *chain = trust_files.certificate_ders(data)
         return "PEM file", leaf_and_chain.load(leaf, chain, Verification.PRESENTED, now=0.0)
     except (MalformedCertificate, ValueError):
-        raise ConfigurationError(
-            f"no certificate found: expected a DER or PEM file, or the value of a certificate header{_why(data, file)}"
-        ) from None
+        expected = "expected a DER or PEM file, or the value of a certificate header"
+        raise ConfigurationError(f"no certificate found: {expected}{_file_advice(data, file)}") from None
 
 
-def _why(data: bytes, file: str) -> str:
+def _file_advice(data: bytes, file: str) -> str:
     """Return the kind of a file without a certificate and the command that converts it, or "" if unknown."""
     try:
         trust_files.read_certificates(data, file)
@@ -199,4 +198,5 @@ def _lines(description: dict[str, Any]) -> Iterator[str]:
         for position, each in enumerate(values or ["none"]):
             label = name.replace("_", " ") if position == 0 else ""
             text = "none" if each is None else str(each)
-            yield f"{label:22}{escaped(text)}\n"  # control characters in a certificate must not reach the terminal
+            # Control characters in a certificate must not reach the terminal.
+            yield f"{label:22}{escape_invisible(text)}\n"

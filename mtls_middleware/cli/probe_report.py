@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 
 from mtls_middleware.cli.terminal import Colour, coloured, write_json
-from mtls_middleware.names.invisible import escaped
+from mtls_middleware.names.invisible import escape_invisible
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def _summary(outcomes: list[Outcome], attacks: frozenset[str]) -> Iterator[str]:
 def _line(outcome: Outcome) -> str:
     label = coloured(f"{outcome.label:8}", _COLOURS[outcome.label])
     attempt = f"{outcome.protocol:8}  {_given(outcome):15}  {outcome.header:16}  {outcome.form:42}"
-    return f"{label}  {attempt}  {escaped(outcome.answer)}\n"
+    return f"{label}  {attempt}  {escape_invisible(outcome.answer)}\n"
 
 
 def _given(outcome: Outcome) -> str:

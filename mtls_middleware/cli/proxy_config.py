@@ -57,13 +57,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--crl",
         metavar="FILE",
         help="PEM file of the revocation lists of all CAs of client certificates "
-        f"({_those_with('crl')}); by default, the proxy does not check revocation",
+        f"({_proxies_with('crl')}); by default, the proxy does not check revocation",
     )
     parser.add_argument(
         "--ocsp",
         metavar="URL",
         help="the OCSP responder that the proxy asks about client certificates, for example http://ocsp.example.com/ "
-        f"({_those_with('ocsp')})",
+        f"({_proxies_with('ocsp')})",
     )
     parser.add_argument(
         "--certificate",
@@ -108,7 +108,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
-def _those_with(option: str) -> str:
+def _proxies_with(option: str) -> str:
     """Return the names of the proxies that have this option."""
     return ", ".join(name for name, row in PROXIES.items() if getattr(row, option))
 

@@ -21,7 +21,7 @@ from mtls_middleware.cli import moment
 from mtls_middleware.cli.inspect_certificate import describe, load
 from mtls_middleware.effects.flow import BlockingDriver
 from mtls_middleware.errors import ConfigurationError, Refused
-from mtls_middleware.names.invisible import escaped
+from mtls_middleware.names.invisible import escape_invisible
 from mtls_middleware.validation import chain, diagnosis, profile, root_check, trust_files
 from mtls_middleware.validation.diagnosis import Fault
 from mtls_middleware.validation.revocation import Statuses, status_requests
@@ -184,11 +184,11 @@ def _description(found: Verdict) -> dict[str, Any]:
 
 def _lines(description: dict[str, Any]) -> Iterator[str]:
     for each in description["path"]:
-        yield f"{each['position']}. {each['role']}: {escaped(str(each['subject']))}\n"
+        yield f"{each['position']}. {each['role']}: {escape_invisible(str(each['subject']))}\n"
         for name in _SHOWN[1:]:
-            yield f"   {name.replace('_', ' '):18}{escaped(str(each[name]))}\n"
+            yield f"   {name.replace('_', ' '):18}{escape_invisible(str(each[name]))}\n"
         for reason in each["reasons"]:
-            yield f"   fails: {escaped(reason)}\n"
+            yield f"   fails: {escape_invisible(reason)}\n"
     if not description["complete"]:
         yield "   the path ends here, without a trusted root\n"
     first = description["first_failure"]
@@ -196,6 +196,6 @@ def _lines(description: dict[str, Any]) -> Iterator[str]:
         yield "valid: the path leads to a trusted root\n"
         return
     where = "" if first["position"] is None else f"certificate {first['position']}: "
-    yield f"not valid: {where}{escaped(first['reason'])}\n"
+    yield f"not valid: {where}{escape_invisible(first['reason'])}\n"
     if first["advice"]:
-        yield f"what to do: {escaped(first['advice'])}\n"
+        yield f"what to do: {escape_invisible(first['advice'])}\n"

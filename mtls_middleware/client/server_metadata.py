@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from mtls_middleware.effects.address import check_address
 from mtls_middleware.effects.remote_document import UnusableDocument
 from mtls_middleware.errors import ConfigurationError
-from mtls_middleware.json_values import json_document, shown
+from mtls_middleware.json_values import excerpt, json_document
 from mtls_middleware.oauth_metadata import BOUND
 from mtls_middleware.token_endpoint.metadata import mtls_endpoint
 
@@ -38,7 +38,7 @@ def read_metadata(body: bytes, issuer: str, method: Method, hosts: Collection[st
     if not isinstance(document, dict):
         raise UnusableDocument("it is not a JSON object")
     if document.get("issuer") != issuer:
-        raise UnusableDocument(f"its issuer is {shown(document.get('issuer'))}; expected exactly {issuer!a}")
+        raise UnusableDocument(f"its issuer is {excerpt(document.get('issuer'))}; expected exactly {issuer!a}")
     methods = document.get("token_endpoint_auth_methods_supported")
     if methods is not None and not (isinstance(methods, list) and method in methods):
         raise UnusableDocument(f"its token_endpoint_auth_methods_supported does not contain {method}")
@@ -56,8 +56,8 @@ def _token_endpoint(document: dict[str, Any], issuer: str, hosts: Collection[str
     host, own = _host(endpoint), _host(issuer)
     if host != own and not host.endswith(f".{own}") and host not in hosts:
         raise UnusableDocument(
-            f"its token endpoint is on the host {shown(host)}, and the issuer is on {own!a}; if this is "
-            f"correct, give token_hosts=[{shown(host)}]"
+            f"its token endpoint is on the host {excerpt(host)}, and the issuer is on {own!a}; if this is "
+            f"correct, give token_hosts=[{excerpt(host)}]"
         )
     return endpoint
 

@@ -13,7 +13,7 @@ from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.client.errors import TokenError, TokenNotBound
 from mtls_middleware.effects.exchange import Response
 from mtls_middleware.errors import Refused
-from mtls_middleware.json_values import json_document, json_object, shown
+from mtls_middleware.json_values import excerpt, json_document, json_object
 
 # Number of seconds for which a token is used if the response has no `expires_in`.
 _DEFAULT_LIFETIME = 60.0
@@ -57,7 +57,7 @@ def read_token(response: Response, certificate: ClientCertificate, *, server_bin
         expected = f"a string of at most {_MAX_TOKEN} characters (RFC 6750 2.1)"
         raise TokenError("invalid_response", f"access_token of the response is missing or invalid; expected {expected}")
     if not isinstance(kind, str) or kind.lower() != "bearer":
-        raise TokenError("invalid_response", f"token_type of the response is {shown(kind)}; expected Bearer")
+        raise TokenError("invalid_response", f"token_type of the response is {excerpt(kind)}; expected Bearer")
     lifetime = _lifetime(members.get("expires_in"))
     _check_binding(text, certificate, server_binds=server_binds)
     return BoundToken(text, certificate, lifetime)
@@ -84,7 +84,7 @@ def _lifetime(given: object) -> float:
     if isinstance(given, str) and given.isascii() and given.isdigit() and len(given) < 10:
         given = int(given)
     if isinstance(given, bool) or not isinstance(given, int | float) or not given > 0:
-        raise TokenError("invalid_response", f"expires_in of the response is {shown(given)}; expected seconds")
+        raise TokenError("invalid_response", f"expires_in of the response is {excerpt(given)}; expected seconds")
     return float(min(given, _MAX_LIFETIME))
 
 

@@ -72,7 +72,7 @@ class _Request:
 
     def read(self) -> BoundToken | TokenError:
         """Return the result of the exchange, which has ended."""
-        found = self.fetch.ended_with()
+        found = self.fetch.result()
         if isinstance(found, FetchFailed):
             return TokenError("unavailable", f"the token endpoint {self.fetch.url}: {found}")
         try:

@@ -104,7 +104,7 @@ class Fetch:
         if self.claim():
             self.outcome.set_exception(fetch_failed(failure))
 
-    def ended_with(self) -> "Response | FetchFailed":
+    def result(self) -> "Response | FetchFailed":
         """Return the result of an exchange that has ended: a response or a failure, which is not raised."""
         failure = self.outcome.exception()
         return self.outcome.result() if failure is None else fetch_failed(failure)

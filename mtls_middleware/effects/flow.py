@@ -112,7 +112,7 @@ class BlockingDriver:
                 need = next(flow)
                 while True:
                     try:
-                        answer = _answer(need)
+                        answer = _perform(need)
                     except Exception as failure:  # noqa: BLE001 (the flow handles it)
                         need = flow.throw(failure)
                     else:
@@ -156,7 +156,7 @@ class AwaitingDriver:
                 need = next(flow)
                 while True:
                     try:
-                        answer = await _answer_async(need)
+                        answer = await _perform_async(need)
                     except Exception as failure:  # noqa: BLE001 (the flow handles it)
                         need = flow.throw(failure)
                     else:
@@ -166,32 +166,32 @@ class AwaitingDriver:
                 return value
 
 
-def _answer(need: Need) -> Any:
+def _perform(need: Need) -> Any:
     match need:
         case Fetch():
-            return _fetched(need, ())
+            return _fetch(need, ())
         case FetchFor():
-            return _fetched(need.fetch, need.shares)
+            return _fetch(need.fetch, need.shares)
         case Begin():
             return _begin(need.fetch)
         case Call():
-            return _called(need)
+            return _call(need)
         case Wait():
             return need.outcome.result(need.timeout)
 
 
-async def _answer_async(need: Need) -> Any:
+async def _perform_async(need: Need) -> Any:
     match need:
         case Fetch():
-            return await _fetched_async(need, ())
+            return await _fetch_async(need, ())
         case FetchFor():
-            return await _fetched_async(need.fetch, need.shares)
+            return await _fetch_async(need.fetch, need.shares)
         case Begin():
             return await _begin_async(need.fetch)
         case Call():
-            return await _called_async(need)
+            return await _call_async(need)
         case Wait():
-            return await _awaited(need.outcome, need.timeout)
+            return await _result_of(need.outcome, need.timeout)
 
 
 # asyncio is imported only at the first exchange, because its import takes as long as that of this whole package, and
@@ -210,41 +210,41 @@ async def _begin_async(need: Fetch) -> None:
     begin(need, asyncio.get_running_loop())
 
 
-def _fetched(need: Fetch, of: "Shares") -> Response:
+def _fetch(need: Fetch, of: "Shares") -> Response:
     from mtls_middleware.effects.background import waiting
 
     with waiting(need, of) as seconds:
         try:
             return need.outcome.result(seconds)
         except (FetchFailed, TimeoutError) as failure:
-            raise _own(failure, seconds) from None
+            raise _own_failure(failure, seconds) from None
 
 
-async def _awaited(outcome: "Future[T]", timeout: float) -> T:  # noqa: ASYNC109 (the timeout of `Future.result`)
+async def _result_of(outcome: "Future[T]", timeout: float) -> T:  # noqa: ASYNC109 (the timeout of `Future.result`)
     import asyncio
 
     async with asyncio.timeout(timeout):
         return await asyncio.wrap_future(outcome)
 
 
-async def _fetched_async(need: Fetch, of: "Shares") -> Response:
+async def _fetch_async(need: Fetch, of: "Shares") -> Response:
     import asyncio
 
     from mtls_middleware.effects.background import waiting
 
     with waiting(need, of, asyncio.get_running_loop()) as seconds:
         try:
-            return await _awaited(need.outcome, seconds)
+            return await _result_of(need.outcome, seconds)
         except (FetchFailed, TimeoutError) as failure:
-            raise _own(failure, seconds) from None
+            raise _own_failure(failure, seconds) from None
 
 
-def _own(failure: Exception, seconds: float) -> FetchFailed:
+def _own_failure(failure: Exception, seconds: float) -> FetchFailed:
     """Return a new exception for `failure`, which the callers that share an exchange also get."""
     return failure.copy() if isinstance(failure, FetchFailed) else FetchFailed(f"not complete within {seconds} s")
 
 
-def _called(call: Call[T]) -> T:
+def _call(call: Call[T]) -> T:
     answer = call.function(*call.arguments)
     if not inspect.isawaitable(answer):
         return answer
@@ -253,7 +253,7 @@ def _called(call: Call[T]) -> T:
     raise ConfigurationError(f"{call.function!r} is async, and WSGI cannot await: expected a plain function")
 
 
-async def _called_async(call: Call[T]) -> T:
+async def _call_async(call: Call[T]) -> T:
     answer = call.function(*call.arguments)
     if inspect.isawaitable(answer):
         awaited: T = await answer

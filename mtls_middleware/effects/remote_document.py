@@ -186,7 +186,7 @@ class RemoteDocument(Generic[T]):
                     yield from ask(Wait(attempt.is_fetched, wait))
             if not attempt.fetch.outcome.done():
                 return  # a later call of a method stores the result
-            found = attempt.fetch.ended_with()
+            found = attempt.fetch.result()
         except Exception as failure:  # noqa: BLE001 (for example, no thread can be started: a failed attempt)
             found = fetch_failed(failure)
         with self._lock:
@@ -216,7 +216,7 @@ class RemoteDocument(Generic[T]):
         """
         attempt = self._attempt
         if attempt is not None and attempt.fetch.outcome.done():
-            self._read(attempt, attempt.fetch.ended_with())
+            self._read(attempt, attempt.fetch.result())
         # The `now` of a flow may be older than that of the flow that made the last attempt. If it is 30 seconds older,
         # the clock was set back.
         if -COOL_DOWN < now - self._attempted_at < self._pause() or (attempt is not None and attempt.is_being_read):

@@ -20,7 +20,7 @@ from mtls_middleware.errors import ConfigurationError, MalformedCertificate, Ref
 from mtls_middleware.identifier import Identifier
 from mtls_middleware.layers.allowance import require_allowed
 from mtls_middleware.layers.attached import ATTACHED_KEY, Attached
-from mtls_middleware.line_limit import LineLimit
+from mtls_middleware.line_limit import LineLimit, raised_at
 from mtls_middleware.policy.issued_by import IssuedBy
 from mtls_middleware.rule import AnyOf, Rule
 
@@ -40,7 +40,7 @@ class CertificateIdentity:
     """The name that identifies the user of a verified certificate.
 
     Attributes:
-        name: the name in the form in which names are compared, for example `"alice@corp.example"`. Two certificates
+        name: the name in its canonical form, for example `"alice@corp.example"`. Two certificates
             identify the same user if and only if their names are equal strings.
         spelling: the name as the certificate has it, for example `"alice@CORP.example"`.
         certificate: the certificate.
@@ -78,7 +78,7 @@ class CertificateIdentity:
 
     @property
     def identity(self) -> str:
-        """The name in its compared form. Starlette's `BaseUser` has this property, too."""
+        """The name in its canonical form. Starlette's `BaseUser` has this property, too."""
         return self.name
 
 
@@ -201,12 +201,12 @@ class CertificateUser(Generic[User]):
         """
         return await self._awaiting.run(self._user(request))
 
-    def compared(self, name: str) -> str | None:
+    def canonical_form(self, name: str) -> str | None:
         """Return a stored name in the form of `CertificateIdentity.name`; `None` if it equals no name.
 
-        Example: `users.compared("alice@CORP.example")` is `"alice@corp.example"`
+        Example: `users.canonical_form("alice@CORP.example")` is `"alice@corp.example"`
         """
-        return self.by.compared(name)
+        return self.by.canonical_form(name)
 
     def user_of(self, identity: CertificateIdentity) -> User | None:
         """Return the user with this identity, or `None`: the result of `look_up`. Raises as `find`.
@@ -241,12 +241,12 @@ class CertificateUser(Generic[User]):
         values = list(self.by.values(certificate))
         if not values:
             raise MalformedCertificate(f"it has no value of {self.by!r}")
-        compared = {each.compared for each in values}
-        if None in compared:
+        forms = {each.canonical_form for each in values}
+        if None in forms:
             raise MalformedCertificate(f"a value of {self.by!r} cannot be compared")
-        if len(compared) > 1:
-            raise MalformedCertificate(f"it has {len(compared)} different values of {self.by!r}; expected one")
-        return CertificateIdentity(values[0].compared or "", values[0].spelling, certificate)
+        if len(forms) > 1:
+            raise MalformedCertificate(f"it has {len(forms)} different values of {self.by!r}; expected one")
+        return CertificateIdentity(values[0].canonical_form or "", values[0].spelling, certificate)
 
     def __repr__(self) -> str:
         return f"CertificateUser(by={self.by!r}{', issued_by=...' if self._rule is not None else ''})"
@@ -294,7 +294,7 @@ def _authorities(issued_by: Authority | Sequence[Authority]) -> Rule:
 
 def _log(certificate: ClientCertificate, refusal: Refused) -> None:
     """Log why a certificate identifies no user: the first time for each cause as WARNING, later with level INFO."""
-    cause = (refusal.code, refusal.advice, None if refusal.advice else refusal.evidence)
+    cause = (refusal.code, refusal.advice or raised_at(refusal))
     is_first = _lines.is_first(cause)
     if _lines.admit(cause, time.time()) is None:
         return

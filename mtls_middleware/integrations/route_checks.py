@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 from mtls_middleware import options
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import NO_CERTIFICATE, ConfigurationError, Refused
-from mtls_middleware.layers.absence import explained
+from mtls_middleware.layers.absence import with_absence
 from mtls_middleware.layers.allowance import require_allowed
 from mtls_middleware.layers.attached import ATTACHED_KEY, Attached
 from mtls_middleware.layers.decisions import RequestFacts, reject
@@ -135,7 +135,7 @@ class RouteCertificate(RouteCheck[ClientCertificate]):
                     f"{attached.presented.thumbprint} is not accepted, and the path is exempt",
                     advice="remove the path from exempt=, so that the layer logs why it rejects the certificate",
                 )
-            raise explained(Refused("client_certificate_required", NO_CERTIFICATE), attached)
+            raise with_absence(Refused("client_certificate_required", NO_CERTIFICATE), attached)
         require_allowed(self._rule, certificate)
         return certificate
 

@@ -13,7 +13,7 @@ def reason(source: Source, request: RequestView) -> Absence | None:
     return found if isinstance(found, Absence) else None
 
 
-def explained(refusal: Refused, attached: Attached) -> Refused:
+def with_absence(refusal: Refused, attached: Attached) -> Refused:
     """Return the rejection of a request without a certificate, with the reason that the certificate layer knows."""
     found = None if attached.absence is None else attached.absence()
     return refusal if found is None else refusal.changed(*refusal.evidence, found.evidence, advice=found.advice)

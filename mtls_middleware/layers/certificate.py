@@ -11,7 +11,7 @@ from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.certificate_memory import extra_bytes
 from mtls_middleware.effects.flow import Flow
 from mtls_middleware.errors import NO_CERTIFICATE, ConfigurationError, Refused
-from mtls_middleware.layers.absence import explained, reason
+from mtls_middleware.layers.absence import reason, with_absence
 from mtls_middleware.layers.allowance import require_allowed
 from mtls_middleware.layers.decision_cache import check_cache_size
 from mtls_middleware.layers.exemptions import Exemptions
@@ -160,7 +160,7 @@ class CertificateLayer:
         if certificate is None:
             request.attached.absence = partial(reason, self.source, request)
             if self._required and not isinstance(rule, Anyone):
-                raise explained(Refused("client_certificate_required", NO_CERTIFICATE), request.attached)
+                raise with_absence(Refused("client_certificate_required", NO_CERTIFICATE), request.attached)
             return once(None)  # an ignored header is logged each time
         is_outer = certificate is request.attached.certificate
         validated: Reusable[ClientCertificate] = Reusable(certificate)

@@ -8,7 +8,7 @@ from mtls_middleware import options
 from mtls_middleware.cache import Cache, caches_of
 from mtls_middleware.effects.flow import Flow
 from mtls_middleware.errors import NO_CERTIFICATE, ConfigurationError, Refused
-from mtls_middleware.layers.absence import explained
+from mtls_middleware.layers.absence import with_absence
 from mtls_middleware.layers.interface import Facts, LayerRequest, Route
 from mtls_middleware.layers.paths import PathSet, checked_root
 from mtls_middleware.responses import Challenge, LayerResponse
@@ -79,7 +79,7 @@ class ClientLayer:
         try:
             client = yield from self._authenticator.decide(request, view.now)
         except Refused as refusal:
-            raise explained(refusal, outer) if NO_CERTIFICATE in refusal.evidence else refusal from None
+            raise with_absence(refusal, outer) if NO_CERTIFICATE in refusal.evidence else refusal from None
         return outer.client if client is None else client
 
 

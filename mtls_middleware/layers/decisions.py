@@ -16,7 +16,7 @@ from mtls_middleware.cache import Cache
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate, Refused
 from mtls_middleware.layers.attached import Attached
-from mtls_middleware.line_limit import LineLimit
+from mtls_middleware.line_limit import LineLimit, raised_at
 from mtls_middleware.observers import Observers
 from mtls_middleware.responses import Challenge, LayerResponse, response_for
 
@@ -131,7 +131,7 @@ def _record_rejection(
     outcome: str, layer: DecidingLayer, error: Exception, status: int, view: LoggedRequest | None
 ) -> None:
     refusal = error if isinstance(error, Refused) else Refused("server_error", type(error).__name__)
-    cause = (outcome, layer.name, refusal.code, refusal.advice or _raised_at(error))
+    cause = (outcome, layer.name, refusal.code, refusal.advice or raised_at(error))
     level = logging.WARNING if status == 503 else logging.ERROR if status >= 500 else logging.INFO
     is_first = level == logging.INFO and _rejections.is_first(cause)
     if is_first:
@@ -162,18 +162,6 @@ def _record_rejection(
         logger.error("%s", error)
     elif status == 500:
         logger.error("%s", "".join(traceback.format_tb(error.__traceback__)))
-
-
-def _raised_at(error: Exception) -> tuple[tuple[str, int], ...]:
-    """Return the two places in the code that say why a request is rejected: the `raise`, and its caller.
-
-    They are the cause of a rejection without advice. The number of such places is limited, unlike the number of
-    reasons, which may contain data of the client.
-    """
-    while isinstance(error.__context__, Refused):  # `error` is a copy: see `Refused.changed`
-        error = error.__context__
-    places = [(each.f_code.co_filename, line) for each, line in traceback.walk_tb(error.__traceback__)]
-    return tuple(places[-2:])
 
 
 def record_allowed(layer: DecidingLayer, view: LoggedRequest) -> None:

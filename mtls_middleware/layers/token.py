@@ -9,7 +9,7 @@ from mtls_middleware.cache import Cache, caches_of
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.effects.flow import Flow, on_behalf_of
 from mtls_middleware.errors import ConfigurationError, Refused
-from mtls_middleware.layers.absence import explained
+from mtls_middleware.layers.absence import with_absence
 from mtls_middleware.layers.decision_cache import check_cache_size
 from mtls_middleware.layers.exemptions import Exemptions
 from mtls_middleware.layers.interface import Facts, LayerRequest, Route
@@ -114,7 +114,7 @@ class TokenLayer:
         if certificate is None and (is_bound or is_bound_only(self._tokens, text)):
             # No other server is asked about a token that could not be accepted.
             refusal = Refused("invalid_token", "no client certificate, and only tokens bound to one are accepted")
-            raise explained(refusal, request.attached)
+            raise with_absence(refusal, request.attached)
         client = partial(_shares, certificate, request)
         validated = yield from on_behalf_of(client, decide(self._tokens, text, request.now))
         if not isinstance(validated.value, AccessToken):  # from a validator outside this package
@@ -123,7 +123,7 @@ class TokenLayer:
         try:
             confirmation = binding.confirm(token.claims, certificate, "required" if is_bound else self._binding)
         except Refused as refusal:
-            raise explained(refusal, request.attached) if certificate is None else refusal from None
+            raise with_absence(refusal, request.attached) if certificate is None else refusal from None
         if confirmation is not None and certificate is not None:
             token = token.bound_by(confirmation.thumbprint)
             checks += (partial(_is_still_bound, confirmation, certificate),)

@@ -15,7 +15,7 @@ from cryptography import x509
 
 from mtls_middleware.der import read_value, read_values
 from mtls_middleware.errors import MalformedCertificate
-from mtls_middleware.messages import listed
+from mtls_middleware.messages import short_list
 from mtls_middleware.names.invisible import INVISIBLE
 from mtls_middleware.parser_errors import UNREADABLE, reason
 
@@ -44,7 +44,7 @@ class AlternativeNames:
 
     def has_dns(self, name: str) -> bool:
         """Return whether a DNS entry equals this name, ignoring case (RFC 5280 7.2). `*` matches only `*`."""
-        return name.lower() in self._dns
+        return name.translate(_LOWER_ASCII) in self._dns
 
     def has_uri(self, uri: str) -> bool:
         """Return whether a URI entry equals this URI, character by character."""
@@ -66,7 +66,7 @@ class AlternativeNames:
 
     @cached_property
     def _dns(self) -> frozenset[str]:
-        return frozenset(name.lower() for name in self.dns)
+        return frozenset(name.translate(_LOWER_ASCII) for name in self.dns)
 
     @cached_property
     def _uris(self) -> frozenset[str]:
@@ -126,21 +126,23 @@ def _mailbox(address: str) -> tuple[str, str] | None:
     return (local, host.translate(_LOWER_ASCII)) if at and local else None
 
 
-def compared_mailbox(address: str) -> str | None:
+def canonical_mailbox(address: str) -> str | None:
     """Return a mailbox or user principal name in the form in which equal ones are equal strings; `None` without `@`.
 
-    Example: `compared_mailbox("alice@CORP.example")` is `"alice@corp.example"`
+    Example: `canonical_mailbox("alice@CORP.example")` is `"alice@corp.example"`
     """
     mailbox = _mailbox(address)
     return None if mailbox is None else "@".join(mailbox)
 
 
-def compared_dns_name(name: str) -> str | None:
+def canonical_dns_name(name: str) -> str | None:
     """Return a DNS name in the form in which equal names are equal strings; `None` for a wildcard, which is no name.
 
-    Example: `compared_dns_name("Billing.internal")` is `"billing.internal"`
+    Only ASCII letters have another case: U+212A (KELVIN SIGN) is not "k".
+
+    Example: `canonical_dns_name("Billing.internal")` is `"billing.internal"`
     """
-    return None if "*" in name or not name else name.lower()
+    return None if "*" in name or not name else name.translate(_LOWER_ASCII)
 
 
 def _principal_name(der: bytes) -> str:
@@ -209,7 +211,7 @@ def _suspects(certificate: x509.Certificate) -> str:
         ]
     except (ValueError, IndexError):
         return ""
-    return f"; subjectAltName entry {listed(found, _MAX_SHOWN)}" if found else ""
+    return f"; subjectAltName entry {short_list(found, _MAX_SHOWN)}" if found else ""
 
 
 def _is_suspect(kind: int, content: bytes) -> bool:

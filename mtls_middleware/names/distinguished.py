@@ -77,12 +77,12 @@ class DistinguishedName:
 
     @property
     def comparison_key(self) -> Hashable | None:
-        """A value that is equal for names that match; `None` if no name can equal this name."""
+        """A key for sets and mappings, equal for names that match; `None` if no name can equal this name."""
         return None if self.comparable is None else tuple(frozenset(row.items()) for row in self.comparable)
 
     @cached_property
-    def compared(self) -> str | None:
-        """The comparable name as a string: equal for names that match, in the form of RFC 4514. `None` as above."""
+    def canonical_form(self) -> str | None:
+        """A string in the form of RFC 4514, equal for names that match; `None` if no name can equal this name."""
         if self.comparable is None:
             return None
         rows = [

@@ -57,9 +57,9 @@ INVISIBLE = re.compile(
 )
 
 
-def escaped(text: str) -> str:
+def escape_invisible(text: str) -> str:
     r"""Replace invisible characters by Python escapes, so that the string is safe to show on a terminal.
 
-    Example: `escaped("a\u202eb")` is `"a\\u202eb"`
+    Example: `escape_invisible("a\u202eb")` is `"a\\u202eb"`
     """
     return INVISIBLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)

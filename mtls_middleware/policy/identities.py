@@ -14,7 +14,7 @@ from mtls_middleware.errors import ConfigurationError, MalformedCertificate
 from mtls_middleware.identifier import NO_VALUE, Identifier, IdentifierValue
 from mtls_middleware.names import alternative, distinguished
 from mtls_middleware.names.attribute_types import known_oid
-from mtls_middleware.policy.name_rule import NameRule, another_case
+from mtls_middleware.policy.name_rule import NameRule, case_advice
 from mtls_middleware.rule import Result, Rule
 
 # Two attributes that old OpenSSL releases print without a separator of their own.
@@ -40,13 +40,13 @@ class Subject(Identifier, NameRule):
         return distinguished.matches(self._parsed, certificate.subject_name)
 
     def _difference(self, certificate: ClientCertificate) -> str | None:
-        return _another_order(self, self._parsed, certificate.subject_name)
+        return _order_advice(self, self._parsed, certificate.subject_name)
 
     def values(self, certificate: ClientCertificate) -> Iterable[IdentifierValue]:
-        return (IdentifierValue(certificate.subject_name.compared, certificate.subject),)
+        return (IdentifierValue(certificate.subject_name.canonical_form, certificate.subject),)
 
-    def compared(self, value: str) -> str | None:
-        return _compared(value, lambda: distinguished.parse_expected(value).compared)
+    def canonical_form(self, value: str) -> str | None:
+        return _canonical(value, lambda: distinguished.parse_expected(value).canonical_form)
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,8 @@ class SubjectAttribute(Identifier, NameRule):
         for each in certificate.subject_name.by_type.get(self._oid, ()):
             yield IdentifierValue(_attribute_text(each), each.text or "")
 
-    def compared(self, value: str) -> str | None:
-        return _compared(value, lambda: _attribute_text(distinguished.expected_attribute(self._oid, value)))
+    def canonical_form(self, value: str) -> str | None:
+        return _canonical(value, lambda: _attribute_text(distinguished.expected_attribute(self._oid, value)))
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Issuer(NameRule):
         return distinguished.matches(self._parsed, certificate.issuer_name)
 
     def _difference(self, certificate: ClientCertificate) -> str | None:
-        return _another_order(self, self._parsed, certificate.issuer_name)
+        return _order_advice(self, self._parsed, certificate.issuer_name)
 
 
 @dataclass(frozen=True)
@@ -132,10 +132,10 @@ class DNSName(Identifier, NameRule):
         return certificate.alternative_names.has_dns(self.name)
 
     def values(self, certificate: ClientCertificate) -> Iterable[IdentifierValue]:
-        return [IdentifierValue(self.compared(each), each) for each in certificate.dns_names]
+        return [IdentifierValue(self.canonical_form(each), each) for each in certificate.dns_names]
 
-    def compared(self, value: str) -> str | None:
-        return alternative.compared_dns_name(value)
+    def canonical_form(self, value: str) -> str | None:
+        return alternative.canonical_dns_name(value)
 
 
 @dataclass(frozen=True)
@@ -154,12 +154,12 @@ class URI(Identifier, NameRule):
         return certificate.alternative_names.has_uri(self.uri)
 
     def _difference(self, certificate: ClientCertificate) -> str | None:
-        return another_case(self, self.uri, certificate.uris)
+        return case_advice(self, self.uri, certificate.uris)
 
     def values(self, certificate: ClientCertificate) -> Iterable[IdentifierValue]:
-        return [IdentifierValue(self.compared(each), each) for each in certificate.uris]
+        return [IdentifierValue(self.canonical_form(each), each) for each in certificate.uris]
 
-    def compared(self, value: str) -> str | None:
+    def canonical_form(self, value: str) -> str | None:
         return value or None
 
 
@@ -210,13 +210,13 @@ class Email(Identifier, NameRule):
         return certificate.alternative_names.has_mailbox(self.address)
 
     def _difference(self, certificate: ClientCertificate) -> str | None:
-        return another_case(self, self.address, certificate.email_addresses)
+        return case_advice(self, self.address, certificate.email_addresses)
 
     def values(self, certificate: ClientCertificate) -> Iterable[IdentifierValue]:
-        return [IdentifierValue(self.compared(each), each) for each in certificate.email_addresses]
+        return [IdentifierValue(self.canonical_form(each), each) for each in certificate.email_addresses]
 
-    def compared(self, value: str) -> str | None:
-        return alternative.compared_mailbox(value)
+    def canonical_form(self, value: str) -> str | None:
+        return alternative.canonical_mailbox(value)
 
 
 @dataclass(frozen=True)
@@ -249,13 +249,13 @@ class UserPrincipalName(Identifier, NameRule):
         return certificate.alternative_names.has_user_principal_name(self.name)
 
     def _difference(self, certificate: ClientCertificate) -> str | None:
-        return another_case(self, self.name, certificate.user_principal_names)
+        return case_advice(self, self.name, certificate.user_principal_names)
 
     def values(self, certificate: ClientCertificate) -> Iterable[IdentifierValue]:
-        return [IdentifierValue(self.compared(each), each) for each in certificate.user_principal_names]
+        return [IdentifierValue(self.canonical_form(each), each) for each in certificate.user_principal_names]
 
-    def compared(self, value: str) -> str | None:
-        return alternative.compared_mailbox(value) if alternative.is_principal_name(value) else None
+    def canonical_form(self, value: str) -> str | None:
+        return alternative.canonical_mailbox(value) if alternative.is_principal_name(value) else None
 
 
 @dataclass(frozen=True)
@@ -286,7 +286,7 @@ class Thumbprint(Identifier, Rule):
     def values(self, certificate: ClientCertificate) -> Iterable[IdentifierValue]:
         return (IdentifierValue(certificate.thumbprint, certificate.thumbprint),)
 
-    def compared(self, value: str) -> str | None:
+    def canonical_form(self, value: str) -> str | None:
         return value or None
 
 
@@ -295,14 +295,14 @@ def _attribute_text(attribute: distinguished.Attribute) -> str | None:
     return attribute.comparable or None if isinstance(attribute.comparable, str) else None
 
 
-def _compared(value: object, compare: Callable[[], str | None]) -> str | None:
+def _canonical(value: object, compare: Callable[[], str | None]) -> str | None:
     try:
         return compare() if isinstance(value, str) else None
     except ValueError:
         return None
 
 
-def _another_order(
+def _order_advice(
     rule: Rule, expected: distinguished.DistinguishedName, found: distinguished.DistinguishedName
 ) -> str | None:
     """Return what to change if the names differ only in the order of their attributes, or `None`."""

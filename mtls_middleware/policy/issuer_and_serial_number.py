@@ -50,14 +50,14 @@ class IssuerAndSerialNumber(Identifier, NameRule):
         return certificate.serial_number == self.serial_number and same_issuer
 
     def values(self, certificate: ClientCertificate) -> Iterable[IdentifierValue]:
-        issuer = certificate.issuer_name.compared
-        compared = None if issuer is None else f"{certificate.serial_number} {issuer}"
-        return (IdentifierValue(compared, f"{certificate.serial_number} {certificate.issuer}"),)
+        issuer = certificate.issuer_name.canonical_form
+        canonical = None if issuer is None else f"{certificate.serial_number} {issuer}"
+        return (IdentifierValue(canonical, f"{certificate.serial_number} {certificate.issuer}"),)
 
-    def compared(self, value: str) -> str | None:
+    def canonical_form(self, value: str) -> str | None:
         serial, _, issuer = value.partition(" ")
         try:
-            name = distinguished.parse_expected(issuer).compared
+            name = distinguished.parse_expected(issuer).canonical_form
             return None if name is None or str(int(serial)) != serial else f"{serial} {name}"
         except (ValueError, TypeError):
             return None

@@ -27,10 +27,10 @@ class NameRule(Identity):
         cls.depends_only_on_certificate = declared
 
 
-def another_case(rule: Rule, expected: str, found: Iterable[str]) -> str | None:
+def case_advice(rule: Rule, expected: str, found: Iterable[str]) -> str | None:
     """Return what to change if a name in the certificate differs from `expected` only in case, or `None`.
 
-    Example: `another_case(rule, "urn:acme", certificate.uris)`
+    Example: `case_advice(rule, "urn:acme", certificate.uris)`
     """
     if expected.lower() not in (each.lower() for each in found):
         return None

@@ -7,7 +7,7 @@ from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.identifier import NO_VALUE, Identifier, IdentifierValue
 from mtls_middleware.names import spiffe
-from mtls_middleware.policy.name_rule import NameRule, another_case
+from mtls_middleware.policy.name_rule import NameRule, case_advice
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class SpiffeID(Identifier, NameRule):
         return spiffe.readable_id(certificate.alternative_names) == self.spiffe_id
 
     def _difference(self, certificate: ClientCertificate) -> str | None:
-        return another_case(self, self.spiffe_id, certificate.uris)
+        return case_advice(self, self.spiffe_id, certificate.uris)
 
     def values(self, certificate: ClientCertificate) -> Iterable[IdentifierValue]:
         found = spiffe.readable_id(certificate.alternative_names)
         return () if found is None else (IdentifierValue(found, found),)
 
-    def compared(self, value: str) -> str | None:
+    def canonical_form(self, value: str) -> str | None:
         return value or None
 
 

@@ -12,7 +12,7 @@ from mtls_middleware.effects.exchange import default_context
 from mtls_middleware.effects.flow import Flow
 from mtls_middleware.effects.remote_document import RemoteDocument, UnusableDocument
 from mtls_middleware.errors import ConfigurationError
-from mtls_middleware.json_values import json_document, shown
+from mtls_middleware.json_values import excerpt, json_document
 from mtls_middleware.jwks import FetchedKeys, KeySet
 from mtls_middleware.reusable import Check
 from mtls_middleware.well_known import append_well_known, insert_well_known
@@ -104,7 +104,7 @@ class DiscoveredKeys:
         issuer = document.get("issuer")
         if issuer != self._issuer:
             raise UnusableDocument(
-                f"its issuer is {shown(issuer)}; expected exactly {self._issuer!a}, the value of issuer="
+                f"its issuer is {excerpt(issuer)}; expected exactly {self._issuer!a}, the value of issuer="
             )
         self._keys = self._keys_at(document.get("jwks_uri"))
         return self._keys

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 from mtls_middleware.effects.exchange import Response
 from mtls_middleware.effects.flow import Flow
 from mtls_middleware.errors import ConfigurationError, Refused, Unavailable
-from mtls_middleware.json_values import json_object, shown
+from mtls_middleware.json_values import excerpt, json_object
 from mtls_middleware.jwks import FetchedKeys, StaticKeys
 from mtls_middleware.resource_server.claims import has_audience, numeric_date, reject_token
 from mtls_middleware.resource_server.jws import Keys, verify_jwt
@@ -103,7 +103,7 @@ class IntrospectionResponses:
             advice = "check that endpoint= is an introspection endpoint, and check issuer= and signed_by="
             raise UnusableResponse(reason, advice) from None
         if "error" in members and "active" not in members:
-            raise UnusableResponse(f"status 200 with the error {shown(members['error'])}", "check endpoint=")
+            raise UnusableResponse(f"status 200 with the error {excerpt(members['error'])}", "check endpoint=")
         return members if members.get("active") is True else {"active": False}
 
     def _reject_type(self, found: str) -> NoReturn:
@@ -144,7 +144,7 @@ def _error(response: Response) -> dict[str, Any]:
     status, error = response.status, _oauth_error(response)
     if status == 400 and error in _ABOUT_TOKEN:
         return {"active": False, "error": error}
-    with_error = "" if error is None else f" with the error {shown(error)}"
+    with_error = "" if error is None else f" with the error {excerpt(error)}"
     raise UnusableResponse(f"status {status}{with_error}; expected 200", _advice(status))
 
 

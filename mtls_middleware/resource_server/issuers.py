@@ -93,9 +93,9 @@ class TrustedIssuers:
         self._by_issuer: dict[str, Member] = {each.issuer: each for each in in_order if each.issuer is not None}
         self._opaque = opaque[0] if opaque else None
         self._look_up = look_up
-        self._looked_up: Cache[str, _LookUpResult] = Cache(_CACHE_SIZE)
+        self._results: Cache[str, _LookUpResult] = Cache(_CACHE_SIZE)
         # In a memory of its own, because a token can name any issuer.
-        self._unknown: Cache[str, _LookUpResult] = Cache(_UNKNOWN_CACHE_SIZE)
+        self._unknown_issuers: Cache[str, _LookUpResult] = Cache(_UNKNOWN_CACHE_SIZE)
 
     is_reusable = True
 
@@ -103,7 +103,7 @@ class TrustedIssuers:
     def caches(self) -> tuple[Cache[Any, Any], ...]:
         """The caches of this object and of all members, which share the memory of a stack of layers."""
         members = {*self._by_issuer.values(), *([] if self._opaque is None else [self._opaque])}
-        return self._looked_up, *(cache for member in members for cache in caches_of(member))
+        return self._results, *(cache for member in members for cache in caches_of(member))
 
     def validate(self, text: str, now: float) -> Flow[AccessToken]:
         """Validate the token string `text` at time `now` (seconds since the epoch). The binding is not checked here.
@@ -134,7 +134,7 @@ class TrustedIssuers:
         look_up = self._look_up
         if look_up is None or len(issuer) > _MAX_ISSUER or not (issuer.isascii() and issuer.isprintable()):
             return None
-        found = self._looked_up.get(issuer) or self._unknown.get(issuer)
+        found = self._results.get(issuer) or self._unknown_issuers.get(issuer)
         if found is not None and found.begins <= now < found.ends:
             return found
         try:
@@ -156,12 +156,12 @@ class TrustedIssuers:
             )
             member = None
         for cache in caches_of(member):
-            cache.share(self._looked_up.memory)
+            cache.share(self._results.memory)
         found = _LookUpResult(member, now, now + (_UNKNOWN_FOR if member is None else _KNOWN_FOR))
         if member is None:
-            self._unknown.put(issuer, found, len(issuer) + _UNKNOWN_SIZE)
+            self._unknown_issuers.put(issuer, found, len(issuer) + _UNKNOWN_SIZE)
         else:
-            self._looked_up.put(issuer, found, len(issuer) + _MEMBER_SIZE)
+            self._results.put(issuer, found, len(issuer) + _MEMBER_SIZE)
         return found
 
     def is_bound_only(self, text: str) -> bool:
@@ -182,7 +182,7 @@ class TrustedIssuers:
         """
         issuer = token.claims.get("iss")
         member = self._by_issuer.get(issuer, self._opaque) if isinstance(issuer, str) else self._opaque
-        if member is None and isinstance(issuer, str) and (found := self._looked_up.get(issuer)) is not None:
+        if member is None and isinstance(issuer, str) and (found := self._results.get(issuer)) is not None:
             member = found.member
         if member is None:
             check_expiry(token, now)

@@ -57,7 +57,7 @@ _WORDS = (
 )
 
 
-def recognized(value: str) -> Form | None:
+def form_of(value: str) -> Form | None:
     """Return the form of this certificate field, or `None` if no source reads the field."""
     for form in FORMS:
         try:
@@ -68,9 +68,9 @@ def recognized(value: str) -> Form | None:
     return None
 
 
-def explained(error: MalformedCertificate, value: str, source: str) -> MalformedCertificate:
+def with_form(error: MalformedCertificate, value: str, source: str) -> MalformedCertificate:
     """Return the error with the form of the field, if another source than `source` reads this form."""
-    form = recognized(value)
+    form = form_of(value)
     if form is None or source in form.sources:
         return error
     return MalformedCertificate(

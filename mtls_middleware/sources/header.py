@@ -337,7 +337,7 @@ class HeaderSource:
         try:
             return self._decode(value)
         except MalformedCertificate as error:
-            raise forms.explained(error, value, type(self).__name__) from error
+            raise forms.with_form(error, value, type(self).__name__) from error
 
     def _decode(self, value: str) -> tuple[bytes, ...] | None:
         return self.dialect.leaf(value)

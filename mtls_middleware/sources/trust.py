@@ -17,7 +17,7 @@ from ipaddress import (
 
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate
-from mtls_middleware.messages import listed
+from mtls_middleware.messages import short_list
 from mtls_middleware.request import Peer, RequestView
 from mtls_middleware.rule import Rule, as_rule
 from mtls_middleware.sources import server
@@ -128,7 +128,7 @@ class Trust:
         """Return why this request is not trusted, with the peer and the trusted networks; `None` if it is trusted."""
         problem = self.peer_problem(view.peer)
         if problem == _UNTRUSTED:
-            trusted = listed([*map(repr, self.trusted_proxies)], _MAX_SHOWN)
+            trusted = short_list([*map(repr, self.trusted_proxies)], _MAX_SHOWN)
             return Absence(
                 f"the peer {view.peer.address!a} is not in trusted_proxies=[{trusted}]",
                 "if this peer is your proxy, add its address to trusted_proxies=; if it is not, let only the proxy "

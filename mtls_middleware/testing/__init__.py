@@ -25,7 +25,7 @@ from mtls_middleware.lazy_exports import exports
 if TYPE_CHECKING:
     from mtls_middleware.testing.authority import CertificateAuthority, self_signed
     from mtls_middleware.testing.environ import TESTING_ENVIRON
-    from mtls_middleware.testing.issued import IssuedCertificate
+    from mtls_middleware.testing.issued_certificate import IssuedCertificate
     from mtls_middleware.testing.request_fields import RequestFields
     from mtls_middleware.testing.tokens import OMIT, TokenIssuer
 
@@ -45,7 +45,7 @@ if not TYPE_CHECKING:  # with `__getattr__`, a type checker would accept any mis
         {
             "testing.authority": ["CertificateAuthority", "self_signed"],
             "testing.environ": ["TESTING_ENVIRON"],
-            "testing.issued": ["IssuedCertificate"],
+            "testing.issued_certificate": ["IssuedCertificate"],
             "testing.request_fields": ["RequestFields"],
             "testing.tokens": ["OMIT", "TokenIssuer"],
         },

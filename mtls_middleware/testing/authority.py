@@ -13,7 +13,7 @@ from typing import Literal, Unpack
 from cryptography import x509
 
 from mtls_middleware.errors import ConfigurationError
-from mtls_middleware.testing.issued import IssuedCertificate, PrivateKey
+from mtls_middleware.testing.issued_certificate import IssuedCertificate, PrivateKey
 from mtls_middleware.testing.template import CertificateOptions, Extension, make
 
 # The default lifetime of a CA. It is longer than the default lifetime of the certificates that the CA issues.

@@ -19,7 +19,7 @@ from django.test import client as django_client
 from mtls_middleware import asgi, wsgi
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.request import TESTING_KEY
-from mtls_middleware.testing.issued import IssuedCertificate
+from mtls_middleware.testing.issued_certificate import IssuedCertificate
 from mtls_middleware.testing.request_fields import RequestFields
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from mtls_middleware.der import header
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.names.alternative import USER_PRINCIPAL_NAME
-from mtls_middleware.testing.issued import IssuedCertificate, PrivateKey
+from mtls_middleware.testing.issued_certificate import IssuedCertificate, PrivateKey
 
 KeyKind = Literal["ec", "rsa", "ed25519"]
 Purpose = Literal["client", "server"]

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.resource_server import JWTAccessTokens
-from mtls_middleware.testing.issued import IssuedCertificate, PrivateKey
+from mtls_middleware.testing.issued_certificate import IssuedCertificate, PrivateKey
 from mtls_middleware.testing.template import aware, reject_string
 
 # If the value of a claim or header is OMIT, the token does not contain this claim or header.

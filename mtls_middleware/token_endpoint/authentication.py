@@ -31,7 +31,7 @@ from mtls_middleware.token_endpoint.credentials import (
     Credentials,
     credentials_of,
 )
-from mtls_middleware.token_endpoint.registered import Match, RegisteredCertificates
+from mtls_middleware.token_endpoint.registered_certificates import Match, RegisteredCertificates
 from mtls_middleware.validity import CLOCK_SKEW, check_clock_skew, with_clock_skew
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.token_endpoint")

@@ -10,11 +10,11 @@ from typing import Any, Self
 from mtls_middleware import options
 from mtls_middleware.effects.address import check_address
 from mtls_middleware.errors import ConfigurationError, require_extra
-from mtls_middleware.json_values import shown
+from mtls_middleware.json_values import excerpt
 from mtls_middleware.policy.identities import URI, DNSName, Email, IPAddress, Subject
 from mtls_middleware.rule import Rule
 from mtls_middleware.token_endpoint.credentials import PKI, SELF_SIGNED
-from mtls_middleware.token_endpoint.registered import RegisteredCertificates
+from mtls_middleware.token_endpoint.registered_certificates import RegisteredCertificates
 
 # The metadata members for a certificate's name, with the rule of each. A client registers exactly one (RFC 8705 2.1.2).
 _SUBJECTS: Mapping[str, type[Rule]] = {
@@ -38,7 +38,7 @@ class RegistrationError(ConfigurationError):
     @classmethod
     def of(cls, client_id: object, reason: object) -> Self:
         """Return the exception for one client. Example: `RegistrationError.of("billing", "no jwks")`"""
-        return cls(f"client {shown(client_id)}: {reason}")
+        return cls(f"client {excerpt(client_id)}: {reason}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +92,9 @@ class RegisteredClient:
         for name in ("client_id", "token_endpoint_auth_method"):
             value = getattr(self, name)
             if not (isinstance(value, str) and value and value.isascii() and value.isprintable()):
-                raise ConfigurationError(f"{name}={shown(value)}: expected a string of printable ASCII (RFC 6749 A.1)")
+                raise ConfigurationError(
+                    f"{name}={excerpt(value)}: expected a string of printable ASCII (RFC 6749 A.1)"
+                )
         options.boolean(_BOUND, self.tls_client_certificate_bound_access_tokens)
         if self.trust_store is not None:
             options.object_with_method("trust_store", self.trust_store, "validate", "TrustStore(['clients-ca.pem'])")
@@ -110,7 +112,7 @@ class RegisteredClient:
         ((name, value),) = given.items()
         try:
             if not isinstance(value, str):
-                raise ConfigurationError(f"{shown(value)}: expected a string")
+                raise ConfigurationError(f"{excerpt(value)}: expected a string")
             return _SUBJECTS[name](value)  # type: ignore[call-arg]  # each rule takes one string
         except ConfigurationError as error:
             raise ConfigurationError(f"{name}: {error}") from error

@@ -21,7 +21,7 @@ from mtls_middleware import parser_errors
 from mtls_middleware.cache import Cache
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import MalformedCertificate, Refused
-from mtls_middleware.validation import constraints, diagnosis, path_work, presented, profile
+from mtls_middleware.validation import constraints, diagnosis, path_work, presented_chain, profile
 from mtls_middleware.validation.root_check import authority_policy
 from mtls_middleware.validity import outside
 
@@ -121,8 +121,8 @@ class Roots:
                 raise refused(certificate, f"more than {_MAX_NAMES} names in one certificate")
             if not path_work.is_affordable(names, self._constraints):
                 raise refused(certificate, f"{names} names under {self._constraints} name constraints")
-            issuers = presented.issuers(leaf, certificate.chain, self._verified_authorities.get)
-            presented.log_ignored(certificate.thumbprint, len(certificate.chain) - len(issuers), now)
+            issuers = presented_chain.issuers(leaf, certificate.chain, self._verified_authorities.get)
+            presented_chain.log_ignored(certificate.thumbprint, len(certificate.chain) - len(issuers), now)
             authorities, ignored = self._presented_authorities(leaf, dict(islice(issuers.items(), MAX_PRESENTED)))
             ignored += max(0, len(issuers) - MAX_PRESENTED)
             path = self._find_path(leaf, [*authorities, *self._intermediates], now, leeway)
@@ -209,9 +209,11 @@ class Roots:
         Raises the exceptions of `chain.UNREADABLE` for unreadable certificates.
         """
         leaf = certificate.x509
-        issuers = presented.issuers(leaf, certificate.chain, self._verified_authorities.get)
+        issuers = presented_chain.issuers(leaf, certificate.chain, self._verified_authorities.get)
         # Behind the issuers by name are the others: the name of an issuer may be spelt differently.
-        others = dict(islice(issuers.items(), MAX_PRESENTED)) | presented.readable(certificate.chain[:MAX_PRESENTED])
+        others = dict(islice(issuers.items(), MAX_PRESENTED)) | presented_chain.readable(
+            certificate.chain[:MAX_PRESENTED]
+        )
         return diagnosis.diagnose(
             leaf,
             diagnosis.Authorities(self._roots, [*self._intermediates, *others.values()]),

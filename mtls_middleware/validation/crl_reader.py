@@ -156,13 +156,13 @@ def _decoded(texts: Iterator[bytes]) -> Iterator[bytes]:
         raise ValueError("expected exactly one revocation list in a PEM file")
 
 
-def _skip(text: bytes, texts: Iterator[bytes], wanted: bytes) -> bytes:
-    """Return the text from `wanted` on, at least 100 bytes if the text has them, or `b""` if it lacks `wanted`."""
-    while (found := text.find(wanted)) < 0:
+def _skip(text: bytes, texts: Iterator[bytes], marker: bytes) -> bytes:
+    """Return the text from `marker` on, at least 100 bytes if the text has them, or `b""` if it lacks `marker`."""
+    while (found := text.find(marker)) < 0:
         more = next(texts, b"")
         if not more:
             return b""
-        text = text[-len(wanted) :] + more
+        text = text[-len(marker) :] + more
     text = text[found:]
     while len(text) < 100 and (more := next(texts, b"")):
         text += more

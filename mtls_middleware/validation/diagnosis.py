@@ -9,10 +9,9 @@ from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
 
 from mtls_middleware import parser_errors
-from mtls_middleware.messages import listed
+from mtls_middleware.messages import short_list
 from mtls_middleware.names import distinguished
 from mtls_middleware.validation import profile
 from mtls_middleware.validity import RENEW, outside
@@ -22,7 +21,6 @@ _MAX_SHOWN = 5
 # Maximum number of signatures that one diagnosis verifies. Usual paths have two or three.
 _MAX_SIGNATURES = 16
 _EXPIRED, _NOT_YET_VALID = "expired: ", "not yet valid: "
-_STRONG_HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 MISSING_ISSUER = (
     "if the client's CA is one of yours, add its certificate to the trust store, or let the client send the "
     "intermediate CA; `openssl x509 -in ca.pem -noout -ext subjectKeyIdentifier` prints the key identifier of a CA"
@@ -159,8 +157,10 @@ def _has_signed(issuer: x509.Certificate, certificate: x509.Certificate) -> bool
 def _unsigned(certificate: x509.Certificate, position: int, candidates: Sequence[x509.Certificate]) -> Fault:
     which = _key_identifier(certificate)
     if not candidates:
-        return Fault(position, f"unknown issuer: more than {_MAX_SIGNATURES} CAs have the name of the issuer")
-    found = listed([_subject_key_identifier(each) for each in candidates], _MAX_SHOWN)
+        return Fault(
+            position, f"unknown issuer: the diagnosis ends here, because it has verified {_MAX_SIGNATURES} signatures"
+        )
+    found = short_list([_subject_key_identifier(each) for each in candidates], _MAX_SHOWN)
     return Fault(
         position,
         f"unknown issuer: the CA with the name of the issuer has another key, so that the signature does not match; "
@@ -199,7 +199,7 @@ def _is_below_known(certificate: x509.Certificate, known: Authorities) -> bool:
 
 def _names(authorities: Sequence[x509.Certificate]) -> str:
     shown = [distinguished.to_string(each.subject) for each in authorities[:_MAX_SHOWN]]
-    return listed([*shown, *[""] * (len(authorities) - len(shown))], _MAX_SHOWN)
+    return short_list([*shown, *[""] * (len(authorities) - len(shown))], _MAX_SHOWN)
 
 
 def _is_same_name(one: x509.Name, other: x509.Name) -> bool:
@@ -239,7 +239,7 @@ def _weak_signature(certificate: x509.Certificate) -> str | None:
         algorithm = certificate.signature_hash_algorithm
     except parser_errors.UNREADABLE:
         algorithm = None
-    if isinstance(algorithm, _STRONG_HASHES):
+    if isinstance(algorithm, profile.HASHES):
         return None
     name = oid._name if algorithm is None else algorithm.name
     return (

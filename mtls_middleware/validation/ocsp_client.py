@@ -241,7 +241,7 @@ class OCSPClient:
 
     def _finish(self, look_up: LookUp, attempt: OCSPAttempt, now: float) -> None:
         """Store the result of a complete attempt, and log a failure of the responder. The lock is held."""
-        record, found = look_up.record, attempt.fetch.ended_with()
+        record, found = look_up.record, attempt.fetch.result()
         if record.attempt is not attempt:
             return  # another flow has stored it
         if isinstance(found, FetchFailed) and found.retry_after is not None:

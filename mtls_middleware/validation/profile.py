@@ -28,7 +28,7 @@ _PROCESSED = frozenset(
         ExtensionOID.NAME_CONSTRAINTS,
     }
 )
-# The hash algorithms that signatures of revocation lists and OCSP responses may have.
+# The hash algorithms that signatures of certificates, revocation lists and OCSP responses may have.
 HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 UNSUPPORTED_SIGNATURE = "an unsupported signature; expected RSA or ECDSA with SHA-256, SHA-384 or SHA-512"
 CRITICAL = b"\x01\x01\xff"  # the DER of `critical TRUE`, which every critical extension contains

@@ -42,11 +42,11 @@ Given = x509.Certificate | str | PathLike[str]
 
 
 @dataclass(frozen=True, slots=True)
-class _Validated:
+class _Validation:
     """A validated certificate, and a status request for each certificate whose revocation status is checked."""
 
     certificate: ClientCertificate
-    questions: tuple[StatusRequest, ...]
+    requests: tuple[StatusRequest, ...]
 
 
 _snapshots = itertools.count()
@@ -100,7 +100,7 @@ class TrustStore:
     ) -> None:
         options.integer("max_depth", max_depth, 0, 16, _DEPTH)
         options.boolean("require_client_auth_eku", require_client_auth_eku)
-        self._paths: Cache[tuple[int, bytes, tuple[bytes, ...]], _Validated] = Cache(_CACHED, largest=_LARGEST)
+        self._paths: Cache[tuple[int, bytes, tuple[bytes, ...]], _Validation] = Cache(_CACHED, largest=_LARGEST)
         self._given_leeway = None if leeway is None else check_clock_skew("leeway", leeway)
         self._leeway = self._given_leeway or 0.0
         self._sources = None if revocation is None else RevocationSources(revocation)
@@ -180,7 +180,7 @@ class TrustStore:
         key = (snapshot.number, certificate.der, certificate.chain)
         validated = self._paths.get(key)
         if validated is None or not self._is_within(validated.certificate.period, now):
-            validated = self._validated(snapshot.roots, certificate, now)
+            validated = self._validate(snapshot.roots, certificate, now)
             size = sum(map(len, certificate.chain), len(certificate.der))
             self._paths.put(key, validated, size, extra=_OBJECTS + extra_bytes(certificate.der))
         begins, ends = validated.certificate.period
@@ -192,7 +192,7 @@ class TrustStore:
         )
         if self._sources is None:
             return found
-        return found.within((yield from self._unrevoked(self._sources, validated, now)))
+        return found.within((yield from self._check_revocation(self._sources, validated, now)))
 
     def _is_current(self, snapshot: "weakref.ref[_Snapshot]", now: float) -> bool:
         """Return whether the files are unchanged since this snapshot.
@@ -201,27 +201,27 @@ class TrustStore:
         """
         return self._snapshot.current(now) is snapshot()
 
-    def _validated(self, roots: chain.Roots, certificate: ClientCertificate, now: float) -> _Validated:
+    def _validate(self, roots: chain.Roots, certificate: ClientCertificate, now: float) -> _Validation:
         path = self._path(roots, certificate, now)
-        return _Validated(
+        return _Validation(
             certificate.with_verification(
                 Verification.BY_TRUST_STORE, (path.begins, path.ends), (certificate.der, *roots.encoded(path))
             ),
-            () if self._sources is None else self._questions(certificate, path),
+            () if self._sources is None else self._status_requests(certificate, path),
         )
 
     def _is_within(self, period: tuple[float, float], now: float) -> bool:
         return period[0] - self._leeway <= now <= period[1] + self._leeway
 
-    def _questions(self, certificate: ClientCertificate, path: chain.Path) -> tuple[StatusRequest, ...]:
+    def _status_requests(self, certificate: ClientCertificate, path: chain.Path) -> tuple[StatusRequest, ...]:
         try:
             return status_requests(path.certificates)
         except chain.UNREADABLE as error:  # the distribution points are parsed here for the first time
             raise chain.refused(certificate, f"its extensions cannot be read ({type(error).__name__})") from None
 
-    def _unrevoked(self, sources: RevocationSources, validated: _Validated, now: float) -> Flow[Reusable[None]]:
+    def _check_revocation(self, sources: RevocationSources, validated: _Validation, now: float) -> Flow[Reusable[None]]:
         try:
-            return (yield from sources.check(validated.questions, now))
+            return (yield from sources.check(validated.requests, now))
         except Unavailable:
             raise
         except Refused as refusal:

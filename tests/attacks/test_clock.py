@@ -20,7 +20,7 @@ from tests.key_server import KeyServer
 from tests.layers.clock import Clock, clock
 from tests.layers.test_validity import Layers
 from tests.layers.world import behind_nginx, certificates
-from tests.resource_server.introspected import TOKEN, active, asking
+from tests.resource_server.introspection import TOKEN, active, asking
 from tests.validation.authority import crl
 
 __all__ = ["clock"]

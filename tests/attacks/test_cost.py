@@ -23,7 +23,7 @@ from mtls_middleware.sources.encoding import MAX_FIELD
 from mtls_middleware.sources.vendors import KNOWN_HEADERS
 from mtls_middleware.testing import CertificateAuthority, TokenIssuer
 from tests.growth import assert_grows_with_size
-from tests.views import View
+from tests.request_view import View
 
 TRUST: dict[str, Any] = {"trusted_proxies": ["10.0.0.0/8"]}
 

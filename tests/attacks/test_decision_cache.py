@@ -64,7 +64,7 @@ from tests.layers.clock import Clock, clock
 from tests.layers.test_validity import Layers
 from tests.layers.world import CLIENT, SECRET, TRUSTED, World, behind_nginx, carrying, certificates, nginx
 from tests.redis_server import RedisServer, redis_server, shared_redis
-from tests.resource_server.introspected import TOKEN, active, asking
+from tests.resource_server.introspection import TOKEN, active, asking
 from tests.validation.authority import crl
 
 __all__ = ["clock", "redis_server", "shared_redis"]

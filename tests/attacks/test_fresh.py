@@ -120,7 +120,7 @@ def standing(wrap: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     return again
 
 
-def told(result: Outcome) -> Any:
+def observation(result: Outcome) -> Any:
     seen = result.seen
     found = None if seen is None or seen.certificate is None else (seen.certificate, seen.certificate.verification)
     return result.status, found, None if seen is None else seen.headers
@@ -141,6 +141,6 @@ def test_no_request_is_decided_by_what_others_left_behind(
     requests = [drawn.request() for _ in range(40)]
     lasting, answers = standing(make()), []
     for drawn.turn, request in enumerate(requests):
-        answers.append(told(send(gateway, lasting, request)))
+        answers.append(observation(send(gateway, lasting, request)))
     for drawn.turn, request in enumerate(requests):
-        assert answers[drawn.turn] == told(send(gateway, make(), request))
+        assert answers[drawn.turn] == observation(send(gateway, make(), request))

@@ -60,11 +60,11 @@ def test_daphnes_rewritten_address_is_not_a_trusted_peer(tmp_path: Path) -> None
     command = ["-m", "daphne", "--proxy-headers", "--bind", "127.0.0.1", "--port", str(port), "--verbosity", "0"]
     claim = CLAIMS["nginx"](EVIL)
     ports = ("443", "+443", " 443", "4_43", "0443", "\u0664\u0664\u0663", "65536", "-1", "x", "")
-    with running([*command, "tests.live.telling:asgi_application"], port, LOG=str(tmp_path / "log")):
+    with running([*command, "tests.live.echo_applications:asgi_application"], port, LOG=str(tmp_path / "log")):
         for forwarded, number in itertools.product((PROXY, f"{PROXY}, 203.0.113.9"), ports):
             fields = (f"X-Forwarded-For: {forwarded}".encode(), f"X-Forwarded-Port: {number}".encode())
             (answer,) = wire.ask(("127.0.0.1", port), wire.request("/nginx/elsewhere", *fields, *claim))
-            assert answer.told["peer"][0] == PROXY  # so it was rewritten
+            assert answer.report["peer"][0] == PROXY  # so it was rewritten
             assert answer.certificate is None
             (answer,) = wire.ask(("127.0.0.1", port), wire.request("/nginx/elsewhere/required", *fields, *claim))
             assert answer.refusal == (403, "client_certificate_required")
@@ -110,15 +110,15 @@ def test_an_address_from_the_proxy_protocol_is_not_the_peer(mtls_client: IssuedC
     request = head + "".join(f"{name}: {value}\r\n" for name, value in mtls_client.as_nginx().items()) + "\r\n"
     with running([*command, "--proxy-protocol"], port):
         # The application trusts 127.0.0.1, which the line names and the connection has: still nobody may say so.
-        claimed = tell(port, "PROXY TCP4 127.0.0.1 127.0.0.1 1 2\r\n" + request)
+        claimed = send_line(port, "PROXY TCP4 127.0.0.1 127.0.0.1 1 2\r\n" + request)
         assert b'"certificate": null, "seen": []' in claimed
     port = free_port()
     command[4] = f"127.0.0.1:{port}"
     with running(command, port):
-        assert mtls_client.thumbprint.encode() in tell(port, request)
+        assert mtls_client.thumbprint.encode() in send_line(port, request)
 
 
-def tell(port: int, text: str) -> bytes:
+def send_line(port: int, text: str) -> bytes:
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         connection.sendall(text.encode("latin-1"))
         response = http.client.HTTPResponse(connection)
@@ -142,16 +142,18 @@ def tell(port: int, text: str) -> bytes:
 def test_waitress_rewritten_address_is_not_a_trusted_peer(fields: Any, peer: str, trust: str, tmp_path: Path) -> None:
     """Where it believes everybody it takes address and port from fields, and the path of its unix socket with them."""
     believed = "x-forwarded-for x-forwarded-port x-forwarded-host"
-    assert asked(fields, trust, tmp_path, "--trusted-proxy=*", f"--trusted-proxy-headers={believed}") == (peer, None)
+    assert peer_and_certificate(
+        fields, trust, tmp_path, "--trusted-proxy=*", f"--trusted-proxy-headers={believed}"
+    ) == (peer, None)
 
 
 @pytest.mark.live
 @pytest.mark.case("023")
 def test_the_forwarded_field_does_not_set_the_peer_of_waitress(tmp_path: Path) -> None:
     options = ("--trusted-proxy=*", "--trusted-proxy-headers=forwarded")
-    assert asked(("Forwarded: for=10.0.0.7",), "elsewhere", tmp_path, *options) == (PROXY, None)
-    assert asked(('Forwarded: host="a:/run/x"',), "unix", tmp_path, *options) == ("127.0.0.1", None)
-    peer, certificate = asked(("X-Forwarded-For: 10.0.0.7",), "loopback", tmp_path)  # as it is by itself
+    assert peer_and_certificate(("Forwarded: for=10.0.0.7",), "elsewhere", tmp_path, *options) == (PROXY, None)
+    assert peer_and_certificate(('Forwarded: host="a:/run/x"',), "unix", tmp_path, *options) == ("127.0.0.1", None)
+    peer, certificate = peer_and_certificate(("X-Forwarded-For: 10.0.0.7",), "loopback", tmp_path)  # as it is by itself
     assert peer == "127.0.0.1"
     assert certificate is not None
 
@@ -162,8 +164,8 @@ def test_the_forwarded_field_does_not_set_the_peer_of_waitress(tmp_path: Path) -
 def test_waitress_is_known_also_where_it_does_not_say_its_name(ident: str, tmp_path: Path) -> None:
     """`--ident` is what its `Server` header says, and SERVER_SOFTWARE with it: text of the operator's, or none."""
     options = (f"--ident={ident}", "--trusted-proxy=*", "--trusted-proxy-headers=x-forwarded-for")
-    assert asked(("X-Forwarded-For: 10.0.0.7",), "elsewhere", tmp_path, *options) == (PROXY, None)
-    peer, certificate = asked((), "loopback", tmp_path, options[0])
+    assert peer_and_certificate(("X-Forwarded-For: 10.0.0.7",), "elsewhere", tmp_path, *options) == (PROXY, None)
+    peer, certificate = peer_and_certificate((), "loopback", tmp_path, options[0])
     assert peer == "127.0.0.1"
     assert certificate is not None
 
@@ -203,11 +205,17 @@ def test_cheroot_is_known_also_by_the_name_of_what_runs_on_it(mtls_client: Issue
         thread.join()
 
 
-def asked(fields: tuple[str, ...], trust: str, folder: Path, *options: str) -> tuple[str, Any]:
+def peer_and_certificate(fields: tuple[str, ...], trust: str, folder: Path, *options: str) -> tuple[str, Any]:
     """The peer that waitress tells, and the certificate that is attached."""
     port = free_port()
-    command = ["-m", "waitress", f"--listen=127.0.0.1:{port}", *options, "tests.live.telling:wsgi_application"]
+    command = [
+        "-m",
+        "waitress",
+        f"--listen=127.0.0.1:{port}",
+        *options,
+        "tests.live.echo_applications:wsgi_application",
+    ]
     with running(command, port, LOG=str(folder / "log")):
         lines = [*(each.encode() for each in fields), *CLAIMS["nginx"](EVIL)]
         (answer,) = wire.ask(("127.0.0.1", port), wire.request(f"/nginx/{trust}", *lines))
-    return answer.told["peer"], answer.certificate
+    return answer.report["peer"], answer.certificate

@@ -24,7 +24,7 @@ def with_tokens(issuer: TokenIssuer) -> Wrap:
 
 
 @pytest.fixture
-def told() -> Iterator[list[Any]]:
+def records_of() -> Iterator[list[Any]]:
     found: list[Any] = []
     stop = decisions.observe(found.append)
     yield found
@@ -79,7 +79,7 @@ def test_a_token_that_is_well_signed_breaks_no_line(
 
 @both_gateways
 def test_an_observer_cannot_change_the_decision_or_the_record(
-    gateway: str, told: list[Any], mtls_client: IssuedCertificate, caplog: pytest.LogCaptureFixture
+    gateway: str, records_of: list[Any], mtls_client: IssuedCertificate, caplog: pytest.LogCaptureFixture
 ) -> None:
     def vandal(record: Any) -> None:
         record.clear()
@@ -97,4 +97,4 @@ def test_an_observer_cannot_change_the_decision_or_the_record(
             stop()
     written = [vars(each)["mtls"] for each in caplog.records if "mtls" in vars(each)]
     assert [(each["outcome"], each["path"]) for each in written] == [("refused", "/private"), ("allowed", "/private")]
-    assert [dict(each) for each in told] == written
+    assert [dict(each) for each in records_of] == written

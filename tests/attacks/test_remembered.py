@@ -22,7 +22,7 @@ from mtls_middleware.sources import Cloudflare, HAProxy, Nginx, ServerTLS
 from mtls_middleware.testing import IssuedCertificate, TokenIssuer
 from tests.environs import KNOWN_SERVER
 from tests.gateways import MODULES, STRANGER, Request, both_gateways, send
-from tests.views import View
+from tests.request_view import View
 
 TRUST: dict[str, Any] = {"trusted_proxies": ["10.0.0.0/8"]}
 SECRET = ("X-Proxy-Secret", "a secret of the proxy")

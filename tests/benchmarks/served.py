@@ -42,13 +42,13 @@ INVOICES = [
 def settings() -> dict[str, str]:
     """The environment of a server that takes the tokens of this process's issuer."""
     issuer = stacks.issuer()
-    told = {"issuer": issuer.issuer, "audience": issuer.audience, "jwks": issuer.jwks}
-    return {"BENCHMARK_ISSUER": json.dumps({**told, "path": PATH, "scope": stacks.SCOPE, "client": stacks.NAME})}
+    report = {"issuer": issuer.issuer, "audience": issuer.audience, "jwks": issuer.jwks}
+    return {"BENCHMARK_ISSUER": json.dumps({**report, "path": PATH, "scope": stacks.SCOPE, "client": stacks.NAME})}
 
 
 def _issuer() -> dict[str, Any]:
-    told: dict[str, Any] = json.loads(os.environ["BENCHMARK_ISSUER"])
-    return {name: told[name] for name in ("issuer", "audience", "jwks")}
+    report: dict[str, Any] = json.loads(os.environ["BENCHMARK_ISSUER"])
+    return {name: report[name] for name in ("issuer", "audience", "jwks")}
 
 
 def _protected(gateway: str, app: Any) -> Any:

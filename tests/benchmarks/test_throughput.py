@@ -63,16 +63,16 @@ def test_the_processor_time_of_workers_is_their_servers(server, credentials):
 
 
 @pytest.mark.parametrize(
-    ("told", "why"),
+    ("report", "why"),
     [
         ("Requests/sec:   1000.00\n  Non-2xx or 3xx responses: 3\n", "refusals are quick, and no throughput"),
         ("Requests/sec:   1000.00\n  Socket errors: connect 0, read 1, write 0, timeout 0\n", "connections broke"),
         ("unable to connect\n", "nothing was measured"),
     ],
 )
-def test_a_run_with_anything_but_answers_of_200_counts_for_nothing(told, why, tmp_path, monkeypatch):
+def test_a_run_with_anything_but_answers_of_200_counts_for_nothing(report, why, tmp_path, monkeypatch):
     program = tmp_path / "wrk"
-    program.write_text(f"#!/bin/sh\nprintf '{told}'\n")
+    program.write_text(f"#!/bin/sh\nprintf '{report}'\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     with pytest.raises(AssertionError, match="not all requests"):

@@ -143,10 +143,10 @@ def wrk(port: int, headers: Mapping[str, str], duration: int) -> float:
         *fields,
         f"http://127.0.0.1:{port}{PATH}",
     ]
-    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    found = _RATE.search(told)
-    if found is None or "Non-2xx" in told or "Socket errors" in told:
-        raise AssertionError(f"not all requests were answered:\n{told}")
+    report = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    found = _RATE.search(report)
+    if found is None or "Non-2xx" in report or "Socket errors" in report:
+        raise AssertionError(f"not all requests were answered:\n{report}")
     return float(found[1])
 
 

@@ -14,11 +14,11 @@ from cryptography.x509.oid import ExtensionOID, NameOID
 from mtls_middleware import policy
 from mtls_middleware.certificate import Verification
 from mtls_middleware.cli.main import main
-from mtls_middleware.der import header, read_header, read_values
+from mtls_middleware.der import header, read_header
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate
 from tests import shared
-from tests.exported import exported
-from tests.validation.issuing import RSA_1024, signed
+from tests.exports import exported
+from tests.validation.unusual_certificates import RSA_1024, signed, version_1
 
 AUTHORITY = CertificateAuthority()
 CLIENT = AUTHORITY.intermediate().issue(
@@ -61,20 +61,20 @@ def inspect(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 @pytest.mark.parametrize("form", forms(CLIENT))
 def test_every_form_is_read_to_the_same_certificate(form, inspect):
-    told = json.loads(inspect(forms(CLIENT)[form], "--json"))
-    assert told["thumbprint"] == CLIENT.thumbprint
-    assert told["form"].startswith(form.split(",")[0].split()[0])
+    report = json.loads(inspect(forms(CLIENT)[form], "--json"))
+    assert report["thumbprint"] == CLIENT.thumbprint
+    assert report["form"].startswith(form.split(",")[0].split()[0])
 
 
 def test_inspect_prints_the_fields_of_the_certificate(inspect):
-    told = json.loads(inspect(CLIENT.chain_pem.encode(), "--json"))
-    assert told["subject"] == "CN=billing,O=Acme"
-    assert told["dns_names"] == ["billing.internal"]
-    assert told["ip_addresses"] == ["192.0.2.7"]
-    assert told["email_addresses"] == ["ops@acme.example"]
-    assert told["spiffe_id"] == "spiffe://acme.internal/billing"
-    assert told["key"] == "EC secp256r1"
-    assert len(told["chain"]) == 1
+    report = json.loads(inspect(CLIENT.chain_pem.encode(), "--json"))
+    assert report["subject"] == "CN=billing,O=Acme"
+    assert report["dns_names"] == ["billing.internal"]
+    assert report["ip_addresses"] == ["192.0.2.7"]
+    assert report["email_addresses"] == ["ops@acme.example"]
+    assert report["spiffe_id"] == "spiffe://acme.internal/billing"
+    assert report["key"] == "EC secp256r1"
+    assert len(report["chain"]) == 1
 
 
 def test_every_rule_that_it_names_holds(inspect):
@@ -98,12 +98,12 @@ def test_names_that_no_rule_can_have_are_no_rules(inspect):
         user_principal_names=["alice", "bob@corp.example"],
         policies=["2.16.840.1.101.3.2.1.3.13"],
     )
-    told = json.loads(inspect(issued.pem.encode(), "--json"))
-    assert told["user_principal_names"] == ["alice", "bob@corp.example"]
-    assert told["policies"] == ["2.16.840.1.101.3.2.1.3.13"]
-    assert told["extended_key_usages"] == ["1.3.6.1.5.5.7.3.2"]
-    assert told["other_names"][0] == "1.3.6.1.4.1.311.20.2.3=#0c05616c696365"
-    assert told["rules"][2:] == [
+    report = json.loads(inspect(issued.pem.encode(), "--json"))
+    assert report["user_principal_names"] == ["alice", "bob@corp.example"]
+    assert report["policies"] == ["2.16.840.1.101.3.2.1.3.13"]
+    assert report["extended_key_usages"] == ["1.3.6.1.5.5.7.3.2"]
+    assert report["other_names"][0] == "1.3.6.1.4.1.311.20.2.3=#0c05616c696365"
+    assert report["rules"][2:] == [
         "DNSName('a.internal')",
         "UserPrincipalName('bob@corp.example')",
         "CertificatePolicy('2.16.840.1.101.3.2.1.3.13')",
@@ -111,16 +111,21 @@ def test_names_that_no_rule_can_have_are_no_rules(inspect):
         "SubjectAttribute('OU', 'infra')",
         "SubjectAttribute('OU', \"a, b='c'\")",
     ]
-    for rule in told["rules"]:
+    for rule in report["rules"]:
         assert eval(rule, exported(policy)).holds(issued.client_certificate()), rule
 
 
 def test_a_certificate_with_unreadable_names_keeps_its_other_rules(inspect):
     names = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, bytes.fromhex("3002a300"))
-    told = json.loads(inspect(AUTHORITY.issue("CN=a", extensions=[(names, False)]).pem.encode(), "--json"))
-    assert told["user_principal_names"].startswith("unreadable: ")
-    assert told["other_names"].startswith("unreadable: ")
-    assert [each.partition("(")[0] for each in told["rules"]] == ["Thumbprint", "Subject", "Issuer", "SubjectAttribute"]
+    report = json.loads(inspect(AUTHORITY.issue("CN=a", extensions=[(names, False)]).pem.encode(), "--json"))
+    assert report["user_principal_names"].startswith("unreadable: ")
+    assert report["other_names"].startswith("unreadable: ")
+    assert [each.partition("(")[0] for each in report["rules"]] == [
+        "Thumbprint",
+        "Subject",
+        "Issuer",
+        "SubjectAttribute",
+    ]
 
 
 def test_a_file_is_read_and_a_missing_file_is_reported(tmp_path, capsys):
@@ -239,20 +244,9 @@ def test_only_rules_that_can_be_built_are_printed(inspect):
     assert not any(word in "".join(rules) for word in ("*.example.com'), DNS", "URI", "Email", "my server"))
 
 
-def version_1() -> bytes:
-    """DER of a certificate as `openssl x509 -req` makes it: without version and extensions."""
-    tbs = CLIENT.x509.tbs_certificate_bytes
-    start, _ = read_header(tbs)
-    members = list(read_values(tbs[start:]))
-    content = b"".join(header(tag, len(value)) + value for tag, value in members if tag not in (0xA0, 0xA3))
-    rest = CLIENT.der[CLIENT.der.index(tbs) + len(tbs) :]
-    body = header(0x30, len(content)) + content + rest
-    return header(0x30, len(body)) + body
-
-
 OBJECTIONS = {
     "none": (lambda: CLIENT.der, []),
-    "no identifier": (version_1, ["X.509 version 1"]),
+    "no identifier": (lambda: version_1(CLIENT.x509), ["X.509 version 1"]),
     "for servers": (lambda: AUTHORITY.server("a.example").der, ["extendedKeyUsage without clientAuth"]),
     "underscore": (lambda: AUTHORITY.issue(dns=["my_host.example"]).der, ["an invalid dNSName"]),
     "weak key": (lambda: signed(AUTHORITY, RSA_1024).der, ["1024 bits"]),

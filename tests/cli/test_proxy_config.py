@@ -15,7 +15,7 @@ from mtls_middleware.cli.proxies import MODES, PROXIES, SECRET
 from mtls_middleware.cli.proxy_options import SECRET_VARIABLE, ProxyOptions
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.sources.vendors import KNOWN_HEADERS
-from tests.exported import exported
+from tests.exports import exported
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "proxies.md").read_text("utf-8")
 ALL = [(proxy, form, mode) for proxy, row in PROXIES.items() for form in row.source for mode in MODES]

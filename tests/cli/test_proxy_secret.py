@@ -19,7 +19,7 @@ from mtls_middleware.cli.proxy_config import write_all
 from mtls_middleware.cli.proxy_options import SECRET_VARIABLE, ProxyOptions
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.sources.vendors import KNOWN_HEADERS
-from tests.exported import exported
+from tests.exports import exported
 
 SECRET = "0123456789abcdef"
 FORMS = [(proxy, form) for proxy, row in PROXIES.items() for form in row.source]
@@ -40,7 +40,7 @@ def environment(monkeypatch):
 
 
 @pytest.fixture
-def given(monkeypatch):
+def set_secret(monkeypatch):
     monkeypatch.setenv(SECRET_VARIABLE, SECRET)
 
 
@@ -64,7 +64,7 @@ def test_a_random_secret_is_the_default(proxy, form, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("proxy", "form"), FORMS)
-def test_only_the_named_files_hold_the_secret_with_mode_600(proxy, form, tmp_path, given):
+def test_only_the_named_files_hold_the_secret_with_mode_600(proxy, form, tmp_path, set_secret):
     assert main(["proxy-config", proxy, "--form", form, "--output", str(tmp_path)]) == 0
     files = [each for each in tmp_path.rglob("*") if each.is_file()]
     holding = {each for each in files if SECRET in each.read_text()}
@@ -73,7 +73,7 @@ def test_only_the_named_files_hold_the_secret_with_mode_600(proxy, form, tmp_pat
 
 
 @pytest.mark.parametrize(("proxy", "form"), FORMS)
-def test_the_source_demands_the_secret_that_the_proxy_sets(proxy, form, monkeypatch, given):
+def test_the_source_demands_the_secret_that_the_proxy_sets(proxy, form, monkeypatch, set_secret):
     wanted = ProxyOptions(proxy=proxy, form=form, secret_header=HEADER, secret=SECRET)
     whole = "\n".join(configuration(wanted).values())
     assert f"#     import os\n#     from mtls_middleware.sources import {wanted.source_class}\n" in whole
@@ -112,7 +112,7 @@ def test_an_environment_file_without_a_secret_is_rejected(text, tmp_path, capsys
 
 
 @pytest.mark.parametrize("proxy", PROXIES)
-def test_no_secret_needs_the_explicit_option(proxy, tmp_path, given, capsys):
+def test_no_secret_needs_the_explicit_option(proxy, tmp_path, set_secret, capsys):
     assert main(["proxy-config", proxy, "--no-secret", "--output", str(tmp_path)]) == 0
     text = "\n".join(each.read_text() for each in tmp_path.rglob("*") if each.is_file())
     assert SECRET not in text + capsys.readouterr().err
@@ -120,7 +120,7 @@ def test_no_secret_needs_the_explicit_option(proxy, tmp_path, given, capsys):
     assert not (tmp_path / APPLICATION_ENVIRONMENT).exists()
 
 
-def test_printed_files_are_separated(capsys, given):
+def test_printed_files_are_separated(capsys, set_secret):
     assert main(["proxy-config", "nginx"]) == 0
     printed = capsys.readouterr().out
     assert re.findall(r"^==> (.*) <==$", printed, re.MULTILINE) == ["mtls.conf", "mtls-secret.inc", "application.env"]
@@ -172,7 +172,7 @@ def test_a_short_secret_or_one_with_syntax_is_rejected_and_not_shown(proxy, secr
         "X-Forwarded-Client-Cert", "X-ä", "Mtls_Secret", "mtlsclientverify",
     ],
 )  # fmt: skip
-def test_a_header_that_has_another_meaning_is_rejected(header, capsys, given):
+def test_a_header_that_has_another_meaning_is_rejected(header, capsys, set_secret):
     assert main(["proxy-config", "nginx", f"--secret-header={header}"]) == 2
     printed = capsys.readouterr()
     assert f"for example {HEADER}" in printed.err
@@ -204,7 +204,7 @@ def test_the_secret_is_not_a_command_line_argument():
         assert (result.returncode, result.stdout) == (2, "")
 
 
-def test_a_file_that_others_can_read_is_replaced_and_not_written_to(tmp_path, given):
+def test_a_file_that_others_can_read_is_replaced_and_not_written_to(tmp_path, set_secret):
     name = HELD_BY["nginx"]
     there, elsewhere = tmp_path / name, tmp_path / "elsewhere"
     there.write_text("old")
@@ -310,12 +310,16 @@ def test_a_secret_that_another_user_can_choose_is_rejected(kind, tmp_path, capsy
     assert sorted(each.name for each in tmp_path.iterdir()) == [APPLICATION_ENVIRONMENT, "elsewhere"]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give a file away")
-def test_a_secret_of_another_user_is_rejected(tmp_path, capsys):
+def test_a_secret_of_another_user_is_rejected(tmp_path, capsys, monkeypatch):
     path = tmp_path / APPLICATION_ENVIRONMENT
     path.write_text(f"{SECRET_VARIABLE}={SECRET}\n")
-    os.chown(path, 65534, 65534)
-    assert "of the user 65534" in rejected(capsys, "nginx", "--output", str(tmp_path))
+    owner = 65534
+    if os.geteuid() == 0:
+        os.chown(path, owner, owner)
+    else:  # only root can give a file to another user
+        owner = os.geteuid()
+        monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    assert f"of the user {owner}" in rejected(capsys, "nginx", "--output", str(tmp_path))
 
 
 def test_a_kept_secret_is_closed_to_others(tmp_path):

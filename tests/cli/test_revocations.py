@@ -24,7 +24,7 @@ from mtls_middleware.testing import TESTING_ENVIRON, IssuedCertificate, TokenIss
 from tests.key_server import until
 from tests.live.servers import ROOT
 from tests.redis_server import RedisServer
-from tests.revocation.revoking import AUTHORITY, BILLING, KEY, following, includes
+from tests.revocation.lists import AUTHORITY, BILLING, KEY, following, includes
 
 Run = Callable[..., tuple[int, str, str]]
 

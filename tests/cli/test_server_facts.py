@@ -100,7 +100,7 @@ def reads_behind_connect(port: int) -> bool:
     return any(responses(port, head, HIDDEN) > 1 for head in heads)
 
 
-def said(doctor, app: object, command: str) -> str:
+def findings_of(doctor, app: object, command: str) -> str:
     _, findings = doctor(app, command)
     return "\n".join(each["what"] for each in findings)
 
@@ -112,7 +112,7 @@ def test_what_a_server_reads_as_requests_is_known(name, doctor):
     program, *rest = command.split()
     with running(rest, port, program=(f"{BIN}/{program}",)):
         measured = accepts_h2c(port), reads_bodies(port), reads_behind_connect(port)
-    about = said(doctor, asgi.ClientCertificateMiddleware(bare_asgi, NGINX), command)
+    about = findings_of(doctor, asgi.ClientCertificateMiddleware(bare_asgi, NGINX), command)
     assert ("clear text" in about, "consume the body" in about, "follows CONNECT" in about) == measured
 
 
@@ -125,7 +125,7 @@ def test_which_server_folds_names_is_known(name, doctor):
         answer = exchange(port, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX_SSL_Client_Cert: forged\r\n\r\n")
         connect = reads_behind_connect(port)
     folds = json.loads(answer.rpartition(b"\r\n")[2]) == "forged"
-    about = said(doctor, wsgi.ClientCertificateMiddleware(bare, NGINX), command)
+    about = findings_of(doctor, wsgi.ClientCertificateMiddleware(bare, NGINX), command)
     assert ("X_SSL_Client_Cert" in about, "follows CONNECT" in about) == (folds, connect)
 
 

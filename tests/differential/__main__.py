@@ -21,7 +21,7 @@ def main() -> int:
     options = parser.parse_args()
     print(f"seed {options.seed}")
     if options.before is not None:
-        from tests.differential.before import compare_commits
+        from tests.differential.commits import compare_commits
 
         return compare_commits(options.before, options.seed, options.requests)
     begun = shown = time.monotonic()

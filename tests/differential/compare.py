@@ -10,11 +10,11 @@ from unittest import mock
 
 from mtls_middleware.cache import Cache
 from mtls_middleware.errors import ConfigurationError
-from tests.differential.drawn import scenarios
+from tests.differential.environment import Outside
 from tests.differential.material import Material
-from tests.differential.outside import Outside
 from tests.differential.requests import Drawn
-from tests.differential.sent import GATEWAYS, Outcome, Records, Sender, logged
+from tests.differential.scenarios import scenarios
+from tests.differential.sender import GATEWAYS, Outcome, Records, Sender, logged
 from tests.differential.stacks import Builder
 
 

@@ -12,11 +12,11 @@ PATHS = ("/", "/admin", "/admin/users", "/public", "/health", "/static/a", "/sta
 
 def _told(request: Any) -> str:
     certificate, token = client_certificate(request), access_token(request)
-    told = [
+    report = [
         None if certificate is None else [certificate.thumbprint, certificate.verification.name],
         None if token is None else [token.subject, token.bound, token.confirmation, sorted(token.scopes)],
     ]
-    return json.dumps(told)
+    return json.dumps(report)
 
 
 def flask() -> Any:

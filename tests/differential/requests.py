@@ -5,8 +5,8 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
+from tests.differential.header_forms import FORMS, OLD_SECRET, SECRET, SECRET_NAME, SOURCES, WORDS
 from tests.differential.material import ISSUER, OTHER_ISSUER, Material
-from tests.differential.written import FORMS, OLD_SECRET, SECRET, SECRET_NAME, SOURCES, WORDS
 
 Options = dict[str, Any]
 Drawn = dict[str, Any]

@@ -13,8 +13,9 @@ from mtls_middleware.resource_server import (
 )
 from mtls_middleware.token_endpoint import ClientAuthenticator, RegisteredClient
 from mtls_middleware.validation import RevocationLists, TrustStore
+from tests.differential.environment import INTROSPECTION_AT, KEYS_AT, Outside
+from tests.differential.header_forms import OLD_SECRET, SECRET, SECRET_NAME
 from tests.differential.material import AUDIENCE, INTROSPECTING, ISSUER, OTHER_ISSUER
-from tests.differential.outside import INTROSPECTION_AT, KEYS_AT, Outside
 from tests.differential.requests import METADATA_PATH, Options
 from tests.differential.users import (
     TRUST,
@@ -28,7 +29,6 @@ from tests.differential.users import (
     fixed_roots,
     relay,
 )
-from tests.differential.written import OLD_SECRET, SECRET, SECRET_NAME
 
 try:
     from mtls_middleware.revocation import RevocableTokens

@@ -6,7 +6,7 @@ from typing import Any
 from mtls_middleware import sources
 from mtls_middleware.resource_server import JWTAccessTokens
 from mtls_middleware.validation import TrustStore
-from tests.differential.outside import Outside
+from tests.differential.environment import Outside
 
 TRUST: dict[str, Any] = {"trusted_proxies": ["10.0.0.0/8"]}
 

@@ -256,10 +256,10 @@ def test_a_loop_that_ends_in_the_turn_of_a_request_holds_up_no_later_loop() -> N
     for _ in range(3):
         ended_in_the_turn_of(lambda: driver.run(calling()))
 
-    async def one() -> int:
+    async def single_exchange() -> int:
         return await asyncio.wait_for(driver.run(calling()), 10)
 
-    assert [asyncio.run(one()) for _ in range(120)] == [1] * 120
+    assert [asyncio.run(single_exchange()) for _ in range(120)] == [1] * 120
     gc.collect()
     assert len(driver._in_this_turn) == 0
 

@@ -122,18 +122,18 @@ def test_clients_with_a_name_that_hangs_get_503_and_take_eight_threads(names: Na
 
     authenticator = ClientAuthenticator(look_up)
 
-    async def one(number: int) -> str:
+    async def single_look_up(number: int) -> str:
         try:
             await authenticator.authenticate_async(ClientRequest([("client_id", f"c{number}")], certificate), 0.0)
         except Exception as error:  # noqa: BLE001 (its type is the result)
             return type(error).__name__
         return "authenticated"
 
-    async def all_of_them() -> list[str]:
-        return await asyncio.gather(*map(one, range(200)))
+    async def gather_all() -> list[str]:
+        return await asyncio.gather(*map(single_look_up, range(200)))
 
     before = threading.active_count()
-    assert asyncio.run(all_of_them()) == ["Unavailable"] * 200
+    assert asyncio.run(gather_all()) == ["Unavailable"] * 200
     assert names.hanging <= 8
     assert threading.active_count() <= before + 8 + 1
 

@@ -3,7 +3,6 @@
 import base64
 import contextlib
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,48 +17,16 @@ from mtls_middleware.resource_server import IntrospectedAccessTokens, JWTAccessT
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate, TokenIssuer, self_signed
 from mtls_middleware.token_endpoint import ClientAuthenticator, ClientRequest, RegisteredClient
 from mtls_middleware.validation import RevocationLists, TrustStore
+from tests.egress_proxy import EgressProxy
 from tests.introspection_server import IntrospectionServer
 from tests.key_server import KeyServer
-from tests.loopback import LoopbackHandler, LoopbackServer
 from tests.token_endpoint.roles import jwks
 from tests.validation.authority import crl
 
 
-class _ProxyHandler(LoopbackHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_CONNECT(self) -> None:
-        self.owner.requests.append(("CONNECT", self.path, self.headers.get("Proxy-Authorization")))
-        host, _, port = self.path.rpartition(":")
-        with socket.create_connection((host, int(port))) as upstream:
-            self.send_response(200)
-            self.end_headers()
-            back = threading.Thread(target=_copy, args=(upstream, self.connection))
-            back.start()
-            _copy(self.connection, upstream)
-            back.join()
-        self.close_connection = True
-
-
-def _copy(source: socket.socket, target: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while data := source.recv(65_536):
-            target.sendall(data)
-    with contextlib.suppress(OSError):
-        target.shutdown(socket.SHUT_WR)
-
-
-class Proxy(LoopbackServer):
-    """A proxy that only tunnels, and the requests that it got."""
-
-    def __init__(self) -> None:
-        super().__init__(_ProxyHandler)
-        self.requests: list[tuple[str, str, str | None]] = []
-
-
 @pytest.fixture
-def proxy() -> Iterator[Proxy]:
-    with Proxy() as running:
+def proxy() -> Iterator[EgressProxy]:
+    with EgressProxy() as running:
         yield running
 
 
@@ -144,15 +111,19 @@ EVERYTHING_IDS = [each.__name__ for each in EVERYTHING]
 
 @pytest.mark.parametrize("fetch", EVERYTHING, ids=EVERYTHING_IDS)
 def test_everything_is_fetched_through_the_given_proxy(
-    fetch: Fetching, proxy: Proxy, tls: dict[str, Any], mtls_ca: CertificateAuthority, mtls_client: IssuedCertificate
+    fetch: Fetching,
+    proxy: EgressProxy,
+    tls: dict[str, Any],
+    mtls_ca: CertificateAuthority,
+    mtls_client: IssuedCertificate,
 ) -> None:
     port = fetch(tls, mtls_ca, mtls_client, proxy=proxy.host)
-    assert set(proxy.requests) == {("CONNECT", f"127.0.0.1:{port}", None)}
+    assert {each[:3] for each in proxy.requests} == {("CONNECT", f"127.0.0.1:{port}", None)}
 
 
 @pytest.mark.parametrize("fetch", EVERYTHING, ids=EVERYTHING_IDS)
 def test_the_proxy_of_the_environment_is_ignored(
-    fetch: Fetching, proxy: Proxy, parties: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch
+    fetch: Fetching, proxy: EgressProxy, parties: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, proxy.host)
@@ -162,10 +133,10 @@ def test_the_proxy_of_the_environment_is_ignored(
 
 
 def test_the_proxy_gets_the_credentials_in_its_url(
-    proxy: Proxy, tls: dict[str, Any], mtls_ca: CertificateAuthority, mtls_client: IssuedCertificate
+    proxy: EgressProxy, tls: dict[str, Any], mtls_ca: CertificateAuthority, mtls_client: IssuedCertificate
 ) -> None:
     keys(tls, mtls_ca, mtls_client, proxy=proxy.host.replace("//", "//egress:secret@"))
-    assert proxy.requests[0][2] == "Basic " + base64.b64encode(b"egress:secret").decode()
+    assert proxy.requests[0].authorization == "Basic " + base64.b64encode(b"egress:secret").decode()
 
 
 def test_a_proxy_that_is_down_is_a_failure_and_no_reason_to_connect_directly(

@@ -13,9 +13,9 @@ from mtls_middleware.effects import background, remote_document
 from mtls_middleware.effects.flow import AwaitingDriver, BlockingDriver, Flow
 from mtls_middleware.effects.remote_document import RemoteDocument
 from mtls_middleware.errors import Unavailable
-from tests.jwks.fetching import NO_TLS, START, at_once
+from tests.jwks.key_sources import NO_TLS, START, at_once
 from tests.key_server import KeyServer, answer, die, gated, until
-from tests.resource_server.both import run
+from tests.resource_server.fixtures import run
 
 __all__ = ["run"]
 

@@ -53,11 +53,11 @@ def test_requests_of_a_dead_issuer_fail_before_the_attempt_ends(
     if gateway == "threads":
         stack = WSGIStack(issuers.tokens)
 
-        def one(name: str) -> None:
+        def single_request(name: str) -> None:
             begun = time.monotonic()
             note(name, stack.request(issuers.bearer[name], certificate=mtls_client).status, begun)
 
-        threads = [threading.Thread(target=one, args=(name,)) for name in names]
+        threads = [threading.Thread(target=single_request, args=(name,)) for name in names]
         for each in threads:
             each.start()
         for each in threads:
@@ -70,10 +70,10 @@ def test_requests_of_a_dead_issuer_fail_before_the_attempt_ends(
             outcome = await awaiting.asked(issuers.bearer[name], certificate=mtls_client)
             note(name, outcome.status, begun)
 
-        async def all_of_them() -> None:
+        async def gather_all() -> None:
             await asyncio.gather(*map(one_async, names))
 
-        asyncio.run(all_of_them())
+        asyncio.run(gather_all())
     assert Counter(found) == {("dead", 503, True): 25, ("other", 200, True): 25}
     assert server.requests == 1
 

@@ -50,7 +50,7 @@ def test_five_hundred_exchanges_do_not_hold_up_the_event_loop(arriving: int, mtl
         bearers = [f"Bearer bound.{mtls_client.thumbprint}.{at}" for at in range(500)]
         requests = [stack.asked(bearer, certificate=mtls_client) for bearer in bearers]
 
-        async def all_of_them() -> None:
+        async def gather_all() -> None:
             tasks = []
             for at, request in enumerate(requests):
                 tasks.append(asyncio.create_task(request))
@@ -60,7 +60,7 @@ def test_five_hundred_exchanges_do_not_hold_up_the_event_loop(arriving: int, mtl
 
         begun = time.monotonic()
         with only_what_an_application_has():
-            away, busy = asyncio.run(longest(all_of_them()))
+            away, busy = asyncio.run(longest(gather_all()))
         print(
             f"500 exchanges in {time.monotonic() - begun:.2f} s; between two turns the event loop was away for "
             f"{away * 1000:.0f} ms, and at work for {busy * 1000:.0f} ms at the longest"

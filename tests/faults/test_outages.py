@@ -27,13 +27,13 @@ def threads(tokens: Any, batch: Batch) -> list[Outcome]:
     stack, barrier = WSGIStack(tokens), threading.Barrier(50)
     outcomes: dict[int, Outcome] = {}
 
-    def some(first: int) -> None:
+    def run_part(first: int) -> None:
         barrier.wait()
         for at in range(first, len(batch), 50):
             token, certificate = batch[at]
             outcomes[at] = stack.request(f"Bearer {token}", certificate=certificate)
 
-    running = [threading.Thread(target=some, args=(first,)) for first in range(50)]
+    running = [threading.Thread(target=run_part, args=(first,)) for first in range(50)]
     for each in running:
         each.start()
     for each in running:
@@ -45,10 +45,10 @@ def tasks(tokens: Any, batch: Batch) -> list[Outcome]:
     """All at once through the ASGI layers."""
     stack = ASGIStack(tokens)
 
-    async def all_of_them() -> list[Outcome]:
+    async def gather_all() -> list[Outcome]:
         return await asyncio.gather(*(stack.asked(f"Bearer {token}", certificate=holder) for token, holder in batch))
 
-    return asyncio.run(all_of_them())
+    return asyncio.run(gather_all())
 
 
 LOADS: dict[str, tuple[Load, int]] = {"50 threads": (threads, 100), "500 tasks": (tasks, 500)}

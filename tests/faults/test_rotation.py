@@ -30,13 +30,13 @@ def answered(stack: WSGIStack, bearers: list[str], certificate: IssuedCertificat
     seen: list[tuple[str, int]] = []
     barrier = threading.Barrier(50)
 
-    def one() -> None:
+    def single_request() -> None:
         barrier.wait()
         for bearer in bearers:
             kind, _, token = bearer.partition(" ")
             seen.append((kind, stack.request(f"Bearer {token}", certificate=certificate).status))
 
-    threads = [threading.Thread(target=one) for _ in range(50)]
+    threads = [threading.Thread(target=single_request) for _ in range(50)]
     for each in threads:
         each.start()
     for each in threads:

@@ -8,7 +8,7 @@ from typing import Any
 from mtls_middleware import asgi, wsgi
 from mtls_middleware.resource_server import JWTAccessTokens
 from mtls_middleware.testing import TESTING_ENVIRON
-from tests.frameworks.reading import ALLOW, SOURCE, Headers, seen
+from tests.frameworks.reports import ALLOW, SOURCE, Headers, seen
 
 Ask = Callable[[str, Headers], tuple[int, Mapping[str, str], Any]]
 Build = Callable[[JWTAccessTokens], Ask]

@@ -3,7 +3,7 @@
 import pytest
 
 from mtls_middleware.testing import IssuedCertificate, TokenIssuer
-from tests.frameworks.reading import SECRET, Headers
+from tests.frameworks.reports import SECRET, Headers
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from django.urls import path, re_path
 
 from mtls_middleware import client_certificate
 from tests import django_settings
-from tests.frameworks.reading import described, seen
+from tests.frameworks.reports import described, seen
 
 
 def _token(request: HttpRequest) -> JsonResponse:

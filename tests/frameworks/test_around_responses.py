@@ -7,7 +7,7 @@ from typing import Any
 from mtls_middleware import asgi, client_certificate, wsgi
 from mtls_middleware.testing import TESTING_ENVIRON, IssuedCertificate
 from tests.frameworks.applications import starlette_view
-from tests.frameworks.reading import ALLOW, SOURCE, Headers
+from tests.frameworks.reports import ALLOW, SOURCE, Headers
 
 
 def test_starlette_runs_background_tasks(proxied: Headers) -> None:

@@ -9,7 +9,7 @@ from django.urls import path
 
 from mtls_middleware import asgi, client_certificate, wsgi
 from mtls_middleware.testing import TESTING_ENVIRON, IssuedCertificate
-from tests.frameworks.reading import SOURCE, Headers
+from tests.frameworks.reports import SOURCE, Headers
 
 # What the handlers saw.
 saw: list[tuple[str | None, list[str]]] = []

@@ -63,7 +63,7 @@ def joined(root: str) -> Server:
     return lambda target: (root + text(target), root)
 
 
-def beside(root: Any) -> Server:
+def whole_path(root: Any) -> Server:
     """hypercorn and gunicorn's asgi worker with --root-path; daphne, with Daphne-Root-Path as well."""
     return lambda target: (text(target), root)
 
@@ -76,11 +76,11 @@ def dispatched(root: str, own: str = "") -> Server:
 ASGI_SERVERS: dict[str, Server] = {
     "no root": plain,
     "uvicorn --root-path": joined("/api"),
-    "hypercorn --root-path": beside("/api"),
+    "hypercorn --root-path": whole_path("/api"),
     "hypercorn's dispatcher": dispatched("/api"),
     "hypercorn's dispatcher and --root-path": dispatched("/api", "/root"),
-    "a root of None": beside(None),
-    **{f"Daphne-Root-Path: {root}": beside(root) for root in (
+    "a root of None": whole_path(None),
+    **{f"Daphne-Root-Path: {root}": whole_path(root) for root in (
         "/", "/api/", "/admin", "/admin/", "/x", "lic", "/lic", "/admin/users", "/publi", "p", "/health", "/x/api",
         "//", "/api/api", "/public/..", "%61", "/caf\u00e9",
     )},
@@ -191,7 +191,7 @@ def set_up(name: str) -> Iterator[None]:
 def confused(site: Site, server: Server) -> tuple[list[Any], list[Any]]:
     """The requests whose view another rule is for; and all that reached a view."""
 
-    async def all_of_them() -> tuple[list[Any], list[Any]]:
+    async def gather_all() -> tuple[list[Any], list[Any]]:
         wrong, reached = [], []
         for target in TARGETS:
             made = server(target)
@@ -205,7 +205,7 @@ def confused(site: Site, server: Server) -> tuple[list[Any], list[Any]]:
                         wrong.append((target, client, view))
         return wrong, reached
 
-    return asyncio.run(all_of_them())
+    return asyncio.run(gather_all())
 
 
 CELLS = [

@@ -10,7 +10,7 @@ from django.urls import path
 
 from mtls_middleware import asgi, wsgi
 from mtls_middleware.testing import TESTING_ENVIRON
-from tests.frameworks.reading import ALLOW, SOURCE, Headers
+from tests.frameworks.reports import ALLOW, SOURCE, Headers
 
 ORIGIN = "https://front.test"
 # As Chromium sends it for fetch(..., {method: "DELETE", headers: {Authorization: ...}}).

@@ -11,7 +11,7 @@ from django.views.decorators.http import require_GET
 
 from mtls_middleware import asgi, wsgi
 from mtls_middleware.testing import TESTING_ENVIRON
-from tests.frameworks.reading import ALLOW, SOURCE
+from tests.frameworks.reports import ALLOW, SOURCE
 
 PREFLIGHT = {"Origin": "https://other.test", "Access-Control-Request-Method": "DELETE"}
 OPTIONS = {"source": SOURCE, "allow": ALLOW, "exempt_preflight": True}

@@ -5,7 +5,7 @@ import pytest
 from mtls_middleware.resource_server import JWTAccessTokens
 from mtls_middleware.testing import IssuedCertificate, TokenIssuer
 from tests.frameworks.applications import FRAMEWORKS, Ask
-from tests.frameworks.reading import Headers
+from tests.frameworks.reports import Headers
 
 
 @pytest.fixture(scope="module")

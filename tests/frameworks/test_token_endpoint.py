@@ -7,9 +7,9 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from tests.frameworks.reading import described
+from tests.frameworks.reports import described
 from tests.gateways import MODULES, staying
-from tests.token_endpoint.layered import GOOD, LAYERS, UNKNOWN_ANSWER, messages
+from tests.token_endpoint.layer import GOOD, LAYERS, UNKNOWN_ANSWER, messages
 from tests.token_endpoint.posts import environ_for, send_asgi
 
 

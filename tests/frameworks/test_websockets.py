@@ -10,7 +10,7 @@ import pytest
 
 from mtls_middleware import asgi
 from mtls_middleware.testing import IssuedCertificate
-from tests.frameworks.reading import ALLOW, SOURCE, Headers, seen
+from tests.frameworks.reports import ALLOW, SOURCE, Headers, seen
 
 REFUSALS = {403, 1008, 3403}  # the denial, the close; Falcon's word for a close before accept
 Connect = Callable[[Headers], Any]

@@ -26,7 +26,7 @@ from mtls_middleware.resource_server.claims import timed_token
 from mtls_middleware.resource_server.discovery import DiscoveredKeys
 from mtls_middleware.sources import encoding, rfc9440, vendors, xfcc
 from mtls_middleware.token_endpoint import ClientAuthenticator, ClientRequest, RegisteredClient
-from mtls_middleware.token_endpoint.registered import RegisteredCertificates
+from mtls_middleware.token_endpoint.registered_certificates import RegisteredCertificates
 from mtls_middleware.validation import TrustStore, crl, ocsp_response, spiffe_bundles
 from tests.fuzz import good
 from tests.gateways import MODULES, Request, send

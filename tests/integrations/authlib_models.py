@@ -14,7 +14,7 @@ from joserfc.jwk import KeySet, RSAKey
 
 from mtls_middleware.testing import TESTING_ENVIRON, CertificateAuthority, self_signed
 from tests.integrations.clients import CALLBACK, SECRET, authorization_query, code_form
-from tests.integrations.documented import FILES, proxy_fields
+from tests.integrations.page_code import FILES, proxy_fields
 
 CA, OTHER_CA = CertificateAuthority(), CertificateAuthority()
 BILLING, OTHER = (CA.issue(f"CN={name}", dns=[f"{name}.internal"]) for name in ("billing", "other"))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.integrations.clients import CALLBACK, SECRET
-from tests.integrations.documented import ENVIRONMENT, FILES
+from tests.integrations.page_code import ENVIRONMENT, FILES
 
 SETTINGS = """
 import os

@@ -9,7 +9,7 @@ import httpx2
 
 from tests.integrations import django_project
 from tests.integrations.clients import authorization_query, code_form
-from tests.integrations.documented import proxy_fields
+from tests.integrations.page_code import proxy_fields
 from tests.live.servers import free_port, running
 
 

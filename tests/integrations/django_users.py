@@ -28,8 +28,8 @@ from tests.integrations.test_certificate_user import NAMESAKE, PARTNER, STAFF
 django_site.set_up()
 
 from django.contrib.auth import get_user_model  # noqa: E402 (after the settings)
-from django.contrib.auth.models import Group  # noqa: E402
-from django.contrib.sessions.models import Session  # noqa: E402
+from django.contrib.auth.models import Group  # noqa: E402 (as above)
+from django.contrib.sessions.models import Session  # noqa: E402 (as above)
 
 OURS = "mtls_middleware.integrations.django"
 BACKEND = f"{OURS}.backends.CertificateUserBackend"

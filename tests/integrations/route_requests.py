@@ -11,7 +11,7 @@ from werkzeug.test import Client
 from mtls_middleware import AccessToken, wsgi
 from mtls_middleware.layers.attached import ATTACHED_KEY, TOKEN_KEY
 from mtls_middleware.testing import TESTING_ENVIRON, IssuedCertificate, TokenIssuer
-from tests.integrations.documented import FILES, PROXY, SOURCE, proxy_fields
+from tests.integrations.page_code import FILES, PROXY, SOURCE, proxy_fields
 
 READ, WRITE = "invoices:read", "invoices:write"
 DJANGO = ("django-wsgi", "django-asgi")
@@ -115,13 +115,13 @@ def shown(status: int, headers: Any, body: bytes) -> tuple[int, dict[str, str], 
 
 def records(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
     """What was recorded of refusals, without who refused, when, and what only a route knows of the token."""
-    told = ("outcome", "status", "code", "evidence", "method", "path", "thumbprint", "verification")
+    report = ("outcome", "status", "code", "evidence", "method", "path", "thumbprint", "verification")
     found = [vars(each) for each in caplog.records if each.name == "mtls_middleware.decision" and "mtls" in vars(each)]
-    every = [{"level": each["levelno"], **{name: each["mtls"].get(name) for name in told}} for each in found]
+    every = [{"level": each["levelno"], **{name: each["mtls"].get(name) for name in report}} for each in found]
     return [each for each in every if each["outcome"] == "refused"]
 
 
 def is_wiring_error(status: int, body: bytes, caplog: pytest.LogCaptureFixture) -> bool:
     """Whether this is the 500 of layers that are not there, with the line that says what to do."""
-    told = any(each.levelno == logging.ERROR and "wrap the whole" in each.getMessage() for each in caplog.records)
-    return status == 500 and json.loads(body)["error"] == "server_error" and told
+    report = any(each.levelno == logging.ERROR and "wrap the whole" in each.getMessage() for each in caplog.records)
+    return status == 500 and json.loads(body)["error"] == "server_error" and report

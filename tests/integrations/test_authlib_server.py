@@ -26,7 +26,7 @@ from tests.integrations.authlib_models import (
     Server,
 )
 from tests.integrations.clients import SECRET, basic, metadata
-from tests.integrations.documented import proxy_fields
+from tests.integrations.page_code import proxy_fields
 
 
 @pytest.fixture(scope="module")
@@ -194,8 +194,8 @@ def test_introspection_authenticates_by_certificate_and_tells_the_binding(server
     refused(server.post("/introspect", form, OTHER))
     refused(server.post("/introspect", form))
     unbound = claims_text(server.post("/token", {"grant_type": "client_credentials"}, headers=basic("secret")))
-    told = server.post("/introspect", {"token": unbound}, headers=basic("secret")).json
-    assert (told["active"], "cnf" in told) == (True, False)
+    report = server.post("/introspect", {"token": unbound}, headers=basic("secret")).json
+    assert (report["active"], "cnf" in report) == (True, False)
 
 
 def claims_text(response):

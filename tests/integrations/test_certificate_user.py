@@ -317,9 +317,16 @@ def test_the_log_says_why_a_certificate_identifies_no_user(
         assert "alice" not in record.getMessage()
 
 
+def test_a_client_cannot_fill_the_log_with_warnings_by_other_reasons(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "mtls_middleware.user")
+    for number in range(2, 40):
+        assert USERS.identify(validated(upn(*(f"{each}@corp.example" for each in range(number))))) is None
+    assert [each.levelname for each in caplog.records].count("WARNING") == 1
+
+
 def test_stored_names_can_be_compared() -> None:
-    assert USERS.compared("alice@CORP.example") == ALICE
-    assert USERS.compared("alice") is None
+    assert USERS.canonical_form("alice@CORP.example") == ALICE
+    assert USERS.canonical_form("alice") is None
 
 
 @pytest.mark.parametrize("gateway", MODULES)

@@ -294,7 +294,7 @@ import sys, django
 django.setup()
 import werkzeug.test
 from mtls_middleware.testing import TESTING_ENVIRON, CertificateAuthority
-from tests.integrations.documented import proxy_fields
+from tests.integrations.page_code import proxy_fields
 from wsgi import application
 peer = {**TESTING_ENVIRON, "REMOTE_ADDR": "127.0.0.1", "wsgi.errors": sys.stderr}
 certificate = proxy_fields(CertificateAuthority().issue("CN=any"))

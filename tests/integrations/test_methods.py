@@ -13,7 +13,7 @@ from mtls_middleware.token_endpoint.credentials import CREDENTIAL_PARAMETERS, ST
 from tests.integrations.authlib_models import BILLING, CA, PROXY, SELF, UNVERIFIED, Server
 from tests.integrations.clients import metadata
 from tests.integrations.django_server import serving
-from tests.integrations.documented import proxy_fields
+from tests.integrations.page_code import proxy_fields
 from tests.methods import CUSTOM, IN, SECRET, UNKNOWN, USED, expected, sent
 from tests.token_endpoint.roles import EC_KEY, assertion, basic
 

@@ -12,7 +12,7 @@ from mtls_middleware import ConfigurationError
 from mtls_middleware.integrations.fastapi_routes import CertificateBoundToken
 from mtls_middleware.integrations.openapi import security_requirement, security_schemes
 from mtls_middleware.testing import TokenIssuer
-from tests.integrations.documented import FILES
+from tests.integrations.page_code import FILES
 from tests.integrations.route_requests import documented
 
 TOKEN_URL = "https://as.example/token"

@@ -32,7 +32,7 @@ from mtls_middleware.layers.attached import ATTACHED_KEY, CERTIFICATE_KEY
 from mtls_middleware.policy import ANYONE, IssuedBy, Presented, Rule, Subject, Thumbprint, as_rule
 from mtls_middleware.testing import TESTING_ENVIRON, CertificateAuthority, IssuedCertificate, TokenIssuer
 from mtls_middleware.validation import TrustStore
-from tests.integrations.documented import FILES, proxy_fields
+from tests.integrations.page_code import FILES, proxy_fields
 from tests.integrations.route_frameworks import (
     FLASK,
     FRAMEWORKS,

@@ -9,7 +9,7 @@ import pytest
 from mtls_middleware import ConfigurationError
 from mtls_middleware.layers.attached import TOKEN_KEY
 from mtls_middleware.testing import IssuedCertificate, TokenIssuer
-from tests.integrations.documented import proxy_fields
+from tests.integrations.page_code import proxy_fields
 from tests.integrations.route_frameworks import FRAMEWORKS, Framework
 from tests.integrations.route_requests import (
     ACCEPTED,

@@ -86,12 +86,12 @@ def test_the_span_of_the_request_says_what_was_decided(
     with TRACER.get_tracer("tests").start_as_current_span("GET /invoices"):
         assert ask(gateway, mtls_issuer, mtls_client, token) == 200
     (span,) = SPANS.get_finished_spans()
-    told = dict(span.attributes or {})
-    assert told["mtls_middleware.outcome"] == "allowed"
-    assert told["mtls_middleware.issuer"] == mtls_issuer.issuer
-    assert told["mtls_middleware.client_id"] == "client"
-    assert told["tls.client.hash.sha256"] == mtls_client.client_certificate().digest.hex().upper()
-    assert token not in str(told)
+    report = dict(span.attributes or {})
+    assert report["mtls_middleware.outcome"] == "allowed"
+    assert report["mtls_middleware.issuer"] == mtls_issuer.issuer
+    assert report["mtls_middleware.client_id"] == "client"
+    assert report["tls.client.hash.sha256"] == mtls_client.client_certificate().digest.hex().upper()
+    assert token not in str(report)
 
 
 @contextlib.contextmanager
@@ -122,12 +122,12 @@ def test_prometheus_shows_them(mtls_client: IssuedCertificate, mtls_issuer: Toke
 def test_nothing_is_measured_any_more_when_it_was_stopped(
     mtls_client: IssuedCertificate, mtls_issuer: TokenIssuer
 ) -> None:
-    told: list[Any] = []
-    stop = decisions.observe(told.append)
+    records: list[Any] = []
+    stop = decisions.observe(records.append)
     ask("wsgi", mtls_issuer, mtls_client, None)
     stop()
     ask("wsgi", mtls_issuer, mtls_client, None)
-    assert [each["code"] for each in told] == ["missing_token"]
+    assert [each["code"] for each in records] == ["missing_token"]
 
 
 @both_gateways

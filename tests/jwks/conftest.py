@@ -6,7 +6,7 @@ import pytest
 
 from mtls_middleware.testing import TokenIssuer
 from tests.key_server import KeyServer
-from tests.resource_server.both import run, stack
+from tests.resource_server.fixtures import run, stack
 
 __all__ = ["issuer", "run", "server", "stack"]
 

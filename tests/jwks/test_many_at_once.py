@@ -11,7 +11,7 @@ import pytest
 from mtls_middleware.effects.flow import AwaitingDriver, BlockingDriver
 from mtls_middleware.errors import Unavailable
 from mtls_middleware.testing import IssuedCertificate, TokenIssuer
-from tests.jwks.fetching import START, at_once, fetched, fetching
+from tests.jwks.key_sources import START, at_once, fetched, fetching
 from tests.key_server import KeyServer, die, gated, until
 from tests.resource_server.stack import ASGIStack, Stack, WSGIStack
 
@@ -42,10 +42,10 @@ def test_five_hundred_tasks_share_one_fetch(
         await asyncio.sleep(number % 10 * 0.005)
         return (await app.asked(authorization, certificate=mtls_client)).status
 
-    async def all_of_them() -> list[int]:
+    async def gather_all() -> list[int]:
         return await asyncio.gather(*(ask(number) for number in range(500)))
 
-    assert asyncio.run(all_of_them()) == [200] * 500
+    assert asyncio.run(gather_all()) == [200] * 500
     assert server.requests == 1
 
 

@@ -13,7 +13,7 @@ from mtls_middleware.effects.remote_document import COOL_DOWN
 from mtls_middleware.errors import Unavailable
 from mtls_middleware.retry import retry_delay
 from mtls_middleware.testing import IssuedCertificate, TokenIssuer
-from tests.jwks.fetching import HOUR, START, fetched, fetching, protected
+from tests.jwks.key_sources import HOUR, START, fetched, fetching, protected
 from tests.jwks.misbehaviour import DRIPS, MISBEHAVIOUR
 from tests.key_server import KeyServer, answer, die
 from tests.loopback import Behaviour

@@ -11,7 +11,7 @@ from mtls_middleware import Refused
 from mtls_middleware.effects.flow import AwaitingDriver, BlockingDriver, Flow
 from mtls_middleware.effects.remote_document import COOL_DOWN
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate, TokenIssuer
-from tests.jwks.fetching import HOUR, START, fetched, fetching, protected
+from tests.jwks.key_sources import HOUR, START, fetched, fetching, protected
 from tests.key_server import KeyServer, die, until
 from tests.resource_server.stack import Stack
 

@@ -13,7 +13,7 @@ from mtls_middleware import Refused
 from mtls_middleware.effects.flow import AwaitingDriver, BlockingDriver
 from mtls_middleware.effects.remote_document import COOL_DOWN
 from mtls_middleware.testing import TokenIssuer
-from tests.jwks.fetching import at_once, fetching
+from tests.jwks.key_sources import at_once, fetching
 from tests.jwks.load import Load
 from tests.key_server import KeyServer, die, gated, until
 

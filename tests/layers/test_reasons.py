@@ -296,8 +296,8 @@ def test_dense_stream_of_rejections_is_ten_lines_and_a_count(
     gateway: str, caplog: pytest.LogCaptureFixture, clock: Clock
 ) -> None:
     caplog.set_level(logging.INFO)
-    case, told = CASES["no such client"], []
-    stop = decisions.observe(told.append)
+    case, report = CASES["no such client"], []
+    stop = decisions.observe(report.append)
     try:
         for _ in range(500):
             send(gateway, case.layers, case.request)
@@ -306,7 +306,7 @@ def test_dense_stream_of_rejections_is_ten_lines_and_a_count(
         send(gateway, case.layers, case.request)
     finally:
         stop()
-    assert len(told) == 501
+    assert len(report) == 501
     assert fields(caplog)[-1]["left_out"] == 500 - LINES_PER_SECOND
     assert f"left_out={500 - LINES_PER_SECOND}" in lines(caplog)[-1].getMessage()
 

@@ -7,24 +7,24 @@ from typing import TYPE_CHECKING
 
 from mtls_middleware.sources import Nginx, ServerTLS
 from mtls_middleware.wsgi import ClientCertificateMiddleware
-from tests.told import certificate_of
+from tests.certificate_report import certificate_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 
-def tell(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+def report(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
     seen = sorted(key for key in environ if key.startswith("HTTP_X_SSL"))
     body = json.dumps({"certificate": certificate_of(environ), "seen": seen}).encode()
     start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
     return [body]
 
 
-own_tls = ClientCertificateMiddleware(tell, ServerTLS())
-behind_nginx = ClientCertificateMiddleware(tell, Nginx(trusted_proxies=["127.0.0.1"]))
-behind_nginx_with_secret = ClientCertificateMiddleware(tell, Nginx(shared_secret=("X-Proxy-Secret", "s" * 16)))
+own_tls = ClientCertificateMiddleware(report, ServerTLS())
+behind_nginx = ClientCertificateMiddleware(report, Nginx(trusted_proxies=["127.0.0.1"]))
+behind_nginx_with_secret = ClientCertificateMiddleware(report, Nginx(shared_secret=("X-Proxy-Secret", "s" * 16)))
 behind_nginx_that_deletes = ClientCertificateMiddleware(
-    tell, Nginx(shared_secret=("X-Proxy-Secret", "s" * 16), proxy_deletes_underscores=True)
+    report, Nginx(shared_secret=("X-Proxy-Secret", "s" * 16), proxy_deletes_underscores=True)
 )
 
 

@@ -1,4 +1,4 @@
-"""What each kind of proxy writes of a certificate: its field lines, by the names of the sources in `telling.READS`."""
+"""The field lines that each kind of proxy writes of a certificate, by the names of `echo_applications.READS`."""
 
 from collections.abc import Callable
 from urllib.parse import quote
@@ -45,7 +45,7 @@ CLAIMS: dict[str, Callable[[IssuedCertificate], Lines]] = {
 PRESENTED = ("unstated", "azure")
 
 
-def told(client: IssuedCertificate, source: str = "nginx", chain: int = 0) -> dict[str, object]:
+def expected_report(client: IssuedCertificate, source: str = "nginx", chain: int = 0) -> dict[str, object]:
     """What the application says where this certificate is attached."""
     verification = "PRESENTED" if source in PRESENTED else "BY_PROXY"
     return {"thumbprint": client.thumbprint, "verification": verification, "chain": chain}

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from mtls_middleware.testing import IssuedCertificate
-from tests.live.claims import CA, CLAIMS, EVIL, GOOD, base64, told
-from tests.live.listening import ASGI, SERVERS, Server, started
+from tests.live.case_servers import ASGI, SERVERS, Server, started
+from tests.live.claims import CA, CLAIMS, EVIL, GOOD, base64, expected_report
 
 pytestmark = pytest.mark.live
 
@@ -38,7 +38,7 @@ def test_names_with_underscores_carry_no_certificate(server: Server) -> None:
         assert server.get("/nginx/loopback/required", *lines).refusal == ABSENT
     for lines in ([*CLAIM, *TWINS], [*TWINS, *CLAIM]):
         answer = server.get("/nginx/loopback", *lines)
-        assert (answer.certificate, answer.leaks) == (told(GOOD), [])
+        assert (answer.certificate, answer.leaks) == (expected_report(GOOD), [])
     for lines in ([TWINS[0], SUCCESS], [SUCCESS, TWINS[0]], [CERTIFICATE, TWINS[1]]):
         assert server.get("/nginx/loopback", *lines).refusal == MALFORMED
 
@@ -55,7 +55,7 @@ def test_two_certificate_lines_are_refused_whatever_they_say(server: Server, sou
     for lines in ([*own, evil[0]], [evil[0], *own], [own[0].split(b":")[0] + b":", *own]):
         assert server.get(f"/{source}/loopback", *lines).refusal == MALFORMED
     twice = server.get(f"/{source}/loopback", *own, own[0])
-    assert twice.refusal == MALFORMED or (source, twice.certificate) == ("traefik", told(GOOD))
+    assert twice.refusal == MALFORMED or (source, twice.certificate) == ("traefik", expected_report(GOOD))
 
 
 @pytest.mark.case("024", "026", "028")
@@ -83,7 +83,7 @@ def test_a_server_removes_no_field_that_connection_names(server: Server) -> None
     """A proxy may, and then the word is missing, which is 400; here it must not turn into something else."""
     for named in (b"X-SSL-Client-Verify", b"X-SSL-Client-Cert", b"X-SSL-Client-Verify, X-SSL-Client-Cert"):
         answer = server.get("/nginx/loopback", b"Connection: " + named, *CLAIM)
-        assert (answer.certificate, answer.leaks) == (told(GOOD), [])
+        assert (answer.certificate, answer.leaks) == (expected_report(GOOD), [])
 
 
 PRESENTED_BY = {
@@ -100,7 +100,7 @@ PRESENTED_BY = {
 def test_an_unverified_certificate_is_rejected_where_one_is_required(server: Server, kind: str) -> None:
     path = f"/{kind.split(maxsplit=1)[0]}/loopback"
     answer = server.get(path, *PRESENTED_BY[kind])
-    assert (answer.certificate, answer.leaks) == (told(GOOD) | {"verification": "PRESENTED"}, [])
+    assert (answer.certificate, answer.leaks) == (expected_report(GOOD) | {"verification": "PRESENTED"}, [])
     assert server.get(f"{path}/required", *PRESENTED_BY[kind]).refusal == REFUSED
 
 
@@ -135,7 +135,7 @@ def test_folded_pem_is_the_same_certificate_or_refused(server: Server, fold: str
     value = b"X-SSL-Client-Cert: " + folded(GOOD, FOLDS[fold])
     answer = server.get("/nginx/loopback", value, SUCCESS)
     if fold in UNFOLDED.get(server.name, ()):
-        assert (answer.certificate, answer.leaks) == (told(GOOD), [])
+        assert (answer.certificate, answer.leaks) == (expected_report(GOOD), [])
     else:
         assert answer.status == 400
     for more in (folded(EVIL, FOLDS[fold]), CERTIFICATE, b"x"):
@@ -147,7 +147,7 @@ def test_folded_pem_is_the_same_certificate_or_refused(server: Server, fold: str
 def test_a_folded_word_never_becomes_the_word_of_success(server: Server, fold: str) -> None:
     assert server.get("/nginx/loopback", CERTIFICATE, NONE + FOLDS[fold] + b"SUCCESS").status == 400
     answer = server.get("/nginx/loopback", CERTIFICATE, FAILED + FOLDS[fold] + b"SUCCESS")
-    assert answer.status == 400 or answer.certificate == told(GOOD) | {"verification": "PRESENTED"}
+    assert answer.status == 400 or answer.certificate == expected_report(GOOD) | {"verification": "PRESENTED"}
     assert answer.leaks == []
 
 
@@ -160,10 +160,10 @@ def test_a_chain_over_two_lines_is_one_chain_without_copies(server: Server) -> N
     leaf = f"Client-Cert: {CHAINED.as_client_cert()['Client-Cert']}".encode()
     lines = [f"Client-Cert-Chain: {each}".encode() for each in CHAIN]
     answer = server.get("/rfc9440/loopback", leaf, *lines)
-    assert (answer.certificate, answer.leaks) == (told(CHAINED, chain=len(CHAIN)), [])
+    assert (answer.certificate, answer.leaks) == (expected_report(CHAINED, chain=len(CHAIN)), [])
     one = f"Client-Cert-Chain: {', '.join(CHAIN[:1] * 17)}".encode()  # daphne accepts no head of more than 16 kB
     for spread in ([one], lines[:1] * 17):
-        assert server.get("/rfc9440/loopback", leaf, *spread).certificate == told(CHAINED, chain=1)
+        assert server.get("/rfc9440/loopback", leaf, *spread).certificate == expected_report(CHAINED, chain=1)
 
 
 @pytest.mark.case("057")
@@ -171,7 +171,7 @@ def test_traefiks_list_begins_with_its_only_leaf(server: Server) -> None:
     path, name = "/traefik/loopback", "X-Forwarded-Tls-Client-Cert: "
     value = ",".join([base64(CHAINED), *(each.strip(":") for each in CHAIN)])
     answer = server.get(path, f"{name}{value}".encode())
-    assert (answer.certificate, answer.leaks) == (told(CHAINED, chain=len(CHAIN)), [])
+    assert (answer.certificate, answer.leaks) == (expected_report(CHAINED, chain=len(CHAIN)), [])
     # gunicorn and ASGI servers show each line, so one line with a second leaf is Traefik's own.
     for leaf, joined in ((EVIL, f"{base64(EVIL)},{value}"), (CHAINED, f"{value},{base64(EVIL)}")):
         answer = server.get(path, f"{name}{joined}".encode())

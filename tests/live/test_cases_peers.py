@@ -12,8 +12,8 @@ import pytest
 from mtls_middleware.sources.vendors import KNOWN_HEADERS
 from tests.key_server import until
 from tests.live import wire
-from tests.live.claims import CLAIMS, EVIL, GOOD, told
-from tests.live.listening import ASGI, SERVERS, Server, started
+from tests.live.case_servers import ASGI, SERVERS, Server, started
+from tests.live.claims import CLAIMS, EVIL, GOOD, expected_report
 
 pytestmark = pytest.mark.live
 
@@ -33,7 +33,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 def test_a_certificate_from_a_stranger_is_ignored_and_removed(server: Server, source: str) -> None:
     """The same lines from a trusted peer are a certificate: so they arrive, and the source can read them."""
     trusted = server.get(f"/{source}/loopback", *CLAIMS[source](GOOD))
-    assert (trusted.certificate, trusted.leaks) == (told(GOOD, source), [])
+    assert (trusted.certificate, trusted.leaks) == (expected_report(GOOD, source), [])
     forged = CLAIMS[source](EVIL)
     ignored = server.get(f"/{source}/elsewhere", *forged)
     assert (ignored.certificate, ignored.leaks) == (None, [])
@@ -43,7 +43,7 @@ def test_a_certificate_from_a_stranger_is_ignored_and_removed(server: Server, so
 
 
 def arrived(answer: wire.Answer) -> set[str]:
-    return {wire.folded(name) for name in answer.told["arrived"]}
+    return {wire.folded(name) for name in answer.report["arrived"]}
 
 
 @pytest.mark.case("003")
@@ -82,8 +82,8 @@ def test_an_ipv4_client_on_an_ipv6_listener_is_the_one_it_is(server: Server) -> 
             wire.ask(address, wire.request("/nginx/loopback"))
         return
     (answer,) = wire.ask(address, wire.request("/nginx/loopback", *CLAIM))
-    assert "::ffff:127.0.0.1" in answer.told["peer"]  # the text itself, or the first of a pair
-    assert (answer.certificate, answer.leaks) == (told(GOOD), [])
+    assert "::ffff:127.0.0.1" in answer.report["peer"]  # the text itself, or the first of a pair
+    assert (answer.certificate, answer.leaks) == (expected_report(GOOD), [])
     (answer,) = wire.ask(address, wire.request("/nginx/elsewhere", *FORGED))
     assert (answer.certificate, answer.leaks) == (None, [])
     assert wire.ask(address, wire.request("/nginx/elsewhere/required", *FORGED))[0].refusal == ABSENT
@@ -99,7 +99,7 @@ SAY_UNIX = {"gunicorn", "waitress", "werkzeug", "uvicorn-h11", "uvicorn-httptool
 @pytest.mark.case("017")
 def test_a_unix_socket_is_trusted_only_where_the_server_reports_it(server: Server) -> None:
     (answer,) = wire.ask(server.unix, wire.request("/nginx/unix", *CLAIM))
-    assert (answer.certificate, answer.leaks) == (told(GOOD) if server.name in SAY_UNIX else None, [])
+    assert (answer.certificate, answer.leaks) == (expected_report(GOOD) if server.name in SAY_UNIX else None, [])
     unreported = "the server does not report whether its peer is a unix socket"
     if server.name in SAY_UNIX:
         assert unreported not in server.logged
@@ -155,7 +155,7 @@ def test_a_rewritten_peer_address_is_not_trusted(server: Server, value: str) -> 
     # With the peer's own address and a port it cannot be told whether somebody rewrote it.
     doubted = server.name in REWRITE or (value == "127.0.0.1:9" and server.name in ASGI)
     answer = server.get("/nginx/loopback", f"X-Forwarded-For: {value}".encode(), *CLAIM)
-    assert (answer.certificate, answer.leaks) == (None if doubted else told(GOOD), [])
+    assert (answer.certificate, answer.leaks) == (None if doubted else expected_report(GOOD), [])
 
 
 @pytest.mark.case("023")
@@ -181,6 +181,6 @@ def test_https_in_a_header_does_not_prove_tls(server: Server) -> None:
     for path, more in (("/server", VARIABLES), ("/nginx/elsewhere", [])):
         line = b"X-Forwarded-Proto: https"
         answer = server.get(path, line, *more, *FORGED)
-        assert answer.told["scheme"] == ("https" if server.name in SCHEME_FLIPS else "http")
+        assert answer.report["scheme"] == ("https" if server.name in SCHEME_FLIPS else "http")
         assert (answer.certificate, answer.leaks) == (None, [])
         assert server.get(f"{path}/required", line, *FORGED).refusal == ABSENT

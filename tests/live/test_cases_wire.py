@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.live import wire
-from tests.live.claims import CLAIMS, EVIL, GOOD, base64, escaped, told
-from tests.live.listening import REFUSED, SERVERS, Server, started
-from tests.live.telling import SECRET
+from tests.live.case_servers import REFUSED, SERVERS, Server, started
+from tests.live.claims import CLAIMS, EVIL, GOOD, base64, escaped, expected_report
+from tests.live.echo_applications import SECRET
 
 pytestmark = pytest.mark.live
 
@@ -77,7 +77,7 @@ def test_no_odd_line_beside_the_proxys_own_is_a_certificate(server: Server, show
 
 def certificate_fields(answer: wire.Answer) -> list[str]:
     """What the application could take for one by its name; a foreign field may hold the forged line as its value."""
-    return [name for name, _ in answer.told["seen"] if "SSL" in name.upper()] if answer.status == 200 else []
+    return [name for name, _ in answer.report["seen"] if "SSL" in name.upper()] if answer.status == 200 else []
 
 
 # ---- one head or two
@@ -115,13 +115,13 @@ def test_an_unread_body_is_not_parsed_as_a_request(server: Server, framing: str)
         head, body = b"Transfer-Encoding: chunked", b"%x\r\n%b\r\n0\r\n\r\n" % (len(inner), inner)
     outer = wire.request(PATH, head, *CLAIM, last=False, start=b"POST")
     answers = server.ask(outer + body + wire.request(PATH, NONE), 3)
-    assert [each.certificate for each in answers] == [told(GOOD), None][: KEPT.get(server.name)]
+    assert [each.certificate for each in answers] == [expected_report(GOOD), None][: KEPT.get(server.name)]
 
 
 @pytest.mark.case("007", "010")
 def test_trailer_fields_do_not_become_header_fields(server: Server) -> None:
     """uvicorn's own httptools class takes them for such; ours does not, nor does any other server."""
-    for lines, expected in (([], None), ([NONE], None), (CLAIM, told(GOOD))):
+    for lines, expected in (([], None), ([NONE], None), (CLAIM, expected_report(GOOD))):
         head = wire.request(PATH, b"Transfer-Encoding: chunked", b"Trailer: X-SSL-Client-Cert", *lines, start=b"POST")
         (answer,) = server.ask(head + b"\r\n".join([b"1", b"x", b"0", FORGED, SUCCESS, b"", b""]))
         assert (answer.certificate, answer.leaks) == (expected, [])
@@ -131,7 +131,13 @@ def test_trailer_fields_do_not_become_header_fields(server: Server) -> None:
 
 # How many requests a connection is kept for, where that is not as many as there are.
 KEPT = {"werkzeug": 1}
-IN_TURN = [(CLAIM, told(GOOD)), ([], None), ([FORGED, SUCCESS], told(EVIL)), ([NONE], None), (CLAIM, told(GOOD))]
+IN_TURN = [
+    (CLAIM, expected_report(GOOD)),
+    ([], None),
+    ([FORGED, SUCCESS], expected_report(EVIL)),
+    ([NONE], None),
+    (CLAIM, expected_report(GOOD)),
+]
 
 
 @pytest.mark.case("063")
@@ -169,16 +175,16 @@ def test_a_header_of_a_megabyte_is_rejected_at_no_extra_cost(server: Server) -> 
     for path, line in BIG.items():
         assert server.get(path, line, SUCCESS).refusal in ([MALFORMED] if own is None else [(own, None), (0, None)])
         assert cost(server, path, line) < 2 * any_other + SLACK
-        assert server.get(PATH, *CLAIM).certificate == told(GOOD)
+        assert server.get(PATH, *CLAIM).certificate == expected_report(GOOD)
 
 
 def cost(server: Server, path: str, line: bytes) -> float:
     """Seconds of the server's CPU, of the best of two."""
 
     def once() -> float:
-        before = server.get(PATH).told["cpu"]
+        before = server.get(PATH).report["cpu"]
         server.get(path, line, SUCCESS)
-        return float(server.get(PATH).told["cpu"] - before)
+        return float(server.get(PATH).report["cpu"] - before)
 
     return min(once() for _ in range(2))
 

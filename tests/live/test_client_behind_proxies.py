@@ -15,7 +15,7 @@ import pytest
 from mtls_middleware.cli.proxies import SECRET
 from mtls_middleware.client import CertificateBoundAuth, CertificateFiles, CertificateTransport, ssl_context
 from mtls_middleware.testing import CertificateAuthority
-from tests.integrations import django_project, documented
+from tests.integrations import django_project, page_code
 from tests.integrations.clients import BOUND
 from tests.live.servers import ROOT, free_port
 from tests.proxies import programs
@@ -53,7 +53,7 @@ class World:
         self.environment = {
             "SSL_CERT_FILE": str(self.directory / "servers-ca.pem"),
             "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "samples"))),
-            **documented.ENVIRONMENT,
+            **page_code.ENVIRONMENT,
         }
 
     def renew(self, name: str) -> None:
@@ -82,7 +82,7 @@ class World:
             certificate=str(self.directory / "server.pem"),
             key=str(self.directory / "server.pem.key"),
             secret_header=SECRET,
-            secret=documented.ENVIRONMENT["MTLS_PROXY_SECRET"],
+            secret=page_code.ENVIRONMENT["MTLS_PROXY_SECRET"],
         )
         folder = self.directory / f"proxy-{port}"
         folder.mkdir()
@@ -92,7 +92,14 @@ class World:
 
 def authlib(world: World, issuer: str, upstream: int) -> dict[str, str]:
     """Start the documented Authlib server. Its tokens are JWTs."""
-    command = [sys.executable, "-m", "gunicorn", "tests.live.issuing:app", "--bind", f"127.0.0.1:{upstream}"]
+    command = [
+        sys.executable,
+        "-m",
+        "gunicorn",
+        "tests.live.authlib_application:app",
+        "--bind",
+        f"127.0.0.1:{upstream}",
+    ]
     world.start(
         [*command, "--threads", "4", "--no-control-socket"], upstream, ISSUER=issuer, CLIENTS=json.dumps(CLIENTS)
     )
@@ -104,7 +111,7 @@ def toolkit(world: World, issuer: str, upstream: int) -> dict[str, str]:
     project = world.directory / "project"
     project.mkdir()
     environment = django_project.write(project, world.clients.pem, CLIENTS)
-    (project / "metadata.py").write_text(documented.FILES["metadata.py"])
+    (project / "metadata.py").write_text(page_code.FILES["metadata.py"])
     with (project / "settings.py").open("a") as settings:
         settings.write(f"ISSUER = {issuer!r}\n")
     with (project / "every_url.py").open("a") as urls:
@@ -113,7 +120,7 @@ def toolkit(world: World, issuer: str, upstream: int) -> dict[str, str]:
     command = [sys.executable, "-m", "gunicorn", "wsgi:application", "--chdir", str(project)]
     command += ["--bind", f"127.0.0.1:{upstream}", "--threads", "4", "--no-control-socket"]
     world.start(command, upstream, **environment)
-    return {"module": "tests.live.introspecting", "INTROSPECTION": f"{issuer}/o/introspect/"}
+    return {"module": "tests.live.introspection_api", "INTROSPECTION": f"{issuer}/o/introspect/"}
 
 
 Start = Callable[[World, str, int], dict[str, str]]

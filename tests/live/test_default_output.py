@@ -19,7 +19,7 @@ pytestmark = pytest.mark.live
 PAGE = (ROOT / "docs" / "operations.md").read_text("utf-8")
 AUTHORITY, ELSEWHERE = CertificateAuthority(), CertificateAuthority("CN=Elsewhere")
 CLIENT = AUTHORITY.issue("CN=billing,O=Acme")
-APPLICATION = "tests.live.explained"
+APPLICATION = "tests.live.protected_application"
 GUNICORN = ["-m", "gunicorn", "--no-control-socket", "--bind", "127.0.0.1:PORT"]
 # The servers as a tutorial starts them. None is given an option for its log.
 SERVERS = {

@@ -22,7 +22,9 @@ def command(server: str, application: str, port: int) -> list[str]:
         return ["--http", f"127.0.0.1:{port}", "--buffer-size", "65535", *module]
     if server.startswith("granian"):
         interface = server.partition("-")[2]
-        served = f"{APPLICATIONS}:{application}" if interface == "wsgi" else f"tests.servers.served:{application}"
+        served = (
+            f"{APPLICATIONS}:{application}" if interface == "wsgi" else f"tests.servers.tls_applications:{application}"
+        )
         return ["-m", "granian", "--interface", interface, "--port", str(port), served]
     if server == "gunicorn":
         return ["-m", "gunicorn", f"{APPLICATIONS}:{application}", "--bind", f"127.0.0.1:{port}", "--no-control-socket"]

@@ -22,14 +22,14 @@ class Answer:
     last: bool = False
 
     @property
-    def told(self) -> Any:
+    def report(self) -> Any:
         """What the application says; fails where it was not reached."""
         assert self.status == 200, (self.status, self.body)
         return json.loads(self.body)
 
     @property
     def certificate(self) -> Any:
-        return self.told["certificate"]
+        return self.report["certificate"]
 
     @property
     def thumbprint(self) -> str | None:
@@ -48,7 +48,7 @@ class Answer:
         if self.status != 200:
             return []
         # The DER of every certificate here has 256 to 65,535 octets, so its base64 begins like this.
-        return [name for name, value in self.told["seen"] if folded(name) in _KNOWN or "MII" in value]
+        return [name for name, value in self.report["seen"] if folded(name) in _KNOWN or "MII" in value]
 
 
 CLOSED = Answer(0, last=True)

@@ -96,15 +96,15 @@ VALUES = [
 def test_values_are_read_in_the_form_in_which_they_are_compared(kind: Identifier, expected: Any) -> None:
     found = [*kind.values(certificate())]
     assert found == expected
-    for compared, spelling in found:
-        assert kind.compared(spelling) == compared
-        if compared is not None:
-            assert kind.compared(compared) == compared
+    for canonical, spelling in found:
+        assert kind.canonical_form(spelling) == canonical
+        if canonical is not None:
+            assert kind.canonical_form(canonical) == canonical
 
 
 @pytest.mark.parametrize("kind", [each for each, values in VALUES if values and values[0][0]], ids=repr)
-def test_a_rule_with_the_compared_value_matches_the_certificate(kind: Any) -> None:
-    value = next(iter(kind.values(certificate()))).compared
+def test_a_rule_with_the_canonical_value_matches_the_certificate(kind: Any) -> None:
+    value = next(iter(kind.values(certificate()))).canonical_form
     arguments: tuple[Any, ...] = (value,)
     if isinstance(kind, SubjectAttribute):
         arguments = (kind.attribute, value)
@@ -114,10 +114,10 @@ def test_a_rule_with_the_compared_value_matches_the_certificate(kind: Any) -> No
     assert type(kind)(*arguments).holds(certificate())
 
 
-def test_names_that_differ_stay_different_in_the_compared_form() -> None:
+def test_names_that_differ_stay_different_in_the_canonical_form() -> None:
     ca = CertificateAuthority()
     subjects = ["CN=a,O=b", "CN=a\\,O=b", "CN=a+O=b", "O=b,CN=a", "CN=a", "CN=a\\+O=b", "CN=\\#0c0161", "OU=a"]
-    found = {next(iter(Subject().values(ca.issue(each).client_certificate()))).compared for each in subjects}
+    found = {next(iter(Subject().values(ca.issue(each).client_certificate()))).canonical_form for each in subjects}
     assert len(found) == len(subjects)
 
 
@@ -128,6 +128,7 @@ def test_names_that_differ_stay_different_in_the_compared_form() -> None:
         (UserPrincipalName(), "alice\u200b@corp.example"),
         (Email(), "ops"),
         (DNSName(), "*.acme.example"),
+        (DNSName(), ""),
         (Subject(), "alice"),
         (SubjectAttribute("serialNumber"), " "),
         (IssuerAndSerialNumber(), "CN=acme"),
@@ -136,7 +137,12 @@ def test_names_that_differ_stay_different_in_the_compared_form() -> None:
     ids=repr,
 )
 def test_a_stored_value_that_no_certificate_has_equals_nothing(rule: Identifier, value: str) -> None:
-    assert rule.compared(value) is None
+    assert rule.canonical_form(value) is None
+
+
+def test_only_ascii_letters_of_a_stored_dns_name_have_another_case() -> None:
+    assert DNSName().canonical_form("KING.example") == "king.example"
+    assert DNSName().canonical_form("\u212aing.example") != "king.example"  # KELVIN SIGN
 
 
 SERIAL = ISSUED.x509.serial_number

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from mtls_middleware import asgi, sources, wsgi
 from mtls_middleware.resource_server import JWTAccessTokens
 from mtls_middleware.validation import TrustStore
-from tests.exported import exported
-from tests.told import certificate_of
+from tests.certificate_report import certificate_of
+from tests.exports import exported
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -23,7 +23,7 @@ SOURCES = {key: eval(text, {**exported(sources), "os": os}) for key, text in jso
 ARRIVED = "tests.arrived"
 
 
-def told(request: Any, method: str, body: bytes, seen: list[list[str]]) -> bytes:
+def report(request: Any, method: str, body: bytes, seen: list[list[str]]) -> bytes:
     about = certificate_of(request)
     what = {"certificate": about, "arrived": request[ARRIVED], "seen": seen, "method": method, "body": body.decode()}
     return json.dumps(what).encode()
@@ -37,19 +37,19 @@ def of_scope(scope: dict[str, Any]) -> list[list[str]]:
     return [[name.decode("latin-1"), value.decode("latin-1")] for name, value in scope["headers"]]
 
 
-def tell_wsgi(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+def wsgi_report(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
     body = environ["wsgi.input"].read()
     start_response("200 OK", [("Content-Type", "application/json")])
-    return [told(environ, environ["REQUEST_METHOD"], body, of_environ(environ))]
+    return [report(environ, environ["REQUEST_METHOD"], body, of_environ(environ))]
 
 
-async def tell_asgi(scope: dict[str, Any], receive: Any, send: Any) -> None:
+async def asgi_report(scope: dict[str, Any], receive: Any, send: Any) -> None:
     body, more = b"", True
     while more:
         message = await receive()
         body, more = body + message.get("body", b""), message.get("more_body")
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
-    await send({"type": "http.response.body", "body": told(scope, scope["method"], body, of_scope(scope))})
+    await send({"type": "http.response.body", "body": report(scope, scope["method"], body, of_scope(scope))})
 
 
 ROOTS, ISSUERS, TOKENS = os.environ["ROOTS"], os.environ["ISSUERS"], json.loads(os.environ["TOKENS"])
@@ -77,7 +77,7 @@ def segments(path: str) -> tuple[str, str]:
     return key, guard.rstrip("/")
 
 
-WSGI, ASGI = guarded(wsgi, tell_wsgi), guarded(asgi, tell_asgi)
+WSGI, ASGI = guarded(wsgi, wsgi_report), guarded(asgi, asgi_report)
 
 
 class LastDecision(logging.Handler):

@@ -15,11 +15,11 @@ from cryptography.x509.oid import NameOID
 
 from mtls_middleware.der import header, read_value, read_values
 from mtls_middleware.testing import CertificateAuthority, self_signed
-from mtls_middleware.testing.issued import IssuedCertificate
+from mtls_middleware.testing.issued_certificate import IssuedCertificate
 from tests.proxies import matrix
 from tests.proxies.matrix import GO, Setup
 from tests.unreadable import CRITICAL_FALSE, UNREADABLE, is_readable
-from tests.validation.issuing import cross_signed
+from tests.validation.unusual_certificates import cross_signed
 
 # Each form in front of a WSGI server or an ASGI server; the own form of each proxy in front of both.
 SETUPS = [

@@ -26,7 +26,7 @@ class Answer:
     body: bytes = b""
 
     @property
-    def told(self) -> Any:
+    def report(self) -> Any:
         """What the application said; `None` where it was not reached."""
         return json.loads(self.body) if self.status == 200 else None
 

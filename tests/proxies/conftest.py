@@ -36,7 +36,7 @@ class Stage:
     path: str
 
 
-def wanted(setup: Setup, listen: int, upstream: int | Path, files: Path) -> ProxyOptions:
+def options_for(setup: Setup, listen: int, upstream: int | Path, files: Path) -> ProxyOptions:
     secret = setup.extra != "no-secret"
     return ProxyOptions(
         proxy=setup.proxy,
@@ -89,7 +89,7 @@ def upstream(server_files: Path) -> Iterator[Callable[[Setup], int | Path]]:
     """
     setups = (*matrix.SETUPS, *matrix.FORGED_AT, *matrix.UNIX, *matrix.NO_SECRET, *matrix.SECRETS, *chains.JOINED)
     somewhere = {"unix": Path("/run/app.sock")}
-    sources = {each.key: wanted(each, 1, somewhere.get(each.extra, 1), Path()).source() for each in setups}
+    sources = {each.key: options_for(each, 1, somewhere.get(each.extra, 1), Path()).source() for each in setups}
     environment = {"SOURCES": json.dumps(sources), SECRET_VARIABLE: matrix.SECRET}
     environment |= {"ROOTS": str(server_files / "ca.pem"), "ISSUERS": str(server_files / "issuers.pem")}
     environment |= {"TOKENS": json.dumps(tokens())}
@@ -126,7 +126,7 @@ def stage(
                 text.replace("%[ssl_c_chain_der,base64,lua.rfc9440_chain]", ":%[ssl_c_chain_der,base64]:")
             )
 
-    with programs.proxy(wanted(setup, port, behind, server_files), folder, add=join):
+    with programs.proxy(options_for(setup, port, behind, server_files), folder, add=join):
         stage = Stage(setup, port, behind, f"/{setup.key}/")
         until_it_answers(port, stage.path)
         yield stage

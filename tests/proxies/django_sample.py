@@ -10,7 +10,7 @@ from pathlib import Path
 from mtls_middleware.cli.proxy_options import SECRET_VARIABLE
 from tests.live.servers import ROOT, free_port
 from tests.proxies import matrix, programs
-from tests.proxies.conftest import until_it_answers, wanted
+from tests.proxies.conftest import options_for, until_it_answers
 from tests.proxies.matrix import Setup
 
 SITE = ROOT / "samples" / "django_site"
@@ -63,7 +63,7 @@ def running(server: str, environment: dict[str, str], server_files: Path, folder
     setup = Setup("nginx", "idiomatic", "optional", "")
     with (
         programs.started(command, upstream, SITE, **settings),
-        programs.proxy(wanted(setup, port, upstream, files), proxys),
+        programs.proxy(options_for(setup, port, upstream, files), proxys),
     ):
         until_it_answers(port, "/")
         yield port

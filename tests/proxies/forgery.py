@@ -114,9 +114,9 @@ def known_headers(spelling: bytes) -> list[list[Field]]:
     return [fields[start : start + 30] for start in range(0, len(fields), 30)]
 
 
-def arrived(proxy: str, told: Any) -> list[list[str]]:
+def arrived(proxy: str, report: Any) -> list[list[str]]:
     """What arrived of fields that speak of client certificates, however they are spelled."""
     # Apache lets dots through, which no server folds.
     fold = str.maketrans("_", "-") if proxy == "apache" else str.maketrans("_.", "--")
-    fields = ([name.lower(), value] for name, value in told["arrived"])
+    fields = ([name.lower(), value] for name, value in report["arrived"])
     return sorted([name, value] for name, value in fields if name.translate(fold) in KNOWN_HEADERS)

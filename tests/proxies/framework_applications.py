@@ -23,7 +23,7 @@ from starlette.websockets import WebSocket
 
 from mtls_middleware import client_certificate, sources
 from tests import django_settings
-from tests.exported import exported
+from tests.exports import exported
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -108,7 +108,7 @@ def quart_application() -> quart.Quart:
             "thumbprint": certificate and certificate.thumbprint,
         }
 
-    app.asgi_app = wrapped(app.asgi_app)  # type: ignore[method-assign]
+    app.asgi_app = wrapped(app.asgi_app)  # type: ignore[method-assign]  # as in the documentation of Quart
     return app
 
 

@@ -10,7 +10,7 @@ from cryptography.x509.oid import NameOID, ObjectIdentifier
 
 from mtls_middleware.cli.proxies import MODES, PROXIES, Form, Mode
 from mtls_middleware.testing import CertificateAuthority, self_signed
-from mtls_middleware.testing.issued import IssuedCertificate
+from mtls_middleware.testing.issued_certificate import IssuedCertificate
 
 # gunicorn serves WSGI, uvicorn ASGI with our two HTTP/1.1 classes.
 SERVERS = ("gunicorn", "HTTPTools", "H11")

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import NoEncryption, pkcs12
@@ -52,8 +53,8 @@ def home_of_browser(folder: Path, card: IssuedCertificate | None) -> Path:
     return folder
 
 
-def run(*command: str, **options: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, **options)  # type: ignore[call-overload]
+def run(*command: str, **options: Any) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, **options)
     assert done.returncode == 0, done.stdout + done.stderr
     return str(done.stdout)
 

@@ -26,8 +26,8 @@ def test_the_presented_certificate_is_attached_as_the_table_says(stage: Stage, k
     if expected == "refused":
         assert answer.status in (0, 400), answer
         return
-    assert answer.told is not None, answer
-    certificate = answer.told["certificate"]
+    assert answer.report is not None, answer
+    certificate = answer.report["certificate"]
     if expected == "none":
         assert certificate is None
         return
@@ -71,8 +71,8 @@ def test_a_kept_upstream_connection_carries_no_certificate_over(stage: Stage):
         if matrix.expected(stage.setup, kind) == "refused":
             assert answer.status in (0, 400)
         else:
-            told, issued = answer.told["certificate"], matrix.certificate(kind)
-            assert (told and told["thumbprint"]) == (issued and issued.thumbprint)
+            report, issued = answer.report["certificate"], matrix.certificate(kind)
+            assert (report and report["thumbprint"]) == (issued and issued.thumbprint)
 
 
 @pytest.mark.case("064")
@@ -83,12 +83,12 @@ def test_a_resumed_session_does_not_skip_verification(stage, version):
     request = f"GET {stage.path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
     with connected(stage.port, client, "http/1.1") as first:
         first.sendall(request)
-        told = answered(first)
+        report = answered(first)
         session = first.session  # a ticket of TLS 1.3 has come by now
     plain = socket.create_connection(("127.0.0.1", stage.port), timeout=20)
     with client.wrap_socket(plain, server_hostname="localhost", session=session) as second:
         second.sendall(request)
-        assert answered(second) == told
+        assert answered(second) == report
         # Go verifies the certificate of a resumed session again.
         assert stage.setup.proxy in matrix.GO or not second.session_reused
 
@@ -97,9 +97,9 @@ def answered(connection: ssl.SSLSocket) -> object:
     response = http.client.HTTPResponse(connection)
     response.begin()
     assert response.status == 200
-    told = json.loads(response.read())["certificate"]
-    assert told["thumbprint"] == matrix.certificate("RSA").thumbprint
-    return told
+    report = json.loads(response.read())["certificate"]
+    assert report["thumbprint"] == matrix.certificate("RSA").thumbprint
+    return report
 
 
 @pytest.mark.parametrize("kind", ["RSA", "expired"])
@@ -108,5 +108,5 @@ def test_the_proxy_passes_on_method_body_and_status(stage: Stage, kind):
         assert over_http1(stage.port, context(kind), stage.path, [], trailers=[]).status in (0, 400)
     else:  # nginx lets an expired certificate through by way of an error page
         posted = over_http1(stage.port, context(kind), stage.path, [], trailers=[])
-        assert (posted.told["method"], posted.told["body"]) == ("POST", "x")
+        assert (posted.report["method"], posted.report["body"]) == ("POST", "x")
         assert over_http1(stage.port, context(kind), "/nowhere/", []).status == 404

@@ -11,7 +11,7 @@ import pytest
 from tests.live.servers import free_port
 from tests.proxies import chains, matrix, programs
 from tests.proxies.client import in_turn
-from tests.proxies.conftest import Stage, until_it_answers, wanted
+from tests.proxies.conftest import Stage, options_for, until_it_answers
 from tests.proxies.matrix import Setup
 
 pytestmark = pytest.mark.live
@@ -46,7 +46,7 @@ def test_a_proxy_that_has_the_issuer_accepts_every_chain(setup: Setup, upstream,
     port = free_port()
     authorities = tmp_path / "authorities.pem"
     authorities.write_text(matrix.clients().pem + chains.issuer().pem)
-    options = replace(wanted(setup, port, upstream(setup), server_files), ca=str(authorities))
+    options = replace(options_for(setup, port, upstream(setup), server_files), ca=str(authorities))
     folder = tmp_path / "proxy"
     folder.mkdir()
     with programs.proxy(options, folder):

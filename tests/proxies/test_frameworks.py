@@ -20,7 +20,7 @@ from mtls_middleware.cli.proxies import PROXIES
 from tests.live.servers import ROOT, free_port
 from tests.proxies import matrix, programs
 from tests.proxies.client import Field, over_http1, over_http2
-from tests.proxies.conftest import context, server_command, until_it_answers, wanted
+from tests.proxies.conftest import context, options_for, server_command, until_it_answers
 from tests.proxies.matrix import Setup
 
 pytestmark = [pytest.mark.live, pytest.mark.parametrize("behind", PROXIES, indirect=True)]
@@ -53,7 +53,7 @@ def behind(
     ports = Behind(request.param, free_port(), free_port())
     gunicorn, uvicorn = free_port(), free_port()
     made = [
-        wanted(Setup(request.param, "idiomatic", "optional", server), port, upstream, server_files)
+        options_for(Setup(request.param, "idiomatic", "optional", server), port, upstream, server_files)
         for server, port, upstream in (("gunicorn", ports.wsgi, gunicorn), ("H11", ports.asgi, uvicorn))
     ]
     environment = {"SOURCE": made[0].source(), "DATABASE": str(database), **programs.environment(made[0])}
@@ -191,7 +191,7 @@ def test_a_client_cannot_choose_what_the_proxy_forwards(behind: Behind, form, pr
         assert form in MAY_BE_REJECTED
         assert answer.status in (0, 400, 403)
         return
-    arrived = answer.told["arrived"]
+    arrived = answer.report["arrived"]
     found = {name: arrived[name] for name in arrived if name in SET_FIELDS or name in DELETED_FIELDS}
     assert found == {
         "x-forwarded-for": "127.0.0.1",
@@ -199,6 +199,6 @@ def test_a_client_cannot_choose_what_the_proxy_forwards(behind: Behind, form, pr
         "x-forwarded-port": "443",
         "x-forwarded-proto": "https",
     }
-    assert answer.told["url"] == "https://localhost/about/me"
-    assert answer.told["address"] == "127.0.0.1"
-    assert answer.told["thumbprint"] == matrix.certificate("RSA").thumbprint
+    assert answer.report["url"] == "https://localhost/about/me"
+    assert answer.report["address"] == "127.0.0.1"
+    assert answer.report["thumbprint"] == matrix.certificate("RSA").thumbprint

@@ -14,12 +14,12 @@ from mtls_middleware.cli.proxy_options import ProxyOptions
 from tests.live.servers import ROOT, free_port
 from tests.proxies import matrix, programs
 from tests.proxies.client import over_http1, over_http2
-from tests.proxies.conftest import context, server_command, wanted
+from tests.proxies.conftest import context, options_for, server_command
 from tests.proxies.matrix import Setup
 
 pytestmark = pytest.mark.live
 
-PROBED = "tests.proxies.probed"
+PROBED = "tests.proxies.probe_targets"
 SETUPS = [
     Setup("nginx", "idiomatic", "optional", "gunicorn"),
     Setup("haproxy", "rfc9440", "optional", "HTTPTools"),
@@ -129,7 +129,7 @@ def configured(made: ProxyOptions, folder: Path) -> list[str]:
 @pytest.mark.parametrize("setup", SETUPS, ids=str)
 def test_nothing_gets_in_with_or_without_a_certificate_of_ones_own(setup: Setup, server_files, tmp_path, probe):
     upstream, port = free_port(), free_port()
-    made = wanted(setup, port, upstream, server_files)
+    made = options_for(setup, port, upstream, server_files)
     command = server_command(setup.server, upstream, PROBED)
     with (
         programs.started(command, upstream, ROOT, SOURCE=made.source(), **programs.environment(made)),

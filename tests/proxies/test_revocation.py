@@ -13,12 +13,12 @@ from cryptography.x509.oid import AuthorityInformationAccessOID
 
 from mtls_middleware.cli.proxies import PROXIES, Mode
 from mtls_middleware.testing import CertificateAuthority
-from mtls_middleware.testing.issued import IssuedCertificate
+from mtls_middleware.testing.issued_certificate import IssuedCertificate
 from tests.live.servers import free_port
 from tests.openssl_responder import responding, row
 from tests.proxies import matrix, programs
 from tests.proxies.client import over_http1
-from tests.proxies.conftest import wanted
+from tests.proxies.conftest import options_for
 from tests.proxies.matrix import Setup
 from tests.validation.authority import crl
 
@@ -69,7 +69,7 @@ class Running:
         if answer.status != 200:
             assert answer.status in (0, 400)
             return "rejected"
-        assert (answer.told["certificate"] or {}).get("thumbprint") == (client and client.thumbprint)
+        assert (answer.report["certificate"] or {}).get("thumbprint") == (client and client.thumbprint)
         return "reached"
 
 
@@ -81,7 +81,9 @@ def start(
 
         def start(proxy: str, mode: Mode, **options: str) -> Running:
             setup, port = Setup(proxy, "idiomatic", mode, "gunicorn"), free_port()
-            made = replace(wanted(setup, port, upstream(setup), server_files), ca=str(folder / "ca.pem"), **options)
+            made = replace(
+                options_for(setup, port, upstream(setup), server_files), ca=str(folder / "ca.pem"), **options
+            )
             stack.enter_context(programs.proxy(made, tmp_path))
             return Running(setup, port)
 

@@ -12,12 +12,12 @@ import pytest
 from mtls_middleware import sources
 from mtls_middleware.cli.proxy_options import SECRET_VARIABLE
 from mtls_middleware.testing import TokenIssuer
-from tests.exported import exported
+from tests.exports import exported
 from tests.key_server import KeyServer
 from tests.live.servers import ROOT, free_port
 from tests.proxies import forgery, matrix, programs
 from tests.proxies.client import Answer, over_http1
-from tests.proxies.conftest import context, server_command, until_it_answers, wanted
+from tests.proxies.conftest import context, options_for, server_command, until_it_answers
 from tests.proxies.matrix import Setup
 
 pytestmark = [pytest.mark.live, pytest.mark.case("003", "103", "105"), pytest.mark.standard("A1", "A2", "A4")]
@@ -61,7 +61,7 @@ def test_the_token_is_good_with_its_certificate_alone(setup: Setup, issued, serv
     command = server_command(setup.server, upstream, "behind_proxy", "app")
     with (
         programs.started(command, upstream, SAMPLES, **environment),
-        programs.proxy(wanted(setup, port, upstream, server_files), tmp_path),
+        programs.proxy(options_for(setup, port, upstream, server_files), tmp_path),
     ):
         until_it_answers(port, "/health")
         right = ask(port, "victim", issued.token)
@@ -83,7 +83,7 @@ def test_the_sample_has_the_source_that_the_configuration_states(setup: Setup, m
     module = (SAMPLES / "behind_proxy.py").read_text("utf-8").partition("wsgi_app =")[0]
     sample: dict[str, Any] = {}
     exec(module.replace("from flask_app", "# ").replace("from starlette_app", "# "), sample)
-    stated = eval(wanted(setup, 443, 8000, Path()).source(), {**exported(sources), "os": os})
+    stated = eval(options_for(setup, 443, 8000, Path()).source(), {**exported(sources), "os": os})
     assert facts(sample["SOURCES"]["rfc9440" if setup.form == "rfc9440" else setup.proxy]) == facts(stated)
 
 

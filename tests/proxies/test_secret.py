@@ -17,7 +17,7 @@ pytestmark = [
 ]
 
 
-def asked(stage: Stage, protocol: str, request: forgery.Request) -> Answer:
+def status_of(stage: Stage, protocol: str, request: forgery.Request) -> Answer:
     if protocol == "http1":
         return over_http1(stage.port, context("RSA"), stage.path, request.lines, request.trailer_lines)
     return over_http2(stage.port, context("RSA"), stage.path, request.for_http2, request.trailers)
@@ -27,18 +27,18 @@ def outcome(answer: Answer) -> str:
     """`"removed"`: the proxy's own secret arrives, nothing else; `"refused"`; or what went wrong."""
     if answer.status in (0, 400, 403):
         return "refused"
-    arrived = [value for name, value in answer.told["arrived"] if name.lower() == "mtlsproxysecret"]
+    arrived = [value for name, value in answer.report["arrived"] if name.lower() == "mtlsproxysecret"]
     if arrived != [matrix.SECRET]:
         return f"arrived: {arrived}"
-    assert matrix.SECRET not in json.dumps(answer.told["seen"])
-    certificate = answer.told["certificate"]
+    assert matrix.SECRET not in json.dumps(answer.report["seen"])
+    certificate = answer.report["certificate"]
     return "removed" if certificate["thumbprint"] == matrix.certificate("RSA").thumbprint else str(certificate)
 
 
 @pytest.mark.parametrize("protocol", ["http1", "http2"])
 def test_the_secret_arrives_once_whatever_the_client_sends(stage: Stage, protocol):
-    assert outcome(asked(stage, protocol, forgery.Request())) == "removed"
-    found = {form: outcome(asked(stage, protocol, request)) for form, request in forgery.guesses().items()}
+    assert outcome(status_of(stage, protocol, forgery.Request())) == "removed"
+    found = {form: outcome(status_of(stage, protocol, request)) for form, request in forgery.guesses().items()}
     assert found == {form: matrix.expected_of_forgery(stage.setup.proxy, form, protocol) for form in found}
 
 

@@ -26,9 +26,9 @@ def outcome(proxy: str, genuine: Answer, answer: Answer) -> str:
         return "refused"
     if answer.status != 200:
         return f"status {answer.status}"
-    if answer.told["certificate"] != genuine.told["certificate"]:
-        return f"FORGED {answer.told['certificate']}"
-    if (arrived := forgery.arrived(proxy, answer.told)) != forgery.arrived(proxy, genuine.told):
+    if answer.report["certificate"] != genuine.report["certificate"]:
+        return f"FORGED {answer.report['certificate']}"
+    if (arrived := forgery.arrived(proxy, answer.report)) != forgery.arrived(proxy, genuine.report):
         return f"arrived: {[name for name, _ in arrived]}"
     return "removed"
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from mtls_middleware.testing.issued import IssuedCertificate
+from mtls_middleware.testing.issued_certificate import IssuedCertificate
 from tests.live.servers import ROOT, free_port
 from tests.proxies import matrix, programs
 from tests.proxies.client import Answer, over_http1
-from tests.proxies.conftest import context, server_command, wanted
+from tests.proxies.conftest import context, options_for, server_command
 from tests.proxies.matrix import Setup
 
 pytestmark = [pytest.mark.live, pytest.mark.case("007", "010")]
@@ -33,7 +33,7 @@ def behind(
     command = server_command(request.param, upstream)
     with (
         programs.started(command, upstream, ROOT, SOURCES=json.dumps(SOURCES)),
-        programs.proxy(wanted(SETUP, port, upstream, server_files), folder),
+        programs.proxy(options_for(SETUP, port, upstream, server_files), folder),
     ):
         yield request.param, port
 
@@ -48,11 +48,11 @@ def forge(port: int, source: str) -> tuple[Answer, IssuedCertificate]:
 def test_trailers_are_taken_for_headers_by_uvicorns_own_class_alone(behind):
     name, port = behind
     answer, victim = forge(port, "careless")
-    told = answer.told["certificate"]
+    report = answer.report["certificate"]
     if name == "httptools":  # a forged identity: where this stops being so, docs and doctor can be gentler
-        assert told["thumbprint"] == victim.thumbprint
+        assert report["thumbprint"] == victim.thumbprint
     else:
-        assert told is None
+        assert report is None
 
 
 def test_the_stated_source_refuses_even_then(behind):
@@ -63,4 +63,4 @@ def test_the_stated_source_refuses_even_then(behind):
         assert answer.status == 400
         assert json.loads(answer.body)["error"] == "invalid_client_certificate"
     else:
-        assert answer.told["certificate"] is None
+        assert answer.report["certificate"] is None

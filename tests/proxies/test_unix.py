@@ -13,8 +13,8 @@ pytestmark = [
 ]
 
 
-def told(answer: Answer) -> str:
-    certificate = answer.told["certificate"]
+def report_of(answer: Answer) -> str:
+    certificate = answer.report["certificate"]
     if certificate is None:
         return "none"
     assert certificate["thumbprint"] == matrix.certificate("RSA").thumbprint
@@ -30,12 +30,12 @@ def test_an_application_on_a_unix_socket_is_told_what_the_table_says(stage: Stag
     genuine = protocol(stage.port, context("none"), stage.path, [])
     by_address = stage.path.replace("-unix", "")
     found = {
-        "its certificate": told(protocol(stage.port, context("RSA"), stage.path, [])),
-        "no certificate": told(genuine),
-        "no certificate, another's forged": told(forged),
-        "its certificate, to a source that trusts an address alone": told(
+        "its certificate": report_of(protocol(stage.port, context("RSA"), stage.path, [])),
+        "no certificate": report_of(genuine),
+        "no certificate, another's forged": report_of(forged),
+        "its certificate, to a source that trusts an address alone": report_of(
             protocol(stage.port, context("RSA"), by_address, [])
         ),
     }
     assert found == matrix.UNIX_CASES
-    assert forgery.arrived(stage.setup.proxy, forged.told) == forgery.arrived(stage.setup.proxy, genuine.told)
+    assert forgery.arrived(stage.setup.proxy, forged.report) == forgery.arrived(stage.setup.proxy, genuine.report)

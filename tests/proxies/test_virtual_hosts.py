@@ -19,7 +19,7 @@ from mtls_middleware.cli.proxy_options import SECRET_VARIABLE
 from mtls_middleware.testing import CertificateAuthority
 from tests.live.servers import ROOT, free_port
 from tests.proxies import matrix, neighbours, programs
-from tests.proxies.conftest import server_command, wanted
+from tests.proxies.conftest import options_for, server_command
 from tests.proxies.matrix import Setup
 
 HOSTS = [
@@ -70,7 +70,7 @@ def context(certificate: str, version: ssl.TLSVersion) -> ssl.SSLContext:
 @pytest.fixture(scope="module")
 def application() -> Iterator[int]:
     port = free_port()
-    sources = {setup(proxy).key: wanted(setup(proxy), 1, 1, Path()).source() for proxy in PROXIES}
+    sources = {setup(proxy).key: options_for(setup(proxy), 1, 1, Path()).source() for proxy in PROXIES}
     environment = {"SOURCES": json.dumps(sources), SECRET_VARIABLE: matrix.SECRET}
     with programs.started(server_command("H11", port), port, ROOT, **environment):
         yield port
@@ -87,7 +87,7 @@ def host(
     proxy, order = request.param
     port, folder = free_port(), tmp_path_factory.mktemp(proxy)
     (server_files / "other-ca.pem").write_text(other_authority().pem)
-    ours = replace(wanted(setup(proxy), port, application, server_files), server_names=(neighbours.OURS,))
+    ours = replace(options_for(setup(proxy), port, application, server_files), server_names=(neighbours.OURS,))
     with programs.proxy(ours, folder, add=lambda: neighbours.add(proxy, folder, server_files, port, order)):
         host = Host(proxy, port)
         until_it_answers(host)
@@ -148,10 +148,10 @@ def answered(host: Host, connection: ssl.SSLSocket, client: Client) -> str:
         return OTHER_HOST
     if response.status != 200:
         return str(response.status)
-    told = json.loads(body)["certificate"]
-    assert told is None or told["verification"] == "BY_PROXY"
+    report = json.loads(body)["certificate"]
+    assert report is None or report["verification"] == "BY_PROXY"
     names = {matrix.certificate("RSA").thumbprint: "RSA", None: "none"}
-    return names.get(told and told["thumbprint"], "the certificate of another CA")
+    return names.get(report and report["thumbprint"], "the certificate of another CA")
 
 
 @pytest.mark.parametrize("version", VERSIONS, ids=lambda version: version.name)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.live.servers import ROOT, free_port
 from tests.proxies import matrix, programs
-from tests.proxies.conftest import until_it_answers, wanted
+from tests.proxies.conftest import options_for, until_it_answers
 from tests.proxies.matrix import Setup
 from tests.proxies.test_frameworks import MODULE, Browser
 
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.live]
 
 def test_flasks_urls_are_those_of_the_client_under_waitress(server_files: Path, tmp_path: Path):
     upstream, port = free_port(), free_port()
-    made = wanted(Setup("nginx", "idiomatic", "optional", "gunicorn"), port, upstream, server_files)
+    made = options_for(Setup("nginx", "idiomatic", "optional", "gunicorn"), port, upstream, server_files)
     (line,) = re.findall(r"```sh\n(waitress-serve .*?)```", PAGE, re.DOTALL)
     words = shlex.split(line.replace("\\\n", " "))
     assert words[-1] == "shop.wsgi:application"

@@ -12,7 +12,7 @@ from mtls_middleware.cli.proxies import PROXIES
 from tests.live.servers import ROOT, free_port
 from tests.proxies import matrix, programs
 from tests.proxies.client import connected
-from tests.proxies.conftest import context, server_command, until_it_answers, wanted
+from tests.proxies.conftest import context, options_for, server_command, until_it_answers
 from tests.proxies.matrix import Setup
 
 # Go hides Transfer-Encoding from conditions. Caddy forwards such a handshake without its body; Traefik answers 413.
@@ -56,7 +56,7 @@ def behind(
     """The proxy in front of uvicorn, which accepts websockets."""
     setup = Setup(request.param, "idiomatic", "optional", "H11")
     upstream, port, folder = free_port(), free_port(), tmp_path_factory.mktemp(request.param)
-    made = wanted(setup, port, upstream, server_files)
+    made = options_for(setup, port, upstream, server_files)
     command = [*server_command("H11", upstream, "tests.proxies.websocket_application"), "--ws", "websockets-sansio"]
     with (
         programs.started(command, upstream, ROOT, SOURCE=made.source(), **programs.environment(made)),
@@ -87,10 +87,10 @@ def sent(port: int, kind: str, method: str, fields: dict[str, str | list[str] | 
 def test_a_websocket_handshake_passes_each_proxy(behind: Behind, spelling):
     answer = sent(behind.port, "RSA", "GET", {**HANDSHAKE, "Upgrade": spelling}, b"")
     assert answer.startswith(b"HTTP/1.1 101 ")
-    told = json.loads(answer[answer.rindex(b"{") :])
-    assert told["type"] == "websocket"
-    assert told["thumbprint"] == matrix.certificate("RSA").thumbprint
-    assert [each.lower() for each in told["upgrade"]] == ["websocket"]
+    report = json.loads(answer[answer.rindex(b"{") :])
+    assert report["type"] == "websocket"
+    assert report["thumbprint"] == matrix.certificate("RSA").thumbprint
+    assert [each.lower() for each in report["upgrade"]] == ["websocket"]
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -99,10 +99,10 @@ def test_no_other_upgrade_passes(behind: Behind, name):
     answer = sent(behind.port, "RSA", method, {**HANDSHAKE, **fields}, body)
     upgrade = []
     if b"{" in answer:  # the application answers
-        told = json.loads(answer[answer.rindex(b"{") :])
-        upgrade = told["upgrade"]
+        report = json.loads(answer[answer.rindex(b"{") :])
+        upgrade = report["upgrade"]
         # Of two protocols, nginx 1.22 and Go read the first line alone, and HAProxy 3.2 forwards websocket alone.
         dropped = behind.proxy in BODY_DROPPED and "chunked" in name
         assert upgrade == [] or (upgrade == ["websocket"] and (dropped or name.startswith("two ")))
-        assert told["thumbprint"] == matrix.certificate("RSA").thumbprint
+        assert report["thumbprint"] == matrix.certificate("RSA").thumbprint
     assert answer.startswith(b"HTTP/1.1 101 ") == bool(upgrade)

@@ -8,25 +8,25 @@ import os
 from typing import Any
 
 from mtls_middleware import asgi, client_certificate, sources
-from tests.exported import exported
+from tests.exports import exported
 
 SOURCE = eval(os.environ["SOURCE"], {**exported(sources), "os": os})
 
 
-async def tell(scope: dict[str, Any], receive: Any, send: Any) -> None:
+async def report(scope: dict[str, Any], receive: Any, send: Any) -> None:
     certificate = client_certificate(scope)
     upgrade = [value.decode("latin-1") for name, value in scope["headers"] if name == b"upgrade"]
-    told = json.dumps(
+    text = json.dumps(
         {"type": scope["type"], "thumbprint": certificate and certificate.thumbprint, "upgrade": upgrade}
     ).encode()
     if scope["type"] == "websocket":
         await receive()
         await send({"type": "websocket.accept"})
-        await send({"type": "websocket.send", "text": told.decode()})
+        await send({"type": "websocket.send", "text": text.decode()})
         await receive()
         return
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(told))]})
-    await send({"type": "http.response.body", "body": told})
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(text))]})
+    await send({"type": "http.response.body", "body": text})
 
 
-asgi_application = asgi.ClientCertificateMiddleware(tell, SOURCE)
+asgi_application = asgi.ClientCertificateMiddleware(report, SOURCE)

@@ -7,8 +7,8 @@ import pytest
 from tests.introspection_server import IntrospectionServer
 from tests.key_server import KeyServer
 from tests.redis_server import redis_server, shared_redis
-from tests.resource_server.both import run, stack
-from tests.resource_server.published import PATHS, ServedDocument
+from tests.resource_server.discovery import PATHS, ServedDocument
+from tests.resource_server.fixtures import run, stack
 
 __all__ = ["redis_server", "run", "server", "shared_redis", "site", "stack"]
 

@@ -17,9 +17,9 @@ from mtls_middleware.jwks import KeySet
 from mtls_middleware.resource_server import JWTAccessTokens
 from mtls_middleware.resource_server.discovery import DiscoveredKeys
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate, TokenIssuer
-from tests.jwks.fetching import HOUR, NO_TLS, START
+from tests.jwks.key_sources import HOUR, NO_TLS, START
 from tests.key_server import KeyServer, answer, die, until
-from tests.resource_server.published import PATHS, ServedDocument
+from tests.resource_server.discovery import PATHS, ServedDocument
 from tests.resource_server.stack import Stack
 
 Run = Callable[..., Any]

@@ -11,10 +11,10 @@ import pytest
 from mtls_middleware.effects.flow import BlockingDriver
 from mtls_middleware.effects.remote_document import COOL_DOWN
 from mtls_middleware.testing import IssuedCertificate
-from tests.jwks.fetching import at_once
+from tests.jwks.key_sources import at_once
 from tests.jwks.load import Load
 from tests.key_server import gated, until
-from tests.resource_server.published import ServedDocument
+from tests.resource_server.discovery import ServedDocument
 from tests.resource_server.stack import ASGIStack
 
 LONG = timedelta(hours=2)
@@ -40,11 +40,11 @@ def test_five_hundred_tasks_share_one_document_and_one_key_set(
     app = ASGIStack(site.tokens())
     authorization = f"Bearer {site.issuer.token(certificate=mtls_client)}"
 
-    async def all_of_them() -> list[int]:
+    async def gather_all() -> list[int]:
         asked = [app.asked(authorization, certificate=mtls_client) for _ in range(500)]
         return [each.status for each in await asyncio.gather(*asked)]
 
-    assert asyncio.run(all_of_them()) == [200] * 500
+    assert asyncio.run(gather_all()) == [200] * 500
     assert site.server.asked == [site.path, "/jwks"]
 
 

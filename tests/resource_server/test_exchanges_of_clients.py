@@ -14,7 +14,7 @@ from mtls_middleware.testing import CertificateAuthority, IssuedCertificate, Tok
 from tests.introspection_server import IntrospectionServer
 from tests.key_server import KeyServer
 from tests.resource_server import forge
-from tests.resource_server.introspected import BEARER, TOKEN, active, asking
+from tests.resource_server.introspection import BEARER, TOKEN, active, asking
 from tests.resource_server.stack import ASGIStack, Stack
 
 CASES: dict[str, tuple[Callable[[IntrospectedAccessTokens], Any], dict[str, Any], dict[str, Any]]] = {
@@ -167,13 +167,13 @@ def test_the_turns_of_an_attacker_are_bounded_and_the_others_get_theirs(attacker
     async def all_at_once() -> int:
         turns, running, released = ConcurrencyLimit(50), 0, asyncio.Event()
 
-        async def one(number: int) -> None:
+        async def single_exchange(number: int) -> None:
             nonlocal running
             async with turns.slot(of(number), 30):
                 running += 1
                 await released.wait()
 
-        flood = [asyncio.ensure_future(one(number)) for number in range(100)]
+        flood = [asyncio.ensure_future(single_exchange(number)) for number in range(100)]
         await asyncio.sleep(0.05)
         good_client = AUTHORITY.issue("CN=good").client_certificate()
         for good in (shares(good_client, None), ()):
@@ -189,7 +189,7 @@ def test_the_turns_of_an_attacker_are_bounded_and_the_others_get_theirs(attacker
 
 
 def test_an_exchange_that_is_given_up_gives_its_turns_back() -> None:
-    async def one() -> None:
+    async def single_exchange() -> None:
         turns, share = ConcurrencyLimit(1), (Share("a", 1),)
         async with turns.slot(share, 1):
             waiting = [asyncio.ensure_future(turns.slot(share, 30).__aenter__()) for _ in range(3)]
@@ -205,4 +205,4 @@ def test_an_exchange_that_is_given_up_gives_its_turns_back() -> None:
         async with turns.slot(share, 0.5):
             pass
 
-    asyncio.run(one())
+    asyncio.run(single_exchange())

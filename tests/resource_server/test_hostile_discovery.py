@@ -15,15 +15,15 @@ from mtls_middleware.retry import retry_delay
 from mtls_middleware.testing import IssuedCertificate, TokenIssuer
 from mtls_middleware.testing.tokens import OMIT
 from tests.gateways import Outcome
-from tests.jwks.fetching import NO_TLS
+from tests.jwks.key_sources import NO_TLS
 from tests.jwks.misbehaviour import DRIPS, MISBEHAVIOUR
 from tests.key_server import KeyServer, answer
 from tests.loopback import Behaviour
-from tests.resource_server.published import ServedDocument
+from tests.resource_server.discovery import ServedDocument
 from tests.resource_server.stack import Stack
 
 
-def asked(stack: type[Stack], site: ServedDocument, certificate: IssuedCertificate, **options: Any) -> Outcome:
+def outcome_of(stack: type[Stack], site: ServedDocument, certificate: IssuedCertificate, **options: Any) -> Outcome:
     text = site.issuer.token(certificate=certificate)
     return stack(site.tokens(**options)).request(f"Bearer {text}", certificate=certificate)
 
@@ -69,7 +69,7 @@ def test_a_document_of_another_issuer_is_rejected(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     site.publish(issuer=other(site.issuer.issuer))
-    assert try_later(asked(stack, site, mtls_client))
+    assert try_later(outcome_of(stack, site, mtls_client))
     assert site.server.asked == [site.path]  # the address in it is not even looked at
     assert f"expected exactly {site.issuer.issuer!r}, the value of issuer=" in caplog.text
 
@@ -79,7 +79,7 @@ def test_what_a_server_said_is_cut_short_and_forges_no_line_of_the_log(
     stack: type[Stack], site: ServedDocument, mtls_client: IssuedCertificate, caplog: pytest.LogCaptureFixture
 ) -> None:
     site.publish(issuer="https://x\r\nERROR forged \x1b[2J\u2028\ud800" + "x" * 100_000)
-    assert try_later(asked(stack, site, mtls_client))
+    assert try_later(outcome_of(stack, site, mtls_client))
     (line,) = [each.getMessage() for each in caplog.records if each.name == "mtls_middleware.remote_documents"]
     assert line.isascii()
     assert line.isprintable()
@@ -125,7 +125,7 @@ def test_a_document_with_a_forbidden_jwks_uri_is_rejected(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     site.publish(jwks_uri=address)
-    assert try_later(asked(stack, site, mtls_client))
+    assert try_later(outcome_of(stack, site, mtls_client))
     assert site.server.asked == [site.path]
     assert "jwks_uri" in caplog.text
     assert not isinstance(address, str) or len(address) < 9 or address not in caplog.text
@@ -156,7 +156,7 @@ def test_the_whole_document_has_to_be_there_in_time(
 ) -> None:
     monkeypatch.setattr("mtls_middleware.effects.remote_document._TIMEOUT", 1.5)
     site.server.behaviours[site.path] = behaviour
-    assert try_later(asked(stack, site, mtls_client))
+    assert try_later(outcome_of(stack, site, mtls_client))
     assert site.server.asked == [site.path]
 
 
@@ -169,7 +169,7 @@ def test_redirects_are_not_followed(
         elsewhere.documents[site.path] = site.server.documents[site.path]
         path = site.path if which == "document" else "/jwks"
         site.server.behaviours[path] = answer(status, Location=f"{elsewhere.host}{path}")
-        assert try_later(asked(stack, site, mtls_client))
+        assert try_later(outcome_of(stack, site, mtls_client))
         assert elsewhere.requests == 0
 
 
@@ -179,7 +179,7 @@ def test_a_member_that_is_there_twice_is_not_chosen_from(
 ) -> None:
     usual = json.dumps(site.server.documents[site.path])
     site.server.documents[site.path] = f'{{"{member}": "https://attacker.example/", {usual[1:]}'.encode()
-    assert try_later(asked(stack, site, mtls_client))
+    assert try_later(outcome_of(stack, site, mtls_client))
     assert site.server.asked == [site.path]
 
 
@@ -188,9 +188,9 @@ def test_a_document_is_no_key_set_and_a_key_set_no_document(
 ) -> None:
     both = {"issuer": site.issuer.issuer, **site.issuer.jwks}
     site.server.documents[site.path] = both
-    assert try_later(asked(stack, site, mtls_client))
+    assert try_later(outcome_of(stack, site, mtls_client))
     site.publish(jwks_uri=f"{site.server.host}{site.path}")
-    assert try_later(asked(stack, site, mtls_client))
+    assert try_later(outcome_of(stack, site, mtls_client))
 
 
 def test_an_issuer_that_names_the_keys_of_another_speaks_for_itself_alone(

@@ -15,7 +15,7 @@ from tests.introspection_server import (
     IntrospectionServer,
 )
 from tests.resource_server import forge
-from tests.resource_server.introspected import AUDIENCE, BEARER, ISSUER, TOKEN, active, asking, validate
+from tests.resource_server.introspection import AUDIENCE, BEARER, ISSUER, TOKEN, active, asking, validate
 from tests.resource_server.stack import ASGIStack, Stack
 
 # --- what a good answer gives ---

@@ -23,7 +23,7 @@ from mtls_middleware.errors import ConfigurationError, Refused, Unavailable
 from mtls_middleware.resource_server import MemoryAnswers
 from mtls_middleware.testing import IssuedCertificate
 from tests.introspection_server import IntrospectionServer, Question, says, send
-from tests.resource_server.introspected import ISSUER, TOKEN, active, asking, validate
+from tests.resource_server.introspection import ISSUER, TOKEN, active, asking, validate
 from tests.resource_server.stack import Stack
 
 KEYS: dict[str, Any] = {

@@ -26,7 +26,7 @@ from tests.introspection_server import (
     truthful,
 )
 from tests.key_server import die, raw, until
-from tests.resource_server.introspected import BEARER, TOKEN, active, asking, validate
+from tests.resource_server.introspection import BEARER, TOKEN, active, asking, validate
 from tests.resource_server.stack import ASGIStack, Stack
 
 # --- a server that fails ---
@@ -147,11 +147,11 @@ def test_fifty_threads_share_one_introspection_if_responses_are_cached(
     found: list[str] = []
     barrier = threading.Barrier(50)
 
-    def one() -> None:
+    def single_request() -> None:
         barrier.wait()
         found.append(validate(tokens).subject)
 
-    threads = [threading.Thread(target=one) for _ in range(50)]
+    threads = [threading.Thread(target=single_request) for _ in range(50)]
     for each in threads:
         each.start()
     for each in threads:
@@ -225,14 +225,14 @@ def cancelled_task(
 ) -> list[str]:
     """Let a task introspect first, and two other tasks join it. Then cancel the first task."""
 
-    async def one() -> str:
+    async def single_request() -> str:
         try:
             return str((await AwaitingDriver().run(tokens.validate(TOKEN, time.time()))).subject)
         except Unavailable:
             return "unavailable"
 
     async def three() -> list[str]:
-        first, *others = [asyncio.create_task(one()) for _ in range(3)]
+        first, *others = [asyncio.create_task(single_request()) for _ in range(3)]
         while waiting(tokens) < 3 or len(server.questions) < 1:  # noqa: ASYNC110 (of a server in another thread)
             await asyncio.sleep(0.01)
         first.cancel()

@@ -11,7 +11,7 @@ from mtls_middleware import Refused
 from mtls_middleware.testing import IssuedCertificate
 from tests.ids import shown
 from tests.introspection_server import IntrospectionServer, says
-from tests.resource_server.introspected import AUDIENCE, BEARER, ISSUER, TOKEN, active, asking, validate
+from tests.resource_server.introspection import AUDIENCE, BEARER, ISSUER, TOKEN, active, asking, validate
 from tests.resource_server.stack import Stack, WSGIStack
 
 

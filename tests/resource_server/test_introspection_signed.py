@@ -15,7 +15,7 @@ from tests.introspection_server import (
 )
 from tests.key_server import KeyServer, die
 from tests.resource_server import forge
-from tests.resource_server.introspected import BEARER, ISSUER, active, asking, validate
+from tests.resource_server.introspection import BEARER, ISSUER, active, asking, validate
 from tests.resource_server.stack import Stack
 
 

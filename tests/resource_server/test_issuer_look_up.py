@@ -215,12 +215,12 @@ def test_endless_issuers_need_no_memory_without_end() -> None:
             BlockingDriver().run(tokens.validate(text, 1.0))
     assert len(directory.calls) == 3_000
     assert len(tokens.caches[0]) == 0
-    tokens._unknown.memory.limit = 100_000
+    tokens._unknown_issuers.memory.limit = 100_000
     for number in range(3_000, 4_000):
         text = naming(f"https://{number}.test/{'x' * 900}")
         with pytest.raises(Refused):
             BlockingDriver().run(tokens.validate(text, 1.0))
-    assert tokens._unknown.memory.size <= 100_000
+    assert tokens._unknown_issuers.memory.size <= 100_000
 
 
 @both_gateways

@@ -139,7 +139,7 @@ def jwts(issuer: str) -> JWTAccessTokens:
     return JWTAccessTokens(issuer=issuer, audience="https://api.test", jwks=forge.JWKS)
 
 
-def asked(**options: Any) -> IntrospectedAccessTokens:
+def introspected_tokens(**options: Any) -> IntrospectedAccessTokens:
     return IntrospectedAccessTokens(endpoint="https://as.test/", client_id="api", client_secret="secret", **options)
 
 
@@ -151,7 +151,10 @@ WRONG = {
     "another kind": (lambda: [jwts(A), object()], "expected JWTAccessTokens"),
     "one inside the other": (lambda: [TrustedIssuers([jwts(A)])], "expected JWTAccessTokens"),
     "two of one issuer": (lambda: [jwts(A), jwts(B), jwts(A)], rf"two JWTAccessTokens have the same issuer \({A}\)"),
-    "two that introspect": (lambda: [asked(), asked(issuer=B)], "two members are IntrospectedAccessTokens"),
+    "two that introspect": (
+        lambda: [introspected_tokens(), introspected_tokens(issuer=B)],
+        "two members are IntrospectedAccessTokens",
+    ),
 }
 
 

@@ -17,7 +17,7 @@ from mtls_middleware import Refused
 from mtls_middleware.testing import IssuedCertificate, TokenIssuer
 from tests.key_server import KeyServer
 from tests.resource_server import forge
-from tests.resource_server.signing import refused, with_claims, with_header
+from tests.resource_server.handmade_tokens import refused, with_claims, with_header
 from tests.resource_server.stack import Stack
 
 

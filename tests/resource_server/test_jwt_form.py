@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.resource_server import forge
-from tests.resource_server.signing import refused, with_header
+from tests.resource_server.handmade_tokens import refused, with_header
 
 
 @pytest.mark.standard("H17", "H19")

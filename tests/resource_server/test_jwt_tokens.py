@@ -10,7 +10,7 @@ from mtls_middleware.resource_server import JWTAccessTokens
 from mtls_middleware.testing import TokenIssuer
 from tests.ids import shown
 from tests.resource_server import forge
-from tests.resource_server.signing import refused, with_claims, with_header
+from tests.resource_server.handmade_tokens import refused, with_claims, with_header
 
 
 @pytest.mark.standard("A17", "H4", "H7", "H15")

@@ -16,7 +16,7 @@ from mtls_middleware.errors import Unavailable
 from mtls_middleware.resource_server import IntrospectedAccessTokens, RedisAnswers
 from tests.introspection_server import IntrospectionServer
 from tests.redis_server import RedisServer
-from tests.resource_server.introspected import asking
+from tests.resource_server.introspection import asking
 
 NOW = 1_900_000_000.0
 ACTIVE = {"active": True, "exp": NOW + 3_600}
@@ -48,7 +48,7 @@ def over(
             tokens = asking(server, cache=RedisAnswers(client, timeout=1, **options), remember_active=300)
             loop = asyncio.get_running_loop()
 
-            async def one(token: str, now: float) -> str:
+            async def single_call(token: str, now: float) -> str:
                 try:
                     found = await AwaitingDriver().run(tokens.validate(token, now))
                 except Unavailable:
@@ -56,7 +56,7 @@ def over(
                 return "good" if found.claims["active"] is True else "wrong"
 
             def ask(token: str, now: float) -> str:
-                return asyncio.run_coroutine_threadsafe(one(token, now), loop).result(30)
+                return asyncio.run_coroutine_threadsafe(single_call(token, now), loop).result(30)
 
             await asyncio.to_thread(check, ask)
 
@@ -123,12 +123,12 @@ def test_one_thread_at_a_time_waits_for_a_redis_that_stalls(tokens: Introspectio
         assert outcome(validator, "0", NOW + 1) == "good"  # waits, and begins the cool-down
         waited: list[float] = []
 
-        def one() -> None:
+        def single_call() -> None:
             begun = time.monotonic()
             assert outcome(validator, "0", NOW + 5) == "good"
             waited.append(time.monotonic() - begun)
 
-        threads = [threading.Thread(target=one) for _ in range(20)]
+        threads = [threading.Thread(target=single_call) for _ in range(20)]
         for each in threads:
             each.start()
         for each in threads:

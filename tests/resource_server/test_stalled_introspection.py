@@ -12,7 +12,7 @@ from mtls_middleware.resource_server import MemoryAnswers
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate, TokenIssuer
 from tests.introspection_server import IntrospectionServer
 from tests.key_server import KeyServer, until
-from tests.resource_server.introspected import BEARER, TOKEN, active, asking
+from tests.resource_server.introspection import BEARER, TOKEN, active, asking
 from tests.resource_server.stack import Stack
 
 

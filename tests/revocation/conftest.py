@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.redis_server import RedisServer, redis_server, shared_redis
-from tests.resource_server.both import run, stack
+from tests.resource_server.fixtures import run, stack
 
 __all__ = ["own_redis", "redis_server", "run", "shared_redis", "stack"]
 

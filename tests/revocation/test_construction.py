@@ -13,7 +13,7 @@ from mtls_middleware.revocation import RedisRevocations, RevocableTokens
 from tests.key_server import until
 from tests.redis_server import RedisServer
 from tests.resource_server import forge
-from tests.revocation.revoking import BILLING, SOON, includes, made
+from tests.revocation.lists import BILLING, SOON, includes, new_list
 
 
 def client(**options: Any) -> redis.Redis:
@@ -103,6 +103,6 @@ def test_a_list_is_made_of_mappings_of_the_arguments_alone(entry: Any) -> None:
 
 
 def test_the_end_of_time_is_a_time_to_revoke_until(redis_server: RedisServer) -> None:
-    revocations = made(redis_server)
+    revocations = new_list(redis_server)
     revocations.revoke(thumbprint=BILLING.thumbprint, until=datetime.max.replace(tzinfo=UTC))
     until(lambda: includes(revocations, BILLING) is True)

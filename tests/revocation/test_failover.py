@@ -19,7 +19,7 @@ from mtls_middleware.testing import IssuedCertificate
 from tests.key_server import until
 from tests.live.servers import free_port
 from tests.redis_server import RedisServer
-from tests.revocation.revoking import AUTHORITY, BILLING, SOON, following, includes
+from tests.revocation.lists import AUTHORITY, BILLING, SOON, following, includes
 
 CERTIFICATES = [AUTHORITY.issue() for _ in range(4)]
 OPTIONS = {"socket_timeout": 1, "socket_connect_timeout": 1}
@@ -78,7 +78,7 @@ def confirmed(write: Callable[[], object]) -> None:
     until(is_done, seconds=60)
 
 
-def known(revocations: RedisRevocations) -> list[bool | str]:
+def revoked_states(revocations: RedisRevocations) -> list[bool | str]:
     return [includes(revocations, each) for each in CERTIFICATES]
 
 
@@ -93,18 +93,18 @@ def test_a_process_detects_that_a_failover_lost_revocations(
     pair.cut_off()
     careless = pair.list()
     revoke(careless, CERTIFICATES[1], CERTIFICATES[2])
-    until(lambda: known(reader) == [True, True, True, False], seconds=30)
+    until(lambda: revoked_states(reader) == [True, True, True, False], seconds=30)
     pair.fail_over()
     if again:
         revoke(careless, CERTIFICATES[3], CERTIFICATES[2])
     until(lambda: "Redis has lost changes" in caplog.text, seconds=30)
-    until(lambda: known(reader) == [True, True, True, again], seconds=30)
+    until(lambda: revoked_states(reader) == [True, True, True, again], seconds=30)
     revoke(careless, BILLING)
     until(lambda: includes(reader, BILLING) is True, seconds=30)
     time.sleep(0.6)
     assert caplog.text.count("Redis has lost changes") == 1
     late = following(pair.replica)
-    until(lambda: known(late) == [True, False, again, again], seconds=30)
+    until(lambda: revoked_states(late) == [True, False, again, again], seconds=30)
 
 
 def test_a_confirmed_revocation_survives_a_failover(pair: Pair) -> None:
@@ -115,7 +115,7 @@ def test_a_confirmed_revocation_survives_a_failover(pair: Pair) -> None:
     confirmed(lambda: writer.revoke_each([three]))
     pair.fail_over()
     reader = following(pair.replica)
-    until(lambda: known(reader) == [True, True, True, False], seconds=30)
+    until(lambda: revoked_states(reader) == [True, True, True, False], seconds=30)
 
 
 def test_a_write_that_no_replica_confirms_raises_each_time(pair: Pair) -> None:
@@ -180,12 +180,12 @@ def test_processes_follow_sentinel_to_the_new_primary(pair: Pair, tmp_path: Path
         writer, reader = follow(replicas=1), follow()
         confirmed(writer.create)
         confirmed(lambda: revoke(writer, CERTIFICATES[0]))
-        until(lambda: known(reader) == [True, False, False, False], seconds=30)
+        until(lambda: revoked_states(reader) == [True, False, False, False], seconds=30)
         pair.primary.kill()
         confirmed(lambda: revoke(follow(), CERTIFICATES[1]))
-        until(lambda: known(reader) == [True, True, False, False], seconds=20)
+        until(lambda: revoked_states(reader) == [True, True, False, False], seconds=20)
         late = follow()
-        until(lambda: known(late) == [True, True, False, False], seconds=20)
+        until(lambda: revoked_states(late) == [True, True, False, False], seconds=20)
 
 
 def test_a_cluster_has_the_list_in_one_slot(tmp_path: Path) -> None:
@@ -198,9 +198,9 @@ def test_a_cluster_has_the_list_in_one_slot(tmp_path: Path) -> None:
         writer, reader = RedisRevocations(client), RedisRevocations(client)
         writer.create()
         writer.revoke_each([{"token_id": str(each), "issuer": "i", "until": SOON} for each in range(2000)])
-        until(lambda: known(reader) == [False] * 4, seconds=30)
+        until(lambda: revoked_states(reader) == [False] * 4, seconds=30)
         revoke(writer, CERTIFICATES[0])
-        until(lambda: known(reader) == [True, False, False, False], seconds=30)
+        until(lambda: revoked_states(reader) == [True, False, False, False], seconds=30)
         assert writer.look().entries == 2001  # type: ignore[union-attr]  # the list exists
         with pytest.raises(ConfigurationError, match="replicas="):
             RedisRevocations(client, replicas=1)

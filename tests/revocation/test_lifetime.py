@@ -27,7 +27,7 @@ from tests.layers.test_validity import Layers
 from tests.layers.test_websocket_lifetime import Echo, Socket
 from tests.layers.world import certificates
 from tests.redis_server import RedisServer
-from tests.revocation.revoking import AUTHORITY, BILLING, KEY, SOON, entries, includes, made
+from tests.revocation.lists import AUTHORITY, BILLING, KEY, SOON, entries, includes, new_list
 
 __all__ = ["clock"]
 
@@ -36,7 +36,7 @@ DAY = 86_400
 
 def test_entry_outlives_every_tolerance(redis_server: RedisServer) -> None:
     """The clock of Redis may be five minutes ahead; clock_skew may be five minutes too."""
-    revocations, now = made(redis_server), time.time()
+    revocations, now = new_list(redis_server), time.time()
     revocations.revoke(thumbprint=BILLING.thumbprint, until=datetime.fromtimestamp(now, UTC))
     with redis_server.client() as client:
         poller = RevocationListPoller(client, KEY)
@@ -72,7 +72,7 @@ def test_a_process_drops_an_entry_only_if_two_clocks_agree(
 
 def test_certificate_that_the_list_has_forgotten_is_not_allowed(redis_server: RedisServer, clock: Clock) -> None:
     """With validity="handshake" nothing else looks at its date."""
-    revocations, begun = made(redis_server), clock.now
+    revocations, begun = new_list(redis_server), clock.now
     issued = AUTHORITY.issue(not_after=datetime.fromtimestamp(begun + 1000, UTC))
     wrap = certificates(ServerTLS(), allow=revocations.not_revoked, validity="handshake")
     layers = Layers("asgi", wrap)
@@ -83,7 +83,7 @@ def test_certificate_that_the_list_has_forgotten_is_not_allowed(redis_server: Re
 
 def test_an_expired_certificate_that_is_only_presented_needs_its_entry(redis_server: RedisServer, clock: Clock) -> None:
     """Nobody checks the date of a self-signed certificate, so its entry must stay as long as it is used."""
-    revocations, begun = made(redis_server), clock.now
+    revocations, begun = new_list(redis_server), clock.now
     rule = Presented(revocations.not_revoked)
     known, revoked = (AUTHORITY.issue(not_after=datetime.fromtimestamp(begun + 1000, UTC)) for _ in range(2))
     revocations.revoke(thumbprint=revoked.thumbprint, until=datetime.fromtimestamp(begun + 3650 * DAY, UTC))
@@ -94,7 +94,7 @@ def test_an_expired_certificate_that_is_only_presented_needs_its_entry(redis_ser
 
 
 def test_accepted_token_is_looked_up_again(redis_server: RedisServer, mtls_issuer: TokenIssuer) -> None:
-    revocations, now = made(redis_server), float(int(time.time()))  # whole: sums with a fraction are rounded
+    revocations, now = new_list(redis_server), float(int(time.time()))  # whole: sums with a fraction are rounded
     client = AUTHORITY.issue()
     tokens = RevocableTokens(mtls_issuer.access_tokens(), revocations)
     text = mtls_issuer.token(certificate=client, claims={"exp": now + 1000})
@@ -114,7 +114,7 @@ def test_accepted_token_is_looked_up_again(redis_server: RedisServer, mtls_issue
 def test_websocket_ends_within_two_seconds_of_a_revocation(
     what: str, redis_server: RedisServer, mtls_issuer: TokenIssuer
 ) -> None:
-    revocations, client = made(redis_server), AUTHORITY.issue()
+    revocations, client = new_list(redis_server), AUTHORITY.issue()
     text = mtls_issuer.token(certificate=client, claims={"jti": "one"})
     options: dict[str, Any] = {"tokens": RevocableTokens(mtls_issuer.access_tokens(), revocations)}
     if what == "certificate by rule":
@@ -149,7 +149,7 @@ def test_websocket_ends_within_two_seconds_of_a_revocation(
 
 def test_websocket_ends_if_the_list_is_too_old(redis_server: RedisServer) -> None:
     """An outage that answers requests with 503 does not keep websockets open."""
-    revocations, client = made(redis_server, max_age=1), AUTHORITY.issue()
+    revocations, client = new_list(redis_server, max_age=1), AUTHORITY.issue()
     socket = Socket(client)
     app = protect(Echo(), source=ServerTLS(), allow=revocations.not_revoked)
 

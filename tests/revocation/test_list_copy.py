@@ -32,7 +32,7 @@ def read(copy: RevocationListCopy, *pages: Page, is_end: bool = True) -> None:
         pass
 
 
-def known(copy: RevocationListCopy) -> set[int]:
+def entry_numbers(copy: RevocationListCopy) -> set[int]:
     return {int.from_bytes(each, "little") for shard in copy.shards for each in shard}
 
 
@@ -51,7 +51,7 @@ def test_a_copy_is_current_after_the_last_page() -> None:
     read(copy, page(0, 1, 2), page(2, 3, 4))
     assert copy.is_current(head(2, 4))
     assert not copy.is_current(head(2, 5))
-    assert (known(copy), copy.changes) == ({1, 2, 3, 4}, 4)
+    assert (entry_numbers(copy), copy.changes) == ({1, 2, 3, 4}, 4)
 
 
 def test_a_read_is_resumed_at_the_last_page() -> None:
@@ -72,7 +72,7 @@ def test_a_page_that_grows_is_read_again() -> None:
     assert copy.is_current(head(2, 5))
     read(copy, page(2, 3, 4, 5), page(5, 6))
     assert copy.is_current(head(5, 6))
-    assert known(copy) == {1, 2, 3, 4, 5, 6}
+    assert entry_numbers(copy) == {1, 2, 3, 4, 5, 6}
 
 
 def test_merged_pages_do_not_disturb_a_read() -> None:
@@ -81,7 +81,7 @@ def test_merged_pages_do_not_disturb_a_read() -> None:
         copy = RevocationListCopy(head(6, 7))
         read(copy, page(0, 1, 2), page(2, 3, 4), *([page(4, 5, 6)] if position == 4 else []), is_end=False)
         read(copy, page(4, 1, 4, 6, ids=(6,)), page(6, 7))
-        assert known(copy) >= {1, 4, 6, 7}
+        assert entry_numbers(copy) >= {1, 4, 6, 7}
         assert copy.is_current(head(6, 7))
 
 
@@ -102,7 +102,7 @@ def test_another_history_is_detected(pages: list[Page]) -> None:
     copy = whole()
     with pytest.raises(HistoryChanged):
         read(copy, *pages)
-    assert known(copy) == {1, 2, 3, 4}
+    assert entry_numbers(copy) == {1, 2, 3, 4}
 
 
 def test_another_history_is_detected_during_a_read() -> None:
@@ -121,7 +121,7 @@ def test_a_copy_that_begins_again_learns_everything_and_forgets_nothing() -> Non
     assert not copy.is_current(head(2, 9))
     read(copy, page(0, 1, 2), page(2, 3, 9))
     assert copy.is_current(head(2, 9))
-    assert known(copy) == {1, 2, 3, 4, 9}
+    assert entry_numbers(copy) == {1, 2, 3, 4, 9}
 
 
 @pytest.mark.parametrize("pages", [[page(2, 3, 4), page(2, 5)], [page(4, 5), page(2, 3, 4)]])
@@ -129,7 +129,7 @@ def test_pages_in_the_wrong_order_are_rejected(pages: list[Page]) -> None:
     copy = whole()
     with pytest.raises(UnreadableList, match="wrong order"):
         read(copy, *pages)
-    assert known(copy) == {1, 2, 3, 4}
+    assert entry_numbers(copy) == {1, 2, 3, 4}
 
 
 def test_a_malformed_time_rejects_the_page_each_time() -> None:
@@ -152,4 +152,4 @@ def test_an_expired_entry_is_dropped_and_not_a_second_before() -> None:
     read(copy, page(2, 3, 4), page(4, 5, time=NOW + 1))
     for later, left in ((0, {1, 2, 3, 4, 5}), (1, {5}), (2, set())):
         assert len(list(copy.drop_expired(NOW + later))) == 256
-        assert known(copy) == left
+        assert entry_numbers(copy) == left

@@ -13,7 +13,7 @@ from mtls_middleware.revocation import RedisRevocations, poller
 from mtls_middleware.revocation.poller import RevocationListPoller
 from tests.key_server import until
 from tests.redis_server import RedisServer
-from tests.revocation.revoking import AUTHORITY, BILLING, KEY, SOON, entries, following, includes, made
+from tests.revocation.lists import AUTHORITY, BILLING, KEY, SOON, entries, following, includes, new_list
 
 
 @pytest.mark.parametrize("outage", ["dead", "stalled", "flushed", "another list's type", "garbage", "renamed"])
@@ -22,7 +22,7 @@ def test_an_old_list_is_gone_by_for_a_while_and_then_503(
     own_redis: RedisServer, outage: str, on_failure: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """`keep` lasts 3 s longer: what it still knows is right, and then it is 503 too; the list back, all is well."""
-    revocations = made(own_redis, max_age=1, on_failure=on_failure, keep_for=3)
+    revocations = new_list(own_redis, max_age=1, on_failure=on_failure, keep_for=3)
     gone, stays = AUTHORITY.issue("CN=gone"), AUTHORITY.issue("CN=stays")
     revocations.revoke(thumbprint=gone.thumbprint, until=SOON)
     until(lambda: includes(revocations, gone) is True)
@@ -92,7 +92,7 @@ def test_a_process_that_cannot_keep_up_responds_503_after_max_age(
 ) -> None:
     """Each read finds more pages, as if others wrote faster than this process reads. What was read is in force."""
     monkeypatch.setattr(poller, "_PAGES", 2)
-    made(redis_server)
+    new_list(redis_server)
     writer, floods = following(redis_server), []
 
     class Overtaken(redis.Redis):

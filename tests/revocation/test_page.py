@@ -9,7 +9,7 @@ from mtls_middleware.errors import Unavailable
 from mtls_middleware.revocation import RedisRevocations
 from tests.live.servers import ROOT
 from tests.redis_server import RedisServer
-from tests.revocation.revoking import BILLING, KEY, SOON, includes
+from tests.revocation.lists import BILLING, KEY, SOON, includes
 
 PAGE = (ROOT / "docs" / "revocations.md").read_text("utf-8")
 RIGHTS = [line.split("|")[2].strip() for line in re.findall(r"^\| .*`\+.*$", PAGE, re.MULTILINE)]

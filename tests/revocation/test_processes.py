@@ -20,13 +20,13 @@ from tests.key_server import until
 from tests.live.servers import ROOT
 from tests.redis_server import RedisServer
 from tests.resource_server.stack import Stack
-from tests.revocation.revoking import BILLING, SOON, following, includes, made
+from tests.revocation.lists import BILLING, SOON, following, includes, new_list
 
 
 def test_a_request_sends_nothing_to_redis(
     stack: type[Stack], redis_server: RedisServer, mtls_client: IssuedCertificate, mtls_issuer: TokenIssuer
 ) -> None:
-    layers = stack(RevocableTokens(mtls_issuer.access_tokens(), made(redis_server)))
+    layers = stack(RevocableTokens(mtls_issuer.access_tokens(), new_list(redis_server)))
     bearer = f"Bearer {mtls_issuer.token(certificate=mtls_client)}"
     assert layers.request(bearer, certificate=mtls_client).status == 200
     with redis_server.client() as client:
@@ -75,7 +75,7 @@ if child:
 
 
 def test_a_fork_of_a_process_that_follows_follows_too(redis_server: RedisServer) -> None:
-    revocations = made(redis_server)
+    revocations = new_list(redis_server)
     process = subprocess.Popen(
         [sys.executable, "-c", FORKING, str(redis_server.port)], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
@@ -87,7 +87,7 @@ def test_a_fork_of_a_process_that_follows_follows_too(redis_server: RedisServer)
 
 
 def test_concurrent_threads_share_one_follower_that_ends_with_its_object(redis_server: RedisServer) -> None:
-    made(redis_server)
+    new_list(redis_server)
     others = set(threading.enumerate())
 
     def followers() -> int:
@@ -107,7 +107,7 @@ def test_concurrent_threads_share_one_follower_that_ends_with_its_object(redis_s
 
 
 def test_the_first_request_of_a_process_waits_for_the_list(redis_server: RedisServer) -> None:
-    made(redis_server)
+    new_list(redis_server)
     for _ in range(20):
         assert includes(following(redis_server), BILLING) is False
 
@@ -148,7 +148,7 @@ def test_the_first_requests_wait_a_second_at_most_in_all(redis_server: RedisServ
             looked_up.wait(20)
             return super().execute_command(*arguments, **options)
 
-    made(redis_server)
+    new_list(redis_server)
     revocations = RedisRevocations(redis_server.client(Slow, retry=redis.retry.Retry(redis.backoff.NoBackoff(), 0)))
     start = time.monotonic()
     assert {includes(revocations, BILLING) for _ in range(200)} == {"503"}

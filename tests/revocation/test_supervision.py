@@ -17,7 +17,7 @@ from tests.effects.test_supervision import Raising
 from tests.gateways import Outcome, Request, both_gateways, send
 from tests.key_server import until
 from tests.redis_server import RedisServer
-from tests.revocation.revoking import BILLING, SOON, following, includes, made
+from tests.revocation.lists import BILLING, SOON, following, includes, new_list
 
 Steps = dict[str, Callable[[pytest.MonkeyPatch, RedisRevocations, Any], None]]
 
@@ -75,7 +75,7 @@ def test_the_list_is_in_force_again_after_an_exception(
         raised.append(step)
         raise kind(step)
 
-    made(redis_server)
+    new_list(redis_server)
     revocations = following(redis_server, max_age=1)
     assert includes(revocations, BILLING) is False
     with monkeypatch.context() as patched:
@@ -88,7 +88,7 @@ def test_the_list_is_in_force_again_after_an_exception(
 
 @pytest.mark.usefixtures("raising_handler")
 def test_an_outage_with_a_log_handler_that_raises_ends_with_the_outage(own_redis: RedisServer) -> None:
-    made(own_redis)
+    new_list(own_redis)
     revocations = following(own_redis, max_age=1)
     assert includes(revocations, BILLING) is False
     own_redis.kill()
@@ -107,7 +107,7 @@ def exhausted(_thread: object) -> None:
 def test_without_a_thread_the_response_is_503_until_there_is_one(
     redis_server: RedisServer, gateway: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    made(redis_server)
+    new_list(redis_server)
     revocations = following(redis_server)
 
     def answer() -> Outcome:
@@ -129,7 +129,7 @@ def test_without_a_thread_the_response_is_503_until_there_is_one(
 def test_a_copy_is_used_for_max_age_if_its_thread_cannot_be_started_again(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made(redis_server)
+    new_list(redis_server)
     revocations = following(redis_server, max_age=1)
     assert includes(revocations, BILLING) is False
     begun = time.monotonic()

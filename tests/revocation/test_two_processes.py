@@ -19,7 +19,7 @@ from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.live
 
-MODULE = "tests.revocation.served"
+MODULE = "tests.revocation.applications"
 
 
 @pytest.fixture

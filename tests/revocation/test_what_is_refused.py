@@ -19,14 +19,14 @@ from tests.key_server import until
 from tests.redis_server import RedisServer
 from tests.resource_server import forge
 from tests.resource_server.stack import Stack
-from tests.revocation.revoking import AUTHORITY, BILLING, SOON, following, made
+from tests.revocation.lists import AUTHORITY, BILLING, SOON, following, new_list
 
 
 @pytest.mark.standard("O2")
 def test_a_revoked_token_is_refused_and_another_of_the_same_client_is_not(
     stack: type[Stack], redis_server: RedisServer, mtls_client: IssuedCertificate, mtls_issuer: TokenIssuer
 ) -> None:
-    revocations = made(redis_server)
+    revocations = new_list(redis_server)
     layers = stack(RevocableTokens(mtls_issuer.access_tokens(), revocations))
     one, two = (mtls_issuer.token(certificate=mtls_client, claims={"jti": each}) for each in ("one", "two"))
 
@@ -42,7 +42,7 @@ def test_a_revoked_token_is_refused_and_another_of_the_same_client_is_not(
 def test_spare_bits_do_not_hide_a_token_of_a_revoked_certificate(
     stack: type[Stack], redis_server: RedisServer, mtls_client: IssuedCertificate, mtls_other_client: IssuedCertificate
 ) -> None:
-    revocations = made(redis_server)
+    revocations = new_list(redis_server)
     layers = stack(RevocableTokens(forge.access_tokens(), revocations))
     canonical = mtls_client.thumbprint
     other = canonical[:-1] + chr(ord(canonical[-1]) + 1)
@@ -62,7 +62,7 @@ def test_a_token_id_is_one_of_its_issuer_alone(
     stack: type[Stack], redis_server: RedisServer, mtls_client: IssuedCertificate
 ) -> None:
     a, b = TokenIssuer("https://a.test"), TokenIssuer("https://b.test")
-    revocations = made(redis_server)
+    revocations = new_list(redis_server)
     layers = stack(RevocableTokens(TrustedIssuers([a.access_tokens(), b.access_tokens()]), revocations))
 
     def status(issuer: TokenIssuer) -> int:
@@ -97,7 +97,7 @@ def test_an_irrevocable_token_is_rejected_by_default(
         asking = IntrospectedAccessTokens(
             endpoint=server.url, client_id=CLIENT_ID, client_secret=CLIENT_SECRET, allow_http=True
         )
-        outcome = stack(RevocableTokens(asking, made(redis_server), ids=ids)).request(
+        outcome = stack(RevocableTokens(asking, new_list(redis_server), ids=ids)).request(
             "Bearer text", certificate=mtls_client
         )
     assert (outcome.status, outcome.reached) == (status, status == 200)
@@ -106,7 +106,7 @@ def test_an_irrevocable_token_is_rejected_by_default(
 def test_an_introspected_token_without_iss_has_the_configured_issuer(
     stack: type[Stack], redis_server: RedisServer, mtls_client: IssuedCertificate
 ) -> None:
-    revocations = made(redis_server)
+    revocations = new_list(redis_server)
     with IntrospectionServer() as server:
         server.tokens = {"text": {"active": True, "jti": "7", "cnf": {"x5t#S256": mtls_client.thumbprint}}}
         asking = IntrospectedAccessTokens(
@@ -126,7 +126,7 @@ def test_an_introspected_token_without_iss_has_the_configured_issuer(
 def test_a_confirmation_that_cannot_be_looked_up_never_passes(
     stack: type[Stack], redis_server: RedisServer, mtls_client: IssuedCertificate, cnf: Any
 ) -> None:
-    layers = stack(RevocableTokens(forge.access_tokens(), made(redis_server)), binding="when_present")
+    layers = stack(RevocableTokens(forge.access_tokens(), new_list(redis_server)), binding="when_present")
     outcome = layers.request(f"Bearer {forge.token(payload=forge.claims(cnf=cnf))}", certificate=mtls_client)
     assert (outcome.status, outcome.error, outcome.reached) == (401, "invalid_token", False)
 
@@ -136,7 +136,7 @@ def test_a_token_stays_revoked_as_long_as_any_leeway_accepts_it(
 ) -> None:
     """Revoked until its `exp`, and read a second after it, with 60 s of leeway: the entry is there still."""
     ends = int(time.time()) - 1
-    revocations = made(redis_server)
+    revocations = new_list(redis_server)
     revocations.revoke(token_id="1", issuer=mtls_issuer.issuer, until=datetime.fromtimestamp(ends, UTC))
     text = mtls_issuer.token(certificate=mtls_client, claims={"jti": "1", "exp": ends})
     tokens = mtls_issuer.access_tokens(leeway=60)
@@ -151,7 +151,7 @@ def test_a_token_stays_revoked_as_long_as_any_leeway_accepts_it(
 @pytest.mark.parametrize("rule", ["alone", "joined", "joined before", "of a path"])
 @both_gateways
 def test_a_revoked_certificate_is_refused_by_the_rule(redis_server: RedisServer, gateway: str, rule: str) -> None:
-    revocations = made(redis_server)
+    revocations = new_list(redis_server)
     domain = SpiffeTrustDomain("acme.internal")
     allow = {
         "alone": revocations.not_revoked,
@@ -218,7 +218,7 @@ def test_an_exempt_path_passes_without_an_uncheckable_certificate(redis_server: 
 def test_not_revoked_alone_does_not_accept_a_presented_certificate(
     redis_server: RedisServer,
 ) -> None:
-    revocations = made(redis_server)
+    revocations = new_list(redis_server)
     presented = BILLING.client_certificate(Verification.PRESENTED)
     known = Thumbprint(BILLING.thumbprint)
     assert not revocations.not_revoked.holds(presented)

@@ -13,7 +13,7 @@ from mtls_middleware.revocation.format import FIRST_PAGE, Head, parse_head, pars
 from mtls_middleware.revocation.list_copy import HistoryChanged, RevocationListCopy
 from mtls_middleware.revocation.write_script import OTHER_DATA, WRITTEN, write_script
 from tests.redis_server import RedisServer
-from tests.revocation.revoking import KEY
+from tests.revocation.lists import KEY
 
 # The clock of the writers is behind that of Redis, so it is the one that counts.
 BEGIN = 1_500_000_000

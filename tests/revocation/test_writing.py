@@ -16,7 +16,7 @@ from mtls_middleware.revocation.redis_list import ListStatus
 from mtls_middleware.revocation.writer import RevocationListWriter
 from tests.key_server import until
 from tests.redis_server import RedisServer
-from tests.revocation.revoking import AUTHORITY, BILLING, KEY, SOON, entries, following, includes, made
+from tests.revocation.lists import AUTHORITY, BILLING, KEY, SOON, entries, following, includes, new_list
 
 
 def test_an_empty_redis_is_not_a_list_before_create(redis_server: RedisServer) -> None:
@@ -63,7 +63,7 @@ def test_a_look_counts_what_redis_has(redis_server: RedisServer) -> None:
 
 
 def test_one_invalid_revocation_writes_none_of_many(redis_server: RedisServer) -> None:
-    revocations = made(redis_server)
+    revocations = new_list(redis_server)
     good = {"thumbprint": BILLING.thumbprint, "until": SOON}
     for wrong, said in (({"thumbprint": "A", "until": SOON}, "43 characters"), ({"jti": "1"}, "revoke_each")):
         with pytest.raises(ConfigurationError, match=said):
@@ -72,7 +72,7 @@ def test_one_invalid_revocation_writes_none_of_many(redis_server: RedisServer) -
 
 
 def test_redis_learns_no_token_id(redis_server: RedisServer) -> None:
-    revocations = made(redis_server)
+    revocations = new_list(redis_server)
     revocations.revoke(token_id="a-secret-id", issuer="https://as.test", until=SOON)
     with redis_server.client() as client:
         assert client.keys() == [KEY.encode()]
@@ -82,7 +82,7 @@ def test_redis_learns_no_token_id(redis_server: RedisServer) -> None:
 
 def test_readers_that_poll_and_readers_that_come_late_know_the_same(redis_server: RedisServer) -> None:
     """Two writers at once."""
-    revocations = made(redis_server)
+    revocations = new_list(redis_server)
     with redis_server.client() as client:
         early = RevocationListPoller(client, KEY)
         early.poll()
@@ -112,7 +112,7 @@ def test_what_redis_loses_stays_revoked_where_it_was_known(
     redis_server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A replica that had not got everything is made the primary, or an older copy is loaded from disk."""
-    revocations = made(redis_server)
+    revocations = new_list(redis_server)
     with redis_server.client() as client:
         older = client.dump(KEY)
         revocations.revoke(thumbprint=BILLING.thumbprint, until=SOON)
@@ -129,7 +129,7 @@ def test_a_list_that_is_created_again_replaces_the_former_one(
     redis_server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """So a revocation can be taken back, by hand. Nothing is accepted before the new list is complete."""
-    revocations, other = made(redis_server), AUTHORITY.issue()
+    revocations, other = new_list(redis_server), AUTHORITY.issue()
     for each in (BILLING, other):
         revocations.revoke(thumbprint=each.thumbprint, until=SOON)
     until(lambda: includes(revocations, BILLING) is True)
@@ -146,7 +146,7 @@ def test_a_list_that_is_created_again_replaces_the_former_one(
 
 
 def test_revoking_without_redis_raises_unavailable(own_redis: RedisServer) -> None:
-    revocations = made(own_redis)
+    revocations = new_list(own_redis)
     own_redis.kill()
     for write in (revocations.create, lambda: revocations.revoke(thumbprint=BILLING.thumbprint, until=SOON)):
         with pytest.raises(Unavailable, match="not known whether"):
@@ -171,7 +171,7 @@ def test_every_kind_of_client_reads_the_same(redis_server: RedisServer, protocol
 @pytest.mark.parametrize("again", [False, True])
 def test_a_list_that_is_lost_during_a_read_is_not_complete(redis_server: RedisServer, again: bool) -> None:
     """Between two reads it is deleted; and created again, with other entries, or not."""
-    revocations = made(redis_server)
+    revocations = new_list(redis_server)
     revocations.create([{"token_id": str(n), "issuer": "i", "until": SOON} for n in range(40_000)])
     reads = []
 
@@ -198,7 +198,7 @@ def test_a_list_that_is_lost_during_a_read_is_not_complete(redis_server: RedisSe
 @pytest.mark.parametrize("policy", ["noeviction", "volatile-lru", "allkeys-random"])
 def test_a_full_redis_does_not_accept_revoked_certificates(own_redis: RedisServer, policy: str) -> None:
     """It refuses to write, and says so, or throws the whole list away, which is an outage: never a part of it."""
-    revocations = made(own_redis, max_age=1)
+    revocations = new_list(own_redis, max_age=1)
     revocations.revoke(thumbprint=BILLING.thumbprint, until=SOON)
     until(lambda: includes(revocations, BILLING) is True)
     with own_redis.client() as client:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mtls_middleware import asgi
 from mtls_middleware.sources import Nginx
 from mtls_middleware.wsgi import ClientCertificateMiddleware
-from tests.told import certificate_of
+from tests.certificate_report import certificate_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -30,7 +30,7 @@ SOURCES = {
 }
 
 
-def tell(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+def report(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
     fields = {key[5:]: value for key, value in environ.items() if key.startswith("HTTP_")}
     about = {"certificate": certificate_of(environ), "fields": fields, "address": environ.get("REMOTE_ADDR")}
     body = json.dumps(about).encode()
@@ -38,14 +38,14 @@ def tell(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterabl
     return [body]
 
 
-_LAYERS = {path: ClientCertificateMiddleware(tell, source) for path, source in SOURCES.items()}
+_LAYERS = {path: ClientCertificateMiddleware(report, source) for path, source in SOURCES.items()}
 
 
 def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-    return _LAYERS.get(environ["PATH_INFO"], tell)(environ, start_response)
+    return _LAYERS.get(environ["PATH_INFO"], report)(environ, start_response)
 
 
-async def tell_asgi(scope: Any, receive: Any, send: Any) -> None:
+async def asgi_report(scope: Any, receive: Any, send: Any) -> None:
     fields = {name.decode("latin-1").upper().replace("-", "_"): value.decode() for name, value in scope["headers"]}
     # wsgiref gives no port, and then a2wsgi no `client`.
     address = scope["client"][0] if "client" in scope else scope["wsgi_environ"]["REMOTE_ADDR"]
@@ -54,11 +54,11 @@ async def tell_asgi(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": json.dumps(about).encode()})
 
 
-_ASGI_LAYERS = {path: asgi.ClientCertificateMiddleware(tell_asgi, source) for path, source in SOURCES.items()}
+_ASGI_LAYERS = {path: asgi.ClientCertificateMiddleware(asgi_report, source) for path, source in SOURCES.items()}
 
 
 async def _asgi_application(scope: Any, receive: Any, send: Any) -> None:
-    await _ASGI_LAYERS.get(scope["path"], tell_asgi)(scope, receive, send)
+    await _ASGI_LAYERS.get(scope["path"], asgi_report)(scope, receive, send)
 
 
 def __getattr__(name: str) -> Any:

@@ -13,14 +13,14 @@ from pathlib import Path
 
 from tests.live.servers import APPLICATIONS, ROOT
 from tests.servers import embedded
-from tests.servers.asking import options
+from tests.servers.clients import options
 
 OLDEST = ROOT / ".venv.oldest"
 PINNED = dict(
     re.findall(r"^([\w-]+)(?:\[.*\])?==([\d.]+)", Path(__file__).with_name("oldest.txt").read_text(), re.MULTILINE)
 )
 
-SERVED = "tests.servers.served"
+SERVED = "tests.servers.tls_applications"
 # Seconds that a connection may idle: by default some servers close it after two, which on a busy machine is between
 # two requests of a test.
 PATIENCE = "60"

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.live.servers import ROOT
-from tests.servers.asking import options
+from tests.servers.attempt import Attempt
+from tests.servers.clients import options
 from tests.servers.kinds import ASGI_WORKER, OLDEST, UVICORN
-from tests.servers.trying import Attempt
 from tests.servers.upgrades import PAYLOADS, Payload
 
-RECORDING = "tests.servers.recording"
+RECORDING = "tests.servers.recorder"
 ASGI, WSGI = f"{RECORDING}:asgi", f"{RECORDING}:wsgi"
 LOOPBACK = "127.0.0.1"
 Command = Callable[[int, Path | None], list[str]]
@@ -231,7 +231,7 @@ def measured(outcomes: dict[str, Attempt]) -> Facts:
         outcome = outcomes[payload.name]
         # Not every WSGI server hands over a chunked body.
         unchecked = payload.body is None or "chunked" in payload.name
-        return outcome.smuggled <= payload.following and (unchecked or outcome.told(payload))
+        return outcome.smuggled <= payload.following and (unchecked or outcome.report(payload))
 
     return Facts(
         h2c=any((outcomes[each.name].fields.get("Upgrade") or "").lower() == "h2c" for each in H2C),

@@ -16,7 +16,7 @@ from mtls_middleware import ConfigurationError
 from mtls_middleware.servers import cheroot_tls
 from mtls_middleware.testing import IssuedCertificate
 from tests.live.servers import tls_files
-from tests.servers.asking import BILLING, CA, STOCK
+from tests.servers.clients import BILLING, CA, STOCK
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from mtls_middleware.servers import daphne_tls
 from mtls_middleware.servers.daphne_tls import TLS
 from mtls_middleware.testing import self_signed
 from tests.live.servers import ROOT, free_port, running, tls_files
-from tests.servers.asking import BILLING, CA, ask, expected, options
+from tests.servers.clients import BILLING, CA, ask, expected, options
 
 MODULE = "mtls_middleware.servers.daphne_tls"
 
@@ -78,7 +78,7 @@ def test_a_key_of_another_certificate_is_told(files: Path) -> None:
 def demanding(files: Path) -> Iterator[int]:
     port = free_port()
     command = ["-m", MODULE, "--bind", "127.0.0.1", "--port", str(port), *options(files), "--cert-reqs", "2"]
-    with running([*command, "tests.servers.served:asgi"], port):
+    with running([*command, "tests.servers.tls_applications:asgi"], port):
         yield port
 
 
@@ -116,7 +116,7 @@ def test_clients_that_signed_themselves_come_in_by_their_own_certificates(files:
     port, registered, stranger = free_port(), self_signed("CN=registered"), self_signed("CN=stranger")
     (files / "ca.pem").write_text(CA.pem + registered.pem)
     command = ["-m", MODULE, "--bind", "127.0.0.1", "--port", str(port), *options(files), "--cert-reqs", "1"]
-    with running([*command, "tests.servers.served:asgi"], port):
+    with running([*command, "tests.servers.tls_applications:asgi"], port):
         assert ask(port, registered)["certificate"] == expected(registered, chain=0)
         with pytest.raises((OSError, http.client.HTTPException)):
             ask(port, stranger)
@@ -127,7 +127,7 @@ def test_it_is_daphnes_server_in_code_too(files: Path) -> None:
     port = free_port()
     program = f"""
 from {MODULE} import Server, TLS
-from tests.servers.served import asgi
+from tests.servers.tls_applications import asgi
 tls = TLS(certfile="{files}/server.pem", keyfile="{files}/server-key.pem", ca_certs="{files}/ca.pem", cert_reqs=1)
 Server(asgi, endpoints=["tcp:{port}:interface=127.0.0.1"], tls=tls).run()
 """
@@ -142,7 +142,7 @@ def test_a_request_that_came_without_tls_is_answered_500(files: Path) -> None:
     port = free_port()
     program = f"""
 from {MODULE} import Server, TLS
-from tests.servers.served import tell_unattached
+from tests.servers.tls_applications import tell_unattached
 class Moved(Server):
     http_factory = None
 tls = TLS(certfile="{files}/server.pem", keyfile="{files}/server-key.pem")
@@ -171,22 +171,22 @@ MOVED = {
 @pytest.mark.parametrize("change", MOVED)
 def test_a_moved_interface_is_told_before_daphne_listens(change: str) -> None:
     program = f"import daphne.server, twisted.web._http2\n{change}\nimport {MODULE} as ours\nours.Server"
-    told = python(program)
-    assert told.startswith(f"mtls_middleware.errors.ConfigurationError: {MODULE}.Server is not compatible with")
-    assert MOVED[change] in told
-    assert "pip install 'daphne==4.2.*'" in told
+    report = python(program)
+    assert report.startswith(f"mtls_middleware.errors.ConfigurationError: {MODULE}.Server is not compatible with")
+    assert MOVED[change] in report
+    assert "pip install 'daphne==4.2.*'" in report
 
 
 def test_a_moved_command_line_is_told_too() -> None:
     change = "daphne.cli.CommandLineInterface.run = lambda self, args: None"
-    told = python(f"import daphne.cli\n{change}\nimport {MODULE} as ours\nours.CommandLineInterface")
-    assert "CommandLineInterface.run does not use server_class" in told
+    report = python(f"import daphne.cli\n{change}\nimport {MODULE} as ours\nours.CommandLineInterface")
+    assert "CommandLineInterface.run does not use server_class" in report
 
 
 @pytest.mark.parametrize("missing", ["daphne", "twisted", "OpenSSL"])
 def test_a_missing_library_is_told_with_the_line_to_type(missing: str) -> None:
-    told = python(f"import sys; sys.modules[{missing!r}] = None\nimport {MODULE} as ours\nours.Server")
-    assert told.endswith("pip install 'daphne>=4.2' 'twisted[http2]'")
+    report = python(f"import sys; sys.modules[{missing!r}] = None\nimport {MODULE} as ours\nours.Server")
+    assert report.endswith("pip install 'daphne>=4.2' 'twisted[http2]'")
 
 
 def test_a_class_is_made_once_and_is_daphnes() -> None:

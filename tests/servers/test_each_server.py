@@ -15,7 +15,7 @@ import pytest
 
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate
 from tests.live.servers import free_port, running, tls_files
-from tests.servers.asking import BILLING, CA, CHAINS, IN_TURN, expected, greeting, told
+from tests.servers.clients import BILLING, CA, CHAINS, IN_TURN, expected, greeting, report_of
 from tests.servers.kinds import SERVERS, WITH_ASGI, WITH_HTTP2, Kind
 
 pytestmark = pytest.mark.live
@@ -49,7 +49,7 @@ def test_connections_in_turn_each_keep_their_own_certificate(server: Running) ->
         for again in (False, True, True):
             for client, connection in connections:
                 before = connection.sock
-                assert told(connection)["certificate"] == server.expected(client)
+                assert report_of(connection)["certificate"] == server.expected(client)
                 if again:  # the same connection was asked again, not made again
                     assert (before is not None and connection.sock is before) is server.kind.keeps_alive
     finally:
@@ -62,7 +62,7 @@ def test_a_client_may_send_its_leaf_twice_and_its_issuer_often(server: Running) 
     chain = (BILLING.x509, *BILLING.chain * 20, CertificateAuthority("CN=Old root").certificate)
     connection = server.connection(IssuedCertificate(BILLING.x509, BILLING.key, chain))
     with closing(connection):
-        assert told(connection)["certificate"] == {
+        assert report_of(connection)["certificate"] == {
             "thumbprint": BILLING.thumbprint,
             "verification": "BY_SERVER",
             "chain": len(BILLING.chain) + 1 if server.kind.chain else 0,
@@ -151,7 +151,7 @@ def test_every_key_has_the_type_and_value_of_the_specification(
     connection = http.client.HTTPSConnection("localhost", server.port, context=context, timeout=10)
     with closing(connection):
         for _ in range(2):  # what the application wrote into the first is not in the second
-            tls = told(connection)["tls"]
+            tls = report_of(connection)["tls"]
             assert tls.pop("server_cert").startswith("-----BEGIN CERTIFICATE-----\n")
             assert "".join(tls.pop("client_cert_chain")) == BILLING.chain_pem
             assert tls == {
@@ -175,7 +175,7 @@ def test_no_header_is_ever_the_certificate(server: Running) -> None:
     }
     for client in IN_TURN:
         with closing(server.connection(client)) as connection:
-            answer = told(connection, forged)
+            answer = report_of(connection, forged)
         assert answer["certificate"] == server.expected(client)
         assert answer["seen"] == []
 
@@ -205,6 +205,6 @@ def test_a_trailer_field_never_becomes_a_header_field(server: Running) -> None:
 def test_a_certificate_of_another_ca_does_not_get_in(server: Running) -> None:
     stranger = CertificateAuthority("CN=Elsewhere").issue("CN=billing,O=Acme")
     with closing(server.connection(stranger)) as connection, pytest.raises((OSError, http.client.HTTPException)):
-        told(connection)
+        report_of(connection)
     with closing(server.connection(BILLING)) as connection:
-        assert told(connection)["certificate"] == server.expected(BILLING)  # the server goes on
+        assert report_of(connection)["certificate"] == server.expected(BILLING)  # the server goes on

@@ -16,7 +16,7 @@ from mtls_middleware.testing import CertificateAuthority, IssuedCertificate, sel
 from tests.key_server import until
 from tests.live.servers import free_port, running, tls_files
 from tests.servers import embedded
-from tests.servers.asking import BILLING, CA, ask, expected
+from tests.servers.clients import BILLING, CA, ask, expected
 
 pytestmark = pytest.mark.live
 

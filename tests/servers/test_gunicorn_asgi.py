@@ -18,9 +18,9 @@ from gunicorn.workers.gasgi import ASGIProtocol, ASGIWorker
 from mtls_middleware import ConfigurationError
 from mtls_middleware.servers import gunicorn_asgi
 from tests.live.servers import ROOT, free_port, running, tls_files
-from tests.servers.asking import BILLING, CA, ask, options, told
+from tests.servers.clients import BILLING, CA, ask, options, report_of
 
-SERVED = "tests.servers.served:tell_unattached"
+SERVED = "tests.servers.tls_applications:report_unattached"
 
 
 def command(worker: str, port: int, *more: str) -> list[str]:
@@ -47,7 +47,7 @@ def test_without_tls_there_is_no_extension() -> None:
         running(command(OURS, port), port),
         contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection,
     ):
-        assert told(connection)["tls"] is None
+        assert report_of(connection)["tls"] is None
 
 
 HOOK = """
@@ -87,7 +87,7 @@ def test_where_tls_cannot_be_set_up_the_port_is_not_served_without_it(
             while b"ASGI server listening" not in (line := process.stdout.readline()):
                 assert line, "gunicorn ended"
             with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
-                assert told(connection)["tls"] is None
+                assert report_of(connection)["tls"] is None
         else:
             log, _ = process.communicate(timeout=30)  # it ends by itself
             assert b"Failed to create SSL context" in log

@@ -24,8 +24,8 @@ from hypercorn.protocol.h11 import H11Protocol
 from mtls_middleware import ConfigurationError
 from mtls_middleware.servers import hypercorn_tls
 from tests.live.servers import free_port, running, tls_files
-from tests.servers.asking import BILLING, CA, IN_TURN, ask, expected, options, told
-from tests.servers.served import asgi, tell
+from tests.servers.clients import BILLING, CA, IN_TURN, ask, expected, options, report_of
+from tests.servers.tls_applications import asgi, report
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_in_code_hand_over_comes_before_hypercorns_own_serve(untouched: Any, tmp
 @pytest.mark.live
 def test_hypercorn_itself_still_needs_it(untouched: Any, tmp_path: Path) -> None:
     """The control of the test above. When it fails, hypercorn was mended, and the adapter may go."""
-    with serving(tell, configured(tmp_path)) as port:
+    with serving(report, configured(tmp_path)) as port:
         assert ask(port) == {"certificate": None, "tls": None, "seen": []}
 
 
@@ -92,10 +92,10 @@ def test_hypercorn_itself_still_needs_it(untouched: Any, tmp_path: Path) -> None
 def test_without_tls_there_is_no_extension(untouched: Any) -> None:
     hypercorn_tls.hand_over()
     with (
-        serving(tell, Config()) as port,
+        serving(report, Config()) as port,
         contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection,
     ):
-        assert told(connection)["tls"] is None
+        assert report_of(connection)["tls"] is None
 
 
 class OwnContext(Config):
@@ -114,7 +114,10 @@ def test_server_cert_is_none_with_an_own_ssl_context(untouched: Any, tmp_path: P
 
 @pytest.mark.live
 def test_the_applications_module_can_do_it_for_plain_hypercorn(tmp_path: Path) -> None:
-    lines = ["from mtls_middleware.servers.hypercorn_tls import hand_over", "from tests.servers.served import asgi"]
+    lines = [
+        "from mtls_middleware.servers.hypercorn_tls import hand_over",
+        "from tests.servers.tls_applications import asgi",
+    ]
     (tmp_path / "served_here.py").write_text("\n".join([*lines, "hand_over()", "hand_over()", ""]))
     port = free_port()
     command = ["-m", "hypercorn", "served_here:asgi", "--bind", f"127.0.0.1:{port}", *options(tls_files(CA, tmp_path))]

@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed
 
 from mtls_middleware.testing import IssuedCertificate
 from tests.live.servers import free_port, running, tls_files
-from tests.servers.asking import CA
+from tests.servers.clients import CA
 from tests.servers.kinds import KINDS
 
 pytestmark = pytest.mark.live
@@ -35,7 +35,7 @@ class Running:
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     files, port, ends = tls_files(CA, tmp_path_factory.mktemp("tls")), free_port(), tmp_path_factory.mktemp("ends")
     command = [
-        part.replace("tests.servers.served", "tests.servers.lifetimes")
+        part.replace("tests.servers.tls_applications", "tests.servers.lifetimes")
         for part in KINDS[request.param].command(port, files)
     ]
     with pytest.MonkeyPatch.context() as patch:
@@ -64,11 +64,11 @@ def test_websocket_ends_within_two_seconds_after_its_certificate(server: Running
     # daphne gives the scope of a websocket no scheme, which Quart needs.
     paths = [path for path in PATHS if (server.name, path) != ("daphne", "/quart")]
 
-    async def all_of_them() -> Any:
+    async def gather_all() -> Any:
         client = short_lived()
         return await asyncio.gather(*(last(server, path, client) for path in paths))
 
-    for path, (echoed, code, late) in zip(paths, asyncio.run(all_of_them()), strict=True):
+    for path, (echoed, code, late) in zip(paths, asyncio.run(gather_all()), strict=True):
         assert code == 1008, path
         assert 0 < late < 2.5, path
         assert set(echoed) == {"tick"} if path == "/deaf" else echoed == ["hello"]

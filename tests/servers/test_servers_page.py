@@ -14,7 +14,7 @@ from packaging.version import Version
 
 import mtls_middleware.servers
 from tests.live.servers import ROOT, free_port, running, tls_files
-from tests.servers.asking import BILLING, CA, ask, expected
+from tests.servers.clients import BILLING, CA, ask, expected
 from tests.servers.kinds import KINDS, OLDEST, PINNED
 
 PAGE = (ROOT / "docs" / "servers.md").read_text("utf-8")
@@ -27,7 +27,7 @@ BLOCKS = [
 ]
 WSGI = {"gunicorn, WSGI workers", "werkzeug", "cheroot"}
 APPLICATIONS = {
-    False: "from tests.servers.served import asgi as app\n",
+    False: "from tests.servers.tls_applications import asgi as app\n",
     True: "from tests.live.applications import own_tls as app\n",
 }
 
@@ -57,7 +57,7 @@ def test_what_the_page_says_serves(block: tuple[str, str, str], tmp_path: Path) 
 @pytest.mark.live
 def test_the_classes_serve_clear_text_behind_a_proxy_as_the_page_says(tmp_path: Path) -> None:
     (line,) = re.findall(r"```text\n(.*?)```", PAGE, re.DOTALL)
-    (tmp_path / "app.py").write_text("from tests.servers.served import behind_nginx as app\n")
+    (tmp_path / "app.py").write_text("from tests.servers.tls_applications import behind_nginx as app\n")
     port = free_port()
     with running(["-m", *shlex.split(line), "--port", str(port)], port, PYTHONPATH=f"{tmp_path}:{ROOT}"):
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)

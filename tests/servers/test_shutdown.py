@@ -18,7 +18,7 @@ from tests.faults.applications import environment
 from tests.introspection_server import IntrospectionServer
 from tests.key_server import until
 from tests.live.servers import ROOT, free_port, listens, tls_files
-from tests.servers.asking import CA
+from tests.servers.clients import CA
 from tests.servers.kinds import ASGI_WORKER, hypercorn, uvicorn
 
 pytestmark = pytest.mark.live
@@ -92,7 +92,14 @@ def _hypercorn(port: int, files: Path) -> list[str]:
 
 
 def _gunicorn(port: int, files: Path) -> list[str]:
-    command = ["-m", "gunicorn", "tests.servers.served:asgi", "--worker-class", ASGI_WORKER, "--no-control-socket"]
+    command = [
+        "-m",
+        "gunicorn",
+        "tests.servers.tls_applications:asgi",
+        "--worker-class",
+        ASGI_WORKER,
+        "--no-control-socket",
+    ]
     tls = ["--certfile", f"{files}/server.pem", "--keyfile", f"{files}/server-key.pem", "--ca-certs", f"{files}/ca.pem"]
     return [*command, *tls, "--cert-reqs", "1", "--bind", f"127.0.0.1:{port}", "--graceful-timeout", "1"]
 

@@ -9,9 +9,9 @@ import pytest
 
 from mtls_middleware.servers.upgrades import ProtocolChange, has_body, protocol_change
 from tests.live.servers import ROOT, free_port, running, tls_files
-from tests.servers.asking import BILLING, CA
+from tests.servers.attempt import attempts
+from tests.servers.clients import BILLING, CA
 from tests.servers.plain import MEASURED, OURS, OWN, PRIOR_KNOWLEDGE, RELEASES, Class, measured
-from tests.servers.trying import attempts
 from tests.servers.upgrades import PAYLOADS, SMUGGLED, head
 from tests.servers.upgrades import WEBSOCKET as WS_FIELDS
 

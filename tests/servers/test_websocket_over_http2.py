@@ -12,7 +12,7 @@ import pytest
 
 from mtls_middleware.testing import IssuedCertificate
 from tests.live.servers import free_port, running, tls_files
-from tests.servers.asking import CA, IN_TURN, expected
+from tests.servers.clients import CA, IN_TURN, expected
 from tests.servers.kinds import SERVERS, Kind
 
 pytestmark = [pytest.mark.live, pytest.mark.standard("J7")]

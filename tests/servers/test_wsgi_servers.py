@@ -12,7 +12,7 @@ import pytest
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate
 from tests.live import wire
 from tests.live.servers import free_port, running, tls_files
-from tests.servers.asking import CA
+from tests.servers.clients import CA
 from tests.servers.folding_apps import SECRET
 from tests.servers.kinds import OLDEST, gunicorn
 from tests.servers.wsgi_kinds import WSGI, WSGI_KINDS, WSGIKind
@@ -51,7 +51,7 @@ class Server:
         answer = self.ask("/raw", *lines)
         if answer.status != 200:
             return None
-        found: dict[str, str] = answer.told["fields"]
+        found: dict[str, str] = answer.report["fields"]
         return found
 
 
@@ -98,8 +98,8 @@ def test_only_documented_names_arrive_as_a_name_without_hyphens(server: Server) 
 
 
 def test_the_address_comes_from_where_the_page_says(server: Server) -> None:
-    told = server.ask("/raw", b"X-Forwarded-For: 10.0.0.7").told
-    assert told["address"] == {"connection": "127.0.0.1", "header": "10.0.0.7"}[server.kind.address]
+    report = server.ask("/raw", b"X-Forwarded-For: 10.0.0.7").report
+    assert report["address"] == {"connection": "127.0.0.1", "header": "10.0.0.7"}[server.kind.address]
 
 
 def test_a_source_with_hyphens_needs_a_server_that_keeps_names_distinct(server: Server) -> None:

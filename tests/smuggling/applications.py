@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from mtls_middleware import asgi, sources, wsgi
-from tests.exported import exported
-from tests.told import certificate_of
+from tests.certificate_report import certificate_of
+from tests.exports import exported
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -73,7 +73,7 @@ def body_of(environ: "WSGIEnvironment") -> bytes:
     return environ["wsgi.input"].read() if environ.get("wsgi.input_terminated") else b""
 
 
-def tell_wsgi(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+def record_wsgi(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
     part = environ["PATH_INFO"].rpartition("/")[2]
     body = b"" if part in ("early", "raise") else body_of(environ)
     complete(environ[RECORD], environ, environ_fields(environ), body)
@@ -107,9 +107,9 @@ def scope_fields(scope: dict[str, Any]) -> list[tuple[str, str]]:
     return [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"]]
 
 
-async def tell_asgi(scope: dict[str, Any], receive: Any, send: Any) -> None:
+async def record_asgi(scope: dict[str, Any], receive: Any, send: Any) -> None:
     if scope["type"] == "websocket":
-        await tell_websocket(scope, receive, send)
+        await record_websocket(scope, receive, send)
         return
     part = scope["path"].rpartition("/")[2]
     body, more = b"", part not in ("early", "raise")
@@ -125,7 +125,7 @@ async def tell_asgi(scope: dict[str, Any], receive: Any, send: Any) -> None:
         await answer_asgi(send, 200, scope["path"].encode("latin-1", "replace"))
 
 
-async def tell_websocket(scope: dict[str, Any], receive: Any, send: Any) -> None:
+async def record_websocket(scope: dict[str, Any], receive: Any, send: Any) -> None:
     """Accept the websocket, so that what follows is a tunnel, and record what comes through it."""
     await receive()
     await send({"type": "websocket.accept"})
@@ -155,8 +155,8 @@ async def asgi_application(scope: dict[str, Any], receive: Any, send: Any) -> No
         write(scope[RECORD])
 
 
-WSGI = {key: wsgi.ClientCertificateMiddleware(tell_wsgi, source) for key, source in SOURCES.items()}
-ASGI = {key: asgi.ClientCertificateMiddleware(tell_asgi, source) for key, source in SOURCES.items()}
+WSGI = {key: wsgi.ClientCertificateMiddleware(record_wsgi, source) for key, source in SOURCES.items()}
+ASGI = {key: asgi.ClientCertificateMiddleware(record_asgi, source) for key, source in SOURCES.items()}
 application = wsgi_application  # mod_wsgi's name
 
 

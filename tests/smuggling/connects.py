@@ -29,12 +29,12 @@ CORE = {
 
 
 def _segments(target: str, host: str, framing: str, padding: int, arrival: str) -> Callable[[Attack], Sequence[bytes]]:
-    def made(attack: Attack) -> Sequence[bytes]:
+    def build(attack: Attack) -> Sequence[bytes]:
         more, body = framed(framing, b"\r\n" * (padding // 2) + attack.inner)
         head = attack.request(*more, method=b"CONNECT", target=TARGETS[target](attack), host=HOSTS[host])
         return [head + body] if arrival == "at-once" else [head, body]
 
-    return made
+    return build
 
 
 def http1() -> Iterator[Payload]:
@@ -118,7 +118,7 @@ def http2() -> Iterator[Payload]:
     for name, fields in HTTP2_FIELDS.items():
         for end in (True, False):
 
-            def made(
+            def build(
                 attack: Attack,
                 fields: Callable[[Attack], list[tuple[bytes, bytes]]] = fields,
                 end: bool = end,
@@ -126,6 +126,6 @@ def http2() -> Iterator[Payload]:
                 return [Headers(fields(attack)), Data(attack.inner, end)]
 
             yield Payload(
-                f"h2-connect-{name}{'' if end else '-open'}", "connect", frames=made, kinds=KINDS,
+                f"h2-connect-{name}{'' if end else '-open'}", "connect", frames=build, kinds=KINDS,
                 core=end and name in CORE_HTTP2,
             )  # fmt: skip

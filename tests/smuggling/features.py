@@ -49,20 +49,20 @@ def payloads() -> Iterator[Payload]:
 def _with_fields(
     fields: tuple[bytes, ...], method: bytes, framing: str, version: bytes
 ) -> Callable[[Attack], Sequence[bytes]]:
-    def made(attack: Attack) -> Sequence[bytes]:
+    def build(attack: Attack) -> Sequence[bytes]:
         more, body = framed(framing, attack.inner)
         return [attack.request(*fields, *more, method=method, version=version) + body]
 
-    return made
+    return build
 
 
 def _answered(part: str, method: bytes, framing: str, padding: int) -> Callable[[Attack], Sequence[bytes]]:
-    def made(attack: Attack) -> Sequence[bytes]:
+    def build(attack: Attack) -> Sequence[bytes]:
         more, body = framed(framing, b"\r\n" * (padding // 2) + attack.inner)
         head = attack.request(*more, method=method, part=part)
         return [head, body]  # the answer comes before the body
 
-    return made
+    return build
 
 
 def _segmented() -> Iterator[Payload]:
@@ -127,5 +127,5 @@ def _http2() -> Iterator[Payload]:
         )  # fmt: skip
 
 
-def _feature(name: str, made: Callable[[Attack], Sequence[bytes]]) -> Payload:
-    return Payload(f"feature-{name}", "feature", made, kinds=KINDS, core=name in CORE)
+def _feature(name: str, build: Callable[[Attack], Sequence[bytes]]) -> Payload:
+    return Payload(f"feature-{name}", "feature", build, kinds=KINDS, core=name in CORE)

@@ -73,12 +73,12 @@ CORE = {
 def _segments(
     fields: tuple[bytes, ...], method: bytes, framing: str, padding: int, arrival: str
 ) -> Callable[[Attack], Sequence[bytes]]:
-    def made(attack: Attack) -> Sequence[bytes]:
+    def build(attack: Attack) -> Sequence[bytes]:
         more, body = framed(framing, b"\r\n" * (padding // 2) + attack.inner)
         head = attack.request(*fields, *more, method=method)
         return [head + body] if arrival == "at-once" else [head, body]
 
-    return made
+    return build
 
 
 def http1() -> Iterator[Payload]:
@@ -137,7 +137,7 @@ def http2() -> Iterator[Payload]:
         for method in (b"GET", b"POST"):
             for padding in PADDINGS:
 
-                def made(
+                def build(
                     attack: Attack,
                     fields: tuple[tuple[bytes, bytes], ...] = fields,
                     method: bytes = method,
@@ -147,6 +147,6 @@ def http2() -> Iterator[Payload]:
                     return [Headers([*_begin(attack, method), *fields]), Data(body)]
 
                 yield Payload(
-                    f"h2-upgrade-{name}-{method.decode()}-{padding}", "upgrade", frames=made, kinds=KINDS,
+                    f"h2-upgrade-{name}-{method.decode()}-{padding}", "upgrade", frames=build, kinds=KINDS,
                     core=(name, method, padding) == ("connection-upgrade", b"POST", 0),
                 )  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 from mtls_middleware.layers.attached import Attached
 from mtls_middleware.request import Peer, TLSFacts
 from tests.gateways import Outcome, Request, Wrap, call_asgi, message_of, scope_of, send_wsgi
-from tests.views import View
+from tests.request_view import View
 
 # The proxy of all tests, and a client that is not the proxy.
 PROXY, STRANGER = "10.0.0.1", "203.0.113.9"

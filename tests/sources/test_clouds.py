@@ -10,7 +10,7 @@ from mtls_middleware.policy import Thumbprint
 from mtls_middleware.sources import AWSLoadBalancer, AzureAppService, Cloudflare, GoogleCloudLoadBalancer
 from mtls_middleware.testing import IssuedCertificate
 from tests.sources.requests import TRUST
-from tests.sources.written import BY_PROXY, PRESENTED, Through, base64_der
+from tests.sources.vendor_fields import BY_PROXY, PRESENTED, Through, base64_der
 
 AWS = {
     "verify": (AWSLoadBalancer(mode="verify", **TRUST), "X-Amzn-Mtls-Clientcert-Leaf"),

@@ -19,8 +19,8 @@ from mtls_middleware import wsgi
 from mtls_middleware.sources import Traefik
 from mtls_middleware.testing import CertificateAuthority
 from mtls_middleware.wsgi_request import WSGIRequest
+from tests.certificate_report import certificate_of
 from tests.sources.requests import PROXY, TRUST
-from tests.told import certificate_of
 
 NAME = "x-forwarded-tls-client-cert"
 CA = CertificateAuthority()

@@ -23,11 +23,11 @@ from mtls_middleware.sources import (
     Nginx,
     Traefik,
 )
-from mtls_middleware.sources.forms import FORMS, recognized
+from mtls_middleware.sources.forms import FORMS, form_of
 from mtls_middleware.sources.vendors import KNOWN_HEADERS
 from mtls_middleware.testing import CertificateAuthority
 from tests.sources.requests import TRUST, through_asgi, through_wsgi
-from tests.sources.written import BY_PROXY, PRESENTED, WORD, Through, base64_der
+from tests.sources.vendor_fields import BY_PROXY, PRESENTED, WORD, Through, base64_der
 
 # A certificate whose base64 has a plus, a slash and padding.
 CLIENT = next(
@@ -189,4 +189,4 @@ def test_the_log_names_the_source_that_reads_the_word(
 
 def test_what_is_no_certificate_has_no_form() -> None:
     for value in ("", "x", "AAAA", ":AAAA:", "-----BEGIN CERTIFICATE-----AAAA-----END CERTIFICATE-----", "%", "By=x"):
-        assert recognized(value) is None
+        assert form_of(value) is None

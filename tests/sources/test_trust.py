@@ -22,7 +22,7 @@ SECRET = ("X-Proxy-Secret", "correct horse battery staple")
 
 
 @pytest.fixture(scope="module")
-def told(mtls_client: IssuedCertificate) -> Headers:
+def nginx_fields(mtls_client: IssuedCertificate) -> Headers:
     """What nginx writes."""
     return list(mtls_client.as_nginx().items())
 
@@ -76,30 +76,32 @@ NETWORKS = ["10.0.0.0/8", "192.0.2.7", "2001:db8::/32", "::ffff:198.51.100.0/120
         (None, False),
     ],
 )
-def test_only_peers_of_the_given_networks_are_believed(address: str | None, trusted: bool, told: Headers) -> None:
-    assert believed(Nginx(trusted_proxies=NETWORKS), told, peer=address) is trusted
-    assert believed(Nginx(trusted_proxies=[*NETWORKS, "unix"]), told, peer=address) is trusted
+def test_only_peers_of_the_given_networks_are_believed(
+    address: str | None, trusted: bool, nginx_fields: Headers
+) -> None:
+    assert believed(Nginx(trusted_proxies=NETWORKS), nginx_fields, peer=address) is trusted
+    assert believed(Nginx(trusted_proxies=[*NETWORKS, "unix"]), nginx_fields, peer=address) is trusted
 
 
 @pytest.mark.case("017")
 @pytest.mark.parametrize("client", [None, [], ["", 0], ("", "0"), ("localhost", 80), ("<local>", 1)], ids=shown)
-def test_an_absent_or_empty_asgi_client_is_not_trusted(client: Any, told: Headers) -> None:
+def test_an_absent_or_empty_asgi_client_is_not_trusted(client: Any, nginx_fields: Headers) -> None:
     source = Nginx(trusted_proxies=["10.0.0.0/8", "unix"])
     for server in (None, ("127.0.0.1", 80), ("", None), (None, None), ("/run/app.sock", 80)):
-        outcome = through_asgi(source, told, scope={"client": client, "server": server}, required=True)
+        outcome = through_asgi(source, nginx_fields, scope={"client": client, "server": server}, required=True)
         assert (outcome.status, outcome.error) == (403, "client_certificate_required")
 
 
 @pytest.mark.parametrize("client", [["10.0.0.1", 4711], ("10.0.0.1", "4711"), ("10.0.0.1", 4711)], ids=shown)
-def test_every_servers_shape_of_asgi_client_is_read(client: Any, told: Headers) -> None:
-    assert through_asgi(Nginx(**TRUST), told, scope={"client": client}).certificate is not None
+def test_every_servers_shape_of_asgi_client_is_read(client: Any, nginx_fields: Headers) -> None:
+    assert through_asgi(Nginx(**TRUST), nginx_fields, scope={"client": client}).certificate is not None
 
 
-def test_unix_is_believed_only_where_it_is_given(told: Headers) -> None:
+def test_unix_is_believed_only_where_it_is_given(nginx_fields: Headers) -> None:
     unix = Peer(unix=True)
-    assert believed(Nginx(trusted_proxies=["unix"]), told, peer=unix)
-    assert not believed(Nginx(trusted_proxies=["10.0.0.0/8"]), told, peer=unix)
-    assert not believed(Nginx(trusted_proxies=["unix"]), told, peer=PROXY)
+    assert believed(Nginx(trusted_proxies=["unix"]), nginx_fields, peer=unix)
+    assert not believed(Nginx(trusted_proxies=["10.0.0.0/8"]), nginx_fields, peer=unix)
+    assert not believed(Nginx(trusted_proxies=["unix"]), nginx_fields, peer=PROXY)
 
 
 class Listening:
@@ -129,32 +131,32 @@ UNIX, INET = Listening(socket.AF_UNIX), Listening(socket.AF_INET)
     ],
 )
 def test_a_wsgi_server_says_itself_that_its_peer_is_a_unix_socket(
-    environ: Mapping[str, Any], unix: bool, told: Headers
+    environ: Mapping[str, Any], unix: bool, nginx_fields: Headers
 ) -> None:
-    found = through_wsgi(Nginx(trusted_proxies=["unix", "10.0.0.0/8"]), told, environ=environ)
+    found = through_wsgi(Nginx(trusted_proxies=["unix", "10.0.0.0/8"]), nginx_fields, environ=environ)
     assert (found.certificate is not None) is unix
 
 
-def test_an_asgi_server_says_itself_that_its_peer_is_a_unix_socket(told: Headers) -> None:
+def test_an_asgi_server_says_itself_that_its_peer_is_a_unix_socket(nginx_fields: Headers) -> None:
     scope = {"client": None, "server": ("/run/app.sock", None)}
-    assert through_asgi(Nginx(trusted_proxies=["unix"]), told, scope=scope).certificate is not None
-    assert through_asgi(Nginx(**TRUST), told, scope=scope).certificate is None
+    assert through_asgi(Nginx(trusted_proxies=["unix"]), nginx_fields, scope=scope).certificate is not None
+    assert through_asgi(Nginx(**TRUST), nginx_fields, scope=scope).certificate is None
 
 
-def test_an_address_from_a_header_is_not_the_peer(told: Headers) -> None:
+def test_an_address_from_a_header_is_not_the_peer(nginx_fields: Headers) -> None:
     """uvicorn rewrites `client` by default, with the port 0 or the header's own (DESIGN 4.7)."""
     source = Nginx(**TRUST)
-    assert through_asgi(source, told, scope={"client": (PROXY, 0)}).certificate is None
+    assert through_asgi(source, nginx_fields, scope={"client": (PROXY, 0)}).certificate is None
     for written in (f"{PROXY}:4711", f"{STRANGER}, {PROXY}:4711"):
-        assert through_asgi(source, [*told, ("X-Forwarded-For", written)]).certificate is None
-    assert through_asgi(source, [*told, ("X-Forwarded-For", STRANGER)]).certificate is not None
-    assert not believed(source, told, peer=Peer(address=PROXY, doubt="a header wrote it"))
+        assert through_asgi(source, [*nginx_fields, ("X-Forwarded-For", written)]).certificate is None
+    assert through_asgi(source, [*nginx_fields, ("X-Forwarded-For", STRANGER)]).certificate is not None
+    assert not believed(source, nginx_fields, peer=Peer(address=PROXY, doubt="a header wrote it"))
 
 
-def test_proxy_fix_keeps_the_peer_that_decides(told: Headers) -> None:
+def test_proxy_fix_keeps_the_peer_that_decides(nginx_fields: Headers) -> None:
     for original, rewritten, expected in ((PROXY, STRANGER, True), (STRANGER, PROXY, False)):
         environ = {"REMOTE_ADDR": rewritten, "werkzeug.proxy_fix.orig": {"REMOTE_ADDR": original}}
-        assert (through_wsgi(Nginx(**TRUST), told, environ=environ).certificate is not None) is expected
+        assert (through_wsgi(Nginx(**TRUST), nginx_fields, environ=environ).certificate is not None) is expected
 
 
 @pytest.mark.standard("I9")
@@ -167,10 +169,10 @@ def test_what_a_stranger_sends_is_not_even_parsed(through: Through) -> None:
 
 
 def test_the_log_says_why_a_field_was_ignored_without_saying_what_it_held(
-    told: Headers, caplog: pytest.LogCaptureFixture
+    nginx_fields: Headers, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG", "mtls_middleware")
-    assert not believed(Nginx(**TRUST), told, peer=STRANGER)
+    assert not believed(Nginx(**TRUST), nginx_fields, peer=STRANGER)
     (record,) = caplog.records
     assert (record.name, record.levelname) == ("mtls_middleware.sources", "INFO")
     assert "ignored: the peer's address is not in trusted_proxies" in record.getMessage()
@@ -178,22 +180,22 @@ def test_the_log_says_why_a_field_was_ignored_without_saying_what_it_held(
     assert len(caplog.records) == 1
 
 
-def test_a_thousand_networks_are_asked_as_one(told: Headers) -> None:
+def test_a_thousand_networks_are_asked_as_one(nginx_fields: Headers) -> None:
     """A look-up per prefix length, not per network."""
     many = Nginx(trusted_proxies=[f"10.{high}.{low}.0/24" for high in range(4) for low in range(250)])
     assert len(many._trust._networks) == 1
-    assert believed(many, told, peer="10.3.249.255")
-    assert not believed(many, told, peer="10.3.250.0")
+    assert believed(many, nginx_fields, peer="10.3.249.255")
+    assert not believed(many, nginx_fields, peer="10.3.250.0")
 
 
 # ---- shared secret
 
 
 @pytest.mark.standard("I22")
-def test_the_shared_secret_must_be_there_once_and_whole(told: Headers, through: Through) -> None:
+def test_the_shared_secret_must_be_there_once_and_whole(nginx_fields: Headers, through: Through) -> None:
     source = Nginx(shared_secret=SECRET)
     name, value = SECRET
-    outcome = through(source, [*told, SECRET], peer=STRANGER)
+    outcome = through(source, [*nginx_fields, SECRET], peer=STRANGER)
     assert outcome.certificate is not None
     assert outcome.names == frozenset()  # removed, so that the application cannot show it to anybody
     wrong = [value[:-1], value + "x", value.upper(), value + "\n", "", "\u00e9" * len(value)]
@@ -204,52 +206,57 @@ def test_the_shared_secret_must_be_there_once_and_whole(told: Headers, through: 
         [SECRET, SECRET],
         [SECRET, (name, "")],
     ):
-        ignored = through(source, [*told, *headers])
+        ignored = through(source, [*nginx_fields, *headers])
         assert (ignored.status, ignored.certificate, ignored.names) == (200, None, frozenset())
 
 
-def test_every_kind_of_trust_given_must_hold(told: Headers) -> None:
+def test_every_kind_of_trust_given_must_hold(nginx_fields: Headers) -> None:
     source = Nginx(shared_secret=SECRET, **TRUST)
-    assert believed(source, [*told, SECRET])
-    assert not believed(source, told)
-    assert not believed(source, [*told, SECRET], peer=STRANGER)
+    assert believed(source, [*nginx_fields, SECRET])
+    assert not believed(source, nginx_fields)
+    assert not believed(source, [*nginx_fields, SECRET], peer=STRANGER)
 
 
 @pytest.mark.case("005")
 @pytest.mark.parametrize("software", ["Cheroot/11.1.2 Server", "Granian", "Granian/2.8.7"])
 def test_servers_that_let_an_underscore_win_need_a_proxy_that_deletes_it(
-    software: str, told: Headers, mtls_other_client: IssuedCertificate
+    software: str, nginx_fields: Headers, mtls_other_client: IssuedCertificate
 ) -> None:
     """`X_SSL_Client_Cert` silently takes the place of the proxy's field there, so nothing at all is believed."""
     environ = {"SERVER_SOFTWARE": software}
     evil = [(name.replace("-", "_"), value) for name, value in mtls_other_client.as_nginx().items()]
-    for headers in (evil, told, []):
+    for headers in (evil, nginx_fields, []):
         refused = through_wsgi(Nginx(**TRUST), headers, environ=environ)
         assert (refused.status, refused.reached) == (500, False)
-    assert through_wsgi(Nginx(shared_secret=SECRET), [*told, SECRET], environ=environ).status == 500
+    assert through_wsgi(Nginx(shared_secret=SECRET), [*nginx_fields, SECRET], environ=environ).status == 500
     stated = Nginx(shared_secret=SECRET, proxy_deletes_underscores=True)
-    assert through_wsgi(stated, [*told, SECRET], environ=environ).certificate is not None
+    assert through_wsgi(stated, [*nginx_fields, SECRET], environ=environ).certificate is not None
     assert through_wsgi(stated, evil, environ=environ).certificate is None
 
 
 @pytest.mark.case("005")
 @pytest.mark.parametrize("joint", [",", ", "])
 def test_servers_that_join_an_underscore_twin_are_answered_400(
-    joint: str, told: Headers, mtls_other_client: IssuedCertificate
+    joint: str, nginx_fields: Headers, mtls_other_client: IssuedCertificate
 ) -> None:
     """wsgiref, uWSGI, pyvoy; and nginx always writes the word, so that a twin alone is two words."""
     twins = [(name.replace("-", "_"), value) for name, value in mtls_other_client.as_nginx().items()]
-    for headers in ([*told, *twins], [*told, twins[0]], [*told, twins[1]], [("X-SSL-Client-Verify", "NONE"), *twins]):
+    for headers in (
+        [*nginx_fields, *twins],
+        [*nginx_fields, twins[0]],
+        [*nginx_fields, twins[1]],
+        [("X-SSL-Client-Verify", "NONE"), *twins],
+    ):
         refused = through_wsgi(Nginx(**TRUST), headers, joint=joint)
         assert (refused.status, refused.error, refused.reached) == (400, "invalid_client_certificate", False)
 
 
 @pytest.mark.case("007")
 def test_an_underscore_twin_is_ignored_where_the_gateway_can_tell(
-    told: Headers, mtls_client: IssuedCertificate, mtls_other_client: IssuedCertificate
+    nginx_fields: Headers, mtls_client: IssuedCertificate, mtls_other_client: IssuedCertificate
 ) -> None:
     twins = [(name.replace("-", "_"), value) for name, value in mtls_other_client.as_nginx().items()]
-    outcome = through_asgi(Nginx(**TRUST), [*twins, *told, *twins])
+    outcome = through_asgi(Nginx(**TRUST), [*twins, *nginx_fields, *twins])
     assert (outcome.thumbprint, outcome.names) == (mtls_client.thumbprint, frozenset())
     assert through_asgi(Nginx(**TRUST), twins, required=True).status == 403
 
@@ -269,7 +276,7 @@ def over_mutual_tls(
 
 @pytest.mark.standard("I22")
 def test_the_proxys_certificate_is_what_the_rule_says(
-    told: Headers,
+    nginx_fields: Headers,
     mtls_ca: CertificateAuthority,
     mtls_client: IssuedCertificate,
     mtls_other_client: IssuedCertificate,
@@ -282,23 +289,23 @@ def test_the_proxys_certificate_is_what_the_rule_says(
         lambda each: each.subject == "CN=proxy,O=Tests",
     ):
         source = Nginx(proxy_certificate=rule)
-        found = over_mutual_tls(through, proxy, source, told)
+        found = over_mutual_tls(through, proxy, source, nginx_fields)
         assert found.thumbprint == mtls_client.thumbprint  # the client's, never the proxy's
         for other in (mtls_other_client, None):
-            ignored = over_mutual_tls(through, other, source, told)
+            ignored = over_mutual_tls(through, other, source, nginx_fields)
             assert (ignored.status, ignored.certificate, ignored.names) == (200, None, frozenset())
         assert over_mutual_tls(through, proxy, source, []).certificate is None
 
 
 def test_an_unverified_or_unreadable_proxy_certificate_is_not_trusted(
-    told: Headers, mtls_ca: CertificateAuthority
+    nginx_fields: Headers, mtls_ca: CertificateAuthority
 ) -> None:
     proxy = mtls_ca.issue("CN=proxy,O=Tests")
     source = Nginx(proxy_certificate=Subject("CN=proxy,O=Tests"))
-    assert believed(source, told, environ=proxy.as_environ())
-    assert not believed(source, told, environ=proxy.as_environ(verify="FAILED:x"))
-    assert not believed(source, told, extension=proxy.as_tls_extension(error="self-signed certificate"))
-    assert not believed(source, told, environ={"SSL_CLIENT_CERT": "garbage", "SSL_CLIENT_VERIFY": "SUCCESS"})
+    assert believed(source, nginx_fields, environ=proxy.as_environ())
+    assert not believed(source, nginx_fields, environ=proxy.as_environ(verify="FAILED:x"))
+    assert not believed(source, nginx_fields, extension=proxy.as_tls_extension(error="self-signed certificate"))
+    assert not believed(source, nginx_fields, environ={"SSL_CLIENT_CERT": "garbage", "SSL_CLIENT_VERIFY": "SUCCESS"})
 
 
 # ---- what cannot be configured

@@ -31,11 +31,11 @@ from mtls_middleware.sources import (
 from mtls_middleware.sources.leaf_and_chain import MAX_CHAIN_BYTES
 from mtls_middleware.testing import CertificateAuthority, self_signed
 from mtls_middleware.validation import TrustStore
-from mtls_middleware.validation import presented as validation_presented
+from mtls_middleware.validation import presented_chain as validation_presented
 from tests.environs import KNOWN_SERVER
 from tests.growth import assert_grows_with_size
 from tests.sources.requests import PROXY, TRUST, through_asgi, through_wsgi, view
-from tests.sources.written import CERT, WORD
+from tests.sources.vendor_fields import CERT, WORD
 
 ROOT = CertificateAuthority("CN=Root")
 MIDDLE = ROOT.intermediate("CN=Middle")

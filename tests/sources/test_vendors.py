@@ -9,7 +9,7 @@ from mtls_middleware.sources import Caddy, HAProxy, Nginx, Traefik
 from mtls_middleware.sources.vendors import KNOWN_HEADERS
 from mtls_middleware.testing import IssuedCertificate
 from tests.sources.requests import GATEWAYS, STRANGER, TRUST, through_asgi, through_wsgi
-from tests.sources.written import CERT, WORD, Through, base64_der
+from tests.sources.vendor_fields import CERT, WORD, Through, base64_der
 
 
 @pytest.mark.case("003")

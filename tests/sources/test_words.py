@@ -8,7 +8,7 @@ from mtls_middleware.policy import Subject, Thumbprint
 from mtls_middleware.sources import AzureAppService, Caddy, ClientCertHeader, Envoy, HeaderSource, Nginx, Traefik
 from mtls_middleware.testing import IssuedCertificate
 from tests.sources.requests import STRANGER, TRUST, through_wsgi
-from tests.sources.written import BY_PROXY, CERT, PRESENTED, WORD, WORDED, Through, told, worded
+from tests.sources.vendor_fields import BY_PROXY, CERT, PRESENTED, WORD, WORDED, Through, word_fields, worded
 
 SUCCESSES = {"nginx": ["SUCCESS"], "apache": ["SUCCESS"], "haproxy": ["SUCCESS", "0"]}
 FAILURES = {
@@ -38,7 +38,7 @@ UNKNOWN = [
 @worded
 def test_the_word_of_success_is_verified(vendor: str, mtls_client: IssuedCertificate, through: Through) -> None:
     for word in SUCCESSES[vendor]:
-        outcome = through(*told(vendor, mtls_client, word), required=True)
+        outcome = through(*word_fields(vendor, mtls_client, word), required=True)
         assert (outcome.status, outcome.thumbprint) == (200, mtls_client.thumbprint)
         assert outcome.certificate is not None
         assert outcome.certificate.verification is BY_PROXY
@@ -51,7 +51,7 @@ def test_a_word_of_failure_is_presented_and_never_more(
     vendor: str, mtls_client: IssuedCertificate, through: Through
 ) -> None:
     for word in FAILURES[vendor]:
-        source, headers = told(vendor, mtls_client, word)
+        source, headers = word_fields(vendor, mtls_client, word)
         outcome = through(source, headers)
         assert outcome.certificate is not None
         assert outcome.certificate.verification is PRESENTED
@@ -68,7 +68,7 @@ def test_a_certificate_without_its_word_is_refused(
 ) -> None:
     """A client's `Connection: X-SSL-Client-Verify` makes some proxies drop the word that they wrote."""
     for words in ((), ("",), ("(null)",)):
-        refused = through(*told(vendor, mtls_client, *words))
+        refused = through(*word_fields(vendor, mtls_client, *words))
         assert (refused.status, refused.error, refused.reached) == (400, "invalid_client_certificate", False)
 
 
@@ -78,9 +78,9 @@ def test_certificate_and_word_contradict_each_other(
     vendor: str, mtls_client: IssuedCertificate, through: Through
 ) -> None:
     for source, headers in (
-        told(vendor, mtls_client, "NONE"),
-        told(vendor, None, "SUCCESS"),
-        told(vendor, None, "FAILED:x"),
+        word_fields(vendor, mtls_client, "NONE"),
+        word_fields(vendor, None, "SUCCESS"),
+        word_fields(vendor, None, "FAILED:x"),
         (WORDED[vendor][0], [(CERT, ""), (WORD, "SUCCESS")]),
     ):
         refused = through(source, headers)
@@ -91,7 +91,7 @@ def test_certificate_and_word_contradict_each_other(
 @worded
 def test_two_words_are_never_one_of_them(vendor: str, mtls_client: IssuedCertificate, through: Through) -> None:
     for words in (("SUCCESS", "FAILED:x"), ("FAILED:x", "SUCCESS"), ("SUCCESS", "SUCCESS"), ("NONE", "SUCCESS")):
-        source, headers = told(vendor, mtls_client, *words)
+        source, headers = word_fields(vendor, mtls_client, *words)
         assert (through(source, headers).status, through(source, headers).reached) == (400, False)
         assert through_wsgi(source, headers, joint=", ").status == 400
 
@@ -102,8 +102,8 @@ def test_two_words_are_never_one_of_them(vendor: str, mtls_client: IssuedCertifi
 def test_words_that_the_vendor_does_not_have_are_refused(
     vendor: str, word: str, mtls_client: IssuedCertificate
 ) -> None:
-    assert through_wsgi(*told(vendor, mtls_client, word)).status == 400
-    assert through_wsgi(*told(vendor, None, word)).status == 400
+    assert through_wsgi(*word_fields(vendor, mtls_client, word)).status == 400
+    assert through_wsgi(*word_fields(vendor, None, word)).status == 400
 
 
 @pytest.mark.standard("K7")
@@ -141,8 +141,8 @@ def test_null_is_apaches_word_alone(through: Through) -> None:
 def test_two_certificate_fields_are_refused(
     vendor: str, mtls_client: IssuedCertificate, mtls_other_client: IssuedCertificate, through: Through
 ) -> None:
-    source, own = told(vendor, mtls_client, "SUCCESS")
-    _, other = told(vendor, mtls_other_client)
+    source, own = word_fields(vendor, mtls_client, "SUCCESS")
+    _, other = word_fields(vendor, mtls_other_client)
     for headers in ([*own, *own[:1]], [*own, *other], [*other, *own]):
         assert (through(source, headers).status, through(source, headers).reached) == (400, False)
 
@@ -153,8 +153,8 @@ def test_two_certificate_fields_are_refused(
 def test_fields_that_a_server_joined_are_refused(
     vendor: str, joint: str, mtls_client: IssuedCertificate, mtls_other_client: IssuedCertificate
 ) -> None:
-    source, own = told(vendor, mtls_client, "SUCCESS")
-    _, other = told(vendor, mtls_other_client)
+    source, own = word_fields(vendor, mtls_client, "SUCCESS")
+    _, other = word_fields(vendor, mtls_other_client)
     for headers in ([*own, *other], [*own, (CERT, "")], [(CERT, ""), *own], [*own, *own[:1]]):
         assert through_wsgi(source, headers, joint=joint).status == 400
 
@@ -164,7 +164,7 @@ def test_fields_that_a_server_joined_are_refused(
 def test_a_strangers_field_is_ignored_and_removed(
     vendor: str, mtls_client: IssuedCertificate, through: Through
 ) -> None:
-    source, headers = told(vendor, mtls_client, "SUCCESS")
+    source, headers = word_fields(vendor, mtls_client, "SUCCESS")
     outcome = through(source, headers, peer=STRANGER)
     assert (outcome.status, outcome.certificate, outcome.names) == (200, None, frozenset())
     refused = through(source, headers, peer=STRANGER, required=True)
@@ -181,10 +181,12 @@ def test_a_request_without_certificate_has_none_whatever_came_before(
     vendor: str, mtls_client: IssuedCertificate, mtls_other_client: IssuedCertificate, through: Through
 ) -> None:
     """A keep-alive connection, a resumed session: the source is one and the same object."""
-    source, headers = told(vendor, mtls_client, "SUCCESS")
+    source, headers = word_fields(vendor, mtls_client, "SUCCESS")
     assert through(source, headers).thumbprint == mtls_client.thumbprint
     assert through(source, [(WORD, "NONE")]).certificate is None
-    assert through(source, told(vendor, mtls_other_client, "SUCCESS")[1]).thumbprint == mtls_other_client.thumbprint
+    assert (
+        through(source, word_fields(vendor, mtls_other_client, "SUCCESS")[1]).thumbprint == mtls_other_client.thumbprint
+    )
 
 
 @worded
@@ -193,7 +195,7 @@ def test_a_remembered_value_never_lends_its_verification(
 ) -> None:
     found: list[Any] = []
     for word in ("SUCCESS", "FAILED:x", "SUCCESS"):
-        certificate = through(*told(vendor, mtls_client, word)).certificate
+        certificate = through(*word_fields(vendor, mtls_client, word)).certificate
         assert certificate is not None
         found.append(certificate)
     assert [each.verification for each in found] == [BY_PROXY, PRESENTED, BY_PROXY]

@@ -4,9 +4,9 @@ from functools import partial
 
 import pytest
 
-from tests.token_endpoint.roles import Ask, asked
+from tests.token_endpoint.roles import Ask, authentication_result
 
 
 @pytest.fixture(params=[False, True], ids=["blocking", "awaiting"])
 def ask(request: pytest.FixtureRequest) -> Ask:
-    return partial(asked, awaiting=request.param)
+    return partial(authentication_result, awaiting=request.param)

@@ -64,7 +64,7 @@ def assertion(subject: str, *, key: Any = EC_KEY, algorithm: str = "ES256", **he
     ]
 
 
-def asked(
+def authentication_result(
     authenticator: ClientAuthenticator,
     certificate: IssuedCertificate | ClientCertificate | None,
     *,

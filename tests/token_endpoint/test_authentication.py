@@ -11,11 +11,21 @@ from mtls_middleware import ClientCertificate, Verification
 from mtls_middleware.errors import ConfigurationError, Unavailable
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate, self_signed
 from mtls_middleware.token_endpoint import ClientAuthenticator
-from mtls_middleware.token_endpoint.registered import Match
+from mtls_middleware.token_endpoint.registered_certificates import Match
 from mtls_middleware.validation import SpiffeTrust, TrustStore
 from tests import shared
-from tests.token_endpoint.known import AUTHENTICATOR, BILLING, CA, CLIENTS, EDGE, REPORTS, ROGUE, STRANGER
-from tests.token_endpoint.roles import PKI, SELF_SIGNED, Ask, asked, jwk, own_certificates, pki, presented, refused
+from tests.token_endpoint.registrations import AUTHENTICATOR, BILLING, CA, CLIENTS, EDGE, REPORTS, ROGUE, STRANGER
+from tests.token_endpoint.roles import (
+    PKI,
+    SELF_SIGNED,
+    Ask,
+    authentication_result,
+    jwk,
+    own_certificates,
+    pki,
+    presented,
+    refused,
+)
 
 # --- the two methods ---
 
@@ -64,9 +74,9 @@ def test_each_word_of_verification(match: Match, verification: Verification) -> 
     authenticator = ClientAuthenticator(CLIENTS, match=match)
     if verification is Verification.PRESENTED:
         with refused():
-            asked(authenticator, BILLING.client_certificate(verification))
+            authentication_result(authenticator, BILLING.client_certificate(verification))
     else:
-        assert asked(authenticator, BILLING.client_certificate(verification)) is CLIENTS["billing"]
+        assert authentication_result(authenticator, BILLING.client_certificate(verification)) is CLIENTS["billing"]
 
 
 @pytest.mark.standard("B5")
@@ -235,8 +245,8 @@ def test_an_entry_that_does_not_hold_its_own_certificate_holds_none(bad: dict[st
     authenticators = [ClientAuthenticator({"edge": client}, match=match) for match in get_args(Match)]
     for authenticator in authenticators:
         with refused():
-            asked(authenticator, STRANGER, client_id="edge")
-        assert asked(authenticator, EDGE, client_id="edge") is client  # its neighbour is not spoiled
+            authentication_result(authenticator, STRANGER, client_id="edge")
+        assert authentication_result(authenticator, EDGE, client_id="edge") is client  # its neighbour is not spoiled
 
 
 @pytest.mark.parametrize("key", ["ec", "rsa", "ed25519"])
@@ -244,9 +254,12 @@ def test_an_entry_that_does_not_hold_its_own_certificate_holds_none(bad: dict[st
 def test_each_kind_of_key(key: Any) -> None:
     mine = self_signed("CN=edge", key=key)
     client = own_certificates(mine, EDGE)
-    assert asked(ClientAuthenticator({"edge": client}), mine, client_id="edge") is client
+    assert authentication_result(ClientAuthenticator({"edge": client}), mine, client_id="edge") is client
     renewed = self_signed("CN=edge", key=mine.key)
-    assert asked(ClientAuthenticator({"edge": client}, match="public_key"), renewed, client_id="edge") is client
+    assert (
+        authentication_result(ClientAuthenticator({"edge": client}, match="public_key"), renewed, client_id="edge")
+        is client
+    )
 
 
 # --- other servers' expectations ---
@@ -276,7 +289,7 @@ def test_what_node_oidc_provider_decides_we_decide(expected: dict[str, str]) -> 
             certificate = {PKI: BILLING, SELF_SIGNED: EDGE}[method]
     client_id = {PKI: "billing", SELF_SIGNED: "edge"}[expected["method"]]
     if expected["result"] == "ok":
-        assert asked(AUTHENTICATOR, certificate, client_id=client_id) is CLIENTS[client_id]
+        assert authentication_result(AUTHENTICATOR, certificate, client_id=client_id) is CLIENTS[client_id]
     else:
         with refused(expected["result"]):
-            asked(AUTHENTICATOR, certificate, client_id=client_id)
+            authentication_result(AUTHENTICATOR, certificate, client_id=client_id)

@@ -13,9 +13,9 @@ from mtls_middleware.token_endpoint import ClientAuthenticator
 from mtls_middleware.validation import TrustStore
 from tests.gateways import both_gateways
 from tests.layers.clock import Clock, clock
-from tests.token_endpoint.known import AUTHENTICATOR, BILLING, CA, CLIENTS
-from tests.token_endpoint.layered import GOOD, LAYERS, error, messages
+from tests.token_endpoint.layer import GOOD, LAYERS, error, messages
 from tests.token_endpoint.posts import FORM, Post, layers, send, send_asgi, send_wsgi
+from tests.token_endpoint.registrations import AUTHENTICATOR, BILLING, CA, CLIENTS
 from tests.token_endpoint.roles import basic
 
 __all__ = ["clock"]

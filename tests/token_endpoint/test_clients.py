@@ -13,7 +13,16 @@ from mtls_middleware.testing import IssuedCertificate, self_signed
 from mtls_middleware.token_endpoint import ClientAuthenticator, RegistrationError
 from tests import shared
 from tests.ids import shown
-from tests.token_endpoint.roles import PKI, SELF_SIGNED, asked, jwk, jwks, own_certificates, pki, refused
+from tests.token_endpoint.roles import (
+    PKI,
+    SELF_SIGNED,
+    authentication_result,
+    jwk,
+    jwks,
+    own_certificates,
+    pki,
+    refused,
+)
 
 OWN = self_signed("CN=edge")
 OTHER = self_signed("CN=other")
@@ -253,7 +262,7 @@ def test_the_jwk_of_rfc_8705_appendix_a_registers_its_certificate() -> None:
     appendix = shared.read_json("vectors/rfc8705.json")["appendix_a"]
     client = own_certificates(client_id="edge", jwks={"keys": [appendix["jwk"]]})
     certificate = ClientCertificate.from_pem(appendix["certificate_pem"])  # X.509 v1, expired: nobody checks its chain
-    assert asked(ClientAuthenticator({"edge": client}), certificate, client_id="edge") is client
+    assert authentication_result(ClientAuthenticator({"edge": client}), certificate, client_id="edge") is client
     assert certificate.thumbprint == appendix["cnf"]["x5t#S256"]
 
 
@@ -297,7 +306,7 @@ def test_a_drafts_method_is_another_method_without_the_switch() -> None:
     assert RegisteredClient.from_metadata(metadata, drafts=True).token_endpoint_auth_method == SELF_SIGNED
     without = RegisteredClient.from_metadata(metadata)
     assert without.certificates is None
-    assert asked(ClientAuthenticator({"edge": without}), OWN, client_id="edge") is None
+    assert authentication_result(ClientAuthenticator({"edge": without}), OWN, client_id="edge") is None
 
 
 @pytest.mark.standard("P4", "B10")
@@ -317,10 +326,13 @@ def test_certificates_are_compared_whole_unless_the_drafts_way_is_chosen() -> No
     renewed = self_signed("CN=edge", key=OWN.key)
     clients = {"edge": own_certificates(OWN)}
     with refused():
-        asked(ClientAuthenticator(clients), renewed, client_id="edge")
-    assert asked(ClientAuthenticator(clients, match="public_key"), renewed, client_id="edge") is clients["edge"]
+        authentication_result(ClientAuthenticator(clients), renewed, client_id="edge")
+    assert (
+        authentication_result(ClientAuthenticator(clients, match="public_key"), renewed, client_id="edge")
+        is clients["edge"]
+    )
     with refused():
-        asked(ClientAuthenticator(clients, match="public_key"), OTHER, client_id="edge")
+        authentication_result(ClientAuthenticator(clients, match="public_key"), OTHER, client_id="edge")
 
 
 @pytest.mark.shared
@@ -392,8 +404,8 @@ def test_changing_the_jwks_object_does_not_change_the_registration() -> None:
     client = own_certificates(jwks=document)
     document["keys"][:] = jwks(OTHER)["keys"]
     with refused():
-        asked(ClientAuthenticator({"edge": client}), OTHER, client_id="edge")
-    assert asked(ClientAuthenticator({"edge": client}), OWN, client_id="edge") is client
+        authentication_result(ClientAuthenticator({"edge": client}), OTHER, client_id="edge")
+    assert authentication_result(ClientAuthenticator({"edge": client}), OWN, client_id="edge") is client
 
 
 # --- anything at all ---

@@ -22,11 +22,11 @@ from mtls_middleware.request import Peer, TLSFacts
 from mtls_middleware.responses import RESPONSES
 from mtls_middleware.testing import CertificateAuthority, self_signed
 from mtls_middleware.token_endpoint import ClientAuthenticator, ClientRequest
-from mtls_middleware.token_endpoint.registered import Match, RegisteredCertificates
+from mtls_middleware.token_endpoint.registered_certificates import Match, RegisteredCertificates
 from mtls_middleware.validation import TrustStore
+from tests.request_view import View
 from tests.token_endpoint.posts import Post, layers, send_asgi, send_wsgi
-from tests.token_endpoint.roles import asked, basic, jwk, own_certificates, pki, refused
-from tests.views import View
+from tests.token_endpoint.roles import authentication_result, basic, jwk, own_certificates, pki, refused
 
 CA = CertificateAuthority()
 BILLING = CA.issue("CN=billing", dns=["billing.internal"])
@@ -210,7 +210,7 @@ def test_a_certificate_changed_in_one_octet_matches_no_client(position: int, oct
     clients = {"edge": own_certificates(kind), "billing": pki(san_dns="x.internal"), "dn": pki("dn", subject_dn="CN=x")}
     for client_id in clients:
         with refused():
-            asked(ClientAuthenticator(clients), certificate, client_id=client_id)
+            authentication_result(ClientAuthenticator(clients), certificate, client_id=client_id)
     entry = {**jwk(kind), "x5c": [base64.b64encode(der).decode("ascii")]}
     RegisteredCertificates.parse({"keys": [entry]})  # read or left out
 
@@ -264,7 +264,7 @@ def test_no_certificate_of_the_vectors_is_anything_but_refused(client_id: str) -
         for authenticator in authenticators:
             try:
                 with refused():
-                    asked(authenticator, certificate, client_id=client_id)
+                    authentication_result(authenticator, certificate, client_id=client_id)
             except BaseException as error:
                 raise AssertionError(name) from error
     assert read > 500
@@ -276,7 +276,7 @@ def test_no_certificate_of_the_vectors_spoils_the_chain_of_a_good_one() -> None:
     authenticator = ClientAuthenticator(CLIENTS, trust_store=STORE)
     for der in VECTORS.values():
         certificate = ClientCertificate.from_der(BILLING.der, chain=(der,), verification=Verification.BY_PROXY)
-        assert decided(lambda shown=certificate: asked(authenticator, shown)) in (
+        assert decided(lambda shown=certificate: authentication_result(authenticator, shown)) in (
             (CLIENTS["billing"], None),
             (None, "invalid_client"),
         )

@@ -15,7 +15,7 @@ from mtls_middleware.token_endpoint import (
     token_confirmation,
 )
 from tests import shared
-from tests.token_endpoint.roles import asked, pki, refused
+from tests.token_endpoint.roles import authentication_result, pki, refused
 
 CA = CertificateAuthority()
 FIRST, RENEWED = (CA.issue("CN=app,O=Acme").client_certificate() for _ in range(2))
@@ -129,7 +129,7 @@ def test_a_client_known_by_name_can_renew_its_certificate() -> None:
     client = pki("app", subject_dn="CN=app,O=Acme")
     authenticator = ClientAuthenticator({"app": client})
     for certificate in (FIRST, RENEWED):
-        assert asked(authenticator, certificate, client_id="app") is client
+        assert authentication_result(authenticator, certificate, client_id="app") is client
     assert confirmation(FIRST) != confirmation(RENEWED)
 
 

@@ -13,7 +13,16 @@ from mtls_middleware.errors import Unavailable
 from mtls_middleware.testing import CertificateAuthority, self_signed
 from mtls_middleware.token_endpoint import ClientAuthenticator
 from tests.key_server import KeyServer, answer, die, raw
-from tests.token_endpoint.roles import SELF_SIGNED, Ask, asked, jwk, jwks, own_certificates, presented, refused
+from tests.token_endpoint.roles import (
+    SELF_SIGNED,
+    Ask,
+    authentication_result,
+    jwk,
+    jwks,
+    own_certificates,
+    presented,
+    refused,
+)
 
 OLD, NEW, STRANGER = self_signed("CN=edge"), self_signed("CN=edge"), self_signed("CN=edge")
 NOW = time.time()
@@ -218,6 +227,6 @@ def test_many_clients_with_addresses_share_one_tls_context() -> None:
     authenticator = ClientAuthenticator(clients)
     for url in urls:
         with pytest.raises(Unavailable):
-            asked(authenticator, OLD, client_id=url)
+            authentication_result(authenticator, OLD, client_id=url)
     contexts = {id(document._tls) for url in urls if (document := authenticator._key_sets.get(url))}
     assert len(contexts) == 1

@@ -15,9 +15,9 @@ from mtls_middleware.token_endpoint import ClientAuthenticator
 from mtls_middleware.validation import TrustStore
 from tests.gateways import MODULES, STRANGER, both_gateways
 from tests.ids import shown
-from tests.token_endpoint.known import AUTHENTICATOR, BILLING, CA, CLIENTS, EDGE
-from tests.token_endpoint.layered import GOOD, LAYERS, UNKNOWN_ANSWER, error
+from tests.token_endpoint.layer import GOOD, LAYERS, UNKNOWN_ANSWER, error
 from tests.token_endpoint.posts import Post, layers, send, send_asgi, send_wsgi
+from tests.token_endpoint.registrations import AUTHENTICATOR, BILLING, CA, CLIENTS, EDGE
 from tests.token_endpoint.roles import basic
 
 # --- the way through ---

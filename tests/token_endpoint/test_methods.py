@@ -13,9 +13,9 @@ from mtls_middleware.token_endpoint import ClientAuthenticator, ClientRequest
 from mtls_middleware.token_endpoint.credentials import STANDARD_METHODS
 from tests.gateways import both_gateways
 from tests.methods import CUSTOM, IN, MALFORMED, SECRET, UNKNOWN, USED, expected, sent
-from tests.token_endpoint.known import ASSERTION, BILLING, EDGE
-from tests.token_endpoint.layered import error
+from tests.token_endpoint.layer import error
 from tests.token_endpoint.posts import Post, layers, send
+from tests.token_endpoint.registrations import ASSERTION, BILLING, EDGE
 from tests.token_endpoint.roles import assertion, basic, jwks, refused
 
 PATHS = ("/token", "/introspect", "/revoke", "/par", "/device")

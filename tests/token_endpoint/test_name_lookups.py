@@ -12,8 +12,8 @@ from mtls_middleware.errors import Unavailable
 from mtls_middleware.line_limit import LineLimit
 from mtls_middleware.token_endpoint import ClientAuthenticator, authentication
 from tests.ids import shown
-from tests.token_endpoint.known import BILLING, CA, CLIENTS, SECRET
-from tests.token_endpoint.roles import Ask, asked, refused
+from tests.token_endpoint.registrations import BILLING, CA, CLIENTS, SECRET
+from tests.token_endpoint.roles import Ask, authentication_result, refused
 
 
 def test_look_ups_of_each_kind() -> None:
@@ -26,11 +26,11 @@ def test_look_ups_of_each_kind() -> None:
 
     for clients in (CLIENTS, UserDict(CLIENTS), CLIENTS.get, CLIENTS.__getitem__):
         for awaiting in (True, False):
-            assert asked(ClientAuthenticator(clients), BILLING, awaiting=awaiting) is CLIENTS["billing"]
+            assert authentication_result(ClientAuthenticator(clients), BILLING, awaiting=awaiting) is CLIENTS["billing"]
     for clients in (later, Database().find):
-        assert asked(ClientAuthenticator(clients), BILLING, awaiting=True) is CLIENTS["billing"]
+        assert authentication_result(ClientAuthenticator(clients), BILLING, awaiting=True) is CLIENTS["billing"]
         with refused():
-            asked(ClientAuthenticator(clients), BILLING, client_id="nobody", awaiting=True)
+            authentication_result(ClientAuthenticator(clients), BILLING, client_id="nobody", awaiting=True)
 
 
 def test_an_async_look_up_under_wsgi_says_what_to_change() -> None:
@@ -38,7 +38,7 @@ def test_an_async_look_up_under_wsgi_says_what_to_change() -> None:
         return CLIENTS.get(client_id)
 
     with pytest.raises(ConfigurationError, match="WSGI cannot await: expected a plain function"):
-        asked(ClientAuthenticator(later), BILLING)
+        authentication_result(ClientAuthenticator(later), BILLING)
 
 
 def test_a_look_up_that_returns_another_client_admits_no_client(ask: Ask, caplog: pytest.LogCaptureFixture) -> None:
@@ -77,7 +77,7 @@ INVALID: dict[str, Callable[[], RegisteredClient]] = {
     ),
     "client 7: client_id=7: expected a string": lambda: RegisteredClient.from_metadata({"client_id": 7, **METHOD}),
     "the metadata has no client_id": lambda: RegisteredClient.from_metadata(METHOD),
-    "metadata is a NoneType": lambda: RegisteredClient.from_metadata(None),  # type: ignore[arg-type]
+    "metadata is a NoneType": lambda: RegisteredClient.from_metadata(None),  # type: ignore[arg-type]  # wrong on purpose
 }
 
 

@@ -14,7 +14,7 @@ from mtls_middleware.names import distinguished
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate
 from mtls_middleware.token_endpoint import ClientAuthenticator
 from tests import shared
-from tests.token_endpoint.roles import asked, pki, refused
+from tests.token_endpoint.roles import authentication_result, pki, refused
 
 AUTHORITY = CertificateAuthority()
 DN = shared.read_json("vectors/dn.json")
@@ -26,10 +26,10 @@ def accepts(certificate: IssuedCertificate | ClientCertificate, **registered: st
     client = pki(**registered)
     authenticator = ClientAuthenticator({client.client_id: client})
     try:
-        return asked(authenticator, certificate) is client
+        return authentication_result(authenticator, certificate) is client
     except Exception:  # noqa: BLE001 (looked at more closely at once)
         with refused():
-            asked(authenticator, certificate)
+            authentication_result(authenticator, certificate)
         return False
 
 
@@ -40,11 +40,11 @@ def test_the_log_says_that_a_registered_subject_is_reversed() -> None:
     client = pki(subject_dn="O = Acme, CN = billing")
     authenticator = ClientAuthenticator({client.client_id: client})
     with refused() as caught:
-        asked(authenticator, AUTHORITY.issue("CN=billing,O=Acme"))
+        authentication_result(authenticator, AUTHORITY.issue("CN=billing,O=Acme"))
     assert caught.value.advice is not None
     assert "exactly reversed" in caught.value.advice
     with refused() as caught:
-        asked(authenticator, AUTHORITY.issue("CN=other,O=Acme"))
+        authentication_result(authenticator, AUTHORITY.issue("CN=other,O=Acme"))
     assert caught.value.advice is None
 
 
@@ -53,7 +53,7 @@ def test_the_log_has_the_parsers_reason_if_the_subject_cannot_be_read() -> None:
     authenticator = ClientAuthenticator({client.client_id: client})
     der = AUTHORITY.issue("CN=billing").der.replace(b"\x0c\x07billing", b"\x14\x07bill\xefng")
     with refused() as caught:
-        asked(authenticator, ClientCertificate.from_der(der, verification=Verification.BY_SERVER))
+        authentication_result(authenticator, ClientCertificate.from_der(der, verification=Verification.BY_SERVER))
     assert any("cannot be read: ParseError" in each for each in caught.value.evidence)
 
 

@@ -7,9 +7,9 @@ import pytest
 
 from mtls_middleware import ConfigurationError
 from tests.gateways import MODULES, both_gateways, exchange, scope_of
-from tests.token_endpoint.known import AUTHENTICATOR, CLIENTS
-from tests.token_endpoint.layered import GOOD, LAYERS, error
+from tests.token_endpoint.layer import GOOD, LAYERS, error
 from tests.token_endpoint.posts import layers, send
+from tests.token_endpoint.registrations import AUTHENTICATOR, CLIENTS
 
 
 @both_gateways

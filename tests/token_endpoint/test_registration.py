@@ -11,7 +11,7 @@ from mtls_middleware.errors import Unavailable
 from mtls_middleware.testing import IssuedCertificate
 from mtls_middleware.token_endpoint import ClientAuthenticator
 from mtls_middleware.validation import TrustStore
-from tests.token_endpoint.known import BILLING, CA, EDGE, REPORTS, ROGUE
+from tests.token_endpoint.registrations import BILLING, CA, EDGE, REPORTS, ROGUE
 from tests.token_endpoint.roles import own_certificates, pki, presented, refused
 
 Verify = Callable[[RegisteredClient, ClientCertificate | IssuedCertificate | None], None]

@@ -6,8 +6,8 @@ import pytest
 
 from mtls_middleware import ConfigurationError, RegisteredClient
 from mtls_middleware.token_endpoint import ClientAuthenticator, ClientRequest
-from tests.token_endpoint.known import ASSERTION, AUTHENTICATOR, BILLING, CLIENTS, EDGE, SECRET
-from tests.token_endpoint.roles import Ask, asked, assertion, basic, refused
+from tests.token_endpoint.registrations import ASSERTION, AUTHENTICATOR, BILLING, CLIENTS, EDGE, SECRET
+from tests.token_endpoint.roles import Ask, assertion, authentication_result, basic, refused
 
 # --- who the request says it is from ---
 
@@ -57,7 +57,7 @@ def test_a_certificate_alone_does_not_look_up_a_client() -> None:
         pytest.fail(f"looked up {client_id!r}")
 
     with refused():
-        asked(ClientAuthenticator(look_up), BILLING, client_id=None)
+        authentication_result(ClientAuthenticator(look_up), BILLING, client_id=None)
 
 
 OTHER_CREDENTIALS: list[dict[str, Any]] = [

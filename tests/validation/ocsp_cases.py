@@ -17,11 +17,11 @@ from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from mtls_middleware.testing import CertificateAuthority
-from mtls_middleware.testing.issued import IssuedCertificate
+from mtls_middleware.testing.issued_certificate import IssuedCertificate
 from tests.validation import ocsp_der
 from tests.validation.authority import HOUR
-from tests.validation.issuing import RSA_1024, usage
 from tests.validation.responder import REVOKED, UNKNOWN, failure, respond
+from tests.validation.unusual_certificates import RSA_1024, usage
 
 NO_CHECK = (x509.OCSPNoCheck(), False)
 OTHER_CA, IMPOSTOR = CertificateAuthority("CN=Other CA,O=Tests"), CertificateAuthority()  # the impostor has CA's name

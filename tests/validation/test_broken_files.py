@@ -18,8 +18,8 @@ from mtls_middleware.validation.files import MAX_INLINE_SIZE
 from mtls_middleware.wsgi import protect
 from tests.key_server import until
 from tests.validation.authority import crl
-from tests.validation.judged import presented, reasons
 from tests.validation.test_files import cached, replace
+from tests.validation.verdicts import presented, reasons
 
 NOW = time.time()
 DAY = 86_400

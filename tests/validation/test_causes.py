@@ -18,8 +18,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.validation import TrustStore
-from tests.validation.issuing import usage
-from tests.validation.judged import reasons
+from tests.validation.unusual_certificates import usage
+from tests.validation.verdicts import reasons
 
 NOW = float(int(time.time()))
 DAY = 86_400

@@ -12,8 +12,8 @@ from mtls_middleware.validation import OCSP, RevocationLists, TrustStore
 from tests.live.servers import free_port, running
 from tests.validation import certomancer_pki, openssl_ocsp
 from tests.validation.authority import crl
-from tests.validation.issuing import signed
 from tests.validation.test_ocsp import outcome
+from tests.validation.unusual_certificates import signed
 
 pytestmark = [pytest.mark.live]
 

@@ -9,7 +9,7 @@ from cryptography.x509.oid import NameOID
 
 from mtls_middleware.testing import CertificateAuthority
 from mtls_middleware.validation import TrustStore, constraints
-from tests.validation.judged import reasons
+from tests.validation.verdicts import reasons
 
 NOW = time.time()
 Name = x509.Name.from_rfc4514_string

@@ -13,7 +13,7 @@ from mtls_middleware.validation import RevocationLists, SpiffeTrust, TrustStore
 from mtls_middleware.validation.files import FileCache
 from tests.key_server import until
 from tests.validation.authority import crl
-from tests.validation.judged import reasons
+from tests.validation.verdicts import reasons
 
 NOW = time.time()
 

@@ -23,8 +23,8 @@ from mtls_middleware.validation.ocsp_response import Requirements, UnusableOCSPR
 from mtls_middleware.validation.spiffe_bundles import read_jwks
 from mtls_middleware.validation.trust_files import read_certificates
 from tests.validation.authority import crl
-from tests.validation.judged import reasons
 from tests.validation.responder import respond
+from tests.validation.verdicts import reasons
 
 NOW = time.time()
 

@@ -12,7 +12,7 @@ from mtls_middleware.effects import idle_renewal
 from mtls_middleware.validation import RevocationLists, TrustStore
 from tests.key_server import KeyServer, until
 from tests.validation.authority import HOUR, crl, long_crl
-from tests.validation.judged import reasons
+from tests.validation.verdicts import reasons
 
 NOW = time.time()
 
@@ -110,7 +110,6 @@ FORKED = """
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_a_forked_process_renews_with_its_own_thread(ca):
     with KeyServer(crl(ca, now=NOW, ends=24 * HOUR)) as server:
         process = subprocess.Popen(

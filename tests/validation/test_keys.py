@@ -8,8 +8,8 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, p
 
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.validation import TrustStore
-from tests.validation.issuing import RSA_1024, RSA_E3, Authority, signed
-from tests.validation.judged import reasons
+from tests.validation.unusual_certificates import RSA_1024, RSA_E3, Authority, signed
+from tests.validation.verdicts import reasons
 
 NOW = time.time()
 

@@ -13,8 +13,8 @@ from cryptography import x509
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.validation import RevocationLists, TrustStore
 from tests.validation.authority import crl
-from tests.validation.judged import reasons
 from tests.validation.openssl_verify import verify
+from tests.validation.verdicts import reasons
 
 NOW = float(int(time.time()))
 URI = x509.UniformResourceIdentifier

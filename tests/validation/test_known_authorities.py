@@ -9,7 +9,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate
 from mtls_middleware.validation import TrustStore, chain
-from tests.validation.judged import reasons
+from tests.validation.verdicts import reasons
 
 NOW = time.time()
 HOUR = 3600

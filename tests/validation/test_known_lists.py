@@ -20,9 +20,9 @@ from tests.growth import assert_grows
 from tests.key_server import KeyServer
 from tests.validation.authority import HOUR
 from tests.validation.authority import crl as signed_list
-from tests.validation.judged import reasons
 from tests.validation.test_files import errors, replace
 from tests.validation.test_revocation_lists import points, scope
+from tests.validation.verdicts import reasons
 
 NOW = float(int(time.time()))  # the times of a list are whole seconds
 URI = x509.UniformResourceIdentifier

@@ -22,9 +22,9 @@ from mtls_middleware.validation.serial_numbers import SerialNumbers
 from tests.key_server import KeyServer, until
 from tests.validation.authority import crl as signed_list
 from tests.validation.authority import long_crl
-from tests.validation.judged import reasons
 from tests.validation.test_files import replace
 from tests.validation.test_revocation_lists import scope
+from tests.validation.verdicts import reasons
 
 NOW = float(int(time.time()))
 CA = CertificateAuthority()

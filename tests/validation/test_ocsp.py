@@ -22,8 +22,8 @@ from mtls_middleware.validation import OCSP, CertificateStatus, RevocationLists,
 from tests.key_server import until
 from tests.live.servers import free_port
 from tests.validation.authority import HOUR, crl
-from tests.validation.judged import presented, reasons
 from tests.validation.responder import GOOD, REVOKED, SHA1, UNKNOWN, Responder, failure, respond
+from tests.validation.verdicts import presented, reasons
 
 NOW = time.time()
 NO_CHECK = (x509.OCSPNoCheck(), False)

@@ -18,10 +18,10 @@ from mtls_middleware.validation.ocsp_response import Requirements, UnusableOCSPR
 from tests.key_server import until
 from tests.validation import ocsp_der
 from tests.validation.authority import HOUR
-from tests.validation.issuing import Authority, signed
 from tests.validation.ocsp_der import ECDSA_SHA256, RSA_PSS, RSA_SHA256, tlv
 from tests.validation.responder import GOOD, REVOKED, SHA1, UNKNOWN, Responder
 from tests.validation.test_ocsp import outcome, store_of
+from tests.validation.unusual_certificates import Authority, signed
 
 RSA_CA = Authority(rsa.generate_private_key(65_537, 2048))
 OTHER_RSA_KEY = rsa.generate_private_key(65_537, 2048)

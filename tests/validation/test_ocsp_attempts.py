@@ -18,8 +18,8 @@ from mtls_middleware.testing import CertificateAuthority
 from mtls_middleware.validation import OCSP
 from mtls_middleware.validation.revocation import CertificateStatus, status_requests
 from tests.validation import test_ocsp
-from tests.validation.judged import presented
 from tests.validation.responder import REVOKED, Responder, respond
+from tests.validation.verdicts import presented
 
 CA = CertificateAuthority()
 NOW = 1_800_000_000.0

@@ -15,9 +15,9 @@ from mtls_middleware.validation.ocsp_records import OCSPRecord
 from tests.key_server import until
 from tests.live.servers import free_port
 from tests.validation import test_ocsp
-from tests.validation.judged import presented
 from tests.validation.responder import Responder
 from tests.validation.test_ocsp import client, new_time, outcome, server, store_of
+from tests.validation.verdicts import presented
 
 __all__ = ["client", "new_time", "server"]
 

@@ -13,10 +13,10 @@ from mtls_middleware.errors import Refused, Unavailable
 from mtls_middleware.validation import OCSP
 from mtls_middleware.validation.revocation import status_requests
 from tests.key_server import until
-from tests.validation.judged import presented
 from tests.validation.responder import REVOKED, UNKNOWN, Responder
 from tests.validation.test_ocsp import outcome, store_of
 from tests.validation.test_ocsp_attempts import ended
+from tests.validation.verdicts import presented
 
 TOO_MANY = FetchFailed("too many exchanges for this client", retry_after=3)
 

@@ -25,8 +25,8 @@ from hypothesis import strategies as st
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.validation import TrustStore
-from tests.validation.issuing import usage
-from tests.validation.judged import reasons
+from tests.validation.unusual_certificates import usage
+from tests.validation.verdicts import reasons
 
 CHAINS = int(os.environ.get("MTLS_CHAINS", "150"))
 NOW = 1_790_000_000

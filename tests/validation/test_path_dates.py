@@ -14,8 +14,8 @@ from tests.gateways import both_gateways
 from tests.layers.clock import Clock, clock
 from tests.layers.test_validity import Layers
 from tests.layers.world import behind_nginx, certificates
-from tests.validation.issuing import cross_signed
-from tests.validation.judged import presented, reasons
+from tests.validation.unusual_certificates import cross_signed
+from tests.validation.verdicts import presented, reasons
 
 __all__ = ["clock"]
 

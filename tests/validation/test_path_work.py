@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.validation import TrustStore, chain, path_work
-from tests.validation.issuing import SHA256
-from tests.validation.judged import reasons
+from tests.validation.unusual_certificates import SHA256
+from tests.validation.verdicts import reasons
 
 NOW = time.time()
 KEY = ec.generate_private_key(ec.SECP256R1())

@@ -14,7 +14,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate
 from mtls_middleware.validation import RevocationLists, TrustStore
-from tests.validation.judged import reasons
+from tests.validation.verdicts import reasons
 
 PKITS = Path(cryptography_vectors.__file__).parent / "x509" / "PKITS_data"
 NOW = 1_790_000_000  # within the suite's twenty years from 2010

@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.validation import RevocationLists, TrustStore
-from tests.validation.judged import reasons
 from tests.validation.openssl_verify import verify
 from tests.validation.test_pkits import AUTHORITIES, LISTS, NOW, PKITS, ROOT, lists_of_the_path
+from tests.validation.verdicts import reasons
 
 
 class Setting(NamedTuple):

@@ -22,8 +22,8 @@ from mtls_middleware.validation.crl import StatusRequest
 from tests.growth import assert_grows
 from tests.key_server import KeyServer
 from tests.validation.authority import HOUR, at, crl, long_crl
-from tests.validation.issuing import Authority
-from tests.validation.judged import presented, reasons
+from tests.validation.unusual_certificates import Authority
+from tests.validation.verdicts import presented, reasons
 
 NOW = time.time()
 URI = x509.UniformResourceIdentifier

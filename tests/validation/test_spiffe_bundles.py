@@ -16,8 +16,8 @@ from mtls_middleware.validation import OCSP, SpiffeTrust
 from mtls_middleware.validation.spiffe_bundles import read_jwks
 from tests import shared
 from tests.ids import shown
-from tests.validation.issuing import usage
-from tests.validation.judged import reasons
+from tests.validation.unusual_certificates import usage
+from tests.validation.verdicts import reasons
 
 NOW = time.time()
 ID = "spiffe://acme.internal/billing"

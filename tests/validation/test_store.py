@@ -16,8 +16,8 @@ from mtls_middleware.policy import Subject
 from mtls_middleware.testing import CertificateAuthority, self_signed
 from mtls_middleware.validation import TrustStore
 from mtls_middleware.wsgi import protect
-from tests.validation.issuing import usage
-from tests.validation.judged import reasons
+from tests.validation.unusual_certificates import usage
+from tests.validation.verdicts import reasons
 
 NOW = time.time()
 CRITICAL = True

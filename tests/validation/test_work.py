@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.testing import CertificateAuthority
 from mtls_middleware.validation import TrustStore, chain
-from tests.validation.issuing import signed_as_ca
-from tests.validation.judged import reasons
+from tests.validation.unusual_certificates import signed_as_ca
+from tests.validation.verdicts import reasons
 
 NOW = time.time()
 

@@ -52,7 +52,7 @@ class CertificateUserBackend(ModelBackend):
         model: Any = get_user_model()
         field = self.name_field or model.USERNAME_FIELD
         candidates = model._default_manager.filter(**{f"{field}__in": [identity.name, identity.spelling]})
-        found = [each for each in candidates if users.compared(getattr(each, field)) == identity.name]
+        found = [each for each in candidates if users.canonical_form(getattr(each, field)) == identity.name]
         return found[0] if len(found) == 1 else None
 
     def create_user(self, identity: CertificateIdentity) -> Any:  # noqa: ARG002 (for subclasses)

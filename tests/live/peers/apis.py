@@ -50,7 +50,7 @@ def layers() -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"/by-{way}", {"source": ServerTLS(), "tokens": tokens, "scopes": ["invoices:read"]}
 
 
-def told(of: Any) -> dict[str, Any]:
+def report(of: Any) -> dict[str, Any]:
     token = access_token(of)
     assert token is not None
     return {"client_id": token.client_id, "bound": token.bound, "confirmation": token.confirmation}
@@ -58,13 +58,13 @@ def told(of: Any) -> dict[str, Any]:
 
 def flask_api() -> Any:
     app = Flask(__name__)
-    app.add_url_rule("/invoices", "invoices", lambda: told(request))
+    app.add_url_rule("/invoices", "invoices", lambda: report(request))
     return DispatcherMiddleware(Flask("nothing else"), {path: wsgi.protect(app, **each) for path, each in layers()})
 
 
 def starlette_api() -> Any:
     async def invoices(received: Request) -> JSONResponse:
-        return JSONResponse(told(received))
+        return JSONResponse(report(received))
 
     app = Starlette(routes=[Route("/invoices", invoices)])
     return Starlette(routes=[Mount(path, asgi.protect(app, **each)) for path, each in layers()])

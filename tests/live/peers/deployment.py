@@ -59,8 +59,8 @@ class Deployment:
             tls |= {"cert": own.chain_pem, "key": own.key_pem}
         client = {**(metadata or {"client_id": client_id}), "use_mtls_endpoint_aliases": aliases}
         settings = {"library": library, "action": action, "issuer": self.issuer, "tls": tls, "client": client}
-        told = self.client({**settings, "method": method, "redirect_uri": REDIRECT_URI, **more})
-        return told["answer"], told["requests"]
+        report = self.client({**settings, "method": method, "redirect_uri": REDIRECT_URI, **more})
+        return report["answer"], report["requests"]
 
 
 def certificates(authority: CertificateAuthority) -> dict[str, IssuedCertificate]:

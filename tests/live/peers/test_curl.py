@@ -35,11 +35,11 @@ def curl(deployment: Deployment, certificate: str | None, *arguments: str) -> An
     assert shutil.which("curl"), "the tests need curl, which tests/run.sh installs"
     directory = deployment.directory
     own = ("--cert", f"{directory}/{certificate}.pem", "--key", f"{directory}/{certificate}-key.pem")
-    told = '\n{"status": %{http_code}, "headers": %{header_json}}'
+    report = '\n{"status": %{http_code}, "headers": %{header_json}}'
     done = subprocess.run(
         [
             *("curl", "--disable", "--silent", "--show-error", "--noproxy", "*", "--max-time", "30"),
-            *("--cacert", f"{directory}/ca.pem", "--write-out", told),
+            *("--cacert", f"{directory}/ca.pem", "--write-out", report),
             *(own if certificate else ()),
             *arguments,
         ],

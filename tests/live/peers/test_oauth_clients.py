@@ -27,12 +27,12 @@ def error(answer: dict) -> tuple[int, str]:
 
 def bound_to(deployment: Deployment, token: str) -> str | None:
     """The name of the certificate that a token is bound to, as introspection has it (RFC 8705 3.2)."""
-    told, _ = deployment.ask("openid-client", "introspection", "billing", "billing", token=token)
-    assert told["active"] is True
-    if "cnf" not in told:
+    report, _ = deployment.ask("openid-client", "introspection", "billing", "billing", token=token)
+    assert report["active"] is True
+    if "cnf" not in report:
         return None
     names = {each.thumbprint: name for name, each in deployment.certificates.items()}
-    return names[told["cnf"]["x5t#S256"]]
+    return names[report["cnf"]["x5t#S256"]]
 
 
 @pytest.mark.standard("B15", "B21", "C3", "C5")
@@ -42,11 +42,11 @@ def test_a_client_discovers_the_aliases_and_gets_a_bound_token(deployment, libra
     metadata = f"{deployment.issuer}/.well-known/oauth-authorization-server"
     assert asked == [metadata, f"{deployment.aliases}/token"]
     assert (answer["token_type"], answer["scope"]) == ("bearer", "invoices:read")
-    told, asked = deployment.ask(library, "introspection", client, client, token=answer["access_token"])
+    report, asked = deployment.ask(library, "introspection", client, client, token=answer["access_token"])
     assert asked == [metadata, f"{deployment.aliases}/introspect"]
-    assert told["active"] is True
-    assert told["client_id"] == client
-    assert told["cnf"] == {"x5t#S256": deployment.certificates[client].thumbprint}
+    assert report["active"] is True
+    assert report["client_id"] == client
+    assert report["cnf"] == {"x5t#S256": deployment.certificates[client].thumbprint}
 
 
 @pytest.mark.standard("A2", "A4")
@@ -171,10 +171,10 @@ def test_a_token_that_is_bound_to_nothing_opens_no_api(deployment, invoices):
     by_secret = {"method": "ClientSecretBasic", "secret": SECRET}
     answer, _ = deployment.ask("openid-client", "client_credentials", "legacy", None, aliases=False, **by_secret)
     for certificate in ("billing", None):
-        told, _ = deployment.ask(
+        report, _ = deployment.ask(
             "openid-client", "resource", "legacy", certificate, token=answer["access_token"], url=invoices, **by_secret
         )
-        assert refused(told)
+        assert refused(report)
 
 
 @pytest.mark.standard("B21", "C3")
@@ -182,11 +182,11 @@ def test_an_authorization_request_is_pushed_with_the_certificate(deployment, lib
     answer, asked = deployment.ask(library, "authorization_code", "billing", "billing", pushed=True)
     assert f"{deployment.aliases}/par" in asked
     assert bound_to(deployment, answer["access_token"]) == "billing"
-    told, _ = deployment.ask(library, "resource", "billing", "billing", token=answer["access_token"], url=invoices)
-    assert told["status"] == 200
+    report, _ = deployment.ask(library, "resource", "billing", "billing", token=answer["access_token"], url=invoices)
+    assert report["status"] == 200
     for certificate in ("desktop", None):
-        told, _ = deployment.ask(library, "authorization_code", "billing", certificate, pushed=True)
-        assert error(told) == (401, "invalid_client")
+        report, _ = deployment.ask(library, "authorization_code", "billing", certificate, pushed=True)
+        assert error(report) == (401, "invalid_client")
 
 
 def registrations(deployment: Deployment) -> dict[str, dict[str, Any]]:
@@ -208,8 +208,8 @@ def test_a_client_registers_itself_with_its_certificate(deployment, library, inv
     assert asked[-1] == f"{deployment.aliases}/register"
     client_id = registered["client_id"]
     answer, _ = deployment.ask(library, "client_credentials", client_id, certificate)
-    told, _ = deployment.ask(library, "resource", client_id, certificate, token=answer["access_token"], url=invoices)
-    assert told["status"] == 200
+    report, _ = deployment.ask(library, "resource", client_id, certificate, token=answer["access_token"], url=invoices)
+    assert report["status"] == 200
     assert error(deployment.ask(library, "client_credentials", client_id, "desktop")[0]) == (401, "invalid_client")
 
 
@@ -226,8 +226,8 @@ def test_a_client_registers_itself_with_its_certificate(deployment, library, inv
 )
 def test_a_client_cannot_register_a_certificate_that_it_lacks(deployment, library, registers, presents):
     metadata = registrations(deployment)[registers]
-    told, _ = deployment.ask(library, "registration", None, presents, metadata=metadata)
-    assert error(told) == (400, "invalid_client_metadata")
+    report, _ = deployment.ask(library, "registration", None, presents, metadata=metadata)
+    assert error(report) == (400, "invalid_client_metadata")
 
 
 def test_a_client_cannot_register_a_lifetime_or_a_scope(deployment):

@@ -164,10 +164,10 @@ def test_each_of_its_signature_algorithms_is_verified(provider, invoices, algori
     answer, _ = provider.ask("openid-client", "client_credentials", "billing", "billing", parameters=parameters)
     token = answer["access_token"]
     assert jwt.get_unverified_header(token)["alg"] == algorithm
-    told, _ = provider.ask("openid-client", "resource", "billing", "billing", token=token, url=invoices)
-    assert told["status"] == 200
-    told, _ = provider.ask("openid-client", "resource", "billing", "desktop", token=token, url=invoices)
-    assert refused(told)
+    report, _ = provider.ask("openid-client", "resource", "billing", "billing", token=token, url=invoices)
+    assert report["status"] == 200
+    report, _ = provider.ask("openid-client", "resource", "billing", "desktop", token=token, url=invoices)
+    assert refused(report)
 
 
 @pytest.mark.standard("C9", "C10", "C16")
@@ -200,10 +200,10 @@ def test_its_unbound_token_is_refused_with_any_certificate(provider, invoices):
     by_secret = {"method": "ClientSecretBasic", "secret": deployment.SECRET}
     answer, _ = provider.ask("openid-client", "client_credentials", "unbound", "desktop", **TOKEN, **by_secret)
     for certificate in ("desktop", None):
-        told, _ = provider.ask(
+        report, _ = provider.ask(
             "openid-client", "resource", "unbound", certificate, token=answer["access_token"], url=invoices, **by_secret
         )
-        assert refused(told)
+        assert refused(report)
 
 
 @pytest.mark.standard("A21", "H4")
@@ -219,11 +219,11 @@ def test_its_token_without_the_scope_is_too_small(provider, invoices):
     answer, _ = provider.ask(
         "openid-client", "client_credentials", "billing", "billing", parameters={"resource": AUDIENCE}
     )
-    told, _ = provider.ask(
+    report, _ = provider.ask(
         "openid-client", "resource", "billing", "billing", token=answer["access_token"], url=invoices
     )
-    assert told["status"] == 403
-    (challenge,) = told["challenges"]
+    assert report["status"] == 403
+    (challenge,) = report["challenges"]
     assert challenge["parameters"]["error"] == "insufficient_scope"
     assert challenge["parameters"]["scope"] == "invoices:read"
 
@@ -264,8 +264,8 @@ def test_its_opaque_token_is_refused_from_when_it_is_revoked(provider, api, way)
 def test_an_api_with_wrong_introspection_credentials_answers_503(provider, api):
     answer, _ = provider.ask("openid-client", "client_credentials", "billing", "billing", **OPAQUE_TOKEN)
     settings = {"token": answer["access_token"], "url": f"{api}/by-wrong-secret/invoices"}
-    told, _ = provider.ask("openid-client", "resource", "billing", "billing", **settings)
-    assert (told["status"], told["body"]["error"]) == (503, "temporarily_unavailable")
+    report, _ = provider.ask("openid-client", "resource", "billing", "billing", **settings)
+    assert (report["status"], report["body"]["error"]) == (503, "temporarily_unavailable")
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -314,8 +314,8 @@ def test_a_public_client_refreshes_with_its_certificate_alone(provider):
     public = {"method": "None"}
     first, _ = provider.ask("openid-client", "authorization_code", "desktop", "desktop", **code(AUDIENCE), **public)
     asked = {"token": first["refresh_token"], "at_token_endpoint": {"resource": AUDIENCE}, **public}
-    told, _ = provider.ask("openid-client", "refresh_token", "desktop", "billing", **asked)
-    assert (told["status"], told["error"]) == (400, "invalid_grant")
+    report, _ = provider.ask("openid-client", "refresh_token", "desktop", "billing", **asked)
+    assert (report["status"], report["error"]) == (400, "invalid_grant")
     second, _ = provider.ask("openid-client", "refresh_token", "desktop", "desktop", **asked)
     assert statuses(provider, second["access_token"], "signature") == {**REJECTED, "desktop": {200}}
 
@@ -333,8 +333,8 @@ def test_a_pushed_or_signed_authorization_request_gives_a_bound_token(provider, 
 
 
 def test_a_request_is_pushed_only_with_the_clients_certificate(provider):
-    told, _ = provider.ask("openid-client", "authorization_code", "billing", "desktop", **code(AUDIENCE), pushed=True)
-    assert (told["status"], told["error"]) == (401, "invalid_client")
+    report, _ = provider.ask("openid-client", "authorization_code", "billing", "desktop", **code(AUDIENCE), pushed=True)
+    assert (report["status"], report["error"]) == (401, "invalid_client")
 
 
 @pytest.mark.parametrize("library", ["openid-client", "oauth4webapi"])
@@ -355,5 +355,5 @@ def test_a_client_that_registers_itself_gets_bound_tokens(provider, library):
     settings = {"token": answer["access_token"], "url": f"{provider.apis[deployment.NAMES[0]]}/by-signature/invoices"}
     assert provider.ask(library, "resource", client_id, "statistics", **settings)[0]["status"] == 200
     assert refused(provider.ask(library, "resource", client_id, "billing", **settings)[0])
-    told, _ = provider.ask(library, "client_credentials", client_id, "billing", **TOKEN)
-    assert (told["status"], told["error"]) == (401, "invalid_client")
+    report, _ = provider.ask(library, "client_credentials", client_id, "billing", **TOKEN)
+    assert (report["status"], report["error"]) == (401, "invalid_client")

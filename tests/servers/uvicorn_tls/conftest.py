@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.uvicorn_tls.serving import CA, SERVER
+from tests.servers.uvicorn_tls.server import CA, SERVER
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ from websockets.exceptions import InvalidStatus
 from mtls_middleware import Verification, client_certificate
 from mtls_middleware.asgi import ClientCertificateMiddleware
 from mtls_middleware.sources import ServerTLS
-from tests.servers.asking import greeting
-from tests.servers.uvicorn_tls.serving import (
+from tests.servers.clients import greeting
+from tests.servers.uvicorn_tls.server import (
     CA,
     CLIENT,
     ENVIRON,

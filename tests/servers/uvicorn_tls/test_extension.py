@@ -14,8 +14,8 @@ from mtls_middleware.asgi import ClientCertificateMiddleware
 from mtls_middleware.servers import uvicorn_tls
 from mtls_middleware.sources import ServerTLS
 from mtls_middleware.testing import self_signed
-from tests.servers.asking import greeting
-from tests.servers.uvicorn_tls.serving import (
+from tests.servers.clients import greeting
+from tests.servers.uvicorn_tls.server import (
     CA,
     CLIENT,
     HTTP,

@@ -16,7 +16,7 @@ from uvicorn.protocols.websockets.wsproto_impl import WSProtocol
 
 from mtls_middleware import ConfigurationError
 from mtls_middleware.servers import uvicorn_tls
-from tests.servers.uvicorn_tls.serving import ENVIRON, HTTP, MODULE, WS, Application
+from tests.servers.uvicorn_tls.server import ENVIRON, HTTP, MODULE, WS, Application
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ class NoScope(H11Protocol):
 
 
 @pytest.mark.parametrize(
-    ("base", "told"),
+    ("base", "report"),
     [
         (NoCallback, "no connection_made"),
         (OtherApplication, "the app of OtherApplication is not config.loaded_app"),
@@ -114,11 +114,11 @@ class NoScope(H11Protocol):
     ],
 )
 def test_a_moved_interface_is_told_before_uvicorn_listens(
-    base: type[asyncio.Protocol], told: str, unnamed: pytest.MonkeyPatch
+    base: type[asyncio.Protocol], report: str, unnamed: pytest.MonkeyPatch
 ) -> None:
     unnamed.setattr("uvicorn.protocols.http.h11_impl.H11Protocol", base)
     config = uvicorn.Config(Application(), http=f"{MODULE}:H11", log_config=None)
-    with pytest.raises(ConfigurationError, match=told) as refused:
+    with pytest.raises(ConfigurationError, match=report) as refused:
         config.load()
     assert f"of uvicorn {uvicorn.__version__}" in str(refused.value)
     assert "pip install 'uvicorn==0.54.*'" in str(refused.value)

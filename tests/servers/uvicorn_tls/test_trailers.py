@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from tests.servers.uvicorn_tls.serving import CA, CLIENT, HTTP, LOOPS, Application, answers, connected, serving
+from tests.servers.uvicorn_tls.server import CA, CLIENT, HTTP, LOOPS, Application, answers, connected, serving
 
 CHUNKED = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nTrailer: X-SSL-Client-Cert\r\n\r\n"
 TRAILER = b"2\r\nhi\r\n0\r\nX-SSL-Client-Cert: forged\r\n\r\n"

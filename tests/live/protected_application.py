@@ -11,7 +11,7 @@ from django.http import HttpResponse
 from django.urls import path
 
 from mtls_middleware import asgi, policy, sources, validation, wsgi
-from tests.exported import exported
+from tests.exports import exported
 
 _NAMES = {**exported(sources), **exported(policy), **exported(validation)}
 _OPTIONS: dict[str, Any] = {

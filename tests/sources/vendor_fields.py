@@ -35,7 +35,9 @@ WORDED: dict[str, tuple[HeaderSource, Written]] = {
 worded = pytest.mark.parametrize("vendor", WORDED)
 
 
-def told(vendor: str, certificate: IssuedCertificate | None, *words: str) -> tuple[HeaderSource, list[tuple[str, str]]]:
+def word_fields(
+    vendor: str, certificate: IssuedCertificate | None, *words: str
+) -> tuple[HeaderSource, list[tuple[str, str]]]:
     source, written = WORDED[vendor]
     headers = [] if certificate is None else [(CERT, written(certificate))]
     return source, [*headers, *((WORD, word) for word in words)]

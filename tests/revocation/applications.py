@@ -1,6 +1,6 @@
 """Two applications, WSGI and ASGI, that go by one list of revocations, and a program that revokes: three processes.
 
-`python -m tests.revocation.served` reads the arguments of `revoke` as JSON, revokes until a minute
+`python -m tests.revocation.applications` reads the arguments of `revoke` as JSON, revokes until a minute
 hence, and says when it began to.
 """
 

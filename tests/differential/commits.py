@@ -14,18 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from mtls_middleware.errors import ConfigurationError
-from tests.differential.drawn import scenarios
+from tests.differential.environment import Outside
 from tests.differential.material import new_material
-from tests.differential.outside import Outside
 from tests.differential.requests import Drawn
-from tests.differential.sent import GATEWAYS, Records, Sender, logged
+from tests.differential.scenarios import scenarios
+from tests.differential.sender import GATEWAYS, Records, Sender, logged
 from tests.differential.stacks import Builder
 
 TESTS = Path(__file__).resolve().parents[2]
 # Imports the library from one folder, and the tests from this worktree.
 _BOOT = (
     "import sys; sys.path = [{code!r}] + [each for each in sys.path if each]; import mtls_middleware; "
-    "sys.path[0] = {tests!r}; from tests.differential.before import write_answers; write_answers(*sys.argv[1:])"
+    "sys.path[0] = {tests!r}; from tests.differential.commits import write_answers; write_answers(*sys.argv[1:])"
 )
 # Log records describe the same reason in other words.
 _DESCRIPTIONS = "evidence"

@@ -57,8 +57,8 @@ class Application:
 
     @property
     def tls(self) -> dict[str, Any]:
-        told: dict[str, Any] = self.scopes[-1]["extensions"]["tls"]
-        return told
+        report: dict[str, Any] = self.scopes[-1]["extensions"]["tls"]
+        return report
 
 
 @contextmanager

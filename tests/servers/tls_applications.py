@@ -8,11 +8,11 @@ from typing import Any
 from mtls_middleware.asgi import ClientCertificateMiddleware
 from mtls_middleware.servers import cheroot_tls
 from mtls_middleware.sources import Nginx, ServerTLS
+from tests.certificate_report import certificate_of
 from tests.live.applications import own_tls
-from tests.told import certificate_of
 
 
-async def tell(scope: Any, receive: Any, send: Any) -> None:
+async def report(scope: Any, receive: Any, send: Any) -> None:
     extensions = scope.get("extensions") or {}
     seen = sorted(name.decode() for name, _ in scope["headers"] if name.replace(b"_", b"-").startswith(b"x-ssl"))
     body = json.dumps({"certificate": certificate_of(scope), "tls": extensions.get("tls"), "seen": seen})
@@ -37,9 +37,9 @@ def without_lifespan(app: Any) -> Any:
     return served
 
 
-asgi = without_lifespan(ClientCertificateMiddleware(tell, ServerTLS()))
-behind_nginx = without_lifespan(ClientCertificateMiddleware(tell, Nginx(trusted_proxies=["127.0.0.1"])))
-tell_unattached = without_lifespan(tell)
+asgi = without_lifespan(ClientCertificateMiddleware(report, ServerTLS()))
+behind_nginx = without_lifespan(ClientCertificateMiddleware(report, Nginx(trusted_proxies=["127.0.0.1"])))
+tell_unattached = without_lifespan(report)
 
 
 def serve_cheroot(port: int, directory: str) -> None:

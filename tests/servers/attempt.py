@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from tests.servers.recording import digest
+from tests.servers.recorder import digest
 from tests.servers.upgrades import TAG, Expect, Payload
 
 PATIENCE = 20.0  # seconds without an octet after which the connection counts as kept open, on a loaded machine too
@@ -83,10 +83,10 @@ class Attempt:
         if expect is Expect.ANSWERED:
             found += [] if self.status == 200 else [f"status {self.status}, expected 200"]
             found += [] if self.says_close or not ends else ["no Connection: close"]
-            found += [] if self.told(payload) else [f"the application was told {self.seen[:1]}"]
+            found += [] if self.report(payload) else [f"the application was told {self.seen[:1]}"]
         return found
 
-    def told(self, payload: Payload) -> bool:
+    def report(self, payload: Payload) -> bool:
         """Whether the first request that the application read is the payload's, with its body."""
         body = digest((payload.body or b"").replace(TAG, self.tag))
         return [(each["method"], each["body"]) for each in self.seen[:1]] == [(payload.method, body)]

@@ -1,11 +1,11 @@
-"""The layer of a token endpoint that knows the clients of `known.py`, a good request to it, and what refusals share."""
+"""The layer of a token endpoint for the clients of `registrations.py`, a good request to it, and its rejections."""
 
 import json
 from typing import Any
 
 from tests.gateways import Outcome
-from tests.token_endpoint.known import AUTHENTICATOR, BILLING
 from tests.token_endpoint.posts import Post, layers
+from tests.token_endpoint.registrations import AUTHENTICATOR, BILLING
 
 LAYERS = layers(AUTHENTICATOR)
 GOOD = Post(certificate=BILLING)

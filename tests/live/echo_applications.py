@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from mtls_middleware import asgi, sources, wsgi
-from tests.told import certificate_of
+from tests.certificate_report import certificate_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -57,7 +57,7 @@ def configured() -> Iterable[tuple[str, sources.HeaderSource | sources.ServerTLS
     yield "/server/required", sources.ServerTLS(), True
 
 
-def told(request: Any, seen: Iterable[tuple[str, str]], peer: object, scheme: str) -> bytes:
+def report(request: Any, seen: Iterable[tuple[str, str]], peer: object, scheme: str) -> bytes:
     about = certificate_of(request)
     what = {"certificate": about, "seen": list(seen), "arrived": request[ARRIVED], "peer": peer, "scheme": scheme}
     return json.dumps({**what, "cpu": time.process_time()}).encode()
@@ -71,25 +71,25 @@ def of_scope(scope: dict[str, Any]) -> list[tuple[str, str]]:
     return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
 
 
-def tell_wsgi(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-    body = told(environ, of_environ(environ), environ.get("REMOTE_ADDR"), environ["wsgi.url_scheme"])
+def wsgi_report(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+    body = report(environ, of_environ(environ), environ.get("REMOTE_ADDR"), environ["wsgi.url_scheme"])
     start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
     return [body]
 
 
-async def tell_asgi(scope: dict[str, Any], receive: Any, send: Any) -> None:
-    body = told(scope, of_scope(scope), scope["client"], scope["scheme"])
+async def asgi_report(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    body = report(scope, of_scope(scope), scope["client"], scope["scheme"])
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
 WSGI = {
-    path: wsgi.ClientCertificateMiddleware(tell_wsgi, source, required=required)
+    path: wsgi.ClientCertificateMiddleware(wsgi_report, source, required=required)
     for path, source, required in configured()
 }
 ASGI = {
-    path: asgi.ClientCertificateMiddleware(tell_asgi, source, required=required)
+    path: asgi.ClientCertificateMiddleware(asgi_report, source, required=required)
     for path, source, required in configured()
 }
 

@@ -10,10 +10,10 @@ from typing import Any
 import jwt
 
 from mtls_middleware.token_endpoint import authorization_server_metadata
-from tests.integrations import authlib_models, documented
+from tests.integrations import authlib_models, page_code
 
 ISSUER = os.environ["ISSUER"]
-documented.FILES["authorization_server.py"] = documented.FILES["authorization_server.py"].replace(
+page_code.FILES["authorization_server.py"] = page_code.FILES["authorization_server.py"].replace(
     "https://as.example", ISSUER
 )
 app = authlib_models.Server(json.loads(os.environ["CLIENTS"])).app

@@ -12,7 +12,7 @@ from cryptography import x509
 
 from mtls_middleware import asgi, sources, wsgi
 from mtls_middleware.policy import Subject
-from tests.exported import exported
+from tests.exports import exported
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment

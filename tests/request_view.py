@@ -1,4 +1,4 @@
-"""A request as sources and layers see it, put together by a test."""
+"""`View`: a request as sources and layers read it, with values that a test chooses."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from mtls_middleware.request import Peer, TLSFacts
 
 @dataclass(frozen=True)
 class View:
-    """A `RequestView` of given parts."""
+    """A `RequestView` with these values."""
 
     method: str
     path: str

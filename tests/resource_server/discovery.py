@@ -5,7 +5,7 @@ from typing import Any
 from mtls_middleware.resource_server import JWTAccessTokens
 from mtls_middleware.testing import TokenIssuer
 from mtls_middleware.testing.tokens import OMIT
-from tests.jwks.fetching import NO_TLS
+from tests.jwks.key_sources import NO_TLS
 from tests.key_server import KeyServer
 
 # Of the issuer https://host/tenant.

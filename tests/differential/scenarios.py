@@ -1,9 +1,10 @@
-"""Draws stacks and events from a seed. Pure data: `stacks.py` and `sent.py` give it a meaning."""
+"""Draws stacks and events from a seed. Pure data: `stacks.py` and `sender.py` give it a meaning."""
 
 import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from tests.differential.header_forms import SOURCES
 from tests.differential.material import (
     CRL_BEGAN,
     CRL_BEGINS,
@@ -18,7 +19,6 @@ from tests.differential.material import (
     Material,
 )
 from tests.differential.requests import Drawn, Options, RequestDrawer
-from tests.differential.written import SOURCES
 
 # Requests to one stack: enough to fill its cache, and to use it.
 LENGTH = 25

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from mtls_middleware.effects.flow import BlockingDriver, Flow
-from tests.jwks.fetching import awaited
+from tests.jwks.key_sources import awaited
 from tests.resource_server.stack import ASGIStack, Stack, WSGIStack
 
 

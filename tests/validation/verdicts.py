@@ -6,7 +6,7 @@ from mtls_middleware.certificate import ClientCertificate, Verification
 from mtls_middleware.effects.flow import BlockingDriver, Flow
 from mtls_middleware.errors import Refused
 from mtls_middleware.reusable import decide
-from mtls_middleware.testing.issued import IssuedCertificate
+from mtls_middleware.testing.issued_certificate import IssuedCertificate
 
 
 class Store(Protocol):

@@ -1,4 +1,4 @@
-"""What applications in server processes tell of the certificate that the middleware attached.
+"""`certificate_of`: the certificate that the middleware attached, as JSON data from an application in a server process.
 
 Every interpreter that embeds an application of these tests reads this file.
 """
@@ -9,7 +9,7 @@ from mtls_middleware import client_certificate
 
 
 def certificate_of(request: Any) -> dict[str, object] | None:
-    """As JSON can carry it: whose, who vouched for it, how many stand above it; of an environ or a scope."""
+    """Return the thumbprint, the verification and the length of the chain. `request`: an environ or a scope."""
     certificate = client_certificate(request)
     if certificate is None:
         return None

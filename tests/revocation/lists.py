@@ -22,7 +22,7 @@ def following(server: RedisServer, **options: Any) -> RedisRevocations:
     return RedisRevocations(server.client(socket_timeout=1, socket_connect_timeout=1), **options)
 
 
-def made(server: RedisServer, **options: Any) -> RedisRevocations:
+def new_list(server: RedisServer, **options: Any) -> RedisRevocations:
     """With a list, and the list read."""
     found = following(server, **options)
     found.create()

@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.live import wire
 from tests.live.servers import free_port, running
 
-TELLING = "tests.live.telling"
+TELLING = "tests.live.echo_applications"
 WSGI = ("gunicorn", "waitress", "werkzeug")
 ASGI = ("uvicorn-h11", "uvicorn-httptools", "hypercorn", "daphne", "gunicorn-asgi")
 SERVERS = (*WSGI, *ASGI)

@@ -32,7 +32,7 @@ def expected(client: IssuedCertificate | None, *, chain: int | None = None) -> A
     return {"thumbprint": client.thumbprint, "verification": "BY_SERVER", "chain": presented}
 
 
-def told(connection: http.client.HTTPSConnection, headers: Mapping[str, str] = {}) -> Any:
+def report_of(connection: http.client.HTTPSConnection, headers: Mapping[str, str] = {}) -> Any:
     connection.request("GET", "/", headers=headers)
     response = connection.getresponse()
     body = response.read()
@@ -44,7 +44,7 @@ def ask(port: int, client: IssuedCertificate | None = BILLING) -> Any:
     """What the application says on a connection of its own."""
     connection = http.client.HTTPSConnection("localhost", port, context=CA.client_context(client), timeout=10)
     with contextlib.closing(connection):
-        return told(connection)
+        return report_of(connection)
 
 
 def greeting(port: int, client: IssuedCertificate | None = BILLING, *, ca: CertificateAuthority = CA) -> str | bytes:

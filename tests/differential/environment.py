@@ -37,7 +37,7 @@ class Revocations(RedisRevocations):
 
 
 class Outside:
-    """The state outside of the stacks. `apply` changes it by an event of `drawn.py`. It begins anew with `reset`."""
+    """The state outside of the stacks. `apply` changes it by an event of `scenarios.py`, and `reset` starts again."""
 
     def __init__(self, material: Material, folder: Path) -> None:
         self.material, self.folder = material, folder

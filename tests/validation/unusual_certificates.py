@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from mtls_middleware.certificate import ClientCertificate
+from mtls_middleware.der import header, read_header, read_values
 
 SHA256 = hashes.SHA256()
 RSA_1024 = rsa.generate_private_key(65537, 1024)
@@ -36,6 +37,32 @@ def signed(ca, key, digest=SHA256, *, scheme=None):
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca.key.public_key()), critical=False)
     )
     return ClientCertificate.from_der(builder.sign(ca.key, digest, rsa_padding=scheme).public_bytes(Encoding.DER))
+
+
+def version_1(certificate):
+    """The DER of a certificate without version and extensions, as old OpenSSL makes it. Its signature is wrong."""
+    tbs, der = certificate.tbs_certificate_bytes, certificate.public_bytes(Encoding.DER)
+    start, _ = read_header(tbs)
+    members = list(read_values(tbs[start:]))
+    content = b"".join(header(tag, len(value)) + value for tag, value in members if tag not in (0xA0, 0xA3))
+    body = header(0x30, len(content)) + content + der[der.index(tbs) + len(tbs) :]
+    return header(0x30, len(body)) + body
+
+
+def without_key_identifier(certificate, key):
+    """The DER of a self-signed CA without subjectKeyIdentifier, with the name and dates of `certificate`."""
+    return (
+        x509.CertificateBuilder()
+        .subject_name(certificate.subject)
+        .issuer_name(certificate.subject)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(certificate.not_valid_before_utc)
+        .not_valid_after(certificate.not_valid_after_utc)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, SHA256)
+        .public_bytes(Encoding.DER)
+    )
 
 
 class Authority:
