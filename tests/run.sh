@@ -18,7 +18,7 @@ command -v redis-server >/dev/null || # RUNLEVEL: on ports of the tests' own alo
     { apt-get update -q && RUNLEVEL=1 apt-get install -qy --no-install-recommends redis-server; }
 { command -v chromium && command -v certutil; } >/dev/null || # the browser of tests/proxies/test_browser.py
     { apt-get update -q && apt-get install -qy --no-install-recommends chromium libnss3-tools; }
-peers=tests/live/peers # OAuth clients and a server by others, at the versions of package-lock.json
+peers=tests/live/peers # OAuth clients, a server and Swagger UI by others, at the versions of package-lock.json
 [ "$peers/node_modules/.package-lock.json" -nt "$peers/package-lock.json" ] ||
     PATH="$PWD/.venv/bin:$PATH" npm ci --prefix "$peers" --ignore-scripts --no-audit --no-fund
 .venv/bin/ruff check .
