@@ -1,8 +1,16 @@
 """docs/forking.md is true: servers that fork, with and without an import before the fork."""
 
 import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import httpx2
@@ -26,6 +34,18 @@ UWSGI = [
     str(ROOT),
     "--disable-logging",
 ]
+
+RELOADED = """
+import os, pathlib
+VALUE = pathlib.Path("value.txt").read_text()
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [f"{os.getpid()} {VALUE}".encode()]
+"""
+
+PAGE = (ROOT / "docs" / "forking.md").read_text("utf-8")
+COMMANDS = {block.split()[0]: shlex.split(block) for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)}
+BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
 @pytest.fixture
@@ -84,6 +104,37 @@ def gunicorn(caller: Caller, *options: str) -> list[str]:
     return [*GUNICORN, "--bind", f"127.0.0.1:{caller.port}", *options]
 
 
+def test_the_commands_of_the_page_start_servers_that_fork(caller: Caller, tmp_path: Path) -> None:
+    assert COMMANDS.keys() == {"gunicorn", "uwsgi"}
+    own = {
+        "shop:app": APPLICATION,
+        "127.0.0.1:8000": f"127.0.0.1:{caller.port}",
+        "/run/app/uwsgi.sock": f"{tmp_path}/s",
+    }
+    gunicorn, uwsgi = ([own.get(each, each) for each in COMMANDS[name][1:]] for name in ("gunicorn", "uwsgi"))
+    with running(["-m", "gunicorn", *gunicorn, "--no-control-socket"], caller.port, **caller.environment):
+        caller.seen()
+    more = ["--http", f"127.0.0.1:{caller.port}", "--pythonpath", str(ROOT)]
+    with running([*uwsgi, *more], caller.port, program=embedded.UWSGI, **caller.environment):
+        caller.seen()
+
+
+def test_the_python_of_the_page_runs(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    followed: list[bool] = []
+    shop = ModuleType("shop")
+    vars(shop)["revocations"] = SimpleNamespace(follow=lambda: followed.append(True))
+    monkeypatch.setitem(sys.modules, "shop", shop)
+    configuration, processes = BLOCKS
+    names: dict[str, Any] = {}
+    exec(configuration, names)
+    names["post_worker_init"](None)
+    assert followed == [True]
+    exec(processes, names)
+    names["process"].start()
+    names["process"].join()
+    assert capfd.readouterr().out == "in a new process\n"
+
+
 @pytest.mark.parametrize("options", [["--preload"], []], ids=["preload", "imported by each worker"])
 def test_each_worker_of_gunicorn_fetches_with_a_thread_of_its_own(
     caller: Caller, keys: KeyServer, options: Any
@@ -112,12 +163,40 @@ def test_each_worker_of_uwsgi_fetches_if_threads_are_enabled(caller: Caller, key
     assert keys.requests == WORKERS
 
 
-@pytest.mark.parametrize("enabled", [True, False])
-def test_threads_run_between_requests_only_if_uwsgi_enables_them(caller: Caller, enabled: bool) -> None:
-    options = ["--enable-threads"] if enabled else []
+@pytest.mark.parametrize("options", [["--enable-threads"], ["--threads", "2"], []], ids=str)
+def test_threads_run_between_requests_only_if_uwsgi_enables_them(caller: Caller, options: list[str]) -> None:
     command = ["--module", APPLICATION, "--pythonpath", str(ROOT), *options, "--http", f"127.0.0.1:{caller.port}"]
     with running(command, caller.port, program=embedded.UWSGI, **caller.environment):
         before = caller.get().json()["ticks"]
         time.sleep(1)
         after = caller.get().json()["ticks"]
-    assert (after - before > 10) is enabled, (before, after)
+    assert (after - before > 10) is bool(options), (before, after)
+
+
+@pytest.mark.parametrize("preload", [True, False])
+def test_a_reload_of_gunicorn_imports_the_application_again_unless_it_is_preloaded(
+    tmp_path: Path, preload: bool
+) -> None:
+    (tmp_path / "value.txt").write_text("old")
+    (tmp_path / "reloaded.py").write_text(RELOADED)
+    port, where = free_port(), ["--chdir", str(tmp_path), "--pid", str(tmp_path / "pid")]
+    command = ["-m", "gunicorn", "--bind", f"127.0.0.1:{port}", "--no-control-socket", *where, "reloaded:app"]
+
+    def value() -> str:
+        return httpx2.get(f"http://127.0.0.1:{port}/", timeout=30, trust_env=False).text
+
+    with running([*command, *(["--preload"] if preload else [])], port):
+        old = value()
+        (tmp_path / "value.txt").write_text("new")
+        os.kill(int((tmp_path / "pid").read_text()), signal.SIGHUP)
+        until(lambda: value().split()[0] != old.split()[0], seconds=30)
+        assert value().split()[1] == ("old" if preload else "new")
+
+
+def test_construction_starts_no_thread(caller: Caller) -> None:
+    program = "import threading, tests.live.forking_application; print(threading.active_count())"
+    environment = {**os.environ, **caller.environment}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "1\n"
