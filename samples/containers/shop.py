@@ -1,4 +1,4 @@
-"""The application in the container. nginx, in a container beside it, sends the client certificate and the secret."""
+"""The application in the container, behind nginx in the container beside it."""
 
 import os
 
@@ -31,4 +31,5 @@ source = Nginx(
     certificate_header="MtlsClientCert",
     verify_header="MtlsClientVerify",
 )
-app.wsgi_app = protect(app.wsgi_app, source=source, allow=DNSName("billing.internal"), exempt=["/health"])  # type: ignore[method-assign]
+allow = DNSName("billing.internal")
+app.wsgi_app = protect(app.wsgi_app, source=source, allow=allow, exempt=["/health"])
