@@ -44,7 +44,8 @@ def app(environ, start_response):
 """
 
 PAGE = (ROOT / "docs" / "forking.md").read_text("utf-8")
-COMMANDS = {block.split()[0]: shlex.split(block) for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)}
+LINES = re.findall(r"```sh\n(.*?)```", PAGE.replace("\\\n", ""), re.DOTALL)
+COMMANDS = {line.split()[0]: shlex.split(line) for line in LINES}
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
