@@ -20,7 +20,7 @@ command -v redis-server >/dev/null || # RUNLEVEL: on ports of the tests' own alo
     { apt-get update -q && apt-get install -qy --no-install-recommends chromium libnss3-tools; }
 { command -v softhsm2-util && command -v pkcs11-tool && openssl engine pkcs11; } >/dev/null 2>&1 || # a card in software
     { apt-get update -q && apt-get install -qy --no-install-recommends softhsm2 opensc libengine-pkcs11-openssl; }
-peers=tests/live/peers # OAuth clients and a server by others, at the versions of package-lock.json
+peers=tests/live/peers # OAuth clients, a server and Swagger UI by others, at the versions of package-lock.json
 [ "$peers/node_modules/.package-lock.json" -nt "$peers/package-lock.json" ] ||
     PATH="$PWD/.venv/bin:$PATH" npm ci --prefix "$peers" --ignore-scripts --no-audit --no-fund
 .venv/bin/ruff check .

@@ -3,7 +3,6 @@
 import os
 import re
 import shlex
-import ssl
 import subprocess
 import sys
 import time
@@ -31,9 +30,6 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "users.md").read_text("utf-8")
 FILES = dict(re.findall(r"```python\n# (\S+)\n(.*?)```", PAGE, re.DOTALL))
 ROWS = re.findall(r"^\| `((\w+)\(.*?\))` \|.*\| (yes|no) \|$", PAGE, re.MULTILINE)
-# Of the first section with commands. tests/proxies/test_software_token.py runs the commands for a token.
-BLOCKS = re.findall(r"```sh\n(.*?)```", PAGE.partition("\n## Test with a software token\n")[0], re.DOTALL)
-COMMANDS = [each for block in BLOCKS for each in block.replace("\\\n", "").splitlines()]
 
 
 @pytest.fixture(autouse=True)
@@ -149,15 +145,10 @@ def running(command: str, folder: Path, environment: dict[str, str]) -> Iterator
             server.wait(30)
 
 
-def get(address: str, folder: Path, *, card: bool = False, fields: Mapping[str, str] | None = None) -> tuple[int, str]:
+def get(address: str, folder: Path, fields: Mapping[str, str]) -> tuple[int, str]:
     """The response of the server, as soon as it listens."""
-    own = folder / ".mtls-dev"
-    context = ssl.create_default_context(cafile=own / "ca.pem")
-    if card:
-        context.load_cert_chain(own / "client.pem", own / "client-key.pem")
-    cookies = urllib.request.HTTPCookieProcessor()
-    opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=context), cookies)
-    opener.addheaders = list((fields or {}).items())
+    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+    opener.addheaders = list(fields.items())
     for _ in range(300):
         try:
             with opener.open(address, timeout=30) as response:
@@ -199,21 +190,12 @@ def test_requests_of_every_server_pass_through_the_middleware(server: str, tmp_p
     port = free_port()
     with running(SERVERS[server].replace("PORT", str(port)), project, environment):
         address = f"http://127.0.0.1:{port}/admin/"
-        status, page = get(address, project, fields=upn(ALICE).for_source(source))
+        status, page = get(address, project, upn(ALICE).for_source(source))
         assert (status, "Site administration" in page) == (200, True), (project / "server.log").read_text()
         forged = {name: value for name, value in upn(ALICE).for_source(source).items() if name != "mtlsproxysecret"}
         for fields in ({}, forged, {name.replace("-", "_"): value for name, value in forged.items()}):
-            status, page = get(address, project, fields=fields)
+            status, page = get(address, project, fields)
             assert (status, "your browser presented none" in page) == (403, True), fields
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The distribution, as the index would have it."""
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
-    subprocess.run(command, check=True, capture_output=True)
-    return next(folder.glob("*.whl"))
 
 
 def follow(command: str, folder: Path, environment: dict[str, str]) -> str:
@@ -226,32 +208,19 @@ def follow(command: str, folder: Path, environment: dict[str, str]) -> str:
 
 
 @pytest.mark.live
-@pytest.mark.timeout(900)  # pip downloads Django
-def test_the_page_leads_from_a_new_environment_to_the_admin(tmp_path: Path, wheel: Path) -> None:
-    follow(f"{sys.executable} -m venv fresh", tmp_path, dict(os.environ))
-    environment = {"PATH": f"{tmp_path}/fresh/bin{os.pathsep}{os.environ['PATH']}"}
-    environment |= {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "HTTP", "SSL_"))}
-    project = tmp_path / "mysite"
-    folder, server = tmp_path, ""
-    for command in COMMANDS:
-        if command.startswith("cd "):
-            folder = folder / command.removeprefix("cd ")
-        elif command.startswith("gunicorn "):
-            server = command
-        elif not command.startswith("curl "):
-            follow(command.replace("install mtls-middleware", f"install {wheel}"), folder, environment)
-        if command.startswith("mtls-middleware dev-ca"):  # the page appends to the settings here
-            with (project / "mysite" / "settings.py").open("a") as settings:
-                settings.write(FILES["mysite/settings.py"])
-    (address,) = (each.split()[-1] for each in COMMANDS if each.startswith("curl "))
-    port = free_port()
-    with running(server.replace("8443", str(port)), project, environment):
-        address = address.replace("8443", str(port))
-        status, page = get(address, project, card=True)
-        assert (status, "Site administration" in page, "alice@corp.example" in page) == (200, True, True)
-        status, page = get(address, project, card=False)
-        assert (status, "your browser presented none" in page) == (403, True)
-    (project / "accounts").mkdir()
-    (project / "accounts" / "__init__.py").touch()
-    (project / "accounts" / "tests.py").write_text(FILES["accounts/tests.py"])
-    assert "Ran 1 test" in follow("python manage.py test accounts", project, environment)
+def test_the_documented_test_of_a_project_passes(tmp_path: Path) -> None:
+    environment = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    follow("django-admin startproject mysite .", tmp_path, environment)
+    (tmp_path / ".mtls-dev").mkdir()
+    (tmp_path / ".mtls-dev" / "ca.pem").write_text(STAFF.pem)
+    with (tmp_path / "mysite" / "settings.py").open("a") as settings:
+        settings.write(FILES["mysite/settings.py"])
+    (tmp_path / "accounts").mkdir()
+    (tmp_path / "accounts" / "__init__.py").touch()
+    (tmp_path / "accounts" / "tests.py").write_text(FILES["accounts/tests.py"])
+    assert "Ran 1 test" in follow("python manage.py test accounts", tmp_path, environment)
+
+
+def test_the_tutorial_has_the_settings_of_the_page() -> None:
+    tutorial = (ROOT / "docs" / "tutorial-django-gunicorn.md").read_text("utf-8")
+    assert FILES["mysite/settings.py"] in tutorial

@@ -140,7 +140,7 @@ def forked(function):
 
 def run(server: IntrospectionServer, program: str, *, after_questions: int = 0) -> str:
     """Run the program. Its `input()` returns when the server has got `after_questions` requests."""
-    # A program that forks after the first exchange gets this warning (docs/operations.md). The child works.
+    # A program that forks after the first exchange gets this warning (docs/forking.md). The child works.
     options = ["-W", "error::ResourceWarning", "-W", "ignore:This process:DeprecationWarning"]
     command = [sys.executable, *options, "-c", PROGRAM + program, server.url]
     pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)

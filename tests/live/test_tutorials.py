@@ -47,7 +47,7 @@ def blocks(page: str) -> list[Block]:
 def script(page: list[Block]) -> str:
     lines = [PRELUDE]
     for position, block in enumerate(page):
-        name = re.match(r"# (\S+)\n", block.text)
+        name = re.match(r"# (\S+?)(, at the end)?\n", block.text)
         if block.language == "sh":
             lines += [f"echo '== block {position}'", block.text]
             if block.text.endswith("&\n"):
@@ -55,7 +55,7 @@ def script(page: list[Block]) -> str:
                 lines.append(f"wait_for {port}")
         elif block.language != "text":
             assert name is not None, block.text
-            lines.append(f"cat >{name[1]} <<'END OF FILE'\n{block.text}END OF FILE")
+            lines.append(f"cat {'>>' if name[2] else '>'}{name[1]} <<'END OF FILE'\n{block.text}END OF FILE")
     return "\n".join(lines)
 
 
@@ -97,7 +97,7 @@ def pattern(line: str) -> str:
     return ".*".join(re.escape(part) for part in line.split("..."))
 
 
-@pytest.mark.parametrize("name", ["tutorial-flask-nginx.md", "tutorial-fastapi-uvicorn.md"])
+@pytest.mark.parametrize("name", sorted(page.name for page in (ROOT / "docs").glob("tutorial-*.md")))
 def test_each_command_of_a_tutorial_prints_what_the_page_shows(name: str, tmp_path: Path, wheel: Path) -> None:
     page = blocks(name)
     output = finished(script(page), tmp_path, wheel)
