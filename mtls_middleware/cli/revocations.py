@@ -149,7 +149,7 @@ def _revoke(revocations: "RedisRevocations", options: argparse.Namespace) -> dic
 def _show(revocations: "RedisRevocations", options: argparse.Namespace) -> dict[str, int]:
     found = revocations.look()
     if found is None:
-        raise _NotDone(f"there is no list under {options.key!r}; run create, with your own records in --revoked")
+        raise _NotDone(f"the key {options.key!r} does not exist; run create, with your own records in --revoked")
     return {"entries": found.entries, "changes": found.changes}
 
 

@@ -120,7 +120,7 @@ def read(certificate: x509.Certificate) -> AlternativeNames:
 def _mailbox(address: str) -> tuple[str, str] | None:
     """Return the local part and the lower-case host of a mailbox or user principal name.
 
-    Returns `None` if there is no local part. Only ASCII letters have another case: U+212A (KELVIN SIGN) is not "k".
+    Returns `None` if the string has no local part. Only ASCII letters are lowered: U+212A (KELVIN SIGN) is not "k".
     """
     local, at, host = address.rpartition("@")
     return (local, host.translate(_LOWER_ASCII)) if at and local else None
@@ -136,7 +136,7 @@ def compared_mailbox(address: str) -> str | None:
 
 
 def compared_dns_name(name: str) -> str | None:
-    """Return a DNS name in the form in which equal names are equal strings; `None` for a wildcard, which is no name.
+    """Return a DNS name in the form in which equal names are equal strings; `None` for a wildcard such as `*.example`.
 
     Example: `compared_dns_name("Billing.internal")` is `"billing.internal"`
     """

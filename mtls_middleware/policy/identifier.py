@@ -39,8 +39,9 @@ class Identifier:
     `allow=UserPrincipalName()` raises `ConfigurationError`, because it would otherwise allow every user.
 
     Attributes:
-        carries_issuer: whether the value itself says which authority issued the certificate, so that no other
-            authority can issue a certificate with this value.
+        carries_issuer: whether the value contains the issuer's name, or a digest of the whole certificate, so that
+            `CertificateUser` does not require `issued_by=`. Two CAs can have the same name: if a trust store has such
+            CAs, give `issued_by=` as well.
     """
 
     carries_issuer: bool = False

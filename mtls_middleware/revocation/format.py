@@ -94,12 +94,12 @@ class Page:
 def parse_head(members: Sequence[Any]) -> Head:
     """Parse the member with the highest score. `members` is empty if there is no list. Raises `UnreadableList`."""
     if not members:
-        raise ListNotCreated(f"there is no list; {_CREATE_ADVICE}")
+        raise ListNotCreated(f"the key does not exist; {_CREATE_ADVICE}")
     found = _HEAD.fullmatch(_octets(members[0]))
     if found is None:
         raise UnreadableList(f"a member has an unknown format; {_KEY_ADVICE}")
     if found["complete"] == b"0":
-        raise ListNotCreated(f"its creation was not completed; {_CREATE_ADVICE}")
+        raise ListNotCreated(f"the creation of the list was not completed; {_CREATE_ADVICE}")
     numbers = (int(found[name]) for name in ("page", "changes", "units", "time"))
     return Head(found["list"], found["id"], *numbers)
 

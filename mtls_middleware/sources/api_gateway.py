@@ -66,7 +66,8 @@ class AWSAPIGateway:
                 return None
             raise Refused(
                 "client_certificate_refused",
-                "the request came through a host name of AWS, for which API Gateway verifies no client certificate",
+                "the request came through a default host name of AWS, and API Gateway verifies client certificates only "
+                "under a custom domain name",
                 advice="disable the default execute-api endpoint of the API and the URL of the Lambda function, or "
                 "give AWSAPIGateway(allow_default_endpoint=True)",
             )

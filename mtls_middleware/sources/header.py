@@ -38,6 +38,10 @@ def _log_ignored(reason: str, now: float) -> None:
 
 
 _NEEDS_STRUCTURED_FIELDS = (rfc9440.client_cert_chain,)
+_FIELDS_ADVICE = (
+    "let the proxy set both fields on every request, and check that certificate_header= and verify_header= are their "
+    "names in its configuration"
+)
 
 
 class HeaderSource:
@@ -307,13 +311,16 @@ class HeaderSource:
         if value is None or value in dialect.nothing:
             consistent = verdict in (None, Verdict.NONE) or word in dialect.words_without_certificate
             if not consistent and not (verdict is Verdict.FAILED and dialect.false_without_certificate):
-                raise MalformedCertificate("the verification word is for a certificate, but there is no certificate")
+                raise MalformedCertificate(
+                    "the proxy sent a verification word for a certificate, but no certificate", advice=_FIELDS_ADVICE
+                )
             return None  # a chain without a leaf does not identify a client
         if self._verify_header is None:
             verification = self._default_verification
         elif verdict in (None, Verdict.NONE):
             raise MalformedCertificate(
-                "there is a certificate, but the verification word is missing or means that there is no certificate"
+                "the proxy sent a certificate, but no verification word, or the word for a request without certificate",
+                advice=_FIELDS_ADVICE,
             )
         else:
             verification = Verification.BY_PROXY if verdict is Verdict.SUCCESS else Verification.PRESENTED
