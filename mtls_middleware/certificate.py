@@ -120,6 +120,7 @@ class ClientCertificate:
         """Load one certificate. Raises `MalformedCertificate` unless `der` is exactly one certificate.
 
         If OpenSSL can read the certificate and `cryptography` cannot, the attribute `unreadable` has the reason.
+        Example: `ClientCertificate.from_der(ssl_socket.getpeercert(binary_form=True))`
         """
         unreadable = ""
         try:
@@ -160,7 +161,7 @@ class ClientCertificate:
         """Load the leaf, and then its chain, from PEM. Other text around the PEM blocks is allowed.
 
         Use this method for files and tests. Certificates in requests are read by stricter rules: see
-        `mtls_middleware.sources`. Raises `MalformedCertificate`.
+        `mtls_middleware.sources`. Raises `MalformedCertificate`. Example: `ClientCertificate.from_pem(pem).subject`
         """
         text = pem.encode("utf-8", "replace") if isinstance(pem, str) else pem
         try:

@@ -25,6 +25,10 @@ class Peer(NamedTuple):
         doubt: the reason why the address may come from a header field; `None` if it cannot.
         spoofable: the reason why the server may pass a client's header name with underscores as a name with hyphens;
             `None` if it does not.
+
+    Example:
+        >>> Peer(address="192.0.2.7").unix
+        False
     """
 
     address: str | None = None
@@ -40,6 +44,10 @@ class TLSFacts(NamedTuple):
         extension: the ASGI TLS extension; `None` without TLS, and under WSGI.
         environ: the WSGI environ; `None` under ASGI.
         lambda_event: the event of AWS Lambda that mangum puts into the ASGI scope; `None` without it, and under WSGI.
+
+    Example:
+        >>> TLSFacts(environ={"SSL_CLIENT_VERIFY": "SUCCESS"}).environ["SSL_CLIENT_VERIFY"]
+        'SUCCESS'
     """
 
     extension: Mapping[str, Any] | None = None
@@ -48,7 +56,10 @@ class TLSFacts(NamedTuple):
 
 
 class RequestView(Protocol):
-    """One request as a source reads it."""
+    """One request as a source reads it.
+
+    Example: `view.headers("x-ssl-client-cert")` in the method `find` of a source
+    """
 
     @property
     def method(self) -> str: ...

@@ -46,6 +46,8 @@ class CertificateIdentity:
         certificate: the certificate.
 
     It is the user of a `CertificateUser` without `look_up`.
+
+    Example: `users.identify(client_certificate(request)).name`
     """
 
     name: str

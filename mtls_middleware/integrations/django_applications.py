@@ -48,7 +48,10 @@ def check_registration(application: Any, client: RegisteredClient) -> None:
 
 
 def disagreement(application: Any, client: RegisteredClient) -> str | None:
-    """Return how the application and its registration disagree, and what to change; `None` if they agree."""
+    """Return how the application and its registration disagree, and what to change; `None` if they agree.
+
+    Example: `disagreement(application, registered_client(application, metadata))`
+    """
     method, kind = client.token_endpoint_auth_method, application.client_type
     subject = f"client {client.client_id!r}: token_endpoint_auth_method is {method!r}"
     if application.client_id != client.client_id:

@@ -41,7 +41,11 @@ _REJECTIONS = {
 
 
 class RouteRefused(Exception):  # noqa: N818 (not an error: it carries the response to the exception handler)
-    """Raised if a request must not reach its route. `response` is the complete response to the request."""
+    """Raised if a request must not reach its route. `response` is the complete response to the request.
+
+    Example: `app.add_exception_handler(RouteRefused, handler)` with a `handler` that sends `error.response` in another
+    format
+    """
 
     def __init__(self, response: LayerResponse) -> None:
         super().__init__(f"status {response.status}")
@@ -125,7 +129,10 @@ class CertificateBoundToken(OAuth2):
 
 
 class RequiredCertificate(HTTPBase):
-    """A dependency that returns the client certificate of the request. See `require_certificate`."""
+    """A dependency that returns the client certificate of the request. See `require_certificate`.
+
+    Example: `billing: RequiredCertificate = require_certificate(DNSName("billing.internal"))`
+    """
 
     def __init__(self, check: RouteCertificate) -> None:
         super().__init__(scheme="mutual", scheme_name=MUTUAL_TLS)  # `install` replaces it by mutualTLS in the document

@@ -96,7 +96,10 @@ class BoundTokenAuthentication(BaseAuthentication):
 
 
 class RouteRejected(APIException):
-    """Raised if a request must not reach its view. It becomes the response of the layers, in the format of the view."""
+    """Raised if a request must not reach its view. It becomes the response of the layers, in the format of the view.
+
+    Example: `if isinstance(error, RouteRejected): ...` in the function of the setting `EXCEPTION_HANDLER`
+    """
 
     def __init__(self, response: LayerResponse) -> None:
         super().__init__()

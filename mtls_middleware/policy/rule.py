@@ -26,7 +26,16 @@ Result = bool | None
 
 
 class Rule:
-    """The base class of all rules."""
+    """The base class of all rules.
+
+    The rules of `mtls_middleware.policy` are objects of its subclasses. `a & b`, `a | b` and `~a` are rules, too. An
+    operand of `&` or `|` may also be a function from `ClientCertificate` to `bool`.
+
+    Example:
+        >>> from mtls_middleware.policy import DNSName, Subject
+        >>> DNSName("billing.internal") | ~Subject("CN=ops,O=Acme")
+        AnyOf(DNSName(name='billing.internal'), Not(rule=Subject(name='CN=ops,O=Acme')))
+    """
 
     # Whether the result can be `True` for an unverified certificate. The layer checks this attribute at construction,
     # because some sources never return a verified certificate.
@@ -309,6 +318,10 @@ def as_rule(rule: Rule | Callable[[ClientCertificate], bool] | Anyone) -> Rule:
     """Return a rule unchanged, or convert a function to a rule.
 
     Raises `ConfigurationError` for any other object, for an `async` function, and for a rule without its value.
+
+    Example:
+        >>> isinstance(as_rule(lambda certificate: certificate.serial_number > 0), Rule)
+        True
     """
     if isinstance(rule, Rule):
         require_value(rule)

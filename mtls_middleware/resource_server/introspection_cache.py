@@ -42,6 +42,12 @@ class IntrospectionKey:
         key: a digest, which does not reveal the token.
         seal: 64 bytes from which the encryption key is derived. To compute them, one needs the token, and also the
             client's secret if the client has a secret.
+
+    Example:
+        >>> url = "https://as.example/introspect"
+        >>> key = IntrospectionKey.for_token("opaque", endpoint=url, client_id="api", secret=None)
+        >>> len(key.key), len(key.seal)
+        (64, 64)
     """
 
     key: str
@@ -63,7 +69,21 @@ class IntrospectionKey:
 
 
 class IntrospectionCache(Protocol):
-    """Stores introspection responses as opaque records."""
+    """Stores introspection responses as opaque records.
+
+    Example:
+        >>> class DictionaryCache:
+        ...     def __init__(self) -> None:
+        ...         self._records: dict[str, bytes] = {}
+        ...
+        ...     def get(self, key: IntrospectionKey, now: float) -> Flow[bytes | None]:
+        ...         yield from ()  # a cache on another server yields a Call here
+        ...         return self._records.get(key.key)
+        ...
+        ...     def put(self, key: IntrospectionKey, record: bytes, seconds: float, now: float) -> Flow[None]:
+        ...         yield from ()
+        ...         self._records[key.key] = record
+    """
 
     def get(self, key: IntrospectionKey, now: float) -> Flow[bytes | None]:
         """Return the cached record for `key`, or `None` if no record is cached.

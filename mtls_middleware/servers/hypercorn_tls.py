@@ -91,6 +91,8 @@ def hand_over() -> None:
 
     A second call does nothing. Raises `ConfigurationError` if hypercorn is not installed, or if its internals differ
     from those of 0.18.
+
+    Example: `hand_over()`, then `asyncio.run(hypercorn.asyncio.serve(app, config))`
     """
     http1 = server_interface(
         f"{_NAME}.hand_over()",

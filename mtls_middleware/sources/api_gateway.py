@@ -66,8 +66,8 @@ class AWSAPIGateway:
                 return None
             raise Refused(
                 "client_certificate_refused",
-                "the request came through a default host name of AWS, and API Gateway verifies client certificates only "
-                "under a custom domain name",
+                "the request came through a default host name of AWS, and API Gateway verifies client certificates "
+                "only under a custom domain name",
                 advice="disable the default execute-api endpoint of the API and the URL of the Lambda function, or "
                 "give AWSAPIGateway(allow_default_endpoint=True)",
             )

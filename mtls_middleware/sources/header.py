@@ -24,24 +24,21 @@ from mtls_middleware.validity import require_valid
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.sources")
 
-
 # Maximum characters of all cached field values (a few thousand certificates), and of the values of one certificate.
 _CACHE_SIZE, _MAX_CACHED = 8 * 1024 * 1024, 16_384
 # Bytes that a cached certificate of usual size needs in memory in addition to its field values.
 _OBJECTS = 2_000
 
 _lines = LineLimit()
-
-
-def _log_ignored(reason: str, now: float) -> None:
-    _lines.log(logger, logging.INFO, now, "the client certificate header is ignored: %s", reason)
-
-
 _NEEDS_STRUCTURED_FIELDS = (rfc9440.client_cert_chain,)
 _FIELDS_ADVICE = (
     "let the proxy set both fields on every request, and check that certificate_header= and verify_header= are their "
     "names in its configuration"
 )
+
+
+def _log_ignored(reason: str, now: float) -> None:
+    _lines.log(logger, logging.INFO, now, "the client certificate header is ignored: %s", reason)
 
 
 class HeaderSource:
@@ -68,6 +65,7 @@ class HeaderSource:
             need this argument.
 
     Raises `ConfigurationError` at construction. Standards: RFC 9440 sections 2 and 4, RFC 8705 section 6.5.
+    Example of a subclass: `Nginx(trusted_proxies=["10.0.0.0/8"], shared_secret=("MtlsProxySecret", secret))`
     """
 
     dialect: Dialect
@@ -311,17 +309,16 @@ class HeaderSource:
         if value is None or value in dialect.nothing:
             consistent = verdict in (None, Verdict.NONE) or word in dialect.words_without_certificate
             if not consistent and not (verdict is Verdict.FAILED and dialect.false_without_certificate):
-                raise MalformedCertificate(
-                    "the proxy sent a verification word for a certificate, but no certificate", advice=_FIELDS_ADVICE
-                )
+                evidence = "the proxy sent a verification word for a certificate, but no certificate"
+                raise MalformedCertificate(evidence, advice=_FIELDS_ADVICE)
             return None  # a chain without a leaf does not identify a client
         if self._verify_header is None:
             verification = self._default_verification
         elif verdict in (None, Verdict.NONE):
-            raise MalformedCertificate(
-                "the proxy sent a certificate, but no verification word, or the word for a request without certificate",
-                advice=_FIELDS_ADVICE,
+            evidence = (
+                "the proxy sent a certificate, but no verification word, or the word for a request without certificate"
             )
+            raise MalformedCertificate(evidence, advice=_FIELDS_ADVICE)
         else:
             verification = Verification.BY_PROXY if verdict is Verdict.SUCCESS else Verification.PRESENTED
         size = len(value) + len(chain_value)

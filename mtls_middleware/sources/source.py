@@ -10,6 +10,15 @@ class Source(Protocol):
     """Finds the client certificate of a request. The sources in `mtls_middleware.sources` implement this protocol.
 
     Write your own source for a server or proxy that this package does not support. docs/extending.md has an example.
+
+    Example:
+        >>> from mtls_middleware import ClientCertificate, Verification
+        >>> class OurServer:
+        ...     can_verify, drop_headers, vary = True, frozenset(), None
+        ...
+        ...     def find(self, view: RequestView) -> ClientCertificate | None:
+        ...         pem = (view.tls.environ or {}).get("our.client_cert")
+        ...         return None if pem is None else ClientCertificate.from_pem(pem, verification=Verification.BY_SERVER)
     """
 
     @property
@@ -41,6 +50,11 @@ class Absence(NamedTuple):
     Attributes:
         evidence: what the request has and what the source expects. No header value, no secret.
         advice: what the operator can change. The text contains no data of the request.
+
+    Example:
+        >>> absence = Absence("our server passed no certificate", "let our server request client certificates")
+        >>> absence.evidence
+        'our server passed no certificate'
     """
 
     evidence: str

@@ -33,7 +33,13 @@ _DRAFT_RESTRICTIONS = ("tls_client_auth_root_dn", "tls_client_auth_issuer_dn")
 
 
 class RegistrationError(ConfigurationError):
-    """Raised if the metadata of a client cannot be used. The message names the client."""
+    """Raised if the metadata of a client cannot be used. The message names the client.
+
+    Example:
+        >>> RegisteredClient(client_id="billing", token_endpoint_auth_method="tls_client_auth")
+        Traceback (most recent call last):
+        mtls_middleware.token_endpoint.clients.RegistrationError: client 'billing': ...
+    """
 
     @classmethod
     def of(cls, client_id: object, reason: object) -> Self:

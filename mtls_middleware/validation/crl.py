@@ -125,6 +125,21 @@ class StatusRequest:
     """The data of a certificate that are needed to check its revocation status.
 
     The data are read only once, when the path is validated, because the status is checked on every request.
+
+    Attributes:
+        serial: the serial number of the certificate.
+        is_authority: whether it is the certificate of a CA.
+        distribution_points: its CRL distribution points, in a form that can be compared.
+        issuer: the certificate of its issuer.
+        issuer_name: the name of the issuer, in a form that can be compared.
+        issuer_der: the certificate of the issuer in DER.
+
+    Example:
+        >>> from mtls_middleware.testing import CertificateAuthority
+        >>> ca = CertificateAuthority()
+        >>> client = ca.issue("CN=billing")
+        >>> StatusRequest(client.x509, ca.certificate).serial == client.x509.serial_number
+        True
     """
 
     def __init__(self, certificate: x509.Certificate, issuer: x509.Certificate) -> None:

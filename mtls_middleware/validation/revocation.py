@@ -63,6 +63,16 @@ class Revocation(Protocol):
     """A source of revocation statuses. `RevocationLists` and `OCSP` implement this protocol.
 
     If the class itself declares `is_reusable = True`, results are cached as their `begins`, `ends` and `checks` permit.
+
+    Example:
+        >>> from mtls_middleware.reusable import once
+        >>> class RevokedSerials:
+        ...     def __init__(self, serials: set[int]) -> None:
+        ...         self._serials = serials
+        ...
+        ...     def statuses(self, requests: Sequence[StatusRequest], now: float) -> Reusable[Statuses]:
+        ...         blocked = [each.serial in self._serials for each in requests]
+        ...         return once([CertificateStatus("revoked" if each else "exempt") for each in blocked])
     """
 
     def statuses(self, requests: Sequence[StatusRequest], now: float) -> Reusable[Statuses] | Flow[Reusable[Statuses]]:
