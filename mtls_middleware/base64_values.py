@@ -4,8 +4,8 @@ import base64
 import binascii
 import re
 
-# Matches 32 bytes in base64url without padding. The last character has two pad bits. The example in RFC 8705 sets these
-# bits, so the decoded bytes are compared, and not the strings.
+# Matches 32 bytes in base64url without padding. The last character has two unused bits. The example in RFC 8705 sets
+# these bits, so compare the decoded bytes instead of the strings.
 _SHA256 = re.compile(r"[A-Za-z0-9_-]{43}")
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]*")
 

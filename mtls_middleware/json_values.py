@@ -61,7 +61,7 @@ def json_object(data: bytes) -> dict[str, Any]:
 def shown(value: object) -> str:
     """Return a value from untrusted JSON for a message: in ASCII, and at most 80 characters of a string or a number.
 
-    An array or an object is only named by its type. Example: `shown("a")` is `"'a'"`, and `shown([1])` is
+    For an array or an object, the message contains only its type. Example: `shown("a")` is `"'a'"`, and `shown([1])` is
     `"of type list"`
     """
     if isinstance(value, str):

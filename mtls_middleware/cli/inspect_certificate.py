@@ -21,7 +21,7 @@ from mtls_middleware.policy.rule import Identity, Rule
 from mtls_middleware.sources import forms, leaf_and_chain
 from mtls_middleware.validation import root_check, trust_files
 
-# The rules that name one alternative name, and the property with these names.
+# The rules about one alternative name, and the property of the certificate that contains these names.
 _NAMES: tuple[tuple[type[Rule], str], ...] = (
     (policy.DNSName, "dns_names"),
     (policy.URI, "uris"),
@@ -90,7 +90,7 @@ def read(data: bytes, file: str = "client.pem") -> tuple[str, ClientCertificate]
 
 
 def _why(data: bytes, file: str) -> str:
-    """Return the kind of a file without a certificate and the command that converts it, or "" if unknown."""
+    """Return what a file without a certificate is, and the command that converts it; `""` if this is unknown."""
     try:
         trust_files.read_certificates(data, file)
     except ValueError as error:
@@ -142,7 +142,7 @@ def _key(certificate: ClientCertificate) -> str:
 
 
 def _objections(certificate: ClientCertificate) -> list[str]:
-    """Return what a trust store objects to in the certificate itself."""
+    """Return the reasons why a trust store would reject the certificate itself."""
     try:
         return root_check.objections(certificate.x509, ExtendedKeyUsageOID.CLIENT_AUTH)
     except (MalformedCertificate, *UNREADABLE) as error:
@@ -150,7 +150,7 @@ def _objections(certificate: ClientCertificate) -> list[str]:
 
 
 def _notes(certificate: ClientCertificate) -> Iterator[str]:
-    """Yield the reasons why no rule over the subject or the issuer matches, although the name can be read."""
+    """Yield the reasons why no rule about the subject or the issuer matches, although the name can be read."""
     for name in ("subject", "issuer"):
         with contextlib.suppress(MalformedCertificate):
             found = getattr(certificate, f"{name}_name")
@@ -173,7 +173,7 @@ def _rules(certificate: ClientCertificate) -> Iterator[str]:
 
 
 def _candidates(certificate: ClientCertificate) -> Iterator[tuple[Any, ...]]:
-    """Yield a rule's class and its arguments for each name in the certificate that can be read."""
+    """For each readable name in the certificate, yield the class and the arguments of the rule about this name."""
     yield policy.Thumbprint, certificate.thumbprint
     for make, name in (
         (policy.Subject, "subject"),

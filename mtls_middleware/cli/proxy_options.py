@@ -1,4 +1,7 @@
-"""Checks the options of a proxy configuration: no value may contain syntax of the configuration file."""
+"""Checks the options of a proxy configuration.
+
+No value may contain characters with a meaning in a configuration file.
+"""
 
 import re
 from dataclasses import dataclass, field
@@ -30,7 +33,7 @@ _SERVER_NAME = re.compile(r"(?!.*\.[0-9]+$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.
 _SECRET = re.compile(r"[A-Za-z0-9._~+/-]{16,256}={0,2}")
 
 
-@dataclass(frozen=True, kw_only=True)  # no slots, because `proxy_config` reads the defaults from the class
+@dataclass(frozen=True, kw_only=True)  # without `slots=True`, because `proxy_config` reads the defaults from the class
 class ProxyOptions:
     """The options of a proxy configuration. Raises `ConfigurationError` for an invalid value.
 
@@ -48,8 +51,8 @@ class ProxyOptions:
         server_names: the host names of this server. Required if other servers listen on the same address.
         proxy_address: the address or network of the proxy, as the application sees it. If `None`, and the host of
             `upstream` is a loopback address, this address is used.
-        secret_header: the name of the header with the shared secret, `Mtls...` or `X-...`. If `None`, there is no
-            secret.
+        secret_header: the name of the header with the shared secret, `Mtls...` or `X-...`. If `None`, the proxy sends
+            no secret.
         secret: the shared secret, 16 to 256 characters of hex, base64 or base64url. Required with `secret_header`.
         folder: the folder in which the proxy finds the file with the secret, as an absolute path that ends in `/`.
             If empty, the proxy uses its default folder (nginx: the folder of nginx.conf, Apache: `ServerRoot`).

@@ -30,7 +30,7 @@ _MEMBERS = {"thumbprint", "token_id", "issuer", "until"}
 
 
 class _NotDone(Exception):  # noqa: N818 (a result, not an error)
-    """Raised if an action with valid arguments is not carried out. The message says why."""
+    """Raised if an action with valid arguments is not carried out. The message has the reason."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -87,7 +87,7 @@ def _common_options(parser: argparse.ArgumentParser) -> None:
 
     If `--redis` were accepted in one place only, argparse would print a misplaced address in its error message.
     """
-    absent = argparse.SUPPRESS  # a default of the action would replace a value that is given before the action
+    absent = argparse.SUPPRESS  # a default of the subcommand would replace a value that is given before the subcommand
     parser.add_argument(
         "--redis",
         default=absent,
@@ -177,7 +177,8 @@ def _client(given: str | None) -> Any:
     try:
         client = redis.Redis.from_url(address, socket_timeout=1, socket_connect_timeout=1, retry=retry)
         settings = client.get_connection_kwargs()
-        client.connection_pool.make_connection()  # does not connect, but raises an exception for invalid settings
+        # This call does not connect, but it raises an exception for invalid settings.
+        client.connection_pool.make_connection()
     except Exception:  # noqa: BLE001 (any exception means an invalid address)
         settings = {}
     if not {"host", "path"} & settings.keys() or settings.get("retry") is not retry:  # the URL can also set `retry`
@@ -211,7 +212,10 @@ def _read_entries(path: str) -> Iterator[dict[str, Any]]:
 
 
 def _parse_time(name: str, given: object) -> datetime:
-    """Parse seconds since 1970, or an ISO 8601 string with an offset. Raises `ConfigurationError` that names `name`."""
+    """Parse seconds since 1970, or an ISO 8601 string with an offset.
+
+    Raises `ConfigurationError` with `name` in its message.
+    """
     time = None
     with contextlib.suppress(ValueError, OverflowError, OSError):
         if isinstance(given, str) and not given.isdecimal():

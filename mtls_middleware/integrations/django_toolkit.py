@@ -279,7 +279,7 @@ def _confirmations(request: Any) -> tuple[dict[str, str] | None, dict[str, str] 
 
 
 def _with_credentials_of(method: str, request: Any) -> Request:
-    """Return a copy of the request with the credentials of `method` only, so that the toolkit uses no others.
+    """Return a copy of the request that has only the credentials for `method`, so that the toolkit uses no others.
 
     The toolkit tries Basic and then the body, treats a missing secret as an empty secret, and does not verify the
     secret of a public client for the device grant. It decodes Basic with the charset in the query parameter `encoding`,

@@ -16,7 +16,7 @@ from mtls_middleware.validity import require_valid
 
 L = TypeVar("L")
 
-# When the middleware closes a websocket: when its certificate ends, also when its token ends, or never.
+# When the middleware closes a websocket: at the end of its certificate, also at the end of its token, or never.
 WebsocketLifetime = Literal["certificate", "credentials", "connection"]
 # Checks an open websocket at a time in seconds since the epoch. Raises `Refused` if the websocket must be closed.
 Recheck = Callable[[float], Flow[None] | None]
@@ -28,7 +28,7 @@ def check_websocket_lifetime(lifetime: WebsocketLifetime) -> WebsocketLifetime:
 
 
 def rechecks(layer: L, view: LayerRequest) -> list[tuple[L, Recheck]]:
-    """The checks that a layer wants to repeat for a websocket that it has just accepted.
+    """Return the checks that a layer repeats for a websocket that it has just accepted.
 
     `view.attached` must already contain the certificate or token that this layer attached.
     """
@@ -43,7 +43,7 @@ def certificate_recheck(
     clock_skew: float | None,
     allow: Callable[[ClientCertificate], None] | None,
 ) -> Recheck | None:
-    """A function that validates the certificate again; `None` if the result cannot change.
+    """Return a function that validates the certificate again; `None` if the result cannot change.
 
     Arguments:
         store: the trust store that validates the certificate, if there is one.
@@ -59,7 +59,7 @@ def certificate_recheck(
         if allow is not None:
             allow(found)
 
-    # Without the validated path: the store may find another one, with another validity period.
+    # Validate the certificate without its path: the store may find another path, with another validity period.
     leaf = certificate.with_verification(certificate.verification)
 
     def recheck(now: float) -> Flow[None] | None:
@@ -75,9 +75,10 @@ def certificate_recheck(
 
 
 def token_recheck(token: AccessToken, tokens: object, lifetime: WebsocketLifetime) -> Recheck | None:
-    """A function that checks the token again, or only the certificate that it is bound to; `None` if not needed.
+    """Return a function that checks the token again, or only the certificate to which it is bound.
 
-    `tokens`: the validator. If it has no method `check_later`, the token ends at its `expires_at`, without leeway.
+    Returns `None` if no check is needed. `tokens`: the validator. If the validator has no method `check_later`, the
+    token ends at its `expires_at`, without leeway.
     """
     if lifetime == "connection":
         return None

@@ -1,1 +1,1 @@
-"""Parsing and comparison of the names in a client certificate: distinguished names, alternative names, SPIFFE IDs."""
+"""Parses and compares the names in a client certificate: distinguished names, alternative names and SPIFFE IDs."""

@@ -8,7 +8,7 @@ from mtls_middleware.errors import ConfigurationError
 
 
 class _NoValue(str):
-    """The type of `NO_VALUE`. A string that a caller gives, even an empty one, has another type."""
+    """The type of `NO_VALUE`. A string from a caller, even an empty string, has another type."""
 
     __slots__ = ()
 
@@ -54,7 +54,7 @@ class Identifier:
     def values(self, certificate: ClientCertificate) -> Iterable[IdentifierValue]:
         """Return all values of this kind in a certificate. Does not check whether the certificate is verified.
 
-        Raises `MalformedCertificate` if they cannot be read.
+        Raises `MalformedCertificate` if the values cannot be read.
         """
         raise NotImplementedError
 

@@ -52,13 +52,13 @@ class Rule:
 
     @property
     def lacks_value(self) -> bool:
-        """Whether this is a kind of name without a value, which is not a rule: see `policy.identifier`."""
+        """Whether the value was omitted. The object is then a kind of name, and not a rule: see `policy.identifier`."""
         return False
 
     def __init_subclass__(cls) -> None:
         """Reset `depends_only_on_certificate` unless the subclass itself sets the attribute.
 
-        It is not inherited, because a subclass may depend on more than its base class.
+        The attribute is not inherited, because a subclass may depend on more data than its base class.
         """
         cls.depends_only_on_certificate = cls.__dict__.get("depends_only_on_certificate", False)
 
@@ -101,7 +101,7 @@ class Rule:
         return Not(self)
 
     def __bool__(self) -> bool:
-        """Raises `ConfigurationError`, because `rule and other` would silently be `other`."""
+        """Raise `ConfigurationError`, because `rule and other` would silently be `other`."""
         raise ConfigurationError(f"{self!r} has no truth value: combine rules with &, | and ~, not with and, or, not")
 
 
@@ -130,8 +130,9 @@ class Combination(Rule):
     def _combine(self, certificate: ClientCertificate, *, decisive: bool) -> Result:
         """Return `decisive` if one rule has this result.
 
-        If no rule has this result, return `None` (unknown) if one rule is unknown, and `not decisive` if none is. If a
-        rule raises an exception, the other rules are still evaluated, so that the order of the rules does not matter.
+        If no rule has this result, return `None` (unknown) if the result of any rule is unknown, and `not decisive`
+        otherwise. If a rule raises an exception, the other rules are still evaluated, so that the order of the rules
+        does not matter.
         """
         combined: Result = not decisive
         failures: list[Exception] = []

@@ -54,7 +54,7 @@ class AccessToken:
         return found if isinstance(found, str) else None
 
     def bound_by(self, thumbprint: str) -> "AccessToken":
-        """The same token, bound to the certificate with this thumbprint.
+        """Return a copy of the token that is bound to the certificate with this thumbprint.
 
         Example: `token.bound_by(certificate.thumbprint).bound` is `True`
         """

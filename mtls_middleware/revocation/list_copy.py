@@ -77,7 +77,7 @@ class RevocationListCopy:
             raise UnreadableList("the pages of the list are in the wrong order; the next poll reads them again")
         position, write = self._anchor
         found = next((page for page in pages if page.position >= position), None)
-        if found is None and not is_end:  # the read has not reached the page yet
+        if found is None and not is_end:  # the read has not reached this page yet
             return
         if found is None or found.position != position or write not in found.ids:
             raise HistoryChanged

@@ -163,7 +163,7 @@ class _HTTPToolsMixin(_HTTP1Mixin):
             if self._body_parser and rest:
                 self._body_parser.feed_data(rest)
         except HttpParserError:
-            if not self._is_complete:  # otherwise, the error concerns octets after the last request
+            if not self._is_complete:  # any later error is about octets after the last request
                 self.logger.warning("Invalid HTTP request received.")
                 self.send_400_response("Invalid HTTP request received.")  # type: ignore[attr-defined]  # a method of uvicorn's class
 
@@ -270,14 +270,17 @@ def __getattr__(name: str) -> type[Any]:
     )
     protocol: type[asyncio.Protocol] = type(name, (mixin, base_class), {"__doc__": mixin.__doc__})
     if mixin is _ProtocolChoiceMixin:
-        for each in ("Zttp", "_HTTP2Only"):  # check these classes now, before uvicorn listens
+        for each in ("Zttp", "_HTTP2Only"):  # these classes are checked now, before uvicorn listens
             __getattr__(each)
     globals()[name] = protocol
     return protocol
 
 
 def _probe(base: Any, mixin: type[Any]) -> None:
-    """Create a protocol as uvicorn does. Raise an exception unless it has the internals in the module's docstring."""
+    """Create a protocol as uvicorn does.
+
+    Raises an exception unless it has the internals that the module's docstring lists.
+    """
     from uvicorn.config import Config
     from uvicorn.server import ServerState
 
@@ -288,7 +291,8 @@ def _probe(base: Any, mixin: type[Any]) -> None:
 
     config = Config(application, http=base, ws="none", lifespan="off", interface="asgi3", log_config=None)
     config.load()
-    # Without `_loop`, the protocol would look up the running loop, and there may be none. Nothing runs on this object.
+    # Without `_loop`, the protocol would look up the running loop, and there may be none. The loop here is a
+    # placeholder on which no task runs.
     protocol = base(config=config, server_state=ServerState(), app_state={}, _loop=object())
     require_attributes(protocol, mixin.required_attributes)
     if mixin is _ProtocolChoiceMixin:

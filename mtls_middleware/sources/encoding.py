@@ -82,7 +82,10 @@ def joined_ders(text: str) -> tuple[bytes, ...]:
 
 
 def split_ders(data: bytes) -> Iterator[bytes]:
-    """Yield the parts of concatenated DER certificates. From a value that is no DER on, the rest is one part."""
+    """Yield the parts of concatenated DER certificates.
+
+    If a part is not DER, it is yielded together with all bytes after it.
+    """
     position = 0
     while position < len(data):
         try:

@@ -1,6 +1,6 @@
 """`HeaderSource`: reads the client certificate from the header fields of a trusted proxy.
 
-Only the configured fields are read. There is no fallback to other fields.
+The source reads only the configured fields, and never falls back to other fields.
 """
 
 import logging
@@ -142,7 +142,7 @@ class HeaderSource:
 
     @property
     def drop_headers(self) -> frozenset[str]:
-        """The names, in lower case, of fields that the layer removes from every request besides `KNOWN_HEADERS`."""
+        """The names of further fields that the layer removes, besides `KNOWN_HEADERS`, in lower case."""
         return self._names()
 
     def _names(self) -> frozenset[str]:
@@ -156,7 +156,7 @@ class HeaderSource:
 
     @property
     def trusts_address_alone(self) -> bool:
-        """Whether only the peer's address decides if this source trusts a request."""
+        """Whether this source trusts a request by the peer's address alone."""
         return self._trust.trusts_address_alone
 
     @property
@@ -178,7 +178,7 @@ class HeaderSource:
         return self._certificate_header
 
     def find(self, view: RequestView) -> ClientCertificate | None:
-        """Return the certificate in this request's fields, or `None` if there is none or the peer is not trusted.
+        """Return the certificate in this request's fields, or `None` without a certificate or a trusted peer.
 
         Raises `MalformedCertificate` if the fields of a trusted peer cannot be read or contradict each other. Raises
         `ConfigurationError` if the server may fold another name to the name of a field that this source reads.
@@ -219,7 +219,7 @@ class HeaderSource:
         return self._absence_from_proxy(present)
 
     def _absence_from_proxy(self, present: bool) -> Absence:
-        """Return why a request of the trusted proxy has no certificate. `present`: whether it has the field."""
+        """Return why a request of the trusted proxy has no certificate. `present`: it has the certificate field."""
         if present:
             return Absence(
                 f"the field {self._certificate_header} of the proxy contains no certificate",
@@ -255,12 +255,12 @@ class HeaderSource:
         """Return a function that checks the proxy's own certificate again later, for example for an open websocket.
 
         The function takes the time, and raises `Refused` if the certificate is no longer accepted. The result is `None`
-        if there is no `proxy_certificate` rule, or if the proxy presented no certificate. `clock_skew`: tolerance in
+        without the argument `proxy_certificate`, or if the proxy presented no certificate. `clock_skew`: tolerance in
         seconds, or `None` if the validity period is not checked.
         """
         try:
             presented = server.read(view.tls, view.now) if self.has_proxy_certificate else None
-        except MalformedCertificate:  # in this case, `find` has already ignored the header
+        except MalformedCertificate:  # `find` has already ignored the certificate header of this request
             presented = None
         if presented is None:
             return None

@@ -31,7 +31,7 @@ class Source(Protocol):
 
     @property
     def vary(self) -> str | None:
-        """The names of the fields that determine the certificate, for the `Vary` field; `None` if there are none."""
+        """The names of the fields that determine the certificate, for the `Vary` field; `None` if no field does."""
 
     def find(self, view: RequestView) -> ClientCertificate | None:
         """Return the certificate of this request, or `None` if the client presented no certificate.
@@ -42,13 +42,13 @@ class Source(Protocol):
 
 
 class Absence(NamedTuple):
-    """Why a source found no certificate in a request, for the log of a rejection.
+    """The reason why a source found no certificate in a request, for the log of a rejection.
 
-    A source may have a method `absence(view) -> Absence`. It is called only if the request is rejected because it has
-    no certificate.
+    A source may have a method `absence(view) -> Absence`. The layer calls it only if it rejects a request without a
+    certificate.
 
     Attributes:
-        evidence: what the request has and what the source expects. No header value, no secret.
+        evidence: what the request contains and what the source expects, without header values and secrets.
         advice: what the operator can change. The text contains no data of the request.
 
     Example:

@@ -1,7 +1,7 @@
 """`RevocationList`: parses a complete CRL strictly into a set of serial numbers (RFC 5280 section 5).
 
-No clock. Only `read` does I/O: it reads the open file that it is given. Delta CRLs, indirect CRLs, CRLs for some
-reasons only and CRLs with unknown critical extensions are rejected.
+No clock. The only I/O is in `read`, which reads an open file. Delta CRLs, indirect CRLs, CRLs for some reasons only and
+CRLs with unknown critical extensions are rejected.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -58,7 +58,8 @@ class RevocationList:
     signature: bytes
     scheme: padding.PKCS1v15 | padding.PSS | ec.ECDSA
     algorithm: hashes.HashAlgorithm
-    # By the DER of CA certificates with the issuer's name: the certificate, or `None` if it did not sign the list.
+    # A mapping of the DER of a CA certificate with the issuer's name to the certificate, or to `None` if it did not
+    # sign the list.
     _signers: dict[bytes, x509.Certificate | None] = field(default_factory=dict, repr=False)
 
     @property
@@ -68,11 +69,11 @@ class RevocationList:
 
     @property
     def signer(self) -> x509.Certificate | None:
-        """A CA certificate with the key that signed this list, or `None` if no such certificate is known yet."""
+        """A CA certificate with the key that signed this list, or `None` if it is not known yet who signed the list."""
         return next((each for each in list(self._signers.values()) if each is not None), None)
 
     def supersedes(self, other: "RevocationList") -> bool:
-        """Return whether this list is newer than `other`, and has the same scope and the same name of the issuer.
+        """Return whether this list is newer than `other`, and has the same scope and the same issuer's name.
 
         A list is newer if neither its thisUpdate nor its cRLNumber is lower, and they are not both equal.
         """
@@ -93,7 +94,7 @@ class RevocationList:
         if request.issuer_der in self._signers:
             return self._signers[request.issuer_der] is not None
         result = self.is_signed_by(request.issuer)
-        if len(self._signers) < 64:  # usually only a few CAs have the name of the issuer
+        if len(self._signers) < 64:  # usually only a few CA certificates have the name of the issuer
             self._signers[request.issuer_der] = request.issuer if result else None
         return result
 
@@ -128,7 +129,7 @@ class StatusRequest:
 
     Attributes:
         serial: the serial number of the certificate.
-        is_authority: whether it is the certificate of a CA.
+        is_authority: whether the certificate is that of a CA.
         distribution_points: its CRL distribution points, in a form that can be compared.
         issuer: the certificate of its issuer.
         issuer_name: the name of the issuer, in a form that can be compared.
@@ -218,7 +219,7 @@ def _serials(reader: CRLReader, pause: Callable[[], None]) -> Iterator[int]:
 
 
 def _number_and_scope(found: x509.CertificateRevocationList) -> tuple[int, Scope]:
-    """Read from the extensions the number of the list, and which certificates the list covers.
+    """Read the number and the scope of the list from its extensions.
 
     Raises `ValueError` for an unsupported list.
     """
@@ -265,7 +266,10 @@ def _refuse_critical_entries(found: x509.CertificateRevocationList) -> None:
 
 
 def _comparable(names: Sequence[x509.GeneralName] | None) -> frozenset[Hashable]:
-    """Return keys of the URIs and directory names of a distribution point, which are only compared, never fetched."""
+    """Return the URIs and directory names of a distribution point in a form that can be compared.
+
+    They are never fetched.
+    """
     return frozenset(
         each.value if isinstance(each, x509.UniformResourceIdentifier) else distinguished.comparison_key(each.value)
         for each in names or ()

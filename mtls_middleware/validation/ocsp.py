@@ -50,11 +50,11 @@ _NONCE_SIZE = 32
 # Default maximum bytes of all records, and bytes of one record without the issuer's certificate in its key. So the
 # statuses of 10,000 certificates are cached.
 _CACHED, _RECORD = 20 * 1024 * 1024, 1_000
-# The numbers in a reason, such as the seconds since nextUpdate. Lines that differ only by them count as the same.
+# Matches the numbers in a reason, such as the seconds since nextUpdate. Only they differ between similar reasons.
 _NUMBERS = re.compile("[0-9]+")
 _HEADERS = {"Accept": "application/ocsp-response", "Content-Type": "application/ocsp-request"}
 
-# What a record depends on: the URL, the issuer, the serial number, and the certificate of `signed_by`.
+# The key of a record: the URL, the issuer, the serial number, and the certificate of `signed_by`.
 _Key = tuple[str, bytes, int, bytes]
 
 
@@ -72,20 +72,20 @@ class OCSP:
         signed_by: the certificate of the only responder that may sign, or its PEM file, which is read again when it
             changes. Default: the issuing CA, or a responder to which the issuing CA has delegated this by a certificate
             with the extended key usage OCSPSigning.
-        max_age: maximum number of seconds for which a response is cached, 1 to 86,400. A response is never cached
-            after its nextUpdate, and never if it has none.
+        max_age: maximum number of seconds for which a response is cached, 1 to 86,400. A response is never cached after
+            its nextUpdate. A response without nextUpdate is never cached.
         timeout: maximum seconds of one exchange with a responder.
         leaf_only: check only the client's own certificate, not the intermediate CAs.
-        soft_fail: accept a certificate if its responder cannot be reached or gives no usable response, and if no
+        soft_fail: accept a certificate if its responder cannot be reached or gives no usable response, or if no
             responder is configured for its issuer. So an attacker who blocks or changes the responses can use a revoked
             certificate, unless a cached response reports it. Each use is logged. A certificate that a response reports
             as revoked or unknown is always rejected.
         clock_skew: tolerance for the times in a response, in seconds, 0 to 300.
-        nonce: `"optional"` sends a nonce and accepts a response without one, `"required"` rejects such a response, and
-            `"none"` sends no nonce. A response with another nonce is always rejected (RFC 9654).
+        nonce: `"optional"` sends a nonce and accepts a response without a nonce, `"required"` rejects such a response,
+            and `"none"` sends no nonce. A response with another nonce is always rejected (RFC 9654).
         method: `"POST"`, or `"GET"`, so that HTTP caches can respond. With `"GET"`, set `nonce="none"`.
-        hash_algorithm: the hash that identifies the issuer in requests, `"SHA-1"` or `"SHA-256"`. It protects nothing,
-            and many responders know SHA-1 only (RFC 5019 2.1.1).
+        hash_algorithm: the hash that identifies the issuer in requests, `"SHA-1"` or `"SHA-256"`. Security does not
+            depend on it, and many responders support only SHA-1 (RFC 5019 2.1.1).
         responder_lists: lists that cover delegated responders' certificates without `id-pkix-ocsp-nocheck`. Without
             these lists, a response of such a responder is rejected (RFC 6960 4.2.2.2.1).
         tls: verifies https responders. Default: the CAs of the system.
@@ -140,11 +140,11 @@ class OCSP:
             require_nonce=nonce == "required",
             max_age=self._max_age,
             behind=skew,
-            # The time of a request is that of its beginning, so a response may be `timeout` seconds younger.
+            # `now` is the time when the request began, so thisUpdate may be up to `timeout` seconds after `now`.
             ahead=skew + self._timeout,
         )
         self._records: Cache[_Key, OCSPRecord] = Cache(_CACHED)
-        self._lines = LineLimit(lines=1, seconds=30)  # each certificate can cause a failure
+        self._lines = LineLimit(lines=1, seconds=30)  # each certificate can cause a line about a failure
         self._lock = threading.Lock()  # protects the records; it is not held during I/O
 
     is_reusable = True
@@ -194,7 +194,7 @@ class OCSP:
         return found if cached.is_valid(now) else once(GOOD)
 
     def _without_response(self, look_up: "_LookUp", reason: str, retry_after: float) -> CertificateStatus:
-        """Return the status if there is no valid response. A revocation stays known until a newer response."""
+        """Return the status without a valid response. A revocation stays known until a newer response."""
         known = look_up.record.known
         if known is not None and known.response.status is OCSPCertStatus.REVOKED:
             return CertificateStatus("revoked", _REVOKED.format(look_up.request.serial))
@@ -212,11 +212,11 @@ class OCSP:
         return record
 
     def _is_current(self, key: _Key, record: OCSPRecord, cached: CachedStatus, now: float) -> bool:
-        """Return whether this status is the newest one, and no request must renew it."""
+        """Return whether this status is the newest status, and does not need to be renewed."""
         return self._records.get(key) is record and record.known is cached and not record.needs_action(now)
 
     def _current(self, look_up: "_LookUp", now: float) -> Flow[CachedStatus | CertificateStatus]:
-        """Return the cached status, or the result of an exchange, or a status with the reason why there is none."""
+        """Return the cached status, the result of an exchange, or a status with the reason why it is not known."""
         record = look_up.record
         with self._lock:
             attempt = record.attempt
@@ -302,7 +302,7 @@ class OCSP:
                 raise UnusableOCSPResponse(str(found))
             if found.status != 200:
                 raise UnusableOCSPResponse(f"HTTP status {found.status}")
-            # At the time of its arrival: a later request applies the result of an exchange in the background.
+            # Use the time of its arrival, because a later request applies the result of an exchange in the background.
             arrived_at = attempt.ended_at
             response = verify(found.body, attempt.request, look_up.request.issuer, arrived_at, look_up.required)
             result = CachedStatus.of(response, attempt.began_at, self._max_age)
@@ -314,7 +314,7 @@ class OCSP:
             self._report_end(record, look_up.responder.url, now)
 
     def _report_end(self, record: OCSPRecord, url: str, now: float) -> None:
-        """Report a cached status that ends soon and could not be renewed, and log one line for many statuses."""
+        """Report a cached status that ends soon and could not be renewed. Many statuses share one log line."""
         known = record.valid(now)
         if known is None or not known.is_near_end(now):
             return
@@ -324,7 +324,7 @@ class OCSP:
             logger.warning("%s; after its end, the certificate has no known status", reason)
 
     def _report(self, url: str, reason: str, now: float) -> None:
-        """Report a failure, and log it unless a failure of this responder for this reason was logged a moment ago."""
+        """Report a failure, and log it unless the same failure of this responder was logged a moment ago."""
         report("ocsp_failed", f"{url}: {reason}")
         left_out = self._lines.admit((url, _NUMBERS.sub("", reason)), now)
         if left_out is not None:

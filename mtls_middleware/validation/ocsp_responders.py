@@ -64,7 +64,7 @@ class Responders:
             self._by_issuer[key] = responder
 
     def find(self, request: StatusRequest) -> Responder | None:
-        """Return the responder for a certificate: that of its issuer's key, of its issuer's name, or of `"*"`."""
+        """Return the responder for a certificate: the entry with its issuer's key, with its issuer's name, or `"*"`."""
         found = self._by_issuer
         if len(found) == 1 and "*" in found:
             return found["*"]

@@ -1,4 +1,4 @@
-"""Django's requests as the requests of a gateway: the path is the one that Django routes on."""
+"""Adapts Django's requests to the interface of a gateway's requests. The path is the path that Django routes on."""
 
 from typing import Any
 
@@ -15,7 +15,8 @@ class WSGIGatewayRequest(WSGIRequest):
 
     def __init__(self, request: Any) -> None:
         environ = request.environ
-        # Django's test client makes the environ itself, so no header name was folded. A client cannot send this object.
+        # Django's test client creates the environ itself, so no header name was folded. No real client can send this
+        # object.
         if type(environ.get("wsgi.input")).__module__ == "django.test.client":
             environ.setdefault(TESTING_KEY, True)
         super().__init__(environ)
@@ -49,10 +50,10 @@ class ASGIGatewayRequest(ASGIRequest):
 
 
 def hide(request: Any, names: frozenset[str]) -> None:
-    """Remove header fields from what Django has read from the server before the middleware ran.
+    """Remove header fields from the data that Django read from the server before the middleware ran.
 
     `names`: in lower case, with hyphens. Example: `hide(request, stack.drop_headers)`
     """
     for key in keys(names):
         request.META.pop(key, None)
-    vars(request).pop("headers", None)  # Django computes it from META when it is read again
+    vars(request).pop("headers", None)  # Django computes `headers` from META again when it is read
