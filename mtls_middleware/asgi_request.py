@@ -139,7 +139,7 @@ class ASGIRequest:
     async def read_body(self) -> None:
         """Read the whole body. Raises `Refused`."""
         if self.receive is None:
-            raise RuntimeError("a request without receive")
+            raise RuntimeError("the server passed no receive for this request")
         self.body = await body(self.receive)
         self.receive = replaying(self.body, self.receive)
         self.now = time.time()

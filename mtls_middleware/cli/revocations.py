@@ -123,7 +123,7 @@ def _create(revocations: "RedisRevocations", options: argparse.Namespace) -> dic
     revoked = [] if options.revoked is None else list(_read_entries(options.revoked))
     # If two processes find no list at the same time, the new list gets the entries of both processes.
     if revocations.look() is not None:
-        raise _NotDone(f"there is already a list under {options.key!r}; use revoke to add entries")
+        raise _NotDone(f"a list already exists under {options.key!r}; use revoke to add entries")
     revocations.create(revoked)
     if not revoked:
         sys.stderr.write("the list is empty: what a lost list revoked is accepted until you revoke it again\n")

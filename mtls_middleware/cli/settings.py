@@ -232,7 +232,7 @@ def text_of_file(path: Path) -> str:
     with path.open("rb") as file:
         data = file.read(_LARGEST + 1)
     if len(data) > _LARGEST:
-        raise ValueError(f"larger than {_LARGEST} octets")
+        raise ValueError(f"it is larger than {_LARGEST} octets")
     return data.decode("utf-8-sig")
 
 

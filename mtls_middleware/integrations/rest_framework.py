@@ -81,7 +81,7 @@ class BoundTokenAuthentication(BaseAuthentication):
             return None
         user = self.get_user(token)
         if user is None:
-            raise AuthenticationFailed("The access token is for no user.", code="invalid_token")
+            raise AuthenticationFailed("The access token belongs to no user.", code="invalid_token")
         return user, token
 
     def get_user(self, token: AccessToken) -> Any:

@@ -45,7 +45,9 @@ class PathRules:
                     "and to all paths below it: no wildcard, and no slash at the end"
                 )
         if "/" not in allow:
-            raise ConfigurationError("allow has no rule for '/'; expected one, for all paths that have no other rule")
+            raise ConfigurationError(
+                "allow has no rule for '/'; expected a rule for '/', which applies to all paths without another rule"
+            )
         rules = [rule if self.is_mapping and isinstance(rule, Anyone) else as_rule(rule) for rule in allow.values()]
         self.rules: tuple[Rule | Anyone, ...] = tuple(rules)
         # Several paths may have the same rule. Rules are compared by identity, because users may define `==`.

@@ -118,4 +118,4 @@ def _read_body(request: GatewayRequest) -> Flow[None]:
     yield from ask(Call(request.read_body, ()))
     if request.now - begun > _LONGEST_BODY:
         seconds = f"{request.now - begun:.0f}"
-        raise Refused("invalid_request", f"the body took {seconds} s; expected: at most {_LONGEST_BODY:g} s")
+        raise Refused("invalid_request", f"the body took {seconds} s; expected at most {_LONGEST_BODY:g} s")

@@ -94,7 +94,9 @@ class TokenLayer:
         if published is None or not same_for_all_readings(request.location, lambda path: path == published.path):
             return None
         if request.method not in ("GET", "HEAD"):
-            raise Refused("read_only", f"{request.method} of a document")
+            raise Refused(
+                "read_only", f"the method is {request.method}; the metadata document accepts only GET and HEAD"
+            )
         return published.response
 
     def route(self, request: LayerRequest) -> Route:
@@ -103,8 +105,8 @@ class TokenLayer:
     def decide(self, request: LayerRequest, route: Route) -> Flow[Reusable[AccessToken | None]]:
         if not request.attached.has_certificate_layer:
             raise ConfigurationError(
-                "CertificateBoundTokenMiddleware found no ClientCertificateMiddleware outside of it: wrap the other "
-                "way round, ClientCertificateMiddleware(CertificateBoundTokenMiddleware(app, ...), ...), or protect()"
+                "CertificateBoundTokenMiddleware found no ClientCertificateMiddleware outside of it: exchange the two "
+                "layers, ClientCertificateMiddleware(CertificateBoundTokenMiddleware(app, ...), ...), or use protect()"
             )
         if not route.exempt:
             return (yield from self._decide(request))

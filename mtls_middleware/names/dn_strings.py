@@ -83,7 +83,7 @@ def _parse_attribute(text: str, position: int) -> tuple[Value, int]:
         octets = bytes.fromhex(hexstring[1])
         tag, content, end = read_value(octets, 0)
         if end != len(octets):
-            raise ValueError(f"more than one BER value at position {position}")
+            raise ValueError(f"the string has more than one BER value at position {position}")
         content.decode(ENCODINGS.get(tag, "latin-1"))  # raises ValueError for octets that cannot be decoded
         return Value(oid, tag, content), hexstring.end()
     string = _STRING.match(text, position)

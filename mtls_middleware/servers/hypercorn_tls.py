@@ -127,7 +127,7 @@ def _probe(base: Any) -> None:
     if getattr(base, "adds_tls_extension", False):
         return
     if list(signature(base.__init__).parameters) != _ARGUMENTS:
-        raise TypeError(f"the arguments of TCPServer are not {', '.join(_ARGUMENTS[1:])}")
+        raise TypeError(f"the arguments of TCPServer are not named {', '.join(_ARGUMENTS[1:])}")
     if {"app", "protocol"} - names_used(base.run.__code__):
         raise TypeError("TCPServer.run does not pass its app to a protocol")
 

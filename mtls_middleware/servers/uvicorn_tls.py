@@ -297,7 +297,7 @@ def _probe(base: Any, mixin: type[Any]) -> None:
     require_attributes(protocol, mixin.required_attributes)
     if mixin is _ProtocolChoiceMixin:
         if list(signature(base._switch).parameters) != ["self", "http2", "initial_data"]:
-            raise TypeError("the arguments of _switch are not http2 and initial_data")
+            raise TypeError("the arguments of _switch are not named http2 and initial_data")
         if "_switch" not in names_used(base.connection_made.__code__) & names_used(base.data_received.__code__):
             raise TypeError(f"{base.__name__} does not call _switch")
     elif protocol.app is not config.loaded_app:

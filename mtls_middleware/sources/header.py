@@ -323,7 +323,7 @@ class HeaderSource:
             verification = Verification.BY_PROXY if verdict is Verdict.SUCCESS else Verification.PRESENTED
         size = len(value) + len(chain_value)
         if size > MAX_FIELD:  # the size is checked before decoding, to limit the cost
-            raise MalformedCertificate(f"certificate fields of {size} characters; expected at most {MAX_FIELD}")
+            raise MalformedCertificate(f"the certificate fields have {size} characters; expected at most {MAX_FIELD}")
         leaf, *chain = self._leaf(value) or (None,)
         if leaf is None:
             if verdict is Verdict.SUCCESS:

@@ -173,7 +173,7 @@ def _from_extension(tls: Mapping[str, Any], now: float) -> ClientCertificate | N
 
 def _pem_string(value: object, largest: int) -> str:
     if not isinstance(value, str) or len(value) > largest:
-        raise MalformedCertificate(f"a server's certificate is not a PEM string of at most {largest} characters")
+        raise MalformedCertificate(f"a certificate from the server is not a PEM string of at most {largest} characters")
     return value
 
 

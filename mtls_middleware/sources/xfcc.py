@@ -126,12 +126,16 @@ def client_certificate(text: str, hops: int | None) -> tuple[bytes, tuple[bytes,
     """
     elements = list(islice(_elements(text, known_names=hops is None), _MAX_ELEMENTS + 1))
     if len(elements) > _MAX_ELEMENTS:
-        raise MalformedCertificate(f"more than {_MAX_ELEMENTS} XFCC elements")
+        raise MalformedCertificate(f"the field has more than {_MAX_ELEMENTS} XFCC elements")
     if hops is None and len(elements) != 1:
-        raise MalformedCertificate(f"{len(elements)} XFCC elements; expected one, because hops= is not given")
+        raise MalformedCertificate(
+            f"the field has {len(elements)} XFCC elements; expected one, because hops= is not given"
+        )
     if hops is not None:
         if len(elements) <= hops:
-            raise MalformedCertificate(f"{len(elements)} XFCC elements; hops={hops} needs at least {hops + 1}")
+            raise MalformedCertificate(
+                f"the field has {len(elements)} XFCC elements; hops={hops} needs at least {hops + 1}"
+            )
         # A name that looks like an element would change the positions of the elements, so such names are rejected.
         for element in elements:
             element.require_no_ambiguous_name()
@@ -171,13 +175,13 @@ def _elements(text: str, *, known_names: bool) -> Iterator[_Element]:
             yield element
             return
         if text[position] not in ",;":
-            raise MalformedCertificate("an unexpected quote in XFCC")
+            raise MalformedCertificate("XFCC has an unexpected quote")
         if text[position] == ",":
             element.check()
             yield element
             element = _Element()
         position += 1
-    raise MalformedCertificate(f"more than {_MAX_PAIRS} pairs in XFCC")
+    raise MalformedCertificate(f"XFCC has more than {_MAX_PAIRS} pairs")
 
 
 def _bare_value(text: str, position: int, *, is_own: bool) -> str:

@@ -188,7 +188,9 @@ class ClientAuthenticator:
         if not credentials.permit(method):
             used = f"registered method {method}, found {credentials.found}"
             if method in (PKI, SELF_SIGNED):
-                raise Refused("invalid_request", f"{used}: a second authentication method (RFC 6749 2.3)")
+                raise Refused(
+                    "invalid_request", f"{used}: the request uses a second authentication method (RFC 6749 2.3)"
+                )
             _refuse(used)
         yield from self._check_certificate(client, certificate, now)
 

@@ -120,9 +120,11 @@ class Roots:
             reasons += profile.client_defects(leaf, found, self._purpose, require_purpose=self._require_eku)
             names = path_work.name_count(leaf, found)
             if names > _MAX_NAMES:
-                raise refused(certificate, f"more than {_MAX_NAMES} names in one certificate")
+                raise refused(certificate, f"a certificate has more than {_MAX_NAMES} names")
             if not path_work.is_affordable(names, self._constraints):
-                raise refused(certificate, f"{names} names under {self._constraints} name constraints")
+                raise refused(
+                    certificate, f"too many comparisons: {names} names with {self._constraints} name constraints"
+                )
             issuers = presented.issuers(leaf, certificate.chain, self._verified_authorities.get)
             presented.log_ignored(certificate.thumbprint, len(certificate.chain) - len(issuers), now)
             authorities, ignored = self._presented_authorities(leaf, dict(islice(issuers.items(), MAX_PRESENTED)))

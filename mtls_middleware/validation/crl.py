@@ -190,7 +190,7 @@ def _read(reader: CRLReader, pause: Callable[[], None]) -> RevocationList:
     if not isinstance(algorithm, HASHES) or not isinstance(scheme, (padding.PKCS1v15, padding.PSS, ec.ECDSA)):
         raise ValueError(UNSUPPORTED_SIGNATURE)
     if found.next_update_utc is None:
-        raise ValueError("no nextUpdate (RFC 5280 5.1.2.5)")
+        raise ValueError("the list has no nextUpdate (RFC 5280 5.1.2.5)")
     number, (points, only_clients, only_authorities) = _number_and_scope(found)
     return RevocationList(
         issuer=distinguished.comparison_key(found.issuer),
@@ -226,16 +226,18 @@ def _number_and_scope(found: x509.CertificateRevocationList) -> tuple[int, Scope
     kinds = {each.oid: each for each in found.extensions}
     if ExtensionOID.DELTA_CRL_INDICATOR in kinds:
         raise ValueError(
-            "a delta CRL, which is not supported; expected the complete CRL, which a CA with delta CRLs also publishes"
+            "the list is a delta CRL, which is not supported; expected the complete CRL, which a CA with delta CRLs "
+            "also publishes"
         )
     number = kinds[ExtensionOID.CRL_NUMBER].value if ExtensionOID.CRL_NUMBER in kinds else None
     if not isinstance(number, x509.CRLNumber):
         raise ValueError(
-            "no cRLNumber (RFC 5280 5.2.3); with openssl, set crl_extensions and crlnumber in the configuration"
+            "the list has no cRLNumber (RFC 5280 5.2.3); with openssl, set crl_extensions and crlnumber in the "
+            "configuration"
         )
     for each in kinds.values():
         if each.critical and each.oid not in _PROCESSED:
-            raise ValueError(f"a critical extension that is not supported: {each.oid.dotted_string}")
+            raise ValueError(f"the list has a critical extension that is not supported: {each.oid.dotted_string}")
     if ExtensionOID.ISSUING_DISTRIBUTION_POINT not in kinds:
         return number.crl_number, (frozenset(), False, False)
     return number.crl_number, _scope(kinds[ExtensionOID.ISSUING_DISTRIBUTION_POINT].value)
@@ -243,18 +245,26 @@ def _number_and_scope(found: x509.CertificateRevocationList) -> tuple[int, Scope
 
 def _scope(extent: x509.ExtensionType) -> Scope:
     if not isinstance(extent, x509.IssuingDistributionPoint):
-        raise ValueError("an unreadable issuingDistributionPoint")
+        raise ValueError("the list has an unreadable issuingDistributionPoint")
     if extent.indirect_crl:
-        raise ValueError("an indirect CRL, which is not supported; expected a CRL of the certificates' own issuer")
+        raise ValueError(
+            "the list is an indirect CRL, which is not supported; expected a CRL of the certificates' own issuer"
+        )
     if extent.only_some_reasons:
-        raise ValueError("a CRL for some reasons only, which is not supported; expected a CRL for all reasons")
+        raise ValueError(
+            "the list is a CRL for some reasons only, which is not supported; expected a CRL for all reasons"
+        )
     if extent.only_contains_attribute_certs:
-        raise ValueError("a CRL for attribute certificates, which is not supported; expected a CRL for certificates")
+        raise ValueError(
+            "the list is a CRL for attribute certificates, which is not supported; expected a CRL for certificates"
+        )
     if extent.relative_name is not None:
-        raise ValueError("a distribution point with a relative name, which is not supported; expected a full name")
+        raise ValueError(
+            "the list has a distribution point with a relative name, which is not supported; expected a full name"
+        )
     points = _comparable(extent.full_name)
     if extent.full_name is not None and not points:
-        raise ValueError("an unsupported distribution point; expected a URI or a directory name")
+        raise ValueError("the list has an unsupported distribution point; expected a URI or a directory name")
     return points, extent.only_contains_user_certs, extent.only_contains_ca_certs
 
 
@@ -262,7 +272,7 @@ def _refuse_critical_entries(found: x509.CertificateRevocationList) -> None:
     for entry in found:
         for each in entry.extensions:
             if each.critical or each.oid == CRLEntryExtensionOID.CERTIFICATE_ISSUER:
-                raise ValueError(f"an entry with a critical extension: {each.oid.dotted_string} (RFC 5280 5.3)")
+                raise ValueError(f"an entry has a critical extension: {each.oid.dotted_string} (RFC 5280 5.3)")
 
 
 def _comparable(names: Sequence[x509.GeneralName] | None) -> frozenset[Hashable]:

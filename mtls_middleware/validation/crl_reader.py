@@ -77,7 +77,7 @@ class CRLReader:
             raise ValueError(f"the fields of the revocation list have more than {_MAX_FIELDS} bytes")
         after, signature = self._take(fields[0], is_signed=True), self._take(fields[1], is_signed=False)
         if self._buffer or any(self._chunks):
-            raise ValueError("bytes after the revocation list")
+            raise ValueError("the file has more bytes after the revocation list")
         digests = {each.name: each.digest() for each in self._digests}
         return _sequence(_sequence(self._before, after), signature), digests
 
@@ -86,7 +86,7 @@ class CRLReader:
         start, end = read_header(self._peek(6, is_required=False))
         found = self._take(start, is_signed=is_signed)
         if found != header(SEQUENCE, end - start):
-            raise ValueError("not a SEQUENCE in DER")
+            raise ValueError("a value is not a SEQUENCE in DER")
         return self._position + end - start
 
     def _value(self) -> bytes:

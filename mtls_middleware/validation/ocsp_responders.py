@@ -113,7 +113,7 @@ def _only_certificate(octets: bytes, file: str) -> x509.Certificate:
     """Return the only certificate in the bytes of a PEM file. Raises `ValueError`."""
     found = read_certificates(octets, file)
     if len(found) != 1:
-        raise ValueError(f"{len(found)} certificates; expected exactly one")
+        raise ValueError(f"found {len(found)} certificates; expected exactly one")
     return found[0]
 
 

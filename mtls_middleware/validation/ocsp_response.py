@@ -168,9 +168,11 @@ def _check_nonce(response: ocsp.OCSPResponse, request: OCSPRequest, required: Re
         if isinstance(each.value, x509.OCSPNonce):
             nonce = each.value.nonce
         elif each.critical:
-            raise UnusableOCSPResponse(f"a critical extension that is not supported: {each.oid.dotted_string}")
+            raise UnusableOCSPResponse(
+                f"the response has a critical extension that is not supported: {each.oid.dotted_string}"
+            )
     if nonce is not None and nonce != request.nonce:
-        raise UnusableOCSPResponse("the nonce is not that of the request; a response to another request was sent again")
+        raise UnusableOCSPResponse("the nonce differs from that of the request, so the response may be a replay")
     if nonce is None and required.require_nonce:
         raise UnusableOCSPResponse("the response has no nonce, but nonce='required' demands one")
     return nonce is not None
@@ -198,7 +200,9 @@ def _single(response: ocsp.OCSPResponse, request: OCSPRequest) -> ocsp.OCSPSingl
         and each.issuer_key_hash == request.key_hash
     ]
     if len(matching) != 1:
-        raise UnusableOCSPResponse(f"{len(matching)} statuses for the certificate and its issuer; expected exactly one")
+        raise UnusableOCSPResponse(
+            f"the response has {len(matching)} statuses for the certificate and its issuer; expected exactly one"
+        )
     return matching[0]
 
 
@@ -263,7 +267,7 @@ def _delegated(
 def _bounded(items: Iterable[T], limit: int, what: str) -> Iterator[T]:
     for number, each in enumerate(items):
         if number >= limit:
-            raise UnusableOCSPResponse(f"more than {limit} {what} in the response")
+            raise UnusableOCSPResponse(f"the response has more than {limit} {what}")
         yield each
 
 

@@ -95,7 +95,7 @@ def certificate_ders(octets: bytes) -> list[bytes]:
     """
     found = [each.octets for each in _blocks(octets) if each.label in _CERTIFICATE]
     if not found:
-        raise ValueError(f"no block of a certificate; {_EXPECTED}")
+        raise ValueError(f"it has no certificate block; {_EXPECTED}")
     return [_content(each) for each in found]
 
 
@@ -144,7 +144,7 @@ def _blocks(octets: bytes) -> Iterator[_Block]:
         yield _Block(label.decode("latin-1"), octets[begin.start() : position])
     if octets.find(b"-----END ", position) >= 0:
         where = f"after block {number}" if number else "in the file"
-        raise ValueError(f"{where}, there is an END line without its line -----BEGIN CERTIFICATE-----; {_EXPECTED}")
+        raise ValueError(f"{where}, an END line has no line -----BEGIN CERTIFICATE----- before it; {_EXPECTED}")
 
 
 def _other_block(label: str) -> tuple[str, str]:
