@@ -31,7 +31,8 @@ _CHECK_TIMEOUT = 35.0
 # Seconds for the close message after the application has ended. A client that does not read can delay it.
 _CLOSE_TIMEOUT = 10.0
 _CODE = 1008  # RFC 6455 7.4.1: policy violation
-# "Forbidden" in IANA's registry. daphne's websocket library does not let applications send 1008.
+# The close code if the server cannot send 1008: "Forbidden" in IANA's registry. daphne's websocket library does not let
+# applications send 1008.
 _FALLBACK_CODE = 3003
 # The messages with which an application ends a websocket.
 _FINAL_MESSAGES = ("websocket.close", "websocket.http.response.start")

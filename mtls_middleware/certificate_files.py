@@ -165,7 +165,8 @@ class CertificateConnections:
         self.proxy: str | None = proxy
         self._certificate, self._max_waiting = certificate, max_waiting
         self._lock = threading.Lock()  # protects the following attribute
-        self._by_pair: list[tuple[CertificateKeyPair, Connections]] = []  # the last one is the newest
+        # The last entry is that of the newest certificate.
+        self._by_pair: list[tuple[CertificateKeyPair, Connections]] = []
 
     def current(self, now: float) -> Connections:
         """Return the connections that present the current certificate. `now`: seconds since the epoch."""

@@ -31,14 +31,14 @@ def body(environ: "WSGIEnvironment") -> bytes:
     try:
         while len(body) < length and (more := environ["wsgi.input"].read(length - len(body))):
             body += more
-    except OSError as error:  # uWSGI, mod_wsgi and gunicorn: the client disconnected, or sent malformed chunks
+    except OSError as error:  # in uWSGI, mod_wsgi and gunicorn, the client disconnected, or sent malformed chunks
         raise Refused("invalid_request", f"the body is incomplete ({type(error).__name__})") from None
     if len(body) > MAX_BODY:
         raise Refused("payload_too_large", f"the body has more than {MAX_BODY} bytes")
     if content_length and len(body) < length:
         raise Refused("invalid_request", f"the body has {len(body)} bytes, but CONTENT_LENGTH is {length}")
     environ["wsgi.input"] = BytesIO(body)
-    environ["CONTENT_LENGTH"] = str(len(body))  # without it, Django reads no body
+    environ["CONTENT_LENGTH"] = str(len(body))  # without CONTENT_LENGTH, Django reads no body
     return bytes(body)
 
 

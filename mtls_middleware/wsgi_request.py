@@ -100,7 +100,7 @@ class WSGIRequest:
 
     @property
     def path(self) -> str:
-        """PEP 3333 decodes the path's bytes as latin-1; applications and ASGI decode them as UTF-8.
+        """The path, decoded as UTF-8, as applications and ASGI decode it. PEP 3333 decodes its bytes as latin-1.
 
         Bytes that are not UTF-8 become U+FFFD, as they do in applications. As latin-1, "/caf%E9" would be the path
         "/café" here, and another path to the application.
@@ -109,7 +109,10 @@ class WSGIRequest:
 
     @property
     def location(self) -> Location:
-        """Most frameworks read `PATH_INFO`, CherryPy reads `SCRIPT_NAME` followed by `PATH_INFO`."""
+        """The path and the root. Most frameworks read `PATH_INFO`.
+
+        CherryPy reads `SCRIPT_NAME` followed by `PATH_INFO`.
+        """
         root, path = self._environ.get("SCRIPT_NAME") or "", self._environ.get("PATH_INFO", "")
         stated = self.attached.root_path
         own = () if self._prefixes is None else self._prefixes.now()

@@ -259,7 +259,7 @@ def _baseline(target: Target, *, certificate: bool) -> Baseline:
 
 
 def _may_demand_certificate(error: OSError) -> bool:
-    """Return whether a server ends the connection like this if the client presents no certificate.
+    """Return whether this error may mean that the server requires a client certificate.
 
     With TLS 1.3, some servers send an alert, and others only close the connection.
     """

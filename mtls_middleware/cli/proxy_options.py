@@ -18,7 +18,8 @@ SECRET_VARIABLE = "MTLS_PROXY_SECRET"  # noqa: S105 (the name of a variable)
 _PATH = re.compile(r"[A-Za-z0-9._/+:@-]+")
 _FOLDER = re.compile(r"/([A-Za-z0-9._/+:@-]*/)?")
 _ENDPOINT = re.compile(r"(?P<host>[A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")
-# The path contains no ":", which would end the path in nginx. It has at most 107 octets, the limit of a socket address.
+# Matches a path without ":", which would end the path in nginx, and with at most 107 octets, the limit of a socket
+# address.
 _SOCKET = re.compile(r"unix:(?P<path>/[A-Za-z0-9._/+@-]{1,106})")
 # The URL of an OCSP responder. nginx and Apache speak only HTTP to it: the response is signed (RFC 6960 4.2.1).
 _RESPONDER = re.compile(r"http://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?")
@@ -26,7 +27,7 @@ _REVOCATION = {"crl": "revocation lists", "ocsp": "client certificates by OCSP"}
 _IN_APPLICATION = {"crl": "RevocationLists(...)", "ocsp": "OCSP(responders=...)"}
 # The names of header fields that no proxy interprets itself. Proxies interpret Host and Connection, for example.
 _SECRET_HEADER = re.compile(r"X(-[A-Za-z0-9]+)+|Mtls[A-Za-z0-9]+", re.IGNORECASE)
-# A host name (RFC 1123 2.1), not an IP address: clients send no SNI for an IP address (RFC 6066 3).
+# Matches a host name (RFC 1123 2.1). An IP address is rejected, because clients send no SNI for it (RFC 6066 3).
 _SERVER_NAME = re.compile(r"(?!.*\.[0-9]+$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
 # A secret in hex, base64 or base64url. "=" is allowed only at the end, because Apache evaluates a value that begins
 # with "expr=".

@@ -13,7 +13,7 @@ _CONSTANTS = {f"ssl:{name}": int(getattr(ssl, name)) for name in ("CERT_NONE", "
 _CONSTANTS |= {f"ssl:VerifyMode.{name.removeprefix('ssl:')}": value for name, value in _CONSTANTS.items()}
 
 
-# The packages whose classes are values of options.
+# The packages whose classes can be values of options.
 _SERVERS = ("uvicorn.", "uvicorn_worker", "gunicorn.workers.", "mtls_middleware.servers.")
 
 

@@ -103,7 +103,7 @@ def run(options: argparse.Namespace) -> int:
 
     Raises `ConfigurationError` for an invalid option.
     """
-    from mtls_middleware.revocation.redis_list import RedisRevocations  # this part of the library may be absent
+    from mtls_middleware.revocation.redis_list import RedisRevocations  # this part of the package can be deleted
 
     replicas = getattr(options, "replicas", 0)  # `show` does not have this option
     revocations = RedisRevocations(_client(options.redis), key=options.key, replicas=replicas)

@@ -1,4 +1,4 @@
-"""The table of traps: settings with which a client can forge a certificate, or the server loses the certificate.
+"""Lists the traps: settings with which a client can forge a certificate, or the server loses the certificate.
 
 Every row was tested with the real server.
 """

@@ -1,4 +1,4 @@
-"""The rows of the table of traps for uvicorn. Every row was tested with the real server."""
+"""Lists the traps of uvicorn. Every row was tested with the real server."""
 
 from mtls_middleware.cli.server_command import Command
 from mtls_middleware.cli.trap import (

@@ -7,7 +7,7 @@ import httpx2
 from mtls_middleware.certificate_files import CertificateKeyPair
 from mtls_middleware.client.errors import CredentialsNotSent
 
-# The key of a request's extensions with its `Credentials`, and of a response's extensions with its certificate.
+# The key in a request's extensions for its `Credentials`, and in a response's extensions for its certificate.
 EXTENSION = "mtls_middleware"
 
 

@@ -30,7 +30,10 @@ class _Lease(NamedTuple, Generic[T]):
 
 
 class _Transport(Generic[T]):
-    """Chooses the pool of a request, and adds its token. Both transports share this class, and only do the I/O."""
+    """Chooses the pool of a request, and adds its token.
+
+    Both transports use this class, and do only the I/O themselves.
+    """
 
     _kind: type[T]  # the transport of httpx2 with the connections of one certificate
 
@@ -75,7 +78,8 @@ class CertificateTransport(_Transport[httpx2.HTTPTransport], httpx2.BaseTranspor
     """A transport for `httpx2.Client` that presents the current certificate of `certificate` to servers.
 
     After the files are renewed, new requests use new connections. The old connections are closed when their last
-    response is closed. At most 16 old certificates have open responses; then those of the oldest are closed.
+    response is closed. If more than 16 old certificates have open responses, the responses of the oldest certificate
+    are closed.
 
     The server's certificate and the host name of the URL are always verified. So the extension `sni_hostname` of httpx2
     raises `ConfigurationError`. Environment variables such as `HTTPS_PROXY` are ignored.
@@ -95,7 +99,10 @@ class CertificateTransport(_Transport[httpx2.HTTPTransport], httpx2.BaseTranspor
     _kind = httpx2.HTTPTransport
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send `request` over a connection of its certificate. Raises `CredentialsNotSent`, and those of httpx2."""
+        """Send `request` over a connection of its certificate.
+
+        Raises `CredentialsNotSent`, and the exceptions of httpx2.
+        """
         pool, sent, unused = self._lease(request)
         try:
             for old in unused:
@@ -127,7 +134,10 @@ class AsyncCertificateTransport(_Transport[httpx2.AsyncHTTPTransport], httpx2.As
     _kind = httpx2.AsyncHTTPTransport
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send `request` over a connection of its certificate. Raises `CredentialsNotSent`, and those of httpx2."""
+        """Send `request` over a connection of its certificate.
+
+        Raises `CredentialsNotSent`, and the exceptions of httpx2.
+        """
         pool, sent, unused = self._lease(request)
         try:
             for old in unused:
@@ -185,8 +195,8 @@ class _AsyncStream(httpx2.AsyncByteStream):
 
 
 def _nothing() -> None:
-    """A stream may be closed twice."""
+    """Do nothing. A stream may be closed twice."""
 
 
 async def _nothing_async() -> None:
-    """A stream may be closed twice."""
+    """Do nothing. A stream may be closed twice."""

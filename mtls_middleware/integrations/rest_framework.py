@@ -117,7 +117,7 @@ def require_scopes(
     """Return a permission class that requires an access token with all of `scopes`.
 
     Without `scopes`, any access token is accepted. The response is 401 without a token, and 403 `insufficient_scope` if
-    a scope is missing. Do not combine it with `|`, because it rejects the request at once.
+    a scope is missing. Do not combine the class with `|`, because it rejects the request at once.
 
     Arguments:
         scopes: the required scopes, one string for each scope.
@@ -134,8 +134,8 @@ def require_scopes(
 def require_certificate(rule: Rule | None = None) -> type[BasePermission]:
     """Return a permission class that requires a client certificate that matches `rule`.
 
-    Without `rule`, any verified certificate is accepted. The response is 403 as in the layers. Do not combine it with
-    `|`, because it rejects the request at once.
+    Without `rule`, any verified certificate is accepted. The response is 403 as in the layers. Do not combine the class
+    with `|`, because it rejects the request at once.
 
     Raises `ConfigurationError` for an object that is not a rule. Convert a function with `policy.as_rule`.
 

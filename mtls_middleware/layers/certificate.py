@@ -205,7 +205,7 @@ class CertificateLayer:
         return () if again is None else (partial(_raises_nothing, again),)
 
     def _proxy_recheck(self, request: LayerRequest) -> Callable[[float], None] | None:
-        """Return a function that checks the proxy's own certificate again, or `None`. The function raises `Refused`."""
+        """Return a function that raises `Refused` if the proxy's own certificate is no longer accepted, or `None`."""
         recheck = getattr(self.source, "proxy_recheck", None) if self._has_proxy_certificate else None
         if recheck is None:
             return None

@@ -88,7 +88,7 @@ _OTHER_NAMES: Mapping[str, str] = {
 _OID_OF = {name.lower(): oid for table in (_OTHER_NAMES, SHORT_NAMES) for name, oid in table.items()}
 NAME_OF = {oid: name for name, oid in SHORT_NAMES.items()}
 
-# A dotted OID as a regular expression. A number has no leading zero (RFC 4512 1.4).
+# Matches a dotted OID. A number has no leading zero (RFC 4512 1.4).
 OID = r"(?:0|[1-9][0-9]*)(?:\.(?:0|[1-9][0-9]*))+"
 _PREFIX = "OID."
 _WHOLE_OID = re.compile(OID)

@@ -84,7 +84,7 @@ def _parse_attribute(text: str, position: int) -> tuple[Value, int]:
         tag, content, end = read_value(octets, 0)
         if end != len(octets):
             raise ValueError(f"the string has more than one BER value at position {position}")
-        content.decode(ENCODINGS.get(tag, "latin-1"))  # raises ValueError for octets that cannot be decoded
+        content.decode(ENCODINGS.get(tag, "latin-1"))  # this call raises ValueError for octets that cannot be decoded
         return Value(oid, tag, content), hexstring.end()
     string = _STRING.match(text, position)
     if string is None:

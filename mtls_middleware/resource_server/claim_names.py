@@ -1,6 +1,6 @@
 """`ClaimNames`: where an issuer writes scopes, the client and the audience, and which values its access tokens have.
 
-The defaults are those of RFC 9068. docs/issuers.md says what other issuers write. Pure: no I/O, no clock.
+The defaults are those of RFC 9068. docs/issuers.md describes the claims of other issuers. Pure: no I/O, no clock.
 """
 
 from collections.abc import Collection, Mapping

@@ -14,7 +14,7 @@ from mtls_middleware.errors import Refused
 from mtls_middleware.resource_server.token import AccessToken, read_only
 from mtls_middleware.reusable import Reusable
 
-# Bytes that the claims of a token of usual size need in memory. A client can enlarge some claims (RFC 9396).
+# The memory that the claims of a token of usual size need, in bytes. A client can enlarge some claims (RFC 9396).
 _USUAL_SIZE = 4_000
 # The memory of each scope of a token, in bytes.
 _SCOPE_SIZE = 110

@@ -5,8 +5,8 @@ from itertools import pairwise
 
 from mtls_middleware.revocation.format import FIRST_PAGE, HEAD_SCORE, UNIT_SIZE, Head, Page, UnreadableList, parse_units
 
-# A mapping from each entry to the Unix time until which it is valid, split by the first byte of the entry. While one
-# dictionary of a million entries grows or is freed, Python's global lock is held for 50 ms and more.
+# Mappings of entry to the Unix time until which the entry is valid, one mapping for each first byte of the entry. While
+# one dictionary of a million entries grows or is freed, Python's global lock is held for 50 ms and more.
 Shards = list[dict[bytes, int]]
 
 

@@ -194,7 +194,7 @@ class _HTTPToolsMixin(_HTTP1Mixin):
         self._headers_complete = True
         self._change = self._protocol_change(self.parser.get_method().decode("ascii"), self.parser.get_http_version())
         if self._change is ProtocolChange.WEBSOCKET and self.cycle is not None and not self.cycle.response_complete:
-            # uvicorn would write the response to an earlier request into the websocket.
+            # Otherwise uvicorn would write the response to an earlier request into the websocket.
             self._change = ProtocolChange.UPGRADE
         if self._change.ends_connection:
             self._begin_last()

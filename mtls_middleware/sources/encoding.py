@@ -20,7 +20,7 @@ MAX_FIELD = 98_304
 _PEM_BLOCK = re.compile(
     r"-----BEGIN CERTIFICATE-----[ \t\r\n]++([A-Za-z0-9+/=][A-Za-z0-9+/= \t\r\n]*+)-----END CERTIFICATE-----[ \t\r\n]*+"
 )
-# PEM without line breaks, as Citrix NetScaler sends it (hashicorp/vault#31557).
+# Matches PEM without line breaks, as Citrix NetScaler sends it (hashicorp/vault#31557).
 _ONE_LINE_PEM = re.compile(r"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=]++)-----END CERTIFICATE----- ?")
 # Matches a "%" that does not begin a percent escape (RFC 3986 2.1).
 _INVALID_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")

@@ -24,7 +24,7 @@ from mtls_middleware.validity import require_valid
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.sources")
 
-# Maximum characters of all cached field values (a few thousand certificates), and of the values of one certificate.
+# Maximum characters of all cached field values (a few thousand certificates), and of those of one certificate.
 _CACHE_SIZE, _MAX_CACHED = 8 * 1024 * 1024, 16_384
 # Bytes that a cached certificate of usual size needs in memory in addition to its field values.
 _OBJECTS = 2_000

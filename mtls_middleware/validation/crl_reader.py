@@ -34,7 +34,8 @@ class CRLReader:
 
     def __init__(self, file: BinaryIO) -> None:
         self._chunks, self._buffer, self._position = _chunks(file), bytearray(), 0
-        self._digests = [hashlib.new(each.name) for each in HASHES]  # the algorithm is not known yet
+        # Both digests are computed, because the algorithm is not known yet.
+        self._digests = [hashlib.new(each.name) for each in HASHES]
         self._list_end = self._enter(is_signed=False)
         self._signed_end = self._enter(is_signed=True)
         self._before, self._algorithm = b"", b""

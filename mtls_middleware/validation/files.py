@@ -69,7 +69,7 @@ class _File(Generic[P]):
         return state != self.state or (self.failures > 0 and abs(now - self.failed_at) >= self.delay)
 
     def failed(self, state: _State, reason: str, now: float) -> "_File[P]":
-        """Return this object after one more failed attempt."""
+        """Return a copy that counts one more failed attempt."""
         return _File(state, self.good, reason, self.failures + 1, now)
 
 

@@ -145,7 +145,7 @@ class OCSP:
         )
         self._records: Cache[_Key, OCSPRecord] = Cache(_CACHED)
         self._lines = LineLimit(lines=1, seconds=30)  # each certificate can cause a line about a failure
-        self._lock = threading.Lock()  # protects the records; it is not held during I/O
+        self._lock = threading.Lock()  # the lock protects the records, and is not held during I/O
 
     is_reusable = True
 
@@ -194,7 +194,7 @@ class OCSP:
         return found if cached.is_valid(now) else once(GOOD)
 
     def _without_response(self, look_up: "_LookUp", reason: str, retry_after: float) -> CertificateStatus:
-        """Return the status without a valid response. A revocation stays known until a newer response."""
+        """Return the status if no valid response is known. A revocation stays known until a newer response."""
         known = look_up.record.known
         if known is not None and known.response.status is OCSPCertStatus.REVOKED:
             return CertificateStatus("revoked", _REVOKED.format(look_up.request.serial))

@@ -88,7 +88,7 @@ class OCSPRecord:
 
     def __init__(self) -> None:
         self.known: CachedStatus | None = None
-        self.attempt: OCSPAttempt | None = None  # the attempt whose result is not applied yet
+        self.attempt: OCSPAttempt | None = None  # the last attempt, until its result is applied
         self.attempted_at: float = float("-inf")
         self.failures: int = 0  # the number of failed attempts since the last successful attempt
         self.reason: str = ""  # why the last attempt failed

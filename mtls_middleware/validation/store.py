@@ -33,7 +33,7 @@ _DEPTH = 5
 # Maximum bytes of all leaves and chains whose paths are cached, and of one leaf with its chain. Without a limit, a
 # client with a valid certificate could fill the memory by presenting different chains with it.
 _CACHED, _LARGEST = 16 * 1024 * 1024, 16_384
-# Bytes that a cached certificate and its path need in memory in addition to their DER.
+# The memory that a cached certificate and its path need in addition to their DER, in bytes.
 _OBJECTS = 2_000
 # The extended key usage that clients need.
 _PURPOSE = ExtendedKeyUsageOID.CLIENT_AUTH
