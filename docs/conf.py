@@ -28,7 +28,7 @@ django.setup()
 
 project = "mtls-middleware"
 version = release = mtls_middleware.__version__
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 exclude_patterns = []
 
 smartquotes = False  # they would change the options of commands, such as --http

@@ -1,6 +1,6 @@
 """Returns the client certificate, access token or OAuth client of a request, for applications in any framework.
 
-The functions read only the keys that the layers set in the environ or scope on every request, and no header fields.
+The functions read only keys that the layers set in the environ or scope on every request. They read no header fields.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,8 @@ _ATTRIBUTES = ("scope", "environ", "env")
 class _NoQueryParameter:
     """Makes `Depends(client_certificate)` fail when the route is defined.
 
-    FastAPI would read the parameter `request` from the query. It asks pydantic for the schema of the parameter.
+    With `Depends(client_certificate)`, FastAPI would read the parameter `request` from the query. This annotation
+    prevents that: when FastAPI asks pydantic for the schema of the parameter, the function raises an exception.
     """
 
     def __get_pydantic_core_schema__(self, _source: object, _handler: object) -> NoReturn:
@@ -71,7 +72,7 @@ def oauth_client(request: AnyRequest) -> RegisteredClient | None:
 
 
 def route_certificate(request: AnyRequest) -> ClientCertificate:
-    """Return the client certificate of this request, in a route with `require_certificate`. Never `None`.
+    """Return the client certificate of this request, in a route with `require_certificate`. The result is never `None`.
 
     `request`: see `client_certificate`. Raises `ConfigurationError` if the request has no accepted certificate, because
     the route then lacks `require_certificate`.
@@ -87,7 +88,7 @@ def route_certificate(request: AnyRequest) -> ClientCertificate:
 
 
 def route_token(request: AnyRequest) -> AccessToken:
-    """Return the access token of this request, in a route with `require_scopes`. Never `None`.
+    """Return the access token of this request, in a route with `require_scopes`. The result is never `None`.
 
     `request`: see `client_certificate`. Raises `ConfigurationError` if the request has no accepted token, because the
     route then lacks `require_scopes`.

@@ -13,12 +13,12 @@ _WRITE_TIMEOUT = 1.0
 
 
 def cancelled(error: BaseException) -> Unavailable:
-    """Return the rejection of a request whose task asyncio cancels. Raises `error` if it is another exception.
+    """Return the rejection of a request whose task asyncio cancels. Raises `error` if `error` is any other exception.
 
-    Other exceptions are trio's cancellation, after which a task cannot send anything, and a `CancelledError` that is
-    not about this task, but for example about a future that a validator awaits.
+    Any other exception is, for example, trio's cancellation, after which a task cannot send anything, or the
+    `CancelledError` of a future that a validator awaits.
     """
-    import asyncio  # the server has already imported asyncio, unless the server uses trio
+    import asyncio  # if asyncio is not imported, the server uses trio
 
     if not isinstance(error, asyncio.CancelledError):
         raise error
@@ -34,8 +34,8 @@ async def write_after(
 ) -> None:
     """Send the response. Raises `cancellation` if the server does not accept the response.
 
-    If it does, the task may end as usual, because servers log a cancelled task as an error of the application. Code
-    that cancels a task by a timeout, such as `asyncio.timeout`, then sees a task that ended in time.
+    If the server accepts the response, the cancellation is suppressed, because servers log a cancelled task as an error
+    of the application. A timeout such as `asyncio.timeout` then treats the task as one that ended in time.
     """
     import asyncio
 

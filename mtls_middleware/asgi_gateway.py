@@ -1,6 +1,6 @@
 """`Gateway`: runs the layers in front of an ASGI application (ASGI 3).
 
-All decisions are made in `layers`, which the WSGI gateway uses, too.
+The package `layers` makes all decisions. The WSGI gateway uses the same package.
 """
 
 from typing import Any
@@ -34,7 +34,7 @@ class Gateway:
 
     @property
     def application(self) -> ASGIApp:
-        """The application inside of all layers of this gateway."""
+        """The application that all layers of this gateway wrap."""
         return self._app
 
     @property

@@ -17,7 +17,7 @@ ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 async def body(receive: Receive) -> bytes:
-    """The whole body. Raises `Refused` if the client disconnects, or if the body is too large."""
+    """Read the whole body. Raises `Refused` if the client disconnects, or if the body is too large."""
     body = bytearray()
     more = True
     while more:
@@ -32,7 +32,7 @@ async def body(receive: Receive) -> bytes:
 
 
 def replaying(body: bytes, receive: Receive) -> Receive:
-    """A `receive` callable for the application: it first returns the body that the layer has already read."""
+    """Return a `receive` callable for the application. It first returns the body that the layer has already read."""
     first = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def replaying() -> Message:
@@ -50,7 +50,8 @@ async def write(response: LayerResponse, scope: Scope, receive: Receive, send: S
     kind = "http.response"
     if scope["type"] == "websocket":
         if "websocket.http.response" not in (scope.get("extensions") or {}):
-            await receive()  # websocket.connect: the close message is the response to it
+            # The message is websocket.connect. A close message is the response that rejects the websocket.
+            await receive()
             await send({"type": "websocket.close", "code": 1008, "reason": ""})
             return
         kind = "websocket.http.response"
@@ -63,7 +64,7 @@ async def write(response: LayerResponse, scope: Scope, receive: Receive, send: S
 
 
 def varying(send: Send, vary: list[tuple[bytes, bytes]]) -> Send:
-    """A `send` callable that adds `Vary` to the application's responses (RFC 9440 2.4)."""
+    """Return a `send` callable that adds `Vary` to the application's responses (RFC 9440 2.4)."""
 
     async def varying(message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -1,4 +1,4 @@
-"""`ASGIRequest`: an ASGI scope as a request (ASGI 3): its keys, and the header fields that applications may see."""
+"""`ASGIRequest`: reads an ASGI scope as a request, and sets its keys and header fields for the application."""
 
 import hashlib
 import time
@@ -25,12 +25,12 @@ _NAME = itemgetter(0)
 _BYTES, _PAIRS = frozenset({bytes}), frozenset({tuple, list})
 
 
-# The keys that say which resource an application serves. All other keys come from the server.
+# The keys that determine which resource an application serves. All other keys come from the server.
 _OF_APPLICATION = ("type", "method", "path", "raw_path", "root_path", "query_string")
 
 
 def _is_same(passage: Passage, scope: Mapping[str, Any]) -> bool:
-    """Whether the scope still belongs to the request of this passage.
+    """Return whether the scope still belongs to the request of this passage.
 
     A server that uses one scope for several requests makes a new list of headers for each request.
     """
@@ -52,14 +52,15 @@ def enter(passage: Passage) -> Passage | None:
 def leave(passage: Passage, outside: Passage | None) -> None:
     """Mark the application of this passage as ended. `outside`: the result of `enter`."""
     passage.running = False
-    if _INNERMOST.get() is passage:  # false if Python closes an abandoned coroutine during another request
+    # If Python closes an abandoned coroutine during another request, the innermost passage is that of this request.
+    if _INNERMOST.get() is passage:
         _INNERMOST.set(outside)
 
 
 def _is_around(passage: Passage) -> bool:
-    """Whether the running code was called by the application of this passage.
+    """Return whether the application of this passage has called the running code.
 
-    It was not if that application runs in another task, as a background task of Starlette does after a response.
+    It has not if it runs in another task, such as a background task of Starlette after a response.
     """
     current = _INNERMOST.get() if passage.running else None
     while current is not None and current is not passage:
@@ -68,7 +69,7 @@ def _is_around(passage: Passage) -> bool:
 
 
 class ASGIRequest:
-    """A `GatewayRequest` of a scope.
+    """A `GatewayRequest` that reads an ASGI scope.
 
     Arguments:
         receive: the server's `receive`. If a layer reads the body, `self.receive` replays it for the application.
@@ -106,7 +107,7 @@ class ASGIRequest:
         self._scope["headers"] = self._fields
         names = b"".join(map(_NAME, self._fields))
         self._lower = self._fields if names.islower() else [(name.lower(), value) for name, value in self._fields]
-        # Whether every name is as most servers give it, so that it needs no folding.
+        # Whether every name already has the form in which most servers give names, so that no name must be folded.
         self._is_plain: bool = names.islower() and names.isascii() and b"_" not in names
         self.is_websocket: bool = scope.get("type") == "websocket"
         self.rechecks: list[tuple[Layer, Recheck]] = []
@@ -118,7 +119,7 @@ class ASGIRequest:
             self._lower = [(name.lower(), value) for name, value in self._fields]
 
     def _without(self, names: frozenset[str]) -> list[Pair]:
-        """The fields without the fields that an application can read under one of these names."""
+        """Return the fields, without those that an application can read under one of these names."""
         plain, folded = _spellings(names)
         if self._is_plain:
             return [field for field in self._fields if field[0] not in plain]
@@ -138,7 +139,7 @@ class ASGIRequest:
     async def read_body(self) -> None:
         """Read the whole body. Raises `Refused`."""
         if self.receive is None:
-            raise RuntimeError("a request without receive")
+            raise RuntimeError("the server passed no receive for this request")
         self.body = await body(self.receive)
         self.receive = replaying(self.body, self.receive)
         self.now = time.time()
@@ -146,7 +147,7 @@ class ASGIRequest:
     @property
     def method(self) -> str:
         if self.is_websocket:
-            return "GET"  # RFC 6455 4.1; ASGI gives no method
+            return "GET"  # a websocket handshake is a GET (RFC 6455 4.1); ASGI gives no method for it
         found: str = self._scope.get("method", "GET")
         return found
 
@@ -157,7 +158,7 @@ class ASGIRequest:
 
     @property
     def location(self) -> Location:
-        """Frameworks disagree about `root_path`: whether `path` contains it, and where it ends."""
+        """The path and the root. Frameworks disagree whether `path` contains `root_path`, and where that ends."""
         scope, stated = self._scope, self.attached.root_path
         path, root = scope["path"], scope.get("root_path") or ""
         if _is_routed(scope):
@@ -204,7 +205,7 @@ class ASGIRequest:
         )
 
     def headers(self, name: str) -> Sequence[str]:
-        # With hyphens: x_ssl_client_cert is another field here. A middleware may give a memoryview as the value.
+        # `name` has hyphens: x_ssl_client_cert is another field. A middleware may give a memoryview as the value.
         return [str(value, "latin-1") for value in self._values(name.encode("latin-1", "replace"))]
 
     def _values(self, name: bytes) -> list[bytes]:
@@ -233,7 +234,7 @@ def facts_reader(facts: Facts) -> Callable[[ASGIRequest], tuple[object, ...] | N
         values: dict[bytes, bytes] = {}
         for name, value in request._lower:
             if name in wanted:
-                if name in values or type(value) is not bytes:  # two lines of one field, or a buffer that may change
+                if name in values or type(value) is not bytes:  # the field has two lines, or a value that may change
                     return None
                 values[name] = value
         scope = request._scope
@@ -249,7 +250,7 @@ def facts_reader(facts: Facts) -> Callable[[ASGIRequest], tuple[object, ...] | N
             authorization = values.get(b"authorization")
             if authorization is None or (scope.get("query_string") and has_token(request.query)):
                 return None
-            if b"  " in authorization:  # with several blanks, one token would have many keys
+            if b"  " in authorization:  # otherwise one token would have many keys, by the number of blanks
                 return None
             digest = hashlib.sha256(authorization).digest()
         single = () if not single_lines else tuple(map(request.has_one_line, single_lines))
@@ -259,13 +260,13 @@ def facts_reader(facts: Facts) -> Callable[[ASGIRequest], tuple[object, ...] | N
 
 
 def _is_routed(scope: Mapping[str, Any]) -> bool:
-    """Whether Litestar has chosen the view: its middleware runs then, and finds the path that it chose by in `path`."""
+    """Return whether Litestar has already chosen the view. `path` is then the path by which it chose."""
     handler = scope.get("route_handler")
     return handler is not None and "path_template" in scope and type(handler).__name__ != "ASGIRouteHandler"
 
 
 def _before_mount(scope: Mapping[str, Any]) -> tuple[str, ...]:
-    """The whole path, if a mount of Litestar has cut it off `path`."""
+    """Return the whole path if a mount of Litestar has removed its own part from `path`."""
     if not getattr(scope.get("route_handler"), "is_mount", False):
         return ()
     return (unquote_to_bytes(scope.get("raw_path") or b"").decode("utf-8", "replace"),)
@@ -273,13 +274,13 @@ def _before_mount(scope: Mapping[str, Any]) -> tuple[str, ...]:
 
 @lru_cache(maxsize=64)  # one entry for each layer
 def _spellings(names: frozenset[str]) -> tuple[frozenset[bytes], frozenset[str]]:
-    """These names in lower case with hyphens, and as applications fold them."""
+    """Return these names in lower case with hyphens, and in the forms into which applications fold them."""
     plain = frozenset(name.encode("ascii") for name in names)
     return plain, frozenset(map(_folded, plain))
 
 
 def _folded(name: bytes) -> str:
-    """A name as Django and WSGI adapters fold it: an underscore becomes a hyphen, and the byte DF becomes SS."""
+    """Return a name as Django and WSGI adapters fold it: an underscore becomes a hyphen, and the byte DF becomes SS."""
     return name.decode("latin-1").upper().replace("_", "-")
 
 
@@ -318,8 +319,8 @@ def _may_be_rewritten(address: Any, port: Any, forwarded: Sequence[bytes], ports
     if not forwarded:
         return False
     marks = f"{address}:", f"[{address}]:"
-    lines = [str(line, "latin-1") for line in forwarded]  # servers strip the blanks of latin-1 as well
-    lines = [line for line in lines if marks[0] in line or marks[1] in line]  # a client can send 64 kB of commas
+    lines = [str(line, "latin-1") for line in forwarded]  # servers also strip the characters that are blanks in latin-1
+    lines = [line for line in lines if marks[0] in line or marks[1] in line]  # limits the work for 64 kB of commas
     parts = (part.strip() for line in lines for part in line.split(","))
     return any(part.startswith(marks) for part in parts) or any(_is_number(each, port) for each in ports)
 
@@ -327,13 +328,13 @@ def _may_be_rewritten(address: Any, port: Any, forwarded: Sequence[bytes], ports
 def _unnamed(server: Any) -> Peer:
     """Return a peer without an address. It uses a unix socket if the server reports one."""
     match server:
-        case (str(path), None) if path:  # ASGI: the server's own socket path, and no client
+        case (str(path), None) if path:  # in ASGI, `server` is the path of the server's unix socket
             return Peer(unix=True)
     return Peer()
 
 
 def _is_number(value: bytes, port: Any) -> bool:
-    """Whether `int`, as daphne uses it, reads this port: it accepts blanks, signs and the digits of all scripts."""
+    """Return whether `int`, which daphne uses, accepts this port. It accepts blanks, signs and all digits."""
     try:
         return int(bytes(value).decode("utf-8")) == int(port)
     except ValueError:

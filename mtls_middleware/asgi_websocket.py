@@ -1,6 +1,7 @@
 """`WebsocketWatch`: closes an open websocket when its certificate or token is no longer valid.
 
-It only makes the checks that the layers give. Each websocket has one timer, and a task only while a check needs I/O.
+The watch makes the checks that the layers provide. Each websocket has one timer, and a task only while a check needs
+I/O.
 """
 
 import contextlib
@@ -24,12 +25,14 @@ Checks = Sequence[tuple[Layer, Recheck]]
 # so a busy event loop may delay a check by one second. A single timer for the end of the validity period would not
 # notice that the clock was set, or that a virtual machine was suspended.
 _INTERVAL = 1.0
-# Seconds for a check with I/O; then the websocket is closed. Six exchanges of five seconds each fit.
+# Maximum number of seconds for a check with I/O. After that, the websocket is closed. It is enough for six exchanges of
+# five seconds.
 _CHECK_TIMEOUT = 35.0
 # Seconds for the close message after the application has ended. A client that does not read can delay it.
 _CLOSE_TIMEOUT = 10.0
 _CODE = 1008  # RFC 6455 7.4.1: policy violation
-# "Forbidden" in IANA's registry. daphne's websocket library does not let applications send 1008.
+# The close code if the server cannot send 1008: "Forbidden" in IANA's registry. daphne's websocket library does not let
+# applications send 1008.
 _FALLBACK_CODE = 3003
 # The messages with which an application ends a websocket.
 _FINAL_MESSAGES = ("websocket.close", "websocket.http.response.start")
@@ -38,9 +41,9 @@ _FINAL_MESSAGES = ("websocket.close", "websocket.http.response.start")
 def watched(
     view: LayerRequest, checks: Checks, receive: Receive, send: Send, driver: AwaitingDriver
 ) -> "WebsocketWatch | None":
-    """A watch that makes these checks.
+    """Return a watch that makes these checks.
 
-    Returns `None` if there are no checks, or if the watch of an outer gateway makes them.
+    Returns `None` if `checks` is empty, or if the watch of an outer gateway makes the checks.
     """
     if not checks:
         return None
@@ -95,7 +98,7 @@ class WebsocketWatch:
             await self._wait_for_close()
 
     async def receive(self) -> Message:
-        """The next message for the application. After the close, it is always `websocket.disconnect`."""
+        """Return the next message for the application. After the close, it is always `websocket.disconnect`."""
         if not self._connected:  # frameworks expect websocket.connect first, even if the websocket is already closed
             message = await self._receive()
             self._connected = True
@@ -127,7 +130,7 @@ class WebsocketWatch:
             self._waiting.discard(waiting)
 
     async def send(self, message: Message) -> None:
-        """Pass a message to the server. After the close, drop it."""
+        """Pass a message to the server. After the close, messages are dropped."""
         await self._check_without_timer()
         if self.closed:
             await self._yield_to_loop()  # an application that sends in a loop must not block the event loop
@@ -180,7 +183,7 @@ class WebsocketWatch:
                 found = check.recheck(now)
                 if isinstance(found, Generator):
                     self._begin(check, found)
-            except BaseException as error:  # fail closed: if a check raises anything, the websocket is closed
+            except BaseException as error:  # if a check raises any exception, the websocket is closed
                 self._close(check, error)
                 if not isinstance(error, Exception):
                     raise
@@ -188,7 +191,10 @@ class WebsocketWatch:
         self._set_timer()
 
     def _begin(self, check: _Check, flow: Flow[None]) -> None:
-        """Run a check. If it needs I/O, it continues in a task. While this task runs, the same check is skipped."""
+        """Run a check. If the check needs I/O, it continues in a task.
+
+        While this task runs, the same check is not started again.
+        """
         if check.running is not None and not check.running.done():
             flow.close()
             return
@@ -230,7 +236,7 @@ class WebsocketWatch:
 
     async def _send_close(self) -> None:
         for code in (_CODE, _FALLBACK_CODE):
-            with contextlib.suppress(Exception):  # the client may have disconnected; servers raise different exceptions
+            with contextlib.suppress(Exception):  # servers raise different exceptions if the client has disconnected
                 await self._send({"type": "websocket.close", "code": code, "reason": ""})
                 return
 
@@ -260,7 +266,7 @@ def _disconnect() -> Message:
 
 
 def _resumed(flow: Flow[None], need: Any) -> Flow[None]:
-    """A flow that yields `need` and then continues `flow`, which has already yielded it."""
+    """Return a flow that first yields `need`, which `flow` has already yielded, and then continues `flow`."""
     with contextlib.closing(flow):
         while True:
             failure: Exception | None = None

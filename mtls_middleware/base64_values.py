@@ -4,8 +4,8 @@ import base64
 import binascii
 import re
 
-# Matches 32 bytes in base64url without padding. The last character has two pad bits. The example in RFC 8705 sets these
-# bits, so the decoded bytes are compared, and not the strings.
+# Matches 32 bytes in base64url without padding. The last character has two unused bits. The example in RFC 8705 sets
+# these bits, so compare the decoded bytes instead of the strings.
 _SHA256 = re.compile(r"[A-Za-z0-9_-]{43}")
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]*")
 
@@ -18,7 +18,7 @@ def base64_octets(text: str) -> bytes:
     written = text.encode("ascii")
     octets = binascii.a2b_base64(written, strict_mode=True)
     if binascii.b2a_base64(octets, newline=False) != written:
-        raise ValueError("base64 with non-zero pad bits (RFC 4648 section 3.5), or too much padding")
+        raise ValueError("the base64 has non-zero pad bits (RFC 4648 section 3.5), or too much padding")
     return octets
 
 
@@ -32,7 +32,7 @@ def base64url_octets(text: str) -> bytes:
         raise ValueError("invalid base64url")
     octets = base64.urlsafe_b64decode(padded)
     if base64.urlsafe_b64encode(octets).decode("ascii") != padded:
-        raise ValueError("base64url with pad bits set; expected zero bits")
+        raise ValueError("the base64url has non-zero pad bits; expected zero bits")
     return octets
 
 

@@ -70,7 +70,7 @@ def confirmation_of(claims: Mapping[str, Any], binding: Binding) -> Confirmation
     if thumbprint is None or digest is None:
         raise Refused("invalid_token", "cnf has no x5t#S256 of 43 base64url characters")
     if not _OTHER_METHODS.isdisjoint(confirmation):
-        raise Refused("invalid_token", "cnf has a second method that cannot be checked here")
+        raise Refused("invalid_token", "cnf has a second confirmation method that cannot be checked here")
     return Confirmation(digest, thumbprint)
 
 

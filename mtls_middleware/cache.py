@@ -1,7 +1,7 @@
 """`Cache`: a thread-safe mapping of limited size, and `CacheMemory`: the memory that several caches share.
 
-If the memory is full, the least recently used entries of all its caches are removed first. So one limit holds for
-everything that a stack of layers caches, and the kinds of entries that are used most get most of it.
+If the memory is full, entries that were not read for a while are removed, whichever cache they belong to. So one limit
+applies to everything that a stack of layers caches.
 
 `cachetools` is not used: it also needs a lock, and it would be one more runtime dependency.
 """
@@ -21,7 +21,7 @@ class _Slot:
 
     def __init__(self, key: Hashable, value: Any, size: int, older: "_Slot | None") -> None:
         self.key, self.value, self.size = key, value, size
-        self.used = False  # whether it was read since the hand passed it
+        self.used = False  # whether the entry was read since the hand passed it
         self.older = older
         self.newer: _Slot | None = None
 
@@ -75,7 +75,7 @@ class CacheMemory:
             self._size += size
 
     def _next_unused(self) -> _Slot:
-        """Move the hand to the next entry that was not read since the hand passed it."""
+        """Move the hand to the next entry that was not read since the last pass, and return this entry."""
         entry = self._hand or self._oldest
         while entry is not None and entry.used:
             entry.used = False
@@ -106,7 +106,7 @@ class CacheMemory:
 
 
 class Cache(Generic[K, V]):
-    """Caches values in a memory of its own with this `limit`, or in a memory that other caches share.
+    """Caches values in its own memory with this `limit`, or in a memory that several caches share.
 
     A value whose `size` is larger than `largest` is not cached.
 
@@ -121,7 +121,7 @@ class Cache(Generic[K, V]):
     def share(self, memory: CacheMemory) -> None:
         """Use this memory for new values. Values that are already cached are no longer used.
 
-        If the cache already shares another memory, it stays in the larger one.
+        If the cache already shares another memory, it uses the larger of the two.
         """
         if not self._is_shared or memory.limit >= self.memory.limit:
             self.memory, self._is_shared = memory, True
@@ -141,16 +141,24 @@ class Cache(Generic[K, V]):
             self.memory.put((self, key), value, size + extra)
 
     def __len__(self) -> int:
-        """The number of values of this cache. This takes time proportional to the number of entries in the memory."""
+        """Return the number of values of this cache.
+
+        The time is proportional to the number of entries in the memory.
+        """
         return sum(owner is self for owner, _ in self.memory)
 
     def __deepcopy__(self, memo: object) -> "Cache[K, V]":
-        """Return an empty cache with the same limits, because a copy of the object that owns it needs its own lock."""
+        """Return an empty cache with the same limits.
+
+        A copy of the object that owns the cache needs a lock of its own.
+        """
         return Cache(self.memory.limit, largest=self._largest)
 
 
 def caches_of(owner: object) -> tuple[Cache[Any, Any], ...]:
-    """Return the caches that `owner`, for example a source, lists in its attribute `caches`. A user's object has none.
+    """Return the caches that `owner`, for example a source, lists in its attribute `caches`.
+
+    A user's own source has no such attribute.
 
     Example: `caches_of(Nginx(trusted_proxies=["10.0.0.0/8"]))`
     """

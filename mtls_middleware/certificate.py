@@ -28,8 +28,8 @@ _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-# `cryptography` warns about each attribute of a name that is too short or too long, and gives this package as the
-# source of the warning. A client can cause hundreds of warnings (335 with 83 kB), so they must not reach the log.
+# `cryptography` issues a Python warning for each attribute of a name that is too short or too long, as if this package
+# had issued it. A client can cause hundreds of warnings (335 with 83 kB), so they must not reach the log.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"mtls_middleware\.")
 
 
@@ -74,7 +74,7 @@ def _readable(read: Callable[[Any], T]) -> cached_property[T]:
 
 
 def _extension(certificate: x509.Certificate, kind: type[_Extension]) -> _Extension | None:
-    """Return an extension, or `None`. If one extension cannot be parsed, `cryptography` gives none."""
+    """Return an extension, or `None`. Raises the parser's exception if any extension cannot be parsed."""
     try:
         return certificate.extensions.get_extension_for_class(kind).value
     except x509.ExtensionNotFound:
@@ -120,6 +120,7 @@ class ClientCertificate:
         """Load one certificate. Raises `MalformedCertificate` unless `der` is exactly one certificate.
 
         If OpenSSL can read the certificate and `cryptography` cannot, the attribute `unreadable` has the reason.
+        Example: `ClientCertificate.from_der(ssl_socket.getpeercert(binary_form=True))`
         """
         unreadable = ""
         try:
@@ -139,7 +140,7 @@ class ClientCertificate:
         path_period: tuple[float, float] | None = None,
         path: tuple[bytes, ...] = (),
     ) -> Self:
-        """Return a copy with other values. Raises `MalformedCertificate` if it is unreadable and would be verified."""
+        """Return a copy with other values. Raises `MalformedCertificate` to verify an unreadable certificate."""
         if verification is not Verification.PRESENTED:
             self.require_readable()
         return replace(self, verification=verification, path_period=path_period, path=path)
@@ -160,7 +161,7 @@ class ClientCertificate:
         """Load the leaf, and then its chain, from PEM. Other text around the PEM blocks is allowed.
 
         Use this method for files and tests. Certificates in requests are read by stricter rules: see
-        `mtls_middleware.sources`. Raises `MalformedCertificate`.
+        `mtls_middleware.sources`. Raises `MalformedCertificate`. Example: `ClientCertificate.from_pem(pem).subject`
         """
         text = pem.encode("utf-8", "replace") if isinstance(pem, str) else pem
         try:
@@ -191,7 +192,7 @@ class ClientCertificate:
 
     @cached_property
     def _failures(self) -> dict[str, tuple[str, ...]]:
-        """The names of the properties that cannot be read, with the evidence."""
+        """The properties that cannot be read: a mapping of name to evidence."""
         return {}
 
     @cached_property
@@ -226,7 +227,7 @@ class ClientCertificate:
 
     @property
     def not_valid_before(self) -> datetime:
-        """The begin of the validity period, an aware datetime in UTC."""
+        """The beginning of the validity period, an aware datetime in UTC."""
         return _EPOCH + timedelta(seconds=self.validity_period[0])
 
     @property
@@ -282,12 +283,12 @@ class ClientCertificate:
 
     @property
     def user_principal_names(self) -> tuple[str, ...]:
-        """The otherName entries 1.3.6.1.4.1.311.20.2.3 (UTF8String), which identify a user of Active Directory."""
+        """The user principal names (UPN) of Active Directory: otherName entries of type 1.3.6.1.4.1.311.20.2.3."""
         return self.alternative_names.user_principal_names
 
     @property
     def other_names(self) -> tuple[tuple[str, bytes], ...]:
-        """Each otherName as a pair: its dotted OID, and the DER of its value.
+        """The otherName entries. Each entry is a pair of its dotted OID and the DER of its value.
 
         For example, a PIV card has its FASC-N here: `2.16.840.1.101.3.6.6` and an OCTET STRING of 25 bytes (FIPS 201).
         """
@@ -306,7 +307,7 @@ class ClientCertificate:
 
     @_readable
     def extended_key_usages(self) -> tuple[str, ...]:
-        """The dotted OIDs of the extended key usages (RFC 5280 4.2.1.12). Empty without this extension."""
+        """The dotted OIDs of the extended key usages (RFC 5280 4.2.1.12); empty if the extension is missing."""
         found = _extension(self.x509, x509.ExtendedKeyUsage)
         return tuple(each.dotted_string for each in found or ())
 
@@ -318,7 +319,7 @@ class ClientCertificate:
     def subject_attributes(self, name: str) -> tuple[str, ...]:
         """Return the values of all attributes of one type in the subject, in the order of the certificate.
 
-        `name`: the type, by a name that RFC 4514 strings may have here, or as a dotted OID. Raises `ConfigurationError`
+        `name`: the type, as in an RFC 4514 string (for example `"OU"`), or as a dotted OID. Raises `ConfigurationError`
         for an unknown name, and `MalformedCertificate` if the subject cannot be read or a value is not a string.
 
         Example: `certificate.subject_attributes("OU")`, `certificate.subject_attributes("organizationIdentifier")`

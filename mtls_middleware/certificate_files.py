@@ -1,4 +1,4 @@
-"""`CertificateFiles`: loads the certificate and key that this process presents, again when their files are renewed."""
+"""`CertificateFiles`: loads the certificate and key that this process presents, and reloads renewed files."""
 
 import contextlib
 import os
@@ -72,7 +72,7 @@ class CertificateKeyPair:
         try:
             with _file(self._certificate_pem) as certificate, _file(self._key_pem) as key:
                 context.load_cert_chain(certificate, key, self._password or _no_password)
-        except ssl.SSLError as error:  # for example a key that OpenSSL's security level rejects
+        except ssl.SSLError as error:  # for example, OpenSSL's security level rejects the key
             raise ConfigurationError(f"OpenSSL rejects the certificate or its key: {error.reason}") from None
         return context
 
@@ -84,8 +84,8 @@ class CertificateFiles:
     """A certificate and its private key in PEM files, which are read again after they are renewed.
 
     The files are checked at most once a second. A new pair is used only if the key belongs to the certificate.
-    Otherwise the last good pair stays in use, and the logger `mtls_middleware.validation` gets a line. So the two
-    files may be written one after the other.
+    Otherwise the last good pair stays in use, and the logger `mtls_middleware.validation` writes a line. So you may
+    write the two files one after the other.
 
     Arguments:
         certificate: the leaf certificate, followed by its chain.
@@ -109,7 +109,7 @@ class CertificateFiles:
         )
 
     def current(self, now: float | None = None) -> CertificateKeyPair:
-        """Return the current pair. This method checks for renewed files if the last check is at least a second old.
+        """Return the current pair. Checks for renewed files if the last check was at least a second ago.
 
         `now`: seconds since the epoch. Default: the current time. Any thread may call this method.
 
@@ -150,7 +150,7 @@ class CertificateFiles:
 
 
 class CertificateConnections:
-    """The persistent connections to one server. Each certificate of `certificate` has connections of its own.
+    """The persistent connections to one server. Each certificate that `certificate` loads has its own connections.
 
     Attributes:
         roots, proxy: the arguments of the constructor.
@@ -165,7 +165,8 @@ class CertificateConnections:
         self.proxy: str | None = proxy
         self._certificate, self._max_waiting = certificate, max_waiting
         self._lock = threading.Lock()  # protects the following attribute
-        self._by_pair: list[tuple[CertificateKeyPair, Connections]] = []  # the last one is the newest
+        # The last entry is that of the newest certificate.
+        self._by_pair: list[tuple[CertificateKeyPair, Connections]] = []
 
     def current(self, now: float) -> Connections:
         """Return the connections that present the current certificate. `now`: seconds since the epoch."""
@@ -229,7 +230,7 @@ def _content(path: Path, contents: Contents[bytes]) -> bytes:
 
 
 def _no_password() -> bytes:
-    """Return an empty password. Without this function, OpenSSL asks for the password on the terminal."""
+    """Return an empty password. OpenSSL calls this function instead of asking for the password on the terminal."""
     return b""
 
 

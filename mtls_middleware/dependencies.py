@@ -1,6 +1,6 @@
 """Reports events that are not decisions: failures of key, introspection, CRL and OCSP servers, and CRLs near their end.
 
-The log of each event is written where the event is found. This module only tells observers, for metrics.
+The code that detects an event also logs it. This module only calls observers, for metrics.
 """
 
 import logging
@@ -11,7 +11,7 @@ from mtls_middleware.observers import Observers
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.dependencies")
 
-# The names are labels of metrics, so there are only these.
+# The names are labels of metrics, so the set of names is fixed.
 Event = Literal[
     "keys_failed",
     "introspection_failed",
@@ -26,7 +26,7 @@ _observers: Observers[Event, str] = Observers(logger)
 
 
 def observe(observer: Observer) -> Callable[[], None]:
-    """Call `observer` with every event and its reason. Returns a function that ends this.
+    """Call `observer` with every event and its reason. Returns a function that unregisters it.
 
     The observer may run during a request, so it must be fast. An exception in it is logged, and changes nothing.
 
@@ -36,5 +36,5 @@ def observe(observer: Observer) -> Callable[[], None]:
 
 
 def report(event: Event, reason: str) -> None:
-    """Tell the observers about an event. `reason`: without secrets and without data of a request."""
+    """Call the observers for an event. `reason`: a string without secrets and without data of a request."""
     _observers.tell(event, reason)

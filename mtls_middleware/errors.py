@@ -14,6 +14,12 @@ class ConfigurationError(ValueError):
     """Raised at construction if the configuration of a layer, source, rule or validator is wrong.
 
     The message contains the value that was given, what is expected, and an example.
+
+    Example:
+        >>> from mtls_middleware.policy import DNSName
+        >>> DNSName("*.acme.internal")
+        Traceback (most recent call last):
+        mtls_middleware.errors.ConfigurationError: DNSName('*.acme.internal'): expected a name without wildcard ...
     """
 
 
@@ -29,6 +35,11 @@ class Refused(Exception):  # noqa: N818 (a public name)
             the same for each rejection with the same cause: it contains no data of the request.
         found, expected: what the request has and what it needs, by the name of a claim or header parameter such as
             `"aud"`, or `"thumbprint"`.
+
+    Example:
+        >>> refusal = Refused("invalid_token", "the token is not in our table")
+        >>> refusal.code, refusal.evidence
+        ('invalid_token', ('the token is not in our table',))
     """
 
     def __init__(

@@ -9,7 +9,7 @@ class Resettable(Protocol):
     """An object whose state belongs to one process."""
 
     def after_fork(self) -> None:
-        """Give up what belongs to the parent process. The child process has only this thread."""
+        """Discard the state that belongs to the parent process. The child process has only this thread."""
 
 
 _instances: weakref.WeakSet[Resettable] = weakref.WeakSet()

@@ -8,7 +8,7 @@ from mtls_middleware.errors import ConfigurationError
 
 
 class _NoValue(str):
-    """The type of `NO_VALUE`. A string that a caller gives, even an empty one, has another type."""
+    """The type of `NO_VALUE`. A string from a caller, even an empty string, has another type."""
 
     __slots__ = ()
 
@@ -39,8 +39,9 @@ class Identifier:
     `allow=UserPrincipalName()` raises `ConfigurationError`, because it would otherwise allow every user.
 
     Attributes:
-        carries_issuer: whether the value itself says which authority issued the certificate, so that no other
-            authority can issue a certificate with this value.
+        carries_issuer: whether the value contains the issuer's name, or a digest of the whole certificate, so that
+            `CertificateUser` does not require `issued_by=`. Two CAs can have the same name: if a trust store has such
+            CAs, give `issued_by=` as well.
     """
 
     carries_issuer: bool = False
@@ -53,7 +54,7 @@ class Identifier:
     def values(self, certificate: ClientCertificate) -> Iterable[IdentifierValue]:
         """Return all values of this kind in a certificate. Does not check whether the certificate is verified.
 
-        Raises `MalformedCertificate` if they cannot be read.
+        Raises `MalformedCertificate` if the values cannot be read.
         """
         raise NotImplementedError
 

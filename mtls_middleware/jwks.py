@@ -30,7 +30,7 @@ logger: logging.Logger = logging.getLogger("mtls_middleware.jwks")
 # The algorithms for each key type, all asymmetric. A key verifies only one family of algorithms (RFC 8725 3.1).
 _RSA = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"})
 _EC = {"secp256r1": frozenset({"ES256"}), "secp384r1": frozenset({"ES384"}), "secp521r1": frozenset({"ES512"})}
-# Two names of one algorithm: RFC 8037 and RFC 9864. Keys on Ed448 are not supported.
+# The two names of one algorithm, from RFC 8037 and RFC 9864. Keys on Ed448 are not supported.
 _EDDSA = frozenset({"EdDSA", "Ed25519"})
 ALGORITHMS: frozenset[str] = _RSA.union(_EDDSA, *_EC.values())
 
@@ -69,7 +69,7 @@ class KeySet:
 
     @property
     def key_ids(self) -> tuple[str | None, ...]:
-        """The key ids, at most ten of them. For the log."""
+        """At most ten of the key ids, for the log."""
         return tuple(self._by_id)[:10]
 
     def choose(self, key_id: str | None, algorithm: str) -> VerificationKey | None:
@@ -95,7 +95,7 @@ class KeySet:
         return cls(tuple(read_keys(document, _key, logger, place)))
 
 
-# The ignored keys that are logged already, by place, number, key id and reason.
+# The ignored keys that were already logged. A cache key is the place, the number, the key id and the reason.
 _logged: Cache[tuple[str, int, str, str], bool] = Cache(10_000)
 
 
@@ -136,7 +136,7 @@ def _without_null(member: object) -> object:
 
 
 def members_of(document: object) -> list[Any]:
-    """Return the unparsed keys of a JWK Set. Raises `ValueError` for more than 200 keys, or if it is not a JWK Set."""
+    """Return the unparsed keys of a JWK Set. Raises `ValueError` for more than 200 keys, or for another document."""
     members = document.get("keys") if isinstance(document, Mapping) else None
     if not isinstance(members, list):
         raise UnusableDocument('not a JWK Set: expected {"keys": [...]}')
@@ -173,7 +173,7 @@ def _key(member: object) -> VerificationKey:
 
 
 def algorithms_of(key: object) -> frozenset[str]:
-    """Return the algorithms that may be used with this public key; none for a key of another type.
+    """Return the algorithms that may be used with this public key. The set is empty for an unsupported type of key.
 
     Raises `UnusableKey` for an RSA key of less than 2048 bits or with exponent 1.
 

@@ -9,12 +9,13 @@ from mtls_middleware.errors import Refused
 
 # Maximum number of lines per second with one cause. A client can cause any number of rejections.
 LINES_PER_SECOND = 10
-# Maximum number of causes. There are about a hundred in the package; some differ by the configuration of a layer.
+# Maximum number of causes. The package has about a hundred causes. Some of them also depend on the configuration of a
+# layer.
 _CAUSES = 1_000
 
 
 class _Lines:
-    """The lines that one cause had in one period."""
+    """The lines with one cause in one period."""
 
     period = 0
     logged = 0

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 
 def short_list(items: Sequence[str], most: int) -> str:
-    """Return the first `most` items, separated by commas, with the number of the others.
+    """Return the first `most` items, separated by commas, and the number of the other items.
 
     Example: `short_list(["a", "b", "c"], 1)` is `"a, and 2 more"`.
     """

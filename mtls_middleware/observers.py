@@ -1,4 +1,4 @@
-"""`Observers`: the functions that an operator registers to be told what happens in this process."""
+"""`Observers`: the functions that an operator registers for events in this process."""
 
 import logging
 from collections.abc import Callable
@@ -8,24 +8,27 @@ P = ParamSpec("P")
 
 
 class Observers(Generic[P]):
-    """A list of functions. An exception in one of them is written to `logger`, and changes nothing."""
+    """A list of functions. If a function raises an exception, `logger` logs it, and nothing else changes."""
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
         self._functions: list[Callable[P, object]] = []
 
     def __bool__(self) -> bool:
-        """Whether there is a function."""
+        """Return whether any function is registered."""
         return bool(self._functions)
 
     def add(self, function: Callable[P, object]) -> Callable[[], None]:
-        """Call `function` from now on. Returns a function that ends this. Example: `stop = observers.add(print)`"""
+        """Call `function` from now on. Returns a function that unregisters it.
+
+        Example: `stop = observers.add(print)`
+        """
         self._functions.append(function)
         return lambda: self._functions.remove(function)
 
     def tell(self, *arguments: P.args, **keywords: P.kwargs) -> None:
         """Call every function with these arguments. Example: `observers.tell(record)`"""
-        for function in tuple(self._functions):  # a copy: a function may remove another one
+        for function in tuple(self._functions):  # iterate over a copy, because a function may remove another function
             try:
                 function(*arguments, **keywords)
             except Exception as error:  # noqa: BLE001 (an observer cannot change a decision)

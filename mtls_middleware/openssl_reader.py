@@ -6,7 +6,7 @@ from mtls_middleware.der import SEQUENCE, read_value
 
 
 def is_certificate(der: bytes) -> bool:
-    """Return whether OpenSSL reads these bytes as exactly one certificate, without a byte behind it.
+    """Return whether OpenSSL reads these bytes as exactly one certificate, without further bytes after it.
 
     This takes longer than `cryptography`, so call it only for bytes that `cryptography` cannot read.
 

@@ -1,4 +1,4 @@
-"""The exceptions that `cryptography` raises for unreadable certificates and revocation lists, and their reasons."""
+"""Lists the exceptions that `cryptography` raises for unreadable certificates and CRLs, and reads their reasons."""
 
 import re
 
@@ -8,7 +8,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 UNREADABLE = (
     ValueError,
     TypeError,
-    KeyError,  # raised before cryptography 50 for a string of an unknown ASN.1 type in a name
+    KeyError,  # releases before cryptography 50 raise it for a string of an unknown ASN.1 type in a name
     OverflowError,
     # `cryptography` warns about some certificates that violate RFC 5280, for example with a negative serial number. A
     # warning is raised as an exception if the application turns warnings into errors.
@@ -21,7 +21,7 @@ UNREADABLE = (
 
 # Maximum number of characters that a log line quotes of a parser's reason.
 _LONGEST = 300
-# The representation of a `bytes` object: `ipaddress` quotes the octets that a client chose.
+# Matches the repr of a `bytes` object. `ipaddress` quotes octets that a client chose.
 _OCTETS = re.compile(r"b'.*'|b\".*\"", re.DOTALL)
 _PREFIX = "error parsing asn1 value: "
 

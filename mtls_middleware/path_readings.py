@@ -67,7 +67,7 @@ def _readings(location: Location) -> Iterator[str]:
         yield from (inner(path, root) or "/" for path in location.other_paths)
     elif root:
         yield from location.other_paths
-        # Quart and Django remove the root "/api" also from "/apix". Litestar removes the root anywhere in the path.
+        # Quart and Django also remove the root "/api" from "/apix". Litestar removes the root at any place in the path.
         yield from (_join("", path.split(root, 1)[-1]) for path in paths)
         yield _join("", location.full_path)
         if not all(len(path) > len(root) and path.startswith(root) for path in paths):
@@ -84,7 +84,10 @@ def _join(prefix: str, rest: str) -> str:
 
 
 def same_for_all_readings(location: Location, function: Callable[[str], T]) -> T:
-    """Return the result of `function` for the path. Raises `Refused` if another reading of it has another result."""
+    """Return the result of `function` for the path.
+
+    Raises `Refused` if the result differs for another reading of the path.
+    """
     paths = readings(location)
     result = function(paths[0])
     for path in paths[1:]:

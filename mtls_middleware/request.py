@@ -20,11 +20,16 @@ class Peer(NamedTuple):
     The class is a tuple, because its objects are part of cache keys.
 
     Attributes:
-        address: the peer's address, as the server gives it; `None` if there is no address, or if it is not reliable.
+        address: the peer's address, as the server gives it; `None` if the server gives no address, or an unreliable
+            address.
         unix: whether the server reports that the peer is connected through a unix socket.
-        doubt: the reason why the address may come from a header field; `None` if it cannot.
+        doubt: the reason why the address may come from a header field; `None` if it cannot come from a field.
         spoofable: the reason why the server may pass a client's header name with underscores as a name with hyphens;
-            `None` if it does not.
+            `None` if the server keeps such names apart.
+
+    Example:
+        >>> Peer(address="192.0.2.7").unix
+        False
     """
 
     address: str | None = None
@@ -39,7 +44,12 @@ class TLSFacts(NamedTuple):
     Attributes:
         extension: the ASGI TLS extension; `None` without TLS, and under WSGI.
         environ: the WSGI environ; `None` under ASGI.
-        lambda_event: the event of AWS Lambda that mangum puts into the ASGI scope; `None` without it, and under WSGI.
+        lambda_event: the event of AWS Lambda that mangum puts into the ASGI scope; `None` without mangum, and under
+            WSGI.
+
+    Example:
+        >>> TLSFacts(environ={"SSL_CLIENT_VERIFY": "SUCCESS"}).environ["SSL_CLIENT_VERIFY"]
+        'SUCCESS'
     """
 
     extension: Mapping[str, Any] | None = None
@@ -48,7 +58,10 @@ class TLSFacts(NamedTuple):
 
 
 class RequestView(Protocol):
-    """One request as a source reads it."""
+    """The interface through which a source reads a request.
+
+    Example: `view.headers("x-ssl-client-cert")` in the method `find` of a source
+    """
 
     @property
     def method(self) -> str: ...

@@ -109,7 +109,10 @@ class Challenge:
 
 
 def response_for(error: Exception, challenge: Challenge) -> LayerResponse:
-    """Return the response for `error`. For an exception that is not a `Refused`, this is a 500 without details."""
+    """Return the response for `error`.
+
+    For an exception that is not a `Refused`, the response is a 500 without details.
+    """
     row = RESPONSES.get(error.code) if isinstance(error, Refused) else None
     row = row or RESPONSES["server_error"]
     members = {"error": row.error, "error_description": row.description}

@@ -26,7 +26,16 @@ Result = bool | None
 
 
 class Rule:
-    """The base class of all rules."""
+    """The base class of all rules.
+
+    The rules of `mtls_middleware.policy` are objects of its subclasses. `a & b`, `a | b` and `~a` are rules, too. An
+    operand of `&` or `|` may also be a function from `ClientCertificate` to `bool`.
+
+    Example:
+        >>> from mtls_middleware.policy import DNSName, Subject
+        >>> DNSName("billing.internal") | ~Subject("CN=ops,O=Acme")
+        AnyOf(DNSName(name='billing.internal'), Not(rule=Subject(name='CN=ops,O=Acme')))
+    """
 
     # Whether the result can be `True` for an unverified certificate. The layer checks this attribute at construction,
     # because some sources never return a verified certificate.
@@ -49,7 +58,7 @@ class Rule:
     def __init_subclass__(cls) -> None:
         """Reset `depends_only_on_certificate` unless the subclass itself sets the attribute.
 
-        It is not inherited, because a subclass may depend on more than its base class.
+        The attribute is not inherited, because a subclass may depend on more data than its base class.
         """
         cls.depends_only_on_certificate = cls.__dict__.get("depends_only_on_certificate", False)
 
@@ -92,7 +101,7 @@ class Rule:
         return Not(self)
 
     def __bool__(self) -> bool:
-        """Raises `ConfigurationError`, because `rule and other` would silently be `other`."""
+        """Raise `ConfigurationError`, because `rule and other` would silently be `other`."""
         raise ConfigurationError(f"{self!r} has no truth value: combine rules with &, | and ~, not with and, or, not")
 
 
@@ -121,8 +130,9 @@ class Combination(Rule):
     def _combine(self, certificate: ClientCertificate, *, decisive: bool) -> Result:
         """Return `decisive` if one rule has this result.
 
-        If no rule has this result, return `None` (unknown) if one rule is unknown, and `not decisive` if none is. If a
-        rule raises an exception, the other rules are still evaluated, so that the order of the rules does not matter.
+        If no rule has this result, return `None` (unknown) if the result of any rule is unknown, and `not decisive`
+        otherwise. If a rule raises an exception, the other rules are still evaluated, so that the order of the rules
+        does not matter.
         """
         combined: Result = not decisive
         failures: list[Exception] = []
@@ -309,6 +319,10 @@ def as_rule(rule: Rule | Callable[[ClientCertificate], bool] | Anyone) -> Rule:
     """Return a rule unchanged, or convert a function to a rule.
 
     Raises `ConfigurationError` for any other object, for an `async` function, and for a rule without its value.
+
+    Example:
+        >>> isinstance(as_rule(lambda certificate: certificate.serial_number > 0), Rule)
+        True
     """
     if isinstance(rule, Rule):
         require_value(rule)

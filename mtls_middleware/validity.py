@@ -7,7 +7,8 @@ from mtls_middleware import options
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import Refused
 
-# When the validity period is checked: on every request, or only in the TLS handshake, by the server or the proxy.
+# The time of the check of the validity period: on every request, or only in the TLS handshake, by the server or the
+# proxy.
 Validity = Literal["each_request", "handshake"]
 
 # Default tolerance in seconds, as in many OAuth libraries. The clocks of machines that use NTP differ by less.
@@ -23,7 +24,7 @@ MAX_CLOCK_SKEW = 300
 
 
 def check_clock_skew(name: str, seconds: float) -> float:
-    """Check that `seconds` is from 0 to 300, and return it. Raises `ConfigurationError`, which contains `name`."""
+    """Check that `seconds` is from 0 to 300, and return it. Raises `ConfigurationError` with `name` in its message."""
     return options.seconds(name, seconds, 0, MAX_CLOCK_SKEW, CLOCK_SKEW)
 
 
@@ -35,7 +36,8 @@ def check_validity(validity: Validity) -> Validity:
 def with_clock_skew(store: Any, clock_skew: float) -> Any:
     """Return a copy of the trust store with this tolerance in seconds.
 
-    Returns the trust store itself if it has no method `with_clock_skew`. `TrustStore` and `SpiffeTrust` have one.
+    Returns the trust store itself if it has no method `with_clock_skew`. `TrustStore` and `SpiffeTrust` have this
+    method.
     """
     adapt = getattr(store, "with_clock_skew", None)
     return adapt(clock_skew) if callable(adapt) else store
@@ -60,7 +62,10 @@ def require_valid(certificate: ClientCertificate, now: float, clock_skew: float)
 
 
 def outside(period: tuple[float, float], now: float, clock_skew: float) -> tuple[str, str]:
-    """Return two log messages: how long ago `period` ended or when it begins, and the period that was found."""
+    """Return two log messages. The first says how long ago `period` ended, or when it begins.
+
+    The second contains the period.
+    """
     begins, ends = period
     distance = f"it ended {now - ends:.0f} s ago" if now > ends else f"it begins in {begins - now:.0f} s"
     found = f"found: valid from {_timestamp(begins)} to {_timestamp(ends)}"

@@ -39,7 +39,7 @@ class Gateway:
 
     @property
     def application(self) -> "WSGIApplication":
-        """The application inside of all layers of this gateway."""
+        """The application that all layers of this gateway wrap."""
         return self._app
 
     @property

@@ -14,13 +14,16 @@ if TYPE_CHECKING:
 
 
 def body(environ: "WSGIEnvironment") -> bytes:
-    """The whole body. The application can read it again. Raises `Refused` if it is incomplete or too large."""
+    """Read the whole body. The application can read it again.
+
+    Raises `Refused` if the body is incomplete or too large.
+    """
     content_length = environ.get("CONTENT_LENGTH") or ""
     if content_length:
         if not (content_length.isascii() and content_length.isdigit()):
             raise Refused("invalid_request", "CONTENT_LENGTH is not a number")
         length = int(content_length[:20])
-    else:  # a chunked body, if the server marks its end with wsgi.input_terminated; otherwise there is no body
+    else:  # a chunked body, if the server marks its end with wsgi.input_terminated; otherwise no body
         length = MAX_BODY + 1 if environ.get("wsgi.input_terminated") else 0
     if content_length and length > MAX_BODY:
         raise Refused("payload_too_large", f"the body has {length} bytes; expected at most {MAX_BODY}")
@@ -28,14 +31,14 @@ def body(environ: "WSGIEnvironment") -> bytes:
     try:
         while len(body) < length and (more := environ["wsgi.input"].read(length - len(body))):
             body += more
-    except OSError as error:  # uWSGI, mod_wsgi and gunicorn: the client disconnected, or sent malformed chunks
+    except OSError as error:  # in uWSGI, mod_wsgi and gunicorn, the client disconnected, or sent malformed chunks
         raise Refused("invalid_request", f"the body is incomplete ({type(error).__name__})") from None
     if len(body) > MAX_BODY:
         raise Refused("payload_too_large", f"the body has more than {MAX_BODY} bytes")
     if content_length and len(body) < length:
         raise Refused("invalid_request", f"the body has {len(body)} bytes, but CONTENT_LENGTH is {length}")
     environ["wsgi.input"] = BytesIO(body)
-    environ["CONTENT_LENGTH"] = str(len(body))  # without it, Django reads no body
+    environ["CONTENT_LENGTH"] = str(len(body))  # without CONTENT_LENGTH, Django reads no body
     return bytes(body)
 
 
@@ -46,7 +49,7 @@ def write(response: LayerResponse, environ: "WSGIEnvironment", start_response: "
 
 
 def varying(start_response: "StartResponse", vary: list[tuple[str, str]]) -> "StartResponse":
-    """A `start_response` callable that adds `Vary` to the application's responses (RFC 9440 2.4)."""
+    """Return a `start_response` callable that adds `Vary` to the application's responses (RFC 9440 2.4)."""
 
     def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
         if exc_info is None:

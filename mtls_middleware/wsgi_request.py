@@ -1,4 +1,4 @@
-"""`WSGIRequest`: a WSGI environ as a request (PEP 3333): its keys, and the keys of header fields."""
+"""`WSGIRequest`: reads a WSGI environ as a request (PEP 3333), and finds the environ keys of header fields."""
 
 import hashlib
 import re
@@ -27,7 +27,7 @@ _OF_APPLICATION = (
 
 
 def _is_same(passage: Passage, environ: Mapping[str, Any]) -> bool:
-    """Whether the environ still belongs to the request of this passage.
+    """Return whether the environ still belongs to the request of this passage.
 
     A server that uses one environ for several requests makes new values for each request. An application may add keys.
     """
@@ -36,12 +36,12 @@ def _is_same(passage: Passage, environ: Mapping[str, Any]) -> bool:
 
 
 def _is_around(passage: Passage) -> bool:
-    """Whether the application of this passage is running. Only one thread at a time uses an environ."""
+    """Return whether the application of this passage is running. Only one thread at a time uses an environ."""
     return passage.running
 
 
 class WSGIRequest:
-    """A `GatewayRequest` of an environ.
+    """A `GatewayRequest` that reads a WSGI environ.
 
     Arguments:
         start_response: the server's `start_response`. Its attributes show some options of the server.
@@ -100,7 +100,7 @@ class WSGIRequest:
 
     @property
     def path(self) -> str:
-        """PEP 3333 decodes the path's bytes as latin-1; applications and ASGI decode them as UTF-8.
+        """The path, decoded as UTF-8, as applications and ASGI decode it. PEP 3333 decodes its bytes as latin-1.
 
         Bytes that are not UTF-8 become U+FFFD, as they do in applications. As latin-1, "/caf%E9" would be the path
         "/café" here, and another path to the application.
@@ -109,7 +109,10 @@ class WSGIRequest:
 
     @property
     def location(self) -> Location:
-        """Most frameworks read `PATH_INFO`, CherryPy reads `SCRIPT_NAME` followed by `PATH_INFO`."""
+        """The path and the root. Most frameworks read `PATH_INFO`.
+
+        CherryPy reads `SCRIPT_NAME` followed by `PATH_INFO`.
+        """
         root, path = self._environ.get("SCRIPT_NAME") or "", self._environ.get("PATH_INFO", "")
         stated = self.attached.root_path
         own = () if self._prefixes is None else self._prefixes.now()
@@ -181,7 +184,7 @@ def facts_reader(facts: Facts) -> Callable[[WSGIRequest], tuple[object, ...] | N
             authorization, query = environ.get("HTTP_AUTHORIZATION"), environ.get("QUERY_STRING")
             if not isinstance(authorization, str) or (query and has_token(query)):
                 return None
-            if "  " in authorization:  # with several blanks, one token would have many keys
+            if "  " in authorization:  # otherwise one token would have many keys, by the number of blanks
                 return None
             digest = hashlib.sha256(authorization.encode("utf-8", "surrogateescape")).digest()
         single = () if not single_lines else tuple(map(request.has_one_line, single_lines))
@@ -205,7 +208,7 @@ def _is_spelling(name: str, key: str) -> bool:
 
 @lru_cache(maxsize=64)
 def _key(name: str) -> str:
-    """A field's name in environ (RFC 3875 4.1.3 and 4.1.18)."""
+    """Return the environ key of a field (RFC 3875 4.1.3 and 4.1.18)."""
     key = name.upper().replace("-", "_")
     return key if key == "CONTENT_TYPE" else "HTTP_" + key
 
@@ -217,14 +220,16 @@ _REPEATED_FIX = (
 
 
 def peer_of(environ: Mapping[str, Any], start_response: object = None) -> Peer:
-    """The peer of the server that made this environ."""
+    """Return the peer, as reported by the server that created this environ."""
     traits = traits_of(environ, start_response)
     if _is_unix(environ, traits.name):
         return Peer(unix=True, spoofable=traits.folding)
-    if "PROXY_PROTOCOL" in environ:  # set by gunicorn; a peer that uses this protocol can claim any address
+    # Gunicorn sets this key for the PROXY protocol, in which a peer can claim any address.
+    if "PROXY_PROTOCOL" in environ:
         doubt = "the peer's address comes from the PROXY protocol: use a shared_secret= alone"
         return Peer(doubt=doubt, spoofable=traits.folding)
-    # waitress deletes these fields unless it uses them (trusted_proxy=). Nothing else in the environ shows that option.
+    # waitress deletes these fields unless it uses them (trusted_proxy=). Only these fields show that option in the
+    # environ.
     if traits.name == "waitress" and ("HTTP_X_FORWARDED_FOR" in environ or "HTTP_FORWARDED" in environ):
         return Peer(
             doubt="the peer's address may come from X-Forwarded-For or Forwarded, which any client can send: "
@@ -234,7 +239,7 @@ def peer_of(environ: Mapping[str, Any], start_response: object = None) -> Peer:
         return Peer(doubt=traits.address_doubt, spoofable=traits.folding)
     original = environ.get("werkzeug.proxy_fix.orig")
     if original is not None:  # ProxyFix overwrote REMOTE_ADDR, and kept the original value here
-        # A second ProxyFix keeps what the first one wrote, which then is an address in this field.
+        # A second ProxyFix stores the address that the first ProxyFix wrote, which is then an address in this field.
         if str(original.get("REMOTE_ADDR")) in re.split(r"[\s,]+", str(environ.get("HTTP_X_FORWARDED_FOR", ""))):
             return Peer(doubt=_REPEATED_FIX, spoofable=traits.folding)
         environ = original
@@ -249,7 +254,7 @@ _UNIX = getattr(socket, "AF_UNIX", None)
 
 
 def _is_unix(environ: Mapping[str, Any], software: str) -> bool:
-    """Whether the WSGI server itself says that the peer uses a unix socket; an empty address alone says nothing.
+    """Return whether the WSGI server itself reports a unix socket. An empty address alone is not enough.
 
     gunicorn and werkzeug: the family of their socket. waitress: the socket's path as `SERVER_PORT`. uWSGI, cheroot and
     other servers say so only in a form that a TCP listener could show as well. `software`: the server's name.
@@ -262,12 +267,12 @@ def _is_unix(environ: Mapping[str, Any], software: str) -> bool:
                 return bool(family == _UNIX)
     if software != "waitress" or not str(environ.get("SERVER_PORT", "")).startswith("/"):
         return False
-    # With trusted_proxy= waitress writes what these fields say into SERVER_PORT, whether it is a number or not.
+    # With trusted_proxy=, waitress writes the value of these fields into SERVER_PORT, even if it is not a number.
     return not any(key in environ for key in ("HTTP_X_FORWARDED_PORT", "HTTP_X_FORWARDED_HOST", "HTTP_FORWARDED"))
 
 
 @lru_cache(maxsize=64)  # one set for each layer
 def keys(names: frozenset[str]) -> frozenset[str]:
-    """The keys of these fields: one for every spelling (RFC 3875 4.1.18), and one with the blank that uWSGI keeps."""
+    """Return the keys of these fields: one for all spellings (RFC 3875 4.1.18), and one with a blank, for uWSGI."""
     folded = {"HTTP_" + name.upper().replace("-", "_") for name in names}
     return frozenset(folded | {key + " " for key in folded})

@@ -40,7 +40,7 @@ _ADVICE = (
 # Objects are compared by identity, because they are part of cache keys. There is one object for each server.
 @dataclass(frozen=True, slots=True, eq=False)
 class ServerTraits:
-    """What a server does to the header names and the peer's address of a request.
+    """The properties of a server that concern the header names and the peer's address of a request.
 
     Attributes:
         name: the name of a known server; `""` for an unknown server.
@@ -66,7 +66,7 @@ def traits_of(environ: Mapping[str, Any], start_response: object = None) -> Serv
     """
     software = environ.get("SERVER_SOFTWARE")
     if not environ.keys().isdisjoint(_SERVER_KEYS):
-        if environ.get(TESTING_KEY) is True:  # a string could come from an environment variable
+        if environ.get(TESTING_KEY) is True:  # a string could come from an environment variable, so only `True` counts
             return _TESTING
         key = next((key for key in _BY_KEY if key in environ), None)
         if key is not None:
@@ -84,7 +84,7 @@ def traits_of(environ: Mapping[str, Any], start_response: object = None) -> Serv
     settings = getattr(getattr(start_response, "__self__", None), "cfg", None)
     try:
         return _by_software(software, http2, settings)
-    except TypeError:  # the object is not hashable, so it is not gunicorn's
+    except TypeError:  # the object is not hashable, so it is not an object of gunicorn
         return _by_software(software, http2, None)
 
 

@@ -72,6 +72,11 @@ def test_the_reference_has_every_public_name(site: Path) -> None:
 
 
 @pytest.mark.live
+def test_the_reference_links_to_the_source(site: Path) -> None:
+    assert "_modules/mtls_middleware/policy/identities.html" in (site / "reference" / "policy.html").read_text("utf-8")
+
+
+@pytest.mark.live
 @pytest.mark.parametrize(
     ("text", "is_sound"),
     [

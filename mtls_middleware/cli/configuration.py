@@ -25,10 +25,10 @@ from mtls_middleware.cli.proxy_options import SECRET_VARIABLE, ProxyOptions, end
 from mtls_middleware.sources.vendors import KNOWN_HEADERS
 
 _TEMPLATES = files("mtls_middleware.cli") / "templates"
-# The names of two files with environment variables: one for the application, and one for a proxy that reads the secret
-# from its environment.
+# The names of the files with environment variables. One file is for the application. The other file is for a proxy that
+# reads the secret from its environment.
 APPLICATION_ENVIRONMENT, PROXY_ENVIRONMENT = "application.env", "proxy.env"
-# The parts that other parts contain. They are filled first.
+# The parts that occur inside other parts. They are replaced first.
 _INNER_PARTS = ("words", "server_aliases", "revocation_lists")
 # Parts that are empty if no template defines them.
 _EMPTY = dict.fromkeys(
@@ -69,7 +69,7 @@ def configuration(options: ProxyOptions, *, command: str = "") -> dict[str, str]
     return contents
 
 
-# The files that a proxy is started with. They refer to the other files of the configuration.
+# The file with which each proxy is started. It refers to the other files of the configuration.
 _MAIN_FILES = frozenset({"traefik.yml.template", "Caddyfile.template"})
 _FILE_CHOICES = ("idiomatic", "rfc9440", "secret")
 
@@ -157,7 +157,7 @@ def _values(options: ProxyOptions, command: str) -> dict[str, str]:
     return values
 
 
-# A note for the operator, by whether the proxy reads the secret from its environment.
+# Notes for the operator. The key is whether the proxy reads the secret from its environment.
 _PROXY_NOTES = {True: f"Start the proxy with the environment of {PROXY_ENVIRONMENT}.", False: ""}
 
 

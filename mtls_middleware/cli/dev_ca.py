@@ -1,7 +1,7 @@
 """The command `mtls-middleware dev-ca`: a throwaway CA with certificates for a server and a client, for development.
 
-The CA's key is not written, so no further certificates of this CA can be issued. A server that restarts if a
-file changes does not watch these files: their names do not end in `.py`, and the name of the folder begins with a dot.
+The CA's key is not written, so the CA can issue no further certificates. A server that restarts when a file changes
+does not watch these files: their names do not end in `.py`, and the name of the folder begins with a dot.
 """
 
 import argparse
@@ -27,7 +27,7 @@ _AUTHORITY = "CN=Development CA"
 _SUBJECT = "CN=client"
 # The layers log a warning about a certificate that expires in less than 30 days.
 _DAYS = 90
-# Existing files are replaced if a certificate expires in less than this time.
+# If a certificate expires in less than this time, the command replaces the existing files.
 _DAY = timedelta(days=1)
 
 _NEXT = """\
@@ -72,7 +72,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write the files, unless there are valid ones, and print how to use them. Return 0.
+    """Write the files, unless valid files exist, and print how to use them. Return 0.
 
     Raises `ConfigurationError` if an option is invalid, or if the files cannot be written.
     """
@@ -108,9 +108,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _existing(folder: Path) -> "Mapping[str, IssuedCertificate] | None":
-    """Return the certificates of an earlier call, or `None` if a file is missing, or a certificate is about to expire.
+    """Return the certificates of an earlier call. Returns `None` if a file is missing or a certificate expires soon.
 
-    Raises `ConfigurationError` if the folder contains another kind of files under these names.
+    Raises `ConfigurationError` if files with these names exist, and this command did not write them.
     """
     from mtls_middleware.testing import IssuedCertificate  # only this command needs the package
 
@@ -150,7 +150,7 @@ def _write(folder: Path, options: argparse.Namespace, days: int) -> "Mapping[str
     is_new = not folder.exists()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     ca = folder / "ca.pem"
-    ca.unlink(missing_ok=True)  # so that no link is followed
+    ca.unlink(missing_ok=True)  # a link with this name is removed, and not followed
     with ca.open("x", encoding="ascii") as file:
         file.write(authority.pem)
     if is_new:  # a repository must not contain the keys; another folder may contain files of a project

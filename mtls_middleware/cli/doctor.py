@@ -163,7 +163,7 @@ def _words(command: str | None) -> list[str] | None:
         raise ConfigurationError(
             f'--server {command!r}: {error}; expected a command line, for example "gunicorn shop.wsgi:app"'
         ) from error
-    # In sh -c "exec gunicorn ...", the server's command is a single word, so this word is split again.
+    # In `sh -c "exec gunicorn ..."`, the whole command of the server is one word, so this word is split again.
     return [part for word in words for part in (_words(word) or [] if _is_script(word) else [word])]
 
 

@@ -1,6 +1,6 @@
 """Sends HTTP/1.1 and HTTP/2 requests to the probed address, and reads the statuses of the responses.
 
-Each connection has one deadline for all sending and receiving, whatever the server sends.
+Each connection has one deadline for everything that is sent and received.
 """
 
 import contextlib
@@ -184,7 +184,7 @@ class Connection:
     def skip_body(self, status: int, fields: dict[str, str]) -> None:
         """Read and discard the body of an HTTP/1.1 response, so that the next response follows. Raises `OSError`."""
         length = fields.get("content-length", "")
-        if status in (204, 304):  # these responses have no body, whatever the fields say (RFC 9112 6.3)
+        if status in (204, 304):  # these responses never have a body, even with Content-Length (RFC 9112 6.3)
             return
         if "chunked" in fields.get("transfer-encoding", "").lower():
             self._skip_chunks()

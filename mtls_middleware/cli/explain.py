@@ -69,7 +69,9 @@ def run(options: argparse.Namespace) -> int:
 def explain(
     placements: list[LayerPlacement], recorded: recorded_request.RecordedRequest, at: float | None = None
 ) -> tuple[list[Step], LayerResponse | None]:
-    """Return the steps of the decision, and the response of the layers. It is `None` if they accept the request.
+    """Return the steps of the decision, and the response of the layers.
+
+    The response is `None` if the layers accept the request.
 
     Arguments: `at`, the time of the request in seconds since the epoch; by default now.
 
@@ -103,7 +105,10 @@ async def _no_body() -> dict[str, Any]:
 
 
 def _direct(placements: list[LayerPlacement]) -> list[LayerPlacement]:
-    """Return the layers through which every request goes. Raises `ConfigurationError` if there are none."""
+    """Return the layers through which every request goes.
+
+    Raises `ConfigurationError` if the application has no such layer.
+    """
     direct = [each for each in placements if not each.is_mounted]
     if direct:
         _require_simple(direct, placements)

@@ -52,7 +52,7 @@ def of_command(
 
 
 def _may_apply(trap: Trap, command: Command) -> bool:
-    """Return whether the trap applies to this application for some value of the option that cannot be read."""
+    """Return whether some value of an option that cannot be read would make the trap apply to this application."""
     if trap.deciding_option in ("--cert-reqs", "--ssl-cert-reqs", "--verify-mode", "--cert"):
         return command.own_tls
     if trap.deciding_option in ("--header-map", "--forwarder-headers", "--protocol"):

@@ -1,4 +1,4 @@
-"""The table of the header fields in which a proxy describes the connection of a client, besides its certificate."""
+"""Lists the header fields in which a proxy describes a client's connection, other than the certificate fields."""
 
 # A generated configuration overwrites these fields on every request.
 SET_FIELDS = ("x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto")

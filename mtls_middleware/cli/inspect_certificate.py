@@ -21,7 +21,7 @@ from mtls_middleware.rule import Identity, Rule
 from mtls_middleware.sources import forms, leaf_and_chain
 from mtls_middleware.validation import root_check, trust_files
 
-# The rules that name one alternative name, and the property with these names.
+# The rules about one alternative name, and the property of the certificate that contains these names.
 _NAMES: tuple[tuple[type[Rule], str], ...] = (
     (policy.DNSName, "dns_names"),
     (policy.URI, "uris"),
@@ -141,7 +141,7 @@ def _key(certificate: ClientCertificate) -> str:
 
 
 def _objections(certificate: ClientCertificate) -> list[str]:
-    """Return what a trust store objects to in the certificate itself."""
+    """Return the reasons why a trust store would reject the certificate itself."""
     try:
         return root_check.objections(certificate.x509, ExtendedKeyUsageOID.CLIENT_AUTH)
     except (MalformedCertificate, *UNREADABLE) as error:
@@ -149,7 +149,7 @@ def _objections(certificate: ClientCertificate) -> list[str]:
 
 
 def _notes(certificate: ClientCertificate) -> Iterator[str]:
-    """Yield the reasons why no rule over the subject or the issuer matches, although the name can be read."""
+    """Yield the reasons why no rule about the subject or the issuer matches, although the name can be read."""
     for name in ("subject", "issuer"):
         with contextlib.suppress(MalformedCertificate):
             found = getattr(certificate, f"{name}_name")
@@ -166,13 +166,13 @@ def _rules(certificate: ClientCertificate) -> Iterator[str]:
         try:
             rule = make(*arguments)
         except ConfigurationError:
-            continue  # for example a dNSName with a wildcard
+            continue  # a rule cannot contain every name, for example a dNSName with a wildcard
         if policy.Presented(rule).holds(certificate) if isinstance(rule, Identity) else rule.holds(certificate):
             yield f"{make.__name__}({', '.join(map(repr, arguments))})"
 
 
 def _candidates(certificate: ClientCertificate) -> Iterator[tuple[Any, ...]]:
-    """Yield a rule's class and its arguments for each name in the certificate that can be read."""
+    """For each readable name in the certificate, yield the class and the arguments of the rule about this name."""
     yield policy.Thumbprint, certificate.thumbprint
     for make, name in (
         (policy.Subject, "subject"),

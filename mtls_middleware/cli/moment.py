@@ -1,4 +1,4 @@
-"""Parses the option `--at`: the time for which a command decides."""
+"""Parses the option `--at`, the time at which a command evaluates the request or certificate."""
 
 from datetime import UTC, datetime
 
@@ -6,7 +6,7 @@ from mtls_middleware.errors import ConfigurationError
 
 
 def seconds_of(text: str) -> float:
-    """Return a date or time of ISO 8601 in seconds since the epoch. Without an offset, it is in UTC.
+    """Convert an ISO 8601 date or time to seconds since the epoch. A time without an offset is in UTC.
 
     Raises `ConfigurationError`. Example: `seconds_of("2027-01-31")`
     """

@@ -1,4 +1,4 @@
-"""Finds mistakes around the layers: exempt paths that open too much, middleware outside of them, Django's settings."""
+"""Finds mistakes around the layers: too many exempt paths, middleware outside of the layers, and Django's settings."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,9 +12,9 @@ from mtls_middleware.layers.token import TokenLayer
 
 Row = tuple[str, str, str]
 
-# The middleware of werkzeug that keeps the original address, which the library reads.
+# The middleware of werkzeug that keeps the original address of the peer. The library reads that address.
 _KEEPS_ADDRESS = "werkzeug's ProxyFix"
-# Parts of the names of middleware that replaces the peer's address by one from a header field.
+# Parts of the names of middleware that replaces the peer's address by an address from a header field.
 _REWRITERS = (
     "remoteip",
     "clientip",

@@ -1,6 +1,6 @@
 """The command `mtls-middleware probe URL`: tries from outside whether an address accepts a forged certificate header.
 
-The address must reject requests without a certificate. If it does not reject an attempt, the attempt "got in".
+The address must reject requests without a certificate. An attempt that is not rejected "got in".
 """
 
 import argparse
@@ -31,7 +31,7 @@ from mtls_middleware.parser_errors import UNREADABLE
 
 # The maximum number of connections a second, so that the probe does not overload the server.
 _MAX_RATE = 100.0
-# After this number of timeouts in a row over one protocol, the remaining attempts over this protocol are not made.
+# After this number of timeouts in a row over one protocol, the probe makes no further attempts over this protocol.
 _MAX_TIMEOUTS = 3
 _BASELINE_REQUESTS = 3
 _TIMED_OUT = "timed out: the attempt took longer than --timeout"
@@ -105,8 +105,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Make all attempts, and print their results.
 
-    Returns 1 if an attempt got in, 2 if no attempt got in but an attempt has no verdict, otherwise 0. Raises
-    `ConfigurationError` if an option is invalid, or if the address does not reject plain requests.
+    Returns 1 if an attempt got in, 2 if no attempt got in but the result of an attempt is unknown, and 0 otherwise.
+    Raises `ConfigurationError` if an option is invalid, or if the address does not reject plain requests.
     """
     url = _url(options.url)
     require_extra("h2", "probe", "probe")
@@ -198,11 +198,13 @@ def _failure(error: OSError) -> str:
 
 
 class _HandshakeError(ConfigurationError):
-    """The server ended the TLS handshake of a client without a certificate."""
+    """Raised if the server ends the TLS handshake of a client without a certificate."""
 
 
 def _baselines(targets: dict[bool, Target]) -> dict[bool, Baseline]:
-    """Return the baseline of each target. A server that demands a certificate has none for clients without one.
+    """Return the baseline of each target.
+
+    If a server requires a certificate in the TLS handshake, clients without a certificate have no baseline.
 
     Raises `ConfigurationError`: see `_baseline`.
     """
@@ -257,7 +259,7 @@ def _baseline(target: Target, *, certificate: bool) -> Baseline:
 
 
 def _may_demand_certificate(error: OSError) -> bool:
-    """Return whether a server ends the connection like this if the client presents no certificate.
+    """Return whether this error may mean that the server requires a client certificate.
 
     With TLS 1.3, some servers send an alert, and others only close the connection.
     """
@@ -270,7 +272,8 @@ def _url(text: str) -> SplitResult:
     try:
         parts = urlsplit(text)
         usable = parts.scheme == "https" and parts.hostname and parts.port != 0 and text.isascii()
-        (parts.hostname or "").encode("idna")  # `ssl` and `socket` do the same; raises UnicodeError for "a..b"
+        # `ssl` and `socket` encode the name in the same way. This raises UnicodeError for "a..b".
+        (parts.hostname or "").encode("idna")
     except ValueError:
         usable = False
     if not usable or any(character <= " " for character in text):

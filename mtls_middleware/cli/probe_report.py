@@ -33,7 +33,7 @@ class Outcome:
 
     @property
     def label(self) -> str:
-        """The outcome in one or two words."""
+        """The outcome as one or two words."""
         return "GOT IN" if self.got_in else "kept out" if self.tried else "unknown"
 
 

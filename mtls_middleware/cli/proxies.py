@@ -1,4 +1,4 @@
-"""The table of the proxies that have templates. Each row has the matching source, and facts about the proxy."""
+"""Lists the proxies that have templates. Each row has the matching source, and facts about the proxy."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,20 +19,20 @@ class Proxy:
     """One row of the table of proxies.
 
     Attributes:
-        source: form -> the name of the source class, and its keyword arguments except those that decide about trust.
-        kept: form -> header names that the list of deletions omits, because the configuration sets or deletes them
-            elsewhere.
+        source: a mapping of form to the name of the source class and its keyword arguments, except those about trust.
+        kept: a mapping of form to the header names that the list of deletions omits, because the configuration sets or
+            deletes these headers elsewhere.
         wordless: the forms in which the proxy does not send the result of the verification. The source for these forms
             gets `verified_by_proxy=True`.
-        spelled_out: whether the list of deletions needs every spelling of a name with hyphens and underscores, because
-            the proxy has no patterns.
+        spelled_out: whether the list of deletions must contain every spelling of a name with hyphens and underscores,
+            because the proxy supports no patterns.
         unix: whether the proxy can connect to an application on a unix socket.
         environment: whether the proxy reads the secret from an environment variable instead of a file.
         crl: whether the proxy can read revocation lists.
         ocsp: whether the proxy can ask an OCSP responder about client certificates.
         safe_releases: the lowest release of each branch with the fix of `advisory`, and of the older advisories that
             concern the generated configuration (docs/proxies.md).
-        advisory: the security advisory from which `safe_releases` is known.
+        advisory: the security advisory that names the fixed releases.
     """
 
     source: Mapping[Form, tuple[str, Mapping[str, str]]]

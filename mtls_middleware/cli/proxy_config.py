@@ -153,7 +153,7 @@ def run(options: argparse.Namespace) -> int:
 def _command(proxy_options: ProxyOptions) -> str:
     command = f"{proxy_options.proxy} --mode {proxy_options.mode} --form {proxy_options.form}"
     command += "".join(f" --server-name {name}" for name in proxy_options.server_names)
-    # Without these options, the next run of the command would turn the check of revocation off.
+    # The printed command contains these options, because a run without them would turn off the revocation check.
     revocation = {"--crl": proxy_options.crl, "--ocsp": proxy_options.ocsp}
     command += "".join(f" {option} {value}" for option, value in revocation.items() if value is not None)
     if proxy_options.secret_header is None:
@@ -184,7 +184,7 @@ def _trusted_file(path: Path) -> Iterator[int]:
     """Open a file and yield its descriptor. Raises `ConfigurationError` if another user may have written the file."""
     expected = f"{path}: expected a regular file of the current user or root that is not writable by every user"
     try:
-        # With these flags, the call does not follow a link, and does not wait for the writer of a FIFO.
+        # With these flags, the call does not follow a link, and does not wait until another process writes to a FIFO.
         file = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     except OSError as error:
         raise ConfigurationError(f"{expected} ({error.strerror})") from error
@@ -199,7 +199,10 @@ def _trusted_file(path: Path) -> Iterator[int]:
 
 
 def _first_secret(file: int) -> str | None:
-    """Return the first secret in an environment file, which the proxy sends; `None` if the file has no secret."""
+    """Return the first secret in an environment file, or `None` if the file has no secret.
+
+    The proxy sends the first secret.
+    """
     text = os.read(file, _LONGEST_ENVIRONMENT).decode("utf-8", "replace")
     found = re.search(rf"^{SECRET_VARIABLE}=([^,\r\n]+)", text, re.MULTILINE)
     return found and found[1]
@@ -208,7 +211,8 @@ def _first_secret(file: int) -> str | None:
 def _output(folder: Path, files: Mapping[str, str], secret: str | None) -> None:
     """Write the files to `folder`. Raises `ConfigurationError` if a file cannot be written.
 
-    If an environment file with this secret exists, it is not written again. It only loses the permissions of others.
+    If an environment file with this secret exists, it is not written again. Only its permissions for other users are
+    removed.
     """
     path, new = folder / APPLICATION_ENVIRONMENT, dict(files)
     with contextlib.suppress(ConfigurationError), _trusted_file(path) as file:
@@ -224,9 +228,10 @@ def _output(folder: Path, files: Mapping[str, str], secret: str | None) -> None:
 
 
 def _names_of(proxy: str, certificate: str) -> tuple[str, ...]:
-    """Return the DNS names in the server's certificate for Traefik; for another proxy, return no names.
+    """For Traefik, return the DNS names in the server's certificate. For any other proxy, return no names.
 
-    Traefik compares SNI and Host only for names in its configuration. A certificate with a wildcard gives no names.
+    Traefik compares SNI and Host only for names in its configuration. For a certificate with a wildcard, no names are
+    returned.
     """
     if proxy != "traefik":
         return ()
@@ -244,9 +249,9 @@ def _names_of(proxy: str, certificate: str) -> tuple[str, ...]:
 def write_all(folder: Path, files: Mapping[str, str], secret: str | None) -> None:
     """Create the folders and write all files. A file that contains the secret gets the mode 0600.
 
-    A symbolic link in the place of a file is replaced, and its target is not changed. A symbolic link in the place of a
-    folder below `folder` is rejected. All new files are complete before the first old file is replaced. Raises
-    `OSError`.
+    If a symbolic link has the name of a file, the link is replaced, and its target is not changed. If a symbolic link
+    has the name of a folder below `folder`, it is rejected. All new files are complete before the first old file is
+    replaced. Raises `OSError`.
 
     Example: `write_all(Path("made"), {"plugins/a.go": "package a"}, None)`
     """
@@ -273,7 +278,10 @@ def _make_folder(path: Path) -> None:
 
 @contextlib.contextmanager
 def _new_file(path: Path, text: str, secret: bool) -> Iterator[Path]:
-    """Write `text` to a new file beside `path`, and yield the new file. Finally, remove it unless it was renamed."""
+    """Write `text` to a new file in the folder of `path`, and yield the new file.
+
+    At the end, the new file is removed, unless it was renamed.
+    """
     new = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if secret else 0o644)
     try:

@@ -1,4 +1,7 @@
-"""Checks the options of a proxy configuration: no value may contain syntax of the configuration file."""
+"""Checks the options of a proxy configuration.
+
+No value may contain characters with a meaning in a configuration file.
+"""
 
 import re
 from dataclasses import dataclass, field
@@ -15,7 +18,8 @@ SECRET_VARIABLE = "MTLS_PROXY_SECRET"  # noqa: S105 (the name of a variable)
 _PATH = re.compile(r"[A-Za-z0-9._/+:@-]+")
 _FOLDER = re.compile(r"/([A-Za-z0-9._/+:@-]*/)?")
 _ENDPOINT = re.compile(r"(?P<host>[A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")
-# The path contains no ":", which would end the path in nginx. It has at most 107 octets, the limit of a socket address.
+# Matches a path without ":", which would end the path in nginx, and with at most 107 octets, the limit of a socket
+# address.
 _SOCKET = re.compile(r"unix:(?P<path>/[A-Za-z0-9._/+@-]{1,106})")
 # The URL of an OCSP responder. nginx and Apache speak only HTTP to it: the response is signed (RFC 6960 4.2.1).
 _RESPONDER = re.compile(r"http://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?")
@@ -23,14 +27,14 @@ _REVOCATION = {"crl": "revocation lists", "ocsp": "client certificates by OCSP"}
 _IN_APPLICATION = {"crl": "RevocationLists(...)", "ocsp": "OCSP(responders=...)"}
 # The names of header fields that no proxy interprets itself. Proxies interpret Host and Connection, for example.
 _SECRET_HEADER = re.compile(r"X(-[A-Za-z0-9]+)+|Mtls[A-Za-z0-9]+", re.IGNORECASE)
-# A host name (RFC 1123 2.1), not an IP address: clients send no SNI for an IP address (RFC 6066 3).
+# Matches a host name (RFC 1123 2.1). An IP address is rejected, because clients send no SNI for it (RFC 6066 3).
 _SERVER_NAME = re.compile(r"(?!.*\.[0-9]+$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
 # A secret in hex, base64 or base64url. "=" is allowed only at the end, because Apache evaluates a value that begins
 # with "expr=".
 _SECRET = re.compile(r"[A-Za-z0-9._~+/-]{16,256}={0,2}")
 
 
-@dataclass(frozen=True, kw_only=True)  # no slots, because `proxy_config` reads the defaults from the class
+@dataclass(frozen=True, kw_only=True)  # without `slots=True`, because `proxy_config` reads the defaults from the class
 class ProxyOptions:
     """The options of a proxy configuration. Raises `ConfigurationError` for an invalid value.
 
@@ -48,8 +52,8 @@ class ProxyOptions:
         server_names: the host names of this server. Required if other servers listen on the same address.
         proxy_address: the address or network of the proxy, as the application sees it. If `None`, and the host of
             `upstream` is a loopback address, this address is used.
-        secret_header: the name of the header with the shared secret, `Mtls...` or `X-...`. If `None`, there is no
-            secret.
+        secret_header: the name of the header with the shared secret, `Mtls...` or `X-...`. If `None`, the proxy sends
+            no secret.
         secret: the shared secret, 16 to 256 characters of hex, base64 or base64url. Required with `secret_header`.
         folder: the folder in which the proxy finds the file with the secret, as an absolute path that ends in `/`.
             If empty, the proxy uses its default folder (nginx: the folder of nginx.conf, Apache: `ServerRoot`).

@@ -13,7 +13,7 @@ _CONSTANTS = {f"ssl:{name}": int(getattr(ssl, name)) for name in ("CERT_NONE", "
 _CONSTANTS |= {f"ssl:VerifyMode.{name.removeprefix('ssl:')}": value for name, value in _CONSTANTS.items()}
 
 
-# The packages whose classes are values of options.
+# The packages whose classes can be values of options.
 _SERVERS = ("uvicorn.", "uvicorn_worker", "gunicorn.workers.", "mtls_middleware.servers.")
 
 
@@ -24,7 +24,7 @@ class Imports:
         self._names = names
 
     def name_of(self, node: ast.expr) -> str:
-        """Return the object that `node` names, as `"module:name"`. `""` if it is not imported."""
+        """Return the object that `node` names, as `"module:name"`, or `""` if it is not imported."""
         match node:
             case ast.Name(id=name):
                 return self._names.get(name, "")
@@ -35,7 +35,7 @@ class Imports:
 
 
 def imports_of(tree: ast.Module) -> Imports:
-    """Return the names that a file imports. A name that the file binds more than once, in any way, is left out."""
+    """Return the names that a file imports, without names that the file also binds in another place."""
     names: dict[str, str] = {}
     bound: Counter[str] = Counter()
     for node in ast.walk(tree):
@@ -69,7 +69,9 @@ def bound_by(node: ast.AST) -> list[str]:
 
 
 def value_of(node: ast.expr, imports: Imports) -> str:
-    """Return the value as on a command line. Raises `ValueError` if it is neither a literal nor a known object.
+    """Return the value as it would be written on a command line.
+
+    Raises `ValueError` if it is neither a literal nor a known object.
 
     A class of a known server has the value `module:name`. Any other imported name may have any value.
     """

@@ -1,4 +1,4 @@
-"""Reads a recorded request from a JSON file, and makes the WSGI environ or the ASGI scope of that request.
+"""Reads a recorded request from a JSON file, and creates the WSGI environ or the ASGI scope of that request.
 
 The members of the JSON object, all of them optional:
 
@@ -7,10 +7,10 @@ The members of the JSON object, all of them optional:
 - `path`: the path and the query as in the request line, for example `"/invoices?year=2026"`. By default `"/"`.
 - `root_path`: the root that the server passes to the application. By default `""`.
 - `headers`: an object, or a list of `[name, value]` if a name occurs several times.
-- `tls`: `{}` if the server itself terminates TLS and the client presented no certificate. If it presented one:
+- `tls`: `{}` if the server itself terminates TLS and the client presented no certificate. With a certificate:
   `{"certificate": "client.pem", "verified": true}`. The path is relative to the folder of the file.
-- `environ`: further keys of a WSGI environ, for example `{"SERVER_SOFTWARE": "Werkzeug/3.1"}`. Without it, the environ
-  is that of a server that passes names and addresses unchanged.
+- `environ`: further keys of a WSGI environ, for example `{"SERVER_SOFTWARE": "Werkzeug/3.1"}`. Without this member, the
+  environ is that of a server that passes names and addresses unchanged.
 """
 
 import io
@@ -29,7 +29,7 @@ from mtls_middleware.json_values import json_document
 from mtls_middleware.request import TESTING_KEY
 
 _LARGEST = 1_000_000  # the maximum size of a file, in octets
-_PORT = 50_000  # the port of the peer, which no decision depends on
+_PORT = 50_000  # the port of the peer; no decision depends on it
 _EXAMPLE = '{"peer": "10.0.0.7", "path": "/invoices", "headers": {"X-SSL-Client-Cert": "-----BEGIN%20CERT..."}}'
 _MEMBERS: Mapping[str, type | tuple[type, ...]] = {
     "peer": str, "method": str, "path": str, "root_path": str, "headers": (dict, list), "tls": dict, "environ": dict,
@@ -119,12 +119,12 @@ class RecordedRequest:
 
 
 def read(path: Path) -> RecordedRequest:
-    """Return the request that the JSON file describes. Raises `ConfigurationError` if the file is not as above.
+    """Return the request that the JSON file describes. Raises `ConfigurationError` if the file has another form.
 
     Example: `read(Path("request.json")).to_environ()`
     """
     try:
-        if path.is_fifo():  # opening it would wait for a writer
+        if path.is_fifo():  # to open a FIFO would block until another process writes to it
             raise ConfigurationError(f"{path} is a named pipe; expected a file")
         with path.open("rb") as file:
             data = file.read(_LARGEST + 1)
@@ -158,7 +158,7 @@ def _headers(path: Path, given: dict[str, Any] | list[Any]) -> list[tuple[str, s
         match pair:
             case (str(name), str(value)) if _is_field(name, value):
                 continue
-        raise ConfigurationError(  # without the value, which may be a token
+        raise ConfigurationError(  # the message omits the value, which may be a token
             f"{path}: header {number} is not a field; expected a name, and a value without line breaks"
         )
     return [(name, value) for name, value in pairs]

@@ -30,7 +30,7 @@ _MEMBERS = {"thumbprint", "token_id", "issuer", "until"}
 
 
 class _NotDone(Exception):  # noqa: N818 (a result, not an error)
-    """Raised if an action with valid arguments is not carried out. The message says why."""
+    """Raised if an action with valid arguments is not carried out. The message has the reason."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -87,7 +87,7 @@ def _common_options(parser: argparse.ArgumentParser) -> None:
 
     If `--redis` were accepted in one place only, argparse would print a misplaced address in its error message.
     """
-    absent = argparse.SUPPRESS  # a default of the action would replace a value that is given before the action
+    absent = argparse.SUPPRESS  # a default of the subcommand would replace a value that is given before the subcommand
     parser.add_argument(
         "--redis",
         default=absent,
@@ -103,7 +103,7 @@ def run(options: argparse.Namespace) -> int:
 
     Raises `ConfigurationError` for an invalid option.
     """
-    from mtls_middleware.revocation.redis_list import RedisRevocations  # this part of the library may be absent
+    from mtls_middleware.revocation.redis_list import RedisRevocations  # this part of the package can be deleted
 
     replicas = getattr(options, "replicas", 0)  # `show` does not have this option
     revocations = RedisRevocations(_client(options.redis), key=options.key, replicas=replicas)
@@ -123,7 +123,7 @@ def _create(revocations: "RedisRevocations", options: argparse.Namespace) -> dic
     revoked = [] if options.revoked is None else list(_read_entries(options.revoked))
     # If two processes find no list at the same time, the new list gets the entries of both processes.
     if revocations.look() is not None:
-        raise _NotDone(f"there is already a list under {options.key!r}; use revoke to add entries")
+        raise _NotDone(f"a list already exists under {options.key!r}; use revoke to add entries")
     revocations.create(revoked)
     if not revoked:
         sys.stderr.write("the list is empty: what a lost list revoked is accepted until you revoke it again\n")
@@ -149,7 +149,7 @@ def _revoke(revocations: "RedisRevocations", options: argparse.Namespace) -> dic
 def _show(revocations: "RedisRevocations", options: argparse.Namespace) -> dict[str, int]:
     found = revocations.look()
     if found is None:
-        raise _NotDone(f"there is no list under {options.key!r}; run create, with your own records in --revoked")
+        raise _NotDone(f"the key {options.key!r} does not exist; run create, with your own records in --revoked")
     return {"entries": found.entries, "changes": found.changes}
 
 
@@ -177,7 +177,8 @@ def _client(given: str | None) -> Any:
     try:
         client = redis.Redis.from_url(address, socket_timeout=1, socket_connect_timeout=1, retry=retry)
         settings = client.get_connection_kwargs()
-        client.connection_pool.make_connection()  # does not connect, but raises an exception for invalid settings
+        # This call does not connect, but it raises an exception for invalid settings.
+        client.connection_pool.make_connection()
     except Exception:  # noqa: BLE001 (any exception means an invalid address)
         settings = {}
     if not {"host", "path"} & settings.keys() or settings.get("retry") is not retry:  # the URL can also set `retry`
@@ -211,7 +212,10 @@ def _read_entries(path: str) -> Iterator[dict[str, Any]]:
 
 
 def _parse_time(name: str, given: object) -> datetime:
-    """Parse seconds since 1970, or an ISO 8601 string with an offset. Raises `ConfigurationError` that names `name`."""
+    """Parse seconds since 1970, or an ISO 8601 string with an offset.
+
+    Raises `ConfigurationError` with `name` in its message.
+    """
     time = None
     with contextlib.suppress(ValueError, OverflowError, OSError):
         if isinstance(given, str) and not given.isdecimal():

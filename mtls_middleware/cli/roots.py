@@ -23,7 +23,7 @@ _REJECTED = "requests whose path can be read in two ways are rejected (400 ambig
 def roots(
     placements: Sequence[LayerPlacement], words: Sequence[str] | None, environment: Mapping[str, str]
 ) -> Iterator[tuple[str, str, str]]:
-    """Yield the severity, problem and advice of each finding about the root path.
+    """Yield the severity, the problem and the advice of each finding about the root path.
 
     Yields nothing if no layer has different rules for different paths.
     """

@@ -17,15 +17,15 @@ KNOWN = frozenset({
     "cheroot", "daphne", "fastapi", "flask", "gevent", "granian", "gunicorn", "hypercorn", "twist", "uvicorn", "uwsgi",
     "waitress", "werkzeug", "wsgiref", "daphne_tls", "hypercorn_tls",
 })  # fmt: skip
-# Command -> server, for commands whose server has another name. runserver is a Django command.
+# Command -> server, for commands that do not have the name of their server. runserver is a Django command.
 _ALIASES = {"runserver": "wsgiref", "twistd": "twist", "uwsgi-core": "uwsgi", "flask": "werkzeug"}
 _OWN_MODULES = {
     "mtls_middleware.servers.hypercorn_tls": "hypercorn_tls",
     "mtls_middleware.servers.daphne_tls": "daphne_tls",
 }
-# Server -> the other server whose options it takes.
+# Server -> another server that has the same options.
 _PARSED_AS = {"hypercorn_tls": "hypercorn", "daphne_tls": "daphne"}
-# Command -> the server that it starts. Its options are a few of that server's.
+# Command -> the server that the command starts. The command accepts some of the options of that server.
 _STARTS = {"fastapi": "uvicorn"}
 
 
@@ -36,8 +36,9 @@ class Command:
     Attributes:
         server: the name of the server, as in `KNOWN`.
         launcher: the program that starts the server, for example "fastapi"; otherwise the same as `server`.
-        options: option -> value ("" for an option without a value), from the command line, files and the environment.
-        unknown: option -> the reason why its value cannot be read.
+        options: a mapping of option to value (`""` for an option without a value), from the command line, files and the
+            environment.
+        unknown: a mapping of option to the reason why its value cannot be read.
         headers: whether the application uses a header source.
         addresses: whether a header source requires that the peer's address is that of a trusted proxy.
         hyphens: whether a WSGI application reads a header with a hyphen in its name.
@@ -114,7 +115,10 @@ def reads_hyphens(placement: LayerPlacement) -> bool:
 
 
 def needs_address(placement: LayerPlacement) -> bool:
-    """Return whether the source requires a trusted address, unless an adapter that joins header names hides it."""
+    """Return whether the source requires a trusted address.
+
+    The result is `False` if an adapter that joins header names hides the address.
+    """
     source = getattr(placement.layer, "source", None)
     return isinstance(source, HeaderSource) and source.needs_address and placement.folding is None
 

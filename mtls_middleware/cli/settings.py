@@ -60,9 +60,9 @@ class Settings:
     """The options and arguments of a server.
 
     Attributes:
-        options: option -> value ("" for an option without a value).
+        options: a mapping of option to value (`""` for an option without a value).
         positional: the positional arguments.
-        unknown: option -> the reason why its value cannot be read.
+        unknown: a mapping of option to the reason why its value cannot be read.
     """
 
     options: Options = field(default_factory=dict)
@@ -114,7 +114,7 @@ def settings(server: str, words: Sequence[str], environment: Mapping[str, str]) 
             _from_environment(variables, {**extra, **environment}, "FORWARDED_ALLOW_IPS")
             variables.merge(found)
             found = variables
-        case "fastapi":  # it calls uvicorn.run, which reads only this variable
+        case "fastapi":  # `fastapi` calls uvicorn.run, which reads only this variable
             _from_environment(found, environment, "FORWARDED_ALLOW_IPS")
         case "granian" | "werkzeug":
             found.merge(_of_variables(server, environment))
@@ -226,13 +226,13 @@ def _all_unknown(server: str, why: str) -> Settings:
 
 
 def text_of_file(path: Path) -> str:
-    """Return the text of a file. Raises `OSError`, and `ValueError` if it is not at most 1 MB of UTF-8."""
-    if path.is_fifo():  # opening it would wait for a writer
+    """Return the text of a file. Raises `OSError`, or `ValueError` if the file has more than 1 MB or is not UTF-8."""
+    if path.is_fifo():  # to open a FIFO would block until another process writes to it
         raise ValueError("it is a named pipe; expected a file")
     with path.open("rb") as file:
         data = file.read(_LARGEST + 1)
     if len(data) > _LARGEST:
-        raise ValueError(f"larger than {_LARGEST} octets")
+        raise ValueError(f"it is larger than {_LARGEST} octets")
     return data.decode("utf-8-sig")
 
 
@@ -274,7 +274,7 @@ def _assignments(statement: ast.stmt) -> Iterator[tuple[str, ast.expr]]:
 
 
 def _binds(node: ast.AST, name: str) -> bool:
-    """Return whether one node binds the name, or an attribute with this name."""
+    """Return whether the node binds the name, or an attribute with this name."""
     return name in bound_by(node) or (
         isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and node.attr == name
     )

@@ -27,7 +27,8 @@ _SIMULTANEOUS = 4
 # The minimum number of different responses for a verdict. One response may differ by chance, or because of the previous
 # attempt.
 _MIN_DIFFERENT = 2
-# Statuses that overloaded or rate-limited services send without any attack (RFC 9110 15, RFC 6585 4). 0: no response.
+# Statuses that overloaded or rate-limited services send without any attack (RFC 9110 15, RFC 6585 4). The status 0
+# stands for a missing response.
 _TRANSIENT = frozenset({0, 408, 429, 499, 500, 502, 503, 504})
 # The maximum time to wait for a second response, in seconds.
 _SECOND_RESPONSE_TIMEOUT = 0.5
@@ -50,7 +51,7 @@ class Baseline:
 
     Attributes:
         get: the status of a GET request.
-        post: the status of a POST request with a body; 0 if there was no response.
+        post: the status of a POST request with a body; 0 if the server sent no response.
     """
 
     get: int
@@ -161,7 +162,7 @@ def _hidden_request(target: Target, forged: Forged, *, complete: bool) -> bytes:
 
 
 class _Sender:
-    """Sends the request of one `Body`, each time on a new connection."""
+    """Sends the request of one `Body`, every time over a new connection."""
 
     def __init__(self, target: Target, attempt: Body, hidden: bytes) -> None:
         self._target = target
@@ -243,7 +244,8 @@ def _join_verdict(target: Target, outer: Outer, baseline: int, success: range) -
                 if status == 101 or status in success:
                     return Verdict(_description(status, success), got_in=True)
                 time.sleep(_POOL_DELAY)
-                later += _plain_statuses(target)  # before the outer connection closes: a proxy may close both
+                # Send them before the outer connection closes, because a proxy may then close both connections.
+                later += _plain_statuses(target)
         except (TimeoutError, exchanges.ProtocolNotSupported):
             raise
         except OSError:
@@ -269,7 +271,7 @@ def _differs(baseline: int, status: int) -> bool:
 
 
 def _plain_statuses(target: Target) -> list[int]:
-    """Send plain requests at the same time, and return their statuses. 0 stands for a missing response.
+    """Send plain requests at the same time, and return their statuses. The status of a missing response is 0.
 
     A proxy reuses its most recent idle connection first. Several simultaneous requests also reach older connections.
     Raises `TimeoutError`.

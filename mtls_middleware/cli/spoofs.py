@@ -36,7 +36,7 @@ class Spoof:
 
 
 def claims(certificate: x509.Certificate) -> dict[str, tuple[Field, ...]]:
-    """Return, by proxy or cloud, the fields that it would send after it had verified `certificate`."""
+    """Return a mapping of proxy or cloud to the fields that it would send after it had verified `certificate`."""
     der = certificate.public_bytes(Encoding.DER)
     pem = certificate.public_bytes(Encoding.PEM).decode("ascii")
     b64, escaped = base64.b64encode(der).decode("ascii"), quote(pem, safe="")

@@ -12,7 +12,7 @@ _PARAMETERS: dict[Colour, str] = {"red": "31", "yellow": "33", "green": "32"}
 
 
 def coloured(text: str, colour: Colour) -> str:
-    """Return `text` in this colour if standard output is a terminal, otherwise `text` itself.
+    """Return `text` in this colour if standard output is a terminal. Otherwise, return `text` unchanged.
 
     The environment variable `NO_COLOR` turns colours off. Example: `coloured("error", "red")`
     """

@@ -1,7 +1,7 @@
 """Runs the real decision about one request, and records what each step saw and decided.
 
 The layers, the source, the trust store, the rules and the token validator are copies that record what they return or
-raise. They decide nothing themselves, so the order of the steps and every result are those of a real request.
+raise. The copies do not decide, so the steps, their order and their results are those of a real request.
 """
 
 import copy
@@ -32,9 +32,9 @@ class Step:
 
     Attributes:
         step: the name of the step.
-        saw: the data that the step read. Never a token or a secret.
+        saw: the data that the step read, without tokens and secrets.
         decision: the result in a few words.
-        why: the reason, if there is one.
+        why: the reason for the decision, or an empty string.
         change: what would change the result; `None` if the step does not know.
     """
 
@@ -86,7 +86,7 @@ class Trace:
 
 
 class _Part:
-    """A part of a layer, with the attributes of the original."""
+    """A copy of a part of a layer. It has the attributes of the original."""
 
     def __init__(self, part: Any, trace: Trace) -> None:
         self._part, self._trace = part, trace
@@ -99,7 +99,7 @@ class _Part:
 
 
 class _Layer(_Part):
-    facts = None  # the trace reads facts that the layer itself does not need
+    facts = None  # the trace also reads facts that the layer itself does not read
 
     def route(self, request: LayerRequest) -> Route:
         try:
@@ -155,7 +155,10 @@ class _Source(_Part):
 
 
 class _Validator(_Part):
-    """A trust store or a token validator. `saw` and `result`: functions that describe what it gets and returns."""
+    """A trust store or a token validator that records its result.
+
+    `saw` and `result`: functions that describe its argument and its result.
+    """
 
     def __init__(
         self, part: Any, trace: Trace, step: str, saw: Callable[[Any], str], result: Callable[[Any], str]
@@ -176,7 +179,7 @@ class _Validator(_Part):
 
 
 class _Rule(Rule):
-    """A rule that records its result. It never says that its result may be cached."""
+    """A rule that records its result. It never allows that its result is cached."""
 
     def __init__(self, rule: Rule, trace: Trace) -> None:
         self._rule, self._trace = rule, trace

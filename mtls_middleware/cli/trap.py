@@ -80,7 +80,7 @@ def hidden_address(server: str, when: Callable[[Command], bool] = lambda c: c.se
 
 
 def connect(server: str, advice: str = "", when: Callable[[Command], bool] = lambda _: True) -> Trap:
-    """Return the row for a server that reads what follows CONNECT as requests."""
+    """Return the row for a server that reads the bytes after a CONNECT request as further requests."""
     advice = f"{advice}{'; also ' if advice else ''}{CONNECT_ADVICE}"
     return Trap(server, lambda c: c.headers and when(c), "warning", f"{server} {CONNECT}", f"{advice}. {NO_CURE}")
 

@@ -1,4 +1,4 @@
-"""The table of traps: settings with which a client can forge a certificate, or the server loses the certificate.
+"""Lists the traps: settings with which a client can forge a certificate, or the server loses the certificate.
 
 Every row was tested with the real server.
 """
@@ -28,7 +28,8 @@ _LARGE = 18_881
 _GUNICORN_ASGI_WORKER = "mtls_middleware.servers.gunicorn_asgi.Worker"
 _DEVELOPMENT = "mtls_middleware.testing.development.context"
 _UVICORN_WORKER = re.compile(r"uvicorn(?:_worker|\.workers)\.(?:_workers\.)?Uvicorn\w*Worker")
-# The gunicorn workers that never read X_Name as X-Name. The tornado worker reads X_Name as X-Name.
+# The gunicorn workers that never read X_Name as X-Name. The tornado worker is missing, because it reads X_Name as
+# X-Name.
 _GUNICORN_WORKERS = ("", "sync", "gthread", "gevent", "gevent_pywsgi", "gevent_wsgi", "eventlet", "asgi")
 
 

@@ -1,4 +1,4 @@
-"""Lists the attempts to put a client's request onto the proxy's own connection to the server.
+"""Lists the attempts to send a client's request over the proxy's own connection to the server.
 
 An attempt opens a tunnel (an upgrade to HTTP/2 in clear text, or CONNECT), or hides a request in a body that the server
 may not consume. Pure: no I/O, no clock.

@@ -1,4 +1,4 @@
-"""The rows of the table of traps for uvicorn. Every row was tested with the real server."""
+"""Lists the traps of uvicorn. Every row was tested with the real server."""
 
 from mtls_middleware.cli.server_command import Command
 from mtls_middleware.cli.trap import (
@@ -14,7 +14,7 @@ from mtls_middleware.cli.trap import (
     rewrites_peers,
 )
 
-# Every other class may be httptools.
+# Any other class may be a subclass of uvicorn's httptools class.
 _SAFE_HTTP = (
     "h11", "zttp", "uvicorn.protocols.http.h11_impl.", "uvicorn.protocols.http.zttp_impl.",
     "mtls_middleware.servers.uvicorn_tls.",

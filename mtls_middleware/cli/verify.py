@@ -1,6 +1,6 @@
 """The command `mtls-middleware verify CERT`: prints the path from a certificate to a root, and what fails first.
 
-It decides with the code of `TrustStore`.
+The decision is made by the code of `TrustStore`.
 """
 
 import argparse
@@ -33,10 +33,10 @@ _SHOWN = ("subject", "issuer", "serial_number", "not_valid_before", "not_valid_a
 
 
 class Verdict(NamedTuple):
-    """The path as far as it leads, as DER, and all reasons why it is not valid, the first one first.
+    """The longest path that was found, as DER, and all reasons why it is not valid, in the order of the checks.
 
-    `faults`: empty if the certificate is valid. The position is that of a certificate in `path`, or -1 for the path as
-    a whole.
+    `faults` is empty if the certificate is valid. The position of a fault is that of a certificate in `path`, or -1 for
+    the path as a whole.
     """
 
     path: Sequence[bytes]
@@ -111,7 +111,7 @@ def verdict(
 def _diagnosed(
     certificate: ClientCertificate, roots: chain.Roots, refusal: Refused, purpose: x509.ObjectIdentifier, now: float
 ) -> Verdict:
-    """Return the path of a rejected certificate as far as it leads. The reasons of the rejection are complete."""
+    """Return the longest path of a rejected certificate, and all reasons for the rejection."""
     path: Sequence[bytes] = (certificate.der,)
     faults: list[Fault] = []
     is_complete = False
@@ -120,7 +120,7 @@ def _diagnosed(
         found = roots.diagnose(certificate, now)
         path, is_complete = _encoded(found.path), found.is_complete
         defects = profile.client_defects(leaf, profile.extensions(leaf), purpose, require_purpose=False)
-        own = found.faults if found.is_complete else found.faults[:-1]  # the last one says why the path ends
+        own = found.faults if found.is_complete else found.faults[:-1]  # the last reason explains why the path ends
         faults = [*own, *(Fault(0, each) for each in defects), *found.faults[len(own) :]]
     except chain.UNREADABLE as error:
         faults = [Fault(0, f"a certificate of the path cannot be read: {parser_errors.reason(error)}")]
@@ -135,7 +135,10 @@ def _encoded(path: Sequence[x509.Certificate]) -> list[bytes]:
 
 
 def _certificates(paths: Sequence[str], purpose: x509.ObjectIdentifier | None) -> list[x509.Certificate]:
-    """Return the certificates of files and directories. With `purpose`, they must be usable as roots for it."""
+    """Return the certificates of files and directories.
+
+    If `purpose` is given, they must be usable as roots for this purpose.
+    """
     found: list[x509.Certificate] = []
     for given in paths:
         try:

@@ -14,7 +14,7 @@ from mtls_middleware.layers.token import TokenLayer
 
 Gateway = Literal["WSGI", "ASGI"]
 
-# Attributes in which applications, middleware and adapters keep the application that they wrap.
+# The attributes in which applications, middleware and adapters store the application that they wrap.
 _INNER_NAMES = (
     "_app",
     "app",
@@ -58,11 +58,11 @@ class LayerPlacement:
     Attributes:
         layer: the layer of mtls-middleware.
         gateway: the interface of the application that the layer wraps.
-        served: the interface that the server calls. It differs from `gateway` if there is an adapter between the server
-            and the layer.
+        served: the interface that the server calls. It differs from `gateway` if an adapter is between the server and
+            the layer.
         folding: the name of the adapter around the layer that joins header names, or `None`.
         inner: the application that the layer wraps.
-        is_mounted: whether the layer is in an application that another one mounts at a path.
+        is_mounted: whether the layer is in an application that another application mounts at a path.
         outside: the names of other middleware around the layer, the outermost first.
     """
 
@@ -129,7 +129,7 @@ def gateway_of_application(application: Any) -> Gateway | None:
     return "WSGI" if len(required) == 2 and all(parameter.kind in positional for parameter in required) else None
 
 
-# The handlers of Django, and the gateway of each.
+# The handlers of Django, and the interface of each handler.
 _DJANGO_HANDLERS: dict[tuple[str, str], Gateway] = {
     ("django", "WSGIHandler"): "WSGI",
     ("django", "ASGIHandler"): "ASGI",

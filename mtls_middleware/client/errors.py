@@ -18,6 +18,11 @@ class TokenError(Exception):
             `"not_bound"`: the token is not bound to the certificate.
         oauth_error: the `error` in the response of the authorization server (RFC 6749 5.2), for example
             `"invalid_client"`, or `None`.
+
+    Example:
+        >>> error = TokenError("rejected", "status 401 invalid_client", oauth_error="invalid_client")
+        >>> error.code, error.oauth_error
+        ('rejected', 'invalid_client')
     """
 
     def __init__(self, code: Code, reason: str, *, oauth_error: str | None = None) -> None:
@@ -31,7 +36,12 @@ class TokenError(Exception):
 
 
 class TokenNotBound(TokenError):  # noqa: N818 (a public name, like `Refused`)
-    """Raised if the obtained token is not bound, or is bound to another certificate (RFC 8705 3)."""
+    """Raised if the obtained token is not bound, or is bound to another certificate (RFC 8705 3).
+
+    Example:
+        >>> TokenNotBound("the token has no cnf claim").code
+        'not_bound'
+    """
 
     def __init__(self, reason: str) -> None:
         super().__init__("not_bound", reason)
@@ -40,5 +50,7 @@ class TokenNotBound(TokenError):  # noqa: N818 (a public name, like `Refused`)
 class CredentialsNotSent(Exception):  # noqa: N818 (a public name, like `Refused`)
     """Raised if a request would send its token to the target of a redirect, or to a URL that may not get it.
 
-    A token may be sent to https URLs, and only to those of `origins`, if that argument is given.
+    A token may be sent to https URLs. If the argument `origins` is given, it may be sent only to these origins.
+
+    Example: `httpx2.Client(transport=transport, auth=auth).get("http://api.example/")` raises this exception.
     """

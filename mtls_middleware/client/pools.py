@@ -29,14 +29,16 @@ class Pool(Generic[T]):
 class Pools(Generic[T]):
     """The pool of the current certificate, and old pools until their responses are closed. Thread-safe; no I/O.
 
-    A forked child process opens new connections. If it used those of its parent, one could read the other's responses.
+    A forked child process opens new connections. If it used the connections of its parent, each process could read
+    responses to requests of the other process.
     """
 
     def __init__(self, certificate: CertificateFiles, connect: Callable[[CertificateKeyPair], T]) -> None:
         self._certificate, self._connect = certificate, connect
         self._lock = threading.Lock()  # protects the following attributes
-        self._pools: list[Pool[T]] = []  # the last one has the current certificate
-        self._inherited: list[Pool[T]] = []  # pools of parent processes, which belong to them and are never closed here
+        self._pools: list[Pool[T]] = []  # the last pool is that of the current certificate
+        # Pools that belong to parent processes, and are never closed in this process.
+        self._inherited: list[Pool[T]] = []
         reset_after_fork(self)
 
     def acquire(self, pair: CertificateKeyPair | None = None) -> tuple[Pool[T], Sequence[Pool[T]]]:
@@ -73,13 +75,19 @@ class Pools(Generic[T]):
             return pools
 
     def after_fork(self) -> None:
-        """Leave the connections to the parent. Another thread of the parent may hold the lock, so a new one is used."""
+        """Leave the connections to the parent.
+
+        Another thread of the parent may hold the lock, so the child creates a new lock.
+        """
         self._lock = threading.Lock()
         self._inherited += self._pools
         self._pools = []
 
     def _pool_of(self, pair: CertificateKeyPair) -> Pool[T]:
-        """Return the pool of `pair`. A new one is old at once, if the files were renewed since the request began."""
+        """Return the pool of `pair`.
+
+        If the files were renewed since the request began, a new pool counts as old from the start.
+        """
         for pool in reversed(self._pools):
             if pool.pair == pair:
                 return pool

@@ -56,7 +56,7 @@ class _Cached(NamedTuple):
 
 
 class _Request:
-    """A token request. All callers with this certificate share it, and it goes on if any of them are cancelled.
+    """A token request. All callers with this certificate share it. The request continues if a caller is cancelled.
 
     Attributes:
         begun: seconds since the epoch.
@@ -104,7 +104,7 @@ class TokenSource:
             proxy=connections.proxy,
             what="CertificateBoundAuth",
         )
-        self._lock = threading.Lock()  # protects the following attributes; it is not held during I/O
+        self._lock = threading.Lock()  # the lock protects the following attributes, and is not held during I/O
         self._tokens: tuple[_Cached, ...] = ()
         self._requests: tuple[_Request, ...] = ()
         reset_after_fork(self)
@@ -137,7 +137,7 @@ class TokenSource:
             self._leave(request)
         result = self._finish(request)
         if isinstance(result, TokenError):
-            raise copy.copy(result) from None  # each caller gets an exception of its own
+            raise copy.copy(result) from None  # each caller gets its own exception object
         return result
 
     def drop(self, token: BoundToken) -> None:
@@ -150,7 +150,7 @@ class TokenSource:
         return read_metadata(body, options.issuer, options.method, options.token_hosts)
 
     def _request(self, pair: CertificateKeyPair, metadata: ServerMetadata, now: float) -> _Request | BoundToken:
-        """Return the request in progress for the certificate, or a new one, or the token of one that has just ended."""
+        """Return the request in progress, or a new request, or the token of a request that has just ended."""
         connections = self._connections.of(pair)
         with self._lock:
             for request in self._requests:
@@ -196,13 +196,16 @@ class TokenSource:
         request.fetch.end_unstarted(failure)  # for example, because the server stalls
         if request.fetch.outcome.done():
             return
-        if failure.retry_after is None:  # the exchange is overdue, so the next caller makes another one
+        if failure.retry_after is None:  # the exchange is overdue, so the next caller starts a new exchange
             with self._lock:
                 self._requests = tuple(each for each in self._requests if each is not request)
         raise TokenError("unavailable", f"the token endpoint {request.fetch.url}: {failure}")
 
     def _finish(self, request: _Request) -> BoundToken | TokenError:
-        """Return the result of a request whose exchange has ended. The first caller caches the token, or logs."""
+        """Return the result of a request whose exchange has ended.
+
+        The first caller caches the token, or logs the failure.
+        """
         with self._lock:
             if request.result is not None:
                 return request.result

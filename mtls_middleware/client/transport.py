@@ -24,7 +24,10 @@ _CLOSED = httpx2.ByteStream(b"")
 
 
 class _Transport(Generic[T]):
-    """Chooses the pool of a request, and adds its token. Both transports share this class, and only do the I/O."""
+    """Chooses the pool of a request, and adds its token.
+
+    Both transports use this class, and do only the I/O themselves.
+    """
 
     _kind: type[T]  # the transport of httpx2 with the connections of one certificate
 
@@ -72,7 +75,8 @@ class CertificateTransport(_Transport[httpx2.HTTPTransport], httpx2.BaseTranspor
     """A transport for `httpx2.Client` that presents the current certificate of `certificate` to servers.
 
     After the files are renewed, new requests use new connections. The old connections are closed when their last
-    response is closed. At most 16 old certificates have open responses; then those of the oldest are closed.
+    response is closed. If more than 16 old certificates have open responses, the responses of the oldest certificate
+    are closed.
 
     The server's certificate and the host name of the URL are always verified. So the extension `sni_hostname` of httpx2
     raises `ConfigurationError`. Environment variables such as `HTTPS_PROXY` are ignored.
@@ -184,8 +188,8 @@ class _AsyncStream(httpx2.AsyncByteStream):
 
 
 def _nothing() -> None:
-    """A stream may be closed twice."""
+    """Do nothing. A stream may be closed twice."""
 
 
 async def _nothing_async() -> None:
-    """A stream may be closed twice."""
+    """Do nothing. A stream may be closed twice."""

@@ -183,7 +183,8 @@ class _Background:
             loop.call_soon(self._wake_from, loop)
 
     def _wake_from(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._waking_loops.discard(loop)  # first, so that an exchange that is added from now on wakes the loop again
+        # Do this first, so that an exchange that is added from now on wakes the loop again.
+        self._waking_loops.discard(loop)
         self._wake()
 
     def _wake(self) -> None:
@@ -204,7 +205,7 @@ class _Background:
         task.add_done_callback(self._tasks.discard)
 
     async def _make(self, job: _Job) -> None:
-        """Make an exchange. Whatever happens, the callers that wait get a result or `FetchFailed`."""
+        """Make an exchange. In any case, the callers that wait get a result or `FetchFailed`."""
         found: Response | FetchFailed
         try:
             found = await self._response(job)
@@ -222,7 +223,7 @@ class _Background:
         self._finish(job.fetch, found)
 
     def _finish(self, fetch: Fetch, found: Response | FetchFailed) -> None:
-        """Give the result to the callers, unless they have one."""
+        """Give the result to the callers, unless they already have a result."""
         with self._lock:
             if fetch not in self._unfinished:
                 return
@@ -264,7 +265,7 @@ class _Background:
     async def _close_released(self) -> None:
         for upstream in list(self._released):
             await upstream.close()
-            with contextlib.suppress(ValueError):  # another task has closed it, too
+            with contextlib.suppress(ValueError):  # another task has already closed it
                 self._released.remove(upstream)
 
     def end(self) -> None:

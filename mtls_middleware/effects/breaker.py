@@ -1,7 +1,7 @@
 """`CircuitBreaker`: decides which requests may wait for a server that stalls. Pure: no I/O, no clock, no lock.
 
-An error response or a refused connection is no stall: it occupies no thread, and the next attempt after a restart of
-the server must succeed at once.
+An error response or a refused connection is not a stall: it occupies no thread, and the first attempt after a restart
+of the server must succeed.
 """
 
 import math
@@ -49,9 +49,12 @@ class _Circuit:
         return max(due, self.probing_until) - now
 
     def count(self, stalls: int, began: float, now: float) -> float | None:
-        """Count an exchange that began at `began` and stalled. Return the delay of the next probe if it is open."""
+        """Count an exchange that began at `began` and stalled.
+
+        Return the delay of the next probe if the circuit is open.
+        """
         if self.is_open and began < self.stalled_at:
-            return None  # it began before the circuit opened, so it was not a probe
+            return None  # the exchange began before the circuit opened, so it was not a probe
         self.stalls = stalls
         if not self.is_open:
             return None

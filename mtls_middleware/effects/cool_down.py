@@ -27,7 +27,7 @@ class CoolDown:
         self._lock = threading.Lock()
         self._failures = 0  # in a row
         self._failed_at = 0.0
-        self._tried_at: float | None = None  # the beginning of the attempt after a failure that is in progress
+        self._tried_at: float | None = None  # the beginning of the attempt in progress after a failure
 
     def begin(self, now: float) -> int | None:
         """Return a number for the new attempt, or `None` if no attempt may be made. Then call `failed` or `ended`."""

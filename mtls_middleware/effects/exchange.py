@@ -130,7 +130,10 @@ class Stopwatch:
         fetch.outcome.add_done_callback(self.stop)
 
     def stop(self, _: object = None) -> None:
-        """Measure until now. The exchange calls it when it ends, and the owner may call it again later."""
+        """Set the end of the measured time to now.
+
+        The exchange calls this method when it ends, and the owner may call it again later.
+        """
         self._ended = time.monotonic()
 
     @property

@@ -52,7 +52,7 @@ class Wait(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class FetchFor:
-    """Perform an HTTP exchange on behalf of a client. `shares`: the limits on concurrent exchanges for that client."""
+    """Performs an HTTP exchange on behalf of a client. `shares`: the limits on concurrent exchanges for that client."""
 
     fetch: Fetch
     shares: "Shares"
@@ -145,7 +145,7 @@ class AwaitingDriver:
         while begun.get(loop, 0) >= _IN_ONE_TURN:  # noqa: ASYNC110 (each sleep is one iteration of the loop)
             await asyncio.sleep(0)
         if loop not in begun:
-            loop.call_soon(begun.pop, loop)  # runs in the next iteration, before the flows that wait
+            loop.call_soon(begun.pop, loop)  # this callback runs in the next iteration, before the flows that wait
         begun[loop] = begun.get(loop, 0) + 1
 
     async def run(self, flow: Flow[T]) -> T:

@@ -1,4 +1,4 @@
-"""`IdleRenewal`: renews cached data also while a process has no requests.
+"""`IdleRenewal`: renews cached data even while a process has no requests.
 
 One thread of the process does this for all objects.
 """
@@ -21,7 +21,7 @@ _INTERVAL = 10.0
 
 
 class IdleRenewal:
-    """Calls `renew(now)` every 10 seconds while there are no requests, from the first call of `note` on.
+    """Calls `renew(now)` every 10 seconds while the process has no requests, from the first call of `note` on.
 
     `now` is the time of the last request plus the seconds since then. So it follows the clock of the requests. The
     calls end when the object of `renew` is garbage collected, or when the process ends. A forked child process has its
@@ -46,7 +46,9 @@ class IdleRenewal:
         _timer.thread.ensure_running()
 
     def call(self, interval: float) -> None:
-        """Call the method, unless there was a request less than `interval` seconds ago, which renews the data itself.
+        """Call the method, unless a request came less than `interval` seconds ago.
+
+        Such a request renews the data itself.
 
         An `Exception` is logged, and not raised.
         """

@@ -23,8 +23,8 @@ _PER_ADDRESS = 20
 # any number of certificates and addresses, so half of the 50 exchanges are reserved for clients with a verified
 # certificate.
 _UNVERIFIED = 25
-# The digest of the names for the DER of a certificate, with a limit in bytes of DER: about 1,000 certificates. Reading
-# the names takes 0.1 ms, and each request has a new object.
+# A cache of the digests of names, by the DER of the certificate. Its limit in bytes of DER is enough for about 1,000
+# certificates. Reading the names takes 0.1 ms, and each request has a new certificate object.
 _digests: Cache[bytes, str] = Cache(1_048_576)
 
 
@@ -137,7 +137,7 @@ class WaitingLimit:
         return True
 
     def leave(self, client: str) -> None:
-        """End the count of a request that `enter` admitted."""
+        """Stop counting a request that `enter` admitted."""
         self._total -= 1
         self._clients[client] -= 1
         if self._clients[client] == 0:

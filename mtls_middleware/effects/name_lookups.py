@@ -77,14 +77,14 @@ class NameLookupThreads(ThreadPoolExecutor):
 
 
 def _as_exception(failure: BaseException) -> Exception:
-    """Return an exception for the callers. `SystemExit` in a task would end their event loop."""
+    """Return `failure` as an `Exception` for the callers, because `SystemExit` in a task would end their event loop."""
     return failure if isinstance(failure, Exception) else OSError(type(failure).__name__)
 
 
 class ClientNameLookups:
     """Looks up names that clients choose, with at most 32 threads in total, and at most 8 threads for one zone.
 
-    An object belongs to one event loop.
+    Each object belongs to one event loop.
     """
 
     def __init__(self) -> None:

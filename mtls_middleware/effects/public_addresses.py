@@ -7,12 +7,12 @@ from ipaddress import IPv4Address, IPv6Address, ip_network
 _NOT_PUBLIC_4 = (
     "0.0.0.0/8",  # this network (RFC 791)
     "10.0.0.0/8",  # private (RFC 1918)
-    "100.64.0.0/10",  # carrier-grade NAT (RFC 6598); Alibaba Cloud metadata service, 100.100.100.200
+    "100.64.0.0/10",  # carrier-grade NAT (RFC 6598); includes the metadata service of Alibaba Cloud, 100.100.100.200
     "127.0.0.0/8",  # loopback
     "168.63.129.16/32",  # platform services of Azure
-    "169.254.0.0/16",  # link local (RFC 3927); metadata services of most clouds, 169.254.169.254
+    "169.254.0.0/16",  # link local (RFC 3927); includes the metadata services of most clouds, 169.254.169.254
     "172.16.0.0/12",  # private
-    "192.0.0.0/24",  # IETF protocols (RFC 6890); Oracle Cloud metadata service, 192.0.0.192
+    "192.0.0.0/24",  # IETF protocols (RFC 6890); includes the metadata service of Oracle Cloud, 192.0.0.192
     "192.0.2.0/24",  # documentation (RFC 5737)
     "192.31.196.0/24",  # AS112 (RFC 7535)
     "192.52.193.0/24",  # AMT (RFC 7450)

@@ -29,14 +29,14 @@ _RENEWAL_AGE = 480.0
 # Maximum number of seconds that an old document is still used while its server is down. A higher value would delay the
 # revocation of a key.
 _MAX_STALE = 3600.0
-# Minimum number of seconds between a successful attempt and the next one. This limits the requests that unknown key ids
-# can cause.
+# Minimum number of seconds between a successful attempt and the next attempt. This limits the requests that unknown key
+# ids can cause.
 COOL_DOWN = LONGEST
 _TIMEOUT, _LIMIT = 5.0, 262_144
-# Maximum number of seconds that a request waits for the first attempt, or for an attempt after a successful one. The
-# server may stall, and each waiting request can occupy a thread. The attempt itself goes on.
+# Maximum number of seconds that a request waits for the first attempt, or for an attempt after a successful attempt.
+# The server may stall, and each waiting request can occupy a thread. The attempt itself goes on.
 _FIRST_WAIT = 2.0
-# The same for an attempt after a failed one.
+# The same limit for an attempt after a failed attempt.
 _LATER_WAIT = 1.0
 # Maximum number of seconds that a request waits for the thread that parses a large document.
 _READ_TIMEOUT = 30.0
@@ -50,11 +50,11 @@ class RemoteDocument(Generic[T]):
     """Fetches and caches the document at `uri`, converted to a value by `parse`.
 
     The document is renewed in the background after 8 minutes, and is old after 10 minutes. If its server is down, the
-    last usable document is used for at most `max_stale` seconds more. There is one attempt at a time, and all callers
-    that need the result wait for the same attempt, for at most `first_wait` seconds.
+    last usable document is used for at most `max_stale` seconds more. Only one attempt is in progress at a time. All
+    callers that need the result wait for this attempt, for at most `first_wait` seconds.
 
-    After a successful attempt, the next one begins at the earliest 30 seconds later (`COOL_DOWN`). After a failed
-    attempt, the next one begins at the earliest 0.5 seconds after the failure. This time doubles with each further
+    After a successful attempt, the next attempt begins at the earliest 30 seconds later (`COOL_DOWN`). After a failed
+    attempt, the next attempt begins at the earliest 0.5 seconds after the failure. This time doubles with each further
     failure, up to 30 seconds. Only the caller that begins an attempt after a failure waits for it, at most a second.
 
     If the new value equals the old value, the old object is kept. If the clock is set back, the document is renewed.
@@ -68,7 +68,8 @@ class RemoteDocument(Generic[T]):
         limit, timeout: the maximum bytes of the body (default: 262,144), and the maximum seconds of one attempt
             (default: 5).
         first_wait: the maximum seconds that a request waits for the first attempt, and for an attempt after a
-            successful one (default: 2). Under WSGI, each waiting request occupies a thread. The attempt itself goes on.
+            successful attempt (default: 2). Under WSGI, each waiting request occupies a thread. The attempt itself goes
+            on.
         max_inline: a thread parses a body of more bytes. Requests that have no old value wait for it.
         max_stale: maximum number of seconds that an old value is still used while its server is down.
         proxy: the URL of an HTTP proxy between this process and the server.
@@ -99,10 +100,10 @@ class RemoteDocument(Generic[T]):
         self._limit = _LIMIT if limit is None else limit
         self._timeout = _TIMEOUT if timeout is None else timeout
         self._first_wait, self._max_inline, self._max_stale = first_wait, max_inline, max_stale
-        self._lock = threading.Lock()  # protects the following attributes; it is not held during I/O
+        self._lock = threading.Lock()  # the lock protects the following attributes, and is not held during I/O
         self._value: T | None = None
         self._fetched_at = float("-inf")
-        self._attempt: _Attempt[T] | None = None  # the attempt whose result is not applied yet
+        self._attempt: _Attempt[T] | None = None  # the last attempt, until its result is applied
         self._attempted_at = float("-inf")
         self._failures = 0  # the number of failed attempts since the last successful attempt
         self._failed_after = 0.0  # the number of seconds from the beginning of the last failed attempt to its failure
@@ -249,7 +250,7 @@ class RemoteDocument(Generic[T]):
         self._finish(attempt)
 
     def _finish(self, attempt: "_Attempt[T]") -> None:
-        """Store the value of an attempt if it is known, or log why there is none. The lock is held."""
+        """Store the value of an attempt if it is known, or log why the attempt failed. The lock is held."""
         if self._attempt is not attempt or not attempt.value.done():
             return  # another caller has stored the value, or a thread parses the document
         self._attempt = None

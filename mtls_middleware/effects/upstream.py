@@ -60,7 +60,7 @@ class Upstream:
         self._tls, self._proxy, self._max_waiting = connections.tls, connections.proxy, connections.max_waiting
         self._transport: httpx2.AsyncHTTPTransport | None = None
         self._limit = ConcurrencyLimit(MAX_EXCHANGES)
-        self._lock = threading.Lock()  # protects the following attributes; it is not held during I/O
+        self._lock = threading.Lock()  # the lock protects the following attributes, and is not held during I/O
         self._waiting = WaitingLimit(connections.max_waiting)
         self._breaker = CircuitBreaker()
         self._logged_at = -math.inf
@@ -89,7 +89,7 @@ class Upstream:
         raise FetchFailed(reason, retry_after=1)
 
     def leave(self, client: str) -> None:
-        """End the count of a request."""
+        """Stop counting a request."""
         with self._lock:
             self._waiting.leave(client)
 
@@ -103,7 +103,8 @@ class Upstream:
         client = client_of(shares)
         async with self._limit.slot(shares, QUEUE_TIMEOUT * fetch.timeout):
             with self._lock:
-                if not is_probe and self._breaker.is_open(client):  # it opened while this exchange was in the queue
+                # The circuit opened while this exchange was in the queue.
+                if not is_probe and self._breaker.is_open(client):
                     raise _stalling(1)
                 is_suspect = self._breaker.suspects(client)
             return await self._counted(fetch, client, names, fail if is_suspect else None)
@@ -128,7 +129,8 @@ class Upstream:
             if time.monotonic() - began >= _STALL * fetch.timeout:
                 if not has_stalled:
                     self._count_stall(fetch, client, began)
-            elif isinstance(failure, FetchFailed):  # any other: the queue used up the timeout, or the process ends
+            # After any other exception, the queue has used up the timeout, or the process is ending.
+            elif isinstance(failure, FetchFailed):
                 self._count_response(fetch, client)
             raise
         finally:

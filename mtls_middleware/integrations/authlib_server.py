@@ -189,6 +189,8 @@ class CertificateBoundRefreshTokenGrant(RefreshTokenGrant):
     Only refresh tokens of public clients are bound. A subclass must implement `get_confirmation`, and the methods that
     Authlib requires. When you save a token, also store the result of
     `registry.refresh_confirmation(client_id, client_certificate(flask.request))`.
+
+    Example: `server.register_grant(RefreshToken)`, where `RefreshToken` is your subclass
     """
 
     def validate_token_request(self) -> None:
@@ -211,7 +213,10 @@ class CertificateBoundRefreshTokenGrant(RefreshTokenGrant):
 
 
 class CertificateIntrospectionEndpoint(JWTIntrospectionEndpoint):
-    """Adds the `cnf` of the token to the responses of Authlib's introspection of RFC 9068 tokens (RFC 8705 3.2)."""
+    """Adds the `cnf` of the token to the responses of Authlib's introspection of RFC 9068 tokens (RFC 8705 3.2).
+
+    Example: `server.register_endpoint(Introspection)`, where `Introspection` is your subclass
+    """
 
     def create_introspection_payload(self, token: Any) -> dict[str, Any]:
         """Return the introspection response (RFC 7662 2.2), with `cnf` if the token is active and bound."""

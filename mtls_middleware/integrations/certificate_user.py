@@ -46,6 +46,8 @@ class CertificateIdentity:
         certificate: the certificate.
 
     It is the user of a `CertificateUser` without `look_up`.
+
+    Example: `users.identify(client_certificate(request)).name`
     """
 
     name: str
@@ -170,7 +172,7 @@ class CertificateUser(Generic[User]):
     def identify(self, certificate: ClientCertificate | None) -> CertificateIdentity | None:
         """Return the name that identifies the user of a certificate, or `None` if it identifies no user.
 
-        The reason is logged by the logger `mtls_middleware.user`: the first one of each cause as WARNING.
+        The logger `mtls_middleware.user` logs the reason: the first time for each cause as WARNING.
 
         Example: `users.identify(client_certificate(request))`
         """
@@ -183,7 +185,9 @@ class CertificateUser(Generic[User]):
             return None
 
     def find(self, request: AnyRequest) -> User | None:
-        """Return the user of this request, or `None`. The same object may be another one at the next request.
+        """Return the user of this request, or `None`.
+
+        Do not keep the result for the next request, which may have another user.
 
         `request`: as for `client_certificate`. Raises `ConfigurationError` if the request did not pass through a layer
         of `mtls_middleware`, or if `look_up` is `async`. An exception of `look_up` is raised to the caller.
@@ -193,7 +197,7 @@ class CertificateUser(Generic[User]):
         return self._blocking.run(self._user(request))
 
     async def afind(self, request: AnyRequest) -> User | None:
-        """Return the user of this request, or `None`, as `find`. `look_up` may be `async`.
+        """Return the user of this request, or `None`, like `find`. `look_up` may be `async`.
 
         A plain `look_up` that does I/O blocks the event loop.
 
@@ -209,14 +213,14 @@ class CertificateUser(Generic[User]):
         return self.by.canonical_form(name)
 
     def user_of(self, identity: CertificateIdentity) -> User | None:
-        """Return the user with this identity, or `None`: the result of `look_up`. Raises as `find`.
+        """Return the user with this identity, or `None`: the result of `look_up`. Raises the same exceptions as `find`.
 
         Example: `users.user_of(identity)`
         """
         return self._blocking.run(self._found(identity))
 
     async def auser_of(self, identity: CertificateIdentity) -> User | None:
-        """Return the user with this identity, or `None`, as `user_of`. `look_up` may be `async`.
+        """Return the user with this identity, or `None`, like `user_of`. `look_up` may be `async`.
 
         Example: `await users.auser_of(identity)`
         """

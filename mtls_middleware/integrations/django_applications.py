@@ -1,4 +1,4 @@
-"""Builds a `RegisteredClient` from an application of django-oauth-toolkit, and finds where the two disagree.
+"""Builds a `RegisteredClient` from an application of django-oauth-toolkit, and finds contradictions between them.
 
 This module does not import Django, so that a `models.py` can import it. It uses the attributes `client_id`,
 `client_type` and `client_secret` of the application.
@@ -11,7 +11,8 @@ from mtls_middleware.errors import ConfigurationError
 from mtls_middleware.token_endpoint.clients import RegisteredClient, RegistrationError
 from mtls_middleware.token_endpoint.credentials import BASIC, PKI, POST, PUBLIC, SELF_SIGNED
 
-# The toolkit verifies secrets, and this package verifies certificates. Neither verifies a JWT of a client.
+# The toolkit verifies secrets, and this package verifies certificates. Neither of them verifies client assertions
+# (JWT).
 METHODS = (BASIC, POST, PKI, SELF_SIGNED, PUBLIC)
 
 
@@ -37,8 +38,9 @@ def registered_client(application: Any, metadata: Mapping[str, Any] | None = Non
 def check_registration(application: Any, client: RegisteredClient) -> None:
     """Check that an application and its registration agree. Call this function before you save one of the two.
 
-    Raises `ConfigurationError` if the two disagree whether the client is public, if they have different values of
-    `client_id`, if no code can verify the registered method, or if a method with a secret has no secret.
+    Raises `ConfigurationError` if only one of the two says that the client is public, if they have different values of
+    `client_id`, if no code can verify the registered method, or if the method needs a secret and the application has
+    none.
 
     Example: `check_registration(application, registered_client(application, metadata))`
     """
@@ -48,7 +50,10 @@ def check_registration(application: Any, client: RegisteredClient) -> None:
 
 
 def disagreement(application: Any, client: RegisteredClient) -> str | None:
-    """Return how the application and its registration disagree, and what to change; `None` if they agree."""
+    """Return how the application and its registration disagree, and what to change; `None` if they agree.
+
+    Example: `disagreement(application, registered_client(application, metadata))`
+    """
     method, kind = client.token_endpoint_auth_method, application.client_type
     subject = f"client {client.client_id!r}: token_endpoint_auth_method is {method!r}"
     if application.client_id != client.client_id:

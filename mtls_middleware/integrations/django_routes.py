@@ -54,7 +54,7 @@ def require_certificate(rule: Rule | None = None) -> Callable[[View], View]:
     """Return a decorator that requires a client certificate for a view, sync or async.
 
     With `rule`, the certificate must match the rule. Without `rule`, any verified certificate is accepted. The rule
-    applies in addition to `allow=` of the layer. The path may be one whose value is `ANYONE`.
+    applies in addition to `allow=` of the layer. The value of the path in `allow=` may be `ANYONE`.
 
     Apply this decorator to class-based views as `require_scopes`.
 

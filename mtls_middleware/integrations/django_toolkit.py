@@ -59,7 +59,10 @@ _AUTHORIZATION = ("authorization", "http_authorization")
 
 
 class CertificateBackend(OAuthLibCore):
-    """For the setting `OAUTH2_BACKEND_CLASS`: passes the certificate of each request to the validator."""
+    """For the setting `OAUTH2_BACKEND_CLASS`: passes the certificate of each request to the validator.
+
+    Example: `"OAUTH2_BACKEND_CLASS": "mtls_middleware.integrations.django_toolkit.CertificateBackend"`
+    """
 
     def extract_headers(self, request: Any) -> dict[str, Any]:
         """Return Django's `META`, and the certificate under a key that no header can have."""
@@ -209,6 +212,8 @@ class CertificateIntrospectTokenView(IntrospectTokenView):
     """Extends the toolkit's introspection view: the response for a bound token contains `cnf` (RFC 8705 3.2).
 
     In `urlpatterns`, put the path of this view before the paths of the toolkit.
+
+    Example: `path("o/introspect/", CertificateIntrospectTokenView.as_view())`
     """
 
     @staticmethod
@@ -234,6 +239,8 @@ def bound_refresh_token(request: Any, token: str | None = None) -> str:
     """For the setting `REFRESH_TOKEN_GENERATOR`: returns a token like `bound_access_token`.
 
     The token is bound only for public clients. Other clients must authenticate when they use it (RFC 8705 4).
+
+    Example: `"REFRESH_TOKEN_GENERATOR": "mtls_middleware.integrations.django_toolkit.bound_refresh_token"`
     """
     with _oauthlib_errors(request):
         return _bind(token or generate_token(), _confirmations(request)[1])
@@ -272,7 +279,7 @@ def _confirmations(request: Any) -> tuple[dict[str, str] | None, dict[str, str] 
 
 
 def _with_credentials_of(method: str, request: Any) -> Request:
-    """Return a copy of the request with the credentials of `method` only, so that the toolkit uses no others.
+    """Return a copy of the request that has only the credentials for `method`, so that the toolkit uses no others.
 
     The toolkit tries Basic and then the body, treats a missing secret as an empty secret, and does not verify the
     secret of a public client for the device grant. It decodes Basic with the charset in the query parameter `encoding`,

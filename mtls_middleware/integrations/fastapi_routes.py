@@ -41,7 +41,11 @@ _REJECTIONS = {
 
 
 class RouteRefused(Exception):  # noqa: N818 (not an error: it carries the response to the exception handler)
-    """Raised if a request must not reach its route. `response` is the complete response to the request."""
+    """Raised if a request must not reach its route. `response` is the complete response to the request.
+
+    Example: `app.add_exception_handler(RouteRefused, handler)` with a `handler` that sends `error.response` in another
+    format
+    """
 
     def __init__(self, response: LayerResponse) -> None:
         super().__init__(f"status {response.status}")
@@ -125,10 +129,14 @@ class CertificateBoundToken(OAuth2):
 
 
 class RequiredCertificate(HTTPBase):
-    """A dependency that returns the client certificate of the request. See `require_certificate`."""
+    """A dependency that returns the client certificate of the request. See `require_certificate`.
+
+    Example: `billing: RequiredCertificate = require_certificate(DNSName("billing.internal"))`
+    """
 
     def __init__(self, check: RouteCertificate) -> None:
-        super().__init__(scheme="mutual", scheme_name=MUTUAL_TLS)  # `install` replaces it by mutualTLS in the document
+        # In the OpenAPI document, `install` replaces this scheme by mutualTLS.
+        super().__init__(scheme="mutual", scheme_name=MUTUAL_TLS)
         self._check = check
 
     async def __call__(self, connection: HTTPConnection) -> ClientCertificate:  # type: ignore[override]  # not a header
@@ -145,7 +153,7 @@ def require_certificate(rule: Rule | None = None) -> RequiredCertificate:
     """Return a dependency that requires a client certificate, and gives the route a `ClientCertificate`.
 
     With `rule`, the certificate must match the rule. Without `rule`, any verified certificate is accepted. The rule
-    applies in addition to `allow=` of the layer. The path may be one whose value is `ANYONE`.
+    applies in addition to `allow=` of the layer. The value of the path in `allow=` may be `ANYONE`.
 
     Use the dependency in routes, routers, sub-dependencies and websockets. Call `install(app)` for the application. The
     OpenAPI document shows the dependency as `mutualTLS`.
@@ -161,9 +169,9 @@ def require_certificate(rule: Rule | None = None) -> RequiredCertificate:
 
 
 def install(app: FastAPI) -> None:
-    """Prepare an application whose routes use `require_certificate`, but no `CertificateBoundToken`.
+    """Prepare an application whose routes use `require_certificate`, and which has no `CertificateBoundToken`.
 
-    See `CertificateBoundToken.install`, which does the same for an application with both.
+    For an application with both, call `CertificateBoundToken.install` instead, which does the same.
 
     Example: `install(app)`
     """
@@ -195,7 +203,7 @@ def _install(
 
 
 def _required(check: RouteCheck[Required], connection: HTTPConnection) -> Required:
-    """Return what the route requires. Raises `RouteRefused`."""
+    """Return the certificate or token that the route requires. Raises `RouteRefused`."""
     result = check_connection(check, connection)
     if isinstance(result, LayerResponse):
         raise RouteRefused(result)
@@ -209,7 +217,10 @@ async def _respond(connection: HTTPConnection, error: Exception) -> Response | N
 
 
 def _completed(document: dict[str, Any], ours: frozenset[str]) -> dict[str, Any]:
-    """Add `mutualTLS` and the rejections to the document. FastAPI caches it, so a second call changes nothing."""
+    """Add `mutualTLS` and the rejections to the OpenAPI document.
+
+    FastAPI caches the document, so a second call must change nothing.
+    """
     check_version(document.get("openapi"))
     schemes = document.get("components", {}).get("securitySchemes", {})
     if ours & schemes.keys():
@@ -225,7 +236,10 @@ def _completed(document: dict[str, Any], ours: frozenset[str]) -> dict[str, Any]
 
 
 def _with_certificate(alternatives: list[dict[str, list[str]]], ours: frozenset[str]) -> list[dict[str, list[str]]]:
-    """Return the alternatives. Each one then requires the certificate, and the token if one of them requires it."""
+    """Return the alternatives so that each of them requires the certificate.
+
+    If any alternative requires the token, all of them require the token.
+    """
     requirement: dict[str, list[str]] = {MUTUAL_TLS: []}
     token_scopes = [each[OAUTH2] for each in alternatives if OAUTH2 in ours & each.keys()]
     if token_scopes:

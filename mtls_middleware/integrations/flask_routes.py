@@ -28,7 +28,7 @@ _CERTIFICATE_EXAMPLE = (
 def _certificate_of_request() -> ClientCertificate:
     found = client_certificate(flask.request)
     if found is None:
-        # As Flask's own proxies: `bool(current_certificate)` is then `False`.
+        # Flask's own proxies do the same: `bool(current_certificate)` is then `False`.
         raise RuntimeError(
             "this request has no client certificate: test `if current_certificate:` before, or protect the route with "
             "@require_certificate()"
@@ -68,7 +68,7 @@ def require_certificate(rule: Rule | None = None) -> Callable[[View], View]:
     """Return a decorator that requires a client certificate for a view, sync or async.
 
     With `rule`, the certificate must match the rule. Without `rule`, any verified certificate is accepted. The rule
-    applies in addition to `allow=` of the layer. The path may be one whose value is `ANYONE`.
+    applies in addition to `allow=` of the layer. The value of the path in `allow=` may be `ANYONE`.
 
     Write this decorator below the route decorator, as `require_scopes`.
 

@@ -70,7 +70,7 @@ def check_version(version: object) -> None:
 def _https(name: str, address: object) -> str:
     try:
         parts = urlsplit(address) if isinstance(address, str) else None
-    except ValueError:  # for example brackets that contain no IPv6 address
+    except ValueError:  # for example, the brackets contain no IPv6 address
         parts = None
     if not isinstance(address, str) or parts is None or parts.scheme != "https" or not parts.netloc or parts.fragment:
         raise ConfigurationError(f"{name}={address!r}: expected an https URL, for example 'https://as.example/token'")

@@ -115,7 +115,7 @@ class ClientRegistry:
     def confirmation(self, client_id: object, certificate: ClientCertificate | None) -> dict[str, str] | None:
         """Return the `cnf` of an access token for this client; `None` if the client did not register for bound tokens.
 
-        Raises `Refused("invalid_request")` if the client registered for bound tokens, but there is no certificate (RFC
+        Raises `Refused("invalid_request")` if the client registered for bound tokens, but presented no certificate (RFC
         8705 3.4).
 
         Example: `claims["cnf"] = registry.confirmation("billing", certificate)`
@@ -146,7 +146,9 @@ class ClientRegistry:
         """
         client = self._registered_client(client_id)
         if client.token_endpoint_auth_method != PUBLIC:
-            return  # the token is bound to the client, which has just authenticated, and not to a certificate
+            # For other clients, the token is bound to the client, which has just authenticated, and not to a
+            # certificate.
+            return
         if cnf is not None or client.tls_client_certificate_bound_access_tokens:
             with log_rejection(certificate):
                 confirm_refresh_token({} if cnf is None else cnf, certificate)
@@ -189,7 +191,7 @@ def log_rejection(certificate: ClientCertificate | None) -> Iterator[None]:
 
 
 class _AuthorizationServer:
-    """The `layer` in the log records of `log_rejection`.
+    """The layer that log records of `log_rejection` name.
 
     The challenge is not used, because the library of the authorization server writes its own response.
     """

@@ -27,20 +27,20 @@ else:
     from rest_framework.exceptions import APIException, AuthenticationFailed
     from rest_framework.permissions import BasePermission
 
-# The fields that browsers send with requests of other sites (Fetch Metadata, RFC 6454 7), and cookies.
+# The fields that browsers send with requests that another site causes (Fetch Metadata, RFC 6454 7), and cookies.
 _OF_BROWSERS = ("HTTP_ORIGIN", "HTTP_SEC_FETCH_SITE", "HTTP_REFERER", "HTTP_COOKIE")
 
 
 class CertificateAuthentication(SessionAuthentication):
     """Authenticates the user of the client certificate. `request.auth` is the `ClientCertificate`.
 
-    The user is that of the setting `MTLS_MIDDLEWARE` and of the `CertificateUserBackend`. There is no session. A
-    request whose certificate identifies no user is not authenticated. If a permission needs a user, the response is
-    403, because no `WWW-Authenticate` challenge asks for a certificate.
+    The setting `MTLS_MIDDLEWARE` and the `CertificateUserBackend` determine the user. No session is used. A request
+    whose certificate identifies no user is not authenticated. If a permission needs a user, the response is 403,
+    because no `WWW-Authenticate` challenge asks for a certificate.
 
     A browser sends its certificate also with requests that another site makes. A request that may come from a browser
     (with `Origin`, `Sec-Fetch-Site`, `Referer` or a cookie) therefore needs Django's CSRF token unless its method is
-    safe. Other clients need none.
+    safe. Other clients do not need this token.
 
     Example: `authentication_classes = [CertificateAuthentication]`
     """
@@ -59,8 +59,9 @@ class CertificateAuthentication(SessionAuthentication):
 class BoundTokenAuthentication(BaseAuthentication):
     """Authenticates by the access token that the layers accepted. `request.auth` is the `AccessToken`.
 
-    The setting `MTLS_MIDDLEWARE` needs `tokens`. The layer itself rejects a bad token. A request without a token gets
-    this far only on a path in `exempt`. If a permission needs a user there, the response is 401 with a challenge.
+    The setting `MTLS_MIDDLEWARE` needs `tokens`. The layer itself rejects a bad token. A request without a token
+    reaches this class only on a path in `exempt`. If a permission needs a user there, the response is 401 with a
+    challenge.
 
     Override `get_user` to return a user of your own. By default, the user is a `TokenUser` without permissions.
 
@@ -73,14 +74,14 @@ class BoundTokenAuthentication(BaseAuthentication):
     realm: str = "protected"
 
     def authenticate(self, request: Any) -> tuple[Any, AccessToken] | None:
-        """Return the user and the token, or `None`. Raises `AuthenticationFailed` if the token is for no user."""
+        """Return the user and the token, or `None`. Raises `AuthenticationFailed` if the token belongs to no user."""
         certificate_of(request._request)  # raises ConfigurationError without layers
         token = access_token(request._request)
         if token is None:
             return None
         user = self.get_user(token)
         if user is None:
-            raise AuthenticationFailed("The access token is for no user.", code="invalid_token")
+            raise AuthenticationFailed("The access token belongs to no user.", code="invalid_token")
         return user, token
 
     def get_user(self, token: AccessToken) -> Any:
@@ -96,7 +97,10 @@ class BoundTokenAuthentication(BaseAuthentication):
 
 
 class RouteRejected(APIException):
-    """Raised if a request must not reach its view. It becomes the response of the layers, in the format of the view."""
+    """Raised if a request must not reach its view. The response is that of the layers, in the format of the view.
+
+    Example: `if isinstance(error, RouteRejected): ...` in the function of the setting `EXCEPTION_HANDLER`
+    """
 
     def __init__(self, response: LayerResponse) -> None:
         super().__init__()
@@ -113,7 +117,7 @@ def require_scopes(
     """Return a permission class that requires an access token with all of `scopes`.
 
     Without `scopes`, any access token is accepted. The response is 401 without a token, and 403 `insufficient_scope` if
-    a scope is missing. Do not combine it with `|`, because it rejects the request at once.
+    a scope is missing. Do not combine the class with `|`, because it rejects the request at once.
 
     Arguments:
         scopes: the required scopes, one string for each scope.
@@ -128,10 +132,10 @@ def require_scopes(
 
 
 def require_certificate(rule: Rule | None = None) -> type[BasePermission]:
-    """Return a permission class that requires a client certificate, and that it matches `rule`.
+    """Return a permission class that requires a client certificate that matches `rule`.
 
-    Without `rule`, any verified certificate is accepted. The response is 403 as in the layers. Do not combine it with
-    `|`, because it rejects the request at once.
+    Without `rule`, any verified certificate is accepted. The response is 403 as in the layers. Do not combine the class
+    with `|`, because it rejects the request at once.
 
     Raises `ConfigurationError` for an object that is not a rule. Convert a function with `policy.as_rule`.
 
@@ -142,7 +146,7 @@ def require_certificate(rule: Rule | None = None) -> type[BasePermission]:
 
 def _permission(check: RouteCheck[Any]) -> type[BasePermission]:
     class RoutePermission(BasePermission):
-        """A permission that the layers decide."""
+        """A permission that the check of the layers grants or denies."""
 
         def has_permission(self, request: Any, view: Any) -> bool:
             found = check.check(carrier(request._request), method=request.method, path=request.path_info)

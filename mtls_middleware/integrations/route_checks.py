@@ -38,7 +38,9 @@ class RouteCheck(Generic[Required]):
     challenge: Challenge = Challenge()
 
     def check(self, carrier: Mapping[str, Any], *, method: str, path: str) -> Required | LayerResponse:
-        """Return what the route requires, or the response that rejects the request. A rejection is logged.
+        """Return the token or certificate that the route requires, or the response that rejects the request.
+
+        A rejection is logged.
 
         The response and the log record have the same format as those of the layers.
 
@@ -61,7 +63,10 @@ class RouteCheck(Generic[Required]):
             return reject(self, error, RequestFacts(attached, method, path))
 
     def _required(self, attached: Attached) -> Required:
-        """Return what the route requires, from what the layers attached. Raises `Refused`."""
+        """Return the token or certificate that the layers attached.
+
+        Raises `Refused` if it does not meet the requirements.
+        """
         raise NotImplementedError
 
 
@@ -119,7 +124,7 @@ class RouteCertificate(RouteCheck[ClientCertificate]):
 
     def __init__(self, rule: Rule | None = None) -> None:
         if callable(rule) and not isinstance(rule, (type, Rule)):
-            # A function may be the view itself, under a decorator without parentheses.
+            # If the decorator is written without parentheses, its argument is the view, which is a function, too.
             raise ConfigurationError(
                 f"require_certificate got {rule!r}: expected a rule of mtls_middleware.policy in parentheses, for "
                 'example require_certificate(Subject("CN=ops,O=Acme")) or require_certificate(as_rule(function))'

@@ -16,7 +16,7 @@ class CertificateAuthenticationBackend(AuthenticationBackend):
     """Sets `request.user` and `request.auth.scopes` from the client certificate and the access token of the request.
 
     Arguments:
-        users: which certificate identifies which user. A plain `look_up` runs in a thread. Without this argument, the
+        users: a `CertificateUser`. Its `look_up` runs in a thread, unless it is `async`. Without this argument, the
             user is the `TokenUser` of the access token, and a request without a token has no user.
 
     The scopes are `"authenticated"` and the scopes of the access token, if the layers accepted one. A request without a

@@ -59,7 +59,7 @@ def require_certificate(rule: Rule | None = None) -> Callable[[Endpoint], Endpoi
     """Return a decorator that requires a client certificate for an endpoint, sync or async.
 
     With `rule`, the certificate must match the rule. Without `rule`, any verified certificate is accepted. The rule
-    applies in addition to `allow=` of the layer. The path may be one whose value is `ANYONE`.
+    applies in addition to `allow=` of the layer. The value of the path in `allow=` may be `ANYONE`.
 
     The decorator finds the request or websocket among the arguments, so it also works on the methods of a class.
 
@@ -120,7 +120,7 @@ def _response(connection: HTTPConnection, rejection: LayerResponse) -> Response:
 
 
 def check_connection(check: RouteCheck[Required], connection: HTTPConnection) -> Required | LayerResponse:
-    """Return what the route requires, or the response that rejects the request or websocket.
+    """Return the token or certificate that the route requires, or the response that rejects the request or websocket.
 
     Example: `check_connection(RouteCertificate(), websocket)`
     """

@@ -15,7 +15,8 @@ from mtls_middleware.layers import decisions
 # long as the timeout.
 _BOUNDS = (0.00001, 0.0001, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)
 
-# The bounds of the histogram of days until certificates expire. Negative days: the certificate has expired.
+# The bounds of the histogram of days until certificates expire. A negative number means that the certificate has
+# expired.
 _DAYS = (0, 1, 3, 7, 14, 30, 60, 90, 180, 365)
 _DAY_LABELS = ("outcome", "verification")
 

@@ -1,4 +1,4 @@
-"""`TokenUser`: the user of a request with an access token, for applications that have no user of their own for it.
+"""`TokenUser`: the user of a request with an access token, for applications without a user model for such clients.
 
 This module imports no framework.
 """
@@ -12,7 +12,7 @@ from mtls_middleware.resource_server.token import AccessToken
 class TokenUser:
     """The subject of an accepted access token (RFC 9068 2.2), with the attributes that frameworks read from a user.
 
-    It has no permissions of the framework. The scopes of the token are its rights.
+    A `TokenUser` has no permissions of the framework. The scopes of the token are its only rights.
 
     Example: `TokenUser(token).identity`
     """
@@ -21,12 +21,15 @@ class TokenUser:
 
     @property
     def identity(self) -> str:
-        """The issuer and the subject (or, without a subject, the client), separated by a space."""
+        """The issuer and the subject, separated by a space.
+
+        If the token has no subject, the client id takes its place.
+        """
         return f"{self.token.issuer or ''} {self.display_name}"
 
     @property
     def display_name(self) -> str:
-        """The subject; the client if the token has no subject."""
+        """The subject, or the client id if the token has no subject."""
         return self.token.subject or self.token.client_id or ""
 
     @property
@@ -78,7 +81,7 @@ class TokenUser:
 
 
 def token_user(token: AccessToken) -> TokenUser | None:
-    """Return the user of a token, or `None` if the token has neither a subject nor a client.
+    """Return the user of a token, or `None` if the token has neither a subject nor a client id.
 
     Example: `token_user(access_token(request))`
     """

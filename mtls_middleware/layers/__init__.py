@@ -1,1 +1,1 @@
-"""The decisions of the middleware, for both gateways."""
+"""Makes the decisions of the middleware. The WSGI gateway and the ASGI gateway use this package."""

@@ -1,4 +1,4 @@
-"""Finds the prefixes that an application removes from paths, although the server does not report them as a root.
+"""Finds the prefixes that an application removes from paths, and that the server does not report as a root path.
 
 FastAPI with `root_path=`, Django with `FORCE_SCRIPT_NAME` and hypercorn's dispatcher do this. This module only reads
 attributes of the application. If other code hides the application, the operator must give `root_path=` instead.
@@ -8,21 +8,21 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-# Attributes in which applications, middleware and adapters keep the application that they wrap.
+# The attributes in which applications, middleware and adapters store the application that they wrap.
 _INNER = ("_app", "app", "wsgi_app", "asgi_app", "wsgi_application", "application", "_application", "wrapped", "func")
-# Limit for the objects that are examined. A service has about a dozen.
+# Maximum number of objects that are examined. A service has about a dozen.
 _MAX_OBJECTS = 1000
 
 
 class ApplicationPrefixes:
-    """The prefixes of one application. It is examined at the first request, because it is complete then."""
+    """The prefixes of one application. The application is examined at the first request, when it is complete."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
         self._found: list[tuple[Any, str]] | None = None
 
     def now(self) -> tuple[tuple[str, str], ...]:
-        """Pairs of a prefix and its replacement, at this moment: applications may change their prefixes."""
+        """The current pairs of a prefix and its replacement. Applications may change their prefixes."""
         if self._found is None:
             self._found = list(_applications_with_prefixes(self._app))
         found = [pair for owner, mount in self._found for pair in _prefixes_of(owner, mount)]
@@ -40,7 +40,7 @@ def _prefixes_of(owner: Any, mount: str) -> Iterator[tuple[Any, str]]:
 
 
 def _applications_with_prefixes(app: Any) -> Iterator[tuple[Any, str]]:
-    """The applications and dispatchers that have prefixes, each with the path where it is mounted."""
+    """Return the applications and dispatchers that have prefixes, each with the path where it is mounted."""
     seen: set[int] = set()
     queue = [(app, "")]
     while queue and len(seen) < _MAX_OBJECTS:
@@ -64,7 +64,7 @@ def _applications_with_prefixes(app: Any) -> Iterator[tuple[Any, str]]:
 def _wrapped_by(current: Any) -> Iterator[Any]:
     for name in _INNER:
         value = _attribute(current, name)
-        # A bound method, such as Flask's wsgi_app, belongs to its owner.
+        # For a bound method such as Flask's wsgi_app, the application is the object that owns the method.
         yield getattr(value, "__self__", value) if callable(value) else None
     for cell in getattr(current, "__closure__", None) or ():  # middleware that is a function
         try:

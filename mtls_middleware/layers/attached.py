@@ -1,4 +1,4 @@
-"""`Attached`: the results of the layers for one request, and the keys under which they are in the environ or scope."""
+"""`Attached`: the results of the layers for one request, and the keys in the environ or scope that contain them."""
 
 from collections.abc import Callable, Collection, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ CERTIFICATE_KEY = "mtls_middleware.certificate"
 TOKEN_KEY = "mtls_middleware.token"  # noqa: S105 (the name of a key)
 CLIENT_KEY = "mtls_middleware.client"
 ATTACHED_KEY = "mtls_middleware.attached"
-# ASGI: the list of header fields as the server gave it. The list under "headers" is without certificates and secrets.
+# ASGI only: the list of header fields as the server gave it. The list under "headers" has no certificates and secrets.
 ORIGINAL_HEADERS_KEY = "mtls_middleware.original_headers"
 
 
@@ -24,12 +24,12 @@ class Passage:
 
     Attributes:
         original: a copy of the scope or environ as the gateway got it; under ASGI its headers are a list.
-        outer: what the next gateway outside attached, `None` for the outermost gateway.
-        running: whether the application inside is running. If it is not, no other gateway is inside this one: a
-            dispatcher tries another application with the same scope or environ.
-        retried: whether another application was tried before with the same scope or environ.
-        kept: ASGI: the list of headers that the gateway put into the scope.
-        hidden: ASGI: the names of the fields that applications do not see.
+        outer: the `Attached` object of the next outer gateway; `None` for the outermost gateway.
+        running: whether the application of this gateway is running. If it is not running, this gateway is not outside
+            of any other gateway: a dispatcher is trying another application with the same scope or environ.
+        retried: whether a dispatcher has tried another application with the same scope or environ before.
+        kept: ASGI only: the list of headers that the gateway put into the scope.
+        hidden: ASGI only: the names of the fields that applications do not see.
     """
 
     original: dict[str, Any]
@@ -41,18 +41,20 @@ class Passage:
 
 
 class Attached:
-    """The results of the layers for one request. Each gateway creates one, and stores it under `ATTACHED_KEY`.
+    """The results of the layers for one request. Each gateway creates one object, and stores it under `ATTACHED_KEY`.
 
     An inner layer trusts only this object as proof that an outer layer ran. It ignores values under the public keys.
 
     Attributes:
         passage: the passage of the gateway that made this object.
         since: when the outermost layer got the request, in seconds since the epoch.
-        has_certificate_layer: whether a certificate layer ran, whatever it found.
-        certificate, token, client: what the layers found.
-        presented: the certificate that the innermost certificate layer found, even if it rejects it. Only for the log.
-        absence: if a certificate layer found none, a function that returns the reason, for the log of a rejection.
-        root_path: the operator's statement, which a layer has written into the environ or scope.
+        has_certificate_layer: whether a certificate layer ran, even if it found no certificate.
+        certificate, token, client: the objects that the layers accepted; `None` without such an object.
+        presented: the certificate that the innermost certificate layer found, even if the layer rejects it. Only for
+            the log.
+        absence: if a certificate layer found no certificate, a function that returns the reason, for the log of a
+            rejection.
+        root_path: the argument `root_path=` of a layer, which the layer has written into the environ or scope.
         cached: whether every decision of this request came from the decision cache.
         watch: the `WebsocketWatch` of the outermost gateway that has one.
     """
@@ -67,7 +69,7 @@ class Attached:
     absence: "Callable[[], Absence | None] | None" = None
     root_path: str | None = None
     cached: bool = False
-    watch: Any = None  # its class is part of the ASGI gateway
+    watch: Any = None  # an `Any`, because the class is part of the ASGI gateway
 
     def set(self, name: str, found: Any) -> None:
         """Set the result of the layer with this name."""
@@ -83,14 +85,17 @@ def attached_to(
     is_same: Callable[[Passage, Mapping[str, Any]], bool],
     is_around: Callable[[Passage], bool],
 ) -> Attached:
-    """Return a new object for this gateway. It starts with the results of outer gateways in the environ or scope.
+    """Return a new object for this gateway.
 
-    If `is_around` is false for a layer's passage, the layer is not an outer one: a dispatcher has called it, and now
-    tries another application. The request is then decided again from what the server gave to the first application,
-    except for `of_application`: the keys that say which resource the application serves, and how it reads the body.
+    It starts with the results of the outer gateways, from the environ or scope.
 
-    `is_same`: whether this is still the request of a passage, and not another request for which a server uses the same
-    dictionary. Another request is decided from its own facts.
+    If `is_around` is false for the passage of another gateway, that gateway is not an outer gateway: a dispatcher has
+    called it before, and is now trying another application. The request is then decided again from what the server gave
+    to the first application, except for `of_application`: the keys that determine which resource the application
+    serves, and how it reads the body.
+
+    `is_same`: a function that returns whether the request is still that of a passage. A server may use the same
+    dictionary for a later request, which must be decided by its own data.
     """
     attached, outer = Attached(), carrier.get(ATTACHED_KEY)
     attached.passage = passage = Passage()

@@ -1,4 +1,4 @@
-"""`CertificateLayer`: finds, validates and judges the client certificate of a request."""
+"""`CertificateLayer`: finds and validates the client certificate of a request, and applies the rule."""
 
 from collections.abc import Callable, Collection
 from functools import partial
@@ -61,14 +61,15 @@ class CertificateLayer:
         websocket_lifetime: WebsocketLifetime = "certificate",
         cache_size: int | None = None,
     ) -> None:
-        if not all(hasattr(source, name) for name in MEMBERS) or isinstance(source, type):  # a str has a find() too
+        # Strings also have a method `find`.
+        if not all(hasattr(source, name) for name in MEMBERS) or isinstance(source, type):
             raise ConfigurationError(
                 f"source={source!r} is not a source; expected a source, for example ServerTLS(), or "
                 "Nginx(trusted_proxies=['10.0.0.0/8'], shared_secret=('MtlsProxySecret', os.environ['...']))"
             )
         if trust_store is not None:
             options.object_with_method("trust_store", trust_store, "validate", "TrustStore(['clients-ca.pem'])")
-        if required is not None and not isinstance(required, bool):  # 0 equals False, and is not `False`
+        if required is not None and not isinstance(required, bool):  # `0 == False`, so compare by identity
             raise ConfigurationError(f"required={required!r}: expected True, False or None")
         self.source = source
         self.trust_store = trust_store
@@ -124,7 +125,7 @@ class CertificateLayer:
 
     @property
     def depends_on_path(self) -> bool:
-        """Whether there are different rules for different paths."""
+        """Whether different paths have different rules."""
         return bool(self._exemptions.paths) or (self._allow is not None and not self._allow.is_single)
 
     def document(self, request: LayerRequest) -> LayerResponse | None:  # noqa: ARG002 (this layer serves no document)
@@ -139,7 +140,7 @@ class CertificateLayer:
         except Refused:
             if not exempt:
                 raise
-            return Route(exempt=True)  # no rule is needed: the layer rejects nothing here
+            return Route(exempt=True)  # on this path, the layer rejects no request, so it needs no rule
 
     def decide(self, request: LayerRequest, route: Route) -> Flow[Reusable[ClientCertificate | None]]:
         if not route.exempt:
@@ -149,13 +150,13 @@ class CertificateLayer:
         try:
             decided = yield from self._decide(request, route)
         except Refused:
-            return once(None)  # no certificate, even if an outer layer found one
+            return once(None)  # attach no certificate, even if an outer layer found a certificate
         return once(decided.value)
 
     def _decide(self, request: LayerRequest, route: Route) -> Flow[Reusable[ClientCertificate | None]]:
         rule = None if self._allow is None or route.rule is None else self._allow.rules[route.rule]
         certificate = self._found(request)
-        if isinstance(certificate, ClientCertificate):  # the source may be from outside this package
+        if isinstance(certificate, ClientCertificate):  # the user may have written the source
             request.attached.presented = certificate
         if certificate is None:
             request.attached.absence = partial(reason, self.source, request)
@@ -167,7 +168,7 @@ class CertificateLayer:
         if self._store is not None:
             validated = yield from decide(self._store, certificate, request.now)
         certificate = validated.value
-        if not isinstance(certificate, ClientCertificate):  # from a source or trust store outside this package
+        if not isinstance(certificate, ClientCertificate):  # a source or trust store of the user may return any object
             raise TypeError(f"expected a ClientCertificate, got a {type(certificate).__name__}")
         if self._checks_period and certificate.verified:
             require_valid(certificate, request.now, self._clock_skew)
@@ -178,12 +179,13 @@ class CertificateLayer:
         if isinstance(rule, Rule) and not rule.depends_only_on_certificate:
             checks += (partial(_still_holds, rule, certificate),)
         if is_outer and self._has_proxy_certificate:
-            return once(certificate)  # until the proxy is trusted again, which no check of the proxy shows
+            # Not cached, because the checks of a cached decision cannot notice that the proxy is trusted again.
+            return once(certificate)
         checks += self._proxy_checks(request)
         return Reusable(certificate, validated.begins, validated.ends, checks, extra_bytes(certificate.der))
 
     def _found(self, request: LayerRequest) -> ClientCertificate | None:
-        """The certificate that the source finds, or the one of an outer layer."""
+        """Return the certificate that the source finds, or the certificate of an outer layer."""
         certificate = self.source.find(request)
         if certificate is not None and self._has_proxy_certificate and self._checks_period:
             trusts = getattr(self.source, "trusts_proxy_now", None)
@@ -199,12 +201,12 @@ class CertificateLayer:
             require_allowed(rule, certificate)
 
     def _proxy_checks(self, request: LayerRequest) -> tuple[Check, ...]:
-        """What to look up when a decision is used again: the proxy's own certificate."""
+        """Return the checks of the proxy's own certificate that are repeated when a cached decision is used."""
         again = self._proxy_recheck(request)
         return () if again is None else (partial(_raises_nothing, again),)
 
     def _proxy_recheck(self, request: LayerRequest) -> Callable[[float], None] | None:
-        """How to decide again about the proxy's own certificate. What this returns raises `Refused`."""
+        """Return a function that raises `Refused` if the proxy's own certificate is no longer accepted, or `None`."""
         recheck = getattr(self.source, "proxy_recheck", None) if self._has_proxy_certificate else None
         if recheck is None:
             return None
@@ -212,7 +214,7 @@ class CertificateLayer:
         return found
 
     def rechecks(self, request: LayerRequest) -> list[Recheck]:
-        """How to decide again about the certificate that opened a websocket, and about the proxy that sent it."""
+        """Return the functions that check the certificates of an open websocket and of its proxy again."""
         certificate = request.attached.certificate
         if certificate is None or self._lifetime == "connection":
             return []

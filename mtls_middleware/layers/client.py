@@ -63,13 +63,16 @@ class ClientLayer:
         outer = view.attached
         if not outer.has_certificate_layer:
             raise ConfigurationError(
-                "ClientAuthenticationMiddleware found no ClientCertificateMiddleware outside of it: wrap the other way "
-                "round, ClientCertificateMiddleware(ClientAuthenticationMiddleware(app, ...), ...)"
+                "ClientAuthenticationMiddleware found no ClientCertificateMiddleware outside of it: exchange the two "
+                "layers, ClientCertificateMiddleware(ClientAuthenticationMiddleware(app, ...), ...)"
             )
         if not self.body_paths.covers(view):
-            return outer.client  # an outer ClientLayer may have found a client on its own paths
+            return outer.client  # an outer ClientLayer may have attached a client on its own paths
         if view.method != "POST":
-            raise Refused("method_not_allowed", f"{view.method} on a path where clients authenticate; expected POST")
+            raise Refused(
+                "method_not_allowed",
+                f"the method is {view.method}; a path where clients authenticate accepts only POST",
+            )
         request = ClientRequest(
             form=_form(view),
             certificate=outer.certificate,
@@ -93,7 +96,7 @@ def _form(view: LayerRequest) -> list[tuple[str, str]]:
 
 
 def _pairs(encoded: bytes) -> list[tuple[str, str]]:
-    """All names and values of a form (RFC 6749 appendix B), including repeated names and empty values."""
+    """Return all names and values of a form (RFC 6749 appendix B), including repeated names and empty values."""
     try:
         return parse_qsl(encoded.decode("utf-8"), keep_blank_values=True, errors="strict", max_num_fields=_MAX_FIELDS)
     except ValueError:

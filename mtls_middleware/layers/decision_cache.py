@@ -4,11 +4,11 @@ The cache only saves time: without it, every request is decided in the same way,
 
 - A key contains every fact that the layers can read, because a layer sees only the facts that it declared. A token is
   part of the key as a digest.
-- An entry is used only while its time limits hold and its checks are true. The checks look up revocation, compare the
-  binding, ask rules whose answer can change, and compare the identity of keys, trust stores and revocation lists with
-  those that the decision was based on.
-- If any check fails or raises, the layers decide again. So the cache never rejects a request, and it contains no
-  rejected request.
+- An entry is used only within its time limits, and only if its checks return `True`. The checks look up revocation,
+  compare the binding, evaluate rules whose result can change, and compare the current keys, trust stores and revocation
+  lists with those that the decision was based on.
+- If a check returns `False` or raises an exception, the layers decide again. So the cache never rejects a request, and
+  it contains no rejections.
 """
 
 from collections.abc import Callable, Hashable
@@ -38,11 +38,12 @@ class _Entry(NamedTuple):
 
 
 class DecisionCache:
-    """Caches the decisions of the first layers of a stack: those up to the first layer that declares no facts.
+    """Caches the decisions of the first layers of a stack, up to the first layer that does not declare its facts.
 
     Arguments:
         layers: the layers of one gateway, the outermost first.
-        reader: makes a function that reads facts from the gateway's requests.
+        reader: a function that takes facts, and returns a function that reads these facts from a request of the
+            gateway.
     """
 
     def __init__(self, layers: tuple[Layer, ...], reader: Callable[[Facts], FactsReader]) -> None:
@@ -61,8 +62,12 @@ class DecisionCache:
         self._to_share = [cache for layer in layers for cache in layer.caches]
 
     def key(self, request: Any) -> Hashable | None:
-        """The key of this request; `None` if its decisions must not be cached. Raises `Refused`: see `Layer.route`."""
-        if self._to_share:  # with the first request: a gateway that another one absorbs gets no request
+        """Return the key of this request; `None` if its decisions must not be cached.
+
+        Raises `Refused`: see `Layer.route`.
+        """
+        # Created at the first request, because a gateway that is merged into another gateway gets no requests.
+        if self._to_share:
             self._share()
         facts = self._read(request) if self.names else None
         if facts is None:
@@ -108,11 +113,11 @@ class DecisionCache:
             self._entries.put(key, entry, _size(key), extra=extra)
 
     def _routes(self, request: Any) -> tuple[object, ...]:
-        """The routes of the layers whose decision depends on the method or the path."""
+        """Return the routes of the layers whose decision depends on the method or the path."""
         return tuple(layer.route(request) for layer in self._routed)
 
 
-# Minimum size in bytes, apart from 0: a smaller number was probably meant in megabytes.
+# Minimum size in bytes, except for 0. The user of a smaller number probably meant megabytes.
 _LEAST = 65_536
 
 
@@ -124,12 +129,12 @@ def check_cache_size(size: int | None) -> int | None:
 
 
 def _is_plain(certificate: ClientCertificate | None) -> bool:
-    """Whether `identity` is everything that the certificate consists of. An object of a subclass may have more."""
+    """Return whether `identity` contains all data of the certificate. An object of a subclass may have more data."""
     return certificate is None or type(certificate) is ClientCertificate
 
 
 def _outer(attached: Attached) -> tuple[object, ...] | None:
-    """The certificate of an outer gateway, as part of a key."""
+    """Return the certificate of an outer gateway, as part of a cache key."""
     certificate = attached.certificate
     return None if certificate is None else certificate.identity
 

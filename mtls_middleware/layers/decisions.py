@@ -1,7 +1,7 @@
 """Logs each decision as a structured record: `record.mtls` of the logger `mtls_middleware.decision`, and observers.
 
-A record never contains a token, a key or a secret: its evidence consists of messages of this package. The fields of a
-record are listed in docs/operations.md.
+A record never contains a token, a key or a secret: its evidence consists of messages of this package.
+docs/operations.md lists the fields of a record.
 """
 
 import logging
@@ -22,12 +22,13 @@ from mtls_middleware.responses import Challenge, LayerResponse, response_for
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.decision")
 
-# The version of the fields in a record. It changes if a field is removed or gets another meaning, not if one is added.
+# The version of the fields in a record. It changes if a field is removed or gets another meaning, but not if a field is
+# added.
 SCHEMA = 1
-# Characters of one value in a log line. Without a limit, a path of 60 kB makes a line of 240 kB. `record.mtls` has the
-# whole value.
+# Maximum number of characters of one value in a log line. Without a limit, a path of 60 kB would make a line of 240 kB.
+# `record.mtls` contains the whole value.
 _MAX_VALUE = 1_000
-# Characters of one presented value in `found`. A client chooses them, for example the claims of a token.
+# Maximum number of characters of one presented value in `found`, for example of a claim. A client chooses these values.
 _MAX_FOUND = 200
 _DAY = 86_400
 
@@ -87,8 +88,8 @@ def configure(*, log_names: bool = False, warn_days: int = 30) -> None:
         log_names: whether the record of a rejection has the names in the client certificate: `subject`, `dns_names`,
             `uris`, `email_addresses` and `user_principal_names`. They may be personal data, and a client chooses them
             if the certificate is not verified.
-        warn_days: if an accepted certificate expires in fewer days, there is one WARNING per thumbprint and day. 0: no
-            warning.
+        warn_days: an accepted certificate that expires in fewer days causes one WARNING a day for each thumbprint. With
+            0, no warning is logged.
 
     Raises `ConfigurationError`. Example: `configure(log_names=True)`
     """
@@ -98,7 +99,9 @@ def configure(*, log_names: bool = False, warn_days: int = 30) -> None:
 
 
 def observe(observer: Observer) -> Callable[[], None]:
-    """Call `observer` with every record from now on, whatever the logger's level. Returns a function that ends this.
+    """Call `observer` with every record from now on, whatever the logger's level is.
+
+    Returns a function that unregisters it.
 
     The observer runs during the request, so it must be fast. An exception in it is logged, and changes no decision.
 
@@ -108,10 +111,10 @@ def observe(observer: Observer) -> Callable[[], None]:
 
 
 def reject(layer: DecidingLayer, error: Exception, view: LoggedRequest | None) -> LayerResponse:
-    """The response for an exception that a layer raised. Also logs the rejection.
+    """Return the response for an exception that a layer raised, and log the rejection.
 
-    Levels: INFO for 4xx, but WARNING for the first rejection with each cause in this process; WARNING for 503; ERROR
-    for 500. The record of a 500 has a traceback but not the exception's message, because the message may quote a
+    The level is INFO for 4xx, or WARNING for the first rejection with each cause in this process; WARNING for 503; and
+    ERROR for 500. The record of a 500 has a traceback but not the exception's message, because the message may quote a
     secret.
     """
     response = response_for(error, layer.challenge)
@@ -122,7 +125,7 @@ def reject(layer: DecidingLayer, error: Exception, view: LoggedRequest | None) -
 def record_closed(layer: DecidingLayer, error: Exception, view: LoggedRequest) -> None:
     """Log that the middleware closes a websocket. The field `open_for` is in seconds.
 
-    The status is the one that the client gets if it connects again. The levels are those of `reject`.
+    The logged status is the status that the client would get for a new connection. The levels are those of `reject`.
     """
     _record_rejection("closed", layer, error, response_for(error, layer.challenge).status, view)
 
@@ -176,7 +179,7 @@ def record_allowed(layer: DecidingLayer, view: LoggedRequest) -> None:
 
 
 def _warn_of_expiry(thumbprint: str, days: int) -> None:
-    """Log a warning, unless there was one about this certificate today."""
+    """Log a warning, unless a warning about this certificate was logged today."""
     today = int(time.time() // _DAY)
     if _warned.get(thumbprint) != today:
         _warned.put(thumbprint, today)
@@ -184,7 +187,10 @@ def _warn_of_expiry(thumbprint: str, days: int) -> None:
 
 
 def _facts(view: LoggedRequest | None) -> dict[str, Any]:
-    """The fields of a record that describe the request. `seconds`: the time since the outermost layer got it."""
+    """Return the fields of a record that describe the request.
+
+    `seconds`: the time since the outermost layer got the request.
+    """
     attached = None if view is None else view.attached
     certificate = _certificate(view)
     token = None if attached is None else attached.token
@@ -207,7 +213,7 @@ def _facts(view: LoggedRequest | None) -> dict[str, Any]:
 
 
 def _certificate(view: LoggedRequest | None) -> ClientCertificate | None:
-    """The certificate that is attached, or that a layer rejects."""
+    """Return the certificate that is attached, or that a layer rejects."""
     attached = None if view is None else view.attached
     return None if attached is None else attached.certificate or attached.presented
 
@@ -220,9 +226,11 @@ def _peer(view: LoggedRequest | None) -> str | None:
 
 
 def _days_left(certificate: ClientCertificate) -> int | None:
-    """Whole days until the certificate, or its validated path, expires. Negative if it has expired.
+    """Return the whole days until the certificate, or its validated path, expires.
 
-    `None` if the validity period cannot be read.
+    The number is negative after the expiry.
+
+    Returns `None` if the validity period cannot be read.
     """
     try:
         return int((certificate.period[1] - time.time()) // _DAY)
@@ -231,7 +239,7 @@ def _days_left(certificate: ClientCertificate) -> int | None:
 
 
 def _names(view: LoggedRequest | None) -> dict[str, Any]:
-    """The names in the client certificate; none if one of them cannot be read."""
+    """Return the names in the client certificate. The result is empty if any name cannot be read."""
     certificate = _certificate(view)
     if certificate is None:
         return {}
@@ -248,14 +256,14 @@ def _names(view: LoggedRequest | None) -> dict[str, Any]:
 
 
 def _presented(value: object) -> object:
-    """A value that a client presented, with a limited length."""
+    """Return a value that a client presented, shortened to the maximum length."""
     text = value if isinstance(value, str) else repr(value)
     return value if len(text) <= _MAX_FOUND else f"{text[:_MAX_FOUND]}..."
 
 
 def _as_text(value: object) -> str:
     if isinstance(value, str) and len(value) > _MAX_VALUE:
-        # The count is outside the quotes, where a client cannot write.
+        # The number of characters is outside of the quotes, so that a client cannot forge it.
         return f"{value[:_MAX_VALUE]!a} and {len(value) - _MAX_VALUE} more characters"
     text = ascii(value)
     longest = 4 * _MAX_VALUE
@@ -263,9 +271,11 @@ def _as_text(value: object) -> str:
 
 
 def _emit(level: int, record: dict[str, Any], cause: Hashable = None, *, is_first: bool = False) -> bool:
-    """Give the record to the observers and to the logger. `cause`: of a rejection, whose lines are limited.
+    """Pass the record to the observers and to the logger.
 
-    Returns whether the logger got it.
+    `cause`: the cause of a rejection, for the limit on similar lines.
+
+    Returns whether the logger got the record.
     """
     _observers.tell(MappingProxyType(record))
     if not logger.isEnabledFor(level):

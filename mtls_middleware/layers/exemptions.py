@@ -8,7 +8,7 @@ from mtls_middleware.layers.paths import PathSet
 from mtls_middleware.request import RequestView
 
 _REQUESTED_METHOD = "access-control-request-method"
-# A single value: servers join the lines of a field with a comma. The method is a token (RFC 9110 5.6.2).
+# Matches a single value, because servers join the lines of a field with a comma. A method is a token (RFC 9110 5.6.2).
 _ORIGIN = re.compile(r"[^\s,]+")
 _METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
@@ -26,12 +26,15 @@ class Exemptions:
         return self._preflight or bool(self.paths)
 
     def cover(self, view: RequestView) -> bool:
-        """Whether the request is exempt. Raises `Refused` if this depends on how the application reads the path."""
+        """Return whether the request is exempt.
+
+        Raises `Refused` if this depends on how the application reads the path.
+        """
         return (self._preflight and _is_preflight(view)) or self.paths.covers(view)
 
 
 def _is_preflight(view: RequestView) -> bool:
-    """Whether this is a CORS preflight (Fetch standard, CORS-preflight request)."""
+    """Return whether the request is a CORS preflight (Fetch standard, CORS-preflight request)."""
     return (
         view.method == "OPTIONS"
         and _is_single(view.headers("origin"), _ORIGIN)
@@ -45,10 +48,10 @@ def _is_single(values: Sequence[str], expected: re.Pattern[str]) -> bool:
 
 
 def _overrides_method(view: RequestView) -> bool:
-    """Whether a field such as `X-HTTP-Method-Override` may make the application use another method.
+    """Return whether a field such as `X-HTTP-Method-Override` may make the application use another method.
 
     Browsers never send such a field in a preflight. Any name that contains "method" counts, because applications may
-    fold names. The value `OPTIONS`, for example in a proxy's `X-Forwarded-Method`, changes nothing.
+    fold names. A field with the value `OPTIONS`, for example a proxy's `X-Forwarded-Method`, is harmless.
     """
     names = (name for name in view.field_names() if "method" in name and name != _REQUESTED_METHOD)
     return any(value != "OPTIONS" for name in names for value in view.headers(name))

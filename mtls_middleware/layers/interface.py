@@ -24,11 +24,11 @@ class LayerRequest(RequestView, Protocol):
 
     @property
     def body(self) -> bytes:
-        """The request's body if a layer reads it, else empty."""
+        """The body of the request if a layer reads it; otherwise empty bytes."""
 
     @property
     def origin(self) -> str | None:
-        """The peer's address. It only serves to share connections fairly among clients, not to decide."""
+        """The peer's address. It is used only to share connections fairly among clients. No decision depends on it."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ class Facts:
 
     Attributes:
         fields: names of header fields, in lower case.
-        peer: whether it reads the peer.
-        tls: whether it reads what the server reports about the TLS connection.
-        credentials: whether it reads the `Authorization` field, and looks for a token in the query.
-        single_lines: names of header fields, in lower case, of which it reads whether they have one field line.
+        peer: whether the layer reads the peer.
+        tls: whether the layer reads what the server reports about the TLS connection.
+        credentials: whether the layer reads the `Authorization` field, and looks for a token in the query.
+        single_lines: names of header fields, in lower case. The layer reads whether each has exactly one field line.
     """
 
     fields: frozenset[str] = frozenset()
@@ -66,7 +66,7 @@ class Route(NamedTuple):
 
     Attributes:
         exempt: whether the layer never rejects the request.
-        rule: position of the path's rule among the layer's rules; `None` if no rule applies.
+        rule: the position of the path's rule among the layer's rules; `None` if no rule applies.
     """
 
     exempt: bool = False
@@ -74,7 +74,7 @@ class Route(NamedTuple):
 
 
 class Layer(Protocol):
-    """One layer. `name` is also the attribute of `Attached` for what the layer finds."""
+    """One layer. The attribute of `Attached` with the name `name` contains the object that the layer accepts."""
 
     @property
     def name(self) -> str: ...
@@ -82,19 +82,22 @@ class Layer(Protocol):
     def challenge(self) -> Challenge: ...
     @property
     def facts(self) -> Facts | None:
-        """The facts that the layer reads. `None`: it may read anything, so its decisions are never cached."""
+        """The facts that the layer reads.
+
+        `None` means that the layer may read anything, so its decisions are never cached.
+        """
 
     @property
     def fixed_route(self) -> Route | None:
-        """The route of every request, if method and path play no part."""
+        """The route of every request, if the layer depends on neither the method nor the path; otherwise `None`."""
 
     @property
     def drop_headers(self) -> frozenset[str]:
-        """Names of fields, in lower case and with hyphens, that the application must not see in any spelling."""
+        """The names of the fields that the application must not see in any spelling, in lower case and with hyphens."""
 
     @property
     def vary(self) -> str | None:
-        """Names of the fields that select the response, for `Vary`."""
+        """The names of the fields on which the response depends, for `Vary`."""
 
     @property
     def body_paths(self) -> PathSet | None:
@@ -102,34 +105,50 @@ class Layer(Protocol):
 
     @property
     def root_path(self) -> str | None:
-        """The operator's statement of where the application is mounted."""
+        """The argument `root_path=`: where the application is mounted."""
 
     @property
     def caches(self) -> tuple[Cache[Any, Any], ...]:
-        """The caches of the objects that decide for the layer. They share the memory of the stack."""
+        """The caches of the source, the trust store or the validator of the layer.
+
+        They share the memory of the stack.
+        """
 
     @property
     def cache_size(self) -> int | None:
         """The maximum size of that memory in bytes, if the operator gave one to this layer."""
 
     def route(self, request: LayerRequest) -> Route:
-        """Raises `Refused` if frameworks read the path differently, and different rules apply to the readings."""
+        """Return the route of a request.
+
+        Raises `Refused` if frameworks read the path differently, and the readings have different rules.
+        """
 
     def document(self, request: LayerRequest) -> LayerResponse | None:
-        """The document that the layer itself serves to every client, if this request is for it. Raises `Refused`."""
+        """Return the document that the layer itself serves, if this request is for it; otherwise `None`.
+
+        Raises `Refused`.
+        """
 
     def decide(self, request: LayerRequest, route: Route) -> Flow[Reusable[Any]]:
-        """Return the object to attach. Raises `Refused` to reject the request, or another exception after a fault."""
+        """Return the object to attach.
+
+        Raises `Refused` to reject the request, or any other exception for an error in the code or configuration.
+        """
 
 
 class UndeclaredFact(RuntimeError):  # noqa: N818 (a defect of a layer, which the first test of that layer shows)
-    """A layer reads a fact that it did not declare, so the key of its cached decisions would be incomplete."""
+    """Raised if a layer reads a fact that it did not declare.
+
+    The key of its cached decisions would be incomplete.
+    """
 
 
 class DeclaredView:
-    """A `LayerRequest` that gives a layer only the facts that it declared.
+    """A `LayerRequest` with only those facts that a layer has declared.
 
-    It never gives the method, the path or the body: a layer with declared facts reads the first two in `route` only.
+    It has neither the method nor the path nor the body. A layer with declared facts may read the method and the path
+    only in `route`.
     """
 
     __slots__ = ("_facts", "_request")
@@ -197,5 +216,6 @@ class DeclaredView:
         raise UndeclaredFact("field_names")
 
 
-# Reads the declared facts of a request in one step, as a cache key; `None` if the request must not be cached.
+# A function that reads the declared facts of a request, as a cache key. It returns `None` if the decision must not be
+# cached.
 FactsReader = Callable[[Any], tuple[object, ...] | None]

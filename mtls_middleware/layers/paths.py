@@ -16,7 +16,7 @@ from mtls_middleware.rule import Rule, as_rule
 
 # Sequences that frameworks, servers or file systems may normalise, cut off or decode again.
 _AMBIGUOUS = re.compile(r"//|/\.{1,2}(?:/|\Z)|[\\;%?#\x00-\x20\x7f-\x9f]")
-# The wildcards of shells and frameworks: "/users/*", "/users/{id}", "/users/<id>". They are not supported here.
+# The wildcards of shells and frameworks, such as "/users/*", "/users/{id}" and "/users/<id>". They are rejected.
 _WILDCARD = re.compile(r"[*?]|\{.*\}|<.*>|\[.*\]")
 _BELOW = "/*"
 
@@ -45,7 +45,9 @@ class PathRules:
                     "and to all paths below it: no wildcard, and no slash at the end"
                 )
         if "/" not in allow:
-            raise ConfigurationError("allow has no rule for '/'; expected one, for all paths that have no other rule")
+            raise ConfigurationError(
+                "allow has no rule for '/'; expected a rule for '/', which applies to all paths without another rule"
+            )
         rules = [rule if self.is_mapping and isinstance(rule, Anyone) else as_rule(rule) for rule in allow.values()]
         self.rules: tuple[Rule | Anyone, ...] = tuple(rules)
         # Several paths may have the same rule. Rules are compared by identity, because users may define `==`.
@@ -54,7 +56,7 @@ class PathRules:
         self._longest = max(map(len, self._positions))
 
     def position(self, request: RequestView) -> int:
-        """The position in `rules` of the rule for this request.
+        """Return the position in `rules` of the rule for this request.
 
         Raises `Refused` if an application may read the path as a path with another rule.
         """
@@ -70,7 +72,10 @@ class PathRules:
             return None
 
     def of(self, path: str) -> Rule | Anyone:
-        """The rule for a request's decoded path. Raises `Refused` if applications may read it as another path."""
+        """Return the rule for a request's decoded path.
+
+        Raises `Refused` if applications may read the path as another path.
+        """
         return self.rules[self._position_of(path)]
 
     def _position_of(self, path: str) -> int:
@@ -81,7 +86,7 @@ class PathRules:
                 "client_certificate_refused",
                 "the path has // or another sequence that applications read differently, and allow= has several rules",
             )
-        # Look only at the beginning, up to the length of the longest path with a rule, to limit the cost.
+        # To limit the cost, only the beginning is examined, up to the length of the longest path with a rule.
         above = f"{path.rstrip('/')}/"[: self._longest + 1].rpartition("/")[0]
         while above:
             if above in self._positions:
@@ -148,7 +153,7 @@ class PathSet:
         return bool(self._exact or self._below)
 
     def covers(self, view: RequestView) -> bool:
-        """Whether the set covers the request's path.
+        """Return whether the set covers the request's path.
 
         Raises `Refused` if this depends on how the application reads the path.
         """
@@ -165,14 +170,14 @@ class PathSet:
 
 
 def is_plain(path: object) -> bool:
-    """Whether every framework reads this path in the same way. It has no wildcards, and no slash at its end."""
+    """Return whether every framework reads this path in the same way, and it has no wildcard and no final slash."""
     if not isinstance(path, str) or not path.startswith("/") or _AMBIGUOUS.search(path) or _WILDCARD.search(path):
         return False
     return path == "/" or not path.endswith("/")
 
 
 def checked_root(root_path: str | None) -> str | None:
-    """The argument `root_path=`. Raises `ConfigurationError`."""
+    """Check the argument `root_path=`, and return it. Raises `ConfigurationError`."""
     if root_path is None or root_path == "":
         return root_path
     if root_path == "/" or not is_plain(root_path):
@@ -184,7 +189,10 @@ def checked_root(root_path: str | None) -> str | None:
 
 
 def one_root(root_paths: Iterable[str | None]) -> str | None:
-    """The `root_path=` of all layers of a gateway. Raises `ConfigurationError` if they are different."""
+    """Return the `root_path=` of all layers of a gateway.
+
+    Raises `ConfigurationError` if the layers have different values.
+    """
     roots = {root for root in root_paths if root is not None}
     if len(roots) > 1:
         raise ConfigurationError(

@@ -17,9 +17,9 @@ _LONGEST_BODY = 60.0
 
 
 class GatewayRequest(LayerRequest, Protocol):
-    """One request as a stack uses it."""
+    """The interface of a gateway's request that a stack uses."""
 
-    layer: Layer  # the layer that decides now, or that decided last
+    layer: Layer  # the layer that is deciding, or that decided last
     body: bytes
     now: float
     cache_key: Hashable | None
@@ -30,10 +30,13 @@ class GatewayRequest(LayerRequest, Protocol):
         """Write the operator's `root_path=` into the environ or scope, so that the application uses it."""
 
     def drop(self, names: frozenset[str]) -> None:
-        """Remove these fields from the request, as the application and further layers see it."""
+        """Remove these fields from the request, for the application and for the inner layers."""
 
     def read_body(self) -> Any:
-        """Read the whole body into `body`, and renew `now`. A coroutine function under ASGI. Raises `Refused`."""
+        """Read the whole body into `body`, and set `now` again. Under ASGI, this is a coroutine function.
+
+        Raises `Refused`.
+        """
 
 
 class Stack:
@@ -50,18 +53,18 @@ class Stack:
         self._cached_headers = frozenset[str]().union(*(layer.drop_headers for layer in cached_layers))
 
     def recall(self, request: GatewayRequest) -> int:
-        """Attach the cached decisions about this request, if there are any.
+        """Attach the cached decisions about this request, if any decision is cached.
 
-        Returns the number of layers, from the outside, whose decisions were cached.
+        Returns the number of layers with a cached decision. They are the outermost layers.
         """
         request.layer = self.layers[0]
         if self.root_path is not None:
             request.mount(self.root_path)
-        if request.is_websocket:  # each layer gives its rechecks when it decides
+        if request.is_websocket:  # a layer adds the checks to repeat for a websocket when it decides
             return 0
         try:
             request.cache_key = self._cache.key(request)
-        except Refused:  # `decide` raises it in the order of the layers
+        except Refused:  # `decide` raises the same exception, after the decisions of the outer layers
             return 0
         key, attached = request.cache_key, request.attached
         if key is None or not self._cache.recall(key, attached, request.now):
@@ -74,10 +77,10 @@ class Stack:
         return self._cached
 
     def decide(self, request: GatewayRequest, first: int = 0) -> Flow[LayerResponse | None]:
-        """Let the layers decide, from number `first` inwards.
+        """Let the layers decide one after the other, from the layer with the number `first` to the innermost layer.
 
-        Returns a response that replaces the application's, or `None`. Raises `Refused`, or any other exception if
-        there is a fault. `request.layer` is then the layer that raised it.
+        Returns `None`, or a response that replaces that of the application. Raises `Refused`, or any other exception
+        for an error in the code or configuration. `request.layer` is then the layer that raised the exception.
         """
         key = None if first else request.cache_key
         decided: list[Reusable[Any]] = []
@@ -106,13 +109,13 @@ def _reads_body(layer: Layer, request: LayerRequest) -> bool:
 
 
 def _read_body(request: GatewayRequest) -> Flow[None]:
-    """Read the body. Raises `Refused` after a minute.
+    """Read the body. Raises `Refused` if the client does not send the whole body within a minute.
 
-    The outer layers have decided about the certificate before the body came. A client must not be able to begin
-    requests with a valid certificate, and to complete them when it has expired.
+    The outer layers decide about the certificate before the body arrives. Without this limit, a client could begin a
+    request with a valid certificate, and complete it after the certificate has expired.
     """
     begun = request.now
     yield from ask(Call(request.read_body, ()))
     if request.now - begun > _LONGEST_BODY:
         seconds = f"{request.now - begun:.0f}"
-        raise Refused("invalid_request", f"the body took {seconds} s; expected: at most {_LONGEST_BODY:g} s")
+        raise Refused("invalid_request", f"the body took {seconds} s; expected at most {_LONGEST_BODY:g} s")

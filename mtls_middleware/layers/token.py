@@ -78,16 +78,21 @@ class TokenLayer:
 
     @property
     def depends_on_path(self) -> bool:
-        """Whether there are different rules for different paths."""
+        """Whether different paths have different rules."""
         return bool(self._exemptions.paths) or self.published is not None
 
     def document(self, request: LayerRequest) -> LayerResponse | None:
-        """The resource's metadata (RFC 9728 section 3), if this request is for it. Raises `Refused` for a POST."""
+        """Return the resource's metadata (RFC 9728 section 3) if this request is for it; otherwise `None`.
+
+        Raises `Refused` for a POST.
+        """
         published = self.published
         if published is None or not same_for_all_readings(request.location, lambda path: path == published.path):
             return None
         if request.method not in ("GET", "HEAD"):
-            raise Refused("read_only", f"{request.method} of a document")
+            raise Refused(
+                "read_only", f"the method is {request.method}; the metadata document accepts only GET and HEAD"
+            )
         return published.response
 
     def route(self, request: LayerRequest) -> Route:
@@ -96,8 +101,8 @@ class TokenLayer:
     def decide(self, request: LayerRequest, route: Route) -> Flow[Reusable[AccessToken | None]]:
         if not request.attached.has_certificate_layer:
             raise ConfigurationError(
-                "CertificateBoundTokenMiddleware found no ClientCertificateMiddleware outside of it: wrap the other "
-                "way round, ClientCertificateMiddleware(CertificateBoundTokenMiddleware(app, ...), ...), or protect()"
+                "CertificateBoundTokenMiddleware found no ClientCertificateMiddleware outside of it: exchange the two "
+                "layers, ClientCertificateMiddleware(CertificateBoundTokenMiddleware(app, ...), ...), or use protect()"
             )
         if not route.exempt:
             return (yield from self._decide(request))
@@ -110,14 +115,15 @@ class TokenLayer:
     def _decide(self, request: LayerRequest) -> Flow[Reusable[Any]]:
         certificate = request.attached.certificate
         scheme, text = bearer.presented_token(request.headers("authorization"), request.query, self._schemes)
-        is_bound = self._binding == "required" or scheme == "mtls_pop"  # the scheme itself says that the token is bound
+        # The scheme `mtls_pop` means that the token is bound.
+        is_bound = self._binding == "required" or scheme == "mtls_pop"
         if certificate is None and (is_bound or is_bound_only(self._tokens, text)):
-            # No other server is asked about a token that could not be accepted.
+            # Reject the token before any request to another server, if it could not be accepted in any case.
             refusal = Refused("invalid_token", "no client certificate, and only tokens bound to one are accepted")
             raise with_absence(refusal, request.attached)
         client = partial(_shares, certificate, request)
         validated = yield from on_behalf_of(client, decide(self._tokens, text, request.now))
-        if not isinstance(validated.value, AccessToken):  # from a validator outside this package
+        if not isinstance(validated.value, AccessToken):  # a validator of the user may return any object
             raise TypeError(f"expected an AccessToken, got a {type(validated.value).__name__}")
         token, checks = validated.value, validated.checks
         try:
@@ -155,6 +161,7 @@ def _is_still_bound(confirmation: binding.Confirmation, certificate: ClientCerti
 
 
 def _shares(certificate: ClientCertificate | None, request: LayerRequest) -> "Shares":
-    from mtls_middleware.effects.limits import shares  # with the first exchange, which imports asyncio
+    # Imported at the first exchange, because the module imports asyncio.
+    from mtls_middleware.effects.limits import shares
 
     return shares(certificate, request.origin)

@@ -13,7 +13,7 @@ from mtls_middleware.validity import require_valid
 
 L = TypeVar("L")
 
-# When the middleware closes a websocket: when its certificate ends, also when its token ends, or never.
+# When the middleware closes a websocket: at the end of its certificate, also at the end of its token, or never.
 WebsocketLifetime = Literal["certificate", "credentials", "connection"]
 # Checks an open websocket at a time in seconds since the epoch. Raises `Refused` if the websocket must be closed.
 Recheck = Callable[[float], Flow[None] | None]
@@ -25,7 +25,7 @@ def check_websocket_lifetime(lifetime: WebsocketLifetime) -> WebsocketLifetime:
 
 
 def rechecks(layer: L, view: LayerRequest) -> list[tuple[L, Recheck]]:
-    """The checks that a layer wants to repeat for a websocket that it has just accepted.
+    """Return the checks that a layer repeats for a websocket that it has just accepted.
 
     `view.attached` must already contain the certificate or token that this layer attached.
     """
@@ -40,7 +40,7 @@ def certificate_recheck(
     clock_skew: float | None,
     allow: Callable[[ClientCertificate], None] | None,
 ) -> Recheck | None:
-    """A function that validates the certificate again; `None` if the result cannot change.
+    """Return a function that validates the certificate again; `None` if the result cannot change.
 
     Arguments:
         store: the trust store that validates the certificate, if there is one.
@@ -56,7 +56,7 @@ def certificate_recheck(
         if allow is not None:
             allow(found)
 
-    # Without the validated path: the store may find another one, with another validity period.
+    # Validate the certificate without its path: the store may find another path, with another validity period.
     leaf = certificate.with_verification(certificate.verification)
 
     def recheck(now: float) -> Flow[None] | None:

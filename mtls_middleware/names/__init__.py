@@ -1,4 +1,4 @@
-"""Parsing and comparison of the names in a client certificate: distinguished names, alternative names, SPIFFE IDs.
+"""Parses and compares the names in a client certificate: distinguished names, alternative names and SPIFFE IDs.
 
 The modules of this package are imported when they are first used: many applications read no name of a certificate.
 """

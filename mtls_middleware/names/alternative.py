@@ -30,9 +30,9 @@ _LOWER_ASCII = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 class AlternativeNames:
     """The subject alternative names of a certificate, by type, in the order of the certificate.
 
-    `other_names` has each otherName as a pair: its dotted OID, and the DER of its value. User principal names are
-    among them. Entries of other types are left out. The `has_...` methods use sets, so that checking many rules is fast
-    even for a certificate with many entries.
+    Each entry of `other_names` is a pair: the dotted OID of an otherName, and the DER of its value. These entries
+    include the user principal names. Entries of other types are left out. The `has_...` methods use sets, so that
+    checking many rules is fast even for a certificate with many entries.
     """
 
     dns: tuple[str, ...] = ()
@@ -120,14 +120,14 @@ def read(certificate: x509.Certificate) -> AlternativeNames:
 def _mailbox(address: str) -> tuple[str, str] | None:
     """Return the local part and the lower-case host of a mailbox or user principal name.
 
-    Returns `None` if there is no local part. Only ASCII letters have another case: U+212A (KELVIN SIGN) is not "k".
+    Returns `None` if the string has no local part. Only ASCII letters are lowered: U+212A (KELVIN SIGN) is not "k".
     """
     local, at, host = address.rpartition("@")
     return (local, host.translate(_LOWER_ASCII)) if at and local else None
 
 
 def canonical_mailbox(address: str) -> str | None:
-    """Return a mailbox or user principal name in the form in which equal ones are equal strings; `None` without `@`.
+    """Return the form of a mailbox or user principal name in which equal names are equal strings; `None` without `@`.
 
     Example: `canonical_mailbox("alice@CORP.example")` is `"alice@corp.example"`
     """
@@ -136,7 +136,7 @@ def canonical_mailbox(address: str) -> str | None:
 
 
 def canonical_dns_name(name: str) -> str | None:
-    """Return a DNS name in the form in which equal names are equal strings; `None` for a wildcard, which is no name.
+    """Return a DNS name in the form in which equal names are equal strings; `None` for a wildcard such as `*.example`.
 
     Only ASCII letters have another case: U+212A (KELVIN SIGN) is not "k".
 
@@ -183,7 +183,7 @@ def _other_name(name: Any) -> tuple[str, bytes]:
     return name.type_id.dotted_string, name.value
 
 
-# How to read an entry, by its type, in the order of the fields of `AlternativeNames`.
+# A mapping of entry type to the function that reads an entry, in the order of the fields of `AlternativeNames`.
 _READERS: Mapping[type, Callable[[Any], Any]] = {
     x509.DNSName: _ascii_string,
     x509.UniformResourceIdentifier: _ascii_string,
@@ -192,7 +192,7 @@ _READERS: Mapping[type, Callable[[Any], Any]] = {
     x509.OtherName: _other_name,
 }
 
-# The types of entries by the number of their tag (RFC 5280 4.2.1.6).
+# A mapping of tag number to the type of the entry (RFC 5280 4.2.1.6).
 _TYPES = (
     *("otherName", "rfc822Name", "dNSName", "x400Address", "directoryName", "ediPartyName"),
     *("uniformResourceIdentifier", "iPAddress", "registeredID"),
@@ -202,7 +202,10 @@ _EXTENSIONS = 0xA3
 
 
 def _suspects(certificate: x509.Certificate) -> str:
-    """Return which entries of subjectAltName `cryptography` cannot read, for the log; empty if this is unknown."""
+    """Return the entries of subjectAltName that `cryptography` cannot read, for the log.
+
+    The result is empty if they are unknown.
+    """
     try:
         found = [
             f"{number} ({_TYPES[tag & 0x1F]})"

@@ -80,7 +80,7 @@ _OTHER_NAMES: Mapping[str, str] = {
     "I": "2.5.4.43",
     "POBox": "2.5.4.18",
     "Phone": "2.5.4.20",
-    # The CA/Browser Forum's names, which GnuTLS and policies of banks use.
+    # The names of the CA/Browser Forum, which GnuTLS and the policies of banks use.
     "jurisdictionOfIncorporationLocalityName": "1.3.6.1.4.1.311.60.2.1.1",
     "jurisdictionOfIncorporationStateOrProvinceName": "1.3.6.1.4.1.311.60.2.1.2",
     "jurisdictionOfIncorporationCountryName": "1.3.6.1.4.1.311.60.2.1.3",
@@ -88,7 +88,7 @@ _OTHER_NAMES: Mapping[str, str] = {
 _OID_OF = {name.lower(): oid for table in (_OTHER_NAMES, SHORT_NAMES) for name, oid in table.items()}
 NAME_OF = {oid: name for name, oid in SHORT_NAMES.items()}
 
-# A dotted OID as a regular expression. A number has no leading zero (RFC 4512 1.4).
+# Matches a dotted OID. A number has no leading zero (RFC 4512 1.4).
 OID = r"(?:0|[1-9][0-9]*)(?:\.(?:0|[1-9][0-9]*))+"
 _PREFIX = "OID."
 _WHOLE_OID = re.compile(OID)

@@ -1,7 +1,7 @@
 """Distinguished names: reads RFC 4514 strings and X.509 names, and compares them (RFC 5280 7.1, RFC 4517 4.2.15).
 
-Parsed names are compared, never strings. The `==` and the string parser of `cryptography` are not used, because they
-treat case and `#hex` differently. All work is linear in the length of a name, which is at most 8,192 octets.
+The comparison uses parsed names, never strings. The `==` and the string parser of `cryptography` are not used, because
+they treat case and `#hex` differently. All work is linear in the length of a name, which is at most 8,192 octets.
 """
 
 import itertools
@@ -39,7 +39,7 @@ class Attribute:
 
     @cached_property
     def comparable(self) -> str | tuple[int, bytes] | None:
-        """The value in a form in which equal values compare equal; `None` if no value equals this value (Undefined)."""
+        """The value in the form in which values are compared; `None` if no value equals this value (Undefined)."""
         if self.text is None:
             return (self.tag, self.content)
         return prepare(self.text, domain=self.oid == _DOMAIN_COMPONENT)
@@ -49,8 +49,8 @@ class Attribute:
         try:
             text = self.text
         except ValueError:
-            text = None  # undecodable octets are written in hex, and never match
-        if name is None or text is None:  # RFC 4514 2.4: write the value in hex
+            text = None  # octets that cannot be decoded are written in hex, and never match
+        if name is None or text is None:  # write the value in hex, as RFC 4514 2.4 requires
             return f"{self.oid}=#{(header(self.tag, len(self.content)) + self.content).hex()}"
         return f"{name}={_escaped(text)}"
 
@@ -93,7 +93,7 @@ class DistinguishedName:
 
     @cached_property
     def by_type(self) -> Mapping[str, tuple[Attribute, ...]]:
-        """The attributes by the dotted OID of their type, in the order of the certificate."""
+        """A mapping of the dotted OID of a type to its attributes, in the order of the certificate."""
         found: dict[str, list[Attribute]] = {}
         for rdn in reversed(self.rdns):
             for each in rdn:
@@ -102,7 +102,7 @@ class DistinguishedName:
 
     @cached_property
     def comparable_by_type(self) -> Mapping[str, frozenset[object]]:
-        """The comparable values by the dotted OID of their type.
+        """A mapping of the dotted OID of a type to its comparable values.
 
         `None` stands for a value that is not a string, or that no string equals.
         """
@@ -202,12 +202,12 @@ def matches(one: DistinguishedName, other: DistinguishedName) -> bool:
 
 
 def is_reversed(one: DistinguishedName, other: DistinguishedName) -> bool:
-    """Return whether the names match after the RDNs of one of them are reversed."""
+    """Return whether the names match if the RDNs of one name are reversed."""
     return matches(DistinguishedName(one.rdns[::-1]), other)
 
 
 def has_same_attributes(one: DistinguishedName, other: DistinguishedName) -> bool:
-    """Return whether two names have the same attributes, in whatever order and grouping. Only to explain a rejection.
+    """Return whether two names have the same attributes, in any order and grouping. Used only to explain a rejection.
 
     Example: `has_same_attributes(parse("CN=a,O=B"), parse("O=B,CN=a"))`
     """
@@ -231,7 +231,10 @@ def is_within(name: DistinguishedName, subtree: DistinguishedName) -> bool | Non
 
 
 def to_string(name: x509.Name) -> str:
-    """Return the RFC 4514 string of a certificate's name, which `parse` can read. Raises `ValueError` if this fails."""
+    """Return the RFC 4514 string of a certificate's name, which `parse` can read.
+
+    Raises `ValueError` for an unreadable name.
+    """
     return ",".join("+".join(map(str, rdn)) for rdn in _from_der(name.public_bytes()).rdns)
 
 

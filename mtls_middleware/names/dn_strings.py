@@ -83,8 +83,8 @@ def _parse_attribute(text: str, position: int) -> tuple[Value, int]:
         octets = bytes.fromhex(hexstring[1])
         tag, content, end = read_value(octets, 0)
         if end != len(octets):
-            raise ValueError(f"more than one BER value at position {position}")
-        content.decode(ENCODINGS.get(tag, "latin-1"))  # raises ValueError for octets that cannot be decoded
+            raise ValueError(f"the string has more than one BER value at position {position}")
+        content.decode(ENCODINGS.get(tag, "latin-1"))  # this call raises ValueError for octets that cannot be decoded
         return Value(oid, tag, content), hexstring.end()
     string = _STRING.match(text, position)
     if string is None:
@@ -94,7 +94,7 @@ def _parse_attribute(text: str, position: int) -> tuple[Value, int]:
     return Value(oid, UTF8_STRING, octets), string.end()
 
 
-# The forms that are rejected, and how to write the name instead. The first one that matches is named.
+# The forms that are rejected, and how to write the name instead. The message names the first form that matches.
 _FORMS = (
     (
         re.compile(r"\s*(?:subject|issuer|owner)(?: DN| name)?\s*[=:]", re.IGNORECASE),
@@ -129,7 +129,7 @@ _INSPECT = "`mtls-middleware inspect certificate.pem` prints the names of a cert
 
 
 def advice(text: str) -> str:
-    """Return which form a rejected string has, if it is a known form, and how to get the right form.
+    """Return the form of a rejected string, if the form is known, and how to get the right form.
 
     Example: `advice("/C=GB/CN=billing")`
     """

@@ -1,4 +1,4 @@
-"""The characters that a log or a terminal does not show, or that change how other text is shown.
+"""Lists the characters that a log or a terminal does not show, or that change how other text is shown.
 
 The table lists code points, so that the result does not depend on the Unicode version of Python.
 """

@@ -18,7 +18,8 @@ _NOTHING = re.compile(
 )
 _SPACE = re.compile("[\u0009-\u000d\u0085\u0020\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]")
 _SPACES = re.compile(" +")
-_LETTER_SPACE = "\0"  # replaces a space before a combining mark; NUL itself has already been mapped to nothing
+# NUL stands for a space before a combining mark. A NUL in the string itself has already been mapped to nothing.
+_LETTER_SPACE = "\0"
 # A DNS label has at most 63 octets (RFC 1035 2.3.4). After "xn--", Punycode has at least one octet for each character,
 # so a longer string has no A-label. Encoding takes time proportional to the square of the length, so longer strings are
 # not encoded. The limit before IDNA's mapping is higher, because IDNA maps some characters to nothing.
@@ -41,7 +42,7 @@ def prepare(text: str, *, domain: bool = False) -> str | None:
             return None
         if domain:
             return _a_label(text)
-    if text.isascii() and text.isprintable():  # a fast path with the same result, for most names
+    if text.isascii() and text.isprintable():  # most names take this fast path, which has the same result
         return _SPACES.sub(" ", text.lower()).strip(" ")
     kept = _SPACE.sub(" ", _NOTHING.sub("", text))
     folded = {char: _folded(char) for char in set(kept)}

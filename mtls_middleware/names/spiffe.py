@@ -15,7 +15,7 @@ _MOST_OCTETS = 2048  # the maximum length of an ID (SPIFFE-ID section 2.3)
 
 @dataclass(frozen=True, slots=True)
 class SpiffeId:
-    """The two parts of a SPIFFE ID. `path` begins with a slash, or is empty if the ID is that of a trust domain."""
+    """The two parts of a SPIFFE ID. `path` begins with a slash. It is empty for the ID of a trust domain."""
 
     trust_domain: str
     path: str

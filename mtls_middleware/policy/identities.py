@@ -17,7 +17,7 @@ from mtls_middleware.names.attribute_types import known_oid
 from mtls_middleware.policy.name_rule import NameRule, case_advice
 from mtls_middleware.rule import Result, Rule
 
-# Two attributes that old OpenSSL releases print without a separator of their own.
+# Matches two attributes that old OpenSSL releases print without a separator between them.
 _JOINED = re.compile(r"/[A-Za-z]+=")
 
 
@@ -51,11 +51,11 @@ class Subject(Identifier, NameRule):
 
 @dataclass(frozen=True)
 class SubjectAttribute(Identifier, NameRule):
-    """Matches a certificate whose subject has this attribute, with this value, anywhere.
+    """Matches a certificate whose subject contains this attribute with this value, in any RDN.
 
     `attribute` is a name such as `"OU"`, `"serialNumber"` or `"organizationIdentifier"`, or a dotted OID. The values
-    are compared as in `Subject`: case and repeated spaces are ignored (RFC 4518). If no value matches, and one of them
-    is not a string or cannot be compared, the result is unknown.
+    are compared as in `Subject`: case and repeated spaces are ignored (RFC 4518). If no value matches, and a value is
+    not a string or cannot be compared, the result is unknown.
 
     Example: `SubjectAttribute("OU", "infra")`
     """
@@ -291,7 +291,7 @@ class Thumbprint(Identifier, Rule):
 
 
 def _attribute_text(attribute: distinguished.Attribute) -> str | None:
-    """The value of an attribute as rules compare it; `None` if it is not a string, is empty, or equals no string."""
+    """Return the value of an attribute as rules compare it; `None` for an empty value or a non-string."""
     return attribute.comparable or None if isinstance(attribute.comparable, str) else None
 
 

@@ -65,8 +65,8 @@ def _load(authority: object) -> x509.Certificate:
         ) from error
     if len(found) != 1:
         raise ConfigurationError(
-            f"IssuedBy({str(authority)!r}): {len(found)} certificates; expected exactly one CA certificate: combine "
-            "several rules with |"
+            f"IssuedBy({str(authority)!r}): found {len(found)} certificates; expected exactly one CA certificate: "
+            "combine several rules with |"
         )
     return found[0]
 

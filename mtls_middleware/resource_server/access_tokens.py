@@ -10,6 +10,17 @@ class AccessTokens(Protocol):
     """Validates access tokens. `JWTAccessTokens` and `IntrospectedAccessTokens` implement this protocol.
 
     Write your own validator for another kind of token. docs/extending.md has an example.
+
+    Example:
+        >>> from mtls_middleware.errors import Refused
+        >>> class SessionTokens:
+        ...     def __init__(self, rows: dict[str, AccessToken]) -> None:
+        ...         self._rows = rows
+        ...
+        ...     def validate(self, text: str, now: float) -> AccessToken:
+        ...         if text not in self._rows:
+        ...             raise Refused("invalid_token", "the token is not in our table")
+        ...         return self._rows[text]
     """
 
     def validate(self, text: str, now: float) -> AccessToken | Flow[AccessToken]:

@@ -48,9 +48,9 @@ def presented_token(
     field is malformed or the request has a second token, and `Refused("invalid_token")` if the token is too long.
     """
     if not authorization:
-        raise Refused("missing_token", "no Authorization header")
+        raise Refused("missing_token", "the request has no Authorization header")
     if len(authorization) > 1:
-        raise Refused("invalid_request", "more than one Authorization header")
+        raise Refused("invalid_request", "the request has more than one Authorization header")
     value = authorization[0]
     name, blank, text = value.partition(" ")
     text = text.lstrip(" ")
@@ -63,7 +63,9 @@ def presented_token(
             )
         raise Refused("missing_token", f"the Authorization scheme is not {' or '.join(schemes)}")
     if has_token(query):
-        raise Refused("invalid_request", "a token in the Authorization header and another one in the query")
+        raise Refused(
+            "invalid_request", "the request has a token in the Authorization header and another token in the query"
+        )
     if len(text) > MAX_TOKEN:
         raise Refused("invalid_token", f"the token has {len(text)} characters; expected at most {MAX_TOKEN}")
     return PresentedToken(scheme, text)

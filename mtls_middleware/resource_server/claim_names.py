@@ -1,6 +1,6 @@
 """`ClaimNames`: where an issuer writes scopes, the client and the audience, and which values its access tokens have.
 
-The defaults are those of RFC 9068. docs/issuers.md says what other issuers write. Pure: no I/O, no clock.
+The defaults are those of RFC 9068. docs/issuers.md describes the claims of other issuers. Pure: no I/O, no clock.
 """
 
 from collections.abc import Collection, Mapping
@@ -13,8 +13,8 @@ from mtls_middleware.resource_server.claims import has_audience, reject_token, s
 
 ClaimValue = str | int | bool
 
-# Claims that ID tokens have, too, so they do not distinguish an access token: the claims of OpenID Connect Core 2
-# and 5.1, and those that common issuers add.
+# Claims that ID tokens also have, so they do not distinguish an access token from an ID token: the claims of OpenID
+# Connect Core 2 and 5.1, and claims that common issuers add.
 _IN_ID_TOKENS = frozenset(
     (  # noqa: SIM905 (a list literal would have 44 lines)
         "iss sub aud exp nbf iat auth_time nonce acr amr azp at_hash c_hash sid jti name given_name family_name "
@@ -73,7 +73,7 @@ class ClaimNames:
         return frozenset[str]().union(*(scope_values(claims, name, lists=True) for name in self.scope))
 
     def client_id_of(self, claims: Mapping[str, Any]) -> str | None:
-        """Return the client's id, or `None` if the token has none.
+        """Return the client's id, or `None` if the token has no client id.
 
         Raises `Refused("invalid_token")` if a claim is not a string, or if two claims differ.
         """
@@ -97,7 +97,8 @@ def claim_names(
 ) -> ClaimNames:
     """Check the arguments of a validator, and return them as `ClaimNames`. Raises `ConfigurationError`.
 
-    With a `profile`, the arguments can only narrow what is accepted. `audience`: `None` if the caller requires none.
+    With a `profile`, the arguments can only make the rules stricter. `audience`: `None` if the caller requires no
+    audience.
     """
     audiences = [] if audience is None else _audiences(audience)
     options.string("audience_claim", audience_claim, "aud")

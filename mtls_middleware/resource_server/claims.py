@@ -1,6 +1,7 @@
 """Checks the types of claims, and creates an `AccessToken` from the claims.
 
-They are the claims of a JWT (RFC 9068) or the members of an introspection response (RFC 7662). Pure: no I/O, no clock.
+The claims are those of a JWT (RFC 9068), or the members of an introspection response (RFC 7662). Pure: no I/O, no
+clock.
 """
 
 import math
@@ -13,9 +14,9 @@ from mtls_middleware.errors import Refused
 from mtls_middleware.resource_server.token import AccessToken, read_only
 from mtls_middleware.reusable import Reusable
 
-# Bytes that the claims of a token of usual size need in memory. A client can enlarge some claims (RFC 9396).
+# The memory that the claims of a token of usual size need, in bytes. A client can enlarge some claims (RFC 9396).
 _USUAL_SIZE = 4_000
-# Bytes of memory for each scope of a token.
+# The memory of each scope of a token, in bytes.
 _SCOPE_SIZE = 110
 
 

@@ -1,6 +1,6 @@
 """`DiscoveredKeys`: fetches an issuer's metadata and the keys at its `jwks_uri` (RFC 8414, OpenID Connect Discovery).
 
-The configuration says which of the two metadata documents is fetched. There is no fallback to the other one.
+The configuration says which of the two metadata documents is fetched. The other document is never fetched.
 """
 
 import ssl
@@ -31,8 +31,8 @@ _MAX_URI = 2048
 class DiscoveredKeys:
     """Fetches the keys of an issuer: first the issuer's metadata document, then the key set that it names.
 
-    Both are cached and renewed. A token with an unknown key id causes a new fetch of the key set, but not of the
-    document.
+    Both documents are cached and renewed. A token with an unknown key id causes a new fetch of the key set, but not of
+    the document.
 
     Arguments:
         issuer: an https address without query and fragment. A document is rejected unless its `issuer` is exactly this
@@ -64,7 +64,8 @@ class DiscoveredKeys:
             )
         self._issuer, self._allow_http, self._proxy = issuer, allow_http, proxy
         self._tls = tls or default_context()
-        self._keys: FetchedKeys | None = None  # only `_read` sets this, and it never runs concurrently
+        # Only `_read` sets this attribute, and two calls of `_read` never run at the same time.
+        self._keys: FetchedKeys | None = None
         address = _ADDRESSES[discovery](issuer)
         self._document = RemoteDocument(address, self._read, tls=self._tls, what="discovery", proxy=proxy)
 
@@ -74,7 +75,7 @@ class DiscoveredKeys:
         return None if keys is None else keys.fresh(now)
 
     def current(self, now: float) -> Flow[KeySet]:
-        """Return the issuer's keys. They are fetched first if none are cached or the cached keys are old.
+        """Return the issuer's keys. If no keys are cached, or the cached keys are old, they are fetched first.
 
         Raises `Unavailable` if the document or the keys cannot be fetched.
         """

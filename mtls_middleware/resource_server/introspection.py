@@ -71,16 +71,16 @@ class IntrospectedAccessTokens:
         algorithm, key_id: `alg` and `kid` of the assertions. Default of `algorithm`: PS256 for an RSA key, or the
             algorithm of the curve.
         assertion_audience: `aud` of the assertions. Default: `issuer`, or `endpoint` if no issuer is given.
-        bearer_token: an access token for the endpoint (RFC 7662 2.1), or a function that returns the current one. Under
-            ASGI, the function may be async.
+        bearer_token: an access token for the endpoint (RFC 7662 2.1), or a function that returns the current token.
+            Under ASGI, the function may be async.
         ssl_context: verifies the server. For `tls_client_auth`, it must also contain the client certificate
             (`load_cert_chain`; RFC 8705 2). Default: the system's CAs.
         certificate, roots: instead of `ssl_context`, the client certificate, which is loaded again when its files are
             renewed, and a PEM file with the CAs of the server's certificate. Default of `roots`: the system's CAs.
         token_type_hint: the value of this parameter; `None` to omit it, because some servers reject it.
         issuer: the expected `iss`. A response without `iss` is accepted.
-        audience: this resource's identifier, or several, of which `aud` must contain one. A response without `aud` is
-            accepted.
+        audience: this resource's identifier, or several identifiers. `aud` must contain at least one of them. A
+            response without `aud` is accepted.
         scope_claims, client_id_claims: as in `JWTAccessTokens`, for the members of the response.
         required_claims: members that every active response must have, for example `["aud", "exp"]`.
         profile: `"fapi2"`: only PS256, ES256 and EdDSA; unbound tokens are rejected, whatever `binding` is.
@@ -93,8 +93,8 @@ class IntrospectedAccessTokens:
             (RFC 9701), and `issuer` is required.
         timeout: maximum number of seconds for one exchange with the server, 0.05 to 60. Default: 5.
         max_waiting: maximum number of requests of this process that wait for the server, 1 to 100,000. Further requests
-            get 503 at once. One client may use half of it. Under WSGI, give fewer than the process has threads, so that
-            a server that stalls leaves threads for other requests. Default: 2,000.
+            get 503 at once. One client may use half of this number. Under WSGI, give fewer than the process has
+            threads, so that a server that stalls leaves threads for other requests. Default: 2,000.
         proxy: the URL of an HTTP proxy for all requests to the server, for example `"http://egress.internal:3128"`. The
             variables `HTTPS_PROXY` and `HTTP_PROXY` of the environment are ignored.
         allow_http: accept `http://` for loopback addresses, for tests.
@@ -211,7 +211,8 @@ class IntrospectedAccessTokens:
             return once(self._check_response(response, now).value)
         result = self._check_response(cached.value, now)
         cache = self._cache
-        if not isinstance(cache, MemoryAnswers) or not opts_in(cache):  # another process can remove the response
+        # Another process can remove the response from a shared cache.
+        if not isinstance(cache, MemoryAnswers) or not opts_in(cache):
             return once(result.value)
         stored = cached._replace(checks=(partial(cache.has, key, record),))
         return result.within(stored)._replace(cost=memory_of(record))
@@ -263,10 +264,10 @@ class IntrospectedAccessTokens:
         raise AssertionError("not reached")
 
     def _share(self, text: str, key: IntrospectionKey, now: float) -> Flow[dict[str, Any]]:
-        """Make an exchange, or wait for that of another call for the same token. Raises `FetchFailed`.
+        """Make an exchange, or wait for the exchange of another call for the same token. Raises `FetchFailed`.
 
-        The exchange is shared until one call has cached the response, so no response is older than a cached one may
-        be. A call that is cancelled, or that may not wait for the server, leaves the exchange to the other calls.
+        The exchange is shared until one call has cached the response, so no response is older than a cached response
+        may be. A call that is cancelled, or that may not wait for the server, leaves the exchange to the other calls.
         """
         shared = self._exchanges.join(key.key)
         if shared is None:
@@ -286,7 +287,7 @@ class IntrospectedAccessTokens:
             raise
         else:
             return members
-        finally:  # also if this call is cancelled
+        finally:  # this also runs if this call is cancelled
             self._exchanges.leave(key.key, shared, ends=ends)
 
     def _fetch(self, text: str, now: float) -> Flow[Fetch]:
@@ -338,7 +339,8 @@ class IntrospectedAccessTokens:
             response: dict[str, Any] = found["answer"]
             obtained = float(found["obtained"])
             until = self._end_of_use(response, obtained)
-        except (ValueError, KeyError, TypeError, OverflowError, Refused):  # another version of this library wrote it
+        # Another version of this library wrote the record.
+        except (ValueError, KeyError, TypeError, OverflowError, Refused):
             return None
         return Reusable(response, obtained, until) if obtained <= now < until else None
 

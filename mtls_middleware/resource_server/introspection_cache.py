@@ -27,8 +27,8 @@ from mtls_middleware.errors import ConfigurationError, Unavailable
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.introspection")
 
-# Maximum number of seconds without GET, or without SET, after a failure of this command. During an outage, only one
-# request in this time waits for the timeout of a call.
+# Maximum number of seconds for which the cache does not send GET, or SET, after a failure of this command. During an
+# outage, only one request in this time waits for the timeout of a call.
 _MAX_COOL_DOWN = 5.0
 # Minimum number of characters in `secret`, the same as for the shared secret of a proxy.
 _MIN_SECRET_LENGTH = 16
@@ -40,8 +40,14 @@ class IntrospectionKey:
 
     Attributes:
         key: a digest, which does not reveal the token.
-        seal: 64 bytes from which the encryption key is derived. To compute them, one needs the token, and also the
+        seal: 64 bytes from which the encryption key is derived. They can be computed only with the token, and with the
             client's secret if the client has a secret.
+
+    Example:
+        >>> url = "https://as.example/introspect"
+        >>> key = IntrospectionKey.for_token("opaque", endpoint=url, client_id="api", secret=None)
+        >>> len(key.key), len(key.seal)
+        (64, 64)
     """
 
     key: str
@@ -63,7 +69,21 @@ class IntrospectionKey:
 
 
 class IntrospectionCache(Protocol):
-    """Stores introspection responses as opaque records."""
+    """Stores introspection responses as opaque records.
+
+    Example:
+        >>> class DictionaryCache:
+        ...     def __init__(self) -> None:
+        ...         self._records: dict[str, bytes] = {}
+        ...
+        ...     def get(self, key: IntrospectionKey, now: float) -> Flow[bytes | None]:
+        ...         yield from ()  # a cache on another server yields a Call here
+        ...         return self._records.get(key.key)
+        ...
+        ...     def put(self, key: IntrospectionKey, record: bytes, seconds: float, now: float) -> Flow[None]:
+        ...         yield from ()
+        ...         self._records[key.key] = record
+    """
 
     def get(self, key: IntrospectionKey, now: float) -> Flow[bytes | None]:
         """Return the cached record for `key`, or `None` if no record is cached.
@@ -110,7 +130,7 @@ class MemoryAnswers:
 
 
 class _CommandFailed(Exception):  # noqa: N818 (`RedisAnswers` handles it)
-    """A Redis command failed. The message is the type of the failure. `seconds`: how long the call took."""
+    """Raised if a Redis command fails. The message is the type of the failure. `seconds`: the duration of the call."""
 
     def __init__(self, reason: str, seconds: float) -> None:
         super().__init__(reason)
@@ -227,7 +247,7 @@ class RedisAnswers:
         yield from self._call(now, self._set, self._prefix + key.key, encrypted, None, milliseconds)
 
     def _call(self, now: float, command: "_Command", *arguments: object) -> Flow[tuple[bool, Any]]:
-        """Call Redis, and return whether the command worked, and its result."""
+        """Call Redis. Returns whether the command succeeded, and its result."""
         attempt = command.cool_down.begin(now)
         if attempt is None:
             return False, None
@@ -262,7 +282,7 @@ class RedisAnswers:
 def check_timeouts(client: Any) -> None:
     """Raises `ConfigurationError` unless a blocking Redis client has timeouts of at most 1 second and at most 1 retry.
 
-    Nothing else interrupts a call of a blocking client.
+    Only these timeouts can interrupt a call of a blocking client.
     """
     settings = client.get_connection_kwargs() if hasattr(client, "get_connection_kwargs") else {}
     advice = (

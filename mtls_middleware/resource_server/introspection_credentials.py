@@ -37,7 +37,10 @@ _JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"  # RFC 75
 
 @dataclass(frozen=True, slots=True, repr=False)
 class CredentialArguments:
-    """The arguments of a validator about its own authentication. It has no repr, because it contains secrets."""
+    """The arguments of a validator about its own authentication.
+
+    The class has no repr, because the arguments contain secrets.
+    """
 
     client_id: str
     client_secret: str | None = None
@@ -54,9 +57,11 @@ Form = list[tuple[str, str]]
 
 @dataclass(frozen=True, slots=True, repr=False)
 class RequestCredentials:
-    """The form parameters and the header fields that authenticate one request. It has no repr, because of secrets.
+    """The form parameters and header fields that authenticate one request.
 
-    `late_form`: makes further parameters when the exchange starts.
+    The class has no repr, because they are secret.
+
+    `late_form`: a function that creates further parameters when the exchange starts.
     """
 
     form: Form
@@ -80,8 +85,9 @@ class IntrospectionCredentials:
                 "no credentials for the introspection endpoint (RFC 7662 2.1): give client_secret=, private_key= or "
                 "bearer_token=, or an https endpoint and certificate=CertificateFiles('api.pem', 'api.key')"
             )
-        # What identifies this resource server in the keys of cached responses, in addition to `client_id`. A bearer
-        # token identifies it alone. The token of a function is not known, so its responses are not shared.
+        # The string that identifies this resource server in the keys of cached responses, in addition to `client_id`. A
+        # fixed bearer token identifies the server by itself. If a function returns the token, the token is not known
+        # here, so the cached responses are not shared with other servers.
         self._secret: str | None = given.client_secret
         if self.method == "bearer":
             self._secret = given.bearer_token if isinstance(given.bearer_token, str) else secrets.token_hex(32)
@@ -110,7 +116,8 @@ class IntrospectionCredentials:
                     [("client_id", given.client_id), ("client_secret", str(given.client_secret))], {}
                 )
             case "private_key_jwt":
-                # Requests that the circuit breaker rejects, or that share an exchange, need no signature.
+                # The assertion is signed when the exchange starts, because requests that the circuit breaker rejects,
+                # or that share an exchange, need no signature.
                 return RequestCredentials([("client_id", given.client_id)], {}, partial(self._assertion_form, now))
             case "bearer":
                 token = yield from _bearer(given.bearer_token)
@@ -147,7 +154,7 @@ def _check_tls(tls: object) -> None:
         raise ConfigurationError("ssl_context must verify the server's certificate and name (RFC 7662 4)")
 
 
-# The argument that each method needs.
+# A mapping of method to the argument that the method needs.
 _NEEDS: dict[Method, str] = {
     "client_secret_basic": "client_secret",
     "client_secret_post": "client_secret",

@@ -84,8 +84,8 @@ class IntrospectionResponses:
     def read(self, response: Response, now: float) -> Flow[dict[str, Any]]:
         """Return the members of a response about an active token, and `{"active": False}` for any other token.
 
-        If the server responded with an error about the token, the returned mapping also has its code as `error`.
-        Raises `UnusableResponse`, or `Unavailable` if the keys cannot be fetched.
+        If the server responded with an error about the token, the returned mapping also contains the code of the error
+        as `error`. Raises `UnusableResponse`, or `Unavailable` if the keys cannot be fetched.
         """
         if response.status != 200:
             return _error(response)

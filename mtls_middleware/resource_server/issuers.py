@@ -23,8 +23,7 @@ logger: logging.Logger = logging.getLogger("mtls_middleware.issuers")
 Member = JWTAccessTokens | IntrospectedAccessTokens
 LookUp = Callable[[str], Member | Awaitable[Member | None] | None]
 
-# Seconds for which a validator that was looked up is used before the next look-up. So an issuer that is removed is not
-# trusted for longer than that.
+# Seconds for which a validator is used after its look-up. A removed issuer is trusted for at most this time.
 _KNOWN_FOR = 600.0
 # Seconds for which an issuer without a validator is not looked up again. A token can name any issuer.
 _UNKNOWN_FOR = 30.0
@@ -88,7 +87,7 @@ class TrustedIssuers:
                 f"two JWTAccessTokens have the same issuer ({', '.join(duplicates)}); expected one for each issuer, "
                 "and audience= with several values if it issues tokens for several"
             )
-        # If both kinds of members have one issuer, its JWTs are validated without introspection.
+        # If members of both kinds have the same issuer, the JWTs of this issuer are validated without introspection.
         in_order = sorted(members, key=lambda each: isinstance(each, JWTAccessTokens))
         self._by_issuer: dict[str, Member] = {each.issuer: each for each in in_order if each.issuer is not None}
         self._opaque = opaque[0] if opaque else None
@@ -130,7 +129,10 @@ class TrustedIssuers:
         return decided.within(Reusable(None, found.begins, found.ends))
 
     def _find(self, issuer: str, now: float) -> Flow[_LookUpResult | None]:
-        """Return the result of the last look-up of this issuer, or of a new one. Raises `Unavailable` if it fails."""
+        """Return the result of the last look-up of this issuer, or of a new look-up.
+
+        Raises `Unavailable` if the look-up fails.
+        """
         look_up = self._look_up
         if look_up is None or len(issuer) > _MAX_ISSUER or not (issuer.isascii() and issuer.isprintable()):
             return None
@@ -145,7 +147,7 @@ class TrustedIssuers:
             _lines.log(logger, logging.ERROR, now, "look_up= of TrustedIssuers failed: %s", type(failure).__name__)
             raise Unavailable("look_up= of TrustedIssuers failed", retry_after=1) from failure
         if member is not None and (not isinstance(member, Member) or member.issuer != issuer):
-            # For example, a database that ignores case returns the validator of another spelling.
+            # For example, a database that ignores case may return the validator of an issuer with another spelling.
             _lines.log(
                 logger,
                 logging.ERROR,

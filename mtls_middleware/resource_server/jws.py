@@ -1,6 +1,6 @@
 """Parses JWTs and verifies their signatures (RFC 7515, RFC 8725) with the algorithms of PyJWT.
 
-The caller must check the claims. Used for access tokens and for signed introspection responses.
+The caller must check the claims. This module is used for access tokens and for signed introspection responses.
 """
 
 import re
@@ -23,7 +23,7 @@ _JWS = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
 
 # Only the algorithms of PyJWT are used. PyJWT's decoder is not used, because it would parse the token a second time.
-# PyJWT 2 has no name of RFC 9864.
+# PyJWT 2 does not know the names of RFC 9864.
 _ALGORITHMS = {name: jwt.get_algorithm_by_name("EdDSA" if name == "Ed25519" else name) for name in ALGORITHMS}
 
 # Maximum number of parsed headers that are cached. All tokens signed with one key of an issuer have the same header. 64
@@ -174,7 +174,7 @@ def _header(encoded: str, algorithms: frozenset[str], accepted: frozenset[str | 
     if "crit" in header or "b64" in header:  # critical extensions are not supported (RFC 7515 4.1.11)
         reject_token("the JWT has a crit or b64 header parameter")
     typ, algorithm, key_id = header.get("typ"), header.get("alg"), header.get("kid")
-    # `null` is not the same as an absent parameter.
+    # A parameter with the value `null` is present, so it is invalid.
     is_accepted = media_type(typ) in accepted if isinstance(typ, str) else "typ" not in header and None in accepted
     if not is_accepted:
         expected = tuple(sorted("no typ" if each is None else each for each in accepted))

@@ -32,7 +32,7 @@ _CLAIMS_OF_OTHER_TOKENS = frozenset({"nonce", "at_hash", "c_hash", "s_hash", "ev
 # Maximum bytes of all cached tokens, and maximum characters in one cached token. A larger token is verified on each
 # request.
 _CACHE_SIZE, _MAX_CACHED = 16 * 1024 * 1024, 4_096
-# Bytes that the claims of a cached token of usual size need in memory.
+# The memory that the claims of a cached token of usual size need, in bytes.
 _OBJECTS = 3_000
 
 

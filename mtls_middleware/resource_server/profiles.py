@@ -27,7 +27,8 @@ class Rules:
 
     Attributes:
         algorithms: the accepted signature algorithms.
-        typ: the accepted values of the header parameter `typ`, in the form of `media_type`. `None`: without `typ`.
+        typ: the accepted values of the header parameter `typ`, in the form of `media_type`. `None` stands for a JWT
+            without `typ`.
         required: the required claims.
         min_leeway, max_leeway: the range that the profile allows for `leeway`, in seconds.
         leeway: the tolerance for clocks that differ, in seconds.
@@ -52,7 +53,8 @@ PROFILES: dict[Profile, Rules] = {
         LEEWAY,
         MAX_LEEWAY - 1,
     ),
-    # client_id is required, because ID tokens have none. jwt_tokens.py also rejects the claims of ID tokens.
+    # client_id is required, because ID tokens do not have this claim. jwt_tokens.py also rejects the claims of ID
+    # tokens.
     "without_explicit_typing": Rules(ALGORITHMS, frozenset({"at+jwt", "jwt"}), _ALWAYS | {"client_id"}, 0, MAX_LEEWAY),
 }
 
@@ -112,7 +114,10 @@ def rules(
 
 
 def _without_none(typ: Any) -> Any:
-    """Return a list without `None`, which stands for an absent `typ`; any other argument as it is."""
+    """Return a list without the value `None`, which stands for an absent `typ`.
+
+    Any other argument is returned unchanged.
+    """
     is_list = isinstance(typ, Collection) and not isinstance(typ, (str, bytes))
     return [each for each in typ if each is not None] if is_list else typ
 

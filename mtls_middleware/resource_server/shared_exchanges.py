@@ -8,7 +8,9 @@ from mtls_middleware.effects.exchange import Fetch
 
 @dataclass(slots=True, eq=False)
 class SharedExchange:
-    """One exchange in progress. `now`: the time of the caller that created it, which is the age of its response.
+    """One exchange in progress. `now`: the time of the caller that created it.
+
+    The age of the response is counted from then.
 
     `callers`: the number of callers that wait for it. `is_claimed`: whether a caller caches its response.
     """
@@ -23,7 +25,7 @@ class SharedExchanges:
     """The exchanges in progress, by the key of a token. All methods are thread-safe."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # it is not held during I/O
+        self._lock = threading.Lock()  # the lock is not held during I/O
         self._exchanges: dict[str, SharedExchange] = {}
 
     def join(self, key: str) -> SharedExchange | None:
@@ -35,7 +37,9 @@ class SharedExchanges:
             return shared
 
     def begin(self, key: str, fetch: Fetch, now: float) -> SharedExchange:
-        """Share `fetch` under `key`, and return it, or the exchange of another caller that was faster.
+        """Share `fetch` under `key`, and return its exchange.
+
+        If another caller was faster, return the exchange of that caller.
 
         The caller must call `leave` later.
         """
@@ -51,10 +55,10 @@ class SharedExchanges:
             return is_first
 
     def leave(self, key: str, shared: SharedExchange, *, ends: bool) -> None:
-        """End the wait of one caller.
+        """Count the end of one caller's wait.
 
-        `ends`: whether further callers need a new exchange. Without it, the exchange is shared until its last caller
-        leaves: a caller that is cancelled does not end it for the other callers.
+        `ends`: whether further callers need a new exchange. If `ends` is false, the exchange is shared until its last
+        caller leaves, so a caller that is cancelled does not end the exchange for the other callers.
         """
         with self._lock:
             shared.callers -= 1

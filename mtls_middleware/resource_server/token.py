@@ -25,6 +25,17 @@ class AccessToken:
         bound: whether the token is bound to the certificate of this request (RFC 8705 section 3).
         confirmation: the `x5t#S256` value that the token is bound to, or `None`.
         key_id: `kid` of the issuer's key that verified the token; `None` for an introspected token.
+
+    Example:
+        >>> token = AccessToken(
+        ...     claims={"sub": "billing", "scope": "invoices:read"},
+        ...     subject="billing",
+        ...     client_id=None,
+        ...     scopes=frozenset({"invoices:read"}),
+        ...     expires_at=None,
+        ... )
+        >>> "invoices:read" in token.scopes
+        True
     """
 
     claims: Mapping[str, Any]
@@ -43,7 +54,10 @@ class AccessToken:
         return found if isinstance(found, str) else None
 
     def bound_by(self, thumbprint: str) -> "AccessToken":
-        """The same token, bound to the certificate with this thumbprint."""
+        """Return a copy of the token that is bound to the certificate with this thumbprint.
+
+        Example: `token.bound_by(certificate.thumbprint).bound` is `True`
+        """
         return replace(self, bound=True, confirmation=thumbprint)
 
     def __repr__(self) -> str:

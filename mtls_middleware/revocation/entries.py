@@ -15,8 +15,8 @@ from mtls_middleware.validity import MAX_CLOCK_SKEW
 
 # Maximum number of seconds by which the clock of Redis may be ahead.
 _REDIS_AHEAD = 300
-# Seconds for which an entry stays on the list after its token or certificate has expired: it may be accepted until the
-# end of the longest `clock_skew`.
+# Seconds for which an entry stays on the list after its token or certificate has expired. An expired token or
+# certificate may still be accepted within the longest `clock_skew`.
 _ENTRY_EXTENSION = MAX_CLOCK_SKEW + _REDIS_AHEAD
 
 

@@ -3,8 +3,8 @@
 Pure: no I/O, no clock. If any data is not in this format, the whole list is rejected.
 
 The list is one sorted set under one key, so Redis can evict it only as a whole. It has three kinds of members:
-- Entries: SHA-256 digests, 32 bytes. The score is the Unix time until which the entry is valid. Only the script that
-  writes reads them.
+- Entries: SHA-256 digests, 32 bytes. The score is the Unix time until which the entry is valid. Only the script for
+  writing reads these members.
 - Pages: the changes in order, `PAGE_UNITS` in a page at most. A change is a unit of 42 bytes: an entry, and its Unix
   time as 10 decimal digits. The score is `FIRST_PAGE` plus the position of the page, which is the number of changes
   before the page. All valid entries are in the pages, so a process reads the whole list, and later only the changes, in
@@ -47,7 +47,10 @@ class UnreadableList(ValueError):  # noqa: N818 (named like `Refused`)
 
 
 class ListNotCreated(UnreadableList):
-    """Raised if there is no list, or if its creation was not completed. `create()` creates or completes the list."""
+    """Raised if the key does not exist, or if the creation of the list was not completed.
+
+    `create()` creates or completes the list.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,7 @@ class Head:
         page: the position of the last page.
         changes: the number of changes since the list was created.
         units: the number of changes in all pages.
-        time: the Unix time of the last write, by the clock that is behind: that of Redis, or that of the writer.
+        time: the Unix time of the last write, by the slower of two clocks: that of Redis and that of the writer.
     """
 
     list: bytes
@@ -73,7 +76,7 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Changes that follow each other.
+    """Successive changes of the list.
 
     Attributes:
         position: the number of changes before this page.
@@ -92,14 +95,17 @@ class Page:
 
 
 def parse_head(members: Sequence[Any]) -> Head:
-    """Parse the member with the highest score. `members` is empty if there is no list. Raises `UnreadableList`."""
+    """Parse the member with the highest score. `members` is empty if the key does not exist.
+
+    Raises `UnreadableList`.
+    """
     if not members:
-        raise ListNotCreated(f"there is no list; {_CREATE_ADVICE}")
+        raise ListNotCreated(f"the key does not exist; {_CREATE_ADVICE}")
     found = _HEAD.fullmatch(_octets(members[0]))
     if found is None:
         raise UnreadableList(f"a member has an unknown format; {_KEY_ADVICE}")
     if found["complete"] == b"0":
-        raise ListNotCreated(f"its creation was not completed; {_CREATE_ADVICE}")
+        raise ListNotCreated(f"the creation of the list was not completed; {_CREATE_ADVICE}")
     numbers = (int(found[name]) for name in ("page", "changes", "units", "time"))
     return Head(found["list"], found["id"], *numbers)
 

@@ -5,8 +5,8 @@ from itertools import pairwise
 
 from mtls_middleware.revocation.format import FIRST_PAGE, HEAD_SCORE, UNIT_SIZE, Head, Page, UnreadableList, parse_units
 
-# A mapping from each entry to the Unix time until which it is valid, split by the first byte of the entry. While one
-# dictionary of a million entries grows or is freed, Python's global lock is held for 50 ms and more.
+# Mappings of entry to the Unix time until which the entry is valid, one mapping for each first byte of the entry. While
+# one dictionary of a million entries grows or is freed, Python's global lock is held for 50 ms and more.
 Shards = list[dict[bytes, int]]
 
 
@@ -77,7 +77,7 @@ class RevocationListCopy:
             raise UnreadableList("the pages of the list are in the wrong order; the next poll reads them again")
         position, write = self._anchor
         found = next((page for page in pages if page.position >= position), None)
-        if found is None and not is_end:  # the read has not reached the page yet
+        if found is None and not is_end:  # the read has not reached this page yet
             return
         if found is None or found.position != position or write not in found.ids:
             raise HistoryChanged

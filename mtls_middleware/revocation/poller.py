@@ -84,7 +84,7 @@ class RevocationListPoller:
             self.first_poll.wait(min(left, _FIRST_WAIT_STEP))
 
     def age(self) -> float:
-        """Return the seconds since the copy was last equal to the list in Redis, or infinity if it was never equal.
+        """Return the seconds since the copy was last equal to the list in Redis; infinity if the list was never read.
 
         If the thread has ended, this method starts it again.
         """
@@ -144,7 +144,7 @@ class RevocationListPoller:
             time.sleep(_PAUSE)
 
     def _publish(self, copy: RevocationListCopy, asked_at: float) -> None:
-        """Let requests use the copy, which is complete."""
+        """Let requests use the copy, which is now complete."""
         is_created_again = copy.shards is not self.revoked and self.read_at > -math.inf
         if copy.shards is not self.revoked:
             for number, shard in enumerate(copy.shards):
@@ -161,7 +161,7 @@ class RevocationListPoller:
         """Read the whole list again from the next poll on. The entries of the copy stay revoked in this process."""
         missed = head.changes - copy.changes
         copy.begin(head)
-        # After a longer stall, the page that the copy ends with can be swept, although Redis has lost nothing.
+        # After a longer stall, a sweep may have removed the last page of the copy, although Redis has lost no data.
         is_lost = copy.shards is self.revoked and missed <= SWEEP_WINDOW
         if is_lost and time.monotonic() - self._loss_logged_at >= _LOG_INTERVAL:
             self._loss_logged_at = time.monotonic()
@@ -179,5 +179,5 @@ class RevocationListPoller:
 
 
 def _is_event_loop_running() -> bool:
-    asyncio = sys.modules.get("asyncio")  # a process without an event loop need not import it
+    asyncio = sys.modules.get("asyncio")  # a process without an event loop does not need to import asyncio
     return asyncio is not None and asyncio._get_running_loop() is not None

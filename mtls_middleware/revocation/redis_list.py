@@ -108,8 +108,8 @@ class RedisRevocations:
         """Start to poll the list in this process.
 
         This method waits for the first poll for at most one second. If it is not called, the first request starts to
-        poll and waits. But in an event loop, a request does not wait for a list with more than 40,000 changes: it is
-        rejected with 503. To avoid both, call this method at the start of each worker process.
+        poll and waits. But in an event loop, a request does not wait for a list with more than 40,000 changes. The
+        request is rejected with 503. To avoid both, call this method at the start of each worker process.
 
         Raises `Unavailable` if the system cannot start a thread.
         """
@@ -196,8 +196,8 @@ class RedisRevocations:
     def _running_poller(self, *, in_event_loop: bool = False) -> RevocationListPoller:
         poller = self._poller
         if poller is None or poller.process != os.getpid():  # a thread does not survive a fork
-            # No lock is used, because a fork could copy a held lock. Two concurrent calls start two threads. Then one
-            # of the two threads ends, because its poller is not referenced.
+            # No lock is used, because a fork could copy a held lock. Two concurrent calls start two threads. One of the
+            # two threads then ends, because nothing refers to its poller.
             poller = self._poller = RevocationListPoller(self._client, self._key)
         if not poller.first_poll.is_set():
             if not poller.start():

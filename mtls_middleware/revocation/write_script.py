@@ -11,12 +11,12 @@ SWEEP_WINDOW = 32_768
 # Maximum number of writes and of units for which a write extends the last page. Larger pages are faster to read for a
 # process that starts. But each write sends the page to all replicas again, and each poll after it reads the page again.
 _EXTENDED_WRITES, _EXTENDED_UNITS = 16, 64
-_SWEPT_PAGES = 8  # pages that one write sweeps, which keeps Redis busy for a few milliseconds
+_SWEPT_PAGES = 8  # maximum number of pages that one write sweeps, which keeps Redis busy for a few milliseconds
 _EXPIRED_ENTRIES = 1000  # maximum number of expired entries that one write removes, for the same reason
 
 
 def write_script(window: int = SWEEP_WINDOW, page_units: int = PAGE_UNITS) -> str:
-    """Return the script. Other sizes than the default are for tests.
+    """Return the script. Only tests give sizes other than the defaults.
 
     Its arguments are the mode, a random number (24 hexadecimal digits), the units, and the Unix time of the writer.
     - `revoke` adds entries to a complete list.
@@ -27,8 +27,8 @@ def write_script(window: int = SWEEP_WINDOW, page_units: int = PAGE_UNITS) -> st
     agree: that of Redis and that of the writer.
 
     The pages would grow without limit, because they keep removed entries and former times. So each write sweeps some
-    pages: it removes such changes, and merges small pages into one, in the place of the last of them. A sweep begins
-    again from the first page if more than half of the changes in the pages can be removed.
+    pages: it removes such changes, and merges small pages into one page, at the position of the last merged page. A
+    sweep begins again from the first page if more than half of the changes in the pages can be removed.
     """
     return _SCRIPT % {
         "base": FIRST_PAGE,
@@ -38,7 +38,7 @@ def write_script(window: int = SWEEP_WINDOW, page_units: int = PAGE_UNITS) -> st
         "extended_units": UNIT_SIZE * min(_EXTENDED_UNITS, page_units),
         "unit": UNIT_SIZE,
         "units": UNIT_SIZE * page_units,
-        "window": window + page_units,  # the sweep compares the positions at which pages begin
+        "window": window + page_units,  # the sweep compares the first positions of pages
         "swept": _SWEPT_PAGES,
         "expired": _EXPIRED_ENTRIES,
         "written": WRITTEN,

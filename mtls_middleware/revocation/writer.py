@@ -44,7 +44,7 @@ class RevocationListWriter:
                 )
 
     def _call(self, *arguments: object) -> tuple[int, int]:
-        """Run the script. Returns its result, and the number of replicas that confirmed the write."""
+        """Run the script. Returns the result of the script, and the number of replicas that confirmed the write."""
         try:
             if not self._replicas:
                 return int(self._client.eval(_SCRIPT, 1, self._key, *arguments)), 0
@@ -59,11 +59,14 @@ class RevocationListWriter:
             raise Unavailable(text, retry_after=_RETRY_AFTER) from failure
 
     def _timeout(self) -> int:
-        """Milliseconds that Redis waits for replicas. The client must get the response before its own timeout."""
+        """Return the milliseconds for which Redis waits for replicas.
+
+        The client must get the response before its own timeout.
+        """
         return max(1, int(self._client.get_connection_kwargs()["socket_timeout"] * 500))
 
 
 def _batches(entries: Sequence[tuple[bytes, int]]) -> Iterator[Sequence[tuple[bytes, int]]]:
-    """Yield the entries in batches; if there are none, one empty batch."""
+    """Yield the entries in batches. Without entries, yield one empty batch."""
     for start in range(0, len(entries) or 1, _BATCH):
         yield entries[start : start + _BATCH]

@@ -64,6 +64,6 @@ def __getattr__(name: str) -> type:
 def _probe(base: Any) -> None:
     require_methods(base, ("get_environ", "wrap"))
     if list(signature(base.get_environ).parameters) != ["self", "sock"]:
-        raise TypeError("the argument of get_environ is not sock")
+        raise TypeError("the argument of get_environ is not named sock")
     if "get_environ" not in names_used(base.wrap.__code__):
         raise TypeError("BuiltinSSLAdapter.wrap does not call get_environ")

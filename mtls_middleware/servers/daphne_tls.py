@@ -294,9 +294,9 @@ class _CommandLineMixin:
 def _probe_server(base: Any) -> None:
     require_methods(base, ("run", "create_application"))
     if {"http_factory", "listen"} - names_used(base.run.__code__):
-        raise TypeError("Server.run does not listen with http_factory")
+        raise TypeError("Server.run does not use http_factory to listen")
     if list(signature(base.create_application).parameters) != ["self", "protocol", "scope"]:
-        raise TypeError("the arguments of create_application are not protocol and scope")
+        raise TypeError("the arguments of create_application are not named protocol and scope")
     protocol: Any = import_module("daphne.http_protocol")
     require_methods(protocol.WebRequest, ("process", "finish"))
     websocket: Any = import_module("daphne.ws_protocol").WebSocketProtocol
@@ -304,7 +304,7 @@ def _probe_server(base: Any) -> None:
     if {"requestFactory", "WebRequest"} - names_used(protocol.HTTPFactory.buildProtocol.__code__):
         raise TypeError("HTTPFactory.buildProtocol does not set requestFactory")
     if "persistent" not in names_used(import_module("twisted.web.http").HTTPChannel.requestDone.__code__):
-        raise TypeError("Twisted's HTTPChannel.requestDone does not use persistent")
+        raise TypeError("Twisted's HTTPChannel.requestDone does not read the attribute persistent")
     if import_module("twisted.web.http").H2_ENABLED:
         stream = import_module("twisted.web._http2").H2Stream
         if "_conn" not in names_used(stream.__init__.__code__):

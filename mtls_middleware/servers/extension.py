@@ -97,11 +97,12 @@ def extension(
 def _subject(leaf: bytes) -> str | None:
     try:
         return ClientCertificate.from_der(leaf).subject
-    except MalformedCertificate:  # OpenSSL is less strict; the source that reads the chain will reject it
+    except MalformedCertificate:  # OpenSSL is less strict. The source that reads the chain rejects it.
         return None
 
 
-@lru_cache(maxsize=64)  # one entry per suite and context; a server has several contexts only if SNI selects one
+# The cache has one entry for each suite and context. A server has several contexts only if it chooses a context by SNI.
+@lru_cache(maxsize=64)
 def cipher_suite(context: ssl.SSLContext, name: str) -> int | None:
     """Return the IANA number of a cipher suite; `None` if the context does not have the suite.
 

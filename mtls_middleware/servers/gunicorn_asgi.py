@@ -83,7 +83,7 @@ class _WorkerMixin:
                 f"http2_cleartext={cleartext!r}: expected 'off', the default. This worker supports HTTP/2 over TLS "
                 "only, because a client could send HTTP/2 in clear text through a proxy's connection"
             )
-        # This changes the module in the worker's own process only. The process uses no other worker class.
+        # This assignment changes the module only in the worker's own process, which uses no other worker class.
         module: Any = import_module("gunicorn.workers.gasgi")
         module.ASGIProtocol = type("ASGIProtocol", (_ProtocolMixin, module.ASGIProtocol), {})
         super().init_process()  # type: ignore[misc]  # super() is gunicorn's class

@@ -91,6 +91,8 @@ def hand_over() -> None:
 
     A second call does nothing. Raises `ConfigurationError` if hypercorn is not installed, or if its internals differ
     from those of 0.18.
+
+    Example: `hand_over()`, then `asyncio.run(hypercorn.asyncio.serve(app, config))`
     """
     http1 = server_interface(
         f"{_NAME}.hand_over()",
@@ -125,7 +127,7 @@ def _probe(base: Any) -> None:
     if getattr(base, "adds_tls_extension", False):
         return
     if list(signature(base.__init__).parameters) != _ARGUMENTS:
-        raise TypeError(f"the arguments of TCPServer are not {', '.join(_ARGUMENTS[1:])}")
+        raise TypeError(f"the arguments of TCPServer are not named {', '.join(_ARGUMENTS[1:])}")
     if {"app", "protocol"} - names_used(base.run.__code__):
         raise TypeError("TCPServer.run does not pass its app to a protocol")
 

@@ -16,7 +16,7 @@ def server_interface(
 
     Arguments:
         feature: the name in this package that needs the object, used in messages.
-        probe: a function that raises an exception unless the object has the same interface as in `release`.
+        probe: a function that raises an exception if the object's interface differs from that in `release`.
         needs: the modules that must be installed.
         release: a release of the server whose interface is known.
         pip: the arguments of `pip install` that install the modules.

@@ -44,7 +44,7 @@ def protocol_change(method: str, http_version: str, headers: Headers, *, websock
     """
     if not http_version.startswith("1."):
         return ProtocolChange.VERSION
-    if method.upper() == "CONNECT":  # methods are case-sensitive, but a proxy may treat "connect" as CONNECT
+    if method.upper() == "CONNECT":  # method names are case-sensitive, but a proxy may treat "connect" as CONNECT
         return ProtocolChange.TUNNEL
     fields = [(name, value.strip(b" \t").lower()) for name, value in headers if name in _FIELDS]
     if all(name != b"upgrade" for name, _ in fields):

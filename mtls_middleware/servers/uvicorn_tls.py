@@ -163,7 +163,7 @@ class _HTTPToolsMixin(_HTTP1Mixin):
             if self._body_parser and rest:
                 self._body_parser.feed_data(rest)
         except HttpParserError:
-            if not self._is_complete:  # otherwise, the error concerns octets after the last request
+            if not self._is_complete:  # any later error is about octets after the last request
                 self.logger.warning("Invalid HTTP request received.")
                 self.send_400_response("Invalid HTTP request received.")  # type: ignore[attr-defined]  # a method of uvicorn's class
 
@@ -194,7 +194,7 @@ class _HTTPToolsMixin(_HTTP1Mixin):
         self._headers_complete = True
         self._change = self._protocol_change(self.parser.get_method().decode("ascii"), self.parser.get_http_version())
         if self._change is ProtocolChange.WEBSOCKET and self.cycle is not None and not self.cycle.response_complete:
-            # uvicorn would write the response to an earlier request into the websocket.
+            # Otherwise uvicorn would write the response to an earlier request into the websocket.
             self._change = ProtocolChange.UPGRADE
         if self._change.ends_connection:
             self._begin_last()
@@ -270,14 +270,17 @@ def __getattr__(name: str) -> type[Any]:
     )
     protocol: type[asyncio.Protocol] = type(name, (mixin, base_class), {"__doc__": mixin.__doc__})
     if mixin is _ProtocolChoiceMixin:
-        for each in ("Zttp", "_HTTP2Only"):  # check these classes now, before uvicorn listens
+        for each in ("Zttp", "_HTTP2Only"):  # these classes are checked now, before uvicorn listens
             __getattr__(each)
     globals()[name] = protocol
     return protocol
 
 
 def _probe(base: Any, mixin: type[Any]) -> None:
-    """Create a protocol as uvicorn does. Raise an exception unless it has the internals in the module's docstring."""
+    """Create a protocol as uvicorn does.
+
+    Raises an exception unless it has the internals that the module's docstring lists.
+    """
     from uvicorn.config import Config
     from uvicorn.server import ServerState
 
@@ -288,12 +291,13 @@ def _probe(base: Any, mixin: type[Any]) -> None:
 
     config = Config(application, http=base, ws="none", lifespan="off", interface="asgi3", log_config=None)
     config.load()
-    # Without `_loop`, the protocol would look up the running loop, and there may be none. Nothing runs on this object.
+    # Without `_loop`, the protocol would look up the running loop, and there may be none. The loop here is a
+    # placeholder on which no task runs.
     protocol = base(config=config, server_state=ServerState(), app_state={}, _loop=object())
     require_attributes(protocol, mixin.required_attributes)
     if mixin is _ProtocolChoiceMixin:
         if list(signature(base._switch).parameters) != ["self", "http2", "initial_data"]:
-            raise TypeError("the arguments of _switch are not http2 and initial_data")
+            raise TypeError("the arguments of _switch are not named http2 and initial_data")
         if "_switch" not in names_used(base.connection_made.__code__) & names_used(base.data_received.__code__):
             raise TypeError(f"{base.__name__} does not call _switch")
     elif protocol.app is not config.loaded_app:

@@ -1,6 +1,6 @@
 """`AWSAPIGateway`: reads the client certificate from the AWS Lambda event of Amazon API Gateway.
 
-The facts are from the documentation of AWS, not from a test with the service.
+This module follows the documentation of AWS. It was not tested with the service.
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ class AWSAPIGateway:
 
     API Gateway verifies client certificates only for a custom domain name with mutual TLS. The certificate is then
     `BY_PROXY`. The default endpoint (`https://ID.execute-api.REGION.amazonaws.com`) and the URL of the Lambda function
-    need no certificate, so this source rejects their requests with 403. Disable both.
+    require no certificate, so this source rejects requests through them with 403. Disable both.
 
     The event comes from mangum (ASGI), or from apig-wsgi, serverless-wsgi or aws-wsgi (WSGI). Header fields are not
     read. A principal that may invoke the Lambda function directly can put any certificate into the event.
@@ -66,7 +66,8 @@ class AWSAPIGateway:
                 return None
             raise Refused(
                 "client_certificate_refused",
-                "the request came through a host name of AWS, for which API Gateway verifies no client certificate",
+                "the request came through a default host name of AWS, and API Gateway verifies client certificates "
+                "only under a custom domain name",
                 advice="disable the default execute-api endpoint of the API and the URL of the Lambda function, or "
                 "give AWSAPIGateway(allow_default_endpoint=True)",
             )
@@ -96,7 +97,10 @@ class AWSAPIGateway:
 
 
 def api_gateway_event(facts: TLSFacts) -> Mapping[str, Any] | None:
-    """Return the Lambda event, or `None` if there is none. Raises `MalformedCertificate` if it is not a mapping."""
+    """Return the Lambda event, or `None` if the request has no event.
+
+    Raises `MalformedCertificate` if it is not a mapping.
+    """
     environ = facts.environ or {}
     events = [facts.lambda_event, *map(environ.get, EVENT_KEYS)]
     found = next((each for each in events if each is not None), None)
@@ -112,7 +116,7 @@ def _bypasses_mutual_tls(context: Mapping[str, Any]) -> bool:
         return True
     host = host.lower().partition(":")[0].rstrip(".")
     labels = host.split(".")
-    # The first label of the default endpoint is the identifier of the API.
+    # The first label of the host name of a default endpoint is the identifier of the API.
     is_default = context.get("apiId") is not None and labels[0] == str(context["apiId"]).lower()
     return is_default or not _AWS_LABELS.isdisjoint(labels) or host.endswith(_AWS_SUFFIXES)
 

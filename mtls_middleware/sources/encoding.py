@@ -20,7 +20,7 @@ MAX_FIELD = 98_304
 _PEM_BLOCK = re.compile(
     r"-----BEGIN CERTIFICATE-----[ \t\r\n]++([A-Za-z0-9+/=][A-Za-z0-9+/= \t\r\n]*+)-----END CERTIFICATE-----[ \t\r\n]*+"
 )
-# PEM without line breaks, as Citrix NetScaler sends it (hashicorp/vault#31557).
+# Matches PEM without line breaks, as Citrix NetScaler sends it (hashicorp/vault#31557).
 _ONE_LINE_PEM = re.compile(r"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=]++)-----END CERTIFICATE----- ?")
 # Matches a "%" that does not begin a percent escape (RFC 3986 2.1).
 _INVALID_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -33,14 +33,14 @@ def base64_der(text: str) -> bytes:
     except ValueError as error:
         raise MalformedCertificate("invalid base64; expected canonical standard base64 (RFC 4648 4)") from error
     if not octets:
-        raise MalformedCertificate("empty value; expected a certificate in base64")
+        raise MalformedCertificate("the value is empty; expected a certificate in base64")
     return octets
 
 
 def pem_ders(text: str) -> tuple[bytes, ...]:
     """Decode one or more PEM certificates, plain or percent-encoded (RFC 3986 2.1; `+` is not decoded as a space)."""
     if not text.isascii():
-        raise MalformedCertificate("PEM with non-ASCII characters")
+        raise MalformedCertificate("the PEM has non-ASCII characters")
     # The value is decoded only once. If it was encoded twice, a "%" remains, and `_PEM_BLOCK` does not match.
     plain = percent_decoded(text) if "%" in text else text
     ders: list[bytes] = []
@@ -66,7 +66,7 @@ def pem_der(text: str) -> bytes:
     """Decode exactly one PEM certificate. Raises `MalformedCertificate` if there are several."""
     ders = pem_ders(text)
     if len(ders) != 1:
-        raise MalformedCertificate(f"{len(ders)} PEM certificates; expected exactly one")
+        raise MalformedCertificate(f"found {len(ders)} PEM certificates; expected exactly one")
     return ders[0]
 
 
@@ -82,7 +82,10 @@ def joined_ders(text: str) -> tuple[bytes, ...]:
 
 
 def split_ders(data: bytes) -> Iterator[bytes]:
-    """Yield the parts of concatenated DER certificates. From a value that is no DER on, the rest is one part."""
+    """Yield the parts of concatenated DER certificates.
+
+    If a part is not DER, it is yielded together with all bytes after it.
+    """
     position = 0
     while position < len(data):
         try:

@@ -13,13 +13,13 @@ def single_value(values: Sequence[str], what: str) -> str | None:
 
     Raises `MalformedCertificate` if there are several field lines.
     """
-    if len(values) > 1:  # some proxies use the first line, some use the last line, and some join the lines
+    if len(values) > 1:  # proxies differ: some use the first line, some use the last line, and some join the lines
         raise MalformedCertificate(f"{what}: {len(values)} field lines; expected one")
     return values[0] if values else None
 
 
 def name_or_default(name: str | None, default: T) -> str | T:
-    # An empty string, for example from an unset variable, is not replaced by the default. It causes an error later.
+    # An empty string, for example from an unset variable, is not replaced by the default, so it causes an error later.
     return default if name is None else name
 
 

@@ -1,4 +1,4 @@
-"""Recognizes in which form a certificate field or a verification word arrived, to name the source that reads it."""
+"""Recognizes the form of a certificate field or verification word that a source cannot read."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -13,7 +13,7 @@ class Form(NamedTuple):
 
     Attributes:
         name: the name of the form, for messages.
-        sources: the classes of `mtls_middleware.sources` that read it.
+        sources: the classes of `mtls_middleware.sources` that read this form.
         read: a function that decodes a field to the leaf and the chain (DER), or raises `MalformedCertificate`.
     """
 
@@ -29,7 +29,7 @@ def _xfcc(text: str) -> tuple[bytes, ...]:
     return (found[0], *found[1])
 
 
-# The most specific form is first.
+# The more specific forms come first.
 FORMS = (
     Form("RFC 9440 Client-Cert", ("ClientCertHeader", "GoogleCloudLoadBalancer"), vendors.RFC9440.leaf),
     Form("Envoy x-forwarded-client-cert", ("Envoy",), _xfcc),
@@ -48,7 +48,7 @@ FORMS = (
     Form("base64 DER in quotes or between colons", ("HAProxy",), vendors.HAPROXY.leaf),
 )
 
-# The dialects whose verification words differ, and the source of each.
+# The dialects with different verification words, and the source for each dialect.
 _WORDS = (
     (vendors.NGINX, "Nginx"),
     (vendors.HAPROXY, "HAProxy"),

@@ -1,6 +1,6 @@
 """`HeaderSource`: reads the client certificate from the header fields of a trusted proxy.
 
-Only the configured fields are read. There is no fallback to other fields.
+The source reads only the configured fields, and never falls back to other fields.
 """
 
 import logging
@@ -24,20 +24,21 @@ from mtls_middleware.validity import require_valid
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.sources")
 
-
-# Maximum characters of all cached field values (a few thousand certificates), and of the values of one certificate.
+# Maximum characters of all cached field values (a few thousand certificates), and of those of one certificate.
 _CACHE_SIZE, _MAX_CACHED = 8 * 1024 * 1024, 16_384
 # Bytes that a cached certificate of usual size needs in memory in addition to its field values.
 _OBJECTS = 2_000
 
 _lines = LineLimit()
+_NEEDS_STRUCTURED_FIELDS = (rfc9440.client_cert_chain,)
+_FIELDS_ADVICE = (
+    "let the proxy set both fields on every request, and check that certificate_header= and verify_header= are their "
+    "names in its configuration"
+)
 
 
 def _log_ignored(reason: str, now: float) -> None:
     _lines.log(logger, logging.INFO, now, "the client certificate header is ignored: %s", reason)
-
-
-_NEEDS_STRUCTURED_FIELDS = (rfc9440.client_cert_chain,)
 
 
 class HeaderSource:
@@ -64,6 +65,7 @@ class HeaderSource:
             need this argument.
 
     Raises `ConfigurationError` at construction. Standards: RFC 9440 sections 2 and 4, RFC 8705 section 6.5.
+    Example of a subclass: `Nginx(trusted_proxies=["10.0.0.0/8"], shared_secret=("MtlsProxySecret", secret))`
     """
 
     dialect: Dialect
@@ -140,7 +142,7 @@ class HeaderSource:
 
     @property
     def drop_headers(self) -> frozenset[str]:
-        """The names, in lower case, of fields that the layer removes from every request besides `KNOWN_HEADERS`."""
+        """The names of further fields that the layer removes, besides `KNOWN_HEADERS`, in lower case."""
         return self._names()
 
     def _names(self) -> frozenset[str]:
@@ -154,7 +156,7 @@ class HeaderSource:
 
     @property
     def trusts_address_alone(self) -> bool:
-        """Whether only the peer's address decides if this source trusts a request."""
+        """Whether this source trusts a request by the peer's address alone."""
         return self._trust.trusts_address_alone
 
     @property
@@ -176,7 +178,7 @@ class HeaderSource:
         return self._certificate_header
 
     def find(self, view: RequestView) -> ClientCertificate | None:
-        """Return the certificate in this request's fields, or `None` if there is none or the peer is not trusted.
+        """Return the certificate in this request's fields, or `None` without a certificate or a trusted peer.
 
         Raises `MalformedCertificate` if the fields of a trusted peer cannot be read or contradict each other. Raises
         `ConfigurationError` if the server may fold another name to the name of a field that this source reads.
@@ -217,7 +219,7 @@ class HeaderSource:
         return self._absence_from_proxy(present)
 
     def _absence_from_proxy(self, present: bool) -> Absence:
-        """Return why a request of the trusted proxy has no certificate. `present`: whether it has the field."""
+        """Return why a request of the trusted proxy has no certificate. `present`: it has the certificate field."""
         if present:
             return Absence(
                 f"the field {self._certificate_header} of the proxy contains no certificate",
@@ -253,12 +255,12 @@ class HeaderSource:
         """Return a function that checks the proxy's own certificate again later, for example for an open websocket.
 
         The function takes the time, and raises `Refused` if the certificate is no longer accepted. The result is `None`
-        if there is no `proxy_certificate` rule, or if the proxy presented no certificate. `clock_skew`: tolerance in
+        without the argument `proxy_certificate`, or if the proxy presented no certificate. `clock_skew`: tolerance in
         seconds, or `None` if the validity period is not checked.
         """
         try:
             presented = server.read(view.tls, view.now) if self.has_proxy_certificate else None
-        except MalformedCertificate:  # in this case, `find` has already ignored the header
+        except MalformedCertificate:  # `find` has already ignored the certificate header of this request
             presented = None
         if presented is None:
             return None
@@ -307,19 +309,21 @@ class HeaderSource:
         if value is None or value in dialect.nothing:
             consistent = verdict in (None, Verdict.NONE) or word in dialect.words_without_certificate
             if not consistent and not (verdict is Verdict.FAILED and dialect.false_without_certificate):
-                raise MalformedCertificate("the verification word is for a certificate, but there is no certificate")
+                evidence = "the proxy sent a verification word for a certificate, but no certificate"
+                raise MalformedCertificate(evidence, advice=_FIELDS_ADVICE)
             return None  # a chain without a leaf does not identify a client
         if self._verify_header is None:
             verification = self._default_verification
         elif verdict in (None, Verdict.NONE):
-            raise MalformedCertificate(
-                "there is a certificate, but the verification word is missing or means that there is no certificate"
+            evidence = (
+                "the proxy sent a certificate, but no verification word, or the word for a request without certificate"
             )
+            raise MalformedCertificate(evidence, advice=_FIELDS_ADVICE)
         else:
             verification = Verification.BY_PROXY if verdict is Verdict.SUCCESS else Verification.PRESENTED
         size = len(value) + len(chain_value)
         if size > MAX_FIELD:  # the size is checked before decoding, to limit the cost
-            raise MalformedCertificate(f"certificate fields of {size} characters; expected at most {MAX_FIELD}")
+            raise MalformedCertificate(f"the certificate fields have {size} characters; expected at most {MAX_FIELD}")
         leaf, *chain = self._leaf(value) or (None,)
         if leaf is None:
             if verdict is Verdict.SUCCESS:

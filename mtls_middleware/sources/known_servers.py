@@ -13,8 +13,8 @@ Release = tuple[int, ...]
 class KnownServer:
     """One row of the table of known WSGI servers.
 
-    A server is recognised by its `key`, which takes precedence, or by its `software`. If it has an `input_class`, it is
-    recognised only by both `software` and `input_class`. A client can set none of them.
+    A server is recognised by its `key`, which takes precedence, or by its `software`. If the row has an `input_class`,
+    the server is recognised only by `software` and `input_class` together. A client can set none of these values.
 
     Attributes:
         name: the server's name in log records.
@@ -25,11 +25,12 @@ class KnownServer:
             value of `key`. If `False`, the row applies to every release that has this `software` or `key`.
         keeps_apart_since: the lowest release that drops or rejects a header name with an underscore; `None` if no
             release does. An older release is treated as an unknown server.
-        http2_since: the lowest release that does so for requests over HTTP/2; `None` if it is `keeps_apart_since`.
+        http2_since: the lowest release that also does so for requests over HTTP/2; `None` if this is
+            `keeps_apart_since`.
         options: options of the server that can turn this protection off. Each option is mapped to the values that do
             not turn it off.
         address_is_transports: `True` if `REMOTE_ADDR` is always the address of the connection, or if the environ shows
-            that it is not. `False` if an option of the server can set `REMOTE_ADDR` from a header field without a trace
+            when it is not. `False` if an option of the server can set `REMOTE_ADDR` from a header field without a trace
             in the environ.
     """
 
@@ -55,7 +56,7 @@ KNOWN_SERVERS = (
     KnownServer(name="granian", software="Granian", has_release=False),
     # wsgiref joins X_A and X-A with a comma.
     KnownServer(name="wsgiref", software="WSGIServer"),
-    # Django's runserver is made of wsgiref, and has its SERVER_SOFTWARE. It drops the names since 1.7.3
+    # Django's runserver is based on wsgiref, and has the same SERVER_SOFTWARE. It drops the names since 1.7.3
     # (django/core/servers/basehttp.py, docs/releases/1.7.3.txt). It wraps `wsgi.input` since 2.1.4.
     KnownServer(
         name="Django runserver",
@@ -85,7 +86,7 @@ KNOWN_SERVERS = (
     KnownServer(name="Werkzeug", software="Werkzeug", keeps_apart_since=(2, 3, 0)),
     # waitress drops the names since 1.0.0 (HISTORY.txt). The environ has no release, and SERVER_SOFTWARE is the
     # operator's `ident`. The key exists since 2.0.0. The option `trusted_proxy` writes X-Forwarded-For into
-    # REMOTE_ADDR. Only then, X-Forwarded-For is in the environ.
+    # REMOTE_ADDR. X-Forwarded-For is in the environ only with this option.
     KnownServer(name="waitress", key="waitress.client_disconnected", has_release=False, keeps_apart_since=(2, 0, 0)),
     # mod_wsgi drops the names since 4.3.0 (docs/release-notes/version-4.3.0.rst). The key is set even if Apache's
     # ServerTokens changes SERVER_SOFTWARE. mod_remoteip and WSGITrustedProxyHeaders write X-Forwarded-For into

@@ -1,4 +1,4 @@
-"""Loads the leaf certificate and the chain that a client presented, without unreadable certificates and copies.
+"""Loads the leaf certificate and the chain that a client presented. Drops unreadable certificates and copies.
 
 Clients may send certificates that the server does not need (RFC 8446 4.4.2), so such a certificate never causes a
 rejection. Every source loads its certificate here, so the result is the same for all sources.
@@ -18,8 +18,8 @@ logger: logging.Logger = logging.getLogger("mtls_middleware.sources")
 # Maximum number of bytes (DER) of a chain without its leaf. OpenSSL accepts 100 kB from a client by default
 # (SSL_CTX_set_max_cert_list).
 MAX_CHAIN_BYTES = 98_304
-# Each entry counts as at least this number of bytes, so that the number of entries is bounded, too. No X.509
-# certificate is smaller.
+# Each entry counts as at least this number of bytes, which also limits the number of entries. No X.509 certificate is
+# smaller.
 _SMALLEST = 128
 
 _lines = LineLimit()

@@ -112,7 +112,7 @@ def _is_second_leaf(der: bytes) -> bool:
     try:
         certificate = ClientCertificate.from_der(der)
     except MalformedCertificate:
-        return False  # the certificate is dropped from the chain
+        return False  # an unreadable certificate is dropped from the chain
     if certificate.unreadable:
         return False  # dropped from the chain, too
     try:

@@ -40,7 +40,7 @@ def client_cert_chain(text: str) -> tuple[bytes, ...]:
     try:
         members = cast("list[_Item]", http_sf.parse(text.encode("latin-1", "replace"), tltype="list"))
     except ValueError as error:
-        raise MalformedCertificate("not a List of Byte Sequences (RFC 9440 2.3)") from error
+        raise MalformedCertificate("the value is not a List of Byte Sequences (RFC 9440 2.3)") from error
     return tuple(der for member in members for der in split_ders(_byte_sequence(member)))
 
 
@@ -52,7 +52,7 @@ def _item(text: str) -> bytes:
     try:
         item = cast("_Item", http_sf.parse(text.encode("latin-1", "replace"), tltype="item"))
     except ValueError as error:
-        raise MalformedCertificate("not a Byte Sequence (RFC 9440 2.2)") from error
+        raise MalformedCertificate("the value is not a Byte Sequence (RFC 9440 2.2)") from error
     return _byte_sequence(item)
 
 
@@ -62,13 +62,13 @@ def _check_shape(text: str) -> None:
     Raises `MalformedCertificate`.
     """
     if not text.lstrip(" ").startswith(":"):
-        raise MalformedCertificate("not a Byte Sequence; expected base64 between colons")
+        raise MalformedCertificate("the value is not a Byte Sequence; expected base64 between colons")
     if text.count(";") > _MAX_PARAMETERS:
-        raise MalformedCertificate(f"more than {_MAX_PARAMETERS} parameters")
+        raise MalformedCertificate(f"the field has more than {_MAX_PARAMETERS} parameters")
 
 
 def _byte_sequence(item: _Item) -> bytes:
     value, _ = item
     if not isinstance(value, bytes) or not value:  # the value is a Token, String, Integer, Inner List or "::"
-        raise MalformedCertificate("not a Byte Sequence; expected base64 between colons")
+        raise MalformedCertificate("the value is not a Byte Sequence; expected base64 between colons")
     return value

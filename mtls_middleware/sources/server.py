@@ -1,4 +1,4 @@
-"""`ServerTLS`: reads the client certificate from what the server itself reports about the TLS connection.
+"""`ServerTLS`: reads the client certificate from the data that the server itself reports about the TLS connection.
 
 The data are the ASGI TLS extension, the variables of mod_ssl and uWSGI, and the TLS socket. Header fields are not read:
 only the server can set `SSL_CLIENT_CERT`, but a client can set `HTTP_SSL_CLIENT_CERT`.
@@ -104,7 +104,7 @@ def tls_identity(facts: TLSFacts) -> tuple[object, ...] | None:
 
 
 def tls_only(facts: TLSFacts) -> TLSFacts:
-    """Return a copy of `facts` with only the values that `read` uses: no header fields, no path and no cipher."""
+    """Return a copy of `facts` with only the values that `read` uses, without header fields, path and cipher."""
     tls, environ, _ = facts
     if isinstance(tls, Mapping):
         tls = {key: tls[key] for key in _EXTENSION_KEYS if key in tls}
@@ -124,7 +124,7 @@ def _extension_values(tls: Mapping[str, Any]) -> tuple[object, ...] | None:
 
 def _environ_values(environ: Mapping[str, Any]) -> tuple[object, ...] | None:
     values = [environ.get(key) for key in _ENVIRON_KEYS]
-    if values[0]:  # this is SSL_CLIENT_CERT, and its chain is in numbered keys
+    if values[0]:  # with SSL_CLIENT_CERT, the chain is in numbered keys
         for key in sorted(key for key in environ if _CHAIN_KEY.fullmatch(key)):
             values += [key, environ[key]]
     for key in SOCKET_KEYS:
@@ -173,7 +173,7 @@ def _from_extension(tls: Mapping[str, Any], now: float) -> ClientCertificate | N
 
 def _pem_string(value: object, largest: int) -> str:
     if not isinstance(value, str) or len(value) > largest:
-        raise MalformedCertificate(f"a server's certificate is not a PEM string of at most {largest} characters")
+        raise MalformedCertificate(f"a certificate from the server is not a PEM string of at most {largest} characters")
     return value
 
 
@@ -187,7 +187,7 @@ def _from_socket(environ: Mapping[str, Any], now: float) -> ClientCertificate | 
 
 
 def _peer_certificates(socket: Any) -> tuple[bytes, ...] | None:
-    """Return the leaf and the chain that the peer of a TLS socket presented, or `None` if there is no certificate."""
+    """Return the leaf and the chain that the peer of a TLS socket presented, or `None` without a certificate."""
     read_peer = getattr(socket, "getpeercert", None)
     if read_peer is None:
         return None
@@ -214,7 +214,7 @@ def presented_chain(socket: Any) -> tuple[bytes, ...]:
         private = getattr(getattr(socket, "_sslobj", None), "get_unverified_chain", None)
         return () if private is None else tuple(each.public_bytes(_ENCODING_DER) for each in private() or ())
     except (ValueError, OSError, AttributeError, TypeError):
-        return ()  # the chain is optional: the leaf is used even without the chain
+        return ()  # the chain is optional, so the leaf is used without it
 
 
 # The value of `ssl._ssl.ENCODING_DER`, the argument of `public_bytes` for certificates of `_sslobj`.
@@ -228,7 +228,7 @@ def _from_mod_ssl(environ: Mapping[str, Any], now: float) -> ClientCertificate |
     """
     pem = environ.get("SSL_CLIENT_CERT")
     word = environ.get("SSL_CLIENT_VERIFY")
-    if not pem:  # there is no certificate: mod_wsgi sets an empty string
+    if not pem:  # mod_wsgi sets an empty string if the client presented no certificate
         if word == "SUCCESS":
             raise MalformedCertificate(
                 "SSL_CLIENT_VERIFY is SUCCESS, but SSL_CLIENT_CERT is not set; expected SSLOptions +ExportCertData"

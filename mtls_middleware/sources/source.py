@@ -10,6 +10,15 @@ class Source(Protocol):
     """Finds the client certificate of a request. The sources in `mtls_middleware.sources` implement this protocol.
 
     Write your own source for a server or proxy that this package does not support. docs/extending.md has an example.
+
+    Example:
+        >>> from mtls_middleware import ClientCertificate, Verification
+        >>> class OurServer:
+        ...     can_verify, drop_headers, vary = True, frozenset(), None
+        ...
+        ...     def find(self, view: RequestView) -> ClientCertificate | None:
+        ...         pem = (view.tls.environ or {}).get("our.client_cert")
+        ...         return None if pem is None else ClientCertificate.from_pem(pem, verification=Verification.BY_SERVER)
     """
 
     @property
@@ -22,7 +31,7 @@ class Source(Protocol):
 
     @property
     def vary(self) -> str | None:
-        """The names of the fields that determine the certificate, for the `Vary` field; `None` if there are none."""
+        """The names of the fields that determine the certificate, for the `Vary` field; `None` if no field does."""
 
     def find(self, view: RequestView) -> ClientCertificate | None:
         """Return the certificate of this request, or `None` if the client presented no certificate.
@@ -33,14 +42,19 @@ class Source(Protocol):
 
 
 class Absence(NamedTuple):
-    """Why a source found no certificate in a request, for the log of a rejection.
+    """The reason why a source found no certificate in a request, for the log of a rejection.
 
-    A source may have a method `absence(view) -> Absence`. It is called only if the request is rejected because it has
-    no certificate.
+    A source may have a method `absence(view) -> Absence`. The layer calls it only if it rejects a request without a
+    certificate.
 
     Attributes:
-        evidence: what the request has and what the source expects. No header value, no secret.
+        evidence: what the request contains and what the source expects, without header values and secrets.
         advice: what the operator can change. The text contains no data of the request.
+
+    Example:
+        >>> absence = Absence("our server passed no certificate", "let our server request client certificates")
+        >>> absence.evidence
+        'our server passed no certificate'
     """
 
     evidence: str

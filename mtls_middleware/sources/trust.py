@@ -82,7 +82,7 @@ class Trust:
 
     @property
     def secret_header(self) -> str | None:
-        """The name of the field with the shared secret, in lower case; `None` if there is no shared secret."""
+        """The name of the field with the shared secret, in lower case; `None` without a shared secret."""
         return None if self._secret is None else self._secret[0]
 
     def peer_problem(self, peer: Peer) -> str | None:
@@ -112,7 +112,7 @@ class Trust:
         if self._secret is not None:
             header, expected = self._secret
             found = view.headers(header)
-            # There must be exactly one field line: if there are two, one of them may come from the client.
+            # Exactly one field line is accepted: of two field lines, one may come from the client.
             if len(found) != 1 or not _matches_any(found[0].encode("latin-1", "replace"), expected):
                 return "the shared secret header is missing, wrong or repeated"
         if self._rule is not None:
@@ -125,7 +125,7 @@ class Trust:
         return None
 
     def explanation(self, view: RequestView) -> Absence | None:
-        """Return why this request is not trusted, with the peer and the trusted networks; `None` if it is trusted."""
+        """Return why this request is not trusted, with the peer and the trusted networks; `None` if it is."""
         problem = self.peer_problem(view.peer)
         if problem == _UNTRUSTED:
             trusted = short_list([*map(repr, self.trusted_proxies)], _MAX_SHOWN)
@@ -152,12 +152,14 @@ class Trust:
     def _is_trusted_address(self, text: str) -> bool:
         try:
             address: IPv4Address | IPv6Address = ip_address(text)
-        except ValueError:  # for example '', 'localhost', '<local>' or 'testclient', which are not trusted
+        except ValueError:  # not an address, for example '', 'localhost', '<local>' or 'testclient': never trusted
             return False
         if isinstance(address, IPv6Address):
-            if address.scope_id is not None:  # a zone names an interface of this machine, not a network
+            # Reject a zone, because it names an interface of this machine, and not a network.
+            if address.scope_id is not None:
                 return False
-            address = address.ipv4_mapped or address  # a [::] listener reports IPv4 addresses as mapped addresses
+            # A server that listens on [::] reports IPv4 addresses as mapped addresses.
+            address = address.ipv4_mapped or address
         number, width = int(address), address.max_prefixlen
         return any(
             number >> (width - prefix) in networks

@@ -1,6 +1,6 @@
 """Lists proxies and clouds: their header fields, the encoding of the certificate, and the verification words.
 
-The rows of proxies are measured with the real programs. The rows of clouds are from the vendors' documentation.
+The rows of proxies were tested with the real programs. The rows of clouds follow the vendors' documentation.
 """
 
 import enum
@@ -27,7 +27,7 @@ Chain = Callable[[str], tuple[bytes, ...]]
 def _verdict_openssl(word: str) -> Verdict | None:
     """Return the meaning of a verification word of nginx or Apache, or `None` for an unknown word.
 
-    `FAILED:reason` with a comma is unknown, because a server has joined two field lines with this comma.
+    `FAILED:reason` with a comma is an unknown word, because a server has joined two field lines with the comma.
     """
     if word in ("SUCCESS", "NONE"):
         return Verdict[word]
@@ -70,7 +70,7 @@ def _verdict_azure_gateway(word: str) -> Verdict | None:
 def _verdict_boolean(word: str) -> Verdict | None:
     """Return the meaning of `true` or `false`, which Google Cloud and Cloudflare send, or `None` for another word.
 
-    Both also send `false` if there is no certificate.
+    Both also send `false` if the client presented no certificate.
     """
     return {"true": Verdict.SUCCESS, "false": Verdict.FAILED}.get(word)
 
@@ -115,8 +115,10 @@ class Dialect:
         verdict: a function that returns the meaning of a verification word, or `None` for a word that the vendor does
             not send.
         nothing: the values of the certificate field that mean "no certificate".
-        false_without_certificate: whether the vendor also sends the word for "failed" if there is no certificate.
-        words_without_certificate: further words that the vendor also sends if there is no certificate (HAProxy's 0).
+        false_without_certificate: whether the vendor also sends the word for "failed" if the client presented no
+            certificate.
+        words_without_certificate: further words that the vendor also sends if the client presented no certificate
+            (HAProxy's 0).
         may_verify: whether the vendor can be configured to forward only verified certificates.
     """
 

@@ -15,7 +15,8 @@ from mtls_middleware.errors import MalformedCertificate
 from mtls_middleware.sources.encoding import pem_der, pem_ders
 
 _KEY = re.compile(r"([A-Za-z]{1,32})=")
-# Inside quotes, a backslash escapes any next character. DNs contain the escapes of RFC 2253 as pairs of backslashes.
+# Inside quotes, a backslash escapes the next character, whichever it is. DNs contain the escapes of RFC 2253 as pairs
+# of backslashes.
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*+)"')
 _BARE = re.compile(r'[^",;]*+')
 _HASH = re.compile(r"[0-9A-Fa-f]{64}")
@@ -46,7 +47,7 @@ class _Element:
     leaf: bytes | None = None
     chain: tuple[bytes, ...] = ()
     _ambiguous: tuple[str, ...] | None = None
-    _reason: tuple[str, ...] = ()  # why the names of the leaf cannot be read
+    _reason: tuple[str, ...] = ()  # the reasons why the names of the leaf cannot be read
 
     def add(self, key: str, value: str, *, quoted: bool) -> None:
         """Add one pair; `key` is in lower case. Raises `MalformedCertificate`."""
@@ -87,14 +88,14 @@ class _Element:
 
     @property
     def has_unknown_names(self) -> bool:
-        """Whether the element has names of a certificate that it does not contain."""
+        """Whether the element contains names from a certificate, but not the certificate."""
         return self.leaf is None and not self.values.keys().isdisjoint(("uri", "dns"))
 
     def ambiguous_names(self) -> tuple[str, ...]:
         """Return the URIs and DNS names of the leaf that contain a delimiter, the longest first.
 
-        Envoy writes these names without quotes. If the names cannot be read, none is returned: a delimiter in a name
-        then ends its value. Raises `MalformedCertificate` if there are more than 64.
+        Envoy writes these names without quotes. If the names cannot be read, no name is returned, and a delimiter in a
+        name ends its value. Raises `MalformedCertificate` if there are more than 64.
         """
         if self._ambiguous is None and self.leaf is not None:
             leaf = ClientCertificate.from_der(self.leaf)
@@ -120,21 +121,25 @@ class _Element:
 def client_certificate(text: str, hops: int | None) -> tuple[bytes, tuple[bytes, ...]] | None:
     """Return the leaf and the chain (DER) of one XFCC element, or `None` if it has neither `Cert` nor `Chain`.
 
-    `hops`: how many places the element is before the last element, or `None` if there must be exactly one element.
+    `hops`: the number of elements after the chosen element, or `None` if the field must have exactly one element.
     Raises `MalformedCertificate`.
     """
     elements = list(islice(_elements(text, known_names=hops is None), _MAX_ELEMENTS + 1))
     if len(elements) > _MAX_ELEMENTS:
-        raise MalformedCertificate(f"more than {_MAX_ELEMENTS} XFCC elements")
+        raise MalformedCertificate(f"the field has more than {_MAX_ELEMENTS} XFCC elements")
     if hops is None and len(elements) != 1:
-        raise MalformedCertificate(f"{len(elements)} XFCC elements; expected one, because hops= is not given")
+        raise MalformedCertificate(
+            f"the field has {len(elements)} XFCC elements; expected one, because hops= is not given"
+        )
     if hops is not None:
         if len(elements) <= hops:
-            raise MalformedCertificate(f"{len(elements)} XFCC elements; hops={hops} needs at least {hops + 1}")
+            raise MalformedCertificate(
+                f"the field has {len(elements)} XFCC elements; hops={hops} needs at least {hops + 1}"
+            )
         # A name that looks like an element would change the positions of the elements, so such names are rejected.
         for element in elements:
             element.require_no_ambiguous_name()
-        # Without Cert, it is unknown whether the names in an element are the beginning of a forged element behind it.
+        # Without Cert, the names in an element cannot be checked: they could contain the beginning of a forged element.
         if any(element.has_unknown_names for element in elements[: -1 - hops]):
             raise MalformedCertificate(
                 "an XFCC element before the chosen element has URI or DNS, but no Cert",
@@ -170,20 +175,20 @@ def _elements(text: str, *, known_names: bool) -> Iterator[_Element]:
             yield element
             return
         if text[position] not in ",;":
-            raise MalformedCertificate("an unexpected quote in XFCC")
+            raise MalformedCertificate("XFCC has an unexpected quote")
         if text[position] == ",":
             element.check()
             yield element
             element = _Element()
         position += 1
-    raise MalformedCertificate(f"more than {_MAX_PAIRS} pairs in XFCC")
+    raise MalformedCertificate(f"XFCC has more than {_MAX_PAIRS} pairs")
 
 
 def _bare_value(text: str, position: int, *, is_own: bool) -> str:
     """Return the value without quotes at `position`.
 
-    `is_own`: whether this is a By before all other keys of its element, and a pair about the client follows. The value
-    is then a URI of the proxy's own certificate.
+    `is_own`: whether this value belongs to a By that comes before all other keys of its element, and a pair about the
+    client follows. Such a value is a URI of the proxy's own certificate.
     """
     bare = _BARE.match(text, position)
     end = bare.end() if bare else position
@@ -194,11 +199,11 @@ def _bare_value(text: str, position: int, *, is_own: bool) -> str:
 
 
 def _name_at(text: str, position: int, element: _Element) -> str | None:
-    """Return the name of the element's leaf that stands at `position` and contains delimiters, or `None`.
+    """Return the name of the element's leaf that begins at `position` and contains delimiters, or `None`.
 
     If such names were not recognised, a SAN such as `urn:example:a,b` would look like two elements. A name that
-    contains a pair such as `Cert=` is not returned, so that the field is rejected: the name could imitate an element of
-    the proxy.
+    contains a pair such as `Cert=` is not returned, so that the field is rejected, because the name could imitate an
+    element of the proxy.
     """
     for name in element.ambiguous_names():
         end = position + len(name)

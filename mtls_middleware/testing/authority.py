@@ -155,7 +155,8 @@ class CertificateAuthority:
     def _trust_context(self, protocol: int) -> ssl.SSLContext:
         context = ssl.SSLContext(protocol)
         context.load_verify_locations(cadata=self.pem)
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # the trust anchor may be an intermediate CA
+        # Without this flag, an intermediate CA could not be the trust anchor.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         return context
 
     def __repr__(self) -> str:
@@ -173,7 +174,7 @@ def self_signed(subject: str | x509.Name = "CN=client", **options: Unpack[Certif
 
 
 def _load(context: ssl.SSLContext, certificate_and_key: IssuedCertificate) -> None:
-    with tempfile.TemporaryDirectory() as directory:  # `ssl` loads only files; others cannot read this folder
+    with tempfile.TemporaryDirectory() as directory:  # `ssl` loads only files. Other users cannot read this folder.
         certificate, key = certificate_and_key.write(directory)
         context.load_cert_chain(certificate, key)
 

@@ -179,14 +179,14 @@ def _fields_of_setting(certificate: IssuedCertificate | None) -> RequestFields |
 
 
 def _around(project: Any, layers: Any) -> Any:
-    """Return the same layers around another application."""
+    """Return copies of the layers around another application."""
     copied = copy.copy(layers)
     copied._app = project
     return copied
 
 
 def _with_headers(response: HttpResponseBase, headers: list[tuple[str, str]]) -> HttpResponseBase:
-    """Return `response` with the header fields as they were after the layers, which add to `Vary`."""
+    """Return `response` with the header fields that the layers sent, because the layers extend `Vary`."""
     values: dict[str, list[str]] = {}
     for name, value in headers:
         values.setdefault(name, []).append(value)

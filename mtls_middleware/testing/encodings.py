@@ -32,6 +32,6 @@ def byte_sequences(path: CertificatePath) -> str:
 def escaped_pem(path: CertificatePath, *, unescaped: str = "") -> str:
     """Return PEM with percent escapes. Like `quote`, nginx and Envoy escape all but the characters of RFC 3986 2.3.
 
-    `unescaped`: further characters that stay as they are.
+    `unescaped`: further characters that are not escaped.
     """
     return quote(pem(path), safe=unescaped)

@@ -96,7 +96,7 @@ class IssuedCertificate:
         """
         certificate, key = Path(directory, f"{name}.pem"), Path(directory, f"{name}-key.pem")
         for path, text, mode in ((certificate, self.chain_pem, 0o666), (key, self.key_pem, 0o600)):
-            path.unlink(missing_ok=True)  # so that the new file has its own mode, and no link is followed
+            path.unlink(missing_ok=True)  # the new file must have its own mode, and a link must not be followed
             with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="ascii") as file:
                 file.write(text)
         return certificate, key

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
     from mtls_middleware.asgi_messages import ASGIApp
 
-_PORT = 50_000  # the port of the peer, which no decision depends on
+_PORT = 50_000  # the port of the peer; no decision depends on it
 _UNIX_SOCKET = "/run/application.sock"
 _EXAMPLE = 'for example Nginx(trusted_proxies=["10.0.0.7"]) or ServerTLS()'
 
 
 class Connection(NamedTuple):
-    """What a server reports about a TLS connection.
+    """The data that a server reports about a TLS connection.
 
     Attributes:
         environ: keys of the WSGI environ.
@@ -58,7 +58,7 @@ class RequestFields(dict[str, str]):
         self._connection = connection
 
     def __repr__(self) -> str:
-        return f"<RequestFields {', '.join(self)}>"  # without the values: one of them is the shared secret
+        return f"<RequestFields {', '.join(self)}>"  # the repr omits the values, because one value is the shared secret
 
     @property
     def environ(self) -> dict[str, Any]:
@@ -121,7 +121,8 @@ def request_fields(
 ) -> RequestFields:
     """Return the fields for a certificate. See `IssuedCertificate.for_source`.
 
-    Arguments: `path`, the certificate and its chain; `own`, a connection of the client itself; `proxy`, the proxy's.
+    Arguments: `path`, the certificate and its chain; `own`, a TLS connection of the client itself; `proxy`, a TLS
+    connection of the proxy.
     """
     if isinstance(source, ServerTLS):
         if proxy is not None or not verified:
@@ -174,7 +175,7 @@ def _certificate_field(path: CertificatePath, source: HeaderSource) -> str:
     return _LEAVES[source.dialect](path)
 
 
-# How each product encodes the certificate, its chain, and its words for success and failure.
+# A mapping of product to its encodings of the certificate and the chain, and its words for success and failure.
 _LEAVES: Mapping[vendors.Dialect, Callable[[CertificatePath], str]] = {
     vendors.RFC9440: lambda path: byte_sequences(path[:1]),
     vendors.NGINX: lambda path: escaped_pem(path[:1]),

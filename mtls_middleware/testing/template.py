@@ -156,7 +156,7 @@ def _private_key(key: KeyKind | PrivateKey | None) -> PrivateKey:
 def _validity(
     not_before: datetime | None, not_after: datetime | None, lifetime: timedelta
 ) -> tuple[datetime, datetime]:
-    """Return both dates. A default is always chosen so that not_before is earlier than not_after."""
+    """Return not_before and not_after. If a date is not given, its default is chosen so that not_before is earlier."""
     now = datetime.now(UTC)
     if not_before is None:
         not_before = min(now, aware("not_after", not_after or now)) - _DAY

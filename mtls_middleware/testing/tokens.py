@@ -62,7 +62,7 @@ class TokenIssuer:
         self.audience = audience
         self.algorithm = algorithm
         self._jws = jwt.get_algorithm_by_name("EdDSA" if algorithm == "Ed25519" else algorithm)
-        self._keys: dict[str, PrivateKey] = {}  # kid -> key; the last key signs
+        self._keys: dict[str, PrivateKey] = {}  # a mapping of kid to key; the last key signs
         self.rotate()
 
     @property
@@ -131,7 +131,10 @@ class TokenIssuer:
         self._keys[secrets.token_hex(8)] = _NEW_KEY[self.algorithm]()
 
     def retire(self) -> None:
-        """Remove all keys but the current one from `jwks`. Tokens that older keys signed become invalid."""
+        """Remove all keys except the current key from `jwks`.
+
+        Tokens that were signed with older keys become invalid.
+        """
         self._keys = dict([self._keys.popitem()])
 
     def access_tokens(self, **options: Any) -> JWTAccessTokens:

@@ -48,13 +48,13 @@ class ClientAuthenticator:
     Arguments:
         clients: a mapping from `client_id` to `RegisteredClient`, or a function that takes a `client_id` and returns
             the `RegisteredClient`, or `None` for an unknown client. Under ASGI, the function may be `async`. Include
-            the clients that use other authentication methods. If the function raises `RegistrationError`, this client
-            gets 401, and if it raises `Unavailable`, 503. Any other exception leads to 500.
+            the clients that use other authentication methods. The response is 401 if the function raises
+            `RegistrationError`, 503 if it raises `Unavailable`, and 500 after any other exception.
         trust_store: validates the chain for `tls_client_auth`, even if a proxy has already validated the chain. A
             client's own `trust_store` takes precedence.
-        match: which part of a presented certificate must equal that of a registered certificate: `"certificate"`, the
-            whole certificate (RFC 8705), or `"public_key"`, only the public key (early drafts of RFC 8705), so that a
-            client can renew its certificate.
+        match: the part of a presented certificate that must equal that of a registered certificate: `"certificate"`,
+            the whole certificate (RFC 8705), or `"public_key"`, only the public key (early drafts of RFC 8705), so that
+            a client can renew its certificate.
         ssl_context: verifies the servers from which a `jwks_uri` is fetched. Default: the CAs of the system.
         proxy: the URL of an HTTP proxy for these servers. This process looks up their names, and the proxy gets the
             address. The variables `HTTPS_PROXY` and `HTTP_PROXY` are ignored.
@@ -180,12 +180,17 @@ class ClientAuthenticator:
     def _check_credentials(
         self, client: RegisteredClient, credentials: Credentials, certificate: ClientCertificate | None, now: float
     ) -> Flow[None]:
-        """Check that the credentials belong to the registered method. If it needs a certificate, check this, too."""
+        """Check that the credentials belong to the registered method.
+
+        If the method needs a certificate, also check the certificate.
+        """
         method = client.token_endpoint_auth_method
         if not credentials.permit(method):
             used = f"registered method {method}, found {credentials.found}"
             if method in (PKI, SELF_SIGNED):
-                raise Refused("invalid_request", f"{used}: a second authentication method (RFC 6749 2.3)")
+                raise Refused(
+                    "invalid_request", f"{used}: the request uses a second authentication method (RFC 6749 2.3)"
+                )
             _refuse(used)
         yield from self._check_certificate(client, certificate, now)
 
@@ -204,7 +209,10 @@ class ClientAuthenticator:
             yield from self._check_registered(client, certificate, now)
 
     def _client(self, client_id: str | None) -> Flow[RegisteredClient]:
-        """Look up the registration of `client_id`. Raises `Refused("invalid_client")` if there is none."""
+        """Look up the registration of `client_id`.
+
+        Raises `Refused("invalid_client")` if the client is not registered.
+        """
         if client_id is None:
             _refuse("no client_id")
         if not (client_id.isascii() and client_id.isprintable()):
@@ -217,7 +225,7 @@ class ClientAuthenticator:
         if client is None:
             _refuse("no such client")
         if not isinstance(client, RegisteredClient) or client.client_id != client_id:
-            # For example, a database that ignores case returns another client, with the rights of that client.
+            # For example, a database that ignores case may return another client, which may have more rights.
             _log_limited("clients returned an object that is not the RegisteredClient with the requested client_id")
             _refuse("the client look-up returned another client")
         return client
@@ -260,7 +268,8 @@ class ClientAuthenticator:
             registered = yield from document.current(now)
             if registered.contains(certificate, self._match):
                 return
-            registered = yield from document.refreshed(now)  # the client may have a new certificate
+            # The client may have registered a new certificate, so fetch the JWK Set again.
+            registered = yield from document.refreshed(now)
             if registered.contains(certificate, self._match):
                 return
         _refuse(f"{certificate.thumbprint} is not registered for the client")

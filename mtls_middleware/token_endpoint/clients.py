@@ -16,7 +16,8 @@ from mtls_middleware.rule import Rule
 from mtls_middleware.token_endpoint.credentials import PKI, SELF_SIGNED
 from mtls_middleware.token_endpoint.registered_certificates import RegisteredCertificates
 
-# The metadata members for a certificate's name, with the rule of each. A client registers exactly one (RFC 8705 2.1.2).
+# The metadata members for a certificate's name, and their rules. A client registers exactly one member (RFC 8705
+# 2.1.2).
 _SUBJECTS: Mapping[str, type[Rule]] = {
     "tls_client_auth_subject_dn": Subject,
     "tls_client_auth_san_dns": DNSName,
@@ -33,7 +34,13 @@ _DRAFT_RESTRICTIONS = ("tls_client_auth_root_dn", "tls_client_auth_issuer_dn")
 
 
 class RegistrationError(ConfigurationError):
-    """Raised if the metadata of a client cannot be used. The message names the client."""
+    """Raised if the metadata of a client cannot be used. The message names the client.
+
+    Example:
+        >>> RegisteredClient(client_id="billing", token_endpoint_auth_method="tls_client_auth")
+        Traceback (most recent call last):
+        mtls_middleware.token_endpoint.clients.RegistrationError: client 'billing': ...
+    """
 
     @classmethod
     def of(cls, client_id: object, reason: object) -> Self:
@@ -43,7 +50,7 @@ class RegistrationError(ConfigurationError):
 
 @dataclass(frozen=True, kw_only=True)
 class RegisteredClient:
-    """A registered OAuth client (RFC 7591 2). The attributes for RFC 8705 have the names from this RFC.
+    """A registered OAuth client (RFC 7591 2). The attributes about certificates have the names from RFC 8705.
 
     Attributes:
         client_id: the identifier that the client sends, compared as an exact string.
@@ -58,8 +65,8 @@ class RegisteredClient:
             (RFC 8705 3.4).
         trust_store: validates this client's certificates, instead of the `trust_store` of the authenticator.
 
-    Raises `RegistrationError`, which is a `ConfigurationError`. If the look-up of a `ClientAuthenticator` raises it,
-    the authentication of this client fails, and the log has the message.
+    Raises `RegistrationError`, which is a `ConfigurationError`. If the look-up function of a `ClientAuthenticator`
+    raises this exception, the authentication of the client fails, and the message is logged.
 
     Example: `RegisteredClient(client_id="billing", token_endpoint_auth_method="tls_client_auth",
     tls_client_auth_san_dns="billing.internal")`

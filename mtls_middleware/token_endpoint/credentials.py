@@ -158,7 +158,7 @@ def _assertion_credentials(given: Mapping[str, str]) -> Credentials:
 
 
 def _assertion_methods(algorithm: object) -> tuple[str, frozenset[str]]:
-    """Return a description for the log, and the methods that an assertion with the `alg` `algorithm` can belong to."""
+    """Return a description for the log, and the methods to which an assertion with this `alg` can belong."""
     if algorithm is None:  # the application rejects the assertion, because a JWS must have an alg (RFC 7515 4.1.1)
         return "client_assertion without alg", frozenset({SECRET_JWT, PRIVATE_KEY_JWT})
     if not isinstance(algorithm, str) or algorithm.lower() in ("", "none"):

@@ -1,7 +1,7 @@
 """Reads the certificates that a client registered in `x5c` of its JWK Set (RFC 8705 2.2.2).
 
-They are for the method `self_signed_tls_client_auth`. Certificates are compared only for equality, and no chain is
-validated (RFC 8705 2.2).
+These certificates are for the method `self_signed_tls_client_auth`. Certificates are compared only for equality, and no
+chain is validated (RFC 8705 2.2).
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from mtls_middleware.sources.encoding import base64_der
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.token_endpoint")
 
-# What is compared: the whole certificate (RFC 8705), or only its public key (drafts of RFC 8705 up to draft 12).
+# The part that is compared: the whole certificate (RFC 8705), or only its public key (drafts of RFC 8705 up to 12).
 Match = Literal["certificate", "public_key"]
 
 

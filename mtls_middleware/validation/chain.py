@@ -71,7 +71,8 @@ class Roots:
         intermediates: CA certificates that clients need not present.
         max_depth: maximum number of certificates between leaf and root.
         require_client_auth_eku: reject a leaf without extended key usage.
-        purpose: the required extended key usage, which is `clientAuth`. Only a test suite for servers uses another one.
+        purpose: the required extended key usage, which is `clientAuth`. Only a test suite for servers gives another
+            value.
     """
 
     def __init__(
@@ -91,7 +92,8 @@ class Roots:
         self._require_eku = require_client_auth_eku
         self._purpose = purpose
         # Two caches that exist as long as this object: the results of the checks of each CA certificate, and the CA
-        # certificates whose signature is verified. Validity periods and places in the path are checked for each path.
+        # certificates whose signature is verified. Validity periods and positions in the path are checked for each
+        # path.
         self._cached_check = lru_cache(maxsize=_CACHED_AUTHORITIES)(self._check_authority)
         self._encoded = lru_cache(maxsize=_CACHED_AUTHORITIES)(_encoded)
         self._verified_authorities: Cache[bytes, x509.Certificate] = Cache(_CACHED_AUTHORITIES)
@@ -105,8 +107,8 @@ class Roots:
     def path(self, certificate: ClientCertificate, now: float, leeway: float = 0.0) -> Path:
         """Return a path that is valid at `now` (seconds since the epoch).
 
-        `leeway`: tolerance in seconds at both ends of the validity period. Raises `Refused` with all reasons if there
-        is no such path.
+        `leeway`: tolerance in seconds at both ends of the validity period. Raises `Refused` with all reasons if no path
+        is valid at this time.
         """
         if certificate.der in self._anchors:
             raise refused(certificate, "a root certificate cannot be a client certificate")
@@ -118,9 +120,11 @@ class Roots:
             reasons += profile.client_defects(leaf, found, self._purpose, require_purpose=self._require_eku)
             names = path_work.name_count(leaf, found)
             if names > _MAX_NAMES:
-                raise refused(certificate, f"more than {_MAX_NAMES} names in one certificate")
+                raise refused(certificate, f"a certificate has more than {_MAX_NAMES} names")
             if not path_work.is_affordable(names, self._constraints):
-                raise refused(certificate, f"{names} names under {self._constraints} name constraints")
+                raise refused(
+                    certificate, f"too many comparisons: {names} names with {self._constraints} name constraints"
+                )
             issuers = presented_chain.issuers(leaf, certificate.chain, self._verified_authorities.get)
             presented_chain.log_ignored(certificate.thumbprint, len(certificate.chain) - len(issuers), now)
             authorities, ignored = self._presented_authorities(leaf, dict(islice(issuers.items(), MAX_PRESENTED)))
@@ -151,7 +155,10 @@ class Roots:
         return tuple(map(self._encoded, path.certificates[1:]))
 
     def _find_path(self, leaf: x509.Certificate, known: Sequence[x509.Certificate], now: float, leeway: float) -> Path:
-        """Return the path that `cryptography` finds. If there is none, raise the `VerificationError` for time `now`."""
+        """Return the path that `cryptography` finds.
+
+        If it finds no path, raise the `VerificationError` for the time `now`.
+        """
         failure = verification.VerificationError("no path is valid at this time")
         for attempt, time in enumerate(self._times_to_try([leaf, *known, *self._authorities], now, leeway)):
             verifier = self._policy.time(datetime.fromtimestamp(time, UTC)).build_client_verifier()
@@ -185,8 +192,8 @@ class Roots:
     def outside(self, certificate: ClientCertificate, now: float, clock_skew: float) -> tuple[str, ...]:
         """Return log messages about the certificate between leaf and root that is outside of its validity period.
 
-        The result is empty if there is no such certificate. In addition to the leaf, only certificates with the name of
-        an issuer are checked, because a client can present unrelated certificates.
+        The result is empty if no certificate is outside of its validity period. In addition to the leaf, only
+        certificates with the name of an issuer are checked, because a client can present unrelated certificates.
         """
         try:
             # The method `path` has filled this cache.
@@ -204,13 +211,14 @@ class Roots:
         return ()
 
     def diagnose(self, certificate: ClientCertificate, now: float, leeway: float = 0.0) -> diagnosis.Diagnosis:
-        """Return why there is no path that is valid at `now` (seconds since the epoch), for the log.
+        """Return the reasons why no path is valid at `now` (seconds since the epoch), for the log.
 
         Raises the exceptions of `chain.UNREADABLE` for unreadable certificates.
         """
         leaf = certificate.x509
         issuers = presented_chain.issuers(leaf, certificate.chain, self._verified_authorities.get)
-        # Behind the issuers by name are the others: the name of an issuer may be spelt differently.
+        # After the CAs with the name of an issuer come all other CAs, because the name of an issuer may be spelt
+        # differently.
         others = dict(islice(issuers.items(), MAX_PRESENTED)) | presented_chain.readable(
             certificate.chain[:MAX_PRESENTED]
         )
@@ -264,7 +272,7 @@ class Roots:
     def _signed_by_known(
         self, presented: Sequence[x509.Certificate], verified: Sequence[x509.Certificate]
     ) -> list[x509.Certificate]:
-        """Return the presented CAs that a known CA has signed, directly or through other presented CAs.
+        """Return the presented CAs that a known CA has signed, directly or through further presented CAs.
 
         All other CAs are dropped. So a client of an unknown CA causes only a few signature checks: a presented CA is
         checked at most once against each known CA that has the name of its issuer.

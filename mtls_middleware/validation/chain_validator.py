@@ -7,7 +7,20 @@ from mtls_middleware.effects.flow import Flow
 
 
 class ChainValidator(Protocol):
-    """Validates certification paths in this process. `TrustStore` and `SpiffeTrust` implement this protocol."""
+    """Validates certification paths in this process. `TrustStore` and `SpiffeTrust` implement this protocol.
+
+    Example:
+        >>> from mtls_middleware.certificate import Verification
+        >>> from mtls_middleware.errors import Refused
+        >>> class PinnedCertificates:
+        ...     def __init__(self, thumbprints: set[str]) -> None:
+        ...         self._thumbprints = thumbprints
+        ...
+        ...     def validate(self, certificate: ClientCertificate, now: float) -> ClientCertificate:
+        ...         if certificate.thumbprint not in self._thumbprints:
+        ...             raise Refused("client_certificate_refused", "the certificate is not pinned")
+        ...         return certificate.with_verification(Verification.BY_TRUST_STORE)
+    """
 
     def validate(self, certificate: ClientCertificate, now: float) -> ClientCertificate | Flow[ClientCertificate]:
         """Return the certificate with the verification `BY_TRUST_STORE`, or a flow that returns this certificate.

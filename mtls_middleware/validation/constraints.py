@@ -27,7 +27,8 @@ def violations(path: Sequence[x509.Certificate]) -> Iterator[str]:
             yield "name constraints in a certificate that is not a CA certificate"
             continue
         if constraints.public_bytes() not in authority.tbs_certificate_bytes:
-            # `cryptography` ignores minimum and maximum. RFC 5280 4.2.1.10: minimum must be zero, and maximum absent.
+            # `cryptography` ignores minimum and maximum. By RFC 5280 4.2.1.10, minimum must be zero, and maximum must
+            # be absent.
             yield "name constraints with a minimum or a maximum"
         for number, below in enumerate(path[:position]):
             # Constraints do not apply to a self-issued intermediate, with which a CA changes its key (RFC 5280
@@ -90,7 +91,8 @@ def _subject_mailboxes(
 def _is_mailbox_within(mailbox: str, subtree: str) -> bool:
     """Return whether `mailbox` is within `subtree`.
 
-    `subtree` is a mailbox (`user@host`), a host (`host`, all its mailboxes) or a domain (`.domain`, all its hosts).
+    `subtree` is a mailbox (`user@host`), a host (`host`: all mailboxes of the host) or a domain (`.domain`: all hosts
+    of the domain).
     """
     local, _, host = mailbox.rpartition("@")
     subtree_local, at, subtree_host = subtree.rpartition("@")

@@ -1,7 +1,7 @@
 """`RevocationList`: parses a complete CRL strictly into a set of serial numbers (RFC 5280 section 5).
 
-No clock. Only `read` does I/O: it reads the open file that it is given. Delta CRLs, indirect CRLs, CRLs for some
-reasons only and CRLs with unknown critical extensions are rejected.
+No clock. The only I/O is in `read`, which reads an open file. Delta CRLs, indirect CRLs, CRLs for some reasons only and
+CRLs with unknown critical extensions are rejected.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -58,7 +58,8 @@ class RevocationList:
     signature: bytes
     scheme: padding.PKCS1v15 | padding.PSS | ec.ECDSA
     algorithm: hashes.HashAlgorithm
-    # By the DER of CA certificates with the issuer's name: the certificate, or `None` if it did not sign the list.
+    # A mapping of the DER of a CA certificate with the issuer's name to the certificate, or to `None` if it did not
+    # sign the list.
     _signers: dict[bytes, x509.Certificate | None] = field(default_factory=dict, repr=False)
 
     @property
@@ -68,11 +69,11 @@ class RevocationList:
 
     @property
     def signer(self) -> x509.Certificate | None:
-        """A CA certificate with the key that signed this list, or `None` if no such certificate is known yet."""
+        """A CA certificate with the key that signed this list, or `None` if it is not known yet who signed the list."""
         return next((each for each in list(self._signers.values()) if each is not None), None)
 
     def supersedes(self, other: "RevocationList") -> bool:
-        """Return whether this list is newer than `other`, and has the same scope and the same name of the issuer.
+        """Return whether this list is newer than `other`, and has the same scope and the same issuer's name.
 
         A list is newer if neither its thisUpdate nor its cRLNumber is lower, and they are not both equal.
         """
@@ -93,7 +94,7 @@ class RevocationList:
         if request.issuer_der in self._signers:
             return self._signers[request.issuer_der] is not None
         result = self.is_signed_by(request.issuer)
-        if len(self._signers) < 64:  # usually only a few CAs have the name of the issuer
+        if len(self._signers) < 64:  # usually only a few CA certificates have the name of the issuer
             self._signers[request.issuer_der] = request.issuer if result else None
         return result
 
@@ -125,6 +126,21 @@ class StatusRequest:
     """The data of a certificate that are needed to check its revocation status.
 
     The data are read only once, when the path is validated, because the status is checked on every request.
+
+    Attributes:
+        serial: the serial number of the certificate.
+        is_authority: whether the certificate is that of a CA.
+        distribution_points: its CRL distribution points, in a form that can be compared.
+        issuer: the certificate of its issuer.
+        issuer_name: the name of the issuer, in a form that can be compared.
+        issuer_der: the certificate of the issuer in DER.
+
+    Example:
+        >>> from mtls_middleware.testing import CertificateAuthority
+        >>> ca = CertificateAuthority()
+        >>> client = ca.issue("CN=billing")
+        >>> StatusRequest(client.x509, ca.certificate).serial == client.x509.serial_number
+        True
     """
 
     def __init__(self, certificate: x509.Certificate, issuer: x509.Certificate) -> None:
@@ -174,7 +190,7 @@ def _read(reader: CRLReader, pause: Callable[[], None]) -> RevocationList:
     if not isinstance(algorithm, HASHES) or not isinstance(scheme, (padding.PKCS1v15, padding.PSS, ec.ECDSA)):
         raise ValueError(UNSUPPORTED_SIGNATURE)
     if found.next_update_utc is None:
-        raise ValueError("no nextUpdate (RFC 5280 5.1.2.5)")
+        raise ValueError("the list has no nextUpdate (RFC 5280 5.1.2.5)")
     number, (points, only_clients, only_authorities) = _number_and_scope(found)
     return RevocationList(
         issuer=distinguished.comparison_key(found.issuer),
@@ -203,23 +219,25 @@ def _serials(reader: CRLReader, pause: Callable[[], None]) -> Iterator[int]:
 
 
 def _number_and_scope(found: x509.CertificateRevocationList) -> tuple[int, Scope]:
-    """Read from the extensions the number of the list, and which certificates the list covers.
+    """Read the number and the scope of the list from its extensions.
 
     Raises `ValueError` for an unsupported list.
     """
     kinds = {each.oid: each for each in found.extensions}
     if ExtensionOID.DELTA_CRL_INDICATOR in kinds:
         raise ValueError(
-            "a delta CRL, which is not supported; expected the complete CRL, which a CA with delta CRLs also publishes"
+            "the list is a delta CRL, which is not supported; expected the complete CRL, which a CA with delta CRLs "
+            "also publishes"
         )
     number = kinds[ExtensionOID.CRL_NUMBER].value if ExtensionOID.CRL_NUMBER in kinds else None
     if not isinstance(number, x509.CRLNumber):
         raise ValueError(
-            "no cRLNumber (RFC 5280 5.2.3); with openssl, set crl_extensions and crlnumber in the configuration"
+            "the list has no cRLNumber (RFC 5280 5.2.3); with openssl, set crl_extensions and crlnumber in the "
+            "configuration"
         )
     for each in kinds.values():
         if each.critical and each.oid not in _PROCESSED:
-            raise ValueError(f"a critical extension that is not supported: {each.oid.dotted_string}")
+            raise ValueError(f"the list has a critical extension that is not supported: {each.oid.dotted_string}")
     if ExtensionOID.ISSUING_DISTRIBUTION_POINT not in kinds:
         return number.crl_number, (frozenset(), False, False)
     return number.crl_number, _scope(kinds[ExtensionOID.ISSUING_DISTRIBUTION_POINT].value)
@@ -227,18 +245,26 @@ def _number_and_scope(found: x509.CertificateRevocationList) -> tuple[int, Scope
 
 def _scope(extent: x509.ExtensionType) -> Scope:
     if not isinstance(extent, x509.IssuingDistributionPoint):
-        raise ValueError("an unreadable issuingDistributionPoint")
+        raise ValueError("the list has an unreadable issuingDistributionPoint")
     if extent.indirect_crl:
-        raise ValueError("an indirect CRL, which is not supported; expected a CRL of the certificates' own issuer")
+        raise ValueError(
+            "the list is an indirect CRL, which is not supported; expected a CRL of the certificates' own issuer"
+        )
     if extent.only_some_reasons:
-        raise ValueError("a CRL for some reasons only, which is not supported; expected a CRL for all reasons")
+        raise ValueError(
+            "the list is a CRL for some reasons only, which is not supported; expected a CRL for all reasons"
+        )
     if extent.only_contains_attribute_certs:
-        raise ValueError("a CRL for attribute certificates, which is not supported; expected a CRL for certificates")
+        raise ValueError(
+            "the list is a CRL for attribute certificates, which is not supported; expected a CRL for certificates"
+        )
     if extent.relative_name is not None:
-        raise ValueError("a distribution point with a relative name, which is not supported; expected a full name")
+        raise ValueError(
+            "the list has a distribution point with a relative name, which is not supported; expected a full name"
+        )
     points = _comparable(extent.full_name)
     if extent.full_name is not None and not points:
-        raise ValueError("an unsupported distribution point; expected a URI or a directory name")
+        raise ValueError("the list has an unsupported distribution point; expected a URI or a directory name")
     return points, extent.only_contains_user_certs, extent.only_contains_ca_certs
 
 
@@ -246,11 +272,14 @@ def _refuse_critical_entries(found: x509.CertificateRevocationList) -> None:
     for entry in found:
         for each in entry.extensions:
             if each.critical or each.oid == CRLEntryExtensionOID.CERTIFICATE_ISSUER:
-                raise ValueError(f"an entry with a critical extension: {each.oid.dotted_string} (RFC 5280 5.3)")
+                raise ValueError(f"an entry has a critical extension: {each.oid.dotted_string} (RFC 5280 5.3)")
 
 
 def _comparable(names: Sequence[x509.GeneralName] | None) -> frozenset[Hashable]:
-    """Return keys of the URIs and directory names of a distribution point, which are only compared, never fetched."""
+    """Return the URIs and directory names of a distribution point in a form that can be compared.
+
+    They are never fetched.
+    """
     return frozenset(
         each.value if isinstance(each, x509.UniformResourceIdentifier) else distinguished.comparison_key(each.value)
         for each in names or ()

@@ -2,7 +2,8 @@
 
 `cryptography` holds the interpreter's lock (GIL) while it parses or serialises a list. Up to release 50, it releases
 the lock only for cryptographic operations (https://github.com/pyca/cryptography/issues/11585). So a list of 41 MB would
-stop all other threads, and the event loop, for a second or more. This module cuts, and `cryptography` parses each part.
+stop all other threads, and the event loop, for a second or more. This module splits the list, and `cryptography` parses
+each part.
 """
 
 import binascii
@@ -17,7 +18,8 @@ from mtls_middleware.validation.profile import HASHES
 
 _TIMES = (0x17, 0x18)  # the tags of UTCTime and GeneralizedTime
 _NO_SIGNATURE = b"\x03\x01\x00"  # an empty BIT STRING
-# Number of bytes that are read from the file, and parsed, at once. Both take about a millisecond.
+# Number of bytes that are read from the file, and then parsed, at once. Each of the two steps takes about a
+# millisecond.
 _CHUNK, _SLICE = 65_536, 32_768
 # Maximum number of bytes of all fields of a list except its entries.
 _MAX_FIELDS = 1_048_576
@@ -32,7 +34,8 @@ class CRLReader:
 
     def __init__(self, file: BinaryIO) -> None:
         self._chunks, self._buffer, self._position = _chunks(file), bytearray(), 0
-        self._digests = [hashlib.new(each.name) for each in HASHES]  # the algorithm is not known yet
+        # Both digests are computed, because the algorithm is not known yet.
+        self._digests = [hashlib.new(each.name) for each in HASHES]
         self._list_end = self._enter(is_signed=False)
         self._signed_end = self._enter(is_signed=True)
         self._before, self._algorithm = b"", b""
@@ -52,7 +55,7 @@ class CRLReader:
             raise ValueError("a value of the revocation list is longer than the list")
 
     def slices(self) -> Iterator[bytes]:
-        """Yield the DER of CRLs, each of which has some of the entries, and neither extensions nor a signature."""
+        """Yield the DER of CRLs. Each CRL has some of the entries, and neither extensions nor a signature."""
         end = self._position + self.entries_size
         while self._position < end:
             limit = min(_SLICE, end - self._position)
@@ -66,16 +69,16 @@ class CRLReader:
             yield _sequence(_sequence(self._before, _sequence(entries)), self._algorithm, _NO_SIGNATURE)
 
     def finish(self) -> tuple[bytes, Mapping[str, bytes]]:
-        """Return the DER of a CRL that has everything but the entries, and the digests of the signed data.
+        """Return the DER of a CRL without the entries, and the digests of the signed data.
 
-        The digests are those of tbsCertList, by the name of the hash algorithm.
+        The digests are those of tbsCertList, as a mapping of hash algorithm to digest.
         """
         fields = self._signed_end - self._position, self._list_end - self._signed_end
         if sum(fields) > _MAX_FIELDS:
             raise ValueError(f"the fields of the revocation list have more than {_MAX_FIELDS} bytes")
         after, signature = self._take(fields[0], is_signed=True), self._take(fields[1], is_signed=False)
         if self._buffer or any(self._chunks):
-            raise ValueError("bytes after the revocation list")
+            raise ValueError("the file has more bytes after the revocation list")
         digests = {each.name: each.digest() for each in self._digests}
         return _sequence(_sequence(self._before, after), signature), digests
 
@@ -84,7 +87,7 @@ class CRLReader:
         start, end = read_header(self._peek(6, is_required=False))
         found = self._take(start, is_signed=is_signed)
         if found != header(SEQUENCE, end - start):
-            raise ValueError("not a SEQUENCE in DER")
+            raise ValueError("a value is not a SEQUENCE in DER")
         return self._position + end - start
 
     def _value(self) -> bytes:
@@ -101,7 +104,10 @@ class CRLReader:
         return read_header(buffer, start)[1]
 
     def _peek(self, size: int, *, is_required: bool = True) -> bytearray:
-        """Return the buffer with `size` bytes or more. If they are not required, there may be fewer at the end."""
+        """Return the buffer with at least `size` bytes.
+
+        If the bytes are not required, the buffer may be shorter at the end of the file.
+        """
         while len(self._buffer) < size:
             chunk = next(self._chunks, b"")
             if not chunk and is_required:
@@ -121,15 +127,16 @@ class CRLReader:
 
 
 def _chunks(file: BinaryIO) -> Iterator[bytes]:
-    """Yield the DER of the file. If it has PEM, decode it."""
+    """Yield the DER of the file. PEM is decoded."""
     first = file.read(_CHUNK)
     chunks = chain([first], iter(partial(file.read, _CHUNK), b""))
-    # Text has no byte above 0x7F here, and a list in DER has more than 127 bytes.
+    # The length byte distinguishes PEM from DER: text has no byte above 0x7F, and a list in DER has more than 127
+    # bytes.
     return chunks if first[:1] == b"\x30" and first[1:2] >= b"\x80" else _decoded(chunks)
 
 
 def _decoded(texts: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield the decoded contents of the only PEM block of a file. There may be text before and after it."""
+    """Yield the decoded contents of the only PEM block of a file. Text before and after the block is allowed."""
     text = _skip(b"", texts, _BLOCK)
     if not text.startswith(_BEGIN):
         raise ValueError("expected one revocation list in DER or PEM, and no other PEM block")

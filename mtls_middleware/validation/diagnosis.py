@@ -1,6 +1,6 @@
-"""Finds out why there is no valid path from a certificate to a trusted root, for the log and the command line.
+"""Explains why no valid path leads from a certificate to a trusted root, for the log and the command line.
 
-It accepts and rejects nothing: `cryptography` and `chain.py` decide. The number of signature checks is bounded.
+This module decides nothing: `cryptography` and `chain.py` decide. The number of signature checks is limited.
 """
 
 from collections.abc import Iterator, Sequence
@@ -46,7 +46,7 @@ class Fault(NamedTuple):
 
 
 class Diagnosis(NamedTuple):
-    """The path as far as names and signatures lead, and its faults, the nearest to the client's certificate first.
+    """The longest path by names and signatures, and its faults. Faults near the client's certificate come first.
 
     `is_complete`: whether the path leads to a trusted root.
     """
@@ -66,7 +66,7 @@ class Diagnosis(NamedTuple):
 
 
 class Authorities(NamedTuple):
-    """The CAs that are known: the trusted roots, and all others (configured or presented)."""
+    """The known CAs: the trusted roots, and all other CAs, configured or presented."""
 
     roots: Sequence[x509.Certificate]
     others: Sequence[x509.Certificate]
@@ -81,7 +81,7 @@ def diagnose(
     leeway: float,
     max_depth: int,
 ) -> Diagnosis:
-    """Return the path from `leaf` as far as it leads, and what is wrong with it.
+    """Return the longest path from `leaf`, and the faults of this path.
 
     Arguments:
         purpose: the required extended key usage.
@@ -110,14 +110,14 @@ def _position(fault: Fault) -> int:
 
 
 def place(position: int) -> str:
-    """Return the beginning of a reason for the log: which certificate of the path it is about."""
+    """Return the beginning of a reason for the log. It names the certificate of the path."""
     return "" if position == 0 else f"CA {position} above the client's certificate: "
 
 
 def _walk(
     leaf: x509.Certificate, known: Authorities, now: float, max_depth: int
 ) -> tuple[tuple[x509.Certificate, ...], Fault | None]:
-    """Return the path as far as it leads, and the reason why it ends; `None` if it ends at a trusted root."""
+    """Return the longest path, and the reason why it ends. The reason is `None` if the path ends at a trusted root."""
     path, signatures = [leaf], _MAX_SIGNATURES
     while path[-1] not in known.roots:
         current, position = path[-1], len(path) - 1
@@ -144,7 +144,7 @@ def _is_valid_at(certificate: x509.Certificate, now: float) -> bool:
 
 
 def _has_signed(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
-    """Return whether the issuer has signed the certificate, or may have signed it with an unsupported algorithm."""
+    """Return whether the issuer has signed the certificate, or may have done so with an unsupported algorithm."""
     try:
         certificate.verify_directly_issued_by(issuer)
     except InvalidSignature:
@@ -233,7 +233,7 @@ def _own_faults(certificate: x509.Certificate, is_anchor: bool, now: float, leew
 
 
 def _weak_signature(certificate: x509.Certificate) -> str | None:
-    """Return why the algorithm of the signature is not accepted, or `None`."""
+    """Return why the algorithm of the signature is not accepted, or `None` if it is accepted."""
     oid = certificate.signature_algorithm_oid
     try:
         algorithm = certificate.signature_hash_algorithm

@@ -24,11 +24,10 @@ logger: logging.Logger = logging.getLogger("mtls_middleware.validation")
 P = TypeVar("P")
 T = TypeVar("T")
 
-# Maps each configured path to the parsed contents of its files, by file. The files are the path itself or, for a
-# directory, the files in it.
+# A mapping of each configured path to the parsed contents of its files. The path is a file, or a directory of files.
 Contents = Mapping[Path, Mapping[Path, P]]
-# The state of one file: mtime, size, inode and ctime. The state changes if the file is written or replaced. `None`: the
-# state cannot be read.
+# The state of one file: mtime, size, inode and ctime. The state changes if the file is written or replaced. `None`
+# means that the state cannot be read.
 _State = tuple[int, int, int, int] | None
 
 # Seconds between two checks for changed files. A change takes effect within about a second.
@@ -38,19 +37,19 @@ _INTERVAL = 1.0
 MAX_INLINE_SIZE = 262_144
 # Maximum number of attempts to read files that change while they are read.
 _ATTEMPTS = 4
-# After these errors, there is no such file. After any other error, the file may be readable again later.
+# These errors mean that the file does not exist. After any other error, the file may be readable again later.
 _GONE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 
 
 @dataclass(frozen=True, slots=True)
 class _File(Generic[P]):
-    """What is known of one file.
+    """The known data about one file.
 
     Attributes:
         state: the state of the file at the last attempt to read it.
-        good: the last good contents, in a tuple; empty if there are none.
-        reason: why the last attempt failed; empty if it succeeded.
-        failures: the number of failed attempts since the last good one.
+        good: a tuple with the last good contents; empty if no contents were good yet.
+        reason: the reason why the last attempt failed; empty if it succeeded.
+        failures: the number of failed attempts since the last successful attempt.
         failed_at: the time of the last failed attempt.
     """
 
@@ -62,15 +61,15 @@ class _File(Generic[P]):
 
     @property
     def delay(self) -> float:
-        """The number of seconds after a failed attempt until the next one."""
+        """The number of seconds between the last failed attempt and the next attempt."""
         return max(_INTERVAL, retry_delay(self.failures))
 
     def is_due(self, state: _State, now: float) -> bool:
-        """Return whether to read the file, which has this state now."""
+        """Return whether the file must be read, if `state` is its current state."""
         return state != self.state or (self.failures > 0 and abs(now - self.failed_at) >= self.delay)
 
     def failed(self, state: _State, reason: str, now: float) -> "_File[P]":
-        """Return this object after one more failed attempt."""
+        """Return a copy that counts one more failed attempt."""
         return _File(state, self.good, reason, self.failures + 1, now)
 
 
@@ -111,7 +110,7 @@ class FileCache(Generic[P, T]):
         self._parse, self._combine, self._gone = parse, combine, gone
         self._lock = threading.Lock()  # held while a request checks the files; other requests do not wait
         self._thread: threading.Thread | None = None  # the thread that reads changed files
-        self._no_thread = False  # whether a thread is needed, and none can be started
+        self._no_thread = False  # whether a thread is needed, but cannot be started
         self._checked_at = float("-inf")
         self._listing = _Listing({}, {})
         self._files: Mapping[Path, _File[P]] = {}
@@ -128,7 +127,9 @@ class FileCache(Generic[P, T]):
         self._combined = _File(None, (combine(None, _contents(self._listing, self._files), float("-inf")),))
 
     def current(self, now: float) -> T:
-        """Return the value. If the last check is a second old, first check for changed files and renew the value.
+        """Return the value.
+
+        If the last check was at least a second ago, first check for changed files and renew the value.
 
         Raises `Unavailable` if files have changed, and no thread can be started to read them.
         """
@@ -146,7 +147,8 @@ class FileCache(Generic[P, T]):
 
     def _check(self, now: float) -> None:
         """Renew the value, or start a thread that does so, if files have changed or must be tried again."""
-        if self._thread is not None and self._thread.is_alive():  # a fork has no threads, so there it is not alive
+        # In a forked child process, the thread does not exist, so it is not alive.
+        if self._thread is not None and self._thread.is_alive():
             return
         listing = self._list()
         due = [state for file, state in listing.states.items() if self._files.get(file, _File()).is_due(state, now)]
@@ -184,7 +186,7 @@ class FileCache(Generic[P, T]):
         found, files = self._read(listing, now)
         try:
             combined = _File(None, (self._combine(value[0], _contents(found, files), now),))
-        except ConfigurationError as error:  # for example, no root is left; only other files can change this
+        except ConfigurationError as error:  # for example, no root is left: only a change of the files can help
             combined = _File(None, value, str(error))
         except Exception as error:  # noqa: BLE001 (for example, `MemoryError`: the next attempt may succeed)
             combined = self._combined.failed(None, _reason(error), now)
@@ -207,7 +209,7 @@ class FileCache(Generic[P, T]):
             logger.error("cannot use the changed files; the old contents stay in use: %s%s", reason, again)
 
     def _read(self, listing: _Listing, now: float) -> tuple[_Listing, Mapping[Path, _File[P]]]:
-        """Read the files that are due until no file has changed meanwhile.
+        """Read the files that are due. Repeat this until no file has changed in the meantime.
 
         Files that change again and again count as failed.
         """
@@ -233,7 +235,7 @@ class FileCache(Generic[P, T]):
             return known
         try:
             if state is None:
-                file.stat()  # raises the exception that kept `_list` from reading the state
+                file.stat()  # raises the same exception as the attempt of `_list` to read the state
             with file.open("rb") as opened:
                 return _File(state, (self._parse(opened),))
         except Exception as error:  # noqa: BLE001 (for example, `MemoryError`: the next attempt may succeed)
@@ -249,7 +251,7 @@ class FileCache(Generic[P, T]):
                 try:
                     facts = file.stat()
                 except OSError as error:
-                    if error.errno not in _GONE or file.is_symlink():  # a link to nothing is an error, too
+                    if error.errno not in _GONE or file.is_symlink():  # a link without a target is an error, too
                         found[file] = None
                     continue
                 if S_ISREG(facts.st_mode) or file == path:
@@ -259,7 +261,7 @@ class FileCache(Generic[P, T]):
         return _Listing(paths, states)
 
     def _names(self, path: Path) -> Sequence[Path]:
-        """Return the files of a configured path. If a directory cannot be listed, return the files that are known."""
+        """Return the files of a configured path. If a directory cannot be listed, return its known files."""
         try:
             if not S_ISDIR(path.stat().st_mode):
                 return [path]

@@ -24,7 +24,7 @@ logger: logging.Logger = logging.getLogger("mtls_middleware.validation")
 # all lists whose signature was never verified. Each list counts as 1,000 entries more than it has.
 _MAX_LISTS, _MAX_VERIFIED, _MAX_UNVERIFIED, _LIST = 8, 5_000_000, 2_000_000, 1_000
 
-_Kind = tuple[Hashable, Scope]  # the lists of one kind replace each other, if the same key signed them
+_Kind = tuple[Hashable, Scope]  # newer lists of one kind replace older lists, if the same key signed them
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
@@ -61,7 +61,8 @@ class KnownLists:
     def renewed(self, found: Mapping[str, RevocationList], now: float) -> "KnownLists":
         """Return the known lists after the files or the URL have changed.
 
-        `found`: the lists that they contain now, by file or URL. Logs an error if a list is older than a known list.
+        `found`: the lists that the files or URLs contain now, by file or URL. Logs an error if a list is older than a
+        known list.
         """
         known = {each.digest: each for each in self.all}
         by_kind = _by_kind(known.values())
@@ -171,7 +172,7 @@ def status(request: StatusRequest, lists: Sequence[RevocationList], now: float) 
 def _in_force(request: StatusRequest, lists: Sequence[RevocationList], now: float) -> list[RevocationList]:
     """Return the lists that the certificate's issuer signed, without the lists that a newer list replaces.
 
-    Lists of a scope without this certificate are included if one of them names the certificate. A list whose
+    Lists whose scope does not include the certificate are included if they contain its serial number. A list whose
     thisUpdate is in the future is in force, but replaces no other list. If it is not certain which of two lists is
     newer, both are in force.
     """
@@ -179,7 +180,7 @@ def _in_force(request: StatusRequest, lists: Sequence[RevocationList], now: floa
     signed = [each for each in lists if each.scope in scopes and each.is_signed_by_issuer(request)]
     in_force = [each for each in signed if each.this_update > now]
     for kind in _by_kind(each for each in signed if each.this_update <= now).values():
-        newest: RevocationList | None = None  # the first list so far with the highest cRLNumber
+        newest: RevocationList | None = None  # the first list with the highest cRLNumber so far
         for each in sorted(kind, key=_order, reverse=True):
             if newest is None or not newest.supersedes(each):
                 in_force.append(each)
@@ -193,8 +194,8 @@ def _order(found: RevocationList) -> tuple[float, int]:
 
 # A list is near its end in the last tenth of its period. Most CAs publish the next list in the middle of the period.
 _NEAR_END = 0.1
-# The lists about whose end there was a warning, by their period and size. If two lists have the same
-# period and size, there is only one warning.
+# The lists about whose end a warning was logged. A list is identified by its period and size, so two lists with the
+# same period and size cause only one warning.
 _warned: Cache[tuple[float, float, int], bool] = Cache(1_000)
 
 

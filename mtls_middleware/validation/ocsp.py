@@ -50,20 +50,20 @@ class OCSP:
         signed_by: the certificate of the only responder that may sign, or its PEM file, which is read again when it
             changes. Default: the issuing CA, or a responder to which the issuing CA has delegated this by a certificate
             with the extended key usage OCSPSigning.
-        max_age: maximum number of seconds for which a response is cached, 1 to 86,400. A response is never cached
-            after its nextUpdate, and never if it has none.
+        max_age: maximum number of seconds for which a response is cached, 1 to 86,400. A response is never cached after
+            its nextUpdate. A response without nextUpdate is never cached.
         timeout: maximum seconds of one exchange with a responder.
         leaf_only: check only the client's own certificate, not the intermediate CAs.
-        soft_fail: accept a certificate if its responder cannot be reached or gives no usable response, and if no
+        soft_fail: accept a certificate if its responder cannot be reached or gives no usable response, or if no
             responder is configured for its issuer. So an attacker who blocks or changes the responses can use a revoked
             certificate, unless a cached response reports it. Each use is logged. A certificate that a response reports
             as revoked or unknown is always rejected.
         clock_skew: tolerance for the times in a response, in seconds, 0 to 300.
-        nonce: `"optional"` sends a nonce and accepts a response without one, `"required"` rejects such a response, and
-            `"none"` sends no nonce. A response with another nonce is always rejected (RFC 9654).
+        nonce: `"optional"` sends a nonce and accepts a response without a nonce, `"required"` rejects such a response,
+            and `"none"` sends no nonce. A response with another nonce is always rejected (RFC 9654).
         method: `"POST"`, or `"GET"`, so that HTTP caches can respond. With `"GET"`, set `nonce="none"`.
-        hash_algorithm: the hash that identifies the issuer in requests, `"SHA-1"` or `"SHA-256"`. It protects nothing,
-            and many responders know SHA-1 only (RFC 5019 2.1.1).
+        hash_algorithm: the hash that identifies the issuer in requests, `"SHA-1"` or `"SHA-256"`. Security does not
+            depend on it, and many responders support only SHA-1 (RFC 5019 2.1.1).
         responder_lists: lists that cover delegated responders' certificates without `id-pkix-ocsp-nocheck`. Without
             these lists, a response of such a responder is rejected (RFC 6960 4.2.2.2.1).
         tls: verifies https responders. Default: the CAs of the system.

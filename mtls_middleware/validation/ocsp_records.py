@@ -1,4 +1,4 @@
-"""`OCSPRecord`: what a process knows about the status of one certificate, and the attempts to renew it."""
+"""`OCSPRecord`: the last known status of one certificate, and the attempts to renew it."""
 
 from dataclasses import dataclass, field
 
@@ -8,11 +8,12 @@ from mtls_middleware.effects.exchange import Fetch, FetchFailed, Stopwatch
 from mtls_middleware.retry import LONGEST, retry_delay
 from mtls_middleware.validation.ocsp_response import OCSPRequest, OCSPStatus
 
-# Part of the period after which a response is renewed in the background, so that requests do not wait for the renewal.
+# Fraction of the period after which a response is renewed in the background, so that requests do not wait for the
+# renewal.
 _RENEWAL = 0.8
-# Part of the period that remains when a status is near its end. The renewal has then failed several times.
+# Remaining fraction of the period from which a status is near its end. The renewal has then failed several times.
 _NEAR_END = 0.1
-# Maximum number of seconds for which the status unknown is cached, so that a new certificate soon has a status.
+# Maximum number of seconds for which the status "unknown" is cached. The responder may learn of a new certificate soon.
 _UNKNOWN = 30.0
 # Seconds until the next attempt if an exchange was not made, because its responder stalls or too many requests wait.
 # The circuit breaker has longer pauses, but ends them as soon as the responder responds to another request.
@@ -21,7 +22,7 @@ _POSTPONED = 1.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CachedStatus:
-    """A verified response, and the times from which and before which it is used, in seconds since the epoch."""
+    """A verified response, and the period in which it is used, in seconds since the epoch."""
 
     response: OCSPStatus
     begins: float
@@ -42,7 +43,7 @@ class CachedStatus:
         return self.begins <= now < self.ends
 
     def is_near_end(self, now: float) -> bool:
-        """Return whether less than a tenth of the time for which the status is used remains."""
+        """Return whether less than a tenth of the period in which the status is used remains."""
         return self.ends - now < _NEAR_END * (self.ends - self.begins - LONGEST)
 
 
@@ -65,7 +66,7 @@ class OCSPAttempt:
 
     @property
     def ended_at(self) -> float:
-        """The time when the exchange ended, by the clock that `began_at` was read from."""
+        """The time when the exchange ended, by the same clock as `began_at`."""
         return self.began_at + self._stopwatch.seconds
 
     @property
@@ -87,7 +88,7 @@ class OCSPRecord:
 
     def __init__(self) -> None:
         self.known: CachedStatus | None = None
-        self.attempt: OCSPAttempt | None = None  # the attempt whose result is not applied yet
+        self.attempt: OCSPAttempt | None = None  # the last attempt, until its result is applied
         self.attempted_at: float = float("-inf")
         self.failures: int = 0  # the number of failed attempts since the last successful attempt
         self.reason: str = ""  # why the last attempt failed
@@ -108,7 +109,7 @@ class OCSPRecord:
         return now >= due or now <= self.attempted_at - LONGEST
 
     def retry_after(self, now: float) -> float:
-        """Return the number of seconds until the next attempt, 0 if an attempt is in progress."""
+        """Return the number of seconds until the next attempt, or 0 if an attempt is in progress."""
         return 0.0 if self.attempt is not None else self._next_at - now
 
     def needs_action(self, now: float) -> bool:
@@ -122,7 +123,7 @@ class OCSPRecord:
         self.attempt, self.attempted_at = attempt, attempt.began_at
 
     def repeat(self, attempt: OCSPAttempt, fetch: Fetch, now: float) -> None:
-        """Store that `fetch` replaces the broken exchange of an attempt now."""
+        """Replace the broken exchange of the attempt in progress by `fetch`."""
         attempt.repeat(fetch, now)
         if self.attempt is attempt:
             self.attempted_at = now
@@ -147,7 +148,7 @@ class OCSPRecord:
         self._next_at = attempt.ended_at + _POSTPONED
 
     def _is_replay(self, result: CachedStatus) -> bool:
-        """Return whether a response would undo a newer revocation: an attacker can replay an old response."""
+        """Return whether a response would undo a newer revocation, because an attacker can replay an old response."""
         known = self.known
         return (
             known is not None

@@ -64,7 +64,7 @@ class Responders:
             self._by_issuer[key] = responder
 
     def find(self, request: StatusRequest) -> Responder | None:
-        """Return the responder for a certificate: that of its issuer's key, of its issuer's name, or of `"*"`."""
+        """Return the responder for a certificate: the entry with its issuer's key, with its issuer's name, or `"*"`."""
         found = self._by_issuer
         if len(found) == 1 and "*" in found:
             return found["*"]
@@ -113,7 +113,7 @@ def _only_certificate(octets: bytes, file: str) -> x509.Certificate:
     """Return the only certificate in the bytes of a PEM file. Raises `ValueError`."""
     found = read_certificates(octets, file)
     if len(found) != 1:
-        raise ValueError(f"{len(found)} certificates; expected exactly one")
+        raise ValueError(f"found {len(found)} certificates; expected exactly one")
     return found[0]
 
 

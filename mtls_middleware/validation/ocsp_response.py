@@ -70,7 +70,7 @@ class OCSPStatus:
 
     Attributes:
         status: good, revoked or unknown.
-        this_update, next_update: in seconds since the epoch. `next_update` is `-inf` if the response has none.
+        this_update, next_update: in seconds since the epoch. `next_update` is `-inf` if the response has no nextUpdate.
         responder: the delegated responder's certificate, if its own revocation status must be checked.
     """
 
@@ -82,7 +82,7 @@ class OCSPStatus:
 
 @dataclass(frozen=True, slots=True)
 class Requirements:
-    """What a response must satisfy, in addition to RFC 6960.
+    """The requirements for a response, in addition to RFC 6960.
 
     Attributes:
         signed_by: the only certificate whose key may sign, or `None` for the issuing CA and its delegated responders.
@@ -117,7 +117,8 @@ def build_request(request: StatusRequest, algorithm: hashes.SHA1 | hashes.SHA256
 
 
 def _key_hash(certificate: x509.Certificate, algorithm: hashes.SHA1 | hashes.SHA256) -> bytes:
-    # A request that has the certificate as its own issuer: `cryptography` hashes the key as RFC 6960 4.1.1 says.
+    # `cryptography` hashes the key of an issuer as RFC 6960 4.1.1 requires, so build a request with the certificate as
+    # its own issuer.
     return ocsp.OCSPRequestBuilder().add_certificate(certificate, certificate, algorithm).build().issuer_key_hash
 
 
@@ -173,18 +174,23 @@ def _check_nonce(response: ocsp.OCSPResponse, request: OCSPRequest, required: Re
         if isinstance(each.value, x509.OCSPNonce):
             nonce = each.value.nonce
         elif each.critical:
-            raise UnusableOCSPResponse(f"a critical extension that is not supported: {each.oid.dotted_string}")
+            raise UnusableOCSPResponse(
+                f"the response has a critical extension that is not supported: {each.oid.dotted_string}"
+            )
     if nonce is not None and nonce != request.nonce:
-        raise UnusableOCSPResponse("the nonce is not that of the request; a response to another request was sent again")
+        raise UnusableOCSPResponse("the nonce differs from that of the request, so the response may be a replay")
     if nonce is None and required.require_nonce:
         raise UnusableOCSPResponse("the response has no nonce, but nonce='required' demands one")
     return nonce is not None
 
 
 def _single(response: ocsp.OCSPResponse, request: OCSPRequest) -> ocsp.OCSPSingleResponse:
-    """Return the status of exactly the certificate in `request` (RFC 6960 3.2, 1). Other statuses are ignored."""
+    """Return the status of exactly the certificate in `request` (RFC 6960 3.2, step 1).
+
+    The statuses of other certificates are ignored.
+    """
     found = list(_bounded(response.responses, _MAX_STATUSES, "statuses"))
-    # `cryptography` gives the extensions of one single status only.
+    # `cryptography` supports the extensions of a response with only one status.
     if len(found) == 1:
         has_critical = any(each.critical for each in response.single_extensions)
     else:
@@ -200,7 +206,9 @@ def _single(response: ocsp.OCSPResponse, request: OCSPRequest) -> ocsp.OCSPSingl
         and each.issuer_key_hash == request.key_hash
     ]
     if len(matching) != 1:
-        raise UnusableOCSPResponse(f"{len(matching)} statuses for the certificate and its issuer; expected exactly one")
+        raise UnusableOCSPResponse(
+            f"the response has {len(matching)} statuses for the certificate and its issuer; expected exactly one"
+        )
     return matching[0]
 
 
@@ -273,7 +281,7 @@ def _delegated(
 def _bounded(items: Iterable[T], limit: int, what: str) -> Iterator[T]:
     for number, each in enumerate(items):
         if number >= limit:
-            raise UnusableOCSPResponse(f"more than {limit} {what} in the response")
+            raise UnusableOCSPResponse(f"the response has more than {limit} {what}")
         yield each
 
 

@@ -56,7 +56,7 @@ def affordable(
 def name_count(certificate: x509.Certificate, found: Extensions | None = None) -> int:
     """Return how many names are compared with name constraints: alternative names, and mailboxes in the subject.
 
-    `found`: the certificate's extensions, if they are already read.
+    `found`: the certificate's extensions, if the caller has already read them.
     """
     names = (extensions(certificate) if found is None else found).get(x509.SubjectAlternativeName.oid)
     mailboxes = certificate.subject.get_attributes_for_oid(NameOID.EMAIL_ADDRESS)
@@ -79,7 +79,7 @@ def is_affordable(names: int, constraints: int) -> bool:
 def _signatures(issuer: x509.Name, links: Sequence[tuple[x509.Name, x509.Name | None]], depth: int) -> int:
     """Return the maximum number of signatures that a search verifies.
 
-    This is the number of pairs of a certificate and a possible issuer on all possible paths.
+    This is the number of pairs of a certificate and a possible issuer, counted over all possible paths.
     """
     paths, found = Counter({issuer: 1}), 0
     for _ in range(depth + 1):

@@ -16,10 +16,13 @@ _lines = LineLimit()
 def issuers(
     leaf: x509.Certificate, chain: Sequence[bytes], known: Callable[[bytes], x509.Certificate | None]
 ) -> dict[bytes, x509.Certificate]:
-    """Return the certificates, by their DER, whose subject is the issuer of the leaf or of another such certificate.
+    """Return the certificates that may be issuers of the leaf, directly or indirectly, by their names.
 
-    The nearest to the leaf is first. All other certificates are dropped, also those that cannot be parsed (RFC 8446
-    4.4.2). The time is linear in the size of the chain. `known`: a look-up of certificates that are already parsed.
+    The keys are their DER.
+
+    The issuer nearest to the leaf is first. All other certificates are dropped, including unreadable certificates (RFC
+    8446 4.4.2). The time is linear in the size of the chain. `known`: a look-up of certificates that are already
+    parsed.
     """
     by_subject: dict[x509.Name, dict[bytes, x509.Certificate]] = {}
     for der in chain:
@@ -41,7 +44,7 @@ def issuers(
 
 
 def readable(chain: Sequence[bytes]) -> dict[bytes, x509.Certificate]:
-    """Return the certificates of a presented chain that can be read, by their DER."""
+    """Return the readable certificates of a presented chain, as a mapping of DER to certificate."""
     found = {}
     for der in chain:
         with contextlib.suppress(*UNREADABLE):

@@ -160,10 +160,10 @@ def key_defects(certificate: x509.Certificate, also: tuple[type, ...] = ()) -> I
     """
     try:
         key = certificate.public_key()
-    except parser_errors.UNREADABLE as error:  # for example a curve that `cryptography` does not support
+    except parser_errors.UNREADABLE as error:  # for example, `cryptography` does not support the curve
         yield f"a key that cannot be read ({parser_errors.reason(error)})"
         return
-    # EC comes first, because most keys are EC keys, and because an `isinstance` that is false takes longer.
+    # Most keys are EC keys, and a false `isinstance` takes longer than a true one, so test for EC first.
     if isinstance(key, ec.EllipticCurvePublicKey):
         if not isinstance(key.curve, _CURVES):
             yield f"a key on the curve {key.curve.name}"

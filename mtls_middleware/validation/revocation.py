@@ -33,7 +33,7 @@ class CertificateStatus:
     """The status of one certificate in one revocation source.
 
     Attributes:
-        status: `"good"`, `"revoked"`, or one of these: `"unknown"`: the source is responsible for the certificate, and
+        status: `"good"`, `"revoked"`, or one of these: `"unknown"`: the source is responsible for the certificate, but
             does not know it. `"not_covered"`: the source has no current data about the certificate. `"unavailable"`:
             the source cannot be reached now. `"exempt"`: the source does not check this certificate (`leaf_only`).
         reason: the reason for the log of the operator; empty for `"good"` and `"exempt"`.
@@ -63,13 +63,23 @@ class Revocation(Protocol):
     """A source of revocation statuses. `RevocationLists` and `OCSP` implement this protocol.
 
     If the class itself declares `is_reusable = True`, results are cached as their `begins`, `ends` and `checks` permit.
+
+    Example:
+        >>> from mtls_middleware.reusable import once
+        >>> class RevokedSerials:
+        ...     def __init__(self, serials: set[int]) -> None:
+        ...         self._serials = serials
+        ...
+        ...     def statuses(self, requests: Sequence[StatusRequest], now: float) -> Reusable[Statuses]:
+        ...         blocked = [each.serial in self._serials for each in requests]
+        ...         return once([CertificateStatus("revoked" if each else "exempt") for each in blocked])
     """
 
     def statuses(self, requests: Sequence[StatusRequest], now: float) -> Reusable[Statuses] | Flow[Reusable[Statuses]]:
         """Return one status for each request, or a flow that returns the statuses.
 
-        `requests`: one for each certificate of a validated path except the root. The first is for the leaf. `now`:
-        seconds since the epoch. Raises nothing that the source can express as a status.
+        `requests`: one request for each certificate of a validated path except the root. The first request is for the
+        leaf. `now`: seconds since the epoch. Raises nothing that the source can express as a status.
         """
 
 
@@ -77,7 +87,7 @@ class RevocationSources:
     """Checks the certificates of a path by several revocation sources (RFC 5280 6.3, RFC 6960).
 
     - A certificate that any source reports as revoked is revoked, even if another source reports it as good.
-    - The status `"unknown"` is a rejection, too.
+    - A certificate with the status `"unknown"` in any source is rejected, too.
     - Otherwise, the certificate is accepted if one source reports it as good, or if no source checks it.
     - Otherwise, it is accepted if every source that checks it has `soft_fail`. Each use is logged.
 
@@ -123,7 +133,7 @@ class RevocationSources:
         soft = [reason for statuses in by_certificate for reason in _soft_failures(statuses)]
         if soft:
             self._log(soft, now)
-            return once(None)  # the result is not reused, so that each use is logged
+            return once(None)  # not reused, so that each use of `soft_fail` is logged
         return Reusable(None).within(*found)
 
     def _log(self, reasons: Sequence[str], now: float) -> None:
@@ -156,7 +166,10 @@ def _reject(by_certificate: Sequence[Statuses]) -> None:
 
 
 def _failures(statuses: Statuses) -> Statuses:
-    """Return the statuses because of which a certificate is rejected. The result is empty if it is accepted."""
+    """Return the statuses that are the reasons to reject a certificate.
+
+    The result is empty if the certificate is accepted.
+    """
     checked = [each for each in statuses if each.status != "exempt"]
     if any(each.status == "good" for each in checked):
         return ()
@@ -164,7 +177,10 @@ def _failures(statuses: Statuses) -> Statuses:
 
 
 def _soft_failures(statuses: Statuses) -> Sequence[str]:
-    """Return the reasons why an accepted certificate has no known status. The result is empty if it is good."""
+    """Return the reasons why the status of an accepted certificate is not known.
+
+    The result is empty if the status is good.
+    """
     if any(each.status == "good" for each in statuses):
         return ()
     return [each.reason for each in statuses if each.status != "exempt"]

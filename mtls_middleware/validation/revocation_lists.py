@@ -63,8 +63,8 @@ class RevocationLists:
         proxy: the URL of an HTTP proxy for `urls`. The variables `HTTPS_PROXY` and `HTTP_PROXY` are ignored.
         allow_http: allow http for loopback addresses. For tests only.
 
-    After the first request, lists are renewed also while there are no requests: a thread checks every 10 seconds if
-    files have changed and lists at URLs must be fetched.
+    After the first request, lists are also renewed while the process has no requests: a thread checks every 10 seconds
+    whether files have changed and lists at URLs must be fetched.
 
     Raises `ConfigurationError` if neither files nor URLs are given, if a file is not a CRL, or if a CRL is not
     supported: a delta CRL, an indirect CRL, a CRL for some reasons only, or a CRL without nextUpdate or cRLNumber.
@@ -138,9 +138,9 @@ class RevocationLists:
     def _renew(self, now: float) -> None:
         """Read changed files, and begin to fetch the lists at URLs that must be renewed. Does not wait for a server.
 
-        A thread calls this every 10 seconds while there are no requests. `now`: seconds since the epoch.
+        A thread calls this method every 10 seconds while the process has no requests. `now`: seconds since the epoch.
         """
-        with contextlib.suppress(Unavailable):  # it is already in the log
+        with contextlib.suppress(Unavailable):  # the failure is already in the log
             self._files.current(now)
         for each in self._remote:
             BlockingDriver().run(each.renewal(now))
@@ -159,12 +159,13 @@ class RevocationLists:
             reason = "; ".join(dict.fromkeys((found, *unavailable.evidence)))
             unreachable = CertificateStatus("unavailable", reason, unavailable.retry_after, self._soft_fail)
             return unreachable, once(None)
-        # Without a list of the issuer, only a new list can change the status. Otherwise, time can change it, too.
+        # Without a list of the issuer, only a new list can change the status. With a list, the status can also change
+        # with time.
         period = once(None) if lists else Reusable(None)
         return CertificateStatus("not_covered", found, soft_fail=self._soft_fail), period
 
     def _are_current(self, known: "Sequence[weakref.ref[KnownLists]]", now: float) -> bool:
-        """Return whether `known` are still the newest lists, and none of them must be fetched.
+        """Return whether `known` are still the newest lists, and no list must be fetched.
 
         The references are weak, so that a cached decision does not keep old lists in memory. A list may have a million
         entries.
@@ -219,7 +220,7 @@ class _RemoteList:
         return self._document.retry_after(now)
 
     def _parse(self, octets: bytes) -> KnownLists:
-        """Return the known lists, which include the list in `octets`. Raises `ValueError` if it is unusable."""
+        """Return the known lists, which include the list in `octets`. Raises `ValueError` if this list is unusable."""
         fingerprint = hashlib.sha256(octets).digest()
         if fingerprint != self._fingerprint:
             try:
@@ -236,7 +237,8 @@ def _read(file: BinaryIO) -> RevocationList:
 
     def let_others_run() -> None:
         if next(calls) > _SHORT:
-            time.sleep(_REST)  # after `sleep(0)`, this thread would often get the lock back before another one wakes up
+            # After `sleep(0)`, this thread would often get the lock back before another thread wakes up.
+            time.sleep(_REST)
 
     return crl.read(file, let_others_run)
 

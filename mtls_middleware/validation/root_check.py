@@ -1,7 +1,8 @@
-"""Finds the reasons why a trusted root can never validate a certificate, and what a trust store objects to in a leaf.
+"""Finds the reasons why a trusted root can never validate a certificate, or why a trust store rejects a leaf.
 
-`profile.py` has the rules of this library. To learn the rules of `cryptography`, this module lets it verify a leaf
-under a root of the same name with another key: `cryptography` checks both before the signature.
+`profile.py` has the rules of this library. To find out the rules of `cryptography`, this module lets `cryptography`
+verify a leaf with a root that has the issuer's name and another key. `cryptography` checks both certificates before the
+signature.
 """
 
 import shlex
@@ -46,7 +47,7 @@ def authority_policy() -> verification.ExtensionPolicy:
 
 
 def defect(root: x509.Certificate, purpose: x509.ObjectIdentifier, file: str = "ca.pem") -> str | None:
-    """Return why this root can never validate a client, and what to do; `None` if it can.
+    """Return why this root can never validate a client, and what to do; `None` if it can validate a client.
 
     Arguments: `purpose`, the required extended key usage; `file`, the name of the root's file in the command.
 
@@ -70,7 +71,7 @@ def require_usable(roots: Sequence[x509.Certificate], purpose: x509.ObjectIdenti
 
 
 def objections(leaf: x509.Certificate, purpose: x509.ObjectIdentifier) -> list[str]:
-    """Return what a trust store objects to in a certificate of a client, or in a CA certificate.
+    """Return the reasons why a trust store would reject a client's certificate or a CA certificate.
 
     The issuer, the signature and the time are not checked. Example: `objections(certificate.x509, CLIENT_AUTH)`
     """
@@ -115,8 +116,8 @@ def _advice(root: x509.Certificate, reasons: list[str]) -> str:
 def _engine_reason(root: x509.Certificate, leaf: x509.Certificate) -> str | None:
     """Return the reason why `cryptography` never finds a path from the leaf to the root, or `None`.
 
-    One of them is under examination, and the other one is made for it. So there is always a failure. The expected one
-    is that of a root and a leaf without any other defect.
+    One of the two certificates is examined, and the other is created for this check, so the verification always fails.
+    Without a defect, the failure is the expected failure.
     """
     found = _failure(root, leaf)
     return None if found == _expected_failure() else found
@@ -124,7 +125,7 @@ def _engine_reason(root: x509.Certificate, leaf: x509.Certificate) -> str | None
 
 @cache
 def _expected_failure() -> str:
-    """Return the failure of a good root with another key, in the words of this release of `cryptography`."""
+    """Return the message of this release of `cryptography` for a good root with another key."""
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "root")])
     key = ec.generate_private_key(ec.SECP256R1())
     now = datetime(2020, 1, 1, tzinfo=UTC)
@@ -170,7 +171,7 @@ def _root_of(leaf: x509.Certificate) -> x509.Certificate:
 
 
 def _made(subject: x509.Name, issuer: x509.Name, other: x509.Certificate) -> x509.CertificateBuilder:
-    """Return the builder of a certificate that is valid when `other` begins to be valid."""
+    """Return the builder of a certificate that is valid at the beginning of the validity period of `other`."""
     return _issued(subject, issuer, other.not_valid_before_utc, _key())
 
 

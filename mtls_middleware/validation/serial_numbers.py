@@ -18,7 +18,7 @@ class SerialNumbers:
 
     Arguments:
         numbers: the serial numbers.
-        expected: how many numbers there are. An estimate is sufficient.
+        expected: the approximate number of serial numbers.
 
     Example: `5 in SerialNumbers([3, 5], 2)`
     """
@@ -34,7 +34,8 @@ class SerialNumbers:
             else:
                 buckets[key] = bytearray(octets)
         self._size = 0
-        for key, bucket in buckets.items():  # one after the other, so that no second copy of all numbers exists
+        # Buckets are converted one after the other, so that no second copy of all numbers exists.
+        for key, bucket in buckets.items():
             buckets[key] = bytes(bucket)
             self._size += len(bucket) // key[0]
         self._buckets = buckets

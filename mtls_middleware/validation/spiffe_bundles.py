@@ -111,7 +111,7 @@ class SpiffeTrust:
             raise refused(certificate, "keyUsage is not critical, or lacks digitalSignature (X509-SVID 4.3)")
         domain = spiffe.trust_domain(found)
         if domain not in self._stores:
-            raise refused(certificate, f"no bundle for the trust domain {domain}")
+            raise refused(certificate, f"no bundle is configured for the trust domain {domain}")
         return (yield from self._stores[domain].decide(certificate, now))
 
 

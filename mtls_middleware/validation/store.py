@@ -33,7 +33,7 @@ _DEPTH = 5
 # Maximum bytes of all leaves and chains whose paths are cached, and of one leaf with its chain. Without a limit, a
 # client with a valid certificate could fill the memory by presenting different chains with it.
 _CACHED, _LARGEST = 16 * 1024 * 1024, 16_384
-# Bytes that a cached certificate and its path need in memory in addition to their DER.
+# The memory that a cached certificate and its path need in addition to their DER, in bytes.
 _OBJECTS = 2_000
 # The extended key usage that clients need.
 _PURPOSE = ExtendedKeyUsageOID.CLIENT_AUTH
@@ -65,10 +65,10 @@ class TrustStore:
 
     Arguments:
         roots: `cryptography` certificates, PEM files, or directories that contain PEM files (`*.pem`, `*.crt`). Give
-            only roots of your own CAs: from a public CA, others can get a certificate with a name of their choice
-            (RFC 8705 section 7.4). Changed files are read again within about a second. If a changed file cannot be
-            read, the error is logged, its old contents stay in use, and the file is read again later. If a file is
-            deleted, its certificates are not trusted any more, unless no root is left.
+            only roots of your own CAs: an attacker can get a certificate with any name from a public CA (RFC 8705
+            section 7.4). Changed files are read again within about a second. If a changed file cannot be read, the
+            error is logged, its old contents stay in use, and the file is read again later. If a file is deleted, its
+            certificates are not trusted any more, unless no root is left.
         intermediates: CA certificates for clients that do not send their intermediates, in the same forms as `roots`.
         revocation: `RevocationLists`, `OCSP`, your own `Revocation`, or a list of them. A certificate that any of them
             reports as revoked is rejected. Default: the revocation status is not checked.
@@ -85,7 +85,7 @@ class TrustStore:
     """
 
     _suffixes: tuple[str, ...] = (".pem", ".crt")
-    # Whether a root that can never validate a client is an error.
+    # Whether to raise an error for a root that can never validate a client.
     _checks_roots: bool = True
 
     def __init__(
@@ -238,7 +238,10 @@ class TrustStore:
 
     @classmethod
     def _parse(cls, roots: AbstractSet[Path], file: BinaryIO) -> Sequence[x509.Certificate]:
-        """Return the certificates of one open file. Raises `ValueError`, also for a root that can never validate."""
+        """Return the certificates of one open file.
+
+        Raises `ValueError`, also for a root that can never validate a client.
+        """
         found = cls._read(file.read(), file.name)
         if not roots.isdisjoint((Path(file.name), Path(file.name).parent)):
             root_check.require_usable(found, _PURPOSE, file.name)

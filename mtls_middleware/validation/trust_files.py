@@ -1,4 +1,4 @@
-"""Reads the certificates of a PEM file, and says for any other file what it is and which command converts it.
+"""Reads the certificates of a PEM file. For any other file, the error says what it is and which command converts it.
 
 Pure: no I/O, no clock.
 """
@@ -18,7 +18,7 @@ _BEGIN = re.compile(rb"-----BEGIN ([^\r\n-]{1,64})-----")
 # The labels of RFC 7468 5.1, with the older label that OpenSSL and `cryptography` also read.
 _CERTIFICATE = {"CERTIFICATE", "X509 CERTIFICATE"}
 _ONLY_CERTIFICATES = "openssl crl2pkcs7 -nocrl -certfile {file} | openssl pkcs7 -print_certs -out converted.pem"
-# Label -> what the block is, and what to do.
+# A mapping of label to what the block is, and what to do.
 _OTHER_LABELS = {
     "TRUSTED CERTIFICATE": (
         "a certificate with OpenSSL's trust settings, which have no effect here",
@@ -90,11 +90,12 @@ def read_certificates(octets: bytes, file: str = "ca.crt") -> list[x509.Certific
 def certificate_ders(octets: bytes) -> list[bytes]:
     """Return the contents of the certificate blocks of a PEM file, also of blocks that `cryptography` cannot read.
 
-    Raises `ValueError` if there is none. Example: `certificate_ders(Path("client.pem").read_bytes())`
+    Raises `ValueError` if the file has no certificate block. Example:
+    `certificate_ders(Path("client.pem").read_bytes())`
     """
     found = [each.octets for each in _blocks(octets) if each.label in _CERTIFICATE]
     if not found:
-        raise ValueError(f"no block of a certificate; {_EXPECTED}")
+        raise ValueError(f"it has no certificate block; {_EXPECTED}")
     return [_content(each) for each in found]
 
 
@@ -108,7 +109,7 @@ def _certificate(block: bytes, number: int, count: int) -> x509.Certificate:
 
 
 def _advice(block: bytes) -> str:
-    """Return what to do about a certificate block that cannot be read."""
+    """Return the advice for a certificate block that cannot be read."""
     if b"\\n" in block:
         return "it has the characters '\\n' instead of line breaks: run `sed 's/\\\\n/\\n/g' {file} > converted.pem`"
     try:
@@ -143,7 +144,7 @@ def _blocks(octets: bytes) -> Iterator[_Block]:
         yield _Block(label.decode("latin-1"), octets[begin.start() : position])
     if octets.find(b"-----END ", position) >= 0:
         where = f"after block {number}" if number else "in the file"
-        raise ValueError(f"{where}, there is an END line without its line -----BEGIN CERTIFICATE-----; {_EXPECTED}")
+        raise ValueError(f"{where}, an END line has no line -----BEGIN CERTIFICATE----- before it; {_EXPECTED}")
 
 
 def _other_block(label: str) -> tuple[str, str]:
@@ -155,7 +156,7 @@ def _other_block(label: str) -> tuple[str, str]:
 
 
 def _without_blocks(octets: bytes) -> str:
-    """Return what a file without PEM blocks is, and what to do."""
+    """Return the kind of a file without PEM blocks, and what to do."""
     if not octets.strip(b"\xef\xbb\xbf \t\r\n\0"):
         return f"the file is empty; {_EXPECTED}: write the CA certificate into it, or remove the file from roots="
     for magic, what, advice in _MAGIC:
@@ -173,7 +174,10 @@ def _without_blocks(octets: bytes) -> str:
 
 
 def _der(octets: bytes) -> tuple[str, str]:
-    """Return what DER this is, and what to do; empty strings if it is not DER. Reads only tags and lengths."""
+    """Return the kind of a DER file, and what to do; empty strings if the file is not DER.
+
+    Reads only tags and lengths.
+    """
     try:
         tag, content, _ = read_value(octets)
         members = list(read_values(content))
@@ -200,14 +204,14 @@ def _key(tags: list[int]) -> tuple[str, str]:
 
 
 def _signed(content: bytes) -> tuple[str, str]:
-    """Return what a signed value is: a certificate, a list or a request, by the tags of its members."""
+    """Return whether a signed value is a certificate, a revocation list or a request, by the tags of its members."""
     try:
         tags = [tag for tag, _ in read_values(content)]
     except ValueError:
         tags = []
     if tags[:3] == [_INTEGER, SEQUENCE, SEQUENCE] and tags[3:] == [_CONTEXT_0]:
         return _OTHER_LABELS["CERTIFICATE REQUEST"]
-    dates = {0x17, 0x18}  # UTCTime and GeneralizedTime, as thisUpdate of a list (RFC 5280 5.1)
+    dates = {0x17, 0x18}  # UTCTime and GeneralizedTime, the types of thisUpdate in a list (RFC 5280 5.1)
     if dates & set(tags):
         return _OTHER_LABELS["X509 CRL"]
     return "a certificate", "run `openssl x509 -inform DER -in {file} -out converted.pem`"

@@ -17,9 +17,9 @@ OPTIONS = "-crl_check_all", "-policy_check"
 # Patterns of the reasons for which only this library rejects a chain, and the explanation. The first match counts.
 STRICTER: Mapping[str, str] = {
     "a delta CRL|an indirect CRL|for some reasons only|attribute certificates": "a kind of list that is not supported",
-    r"\.crl: an entry with a critical extension": "a kind of list that is not supported",
-    r"\.crl: a critical extension": "a list with an unknown critical extension, even if another list is valid",
-    r"\.crl: no cRLNumber": "a list without cRLNumber",
+    r"\.crl: an entry has a critical extension": "a kind of list that is not supported",
+    r"\.crl: the list has a critical": "a list with an unknown critical extension, even if another list is valid",
+    r"\.crl: the list has no cRLNumber": "a list without cRLNumber",
     "none.crl": "no list at all",
     "a CA certificate cannot be a client certificate|keyUsage of a CA": "a leaf that is a CA",
     "keyUsage without digitalSignature": "a leaf whose key usage is not for signatures",

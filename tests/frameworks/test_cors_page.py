@@ -19,7 +19,7 @@ from starlette.testclient import TestClient
 from mtls_middleware import wsgi
 from mtls_middleware.testing import TESTING_ENVIRON
 from tests.frameworks import django_site
-from tests.frameworks.reading import ALLOW, SOURCE, Headers
+from tests.frameworks.reports import ALLOW, SOURCE, Headers
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "cors.md").read_text("utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)

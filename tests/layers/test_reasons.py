@@ -250,8 +250,6 @@ MALFORMED: dict[str, dict[str, str]] = {
     "no PEM": {"X-SSL-Client-Cert": "nothing", "X-SSL-Client-Verify": "SUCCESS"},
     "an invalid escape": {"X-SSL-Client-Cert": "%zz", "X-SSL-Client-Verify": "SUCCESS"},
     "an unknown verification word": {**CLIENT.as_nginx(), "X-SSL-Client-Verify": "PERHAPS"},
-    "a certificate, and the word for none": {**CLIENT.as_nginx(), "X-SSL-Client-Verify": "NONE"},
-    "the word for success, without a certificate": {"X-SSL-Client-Verify": "SUCCESS"},
 }
 
 

@@ -12,7 +12,6 @@ from fastapi.responses import HTMLResponse, PlainTextResponse
 from fastapi.staticfiles import StaticFiles
 
 from mtls_middleware.sources import ServerTLS
-from tests.integrations import documented
 
 SWAGGER_UI = Path(__file__).parent / "peers" / "node_modules" / "swagger-ui-dist"
 # Wait for the page of Swagger UI, send the request of the operation /admin, and open the dialog.

@@ -34,7 +34,7 @@ def test_a_page_and_its_units_are_parsed() -> None:
 
 
 def test_a_missing_or_incomplete_list_is_not_a_list() -> None:
-    with pytest.raises(ListNotCreated, match="there is no list"):
+    with pytest.raises(ListNotCreated, match="the key does not exist"):
         parse_head([])
     with pytest.raises(ListNotCreated, match="not completed"):
         parse_head([HEAD.replace(b"-2:1:", b"-2:0:")])

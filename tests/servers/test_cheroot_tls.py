@@ -102,7 +102,7 @@ class NoEnviron:
 @pytest.mark.parametrize(
     ("moved", "message"),
     [
-        (OtherArguments, "the argument of get_environ is not sock"),
+        (OtherArguments, "the argument of get_environ is not named sock"),
         (OtherWrap, "does not call get_environ"),
         (NoEnviron, "no get_environ"),
     ],

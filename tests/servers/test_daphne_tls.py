@@ -160,10 +160,10 @@ Moved(tell_unattached, endpoints=["tcp:{port}:interface=127.0.0.1"], tls=tls).ru
 MOVED = {
     "del daphne.server.Server.create_application": "Server has no create_application",
     "daphne.server.Server.create_application = lambda self, scope: None": "the arguments of create_application are not",
-    "daphne.server.Server.run = lambda self: None": "Server.run does not listen with http_factory",
+    "daphne.server.Server.run = lambda self: None": "Server.run does not use http_factory to listen",
     "del daphne.server.Server": "has no attribute 'Server'",
     "daphne.http_protocol.HTTPFactory.buildProtocol = lambda self, address: None": "does not set requestFactory",
-    "twisted.web.http.HTTPChannel.requestDone = lambda self, request: None": "requestDone does not use persistent",
+    "twisted.web.http.HTTPChannel.requestDone = lambda self, request: None": "does not read the attribute persistent",
     "twisted.web._http2.H2Stream.__init__ = lambda self: None": "has no _conn",
 }
 

@@ -145,7 +145,7 @@ async def other_worker_serve() -> None:
 @pytest.mark.parametrize(
     ("name", "moved", "message"),
     [
-        ("TCPServer", OtherArguments, "the arguments of TCPServer are not app, loop"),
+        ("TCPServer", OtherArguments, "the arguments of TCPServer are not named app, loop"),
         ("TCPServer", OtherRun, "does not pass its app to a protocol"),
         ("worker_serve", other_worker_serve, "creates no TCPServer"),
     ],

@@ -174,7 +174,7 @@ def test_the_wrong_order_is_500_and_a_line_that_says_what_to_change(
         for path in ("/token", "/other"):
             caplog.clear()
             assert error(send(gateway, wrap, replace(GOOD, path=path))) == "500 server_error"
-            assert "wrap the other way round" in caplog.text
+            assert "exchange the two layers" in caplog.text
             assert "ClientCertificateMiddleware(ClientAuthenticationMiddleware(app" in caplog.text
 
 

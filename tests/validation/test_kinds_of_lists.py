@@ -92,7 +92,7 @@ TABLE = {
     "entry of another issuer": (
         [],
         [of(revoked=True, entries=[(x509.CertificateIssuer([OTHER]), True)])],
-        "an entry with a critical extension",
+        "an entry has a critical extension",
         GOOD,
     ),
     "partition of the certificate": ([place(ONE)], [of(part(full_name=[URI(ONE)]))], GOOD, GOOD),
@@ -196,4 +196,4 @@ def test_a_delta_that_replaces_a_list_at_run_time_is_not_used(ca, tmp_path, capl
     (tmp_path / "new").replace(file)
     with caplog.at_level(logging.ERROR):
         assert "is revoked" in reasons(store, client, NOW + 2)[1]
-    assert "a.crl: a delta CRL, which is not supported" in caplog.text
+    assert "a.crl: the list is a delta CRL, which is not supported" in caplog.text

@@ -93,7 +93,7 @@ FILES: dict[str, tuple[bytes, str]] = {
     "no beginning": (PEM + PEM[30:], "after block 1"),
     "second unreadable": (PEM + pem(UNREADABLE) + PEM, r"certificate 2 of 3 cannot be read: .*EncodedDefault"),
     "third no base64": (PEM + PEM + PEM.replace(b"MII", b"MI!"), "certificate 3 of 3 cannot be read"),
-    "four dashes": (PEM.replace(b"-----BEGIN", b"----BEGIN"), "in the file, there is an END line without its line"),
+    "four dashes": (PEM.replace(b"-----BEGIN", b"----BEGIN"), "in the file, an END line has no line"),
     "backslashes": (PEM.replace(b"\n", b"\\n"), "certificate 1 of 1 .*instead of line breaks.*sed"),
     "PKCS#7 as a certificate": (
         PEM + pem(pkcs7_of.serialize_certificates([CERTIFICATE], Encoding.DER)),

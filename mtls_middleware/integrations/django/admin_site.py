@@ -15,7 +15,7 @@ from mtls_middleware.integrations.django.configuration import configured_user
 
 
 class CertificateAdminSite(AdminSite):
-    """Django's admin without its password form. A user without access gets a page with status 403 that says why.
+    """Django's admin without its password form. A user without access gets a page with status 403 and the reason.
 
     The page after a logout says that the browser still presents the certificate, so the next request logs in again.
 

@@ -3,7 +3,9 @@
 from typing import Any
 
 from django.apps import AppConfig
-from django.contrib.admin import apps as admin  # the module: Django counts the classes of this file
+
+# Import the module, not its classes: Django searches this file for configuration classes.
+from django.contrib.admin import apps as admin
 from django.core import checks
 
 

@@ -38,11 +38,11 @@ class CertificateUserBackend(ModelBackend):
         return self._admitted(certificate_identity, self.find_user(certificate_identity))
 
     def find_user(self, identity: CertificateIdentity) -> Any:
-        """Return the existing user with this identity, or `None`. It is called on every request.
+        """Return the existing user with this identity, or `None`. The middleware calls this method on every request.
 
-        If the `CertificateUser` of the setting has `look_up`, the result is that of `look_up`. Otherwise it is the only
-        user whose `name_field` equals the name, compared as the names of certificates are, whatever the collation of
-        the database. The field has the name in the form of `identity.name` or of `identity.spelling`.
+        If the `CertificateUser` of the setting has `look_up`, the result is that of `look_up`. Otherwise, the result is
+        the only user whose `name_field` equals the name. The comparison is that of names in certificates, whatever the
+        collation of the database is. The field may contain `identity.name` or `identity.spelling`.
         """
         users = configured_user()
         if users.is_async:
@@ -63,7 +63,9 @@ class CertificateUserBackend(ModelBackend):
         return None
 
     def configure_user(self, user: Any, identity: CertificateIdentity) -> Any:  # noqa: ARG002 (for subclasses)
-        """Return the user, after any change to it. It is called when a certificate begins a session.
+        """Return the user, after any change to its data.
+
+        The middleware calls this method when a certificate begins a session.
 
         By default, nothing is changed. Return `None` to reject the user.
 
@@ -82,7 +84,7 @@ class CertificateUserBackend(ModelBackend):
 def user_of_certificate(request: Any, identity: CertificateIdentity) -> Any:
     """Return the active user with this identity, or `None`, for a request without a session.
 
-    The hooks `create_user` and `configure_user` are called only if there is no such user yet.
+    The hooks `create_user` and `configure_user` are called only if no user with this identity exists.
 
     Example: `user_of_certificate(request, configured_user().identify(certificate))`
     """

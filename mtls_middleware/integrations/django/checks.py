@@ -27,7 +27,7 @@ _CACHES = (FetchFromCacheMiddleware, CacheMiddleware)
 
 
 def check_settings(app_configs: Any = None, **_: Any) -> list[CheckMessage]:  # noqa: ARG001 (Django's interface)
-    """Return what is wrong with the settings of this package, for `manage.py check`. Example: `check_settings()`"""
+    """Return the faults in the settings of this package, for `manage.py check`. Example: `check_settings()`"""
     try:
         found = configured()
         configured_layers()
@@ -67,7 +67,8 @@ def _of_order(middleware: list[type]) -> Iterator[CheckMessage]:
                 hint="Put CertificateUserMiddleware after it.",
                 id="mtls_middleware.E004",
             )
-        elif position is None and needed is not ClientCertificateMiddleware:  # layers may be around the project
+        # The layers may be outside of the project, for example in `wsgi.py`.
+        elif position is None and needed is not ClientCertificateMiddleware:
             yield Error(
                 f"CertificateUserMiddleware needs {needed.__name__} in MIDDLEWARE.",
                 hint=f'Add "{_path(needed)}" before CertificateUserMiddleware.',
@@ -108,7 +109,7 @@ def _of_user(trust_store: object) -> Iterator[CheckMessage]:
 
 
 def _classes(paths: list[str]) -> Iterator[type]:
-    """The classes of a setting. Django itself reports a path that cannot be imported."""
+    """Return the classes that a setting names. Django itself reports a path that cannot be imported."""
     for path in paths:
         try:
             found = import_string(path)

@@ -13,7 +13,7 @@ from mtls_middleware.layers.interface import Layer
 
 SETTING = "MTLS_MIDDLEWARE"
 _USER = "user"
-# Django finds the path itself: see `FORCE_SCRIPT_NAME`.
+# Django determines the path itself: see its setting `FORCE_SCRIPT_NAME`.
 _NOT_OURS = frozenset({"app", "root_path"})
 NAMES: frozenset[str] = (frozenset(inspect.signature(wsgi.protect).parameters) - _NOT_OURS) | {_USER}
 
@@ -41,7 +41,7 @@ def configured() -> Mapping[str, Any]:
 
 
 def configured_layers() -> tuple[Layer, ...]:
-    """Return the layers of the setting, the outermost first. Raises `ConfigurationError` as `protect`.
+    """Return the layers of the setting, the outermost first. Raises `ConfigurationError`, like `protect`.
 
     Example: `configured_layers()[0].name` is `"certificate"`
     """
@@ -50,7 +50,7 @@ def configured_layers() -> tuple[Layer, ...]:
 
 
 def configured_user() -> CertificateUser[Any]:
-    """Return the `CertificateUser` of the setting. Raises `ConfigurationError` if there is none.
+    """Return the `CertificateUser` of the setting. Raises `ConfigurationError` if the setting has no `"user"`.
 
     Example: `configured_user().identify(certificate)`
     """
@@ -64,5 +64,8 @@ def configured_user() -> CertificateUser[Any]:
 
 
 def _no_application(_environ: object, _start_response: object) -> list[bytes]:
-    """The application of the layers: the middleware calls the project itself."""
+    """A placeholder for the application that the layers wrap.
+
+    The layers never call it: the middleware calls the project.
+    """
     return []

@@ -24,12 +24,12 @@ from mtls_middleware.layers.interface import Layer
 from mtls_middleware.layers.stack import Stack
 from mtls_middleware.responses import LayerResponse
 
-# The key of the session for the thumbprint of the certificate that it belongs to.
+# The key in the session for the thumbprint of the certificate to which the session belongs.
 THUMBPRINT_KEY = "_mtls_middleware_thumbprint"
 
 
 class _Middleware:
-    """A middleware that is async if the rest of the project is."""
+    """The base class of both middlewares. It is async if the rest of the project is async."""
 
     sync_capable = True
     async_capable = True
@@ -114,7 +114,7 @@ class ClientCertificateMiddleware(_Middleware):
     def _rejected(self, request: Any, response: LayerResponse) -> HttpResponse:
         written = http_response(request.method, response)
         scope = getattr(request, "scope", {})
-        # PEP 3333 allows no connection header from an application. HTTP/2 has none (RFC 9113 8.2.2).
+        # PEP 3333 forbids a Connection header from an application, and HTTP/2 forbids the field (RFC 9113 8.2.2).
         if response.new_connection and scope.get("http_version") in ("1.0", "1.1"):
             written.headers["Connection"] = "close"
         return written
@@ -138,7 +138,7 @@ def _running(entered: DjangoRequest) -> Iterator[None]:
 
 
 class CertificateUserMiddleware(_Middleware):
-    """Makes the user of the request's certificate `request.user`. Put it after Django's `AuthenticationMiddleware`.
+    """Sets `request.user` to the user of the request's certificate. Put this after Django's `AuthenticationMiddleware`.
 
     `request.user` is the user of the certificate of this request, never the user of an older session:
 
@@ -163,7 +163,7 @@ class CertificateUserMiddleware(_Middleware):
         return self.get_response(request)
 
     async def _asynchronous(self, request: Any) -> Any:
-        # Django's sessions and models do the same for each of their asynchronous methods.
+        # Django implements the asynchronous methods of its own sessions and models in the same way.
         await sync_to_async(self._set_user)(request)
         return await self.get_response(request)
 
@@ -188,7 +188,7 @@ class CertificateUserMiddleware(_Middleware):
 
 
 def _backend_of_session(session: Any) -> CertificateUserBackend | None:
-    """The backend of the session, if a certificate began the session."""
+    """Return the backend of the session if a certificate began the session; otherwise `None`."""
     path = session.get(auth.BACKEND_SESSION_KEY)
     if path not in settings.AUTHENTICATION_BACKENDS:
         return None
@@ -197,7 +197,7 @@ def _backend_of_session(session: Any) -> CertificateUserBackend | None:
 
 
 def _still_valid(request: Any, backend: CertificateUserBackend, identity: CertificateIdentity) -> bool:
-    """Whether the session belongs to this certificate, and the certificate still identifies the session's user."""
+    """Return whether the session belongs to this certificate, and the certificate still identifies its user."""
     if request.session.get(THUMBPRINT_KEY) != identity.certificate.thumbprint:
         return False
     user = backend.find_user(identity)

@@ -1,4 +1,4 @@
-"""Django's requests as the requests of a gateway: the path is the one that Django routes on."""
+"""Adapts Django's requests to the interface of a gateway's requests. The path is the path that Django routes on."""
 
 from typing import Any
 
@@ -38,7 +38,8 @@ class WSGIGatewayRequest(_Routed, WSGIRequest):
 
     def __init__(self, request: Any) -> None:
         environ = request.environ
-        # Django's test client makes the environ itself, so no header name was folded. A client cannot send this object.
+        # Django's test client creates the environ itself, so no header name was folded. No real client can send this
+        # object.
         if type(environ.get("wsgi.input")).__module__ == "django.test.client":
             environ.setdefault(TESTING_KEY, True)
         super().__init__(environ)

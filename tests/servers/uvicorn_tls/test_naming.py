@@ -136,7 +136,7 @@ def test_a_moved_callback_of_httptools_is_told(callback: str, unnamed: pytest.Mo
 
 def test_a_moved_choice_of_protocol_is_told(unnamed: pytest.MonkeyPatch) -> None:
     unnamed.setattr("uvicorn.protocols.http.auto_zttp_impl.AutoZttpProtocol._switch", lambda self, protocol: None)
-    with pytest.raises(ConfigurationError, match="the arguments of _switch are not http2 and initial_data"):
+    with pytest.raises(ConfigurationError, match="the arguments of _switch are not named http2 and initial_data"):
         uvicorn_tls.HTTP2  # noqa: B018 (the access alone raises)
 
 
