@@ -84,14 +84,16 @@ class RequestWithToken(httpx2.Request):
     """
 
     def __init__(self, request: httpx2.Request, credentials: Credentials) -> None:
-        # The constructor of httpx2 would check the URL and copy the extensions again.
-        self.method, self.url = request.method, request.url
-        self.stream, self.extensions = request.stream, request.extensions
-        self.headers = httpx2.Headers(request.headers)
+        # The constructor of httpx2 would check the URL again.
+        self.method: str = request.method
+        self.url: httpx2.URL = request.url
+        self.headers: httpx2.Headers = httpx2.Headers(request.headers)
         self.headers["Authorization"] = f"Bearer {credentials.token}"
-        trace = request.extensions.get("trace")
+        self.stream: httpx2.SyncByteStream | httpx2.AsyncByteStream = request.stream
+        self.extensions: dict[str, Any] = dict(request.extensions)
+        trace = self.extensions.get("trace")
         if trace is not None:
-            self.extensions = {**request.extensions, "trace": _without_token(trace)}
+            self.extensions["trace"] = _without_token(trace)
 
 
 def _without_token(trace: Callable[[str, dict[str, Any]], Any]) -> Callable[[str, dict[str, Any]], Any]:
