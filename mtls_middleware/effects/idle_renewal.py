@@ -4,7 +4,6 @@ One thread of the process does this for all objects.
 """
 
 import logging
-import os
 import threading
 import weakref
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from time import monotonic
 
 from mtls_middleware.effects.exchange_log import log
 from mtls_middleware.effects.supervision import RepeatingThread
+from mtls_middleware.forks import reset_after_fork
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.idle_renewal")
 
@@ -70,9 +70,10 @@ class _Timer:
     def __init__(self, interval: float = _INTERVAL) -> None:
         self._renewals: weakref.WeakSet[IdleRenewal] = weakref.WeakSet()
         self._interval = interval
-        self.begin()
+        self.after_fork()
+        reset_after_fork(self)
 
-    def begin(self) -> None:
+    def after_fork(self) -> None:
         """Create the lock and the thread. A fork may happen while another thread holds the locks of the parent."""
         self._lock = threading.Lock()  # protects the set
         self.thread = RepeatingThread(
@@ -91,11 +92,3 @@ class _Timer:
 
 
 _timer = _Timer()
-
-
-def _begin_in_child() -> None:
-    _timer.begin()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_in_child)

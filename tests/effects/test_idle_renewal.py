@@ -93,6 +93,6 @@ def test_locks_that_were_held_at_a_fork_stop_no_renewal() -> None:
     timer = idle_renewal._timer
     timer._lock.acquire()
     timer.thread._lock.acquire()
-    timer.begin()  # as in a child process
+    timer.after_fork()  # as in a child process
     renewed.idle.note(0)
     until(lambda: len(renewed.times) >= 1, seconds=30)
