@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.effects.exchange import MAX_WAITING, Connections, default_context
 from mtls_middleware.errors import ConfigurationError, MalformedCertificate
+from mtls_middleware.forks import reset_after_fork
 from mtls_middleware.validation.files import Contents, FileCache
 
 Roots = str | PathLike[str] | None
@@ -167,6 +168,11 @@ class CertificateConnections:
         self._lock = threading.Lock()  # protects the following attribute
         # The last entry is that of the newest certificate.
         self._by_pair: list[tuple[CertificateKeyPair, Connections]] = []
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Replace the lock, which another thread of the parent process may hold."""
+        self._lock = threading.Lock()
 
     def current(self, now: float) -> Connections:
         """Return the connections that present the current certificate. `now`: seconds since the epoch."""

@@ -16,6 +16,7 @@ from mtls_middleware.dependencies import Event, report
 from mtls_middleware.effects.exchange import Fetch, FetchFailed, Response, Stopwatch, default_context, fetch_failed
 from mtls_middleware.effects.flow import Begin, Flow, Wait, ask
 from mtls_middleware.errors import Unavailable, require_extra
+from mtls_middleware.forks import reset_after_fork
 from mtls_middleware.retry import LONGEST, retry_delay
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.remote_documents")
@@ -107,6 +108,11 @@ class RemoteDocument(Generic[T]):
         self._attempted_at = float("-inf")
         self._failures = 0  # the number of failed attempts since the last successful attempt
         self._failed_after = 0.0  # the number of seconds from the beginning of the last failed attempt to its failure
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Replace the lock, which another thread of the parent process may hold while it parses a document."""
+        self._lock = threading.Lock()
 
     def current(self, now: float, *, join: bool = False) -> Flow[T]:
         """Return the value. If no value is cached, or if it is old, fetch the document first. Raises `Unavailable`.
@@ -160,6 +166,7 @@ class RemoteDocument(Generic[T]):
         document._parse = parse
         document._uri, document._lock, document._attempt = uri, threading.Lock(), None
         document._attempted_at, document._failures = float("-inf"), 0
+        reset_after_fork(document)
         with self._lock:
             document._value, document._fetched_at = self._value, self._fetched_at - _LIFETIME
         return document

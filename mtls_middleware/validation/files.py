@@ -17,6 +17,7 @@ from stat import S_ISDIR, S_ISREG
 from typing import BinaryIO, Generic, TypeVar
 
 from mtls_middleware.errors import ConfigurationError, Unavailable
+from mtls_middleware.forks import reset_after_fork
 from mtls_middleware.retry import retry_delay
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.validation")
@@ -125,6 +126,11 @@ class FileCache(Generic[P, T]):
             if each.failures:
                 raise ConfigurationError(f"{file}: {each.reason}")
         self._combined = _File(None, (combine(None, _contents(self._listing, self._files), float("-inf")),))
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Replace the lock. If another thread of the parent held it, this process would never check the files."""
+        self._lock = threading.Lock()
 
     def current(self, now: float) -> T:
         """Return the value.

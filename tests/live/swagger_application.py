@@ -33,9 +33,9 @@ def _documented_application() -> Any:
     """Execute the code of the page, with the server instead of a proxy as the source."""
     proxy = ModuleType("proxy")
     vars(proxy)["source"] = ServerTLS()
-    documented.sys.modules["proxy"] = proxy
+    page_code.sys.modules["proxy"] = proxy
     names: dict[str, Any] = {"__name__": "admin_fastapi"}
-    exec(documented.FILES["admin_fastapi.py"], names)
+    exec(page_code.FILES["admin_fastapi.py"], names)
     return names
 
 

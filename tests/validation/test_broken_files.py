@@ -325,6 +325,31 @@ def test_a_dead_thread_does_not_keep_the_files_from_being_read(tmp_path):
     gate.set()
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # from Python 3.12 on: other threads run
+def test_a_fork_while_another_thread_reads_files_keeps_them_readable(tmp_path):
+    path, gate, began = tmp_path / "a.pem", threading.Event(), threading.Event()
+    path.write_bytes(b"1")
+
+    def parse(octets):
+        if octets == b"2":
+            began.set()
+            assert gate.wait(30)
+        return octets
+
+    watched = cached([path], parse)
+    replace(path, b"2")
+    thread = threading.Thread(target=watched.current, args=(NOW,))
+    thread.start()
+    assert began.wait(10)
+    child = os.fork()
+    if child == 0:
+        replace(path, b"3")
+        os._exit(0 if watched.current(NOW + 10) == [b"3"] else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    gate.set()
+    thread.join()
+
+
 def test_without_a_thread_the_response_is_503_until_there_is_one(tmp_path, ours, monkeypatch, caplog):
     path, client = tmp_path / "ca.crl", ours.issue()
     path.write_bytes(crl(ours, now=NOW))
