@@ -3,6 +3,7 @@
 FastAPI's own `/docs` loads Swagger UI from a content delivery network. `/picture` also opens the dialog "Authorize".
 """
 
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,6 +13,7 @@ from fastapi.responses import HTMLResponse, PlainTextResponse
 from fastapi.staticfiles import StaticFiles
 
 from mtls_middleware.sources import ServerTLS
+from tests.integrations.page_code import FILES
 
 SWAGGER_UI = Path(__file__).parent / "peers" / "node_modules" / "swagger-ui-dist"
 # Wait for the page of Swagger UI, send the request of the operation /admin, and open the dialog.
@@ -33,9 +35,9 @@ def _documented_application() -> Any:
     """Execute the code of the page, with the server instead of a proxy as the source."""
     proxy = ModuleType("proxy")
     vars(proxy)["source"] = ServerTLS()
-    page_code.sys.modules["proxy"] = proxy
+    sys.modules["proxy"] = proxy
     names: dict[str, Any] = {"__name__": "admin_fastapi"}
-    exec(page_code.FILES["admin_fastapi.py"], names)
+    exec(FILES["admin_fastapi.py"], names)
     return names
 
 
