@@ -30,7 +30,7 @@ _TEMPLATES = files("mtls_middleware.cli") / "templates"
 APPLICATION_ENVIRONMENT, PROXY_ENVIRONMENT = "application.env", "proxy.env"
 # The parts that occur inside other parts. They are replaced first.
 _INNER_PARTS = ("words", "server_aliases", "revocation_lists")
-# Parts that are empty if no template defines them.
+# The parts that are replaced by an empty string if no template defines them.
 _EMPTY = dict.fromkeys(
     ("head", "tail", "secret_field", "secret_note", "server_names", "server_aliases", "revocation_lists", "responder"),
     "",

@@ -49,7 +49,7 @@ _DEMANDED_NOTE = """\
 The server demands a client certificate in the TLS handshake, so a client without a certificate cannot send a request.
 All attempts use your certificate.
 """
-# The kinds of attempts do not depend on the address.
+# A placeholder for the address: the kinds of attempts do not depend on it.
 _ANYWHERE = ("localhost", "/")
 _LIMITS_NOTE = """\
 The probe cannot detect a hidden request if the proxy forwards the request within a body and drops the response.

@@ -76,7 +76,7 @@ class CircuitBreaker:
     def __init__(self) -> None:
         self._all = _Circuit(_CLIENTS)
         self._clients: dict[str, _Circuit] = {}
-        self._stalled: set[str] = set()  # clients with a stall since the last response to any client
+        self._stalled: set[str] = set()  # the clients with a stall since the last response to any client
         self._responded_at = -math.inf
 
     def admit(self, client: str, now: float, timeout: float) -> tuple[float, bool]:

@@ -129,8 +129,8 @@ class Upstream:
             if time.monotonic() - began >= _STALL * fetch.timeout:
                 if not has_stalled:
                     self._count_stall(fetch, client, began)
-            # After any other exception, the queue has used up the timeout, or the process is ending.
             elif isinstance(failure, FetchFailed):
+                # Other exceptions are not counted: the queue has used up the timeout, or the process is ending.
                 self._count_response(fetch, client)
             raise
         finally:

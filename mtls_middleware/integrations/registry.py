@@ -146,8 +146,8 @@ class ClientRegistry:
         """
         client = self._registered_client(client_id)
         if client.token_endpoint_auth_method != PUBLIC:
-            # For other clients, the token is bound to the client, which has just authenticated, and not to a
-            # certificate.
+            # The tokens of other clients are not bound to a certificate, but to the client, which has just
+            # authenticated.
             return
         if cnf is not None or client.tls_client_certificate_bound_access_tokens:
             with log_rejection(certificate):

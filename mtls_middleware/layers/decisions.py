@@ -173,7 +173,7 @@ def _raised_at(error: Exception) -> tuple[tuple[str, int], ...]:
     They identify the cause of a rejection without advice. The number of such places is limited. The number of reasons
     is not, because a reason may contain data of the client.
     """
-    while isinstance(error.__context__, Refused):  # `error` is a copy: see `Refused.changed`
+    while isinstance(error.__context__, Refused):  # `error` may be a copy (see `Refused.changed`), so find the original
         error = error.__context__
     places = [(each.f_code.co_filename, line) for each, line in traceback.walk_tb(error.__traceback__)]
     return tuple(places[-2:])

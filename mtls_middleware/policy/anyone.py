@@ -36,7 +36,7 @@ class Anyone:
         return "ANYONE"
 
     def __reduce__(self) -> str:
-        return "ANYONE"  # `copy` and `pickle` then return the same object
+        return "ANYONE"  # with a string as the result, `copy` and `pickle` return the same object
 
 
 ANYONE = Anyone()

@@ -62,7 +62,7 @@ class ClaimNames:
             )
         for name, accepted in self.values.items():
             found = claims.get(name)
-            # The types are compared because in Python, True equals 1.
+            # The types are compared, too, because in Python, True equals 1.
             if not any(type(found) is type(each) and found == each for each in accepted):
                 reject_token(f"{name} has another value than claims= accepts")
 

@@ -110,7 +110,7 @@ def scope_values(claims: Mapping[str, Any], name: str, *, lists: bool) -> frozen
     """
     found = claims.get(name, "")
     if isinstance(found, str):
-        return frozenset(found.split(" ")) - {""}  # only spaces separate scopes (RFC 6749 3.3)
+        return frozenset(found.split(" ")) - {""}  # split only at spaces, and not at other blanks (RFC 6749 3.3)
     if not lists or not isinstance(found, list) or not all(isinstance(each, str) for each in found):
         reject_token(f"{name} is not a string{' or a list of strings' if lists else ''}")
     return frozenset(found) - {""}

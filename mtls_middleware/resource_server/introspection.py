@@ -339,8 +339,8 @@ class IntrospectedAccessTokens:
             response: dict[str, Any] = found["answer"]
             obtained = float(found["obtained"])
             until = self._end_of_use(response, obtained)
-        # Another version of this library wrote the record.
         except (ValueError, KeyError, TypeError, OverflowError, Refused):
+            # Another version of this library wrote the record.
             return None
         return Reusable(response, obtained, until) if obtained <= now < until else None
 

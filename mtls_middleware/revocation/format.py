@@ -25,7 +25,7 @@ ENTRY_SIZE = 32
 UNIT_SIZE = 42
 ID_SIZE = 24
 PAGE_UNITS = 512  # 21 kB, so that one page is read and parsed in less than a millisecond
-FIRST_PAGE = 10**12  # above every Unix time in a unit
+FIRST_PAGE = 10**12  # higher than the score of every entry, which is a Unix time
 HEAD_SCORE = 2**53 - 1  # the highest integer that a score can represent exactly
 MAX_TIME = 10**10 - 1  # the year 2286, the latest time of 10 digits
 

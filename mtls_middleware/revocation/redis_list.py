@@ -195,7 +195,7 @@ class RedisRevocations:
 
     def _running_poller(self, *, in_event_loop: bool = False) -> RevocationListPoller:
         poller = self._poller
-        if poller is None or poller.process != os.getpid():  # a thread does not survive a fork
+        if poller is None or poller.process != os.getpid():  # a forked child process needs its own thread
             # No lock is used, because a fork could copy a held lock. Two concurrent calls start two threads. One of the
             # two threads then ends, because nothing refers to its poller.
             poller = self._poller = RevocationListPoller(self._client, self._key)

@@ -42,7 +42,7 @@ class _ProtocolMixin(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         ssl_object = transport.get_extra_info("ssl_object")
-        if ssl_object is not None:  # clear-text connections get no TLS extension
+        if ssl_object is not None:  # only TLS connections get the extension
             read = partial(_extension, ssl_object, self.cfg, transport.get_extra_info("sslcontext"))
             self.app = with_tls_extension(self.app, read)
         super().connection_made(transport)

@@ -44,7 +44,7 @@ class _TCPServerMixin:
         self, app: Any, loop: Any, config: Any, context: Any, state: Any, reader: Any, writer: Any
     ) -> None:
         ssl_object = writer.get_extra_info("ssl_object")
-        if ssl_object is not None:  # clear-text connections get no TLS extension
+        if ssl_object is not None:  # only TLS connections get the extension
             read = partial(_extension, ssl_object, config, writer.get_extra_info("sslcontext"))
             app = with_tls_extension(app, read)
         super().__init__(app, loop, config, context, state, reader, writer)  # type: ignore[call-arg]  # super() is hypercorn's class

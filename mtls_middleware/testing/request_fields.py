@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from mtls_middleware.asgi_messages import ASGIApp
 
-_PORT = 50_000  # the port of the peer; no decision depends on it
+_PORT = 50_000  # the port of the peer, on which no decision depends
 _UNIX_SOCKET = "/run/application.sock"
 _EXAMPLE = 'for example Nginx(trusted_proxies=["10.0.0.7"]) or ServerTLS()'
 

@@ -127,9 +127,8 @@ class RegisteredClient:
             return None
         if self.jwks_uri is not None:
             require_extra("httpx2", "http", "jwks_uri")
-            check_address(
-                "jwks_uri", self.jwks_uri, allow_http=True
-            )  # the authenticator decides whether http is allowed
+            # http is accepted here, because the authenticator decides whether it is allowed.
+            check_address("jwks_uri", self.jwks_uri, allow_http=True)
             return None
         try:
             found = RegisteredCertificates.parse(self.jwks)

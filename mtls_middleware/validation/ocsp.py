@@ -45,7 +45,7 @@ _LIMIT = 65_536
 _TIMEOUT, _MAX_AGE = 5.0, 3_600.0
 # Maximum length of a base64 request that is sent by GET (RFC 6960 A.1).
 _GET_LIMIT = 255
-# Bytes of a nonce (RFC 9654 2.1).
+# The size of a nonce in bytes (RFC 9654 2.1).
 _NONCE_SIZE = 32
 # Default maximum bytes of all records, and bytes of one record without the issuer's certificate in its key. So the
 # statuses of 10,000 certificates are cached.

@@ -103,7 +103,7 @@ class OCSPRecord:
         due = self._next_at
         if self.attempt is not None:
             if self.attempt.is_complete:
-                return False  # the result of the attempt must be applied first
+                return False  # no new attempt before the result of the last attempt is applied
             # An attempt without a result after a while has lost its thread, for example by a fork.
             due = self.attempted_at + LONGEST + self.attempt.fetch.timeout
         return now >= due or now <= self.attempted_at - LONGEST

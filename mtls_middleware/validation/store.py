@@ -216,7 +216,8 @@ class TrustStore:
     def _questions(self, certificate: ClientCertificate, path: chain.Path) -> tuple[StatusRequest, ...]:
         try:
             return status_requests(path.certificates)
-        except chain.UNREADABLE as error:  # the distribution points are parsed here for the first time
+        except chain.UNREADABLE as error:
+            # The distribution points, which are parsed here for the first time, may be unreadable.
             raise chain.refused(certificate, f"its extensions cannot be read ({type(error).__name__})") from None
 
     def _unrevoked(self, sources: RevocationSources, validated: _Validated, now: float) -> Flow[Reusable[None]]:
