@@ -226,7 +226,8 @@ def peer_of(environ: Mapping[str, Any], start_response: object = None) -> Peer:
         return Peer(doubt=traits.address_doubt, spoofable=traits.folding)
     original = environ.get("werkzeug.proxy_fix.orig")
     if original is not None:  # ProxyFix has overwritten REMOTE_ADDR, and stored the original value under this key
-        # A second ProxyFix stores the address that the first ProxyFix wrote, which is then an address in this field.
+        # If the application has two ProxyFix, the stored value is not the peer's address, but an address from this
+        # field.
         if str(original.get("REMOTE_ADDR")) in re.split(r"[\s,]+", str(environ.get("HTTP_X_FORWARDED_FOR", ""))):
             return Peer(doubt=_REPEATED_FIX, spoofable=traits.folding)
         environ = original

@@ -121,8 +121,8 @@ def _over_http2(connection: Connection, protocol: Any, target: Target, forged: F
 def body(attempt: Body, forged: Forged, target: Target, baseline: Baseline) -> Verdict:
     """Hide a request in the body of another request, and return the verdict. Raises `OSError`."""
     sender = _Sender(target, attempt, _hidden_request(target, forged, complete=attempt.complete))
-    # The statuses of the outer request that mean that the attempt got in. A 2xx response to CONNECT opens a tunnel. If
-    # the plain POST was rejected, a POST with a body that hides a request must be rejected, too.
+    # If the outer request gets one of these statuses, the attempt succeeded. A 2xx response to CONNECT opens a tunnel.
+    # If the plain POST was rejected, a POST with a body that hides a request must be rejected, too.
     success = range(200, 300) if sender.connect else range(200, 400) if baseline.post >= 400 else range(0)
     if attempt.complete:
         return _second_response(sender, success)

@@ -208,7 +208,7 @@ class _Background:
         task.add_done_callback(self._tasks.discard)
 
     async def _make(self, job: _Job) -> None:
-        """Make an exchange. In any case, the callers that wait get a result or `FetchFailed`."""
+        """Make an exchange. The callers that wait for it get the response, or `FetchFailed`."""
         found: Response | FetchFailed
         try:
             found = await self._response(job)
@@ -321,7 +321,7 @@ def _current_background() -> _Background:
         try:
             background = _Background()
         except Exception as failure:
-            raise FetchFailed(f"no thread can be started for it ({failure}); {LIMITS_ADVICE}") from failure
+            raise FetchFailed(f"no thread can be started for the exchange ({failure}); {LIMITS_ADVICE}") from failure
         if _backgrounds and _backgrounds[-1].has_ended:
             _backgrounds.pop()
         _backgrounds.append(background)

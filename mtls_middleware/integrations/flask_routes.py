@@ -1,4 +1,4 @@
-"""`require_scopes` and `require_certificate` for Flask views, and `current_certificate`."""
+"""Defines `require_scopes` and `require_certificate` for Flask views, and `current_certificate`."""
 
 import functools
 from collections.abc import Callable

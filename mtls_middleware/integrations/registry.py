@@ -72,8 +72,8 @@ class ClientRegistry:
         """Return the client that the request names. The client is authenticated only if its method uses a certificate.
 
         Checks that the credentials in the request belong to the registered method. If this method uses no certificate,
-        the library of the authorization server must verify the credentials, by this method only. Raises the same
-        exceptions as `authenticate`.
+        the library of the authorization server must verify the credentials, and must accept no other method. Raises the
+        same exceptions as `authenticate`.
 
         Example: `method = registry.identify(request).token_endpoint_auth_method`
         """

@@ -1,4 +1,4 @@
-"""Defines the interface of a layer, and which facts of a request a layer may read."""
+"""Defines the interface of a layer, and the facts of a request that a layer may read."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -128,7 +128,7 @@ class Layer(Protocol):
         """
 
     def decide(self, request: LayerRequest, route: Route) -> Flow[Reusable[Any]]:
-        """Return the object to attach.
+        """Return the object to attach to the request, such as a `ClientCertificate`.
 
         Raises `Refused` to reject the request, or any other exception for an error in the code or configuration.
         """

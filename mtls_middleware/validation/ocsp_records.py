@@ -104,7 +104,7 @@ class OCSPRecord:
         if self.attempt is not None:
             if self.attempt.is_complete:
                 return False  # no new attempt before the result of the last attempt is applied
-            # An attempt without a result after a while has lost its thread, for example by a fork.
+            # If an attempt has no result after this time, its thread has ended, for example by a fork.
             due = self.attempted_at + LONGEST + self.attempt.fetch.timeout
         return now >= due or now <= self.attempted_at - LONGEST
 

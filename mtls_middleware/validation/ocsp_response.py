@@ -184,7 +184,7 @@ def _single(response: ocsp.OCSPResponse, request: OCSPRequest) -> ocsp.OCSPSingl
     The statuses of other certificates are ignored.
     """
     found = list(_bounded(response.responses, _MAX_STATUSES, "statuses"))
-    # `cryptography` supports the extensions of a response with only one status.
+    # `cryptography` returns the extensions of a status only if the response contains exactly one status.
     if len(found) == 1:
         has_critical = any(each.critical for each in response.single_extensions)
     else:
