@@ -135,7 +135,7 @@ class CertificateFiles:
         try:
             key = load_pem_private_key(key_pem, self._password)
         except (TypeError, ValueError, UnsupportedAlgorithm):
-            # The new message omits that of the exception, which may contain details of the key.
+            # The new message does not quote the message of the exception, which may contain details of the key.
             hint = "" if self._password is None else "; the key is not encrypted, so omit password="
             if b"ENCRYPTED" in key_pem:
                 hint = "; the key is encrypted, so give its password="

@@ -105,7 +105,8 @@ class _Background:
         self._lock = threading.Lock()  # protects `has_ended`, `_unfinished` and `_upstreams`
         self._queue: deque[_Job] = deque()
         self._unfinished: set[Fetch] = set()
-        # Event loops that wake the background loop after their current iteration. A loop may end before it does so.
+        # The event loops of callers that wake the background loop after their current iteration. A loop may end before
+        # that.
         self._waking_loops: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
         # Strong references, because an event loop keeps only weak references to its tasks.
         self._tasks: set[asyncio.Task[None]] = set()
@@ -185,7 +186,7 @@ class _Background:
             loop.call_soon(self._wake_from, loop)
 
     def _wake_from(self, loop: asyncio.AbstractEventLoop) -> None:
-        # Do this first, so that an exchange that is added from now on wakes the loop again.
+        # Remove the caller's loop first, so that an exchange that is added from now on wakes the background loop again.
         self._waking_loops.discard(loop)
         self._wake()
 

@@ -16,7 +16,7 @@ class _NoValue(str):
         return "..."
 
 
-# The default of the argument of a rule that may be used without a value, such as `UserPrincipalName()`.
+# The default argument of a rule that may be written without a value: `UserPrincipalName()`.
 NO_VALUE: str = _NoValue()
 
 

@@ -1,7 +1,7 @@
 """`RevocableTokens`: rejects access tokens that are revoked, or whose certificate is revoked, before they expire.
 
-Another validator validates the token first. The list of revocations is looked up on every request, even if the token is
-cached.
+Another validator validates the token first. Every request is checked against the list of revocations, even if the token
+is cached.
 """
 
 from collections.abc import Mapping

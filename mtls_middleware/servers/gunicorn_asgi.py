@@ -135,7 +135,7 @@ def _probe(base: Any) -> None:
 
 
 def _extension(ssl_object: Any, cfg: Any, context: Any) -> Extension:
-    # `ssl` does not report the certificate that the server sent. It is the one in `certfile`, unless a hook created or
-    # replaced the context.
+    # `ssl` does not report the certificate that the server sent. The server sent the certificate in `certfile`, unless
+    # a hook created or replaced the context.
     own = cfg.ssl_context is cfg.settings["ssl_context"].default and ssl_object.context is context
     return extension_from_ssl(ssl_object, first_certificate(cfg.certfile) if own else None)

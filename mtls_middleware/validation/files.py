@@ -210,9 +210,9 @@ class FileCache(Generic[P, T]):
             logger.error("cannot use the changed files; the old contents stay in use: %s%s", reason, again)
 
     def _read(self, listing: _Listing, now: float) -> tuple[_Listing, Mapping[Path, _File[P]]]:
-        """Read the files that are due. Repeat this until no file has changed in the meantime.
+        """Read the files that are due, and read them again if a file has changed in the meantime.
 
-        Files that change again and again count as failed.
+        A file that changes during each attempt counts as failed.
         """
         read: dict[Path, _File[P]] = {}
         changing: set[Path] = set()

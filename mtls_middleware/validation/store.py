@@ -218,7 +218,9 @@ class TrustStore:
             return status_requests(path.certificates)
         except chain.UNREADABLE as error:
             # The distribution points, which are parsed here for the first time, may be unreadable.
-            raise chain.refused(certificate, f"its extensions cannot be read ({type(error).__name__})") from None
+            raise chain.refused(
+                certificate, f"the extensions of the certificate cannot be read ({type(error).__name__})"
+            ) from None
 
     def _unrevoked(self, sources: RevocationSources, validated: _Validated, now: float) -> Flow[Reusable[None]]:
         try:
