@@ -162,7 +162,7 @@ class WebsocketWatch:
             self._timer = self._loop.call_later(_INTERVAL, self._tick)
 
     def _end(self) -> None:
-        """Stop the checks."""
+        """Stop the checks, and cancel a check that is in progress."""
         self._ended = True
         if self._timer is not None:
             self._timer.cancel()

@@ -1,4 +1,6 @@
-"""`CircuitBreaker`: decides which requests may wait for a server that stalls. Pure: no I/O, no clock, no lock.
+"""`CircuitBreaker`: decides which requests may wait for a server that stalls.
+
+This module performs no I/O, reads no clock and has no lock.
 
 An error response or a refused connection is not a stall: it occupies no thread, and the first attempt after a restart
 of the server must succeed.

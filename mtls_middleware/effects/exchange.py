@@ -86,7 +86,8 @@ class Fetch:
     allow_private: bool = True  # if False, the exchange fails unless the host name resolves only to public addresses
     # Not in the repr, because `form` and `headers` may contain secrets.
     form: Sequence[tuple[str, str]] | None = field(default=None, repr=False)
-    # Further parameters of the form, which are made when the exchange starts: a signature takes milliseconds.
+    # Returns further parameters of the form. It is called when the exchange starts, because a signature takes
+    # milliseconds.
     late_form: Callable[[], Sequence[tuple[str, str]]] | None = field(default=None, repr=False)
     # These fields are added to the default fields. A field with the same name replaces the default field.
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)

@@ -89,7 +89,7 @@ class Upstream:
         raise FetchFailed(reason, retry_after=1)
 
     def leave(self, client: str) -> None:
-        """Stop counting a request."""
+        """End the wait of a request that `enter` counted."""
         with self._lock:
             self._waiting.leave(client)
 

@@ -1,6 +1,7 @@
 """`ClaimNames`: where an issuer writes scopes, the client and the audience, and which values its access tokens have.
 
-The defaults are those of RFC 9068. docs/issuers.md describes the claims of other issuers. Pure: no I/O, no clock.
+The defaults are those of RFC 9068. docs/issuers.md describes the claims of other issuers. This module performs no I/O
+and reads no clock.
 """
 
 from collections.abc import Collection, Mapping

@@ -1,7 +1,7 @@
 """Checks the types of claims, and creates an `AccessToken` from the claims.
 
-The claims are those of a JWT (RFC 9068), or the members of an introspection response (RFC 7662). Pure: no I/O, no
-clock.
+The claims are those of a JWT (RFC 9068), or the members of an introspection response (RFC 7662). This
+module performs no I/O and reads no clock.
 """
 
 import math

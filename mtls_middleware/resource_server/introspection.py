@@ -291,7 +291,7 @@ class IntrospectedAccessTokens:
             self._exchanges.leave(key.key, shared, ends=ends)
 
     def _fetch(self, text: str, now: float) -> Flow[Fetch]:
-        """Return a new request to the server."""
+        """Return a new introspection request for the token `text`."""
         credentials = yield from self._credentials.for_request(now)
         connections = self._connections(now)
         return Fetch(

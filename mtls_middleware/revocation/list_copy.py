@@ -1,4 +1,7 @@
-"""`RevocationListCopy`: the copy of the revocation list in one process. Pure: no I/O, no clock."""
+"""`RevocationListCopy`: the copy of the revocation list in one process.
+
+This module performs no I/O and reads no clock.
+"""
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise

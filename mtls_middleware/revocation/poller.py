@@ -31,7 +31,8 @@ _PAUSE = 0.001
 # Maximum number of seconds that the first requests of a process wait for the first poll. If they did not wait, they
 # would be rejected with 503.
 _FIRST_WAIT = 1.0
-# In an event loop, requests do not wait for a list with more changes than this. To read them takes 50 ms and more.
+# In an event loop, requests do not wait for a list with more changes than this, because reading so many changes takes
+# 50 ms or more.
 _LONG_LIST = 40_000
 _FIRST_WAIT_STEP = 0.02
 # Seconds since the last successful poll after which a request checks that the thread runs.

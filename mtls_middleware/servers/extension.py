@@ -97,7 +97,8 @@ def extension(
 def _subject(leaf: bytes) -> str | None:
     try:
         return ClientCertificate.from_der(leaf).subject
-    except MalformedCertificate:  # OpenSSL is less strict. The source that reads the chain rejects it.
+    # OpenSSL accepted the certificate, because it is less strict. The source that reads the chain rejects it.
+    except MalformedCertificate:
         return None
 
 

@@ -2,7 +2,7 @@
 
 If a proxy forwards such a request, the client can write to the proxy's connection to the server, and everything that it
 writes comes from the proxy's address. Therefore a server must not carry out an upgrade, except a websocket handshake.
-Pure: no I/O.
+This module performs no I/O.
 """
 
 import enum

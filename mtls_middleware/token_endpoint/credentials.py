@@ -1,7 +1,7 @@
 """Reads which client a token endpoint request names, and the credentials in the request (RFC 6749 2.3).
 
-Pure: no I/O, no clock. The credentials are not verified here. This module determines which authentication methods they
-can belong to.
+This module determines the authentication methods to which the credentials can belong. It does not verify the
+credentials, performs no I/O and reads no clock.
 """
 
 from collections.abc import Iterable, Mapping

@@ -55,7 +55,7 @@ class KnownLists:
 
     @property
     def all(self) -> tuple[RevocationList, ...]:
-        """The current and the former lists."""
+        """All known lists: the current lists and the former lists."""
         return (*self.current.values(), *self.former)
 
     def renewed(self, found: Mapping[str, RevocationList], now: float) -> "KnownLists":

@@ -144,7 +144,7 @@ class OCSP:
             ahead=skew + self._timeout,
         )
         self._records: Cache[_Key, OCSPRecord] = Cache(_CACHED)
-        self._lines = LineLimit(lines=1, seconds=30)  # each certificate can cause a line about a failure
+        self._lines = LineLimit(lines=1, seconds=30)  # otherwise, each certificate could cause a line
         self._lock = threading.Lock()  # the lock protects the records, and is not held during I/O
 
     is_reusable = True

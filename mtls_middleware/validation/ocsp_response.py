@@ -1,6 +1,6 @@
 """Builds OCSP requests, and verifies OCSP responses (RFC 6960 3.2 and 4.2.2.2).
 
-Pure: no I/O, no clock. `cryptography` parses the messages and verifies the signatures.
+This module performs no I/O and reads no clock. `cryptography` parses the messages and verifies the signatures.
 """
 
 import math
