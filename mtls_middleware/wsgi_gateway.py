@@ -71,7 +71,7 @@ class Gateway:
             body = self._app(environ, varying(start_response, self._vary) if self._vary else start_response)
         finally:
             passage.running = False
-        # A generator may call further layers while it is read.
+        # If the application is a generator, it runs while the server reads the body, and may then call further layers.
         return _Running(body, passage) if type(body) is GeneratorType else body
 
 

@@ -103,7 +103,7 @@ def run(options: argparse.Namespace) -> int:
 
     Raises `ConfigurationError` for an invalid option.
     """
-    # Imported here, because this part of the package can be deleted.
+    # Imported here, so that the other commands work if the folder `revocation` is deleted.
     from mtls_middleware.revocation.redis_list import RedisRevocations
 
     replicas = getattr(options, "replicas", 0)  # only `create` and `revoke` have this option

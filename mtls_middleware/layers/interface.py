@@ -118,7 +118,7 @@ class Layer(Protocol):
     def route(self, request: LayerRequest) -> Route:
         """Return the route of a request.
 
-        Raises `Refused` if frameworks read the path differently, and the readings have different rules.
+        Raises `Refused` if frameworks read the path in different ways, and different rules apply to the results.
         """
 
     def document(self, request: LayerRequest) -> LayerResponse | None:

@@ -23,7 +23,7 @@ from mtls_middleware.revocation.redis_list import RedisRevocations
 class RevocableTokens:
     """Validates access tokens, and rejects a token if the token or the certificate that it is bound to is revoked.
 
-    The validator `tokens` validates the token. The list `revocations` is looked up on every request.
+    The validator `tokens` validates the token. Every request is checked against the list `revocations`.
 
     Arguments:
         tokens: `JWTAccessTokens(...)`, `IntrospectedAccessTokens(...)` or `TrustedIssuers(...)`.

@@ -110,7 +110,7 @@ class RegisteredClient:
         given = {name: getattr(self, name) for name in _SUBJECTS if getattr(self, name) is not None}
         if self.token_endpoint_auth_method != PKI:
             if given:
-                raise ConfigurationError(f"{', '.join(given)}: expected only with the method {PKI!r}")
+                raise ConfigurationError(f"{', '.join(given)} may be given only with the method {PKI!r}")
             return None
         if len(given) != 1:
             raise ConfigurationError(f"{PKI} requires exactly one of {', '.join(_SUBJECTS)}; given: {len(given)}")
