@@ -1,4 +1,4 @@
-"""`ASGIRequest`: reads an ASGI scope as a request, and sets its keys and header fields for the application."""
+"""`ASGIRequest`: reads an ASGI scope as a request, and sets keys and header fields of the scope for the application."""
 
 import hashlib
 import time

@@ -199,7 +199,7 @@ def check_certificate_files(given: object) -> CertificateFiles:
 def trust_context(roots: Roots) -> ssl.SSLContext:
     """Return a TLS context that verifies servers and presents no certificate. Raises `ConfigurationError`.
 
-    `roots`: a PEM file with CAs. Default: the system's CAs; then it is the context that all objects share.
+    `roots`: a PEM file with CAs. Default: the system's CAs, with one context for all objects.
     """
     return default_context() if roots is None else _new_context(roots)
 

@@ -177,7 +177,7 @@ def facts_reader(facts: Facts) -> Callable[[WSGIRequest], tuple[object, ...] | N
             authorization, query = environ.get("HTTP_AUTHORIZATION"), environ.get("QUERY_STRING")
             if not isinstance(authorization, str) or (query and has_token(query)):
                 return None
-            if "  " in authorization:  # otherwise one token would have many keys, by the number of blanks
+            if "  " in authorization:  # otherwise a client could create many keys for one token, by adding blanks
                 return None
             digest = hashlib.sha256(authorization.encode("utf-8", "surrogateescape")).digest()
         return (peer, identity, digest, *map(environ.get, fields))

@@ -119,7 +119,7 @@ def _direct(placements: list[LayerPlacement]) -> list[LayerPlacement]:
             "the layers are in applications that this one mounts; expected the mounted application as MODULE:APP"
         )
     raise ConfigurationError(
-        "no layer of mtls-middleware found; wrap the application, for example in protect(app, ...)"
+        "the application has no layer of mtls-middleware: wrap it, for example in protect(app, ...)"
     )
 
 

@@ -1,6 +1,6 @@
 """The command `mtls-middleware probe URL`: tries from outside whether an address accepts a forged certificate header.
 
-The address must reject requests without a certificate. An attempt that is not rejected "got in".
+The address must reject requests without a certificate. In the report, an attempt that was not rejected "got in".
 """
 
 import argparse

@@ -42,7 +42,10 @@ Fail = Callable[[FetchFailed], None]
 
 
 class Admission(NamedTuple):
-    """The permission to wait for a server for at most `seconds`. `is_probe`: whether the exchange is a probe."""
+    """The permission to wait for a server for at most `seconds`.
+
+    `is_probe`: whether this is a probe of a server that stalls.
+    """
 
     is_probe: bool
     seconds: float

@@ -94,7 +94,7 @@ class Layer(Protocol):
 
     @property
     def vary(self) -> str | None:
-        """The names of the fields on which the response depends, for `Vary`."""
+        """The value of the response field `Vary`: the names of the request fields on which the response depends."""
 
     @property
     def body_paths(self) -> PathSet | None:

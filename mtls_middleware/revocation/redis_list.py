@@ -90,7 +90,7 @@ class RedisRevocations:
         options.one_of("on_failure", on_failure, ("refuse", "keep"))
         if options.integer("replicas", replicas, 0, 100, 1) and hasattr(client, "get_node_from_key"):
             raise ConfigurationError(
-                "replicas= with a cluster client: expected redis.Redis, because WAIT needs one server"
+                "replicas= is not supported with a cluster client: expected redis.Redis, because WAIT needs one server"
             )
         self._client, self._key = client, key
         self._writer = RevocationListWriter(client, key, replicas)

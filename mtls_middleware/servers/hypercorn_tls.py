@@ -150,8 +150,8 @@ def _probe_http1(base: Any) -> None:
 def _extension(ssl_object: Any, config: Any, context: Any) -> Extension:
     from hypercorn.config import Config
 
-    # `ssl` does not report the certificate that the server sent. It is the one in `certfile` if hypercorn created the
-    # context itself and no SNI callback replaced the context.
+    # `ssl` does not report the certificate that the server sent. The server sent the certificate in `certfile` if
+    # hypercorn created the context itself and no SNI callback replaced the context.
     own = type(config).create_ssl_context is Config.create_ssl_context and ssl_object.context is context
     return extension_from_ssl(ssl_object, first_certificate(config.certfile) if own else None)
 

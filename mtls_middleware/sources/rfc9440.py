@@ -12,7 +12,7 @@ from mtls_middleware.sources.encoding import base64_der, split_ders
 # Maximum number of parameters in one field. Parsers must support at least 256 for each Item (RFC 9651 3.1.2).
 _MAX_PARAMETERS = 256 * 16
 
-_Item = tuple[object, object]  # a pair of a bare item and its parameters
+_Item = tuple[object, object]  # a Structured Field item: a pair of the bare item and its parameters
 
 
 def client_cert(text: str) -> bytes:
