@@ -37,7 +37,7 @@ __all__ = [
     "route_token",
 ]
 
-if not TYPE_CHECKING:  # with `__getattr__`, a type checker would accept any misspelt name
+if not TYPE_CHECKING:  # type checkers must not see `__getattr__`, or they would accept misspelt names
     __getattr__, __dir__ = exports(
         __name__,
         {

@@ -36,7 +36,7 @@ class Anyone:
         return "ANYONE"
 
     def __reduce__(self) -> str:
-        return "ANYONE"  # `copy` and `pickle` then return the same object
+        return "ANYONE"  # if the result is the name of a global variable, `copy` and `pickle` return the object itself
 
 
 ANYONE = Anyone()

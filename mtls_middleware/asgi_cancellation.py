@@ -46,4 +46,4 @@ async def write_after(
         raise cancellation from None
     task = asyncio.current_task()
     if task is not None:
-        task.uncancel()  # the documentation of `Task.uncancel` requires this of code that suppresses a cancellation
+        task.uncancel()  # code that suppresses a cancellation must call this method, by its documentation

@@ -66,7 +66,8 @@ class Gateway:
         except BaseException as error:  # noqa: BLE001 (`cancelled` raises it again, unless asyncio cancels the task)
             cancellation, response = error, reject(request.layer, cancelled(error), request)
         finally:
-            request.place(self._stack.drop_headers)  # outer middleware also sees rejected requests
+            # Remove the fields from rejected requests, too, because outer middleware sees these.
+            request.place(self._stack.drop_headers)
         if response is not None:
             if cancellation is None:
                 await write(response, scope, receive, send)

@@ -1,4 +1,4 @@
-"""`ASGIRequest`: reads an ASGI scope as a request, and sets its keys and header fields for the application."""
+"""`ASGIRequest`: reads an ASGI scope as a request, and sets keys and header fields of the scope for the application."""
 
 import hashlib
 import time
@@ -100,9 +100,10 @@ class ASGIRequest:
         self.cache_key: Hashable | None = None
         # ASGI: an iterable, which may be readable only once. A list may grow later (uvicorn adds trailer fields).
         self._fields: list[Pair] = list(self._scope.get("headers", ()))
-        if not _PAIRS.issuperset(map(type, self._fields)):  # ASGI allows any iterable of two items
+        if not _PAIRS.issuperset(map(type, self._fields)):  # ASGI allows any iterable of two items for a field
             self._fields = [(name, value) for name, value in self._fields]
-        if not _BYTES.issuperset(map(type, map(_NAME, self._fields))):  # a middleware may pass other bytes-like objects
+        # A middleware may pass names and values as other bytes-like objects.
+        if not _BYTES.issuperset(map(type, map(_NAME, self._fields))):
             self._fields = [(bytes(name), bytes(value)) for name, value in self._fields]
         self._scope["headers"] = self._fields
         names = b"".join(map(_NAME, self._fields))
@@ -320,7 +321,8 @@ def _may_be_rewritten(address: Any, port: Any, forwarded: Sequence[bytes], ports
         return False
     marks = f"{address}:", f"[{address}]:"
     lines = [str(line, "latin-1") for line in forwarded]  # servers also strip the characters that are blanks in latin-1
-    lines = [line for line in lines if marks[0] in line or marks[1] in line]  # limits the work for 64 kB of commas
+    # Filter first: a client can send 64 kB of commas.
+    lines = [line for line in lines if marks[0] in line or marks[1] in line]
     parts = (part.strip() for line in lines for part in line.split(","))
     return any(part.startswith(marks) for part in parts) or any(_is_number(each, port) for each in ports)
 

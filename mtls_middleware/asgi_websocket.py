@@ -79,7 +79,7 @@ class WebsocketWatch:
         self._loop = _running_loop()
         self._checks: list[_Check] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._waiting: set[asyncio.Timeout] = set()  # timeouts of the pending receive() calls
+        self._waiting: set[asyncio.Timeout] = set()  # the timeouts of the receive() calls that are waiting
         self._closing: asyncio.Task[None] | None = None
         self._connected = self._ended = False
         self.closed: bool = False
@@ -99,12 +99,12 @@ class WebsocketWatch:
 
     async def receive(self) -> Message:
         """Return the next message for the application. After the close, it is always `websocket.disconnect`."""
-        if not self._connected:  # frameworks expect websocket.connect first, even if the websocket is already closed
+        if not self._connected:  # frameworks expect websocket.connect first, even for a closed websocket
             message = await self._receive()
             self._connected = True
             return message
         if self.closed:
-            await self._yield_to_loop()  # an application that ignores the disconnect must not block the event loop
+            await self._yield_to_loop()  # let other tasks run, even if the application ignores the disconnect in a loop
             return _disconnect()
         message = await (self._receive() if self._loop is None else self._receive_until_closed())
         await self._check_without_timer()
@@ -133,7 +133,7 @@ class WebsocketWatch:
         """Pass a message to the server. After the close, messages are dropped."""
         await self._check_without_timer()
         if self.closed:
-            await self._yield_to_loop()  # an application that sends in a loop must not block the event loop
+            await self._yield_to_loop()  # let other tasks run, even if the application sends in a loop
             return
         if message["type"] not in _FINAL_MESSAGES:
             await self._send(message)
@@ -162,7 +162,7 @@ class WebsocketWatch:
             self._timer = self._loop.call_later(_INTERVAL, self._tick)
 
     def _end(self) -> None:
-        """Stop the checks."""
+        """Stop the checks, and cancel a check that is in progress."""
         self._ended = True
         if self._timer is not None:
             self._timer.cancel()

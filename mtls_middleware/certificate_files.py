@@ -73,7 +73,7 @@ class CertificateKeyPair:
         try:
             with _file(self._certificate_pem) as certificate, _file(self._key_pem) as key:
                 context.load_cert_chain(certificate, key, self._password or _no_password)
-        except ssl.SSLError as error:  # for example, OpenSSL's security level rejects the key
+        except ssl.SSLError as error:  # OpenSSL may reject the key, for example because of its security level
             raise ConfigurationError(f"OpenSSL rejects the certificate or its key: {error.reason}") from None
         return context
 
@@ -135,7 +135,8 @@ class CertificateFiles:
             raise ConfigurationError(f"{path}: a certificate is not complete")
         try:
             key = load_pem_private_key(key_pem, self._password)
-        except (TypeError, ValueError, UnsupportedAlgorithm):  # the message may contain details of the key
+        except (TypeError, ValueError, UnsupportedAlgorithm):
+            # The new message does not quote the message of the exception, which may contain details of the key.
             hint = "" if self._password is None else "; the key is not encrypted, so omit password="
             if b"ENCRYPTED" in key_pem:
                 hint = "; the key is encrypted, so give its password="
@@ -204,7 +205,7 @@ def check_certificate_files(given: object) -> CertificateFiles:
 def trust_context(roots: Roots) -> ssl.SSLContext:
     """Return a TLS context that verifies servers and presents no certificate. Raises `ConfigurationError`.
 
-    `roots`: a PEM file with CAs. Default: the system's CAs; then it is the context that all objects share.
+    `roots`: a PEM file with CAs. Default: the system's CAs, with one context for all objects.
     """
     return default_context() if roots is None else _new_context(roots)
 
@@ -249,7 +250,7 @@ def _file(content: bytes) -> Iterator[str]:
             memory.flush()
             yield f"/proc/self/fd/{memory.fileno()}"
         return
-    with tempfile.TemporaryDirectory() as directory:  # other users cannot read this directory
+    with tempfile.TemporaryDirectory() as directory:  # other users cannot read a temporary directory
         path = Path(directory, "pem")
         path.write_bytes(content)
         yield str(path)

@@ -6,7 +6,7 @@
 from collections.abc import Mapping
 from importlib.util import find_spec
 
-# The evidence of a rejection because the request has no client certificate.
+# The `evidence` in the log if a request is rejected because it has no client certificate.
 NO_CERTIFICATE = "no client certificate"
 
 

@@ -16,7 +16,7 @@ class _NoValue(str):
         return "..."
 
 
-# The default argument of a rule without value, as in `UserPrincipalName()`.
+# The default argument of a rule that may be written without a value: `UserPrincipalName()`.
 NO_VALUE: str = _NoValue()
 
 
@@ -48,7 +48,7 @@ class Identifier:
 
     @property
     def lacks_value(self) -> bool:
-        """Whether the value was omitted."""
+        """Whether the rule was written without a value, as in `UserPrincipalName()`."""
         return any(isinstance(each, _NoValue) for each in vars(self).values())
 
     def values(self, certificate: ClientCertificate) -> Iterable[IdentifierValue]:

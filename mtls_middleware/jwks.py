@@ -34,7 +34,7 @@ _EC = {"secp256r1": frozenset({"ES256"}), "secp384r1": frozenset({"ES384"}), "se
 _EDDSA = frozenset({"EdDSA", "Ed25519"})
 ALGORITHMS: frozenset[str] = _RSA.union(_EDDSA, *_EC.values())
 
-_MIN_RSA_BITS = 2048  # minimum size of an RSA key in bits (RFC 7518 3.3)
+_MIN_RSA_BITS = 2048  # the minimum size of an RSA key in bits (RFC 7518 3.3)
 # Maximum number of keys in a JWK Set. Issuers publish fewer than 20 keys. To read one key takes up to 0.1 ms.
 _MAX_KEYS = 200
 # Maximum number of log lines about ignored keys, for each JWK Set.

@@ -9,8 +9,8 @@ from mtls_middleware.errors import Refused
 
 # Maximum number of lines per second with one cause. A client can cause any number of rejections.
 LINES_PER_SECOND = 10
-# Maximum number of causes. The package has about a hundred causes. Some of them also depend on the configuration of a
-# layer.
+# Maximum number of causes that are counted. The package has about a hundred causes, and some causes differ by the
+# configuration of a layer.
 _CAUSES = 1_000
 
 

@@ -1,4 +1,7 @@
-"""Asks OpenSSL whether bytes are a certificate, for certificates that `cryptography` cannot read. Pure: no I/O."""
+"""Asks OpenSSL whether bytes are a certificate, for certificates that `cryptography` cannot read.
+
+This module performs no I/O.
+"""
 
 import ssl
 

@@ -1,4 +1,4 @@
-"""Lists the exceptions that `cryptography` raises for unreadable certificates and CRLs, and reads their reasons."""
+"""Lists the exceptions that `cryptography` raises for unreadable certificates and CRLs, and finds the reasons."""
 
 import re
 

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple, Protocol
 
 from mtls_middleware.path_readings import Location
 
-# A key that a test sets to `True` in the environ of its request. It means that no server created the environ, so no
-# header name was folded.
+# A test sets this key to `True` in the environ of its request. The library then knows that no server created the
+# environ and folded header names.
 TESTING_KEY = "mtls_middleware.testing"
 
 # Maximum number of bytes in a body that a layer reads. Requests of OAuth clients are a few hundred bytes long, or a few

@@ -1,6 +1,6 @@
 """Creates the responses to rejected requests: status, header fields and body (RFC 6750 section 3).
 
-Descriptions are fixed strings, so a response never contains data that a client sent. Pure: no I/O.
+Descriptions are fixed strings, so a response never contains data that a client sent. This module performs no I/O.
 """
 
 import json

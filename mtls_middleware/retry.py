@@ -1,7 +1,7 @@
 """`retry_delay`: the number of seconds after which a failed operation is tried again."""
 
-# The first delay in seconds, so that a failure of one moment has no effect a second later. Each further failure doubles
-# the delay, up to the longest delay in seconds.
+# The first and the longest delay in seconds. The first delay is so short that a brief failure has no effect a second
+# later. Each further failure doubles the delay, up to the longest delay.
 _FIRST, LONGEST = 0.5, 30.0
 
 

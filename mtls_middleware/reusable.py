@@ -8,8 +8,8 @@ from mtls_middleware.effects.flow import Flow
 
 T = TypeVar("T")
 
-# A function that takes the time (seconds since the epoch) and returns whether a result is still valid then. It only
-# reads memory. If it raises an exception, the result is not reused, and a new decision is made.
+# A function that takes the time (seconds since the epoch) and returns whether a result is still valid then. It performs
+# no I/O. If it raises an exception, the result is not reused, and a new decision is made.
 Check = Callable[[float], bool]
 
 

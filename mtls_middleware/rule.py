@@ -47,7 +47,7 @@ class Rule:
     depends_only_on_certificate: bool = False
     # Whether the rule reads the validated path, so that its result is unknown without a trust store.
     needs_path: bool = False
-    # The nesting depth of the rule.
+    # The nesting depth of the rule, which is limited to `_MAX_DEPTH`.
     depth = 1
 
     @property

@@ -13,7 +13,7 @@ Validity = Literal["each_request", "handshake"]
 
 # Default tolerance in seconds, as in many OAuth libraries. The clocks of machines that use NTP differ by less.
 CLOCK_SKEW = 60
-# What an operator can do about a certificate outside of its validity period.
+# The advice for the operator about a certificate outside of its validity period.
 RENEW = (
     "renew the certificate, and let the client open a new connection with it; if the period is right, correct the "
     "clock of this machine"

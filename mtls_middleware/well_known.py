@@ -1,6 +1,6 @@
 """Creates the well-known URLs of issuers and resources (RFC 8414 3, RFC 9728 3, OpenID Connect Discovery 1.0 4).
 
-Pure: no I/O.
+This module performs no I/O.
 """
 
 from urllib.parse import urlsplit, urlunsplit

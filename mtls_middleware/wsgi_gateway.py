@@ -1,6 +1,6 @@
 """`Gateway`: runs the layers in front of a WSGI application (PEP 3333).
 
-All decisions are made in `layers`, which the ASGI gateway uses, too.
+The package `layers` makes all decisions. The ASGI gateway uses the same package.
 """
 
 from collections.abc import Generator, Iterable, Iterator
@@ -60,7 +60,8 @@ class Gateway:
         except Exception as error:  # noqa: BLE001 (fail closed: the application is not reached)
             response = reject(request.layer, error, request)
         finally:
-            request.place(self._drop)  # outer middleware also sees rejected requests
+            # Remove the fields from rejected requests, too, because outer middleware sees these.
+            request.place(self._drop)
         if response is not None:
             return write(response, environ, start_response)
         record_allowed(request.layer, request)
@@ -70,7 +71,7 @@ class Gateway:
             body = self._app(environ, varying(start_response, self._vary) if self._vary else start_response)
         finally:
             passage.running = False
-        # A generator may call further layers while it is read.
+        # If the application is a generator, it runs while the server reads the body, and may then call further layers.
         return _Running(body, passage) if type(body) is GeneratorType else body
 
 

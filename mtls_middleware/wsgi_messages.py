@@ -31,7 +31,8 @@ def body(environ: "WSGIEnvironment") -> bytes:
     try:
         while len(body) < length and (more := environ["wsgi.input"].read(length - len(body))):
             body += more
-    except OSError as error:  # in uWSGI, mod_wsgi and gunicorn, the client disconnected, or sent malformed chunks
+    # Raised by uWSGI, mod_wsgi and gunicorn if the client disconnects or sends malformed chunks.
+    except OSError as error:
         raise Refused("invalid_request", f"the body is incomplete ({type(error).__name__})") from None
     if len(body) > MAX_BODY:
         raise Refused("payload_too_large", f"the body has more than {MAX_BODY} bytes")

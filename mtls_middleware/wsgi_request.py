@@ -184,7 +184,7 @@ def facts_reader(facts: Facts) -> Callable[[WSGIRequest], tuple[object, ...] | N
             authorization, query = environ.get("HTTP_AUTHORIZATION"), environ.get("QUERY_STRING")
             if not isinstance(authorization, str) or (query and has_token(query)):
                 return None
-            if "  " in authorization:  # otherwise one token would have many keys, by the number of blanks
+            if "  " in authorization:  # otherwise a client could create many keys for one token, by adding blanks
                 return None
             digest = hashlib.sha256(authorization.encode("utf-8", "surrogateescape")).digest()
         single = () if not single_lines else tuple(map(request.has_one_line, single_lines))
@@ -238,8 +238,9 @@ def peer_of(environ: Mapping[str, Any], start_response: object = None) -> Peer:
     if traits.address_doubt is not None:
         return Peer(doubt=traits.address_doubt, spoofable=traits.folding)
     original = environ.get("werkzeug.proxy_fix.orig")
-    if original is not None:  # ProxyFix overwrote REMOTE_ADDR, and kept the original value here
-        # A second ProxyFix stores the address that the first ProxyFix wrote, which is then an address in this field.
+    if original is not None:  # ProxyFix has overwritten REMOTE_ADDR, and stored the original value under this key
+        # If the application has two ProxyFix, the stored value is not the peer's address, but an address from this
+        # field.
         if str(original.get("REMOTE_ADDR")) in re.split(r"[\s,]+", str(environ.get("HTTP_X_FORWARDED_FOR", ""))):
             return Peer(doubt=_REPEATED_FIX, spoofable=traits.folding)
         environ = original

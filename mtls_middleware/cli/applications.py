@@ -10,7 +10,7 @@ from mtls_middleware.errors import ConfigurationError
 def load(name: str) -> Any:
     """Import and return the object that `name` (`MODULE:APP`) names. Raises `ConfigurationError` if this fails."""
     module, _, path = name.partition(":")
-    sys.path.insert(0, "")  # servers also import from the current folder
+    sys.path.insert(0, "")  # add the current folder to the path, as servers do
     try:
         found = import_module(module)
         for attribute in path.split("."):

@@ -28,9 +28,9 @@ _TEMPLATES = files("mtls_middleware.cli") / "templates"
 # The names of the files with environment variables. One file is for the application. The other file is for a proxy that
 # reads the secret from its environment.
 APPLICATION_ENVIRONMENT, PROXY_ENVIRONMENT = "application.env", "proxy.env"
-# The parts that occur inside other parts. They are replaced first.
+# The parts of a template that occur inside other parts. They are inserted first.
 _INNER_PARTS = ("words", "server_aliases", "revocation_lists")
-# Parts that are empty if no template defines them.
+# The parts that are replaced by an empty string if no template defines them.
 _EMPTY = dict.fromkeys(
     ("head", "tail", "secret_field", "secret_note", "server_names", "server_aliases", "revocation_lists", "responder"),
     "",

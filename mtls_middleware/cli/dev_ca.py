@@ -25,7 +25,7 @@ _FILES = ("ca.pem", "server.pem", "server-key.pem", "client.pem", "client-key.pe
 _NOT_OURS = "not the files that dev-ca writes; give another folder, or replace the files with --renew"
 _AUTHORITY = "CN=Development CA"
 _SUBJECT = "CN=client"
-# The layers log a warning about a certificate that expires in less than 30 days.
+# The default lifetime in days. The layers log a warning about a certificate that expires in less than 30 days.
 _DAYS = 90
 # If a certificate expires in less than this time, the command replaces the existing files.
 _DAY = timedelta(days=1)
@@ -112,7 +112,7 @@ def _existing(folder: Path) -> "Mapping[str, IssuedCertificate] | None":
 
     Raises `ConfigurationError` if files with these names exist, and this command did not write them.
     """
-    from mtls_middleware.testing import IssuedCertificate  # only this command needs the package
+    from mtls_middleware.testing import IssuedCertificate  # imported here, because only this command needs the package
 
     try:
         found = {name: IssuedCertificate.read(folder, name=name) for name in _NAMES}
@@ -140,7 +140,8 @@ def _names(options: argparse.Namespace) -> "CertificateOptions":
 
 
 def _write(folder: Path, options: argparse.Namespace, days: int) -> "Mapping[str, IssuedCertificate]":
-    from mtls_middleware.testing import CertificateAuthority  # only this command needs the package
+    # Imported here, because only this command needs the package.
+    from mtls_middleware.testing import CertificateAuthority
 
     end = datetime.now(UTC) + timedelta(days=days)
     authority = CertificateAuthority(_AUTHORITY, not_after=end)
@@ -153,7 +154,8 @@ def _write(folder: Path, options: argparse.Namespace, days: int) -> "Mapping[str
     ca.unlink(missing_ok=True)  # a link with this name is removed, and not followed
     with ca.open("x", encoding="ascii") as file:
         file.write(authority.pem)
-    if is_new:  # a repository must not contain the keys; another folder may contain files of a project
+    # Git must ignore the keys. An existing folder may contain files of a project, so only a new folder is ignored.
+    if is_new:
         (folder / ".gitignore").write_text("*\n", "ascii")
     elif not (folder / ".gitignore").exists():
         sys.stderr.write(f"git does not ignore {folder}: do not commit the keys in it\n")

@@ -190,7 +190,7 @@ class Connection:
             self._skip_chunks()
         elif length.isascii() and length.isdigit():
             self._skip(int(length[:18]))
-        else:  # the body ends when the connection closes (RFC 9112 6.3)
+        else:  # otherwise, the body ends when the connection closes (RFC 9112 6.3)
             while self.receive():
                 pass
 

@@ -50,7 +50,8 @@ def run(options: argparse.Namespace) -> int:
     application = load(options.application)
     placements = _direct(list(layers_of(application)))
     own_root = getattr(application, "root_path", "")
-    if own_root and isinstance(own_root, str):  # FastAPI replaces the server's value before its middleware runs
+    # FastAPI's own root_path replaces the server's value before the middleware runs.
+    if own_root and isinstance(own_root, str):
         recorded = replace(recorded, root_path=own_root)
     steps, response = explain(placements, recorded, None if options.at is None else moment.seconds_of(options.at))
     result = {
@@ -118,7 +119,7 @@ def _direct(placements: list[LayerPlacement]) -> list[LayerPlacement]:
             "the layers are in applications that this one mounts; expected the mounted application as MODULE:APP"
         )
     raise ConfigurationError(
-        "no layer of mtls-middleware found; wrap the application, for example in protect(app, ...)"
+        "the application has no layer of mtls-middleware: wrap it, for example in protect(app, ...)"
     )
 
 

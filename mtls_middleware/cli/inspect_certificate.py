@@ -166,7 +166,7 @@ def _rules(certificate: ClientCertificate) -> Iterator[str]:
         try:
             rule = make(*arguments)
         except ConfigurationError:
-            continue  # a rule cannot contain every name, for example a dNSName with a wildcard
+            continue  # no rule accepts this name as a value, for example a dNSName with a wildcard
         if policy.Presented(rule).holds(certificate) if isinstance(rule, Identity) else rule.holds(certificate):
             yield f"{make.__name__}({', '.join(map(repr, arguments))})"
 

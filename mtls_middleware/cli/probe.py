@@ -1,6 +1,6 @@
 """The command `mtls-middleware probe URL`: tries from outside whether an address accepts a forged certificate header.
 
-The address must reject requests without a certificate. An attempt that is not rejected "got in".
+The address must reject requests without a certificate. In the report, an attempt that was not rejected "got in".
 """
 
 import argparse
@@ -49,7 +49,7 @@ _DEMANDED_NOTE = """\
 The server demands a client certificate in the TLS handshake, so a client without a certificate cannot send a request.
 All attempts use your certificate.
 """
-# The kinds of attempts do not depend on the address.
+# A placeholder for the address: the kinds of attempts do not depend on it.
 _ANYWHERE = ("localhost", "/")
 _LIMITS_NOTE = """\
 The probe cannot detect a hidden request if the proxy forwards the request within a body and drops the response.

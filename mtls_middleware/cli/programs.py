@@ -1,4 +1,7 @@
-"""Reads the options of uvicorn from a program that calls `uvicorn.run` or `uvicorn.Config`. Executes nothing."""
+"""Reads the options of uvicorn from a program that calls `uvicorn.run` or `uvicorn.Config`.
+
+The program is not executed.
+"""
 
 import ast
 from collections.abc import Mapping, Sequence
@@ -8,7 +11,7 @@ from mtls_middleware.cli.python_values import MESSAGE, Imports, imports_of, valu
 from mtls_middleware.cli.settings import Settings, option_of, text_of_file
 
 _CALLS = ("uvicorn.run", "uvicorn.main.run", "uvicorn.Config", "uvicorn.config.Config")
-# The options that traps use. An option whose value cannot be read is reported as unknown.
+# The options that the rows of `traps` name. An option whose value cannot be read is reported as unknown.
 _OPTIONS = (
     "http", "ws", "interface", "ssl_cert_reqs", "proxy_headers", "forwarded_allow_ips", "root_path", "http2",
 )  # fmt: skip

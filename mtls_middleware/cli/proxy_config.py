@@ -138,7 +138,7 @@ def run(options: argparse.Namespace) -> int:
         _output(folder, files, proxy_options.secret)
     source = proxy_options.source()
     if options.json:
-        # Written files are not printed: the secret is in them.
+        # The contents of written files are not printed, because the files contain the secret.
         result = {"files": files} if folder is None else {"written": [str(folder / name) for name in files]}
         sys.stdout.write(json.dumps({"source": source, **result}, indent=2) + "\n")
         return 0

@@ -178,7 +178,7 @@ class ProxyOptions:
                 f"the secret for {header} is missing: set the environment variable {SECRET_VARIABLE}, for example to "
                 "the output of: openssl rand -hex 32"
             )
-        if not _SECRET.fullmatch(self.secret):  # the message must not contain the value
+        if not _SECRET.fullmatch(self.secret):  # the message must not contain the secret
             raise ConfigurationError(
                 f"the secret in {SECRET_VARIABLE}: expected 16 to 256 letters, digits and ._~+/-, with = only at the "
                 "end, for example the output of: openssl rand -hex 32"

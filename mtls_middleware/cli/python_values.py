@@ -18,7 +18,7 @@ _SERVERS = ("uvicorn.", "uvicorn_worker", "gunicorn.workers.", "mtls_middleware.
 
 
 class Imports:
-    """The names that a file imports. `names`: local name -> `"module"` or `"module:name"`."""
+    """The names that a file imports. `names` maps each local name to `"module"` or `"module:name"`."""
 
     def __init__(self, names: Mapping[str, str]) -> None:
         self._names = names

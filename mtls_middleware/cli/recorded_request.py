@@ -29,7 +29,7 @@ from mtls_middleware.json_values import json_document
 from mtls_middleware.request import TESTING_KEY
 
 _LARGEST = 1_000_000  # the maximum size of a file, in octets
-_PORT = 50_000  # the port of the peer; no decision depends on it
+_PORT = 50_000  # the port of the peer, on which no decision depends
 _EXAMPLE = '{"peer": "10.0.0.7", "path": "/invoices", "headers": {"X-SSL-Client-Cert": "-----BEGIN%20CERT..."}}'
 _MEMBERS: Mapping[str, type | tuple[type, ...]] = {
     "peer": str, "method": str, "path": str, "root_path": str, "headers": (dict, list), "tls": dict, "environ": dict,
@@ -124,7 +124,7 @@ def read(path: Path) -> RecordedRequest:
     Example: `read(Path("request.json")).to_environ()`
     """
     try:
-        if path.is_fifo():  # to open a FIFO would block until another process writes to it
+        if path.is_fifo():  # do not open a FIFO, because this blocks until another process writes to it
             raise ConfigurationError(f"{path} is a named pipe; expected a file")
         with path.open("rb") as file:
             data = file.read(_LARGEST + 1)

@@ -103,9 +103,10 @@ def run(options: argparse.Namespace) -> int:
 
     Raises `ConfigurationError` for an invalid option.
     """
-    from mtls_middleware.revocation.redis_list import RedisRevocations  # this part of the package can be deleted
+    # Imported here, so that the other commands work if the folder `revocation` is deleted.
+    from mtls_middleware.revocation.redis_list import RedisRevocations
 
-    replicas = getattr(options, "replicas", 0)  # `show` does not have this option
+    replicas = getattr(options, "replicas", 0)  # only `create` and `revoke` have this option
     revocations = RedisRevocations(_client(options.redis), key=options.key, replicas=replicas)
     try:
         result = _ACTIONS[options.action](revocations, options)
@@ -181,7 +182,8 @@ def _client(given: str | None) -> Any:
         client.connection_pool.make_connection()
     except Exception:  # noqa: BLE001 (any exception means an invalid address)
         settings = {}
-    if not {"host", "path"} & settings.keys() or settings.get("retry") is not retry:  # the URL can also set `retry`
+    # The parameters of the URL can also set `retry`.
+    if not {"host", "path"} & settings.keys() or settings.get("retry") is not retry:
         raise ConfigurationError(
             f"the address of Redis cannot be read: expected {_ADDRESS}; in user and password, write : / ? # @ % as %XX"
         )

@@ -110,7 +110,8 @@ def command_of(
 def reads_hyphens(placement: LayerPlacement) -> bool:
     """Return whether the server can confuse a header that the source reads with a header that has underscores."""
     source = getattr(placement.layer, "source", None)
-    by_adapter = placement.folding is not None  # doctor reports the adapter in a separate finding
+    # `doctor` reports the adapter in a separate finding, so it is not reported here.
+    by_adapter = placement.folding is not None
     return isinstance(source, HeaderSource) and source.reads_hyphens and placement.served == "WSGI" and not by_adapter
 
 

@@ -142,7 +142,8 @@ def parse(server: str, words: Sequence[str]) -> Settings:
             continue
         if not equals:
             value = rest[0] if rest and not rest[0].startswith("-") else ""
-            if value and not _is_application(value):  # in "--reload shop.wsgi:app", the option has no value
+            # In "--reload shop.wsgi:app", the next word is the application, not the value of the option.
+            if value and not _is_application(value):
                 rest.pop(0)
         _set(found.options, option, value)
     return found
@@ -227,7 +228,7 @@ def _all_unknown(server: str, why: str) -> Settings:
 
 def text_of_file(path: Path) -> str:
     """Return the text of a file. Raises `OSError`, or `ValueError` if the file has more than 1 MB or is not UTF-8."""
-    if path.is_fifo():  # to open a FIFO would block until another process writes to it
+    if path.is_fifo():  # do not open a FIFO, because this blocks until another process writes to it
         raise ValueError("it is a named pipe; expected a file")
     with path.open("rb") as file:
         data = file.read(_LARGEST + 1)

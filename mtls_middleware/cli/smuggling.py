@@ -85,7 +85,8 @@ def upgrade(attempt: Upgrade, forged: Forged, target: Target, _: Baseline) -> Ve
         if status != 101:
             return Verdict(str(status), got_in=status < 400)
         chosen = fields.get("upgrade", "")
-        if chosen.lower() == "websocket":  # some attempts offer websocket as well as h2c
+        # Some attempts offer websocket in addition to h2c, so the server may choose websocket.
+        if chosen.lower() == "websocket":
             return Verdict("101 (websocket)", got_in=True)
         statuses = "; ".join(_over_http2(connection, protocol, target, forged))
         return Verdict(f"101 ({chosen[:20]})" + (f", then {statuses}" if statuses else ""), got_in=True)
@@ -120,8 +121,8 @@ def _over_http2(connection: Connection, protocol: Any, target: Target, forged: F
 def body(attempt: Body, forged: Forged, target: Target, baseline: Baseline) -> Verdict:
     """Hide a request in the body of another request, and return the verdict. Raises `OSError`."""
     sender = _Sender(target, attempt, _hidden_request(target, forged, complete=attempt.complete))
-    # The statuses of the outer request that show that the attempt got in: 2xx in response to CONNECT opens a tunnel. A
-    # POST must be rejected if the plain POST was rejected.
+    # If the outer request gets one of these statuses, the attempt succeeded. A 2xx response to CONNECT opens a tunnel.
+    # If the plain POST was rejected, a POST with a body that hides a request must be rejected, too.
     success = range(200, 300) if sender.connect else range(200, 400) if baseline.post >= 400 else range(0)
     if attempt.complete:
         return _second_response(sender, success)
@@ -184,7 +185,8 @@ class _Sender:
         try:
             connection.send(self._head)
             time.sleep(_BODY_DELAY)
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the server may respond and close early
+            # The server may respond and close the connection before it has read everything.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 connection.send(self._body)
         except BaseException:
             connection.close()

@@ -1,6 +1,6 @@
 """Lists the requests with which a client may forge a certificate header that only a proxy should send.
 
-Pure: no I/O, no clock.
+This module performs no I/O and reads no clock.
 """
 
 import base64

@@ -56,7 +56,7 @@ class Trace:
         return tuple(_Layer(self._with_parts(layer), self) for layer in layers)
 
     def add(self, step: str, saw: str, decision: str, why: str | None = None, change: str | None = None) -> None:
-        """Add a step."""
+        """Add a step to the trace of the decision."""
         self.steps.append(Step(step, saw, decision, why, change))
 
     def rejected(self, step: str, saw: str, error: Exception) -> None:

@@ -1,7 +1,7 @@
 """Lists the attempts to send a client's request over the proxy's own connection to the server.
 
 An attempt opens a tunnel (an upgrade to HTTP/2 in clear text, or CONNECT), or hides a request in a body that the server
-may not consume. Pure: no I/O, no clock.
+may not consume. This module performs no I/O and reads no clock.
 """
 
 from collections.abc import Iterator

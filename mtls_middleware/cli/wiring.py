@@ -38,7 +38,7 @@ _FOLDING_ADAPTERS = {
     ("starlette", "WSGIMiddleware"),
     ("tornado", "WSGIContainer"),
     ("twisted", "WSGIResource"),
-    ("uvicorn", "WSGIMiddleware"),  # the class of a2wsgi, if a2wsgi is installed
+    ("uvicorn", "WSGIMiddleware"),  # uvicorn uses the class of a2wsgi if a2wsgi is installed
     ("uvicorn", "_WSGIMiddleware"),
 }
 # The packages whose classes, outside of their modules `middleware`, are applications and not middleware.
@@ -206,7 +206,7 @@ def _sequence(owner: Any, name: str) -> list[Any]:
 def _router_mounts(owner: Any) -> Iterator[Any]:
     """Yield the applications that a router mounts (Starlette, FastAPI)."""
     for route in _sequence(owner, "routes"):
-        if _get(route, "routes") is not None:  # only a mount has routes of its own; a plain route has an endpoint
+        if _get(route, "routes") is not None:  # only a mount has the attribute `routes`; a plain route has an endpoint
             yield _get(route, "app")
 
 

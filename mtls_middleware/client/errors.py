@@ -31,7 +31,7 @@ class TokenError(Exception):
         self.oauth_error = oauth_error
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Support `copy` and `pickle`, which by default call the class with `args`. A copy has no traceback."""
+        """Make `copy` and `pickle` work, which by default would call the class with `args`. A copy has no traceback."""
         return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]  # undocumented, so mypy does not know it
 
 

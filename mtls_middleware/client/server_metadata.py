@@ -1,6 +1,6 @@
 """Reads the metadata of an authorization server (RFC 8414, OpenID Connect Discovery), for clients with a certificate.
 
-Pure: no I/O, no clock.
+This module performs no I/O and reads no clock.
 """
 
 from collections.abc import Collection

@@ -1,6 +1,6 @@
 """Reads the response of a token endpoint (RFC 6749 5), and checks that the token is bound (RFC 8705 3).
 
-Pure: no I/O, no clock.
+This module performs no I/O and reads no clock.
 """
 
 import re

@@ -78,7 +78,7 @@ class _Request:
         try:
             return read_token(found, self.pair.certificate, server_binds=self._metadata.binds_tokens)
         except TokenError as error:
-            return copy.copy(error)  # the traceback keeps the response in memory
+            return copy.copy(error)  # return a copy without the traceback, which would keep the response in memory
 
 
 class TokenSource:
@@ -193,7 +193,7 @@ class TokenSource:
 
     def _stop_waiting(self, request: _Request, failure: FetchFailed) -> None:
         """Handle the failure of a caller to wait for a request. Raises `TokenError` unless the exchange has ended."""
-        request.fetch.end_unstarted(failure)  # for example, because the server stalls
+        request.fetch.end_unstarted(failure)  # the exchange was not started, for example because the server stalls
         if request.fetch.outcome.done():
             return
         if failure.retry_after is None:  # the exchange is overdue, so the next caller starts a new exchange

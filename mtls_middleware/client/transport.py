@@ -29,7 +29,7 @@ class _Transport(Generic[T]):
     Both transports use this class, and do only the I/O themselves.
     """
 
-    _kind: type[T]  # the transport of httpx2 with the connections of one certificate
+    _kind: type[T]  # the class of httpx2's transport, one object of which has the connections of one certificate
 
     def __init__(
         self,

@@ -50,7 +50,7 @@ def _proxy(given: Proxy) -> httpx2.Proxy | None:
     try:
         proxy = given if isinstance(given, httpx2.Proxy) else httpx2.Proxy(given)
         has_host = bool(proxy.url.host)
-    except (TypeError, ValueError, httpx2.InvalidURL):  # their messages may contain the password
+    except (TypeError, ValueError, httpx2.InvalidURL):  # the messages of these exceptions may contain the password
         has_host = False
     if not has_host:
         raise ConfigurationError(

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from mtls_middleware import options
 from mtls_middleware.errors import ConfigurationError
 
-# Maximum number of characters in a URL. OAuth clients register such URLs.
+# Maximum number of characters in a URL. Some URLs come from OAuth clients, for example `jwks_uri`.
 _MAX_LENGTH = 2_048
 # Matches the host and the port of a URL. The host is a name or an IP address, without user name, zone id and
 # percent-encoding.

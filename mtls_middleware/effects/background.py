@@ -105,12 +105,15 @@ class _Background:
         self._lock = threading.Lock()  # protects `has_ended`, `_unfinished` and `_upstreams`
         self._queue: deque[_Job] = deque()
         self._unfinished: set[Fetch] = set()
-        # Event loops that wake the background loop after their current iteration. A loop may end before it does so.
+        # The event loops of callers that wake the background loop after their current iteration. A loop may end before
+        # that.
         self._waking_loops: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
-        self._tasks: set[asyncio.Task[None]] = set()  # an event loop keeps only weak references to tasks
+        # Strong references, because an event loop keeps only weak references to its tasks.
+        self._tasks: set[asyncio.Task[None]] = set()
         self._upstreams: weakref.WeakKeyDictionary[Connections, Upstream] = weakref.WeakKeyDictionary()
         self._released: list[Upstream] = []  # the servers whose connections must be closed; list operations are atomic
-        self._client_chosen = ConcurrencyLimit(MAX_EXCHANGES)  # for the exchanges with all client-chosen servers
+        # The common limit of all exchanges with servers that clients choose.
+        self._client_chosen = ConcurrencyLimit(MAX_EXCHANGES)
         self._names = ClientNameLookups()
         self._loop = asyncio.SelectorEventLoop()
         self._loop.set_default_executor(NameLookupThreads())
@@ -159,7 +162,7 @@ class _Background:
         self.wake(loop)
 
     def add(self, job: _Job) -> None:
-        """Add an exchange, which the caller has claimed, to the queue. This method is thread-safe."""
+        """Add an exchange to the queue, after the caller has claimed it. This method is thread-safe."""
         with self._lock:
             self._unfinished.add(job.fetch)
             has_ended = self.has_ended
@@ -183,12 +186,13 @@ class _Background:
             loop.call_soon(self._wake_from, loop)
 
     def _wake_from(self, loop: asyncio.AbstractEventLoop) -> None:
-        # Do this first, so that an exchange that is added from now on wakes the loop again.
+        # Remove the caller's loop first, so that an exchange that is added from now on wakes the background loop again.
         self._waking_loops.discard(loop)
         self._wake()
 
     def _wake(self) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed, and all exchanges have failed
+        # RuntimeError means that the loop is closed and all exchanges have failed.
+        with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._start_queued)
 
     def _start_queued(self) -> None:
@@ -205,7 +209,7 @@ class _Background:
         task.add_done_callback(self._tasks.discard)
 
     async def _make(self, job: _Job) -> None:
-        """Make an exchange. In any case, the callers that wait get a result or `FetchFailed`."""
+        """Make an exchange. The callers that wait for it get the response, or `FetchFailed`."""
         found: Response | FetchFailed
         try:
             found = await self._response(job)
@@ -265,7 +269,7 @@ class _Background:
     async def _close_released(self) -> None:
         for upstream in list(self._released):
             await upstream.close()
-            with contextlib.suppress(ValueError):  # another task has already closed it
+            with contextlib.suppress(ValueError):  # ValueError means that another task has already closed it
                 self._released.remove(upstream)
 
     def end(self) -> None:
@@ -297,7 +301,8 @@ def _log_defect(event: str, failure: BaseException) -> None:
 # lock.
 _lock = threading.Lock()
 _backgrounds: list[_Background] = []  # the last object belongs to this process, and the others belong to its parents
-_inherited: list[object] = []  # keeps a parent's connections from being closed by garbage collection
+# References to a parent's objects, so that garbage collection does not close the parent's connections.
+_inherited: list[object] = []
 
 
 def _replace_lock() -> None:
@@ -317,7 +322,7 @@ def _current_background() -> _Background:
         try:
             background = _Background()
         except Exception as failure:
-            raise FetchFailed(f"no thread can be started for it ({failure}); {LIMITS_ADVICE}") from failure
+            raise FetchFailed(f"no thread can be started for the exchange ({failure}); {LIMITS_ADVICE}") from failure
         if _backgrounds and _backgrounds[-1].has_ended:
             _backgrounds.pop()
         _backgrounds.append(background)

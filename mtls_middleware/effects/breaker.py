@@ -1,4 +1,6 @@
-"""`CircuitBreaker`: decides which requests may wait for a server that stalls. Pure: no I/O, no clock, no lock.
+"""`CircuitBreaker`: decides which requests may wait for a server that stalls.
+
+This module performs no I/O, reads no clock and has no lock.
 
 An error response or a refused connection is not a stall: it occupies no thread, and the first attempt after a restart
 of the server must succeed.
@@ -76,7 +78,7 @@ class CircuitBreaker:
     def __init__(self) -> None:
         self._all = _Circuit(_CLIENTS)
         self._clients: dict[str, _Circuit] = {}
-        self._stalled: set[str] = set()  # clients with a stall since the last response to any client
+        self._stalled: set[str] = set()  # the clients with a stall since the last response to any client
         self._responded_at = -math.inf
 
     def admit(self, client: str, now: float, timeout: float) -> tuple[float, bool]:

@@ -1,4 +1,7 @@
-"""`CoolDown`: the time without attempts after a failure, short at first. Pure: no I/O, no clock."""
+"""`CoolDown`: the time without attempts after a failure, short at first.
+
+This module performs no I/O and reads no clock.
+"""
 
 import threading
 

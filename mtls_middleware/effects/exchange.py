@@ -83,9 +83,11 @@ class Fetch:
     tls: ssl.SSLContext
     timeout: float
     limit: int
-    allow_private: bool = True  # if False, the host name must resolve only to public addresses
-    form: Sequence[tuple[str, str]] | None = field(default=None, repr=False)  # `form` and `headers` may contain secrets
-    # Further parameters of the form, which are made when the exchange starts: a signature takes milliseconds.
+    allow_private: bool = True  # if False, the exchange fails unless the host name resolves only to public addresses
+    # Not in the repr, because `form` and `headers` may contain secrets.
+    form: Sequence[tuple[str, str]] | None = field(default=None, repr=False)
+    # Returns further parameters of the form. It is called when the exchange starts, because a signature takes
+    # milliseconds.
     late_form: Callable[[], Sequence[tuple[str, str]]] | None = field(default=None, repr=False)
     # These fields are added to the default fields. A field with the same name replaces the default field.
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -118,7 +120,8 @@ class Response:
     """
 
     status: int
-    body: bytes = field(repr=False)  # it may contain a token, and some tools log the local variables of a traceback
+    # Not in the repr: the body may contain a token, and some tools log the local variables of a traceback.
+    body: bytes = field(repr=False)
     content_type: str = field(default="", compare=False)
 
 
@@ -234,7 +237,7 @@ def _request(fetch: Fetch, resolved: Iterable[Any]) -> "httpx2.Request":
 _HEADERS = {
     "Accept": "application/jwk-set+json, application/json",
     "Accept-Encoding": "identity",
-    "User-Agent": "mtls-middleware",  # some servers reject requests without User-Agent
+    "User-Agent": "mtls-middleware",  # some servers reject requests without the field User-Agent
 }
 
 
@@ -244,7 +247,7 @@ class _Body:
     def __init__(self, fetch: Fetch) -> None:
         self.begun = False  # whether a response has arrived, even if its body is not complete
         self._fetch = fetch
-        self._bytes = BytesIO()  # unlike `bytearray`, its contents become `bytes` without a copy
+        self._bytes = BytesIO()  # not a `bytearray`, because the contents of a BytesIO become `bytes` without a copy
 
     def add(self, chunk: bytes) -> None:
         self._bytes.write(chunk)

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from concurrent.futures import Future
 
-    from mtls_middleware.effects.limits import Shares  # this module needs asyncio: see the comment at `_begin`
+    # Imported for type checkers only, because this module imports asyncio: see the comment at `_begin`.
+    from mtls_middleware.effects.limits import Shares
 
 T = TypeVar("T")
 
@@ -79,9 +80,9 @@ def ask(need: Need) -> Flow[Any]:
 
 
 def on_behalf_of(client: Callable[[], "Shares"], flow: Flow[T]) -> Flow[T]:
-    """Run `flow` inside another flow, so that its exchanges over persistent connections count for one client.
+    """Run `flow` inside another flow. Its exchanges over persistent connections count towards the limits of one client.
 
-    `client`: a function that returns the shares of the client.
+    `client`: a function that returns the limits (`Share`) of the client.
 
     Example: `token = yield from on_behalf_of(lambda: shares(certificate, address), flow)`
     """
@@ -139,7 +140,7 @@ class AwaitingDriver:
 
         try:
             loop = asyncio.get_running_loop()
-        except RuntimeError:  # the caller uses another event loop, such as trio's
+        except RuntimeError:  # without a running asyncio loop, the caller uses another event loop, such as trio's
             return
         begun = self._in_this_turn
         while begun.get(loop, 0) >= _IN_ONE_TURN:  # noqa: ASYNC110 (each sleep is one iteration of the loop)

@@ -99,7 +99,8 @@ class ClientNameLookups:
             task = asyncio.get_running_loop().create_task(self._look_up(host, port, seconds))
             self._running[host, port] = task
             task.add_done_callback(lambda done: self._remove((host, port), done))
-        return await asyncio.shield(task)  # if the caller stops waiting, the thread continues and keeps its slot
+        # Shielded: if the caller stops waiting, the thread continues and keeps its slot.
+        return await asyncio.shield(task)
 
     async def _look_up(self, host: str, port: int, seconds: float) -> Any:
         async with self._limit.slot((Share(zone(host), _MAX_ZONE_THREADS),), seconds):
@@ -108,7 +109,7 @@ class ClientNameLookups:
     def _remove(self, key: tuple[str, int], task: asyncio.Task[Any]) -> None:
         del self._running[key]
         if not task.cancelled():
-            task.exception()  # marks the exception as retrieved, because all callers may have stopped waiting
+            task.exception()  # mark the exception as retrieved, because all callers may have stopped waiting
 
 
 def zone_of_url(url: str) -> str:

@@ -45,6 +45,6 @@ def is_public(address: IPv4Address | IPv6Address) -> bool:
     """
     if isinstance(address, IPv4Address):
         return not any(address in each for each in _NETWORKS_4)
-    if address.ipv4_mapped is not None:  # an IPv6 socket returns an IPv4 address in this form
+    if address.ipv4_mapped is not None:  # an IPv6 socket returns IPv4 addresses as mapped addresses
         return is_public(address.ipv4_mapped)
     return address in _GLOBAL_UNICAST and not any(address in each for each in _NETWORKS_6)

@@ -259,7 +259,7 @@ class RemoteDocument(Generic[T]):
     def _finish(self, attempt: "_Attempt[T]") -> None:
         """Store the value of an attempt if it is known, or log why the attempt failed. The lock is held."""
         if self._attempt is not attempt or not attempt.value.done():
-            return  # another caller has stored the value, or a thread parses the document
+            return  # another caller has already stored the value, or a thread is parsing the document
         self._attempt = None
         found = attempt.value.result()
         if isinstance(found, FetchFailed):
@@ -326,7 +326,8 @@ class _Attempt(Generic[T]):
     def read_in_thread(self, found: Response, parse: Callable[[bytes], T]) -> None:
         """Let a thread call `read`. If no thread can be started, the attempt has failed."""
         arguments = (found, parse)
-        self.value.add_done_callback(self._stopwatch.stop)  # a thread needs seconds for a large document
+        # Parsing a large document in a thread takes seconds, which count as part of the attempt.
+        self.value.add_done_callback(self._stopwatch.stop)
         self._thread = threading.Thread(target=self.read, args=arguments, name="mtls-middleware document", daemon=True)
         try:
             self._thread.start()

@@ -33,7 +33,7 @@ class RepeatingThread:
     def __init__(self, method: Callable[[], object], *, name: str, interval: float, logger: logging.Logger) -> None:
         self._method = weakref.WeakMethod(method)
         self._name, self._interval, self._logger = name, interval, logger
-        self._lock = threading.Lock()  # held while the thread is started; other callers do not wait
+        self._lock = threading.Lock()  # held while a caller starts the thread; other callers do not wait for the lock
         self._thread: threading.Thread | None = None
         self._started_at = self._logged_at = -math.inf
 

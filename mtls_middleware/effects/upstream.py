@@ -42,7 +42,10 @@ Fail = Callable[[FetchFailed], None]
 
 
 class Admission(NamedTuple):
-    """The permission to wait for a server for at most `seconds`. `is_probe`: whether the exchange is a probe."""
+    """The permission to wait for a server for at most `seconds`.
+
+    `is_probe`: whether this is a probe of a server that stalls.
+    """
 
     is_probe: bool
     seconds: float
@@ -89,7 +92,7 @@ class Upstream:
         raise FetchFailed(reason, retry_after=1)
 
     def leave(self, client: str) -> None:
-        """Stop counting a request."""
+        """End the wait of a request that `enter` counted."""
         with self._lock:
             self._waiting.leave(client)
 
@@ -129,8 +132,8 @@ class Upstream:
             if time.monotonic() - began >= _STALL * fetch.timeout:
                 if not has_stalled:
                     self._count_stall(fetch, client, began)
-            # After any other exception, the queue has used up the timeout, or the process is ending.
             elif isinstance(failure, FetchFailed):
+                # Other exceptions are not counted: the queue has used up the timeout, or the process is ending.
                 self._count_response(fetch, client)
             raise
         finally:

@@ -160,7 +160,7 @@ class CertificateUser(Generic[User]):
 
     @property
     def has_look_up(self) -> bool:
-        """Whether `look_up` was given."""
+        """Whether the application gave the function `look_up`."""
         return self._look_up is not _itself
 
     @property

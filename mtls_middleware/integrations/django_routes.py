@@ -56,7 +56,7 @@ def require_certificate(rule: Rule | None = None) -> Callable[[View], View]:
     With `rule`, the certificate must match the rule. Without `rule`, any verified certificate is accepted. The rule
     applies in addition to `allow=` of the layer. The value of the path in `allow=` may be `ANYONE`.
 
-    Apply this decorator to class-based views as `require_scopes`.
+    Apply this decorator to class-based views in the same way as `require_scopes`.
 
     Raises `ConfigurationError` for an object that is not a rule. Convert a function with `policy.as_rule`. The response
     is 403 `client_certificate_required` without a certificate, 403 `client_certificate_refused` if the rule does not

@@ -59,7 +59,7 @@ _AUTHORIZATION = ("authorization", "http_authorization")
 
 
 class CertificateBackend(OAuthLibCore):
-    """For the setting `OAUTH2_BACKEND_CLASS`: passes the certificate of each request to the validator.
+    """Passes the certificate of each request to the validator. Name this class in the setting `OAUTH2_BACKEND_CLASS`.
 
     Example: `"OAUTH2_BACKEND_CLASS": "mtls_middleware.integrations.django_toolkit.CertificateBackend"`
     """

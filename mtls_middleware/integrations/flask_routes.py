@@ -1,4 +1,4 @@
-"""`require_scopes` and `require_certificate` for Flask views, and `current_certificate`."""
+"""Defines `require_scopes` and `require_certificate` for Flask views, and `current_certificate`."""
 
 import functools
 from collections.abc import Callable
@@ -70,7 +70,7 @@ def require_certificate(rule: Rule | None = None) -> Callable[[View], View]:
     With `rule`, the certificate must match the rule. Without `rule`, any verified certificate is accepted. The rule
     applies in addition to `allow=` of the layer. The value of the path in `allow=` may be `ANYONE`.
 
-    Write this decorator below the route decorator, as `require_scopes`.
+    Write this decorator below the route decorator, like `require_scopes`.
 
     Raises `ConfigurationError` for an object that is not a rule. Convert a function with `policy.as_rule`. The response
     is 403 `client_certificate_required` without a certificate, 403 `client_certificate_refused` if the rule does not

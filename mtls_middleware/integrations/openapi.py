@@ -38,7 +38,7 @@ def security_schemes(
         raise ConfigurationError(
             f"scopes={scopes!r}: expected a dict of strings, for example {{'invoices:read': 'Read invoices'}}"
         )
-    Challenge(scopes=tuple(scopes))  # raises ConfigurationError for an invalid scope
+    Challenge(scopes=tuple(scopes))  # the constructor raises ConfigurationError for an invalid scope
     flow: dict[str, Any] = {"tokenUrl": _https("token_url", token_url), "scopes": dict(scopes)}
     kind = "clientCredentials"
     if authorization_url is not None:
@@ -55,7 +55,7 @@ def security_requirement(scopes: Collection[str] = ()) -> dict[str, list[str]]:
     """
     options.strings("scopes", scopes, '"invoices:read"')
     listed = tuple(dict.fromkeys(scopes))
-    Challenge(scopes=listed)  # raises ConfigurationError for an invalid scope
+    Challenge(scopes=listed)  # the constructor raises ConfigurationError for an invalid scope
     return {MUTUAL_TLS: [], OAUTH2: list(listed)}
 
 
@@ -70,7 +70,7 @@ def check_version(version: object) -> None:
 def _https(name: str, address: object) -> str:
     try:
         parts = urlsplit(address) if isinstance(address, str) else None
-    except ValueError:  # for example, the brackets contain no IPv6 address
+    except ValueError:  # the address cannot be parsed, for example because its brackets contain no IPv6 address
         parts = None
     if not isinstance(address, str) or parts is None or parts.scheme != "https" or not parts.netloc or parts.fragment:
         raise ConfigurationError(f"{name}={address!r}: expected an https URL, for example 'https://as.example/token'")

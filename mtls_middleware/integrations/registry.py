@@ -72,8 +72,8 @@ class ClientRegistry:
         """Return the client that the request names. The client is authenticated only if its method uses a certificate.
 
         Checks that the credentials in the request belong to the registered method. If this method uses no certificate,
-        the library of the authorization server must verify the credentials, by this method only. Raises the same
-        exceptions as `authenticate`.
+        the library of the authorization server must verify the credentials, and must accept no other method. Raises the
+        same exceptions as `authenticate`.
 
         Example: `method = registry.identify(request).token_endpoint_auth_method`
         """
@@ -146,8 +146,8 @@ class ClientRegistry:
         """
         client = self._registered_client(client_id)
         if client.token_endpoint_auth_method != PUBLIC:
-            # For other clients, the token is bound to the client, which has just authenticated, and not to a
-            # certificate.
+            # The tokens of other clients are not bound to a certificate, but to the client, which has just
+            # authenticated.
             return
         if cnf is not None or client.tls_client_certificate_bound_access_tokens:
             with log_rejection(certificate):

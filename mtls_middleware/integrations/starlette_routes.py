@@ -86,7 +86,8 @@ def _decorator(check: RouteCheck[Any], example: str) -> Callable[[Endpoint], End
             )
 
         @functools.wraps(endpoint)
-        def sync_wrapper(*arguments: Any, **named: Any) -> Any:  # Starlette runs this function in a thread
+        # Starlette runs a plain function like this one in a thread.
+        def sync_wrapper(*arguments: Any, **named: Any) -> Any:
             connection = _connection(check, example, *arguments, *named.values())
             result = check_connection(check, connection)
             return _response(connection, result) if isinstance(result, LayerResponse) else endpoint(*arguments, **named)

@@ -34,7 +34,7 @@ class TokenUser:
 
     @property
     def username(self) -> str:
-        """The same as `display_name`. Django's users have this attribute, too."""
+        """The same as `display_name`. Django and its admin read this attribute of a user."""
         return self.display_name
 
     @property
@@ -44,39 +44,39 @@ class TokenUser:
 
     @property
     def is_authenticated(self) -> bool:
-        """Always `True`."""
+        """Always `True`, because the layer has validated the token."""
         return True
 
     @property
     def is_anonymous(self) -> bool:
-        """Always `False`."""
+        """Always `False`, because the token identifies the user."""
         return False
 
     @property
     def is_active(self) -> bool:
-        """Always `True`."""
+        """Always `True`, because the layer rejects tokens that are not valid any more."""
         return True
 
     @property
     def is_staff(self) -> bool:
-        """Always `False`."""
+        """Always `False`, because a token gives no access to Django's admin."""
         return False
 
     @property
     def is_superuser(self) -> bool:
-        """Always `False`."""
+        """Always `False`, because a token gives no permission of the framework."""
         return False
 
     def has_perm(self, perm: str, obj: object = None) -> bool:  # noqa: ARG002 (Django's interface)
-        """Always `False`."""
+        """Always `False`, because a token gives no permission of the framework."""
         return False
 
     def has_perms(self, perm_list: object, obj: object = None) -> bool:  # noqa: ARG002 (Django's interface)
-        """Always `False`."""
+        """Always `False`, because a token gives no permission of the framework."""
         return False
 
     def has_module_perms(self, app_label: str) -> bool:  # noqa: ARG002 (Django's interface)
-        """Always `False`."""
+        """Always `False`, because a token gives no permission of the framework."""
         return False
 
 

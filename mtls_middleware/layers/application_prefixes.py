@@ -35,7 +35,8 @@ class ApplicationPrefixes:
 def _prefixes_of(owner: Any, mount: str) -> Iterator[tuple[Any, str]]:
     if _is(owner, "fastapi", "FastAPI"):
         yield owner.root_path, mount
-    else:  # hypercorn's dispatcher passes "/apiadmin" to the application at "/api", and Quart reads it as "/admin"
+    else:
+        # hypercorn's dispatcher passes "/apiadmin" to the application at "/api", and Quart reads this as "/admin".
         yield from ((prefix, f"{mount}{prefix}") for prefix in owner.mounts)
 
 
@@ -51,12 +52,14 @@ def _applications_with_prefixes(app: Any) -> Iterator[tuple[Any, str]]:
         if _is(current, "fastapi", "FastAPI"):
             yield current, mount
         mounts = _attribute(current, "mounts")
-        if isinstance(mounts, dict):  # a dispatcher of hypercorn, or of werkzeug, which matches only whole segments
+        # The application is a dispatcher of hypercorn, or of werkzeug, which matches only whole segments.
+        if isinstance(mounts, dict):
             if _is(current, "hypercorn", "_DispatcherMiddleware"):
                 yield current, mount
             queue += [(each, f"{mount}{prefix}") for prefix, each in mounts.items()]
         routes = _attribute(current, "routes")
-        if isinstance(routes, (list, tuple)):  # Starlette or FastAPI; a mount has an application and a path
+        # The application is Starlette or FastAPI, whose mounts have an application and a path.
+        if isinstance(routes, (list, tuple)):
             queue += [(route.app, mount + getattr(route, "path", "")) for route in routes if hasattr(route, "routes")]
         queue += [(each, mount) for each in _wrapped_by(current)]
 

@@ -156,7 +156,7 @@ class CertificateLayer:
     def _decide(self, request: LayerRequest, route: Route) -> Flow[Reusable[ClientCertificate | None]]:
         rule = None if self._allow is None or route.rule is None else self._allow.rules[route.rule]
         certificate = self._found(request)
-        if isinstance(certificate, ClientCertificate):  # the user may have written the source
+        if isinstance(certificate, ClientCertificate):  # a source of the user may return any object
             request.attached.presented = certificate
         if certificate is None:
             request.attached.absence = partial(reason, self.source, request)

@@ -67,7 +67,7 @@ class ClientLayer:
                 "layers, ClientCertificateMiddleware(ClientAuthenticationMiddleware(app, ...), ...)"
             )
         if not self.body_paths.covers(view):
-            return outer.client  # an outer ClientLayer may have attached a client on its own paths
+            return outer.client  # keep the client that an outer ClientLayer may have attached
         if view.method != "POST":
             raise Refused(
                 "method_not_allowed",

@@ -64,7 +64,7 @@ class DecisionCache:
     def key(self, request: Any) -> Hashable | None:
         """Return the key of this request; `None` if its decisions must not be cached.
 
-        Raises `Refused`: see `Layer.route`.
+        Raises `Refused` for the same requests as `Layer.route`.
         """
         # Created at the first request, because a gateway that is merged into another gateway gets no requests.
         if self._to_share:

@@ -22,7 +22,7 @@ class Exemptions:
         self._preflight = preflight
 
     def __bool__(self) -> bool:
-        """Whether any request can be exempt."""
+        """Whether the layer exempts any requests at all."""
         return self._preflight or bool(self.paths)
 
     def cover(self, view: RequestView) -> bool:

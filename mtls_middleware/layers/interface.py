@@ -1,4 +1,4 @@
-"""Defines the interface of a layer, and which facts of a request a layer may read."""
+"""Defines the interface of a layer, and the facts of a request that a layer may read."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -97,7 +97,7 @@ class Layer(Protocol):
 
     @property
     def vary(self) -> str | None:
-        """The names of the fields on which the response depends, for `Vary`."""
+        """The value of the response field `Vary`: the names of the request fields on which the response depends."""
 
     @property
     def body_paths(self) -> PathSet | None:
@@ -121,7 +121,7 @@ class Layer(Protocol):
     def route(self, request: LayerRequest) -> Route:
         """Return the route of a request.
 
-        Raises `Refused` if frameworks read the path differently, and the readings have different rules.
+        Raises `Refused` if frameworks read the path in different ways, and different rules apply to the results.
         """
 
     def document(self, request: LayerRequest) -> LayerResponse | None:
@@ -131,7 +131,7 @@ class Layer(Protocol):
         """
 
     def decide(self, request: LayerRequest, route: Route) -> Flow[Reusable[Any]]:
-        """Return the object to attach.
+        """Return the object to attach to the request, such as a `ClientCertificate`.
 
         Raises `Refused` to reject the request, or any other exception for an error in the code or configuration.
         """

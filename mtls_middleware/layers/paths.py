@@ -14,7 +14,7 @@ from mtls_middleware.path_readings import BLANK, same_for_all_readings
 from mtls_middleware.request import RequestView
 from mtls_middleware.rule import Rule, as_rule
 
-# Sequences that frameworks, servers or file systems may normalise, cut off or decode again.
+# Matches sequences that frameworks, servers or file systems may normalise, cut off or decode again.
 _AMBIGUOUS = re.compile(r"//|/\.{1,2}(?:/|\Z)|[\\;%?#\x00-\x20\x7f-\x9f]")
 # The wildcards of shells and frameworks, such as "/users/*", "/users/{id}" and "/users/<id>". They are rejected.
 _WILDCARD = re.compile(r"[*?]|\{.*\}|<.*>|\[.*\]")

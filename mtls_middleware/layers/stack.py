@@ -99,7 +99,7 @@ class Stack:
                 request.rechecks += rechecks(layer, request)
             request.drop(layer.drop_headers)
             decided.append(found)
-        if key is not None:  # every layer has accepted the request
+        if key is not None:  # cache the decisions, because every layer has accepted the request
             self._cache.store(key, decided[: self._cached])
         return None
 

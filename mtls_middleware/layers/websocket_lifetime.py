@@ -1,4 +1,7 @@
-"""Decides how long a websocket may stay open, by repeated checks of its credentials. Pure: no I/O, no clock."""
+"""Decides how long a websocket may stay open, by repeated checks of its credentials.
+
+This module performs no I/O and reads no clock.
+"""
 
 from collections.abc import Callable
 from typing import Literal, TypeVar

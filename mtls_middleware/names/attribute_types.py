@@ -31,7 +31,7 @@ SHORT_NAMES: Mapping[str, str] = {
 }
 # Names that are accepted in strings but never written. They are not registered, but programs print them.
 _OTHER_NAMES: Mapping[str, str] = {
-    # OpenSSL: short and long names (crypto/objects/objects.txt).
+    # Short and long names of OpenSSL (crypto/objects/objects.txt).
     "commonName": "2.5.4.3",
     "surname": "2.5.4.4",
     "countryName": "2.5.4.6",
@@ -67,7 +67,7 @@ _OTHER_NAMES: Mapping[str, str] = {
     "jurisdictionStateOrProvinceName": "1.3.6.1.4.1.311.60.2.1.2",
     "jurisdictionC": "1.3.6.1.4.1.311.60.2.1.3",
     "jurisdictionCountryName": "1.3.6.1.4.1.311.60.2.1.3",
-    # Java (X500Principal, keytool) and Bouncy Castle.
+    # Names of Java (X500Principal, keytool) and Bouncy Castle.
     "E": "1.2.840.113549.1.9.1",
     "email": "1.2.840.113549.1.9.1",
     "S": "2.5.4.8",
@@ -80,7 +80,7 @@ _OTHER_NAMES: Mapping[str, str] = {
     "I": "2.5.4.43",
     "POBox": "2.5.4.18",
     "Phone": "2.5.4.20",
-    # The names of the CA/Browser Forum, which GnuTLS and the policies of banks use.
+    # The names that the CA/Browser Forum defined. GnuTLS and the policies of banks use them.
     "jurisdictionOfIncorporationLocalityName": "1.3.6.1.4.1.311.60.2.1.1",
     "jurisdictionOfIncorporationStateOrProvinceName": "1.3.6.1.4.1.311.60.2.1.2",
     "jurisdictionOfIncorporationCountryName": "1.3.6.1.4.1.311.60.2.1.3",

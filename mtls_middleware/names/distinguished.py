@@ -67,13 +67,13 @@ class DistinguishedName:
         rows = []
         for rdn in self.rdns:
             row = {each.oid: each.comparable for each in rdn}
-            if len(row) < len(rdn):  # X.501 does not allow a type twice in one RDN
+            if len(row) < len(rdn):  # this name equals no name, because X.501 does not allow a type twice in one RDN
                 return None
             defined = {oid: value for oid, value in row.items() if value is not None}
             if len(defined) < len(row):
                 return None
             rows.append(defined)
-        return tuple(rows) or None  # the empty name identifies no client
+        return tuple(rows) or None  # `None` for the empty name, because it identifies no client
 
     @property
     def comparison_key(self) -> Hashable | None:
@@ -104,7 +104,7 @@ class DistinguishedName:
     def comparable_by_type(self) -> Mapping[str, frozenset[object]]:
         """A mapping of the dotted OID of a type to its comparable values.
 
-        `None` stands for a value that is not a string, or that no string equals.
+        `None` stands for a value that is not a string or that equals no string.
         """
         return {
             oid: frozenset(each.comparable if each.text is not None else None for each in attributes)

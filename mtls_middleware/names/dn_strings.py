@@ -10,8 +10,8 @@ from typing import NamedTuple
 from mtls_middleware.der import read_value
 from mtls_middleware.names.attribute_types import OID, oid_of
 
-# X.680 string types by universal tag. `cryptography` does not read a TeletexString (20) with octets above 127, whose
-# meaning is not certain (T.61, or Latin-1).
+# The encodings of the X.680 string types, by universal tag. `cryptography` rejects a TeletexString (20) with octets
+# above 127, because they may be T.61 or Latin-1.
 ENCODINGS = {
     12: "utf-8",
     18: "ascii",

@@ -91,7 +91,7 @@ def _prohibited(char: str) -> bool:
     display, and U+FFFD.
     """
     return (
-        stringprep.in_table_a1(char)  # a mapping can produce an unassigned code point
+        stringprep.in_table_a1(char)  # check unassigned code points again, because a mapping can produce one
         or stringprep.in_table_c3(char)
         or stringprep.in_table_c4(char)
         or stringprep.in_table_c5(char)

@@ -1,6 +1,6 @@
 """Defines rules for the contents of a certificate: subject, issuer, alternative names, thumbprint.
 
-The package `names` compares the names. Pure: no I/O, no clock.
+The package `names` compares the names. This module performs no I/O and reads no clock.
 """
 
 import re

@@ -1,6 +1,7 @@
 """`ClaimNames`: where an issuer writes scopes, the client and the audience, and which values its access tokens have.
 
-The defaults are those of RFC 9068. docs/issuers.md describes the claims of other issuers. Pure: no I/O, no clock.
+The defaults are those of RFC 9068. docs/issuers.md describes the claims of other issuers. This module performs no I/O
+and reads no clock.
 """
 
 from collections.abc import Collection, Mapping
@@ -62,7 +63,7 @@ class ClaimNames:
             )
         for name, accepted in self.values.items():
             found = claims.get(name)
-            # The types are compared because in Python, True equals 1.
+            # The types are compared, too, because in Python, True equals 1.
             if not any(type(found) is type(each) and found == each for each in accepted):
                 reject_token(f"{name} has another value than claims= accepts")
 

@@ -1,7 +1,7 @@
 """Checks the types of claims, and creates an `AccessToken` from the claims.
 
-The claims are those of a JWT (RFC 9068), or the members of an introspection response (RFC 7662). Pure: no I/O, no
-clock.
+The claims are those of a JWT (RFC 9068), or the members of an introspection response (RFC 7662). This
+module performs no I/O and reads no clock.
 """
 
 import math
@@ -110,7 +110,7 @@ def scope_values(claims: Mapping[str, Any], name: str, *, lists: bool) -> frozen
     """
     found = claims.get(name, "")
     if isinstance(found, str):
-        return frozenset(found.split(" ")) - {""}  # only spaces separate scopes (RFC 6749 3.3)
+        return frozenset(found.split(" ")) - {""}  # split only at spaces, and not at other blanks (RFC 6749 3.3)
     if not lists or not isinstance(found, list) or not all(isinstance(each, str) for each in found):
         reject_token(f"{name} is not a string{' or a list of strings' if lists else ''}")
     return frozenset(found) - {""}

@@ -87,7 +87,8 @@ class DiscoveredKeys:
 
         `key_id`: the unknown key id of a token. Raises `Unavailable` if no keys can be fetched.
         """
-        keys = yield from self._document.current(now, join=True)  # a new document may have a new jwks_uri
+        # Wait for a document that is being renewed, because it may have a new jwks_uri.
+        keys = yield from self._document.current(now, join=True)
         return (yield from keys.refreshed(now, key_id))
 
     def checks(self, keys: KeySet) -> tuple[Check, ...]:

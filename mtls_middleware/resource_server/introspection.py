@@ -291,7 +291,7 @@ class IntrospectedAccessTokens:
             self._exchanges.leave(key.key, shared, ends=ends)
 
     def _fetch(self, text: str, now: float) -> Flow[Fetch]:
-        """Return a new request to the server."""
+        """Return a new introspection request for the token `text`."""
         credentials = yield from self._credentials.for_request(now)
         connections = self._connections(now)
         return Fetch(
@@ -339,8 +339,8 @@ class IntrospectedAccessTokens:
             response: dict[str, Any] = found["answer"]
             obtained = float(found["obtained"])
             until = self._end_of_use(response, obtained)
-        # Another version of this library wrote the record.
         except (ValueError, KeyError, TypeError, OverflowError, Refused):
+            # Another version of this library wrote the record.
             return None
         return Reusable(response, obtained, until) if obtained <= now < until else None
 

@@ -28,7 +28,7 @@ BearerToken = str | Callable[[], str | Awaitable[str]]
 
 # Seconds until a client assertion expires. It is created for one request.
 _ASSERTION_LIFETIME = 60
-# The default for an RSA key, which FAPI 2.0 permits (5.4.1). A key of another type has one algorithm.
+# The default algorithm for an RSA key, which FAPI 2.0 permits (5.4.1). A key of another type has only one algorithm.
 _DEFAULT_FOR_RSA = "PS256"
 # The second name of EdDSA (RFC 9864), which PyJWT does not know.
 _UNSUPPORTED = frozenset({"Ed25519"})

@@ -27,7 +27,8 @@ from mtls_middleware.resource_server.profiles import Profile, rules
 from mtls_middleware.resource_server.token import AccessToken
 from mtls_middleware.reusable import Reusable
 
-# Claims that only ID tokens and logout tokens have. They identify such a token if its `typ` does not (RFC 8725 3.12).
+# Claims that only ID tokens and logout tokens have. If the `typ` of a token does not show its kind, these claims do
+# (RFC 8725 3.12).
 _CLAIMS_OF_OTHER_TOKENS = frozenset({"nonce", "at_hash", "c_hash", "s_hash", "events"})
 # Maximum bytes of all cached tokens, and maximum characters in one cached token. A larger token is verified on each
 # request.

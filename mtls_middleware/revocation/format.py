@@ -1,6 +1,6 @@
 """Defines the format of the revocation list in Redis.
 
-Pure: no I/O, no clock. If any data is not in this format, the whole list is rejected.
+This module performs no I/O and reads no clock. If any data is not in this format, the whole list is rejected.
 
 The list is one sorted set under one key, so Redis can evict it only as a whole. It has three kinds of members:
 - Entries: SHA-256 digests, 32 bytes. The score is the Unix time until which the entry is valid. Only the script for
@@ -25,7 +25,7 @@ ENTRY_SIZE = 32
 UNIT_SIZE = 42
 ID_SIZE = 24
 PAGE_UNITS = 512  # 21 kB, so that one page is read and parsed in less than a millisecond
-FIRST_PAGE = 10**12  # above every Unix time in a unit
+FIRST_PAGE = 10**12  # higher than the score of every entry, which is a Unix time
 HEAD_SCORE = 2**53 - 1  # the highest integer that a score can represent exactly
 MAX_TIME = 10**10 - 1  # the year 2286, the latest time of 10 digits
 
@@ -103,7 +103,7 @@ def parse_head(members: Sequence[Any]) -> Head:
         raise ListNotCreated(f"the key does not exist; {_CREATE_ADVICE}")
     found = _HEAD.fullmatch(_octets(members[0]))
     if found is None:
-        raise UnreadableList(f"a member has an unknown format; {_KEY_ADVICE}")
+        raise UnreadableList(f"a member of the sorted set has an unknown format; {_KEY_ADVICE}")
     if found["complete"] == b"0":
         raise ListNotCreated(f"the creation of the list was not completed; {_CREATE_ADVICE}")
     numbers = (int(found[name]) for name in ("page", "changes", "units", "time"))
@@ -115,7 +115,7 @@ def parse_page(member: object) -> Page:
     octets = _octets(member)
     found = _PAGE.match(octets)
     if found is None or not int(found[2]):
-        raise UnreadableList(f"a member has an unknown format; {_KEY_ADVICE}")
+        raise UnreadableList(f"a member of the sorted set has an unknown format; {_KEY_ADVICE}")
     end = found.end() + int(found[2]) * ID_SIZE
     ids = [octets[start : start + ID_SIZE] for start in range(found.end(), end, ID_SIZE)]
     units = octets[end:]

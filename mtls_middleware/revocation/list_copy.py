@@ -1,4 +1,7 @@
-"""`RevocationListCopy`: the copy of the revocation list in one process. Pure: no I/O, no clock."""
+"""`RevocationListCopy`: the copy of the revocation list in one process.
+
+This module performs no I/O and reads no clock.
+"""
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -20,7 +23,7 @@ def new_shards() -> Shards:
 
 
 class RevocationListCopy:
-    """The copy of one list. A read is resumed at the last page that was read.
+    """A copy of one list. A later read continues at the last page that was read before.
 
     Attributes:
         list: the id of the list.
@@ -77,7 +80,7 @@ class RevocationListCopy:
             raise UnreadableList("the pages of the list are in the wrong order; the next poll reads them again")
         position, write = self._anchor
         found = next((page for page in pages if page.position >= position), None)
-        if found is None and not is_end:  # the read has not reached this page yet
+        if found is None and not is_end:  # the read may still reach the page with this write
             return
         if found is None or found.position != position or write not in found.ids:
             raise HistoryChanged

@@ -21,7 +21,7 @@ logger: logging.Logger = logging.getLogger("mtls_middleware.revocation")
 
 # Seconds between two polls. So a revocation takes effect in all processes within a second, even on a busy machine.
 _INTERVAL = 0.25
-_CLEANUP_INTERVAL = 60.0  # seconds between two removals of expired entries from the copy
+_CLEANUP_INTERVAL = 60.0  # the number of seconds between two removals of expired entries from the copy
 _PAGES = 32  # maximum number of pages in one read, which keeps Redis busy for less than a millisecond
 # Number of entries between two pauses of the thread, and seconds of a pause. These entries take about a millisecond, as
 # long as the pause. One thread holds Python's global lock for 5 ms if another thread needs it
@@ -31,7 +31,8 @@ _PAUSE = 0.001
 # Maximum number of seconds that the first requests of a process wait for the first poll. If they did not wait, they
 # would be rejected with 503.
 _FIRST_WAIT = 1.0
-# In an event loop, requests do not wait for a list with more changes than this. To read them takes 50 ms and more.
+# In an event loop, requests do not wait for a list with more changes than this, because reading so many changes takes
+# 50 ms or more.
 _LONG_LIST = 40_000
 _FIRST_WAIT_STEP = 0.02
 # Seconds since the last successful poll after which a request checks that the thread runs.
@@ -62,7 +63,7 @@ class RevocationListPoller:
         self.created_at: float = time.monotonic()
         self._cleaned_at = self._logged_at = self._loss_logged_at = -math.inf
         self._is_long = False
-        self._units = 0  # number of entries since the last pause
+        self._units = 0  # the number of entries that were read since the last pause
         self._thread = RepeatingThread(self.poll, name=logger.name, interval=_INTERVAL, logger=logger)
 
     def start(self) -> bool:

@@ -90,7 +90,7 @@ class RedisRevocations:
         options.one_of("on_failure", on_failure, ("refuse", "keep"))
         if options.integer("replicas", replicas, 0, 100, 1) and hasattr(client, "get_node_from_key"):
             raise ConfigurationError(
-                "replicas= with a cluster client: expected redis.Redis, because WAIT needs one server"
+                "replicas= is not supported with a cluster client: expected redis.Redis, because WAIT needs one server"
             )
         self._client, self._key = client, key
         self._writer = RevocationListWriter(client, key, replicas)
@@ -195,7 +195,7 @@ class RedisRevocations:
 
     def _running_poller(self, *, in_event_loop: bool = False) -> RevocationListPoller:
         poller = self._poller
-        if poller is None or poller.process != os.getpid():  # a thread does not survive a fork
+        if poller is None or poller.process != os.getpid():  # a forked child process needs its own thread
             # No lock is used, because a fork could copy a held lock. Two concurrent calls start two threads. One of the
             # two threads then ends, because nothing refers to its poller.
             poller = self._poller = RevocationListPoller(self._client, self._key)

@@ -1,7 +1,7 @@
 """`RevocableTokens`: rejects access tokens that are revoked, or whose certificate is revoked, before they expire.
 
-Another validator validates the token first. The list of revocations is looked up on every request, even if the token is
-cached.
+Another validator validates the token first. Every request is checked against the list of revocations, even if the token
+is cached.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ from mtls_middleware.revocation.redis_list import RedisRevocations
 class RevocableTokens:
     """Validates access tokens, and rejects a token if the token or the certificate that it is bound to is revoked.
 
-    The validator `tokens` validates the token. The list `revocations` is looked up on every request.
+    The validator `tokens` validates the token. Every request is checked against the list `revocations`.
 
     Arguments:
         tokens: `JWTAccessTokens(...)`, `IntrospectedAccessTokens(...)` or `TrustedIssuers(...)`.

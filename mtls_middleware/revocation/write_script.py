@@ -38,7 +38,7 @@ def write_script(window: int = SWEEP_WINDOW, page_units: int = PAGE_UNITS) -> st
         "extended_units": UNIT_SIZE * min(_EXTENDED_UNITS, page_units),
         "unit": UNIT_SIZE,
         "units": UNIT_SIZE * page_units,
-        "window": window + page_units,  # the sweep compares the first positions of pages
+        "window": window + page_units,  # the sweep compares the position of the first unit of each page
         "swept": _SWEPT_PAGES,
         "expired": _EXPIRED_ENTRIES,
         "written": WRITTEN,

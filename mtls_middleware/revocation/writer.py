@@ -22,7 +22,7 @@ Mode = Literal["revoke", "create", "complete"]
 
 
 class RevocationListWriter:
-    """Writes to the list under `key`. See `RedisRevocations` for the arguments."""
+    """Writes entries to the list of revocations in Redis. See `RedisRevocations` for the arguments."""
 
     def __init__(self, client: Any, key: str, replicas: int) -> None:
         self._client, self._key, self._replicas = client, key, replicas

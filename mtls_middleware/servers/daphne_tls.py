@@ -93,7 +93,8 @@ class TLS:
                 caCerts=roots,
                 requireCertificate=self.cert_reqs == ssl.CERT_REQUIRED,
             )
-            options.getContext()  # raises an exception, before the server listens, if key and certificate do not match
+            # This call raises an exception if key and certificate do not match, before the server listens.
+            options.getContext()
         except Exception as error:
             raise ConfigurationError(
                 f"{self} cannot be used ({type(error).__name__}: {error}): expected PEM files, and a key without a "

@@ -83,7 +83,7 @@ def extension(
     """
     chain = tuple(presented) if leaf else ()
     if leaf and chain[:1] != (leaf,):
-        chain = (leaf,)  # a resumed session has the leaf, but not the chain
+        chain = (leaf,)  # in a resumed session, `ssl` knows the leaf, but not the chain
     return {
         "server_cert": server_cert,
         "client_cert_chain": tuple(ssl.DER_cert_to_PEM_cert(der) for der in chain),
@@ -97,7 +97,8 @@ def extension(
 def _subject(leaf: bytes) -> str | None:
     try:
         return ClientCertificate.from_der(leaf).subject
-    except MalformedCertificate:  # OpenSSL is less strict. The source that reads the chain rejects it.
+    # OpenSSL accepted the certificate, because it is less strict. The source that reads the chain rejects it.
+    except MalformedCertificate:
         return None
 
 

@@ -42,7 +42,7 @@ class _ProtocolMixin(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         ssl_object = transport.get_extra_info("ssl_object")
-        if ssl_object is not None:  # clear-text connections get no TLS extension
+        if ssl_object is not None:  # only TLS connections get the extension
             read = partial(_extension, ssl_object, self.cfg, transport.get_extra_info("sslcontext"))
             self.app = with_tls_extension(self.app, read)
         super().connection_made(transport)
@@ -135,7 +135,7 @@ def _probe(base: Any) -> None:
 
 
 def _extension(ssl_object: Any, cfg: Any, context: Any) -> Extension:
-    # `ssl` does not report the certificate that the server sent. It is the one in `certfile`, unless a hook created or
-    # replaced the context.
+    # `ssl` does not report the certificate that the server sent. The server sent the certificate in `certfile`, unless
+    # a hook created or replaced the context.
     own = cfg.ssl_context is cfg.settings["ssl_context"].default and ssl_object.context is context
     return extension_from_ssl(ssl_object, first_certificate(cfg.certfile) if own else None)

@@ -44,7 +44,7 @@ class _TCPServerMixin:
         self, app: Any, loop: Any, config: Any, context: Any, state: Any, reader: Any, writer: Any
     ) -> None:
         ssl_object = writer.get_extra_info("ssl_object")
-        if ssl_object is not None:  # clear-text connections get no TLS extension
+        if ssl_object is not None:  # only TLS connections get the extension
             read = partial(_extension, ssl_object, config, writer.get_extra_info("sslcontext"))
             app = with_tls_extension(app, read)
         super().__init__(app, loop, config, context, state, reader, writer)  # type: ignore[call-arg]  # super() is hypercorn's class
@@ -150,8 +150,8 @@ def _probe_http1(base: Any) -> None:
 def _extension(ssl_object: Any, config: Any, context: Any) -> Extension:
     from hypercorn.config import Config
 
-    # `ssl` does not report the certificate that the server sent. It is the one in `certfile` if hypercorn created the
-    # context itself and no SNI callback replaced the context.
+    # `ssl` does not report the certificate that the server sent. The server sent the certificate in `certfile` if
+    # hypercorn created the context itself and no SNI callback replaced the context.
     own = type(config).create_ssl_context is Config.create_ssl_context and ssl_object.context is context
     return extension_from_ssl(ssl_object, first_certificate(config.certfile) if own else None)
 

@@ -2,7 +2,7 @@
 
 If a proxy forwards such a request, the client can write to the proxy's connection to the server, and everything that it
 writes comes from the proxy's address. Therefore a server must not carry out an upgrade, except a websocket handshake.
-Pure: no I/O.
+This module performs no I/O.
 """
 
 import enum
@@ -18,8 +18,8 @@ class ProtocolChange(enum.Enum):
 
     NONE = "no other protocol"
     WEBSOCKET = "a websocket"
-    UPGRADE = "another protocol"  # RFC 9110 section 7.8: a server may ignore the Upgrade field
-    TUNNEL = "CONNECT"  # RFC 9110 section 9.3.6: the octets after the header section are not HTTP
+    UPGRADE = "another protocol"  # a server may ignore the field Upgrade (RFC 9110 section 7.8)
+    TUNNEL = "CONNECT"  # the octets after the header section are not HTTP (RFC 9110 section 9.3.6)
     VERSION = "another version of HTTP"  # the preface of HTTP/2 is PRI * HTTP/2.0 (RFC 9113 section 3.4)
 
     @property

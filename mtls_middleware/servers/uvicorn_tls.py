@@ -54,7 +54,7 @@ class _TLSExtensionMixin(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         ssl_object = transport.get_extra_info("ssl_object")
-        if ssl_object is not None:  # clear-text connections get no TLS extension
+        if ssl_object is not None:  # only TLS connections get the extension
             self.app = with_tls_extension(self.app, partial(_extension, ssl_object, self.config))
 
     def data_received(self, data: bytes) -> None:
@@ -149,7 +149,8 @@ class _HTTPToolsMixin(_HTTP1Mixin):
     url: bytes
     _headers_complete = False
     _change = ProtocolChange.NONE
-    _body_parser: Any = None  # parses the body of the last request if httptools treats this request as an upgrade
+    # The parser for the body of the last request, if httptools treats this request as an upgrade.
+    _body_parser: Any = None
     _is_complete = False  # whether the last request of the connection has been read completely
 
     def data_received(self, data: bytes) -> None:
@@ -205,7 +206,7 @@ class _HTTPToolsMixin(_HTTP1Mixin):
 
     def _begin_last(self) -> None:
         if self._change is ProtocolChange.TUNNEL:
-            self.url = b"/"  # uvicorn cannot parse host:port, the target of CONNECT
+            self.url = b"/"  # a placeholder, because uvicorn cannot parse host:port, the target of CONNECT
         elif self.parser.should_upgrade() and has_body(self.headers):
             import httptools
 

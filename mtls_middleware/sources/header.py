@@ -196,7 +196,7 @@ class HeaderSource:
         if self._verify_header is not None:
             word = single_value(view.headers(self._verify_header), "verification word")
         if self._chain_header is not None:
-            chain = ", ".join(view.headers(self._chain_header))  # several field lines are one list (RFC 9440 2.3)
+            chain = ", ".join(view.headers(self._chain_header))  # the field lines are one list (RFC 9440 2.3)
         if value is None:
             return self._parse_fields(None, word, chain, view.now)
         key = (value, word, chain)

@@ -43,7 +43,7 @@ def load(leaf: bytes, chain: Iterable[bytes], verification: Verification, now: f
             copies += 1
         elif (why := _unreadable(der)) is None:
             kept[der] = None
-        elif not dropped:  # one reason is enough for the log
+        elif not dropped:  # the log gets only the first reason
             dropped.append(f"number {number}, and perhaps others, cannot be parsed: {why}")
     if copies:
         dropped.append(f"number of copies: {copies}")

@@ -12,7 +12,7 @@ from mtls_middleware.sources.encoding import base64_der, split_ders
 # Maximum number of parameters in one field. Parsers must support at least 256 for each Item (RFC 9651 3.1.2).
 _MAX_PARAMETERS = 256 * 16
 
-_Item = tuple[object, object]  # a bare item and its parameters
+_Item = tuple[object, object]  # a Structured Field item: a pair of the bare item and its parameters
 
 
 def client_cert(text: str) -> bytes:
@@ -22,7 +22,7 @@ def client_cert(text: str) -> bytes:
     """
     if text[:1] == text[-1:] == ":":
         try:
-            return base64_der(text[1:-1])  # the usual form has no parameters
+            return base64_der(text[1:-1])  # fast path for the usual form, which has no parameters
         except MalformedCertificate:
             return _item(text)
     return _item(text)

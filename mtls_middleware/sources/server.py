@@ -117,7 +117,8 @@ def _extension_values(tls: Mapping[str, Any]) -> tuple[object, ...] | None:
     if not isinstance(tls, Mapping):
         return None
     chain = tls.get("client_cert_chain") or ()
-    if not isinstance(chain, (tuple, list)) or len(chain) > _MAX_CACHED_CHAIN:  # a generator can be read only once
+    # A generator can be read only once, so it cannot be part of a key.
+    if not isinstance(chain, (tuple, list)) or len(chain) > _MAX_CACHED_CHAIN:
         return None
     return (tls.get("client_cert"), tls.get("client_cert_error"), *chain)
 
@@ -193,7 +194,8 @@ def _peer_certificates(socket: Any) -> tuple[bytes, ...] | None:
         return None
     try:
         leaf = read_peer(True)
-    except (ValueError, OSError):  # the handshake is not complete, or the connection is closed
+    except (ValueError, OSError):
+        # These exceptions mean that the handshake is not complete, or that the connection is closed.
         return None
     if not isinstance(leaf, bytes) or not leaf:
         return None

@@ -152,7 +152,7 @@ class Trust:
     def _is_trusted_address(self, text: str) -> bool:
         try:
             address: IPv4Address | IPv6Address = ip_address(text)
-        except ValueError:  # not an address, for example '', 'localhost', '<local>' or 'testclient': never trusted
+        except ValueError:  # values such as '', 'localhost', '<local>' and 'testclient' are never trusted
             return False
         if isinstance(address, IPv6Address):
             # Reject a zone, because it names an interface of this machine, and not a network.

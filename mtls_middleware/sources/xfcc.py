@@ -56,7 +56,8 @@ class _Element:
                 raise MalformedCertificate(f"{key} appears twice in one XFCC element")
             self.values[key] = value
         elif key in _REPEATED:
-            if not value and key != "uri":  # Envoy writes an empty URI= if the certificate has no URI
+            # An empty URI= is allowed, because Envoy writes it for a certificate without a URI.
+            if not value and key != "uri":
                 raise MalformedCertificate(f"{key} is empty in XFCC")
             self.values.setdefault(key, value)
         if quoted and key not in ("cert", "chain") and _FORGED_PAIR.search(value):
@@ -69,7 +70,7 @@ class _Element:
         if key == "cert":
             self._set_certificate(pem_der(value), ())
         if key == "chain":
-            leaf, *chain = pem_ders(value)  # Envoy's Chain begins with the leaf
+            leaf, *chain = pem_ders(value)  # the first certificate in Envoy's Chain is the leaf
             self._set_certificate(leaf, tuple(chain))
 
     def _set_certificate(self, leaf: bytes, chain: tuple[bytes, ...]) -> None:
@@ -187,8 +188,8 @@ def _elements(text: str, *, known_names: bool) -> Iterator[_Element]:
 def _bare_value(text: str, position: int, *, is_own: bool) -> str:
     """Return the value without quotes at `position`.
 
-    `is_own`: whether this value belongs to a By that comes before all other keys of its element, and a pair about the
-    client follows. Such a value is a URI of the proxy's own certificate.
+    `is_own`: whether the value is a URI of the proxy's own certificate. This is a By that comes before all other keys
+    of its element, if a pair about the client follows.
     """
     bare = _BARE.match(text, position)
     end = bare.end() if bare else position

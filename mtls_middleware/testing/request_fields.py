@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from mtls_middleware.asgi_messages import ASGIApp
 
-_PORT = 50_000  # the port of the peer; no decision depends on it
+_PORT = 50_000  # the port of the peer, on which no decision depends
 _UNIX_SOCKET = "/run/application.sock"
 _EXAMPLE = 'for example Nginx(trusted_proxies=["10.0.0.7"]) or ServerTLS()'
 
@@ -175,7 +175,7 @@ def _certificate_field(path: CertificatePath, source: HeaderSource) -> str:
     return _LEAVES[source.dialect](path)
 
 
-# A mapping of product to its encodings of the certificate and the chain, and its words for success and failure.
+# For each product, the function that encodes a path as the certificate field of this product.
 _LEAVES: Mapping[vendors.Dialect, Callable[[CertificatePath], str]] = {
     vendors.RFC9440: lambda path: byte_sequences(path[:1]),
     vendors.NGINX: lambda path: escaped_pem(path[:1]),

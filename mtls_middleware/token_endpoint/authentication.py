@@ -161,7 +161,7 @@ class ClientAuthenticator:
         """Return the flow that `authenticate` and `authenticate_async` run."""
         credentials = credentials_of(request)
         if credentials.client_id is None and credentials.found == OTHER_SCHEME:
-            return None  # for example a bearer token at an introspection endpoint (RFC 7662 2.1)
+            return None  # the application authenticates the request, for example by a bearer token (RFC 7662 2.1)
         client = yield from self._identify(credentials, request.certificate, now)
         return client if client.token_endpoint_auth_method in (PKI, SELF_SIGNED) else None
 

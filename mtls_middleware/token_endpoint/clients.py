@@ -112,7 +112,7 @@ class RegisteredClient:
         given = {name: getattr(self, name) for name in _SUBJECTS if getattr(self, name) is not None}
         if self.token_endpoint_auth_method != PKI:
             if given:
-                raise ConfigurationError(f"{', '.join(given)}: expected only with the method {PKI!r}")
+                raise ConfigurationError(f"{', '.join(given)} may be given only with the method {PKI!r}")
             return None
         if len(given) != 1:
             raise ConfigurationError(f"{PKI} requires exactly one of {', '.join(_SUBJECTS)}; given: {len(given)}")
@@ -129,9 +129,8 @@ class RegisteredClient:
             return None
         if self.jwks_uri is not None:
             require_extra("httpx2", "http", "jwks_uri")
-            check_address(
-                "jwks_uri", self.jwks_uri, allow_http=True
-            )  # the authenticator decides whether http is allowed
+            # http is accepted here, because the authenticator decides whether it is allowed.
+            check_address("jwks_uri", self.jwks_uri, allow_http=True)
             return None
         try:
             found = RegisteredCertificates.parse(self.jwks)

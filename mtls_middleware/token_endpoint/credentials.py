@@ -1,7 +1,7 @@
 """Reads which client a token endpoint request names, and the credentials in the request (RFC 6749 2.3).
 
-Pure: no I/O, no clock. The credentials are not verified here. This module determines which authentication methods they
-can belong to.
+This module determines the authentication methods to which the credentials can belong. It does not verify the
+credentials, performs no I/O and reads no clock.
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,7 +18,7 @@ BASIC, POST = "client_secret_basic", "client_secret_post"
 SECRET_JWT, PRIVATE_KEY_JWT = "client_secret_jwt", "private_key_jwt"
 PKI, SELF_SIGNED = "tls_client_auth", "self_signed_tls_client_auth"
 PUBLIC = "none"
-# The methods of RFC 7591 2, OpenID Connect Core 9 and RFC 8705 2.
+# The authentication methods of RFC 7591 2, OpenID Connect Core 9 and RFC 8705 2.
 STANDARD_METHODS = (BASIC, POST, SECRET_JWT, PRIVATE_KEY_JWT, PKI, SELF_SIGNED, PUBLIC)
 
 # Parameters that name a client or carry its credentials (RFC 6749 2.3.1, RFC 7521 4.2).
@@ -57,7 +57,8 @@ class ClientRequest:
                 raise ConfigurationError(
                     f"{name} is a {type(given).__name__}: expected a list, for example form.items(multi=True)"
                 )
-            object.__setattr__(self, name, tuple(given))  # a tuple can be read more than once
+            # Converted to a tuple, because an iterator can be read only once.
+            object.__setattr__(self, name, tuple(given))
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +147,8 @@ def _assertion_credentials(given: Mapping[str, str]) -> Credentials:
     if given["client_assertion_type"] != _JWT_BEARER:
         return Credentials(client_id, f"a client_assertion_type other than {_JWT_BEARER}", frozenset())
     try:
-        header, payload, _ = given["client_assertion"].split(".")  # JWS Compact Serialization (RFC 7515 7.1)
+        # The JWS Compact Serialization has three parts (RFC 7515 7.1).
+        header, payload, _ = given["client_assertion"].split(".")
         algorithm, subject = _json_part(header).get("alg"), _json_part(payload).get("sub")
     except ValueError:
         return Credentials(client_id, "client_assertion that is not a readable signed JWT", frozenset())
@@ -178,7 +180,7 @@ def _basic(authorization: str) -> tuple[str, str] | None:
     scheme, _, credentials = authorization.strip().partition(" ")
     if scheme.lower() != "basic":
         return None
-    try:  # strict decoding, because a server may have joined two field lines with a comma
+    try:  # decode strictly, because a server may have joined two field lines with a comma
         plain = base64_octets(credentials.strip()).decode("utf-8")
         user, colon, secret = plain.partition(":")
         user, secret = unquote_plus(user, errors="strict"), unquote_plus(secret, errors="strict")

@@ -77,7 +77,7 @@ def mtls_endpoint(metadata: Mapping[str, Any], name: str) -> str | None:
     """
     aliases = metadata.get("mtls_endpoint_aliases")
     alias = aliases.get(name) if isinstance(aliases, Mapping) and name not in _NEVER_ALIASES else None
-    found = alias or metadata.get(name)  # some servers publish an empty alias for an endpoint without an alias
+    found = alias or metadata.get(name)  # an empty alias counts as absent, because some servers publish empty aliases
     return found if isinstance(found, str) and found else None
 
 

@@ -196,7 +196,7 @@ class Roots:
         certificates with the name of an issuer are checked, because a client can present unrelated certificates.
         """
         try:
-            # The method `path` has filled this cache.
+            # The method `path` has already filled this cache.
             verified = map(self._verified_authorities.get, certificate.chain)
             known = [*(each for each in verified if each is not None), *self._authorities]
             level = [certificate.x509]

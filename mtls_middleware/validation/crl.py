@@ -94,7 +94,8 @@ class RevocationList:
         if request.issuer_der in self._signers:
             return self._signers[request.issuer_der] is not None
         result = self.is_signed_by(request.issuer)
-        if len(self._signers) < 64:  # usually only a few CA certificates have the name of the issuer
+        # Limited to 64 entries; usually only a few CA certificates have the name of the issuer.
+        if len(self._signers) < 64:
             self._signers[request.issuer_der] = request.issuer if result else None
         return result
 

@@ -100,7 +100,7 @@ class CRLReader:
         """Return the end of the value at `start` of the buffer. It may be after the end of the buffer."""
         buffer = self._peek(start + 6, is_required=False)
         if len(buffer) > start + 1 and buffer[start + 1] < 0x80:
-            return start + 2 + buffer[start + 1]  # nearly every entry is as short as this
+            return start + 2 + buffer[start + 1]  # fast path: nearly every entry has a length of one byte
         return read_header(buffer, start)[1]
 
     def _peek(self, size: int, *, is_required: bool = True) -> bytearray:

@@ -109,7 +109,7 @@ class FileCache(Generic[P, T]):
         self._paths = tuple(dict.fromkeys(paths))
         self._suffixes = frozenset(suffixes)
         self._parse, self._combine, self._gone = parse, combine, gone
-        self._lock = threading.Lock()  # held while a request checks the files; other requests do not wait
+        self._lock = threading.Lock()  # held while a request checks the files; other requests do not wait for the lock
         self._thread: threading.Thread | None = None  # the thread that reads changed files
         self._no_thread = False  # whether a thread is needed, but cannot be started
         self._checked_at = float("-inf")
@@ -192,7 +192,8 @@ class FileCache(Generic[P, T]):
         found, files = self._read(listing, now)
         try:
             combined = _File(None, (self._combine(value[0], _contents(found, files), now),))
-        except ConfigurationError as error:  # for example, no root is left: only a change of the files can help
+        except ConfigurationError as error:
+            # The new files cannot be combined, for example because no root is left, so wait for a change.
             combined = _File(None, value, str(error))
         except Exception as error:  # noqa: BLE001 (for example, `MemoryError`: the next attempt may succeed)
             combined = self._combined.failed(None, _reason(error), now)
@@ -215,9 +216,9 @@ class FileCache(Generic[P, T]):
             logger.error("cannot use the changed files; the old contents stay in use: %s%s", reason, again)
 
     def _read(self, listing: _Listing, now: float) -> tuple[_Listing, Mapping[Path, _File[P]]]:
-        """Read the files that are due. Repeat this until no file has changed in the meantime.
+        """Read the files that are due, and read them again if a file has changed in the meantime.
 
-        Files that change again and again count as failed.
+        A file that changes during each attempt counts as failed.
         """
         read: dict[Path, _File[P]] = {}
         changing: set[Path] = set()
@@ -257,7 +258,8 @@ class FileCache(Generic[P, T]):
                 try:
                     facts = file.stat()
                 except OSError as error:
-                    if error.errno not in _GONE or file.is_symlink():  # a link without a target is an error, too
+                    # A deleted file is not an error here, but a link without a target is.
+                    if error.errno not in _GONE or file.is_symlink():
                         found[file] = None
                     continue
                 if S_ISREG(facts.st_mode) or file == path:
@@ -288,7 +290,7 @@ def _contents(listing: _Listing, files: Mapping[Path, _File[P]]) -> Contents[P]:
 
 
 def _log_failure(error: BaseException) -> None:
-    with suppress(Exception):  # a log handler may raise an exception
+    with suppress(Exception):  # ignore the exceptions of log handlers
         logger.error(
             "cannot load changed files; the old contents stay in use: %s; the next attempt is in %g s",
             type(error).__name__,

@@ -55,7 +55,7 @@ class KnownLists:
 
     @property
     def all(self) -> tuple[RevocationList, ...]:
-        """The current and the former lists."""
+        """All known lists: the current lists and the former lists."""
         return (*self.current.values(), *self.former)
 
     def renewed(self, found: Mapping[str, RevocationList], now: float) -> "KnownLists":
@@ -97,7 +97,7 @@ def _log_order(
     for each in known:
         signer = each.signer
         if new.supersedes(each) or (each is not before and (signer is None or not new.is_signed_by(signer))):
-            continue  # a newer list, or possibly a list of another CA with the same name
+            continue  # no error: the list is newer, or possibly from another CA with the same name
         if each.supersedes(new):
             _log(origin, new, "is older than", each, "the newer list stays in use; to use the older list, restart")
         else:
@@ -180,7 +180,7 @@ def _in_force(request: StatusRequest, lists: Sequence[RevocationList], now: floa
     signed = [each for each in lists if each.scope in scopes and each.is_signed_by_issuer(request)]
     in_force = [each for each in signed if each.this_update > now]
     for kind in _by_kind(each for each in signed if each.this_update <= now).values():
-        newest: RevocationList | None = None  # the first list with the highest cRLNumber so far
+        newest: RevocationList | None = None  # the first of the lists with the highest cRLNumber
         for each in sorted(kind, key=_order, reverse=True):
             if newest is None or not newest.supersedes(each):
                 in_force.append(each)

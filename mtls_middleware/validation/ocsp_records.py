@@ -103,8 +103,8 @@ class OCSPRecord:
         due = self._next_at
         if self.attempt is not None:
             if self.attempt.is_complete:
-                return False  # the result of the attempt must be applied first
-            # An attempt without a result after a while has lost its thread, for example by a fork.
+                return False  # no new attempt before the result of the last attempt is applied
+            # If an attempt has no result after this time, its thread has ended, for example by a fork.
             due = self.attempted_at + LONGEST + self.attempt.fetch.timeout
         return now >= due or now <= self.attempted_at - LONGEST
 

@@ -1,6 +1,6 @@
 """Builds OCSP requests, and verifies OCSP responses (RFC 6960 3.2 and 4.2.2.2).
 
-Pure: no I/O, no clock. `cryptography` parses the messages and verifies the signatures.
+This module performs no I/O and reads no clock. `cryptography` parses the messages and verifies the signatures.
 """
 
 import math
@@ -190,7 +190,7 @@ def _single(response: ocsp.OCSPResponse, request: OCSPRequest) -> ocsp.OCSPSingl
     The statuses of other certificates are ignored.
     """
     found = list(_bounded(response.responses, _MAX_STATUSES, "statuses"))
-    # `cryptography` supports the extensions of a response with only one status.
+    # `cryptography` returns the extensions of a status only if the response contains exactly one status.
     if len(found) == 1:
         has_critical = any(each.critical for each in response.single_extensions)
     else:

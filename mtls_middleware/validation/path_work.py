@@ -1,6 +1,6 @@
 """Limits the time for building a path: ignores CAs that a client presents if the search could take too long.
 
-Pure: no I/O, no clock. No signature is verified here.
+This module performs no I/O and reads no clock. No signature is verified here.
 """
 
 from collections import Counter

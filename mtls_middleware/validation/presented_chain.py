@@ -38,7 +38,7 @@ def issuers(
         found |= level
         try:
             names += dict.fromkeys(each.issuer for each in level.values())
-        except UNREADABLE:  # cryptography does not find a path through such a certificate
+        except UNREADABLE:  # ignore it, because `cryptography` does not find a path through an unreadable certificate
             continue
     return found
 

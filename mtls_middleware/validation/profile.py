@@ -109,7 +109,8 @@ def authority_defects(
         yield f"an issuer whose extendedKeyUsage lacks {_name_of(purpose)}"
     if x509.SubjectKeyIdentifier.oid not in found:
         yield "an issuer without subjectKeyIdentifier"  # RFC 5280 4.2.1.2
-    if not is_anchor and certificate.serial_number <= 0:  # some old roots have the serial number 0
+    # Roots are exempt, because some old roots have the serial number 0.
+    if not is_anchor and certificate.serial_number <= 0:
         yield _NOT_POSITIVE
     if not is_anchor and x509.AuthorityKeyIdentifier.oid not in found:
         yield "an issuer without authorityKeyIdentifier"  # RFC 5280 4.2.1.1
@@ -154,13 +155,16 @@ def _name_defects(certificate: x509.Certificate, found: Extensions) -> Iterator[
 
 
 def key_defects(certificate: x509.Certificate, also: tuple[type, ...] = ()) -> Iterator[str]:
-    """Yield the reasons why the key is weak. `cryptography` checks only the keys of issuers, and no RSA exponents.
+    """Yield the reasons why the key is weak.
+
+    `cryptography` checks only the keys of issuers, and does not check RSA exponents.
 
     `also`: the key types that are accepted in addition to RSA and EC.
     """
     try:
         key = certificate.public_key()
-    except parser_errors.UNREADABLE as error:  # for example, `cryptography` does not support the curve
+    except parser_errors.UNREADABLE as error:
+        # The key cannot be read, for example because `cryptography` does not support its curve.
         yield f"a key that cannot be read ({parser_errors.reason(error)})"
         return
     # Most keys are EC keys, and a false `isinstance` takes longer than a true one, so test for EC first.

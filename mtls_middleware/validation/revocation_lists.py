@@ -190,7 +190,8 @@ class _RemoteList:
             tls=tls,
             limit=_LIMIT,
             timeout=_TIMEOUT,
-            first_wait=_TIMEOUT,  # without a list, each request that needs it gets 503, and a long list needs seconds
+            # Long, because requests without a list get 503, and fetching a long list takes seconds.
+            first_wait=_TIMEOUT,
             max_inline=MAX_INLINE_SIZE,
             max_stale=math.inf,
             what="urls",
@@ -198,7 +199,7 @@ class _RemoteList:
         )
         self._fingerprint = b""
         self._known = KnownLists.of({})
-        self._now = float("-inf")  # the time of the last request or renewal
+        self._now = float("-inf")  # the time of the last request or of the last renewal
 
     def current(self, now: float) -> Flow[KnownLists]:
         """Return the known lists, which may have expired. Raises `Unavailable` if no list could be fetched."""

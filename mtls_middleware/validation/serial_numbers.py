@@ -44,7 +44,7 @@ class SerialNumbers:
         octets = _octets(number)
         bucket = self._buckets.get((len(octets), hash(octets) % self._hashes), b"")
         position = bucket.find(octets)
-        while position > 0 and position % len(octets):  # the match begins within another number
+        while position > 0 and position % len(octets):  # continue the search if the match begins within another number
             position = bucket.find(octets, position + 1)
         return position >= 0
 

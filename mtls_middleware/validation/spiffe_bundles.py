@@ -106,7 +106,9 @@ class SpiffeTrust:
         except MalformedCertificate as error:
             raise refused(certificate, *error.evidence) from None
         except UNREADABLE as error:
-            raise refused(certificate, f"its extensions cannot be read ({type(error).__name__})") from None
+            raise refused(
+                certificate, f"the extensions of the certificate cannot be read ({type(error).__name__})"
+            ) from None
         if usage is None or not usage.critical or not usage.value.digital_signature:
             raise refused(certificate, "keyUsage is not critical, or lacks digitalSignature (X509-SVID 4.3)")
         domain = spiffe.trust_domain(found)

@@ -216,8 +216,11 @@ class TrustStore:
     def _status_requests(self, certificate: ClientCertificate, path: chain.Path) -> tuple[StatusRequest, ...]:
         try:
             return status_requests(path.certificates)
-        except chain.UNREADABLE as error:  # the distribution points are parsed here for the first time
-            raise chain.refused(certificate, f"its extensions cannot be read ({type(error).__name__})") from None
+        except chain.UNREADABLE as error:
+            # The distribution points, which are parsed here for the first time, may be unreadable.
+            raise chain.refused(
+                certificate, f"the extensions of the certificate cannot be read ({type(error).__name__})"
+            ) from None
 
     def _check_revocation(self, sources: RevocationSources, validated: _Validation, now: float) -> Flow[Reusable[None]]:
         try:

@@ -1,6 +1,6 @@
 """Reads the certificates of a PEM file. For any other file, the error says what it is and which command converts it.
 
-Pure: no I/O, no clock.
+This module performs no I/O and reads no clock.
 """
 
 import binascii

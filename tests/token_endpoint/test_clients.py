@@ -109,7 +109,7 @@ def test_a_value_that_is_no_such_name_is_refused_by_its_parameter(name: str, val
 @pytest.mark.case("100")
 def test_a_subject_of_another_method_is_refused(method: str) -> None:
     with pytest.raises(
-        ConfigurationError, match="tls_client_auth_san_dns: expected only with the method 'tls_client_auth'"
+        ConfigurationError, match="tls_client_auth_san_dns may be given only with the method 'tls_client_auth'"
     ):
         RegisteredClient(
             client_id="billing",

@@ -67,8 +67,9 @@ def _of_order(middleware: list[type]) -> Iterator[CheckMessage]:
                 hint="Put CertificateUserMiddleware after it.",
                 id="mtls_middleware.E004",
             )
-        # The layers may be outside of the project, for example in `wsgi.py`.
         elif position is None and needed is not ClientCertificateMiddleware:
+            # No error if the middleware of the layers is absent, because the layers may be outside of the project, for
+            # example in `wsgi.py`.
             yield Error(
                 f"CertificateUserMiddleware needs {needed.__name__} in MIDDLEWARE.",
                 hint=f'Add "{_path(needed)}" before CertificateUserMiddleware.',

@@ -13,7 +13,7 @@ from mtls_middleware.layers.interface import Layer
 
 SETTING = "MTLS_MIDDLEWARE"
 _USER = "user"
-# Django determines the path itself: see its setting `FORCE_SCRIPT_NAME`.
+# Keywords that the setting cannot have: Django determines the root path itself (`FORCE_SCRIPT_NAME`).
 _NOT_OURS = frozenset({"app", "root_path"})
 NAMES: frozenset[str] = (frozenset(inspect.signature(wsgi.protect).parameters) - _NOT_OURS) | {_USER}
 
