@@ -74,8 +74,9 @@ def guarded(gateway: Any, application: Any) -> dict[tuple[str, str], Any]:
 
 
 def segments(path: str) -> tuple[str, str]:
-    _, key, guard = path.split("/", 2)
-    return key, guard.rstrip("/")
+    _, key, rest = path.split("/", 2)
+    guard = rest.rstrip("/")
+    return key, guard if guard in GUARDS else ""
 
 
 WSGI, ASGI = guarded(wsgi, tell_wsgi), guarded(asgi, tell_asgi)
