@@ -52,19 +52,20 @@ async def asgi_report(scope: dict[str, Any], receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": report(scope, scope["method"], body, of_scope(scope))})
 
 
-ROOTS, ISSUERS, TOKENS = os.environ["ROOTS"], os.environ["ISSUERS"], json.loads(os.environ["TOKENS"])
+# `GUARDS` (environment, JSON) has the files of a trust store, and the arguments for the tokens that are accepted.
+STATED: dict[str, Any] = json.loads(os.environ.get("GUARDS", "{}"))
 # What stands around the application, by the second segment of the path.
-GUARDS: dict[str, dict[str, Any]] = {
-    "": {},
-    "roots": {"trust_store": TrustStore([ROOTS]), "required": True},
-    "issuers": {"trust_store": TrustStore([ROOTS], intermediates=[ISSUERS]), "required": True},
-    "token": {},
-}
+GUARDS: dict[str, dict[str, Any]] = {"": {}}
+if STATED:
+    GUARDS["roots"] = {"trust_store": TrustStore([STATED["roots"]]), "required": True}
+    store = TrustStore([STATED["roots"]], intermediates=[STATED["issuers"]])
+    GUARDS |= {"issuers": {"trust_store": store, "required": True}, "token": {}}
 
 
 def guarded(gateway: Any, application: Any) -> dict[tuple[str, str], Any]:
     inner = dict.fromkeys(GUARDS, application)
-    inner["token"] = gateway.CertificateBoundTokenMiddleware(application, JWTAccessTokens(**TOKENS))
+    if "token" in inner:
+        inner["token"] = gateway.CertificateBoundTokenMiddleware(application, JWTAccessTokens(**STATED["tokens"]))
     return {
         (key, guard): gateway.ClientCertificateMiddleware(inner[guard], source, **options)
         for key, source in SOURCES.items()
@@ -73,8 +74,9 @@ def guarded(gateway: Any, application: Any) -> dict[tuple[str, str], Any]:
 
 
 def segments(path: str) -> tuple[str, str]:
-    _, key, guard = path.split("/", 2)
-    return key, guard.rstrip("/")
+    _, key, rest = path.split("/", 2)
+    guard = rest.rstrip("/")
+    return key, guard if guard in GUARDS else ""
 
 
 WSGI, ASGI = guarded(wsgi, wsgi_report), guarded(asgi, asgi_report)

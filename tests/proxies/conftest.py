@@ -91,8 +91,8 @@ def upstream(server_files: Path) -> Iterator[Callable[[Setup], int | Path]]:
     somewhere = {"unix": Path("/run/app.sock")}
     sources = {each.key: options_for(each, 1, somewhere.get(each.extra, 1), Path()).source() for each in setups}
     environment = {"SOURCES": json.dumps(sources), SECRET_VARIABLE: matrix.SECRET}
-    environment |= {"ROOTS": str(server_files / "ca.pem"), "ISSUERS": str(server_files / "issuers.pem")}
-    environment |= {"TOKENS": json.dumps(tokens())}
+    files = {"roots": str(server_files / "ca.pem"), "issuers": str(server_files / "issuers.pem")}
+    environment["GUARDS"] = json.dumps({**files, "tokens": tokens()})
     with contextlib.ExitStack() as stack, tempfile.TemporaryDirectory(prefix="mtls-") as folder:
         Path(folder).chmod(0o755)  # Apache comes here as another user
 
