@@ -431,6 +431,7 @@ def test_an_address_in_a_certificate_is_never_used(ca, server):
         ({"responders": "http://ocsp.test", "signed_by": "missing.pem"}, "signed_by"),
         ({"responders": "http://ocsp.test", "nonce": "no"}, "nonce"),
         ({"responders": "http://ocsp.test", "method": "PUT"}, "method"),
+        ({"responders": "http://ocsp.test?a=b", "method": "GET"}, "expected a URL without"),
         ({"responders": "http://ocsp.test", "responder_lists": ["a.crl"]}, "responder_lists"),
     ],
     ids=str,
