@@ -60,7 +60,9 @@ class Responders:
         for issuer, url in by_issuer.items():
             check_address("responders", url, allow_http=allow_http, example="http://ocsp.ca.internal", is_signed=True)
             if uses_get and "?" in url:
-                raise ConfigurationError(f"responders: {url!r} has a query; with method='GET', expected a URL without it")
+                raise ConfigurationError(
+                    f"responders: {url!r} has a query; with method='GET', expected a URL without it"
+                )
             responder = by_url.setdefault(url, Responder(url, Connections(tls, proxy=proxy)))
             key = _issuer_key(issuer)
             if key in self._by_issuer:
