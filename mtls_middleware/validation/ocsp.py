@@ -96,7 +96,7 @@ class OCSP:
     ) -> None:
         require_extra("httpx2", "http", "OCSP")
         tls, proxy = tls or default_context(), options.proxy_url("proxy", proxy)
-        self._responders = Responders(responders, tls, proxy, allow_http=allow_http)
+        self._responders = Responders(responders, tls, proxy, allow_http=allow_http, uses_get=method == "GET")
         max_age = options.seconds("max_age", max_age, 1, 86_400, _MAX_AGE)
         timeout = options.seconds("timeout", timeout, 0.05, 60, _TIMEOUT)
         self._leaf_only = options.boolean("leaf_only", leaf_only)

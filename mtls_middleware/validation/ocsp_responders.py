@@ -38,6 +38,7 @@ class Responders:
         given: a URL for all issuers, or a mapping from an issuer to a URL: see `OCSP`.
         tls, proxy: see `Connections`.
         allow_http: allow http to any host.
+        uses_get: whether requests are sent by GET, which adds them to the path of the URL (RFC 6960 A.1).
 
     Raises `ConfigurationError` if an argument is invalid.
     """
@@ -49,6 +50,7 @@ class Responders:
         proxy: str | None,
         *,
         allow_http: bool,
+        uses_get: bool = False,
     ) -> None:
         by_issuer = {"*": given} if isinstance(given, str) else given
         if not isinstance(by_issuer, Mapping) or not by_issuer:
@@ -57,6 +59,10 @@ class Responders:
         self._by_issuer: dict[Hashable, Responder] = {}
         for issuer, url in by_issuer.items():
             check_address("responders", url, allow_http=allow_http, example="http://ocsp.ca.internal", is_signed=True)
+            if uses_get and "?" in url:
+                raise ConfigurationError(
+                    f"responders: {url!r} has a query; with method='GET', expected a URL without it"
+                )
             responder = by_url.setdefault(url, Responder(url, Connections(tls, proxy=proxy)))
             key = _issuer_key(issuer)
             if key in self._by_issuer:

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from tests.chains.changes import unknown
+from tests.chains.changes import add, unknown
 from tests.chains.drafts import NOW, PKI, WRONG_KEY, Draft, Extension, key
 from tests.validation import ocsp_der
 from tests.validation.responder import failure
@@ -157,10 +157,6 @@ def _of_delegate(change: Change) -> Change:
     return apply
 
 
-def _add_critical(draft: Draft, random: Random) -> None:
-    draft.more.append((unknown(random), True))
-
-
 def _issue_elsewhere(draft: Draft, _: Random) -> None:
     """Another CA with the same name issues the certificate."""
     assert draft.issuer is not None
@@ -188,7 +184,7 @@ OF_A_RESPONSE: Mapping[str, Change] = {
     "delegate: signed by another key": _of_delegate(partial(_put, "signer", [WRONG_KEY])),
     "delegate: of another CA": _of_delegate(_issue_elsewhere),
     "delegate: without nocheck": _of_delegate(partial(_put, "more", [[]])),
-    "delegate: critical extension": _of_delegate(_add_critical),
+    "delegate: critical extension": _of_delegate(partial(add, unknown, True)),
     "delegate: a CA": _of_delegate(partial(_put, "ca", [True])),
 }
 OF_A_STATUS: Mapping[str, Change] = {
