@@ -61,5 +61,7 @@ async def picture() -> HTMLResponse:
         swagger_favicon_url="/swagger-ui/favicon-32x32.png",
         swagger_ui_parameters={"defaultModelsExpandDepth": -1},
     )
-    text = bytes(page.body).decode().replace("</body>", '<script src="/clicks.js"></script></body>')
+    # Swagger UI makes the page behind a dialog dark; the picture shows both.
+    lighter = "<style>.swagger-ui .dialog-ux .backdrop-ux { background: rgb(0 0 0 / 10%) }</style>"
+    text = bytes(page.body).decode().replace("</body>", f'{lighter}<script src="/clicks.js"></script></body>')
     return HTMLResponse(text)
