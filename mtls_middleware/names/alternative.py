@@ -166,20 +166,20 @@ def is_principal_name(text: str) -> bool:
     return bool(text) and not INVISIBLE.search(text) and text == text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _ascii_string(name: Any) -> str:
-    value: str = name.value
+def _ascii_string(name: x509.DNSName | x509.UniformResourceIdentifier | x509.RFC822Name) -> str:
+    value = name.value
     if not (value.isascii() and value.isprintable()):
         raise MalformedCertificate("a subject alternative name has a control or non-ASCII character")
     return value
 
 
-def _single_address(name: Any) -> IPv4Address | IPv6Address:
+def _single_address(name: x509.IPAddress) -> IPv4Address | IPv6Address:
     if not isinstance(name.value, (IPv4Address, IPv6Address)):
         raise MalformedCertificate("an iPAddress entry is a network; expected a single address")
     return name.value
 
 
-def _other_name(name: Any) -> tuple[str, bytes]:
+def _other_name(name: x509.OtherName) -> tuple[str, bytes]:
     return name.type_id.dotted_string, name.value
 
 

@@ -32,6 +32,7 @@ from mtls_middleware.token_endpoint.credentials import (
     credentials_of,
 )
 from mtls_middleware.token_endpoint.registered_certificates import Match, RegisteredCertificates
+from mtls_middleware.validation.chain_validator import ChainValidator
 from mtls_middleware.validity import CLOCK_SKEW, check_clock_skew, with_clock_skew
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.token_endpoint")
@@ -77,7 +78,7 @@ class ClientAuthenticator:
         self,
         clients: LookUp | Mapping[str, RegisteredClient],
         *,
-        trust_store: Any = None,
+        trust_store: ChainValidator | None = None,
         match: Match = "certificate",
         ssl_context: ssl.SSLContext | None = None,
         proxy: str | None = None,

@@ -15,6 +15,7 @@ from mtls_middleware.policy.identities import URI, DNSName, Email, IPAddress, Su
 from mtls_middleware.rule import Rule
 from mtls_middleware.token_endpoint.credentials import PKI, SELF_SIGNED
 from mtls_middleware.token_endpoint.registered_certificates import RegisteredCertificates
+from mtls_middleware.validation.chain_validator import ChainValidator
 
 # The metadata members for a certificate's name, and their rules. A client registers exactly one member (RFC 8705
 # 2.1.2).
@@ -82,7 +83,7 @@ class RegisteredClient:
     jwks: Mapping[str, Any] | None = field(default=None, repr=False, hash=False)
     jwks_uri: str | None = None
     tls_client_certificate_bound_access_tokens: bool = False
-    trust_store: Any = field(default=None, repr=False, hash=False)
+    trust_store: ChainValidator | None = field(default=None, repr=False, hash=False)
     identity: Rule | None = field(init=False, repr=False, compare=False)
     certificates: RegisteredCertificates | None = field(init=False, repr=False, compare=False)
 
@@ -143,7 +144,9 @@ class RegisteredClient:
         return found
 
     @classmethod
-    def from_metadata(cls, metadata: Mapping[str, Any], *, drafts: bool = False, trust_store: Any = None) -> Self:
+    def from_metadata(
+        cls, metadata: Mapping[str, Any], *, drafts: bool = False, trust_store: ChainValidator | None = None
+    ) -> Self:
         """Create a client from registration metadata (RFC 7591 2).
 
         Unknown members are ignored. The names of a certificate (`tls_client_auth_...`) are also ignored if they are

@@ -195,7 +195,7 @@ def test_a_later_time_shows_what_will_expire(command: Any) -> None:
     assert command(app, given, "--at", "tomorrow")[0] == 2
 
 
-def test_a_certificate_of_the_connection_is_read_from_a_file_beside_the_request(command: Any, tmp_path: Path) -> None:
+def test_the_certificate_of_the_connection_is_read_from_a_file(command: Any, tmp_path: Path) -> None:
     BILLING.write(tmp_path)
     for gateway in ("wsgi", "asgi"):
         app = Applications(gateway).server

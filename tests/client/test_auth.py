@@ -114,7 +114,7 @@ def test_a_token_is_not_used_after_the_clock_is_set_back(world: World, monkeypat
     assert len(world.server.token_requests) == 2
 
 
-def test_concurrent_first_requests_of_threads_and_tasks_share_one_token_request(world: World) -> None:
+def test_first_requests_of_threads_and_tasks_share_one_token_request(world: World) -> None:
     world.server.stall = 0.2
     auth = world.auth()
 

@@ -91,7 +91,7 @@ def test_each_failed_probe_doubles_the_delay() -> None:
     assert delays == [1, 2, 4, 8, 16, 30, 30, 30]
 
 
-def test_exchanges_that_began_before_the_circuit_opened_do_not_double_the_delay() -> None:
+def test_exchanges_from_before_the_circuit_opened_double_no_delay() -> None:
     breaker = opened(now=100)
     assert [breaker.stalled("a", 95.0 + number / 100, 100 + number / 100) for number in range(50)] == [None] * 50
     assert wait(breaker, "a", 100.4) == pytest.approx(0.1)

@@ -138,7 +138,7 @@ def test_a_path_for_anyone_may_have_routes_for_some(framework: Framework) -> Non
 
 
 @every_framework
-def test_a_certificate_that_the_layer_rejects_reaches_no_route_at_an_exempt_path(
+def test_a_rejected_certificate_reaches_no_route_at_an_exempt_path(
     framework: Framework, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)

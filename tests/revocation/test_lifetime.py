@@ -24,7 +24,7 @@ from tests.gateways import Request
 from tests.key_server import until
 from tests.layers.clock import Clock, clock
 from tests.layers.test_validity import Layers
-from tests.layers.test_websocket_lifetime import Echo, Socket
+from tests.layers.websockets import Echo, Socket
 from tests.layers.world import certificates
 from tests.redis_server import RedisServer
 from tests.revocation.lists import AUTHORITY, BILLING, KEY, SOON, entries, includes, new_list

@@ -107,7 +107,7 @@ def test_a_directory_that_cannot_be_listed_keeps_its_files(tmp_path, failing, er
 
 
 @pytest.mark.parametrize("kind", ["stat", "open", "iterdir"])
-def test_a_file_or_directory_that_fails_at_construction_is_a_configuration_error(tmp_path, failing, kind):
+def test_a_file_that_fails_at_construction_is_a_configuration_error(tmp_path, failing, kind):
     path = tmp_path / "a.pem"
     path.write_bytes(b"a")
     failing[kind, tmp_path if kind == "iterdir" else path] = errno.EACCES

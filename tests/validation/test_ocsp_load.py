@@ -42,7 +42,7 @@ def test_an_event_loop_is_not_blocked_by_a_slow_responder(ca, client, server):
     assert len(server.asked) == 1
 
 
-def test_a_cancelled_request_does_not_fail_the_requests_that_share_its_exchange(ca, client, server):
+def test_a_cancelled_request_does_not_fail_others_of_its_exchange(ca, client, server):
     store = store_of(ca, OCSP(server.url))
     server.stall = 0.3
 

@@ -1,4 +1,4 @@
-"""Each suppressed finding of a linter or type checker has its reason on its line, and no test is skipped."""
+"""Rules for the code: each suppression has its reason, no test is skipped, and names of tests are short sentences."""
 
 import io
 import re
@@ -15,6 +15,7 @@ FILES = sorted(
     if path.suffix in (".py", ".pyi") and "node_modules" not in path.parts
 )
 SUPPRESSION = re.compile(r"#\s*(?:ruff: )?(?:noqa(?::[A-Z0-9, ]+)?|type: ignore(?:\[[^\]]*\])?|pragma: no [a-z]+)(.*)")
+NAME = re.compile(r"^ *(?:async )?def test_(\w+)\(", re.MULTILINE)
 SKIP = re.compile(r"pytest\.(?:skip|importorskip|xfail)\(|mark\.(?:skip|skipif|xfail)\b")
 
 
@@ -40,6 +41,15 @@ def test_a_suppression_without_a_reason_is_found(comment):
     assert without_reason(f"x = 1  # {comment} (the name of a key)\n") == []
 
 
+def suite() -> list[Path]:
+    return [path for path in FILES if (ROOT / "tests") in path.parents and path != Path(__file__)]
+
+
 def test_no_test_is_skipped():
-    tests = [path for path in FILES if (ROOT / "tests") in path.parents and path != Path(__file__)]
-    assert [str(path) for path in tests if SKIP.search(path.read_text("utf-8"))] == []
+    assert [str(path) for path in suite() if SKIP.search(path.read_text("utf-8"))] == []
+
+
+def test_the_name_of_a_test_has_less_than_70_characters():
+    names = [name for path in suite() for name in NAME.findall(path.read_text("utf-8"))]
+    assert [name for name in names if len(name) >= 70] == []
+    assert len(names) > 2_000
