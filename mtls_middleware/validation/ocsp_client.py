@@ -145,7 +145,7 @@ class OCSPClient:
         """
         with self._lock:
             steps = [self._step(each, now) for each in look_ups]
-        # The flow itself makes the first exchange that it waits for. It must be started last.
+        # The flow waits as soon as it makes an exchange itself, so it starts the other exchanges before that.
         first = next((each for each in steps if each.waits), None)
         for step in steps:
             if step.is_new and step is not first and step.attempt is not None:
@@ -183,7 +183,7 @@ class OCSPClient:
                 self._finish(look_up, attempt, attempt.ended_at)
 
     def _begin(self, attempt: OCSPAttempt) -> Flow[None]:
-        """Start an exchange in the background. A later request applies the result."""
+        """Start an exchange in the background. `_end` applies the result."""
         try:
             yield from ask(Begin(attempt.fetch))
         except Exception as failure:  # noqa: BLE001 (as in `_joined`)

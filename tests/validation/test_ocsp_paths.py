@@ -152,7 +152,7 @@ def test_a_client_at_its_limit_does_not_end_the_exchanges_of_cas(path):
     assert flow.send(responded(upper, path.responders[1])) is root
     found = ended(flow, responded(root, path.responders[2]))
     assert (found.status, found.retry_after) == ("unavailable", 3)
-    assert leaf.ended_with().retry_after == 3
+    assert leaf.result().retry_after == 3
     flow = source.statuses(requests, now + 2)
     leaf = next(flow)
     assert isinstance(leaf, Fetch)  # and no exchange for a CA
