@@ -105,7 +105,7 @@ def gunicorn(caller: Caller, *options: str) -> list[str]:
     return [*GUNICORN, "--bind", f"127.0.0.1:{caller.port}", *options]
 
 
-def test_the_commands_of_the_page_start_servers_that_fork(caller: Caller, tmp_path: Path) -> None:
+def test_the_commands_of_the_page_import_once_and_fetch_in_each_worker(caller: Caller, tmp_path: Path) -> None:
     assert COMMANDS.keys() == {"gunicorn", "uwsgi"}
     own = {
         "shop:app": APPLICATION,
@@ -114,10 +114,12 @@ def test_the_commands_of_the_page_start_servers_that_fork(caller: Caller, tmp_pa
     }
     gunicorn, uwsgi = ([own.get(each, each) for each in COMMANDS[name][1:]] for name in ("gunicorn", "uwsgi"))
     with running(["-m", "gunicorn", *gunicorn, "--no-control-socket"], caller.port, **caller.environment):
-        caller.seen()
+        workers = caller.seen()
     more = ["--http", f"127.0.0.1:{caller.port}", "--pythonpath", str(ROOT)]
     with running([*uwsgi, *more], caller.port, program=embedded.UWSGI, **caller.environment):
-        caller.seen()
+        others = caller.seen()
+    assert all(worker["threads"] == ["mtls-middleware exchanges"] for worker in workers + others), workers + others
+    assert [len({worker["imported_in"] for worker in each}) for each in (workers, others)] == [1, 1]
 
 
 def test_the_python_of_the_page_runs(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
@@ -136,15 +138,11 @@ def test_the_python_of_the_page_runs(monkeypatch: pytest.MonkeyPatch, capfd: pyt
     assert capfd.readouterr().out == "in a new process\n"
 
 
-@pytest.mark.parametrize("options", [["--preload"], []], ids=["preload", "imported by each worker"])
-def test_each_worker_of_gunicorn_fetches_with_a_thread_of_its_own(
-    caller: Caller, keys: KeyServer, options: Any
-) -> None:
-    with running(gunicorn(caller, *options), caller.port, **caller.environment):
+def test_each_worker_of_gunicorn_may_import_the_application(caller: Caller, keys: KeyServer) -> None:
+    with running(gunicorn(caller), caller.port, **caller.environment):
         workers = caller.seen()
     assert all(worker["threads"] == ["mtls-middleware exchanges"] for worker in workers), workers
-    assert len({worker["imported_in"] for worker in workers}) == (1 if options else WORKERS)
-    assert keys.requests == WORKERS
+    assert len({worker["imported_in"] for worker in workers}) == keys.requests == WORKERS
 
 
 def test_workers_get_the_keys_that_were_fetched_before_the_fork(caller: Caller, keys: KeyServer) -> None:
@@ -154,14 +152,11 @@ def test_workers_get_the_keys_that_were_fetched_before_the_fork(caller: Caller, 
     assert keys.requests == 1
 
 
-@pytest.mark.parametrize("lazy", [True, False], ids=["lazy-apps", "imported by the master"])
-def test_each_worker_of_uwsgi_fetches_if_threads_are_enabled(caller: Caller, keys: KeyServer, lazy: bool) -> None:
-    options = ["--enable-threads", *(["--lazy-apps"] if lazy else [])]
-    command = [*UWSGI, *options, "--http", f"127.0.0.1:{caller.port}"]
+def test_each_worker_of_uwsgi_may_import_the_application(caller: Caller, keys: KeyServer) -> None:
+    command = [*UWSGI, "--enable-threads", "--lazy-apps", "--http", f"127.0.0.1:{caller.port}"]
     with running(command, caller.port, program=embedded.UWSGI, **caller.environment):
         workers = caller.seen()
-    assert len({worker["imported_in"] for worker in workers}) == (WORKERS if lazy else 1)
-    assert keys.requests == WORKERS
+    assert len({worker["imported_in"] for worker in workers}) == keys.requests == WORKERS
 
 
 @pytest.mark.parametrize("options", [["--enable-threads"], ["--threads", "2"], []], ids=str)
