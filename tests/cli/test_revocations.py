@@ -138,7 +138,7 @@ def test_a_list_is_made_once_and_never_by_revoking(server: RedisServer, run: Run
     run("revoke", billing, *LATER)
     status, out, err = run("create", "--json")
     assert (status, out) == (1, "")
-    assert "there is already a list" in err
+    assert "a list already exists" in err
     assert run("show")[1] == "entries  1\nchanges  1\n"
 
 
