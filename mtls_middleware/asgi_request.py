@@ -18,7 +18,7 @@ from mtls_middleware.path_readings import Location, inner
 from mtls_middleware.request import Peer, TLSFacts
 from mtls_middleware.resource_server.bearer import has_token
 from mtls_middleware.sources.server import tls_identity
-from mtls_middleware.wsgi_request import peer_of
+from mtls_middleware.wsgi_peer import peer_of
 
 Pair = tuple[bytes, bytes]
 _NAME = itemgetter(0)

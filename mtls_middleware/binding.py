@@ -11,6 +11,7 @@ from typing import Any, Literal
 from mtls_middleware.base64_values import sha256_digest
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import Refused
+from mtls_middleware.reusable import Check
 
 Binding = Literal["required", "when_present"]
 
@@ -34,6 +35,10 @@ class Confirmation:
     def matches(self, certificate: ClientCertificate) -> bool:
         """Return whether this is the certificate to which the token is bound, compared in constant time."""
         return hmac.compare_digest(self.digest, certificate.digest)
+
+    def check(self, certificate: ClientCertificate) -> Check:
+        """Return a function that compares again, for each use of a cached decision."""
+        return lambda _now: hmac.compare_digest(self.digest, certificate.digest)
 
 
 def confirm(claims: Mapping[str, Any], certificate: ClientCertificate | None, binding: Binding) -> Confirmation | None:

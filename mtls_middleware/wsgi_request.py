@@ -1,8 +1,6 @@
 """`WSGIRequest`: a WSGI environ as a request (PEP 3333): its keys, and the keys of header fields."""
 
 import hashlib
-import re
-import socket
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import lru_cache
@@ -15,9 +13,9 @@ from mtls_middleware.layers.websocket_lifetime import Recheck
 from mtls_middleware.path_readings import Location, inner
 from mtls_middleware.request import Peer, TLSFacts
 from mtls_middleware.resource_server.bearer import has_token
-from mtls_middleware.sources.server import SOCKET_KEYS, tls_identity
+from mtls_middleware.sources.server import tls_identity
 from mtls_middleware.wsgi_messages import body
-from mtls_middleware.wsgi_server import traits_of
+from mtls_middleware.wsgi_peer import connection_of, peer_of
 
 # The keys that say which resource an application serves and how it reads the body. All other keys come from the server.
 _OF_APPLICATION = (
@@ -160,24 +158,25 @@ class WSGIRequest:
 def facts_reader(facts: Facts) -> Callable[[WSGIRequest], tuple[object, ...] | None]:
     """A function that reads these facts of a request as a cache key; `None` if the request must not be cached."""
     fields = tuple(_key(name) for name in sorted(facts.fields))
+    reads_peer, reads_tls, reads_credentials = facts.peer, facts.tls, facts.credentials
 
     def read(request: WSGIRequest) -> tuple[object, ...] | None:
         environ = request._environ
-        peer = digest = identity = None
-        if facts.peer:
-            peer = peer_of(environ, request._start_response)
-        if facts.tls:
+        connection = digest = identity = None
+        if reads_peer:
+            connection = connection_of(environ, request._start_response)
+        if reads_tls:
             identity = tls_identity(TLSFacts(environ=environ))
             if identity is None:
                 return None
-        if facts.credentials:
+        if reads_credentials:
             authorization, query = environ.get("HTTP_AUTHORIZATION"), environ.get("QUERY_STRING")
             if not isinstance(authorization, str) or (query and has_token(query)):
                 return None
-            if "  " in authorization:  # with several blanks, one token would have many keys
+            if authorization.find(" ") != authorization.rfind(" "):  # with more blanks, one token would have many keys
                 return None
             digest = hashlib.sha256(authorization.encode("utf-8", "surrogateescape")).digest()
-        return (peer, identity, digest, *map(environ.get, fields))
+        return (connection, identity, digest, *map(environ.get, fields))
 
     return read
 
@@ -195,62 +194,6 @@ def _key(name: str) -> str:
     """A field's name in environ (RFC 3875 4.1.3 and 4.1.18)."""
     key = name.upper().replace("-", "_")
     return key if key == "CONTENT_TYPE" else "HTTP_" + key
-
-
-_REPEATED_FIX = (
-    "the peer's address may come from X-Forwarded-For, because ProxyFix may be around the application twice: wrap it "
-    "once, or use a shared_secret= alone"
-)
-
-
-def peer_of(environ: Mapping[str, Any], start_response: object = None) -> Peer:
-    """The peer of the server that made this environ."""
-    traits = traits_of(environ, start_response)
-    if _is_unix(environ, traits.name):
-        return Peer(unix=True, spoofable=traits.folding)
-    if "PROXY_PROTOCOL" in environ:  # set by gunicorn; a peer that uses this protocol can claim any address
-        doubt = "the peer's address comes from the PROXY protocol: use a shared_secret= alone"
-        return Peer(doubt=doubt, spoofable=traits.folding)
-    # waitress deletes these fields unless it uses them (trusted_proxy=). Nothing else in the environ shows that option.
-    if traits.name == "waitress" and ("HTTP_X_FORWARDED_FOR" in environ or "HTTP_FORWARDED" in environ):
-        return Peer(
-            doubt="the peer's address may come from X-Forwarded-For or Forwarded, which any client can send: "
-            "run waitress without trusted_proxy=, or use a shared_secret= alone"
-        )
-    if traits.address_doubt is not None:
-        return Peer(doubt=traits.address_doubt, spoofable=traits.folding)
-    original = environ.get("werkzeug.proxy_fix.orig")
-    if original is not None:  # ProxyFix overwrote REMOTE_ADDR, and kept the original value here
-        # A second ProxyFix keeps what the first one wrote, which then is an address in this field.
-        if str(original.get("REMOTE_ADDR")) in re.split(r"[\s,]+", str(environ.get("HTTP_X_FORWARDED_FOR", ""))):
-            return Peer(doubt=_REPEATED_FIX, spoofable=traits.folding)
-        environ = original
-    address = environ.get("REMOTE_ADDR")
-    return Peer(address if isinstance(address, str) else None, spoofable=traits.folding)
-
-
-# The family as a number. The property `family` of a socket makes an enum member, which takes 1.0 us per request instead
-# of 0.3 us. The whole request takes 6 us in benchmark 10.
-_FAMILY = socket.SocketType.family.__get__
-_UNIX = getattr(socket, "AF_UNIX", None)
-
-
-def _is_unix(environ: Mapping[str, Any], software: str) -> bool:
-    """Whether the WSGI server itself says that the peer uses a unix socket; an empty address alone says nothing.
-
-    gunicorn and werkzeug: the family of their socket. waitress: the socket's path as `SERVER_PORT`. uWSGI, cheroot and
-    other servers say so only in a form that a TCP listener could show as well. `software`: the server's name.
-    """
-    for key in SOCKET_KEYS:
-        if key in environ:
-            found = environ[key]
-            family = _FAMILY(found) if isinstance(found, socket.SocketType) else getattr(found, "family", None)
-            if family is not None:
-                return bool(family == _UNIX)
-    if software != "waitress" or not str(environ.get("SERVER_PORT", "")).startswith("/"):
-        return False
-    # With trusted_proxy= waitress writes what these fields say into SERVER_PORT, whether it is a number or not.
-    return not any(key in environ for key in ("HTTP_X_FORWARDED_PORT", "HTTP_X_FORWARDED_HOST", "HTTP_FORWARDED"))
 
 
 @lru_cache(maxsize=64)  # one set for each layer

@@ -12,11 +12,13 @@ The cache only saves time: without it, every request is decided in the same way,
 """
 
 from collections.abc import Callable, Hashable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from mtls_middleware import options
 from mtls_middleware.cache import Cache, CacheMemory
 from mtls_middleware.certificate import ClientCertificate
+from mtls_middleware.errors import Refused
 from mtls_middleware.layers.attached import Attached
 from mtls_middleware.layers.interface import Facts, FactsReader, Layer
 from mtls_middleware.reusable import Check, Reusable
@@ -30,11 +32,23 @@ _LARGEST_KEY = 16_384
 _OBJECTS = 5_000
 
 
-class _Entry(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Entry:
     found: dict[str, Any]  # attributes of `Attached`
     begins: float
     ends: float
     checks: tuple[Check, ...]
+
+
+class CachedRequest(Protocol):
+    """The parts of a request that the cache reads and sets. Its facts are read by the `FactsReader`."""
+
+    @property
+    def attached(self) -> Attached: ...
+    @property
+    def now(self) -> float: ...
+
+    cache_key: Hashable | None
 
 
 class DecisionCache:
@@ -60,7 +74,26 @@ class DecisionCache:
         self._entries: Cache[Hashable, _Entry] = Cache(memory, largest=_LARGEST_KEY)
         self._to_share = [cache for layer in layers for cache in layer.caches]
 
-    def key(self, request: Any) -> Hashable | None:
+    def recall(self, request: CachedRequest) -> bool:
+        """Attach the cached decisions about this request. Returns `False` if there are none that are valid."""
+        try:
+            key = request.cache_key = self._key(request)
+        except Refused:  # see `Layer.route`; `Stack.decide` raises it in the order of the layers
+            return False
+        entry = None if key is None else self._entries.get(key)
+        now = request.now
+        if entry is None or not entry.begins <= now < entry.ends:
+            return False
+        try:
+            for check in entry.checks:
+                if not check(now):
+                    return False
+        except Exception:  # noqa: BLE001 (the decision that follows raises the same, and handles it)
+            return False
+        vars(request.attached).update(entry.found)
+        return True
+
+    def _key(self, request: Any) -> Hashable | None:
         """The key of this request; `None` if its decisions must not be cached. Raises `Refused`: see `Layer.route`."""
         if self._to_share:  # with the first request: a gateway that another one absorbs gets no request
             self._share()
@@ -81,20 +114,6 @@ class DecisionCache:
         caches, self._to_share = self._to_share, []
         for cache in caches:
             cache.share(self._entries.memory)
-
-    def recall(self, key: Hashable, attached: Attached, now: float) -> bool:
-        """Attach the cached results for this key. Returns `False` if no entry is valid."""
-        entry = self._entries.get(key)
-        if entry is None or not entry.begins <= now < entry.ends:
-            return False
-        try:
-            for check in entry.checks:
-                if not check(now):
-                    return False
-        except Exception:  # noqa: BLE001 (the decision that follows raises the same, and handles it)
-            return False
-        vars(attached).update(entry.found)
-        return True
 
     def store(self, key: Hashable, decided: list[Reusable[Any]]) -> None:
         """Cache the decisions of the first layers, if all of them are reusable."""

@@ -59,16 +59,11 @@ class Stack:
             request.mount(self.root_path)
         if request.is_websocket:  # each layer gives its rechecks when it decides
             return 0
-        try:
-            request.cache_key = self._cache.key(request)
-        except Refused:  # `decide` raises it in the order of the layers
-            return 0
-        key, attached = request.cache_key, request.attached
-        if key is None or not self._cache.recall(key, attached, request.now):
+        if not self._cache.recall(request):
             return 0
         request.layer = self.layers[self._cached - 1]
         if self._cached == len(self.layers):
-            attached.cached = True
+            request.attached.cached = True
         else:
             request.drop(self._cached_headers)
         return self._cached

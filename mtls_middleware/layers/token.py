@@ -130,7 +130,7 @@ class TokenLayer:
             raise explained(refusal, request.attached) if certificate is None else refusal from None
         if confirmation is not None and certificate is not None:
             token = token.bound_by(confirmation.thumbprint)
-            checks += (partial(_is_still_bound, confirmation, certificate),)
+            checks += (confirmation.check(certificate),)
         token_scopes.require_scopes(token, self._scopes)
         return validated._replace(value=token, checks=checks)
 
@@ -139,10 +139,6 @@ class TokenLayer:
         token = request.attached.token
         again = None if token is None else token_recheck(token, self._tokens, self._lifetime)
         return [] if again is None else [again]
-
-
-def _is_still_bound(confirmation: binding.Confirmation, certificate: ClientCertificate, _now: float) -> bool:
-    return confirmation.matches(certificate)
 
 
 def _shares(certificate: ClientCertificate | None, request: LayerRequest) -> "Shares":
