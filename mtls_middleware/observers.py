@@ -12,20 +12,16 @@ class Observers(Generic[P]):
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
-        self._functions: list[Callable[P, object]] = []
-
-    def __bool__(self) -> bool:
-        """Whether there is a function."""
-        return bool(self._functions)
+        self.functions: list[Callable[P, object]] = []
 
     def add(self, function: Callable[P, object]) -> Callable[[], None]:
         """Call `function` from now on. Returns a function that ends this. Example: `stop = observers.add(print)`"""
-        self._functions.append(function)
-        return lambda: self._functions.remove(function)
+        self.functions.append(function)
+        return lambda: self.functions.remove(function)
 
     def tell(self, *arguments: P.args, **keywords: P.kwargs) -> None:
         """Call every function with these arguments. Example: `observers.tell(record)`"""
-        for function in tuple(self._functions):  # a copy: a function may remove another one
+        for function in tuple(self.functions):  # a copy: a function may remove another one
             try:
                 function(*arguments, **keywords)
             except Exception as error:  # noqa: BLE001 (an observer cannot change a decision)

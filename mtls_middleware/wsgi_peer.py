@@ -19,7 +19,7 @@ from mtls_middleware.wsgi_server import (
 
 # Every value on which the peer depends, if `SERVER_SOFTWARE` identifies the server: `SERVER_SOFTWARE`, whether the
 # request came over HTTP/2, gunicorn's settings, whether the connection is a unix socket, and `REMOTE_ADDR`.
-Connection = tuple[str, bool, Hashable, bool, str | None]
+Connection = tuple[str, bool, Hashable, bool | None, str]
 
 # With one of these keys, the peer depends on more values.
 _RARE_KEYS = SERVER_KEYS | {"PROXY_PROTOCOL", "werkzeug.proxy_fix.orig"}
@@ -31,7 +31,7 @@ def peer_of(environ: Mapping[str, Any], start_response: object = None) -> Peer:
     if isinstance(found, Peer):
         return found
     software, http2, settings, unix, address = found
-    return _peer(traits_of_software(software, http2, settings), unix=unix, address=address)
+    return _peer(traits_of_software(software, http2, settings), unix=unix is True, address=address)
 
 
 def connection_of(environ: Mapping[str, Any], start_response: object) -> Connection | Peer:
@@ -40,21 +40,22 @@ def connection_of(environ: Mapping[str, Any], start_response: object) -> Connect
     Usually, `peer_of` computes the peer from these values alone. In the rare cases, the value is the peer itself. So
     two requests with an equal key have an equal peer. To compute each peer takes 0.7 us more (benchmark 10).
     """
-    software = environ.get("SERVER_SOFTWARE")
+    software, address = environ.get("SERVER_SOFTWARE"), environ.get("REMOTE_ADDR")
     if (
         not software
         or not isinstance(software, str)
+        or not isinstance(address, str)
         or software.startswith(SOFTWARE_OF_INPUT)
         or not environ.keys().isdisjoint(_RARE_KEYS)
     ):
         return _rare_peer(environ, start_response)
-    server, address = getattr(start_response, "__self__", None), environ.get("REMOTE_ADDR")
+    server = getattr(start_response, "__self__", None)
     return (
         software,
         environ.get("SERVER_PROTOCOL", "HTTP/1.1") not in HTTP_1,
         None if server is None else settings_of(server),
-        _has_unix_socket(environ) is True,
-        address if isinstance(address, str) else None,
+        _has_unix_socket(environ),
+        address,
     )
 
 
@@ -102,7 +103,7 @@ _UNIX = int(socket.AF_UNIX) if hasattr(socket, "AF_UNIX") else None
 
 
 def _has_unix_socket(environ: Mapping[str, Any]) -> bool | None:
-    """Whether the server's socket is a unix socket; `None` if the environ has no socket (gunicorn and werkzeug)."""
+    """Whether the server's socket is a unix socket; `None` if the environ has no socket of gunicorn or werkzeug."""
     for key in SOCKET_KEYS:
         found = environ.get(key)
         if found is not None:

@@ -67,7 +67,7 @@ class DecisionCache:
                 break
             declared |= layer.facts
             self.names += (layer.name,)
-        self._read = reader(declared)
+        self._read: FactsReader = reader(declared) if self.names else _nothing
         self._routed = tuple(layer for layer in layers[: len(self.names)] if layer.fixed_route is None)
         sizes = [layer.cache_size for layer in layers if layer.cache_size is not None]
         memory = CacheMemory(max(sizes, default=CACHE_SIZE))
@@ -76,12 +76,14 @@ class DecisionCache:
 
     def recall(self, request: CachedRequest) -> bool:
         """Attach the cached decisions about this request. Returns `False` if there are none that are valid."""
-        try:
-            key = request.cache_key = self._key(request)
-        except Refused:  # see `Layer.route`; `Stack.decide` raises it in the order of the layers
-            return False
+        if self._to_share:  # with the first request: a gateway that another one absorbs gets no request
+            self._share()
+        attached, now = request.attached, request.now
+        key: Hashable | None = self._read(request)
+        if key is not None and (self._routed or attached.has_certificate_layer):
+            key = self._with_context(key, request)
+        request.cache_key = key
         entry = None if key is None else self._entries.get(key)
-        now = request.now
         if entry is None or not entry.begins <= now < entry.ends:
             return False
         try:
@@ -90,25 +92,27 @@ class DecisionCache:
                     return False
         except Exception:  # noqa: BLE001 (the decision that follows raises the same, and handles it)
             return False
-        vars(request.attached).update(entry.found)
+        vars(attached).update(entry.found)
         return True
 
-    def _key(self, request: Any) -> Hashable | None:
-        """The key of this request; `None` if its decisions must not be cached. Raises `Refused`: see `Layer.route`."""
-        if self._to_share:  # with the first request: a gateway that another one absorbs gets no request
-            self._share()
-        facts = self._read(request) if self.names else None
-        if facts is None:
+    def _with_context(self, facts: Hashable, request: Any) -> Hashable | None:
+        """A key with what is known before these layers decide: the routes, and the results of outer gateways.
+
+        `None` if the decisions must not be cached.
+        """
+        try:
+            if any(layer.document(request) is not None for layer in self._routed):
+                return None
+            routes = tuple(layer.route(request) for layer in self._routed)
+        except Refused:  # `Stack.decide` raises it in the order of the layers
             return None
-        for layer in self._routed:
-            if layer.document(request) is not None:
-                return None
         attached: Attached = request.attached
-        if attached.has_certificate_layer:
-            if attached.token or attached.client or not _is_plain(attached.certificate):
-                return None
-            return facts, self._routes(request), _outer(attached)
-        return (facts, self._routes(request)) if self._routed else facts
+        if not attached.has_certificate_layer:
+            return facts, routes
+        certificate = attached.certificate
+        if attached.token or attached.client or not _is_plain(certificate):
+            return None
+        return facts, routes, None if certificate is None else certificate.identity
 
     def _share(self) -> None:
         caches, self._to_share = self._to_share, []
@@ -126,9 +130,9 @@ class DecisionCache:
             entry = _Entry(vars(attached), common.begins, common.ends, common.checks)
             self._entries.put(key, entry, _size(key), extra=extra)
 
-    def _routes(self, request: Any) -> tuple[object, ...]:
-        """The routes of the layers whose decision depends on the method or the path."""
-        return tuple(layer.route(request) for layer in self._routed)
+
+def _nothing(_request: Any) -> None:
+    """Read no facts: the decisions of a stack are not cached if its first layer declares none."""
 
 
 # Minimum size in bytes, apart from 0: a smaller number was probably meant in megabytes.
@@ -145,12 +149,6 @@ def check_cache_size(size: int | None) -> int | None:
 def _is_plain(certificate: ClientCertificate | None) -> bool:
     """Whether `identity` is everything that the certificate consists of. An object of a subclass may have more."""
     return certificate is None or type(certificate) is ClientCertificate
-
-
-def _outer(attached: Attached) -> tuple[object, ...] | None:
-    """The certificate of an outer gateway, as part of a key."""
-    certificate = attached.certificate
-    return None if certificate is None else certificate.identity
 
 
 def _size(value: object) -> int:

@@ -137,7 +137,7 @@ def _record_rejection(
     if is_first:
         level = logging.WARNING
     is_logged = False
-    if _observers or logger.isEnabledFor(level):
+    if _observers.functions or logger.isEnabledFor(level):
         record = {
             "schema": SCHEMA,
             "outcome": outcome,
@@ -178,7 +178,7 @@ def _raised_at(error: Exception) -> tuple[tuple[str, int], ...]:
 
 def record_allowed(layer: DecidingLayer, view: LoggedRequest) -> None:
     """Log that a request reaches the application, with level INFO. Also warns if its certificate expires soon."""
-    if _observers or logger.isEnabledFor(logging.INFO):
+    if _observers.functions or logger.isEnabledFor(logging.INFO):
         _emit(logging.INFO, {"schema": SCHEMA, "outcome": "allowed", "layer": layer.name, **_facts(view)})
     certificate = None if view.attached is None else view.attached.certificate
     if certificate is None or not certificate.verified:
