@@ -65,10 +65,10 @@ async def write(response: LayerResponse, scope: Scope, receive: Receive, send: S
 def varying(send: Send, vary: list[tuple[bytes, bytes]]) -> Send:
     """A `send` callable that adds `Vary` to the application's responses (RFC 9440 2.4)."""
 
-    def varying(message: Message) -> Awaitable[None]:
+    async def varying(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers: Iterable[tuple[bytes, bytes]] = message.get("headers") or ()
             message = {**message, "headers": [*headers, *vary]}
-        return send(message)
+        await send(message)
 
     return varying
