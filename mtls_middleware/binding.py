@@ -62,15 +62,16 @@ def confirmation_of(claims: Mapping[str, Any], binding: Binding) -> Confirmation
         if binding == "required":
             raise Refused("invalid_token", "the token is not bound to a certificate, and binding is required")
         return None
-    confirmation = claims["cnf"]
-    if isinstance(confirmation, Mapping) and "jkt" in confirmation:
+    found = claims["cnf"]
+    confirmation: Mapping[str, Any] = found if isinstance(found, Mapping) else {}
+    if "jkt" in confirmation:
         raise Refused(
             "invalid_token",
             "the token is bound by DPoP (cnf has jkt, RFC 9449), which is not supported",
             advice="let the authorization server bind the tokens of this client to its certificate "
             "(tls_client_certificate_bound_access_tokens, RFC 8705 3.4)",
         )
-    thumbprint = confirmation.get("x5t#S256") if isinstance(confirmation, Mapping) else None
+    thumbprint = confirmation.get("x5t#S256")
     digest = sha256_digest(thumbprint)
     if thumbprint is None or digest is None:
         raise Refused("invalid_token", "cnf has no x5t#S256 of 43 base64url characters")

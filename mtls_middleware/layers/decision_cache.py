@@ -151,7 +151,11 @@ def _is_plain(certificate: ClientCertificate | None) -> bool:
     return certificate is None or type(certificate) is ClientCertificate
 
 
-def _size(value: object) -> int:
-    if isinstance(value, (str, bytes)):
-        return len(value)
-    return sum(map(_size, value)) if isinstance(value, tuple) else 0
+def _size(key: Hashable) -> int:
+    size = 0
+    for each in key if isinstance(key, tuple) else ():
+        if isinstance(each, (str, bytes)):
+            size += len(each)
+        elif isinstance(each, tuple):
+            size += _size(each)
+    return size

@@ -1,6 +1,7 @@
 """`Stack`: the layers of one gateway, and the order in which they decide about a request."""
 
 from collections.abc import Callable, Hashable
+from functools import lru_cache
 from typing import Any, Protocol
 
 from mtls_middleware.effects.flow import Call, Flow, ask
@@ -42,12 +43,12 @@ class Stack:
     def __init__(self, layers: tuple[Layer, ...], reader: Callable[[Facts], FactsReader]) -> None:
         self.layers = layers
         self.root_path: str | None = one_root(layer.root_path for layer in layers)
-        self.drop_headers: frozenset[str] = frozenset[str]().union(*(layer.drop_headers for layer in layers))
+        self.drop_headers: frozenset[str] = _union(layers)
         self.vary: tuple[str, ...] = tuple(layer.vary for layer in layers if layer.vary is not None)
         self._cache = DecisionCache(layers, reader)
         self._cached = len(self._cache.names)
-        cached_layers = layers[: self._cached]
-        self._cached_headers = frozenset[str]().union(*(layer.drop_headers for layer in cached_layers))
+        self._cached_headers = _union(layers[: self._cached])
+        self._with_headers = [(layer, _union((layer,))) for layer in layers]
 
     def recall(self, request: GatewayRequest) -> int:
         """Attach the cached decisions about this request, if there are any.
@@ -76,7 +77,7 @@ class Stack:
         """
         key = None if first else request.cache_key
         decided: list[Reusable[Any]] = []
-        for layer in self.layers[first:]:
+        for layer, drop_headers in self._with_headers[first:]:
             request.layer = layer
             if not request.is_websocket:
                 if (document := layer.document(request)) is not None:
@@ -89,11 +90,25 @@ class Stack:
             request.attached.set(layer.name, found.value)
             if request.is_websocket:
                 request.rechecks += rechecks(layer, request)
-            request.drop(layer.drop_headers)
+            request.drop(drop_headers)
             decided.append(found)
         if key is not None:  # every layer has accepted the request
             self._cache.store(key, decided[: self._cached])
         return None
+
+
+def _union(layers: tuple[Layer, ...]) -> frozenset[str]:
+    """The names of all fields that these layers drop."""
+    return _first_of_equals(frozenset[str]().union(*(layer.drop_headers for layer in layers)))
+
+
+@lru_cache(maxsize=64)
+def _first_of_equals(names: frozenset[str]) -> frozenset[str]:
+    """Return the first of all equal sets: the gateways cache data for each set, and find the same object in 1 us less.
+
+    See benchmark 10.
+    """
+    return names
 
 
 def _reads_body(layer: Layer, request: LayerRequest) -> bool:

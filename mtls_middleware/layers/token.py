@@ -132,7 +132,7 @@ class TokenLayer:
             token = token.bound_by(confirmation.thumbprint)
             checks += (confirmation.check(certificate),)
         token_scopes.require_scopes(token, self._scopes)
-        return validated._replace(value=token, checks=checks)
+        return Reusable(token, validated.begins, validated.ends, checks, validated.cost)
 
     def rechecks(self, request: LayerRequest) -> list[Recheck]:
         """Return the functions that check the token of an open websocket again."""

@@ -187,7 +187,7 @@ class JWTAccessTokens:
             )
             entry = _CachedToken(self._check_claims(jwt.typ, jwt.claims, jwt.key_id, jwt.size), jwt.keys)
             self._cache.put(digest, entry, len(text), extra=_OBJECTS + entry.timed.cost)
-        return entry.timed.valid_at(now, leeway)._replace(checks=self._keys.checks(entry.keys))
+        return entry.timed.valid_at(now, leeway, self._keys.checks(entry.keys))
 
     def check_later(self, token: AccessToken, now: float) -> None:
         """Check again a token that was accepted earlier. Raises `Refused` if it has expired at `now`."""
@@ -196,9 +196,8 @@ class JWTAccessTokens:
     def _check_claims(self, typ: str, claims: dict[str, Any], key_id: str | None = None, size: int = 0) -> TimedToken:
         if typ != "at+jwt" and (is_other_token_type(claims) or not self._other_claims.isdisjoint(claims)):
             reject_token("the claims are those of another token type, for example an ID token")
-        missing = sorted(self._rules.required - claims.keys())
-        if missing:
-            reject_token(f"missing claims: {', '.join(missing)}")
+        if not self._rules.required <= claims.keys():
+            reject_token(f"missing claims: {', '.join(sorted(self._rules.required - claims.keys()))}")
         if claims["iss"] != self._issuer:
             reject_token(
                 f"the token is from another issuer; expected iss {self._issuer!a}",
