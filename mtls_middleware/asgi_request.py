@@ -124,7 +124,10 @@ class ASGIRequest:
     def drop(self, names: frozenset[str]) -> None:
         """Remove the fields with these names, in every spelling, for the inner layers and for the application."""
         if names:
-            self._read(self._without(names))
+            self._fields = self._lower = self._without(names)
+            if not self._is_plain:
+                self._lower = [(name.lower(), value) for name, value in self._fields]
+            self._by_name = dict(self._lower)
 
     def _without(self, names: frozenset[str]) -> list[Pair]:
         """The fields without the fields that an application can read under one of these names."""
