@@ -118,7 +118,8 @@ class ASGIRequest:
         names = b"".join(self._by_name)
         self._is_plain = names.translate(_FOLDED) == names
         if not self._is_plain:
-            self._lower = [(bytes(name).lower(), value) for name, value in self._fields]
+            self._fields = [(bytes(name), value) for name, value in self._fields]  # a view has no `lower`
+            self._lower = [(name.lower(), value) for name, value in self._fields]
             self._by_name = dict(self._lower)
 
     def drop(self, names: frozenset[str]) -> None:
