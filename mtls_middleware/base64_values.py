@@ -8,8 +8,8 @@ import string
 # Matches 32 bytes in base64url without padding. The last character has two pad bits. The example in RFC 8705 sets these
 # bits, so the decoded bytes are compared, and not the strings.
 _SHA256 = re.compile(r"[A-Za-z0-9_-]{43}")
-_BASE64URL = re.compile(r"[A-Za-z0-9_-]*")
-_STANDARD = bytes.maketrans(b"-_", b"+/")
+# From the base64url alphabet to the standard one. The characters that only the standard alphabet has become invalid.
+_STANDARD = bytes.maketrans(b"-_+/=", b"+/!!!")
 _ALPHABET = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
 # Two or three characters after the last group of four have four or two pad bits in the last character. The characters
 # whose pad bits are zero:
@@ -34,11 +34,13 @@ def base64url_octets(text: str) -> bytes:
     Example: `base64url_octets("eyJhbGciOiJFUzI1NiJ9")`
     """
     rest = len(text) % 4
-    if not _BASE64URL.fullmatch(text) or rest == 1:
-        raise ValueError("invalid base64url")
+    try:
+        octets = binascii.a2b_base64(text.encode("ascii").translate(_STANDARD) + b"=" * (-rest % 4), strict_mode=True)
+    except ValueError:
+        raise ValueError("invalid base64url") from None
     if rest and text[-1] not in _LAST[rest]:
         raise ValueError("base64url with pad bits set; expected zero bits")
-    return binascii.a2b_base64(text.encode("ascii").translate(_STANDARD) + b"=" * (-rest % 4))
+    return octets
 
 
 def sha256_digest(text: object) -> bytes | None:

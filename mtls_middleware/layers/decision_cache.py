@@ -3,7 +3,7 @@
 The cache only saves time: without it, every request is decided in the same way, by `Stack.decide`.
 
 - A key contains every fact that the layers can read, because a layer sees only the facts that it declared. A token is
-  part of the key as a digest.
+  part of the key as a digest. The peer is part of the key as the values from which a gateway computes it.
 - An entry is used only while its time limits hold and its checks are true. The checks look up revocation, compare the
   binding, ask rules whose answer can change, and compare the identity of keys, trust stores and revocation lists with
   those that the decision was based on.

@@ -6,6 +6,7 @@ Verified tokens are cached. The validity period of a cached token is checked on 
 import hashlib
 import ssl
 from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 from mtls_middleware import options
@@ -170,11 +171,7 @@ class JWTAccessTokens:
     def decide(self, text: str, now: float) -> Flow[Reusable[AccessToken]]:
         """Like `validate`, but returns the token with the time for which the result may be reused."""
         algorithms, typ, leeway = self._rules.algorithms, self._rules.typ, self._rules.leeway
-
-        def check(unverified_typ: str, claims: dict[str, Any]) -> None:
-            """Reject claims that are not accepted even with a valid signature, so that no key is fetched for them."""
-            self._check_claims(unverified_typ, claims).valid_at(now, leeway)
-
+        check = partial(self._check_unverified, now)
         keys = self._keys.fresh(now)
         if keys is None:
             check(*read_unverified(text, algorithms=algorithms, typ=typ))
@@ -192,6 +189,10 @@ class JWTAccessTokens:
     def check_later(self, token: AccessToken, now: float) -> None:
         """Check again a token that was accepted earlier. Raises `Refused` if it has expired at `now`."""
         check_expiry(token, now, self._rules.leeway)
+
+    def _check_unverified(self, now: float, typ: str, claims: dict[str, Any]) -> None:
+        """Reject claims that are not accepted even with a valid signature, so that no key is fetched for them."""
+        self._check_claims(typ, claims).valid_at(now, self._rules.leeway)
 
     def _check_claims(self, typ: str, claims: dict[str, Any], key_id: str | None = None, size: int = 0) -> TimedToken:
         if typ != "at+jwt" and (is_other_token_type(claims) or not self._other_claims.isdisjoint(claims)):
