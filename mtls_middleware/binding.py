@@ -38,7 +38,7 @@ class Confirmation:
 
     def check(self, certificate: ClientCertificate) -> Check:
         """Return a function that compares again, for each use of a cached decision."""
-        return lambda _now: hmac.compare_digest(self.digest, certificate.digest)
+        return lambda _now: self.matches(certificate)
 
 
 def confirm(claims: Mapping[str, Any], certificate: ClientCertificate | None, binding: Binding) -> Confirmation | None:
