@@ -5,11 +5,11 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, MutableMapping, Sequence
 from contextvars import ContextVar
 from functools import lru_cache
-from operator import itemgetter
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from mtls_middleware.asgi_messages import Receive, body, replaying
+from mtls_middleware.asgi_peer import WSGI_KEYS, connection_of, peer_of
 from mtls_middleware.layers.application_prefixes import ApplicationPrefixes
 from mtls_middleware.layers.attached import ORIGINAL_HEADERS_KEY, Attached, Passage, attach, attached_to
 from mtls_middleware.layers.interface import Facts, Layer
@@ -18,12 +18,12 @@ from mtls_middleware.path_readings import Location, inner
 from mtls_middleware.request import Peer, TLSFacts
 from mtls_middleware.resource_server.bearer import has_token
 from mtls_middleware.sources.server import tls_identity
-from mtls_middleware.wsgi_request import peer_of
 
 Pair = tuple[bytes, bytes]
-_NAME = itemgetter(0)
-_BYTES, _PAIRS = frozenset({bytes}), frozenset({tuple, list})
-
+_BYTES_OR_NONE = frozenset({bytes, type(None)})
+# Changes each byte of a name that an application may fold: capital letters, underscores, and bytes outside ASCII.
+_FOLDED = bytes(range(128)).lower().replace(b"_", b"-").ljust(256, b"-")
+_OF_PEER = (b"x-forwarded-for", b"x-forwarded-port")  # the fields that `connection_of` reads
 
 # The keys that determine which resource an application serves. All other keys come from the server.
 _OF_APPLICATION = ("type", "method", "path", "raw_path", "root_path", "query_string")
@@ -77,11 +77,15 @@ class ASGIRequest:
     """
 
     __slots__ = (
-        "_carrier", "_fields", "_is_plain", "_lower", "_prefixes", "_scope",
+        "_by_name", "_carrier", "_fields", "_is_plain", "_lower", "_prefixes", "_scope",
         "attached", "body", "cache_key", "is_websocket", "layer", "now", "receive", "rechecks",
     )  # fmt: skip
 
     layer: Layer  # the stack sets it
+    _fields: list[Pair]
+    _lower: list[Pair]  # with names in lower case
+    _by_name: dict[bytes, bytes]  # the last value of each of them
+    _is_plain: bool  # whether every name is as most servers give it, so that no application folds it
 
     def __init__(
         self,
@@ -99,25 +103,33 @@ class ASGIRequest:
         self.body: bytes = b""
         self.cache_key: Hashable | None = None
         # ASGI: an iterable, which may be readable only once. A list may grow later (uvicorn adds trailer fields).
-        self._fields: list[Pair] = list(self._scope.get("headers", ()))
-        if not _PAIRS.issuperset(map(type, self._fields)):  # ASGI allows any iterable of two items for a field
-            self._fields = [(name, value) for name, value in self._fields]
-        # A middleware may pass names and values as other bytes-like objects.
-        if not _BYTES.issuperset(map(type, map(_NAME, self._fields))):
-            self._fields = [(bytes(name), bytes(value)) for name, value in self._fields]
+        self._read(self._scope.get("headers", ()))
         self._scope["headers"] = self._fields
-        names = b"".join(map(_NAME, self._fields))
-        self._lower = self._fields if names.islower() else [(name.lower(), value) for name, value in self._fields]
-        # Whether every name already has the form in which most servers give names, so that no name must be folded.
-        self._is_plain: bool = names.islower() and names.isascii() and b"_" not in names
         self.is_websocket: bool = scope.get("type") == "websocket"
         self.rechecks: list[tuple[Layer, Recheck]] = []
+
+    def _read(self, fields: Iterable[Any]) -> None:
+        self._fields: list[Pair] = [*map(tuple, fields)]
+        try:
+            self._by_name = dict(self._fields)
+        except TypeError:  # a middleware may pass other bytes-like objects
+            self._fields = [(bytes(name), bytes(value)) for name, value in self._fields]
+            self._by_name = dict(self._fields)
+        self._lower = self._fields
+        names = b"".join(self._by_name)
+        self._is_plain = names.translate(_FOLDED) == names
+        if not self._is_plain:
+            self._fields = [(bytes(name), value) for name, value in self._fields]  # a view has no `lower`
+            self._lower = [(name.lower(), value) for name, value in self._fields]
+            self._by_name = dict(self._lower)
 
     def drop(self, names: frozenset[str]) -> None:
         """Remove the fields with these names, in every spelling, for the inner layers and for the application."""
         if names:
-            self._fields = self._without(names)
-            self._lower = [(name.lower(), value) for name, value in self._fields]
+            self._fields = self._lower = self._without(names)
+            if not self._is_plain:
+                self._lower = [(name.lower(), value) for name, value in self._fields]
+            self._by_name = dict(self._lower)
 
     def _without(self, names: frozenset[str]) -> list[Pair]:
         """Return the fields, without those that an application can read under one of these names."""
@@ -196,8 +208,7 @@ class ASGIRequest:
 
     @property
     def peer(self) -> Peer:
-        forwarded, ports = self._values(b"x-forwarded-for"), self._values(b"x-forwarded-port")
-        return _peer(self._scope, forwarded, ports)
+        return peer_of(self._scope, self._values(b"x-forwarded-for"), self._values(b"x-forwarded-port"))
 
     @property
     def tls(self) -> TLSFacts:
@@ -213,7 +224,7 @@ class ASGIRequest:
         return [value for lower, value in self._lower if lower == name]
 
     def has_one_line(self, name: str) -> bool:
-        is_separate = self._scope.keys().isdisjoint(_WSGI_KEYS)  # a WSGI server below the scope has joined the lines
+        is_separate = self._scope.keys().isdisjoint(WSGI_KEYS)  # a WSGI server below the scope has joined the lines
         return is_separate and len(self._values(name.encode("latin-1", "replace"))) == 1
 
     def field_names(self) -> Iterable[str]:
@@ -223,41 +234,44 @@ class ASGIRequest:
 def facts_reader(facts: Facts) -> Callable[[ASGIRequest], tuple[object, ...] | None]:
     """A function that reads these facts of a request as a cache key; `None` if the request must not be cached."""
     fields, single_lines = tuple(name.encode("ascii") for name in sorted(facts.fields)), sorted(facts.single_lines)
-    wanted = frozenset(
-        (
-            *fields,
-            *((b"authorization",) if facts.credentials else ()),
-            *((b"x-forwarded-for", b"x-forwarded-port") if facts.peer else ()),
-        )
-    )
+    reads_peer, reads_tls, reads_credentials = facts.peer, facts.tls, facts.credentials
+    names = {*fields, *([b"authorization"] if reads_credentials else []), *(_OF_PEER if reads_peer else [])}
 
     def read(request: ASGIRequest) -> tuple[object, ...] | None:
-        values: dict[bytes, bytes] = {}
-        for name, value in request._lower:
-            if name in wanted:
-                if name in values or type(value) is not bytes:  # the field has two lines, or a value that may change
-                    return None
-                values[name] = value
-        scope = request._scope
-        peer = digest = identity = None
-        if facts.peer:
-            forwarded, port = values.get(b"x-forwarded-for"), values.get(b"x-forwarded-port")
-            peer = _peer(scope, () if forwarded is None else (forwarded,), () if port is None else (port,))
-        if facts.tls:
+        by_name, scope = request._by_name, request._scope
+        if len(by_name) < len(request._lower) and _has_repeated(request._lower, names):
+            return None
+        connection = digest = identity = None
+        if reads_peer:
+            forwarded, port = by_name.get(b"x-forwarded-for"), by_name.get(b"x-forwarded-port")
+            connection = connection_of(
+                scope, () if forwarded is None else (forwarded,), () if port is None else (port,)
+            )
+        if reads_tls:
             identity = tls_identity(request.tls)
             if identity is None:
                 return None
-        if facts.credentials:
-            authorization = values.get(b"authorization")
-            if authorization is None or (scope.get("query_string") and has_token(request.query)):
+        if reads_credentials:
+            authorization = by_name.get(b"authorization")
+            if type(authorization) is not bytes or (scope.get("query_string") and has_token(request.query)):
                 return None
-            if b"  " in authorization:  # otherwise one token would have many keys, by the number of blanks
+            # With more blanks, a client could create many keys for one token.
+            if authorization.find(b" ") != authorization.rfind(b" "):
                 return None
             digest = hashlib.sha256(authorization).digest()
+        values = [*map(by_name.get, fields)]
+        if not _BYTES_OR_NONE.issuperset(map(type, values)):  # a buffer may change
+            return None
         single = () if not single_lines else tuple(map(request.has_one_line, single_lines))
-        return (peer, identity, digest, single, *map(values.get, fields))
+        return (connection, identity, digest, single, *values)
 
     return read
+
+
+def _has_repeated(fields: list[Pair], names: set[bytes]) -> bool:
+    """Whether there are two lines of one of the fields with these names."""
+    found = [name for name, _ in fields if name in names]
+    return len(found) > len(set(found))
 
 
 def _is_routed(scope: Mapping[str, Any]) -> bool:
@@ -283,61 +297,3 @@ def _spellings(names: frozenset[str]) -> tuple[frozenset[bytes], frozenset[str]]
 def _folded(name: bytes) -> str:
     """Return a name as Django and WSGI adapters fold it: an underscore becomes a hyphen, and the byte DF becomes SS."""
     return name.decode("latin-1").upper().replace("_", "-")
-
-
-# The scope keys under which adapters that run ASGI applications on a WSGI server keep the environ.
-# a2wsgi.ASGIMiddleware uses the first key.
-_WSGI_KEYS = ("wsgi_environ", "wsgi.environ", "environ")
-
-
-def _peer(scope: Mapping[str, Any], forwarded: Sequence[bytes], ports: Sequence[bytes]) -> Peer:
-    """Return the peer. `forwarded` and `ports`: the values of X-Forwarded-For and X-Forwarded-Port.
-
-    Under ASGI, names arrive as they were sent, so the peer is not `spoofable`, unless a WSGI server is below the scope.
-
-    Programs that rewrite `client` from X-Forwarded-For leave that field in place. They set port 0 (uvicorn, hypercorn,
-    granian), the port in X-Forwarded-For (uvicorn from 0.54) or the port in X-Forwarded-Port (daphne). The address
-    alone proves nothing: a client on the proxy's host has the proxy's address.
-    """
-    if not scope.keys().isdisjoint(_WSGI_KEYS):
-        environ = next(scope[key] for key in _WSGI_KEYS if key in scope)
-        return peer_of(environ if isinstance(environ, Mapping) else {})
-    client = scope.get("client")
-    if not client or not client[0]:
-        return _unnamed(scope.get("server"))
-    address, port = client[0], client[1]
-    if port and not _may_be_rewritten(address, port, forwarded, ports):
-        return Peer(address if isinstance(address, str) else None)
-    return Peer(
-        doubt="the peer's address may come from X-Forwarded-For, which any client can send: run uvicorn with "
-        "--no-proxy-headers (FORWARDED_ALLOW_IPS=''), other servers with the corresponding option, or use a "
-        "shared_secret= alone"
-    )
-
-
-def _may_be_rewritten(address: Any, port: Any, forwarded: Sequence[bytes], ports: Sequence[bytes]) -> bool:
-    """Whether the header fields contain the address and port of `client`."""
-    if not forwarded:
-        return False
-    marks = f"{address}:", f"[{address}]:"
-    lines = [str(line, "latin-1") for line in forwarded]  # servers also strip the characters that are blanks in latin-1
-    # Filter first: a client can send 64 kB of commas.
-    lines = [line for line in lines if marks[0] in line or marks[1] in line]
-    parts = (part.strip() for line in lines for part in line.split(","))
-    return any(part.startswith(marks) for part in parts) or any(_is_number(each, port) for each in ports)
-
-
-def _unnamed(server: Any) -> Peer:
-    """Return a peer without an address. It uses a unix socket if the server reports one."""
-    match server:
-        case (str(path), None) if path:  # in ASGI, `server` is the path of the server's unix socket
-            return Peer(unix=True)
-    return Peer()
-
-
-def _is_number(value: bytes, port: Any) -> bool:
-    """Return whether `int`, which daphne uses, accepts this port. It accepts blanks, signs and all digits."""
-    try:
-        return int(bytes(value).decode("utf-8")) == int(port)
-    except ValueError:
-        return False

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from mtls_middleware.base64_values import sha256_digest
 from mtls_middleware.certificate import ClientCertificate
 from mtls_middleware.errors import Refused
+from mtls_middleware.reusable import Check
 
 Binding = Literal["required", "when_present"]
 
@@ -35,6 +36,10 @@ class Confirmation:
         """Return whether this is the certificate to which the token is bound, compared in constant time."""
         return hmac.compare_digest(self.digest, certificate.digest)
 
+    def check(self, certificate: ClientCertificate) -> Check:
+        """Return a function that compares again, for each use of a cached decision."""
+        return lambda _now: self.matches(certificate)
+
 
 def confirm(claims: Mapping[str, Any], certificate: ClientCertificate | None, binding: Binding) -> Confirmation | None:
     """Return the confirmation that binds the token to `certificate`, or `None` for an unbound token that is accepted.
@@ -57,15 +62,16 @@ def confirmation_of(claims: Mapping[str, Any], binding: Binding) -> Confirmation
         if binding == "required":
             raise Refused("invalid_token", "the token is not bound to a certificate, and binding is required")
         return None
-    confirmation = claims["cnf"]
-    if isinstance(confirmation, Mapping) and "jkt" in confirmation:
+    found = claims["cnf"]
+    confirmation: Mapping[str, Any] = found if isinstance(found, Mapping) else {}
+    if "jkt" in confirmation:
         raise Refused(
             "invalid_token",
             "the token is bound by DPoP (cnf has jkt, RFC 9449), which is not supported",
             advice="let the authorization server bind the tokens of this client to its certificate "
             "(tls_client_certificate_bound_access_tokens, RFC 8705 3.4)",
         )
-    thumbprint = confirmation.get("x5t#S256") if isinstance(confirmation, Mapping) else None
+    thumbprint = confirmation.get("x5t#S256")
     digest = sha256_digest(thumbprint)
     if thumbprint is None or digest is None:
         raise Refused("invalid_token", "cnf has no x5t#S256 of 43 base64url characters")

@@ -175,7 +175,7 @@ class ClientCertificate:
         """All values of this object, as a cache key. Unlike `==`, this includes the verification."""
         return self.der, self.chain, self.verification, self.path_period, self.path
 
-    @property
+    @cached_property
     def verified(self) -> bool:
         """Whether the chain is verified, that is, whether `verification` is not `PRESENTED`."""
         return self.verification is not Verification.PRESENTED
@@ -241,7 +241,7 @@ class ClientCertificate:
         loaded = self.x509
         return loaded.not_valid_before_utc.timestamp(), loaded.not_valid_after_utc.timestamp()
 
-    @property
+    @cached_property
     def period(self) -> tuple[float, float]:
         """The Unix times between which the certificate and its validated path are both valid."""
         begins, ends = self.validity_period

@@ -4,7 +4,7 @@
 # tags of an attribute type or of an alternative name.
 _USUAL_DER = 2_000
 _ATTRIBUTE_TYPE, _USUAL_ATTRIBUTES = b"\x06", 40
-_ALTERNATIVES, _USUAL_ALTERNATIVES = (b"\x81", b"\x82", b"\x86", b"\x87"), 40
+_ALTERNATIVES, _USUAL_ALTERNATIVES = b"\x81\x82\x86\x87", 40
 
 
 def extra_bytes(der: bytes) -> int:
@@ -15,7 +15,13 @@ def extra_bytes(der: bytes) -> int:
     occur by chance in keys and signatures.
     """
     by_chance = len(der) // 128
-    attributes = der.count(_ATTRIBUTE_TYPE) - by_chance - _USUAL_ATTRIBUTES
-    alternatives = sum(map(der.count, _ALTERNATIVES)) - len(_ALTERNATIVES) * by_chance - _USUAL_ALTERNATIVES
+    if len(der) <= _USUAL_DER and _count(der, _ATTRIBUTE_TYPE + _ALTERNATIVES) <= by_chance + _USUAL_ATTRIBUTES:
+        return 0  # most certificates
+    attributes = _count(der, _ATTRIBUTE_TYPE) - by_chance - _USUAL_ATTRIBUTES
+    alternatives = _count(der, _ALTERNATIVES) - len(_ALTERNATIVES) * by_chance - _USUAL_ALTERNATIVES
     names = max(0, attributes) + max(0, alternatives)
     return 50 * max(0, len(der) - _USUAL_DER) + 400 * names
+
+
+def _count(der: bytes, tags: bytes) -> int:
+    return len(der) - len(der.translate(None, tags))

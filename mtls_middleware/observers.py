@@ -12,23 +12,19 @@ class Observers(Generic[P]):
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
-        self._functions: list[Callable[P, object]] = []
-
-    def __bool__(self) -> bool:
-        """Return whether any function is registered."""
-        return bool(self._functions)
+        self.functions: list[Callable[P, object]] = []
 
     def add(self, function: Callable[P, object]) -> Callable[[], None]:
         """Call `function` from now on. Returns a function that unregisters it.
 
         Example: `stop = observers.add(print)`
         """
-        self._functions.append(function)
-        return lambda: self._functions.remove(function)
+        self.functions.append(function)
+        return lambda: self.functions.remove(function)
 
     def tell(self, *arguments: P.args, **keywords: P.kwargs) -> None:
         """Call every function with these arguments. Example: `observers.tell(record)`"""
-        for function in tuple(self._functions):  # iterate over a copy, because a function may remove another function
+        for function in tuple(self.functions):  # iterate over a copy, because a function may remove another function
             try:
                 function(*arguments, **keywords)
             except Exception as error:  # noqa: BLE001 (an observer cannot change a decision)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Generator
+from functools import lru_cache
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from mtls_middleware.effects.flow import Flow
@@ -37,12 +38,10 @@ class Reusable(NamedTuple, Generic[T]):
 
         Example: `Reusable(token).within(signature, revocation)`
         """
-        results = (self, *others)
-        return self._replace(
-            begins=max(each.begins for each in results),
-            ends=min(each.ends for each in results),
-            checks=tuple(check for each in results for check in each.checks),
-        )
+        begins, ends, checks = self.begins, self.ends, self.checks
+        for each in others:
+            begins, ends, checks = max(begins, each.begins), min(ends, each.ends), checks + each.checks
+        return Reusable(self.value, begins, ends, checks, self.cost)
 
 
 def once(value: T) -> Reusable[T]:
@@ -56,10 +55,15 @@ def opts_in(owner: object) -> bool:
     The declaration is not inherited, because the results of a subclass may depend on more data. The same is true for a
     method that a user sets on one object.
     """
-    kind = type(owner)
+    kind: Any = type(owner)
     if kind.__dict__.get("is_reusable") is not True:
         return False
-    return not any(hasattr(kind, name) for name in getattr(owner, "__dict__", ()))
+    return _names_of(kind).isdisjoint(getattr(owner, "__dict__", ()))
+
+
+@lru_cache(maxsize=64)
+def _names_of(kind: Any) -> frozenset[str]:
+    return frozenset(dir(kind))
 
 
 def decide(validator: Any, given: Any, now: float) -> Flow[Reusable[Any]]:

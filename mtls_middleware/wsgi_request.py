@@ -1,8 +1,6 @@
 """`WSGIRequest`: reads a WSGI environ as a request (PEP 3333), and finds the environ keys of header fields."""
 
 import hashlib
-import re
-import socket
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import lru_cache
@@ -15,9 +13,10 @@ from mtls_middleware.layers.websocket_lifetime import Recheck
 from mtls_middleware.path_readings import Location, inner
 from mtls_middleware.request import Peer, TLSFacts
 from mtls_middleware.resource_server.bearer import has_token
-from mtls_middleware.sources.server import SOCKET_KEYS, tls_identity
+from mtls_middleware.sources.server import tls_identity
 from mtls_middleware.wsgi_messages import body
-from mtls_middleware.wsgi_server import field_lines, traits_of
+from mtls_middleware.wsgi_peer import connection_of, peer_of
+from mtls_middleware.wsgi_server import field_lines
 
 # The keys that say which resource an application serves and how it reads the body. All other keys come from the server.
 _OF_APPLICATION = (
@@ -170,25 +169,27 @@ class WSGIRequest:
 def facts_reader(facts: Facts) -> Callable[[WSGIRequest], tuple[object, ...] | None]:
     """A function that reads these facts of a request as a cache key; `None` if the request must not be cached."""
     fields, single_lines = tuple(_key(name) for name in sorted(facts.fields)), sorted(facts.single_lines)
+    reads_peer, reads_tls, reads_credentials = facts.peer, facts.tls, facts.credentials
 
     def read(request: WSGIRequest) -> tuple[object, ...] | None:
         environ = request._environ
-        peer = digest = identity = None
-        if facts.peer:
-            peer = peer_of(environ, request._start_response)
-        if facts.tls:
+        connection = digest = identity = None
+        if reads_peer:
+            connection = connection_of(environ, request._start_response)
+        if reads_tls:
             identity = tls_identity(TLSFacts(environ=environ))
             if identity is None:
                 return None
-        if facts.credentials:
+        if reads_credentials:
             authorization, query = environ.get("HTTP_AUTHORIZATION"), environ.get("QUERY_STRING")
             if not isinstance(authorization, str) or (query and has_token(query)):
                 return None
-            if "  " in authorization:  # otherwise a client could create many keys for one token, by adding blanks
+            # With more blanks, a client could create many keys for one token.
+            if authorization.find(" ") != authorization.rfind(" "):
                 return None
             digest = hashlib.sha256(authorization.encode("utf-8", "surrogateescape")).digest()
         single = () if not single_lines else tuple(map(request.has_one_line, single_lines))
-        return (peer, identity, digest, single, *map(environ.get, fields))
+        return (connection, identity, digest, single, *map(environ.get, fields))
 
     return read
 
@@ -211,65 +212,6 @@ def _key(name: str) -> str:
     """Return the environ key of a field (RFC 3875 4.1.3 and 4.1.18)."""
     key = name.upper().replace("-", "_")
     return key if key == "CONTENT_TYPE" else "HTTP_" + key
-
-
-_REPEATED_FIX = (
-    "the peer's address may come from X-Forwarded-For, because ProxyFix may be around the application twice: wrap it "
-    "once, or use a shared_secret= alone"
-)
-
-
-def peer_of(environ: Mapping[str, Any], start_response: object = None) -> Peer:
-    """Return the peer, as reported by the server that created this environ."""
-    traits = traits_of(environ, start_response)
-    if _is_unix(environ, traits.name):
-        return Peer(unix=True, spoofable=traits.folding)
-    # Gunicorn sets this key for the PROXY protocol, in which a peer can claim any address.
-    if "PROXY_PROTOCOL" in environ:
-        doubt = "the peer's address comes from the PROXY protocol: use a shared_secret= alone"
-        return Peer(doubt=doubt, spoofable=traits.folding)
-    # waitress deletes these fields unless it uses them (trusted_proxy=). Only these fields show that option in the
-    # environ.
-    if traits.name == "waitress" and ("HTTP_X_FORWARDED_FOR" in environ or "HTTP_FORWARDED" in environ):
-        return Peer(
-            doubt="the peer's address may come from X-Forwarded-For or Forwarded, which any client can send: "
-            "run waitress without trusted_proxy=, or use a shared_secret= alone"
-        )
-    if traits.address_doubt is not None:
-        return Peer(doubt=traits.address_doubt, spoofable=traits.folding)
-    original = environ.get("werkzeug.proxy_fix.orig")
-    if original is not None:  # ProxyFix has overwritten REMOTE_ADDR, and stored the original value under this key
-        # If the application has two ProxyFix, the stored value is not the peer's address, but an address from this
-        # field.
-        if str(original.get("REMOTE_ADDR")) in re.split(r"[\s,]+", str(environ.get("HTTP_X_FORWARDED_FOR", ""))):
-            return Peer(doubt=_REPEATED_FIX, spoofable=traits.folding)
-        environ = original
-    address = environ.get("REMOTE_ADDR")
-    return Peer(address if isinstance(address, str) else None, spoofable=traits.folding)
-
-
-# The family as a number. The property `family` of a socket makes an enum member, which takes 1.0 us per request instead
-# of 0.3 us. The whole request takes 6 us in benchmark 10.
-_FAMILY = socket.SocketType.family.__get__
-_UNIX = getattr(socket, "AF_UNIX", None)
-
-
-def _is_unix(environ: Mapping[str, Any], software: str) -> bool:
-    """Return whether the WSGI server itself reports a unix socket. An empty address alone is not enough.
-
-    gunicorn and werkzeug: the family of their socket. waitress: the socket's path as `SERVER_PORT`. uWSGI, cheroot and
-    other servers say so only in a form that a TCP listener could show as well. `software`: the server's name.
-    """
-    for key in SOCKET_KEYS:
-        if key in environ:
-            found = environ[key]
-            family = _FAMILY(found) if isinstance(found, socket.SocketType) else getattr(found, "family", None)
-            if family is not None:
-                return bool(family == _UNIX)
-    if software != "waitress" or not str(environ.get("SERVER_PORT", "")).startswith("/"):
-        return False
-    # With trusted_proxy=, waitress writes the value of these fields into SERVER_PORT, even if it is not a number.
-    return not any(key in environ for key in ("HTTP_X_FORWARDED_PORT", "HTTP_X_FORWARDED_HOST", "HTTP_FORWARDED"))
 
 
 @lru_cache(maxsize=64)  # one set for each layer

@@ -4,7 +4,7 @@ For a server that is not in `KNOWN_SERVERS`, or that is older than the release i
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -15,9 +15,12 @@ from mtls_middleware.sources.known_servers import KNOWN_SERVERS, KnownServer, Re
 _BY_KEY = {row.key: row for row in KNOWN_SERVERS if row.key is not None}
 _BY_SOFTWARE = {row.software: row for row in KNOWN_SERVERS if row.software is not None and row.input_class is None}
 _BY_INPUT = {(row.software, row.input_class): row for row in KNOWN_SERVERS if row.input_class is not None}
-_SOFTWARE_OF_INPUT = tuple(f"{row.software}/" for row in _BY_INPUT.values())
-_SERVER_KEYS = (*_BY_KEY, TESTING_KEY)
-_HTTP_1 = frozenset({"HTTP/1.1", "HTTP/1.0"})
+# The beginnings of SERVER_SOFTWARE that several servers have. The class of `wsgi.input` distinguishes these servers.
+SOFTWARE_OF_INPUT: tuple[str, ...] = tuple(f"{row.software}/" for row in _BY_INPUT.values())
+# The keys of which each identifies a server, whatever SERVER_SOFTWARE is.
+SERVER_KEYS: frozenset[str] = frozenset((*_BY_KEY, TESTING_KEY))
+# All other values of SERVER_PROTOCOL are treated as HTTP/2.
+HTTP_1: frozenset[str] = frozenset({"HTTP/1.1", "HTTP/1.0"})
 
 # Matches a product and its release at the beginning of SERVER_SOFTWARE (RFC 9110 10.2.4).
 _PRODUCT = re.compile(r"([A-Za-z_-]{1,32})(?:/([^\s/]{1,32}))?(?:\s|\Z)", re.ASCII)
@@ -65,7 +68,7 @@ def traits_of(environ: Mapping[str, Any], start_response: object = None) -> Serv
     `KNOWN_SERVERS` or `TESTING_KEY`, because the keys of its header fields begin with `HTTP_` (RFC 3875 4.1.18).
     """
     software = environ.get("SERVER_SOFTWARE")
-    if not environ.keys().isdisjoint(_SERVER_KEYS):
+    if not environ.keys().isdisjoint(SERVER_KEYS):
         if environ.get(TESTING_KEY) is True:  # a string could come from an environment variable, so only `True` counts
             return _TESTING
         key = next((key for key in _BY_KEY if key in environ), None)
@@ -73,19 +76,26 @@ def traits_of(environ: Mapping[str, Any], start_response: object = None) -> Serv
             return _by_key(key, _text(environ[key]), software if isinstance(software, str) else "")
     if not isinstance(software, str) or not software:
         return _unnamed(adapter_of(environ, start_response))
-    if software.startswith(_SOFTWARE_OF_INPUT):
+    if software.startswith(SOFTWARE_OF_INPUT):
         kind = type(environ.get("wsgi.input"))
         row = _BY_INPUT.get((software.partition("/")[0], f"{kind.__module__}.{kind.__qualname__}"))
         if row is not None:
             return _of(row, None, software, False)
-    http2 = environ.get("SERVER_PROTOCOL", "HTTP/1.1") not in _HTTP_1
-    # gunicorn's `start_response` is a method of an object that has the settings. If another WSGI middleware has wrapped
-    # `start_response`, only `mtls-middleware doctor` can check the settings.
-    settings = getattr(getattr(start_response, "__self__", None), "cfg", None)
+    http2 = environ.get("SERVER_PROTOCOL", "HTTP/1.1") not in HTTP_1
+    return traits_of_software(software, http2, settings_of(getattr(start_response, "__self__", None)))
+
+
+def settings_of(server: object) -> Hashable:
+    """Return gunicorn's settings, or `None` for another server. `server`: the object that has `start_response`.
+
+    If another WSGI middleware has wrapped `start_response`, only `mtls-middleware doctor` can check the settings.
+    """
+    settings: Hashable = getattr(server, "cfg", None)
     try:
-        return _by_software(software, http2, settings)
-    except TypeError:  # the object is not hashable, so it is not an object of gunicorn
-        return _by_software(software, http2, None)
+        hash(settings)
+    except TypeError:  # gunicorn's settings are hashable
+        return None
+    return settings
 
 
 def field_lines(start_response: object) -> list[tuple[str, str]] | None:
@@ -120,7 +130,8 @@ _NO_ADAPTERS = frozenset({"None", "builtins", "_io", "io", "tempfile", "functool
 
 
 @lru_cache(maxsize=64)
-def _by_software(software: str, http2: bool, settings: object) -> ServerTraits:
+def traits_of_software(software: str, http2: bool, settings: Hashable) -> ServerTraits:
+    """Return the traits of a server that only `SERVER_SOFTWARE` identifies. `settings`: see `settings_of`."""
     match = _PRODUCT.match(software)
     row = _BY_SOFTWARE.get(match[1]) if match is not None else None
     if match is None or row is None:

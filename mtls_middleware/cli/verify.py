@@ -119,7 +119,7 @@ def _diagnosed(
         leaf = certificate.x509
         found = roots.diagnose(certificate, now)
         path, is_complete = _encoded(found.path), found.is_complete
-        defects = profile.client_defects(leaf, profile.extensions(leaf), purpose, require_purpose=False)
+        defects = profile.client_defects(profile.CertificateContents(leaf), purpose, require_purpose=False)
         own = found.faults if found.is_complete else found.faults[:-1]  # the last reason explains why the path ends
         faults = [*own, *(Fault(0, each) for each in defects), *found.faults[len(own) :]]
     except chain.UNREADABLE as error:

@@ -3,20 +3,22 @@
 The cache only saves time: without it, every request is decided in the same way, by `Stack.decide`.
 
 - A key contains every fact that the layers can read, because a layer sees only the facts that it declared. A token is
-  part of the key as a digest.
-- An entry is used only within its time limits, and only if its checks return `True`. The checks look up revocation,
-  compare the binding, evaluate rules whose result can change, and compare the current keys, trust stores and revocation
-  lists with those that the decision was based on.
-- If a check returns `False` or raises an exception, the layers decide again. So the cache never rejects a request, and
-  it contains no rejections.
+  part of the key as a digest. The peer is part of the key as the values from which a gateway computes it.
+- An entry is used only while its time limits hold and its checks are true. The checks look up revocation, compare the
+  binding, ask rules whose answer can change, and compare the identity of keys, trust stores and revocation lists with
+  those that the decision was based on.
+- If any check fails or raises, the layers decide again. So the cache never rejects a request, and it contains no
+  rejected request.
 """
 
 from collections.abc import Callable, Hashable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from mtls_middleware import options
 from mtls_middleware.cache import Cache, CacheMemory
 from mtls_middleware.certificate import ClientCertificate
+from mtls_middleware.errors import Refused
 from mtls_middleware.layers.attached import Attached
 from mtls_middleware.layers.interface import Facts, FactsReader, Layer
 from mtls_middleware.reusable import Check, Reusable
@@ -30,11 +32,23 @@ _LARGEST_KEY = 16_384
 _OBJECTS = 5_000
 
 
-class _Entry(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Entry:
     found: dict[str, Any]  # attributes of `Attached`
     begins: float
     ends: float
     checks: tuple[Check, ...]
+
+
+class CachedRequest(Protocol):
+    """The parts of a request that the cache reads and sets. Its facts are read by the `FactsReader`."""
+
+    @property
+    def attached(self) -> Attached: ...
+    @property
+    def now(self) -> float: ...
+
+    cache_key: Hashable | None
 
 
 class DecisionCache:
@@ -54,42 +68,23 @@ class DecisionCache:
                 break
             declared |= layer.facts
             self.names += (layer.name,)
-        self._read = reader(declared)
+        self._read: FactsReader = reader(declared) if self.names else _nothing
         self._routed = tuple(layer for layer in layers[: len(self.names)] if layer.fixed_route is None)
         sizes = [layer.cache_size for layer in layers if layer.cache_size is not None]
         memory = CacheMemory(max(sizes, default=CACHE_SIZE))
         self._entries: Cache[Hashable, _Entry] = Cache(memory, largest=_LARGEST_KEY)
         self._to_share = [cache for layer in layers for cache in layer.caches]
 
-    def key(self, request: Any) -> Hashable | None:
-        """Return the key of this request; `None` if its decisions must not be cached.
-
-        Raises `Refused` for the same requests as `Layer.route`.
-        """
-        # Created at the first request, because a gateway that is merged into another gateway gets no requests.
-        if self._to_share:
+    def recall(self, request: CachedRequest) -> bool:
+        """Attach the cached decisions about this request. Returns `False` if there are none that are valid."""
+        if self._to_share:  # with the first request: a gateway that another one absorbs gets no request
             self._share()
-        facts = self._read(request) if self.names else None
-        if facts is None:
-            return None
-        for layer in self._routed:
-            if layer.document(request) is not None:
-                return None
-        attached: Attached = request.attached
-        if attached.has_certificate_layer:
-            if attached.token or attached.client or not _is_plain(attached.certificate):
-                return None
-            return facts, self._routes(request), _outer(attached)
-        return (facts, self._routes(request)) if self._routed else facts
-
-    def _share(self) -> None:
-        caches, self._to_share = self._to_share, []
-        for cache in caches:
-            cache.share(self._entries.memory)
-
-    def recall(self, key: Hashable, attached: Attached, now: float) -> bool:
-        """Attach the cached results for this key. Returns `False` if no entry is valid."""
-        entry = self._entries.get(key)
+        attached, now = request.attached, request.now
+        key: Hashable | None = self._read(request)
+        if key is not None and (self._routed or attached.has_certificate_layer):
+            key = self._with_context(key, request)
+        request.cache_key = key
+        entry = None if key is None else self._entries.get(key)
         if entry is None or not entry.begins <= now < entry.ends:
             return False
         try:
@@ -100,6 +95,30 @@ class DecisionCache:
             return False
         vars(attached).update(entry.found)
         return True
+
+    def _with_context(self, facts: Hashable, request: Any) -> Hashable | None:
+        """A key with what is known before these layers decide: the routes, and the results of outer gateways.
+
+        `None` if the decisions must not be cached.
+        """
+        try:
+            if any(layer.document(request) is not None for layer in self._routed):
+                return None
+            routes = tuple(layer.route(request) for layer in self._routed)
+        except Refused:  # `Stack.decide` raises it in the order of the layers
+            return None
+        attached: Attached = request.attached
+        if not attached.has_certificate_layer:
+            return facts, routes
+        certificate = attached.certificate
+        if attached.token or attached.client or not _is_plain(certificate):
+            return None
+        return facts, routes, None if certificate is None else certificate.identity
+
+    def _share(self) -> None:
+        caches, self._to_share = self._to_share, []
+        for cache in caches:
+            cache.share(self._entries.memory)
 
     def store(self, key: Hashable, decided: list[Reusable[Any]]) -> None:
         """Cache the decisions of the first layers, if all of them are reusable."""
@@ -112,9 +131,9 @@ class DecisionCache:
             entry = _Entry(vars(attached), common.begins, common.ends, common.checks)
             self._entries.put(key, entry, _size(key), extra=extra)
 
-    def _routes(self, request: Any) -> tuple[object, ...]:
-        """Return the routes of the layers whose decision depends on the method or the path."""
-        return tuple(layer.route(request) for layer in self._routed)
+
+def _nothing(_request: Any) -> None:
+    """Read no facts: the decisions of a stack are not cached if its first layer declares none."""
 
 
 # Minimum size in bytes, except for 0. The user of a smaller number probably meant megabytes.
@@ -133,13 +152,11 @@ def _is_plain(certificate: ClientCertificate | None) -> bool:
     return certificate is None or type(certificate) is ClientCertificate
 
 
-def _outer(attached: Attached) -> tuple[object, ...] | None:
-    """Return the certificate of an outer gateway, as part of a cache key."""
-    certificate = attached.certificate
-    return None if certificate is None else certificate.identity
-
-
-def _size(value: object) -> int:
-    if isinstance(value, (str, bytes)):
-        return len(value)
-    return sum(map(_size, value)) if isinstance(value, tuple) else 0
+def _size(key: Hashable) -> int:
+    size = 0
+    for each in key if isinstance(key, tuple) else ():
+        if isinstance(each, (str, bytes)):
+            size += len(each)
+        elif isinstance(each, tuple):
+            size += _size(each)
+    return size

@@ -140,7 +140,7 @@ def _record_rejection(
     if is_first:
         level = logging.WARNING
     is_logged = False
-    if _observers or logger.isEnabledFor(level):
+    if _observers.functions or logger.isEnabledFor(level):
         record = {
             "schema": SCHEMA,
             "outcome": outcome,
@@ -169,13 +169,17 @@ def _record_rejection(
 
 def record_allowed(layer: DecidingLayer, view: LoggedRequest) -> None:
     """Log that a request reaches the application, with level INFO. Also warns if its certificate expires soon."""
-    if _observers or logger.isEnabledFor(logging.INFO):
+    if _observers.functions or logger.isEnabledFor(logging.INFO):
         _emit(logging.INFO, {"schema": SCHEMA, "outcome": "allowed", "layer": layer.name, **_facts(view)})
     certificate = None if view.attached is None else view.attached.certificate
-    if certificate is not None and certificate.verified:
-        days = _days_left(certificate)
-        if days is not None and days < _options.warn_days:
-            _warn_of_expiry(certificate.thumbprint, days)
+    if certificate is None or not certificate.verified:
+        return
+    try:
+        seconds = certificate.period[1] - time.time()
+    except MalformedCertificate:
+        return
+    if seconds < _options.warn_days * _DAY:
+        _warn_of_expiry(certificate.thumbprint, int(seconds // _DAY))
 
 
 def _warn_of_expiry(thumbprint: str, days: int) -> None:

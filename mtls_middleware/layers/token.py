@@ -132,9 +132,9 @@ class TokenLayer:
             raise with_absence(refusal, request.attached) if certificate is None else refusal from None
         if confirmation is not None and certificate is not None:
             token = token.bound_by(confirmation.thumbprint)
-            checks += (partial(_is_still_bound, confirmation, certificate),)
+            checks += (confirmation.check(certificate),)
         token_scopes.require_scopes(token, self._scopes)
-        return validated._replace(value=token, checks=checks)
+        return Reusable(token, validated.begins, validated.ends, checks, validated.cost)
 
     def rechecks(self, request: LayerRequest) -> list[Recheck]:
         """Return the functions that check the token of an open websocket again."""
@@ -154,10 +154,6 @@ def _token_recheck(token: AccessToken, tokens: object, lifetime: WebsocketLifeti
     if callable(check):
         return partial(check, token)
     return partial(check_expiry, token) if lifetime == "credentials" else None
-
-
-def _is_still_bound(confirmation: binding.Confirmation, certificate: ClientCertificate, _now: float) -> bool:
-    return confirmation.matches(certificate)
 
 
 def _shares(certificate: ClientCertificate | None, request: LayerRequest) -> "Shares":

@@ -54,7 +54,10 @@ def presented_token(
     value = authorization[0]
     name, blank, text = value.partition(" ")
     text = text.lstrip(" ")
-    scheme = next((each for each in schemes if each.lower() == name.lower()), None)
+    scheme = None
+    for each in schemes:
+        if each.lower() == name.lower():
+            scheme = each
     if scheme is None or not blank or _B64TOKEN.fullmatch(text) is None:
         other = _SCHEME.fullmatch(value) if value.isascii() and value.isprintable() else None
         if other is None or scheme is not None or _SECOND_SCHEME.search(value):

@@ -78,13 +78,18 @@ class ClaimNames:
 
         Raises `Refused("invalid_token")` if a claim is not a string, or if two claims differ.
         """
-        found = {name: claims[name] for name in self.client_id if name in claims}
-        for name, value in found.items():
+        client_id: str | None = None
+        for name in self.client_id:
+            if name not in claims:
+                continue
+            value = claims[name]
             if not isinstance(value, str):
                 reject_token(f"{name} is not a string")
-        if len(set(found.values())) > 1:
-            reject_token(f"{' and '.join(found)} have different values; expected one client")
-        return next(iter(found.values()), None)
+            if client_id is not None and value != client_id:
+                present = [each for each in self.client_id if each in claims]
+                reject_token(f"{' and '.join(present)} have different values; expected one client")
+            client_id = value
+        return client_id
 
 
 def claim_names(

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from mtls_middleware.errors import Refused
 from mtls_middleware.resource_server.token import AccessToken, read_only
-from mtls_middleware.reusable import Reusable
+from mtls_middleware.reusable import Check, Reusable
 
 # The memory that the claims of a token of usual size need, in bytes. A client can enlarge some claims (RFC 9396).
 _USUAL_SIZE = 4_000
@@ -36,8 +36,8 @@ class TimedToken:
     expires: float
     cost: int = 0
 
-    def valid_at(self, now: float, leeway: float) -> Reusable[AccessToken]:
-        """Return the token with the time for which it may be reused. `now`, `leeway`: seconds.
+    def valid_at(self, now: float, leeway: float, checks: tuple[Check, ...] = ()) -> Reusable[AccessToken]:
+        """Return the token with the time for which it may be reused, and with `checks`. `now`, `leeway`: seconds.
 
         Raises `Refused("invalid_token")` if the token is not valid at `now`.
         """
@@ -45,7 +45,7 @@ class TimedToken:
             reject_token("the token has expired")
         if now < self.not_before - leeway:
             reject_token("the token is not valid yet: nbf or iat is in the future")
-        return Reusable(self.token, self.not_before - leeway, self.expires + leeway, cost=self.cost)
+        return Reusable(self.token, self.not_before - leeway, self.expires + leeway, checks, self.cost)
 
 
 def timed_token(
@@ -64,7 +64,10 @@ def timed_token(
     for name in ("sub", "jti"):
         if not isinstance(claims.get(name, ""), str):
             reject_token(f"{name} is not a string")
-    not_before = max((numeric_date(claims, name) for name in ("nbf", "iat") if name in claims), default=0.0)
+    not_before = 0.0
+    for name in ("nbf", "iat"):
+        if name in claims:
+            not_before = max(not_before, numeric_date(claims, name))
     expires, expires_at = math.inf, None
     if "exp" in claims:
         expires = numeric_date(claims, "exp")
@@ -100,7 +103,9 @@ def is_other_token_type(claims: Mapping[str, Any]) -> bool:
 def has_audience(claims: Mapping[str, Any], audiences: Collection[str], name: str = "aud") -> bool:
     """Return whether a claim contains one of these audiences. The claim is a string or a list (RFC 7519 4.1.3)."""
     found = claims.get(name)
-    return any(isinstance(each, str) and each in audiences for each in (found if isinstance(found, list) else [found]))
+    if isinstance(found, list):
+        return any(isinstance(each, str) and each in audiences for each in found)
+    return isinstance(found, str) and found in audiences
 
 
 def scope_values(claims: Mapping[str, Any], name: str, *, lists: bool) -> frozenset[str]:

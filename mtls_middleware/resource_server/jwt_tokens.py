@@ -6,6 +6,7 @@ Verified tokens are cached. The validity period of a cached token is checked on 
 import hashlib
 import ssl
 from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 from mtls_middleware import options
@@ -171,11 +172,7 @@ class JWTAccessTokens:
     def decide(self, text: str, now: float) -> Flow[Reusable[AccessToken]]:
         """Like `validate`, but returns the token with the time for which the result may be reused."""
         algorithms, typ, leeway = self._rules.algorithms, self._rules.typ, self._rules.leeway
-
-        def check(unverified_typ: str, claims: dict[str, Any]) -> None:
-            """Reject claims that are not accepted even with a valid signature, so that no key is fetched for them."""
-            self._check_claims(unverified_typ, claims).valid_at(now, leeway)
-
+        check = partial(self._check_unverified, now)
         keys = self._keys.fresh(now)
         if keys is None:
             check(*read_unverified(text, algorithms=algorithms, typ=typ))
@@ -188,18 +185,21 @@ class JWTAccessTokens:
             )
             entry = _CachedToken(self._check_claims(jwt.typ, jwt.claims, jwt.key_id, jwt.size), jwt.keys)
             self._cache.put(digest, entry, len(text), extra=_OBJECTS + entry.timed.cost)
-        return entry.timed.valid_at(now, leeway)._replace(checks=self._keys.checks(entry.keys))
+        return entry.timed.valid_at(now, leeway, self._keys.checks(entry.keys))
 
     def check_later(self, token: AccessToken, now: float) -> None:
         """Check again a token that was accepted earlier. Raises `Refused` if it has expired at `now`."""
         check_expiry(token, now, self._rules.leeway)
 
+    def _check_unverified(self, now: float, typ: str, claims: dict[str, Any]) -> None:
+        """Reject claims that are not accepted even with a valid signature, so that no key is fetched for them."""
+        self._check_claims(typ, claims).valid_at(now, self._rules.leeway)
+
     def _check_claims(self, typ: str, claims: dict[str, Any], key_id: str | None = None, size: int = 0) -> TimedToken:
         if typ != "at+jwt" and (is_other_token_type(claims) or not self._other_claims.isdisjoint(claims)):
             reject_token("the claims are those of another token type, for example an ID token")
-        missing = sorted(self._rules.required - claims.keys())
-        if missing:
-            reject_token(f"missing claims: {', '.join(missing)}")
+        if not self._rules.required <= claims.keys():
+            reject_token(f"missing claims: {', '.join(sorted(self._rules.required - claims.keys()))}")
         if claims["iss"] != self._issuer:
             reject_token(
                 f"the token is from another issuer; expected iss {self._issuer!a}",

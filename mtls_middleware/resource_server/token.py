@@ -5,7 +5,7 @@ section 4.9.3).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
@@ -58,7 +58,16 @@ class AccessToken:
 
         Example: `token.bound_by(certificate.thumbprint).bound` is `True`
         """
-        return replace(self, bound=True, confirmation=thumbprint)
+        return AccessToken(
+            self.claims,
+            self.subject,
+            self.client_id,
+            self.scopes,
+            self.expires_at,
+            bound=True,
+            confirmation=thumbprint,
+            key_id=self.key_id,
+        )
 
     def __repr__(self) -> str:
         return (

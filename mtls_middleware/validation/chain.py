@@ -116,9 +116,9 @@ class Roots:
         ignored = 0
         try:
             leaf = certificate.x509
-            found = profile.extensions(leaf)
-            reasons += profile.client_defects(leaf, found, self._purpose, require_purpose=self._require_eku)
-            names = path_work.name_count(leaf, found)
+            contents = profile.CertificateContents(leaf)
+            reasons += profile.client_defects(contents, self._purpose, require_purpose=self._require_eku)
+            names = path_work.name_count(contents)
             if names > _MAX_NAMES:
                 raise refused(certificate, f"a certificate has more than {_MAX_NAMES} names")
             if not path_work.is_affordable(names, self._constraints):
@@ -132,7 +132,7 @@ class Roots:
             path = self._find_path(leaf, [*authorities, *self._intermediates], now, leeway)
             checks = [self._cached_check(each, each is path.certificates[-1]) for each in path.certificates[1:]]
             reasons += [reason for each in checks for reason in each.reasons]
-            if x509.NameConstraints.oid in found or any(each.has_constraints for each in checks):
+            if x509.NameConstraints.oid in contents.extensions or any(each.has_constraints for each in checks):
                 reasons += constraints.violations(path.certificates)
         except verification.VerificationError as error:
             if ignored:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from mtls_middleware.validation.profile import Extensions, extension, extensions
+from mtls_middleware.validation.profile import CertificateContents, extension
 
 # Maximum number of signatures that a search may verify on all possible paths. The search takes exponential time in the
 # depth (RFC 4158 section 2), and cryptography 46 has no limit: eight CAs with the same name that signed each other took
@@ -39,11 +39,12 @@ def affordable(
         return []
     links: list[tuple[x509.Name, x509.Name | None]] = [(each.subject, None) for each in roots]
     links += [(each.subject, each.issuer) for each in intermediates]
-    names = name_count(leaf) + sum(map(name_count, intermediates))
+    names = sum(name_count(CertificateContents(each)) for each in (leaf, *intermediates))
     kept = []
     for each in presented:
         link = each.subject, each.issuer
-        more_names, more_constraints = names + name_count(each), constraints + constraint_count(each)
+        more_names = names + name_count(CertificateContents(each))
+        more_constraints = constraints + constraint_count(each)
         if _signatures(leaf.issuer, [*links, link], depth) <= _MAX_SIGNATURES and is_affordable(
             more_names, more_constraints
         ):
@@ -53,13 +54,10 @@ def affordable(
     return kept
 
 
-def name_count(certificate: x509.Certificate, found: Extensions | None = None) -> int:
-    """Return how many names are compared with name constraints: alternative names, and mailboxes in the subject.
-
-    `found`: the certificate's extensions, if the caller has already read them.
-    """
-    names = (extensions(certificate) if found is None else found).get(x509.SubjectAlternativeName.oid)
-    mailboxes = certificate.subject.get_attributes_for_oid(NameOID.EMAIL_ADDRESS)
+def name_count(contents: CertificateContents) -> int:
+    """Return how many names are compared with name constraints: alternative names, and mailboxes in the subject."""
+    names = contents.extensions.get(x509.SubjectAlternativeName.oid)
+    mailboxes = contents.subject.get_attributes_for_oid(NameOID.EMAIL_ADDRESS)
     return (0 if names is None else len(names.value)) + len(mailboxes)
 
 

@@ -24,6 +24,8 @@ def issuers(
     8446 4.4.2). The time is linear in the size of the chain. `known`: a look-up of certificates that are already
     parsed.
     """
+    if not chain:
+        return {}
     by_subject: dict[x509.Name, dict[bytes, x509.Certificate]] = {}
     for der in chain:
         try:

@@ -5,6 +5,7 @@ Each failed check yields a reason, so that the operator sees all reasons at once
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any, TypeVar
 
 from cryptography import x509
@@ -58,14 +59,32 @@ def extension(certificate: x509.Certificate, kind: type[E]) -> x509.Extension[E]
     return extensions(certificate).get(kind.oid)
 
 
+class CertificateContents:
+    """A certificate, and the parts that several checks read. Each part is parsed once, when it is first read."""
+
+    def __init__(self, certificate: x509.Certificate) -> None:
+        self.certificate = certificate
+
+    @cached_property
+    def extensions(self) -> Extensions:
+        """All extensions by OID. Raises the exceptions of `parser_errors.UNREADABLE`."""
+        return extensions(self.certificate)
+
+    @cached_property
+    def subject(self) -> x509.Name:
+        """The subject. Raises the same exceptions."""
+        return self.certificate.subject
+
+
 def client_defects(
-    certificate: x509.Certificate, found: Extensions, purpose: x509.ObjectIdentifier, *, require_purpose: bool
+    contents: CertificateContents, purpose: x509.ObjectIdentifier, *, require_purpose: bool
 ) -> Iterator[str]:
     """Yield the reasons why a certificate is not an acceptable client certificate.
 
-    `found`: the certificate's extensions. `purpose`: the value that extendedKeyUsage must contain, if the certificate
-    has this extension. `require_purpose`: whether the certificate must have extendedKeyUsage.
+    `purpose`: the value that extendedKeyUsage must contain, if the certificate has this extension. `require_purpose`:
+    whether the certificate must have extendedKeyUsage.
     """
+    certificate, found = contents.certificate, contents.extensions
     basic = found.get(x509.BasicConstraints.oid)
     if basic is not None and basic.value.ca:
         yield "a CA certificate cannot be a client certificate"
@@ -83,7 +102,7 @@ def client_defects(
         yield "no authorityKeyIdentifier"  # RFC 5280 4.2.1.1
     if certificate.serial_number <= 0:
         yield _NOT_POSITIVE
-    yield from _name_defects(certificate, found)
+    yield from _name_defects(contents)
     yield from _policy_defects(found)
     yield from _unprocessed(found)
     yield from key_defects(certificate, also=(ed25519.Ed25519PublicKey, ed448.Ed448PublicKey))
@@ -144,9 +163,9 @@ def _policy_defects(found: Extensions) -> Iterator[str]:
         yield "policyMappings of anyPolicy"  # RFC 5280 6.1.4 a
 
 
-def _name_defects(certificate: x509.Certificate, found: Extensions) -> Iterator[str]:
-    names = found.get(x509.SubjectAlternativeName.oid)
-    if (names is None or not names.critical) and not certificate.subject.rdns:
+def _name_defects(contents: CertificateContents) -> Iterator[str]:
+    names = contents.extensions.get(x509.SubjectAlternativeName.oid)
+    if (names is None or not names.critical) and not contents.subject.rdns:
         yield "no subject, and no critical subjectAltName"
     if names is not None and not all(
         _DNS_NAME.fullmatch(each.value) for each in names.value if type(each) is x509.DNSName

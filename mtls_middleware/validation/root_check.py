@@ -80,7 +80,7 @@ def objections(leaf: x509.Certificate, purpose: x509.ObjectIdentifier) -> list[s
         return [*dict.fromkeys(_reasons(leaf, purpose))]
     if leaf.version is not x509.Version.v3:
         return [f"X.509 version {leaf.version.value + 1}, expected version 3", _VERSION_1]
-    found = list(profile.client_defects(leaf, profile.extensions(leaf), purpose, require_purpose=False))
+    found = list(profile.client_defects(profile.CertificateContents(leaf), purpose, require_purpose=False))
     engine = _engine_reason(_root_of(leaf), leaf)
     return found if engine is None else [*found, engine]
 

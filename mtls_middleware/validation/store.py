@@ -43,9 +43,16 @@ Given = x509.Certificate | str | PathLike[str]
 
 @dataclass(frozen=True, slots=True)
 class _Validation:
-    """A validated certificate, and a status request for each certificate whose revocation status is checked."""
+    """A validated certificate.
+
+    Attributes:
+        begins, ends: the validity period of its path, in seconds since the epoch.
+        requests: a status request for each certificate whose revocation status is checked.
+    """
 
     certificate: ClientCertificate
+    begins: float
+    ends: float
     requests: tuple[StatusRequest, ...]
 
 
@@ -179,15 +186,14 @@ class TrustStore:
         snapshot = self._snapshot.current(now)
         key = (snapshot.number, certificate.der, certificate.chain)
         validated = self._paths.get(key)
-        if validated is None or not self._is_within(validated.certificate.period, now):
+        if validated is None or not self._is_within(validated, now):
             validated = self._validate(snapshot.roots, certificate, now)
             size = sum(map(len, certificate.chain), len(certificate.der))
             self._paths.put(key, validated, size, extra=_OBJECTS + extra_bytes(certificate.der))
-        begins, ends = validated.certificate.period
         found = Reusable(
             validated.certificate,
-            begins - self._leeway,
-            ends + self._leeway,
+            validated.begins - self._leeway,
+            validated.ends + self._leeway,
             (partial(self._is_current, weakref.ref(snapshot)),),
         )
         if self._sources is None:
@@ -207,11 +213,13 @@ class TrustStore:
             certificate.with_verification(
                 Verification.BY_TRUST_STORE, (path.begins, path.ends), (certificate.der, *roots.encoded(path))
             ),
+            path.begins,
+            path.ends,
             () if self._sources is None else self._status_requests(certificate, path),
         )
 
-    def _is_within(self, period: tuple[float, float], now: float) -> bool:
-        return period[0] - self._leeway <= now <= period[1] + self._leeway
+    def _is_within(self, validated: _Validation, now: float) -> bool:
+        return validated.begins - self._leeway <= now <= validated.ends + self._leeway
 
     def _status_requests(self, certificate: ClientCertificate, path: chain.Path) -> tuple[StatusRequest, ...]:
         try:

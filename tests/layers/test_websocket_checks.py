@@ -15,21 +15,21 @@ from mtls_middleware.policy import Thumbprint
 from mtls_middleware.sources import Nginx, ServerTLS
 from mtls_middleware.testing import CertificateAuthority, IssuedCertificate
 from tests.layers.clock import Clock, clock
-from tests.layers.test_websocket_lifetime import (
+from tests.layers.websockets import (
     LIFETIME,
     Echo,
     Revoked,
     Socket,
-    _often,
     client,
     closings,
     expire,
     hang_up,
+    often,
     play,
     text,
 )
 
-__all__ = ["_often", "client", "clock"]
+__all__ = ["client", "clock", "often"]
 
 
 def lasting(ca: CertificateAuthority, clock: Clock, lifetime: float = LIFETIME * 100) -> IssuedCertificate:

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ from mtls_middleware.validation import RevocationLists, TrustStore
 from tests.layers.clock import Clock, clock
 from tests.layers.websockets import (
     Echo,
+    Revoked,
     Socket,
     client,
     closings,
@@ -29,21 +29,6 @@ from tests.layers.websockets import (
 from tests.validation.authority import crl
 
 __all__ = ["client", "clock", "often"]
-
-
-class Revoked:
-    """A rule that says what it is told; it may also fail."""
-
-    def __init__(self) -> None:
-        self.answer: bool | Exception = False
-
-    def __call__(self, _certificate: Any) -> bool:
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return not self.answer
-
-    def becomes(self, answer: bool | Exception) -> Callable[[], None]:
-        return lambda: setattr(self, "answer", answer)
 
 
 @pytest.mark.parametrize(

@@ -107,3 +107,18 @@ def hang_up(socket: Socket) -> Callable[[], None]:
 def closings(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
     found = [vars(each)["mtls"] for each in caplog.records if hasattr(each, "mtls")]
     return [each for each in found if each["outcome"] == "closed"]
+
+
+class Revoked:
+    """A rule that returns or raises what the test has set."""
+
+    def __init__(self) -> None:
+        self.answer: bool | Exception = False
+
+    def __call__(self, _certificate: Any) -> bool:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return not self.answer
+
+    def becomes(self, answer: bool | Exception) -> Callable[[], None]:
+        return lambda: setattr(self, "answer", answer)

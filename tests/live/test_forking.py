@@ -170,9 +170,7 @@ def test_threads_run_between_requests_only_if_uwsgi_enables_them(caller: Caller,
 
 
 @pytest.mark.parametrize("preload", [True, False])
-def test_a_reload_of_gunicorn_imports_the_application_again_unless_it_is_preloaded(
-    tmp_path: Path, preload: bool
-) -> None:
+def test_a_reload_of_gunicorn_keeps_a_preloaded_application(tmp_path: Path, preload: bool) -> None:
     (tmp_path / "value.txt").write_text("old")
     (tmp_path / "reloaded.py").write_text(RELOADED)
     port, where = free_port(), ["--chdir", str(tmp_path), "--pid", str(tmp_path / "pid")]
