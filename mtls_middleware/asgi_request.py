@@ -84,7 +84,7 @@ class ASGIRequest:
     layer: Layer  # the stack sets it
     _fields: list[Pair]
     _lower: list[Pair]  # with names in lower case
-    _by_name: dict[bytes, bytes]  # the last value of each of them
+    _by_name: dict[bytes, bytes]  # the last value of each field
     _is_plain: bool  # whether every name is as most servers give it, so that no application folds it
 
     def __init__(

@@ -70,7 +70,7 @@ class Challenge:
 
     A challenge always has a realm, because a scheme without parameters is not a valid challenge. The scheme `"Basic"`
     is for endpoints where OAuth clients authenticate. A Basic challenge is sent only with status 401 (RFC 6749 5.2, RFC
-    9110 15.5.2). If there are several schemes, the field has one challenge for each of them (RFC 9110 11.6.1).
+    9110 15.5.2). If there are several schemes, the field has one challenge for each scheme (RFC 9110 11.6.1).
     """
 
     schemes: tuple[Literal["Bearer", "mtls_pop", "Basic"], ...] = ("Bearer",)

@@ -236,7 +236,7 @@ def _completed(document: dict[str, Any], ours: frozenset[str]) -> dict[str, Any]
 
 
 def _with_certificate(alternatives: list[dict[str, list[str]]], ours: frozenset[str]) -> list[dict[str, list[str]]]:
-    """Return the alternatives so that each of them requires the certificate.
+    """Add the certificate to each alternative.
 
     If any alternative requires the token, all of them require the token.
     """
