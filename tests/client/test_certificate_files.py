@@ -62,7 +62,7 @@ def test_files_that_are_only_touched_give_the_same_pair(issued: IssuedCertificat
 def test_the_context_of_a_certificate_is_not_the_shared_one(issued: IssuedCertificate, tmp_path: Path) -> None:
     assert trust_context(None) is trust_context(None) is default_context()
     assert files(tmp_path).current().ssl_context() is not default_context()
-    assert OCSP("http://ocsp.test")._tls is default_context()
+    assert OCSP("http://ocsp.test")._client._tls is default_context()
 
 
 def cut(text: str, end: int) -> str:

@@ -30,10 +30,10 @@ def test_the_leaf_is_accepted_whatever_else_the_client_sends(stage: Stage, kind:
         return
     verification, _, length = expected.partition(" +")
     about = {"thumbprint": leaf, "chain": int(length)}
-    assert plain.told["certificate"] == {**about, "verification": verification}
-    assert issuers.told["certificate"] == {**about, "verification": "BY_TRUST_STORE"}
+    assert plain.report["certificate"] == {**about, "verification": verification}
+    assert issuers.report["certificate"] == {**about, "verification": "BY_TRUST_STORE"}
     if chains.store_finds_a_path(setup, kind):
-        assert roots.told["certificate"] == {**about, "verification": "BY_TRUST_STORE"}
+        assert roots.report["certificate"] == {**about, "verification": "BY_TRUST_STORE"}
     else:
         assert roots.status == 403
 
@@ -53,7 +53,7 @@ def test_a_proxy_that_has_the_issuer_accepts_every_chain(setup: Setup, upstream,
         until_it_answers(port, f"/{setup.key}/")
         for kind in chains.UNVERIFIED:
             (answer,) = in_turn(port, chains.context(kind), [(f"/{setup.key}/", [])])
-            assert answer.told["certificate"]["thumbprint"] == chains.client().thumbprint, kind
+            assert answer.report["certificate"]["thumbprint"] == chains.client().thumbprint, kind
 
 
 @pytest.mark.parametrize("stage", OWN_FORMS, indirect=True, ids=str)
@@ -66,7 +66,7 @@ def test_the_longest_path_of_a_proxy_is_that_of_the_table(stage: Stage):
         # 431: the proxy accepts the path, and the server does not accept the field with the chain.
         assert answer.status in ((200, 431) if is_accepted else (0, 400)), length
         if length == min(longest, 5) and (stage.setup.proxy, "idiomatic") in matrix.CHAINS:
-            assert roots.told["certificate"]["verification"] == "BY_TRUST_STORE"
+            assert roots.report["certificate"]["verification"] == "BY_TRUST_STORE"
 
 
 @pytest.mark.parametrize("stage", OWN_FORMS, indirect=True, ids=str)

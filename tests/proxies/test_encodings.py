@@ -35,10 +35,10 @@ def test_binding_works_and_a_trust_store_says_the_reason(stage: Stage, kind: str
     if expected == "refused":
         assert {each.status for each in (plain, own, other, store)} <= {0, 400}
         return
-    assert plain.told["certificate"] == {"thumbprint": thumbprint, "verification": expected, "chain": 0}
-    assert (own.told["certificate"]["thumbprint"], other.status) == (thumbprint, 401)
+    assert plain.report["certificate"] == {"thumbprint": thumbprint, "verification": expected, "chain": 0}
+    assert (own.report["certificate"]["thumbprint"], other.status) == (thumbprint, 401)
     if kind in encodings.ACCEPTED_BY_STORES:
-        assert store.told["certificate"]["verification"] == "BY_TRUST_STORE"
+        assert store.report["certificate"]["verification"] == "BY_TRUST_STORE"
     else:
         assert store.status == 403
-        assert encodings.reason(kind).lower() in log.told.lower() or "an invalid dNSName" in log.told
+        assert encodings.reason(kind).lower() in log.report.lower() or "an invalid dNSName" in log.report

@@ -142,11 +142,11 @@ def test_a_request_that_came_without_tls_is_answered_500(files: Path) -> None:
     port = free_port()
     program = f"""
 from {MODULE} import Server, TLS
-from tests.servers.tls_applications import tell_unattached
+from tests.servers.tls_applications import report_unattached
 class Moved(Server):
     http_factory = None
 tls = TLS(certfile="{files}/server.pem", keyfile="{files}/server-key.pem")
-Moved(tell_unattached, endpoints=["tcp:{port}:interface=127.0.0.1"], tls=tls).run()
+Moved(report_unattached, endpoints=["tcp:{port}:interface=127.0.0.1"], tls=tls).run()
 """
     with running(["-c", program], port):
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)

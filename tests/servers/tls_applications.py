@@ -39,7 +39,7 @@ def without_lifespan(app: Any) -> Any:
 
 asgi = without_lifespan(ClientCertificateMiddleware(report, ServerTLS()))
 behind_nginx = without_lifespan(ClientCertificateMiddleware(report, Nginx(trusted_proxies=["127.0.0.1"])))
-tell_unattached = without_lifespan(report)
+report_unattached = without_lifespan(report)
 
 
 def serve_cheroot(port: int, directory: str) -> None:

@@ -195,9 +195,9 @@ def nonce(octets):
     ("extensions", "reason"),
     [
         (nonce(NONCE), "GOOD"),
-        (nonce(b""), "the nonce is not that of the request"),
-        (nonce(NONCE[:31]), "the nonce is not that of the request"),
-        (nonce(NONCE + b"\0"), "the nonce is not that of the request"),
+        (nonce(b""), "the nonce differs from that of the request"),
+        (nonce(NONCE[:31]), "the nonce differs from that of the request"),
+        (nonce(NONCE + b"\0"), "the nonce differs from that of the request"),
         (nonce(NONCE) * 2, "not a readable"),
         (nonce(b"") + nonce(NONCE), "not a readable"),
     ],
