@@ -84,7 +84,9 @@ class Traefik(HeaderSource):
         # A WSGI server joins two field lines with a comma, as Traefik joins leaf and chain. One of the lines may come
         # from an attacker, for example in a smuggled request, and then looks like the leaf or like a part of the chain.
         # In a single line, the first certificate is the leaf, and a second leaf is an unneeded certificate.
-        if certificate is not None and not view.has_one_line(self._certificate_header):
+        # A `RequestView` of another package may lack the method. Its field then counts as joined.
+        has_one_line = getattr(view, "has_one_line", None)
+        if certificate is not None and not (has_one_line and has_one_line(self._certificate_header)):
             for value in view.headers(self._certificate_header):
                 _require_one_leaf(vendors.TRAEFIK.leaf(value))
         return certificate

@@ -16,11 +16,12 @@ from gunicorn.http.parser import RequestParser
 from gunicorn.http.wsgi import create
 
 from mtls_middleware import wsgi
+from mtls_middleware.errors import MalformedCertificate
 from mtls_middleware.sources import Traefik
 from mtls_middleware.testing import CertificateAuthority
 from mtls_middleware.wsgi_request import WSGIRequest
 from tests.certificate_report import certificate_of
-from tests.sources.requests import PROXY, TRUST
+from tests.sources.requests import PROXY, TRUST, view
 
 NAME = "x-forwarded-tls-client-cert"
 CA = CertificateAuthority()
@@ -91,3 +92,24 @@ def test_a_cached_decision_about_one_line_is_not_used_for_two() -> None:
         assert status(f"{NAME}: {OTHER}", f"{NAME}: {CLIENT}") == "400 Bad Request"
     assert len(seen) == 3
     assert len({str(each) for each in seen}) == 1
+
+
+class OldView:
+    """A view that was written before `has_one_line` existed."""
+
+    def __init__(self, value: str) -> None:
+        self._view = view([(NAME, value)])
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "has_one_line":
+            raise AttributeError(name)
+        return getattr(self._view, name)
+
+
+def test_a_view_that_does_not_know_its_lines_counts_as_joined() -> None:
+    source = Traefik(**TRUST)
+    found = source.find(OldView(CLIENT))
+    assert found is not None
+    assert base64.b64encode(found.der).decode() == CLIENT
+    with pytest.raises(MalformedCertificate, match="second leaf"):
+        source.find(OldView(f"{CLIENT},{OTHER}"))
