@@ -5,12 +5,12 @@ second segment is empty, or names a trust store (`roots`, `issuers`) or `token`.
 """
 
 import json
-import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from mtls_middleware import asgi, sources, wsgi
+from mtls_middleware.layers.decisions import observe
 from mtls_middleware.resource_server import JWTAccessTokens
 from mtls_middleware.validation import TrustStore
 from tests.certificate_report import certificate_of
@@ -82,18 +82,16 @@ def segments(path: str) -> tuple[str, str]:
 WSGI, ASGI = guarded(wsgi, wsgi_report), guarded(asgi, asgi_report)
 
 
-class LastDecision(logging.Handler):
-    """Keeps the newest record of a decision, which the path /log/ tells."""
-
-    message = ""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.message = record.getMessage()
+# The evidence of the newest decision, for the path /log/. An observer gets every decision, and the log only ten similar
+# ones in a second.
+LAST: list[str] = []
 
 
-LAST = LastDecision()
-logging.getLogger("mtls_middleware.decision").addHandler(LAST)
-logging.getLogger("mtls_middleware.decision").setLevel(logging.INFO)
+def keep(decision: Mapping[str, Any]) -> None:
+    LAST[:] = decision.get("evidence") or ()
+
+
+observe(keep)
 
 
 def wsgi_application(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
@@ -103,7 +101,7 @@ def wsgi_application(environ: "WSGIEnvironment", start_response: "StartResponse"
         return [b""]
     if environ["PATH_INFO"] == "/log/":
         start_response("200 OK", [("Content-Type", "application/json")])
-        return [json.dumps(LAST.message).encode()]
+        return [json.dumps(" ".join(LAST)).encode()]
     return WSGI[segments(environ["PATH_INFO"])](environ, start_response)
 
 
@@ -115,6 +113,6 @@ async def asgi_application(scope: dict[str, Any], receive: Any, send: Any) -> No
         return
     if scope["path"] == "/log/":
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
-        await send({"type": "http.response.body", "body": json.dumps(LAST.message).encode()})
+        await send({"type": "http.response.body", "body": json.dumps(" ".join(LAST)).encode()})
         return
     await ASGI[segments(scope["path"])](scope, receive, send)
