@@ -171,7 +171,10 @@ class ASGIRequest:
 
     @property
     def location(self) -> Location:
-        """The path and the root. Frameworks disagree whether `path` contains `root_path`, and where that ends."""
+        """The path and the root.
+
+        Frameworks disagree on whether `path` contains `root_path`, and on where in `path` the root ends.
+        """
         scope, stated = self._scope, self.attached.root_path
         path, root = scope["path"], scope.get("root_path") or ""
         if _is_routed(scope):

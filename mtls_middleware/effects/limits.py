@@ -86,7 +86,7 @@ class _CountedSemaphore:
 class ConcurrencyLimit:
     """Limits the number of concurrent exchanges to `most`.
 
-    An exchange first waits for the limits of its client, so that one client cannot fill the common queue.
+    An exchange first waits for the limits of its client, so that one client cannot fill the queue of all clients.
     """
 
     def __init__(self, most: int) -> None:

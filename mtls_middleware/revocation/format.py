@@ -95,9 +95,9 @@ class Page:
 
 
 def parse_head(members: Sequence[Any]) -> Head:
-    """Parse the member with the highest score. `members` is empty if the key does not exist.
+    """Parse the head of the list: the member of the list's sorted set in Redis that has the highest score.
 
-    Raises `UnreadableList`.
+    `members`: this member alone; empty if Redis does not have the key of the list. Raises `UnreadableList`.
     """
     if not members:
         raise ListNotCreated(f"the key does not exist; {_CREATE_ADVICE}")
