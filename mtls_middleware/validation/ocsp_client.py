@@ -265,14 +265,14 @@ class OCSPClient:
             self._report_end(record, look_up.responder.url, now)
 
     def _report_end(self, record: OCSPRecord, url: str, now: float) -> None:
-        """Report a cached status that ends soon and could not be renewed, and log one line for many statuses."""
+        """Report a cached status that expires soon and could not be renewed, and log one line for many statuses."""
         known = record.valid(now)
         if known is None or not known.is_near_end(now):
             return
-        reason = f"a cached OCSP response ends in {known.ends - now:.0f} s, and {url} returned no newer response"
+        reason = f"a cached OCSP response expires in {known.ends - now:.0f} s, and {url} returned no newer response"
         report("ocsp_ending", reason)
         if self._lines.admit((url, "ending"), now) is not None:
-            logger.warning("%s; after its end, the certificate has no known status", reason)
+            logger.warning("%s; after that, the status of the certificate is unknown", reason)
 
     def _report(self, url: str, reason: str, now: float) -> None:
         """Report a failure, and log it unless a failure of this responder for this reason was logged a moment ago."""
