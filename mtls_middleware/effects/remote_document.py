@@ -37,7 +37,7 @@ _TIMEOUT, _LIMIT = 5.0, 262_144
 # Maximum number of seconds that a request waits for the first attempt, or for an attempt after a successful attempt.
 # The server may stall, and each waiting request can occupy a thread. The attempt itself goes on.
 _FIRST_WAIT = 2.0
-# The same limit for an attempt after a failed attempt.
+# Maximum number of seconds that a request waits for an attempt after a failed attempt.
 _LATER_WAIT = 1.0
 # Maximum number of seconds that a request waits for the thread that parses a large document.
 _READ_TIMEOUT = 30.0

@@ -93,7 +93,7 @@ class TrustedIssuers:
         self._opaque = opaque[0] if opaque else None
         self._look_up = look_up
         self._results: Cache[str, _LookUpResult] = Cache(_CACHE_SIZE)
-        # In a memory of its own, because a token can name any issuer.
+        # Unknown issuers have a memory limit of their own, because a token can name any issuer.
         self._unknown_issuers: Cache[str, _LookUpResult] = Cache(_UNKNOWN_CACHE_SIZE)
 
     is_reusable = True

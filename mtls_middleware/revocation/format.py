@@ -47,7 +47,7 @@ class UnreadableList(ValueError):  # noqa: N818 (named like `Refused`)
 
 
 class ListNotCreated(UnreadableList):
-    """Raised if the key does not exist, or if the creation of the list was not completed.
+    """Raised if Redis does not have the key of the list, or if the creation of the list was not completed.
 
     `create()` creates or completes the list.
     """

@@ -243,7 +243,7 @@ class OCSPClient:
         """Store the result of a complete attempt, and log a failure of the responder. The lock is held."""
         record, found = look_up.record, attempt.fetch.result()
         if record.attempt is not attempt:
-            return  # another flow has stored it
+            return  # another flow has stored the result
         if isinstance(found, FetchFailed) and found.retry_after is not None:
             record.postpone(attempt, str(found))
             return
@@ -253,7 +253,7 @@ class OCSPClient:
                 raise UnusableOCSPResponse(str(found))
             if found.status != 200:
                 raise UnusableOCSPResponse(f"HTTP status {found.status}")
-            # At the time of its arrival: a later request applies the result of an exchange in the background.
+            # Verify the response at the time of its arrival: a later request may apply the result of the exchange.
             arrived_at = attempt.ended_at
             response = verify(found.body, attempt.request, look_up.request.issuer, arrived_at, look_up.required)
             result = CachedStatus.of(response, attempt.began_at, self._max_age)
