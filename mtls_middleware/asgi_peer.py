@@ -65,7 +65,7 @@ def _unnamed(server: Any) -> Peer:
 
 
 def _is_number(value: bytes, port: Any) -> bool:
-    """Whether `int`, as daphne uses it, reads this port: it accepts blanks, signs and the digits of all scripts."""
+    """Whether `int`, with which daphne reads ports, reads this port. `int` accepts blanks, signs and all digits."""
     try:
         return int(bytes(value).decode("utf-8")) == int(port)
     except ValueError:

@@ -60,7 +60,7 @@ def leave(passage: Passage, outside: Passage | None) -> None:
 def _is_around(passage: Passage) -> bool:
     """Return whether the application of this passage has called the running code.
 
-    It has not if it runs in another task, such as a background task of Starlette after a response.
+    The result is `False` if the code runs in another task, such as a background task of Starlette after a response.
     """
     current = _INNERMOST.get() if passage.running else None
     while current is not None and current is not passage:
@@ -81,7 +81,7 @@ class ASGIRequest:
         "attached", "body", "cache_key", "is_websocket", "layer", "now", "receive", "rechecks",
     )  # fmt: skip
 
-    layer: Layer  # the stack sets it
+    layer: Layer  # the stack sets this attribute
     _fields: list[Pair]
     _lower: list[Pair]  # with names in lower case
     _by_name: dict[bytes, bytes]  # the last value of each field
@@ -171,7 +171,10 @@ class ASGIRequest:
 
     @property
     def location(self) -> Location:
-        """The path and the root. Frameworks disagree whether `path` contains `root_path`, and where that ends."""
+        """The path and the root.
+
+        Frameworks disagree on whether `path` contains `root_path`, and on where in `path` the root ends.
+        """
         scope, stated = self._scope, self.attached.root_path
         path, root = scope["path"], scope.get("root_path") or ""
         if _is_routed(scope):

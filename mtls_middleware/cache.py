@@ -21,7 +21,7 @@ class _Slot:
 
     def __init__(self, key: Hashable, value: Any, size: int, older: "_Slot | None") -> None:
         self.key, self.value, self.size = key, value, size
-        self.used = False  # whether the entry was read since the hand passed it
+        self.used = False  # whether the entry was read since the hand of SIEVE passed it
         self.older = older
         self.newer: _Slot | None = None
 

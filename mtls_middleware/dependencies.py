@@ -1,4 +1,4 @@
-"""Reports events that are not decisions: failures of key, introspection, CRL and OCSP servers, and CRLs near their end.
+"""Reports events that are not decisions: failures of key, introspection, CRL and OCSP servers, and expiring CRLs.
 
 The code that detects an event also logs it. This module only calls observers, for metrics.
 """

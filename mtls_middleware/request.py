@@ -94,7 +94,8 @@ class RequestView(Protocol):
     def has_one_line(self, name: str) -> bool:
         """Return whether the gateway knows that the field `name` has exactly one field line.
 
-        A WSGI server joins several lines to one value, so the result is `False` if the server does not show the lines.
+        A WSGI server joins several field lines into one value. So the result is `False` if the gateway cannot read the
+        separate lines from the server.
         """
 
     def field_names(self) -> Iterable[str]:

@@ -118,7 +118,8 @@ def reads_hyphens(placement: LayerPlacement) -> bool:
 def needs_address(placement: LayerPlacement) -> bool:
     """Return whether the source requires a trusted address.
 
-    The result is `False` if an adapter that joins header names hides the address.
+    The result is `False` if the layer is inside an adapter from ASGI to WSGI, such as a2wsgi. The adapter hides the
+    peer's address, and `doctor` reports this in a separate finding.
     """
     source = getattr(placement.layer, "source", None)
     return isinstance(source, HeaderSource) and source.needs_address and placement.folding is None

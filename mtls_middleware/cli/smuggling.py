@@ -246,7 +246,7 @@ def _join_verdict(target: Target, outer: Outer, baseline: int, success: range) -
                 if status == 101 or status in success:
                     return Verdict(_description(status, success), got_in=True)
                 time.sleep(_POOL_DELAY)
-                # Send them before the outer connection closes, because a proxy may then close both connections.
+                # Send the plain requests before the outer connection closes: a proxy may then close both connections.
                 later += _plain_statuses(target)
         except (TimeoutError, exchanges.ProtocolNotSupported):
             raise

@@ -24,7 +24,7 @@ class Credentials:
 
 
 class RequestCredentials:
-    """The credentials of a request while it is sent. They are removed when the response or an exception is there.
+    """The credentials of a request while it is sent. They are removed after the response or an exception.
 
     Several threads and tasks may send the same request object at once. Then there are several credentials.
     """
@@ -55,7 +55,7 @@ class RequestCredentials:
 
 
 def request_credentials(request: httpx2.Request) -> RequestCredentials:
-    """Return the object that contains the credentials of `request` while it is sent. All threads get the same one."""
+    """Return the object with the credentials of `request` while it is sent. All threads get the same object."""
     found = request.extensions.setdefault(EXTENSION, RequestCredentials())
     if not isinstance(found, RequestCredentials):
         raise CredentialsNotSent(f"the extension {EXTENSION!r} of the request is reserved for this library: remove it")
@@ -97,7 +97,7 @@ class RequestWithToken(httpx2.Request):
 
 
 def _without_token(trace: Callable[[str, dict[str, Any]], Any]) -> Callable[[str, dict[str, Any]], Any]:
-    """Return the function `trace` of the user for events whose requests have no token. It may log their fields."""
+    """Return the user's function `trace` for events whose requests have no token. `trace` may log header fields."""
 
     def traced(name: str, info: dict[str, Any]) -> Any:
         request = info.get("request")

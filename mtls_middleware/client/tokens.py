@@ -180,14 +180,17 @@ class TokenSource:
         self._requests = ()
 
     def _leave(self, request: _Request) -> None:
-        """Count the end of a caller, which may be cancelled."""
+        """Stop counting a caller of the request. The caller may be cancelled."""
         with self._lock:
             request.callers -= 1
         if request.fetch.outcome.done():
             self._finish(request)
 
     def _finish_without_callers(self, request: _Request) -> None:
-        """Finish a request whose callers are all cancelled. Callers do it themselves: a log handler may block."""
+        """Finish a request whose callers are all cancelled.
+
+        Callers finish their own requests, because a log handler may block.
+        """
         if request.callers == 0:
             self._finish(request)
 

@@ -96,7 +96,7 @@ class CertificateTransport(_Transport[httpx2.HTTPTransport], httpx2.BaseTranspor
     _kind = httpx2.HTTPTransport
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send `request` over a connection of its certificate. Raises `CredentialsNotSent`, and those of httpx2."""
+        """Send `request` over a connection of its certificate. Raises `CredentialsNotSent` and httpx2's exceptions."""
         sent, pool, unused = self._prepare(request)
         try:
             for old in unused:
@@ -128,7 +128,7 @@ class AsyncCertificateTransport(_Transport[httpx2.AsyncHTTPTransport], httpx2.As
     _kind = httpx2.AsyncHTTPTransport
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send `request` over a connection of its certificate. Raises `CredentialsNotSent`, and those of httpx2."""
+        """Send `request` over a connection of its certificate. Raises `CredentialsNotSent` and httpx2's exceptions."""
         sent, pool, unused = self._prepare(request)
         try:
             for old in unused:

@@ -105,14 +105,14 @@ class _Background:
         self._lock = threading.Lock()  # protects `has_ended`, `_unfinished` and `_upstreams`
         self._queue: deque[_Job] = deque()
         self._unfinished: set[Fetch] = set()
-        # The event loops of callers that wake the background loop after their current iteration. A loop may end before
-        # that.
+        # The event loops of callers that have scheduled a call of `_wake_from` for their next iteration. The references
+        # are weak, because a loop may end before this call.
         self._waking_loops: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
         # Strong references, because an event loop keeps only weak references to its tasks.
         self._tasks: set[asyncio.Task[None]] = set()
         self._upstreams: weakref.WeakKeyDictionary[Connections, Upstream] = weakref.WeakKeyDictionary()
         self._released: list[Upstream] = []  # the servers whose connections must be closed; list operations are atomic
-        # The common limit of all exchanges with servers that clients choose.
+        # Limits how many exchanges with servers that clients choose run at the same time, in the whole process.
         self._client_chosen = ConcurrencyLimit(MAX_EXCHANGES)
         self._names = ClientNameLookups()
         self._loop = asyncio.SelectorEventLoop()
@@ -315,7 +315,10 @@ if hasattr(os, "register_at_fork"):
 
 
 def _current_background() -> _Background:
-    """Return the background of this process, with a running thread. Raises `FetchFailed` if no thread can start."""
+    """Return the `_Background` object of this process. It is created, with its thread, if none is running.
+
+    Raises `FetchFailed` if no thread can be started.
+    """
     with _lock:
         if _backgrounds and _backgrounds[-1].process == os.getpid() and not _backgrounds[-1].has_ended:
             return _backgrounds[-1]

@@ -44,7 +44,7 @@ class Connections:
 
     tls: ssl.SSLContext
     max_waiting: int = MAX_WAITING
-    proxy: str | None = field(default=None, repr=False)  # it may contain a password
+    proxy: str | None = field(default=None, repr=False)  # the URL may contain a password
 
     def __post_init__(self) -> None:
         import httpx2  # noqa: F401 (the import takes 0.25 s, which would delay the first exchange)

@@ -132,7 +132,7 @@ class AwaitingDriver:
     """Runs flows under ASGI. Awaits during I/O."""
 
     def __init__(self) -> None:
-        # Counted for each event loop, because a loop that ends before its next iteration must not delay another loop.
+        # One count for each event loop, because a loop that ends before its next iteration must not delay another loop.
         self._in_this_turn: weakref.WeakKeyDictionary[AbstractEventLoop, int] = weakref.WeakKeyDictionary()
 
     async def _my_turn(self) -> None:

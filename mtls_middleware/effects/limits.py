@@ -86,7 +86,7 @@ class _CountedSemaphore:
 class ConcurrencyLimit:
     """Limits the number of concurrent exchanges to `most`.
 
-    An exchange first waits for the limits of its client, so that one client cannot fill the common queue.
+    An exchange first waits for the limits of its client, so that one client cannot fill the queue of all clients.
     """
 
     def __init__(self, most: int) -> None:
@@ -120,7 +120,7 @@ class ConcurrencyLimit:
 
 
 class WaitingLimit:
-    """Counts the requests that wait for one server, and admits at most `most`. One client may use half of them."""
+    """Counts the requests that wait for one server, and admits at most `most`. At most half may be of one client."""
 
     def __init__(self, most: int) -> None:
         self._most, self._most_of_client = most, (most + 1) // 2

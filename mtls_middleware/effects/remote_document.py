@@ -37,7 +37,7 @@ _TIMEOUT, _LIMIT = 5.0, 262_144
 # Maximum number of seconds that a request waits for the first attempt, or for an attempt after a successful attempt.
 # The server may stall, and each waiting request can occupy a thread. The attempt itself goes on.
 _FIRST_WAIT = 2.0
-# The same limit for an attempt after a failed attempt.
+# Maximum number of seconds that a request waits for an attempt after a failed attempt.
 _LATER_WAIT = 1.0
 # Maximum number of seconds that a request waits for the thread that parses a large document.
 _READ_TIMEOUT = 30.0
@@ -225,8 +225,8 @@ class RemoteDocument(Generic[T]):
         attempt = self._attempt
         if attempt is not None and attempt.fetch.outcome.done():
             self._read(attempt, attempt.fetch.result())
-        # The `now` of a flow may be older than that of the flow that made the last attempt. If it is 30 seconds older,
-        # the clock was set back.
+        # The `now` of this flow may be older than the `now` of the flow that made the last attempt. If it is at least
+        # 30 seconds older, the clock was set back.
         if -COOL_DOWN < now - self._attempted_at < self._pause() or (attempt is not None and attempt.is_being_read):
             return False
         self._attempt = _Attempt(

@@ -170,7 +170,7 @@ class CertificateUser(Generic[User]):
         return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
     def identify(self, certificate: ClientCertificate | None) -> CertificateIdentity | None:
-        """Return the name that identifies the user of a certificate, or `None` if it identifies no user.
+        """Return the name that identifies the user of a certificate, or `None` if no name identifies a user.
 
         The logger `mtls_middleware.user` logs the reason: the first time for each cause as WARNING.
 

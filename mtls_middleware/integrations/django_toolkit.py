@@ -236,9 +236,12 @@ def bound_access_token(request: Any, token: str | None = None) -> str:
 
 
 def bound_refresh_token(request: Any, token: str | None = None) -> str:
-    """For the setting `REFRESH_TOKEN_GENERATOR`: returns a token like `bound_access_token`.
+    """For the setting `REFRESH_TOKEN_GENERATOR`: returns a refresh token, bound if a public client registered for that.
 
-    The token is bound only for public clients. Other clients must authenticate when they use it (RFC 8705 4).
+    The refresh tokens of other clients are not bound, because these clients must authenticate when they use a refresh
+    token (RFC 8705 4).
+
+    `token`: as in `bound_access_token`.
 
     Example: `"REFRESH_TOKEN_GENERATOR": "mtls_middleware.integrations.django_toolkit.bound_refresh_token"`
     """

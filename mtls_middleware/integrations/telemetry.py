@@ -72,7 +72,7 @@ def observe(meter_provider: Any = None) -> Callable[[], None]:
     events = meter.create_counter(
         "mtls_middleware.events",
         unit="{event}",
-        description="Failures of key, introspection and CRL servers, and revocation lists near their end",
+        description="Failures of key, introspection and CRL servers, and revocation lists that expire soon",
     )
 
     def export(record: Mapping[str, Any]) -> None:

@@ -46,7 +46,7 @@ class Attached:
     An inner layer trusts only this object as proof that an outer layer ran. It ignores values under the public keys.
 
     Attributes:
-        passage: the passage of the gateway that made this object.
+        passage: the `Passage` of this request through the gateway that made this object.
         since: when the outermost layer got the request, in seconds since the epoch.
         has_certificate_layer: whether a certificate layer ran, even if it found no certificate.
         certificate, token, client: the objects that the layers accepted; `None` without such an object.
@@ -69,7 +69,7 @@ class Attached:
     absence: "Callable[[], Absence | None] | None" = None
     root_path: str | None = None
     cached: bool = False
-    watch: Any = None  # an `Any`, because the class is part of the ASGI gateway
+    watch: Any = None  # an `Any`, because the class `WebsocketWatch` is part of the ASGI gateway
 
     def set(self, name: str, found: Any) -> None:
         """Set the result of the layer with this name."""

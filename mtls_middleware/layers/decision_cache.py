@@ -76,7 +76,7 @@ class DecisionCache:
         self._to_share = [cache for layer in layers for cache in layer.caches]
 
     def recall(self, request: CachedRequest) -> bool:
-        """Attach the cached decisions about this request. Returns `False` if there are none that are valid."""
+        """Attach the cached decisions about this request. Returns `False` if no valid decisions are cached."""
         if self._to_share:  # with the first request: a gateway that another one absorbs gets no request
             self._share()
         attached, now = request.attached, request.now
@@ -91,7 +91,7 @@ class DecisionCache:
             for check in entry.checks:
                 if not check(now):
                     return False
-        except Exception:  # noqa: BLE001 (the decision that follows raises the same, and handles it)
+        except Exception:  # noqa: BLE001 (the decision that follows raises and handles the same exception)
             return False
         vars(attached).update(entry.found)
         return True
@@ -105,7 +105,7 @@ class DecisionCache:
             if any(layer.document(request) is not None for layer in self._routed):
                 return None
             routes = tuple(layer.route(request) for layer in self._routed)
-        except Refused:  # `Stack.decide` raises it in the order of the layers
+        except Refused:  # `Stack.decide` raises the exception in the order of the layers
             return None
         attached: Attached = request.attached
         if not attached.has_certificate_layer:

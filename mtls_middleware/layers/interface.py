@@ -111,12 +111,12 @@ class Layer(Protocol):
     def caches(self) -> tuple[Cache[Any, Any], ...]:
         """The caches of the source, the trust store or the validator of the layer.
 
-        They share the memory of the stack.
+        These caches share one memory with the caches of the other layers of the stack.
         """
 
     @property
     def cache_size(self) -> int | None:
-        """The maximum size of that memory in bytes, if the operator gave one to this layer."""
+        """The maximum size in bytes of the memory of `caches`, if the operator gave one to this layer."""
 
     def route(self, request: LayerRequest) -> Route:
         """Return the route of a request.

@@ -146,7 +146,7 @@ class TokenLayer:
 def _token_recheck(token: AccessToken, tokens: object, lifetime: WebsocketLifetime) -> Recheck | None:
     """A function that checks the token again, or only the certificate that it is bound to; `None` if not needed.
 
-    `tokens`: the validator. If it has no method `check_later`, the token ends at its `expires_at`, without leeway.
+    `tokens`: the validator. If it has no method `check_later`, the token expires at its `expires_at`, without leeway.
     """
     if lifetime == "connection":
         return None

@@ -16,7 +16,8 @@ from mtls_middleware.validity import require_valid
 
 L = TypeVar("L")
 
-# When the middleware closes a websocket: at the end of its certificate, also at the end of its token, or never.
+# When the middleware closes a websocket. "certificate": when its certificate expires or is revoked. "credentials": when
+# its certificate or its token expires or is revoked. "connection": never.
 WebsocketLifetime = Literal["certificate", "credentials", "connection"]
 # Checks an open websocket at a time in seconds since the epoch. Raises `Refused` if the websocket must be closed.
 Recheck = Callable[[float], Flow[None] | None]

@@ -29,8 +29,9 @@ _RANGES = (
     (0x1BCA0, 0x1BCA3),
     (0x1D173, 0x1D17A),
 )
-# The rest of Default_Ignorable_Code_Point of Unicode 15.1: fillers, variation selectors, tags, and code points that are
-# reserved for more such characters. U+2800 (BRAILLE PATTERN BLANK) is added because it has no visible glyph either.
+# The other code points of Default_Ignorable_Code_Point of Unicode 15.1: fillers, variation selectors, tags, and those
+# that are reserved for more such characters. U+2800 (BRAILLE PATTERN BLANK) is added because it has no visible glyph
+# either.
 _WITHOUT_GLYPH = (
     (0x034F, 0x034F),
     (0x115F, 0x1160),

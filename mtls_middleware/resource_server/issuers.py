@@ -84,8 +84,8 @@ class TrustedIssuers:
         duplicates = sorted({each for each in issuers if issuers.count(each) > 1})
         if duplicates:
             raise ConfigurationError(
-                f"two JWTAccessTokens have the same issuer ({', '.join(duplicates)}); expected one for each issuer, "
-                "and audience= with several values if it issues tokens for several"
+                f"two JWTAccessTokens have the same issuer ({', '.join(duplicates)}); expected one JWTAccessTokens for "
+                "each issuer; if an issuer issues tokens for several audiences, give audience= a list of them"
             )
         # If members of both kinds have the same issuer, the JWTs of this issuer are validated without introspection.
         in_order = sorted(members, key=lambda each: isinstance(each, JWTAccessTokens))
@@ -93,7 +93,7 @@ class TrustedIssuers:
         self._opaque = opaque[0] if opaque else None
         self._look_up = look_up
         self._results: Cache[str, _LookUpResult] = Cache(_CACHE_SIZE)
-        # In a memory of its own, because a token can name any issuer.
+        # Unknown issuers have a memory limit of their own, because a token can name any issuer.
         self._unknown_issuers: Cache[str, _LookUpResult] = Cache(_UNKNOWN_CACHE_SIZE)
 
     is_reusable = True

@@ -66,7 +66,8 @@ def entry_of(
         return token_entry(str(issuer), str(token_id)), second
     if token_id is not None or issuer is not None:
         raise ConfigurationError(
-            "thumbprint= and token_id= or issuer= are given: expected a certificate or a token, not both"
+            "thumbprint= is given together with token_id= or issuer=: expected either thumbprint=, for a certificate, "
+            "or both token_id= and issuer=, for a token"
         )
     octets = sha256_digest(thumbprint)
     if octets is None:

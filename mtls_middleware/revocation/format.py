@@ -47,7 +47,7 @@ class UnreadableList(ValueError):  # noqa: N818 (named like `Refused`)
 
 
 class ListNotCreated(UnreadableList):
-    """Raised if the key does not exist, or if the creation of the list was not completed.
+    """Raised if Redis does not have the key of the list, or if the creation of the list was not completed.
 
     `create()` creates or completes the list.
     """
@@ -95,9 +95,9 @@ class Page:
 
 
 def parse_head(members: Sequence[Any]) -> Head:
-    """Parse the member with the highest score. `members` is empty if the key does not exist.
+    """Parse the head of the list: the member of the list's sorted set in Redis that has the highest score.
 
-    Raises `UnreadableList`.
+    `members`: this member alone; empty if Redis does not have the key of the list. Raises `UnreadableList`.
     """
     if not members:
         raise ListNotCreated(f"the key does not exist; {_CREATE_ADVICE}")

@@ -8,8 +8,9 @@ from itertools import pairwise
 
 from mtls_middleware.revocation.format import FIRST_PAGE, HEAD_SCORE, UNIT_SIZE, Head, Page, UnreadableList, parse_units
 
-# Mappings of entry to the Unix time until which the entry is valid, one mapping for each first byte of the entry. While
-# one dictionary of a million entries grows or is freed, Python's global lock is held for 50 ms and more.
+# Mappings from an entry to the Unix time until which the entry is valid. Entries with the same first byte are in the
+# same mapping. While a single dictionary of a million entries grows or is freed, Python's global lock is held for 50 ms
+# or more.
 Shards = list[dict[bytes, int]]
 
 

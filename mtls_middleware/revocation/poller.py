@@ -126,7 +126,7 @@ class RevocationListPoller:
             self._cleaned_at = asked_at
 
     def _read_pages(self, copy: RevocationListCopy) -> bool:
-        """Read the next pages. Returns whether they were the last ones."""
+        """Read the next pages. Returns whether these were the last pages of the list."""
         pages = [parse_page(member) for member in self._read(*copy.scores, "BYSCORE", "LIMIT", 0, _PAGES)]
         is_end = len(pages) < _PAGES
         for number in copy.add_pages(pages, is_end=is_end):

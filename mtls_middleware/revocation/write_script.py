@@ -11,8 +11,9 @@ SWEEP_WINDOW = 32_768
 # Maximum number of writes and of units for which a write extends the last page. Larger pages are faster to read for a
 # process that starts. But each write sends the page to all replicas again, and each poll after it reads the page again.
 _EXTENDED_WRITES, _EXTENDED_UNITS = 16, 64
-_SWEPT_PAGES = 8  # maximum number of pages that one write sweeps, which keeps Redis busy for a few milliseconds
-_EXPIRED_ENTRIES = 1000  # maximum number of expired entries that one write removes, for the same reason
+# Maximum number of pages that one write sweeps, and of expired entries that one write removes. Each of the two keeps
+# Redis busy for a few milliseconds.
+_SWEPT_PAGES, _EXPIRED_ENTRIES = 8, 1000
 
 
 def write_script(window: int = SWEEP_WINDOW, page_units: int = PAGE_UNITS) -> str:

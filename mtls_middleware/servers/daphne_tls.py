@@ -319,7 +319,8 @@ def _probe_command_line(base: Any) -> None:
 
 
 _NAME = "mtls_middleware.servers.daphne_tls"
-# The name of a class, here and in daphne -> (daphne's module, our mixin, the function that checks daphne's class).
+# The name of a class, which is the same in this module and in daphne -> (daphne's module, our mixin, the function that
+# checks daphne's class).
 _CLASSES: dict[str, tuple[str, type, Any]] = {
     "Server": ("daphne.server", _ServerMixin, _probe_server),
     "CommandLineInterface": ("daphne.cli", _CommandLineMixin, _probe_command_line),

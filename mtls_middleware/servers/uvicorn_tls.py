@@ -12,8 +12,8 @@ The classes depend on these internals of uvicorn 0.53 and 0.54. If one of them h
 `ConfigurationError`, before uvicorn listens.
 
 - When a protocol is created, it takes its application from `config.loaded_app` and keeps it as `app`. It uses `app` for
-  each request. `connection_made` receives the transport, and the protocol keeps it as `transport`. This also holds for
-  a websocket protocol that takes over the connection of an HTTP protocol.
+  each request. `connection_made` receives the transport, and the protocol keeps it as `transport`. This is also
+  true of a websocket protocol that takes over the connection of an HTTP protocol.
 - `config` has `ssl`, `ssl_certfile` and `ssl_context_factory`.
 - Before an HTTP/1 protocol uses the application, it calls its `_should_upgrade` to find out whether the request in
   `scope` and `headers` becomes a websocket. The protocol has `ws_protocol_class`. `cycle` is the current request, with

@@ -56,8 +56,8 @@ KNOWN_SERVERS = (
     KnownServer(name="granian", software="Granian", has_release=False),
     # wsgiref joins X_A and X-A with a comma.
     KnownServer(name="wsgiref", software="WSGIServer"),
-    # Django's runserver is based on wsgiref, and has the same SERVER_SOFTWARE. It drops the names since 1.7.3
-    # (django/core/servers/basehttp.py, docs/releases/1.7.3.txt). It wraps `wsgi.input` since 2.1.4.
+    # Django's runserver is based on wsgiref, and has the same SERVER_SOFTWARE. It drops header names with an underscore
+    # since 1.7.3 (django/core/servers/basehttp.py, docs/releases/1.7.3.txt). It wraps `wsgi.input` since 2.1.4.
     KnownServer(
         name="Django runserver",
         software="WSGIServer",
@@ -79,18 +79,18 @@ KNOWN_SERVERS = (
             "protocol": frozenset({"http"}),
         },
     ),
-    # gevent drops the names since 1.2a1 (docs/changelog_1_2.rst). SERVER_SOFTWARE contains the first two numbers of the
-    # release. The row also applies to gunicorn's gevent_pywsgi worker.
+    # gevent drops header names with an underscore since 1.2a1 (docs/changelog_1_2.rst). SERVER_SOFTWARE contains the
+    # first two numbers of the release. The row also applies to gunicorn's gevent_pywsgi worker.
     KnownServer(name="gevent", software="gevent", keeps_apart_since=(1, 2)),
-    # Werkzeug drops the names since 2.3.0 (CHANGES.rst).
+    # Werkzeug drops header names with an underscore since 2.3.0 (CHANGES.rst).
     KnownServer(name="Werkzeug", software="Werkzeug", keeps_apart_since=(2, 3, 0)),
-    # waitress drops the names since 1.0.0 (HISTORY.txt). The environ has no release, and SERVER_SOFTWARE is the
-    # operator's `ident`. The key exists since 2.0.0. The option `trusted_proxy` writes X-Forwarded-For into
-    # REMOTE_ADDR. X-Forwarded-For is in the environ only with this option.
+    # waitress drops header names with an underscore since 1.0.0 (HISTORY.txt). The environ has no release, and
+    # SERVER_SOFTWARE is the operator's `ident`. The key exists since 2.0.0. The option `trusted_proxy` writes
+    # X-Forwarded-For into REMOTE_ADDR. X-Forwarded-For is in the environ only with this option.
     KnownServer(name="waitress", key="waitress.client_disconnected", has_release=False, keeps_apart_since=(2, 0, 0)),
-    # mod_wsgi drops the names since 4.3.0 (docs/release-notes/version-4.3.0.rst). The key is set even if Apache's
-    # ServerTokens changes SERVER_SOFTWARE. mod_remoteip and WSGITrustedProxyHeaders write X-Forwarded-For into
-    # REMOTE_ADDR without a trace in the environ.
+    # mod_wsgi drops header names with an underscore since 4.3.0 (docs/release-notes/version-4.3.0.rst). The key is set
+    # even if Apache's ServerTokens changes SERVER_SOFTWARE. mod_remoteip and WSGITrustedProxyHeaders write
+    # X-Forwarded-For into REMOTE_ADDR without a trace in the environ.
     KnownServer(
         name="mod_wsgi", key="mod_wsgi.version", keeps_apart_since=(4, 3, 0), address_is_transports=False
     ),

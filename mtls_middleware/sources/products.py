@@ -198,8 +198,8 @@ class AzureAppService(HeaderSource):
 class Cloudflare(HeaderSource):
     """Reads Cloudflare's `Cf-Client-Cert-Der-Base64`, `Cf-Client-Cert-Sha256` and `Cf-Cert-Verified`.
 
-    Cloudflare adds `Cf-Cert-Verified` and `Cf-Cert-Revoked` by a managed transform. A certificate is `PRESENTED` if
-    `Cf-Cert-Revoked` is present and is not `false`.
+    A managed transform of Cloudflare adds `Cf-Cert-Verified` and `Cf-Cert-Revoked`. If `Cf-Cert-Revoked` is present and
+    is not `false`, the certificate counts as unverified (`PRESENTED`), because it may be revoked.
 
     Example: `Cloudflare(trusted_proxies=["173.245.48.0/20"], shared_secret=("X-Origin-Secret", secret))`
     """

@@ -70,7 +70,7 @@ def _verdict_azure_gateway(word: str) -> Verdict | None:
 def _verdict_boolean(word: str) -> Verdict | None:
     """Return the meaning of `true` or `false`, which Google Cloud and Cloudflare send, or `None` for another word.
 
-    Both also send `false` if the client presented no certificate.
+    Google Cloud and Cloudflare also send `false` if the client presented no certificate.
     """
     return {"true": Verdict.SUCCESS, "false": Verdict.FAILED}.get(word)
 

@@ -192,19 +192,19 @@ def _order(found: RevocationList) -> tuple[float, int]:
     return found.this_update, found.number
 
 
-# A list is near its end in the last tenth of its period. Most CAs publish the next list in the middle of the period.
+# A list expires soon in the last tenth of its period. Most CAs publish the next list in the middle of the period.
 _NEAR_END = 0.1
-# The lists about whose end a warning was logged. A list is identified by its period and size, so two lists with the
+# The lists about whose expiry a warning was logged. A list is identified by its period and size, so two lists with the
 # same period and size cause only one warning.
 _warned: Cache[tuple[float, float, int], bool] = Cache(1_000)
 
 
 def _warn_near_end(newest: RevocationList, now: float) -> None:
-    """Log a warning, once for each list, if no newer list has replaced it and it ends soon."""
+    """Log a warning, once for each list, if it expires soon and no newer list has replaced it."""
     key = (newest.this_update, newest.next_update, len(newest.serials))
     remaining = newest.next_update - now
     if remaining < _NEAR_END * (newest.next_update - newest.this_update) and _warned.get(key) is None:
         _warned.put(key, True)
-        reason = f"a revocation list ends in {remaining / 3_600:.1f} hours, and no newer list has replaced it"
-        logger.warning("%s; after its end, no certificate of its issuer has a known status", reason)
+        reason = f"a revocation list expires in {remaining / 3_600:.1f} hours, and no newer list has replaced it"
+        logger.warning("%s; after that, the status of all certificates of its issuer is unknown", reason)
         report("revocation_list_ending", reason)

@@ -243,7 +243,7 @@ class OCSPClient:
         """Store the result of a complete attempt, and log a failure of the responder. The lock is held."""
         record, found = look_up.record, attempt.fetch.result()
         if record.attempt is not attempt:
-            return  # another flow has stored it
+            return  # another flow has stored the result
         if isinstance(found, FetchFailed) and found.retry_after is not None:
             record.postpone(attempt, str(found))
             return
@@ -253,7 +253,7 @@ class OCSPClient:
                 raise UnusableOCSPResponse(str(found))
             if found.status != 200:
                 raise UnusableOCSPResponse(f"HTTP status {found.status}")
-            # At the time of its arrival: a later request applies the result of an exchange in the background.
+            # Verify the response at the time of its arrival: a later request may apply the result of the exchange.
             arrived_at = attempt.ended_at
             response = verify(found.body, attempt.request, look_up.request.issuer, arrived_at, look_up.required)
             result = CachedStatus.of(response, attempt.began_at, self._max_age)
@@ -265,14 +265,14 @@ class OCSPClient:
             self._report_end(record, look_up.responder.url, now)
 
     def _report_end(self, record: OCSPRecord, url: str, now: float) -> None:
-        """Report a cached status that ends soon and could not be renewed, and log one line for many statuses."""
+        """Report a cached status that expires soon and could not be renewed, and log one line for many statuses."""
         known = record.valid(now)
         if known is None or not known.is_near_end(now):
             return
-        reason = f"a cached OCSP response ends in {known.ends - now:.0f} s, and {url} returned no newer response"
+        reason = f"a cached OCSP response expires in {known.ends - now:.0f} s, and {url} returned no newer response"
         report("ocsp_ending", reason)
         if self._lines.admit((url, "ending"), now) is not None:
-            logger.warning("%s; after its end, the certificate has no known status", reason)
+            logger.warning("%s; after that, the status of the certificate is unknown", reason)
 
     def _report(self, url: str, reason: str, now: float) -> None:
         """Report a failure, and log it unless a failure of this responder for this reason was logged a moment ago."""

@@ -11,7 +11,7 @@ from mtls_middleware.validation.ocsp_response import OCSPRequest, OCSPStatus
 # Fraction of the period after which a response is renewed in the background, so that requests do not wait for the
 # renewal.
 _RENEWAL = 0.8
-# Remaining fraction of the period from which a status is near its end. The renewal has then failed several times.
+# Remaining fraction of the period from which a status expires soon. The renewal has then failed several times.
 _NEAR_END = 0.1
 # Maximum number of seconds for which the status "unknown" is cached. The responder may learn of a new certificate soon.
 _UNKNOWN = 30.0

@@ -25,7 +25,7 @@ _EXAMPLE = "{'CN=Clients CA,O=Acme': 'http://ocsp.ca.internal'}"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Responder:
-    """One responder. All its issuers share its connections."""
+    """The responder at one URL. If several issuers have the same URL, they share its connections."""
 
     url: str
     connections: Connections

@@ -1,4 +1,4 @@
-"""`RevocationLists`: checks by certificate revocation lists (CRLs) whether a certificate of a path is revoked.
+"""`RevocationLists`: checks certificates against certificate revocation lists (CRLs).
 
 CRLs come from configured files and URLs only. URLs in certificates are never fetched.
 """
@@ -44,10 +44,10 @@ _GONE = "a list that it contained stays in use until a newer list replaces it, o
 
 
 class RevocationLists:
-    """Checks by certificate revocation lists (CRLs) whether a certificate is revoked, for a `TrustStore`.
+    """Checks certificates against certificate revocation lists (CRLs), for a `TrustStore`.
 
-    Each certificate of a path, except the root, must be covered by a current list that its issuer signed. If this is
-    not the case, the client is rejected. If a list could not be fetched, the response is a 503.
+    Each certificate of a certification path, except the root, must be covered by a current list that its issuer signed.
+    If this is not the case, the client is rejected. If a list could not be fetched, the response is a 503.
 
     Arguments:
         files: CRL files in DER or PEM with one list in each file, or directories that contain such files (`*.crl`,

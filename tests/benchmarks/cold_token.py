@@ -1,4 +1,4 @@
-"""Measure 2: a new token from a known issuer, bound to a certificate that came before."""
+"""Measure 2: a new token from a known issuer, bound to a certificate that was seen before."""
 
 import itertools
 from collections.abc import Callable

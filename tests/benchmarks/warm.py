@@ -1,4 +1,4 @@
-"""Measure 1: a request whose certificate and token came before."""
+"""Measure 1: a request whose certificate and token were seen before."""
 
 from tests.benchmarks import raw, stacks
 from tests.benchmarks.carriers import ASGI, GATEWAYS, WSGI, Application

@@ -264,6 +264,6 @@ def test_a_status_near_its_end_that_cannot_be_renewed_is_reported(
     world.become_good(NOW)
     world.renewal(NOW + hours * HOUR).outcome.set_exception(FetchFailed("ConnectError"))
     assert world.status(NOW + hours * HOUR + 0.1).status == "good"
-    lines = [each for each in caplog.messages if each.startswith("a cached OCSP response ends in")]
+    lines = [each for each in caplog.messages if each.startswith("a cached OCSP response expires in")]
     assert len(lines) == int(warned)
-    assert [each for each in world.events if "ends in" in each] == [each.partition(";")[0] for each in lines]
+    assert [each for each in world.events if "expires in" in each] == [each.partition(";")[0] for each in lines]

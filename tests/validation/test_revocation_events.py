@@ -53,7 +53,7 @@ def test_a_list_in_the_last_tenth_of_its_period_is_one_warning(
         for _ in range(3):
             client = authority.issue().client_certificate()
             BlockingDriver().run(store.validate(client, time.time()))
-    lines = [each for each in caplog.messages if "revocation list ends in" in each]
+    lines = [each for each in caplog.messages if "revocation list expires in" in each]
     assert len(lines) == int(warned)
     assert [event for event, _ in events] == ["revocation_list_ending"] * int(warned)
 

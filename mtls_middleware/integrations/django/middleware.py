@@ -142,7 +142,7 @@ class CertificateUserMiddleware(_Middleware):
 
     `request.user` is the user of the certificate of this request, never the user of an older session:
 
-    - A certificate that identifies a user logs this user in. If the session belongs to another user, it ends.
+    - A certificate that identifies a user logs this user in. If the session belongs to another user, the session ends.
     - A session that a certificate began ends with the first request without a certificate of this user.
     - A session that a password began continues while the certificates of its requests identify no user.
 

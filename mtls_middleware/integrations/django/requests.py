@@ -28,7 +28,7 @@ class _Routed:
         """Remove header fields from what Django read from the server before the middleware ran."""
         for key in keys(names):
             self._request.META.pop(key, None)
-        vars(self._request).pop("headers", None)  # Django computes it from META when it is read again
+        vars(self._request).pop("headers", None)  # Django computes `headers` from META when it is read again
 
 
 class WSGIGatewayRequest(_Routed, WSGIRequest):
