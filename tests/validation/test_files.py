@@ -96,10 +96,11 @@ def test_a_broken_new_file_keeps_the_old_one_and_is_tried_again(tmp_path, old, n
     replace(path, content)
     for seconds in range(1, 90):
         assert reasons(store, old.issue(), NOW + seconds) == ()
-    assert [line.rpartition("next attempt is in ")[2] for line in errors(caplog)] == [
+    # Only the lines about this file: a store of another test may renew its lists meanwhile.
+    lines = [line for line in errors(caplog) if str(path) in line]
+    assert [line.rpartition("next attempt is in ")[2] for line in lines] == [
         f"{delay} s" for delay in (1, 1, 2, 4, 8, 16, 30, 30)
     ]
-    assert all("ca.pem" in line for line in errors(caplog))
     assert not any(line in caplog.text for line in key.splitlines()[1:-1])
     replace(path, new.pem)
     assert reasons(store, new.issue(), NOW + 100) == ()
