@@ -90,7 +90,7 @@ VIRTUAL_HOSTS = {
         "no name in the handshake": (
             "400; 421", "421; no handshake", "421; no handshake", "no handshake", "421", "421"
         ),
-        "another name in `Host`": (  # HAProxy 3.2 rejects "x.test,b.test" with 400
+        "another name in `Host`": (  # HAProxy 3.2 rejects some of these names with 400
             "421; the other host answers", "400; 421", "400; 421", "421", "404; 421", "421"
         ),
         "an empty `Host`": ("400", "421", "400", "421", "404", "400"),
