@@ -1,5 +1,6 @@
 """A smart card in software, with a key that it does not give away, logs in to samples/django_site through nginx."""
 
+import contextlib
 import re
 import sqlite3
 import subprocess
@@ -35,7 +36,7 @@ class Site:
 
     def accounts(self) -> dict[str, int]:
         """The name and the primary key of each account."""
-        with sqlite3.connect(self.database) as connection:
+        with contextlib.closing(sqlite3.connect(self.database)) as connection:
             return dict(connection.execute("SELECT username, id FROM auth_user"))
 
 
