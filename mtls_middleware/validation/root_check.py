@@ -1,8 +1,8 @@
 """Finds the reasons why a trusted root can never validate a certificate, or why a trust store rejects a leaf.
 
 `profile.py` has the rules of this library. To find out the rules of `cryptography`, this module lets `cryptography`
-verify a leaf with a root that has the issuer's name and a different key. `cryptography` checks both certificates before the
-signature.
+verify a leaf with a root that has the issuer's name and a different key. `cryptography` checks both certificates before
+the signature.
 """
 
 import shlex
