@@ -102,7 +102,8 @@ class ASGIRequest:
         self._scope = self.attached.passage.original
         self.body: bytes = b""
         self.cache_key: Hashable | None = None
-        # ASGI: an iterable, which may be readable only once. A list may grow later (uvicorn adds trailer fields).
+        # Copy the headers. In ASGI, they may be an iterable that can be read only once, or a list that grows later
+        # (uvicorn adds trailer fields).
         self._read(self._scope.get("headers", ()))
         self._scope["headers"] = self._fields
         self.is_websocket: bool = scope.get("type") == "websocket"
@@ -220,7 +221,8 @@ class ASGIRequest:
         )
 
     def headers(self, name: str) -> Sequence[str]:
-        # `name` has hyphens: x_ssl_client_cert is another field. A middleware may give a memoryview as the value.
+        # `name` contains hyphens, so a field with underscores, such as x_ssl_client_cert, does not match. `str` also
+        # decodes a memoryview, which a middleware may give as the value.
         return [str(value, "latin-1") for value in self._values(name.encode("latin-1", "replace"))]
 
     def _values(self, name: bytes) -> list[bytes]:
@@ -298,5 +300,8 @@ def _spellings(names: frozenset[str]) -> tuple[frozenset[bytes], frozenset[str]]
 
 
 def _folded(name: bytes) -> str:
-    """Return a name as Django and WSGI adapters fold it: an underscore becomes a hyphen, and the byte DF becomes SS."""
+    """Return the form to which Django and WSGI adapters fold a name: upper case, with hyphens instead of underscores.
+
+    The letter "ß" (byte 0xDF) becomes "SS".
+    """
     return name.decode("latin-1").upper().replace("_", "-")

@@ -45,7 +45,7 @@ def confirm(claims: Mapping[str, Any], certificate: ClientCertificate | None, bi
     """Return the confirmation that binds the token to `certificate`, or `None` for an unbound token that is accepted.
 
     Raises `Refused("invalid_token")` if the token is unbound but `binding` is `"required"`, if it is bound by a method
-    that cannot be checked, if the request has no certificate, or if the token is bound to another certificate.
+    that cannot be checked, if the request has no certificate, or if the token is bound to a different certificate.
     """
     confirmation = confirmation_of(claims, binding)
     if confirmation is not None:

@@ -1,7 +1,7 @@
 """Estimates the memory that a parsed certificate needs, for the budget of the caches."""
 
-# A usual certificate, with an RSA key of 4096 bits and a few names: its size in bytes, and how many of its bytes are
-# tags of an attribute type or of an alternative name.
+# The size in bytes of a usual certificate, which has an RSA key of 4096 bits and a few names. For attribute types and
+# for alternative names: the bytes that are their tags, and how many such bytes a usual certificate contains.
 _USUAL_DER = 2_000
 _ATTRIBUTE_TYPE, _USUAL_ATTRIBUTES = b"\x06", 40
 _ALTERNATIVES, _USUAL_ALTERNATIVES = b"\x81\x82\x86\x87", 40

@@ -8,7 +8,7 @@ from mtls_middleware.errors import ConfigurationError
 
 
 class _NoValue(str):
-    """The type of `NO_VALUE`. A string from a caller, even an empty string, has another type."""
+    """The type of `NO_VALUE`. A string from a caller, even an empty string, has a different type."""
 
     __slots__ = ()
 
@@ -59,7 +59,9 @@ class Identifier:
         raise NotImplementedError
 
     def canonical_form(self, value: str) -> str | None:
-        """Return a stored value in the form in which this kind compares it; `None` if it equals no value.
+        """Return the canonical form of a stored value. Two values match if their canonical forms are equal.
+
+        Returns `None` if the stored value can match no value of this kind.
 
         Example: `UserPrincipalName().canonical_form("alice@CORP.example")` is `"alice@corp.example"`
         """

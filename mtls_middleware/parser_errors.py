@@ -31,6 +31,6 @@ def reason(error: BaseException) -> str:
 
     Example: `reason(ValueError("invalid length"))` is `"invalid length"`
     """
-    evidence = getattr(error, "evidence", ())  # `MalformedCertificate` has the parser's reason as evidence
+    evidence = getattr(error, "evidence", ())  # `MalformedCertificate` stores the parser's reason in this attribute
     text = "; ".join(evidence) or str(error).removeprefix(_PREFIX) or type(error).__name__
     return _OCTETS.sub("(octets)", text).encode("unicode_escape").decode("ascii")[:_LONGEST]

@@ -102,7 +102,7 @@ class WSGIRequest:
         """The path, decoded as UTF-8, as applications and ASGI decode it. PEP 3333 decodes its bytes as latin-1.
 
         Bytes that are not UTF-8 become U+FFFD, as they do in applications. As latin-1, "/caf%E9" would be the path
-        "/café" here, and another path to the application.
+        "/café" here, and a different path to the application.
         """
         return _decoded(self._environ.get("PATH_INFO", ""))
 

@@ -203,7 +203,7 @@ def _with_options(traits: ServerTraits, options: Mapping[str, frozenset[str]], s
 
 
 def release_of(text: str) -> Release | None:
-    """Parse a release of two to four numbers with dots. Returns `None` for another format, such as a pre-release."""
+    """Parse a release of two to four numbers with dots. Returns `None` for any other format, such as a pre-release."""
     return tuple(map(int, text.split("."))) if _RELEASE.fullmatch(text) else None
 
 

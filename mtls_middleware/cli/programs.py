@@ -11,7 +11,8 @@ from mtls_middleware.cli.python_values import MESSAGE, Imports, imports_of, valu
 from mtls_middleware.cli.settings import Settings, option_of, text_of_file
 
 _CALLS = ("uvicorn.run", "uvicorn.main.run", "uvicorn.Config", "uvicorn.config.Config")
-# The options that the rows of `traps` name. An option whose value cannot be read is reported as unknown.
+# The options of uvicorn that decide whether a trap in `traps` applies. An option whose value cannot be read is
+# reported as unknown.
 _OPTIONS = (
     "http", "ws", "interface", "ssl_cert_reqs", "proxy_headers", "forwarded_allow_ips", "root_path", "http2",
 )  # fmt: skip

@@ -119,7 +119,7 @@ class RecordedRequest:
 
 
 def read(path: Path) -> RecordedRequest:
-    """Return the request that the JSON file describes. Raises `ConfigurationError` if the file has another form.
+    """Return the request that the JSON file describes. Raises `ConfigurationError` if the file has a different form.
 
     Example: `read(Path("request.json")).to_environ()`
     """

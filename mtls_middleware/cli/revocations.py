@@ -30,7 +30,7 @@ _MEMBERS = {"thumbprint", "token_id", "issuer", "until"}
 
 
 class _NotDone(Exception):  # noqa: N818 (a result, not an error)
-    """Raised if an action with valid arguments is not carried out. The message has the reason."""
+    """Raised if an action with valid arguments is not carried out. The message gives the reason."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

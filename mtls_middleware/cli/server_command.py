@@ -131,7 +131,7 @@ def is_server(word: str) -> bool:
 
 
 def _server(words: Sequence[str]) -> tuple[int, str | None]:
-    """Return the index and name of the server in the command line, also if a path or `python -m` names the server."""
+    """Return the index and name of the server in the command line, even if a path or `python -m` names the server."""
     folders = {number + 1 for number, word in enumerate(words) if word in ("cd", "--chdir", "--app-dir")}
     position = next((number for number, word in enumerate(words) if is_server(word) and number not in folders), None)
     return (0, None) if position is None else (position, _name(words[position]))

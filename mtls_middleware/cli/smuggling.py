@@ -246,7 +246,8 @@ def _join_verdict(target: Target, outer: Outer, baseline: int, success: range) -
                 if status == 101 or status in success:
                     return Verdict(_description(status, success), got_in=True)
                 time.sleep(_POOL_DELAY)
-                # Send the plain requests before the outer connection closes: a proxy may then close both connections.
+                # Send the plain requests while the outer connection is open. When the client closes this connection,
+                # a proxy may also close its connection to the server.
                 later += _plain_statuses(target)
         except (TimeoutError, exchanges.ProtocolNotSupported):
             raise

@@ -46,7 +46,7 @@ class Step:
 
 
 class Trace:
-    """The steps of one decision. `layers` returns layers that add their steps to `steps`."""
+    """The steps of one decision. The method `layers` returns copies of layers, and these copies append to `steps`."""
 
     def __init__(self) -> None:
         self.steps: list[Step] = []

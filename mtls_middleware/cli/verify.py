@@ -120,7 +120,8 @@ def _diagnosed(
         found = roots.diagnose(certificate, now)
         path, is_complete = _encoded(found.path), found.is_complete
         defects = profile.client_defects(profile.CertificateContents(leaf), purpose, require_purpose=False)
-        own = found.faults if found.is_complete else found.faults[:-1]  # the last reason explains why the path ends
+        # If the path does not lead to a trusted root, the last fault says why. It comes after the defects of the leaf.
+        own = found.faults if found.is_complete else found.faults[:-1]
         faults = [*own, *(Fault(0, each) for each in defects), *found.faults[len(own) :]]
     except chain.UNREADABLE as error:
         faults = [Fault(0, f"a certificate of the path cannot be read: {parser_errors.reason(error)}")]

@@ -53,7 +53,7 @@ class CertificateBoundAuth(httpx2.Auth):
             origin raises `CredentialsNotSent`. Default: `None`, tokens are sent to every https URL that is requested.
         roots: a PEM file with the CAs of the authorization server's certificate. Default: the system's CAs.
         proxy: the URL of an HTTP proxy for requests to the authorization server. TLS ends at the server.
-        leeway: number of seconds before its end from which a token is not used any more, 0 to 300. Default: 30. A token
+        leeway: number of seconds before its end from which a token is no longer used, 0 to 300. Default: 30. A token
             is always used for half of its lifetime.
         timeout: maximum number of seconds for one exchange with the authorization server, 0.05 to 60. Default: 5.
 

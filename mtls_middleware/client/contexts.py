@@ -8,7 +8,7 @@ from mtls_middleware.certificate_files import CertificateFiles, CertificateKeyPa
 def ssl_context(certificate: CertificateFiles | CertificateKeyPair, roots: Roots = None) -> ssl.SSLContext:
     """Return a new TLS context that presents the current certificate, and verifies the server and its name.
 
-    The context keeps this certificate. After the files are renewed, `certificate.current()` returns another object, and
+    The context keeps this certificate. After the files are renewed, `certificate.current()` returns a new object, and
     the HTTP client needs a new context.
 
     Arguments:

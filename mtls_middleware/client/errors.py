@@ -36,7 +36,7 @@ class TokenError(Exception):
 
 
 class TokenNotBound(TokenError):  # noqa: N818 (a public name, like `Refused`)
-    """Raised if the obtained token is not bound, or is bound to another certificate (RFC 8705 3).
+    """Raised if the obtained token is not bound, or is bound to a different certificate (RFC 8705 3).
 
     Example:
         >>> TokenNotBound("the token has no cnf claim").code

@@ -59,7 +59,7 @@ class _Transport(Generic[T]):
 
 
 def _check_verified_name(request: httpx2.Request) -> None:
-    """Raise `ConfigurationError` if TLS would verify another name than the host of the URL.
+    """Raise `ConfigurationError` if TLS would verify a name that differs from the host of the URL.
 
     httpcore2 reuses such a connection for later requests to the same host and port, even if they do not choose a name.
     """

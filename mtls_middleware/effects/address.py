@@ -28,8 +28,8 @@ def check_address(
             f"{what} of {len(uri)} characters: expected at most {_MAX_LENGTH}, for example {example!r}"
         )
     try:
-        # RFC 3986 2. A line break could forge a log line. This check comes first, because `urlsplit` takes quadratic
-        # time to normalise non-ASCII characters.
+        # A URL contains only printable ASCII characters without spaces (RFC 3986 2). A line break could forge a log
+        # line. Check this before `urlsplit`, which takes quadratic time to normalise non-ASCII characters.
         if not (uri.isascii() and uri.isprintable()) or " " in uri:
             raise ValueError
         parts = urlsplit(uri)

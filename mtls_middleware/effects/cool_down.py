@@ -43,7 +43,10 @@ class CoolDown:
             return self._failures
 
     def failed(self, attempt: int, now: float) -> float:
-        """Count a failed attempt. Attempts that began before the last failure count once. Return the delay."""
+        """Count a failed attempt, and return the delay until the next attempt.
+
+        An attempt that began before the last failure is not counted again. So concurrent attempts count as one.
+        """
         with self._lock:
             if attempt == self._failures:
                 self._failures += 1

@@ -126,7 +126,7 @@ class Response:
 
 
 class Stopwatch:
-    """Measures how long an exchange takes, from now on. It does not depend on the clocks of the callers."""
+    """Measures how long an exchange takes. It starts when it is created, and uses its own clock, not the callers'."""
 
     def __init__(self, fetch: Fetch) -> None:
         self._began, self._ended = time.monotonic(), math.inf
@@ -149,8 +149,9 @@ class FetchFailed(Exception):  # noqa: N818 (a result that a flow handles)
     """Raised if the server is unreachable or too slow, or if its response is too large.
 
     The message is for the log of the operator. `again`: whether a retry is useful, because the connection was refused,
-    reset or closed before a response arrived. `retry_after`: if the exchange was not made because the server stalls or
-    too many requests wait for it, the number of seconds until the next attempt. This state is already in the log.
+    reset or closed before a response arrived. `retry_after`: if the exchange did not take place because the server
+    stalls or too many requests wait for it, the number of seconds until the next attempt. This state is already in
+    the log.
     """
 
     def __init__(self, *reasons: str, again: bool = False, retry_after: int | None = None) -> None:

@@ -15,8 +15,8 @@ from mtls_middleware.forks import reset_after_fork
 
 logger: logging.Logger = logging.getLogger("mtls_middleware.idle_renewal")
 
-# Seconds between two calls, and seconds without a request after which an object is idle. A shorter interval would wake
-# idle processes more often. A list that has expired is fetched again within twice this time.
+# The number of seconds between two calls of `renew`. An object is idle if it had no request for this time. A shorter
+# interval would wake idle processes more often. A list that has expired is fetched again within twice this time.
 _INTERVAL = 10.0
 
 

@@ -54,8 +54,8 @@ class RemoteDocument(Generic[T]):
     last usable document is used for at most `max_stale` seconds more. Only one attempt is in progress at a time. All
     callers that need the result wait for this attempt, for at most `first_wait` seconds.
 
-    After a successful attempt, the next attempt begins at the earliest 30 seconds later (`COOL_DOWN`). After a failed
-    attempt, the next attempt begins at the earliest 0.5 seconds after the failure. This time doubles with each further
+    After a successful attempt, the next attempt begins at least 30 seconds later (`COOL_DOWN`). After a failed
+    attempt, the next attempt begins at least 0.5 seconds after the failure. This time doubles with each further
     failure, up to 30 seconds. Only the caller that begins an attempt after a failure waits for it, at most a second.
 
     If the new value equals the old value, the old object is kept. If the clock is set back, the document is renewed.
@@ -137,7 +137,7 @@ class RemoteDocument(Generic[T]):
     def renewal(self, now: float, *, is_due: bool = False) -> Flow[None]:
         """Begin to fetch the document if it must be renewed, and store the result of a finished attempt. Never waits.
 
-        `is_due`: fetch the document also if it is not old. In any case, the last attempt must be old enough.
+        `is_due`: fetch the document even if it is not old. In any case, the last attempt must be old enough.
         """
         if is_due or self.fresh(now) is None:
             yield from self._renew_in_background(now)

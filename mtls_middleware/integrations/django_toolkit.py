@@ -186,7 +186,7 @@ class CertificateValidator(OAuth2Validator):
         """Save the tokens of this request, and check that they are bound if the client registered for bound tokens.
 
         Within `REFRESH_TOKEN_GRACE_PERIOD_SECONDS`, the toolkit returns the tokens of an earlier request. If these
-        tokens are bound to another certificate, this method raises oauthlib's `InvalidGrantError`.
+        tokens are bound to a different certificate, this method raises oauthlib's `InvalidGrantError`.
         """
         with _oauthlib_errors(request):
             access, refresh = _confirmations(request)

@@ -83,8 +83,8 @@ class CertificateBoundToken(OAuth2):
         super().__init__(flows=schemes[OAUTH2]["flows"], scheme_name=OAUTH2)
         self._declared = frozenset(scopes)
         self._route_scopes = functools.partial(RouteScopes, realm=realm, resource_metadata=resource_metadata)
-        # The checks of the routes, by the scopes that the routes require. The first entry is created here, so that an
-        # invalid realm raises an exception now.
+        # The key is the scopes that a route requires, and the value is the check of such routes. The entry for no
+        # scopes is created here, so that an invalid realm raises an exception now.
         self._routes: dict[tuple[str, ...], RouteScopes] = {(): self._route_scopes()}
 
     def install(self, app: FastAPI) -> None:

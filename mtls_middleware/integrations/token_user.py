@@ -54,7 +54,7 @@ class TokenUser:
 
     @property
     def is_active(self) -> bool:
-        """Always `True`, because the layer rejects tokens that are not valid any more."""
+        """Always `True`, because the layer rejects tokens that are no longer valid."""
         return True
 
     @property

@@ -1,7 +1,8 @@
 """Finds the prefixes that an application removes from paths, and that the server does not report as a root path.
 
 FastAPI with `root_path=`, Django with `FORCE_SCRIPT_NAME` and hypercorn's dispatcher do this. This module only reads
-attributes of the application. If other code hides the application, the operator must give `root_path=` instead.
+attributes of the application. If other code wraps the application so that this module cannot find it, the operator must
+give `root_path=` instead.
 """
 
 import sys

@@ -58,7 +58,7 @@ class PathRules:
     def position(self, request: RequestView) -> int:
         """Return the position in `rules` of the rule for this request.
 
-        Raises `Refused` if an application may read the path as a path with another rule.
+        Raises `Refused` if an application may read the path as a different path, to which a different rule applies.
         """
         if self.is_single:
             return 0
@@ -74,7 +74,7 @@ class PathRules:
     def of(self, path: str) -> Rule | Anyone:
         """Return the rule for a request's decoded path.
 
-        Raises `Refused` if applications may read the path as another path.
+        Raises `Refused` if applications may read the path as a different path.
         """
         return self.rules[self._position_of(path)]
 
@@ -129,7 +129,7 @@ class PathSet:
         entries: the paths.
         below: whether an entry may end in `/*` and then covers the paths below it. `"/static/*"` covers `/static/a` and
             `/static/a/b`, but not `/static`, `/static/` or `/staticx`, and no path that an application may read as
-            another path (`//`, `/../`, `;`, `%`).
+            a different path (`//`, `/../`, `;`, `%`).
 
     Raises `ConfigurationError` if an argument is invalid.
 

@@ -60,7 +60,7 @@ def certificate_recheck(
         if allow is not None:
             allow(found)
 
-    # Validate the certificate without its path: the store may find another path, with another validity period.
+    # Validate the certificate without its path: the store may find a different path, with a different validity period.
     leaf = certificate.with_verification(certificate.verification)
 
     def recheck(now: float) -> Flow[None] | None:

@@ -80,7 +80,7 @@ _OTHER_NAMES: Mapping[str, str] = {
     "I": "2.5.4.43",
     "POBox": "2.5.4.18",
     "Phone": "2.5.4.20",
-    # The names that the CA/Browser Forum defined. GnuTLS and the policies of banks use them.
+    # The names of attribute types that the CA/Browser Forum defined. GnuTLS and the policies of banks use them.
     "jurisdictionOfIncorporationLocalityName": "1.3.6.1.4.1.311.60.2.1.1",
     "jurisdictionOfIncorporationStateOrProvinceName": "1.3.6.1.4.1.311.60.2.1.2",
     "jurisdictionOfIncorporationCountryName": "1.3.6.1.4.1.311.60.2.1.3",

@@ -23,8 +23,8 @@ _CACHED = 256
 class IssuedBy(Identity):
     """Matches a certificate whose validated path goes through this CA (RFC 5280 6.1).
 
-    The CA is recognised by its public key, so a CA with the same name and another key does not match, and a renewed CA
-    certificate with the same key does. Only a trust store validates a path: the layer needs `trust_store=`.
+    The CA is recognised by its public key, so a CA with the same name and a different key does not match, and a renewed
+    CA certificate with the same key does. Only a trust store validates a path: the layer needs `trust_store=`.
 
     Arguments:
         authority: a PEM file with exactly one CA certificate, which is read once, or a `cryptography` certificate.

@@ -15,7 +15,10 @@ class NameRule(Identity):
         return super().near_miss(certificate) or self._difference(certificate)
 
     def _difference(self, certificate: ClientCertificate) -> str | None:  # noqa: ARG002 (most rules have none)
-        """Return what to change if a name in the certificate differs only in its spelling, or `None`."""
+        """Return what to change if a name in the certificate is the name of this rule in a different spelling.
+
+        Otherwise, return `None`.
+        """
         return None
 
     def __init_subclass__(cls) -> None:

@@ -111,7 +111,7 @@ def has_audience(claims: Mapping[str, Any], audiences: Collection[str], name: st
 def scope_values(claims: Mapping[str, Any], name: str, *, lists: bool) -> frozenset[str]:
     """Return the scopes in the claim `name`. `lists`: whether the claim may also be a list of strings.
 
-    Raises `Refused("invalid_token")` if the claim has another type.
+    Raises `Refused("invalid_token")` if the claim has a different type.
     """
     found = claims.get(name, "")
     if isinstance(found, str):

@@ -64,7 +64,7 @@ class IntrospectionKey:
         """
         data = json.dumps([endpoint, client_id, kind, token]).encode("ascii")
         seal = hmac.digest((secret or "").encode("utf-8"), data, "sha512")
-        # With another secret, the server may give another response, so the secret is part of the key.
+        # With a different secret, the server may give a different response, so the secret is part of the key.
         return cls(hashlib.sha256(data + hashlib.sha256(seal).digest()).hexdigest(), seal)
 
 

@@ -64,7 +64,7 @@ class JWTAccessTokens:
             `None` as one of the values accepts a token without `typ`. Then `claims` must distinguish access tokens.
         required_claims: the claims that a token must have. Default: those of RFC 9068 2.2.
         claims: the accepted values of further claims, for example `{"token_use": "access"}` or `{"cid": ["a", "b"]}`. A
-            claim with another value, or without a value, is rejected.
+            claim with a different value, or without a value, is rejected.
         audience_claim: the claim that contains the audience, for example `"client_id"` for Amazon Cognito.
         scope_claims: the claims that contain scopes, for example `("scope", "scp", "roles")`. Their values may be
             strings or lists, and are joined. Default: only `scope`, which must be a string.

@@ -71,8 +71,8 @@ def rules(
     """Return the rules of a profile, changed by the other arguments.
 
     With a profile, the other arguments can make the rules only stricter. Without a profile, they replace the defaults,
-    which are those of RFC 9068. If `names` has another name for the audience or the client's id, that claim is required
-    instead of `aud` or `client_id`. Raises `ConfigurationError`.
+    which are those of RFC 9068. If `names` contains a different name for the audience or the client's id, that claim is
+    required instead of `aud` or `client_id`. Raises `ConfigurationError`.
     """
     if profile is not None and (not isinstance(profile, str) or profile not in PROFILES):
         raise ConfigurationError(f"profile={profile!r}: expected one of {', '.join(map(repr, PROFILES))}")

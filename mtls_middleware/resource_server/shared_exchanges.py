@@ -8,9 +8,9 @@ from mtls_middleware.effects.exchange import Fetch
 
 @dataclass(slots=True, eq=False)
 class SharedExchange:
-    """One exchange in progress. `now`: the time of the caller that created it.
+    """One exchange in progress.
 
-    The age of the response is counted from then.
+    `now`: the time of the caller that created it. The age of the response is counted from this time.
 
     `callers`: the number of callers that wait for it. `is_claimed`: whether a caller caches its response.
     """

@@ -94,9 +94,10 @@ class RevocationListCopy:
                 shard[entry] = time
 
     def drop_expired(self, now: int) -> Iterator[int]:
-        """Drop the entries that are not valid any more at the Unix time `now`, shard by shard.
+        """Drop the entries that have expired at the Unix time `now`, shard by shard.
 
-        Yields the number of entries of each shard. The caller may pause after each shard.
+        Yields, after each shard, the number of entries that the shard contained before. The caller may
+        pause between shards.
         """
         for number, shard in enumerate(self.shards):
             if min(shard.values(), default=now) < now:

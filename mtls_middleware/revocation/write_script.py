@@ -39,7 +39,9 @@ def write_script(window: int = SWEEP_WINDOW, page_units: int = PAGE_UNITS) -> st
         "extended_units": UNIT_SIZE * min(_EXTENDED_UNITS, page_units),
         "unit": UNIT_SIZE,
         "units": UNIT_SIZE * page_units,
-        "window": window + page_units,  # the sweep compares the position of the first unit of each page
+        # The script finds pages by the position of their first change. The last change of a page can be `page_units`
+        # later, and the sweep must not remove one of the last `window` changes.
+        "window": window + page_units,
         "swept": _SWEPT_PAGES,
         "expired": _EXPIRED_ENTRIES,
         "written": WRITTEN,

@@ -26,9 +26,12 @@ _AWS_SUFFIXES = (".amazonaws.com", ".amazonaws.com.cn", ".aws")
 class AWSAPIGateway:
     """Reads the client certificate from the Lambda event of Amazon API Gateway (REST API and HTTP API).
 
-    API Gateway verifies client certificates only for a custom domain name with mutual TLS. The certificate is then
-    `BY_PROXY`. The default endpoint (`https://ID.execute-api.REGION.amazonaws.com`) and the URL of the Lambda function
-    require no certificate, so this source rejects requests through them with 403. Disable both.
+    API Gateway verifies client certificates only for a custom domain name with mutual TLS. The
+    `verification` of these certificates is `BY_PROXY`.
+
+    The default endpoint (`https://ID.execute-api.REGION.amazonaws.com`) and the URL of the Lambda function require no
+    certificate. This source rejects requests through either of them with 403. Disable the default endpoint and the URL
+    of the function.
 
     The event comes from mangum (ASGI), or from apig-wsgi, serverless-wsgi or aws-wsgi (WSGI). Header fields are not
     read. A principal that may invoke the Lambda function directly can put any certificate into the event.

@@ -85,12 +85,12 @@ KNOWN_SERVERS = (
     # Werkzeug drops header names with an underscore since 2.3.0 (CHANGES.rst).
     KnownServer(name="Werkzeug", software="Werkzeug", keeps_apart_since=(2, 3, 0)),
     # waitress drops header names with an underscore since 1.0.0 (HISTORY.txt). The environ has no release, and
-    # SERVER_SOFTWARE is the operator's `ident`. The key exists since 2.0.0. The option `trusted_proxy` writes
-    # X-Forwarded-For into REMOTE_ADDR. X-Forwarded-For is in the environ only with this option.
+    # SERVER_SOFTWARE is the operator's `ident`. waitress.client_disconnected exists since 2.0.0. The option
+    # `trusted_proxy` writes X-Forwarded-For into REMOTE_ADDR. X-Forwarded-For is in the environ only with this option.
     KnownServer(name="waitress", key="waitress.client_disconnected", has_release=False, keeps_apart_since=(2, 0, 0)),
-    # mod_wsgi drops header names with an underscore since 4.3.0 (docs/release-notes/version-4.3.0.rst). The key is set
-    # even if Apache's ServerTokens changes SERVER_SOFTWARE. mod_remoteip and WSGITrustedProxyHeaders write
-    # X-Forwarded-For into REMOTE_ADDR without a trace in the environ.
+    # mod_wsgi drops header names with an underscore since 4.3.0 (docs/release-notes/version-4.3.0.rst). It always sets
+    # mod_wsgi.version, but Apache's ServerTokens can change SERVER_SOFTWARE. REMOTE_ADDR may not be the address of the
+    # connection, because mod_remoteip and WSGITrustedProxyHeaders write X-Forwarded-For into it without a trace.
     KnownServer(
         name="mod_wsgi", key="mod_wsgi.version", keeps_apart_since=(4, 3, 0), address_is_transports=False
     ),

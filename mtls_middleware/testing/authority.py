@@ -128,7 +128,7 @@ class CertificateAuthority:
         With `"optional"`, a client without a certificate is accepted. A certificate that does not verify is always
         rejected.
 
-        Raises `ConfigurationError` for another value of `client_certificates`.
+        Raises `ConfigurationError` for any other value of `client_certificates`.
 
         Example: `asyncio.start_server(serve, "127.0.0.1", 0, ssl=ca.server_context(ca.server()))`
         """

@@ -226,7 +226,8 @@ class ClientAuthenticator:
         if client is None:
             _refuse("no such client")
         if not isinstance(client, RegisteredClient) or client.client_id != client_id:
-            # For example, a database that ignores case may return another client, which may have more rights.
+            # The function may return a client with a different id, for example if a database ignores case. That
+            # client may have more rights.
             _log_limited("clients returned an object that is not the RegisteredClient with the requested client_id")
             _refuse("the client look-up returned another client")
         return client

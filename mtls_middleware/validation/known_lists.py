@@ -29,12 +29,12 @@ _Kind = tuple[Hashable, Scope]  # newer lists of one kind replace older lists, i
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class KnownLists:
-    """The current lists, and the former lists that no newer list replaces.
+    """The revocation lists that are in use: the current lists, and those former lists that no newer list replaces.
 
     Attributes:
         current: the lists that the files or the URL contain now, by file or URL.
-        former: lists that the files or the URL contained before.
-        by_issuer: all these lists, by the key of the issuer's name.
+        former: lists that the files or the URL contained earlier, and that no newer list replaces.
+        by_issuer: all current and former lists, grouped by `RevocationList.issuer`.
     """
 
     current: Mapping[str, RevocationList]

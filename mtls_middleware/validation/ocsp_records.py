@@ -142,7 +142,10 @@ class OCSPRecord:
             self.failures, self.known, self._next_at = 0, result, float("-inf")
 
     def postpone(self, attempt: OCSPAttempt, reason: str) -> None:
-        """End the attempt in progress, whose exchange was not made. It does not count as a failure of the responder."""
+        """End the attempt in progress, because its HTTP exchange never took place. `reason`: why it did not.
+
+        The attempt does not count as a failure of the responder.
+        """
         self.attempt = None
         attempt.result = self.reason = reason
         self._next_at = attempt.ended_at + _POSTPONED

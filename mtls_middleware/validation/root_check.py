@@ -1,8 +1,8 @@
 """Finds the reasons why a trusted root can never validate a certificate, or why a trust store rejects a leaf.
 
 `profile.py` has the rules of this library. To find out the rules of `cryptography`, this module lets `cryptography`
-verify a leaf with a root that has the issuer's name and another key. `cryptography` checks both certificates before the
-signature.
+verify a leaf with a root that has the issuer's name and a different key. `cryptography` checks both certificates before
+the signature.
 """
 
 import shlex
@@ -125,7 +125,7 @@ def _engine_reason(root: x509.Certificate, leaf: x509.Certificate) -> str | None
 
 @cache
 def _expected_failure() -> str:
-    """Return the message of this release of `cryptography` for a good root with another key."""
+    """Return the message of this release of `cryptography` for a good root with a different key."""
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "root")])
     key = ec.generate_private_key(ec.SECP256R1())
     now = datetime(2020, 1, 1, tzinfo=UTC)
@@ -155,12 +155,12 @@ def _failure(root: x509.Certificate, leaf: x509.Certificate) -> str:
 
 
 def _leaf_of(root: x509.Certificate) -> x509.Certificate:
-    """Return a leaf that names `root` as its issuer, and that another key has signed."""
+    """Return a leaf that names `root` as its issuer, and that a different key has signed."""
     return _made(x509.Name([]), root.subject, root).sign(_key(), hashes.SHA256())
 
 
 def _root_of(leaf: x509.Certificate) -> x509.Certificate:
-    """Return a root with the name of the leaf's issuer and another key."""
+    """Return a root with the name of the leaf's issuer and a different key."""
     key_identifier = x509.SubjectKeyIdentifier.from_public_key(_key().public_key())
     return (
         _made(leaf.issuer, leaf.issuer, leaf)

@@ -75,7 +75,7 @@ class TrustStore:
             only roots of your own CAs: an attacker can get a certificate with any name from a public CA (RFC 8705
             section 7.4). Changed files are read again within about a second. If a changed file cannot be read, the
             error is logged, its old contents stay in use, and the file is read again later. If a file is deleted, its
-            certificates are not trusted any more, unless no root is left.
+            certificates are no longer trusted, unless no root is left.
         intermediates: CA certificates for clients that do not send their intermediates, in the same forms as `roots`.
         revocation: `RevocationLists`, `OCSP`, your own `Revocation`, or a list of them. A certificate that any of them
             reports as revoked is rejected. Default: the revocation status is not checked.

@@ -67,8 +67,9 @@ class _Block(NamedTuple):
 def read_certificates(octets: bytes, file: str = "ca.crt") -> list[x509.Certificate]:
     """Return all certificates of a PEM file. Text around the blocks is ignored (RFC 7468 2).
 
-    `file`: the name of the file, for the command in the message. Raises `ValueError` if the file contains anything else
-    than certificates. The message has the number of the block or certificate, and the command that converts the file.
+    `file`: the name of the file, for the command in the message. Raises `ValueError` if the file contains anything
+    other than certificates. The message gives the number of the block or certificate, and the command that converts
+    the file.
 
     Example: `read_certificates(Path("clients-ca.pem").read_bytes(), "clients-ca.pem")`
     """

@@ -19,7 +19,7 @@ class CertificateUserBackend(ModelBackend):
 
     Attributes:
         name_field: the field of the user model that has the name of the certificate. `None`: the `USERNAME_FIELD`. If
-            users can choose the content of this field, use another field: otherwise a user can take the name of a
+            users can choose the content of this field, use a different field: otherwise a user can take the name of a
             person who has not logged in yet.
 
     Example: `AUTHENTICATION_BACKENDS = ["mtls_middleware.integrations.django.backends.CertificateUserBackend"]`
