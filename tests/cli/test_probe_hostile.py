@@ -116,7 +116,7 @@ def test_http1_without_an_end_is_given_up(data, tmp_path, capsys):
 )
 def test_only_a_final_response_is_an_answer(data, answer, tmp_path, capsys):
     with serving(AUTHORITY, http1=refusing_plain_requests(once(data))) as port:
-        status, outcomes, _ = probed(port, tmp_path, capsys, "--headers-only")
+        status, outcomes, _ = probed(port, tmp_path, capsys, "--headers-only", "--timeout", "2")
     first = next(each for each in outcomes if each["form"] == "exact name" and each["protocol"] == "HTTP/1.1")
     assert (status, first["answer"], first["got_in"]) == (0, answer, False)
 
@@ -161,7 +161,7 @@ def test_a_service_that_bans_the_prober_is_not_a_finding(tmp_path, capsys):
         connection.sendall(FORBIDDEN if sum(seen) < 3 else b"HTTP/1.1 404 Gone\r\nContent-Length: 0\r\n\r\n")
 
     with serving(AUTHORITY, http1=ban) as port:
-        status, outcomes, _ = probed(port, tmp_path, capsys)
+        status, outcomes, _ = probed(port, tmp_path, capsys, "--timeout", "3")
     assert (status, [each for each in outcomes if each["got_in"]]) == (0, [])
     assert any("cannot tell" in str(each["answer"]) for each in outcomes)
 

@@ -214,6 +214,10 @@ def test_what_caddy_forwards_to_a_server_is_found(server, header, server_files, 
 
 @pytest.mark.parametrize("server", ["httptools", "waitress", "hypercorn"])
 def test_nothing_is_found_at_a_careful_caddy(server, server_files, tmp_path, probe):
-    status, outcomes = behind("caddy", CAREFUL, server, server_files, tmp_path, probe)
-    assert [each for each in outcomes if each["got_in"]] == []
-    assert status == 0, [each for each in outcomes if not each["tried"]]
+    for turn in range(3):  # on a busy machine, a connection may end before its attack is complete: not tried
+        (folder := tmp_path / str(turn)).mkdir()
+        status, outcomes = behind("caddy", CAREFUL, server, server_files, folder, probe)
+        assert [each for each in outcomes if each["got_in"]] == []
+        if status == 0:
+            return
+    raise AssertionError([each for each in outcomes if not each["tried"]])
