@@ -10,6 +10,8 @@ import threading
 from collections.abc import Hashable, Iterator
 from typing import Any, Generic, TypeVar
 
+from mtls_middleware.forks import reset_after_fork
+
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
@@ -37,11 +39,21 @@ class CacheMemory:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
+        self._lock = threading.Lock()
+        self._clear()
+        reset_after_fork(self)
+
+    def _clear(self) -> None:
         self._entries: dict[Hashable, _Slot] = {}
         self._size = 0
         self._oldest: _Slot | None = None
         self._newest: _Slot | None = None
         self._hand: _Slot | None = None
+
+    def after_fork(self) -> None:
+        """Replace the lock. If another thread held it, its change is not complete, so all entries are removed."""
+        if self._lock.locked():
+            self._clear()
         self._lock = threading.Lock()
 
     @property

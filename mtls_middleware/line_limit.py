@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Hashable
 
 from mtls_middleware.errors import Refused
+from mtls_middleware.forks import reset_after_fork
 
 # Maximum number of lines per second with one cause. A client can cause any number of rejections.
 LINES_PER_SECOND = 10
@@ -32,6 +33,11 @@ class LineLimit:
     def __init__(self, lines: int = LINES_PER_SECOND, seconds: int = 1) -> None:
         self._lines, self._seconds = lines, seconds
         self._causes: dict[Hashable, _Lines] = {}
+        self._lock = threading.Lock()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Replace the lock, which another thread of the parent process may hold."""
         self._lock = threading.Lock()
 
     def is_first(self, cause: Hashable) -> bool:

@@ -5,6 +5,7 @@ This module performs no I/O and reads no clock.
 
 import threading
 
+from mtls_middleware.forks import reset_after_fork
 from mtls_middleware.retry import retry_delay
 
 # Seconds after which an attempt counts as lost, for example because a thread that made it does not exist after a fork.
@@ -31,6 +32,11 @@ class CoolDown:
         self._failures = 0  # in a row
         self._failed_at = 0.0
         self._tried_at: float | None = None  # the beginning of the attempt in progress after a failure
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Replace the lock, and forget the attempt in progress, which belongs to the parent process."""
+        self._lock, self._tried_at = threading.Lock(), None
 
     def begin(self, now: float) -> int | None:
         """Return a number for the new attempt, or `None` if no attempt may be made. Then call `failed` or `ended`."""

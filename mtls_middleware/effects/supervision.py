@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable
 
 from mtls_middleware.effects.exchange_log import log
+from mtls_middleware.forks import reset_after_fork
 
 # Minimum number of seconds between two starts, if the thread ends at once.
 _RESTART_INTERVAL = 1.0
@@ -36,6 +37,11 @@ class RepeatingThread:
         self._lock = threading.Lock()  # held while a caller starts the thread; other callers do not wait for the lock
         self._thread: threading.Thread | None = None
         self._started_at = self._logged_at = -math.inf
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Replace the lock, which another thread of the parent process may hold."""
+        self._lock = threading.Lock()
 
     def ensure_running(self) -> bool:
         """Start the thread if it does not run. Returns `False` if the system cannot start a thread."""

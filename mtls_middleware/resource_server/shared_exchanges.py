@@ -4,6 +4,7 @@ import threading
 from dataclasses import dataclass
 
 from mtls_middleware.effects.exchange import Fetch
+from mtls_middleware.forks import reset_after_fork
 
 
 @dataclass(slots=True, eq=False)
@@ -25,6 +26,11 @@ class SharedExchanges:
     """The exchanges in progress, by the key of a token. All methods are thread-safe."""
 
     def __init__(self) -> None:
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Forget the exchanges in progress, which end only in the parent process."""
         self._lock = threading.Lock()  # the lock is not held during I/O
         self._exchanges: dict[str, SharedExchange] = {}
 
